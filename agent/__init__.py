@@ -1,0 +1,1 @@
+"""The daemon on every GPU host: serves clients, places requests, runs the engine."""

@@ -1,0 +1,1 @@
+"""The agent's decisions: no clock, no chance, no input or output."""

@@ -1,0 +1,42 @@
+"""Background work that outlives its starter: referenced, logged when it crashes, ended on close."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+
+_log = logging.getLogger(__name__)
+
+
+class Background:
+    """A bounded set of tasks with one owner."""
+
+    def __init__(self, *, max_tasks: int = 10_000) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._max_tasks = max_tasks
+
+    def spawn(self, work: Coroutine[object, object, None], *, name: str) -> asyncio.Task[None]:
+        """Run ``work`` until it ends or ``close`` is called.
+
+        Raises: RuntimeError over the limit.
+        """
+        if len(self._tasks) >= self._max_tasks:
+            work.close()
+            raise RuntimeError(f"more than {self._max_tasks} background tasks")
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    async def close(self) -> None:
+        """Cancel everything and wait until it has ended."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("background task failed task=%s", task.get_name(), exc_info=error)

@@ -1,0 +1,1 @@
+"""Registry, accounts, prices and the routing table that all agents hold."""

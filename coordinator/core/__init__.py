@@ -1,0 +1,1 @@
+"""The coordinator's decisions: no clock, no chance, no input or output."""

@@ -1,0 +1,1 @@
+"""Pure rules over plain values: no clock, no chance, no input or output, no wire type."""

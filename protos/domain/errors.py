@@ -1,0 +1,180 @@
+"""The error taxonomy: every failure that a user can meet, and the code it becomes at each edge.
+
+Raise these anywhere; only ``agent/gateway/errors.py`` and the gRPC interceptors translate them.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class EdgeForgeError(Exception):
+    """A failure with a message, a next step, and whether the same call may succeed later."""
+
+    http_status: ClassVar[int] = 500
+    grpc_code: ClassVar[str] = "INTERNAL"
+    #: ``error.type`` of the OpenAI error body.
+    openai_type: ClassVar[str] = "server_error"
+    #: ``error.code`` of the OpenAI error body, unless the instance says better.
+    default_code: ClassVar[str | None] = None
+    default_retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        hint: str = "",
+        *,
+        retryable: bool | None = None,
+        code: str | None = None,
+        param: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.retryable = self.default_retryable if retryable is None else retryable
+        self.code = self.default_code if code is None else code
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class InvalidRequest(EdgeForgeError):
+    """The request cannot be understood or is not allowed as it stands."""
+
+    http_status = 400
+    grpc_code = "INVALID_ARGUMENT"
+    openai_type = "invalid_request_error"
+
+
+class Unauthenticated(EdgeForgeError):
+    """Nobody, or nobody known, is asking."""
+
+    http_status = 401
+    grpc_code = "UNAUTHENTICATED"
+    openai_type = "invalid_request_error"
+    default_code = "invalid_api_key"
+
+
+class Forbidden(EdgeForgeError):
+    """Known, but not allowed."""
+
+    http_status = 403
+    grpc_code = "PERMISSION_DENIED"
+    openai_type = "invalid_request_error"
+
+
+class NotFound(EdgeForgeError):
+    """No such deployment, model, node or route."""
+
+    http_status = 404
+    grpc_code = "NOT_FOUND"
+    openai_type = "invalid_request_error"
+
+
+class Conflict(EdgeForgeError):
+    """Something else holds the name, or the caller's generation is stale."""
+
+    http_status = 409
+    grpc_code = "ABORTED"
+    openai_type = "conflict_error"
+    default_retryable = True
+
+
+class TooLarge(EdgeForgeError):
+    """A body, header block, table or file is over its limit."""
+
+    http_status = 413
+    grpc_code = "RESOURCE_EXHAUSTED"
+    openai_type = "invalid_request_error"
+
+
+class HeadersTooLarge(TooLarge):
+    """The request head is over its limit."""
+
+    http_status = 431
+
+
+class RequestTimeout(EdgeForgeError):
+    """The client did not finish sending its request in time."""
+
+    http_status = 408
+    grpc_code = "DEADLINE_EXCEEDED"
+    openai_type = "invalid_request_error"
+
+
+class Overloaded(EdgeForgeError):
+    """A limit on work in progress is reached."""
+
+    http_status = 429
+    grpc_code = "RESOURCE_EXHAUSTED"
+    openai_type = "rate_limit_error"
+    default_code = "overloaded"
+    default_retryable = True
+
+
+class BudgetUnreachable(Overloaded):
+    """A strict deployment, and no target is predicted to keep its first-token budget."""
+
+    default_code = "budget_unreachable"
+
+
+class EngineFailed(EdgeForgeError):
+    """Every engine that was asked failed."""
+
+    http_status = 502
+    grpc_code = "INTERNAL"
+    default_code = "engine_failed"
+    default_retryable = True
+
+
+class NoReplica(EdgeForgeError):
+    """No engine that may serve this request can do so now."""
+
+    http_status = 503
+    grpc_code = "UNAVAILABLE"
+    default_code = "no_replica"
+    default_retryable = True
+
+
+class LinkDown(EdgeForgeError):
+    """The other process cannot be reached."""
+
+    http_status = 503
+    grpc_code = "UNAVAILABLE"
+    default_code = "link_down"
+    default_retryable = True
+
+
+class StoreUnavailable(EdgeForgeError):
+    """The database cannot be written now: locked, or its disk is full."""
+
+    http_status = 503
+    grpc_code = "UNAVAILABLE"
+    default_code = "store_unavailable"
+    default_retryable = True
+
+
+class DeadlineExceeded(EdgeForgeError):
+    """The work did not end in the time it was given."""
+
+    http_status = 504
+    grpc_code = "DEADLINE_EXCEEDED"
+    default_code = "deadline_exceeded"
+    default_retryable = True
+
+
+class ConfigInvalid(EdgeForgeError):
+    """The configuration has mistakes; ``problems`` names every one. Processes exit with 78."""
+
+    exit_code: ClassVar[int] = 78
+
+    def __init__(self, problems: list[str], hint: str = "") -> None:
+        super().__init__("configuration: " + "; ".join(problems), hint)
+        self.problems = problems
+
+
+class NoEngineEnvironment(ConfigInvalid):
+    """The configuration asks for vLLM, and its virtual environment is not installed."""

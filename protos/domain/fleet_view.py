@@ -1,0 +1,153 @@
+"""What the router reads: the routing table's rows, decoded and indexed.
+
+A ``FleetView`` is replaced, never changed, so a request keeps the picture it started with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from protos.domain.resources import (
+    Account,
+    ApiKey,
+    Deployment,
+    DesiredReplica,
+    Model,
+    Node,
+    Pop,
+    Price,
+    Replica,
+    Resource,
+    Tier,
+)
+
+#: Decoded rows indexed between two yields.
+ROWS_PER_STEP = 256
+
+
+@dataclass(frozen=True, slots=True)
+class FleetView:
+    """An agent's whole picture of the fleet at one moment."""
+
+    pops: Mapping[str, Pop] = field(default_factory=dict)
+    nodes: Mapping[str, Node] = field(default_factory=dict)
+    models: Mapping[str, Model] = field(default_factory=dict)
+    deployments: Mapping[str, Deployment] = field(default_factory=dict)
+    #: model name -> node id -> replica
+    replicas: Mapping[str, Mapping[str, Replica]] = field(default_factory=dict)
+    #: SHA-256 of the whole key -> key
+    keys: Mapping[bytes, ApiKey] = field(default_factory=dict)
+    accounts: Mapping[str, Account] = field(default_factory=dict)
+    prices: Mapping[tuple[str, Tier], Price] = field(default_factory=dict)
+    #: model name -> what this node should hold
+    desired: Mapping[str, DesiredReplica] = field(default_factory=dict)
+
+
+def with_changes(
+    view: FleetView,
+    removes: Iterable[Resource],
+    upserts: Iterable[Resource],
+) -> FleetView:
+    """Return ``view`` after ``removes`` then ``upserts``, all at once."""
+    steps = with_changes_steps(view, removes, upserts)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            result: FleetView = stop.value
+            return result
+
+
+def with_changes_steps(
+    view: FleetView,
+    removes: Iterable[Resource],
+    upserts: Iterable[Resource],
+) -> Generator[None, None, FleetView]:
+    """Like ``with_changes``, yielding every ROWS_PER_STEP rows so that a caller can pause.
+
+    An upsert whose predecessor sat under another index (a key's digest changed) must have that
+    predecessor among ``removes``.
+    """
+    draft = _Draft(view)
+    count = 0
+    for resource in removes:
+        draft.remove(resource)
+        count += 1
+        if count % ROWS_PER_STEP == 0:
+            yield
+    for resource in upserts:
+        draft.upsert(resource)
+        count += 1
+        if count % ROWS_PER_STEP == 0:
+            yield
+    return draft.finish()
+
+
+class _Draft:
+    """Copies an index the first time it is touched."""
+
+    def __init__(self, view: FleetView) -> None:
+        self._view = view
+        self._touched: dict[str, dict[object, object]] = {}
+        self._owned_replicas: set[str] = set()
+
+    def upsert(self, resource: Resource) -> None:
+        if isinstance(resource, Replica):
+            self._replicas_of(resource.model)[resource.node_id] = resource
+            return
+        name, key = _slot(resource)
+        self._index(name)[key] = resource
+
+    def remove(self, resource: Resource) -> None:
+        if isinstance(resource, Replica):
+            of_model = self._replicas_of(resource.model)
+            of_model.pop(resource.node_id, None)
+            if not of_model:
+                del self._index("replicas")[resource.model]
+                self._owned_replicas.discard(resource.model)
+            return
+        name, key = _slot(resource)
+        self._index(name).pop(key, None)
+
+    def finish(self) -> FleetView:
+        return replace(self._view, **self._touched)  # type: ignore[arg-type]
+
+    def _index(self, name: str) -> dict[object, object]:
+        index = self._touched.get(name)
+        if index is None:
+            index = self._touched[name] = dict(getattr(self._view, name))
+        return index
+
+    def _replicas_of(self, model: str) -> dict[str, Replica]:
+        index = self._index("replicas")
+        of_model: dict[str, Replica]
+        if model in self._owned_replicas:
+            of_model = index[model]  # type: ignore[assignment]
+            return of_model
+        of_model = dict(index.get(model, {}))  # type: ignore[call-overload]
+        index[model] = of_model
+        self._owned_replicas.add(model)
+        return of_model
+
+
+def _slot(resource: Resource) -> tuple[str, object]:
+    match resource:
+        case Pop():
+            return "pops", resource.id
+        case Node():
+            return "nodes", resource.id
+        case Model():
+            return "models", resource.name
+        case Deployment():
+            return "deployments", resource.name
+        case ApiKey():
+            return "keys", resource.digest
+        case Account():
+            return "accounts", resource.id
+        case Price():
+            return "prices", (resource.size_class, resource.tier)
+        case DesiredReplica():
+            return "desired", resource.model
+        case Replica():
+            raise AssertionError("replicas are indexed by model and node")
