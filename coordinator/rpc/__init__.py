@@ -1,0 +1,1 @@
+"""The coordinator's gRPC listeners: fleet, administration, enrolment."""

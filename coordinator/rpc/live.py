@@ -1,0 +1,36 @@
+"""What administration asks of the live fleet; the fleet service answers, ``main`` hands it over."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from protos.domain.resources import ResourceType
+from protos.v1 import fleet_pb2
+
+#: Ask one connected agent; the callee sets the query's id. Raises: LinkDown, DeadlineExceeded.
+AskAgent = Callable[[str, fleet_pb2.Query], Awaitable[fleet_pb2.Answer]]
+#: Push the current table of one type to every connected agent, forced; return how many.
+ForceTable = Callable[[ResourceType], Awaitable[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveNode:
+    """What the coordinator has heard of one node since it started."""
+
+    connected: bool
+    last_status_age_s: float
+    in_flight_requests: int = 0
+    credentials_age_s: float = 0.0
+    certificate_age_s: float = 0.0
+    replicas: Sequence[fleet_pb2.ReplicaStatus] = ()
+    have: Sequence[fleet_pb2.Have] = ()
+
+
+class LiveFleet(Protocol):
+    """The fast state of the fleet, which no database holds."""
+
+    def live_node(self, node_id: str) -> LiveNode | None:
+        """Return what was heard of ``node_id``, None if nothing yet."""
+        ...

@@ -1,0 +1,1 @@
+"""All SQL of the coordinator: relational state, the append-only changes, the tables in memory."""

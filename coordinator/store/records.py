@@ -1,0 +1,116 @@
+"""What the store keeps besides the rows that agents see."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from protos.domain.resources import ApiKey, EngineProfile
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRegistration:
+    """What a node says of itself when its stream opens."""
+
+    node_id: str
+    peer_host: str
+    peer_port: int
+    client_url: str
+    engine_kind: str
+    profile: EngineProfile
+    agent_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateRecord:
+    """A certificate that was issued to a node and has not expired."""
+
+    serial: int
+    not_after_unix_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """An enrolled node. ``engine_kind`` is empty and ``profile`` None until its first Hello."""
+
+    node_id: str
+    pop_id: str
+    enrolled_unix_ms: int
+    engine_kind: str = ""
+    agent_version: str = ""
+    profile: EngineProfile | None = None
+    certificates: tuple[CertificateRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRecord:
+    """An enrolment token. Only the SHA-256 of its secret exists here.
+
+    ``node_id`` is empty when the store is to choose the name.
+    """
+
+    id: str
+    secret_sha256: bytes = field(repr=False)
+    pop_id: str
+    node_id: str
+    expires_unix_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Redemption:
+    """The outcome of a redeemed token. ``again`` marks a lost reply that was answered again."""
+
+    node_id: str
+    pop_id: str
+    certificate_pem: bytes
+    again: bool
+
+
+class RefusalCause(enum.StrEnum):
+    """Why a token was refused: for the log and the audit, never for the caller."""
+
+    UNKNOWN = "unknown"
+    FORGED = "forged"
+    EXPIRED = "expired"
+    REUSED = "reused"
+    NODE_REMOVED = "node_removed"
+    NODE_EXISTS = "node_exists"
+
+
+class TokenRefused(Exception):
+    """A token does not (or no longer) admit this caller."""
+
+    def __init__(self, cause: RefusalCause, node_id: str = "") -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.node_id = node_id
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """A customer's key as an operator may see it."""
+
+    key: ApiKey
+    created_unix_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuditNote:
+    """Who did what to what; written in the same transaction as the change it tells of.
+
+    ``actor`` is ``operator/<name>``, ``node/<id>``, ``anonymous@<address>`` or ``coordinator``.
+    """
+
+    actor: str
+    action: str
+    subject: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRecord:
+    """One line of the audit, as kept."""
+
+    seq: int
+    at_unix_ms: int
+    note: AuditNote

@@ -1,0 +1,269 @@
+"""The facade: every question to, and every change of, the coordinator's state.
+
+Reads that a request waits for are answered from memory. Writes go through one thread, each in one
+transaction with its audit note and its change rows; what they changed is published on the event
+loop after the commit, in commit order, before the caller's ``await`` returns. All ``async``
+methods raise StoreUnavailable (retryable) while the database is locked or its disk is full.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from coordinator.store.records import (
+    AuditNote,
+    AuditRecord,
+    KeyRecord,
+    NodeRecord,
+    NodeRegistration,
+    Redemption,
+    TokenRecord,
+)
+from protos.domain.fleet_view import FleetView
+from protos.domain.resources import (
+    ApiKey,
+    Deployment,
+    DesiredReplica,
+    Model,
+    ModelFile,
+    NodeHealth,
+    NodeIntent,
+    Pop,
+    Price,
+    Replica,
+    ResourceType,
+)
+from protos.domain.routing_table import Delta, Table
+
+
+class Store:
+    """One coordinator's state. Made by ``open``; used from one event loop."""
+
+    @classmethod
+    async def open(
+        cls,
+        path: Path,
+        *,
+        now_unix_ms: Callable[[], int],
+        must_exist: bool = False,
+    ) -> Store:
+        """Open the database at ``path``, migrate it, and read its tables into memory.
+
+        Raises: NotFound when ``must_exist`` and it does not; Conflict when another process holds
+        it; ConfigInvalid when a newer version wrote it; StoreUnavailable.
+        """
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """Finish the queued writes and let go of the database."""
+        raise NotImplementedError
+
+    # What is in memory.
+
+    @property
+    def epoch(self) -> int:
+        """First half of every table's version; raised by ``restore`` only."""
+        raise NotImplementedError
+
+    @property
+    def available(self) -> bool:
+        """Whether the last write, or the last probe since, succeeded."""
+        raise NotImplementedError
+
+    def view(self) -> FleetView:
+        """Return every shared row, decoded and indexed."""
+        raise NotImplementedError
+
+    def table(self, resource_type: ResourceType, scope: str = "") -> Table:
+        """Return a table as agents should hold it. ``scope`` is a node id for DESIRED."""
+        raise NotImplementedError
+
+    def on_change(self, callback: Callable[[ResourceType, str], None]) -> None:
+        """Have ``callback(type, scope)`` called on the event loop after each commit."""
+        raise NotImplementedError
+
+    def engine_kind(self, node_id: str) -> str:
+        """Return the node's engine kind, empty if the node is unknown or has not said yet."""
+        raise NotImplementedError
+
+    def node_record(self, node_id: str) -> NodeRecord | None:
+        """Return an enrolled node, None if never enrolled or removed."""
+        raise NotImplementedError
+
+    def node_records(self) -> Mapping[str, NodeRecord]:
+        """Return every enrolled node by id."""
+        raise NotImplementedError
+
+    def placements(self) -> Mapping[str, tuple[str, ...]]:
+        """Return deployment -> node ids where its operator wants the model."""
+        raise NotImplementedError
+
+    def manifest(self, model: str) -> tuple[ModelFile, ...]:
+        """Return the files of ``model``; empty for an external or unknown one."""
+        raise NotImplementedError
+
+    def keys_info(self) -> Sequence[KeyRecord]:
+        """Return every key that is not revoked, oldest first."""
+        raise NotImplementedError
+
+    # What is read from the database.
+
+    async def delta_since(
+        self, resource_type: ResourceType, scope: str, version: int
+    ) -> Delta | None:
+        """Return the push that leads from ``version`` to the table in memory.
+
+        None if it cannot be told (compacted away, or newer than ours): send a snapshot.
+        """
+        raise NotImplementedError
+
+    async def token(self, token_id: str) -> TokenRecord | None:
+        """Return an enrolment token, used or not, expired or not."""
+        raise NotImplementedError
+
+    async def audit_entries(self, limit: int) -> Sequence[AuditRecord]:
+        """Return the newest entries, newest first."""
+        raise NotImplementedError
+
+    # Nodes.
+
+    async def put_pop(self, pop: Pop, *, note: AuditNote | None = None) -> None:
+        """Create or replace a POP."""
+        raise NotImplementedError
+
+    async def register_node(
+        self, registration: NodeRegistration, *, note: AuditNote | None = None
+    ) -> None:
+        """Record what an enrolled node says of itself, and list it in the topology.
+
+        Health and intent of a listed node stay; a new one is READY and ACTIVE. NotFound if removed.
+        """
+        raise NotImplementedError
+
+    async def remove_node(self, node_id: str, *, note: AuditNote | None = None) -> None:
+        """Remove a node, its replicas, placements and desired rows: this revokes it. NotFound."""
+        raise NotImplementedError
+
+    async def set_node_health(self, healths: Mapping[str, NodeHealth]) -> None:
+        """Set the health of the listed nodes; unlisted ones are ignored."""
+        raise NotImplementedError
+
+    async def set_node_intent(
+        self, intents: Mapping[str, NodeIntent], *, note: AuditNote | None = None
+    ) -> None:
+        """Set the intent of the listed nodes; unlisted ones are ignored."""
+        raise NotImplementedError
+
+    async def put_replicas(
+        self, upserts: Sequence[Replica], removes: Sequence[tuple[str, str]]
+    ) -> None:
+        """Write and remove ``(node_id, model)`` replicas; those of unlisted nodes are ignored."""
+        raise NotImplementedError
+
+    async def set_desired(self, node_id: str, desired: Mapping[str, DesiredReplica]) -> None:
+        """Replace what ``node_id`` should hold, by model name; ignored for a removed node."""
+        raise NotImplementedError
+
+    async def note_certificate(
+        self,
+        node_id: str,
+        serial: int,
+        not_after_unix_ms: int,
+        *,
+        note: AuditNote | None = None,
+    ) -> None:
+        """Record a certificate issued to an enrolled node. NotFound if it was removed."""
+        raise NotImplementedError
+
+    # Models and deployments.
+
+    async def put_model(
+        self, model: Model, files: Sequence[ModelFile], *, note: AuditNote | None = None
+    ) -> None:
+        """Register a model. Conflict if the name is taken by other content."""
+        raise NotImplementedError
+
+    async def put_deployment(
+        self,
+        deployment: Deployment,
+        node_ids: Sequence[str],
+        *,
+        create_only: bool,
+        note: AuditNote | None = None,
+    ) -> None:
+        """Create or replace a deployment and where its operator wants it.
+
+        NotFound if account, model or a node is unknown; Conflict if it exists and ``create_only``,
+        or belongs to another account.
+        """
+        raise NotImplementedError
+
+    async def remove_deployment(self, name: str, *, note: AuditNote | None = None) -> None:
+        """Remove a deployment and its placement. NotFound."""
+        raise NotImplementedError
+
+    # Customers.
+
+    async def create_account(
+        self, account_id: str, cache_salt: str, *, note: AuditNote | None = None
+    ) -> None:
+        """Create an account. Conflict if the name is taken."""
+        raise NotImplementedError
+
+    async def put_key(
+        self, key: ApiKey, created_unix_ms: int, *, note: AuditNote | None = None
+    ) -> None:
+        """Create a key. NotFound if its account or a deployment of its is unknown."""
+        raise NotImplementedError
+
+    async def revoke_key(self, key_id: str, *, note: AuditNote | None = None) -> None:
+        """Remove a key from the table: this revokes it. NotFound."""
+        raise NotImplementedError
+
+    async def put_prices(self, prices: Sequence[Price], *, note: AuditNote | None = None) -> None:
+        """Create or replace lines of the price card."""
+        raise NotImplementedError
+
+    # Enrolment.
+
+    async def create_token(
+        self, token: TokenRecord, *, note: AuditNote | None = None
+    ) -> TokenRecord:
+        """Keep a token and return it with the node's name chosen if it was empty.
+
+        A note's subject, when empty, becomes ``node/<id>``. NotFound if the POP is unknown;
+        Conflict if the name is enrolled, or was removed less than a certificate's life ago.
+        """
+        raise NotImplementedError
+
+    async def redeem_token(
+        self,
+        token_id: str,
+        *,
+        public_key_sha256: bytes,
+        certificate_pem: bytes,
+        serial: int,
+        not_after_unix_ms: int,
+        actor: str,
+    ) -> Redemption:
+        """Use a token whose secret the caller has proved, for the holder of one public key.
+
+        The first call enrols the node and keeps ``certificate_pem``; the same key again gets the
+        kept one; audited either way. Raises: TokenRefused (unaudited).
+        """
+        raise NotImplementedError
+
+    # Records and upkeep.
+
+    async def audit(self, actor: str, action: str, subject: str, detail: str) -> None:
+        """Append one entry to the audit."""
+        raise NotImplementedError
+
+    async def compact(self, *, older_than_unix_ms: int) -> int:
+        """Drop change rows older than that and trim the audit; return how many changes went."""
+        raise NotImplementedError
+
+    async def backup(self, target: Path) -> None:
+        """Write a consistent copy of the database to ``target``, which must not exist."""
+        raise NotImplementedError
