@@ -1,4 +1,4 @@
-"""The only conversion between messages and domain types."""
+"""Rows of the routing table and the bytes that carry them."""
 
 from __future__ import annotations
 
@@ -7,78 +7,24 @@ from google.protobuf.message import DecodeError
 from protos.domain import resources as d
 from protos.domain.errors import InvalidRequest
 from protos.domain.resources import ResourceType
-from protos.domain.routing_table import (
-    Delta,
-    RefusalReason,
-    Snapshot,
-    Table,
-    TableVersion,
-    digest_from_bytes,
-    digest_to_bytes,
-)
-from protos.v1 import fleet_pb2
 from protos.v1 import resources_pb2 as r
+from protos.wire.enums import (
+    HEALTH_FROM_WIRE,
+    HEALTH_TO_WIRE,
+    INTENT_FROM_WIRE,
+    INTENT_TO_WIRE,
+    REPLICA_FROM_WIRE,
+    REPLICA_TO_WIRE,
+    SLA_FROM_WIRE,
+    SLA_TO_WIRE,
+    SOURCE_FROM_WIRE,
+    SOURCE_TO_WIRE,
+    TIER_FROM_WIRE,
+    TIER_TO_WIRE,
+)
 
 #: Version of the row formats that this code writes and understands.
 SCHEMA = 1
-
-_TYPE_TO_WIRE = {
-    ResourceType.TOPOLOGY: r.RESOURCE_TYPE_TOPOLOGY,
-    ResourceType.DEPLOYMENTS: r.RESOURCE_TYPE_DEPLOYMENTS,
-    ResourceType.CREDENTIALS: r.RESOURCE_TYPE_CREDENTIALS,
-    ResourceType.PRICES: r.RESOURCE_TYPE_PRICES,
-    ResourceType.DESIRED: r.RESOURCE_TYPE_DESIRED,
-}
-_TYPE_FROM_WIRE = {wire: domain for domain, wire in _TYPE_TO_WIRE.items()}
-
-_TIER_TO_WIRE = {
-    d.Tier.EDGE: r.TIER_EDGE,
-    d.Tier.REGIONAL: r.TIER_REGIONAL,
-    d.Tier.CENTRAL: r.TIER_CENTRAL,
-}
-_HEALTH_TO_WIRE = {
-    d.NodeHealth.READY: r.NODE_HEALTH_READY,
-    d.NodeHealth.SUSPECT: r.NODE_HEALTH_SUSPECT,
-    d.NodeHealth.UNROUTABLE: r.NODE_HEALTH_UNROUTABLE,
-    d.NodeHealth.DEAD: r.NODE_HEALTH_DEAD,
-}
-_INTENT_TO_WIRE = {
-    d.NodeIntent.ACTIVE: r.NODE_INTENT_ACTIVE,
-    d.NodeIntent.CORDONED: r.NODE_INTENT_CORDONED,
-    d.NodeIntent.DRAINING: r.NODE_INTENT_DRAINING,
-    d.NodeIntent.RETIRED: r.NODE_INTENT_RETIRED,
-}
-_SOURCE_TO_WIRE = {
-    d.ModelSource.MANAGED: r.MODEL_SOURCE_MANAGED,
-    d.ModelSource.EXTERNAL: r.MODEL_SOURCE_EXTERNAL,
-}
-_SLA_TO_WIRE = {
-    d.SlaTier.REALTIME: r.SLA_TIER_REALTIME,
-    d.SlaTier.INTERACTIVE: r.SLA_TIER_INTERACTIVE,
-    d.SlaTier.STANDARD: r.SLA_TIER_STANDARD,
-}
-_REPLICA_TO_WIRE = {
-    d.ReplicaState.PULLING: r.REPLICA_STATE_PULLING,
-    d.ReplicaState.STARTING: r.REPLICA_STATE_STARTING,
-    d.ReplicaState.READY: r.REPLICA_STATE_READY,
-    d.ReplicaState.FAILED: r.REPLICA_STATE_FAILED,
-    d.ReplicaState.STOPPING: r.REPLICA_STATE_STOPPING,
-}
-_REFUSAL_TO_WIRE = {
-    RefusalReason.GAP: fleet_pb2.NACK_REASON_GAP,
-    RefusalReason.DIGEST: fleet_pb2.NACK_REASON_DIGEST,
-    RefusalReason.STALE: fleet_pb2.NACK_REASON_STALE,
-    RefusalReason.TOO_LARGE: fleet_pb2.NACK_REASON_TOO_LARGE,
-    RefusalReason.SHRUNK: fleet_pb2.NACK_REASON_SHRUNK,
-    RefusalReason.MALFORMED: fleet_pb2.NACK_REASON_MALFORMED,
-}
-_TIER_FROM_WIRE = {wire: domain for domain, wire in _TIER_TO_WIRE.items()}
-_HEALTH_FROM_WIRE = {wire: domain for domain, wire in _HEALTH_TO_WIRE.items()}
-_INTENT_FROM_WIRE = {wire: domain for domain, wire in _INTENT_TO_WIRE.items()}
-_SOURCE_FROM_WIRE = {wire: domain for domain, wire in _SOURCE_TO_WIRE.items()}
-_SLA_FROM_WIRE = {wire: domain for domain, wire in _SLA_TO_WIRE.items()}
-_REPLICA_FROM_WIRE = {wire: domain for domain, wire in _REPLICA_TO_WIRE.items()}
-_REFUSAL_FROM_WIRE = {wire: domain for domain, wire in _REFUSAL_TO_WIRE.items()}
 
 
 def encode_row(resource: d.Resource) -> bytes:
@@ -176,7 +122,7 @@ def _decode_desired(payload: bytes) -> d.Resource | None:
     replica = r.DesiredRow.FromString(payload).replica
     return d.DesiredReplica(
         model=replica.model,
-        source=_SOURCE_FROM_WIRE[replica.source],
+        source=SOURCE_FROM_WIRE[replica.source],
         files=tuple(model_file_from_wire(file) for file in replica.files),
         context_tokens=replica.context_tokens,
     )
@@ -194,7 +140,7 @@ _ROW_DECODERS = {
 def pop_to_wire(pop: d.Pop) -> r.Pop:
     return r.Pop(
         id=pop.id,
-        tier=_TIER_TO_WIRE[pop.tier],
+        tier=TIER_TO_WIRE[pop.tier],
         zone=pop.zone,
         city=pop.city,
         latitude_deg=pop.latitude_deg,
@@ -205,7 +151,7 @@ def pop_to_wire(pop: d.Pop) -> r.Pop:
 def pop_from_wire(pop: r.Pop) -> d.Pop:
     return d.Pop(
         id=pop.id,
-        tier=_TIER_FROM_WIRE[pop.tier],
+        tier=TIER_FROM_WIRE[pop.tier],
         zone=pop.zone,
         city=pop.city,
         latitude_deg=pop.latitude_deg,
@@ -220,8 +166,8 @@ def node_to_wire(node: d.Node) -> r.Node:
         peer_host=node.peer_host,
         peer_port=node.peer_port,
         client_url=node.client_url,
-        health=_HEALTH_TO_WIRE[node.health],
-        intent=_INTENT_TO_WIRE[node.intent],
+        health=HEALTH_TO_WIRE[node.health],
+        intent=INTENT_TO_WIRE[node.intent],
     )
 
 
@@ -232,15 +178,15 @@ def node_from_wire(node: r.Node) -> d.Node:
         peer_host=node.peer_host,
         peer_port=node.peer_port,
         client_url=node.client_url,
-        health=_HEALTH_FROM_WIRE[node.health],
-        intent=_INTENT_FROM_WIRE[node.intent],
+        health=HEALTH_FROM_WIRE[node.health],
+        intent=INTENT_FROM_WIRE[node.intent],
     )
 
 
 def model_to_wire(model: d.Model) -> r.Model:
     return r.Model(
         name=model.name,
-        source=_SOURCE_TO_WIRE[model.source],
+        source=SOURCE_TO_WIRE[model.source],
         family=model.family,
         size_class=model.size_class,
         context_tokens=model.context_tokens,
@@ -252,7 +198,7 @@ def model_to_wire(model: d.Model) -> r.Model:
 def model_from_wire(model: r.Model) -> d.Model:
     return d.Model(
         name=model.name,
-        source=_SOURCE_FROM_WIRE[model.source],
+        source=SOURCE_FROM_WIRE[model.source],
         family=model.family,
         size_class=model.size_class,
         context_tokens=model.context_tokens,
@@ -268,7 +214,7 @@ def deployment_to_wire(deployment: d.Deployment) -> r.Deployment:
         model=deployment.model,
         adapter=deployment.adapter,
         ttft_budget_ms=deployment.ttft_budget_ms,
-        sla_tier=_SLA_TO_WIRE[deployment.sla_tier],
+        sla_tier=SLA_TO_WIRE[deployment.sla_tier],
         residency_zones=deployment.residency_zones,
         strict=deployment.strict,
     )
@@ -281,7 +227,7 @@ def deployment_from_wire(deployment: r.Deployment) -> d.Deployment:
         model=deployment.model,
         adapter=deployment.adapter,
         ttft_budget_ms=deployment.ttft_budget_ms,
-        sla_tier=_SLA_FROM_WIRE[deployment.sla_tier],
+        sla_tier=SLA_FROM_WIRE[deployment.sla_tier],
         residency_zones=tuple(deployment.residency_zones),
         strict=deployment.strict,
     )
@@ -309,7 +255,7 @@ def replica_to_wire(replica: d.Replica) -> r.Replica:
     return r.Replica(
         node_id=replica.node_id,
         model=replica.model,
-        state=_REPLICA_TO_WIRE[replica.state],
+        state=REPLICA_TO_WIRE[replica.state],
         profile=profile_to_wire(replica.profile),
         generation=replica.generation,
     )
@@ -319,7 +265,7 @@ def replica_from_wire(replica: r.Replica) -> d.Replica:
     return d.Replica(
         node_id=replica.node_id,
         model=replica.model,
-        state=_REPLICA_FROM_WIRE[replica.state],
+        state=REPLICA_FROM_WIRE[replica.state],
         profile=profile_from_wire(replica.profile),
         generation=replica.generation,
     )
@@ -338,7 +284,7 @@ def _api_key_to_wire(key: d.ApiKey) -> r.ApiKey:
 def price_to_wire(price: d.Price) -> r.Price:
     return r.Price(
         size_class=price.size_class,
-        tier=_TIER_TO_WIRE[price.tier],
+        tier=TIER_TO_WIRE[price.tier],
         prompt_nano_usd_per_token=price.prompt_nano_usd_per_token,
         cached_nano_usd_per_token=price.cached_nano_usd_per_token,
         completion_nano_usd_per_token=price.completion_nano_usd_per_token,
@@ -349,7 +295,7 @@ def price_to_wire(price: d.Price) -> r.Price:
 def price_from_wire(price: r.Price) -> d.Price:
     return d.Price(
         size_class=price.size_class,
-        tier=_TIER_FROM_WIRE[price.tier],
+        tier=TIER_FROM_WIRE[price.tier],
         prompt_nano_usd_per_token=price.prompt_nano_usd_per_token,
         cached_nano_usd_per_token=price.cached_nano_usd_per_token,
         completion_nano_usd_per_token=price.completion_nano_usd_per_token,
@@ -368,123 +314,7 @@ def model_file_from_wire(file: r.ModelFile) -> d.ModelFile:
 def _desired_to_wire(desired: d.DesiredReplica) -> r.DesiredReplica:
     return r.DesiredReplica(
         model=desired.model,
-        source=_SOURCE_TO_WIRE[desired.source],
+        source=SOURCE_TO_WIRE[desired.source],
         files=[model_file_to_wire(file) for file in desired.files],
         context_tokens=desired.context_tokens,
-    )
-
-
-def resource_type_to_wire(resource_type: ResourceType) -> r.ResourceType.ValueType:
-    return _TYPE_TO_WIRE[resource_type]
-
-
-def resource_type_from_wire(value: r.ResourceType.ValueType) -> ResourceType:
-    """Raises: InvalidRequest for a type this version does not know."""
-    try:
-        return _TYPE_FROM_WIRE[value]
-    except KeyError:
-        raise InvalidRequest(f"unknown resource type {value}") from None
-
-
-def tier_to_wire(tier: d.Tier) -> r.Tier.ValueType:
-    return _TIER_TO_WIRE[tier]
-
-
-def tier_from_wire(value: r.Tier.ValueType) -> d.Tier:
-    """Raises: InvalidRequest for an unspecified tier."""
-    try:
-        return _TIER_FROM_WIRE[value]
-    except KeyError:
-        raise InvalidRequest("tier must be edge, regional or central") from None
-
-
-def replica_state_to_wire(state: d.ReplicaState) -> r.ReplicaState.ValueType:
-    return _REPLICA_TO_WIRE[state]
-
-
-def replica_state_from_wire(value: r.ReplicaState.ValueType) -> d.ReplicaState:
-    """Raises: InvalidRequest for a state this version does not know."""
-    try:
-        return _REPLICA_FROM_WIRE[value]
-    except KeyError:
-        raise InvalidRequest(f"unknown replica state {value}") from None
-
-
-def model_source_from_wire(value: r.ModelSource.ValueType) -> d.ModelSource:
-    """Raises: InvalidRequest for an unspecified source."""
-    try:
-        return _SOURCE_FROM_WIRE[value]
-    except KeyError:
-        raise InvalidRequest("model source must be managed or external") from None
-
-
-def model_source_to_wire(source: d.ModelSource) -> r.ModelSource.ValueType:
-    return _SOURCE_TO_WIRE[source]
-
-
-def refusal_to_wire(reason: RefusalReason) -> fleet_pb2.NackReason.ValueType:
-    return _REFUSAL_TO_WIRE[reason]
-
-
-def refusal_from_wire(value: fleet_pb2.NackReason.ValueType) -> RefusalReason:
-    return _REFUSAL_FROM_WIRE.get(value, RefusalReason.MALFORMED)
-
-
-def have_to_wire(table: Table) -> fleet_pb2.Have:
-    return fleet_pb2.Have(
-        type=_TYPE_TO_WIRE[table.type],
-        epoch=table.at.epoch,
-        version=table.at.version,
-        digest=digest_to_bytes(table.digest),
-    )
-
-
-def snapshot_from_wire(message: fleet_pb2.Snapshot) -> Snapshot:
-    """Raises: InvalidRequest for a type this version does not know."""
-    return Snapshot(
-        type=resource_type_from_wire(message.type),
-        at=TableVersion(message.epoch, message.version),
-        rows={row.key: row.payload for row in message.rows},
-        digest=digest_from_bytes(message.digest),
-        forced=message.forced,
-    )
-
-
-def snapshot_to_wire(snapshot: Snapshot, nonce: int) -> fleet_pb2.Snapshot:
-    return fleet_pb2.Snapshot(
-        type=_TYPE_TO_WIRE[snapshot.type],
-        epoch=snapshot.at.epoch,
-        version=snapshot.at.version,
-        rows=[fleet_pb2.Row(key=key, payload=row) for key, row in snapshot.rows.items()],
-        digest=digest_to_bytes(snapshot.digest),
-        nonce=nonce,
-        forced=snapshot.forced,
-    )
-
-
-def delta_from_wire(message: fleet_pb2.Delta) -> Delta:
-    """Raises: InvalidRequest for a type this version does not know."""
-    return Delta(
-        type=resource_type_from_wire(message.type),
-        epoch=message.epoch,
-        from_version=message.from_version,
-        to_version=message.to_version,
-        upserts={row.key: row.payload for row in message.upserts},
-        removes=tuple(message.removes),
-        result_digest=digest_from_bytes(message.result_digest),
-        forced=message.forced,
-    )
-
-
-def delta_to_wire(delta: Delta, nonce: int) -> fleet_pb2.Delta:
-    return fleet_pb2.Delta(
-        type=_TYPE_TO_WIRE[delta.type],
-        epoch=delta.epoch,
-        from_version=delta.from_version,
-        to_version=delta.to_version,
-        upserts=[fleet_pb2.Row(key=key, payload=row) for key, row in delta.upserts.items()],
-        removes=delta.removes,
-        result_digest=digest_to_bytes(delta.result_digest),
-        nonce=nonce,
-        forced=delta.forced,
     )
