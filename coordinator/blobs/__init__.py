@@ -1,0 +1,1 @@
+"""Model files: import, checks, and the folder that agents pull them from."""
