@@ -1,0 +1,357 @@
+"""An engine that is quick, obedient and honest about what it was asked: vLLM 0.32 on the wire.
+
+Run it as a process (tests usually go through ``tests.support.fake_engine_process``)::
+
+    python -m tests.support.fake_engine --uds PATH --model NAME
+    python -m tests.support.fake_engine --port 0   --model NAME     # 127.0.0.1
+
+When it listens it prints one line, ``{"ready": true, "port": N, "uds": PATH, "pid": N}``.
+Options of vLLM that it does not know are ignored and ``--served-model-name`` is understood, so it
+can stand in for ``python -m vllm.entrypoints.openai.api_server``.
+
+Served as vLLM does, byte for byte in the SSE events: ``/v1/chat/completions``, ``/v1/completions``
+(streaming or not, usage, continuous usage, vLLM's own 400s and 404s), ``/v1/models``, ``/health``,
+``/version``, ``/metrics``. ``/collective_rpc``, ``/pause`` and ``/v1/load_lora_adapter`` answer 200
+*and are recorded*, so that a test can prove nobody reached them.
+
+An answer is 8 tokens without delay: ``t0 t1 t2 ...``, whatever the prompt; ``max_tokens`` cuts it.
+
+``POST /control`` with JSON sets fields of ``Behaviour`` (others go back to their defaults; ``{}``
+resets all). ``GET /control/requests`` returns ``{"running": n, "requests": [...]}``, each with
+``method, path, headers`` (lower-case names), ``body`` (parsed, or text), ``state`` (``running``,
+``finished``, ``aborted``: the client left, ``failed``: on purpose) and ``tokens_sent``.
+``DELETE /control/requests`` forgets them. Requests to ``/control`` are not recorded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+from aiohttp import web
+
+from tests.support.fake_engine_wire import ENGINE_DIED, Wire, error, head, refusal, reply
+
+MAX_BODY_BYTES = 64 * 1024 * 1024
+
+
+@dataclasses.dataclass
+class Behaviour:
+    """How the next generation requests are answered; counts are in tokens already sent."""
+
+    tokens: int = 8
+    #: Fixed, so that tests can do sums.
+    prompt_tokens: int = 7
+    #: Before the response head; vLLM sends it at once.
+    head_delay_ms: float = 0
+    first_token_delay_ms: float = 0
+    token_delay_ms: float = 0
+    #: ``os._exit`` after this many tokens; 0 is before the response head.
+    die_after_tokens: int | None = None
+    #: Close the connection without the end of the chunked body; 0 is before the response head.
+    cut_after_tokens: int | None = None
+    #: vLLM's own error event, then [DONE] and a clean end; 0 is a 500 before the stream.
+    engine_error_after_tokens: int | None = None
+    #: An SSE event that is no JSON, and then the rest as if nothing had happened.
+    malformed_after_tokens: int | None = None
+    #: Answer with this status and an OpenAI error body.
+    error_status: int | None = None
+    #: Read the request and never answer.
+    hang: bool = False
+    #: Stop sending after this many tokens, and keep the connection open.
+    stall_after_tokens: int | None = None
+    #: Write every event in two pieces.
+    split_events: bool = False
+    #: False: an OpenAI-compatible server that knows ``include_usage`` only.
+    continuous_usage: bool = True
+    #: Back to the defaults after so many generation requests; None is never.
+    remaining: int | None = None
+
+
+@dataclasses.dataclass
+class Record:
+    """One request as it arrived."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: Any
+    state: str = "running"
+    tokens_sent: int = 0
+
+
+class FakeEngine:
+    """The engine's state and its handlers."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.behaviour = Behaviour()
+        self.records: list[Record] = []
+        self._count = 0
+
+    def application(self) -> web.Application:
+        app = web.Application(client_max_size=MAX_BODY_BYTES)
+        app.router.add_post("/control", self.set_behaviour)
+        app.router.add_get("/control/requests", self.list_records)
+        app.router.add_delete("/control/requests", self.forget_records)
+        for path in ("/v1/chat/completions", "/v1/completions"):
+            app.router.add_post(path, self.generate)
+        for path in ("/collective_rpc", "/pause", "/v1/load_lora_adapter"):
+            app.router.add_route("*", path, self.forbidden_room)
+        app.router.add_get("/v1/models", self.models)
+        app.router.add_get("/health", self.empty)
+        app.router.add_get("/version", self.version)
+        app.router.add_get("/metrics", self.metrics)
+        app.router.add_route("*", "/{rest:.*}", self.unknown)
+        return app
+
+    # Control
+
+    async def set_behaviour(self, request: web.Request) -> web.Response:
+        try:
+            self.behaviour = Behaviour(**await request.json())
+        except TypeError as error:
+            return web.json_response({"error": str(error)}, status=400)
+        return web.json_response(dataclasses.asdict(self.behaviour))
+
+    async def list_records(self, _request: web.Request) -> web.Response:
+        running = sum(record.state == "running" for record in self.records)
+        records = [dataclasses.asdict(record) for record in self.records]
+        return web.json_response({"running": running, "requests": records})
+
+    async def forget_records(self, _request: web.Request) -> web.Response:
+        self.records.clear()
+        return web.json_response({})
+
+    # What vLLM answers beside generation
+
+    async def record(self, request: web.Request, state: str = "finished") -> Record:
+        raw = await request.read()
+        try:
+            body = json.loads(raw) if raw else None
+        except ValueError:
+            body = raw.decode("utf-8", "replace")
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        record = Record(request.method, request.path_qs, headers, body, state)
+        self.records.append(record)
+        return record
+
+    async def forbidden_room(self, request: web.Request) -> web.Response:
+        await self.record(request)
+        return web.json_response({"reached": request.path})
+
+    async def models(self, request: web.Request) -> web.Response:
+        await self.record(request)
+        model = {
+            "id": self.model,
+            "object": "model",
+            "created": 1,
+            "owned_by": "vllm",
+            "root": "/models/fake",
+            "parent": None,
+            "max_model_len": 2048,
+        }
+        return reply({"object": "list", "data": [model]})
+
+    async def empty(self, request: web.Request) -> web.Response:
+        await self.record(request)
+        return web.Response(headers=head())
+
+    async def version(self, request: web.Request) -> web.Response:
+        await self.record(request)
+        return reply({"version": "0.32.0"})
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        await self.record(request)
+        generating = [record for record in self.records if record.state == "running"]
+        label = f'{{engine="0",model_name="{self.model}"}}'
+        text = f"vllm:num_requests_running{label} {float(len(generating))}\n"
+        return web.Response(text=text)
+
+    async def unknown(self, request: web.Request) -> web.Response:
+        await self.record(request)
+        return reply({"detail": "Not Found"}, 404)
+
+    # Generation
+
+    async def generate(self, request: web.Request) -> web.StreamResponse:
+        record = await self.record(request, "running")
+        behaviour = self.take_behaviour()
+        try:
+            answer = await self.answer(request, record, behaviour)
+        except (asyncio.CancelledError, ConnectionResetError):
+            record.state = "aborted"
+            raise
+        if record.state == "running":
+            record.state = "finished"
+        return answer
+
+    def take_behaviour(self) -> Behaviour:
+        behaviour = self.behaviour
+        if behaviour.remaining is not None:
+            left = behaviour.remaining - 1
+            self.behaviour = (
+                dataclasses.replace(behaviour, remaining=left) if left > 0 else Behaviour()
+            )
+        return behaviour
+
+    async def answer(
+        self, request: web.Request, record: Record, behaviour: Behaviour
+    ) -> web.StreamResponse:
+        if (refusal := refusal(record.body, self.model)) is not None:
+            return refusal
+        if behaviour.hang:
+            await asyncio.Event().wait()
+        await asyncio.sleep(behaviour.head_delay_ms / 1000)
+        if behaviour.error_status is not None:
+            record.state = "failed"
+            return error(behaviour.error_status, "asked to fail", "InternalServerError")
+        if behaviour.die_after_tokens == 0:
+            os._exit(137)
+        if behaviour.cut_after_tokens == 0:
+            record.state = "failed"
+            cut(request)
+            return web.Response()
+        if behaviour.engine_error_after_tokens == 0:
+            record.state = "failed"
+            return error(500, ENGINE_DIED, "InternalServerError")
+        self._count += 1
+        wanted = record.body.get("max_tokens") or record.body.get("max_completion_tokens")
+        count = min(behaviour.tokens, wanted or behaviour.tokens)
+        finish = "length" if wanted is not None and wanted <= behaviour.tokens else "stop"
+        chat = request.path.endswith("chat/completions")
+        identity = request.headers.get("x-request-id", f"{self._count:016x}")
+        name = f"{'chatcmpl' if chat else 'cmpl'}-{identity}"
+        wire = Wire(self.model, chat, name, behaviour.prompt_tokens)
+        if record.body.get("stream"):
+            return await self.stream(request, record, behaviour, wire, count, finish)
+        await asyncio.sleep(behaviour.first_token_delay_ms / 1000)
+        for index in range(count):
+            if behaviour.die_after_tokens == index:
+                os._exit(137)
+            await asyncio.sleep(behaviour.token_delay_ms / 1000)
+            record.tokens_sent += 1
+        return reply(wire.whole(count, finish))
+
+    async def stream(
+        self,
+        request: web.Request,
+        record: Record,
+        behaviour: Behaviour,
+        wire: Wire,
+        count: int,
+        finish: str,
+    ) -> web.StreamResponse:
+        options = record.body.get("stream_options") or {}
+        usage = bool(options.get("include_usage"))
+        continuous = bool(
+            usage and options.get("continuous_usage_stats") and behaviour.continuous_usage
+        )
+        response = web.StreamResponse(headers=head("text/event-stream; charset=utf-8"))
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        await asyncio.sleep(behaviour.first_token_delay_ms / 1000)
+        if wire.chat:
+            await self.send(response, behaviour, wire.role(continuous))
+        for index in range(count):
+            if await self.misbehave(request, response, record, behaviour, index):
+                return response
+            last = index == count - 1
+            event = wire.token(index, finish if last else None, continuous, last and not usage)
+            await self.send(response, behaviour, event)
+            record.tokens_sent = index + 1
+            await asyncio.sleep(behaviour.token_delay_ms / 1000)
+        if await self.misbehave(request, response, record, behaviour, count):
+            return response
+        if usage:
+            await self.send(response, behaviour, wire.usage(count))
+        await self.send(response, behaviour, b"data: [DONE]\n\n")
+        await response.write_eof()
+        return response
+
+    async def send(self, response: web.StreamResponse, behaviour: Behaviour, event: bytes) -> None:
+        if not behaviour.split_events:
+            await response.write(event)
+            return
+        middle = len(event) // 2
+        await response.write(event[:middle])
+        await asyncio.sleep(0.001)
+        await response.write(event[middle:])
+
+    async def misbehave(
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        record: Record,
+        behaviour: Behaviour,
+        sent: int,
+    ) -> bool:
+        """Do what was asked for after ``sent`` tokens; true if the stream is over."""
+        if behaviour.die_after_tokens == sent:
+            os._exit(137)
+        if behaviour.cut_after_tokens == sent:
+            record.state = "failed"
+            cut(request)
+            return True
+        if behaviour.stall_after_tokens == sent:
+            await asyncio.Event().wait()
+        if behaviour.malformed_after_tokens == sent:
+            await response.write(b'data: {"id": "cut off here\n\n')
+        if behaviour.engine_error_after_tokens == sent:
+            record.state = "failed"
+            body = {
+                "message": ENGINE_DIED,
+                "type": "InternalServerError",
+                "param": None,
+                "code": 500,
+            }
+            # With spaces, unlike every other event: so it is in vLLM.
+            await response.write(f"data: {json.dumps({'error': body})}\n\n".encode())
+            await response.write(b"data: [DONE]\n\n")
+            await response.write_eof()
+            return True
+        return False
+
+
+def cut(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.abort()
+
+
+async def serve(engine: FakeEngine, uds: str | None, port: int | None) -> None:
+    # Only so does a handler learn that its client has left.
+    runner = web.AppRunner(engine.application(), handler_cancellation=True, access_log=None)
+    await runner.setup()
+    if uds is not None:
+        await web.UnixSite(runner, uds).start()
+    else:
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+    if uds is None:
+        port = runner.addresses[0][1]
+    line = {"ready": True, "port": port, "uds": uds, "pid": os.getpid()}
+    print(json.dumps(line), flush=True)
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    await stop.wait()
+    await runner.cleanup()
+
+
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--uds")
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--served-model-name")
+    options, _vllm_only = parser.parse_known_args(argv)
+    engine = FakeEngine(options.served_model_name or options.model)
+    asyncio.run(serve(engine, options.uds, options.port))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
