@@ -204,8 +204,8 @@ class FakeEngine:
     async def answer(
         self, request: web.Request, record: Record, behaviour: Behaviour
     ) -> web.StreamResponse:
-        if (refusal := refusal(record.body, self.model)) is not None:
-            return refusal
+        if (refused := refusal(record.body, self.model)) is not None:
+            return refused
         if behaviour.hang:
             await asyncio.Event().wait()
         await asyncio.sleep(behaviour.head_delay_ms / 1000)
