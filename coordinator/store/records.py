@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from protos.domain.resources import ApiKey, EngineProfile
+if TYPE_CHECKING:
+    from protos.domain.resources import ApiKey, EngineProfile
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from coordinator.store import audit, changes, customers, nodes, registry, tokens
+from coordinator.store.backup import copy_database
+from coordinator.store.database import BUSY_TIMEOUT_MS
+from coordinator.store.ledger import Ledger, open_ledger
 from coordinator.store.records import (
     AuditNote,
     AuditRecord,
@@ -20,8 +25,8 @@ from coordinator.store.records import (
     Redemption,
     TokenRecord,
 )
-from protos.domain.fleet_view import FleetView
 from protos.domain.resources import (
+    Account,
     ApiKey,
     Deployment,
     DesiredReplica,
@@ -34,11 +39,17 @@ from protos.domain.resources import (
     Replica,
     ResourceType,
 )
-from protos.domain.routing_table import Delta, Table
+
+if TYPE_CHECKING:
+    from protos.domain.fleet_view import FleetView
+    from protos.domain.routing_table import Delta, Table
 
 
 class Store:
     """One coordinator's state. Made by ``open``; used from one event loop."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
 
     @classmethod
     async def open(
@@ -47,65 +58,76 @@ class Store:
         *,
         now_unix_ms: Callable[[], int],
         must_exist: bool = False,
+        busy_timeout_ms: int = BUSY_TIMEOUT_MS,
     ) -> Store:
         """Open the database at ``path``, migrate it, and read its tables into memory.
 
         Raises: NotFound when ``must_exist`` and it does not; Conflict when another process holds
         it; ConfigInvalid when a newer version wrote it; StoreUnavailable.
         """
-        raise NotImplementedError
+        return cls(
+            await open_ledger(
+                path,
+                now_unix_ms=now_unix_ms,
+                must_exist=must_exist,
+                busy_timeout_ms=busy_timeout_ms,
+            )
+        )
 
     async def close(self) -> None:
         """Finish the queued writes and let go of the database."""
-        raise NotImplementedError
+        await self._ledger.close()
 
     # What is in memory.
 
     @property
     def epoch(self) -> int:
         """First half of every table's version; raised by ``restore`` only."""
-        raise NotImplementedError
+        return self._ledger.projection.epoch
 
     @property
     def available(self) -> bool:
         """Whether the last write, or the last probe since, succeeded."""
-        raise NotImplementedError
+        return self._ledger.available
 
     def view(self) -> FleetView:
         """Return every shared row, decoded and indexed."""
-        raise NotImplementedError
+        return self._ledger.projection.view
 
     def table(self, resource_type: ResourceType, scope: str = "") -> Table:
         """Return a table as agents should hold it. ``scope`` is a node id for DESIRED."""
-        raise NotImplementedError
+        return self._ledger.projection.table(resource_type, scope)
 
     def on_change(self, callback: Callable[[ResourceType, str], None]) -> None:
         """Have ``callback(type, scope)`` called on the event loop after each commit."""
-        raise NotImplementedError
+        self._ledger.on_change(callback)
 
     def engine_kind(self, node_id: str) -> str:
         """Return the node's engine kind, empty if the node is unknown or has not said yet."""
-        raise NotImplementedError
+        record = self.node_record(node_id)
+        return record.engine_kind if record else ""
 
     def node_record(self, node_id: str) -> NodeRecord | None:
         """Return an enrolled node, None if never enrolled or removed."""
-        raise NotImplementedError
+        return self._ledger.facts.nodes.get(node_id)
 
     def node_records(self) -> Mapping[str, NodeRecord]:
         """Return every enrolled node by id."""
-        raise NotImplementedError
+        return self._ledger.facts.nodes
 
     def placements(self) -> Mapping[str, tuple[str, ...]]:
         """Return deployment -> node ids where its operator wants the model."""
-        raise NotImplementedError
+        return self._ledger.facts.placements
 
     def manifest(self, model: str) -> tuple[ModelFile, ...]:
         """Return the files of ``model``; empty for an external or unknown one."""
-        raise NotImplementedError
+        return self._ledger.facts.manifests.get(model, ())
 
     def keys_info(self) -> Sequence[KeyRecord]:
         """Return every key that is not revoked, oldest first."""
-        raise NotImplementedError
+        keys = {key.id: key for key in self.view().keys.values()}
+        created = self._ledger.facts.keys_created_unix_ms
+        return [KeyRecord(keys[key_id], at) for key_id, at in created.items()]
 
     # What is read from the database.
 
@@ -116,21 +138,21 @@ class Store:
 
         None if it cannot be told (compacted away, or newer than ours): send a snapshot.
         """
-        raise NotImplementedError
+        return self._ledger.projection.delta_since(resource_type, scope, version)
 
     async def token(self, token_id: str) -> TokenRecord | None:
         """Return an enrolment token, used or not, expired or not."""
-        raise NotImplementedError
+        return await self._ledger.read(lambda connection: tokens.read(connection, token_id))
 
     async def audit_entries(self, limit: int) -> Sequence[AuditRecord]:
         """Return the newest entries, newest first."""
-        raise NotImplementedError
+        return await self._ledger.read(lambda connection: audit.entries(connection, limit))
 
     # Nodes.
 
     async def put_pop(self, pop: Pop, *, note: AuditNote | None = None) -> None:
         """Create or replace a POP."""
-        raise NotImplementedError
+        await self._ledger.write(lambda tx: registry.put_pop(tx, pop), note)
 
     async def register_node(
         self, registration: NodeRegistration, *, note: AuditNote | None = None
@@ -139,31 +161,31 @@ class Store:
 
         Health and intent of a listed node stay; a new one is READY and ACTIVE. NotFound if removed.
         """
-        raise NotImplementedError
+        await self._ledger.write(lambda tx: nodes.register(tx, registration), note)
 
     async def remove_node(self, node_id: str, *, note: AuditNote | None = None) -> None:
         """Remove a node, its replicas, placements and desired rows: this revokes it. NotFound."""
-        raise NotImplementedError
+        await self._ledger.write(lambda tx: nodes.remove(tx, node_id), note)
 
     async def set_node_health(self, healths: Mapping[str, NodeHealth]) -> None:
         """Set the health of the listed nodes; unlisted ones are ignored."""
-        raise NotImplementedError
+        await self._ledger.write(lambda tx: nodes.set_health(tx, healths))
 
     async def set_node_intent(
         self, intents: Mapping[str, NodeIntent], *, note: AuditNote | None = None
     ) -> None:
         """Set the intent of the listed nodes; unlisted ones are ignored."""
-        raise NotImplementedError
+        await self._ledger.write(lambda tx: nodes.set_intent(tx, intents), note)
 
     async def put_replicas(
         self, upserts: Sequence[Replica], removes: Sequence[tuple[str, str]]
     ) -> None:
         """Write and remove ``(node_id, model)`` replicas; those of unlisted nodes are ignored."""
-        raise NotImplementedError
+        await self._ledger.write(lambda tx: nodes.put_replicas(tx, upserts, removes))
 
     async def set_desired(self, node_id: str, desired: Mapping[str, DesiredReplica]) -> None:
         """Replace what ``node_id`` should hold, by model name; ignored for a removed node."""
-        raise NotImplementedError
+        await self._ledger.write(lambda tx: nodes.set_desired(tx, node_id, desired))
 
     async def note_certificate(
         self,
@@ -174,7 +196,9 @@ class Store:
         note: AuditNote | None = None,
     ) -> None:
         """Record a certificate issued to an enrolled node. NotFound if it was removed."""
-        raise NotImplementedError
+        await self._ledger.write(
+            lambda tx: nodes.note_certificate(tx, node_id, serial, not_after_unix_ms), note
+        )
 
     # Models and deployments.
 
@@ -182,7 +206,7 @@ class Store:
         self, model: Model, files: Sequence[ModelFile], *, note: AuditNote | None = None
     ) -> None:
         """Register a model. Conflict if the name is taken by other content."""
-        raise NotImplementedError
+        await self._ledger.write(lambda tx: registry.put_model(tx, model, files), note)
 
     async def put_deployment(
         self,
@@ -197,11 +221,14 @@ class Store:
         NotFound if account, model or a node is unknown; Conflict if it exists and ``create_only``,
         or belongs to another account.
         """
-        raise NotImplementedError
+        await self._ledger.write(
+            lambda tx: registry.put_deployment(tx, deployment, node_ids, create_only=create_only),
+            note,
+        )
 
     async def remove_deployment(self, name: str, *, note: AuditNote | None = None) -> None:
         """Remove a deployment and its placement. NotFound."""
-        raise NotImplementedError
+        await self._ledger.write(lambda tx: registry.remove_deployment(tx, name), note)
 
     # Customers.
 
@@ -209,21 +236,23 @@ class Store:
         self, account_id: str, cache_salt: str, *, note: AuditNote | None = None
     ) -> None:
         """Create an account. Conflict if the name is taken."""
-        raise NotImplementedError
+        await self._ledger.write(
+            lambda tx: customers.create_account(tx, Account(account_id, cache_salt)), note
+        )
 
     async def put_key(
         self, key: ApiKey, created_unix_ms: int, *, note: AuditNote | None = None
     ) -> None:
         """Create a key. NotFound if its account or a deployment of its is unknown."""
-        raise NotImplementedError
+        await self._ledger.write(lambda tx: customers.put_key(tx, key, created_unix_ms), note)
 
     async def revoke_key(self, key_id: str, *, note: AuditNote | None = None) -> None:
         """Remove a key from the table: this revokes it. NotFound."""
-        raise NotImplementedError
+        await self._ledger.write(lambda tx: customers.revoke_key(tx, key_id), note)
 
     async def put_prices(self, prices: Sequence[Price], *, note: AuditNote | None = None) -> None:
         """Create or replace lines of the price card."""
-        raise NotImplementedError
+        await self._ledger.write(lambda tx: customers.put_prices(tx, prices), note)
 
     # Enrolment.
 
@@ -235,7 +264,7 @@ class Store:
         A note's subject, when empty, becomes ``node/<id>``. NotFound if the POP is unknown;
         Conflict if the name is enrolled, or was removed less than a certificate's life ago.
         """
-        raise NotImplementedError
+        return await self._ledger.write(lambda tx: tokens.create(tx, token, note))
 
     async def redeem_token(
         self,
@@ -252,18 +281,35 @@ class Store:
         The first call enrols the node and keeps ``certificate_pem``; the same key again gets the
         kept one; audited either way. Raises: TokenRefused (unaudited).
         """
-        raise NotImplementedError
+        return await self._ledger.write(
+            lambda tx: tokens.redeem(
+                tx,
+                token_id,
+                public_key_sha256=public_key_sha256,
+                certificate_pem=certificate_pem,
+                serial=serial,
+                not_after_unix_ms=not_after_unix_ms,
+                actor=actor,
+            )
+        )
 
     # Records and upkeep.
 
     async def audit(self, actor: str, action: str, subject: str, detail: str) -> None:
         """Append one entry to the audit."""
-        raise NotImplementedError
+        note = AuditNote(actor, action, subject, detail)
+        await self._ledger.write(lambda tx: tx.note(note))
 
     async def compact(self, *, older_than_unix_ms: int) -> int:
         """Drop change rows older than that and trim the audit; return how many changes went."""
-        raise NotImplementedError
+        dropped = 0
+        while step := await self._ledger.write(
+            lambda tx: changes.compact_step(tx, older_than_unix_ms)
+        ):
+            dropped += step
+        await self._ledger.write(lambda tx: audit.trim(tx.connection))
+        return dropped
 
     async def backup(self, target: Path) -> None:
         """Write a consistent copy of the database to ``target``, which must not exist."""
-        raise NotImplementedError
+        await self._ledger.read(lambda connection: copy_database(connection, target))

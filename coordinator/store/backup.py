@@ -1,0 +1,138 @@
+"""Copies of the database: taken while it runs, and put back with a raised epoch."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+from pathlib import Path
+
+from coordinator.store import audit
+from coordinator.store.database import DatabaseLock, as_unavailable
+from coordinator.store.migrations import applied_migrations, check_not_newer, migrate
+from coordinator.store.projection import read_epoch
+from coordinator.store.records import AuditNote
+from protos.domain.errors import Conflict, InvalidRequest, NotFound, StoreUnavailable
+
+_log = logging.getLogger(__name__)
+
+#: Pages copied between two moments in which writes may go on.
+_PAGES_PER_STEP = 1_024
+_BESIDE = ("", "-wal", "-shm")
+
+
+def copy_database(source: sqlite3.Connection, target: Path) -> None:
+    """Write a consistent copy of ``source`` to a new file that only its owner can read.
+
+    Raises: Conflict if the file exists; StoreUnavailable if it cannot be written.
+    """
+    try:
+        os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        raise Conflict(f"{target} exists", "choose another name", retryable=False) from None
+    except OSError as error:
+        raise StoreUnavailable(f"cannot write the backup {target}: {error.strerror}") from error
+    try:
+        with contextlib.closing(sqlite3.connect(target, isolation_level=None)) as copy:
+            source.backup(copy, pages=_PAGES_PER_STEP)
+            # One file, without a log beside it.
+            copy.execute("PRAGMA journal_mode = DELETE")
+    except BaseException as error:
+        _remove(target)
+        if isinstance(error, sqlite3.Error):
+            raise StoreUnavailable(f"cannot write the backup {target}: {error}") from error
+        raise
+    _sync(target)
+
+
+def restore(backup: Path, database: Path, *, now_unix_ms: int) -> int:
+    """Put ``backup`` in the place of ``database`` and return the new epoch.
+
+    The epoch becomes higher than that of both and than any an earlier restore can have given
+    (seconds since 1970), so that every agent takes the restored tables for newer. What was there
+    stays beside it as ``<name>.before-<unix ms>``. The coordinator must be stopped.
+    Raises: Conflict when it runs; NotFound, InvalidRequest for an unusable backup; ConfigInvalid
+    when a newer version wrote it; StoreUnavailable.
+    """
+    if not backup.is_file():
+        raise NotFound(f"there is no backup {backup}", "name a copy of coordinator.db")
+    lock = DatabaseLock(database)
+    fresh = database.with_name(f"{database.name}.restoring")
+    try:
+        _remove(fresh)
+        _copy_checked(backup, fresh)
+        epoch = _raise_epoch(fresh, _present_epoch(database), backup.name, now_unix_ms)
+        for suffix in _BESIDE:
+            old = database.with_name(database.name + suffix)
+            with contextlib.suppress(FileNotFoundError):
+                old.rename(database.with_name(f"{database.name}.before-{now_unix_ms}{suffix}"))
+        fresh.rename(database)
+        _sync(database.parent)
+    except sqlite3.Error as error:
+        raise as_unavailable(error, database) or error from error
+    finally:
+        _remove(fresh)
+        lock.release()
+    _log.warning("database restored from=%s epoch=%d", backup, epoch)
+    return epoch
+
+
+def _copy_checked(backup: Path, fresh: Path) -> None:
+    """Raises: InvalidRequest when ``backup`` is no sound database of ours."""
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"{backup.absolute().as_uri()}?mode=ro", uri=True)
+        ) as source:
+            (verdict,) = source.execute("PRAGMA integrity_check(1)").fetchone()
+            applied = applied_migrations(source)
+            if verdict != "ok" or not applied:
+                raise InvalidRequest(
+                    f"{backup} is not a sound coordinator database: "
+                    + (verdict if verdict != "ok" else "it has no migrations"),
+                    "choose an older backup",
+                )
+            check_not_newer(applied)
+            copy_database(source, fresh)
+    except sqlite3.DatabaseError as error:
+        raise InvalidRequest(
+            f"{backup} cannot be read: {error}", "choose an older backup"
+        ) from error
+
+
+def _present_epoch(database: Path) -> int:
+    """Return the epoch of what is about to be replaced, 0 if nobody can tell any more."""
+    if not database.exists():
+        return 0
+    try:
+        with contextlib.closing(sqlite3.connect(database, timeout=1.0)) as present:
+            return read_epoch(present)
+    except (sqlite3.Error, TypeError) as error:
+        _log.warning("the database to be replaced cannot be read file=%s error=%s", database, error)
+        return 0
+
+
+def _raise_epoch(fresh: Path, present_epoch: int, source: str, now_unix_ms: int) -> int:
+    with contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
+        migrate(connection, now_unix_ms)
+        epoch = max(read_epoch(connection) + 1, present_epoch + 1, now_unix_ms // 1_000)
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (str(epoch),))
+        note = AuditNote("coordinator", "database.restored", source, f"epoch={epoch}")
+        audit.append(connection, note, now_unix_ms)
+        connection.execute("COMMIT")
+    _sync(fresh)
+    return epoch
+
+
+def _remove(path: Path) -> None:
+    for suffix in (*_BESIDE, "-journal"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

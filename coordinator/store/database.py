@@ -1,0 +1,100 @@
+"""Opening the database file: its permissions, its pragmas, its one owner, its failures."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+from pathlib import Path
+
+from protos.domain.errors import Conflict, StoreUnavailable
+
+#: How long one statement waits for another process's lock.
+BUSY_TIMEOUT_MS = 2_000
+#: The write-ahead log is cut back to this after a checkpoint.
+_WAL_LIMIT_BYTES = 64 * 1024 * 1024
+
+_LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_DISK = (
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_PROTOCOL,
+)
+
+
+def connect(
+    path: Path, *, read_only: bool = False, busy_timeout_ms: int = BUSY_TIMEOUT_MS
+) -> sqlite3.Connection:
+    """Return a connection in write-ahead mode that leaves transactions to its user.
+
+    A new file is readable by its owner only, and so are the log files SQLite puts beside it.
+    """
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    connection = sqlite3.connect(path, timeout=busy_timeout_ms / 1000, isolation_level=None)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        # FULL: an agent must never be ahead of us after a power cut.
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
+        connection.execute(f"PRAGMA query_only = {'ON' if read_only else 'OFF'}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def as_unavailable(error: sqlite3.Error, path: Path) -> StoreUnavailable | None:
+    """Return what ``error`` means to a caller; None if it is a mistake in our SQL."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in _LOCKED:
+        return StoreUnavailable(
+            "the coordinator's database is locked by another process",
+            f"find it with `fuser {path.name}`; it resumes by itself when the lock is gone",
+        )
+    if code == sqlite3.SQLITE_FULL:
+        return StoreUnavailable(
+            "the disk of the coordinator's database is full",
+            f"free space on the disk that holds {path.name}; it resumes by itself",
+        )
+    if code in _DISK:
+        return StoreUnavailable(
+            f"the coordinator's database cannot be read or written: {error}",
+            f"check the disk and the permissions of {path.name}; it resumes by itself",
+        )
+    if code in _BROKEN:
+        return StoreUnavailable(
+            f"the coordinator's database is damaged: {error}",
+            "stop the coordinator and restore a backup: edgeforge-coordinator restore BACKUP",
+            retryable=False,
+        )
+    return None
+
+
+class DatabaseLock:
+    """Makes this process the only owner of a database, until ``release`` or the process's end."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises: Conflict when another process is the owner."""
+        lock_path = path.with_name(path.name + ".lock")
+        self._descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._descriptor)
+            raise Conflict(
+                f"another coordinator is running on {path.name}",
+                "stop it first; two coordinators never share a database",
+                retryable=False,
+            ) from None
+
+    def release(self) -> None:
+        """Let another process own the database; safe to call twice."""
+        if self._descriptor >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self._descriptor)
+            self._descriptor = -1

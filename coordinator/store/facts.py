@@ -1,0 +1,78 @@
+"""In memory, changed after commits only: what is asked without waiting and agents never see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from coordinator.store.records import CertificateRecord, NodeRecord
+from protos.domain.resources import EngineProfile, ModelFile
+
+if TYPE_CHECKING:
+    import sqlite3
+
+
+@dataclass(slots=True)
+class Facts:
+    """The relational tables that are asked without waiting."""
+
+    nodes: dict[str, NodeRecord] = field(default_factory=dict)
+    #: deployment -> node ids in order
+    placements: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    #: model -> files by path
+    manifests: dict[str, tuple[ModelFile, ...]] = field(default_factory=dict)
+    #: key id -> when it was created, oldest first
+    keys_created_unix_ms: dict[str, int] = field(default_factory=dict)
+
+
+def load_facts(connection: sqlite3.Connection) -> Facts:
+    """Read everything."""
+    facts = Facts()
+    for (node_id,) in connection.execute("SELECT id FROM nodes ORDER BY id").fetchall():
+        record = node_record(connection, node_id)
+        assert record is not None
+        facts.nodes[node_id] = record
+    placements: dict[str, list[str]] = {}
+    for deployment, node_id in connection.execute(
+        "SELECT deployment, node_id FROM placements ORDER BY deployment, node_id"
+    ):
+        placements.setdefault(deployment, []).append(node_id)
+    facts.placements = {name: tuple(node_ids) for name, node_ids in placements.items()}
+    manifests: dict[str, list[ModelFile]] = {}
+    for model, path, sha256, size_bytes in connection.execute(
+        "SELECT model, path, sha256, size_bytes FROM model_files ORDER BY model, path"
+    ):
+        manifests.setdefault(model, []).append(ModelFile(path, sha256, size_bytes))
+    facts.manifests = {model: tuple(files) for model, files in manifests.items()}
+    facts.keys_created_unix_ms = dict(
+        connection.execute("SELECT id, created_unix_ms FROM keys ORDER BY created_unix_ms, id")
+    )
+    return facts
+
+
+def node_record(connection: sqlite3.Connection, node_id: str) -> NodeRecord | None:
+    """Return an enrolled node with its certificates, oldest first."""
+    row = connection.execute(
+        "SELECT pop_id, enrolled_unix_ms, engine_kind, agent_version, first_token_ms_p99,"
+        " prefill_ms_per_token, max_parallel, tokens_per_s FROM nodes WHERE id = ?",
+        (node_id,),
+    ).fetchone()
+    if row is None:
+        return None
+    pop_id, enrolled_unix_ms, engine_kind, agent_version, *profile = row
+    certificates = connection.execute(
+        "SELECT serial, not_after_unix_ms FROM certificates WHERE node_id = ?"
+        " ORDER BY not_after_unix_ms, serial",
+        (node_id,),
+    )
+    return NodeRecord(
+        node_id=node_id,
+        pop_id=pop_id,
+        enrolled_unix_ms=enrolled_unix_ms,
+        engine_kind=engine_kind,
+        agent_version=agent_version,
+        profile=None if profile[0] is None else EngineProfile(*profile),
+        certificates=tuple(
+            CertificateRecord(int(serial, 16), not_after) for serial, not_after in certificates
+        ),
+    )

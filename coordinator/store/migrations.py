@@ -1,0 +1,163 @@
+"""The schema, as a registry of named migrations that are applied in order, once each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from sqlite_utils import Database
+
+from protos.domain.errors import ConfigInvalid
+
+if TYPE_CHECKING:
+    import sqlite3
+
+_Apply = Callable[[Database], None]
+
+#: name -> migration, in order. A name, once released, neither changes nor goes.
+REGISTRY: dict[str, _Apply] = {}
+
+
+def _migration(apply: _Apply) -> _Apply:
+    REGISTRY[apply.__name__.strip("_")] = apply
+    return apply
+
+
+def migrate(connection: sqlite3.Connection, now_unix_ms: int) -> tuple[str, ...]:
+    """Bring the database to this version's schema and return the migrations just applied.
+
+    Raises: ConfigInvalid when a newer version has written it.
+    """
+    applied = applied_migrations(connection)
+    check_not_newer(applied)
+    pending = [name for name in REGISTRY if name not in applied]
+    if not pending:
+        return ()
+    database = Database(connection, execute_plugins=False)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        if not applied:
+            database.table("migrations").create(
+                {"name": str, "applied_unix_ms": int}, pk="name", strict=True
+            )
+        for name in pending:
+            REGISTRY[name](database)
+            connection.execute("INSERT INTO migrations VALUES (?, ?)", (name, now_unix_ms))
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return tuple(pending)
+
+
+def applied_migrations(connection: sqlite3.Connection) -> frozenset[str]:
+    """Return the names of the migrations that the database has seen."""
+    database = Database(connection, execute_plugins=False)
+    if not database.table("migrations").exists():
+        return frozenset()
+    return frozenset(str(row["name"]) for row in database.table("migrations").rows)
+
+
+def check_not_newer(applied: frozenset[str]) -> None:
+    """Raises: ConfigInvalid when ``applied`` holds a migration that this version does not know."""
+    if unknown := sorted(applied - REGISTRY.keys()):
+        raise ConfigInvalid(
+            [f"the database was written by a newer version (it knows {', '.join(unknown)})"],
+            "start that version of edgeforge-coordinator, or restore a backup of this one",
+        )
+
+
+@_migration
+def _0001_routing_table(database: Database) -> None:
+    database.table("meta").create({"key": str, "value": str}, pk="key", strict=True)
+    database.execute("INSERT INTO meta (key, value) VALUES ('epoch', '1')")
+    # AUTOINCREMENT: a sequence number never comes back, not even after a compaction.
+    database.execute(
+        "CREATE TABLE changes (seq INTEGER PRIMARY KEY AUTOINCREMENT, type TEXT NOT NULL,"
+        " scope TEXT NOT NULL, key TEXT NOT NULL, payload BLOB, at_unix_ms INTEGER NOT NULL) STRICT"
+    )
+    database.table("changes").create_index(["type", "scope", "seq"])
+    database.table("rows").create(
+        {"type": str, "scope": str, "key": str, "payload": bytes, "seq": int},
+        pk=("type", "scope", "key"),
+        not_null={"payload", "seq"},
+        strict=True,
+    )
+    # version: of the newest change; floor: of the newest change that compaction has dropped.
+    database.table("tables").create(
+        {"type": str, "scope": str, "version": int, "floor": int},
+        pk=("type", "scope"),
+        not_null={"version", "floor"},
+        strict=True,
+    )
+
+
+@_migration
+def _0002_nodes(database: Database) -> None:
+    database.table("nodes").create(
+        {
+            "id": str,
+            "pop_id": str,
+            "enrolled_unix_ms": int,
+            "engine_kind": str,
+            "agent_version": str,
+            "first_token_ms_p99": float,
+            "prefill_ms_per_token": float,
+            "max_parallel": int,
+            "tokens_per_s": float,
+        },
+        pk="id",
+        not_null={"pop_id", "enrolled_unix_ms", "engine_kind", "agent_version"},
+        strict=True,
+    )
+    database.table("certificates").create(
+        {"serial": str, "node_id": str, "not_after_unix_ms": int},
+        pk="serial",
+        not_null={"node_id", "not_after_unix_ms"},
+        strict=True,
+    )
+    database.table("certificates").create_index(["node_id"])
+    database.table("tokens").create(
+        {
+            "id": str,
+            "secret_sha256": bytes,
+            "pop_id": str,
+            "node_id": str,
+            "expires_unix_ms": int,
+            "used_unix_ms": int,
+            "public_key_sha256": bytes,
+            "certificate_pem": bytes,
+        },
+        pk="id",
+        not_null={"secret_sha256", "pop_id", "node_id", "expires_unix_ms"},
+        strict=True,
+    )
+    database.table("tokens").create_index(["node_id"])
+
+
+@_migration
+def _0003_registry(database: Database) -> None:
+    database.table("model_files").create(
+        {"model": str, "path": str, "sha256": bytes, "size_bytes": int},
+        pk=("model", "path"),
+        not_null={"sha256", "size_bytes"},
+        strict=True,
+    )
+    database.table("placements").create(
+        {"deployment": str, "node_id": str}, pk=("deployment", "node_id"), strict=True
+    )
+    database.table("placements").create_index(["node_id"])
+    database.table("keys").create(
+        {"id": str, "created_unix_ms": int}, pk="id", not_null={"created_unix_ms"}, strict=True
+    )
+
+
+@_migration
+def _0004_audit(database: Database) -> None:
+    database.execute(
+        "CREATE TABLE audit (seq INTEGER PRIMARY KEY AUTOINCREMENT, at_unix_ms INTEGER NOT NULL,"
+        " actor TEXT NOT NULL, action TEXT NOT NULL, subject TEXT NOT NULL, detail TEXT NOT NULL,"
+        " anonymous INTEGER NOT NULL) STRICT"
+    )
+    database.table("audit").create_index(["anonymous", "seq"])

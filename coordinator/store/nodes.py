@@ -1,0 +1,163 @@
+"""Nodes: enrolled, registered, healthy or not, holding replicas, told what to hold, removed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from coordinator.store.facts import Facts, node_record
+from protos.domain.errors import NotFound
+from protos.domain.resources import (
+    DesiredReplica,
+    Node,
+    NodeHealth,
+    NodeIntent,
+    Replica,
+    ResourceType,
+    row_key,
+)
+
+if TYPE_CHECKING:
+    from coordinator.store.records import NodeRegistration
+    from coordinator.store.transaction import Transaction
+
+
+def enrol(tx: Transaction, node_id: str, pop_id: str, serial: int, not_after_unix_ms: int) -> None:
+    """Make a node known; it is listed in the topology when it first registers."""
+    tx.execute(
+        "INSERT INTO nodes (id, pop_id, enrolled_unix_ms, engine_kind, agent_version)"
+        " VALUES (?, ?, ?, '', '')",
+        (node_id, pop_id, tx.now_unix_ms),
+    )
+    note_certificate(tx, node_id, serial, not_after_unix_ms)
+
+
+def note_certificate(tx: Transaction, node_id: str, serial: int, not_after_unix_ms: int) -> None:
+    """Keep a certificate of an enrolled node, and forget the expired ones of all."""
+    require_node(tx, node_id)
+    tx.execute("DELETE FROM certificates WHERE not_after_unix_ms < ?", (tx.now_unix_ms,))
+    tx.execute(
+        "INSERT INTO certificates (serial, node_id, not_after_unix_ms) VALUES (?, ?, ?)"
+        " ON CONFLICT (serial) DO NOTHING",
+        (f"{serial:x}", node_id, not_after_unix_ms),
+    )
+    _refresh(tx, node_id)
+
+
+def register(tx: Transaction, registration: NodeRegistration) -> None:
+    """Take in what an enrolled node says of itself."""
+    node_id, profile = registration.node_id, registration.profile
+    pop_id = require_node(tx, node_id)
+    tx.execute(
+        "UPDATE nodes SET engine_kind = ?, agent_version = ?, first_token_ms_p99 = ?,"
+        " prefill_ms_per_token = ?, max_parallel = ?, tokens_per_s = ? WHERE id = ?",
+        (
+            registration.engine_kind,
+            registration.agent_version,
+            profile.first_token_ms_p99,
+            profile.prefill_ms_per_token,
+            profile.max_parallel,
+            profile.tokens_per_s,
+            node_id,
+        ),
+    )
+    listed = _listed(tx, node_id)
+    tx.put(
+        Node(
+            id=node_id,
+            pop_id=pop_id,
+            peer_host=registration.peer_host,
+            peer_port=registration.peer_port,
+            client_url=registration.client_url,
+            health=listed.health if listed else NodeHealth.READY,
+            intent=listed.intent if listed else NodeIntent.ACTIVE,
+        )
+    )
+    _refresh(tx, node_id)
+
+
+def remove(tx: Transaction, node_id: str) -> None:
+    """Forget a node everywhere but in its certificates, which keep its name from being reused."""
+    require_node(tx, node_id)
+    for key in tx.keys(ResourceType.DEPLOYMENTS, f"replica/{node_id}/"):
+        tx.remove(ResourceType.DEPLOYMENTS, key)
+    for key in tx.keys(ResourceType.DESIRED, scope=node_id):
+        tx.remove(ResourceType.DESIRED, key, node_id)
+    tx.remove(ResourceType.TOPOLOGY, f"node/{node_id}")
+    tx.execute("DELETE FROM placements WHERE node_id = ?", (node_id,))
+    tx.execute("DELETE FROM tokens WHERE node_id = ? AND used_unix_ms IS NULL", (node_id,))
+    tx.execute("DELETE FROM nodes WHERE id = ?", (node_id,))
+
+    def forget(facts: Facts) -> None:
+        facts.nodes.pop(node_id, None)
+        for name, node_ids in facts.placements.items():
+            facts.placements[name] = tuple(other for other in node_ids if other != node_id)
+
+    tx.effects.append(forget)
+
+
+def set_health(tx: Transaction, healths: Mapping[str, NodeHealth]) -> None:
+    """Change the health of listed nodes."""
+    for node_id, health in healths.items():
+        if (node := _listed(tx, node_id)) is not None:
+            tx.put(replace(node, health=health))
+
+
+def set_intent(tx: Transaction, intents: Mapping[str, NodeIntent]) -> None:
+    """Change the intent of listed nodes."""
+    for node_id, intent in intents.items():
+        if (node := _listed(tx, node_id)) is not None:
+            tx.put(replace(node, intent=intent))
+
+
+def put_replicas(
+    tx: Transaction, upserts: Sequence[Replica], removes: Sequence[tuple[str, str]]
+) -> None:
+    """Write replicas of listed nodes: a late report never brings a removed node back."""
+    for node_id, model in removes:
+        tx.remove(ResourceType.DEPLOYMENTS, f"replica/{node_id}/{model}")
+    for replica in upserts:
+        if _listed(tx, replica.node_id) is not None:
+            tx.put(replica)
+
+
+def set_desired(tx: Transaction, node_id: str, desired: Mapping[str, DesiredReplica]) -> None:
+    """Make ``desired`` all that an enrolled node should hold."""
+    if node_record_exists(tx, node_id):
+        wanted = {row_key(replica) for replica in desired.values()}
+        for key in tx.keys(ResourceType.DESIRED, scope=node_id):
+            if key not in wanted:
+                tx.remove(ResourceType.DESIRED, key, node_id)
+        for replica in desired.values():
+            tx.put(replica, node_id)
+
+
+def require_node(tx: Transaction, node_id: str) -> str:
+    """Return the POP of an enrolled node. Raises: NotFound."""
+    found = tx.execute("SELECT pop_id FROM nodes WHERE id = ?", (node_id,)).fetchone()
+    if found is None:
+        raise NotFound(
+            f"no node {node_id!r} is enrolled", "`edgeforge node list` shows those that are"
+        )
+    return str(found[0])
+
+
+def node_record_exists(tx: Transaction, node_id: str) -> bool:
+    """Return whether a node is enrolled."""
+    return tx.exists("SELECT 1 FROM nodes WHERE id = ?", (node_id,))
+
+
+def _listed(tx: Transaction, node_id: str) -> Node | None:
+    node = tx.get(ResourceType.TOPOLOGY, f"node/{node_id}")
+    return node if isinstance(node, Node) else None
+
+
+def _refresh(tx: Transaction, node_id: str) -> None:
+    record = node_record(tx.connection, node_id)
+    assert record is not None
+
+    def refresh(facts: Facts) -> None:
+        facts.nodes[node_id] = record
+
+    tx.effects.append(refresh)
