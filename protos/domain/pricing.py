@@ -3,8 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from protos.domain.resources import Price
+from protos.domain.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from protos.domain.resources import Price
+
+#: Most tokens of one kind in one request; keeps every cost far inside 64 bits.
+MAX_TOKENS = 100_000_000
+
+_NANO_PER_USD = 1_000_000_000
+_GIB = 1024**3
+
+#: Size classes by the bytes of a model's weights: the first bound that is not exceeded.
+#: In 16-bit parameters: up to about 1, 4, 10 and 40 billion.
+SIZE_CLASS_BOUNDS_BYTES = (
+    ("xs", 2 * _GIB),
+    ("s", 8 * _GIB),
+    ("m", 20 * _GIB),
+    ("l", 80 * _GIB),
+)
+SIZE_CLASSES = (*(name for name, _ in SIZE_CLASS_BOUNDS_BYTES), "xl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +38,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one request costs, in parts."""
+    """What one request costs, in parts: ``prompt_nano_usd`` is for the tokens not cached."""
 
     prompt_nano_usd: int
     cached_nano_usd: int
@@ -32,14 +52,35 @@ class Cost:
 
 def cost_of(usage: Usage, price: Price) -> Cost:
     """Return what ``usage`` costs at ``price``. Raises: InvalidRequest for impossible usage."""
-    raise NotImplementedError
+    if not 0 <= usage.cached_tokens <= usage.prompt_tokens <= MAX_TOKENS:
+        raise InvalidRequest(
+            f"{usage.cached_tokens} cached of {usage.prompt_tokens} prompt tokens is impossible"
+        )
+    if not 0 <= usage.completion_tokens <= MAX_TOKENS:
+        raise InvalidRequest(f"{usage.completion_tokens} completion tokens is impossible")
+    fresh_tokens = usage.prompt_tokens - usage.cached_tokens
+    return Cost(
+        prompt_nano_usd=fresh_tokens * price.prompt_nano_usd_per_token,
+        cached_nano_usd=usage.cached_tokens * price.cached_nano_usd_per_token,
+        completion_nano_usd=usage.completion_tokens * price.completion_nano_usd_per_token,
+    )
+
+
+def rate_nano_usd_per_1k_tokens(price: Price) -> int:
+    """Return what targets are compared by: 1,000 prompt tokens and 1,000 completion tokens."""
+    return 1_000 * (price.prompt_nano_usd_per_token + price.completion_nano_usd_per_token)
 
 
 def size_class_of(weights_bytes: int) -> str:
     """Return the price class of a model, "xs" to "xl", by the size of its weights."""
-    raise NotImplementedError
+    for name, bound_bytes in SIZE_CLASS_BOUNDS_BYTES:
+        if weights_bytes <= bound_bytes:
+            return name
+    return "xl"
 
 
 def format_usd(nano_usd: int) -> str:
     """Return dollars with nine decimals, as in ``x-edgeforge-cost-usd``: "0.000012345"."""
-    raise NotImplementedError
+    sign = "-" if nano_usd < 0 else ""
+    dollars, nano = divmod(abs(nano_usd), _NANO_PER_USD)
+    return f"{sign}{dollars}.{nano:09d}"

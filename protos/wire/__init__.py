@@ -12,6 +12,7 @@ from protos.wire.enums import (
     tier_from_wire,
     tier_to_wire,
 )
+from protos.wire.explanations import explanation_to_wire
 from protos.wire.pushes import (
     delta_from_wire,
     delta_to_wire,
@@ -49,6 +50,7 @@ __all__ = [
     "deployment_from_wire",
     "deployment_to_wire",
     "encode_row",
+    "explanation_to_wire",
     "have_to_wire",
     "model_file_from_wire",
     "model_file_to_wire",

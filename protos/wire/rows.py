@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from google.protobuf.message import DecodeError
+from math import isfinite
+
+from google.protobuf.message import DecodeError, Message
 
 from protos.domain import resources as d
 from protos.domain.errors import InvalidRequest
@@ -29,37 +31,30 @@ SCHEMA = 1
 
 def encode_row(resource: d.Resource) -> bytes:
     """Return the bytes of the row that carries ``resource``."""
+    return _row_of(resource).SerializeToString(deterministic=True)
+
+
+def _row_of(resource: d.Resource) -> Message:
     match resource:
         case d.Pop():
-            row = r.TopologyRow(pop=pop_to_wire(resource)).SerializeToString(deterministic=True)
+            return r.TopologyRow(pop=pop_to_wire(resource))
         case d.Node():
-            row = r.TopologyRow(node=node_to_wire(resource)).SerializeToString(deterministic=True)
+            return r.TopologyRow(node=node_to_wire(resource))
         case d.Model():
-            row = r.DeploymentsRow(model=model_to_wire(resource)).SerializeToString(
-                deterministic=True
-            )
+            return r.DeploymentsRow(model=model_to_wire(resource))
         case d.Deployment():
-            row = r.DeploymentsRow(deployment=deployment_to_wire(resource)).SerializeToString(
-                deterministic=True
-            )
+            return r.DeploymentsRow(deployment=deployment_to_wire(resource))
         case d.Replica():
-            row = r.DeploymentsRow(replica=replica_to_wire(resource)).SerializeToString(
-                deterministic=True
-            )
+            return r.DeploymentsRow(replica=replica_to_wire(resource))
         case d.ApiKey():
-            row = r.CredentialsRow(api_key=_api_key_to_wire(resource)).SerializeToString(
-                deterministic=True
-            )
+            return r.CredentialsRow(api_key=_api_key_to_wire(resource))
         case d.Account():
             account = r.Account(id=resource.id, cache_salt=resource.cache_salt)
-            row = r.CredentialsRow(account=account).SerializeToString(deterministic=True)
+            return r.CredentialsRow(account=account)
         case d.Price():
-            row = r.PricesRow(price=price_to_wire(resource)).SerializeToString(deterministic=True)
+            return r.PricesRow(price=price_to_wire(resource))
         case d.DesiredReplica():
-            row = r.DesiredRow(replica=_desired_to_wire(resource)).SerializeToString(
-                deterministic=True
-            )
-    return row
+            return r.DesiredRow(replica=_desired_to_wire(resource))
 
 
 def decode_row(resource_type: ResourceType, payload: bytes) -> d.Resource | None:
@@ -115,11 +110,15 @@ def _decode_credentials(payload: bytes) -> d.Resource | None:
 
 
 def _decode_prices(payload: bytes) -> d.Resource | None:
-    return price_from_wire(r.PricesRow.FromString(payload).price)
+    row = r.PricesRow.FromString(payload)
+    return price_from_wire(row.price) if row.HasField("price") else None
 
 
 def _decode_desired(payload: bytes) -> d.Resource | None:
-    replica = r.DesiredRow.FromString(payload).replica
+    row = r.DesiredRow.FromString(payload)
+    if not row.HasField("replica"):
+        return None
+    replica = row.replica
     return d.DesiredReplica(
         model=replica.model,
         source=SOURCE_FROM_WIRE[replica.source],
@@ -243,6 +242,10 @@ def profile_to_wire(profile: d.EngineProfile) -> r.EngineProfile:
 
 
 def profile_from_wire(profile: r.EngineProfile) -> d.EngineProfile:
+    """Raises: InvalidRequest for a number that no prediction can be made from."""
+    for value in (profile.first_token_ms_p99, profile.prefill_ms_per_token, profile.tokens_per_s):
+        if not (isfinite(value) and value >= 0.0):
+            raise InvalidRequest("an engine profile holds a negative or infinite number")
     return d.EngineProfile(
         first_token_ms_p99=profile.first_token_ms_p99,
         prefill_ms_per_token=profile.prefill_ms_per_token,

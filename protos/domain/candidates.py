@@ -1,0 +1,293 @@
+"""Which replicas may serve a request at all, and what each is predicted to take and cost."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from protos.domain import geo
+from protos.domain.errors import InvalidRequest, NoReplica
+from protos.domain.pricing import rate_nano_usd_per_1k_tokens
+from protos.domain.residency import allowed_zones
+from protos.domain.resources import NodeHealth, NodeIntent, ReplicaState, Tier
+from protos.domain.ttft import Prediction, predict
+
+if TYPE_CHECKING:
+    from protos.domain.fleet_view import FleetView
+    from protos.domain.resources import Deployment, Node, Pop, Price, Replica
+
+#: Rate of a target whose tier is not on the price card: last resort, after everything priced.
+UNPRICED_NANO_USD_PER_1K_TOKENS = 1 << 62
+#: Distance assumed to a target whose place, or our own, is unknown: half way round the earth.
+_FARTHEST_KM = 20_000.0
+
+
+class Filter(enum.StrEnum):
+    """A hard filter, in the words a user reads when it leaves nothing."""
+
+    TOPOLOGY = "not in the topology"
+    RESIDENCY = "outside the allowed zones"
+    DEAD = "dead"
+    UNROUTABLE = "unroutable"
+    DRAINING = "draining"
+    RETIRED = "retired"
+    NOT_READY = "not ready"
+    ADAPTER = "without the adapter"
+    EJECTED = "left alone after failures"
+    TRIED = "tried already"
+
+
+#: How soon each filter may let a request through again.
+_RETRY_AFTER_S = {
+    Filter.TOPOLOGY: 5.0,
+    Filter.RESIDENCY: 60.0,
+    Filter.DEAD: 5.0,
+    Filter.UNROUTABLE: 5.0,
+    Filter.DRAINING: 5.0,
+    Filter.RETIRED: 60.0,
+    Filter.NOT_READY: 5.0,
+    Filter.ADAPTER: 60.0,
+    Filter.EJECTED: 1.0,
+    Filter.TRIED: 1.0,
+}
+_NOWHERE_RETRY_AFTER_S = 60.0
+
+_HEALTH_FILTER = {NodeHealth.DEAD: Filter.DEAD, NodeHealth.UNROUTABLE: Filter.UNROUTABLE}
+_INTENT_FILTER = {NodeIntent.DRAINING: Filter.DRAINING, NodeIntent.RETIRED: Filter.RETIRED}
+_READY = ReplicaState.READY
+_TIERS = tuple(Tier)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestShape:
+    """What the router needs to know of a request.
+
+    ``prompt_tokens`` must not over-estimate: prompts longer than the model's context are refused.
+    ``budget_left_ms`` is the first-token budget less what has passed since the first byte.
+    ``narrowed_zones`` is the request's own residency header; None when it has none.
+    """
+
+    deployment: Deployment
+    prompt_tokens: int
+    body_bytes: int
+    stream: bool
+    budget_left_ms: float
+    narrowed_zones: frozenset[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class TargetState:
+    """What this agent knows of a node beyond the table.
+
+    ``rtt_ms_*`` is None until measured: the router then estimates it from the distance.
+    ``in_flight`` requests are being served there, ``queued`` ones wait for their turn.
+    ``warm``: a connection stands open. ``ejected``: it failed lately and is left alone for a while.
+    ``ready_models``: what its agent itself said it can serve, fresher than the table; None when it
+    has not said.
+    """
+
+    rtt_ms_p50: float | None
+    rtt_ms_p99: float | None
+    in_flight: int
+    queued: int
+    warm: bool
+    ejected: bool
+    ready_models: frozenset[str] | None = None
+
+
+TargetLookup = Callable[[str], TargetState]
+
+#: What is known of a node that this agent has never spoken to.
+UNKNOWN_TARGET = TargetState(None, None, 0, 0, warm=False, ejected=False)
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A target that passed every hard filter. Written once; not frozen because it is hot.
+
+    ``price_nano_usd_per_1k_tokens`` is for 1,000 prompt tokens and 1,000 completion tokens.
+    ``headroom`` is how many more requests it serves before a queue forms, not below 0.
+    """
+
+    node: Node
+    pop: Pop
+    replica: Replica
+    price: Price | None
+    price_nano_usd_per_1k_tokens: int
+    prediction: Prediction
+    fits: bool
+    headroom: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A replica that a hard filter removed, and why."""
+
+    node_id: str
+    replica: Replica
+    pop: Pop | None
+    filter: Filter
+
+
+def gather(
+    view: FleetView,
+    request: RequestShape,
+    self_node_id: str,
+    live: TargetLookup,
+    excluded: frozenset[str],
+    rejected: list[Rejected] | None = None,
+) -> list[Candidate]:
+    """Return every replica that may serve ``request``; add the others to ``rejected`` if given.
+
+    Hot: one pass over the model's replicas.
+    """
+    deployment = request.deployment
+    zones = allowed_zones(deployment.residency_zones, request.narrowed_zones)
+    rates = _rates_by_tier(view, deployment.model)
+    nodes, pops = view.nodes, view.pops
+    found: list[Candidate] = []
+    for node_id, replica in view.replicas.get(deployment.model, {}).items():
+        node = nodes.get(node_id)
+        pop = None if node is None else pops.get(node.pop_id)
+        if node is None or pop is None:
+            if rejected is not None:
+                rejected.append(Rejected(node_id, replica, pop, Filter.TOPOLOGY))
+            continue
+        state = live(node_id)
+        failed = _failed_filter(node, pop, replica, state, deployment, zones, excluded)
+        if failed is not None:
+            if rejected is not None:
+                rejected.append(Rejected(node_id, replica, pop, failed))
+            continue
+        price, rate = rates.get(pop.tier) or (None, UNPRICED_NANO_USD_PER_1K_TOKENS)
+        prediction = _predict(view, request, self_node_id, node_id, pop, replica, state)
+        headroom = replica.profile.max_parallel - state.in_flight - state.queued
+        found.append(
+            Candidate(
+                node,
+                pop,
+                replica,
+                price,
+                rate,
+                prediction,
+                prediction.ttft_ms_p99 <= request.budget_left_ms,
+                headroom if headroom > 0 else 0,
+            )
+        )
+    return found
+
+
+def check_context(view: FleetView, request: RequestShape) -> None:
+    """Refuse a prompt that no replica of the model can hold. Raises: InvalidRequest."""
+    model = view.models.get(request.deployment.model)
+    if model is None or not 0 < model.context_tokens <= request.prompt_tokens:
+        return
+    raise InvalidRequest(
+        f"the prompt has at least {request.prompt_tokens} tokens, "
+        f"the context of {request.deployment.name!r} is {model.context_tokens}",
+        "shorten the prompt",
+        code="context_length_exceeded",
+    )
+
+
+def no_replica(request: RequestShape, rejected: Sequence[Rejected]) -> NoReplica:
+    """Return the error that says why nothing may serve ``request``, and when to try again."""
+    name = request.deployment.name
+    if not rejected:
+        return NoReplica(
+            f"{name!r} is deployed on no engine",
+            "place its model on a node, or retry later",
+            retry_after_s=_NOWHERE_RETRY_AFTER_S,
+        )
+    filters = {line.filter for line in rejected}
+    retry_after_s = min(_RETRY_AFTER_S[each] for each in filters)
+    if filters == {Filter.RESIDENCY}:
+        zones = allowed_zones(request.deployment.residency_zones, request.narrowed_zones)
+        return NoReplica(
+            f"residency leaves no engine for {name!r}: "
+            f"it may be served in {', '.join(sorted(zones or ())) or 'no zone at all'}",
+            "widen x-edgeforge-residency, or deploy in an allowed zone",
+            retry_after_s=retry_after_s,
+        )
+    why = ", ".join(sorted(filters))
+    return NoReplica(
+        f"no engine can serve {name!r} now: {why}", "retry later", retry_after_s=retry_after_s
+    )
+
+
+def _failed_filter(
+    node: Node,
+    pop: Pop,
+    replica: Replica,
+    state: TargetState,
+    deployment: Deployment,
+    zones: frozenset[str] | None,
+    excluded: frozenset[str],
+) -> Filter | None:
+    """Return the first hard filter that ``node`` fails, or None."""
+    if zones is not None and pop.zone not in zones:
+        return Filter.RESIDENCY
+    if (failed := _HEALTH_FILTER.get(node.health) or _INTENT_FILTER.get(node.intent)) is not None:
+        return failed
+    ready_models = state.ready_models
+    if not (replica.state is _READY if ready_models is None else replica.model in ready_models):
+        return Filter.NOT_READY
+    if deployment.adapter:
+        return Filter.ADAPTER
+    if state.ejected:
+        return Filter.EJECTED
+    return Filter.TRIED if node.id in excluded else None
+
+
+def _rates_by_tier(view: FleetView, model_name: str) -> dict[Tier, tuple[Price, int]]:
+    model = view.models.get(model_name)
+    if model is None:
+        return {}
+    rates: dict[Tier, tuple[Price, int]] = {}
+    for tier in _TIERS:
+        price = view.prices.get((model.size_class, tier))
+        if price is not None:
+            rates[tier] = (price, rate_nano_usd_per_1k_tokens(price))
+    return rates
+
+
+def _predict(
+    view: FleetView,
+    request: RequestShape,
+    self_node_id: str,
+    node_id: str,
+    pop: Pop,
+    replica: Replica,
+    state: TargetState,
+) -> Prediction:
+    if node_id == self_node_id:
+        rtt_p50 = rtt_p99 = 0.0
+    elif state.rtt_ms_p50 is not None:
+        rtt_p50 = state.rtt_ms_p50
+        rtt_p99 = rtt_p50 if state.rtt_ms_p99 is None else state.rtt_ms_p99
+    else:
+        distance_km = _distance_km(view, self_node_id, pop)
+        rtt_p50 = geo.prior_rtt_ms_p50(distance_km)
+        rtt_p99 = geo.prior_rtt_ms_p99(distance_km)
+    return predict(
+        replica.profile,
+        rtt_ms_p50=rtt_p50,
+        rtt_ms_p99=rtt_p99,
+        warm=state.warm,
+        in_flight=state.in_flight,
+        queued=state.queued,
+        prompt_tokens=request.prompt_tokens,
+        body_bytes=request.body_bytes,
+    )
+
+
+def _distance_km(view: FleetView, self_node_id: str, pop: Pop) -> float:
+    node = view.nodes.get(self_node_id)
+    here = None if node is None else view.pops.get(node.pop_id)
+    if here is None:
+        return _FARTHEST_KM
+    return geo.great_circle_km(
+        here.latitude_deg, here.longitude_deg, pop.latitude_deg, pop.longitude_deg
+    )

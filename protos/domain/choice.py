@@ -1,0 +1,147 @@
+"""Which of the candidates serves, and which tier its customer pays for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from protos.domain.errors import BudgetUnreachable
+from protos.domain.pricing import rate_nano_usd_per_1k_tokens
+from protos.domain.resources import SlaTier, Tier
+
+if TYPE_CHECKING:
+    from protos.domain.candidates import Candidate, RequestShape
+    from protos.domain.fleet_view import FleetView
+
+#: Edge nodes under this share of their calibrated tokens/s are preferred among those that fit.
+EDGE_FILL_RATIO = 0.70
+#: Equal prices whose predictions differ by no more than either of these are a near-tie.
+NEAR_TIE_RATIO = 0.05
+NEAR_TIE_MS = 2.0
+
+#: The tier that a customer of each SLA pays for when nothing fits.
+DEFAULT_TIER = {
+    SlaTier.REALTIME: Tier.EDGE,
+    SlaTier.INTERACTIVE: Tier.REGIONAL,
+    SlaTier.STANDARD: Tier.CENTRAL,
+}
+_EDGE = Tier.EDGE
+_MIN_RETRY_AFTER_S = 1.0
+
+
+@dataclass(slots=True)
+class Placement:
+    """Where a request goes, what it was chosen from, and which tiers serve and bill it.
+
+    Serving tier is our choice; billing tier is the customer's.
+    """
+
+    candidates: list[Candidate]
+    chosen: Candidate
+    predicted_miss: bool
+    serving_tier: Tier
+    billing_tier: Tier
+
+
+def choose(
+    view: FleetView,
+    request: RequestShape,
+    candidates: list[Candidate],
+    *,
+    draw: float,
+    fill: Callable[[str], float],
+    edge_fill_ratio: float,
+) -> Placement:
+    """Choose among ``candidates``, of which there is at least one.
+
+    Raises: BudgetUnreachable when the deployment is strict and nothing fits.
+    """
+    fitting = [candidate for candidate in candidates if candidate.fits]
+    if not fitting:
+        return _nothing_fits(view, request, candidates)
+    pool = fitting
+    if edge_fill_ratio > 0.0:
+        unfilled = [
+            candidate
+            for candidate in fitting
+            if candidate.pop.tier is _EDGE and fill(candidate.node.id) < edge_fill_ratio
+        ]
+        pool = unfilled or fitting
+    chosen = break_ties(near_ties(pool), draw)
+    cheapest = min(fitting, key=_price_then_time)
+    return Placement(candidates, chosen, False, chosen.pop.tier, cheapest.pop.tier)
+
+
+def near_ties(pool: Sequence[Candidate]) -> list[Candidate]:
+    """Return the cheapest of ``pool`` whose predictions are about as early as the earliest."""
+    if len(pool) == 1:
+        return list(pool)
+    lowest = min(pool, key=_price_then_time)
+    rate = lowest.price_nano_usd_per_1k_tokens
+    earliest_ms = lowest.prediction.ttft_ms_p99
+    latest_ms = earliest_ms + max(NEAR_TIE_MS, NEAR_TIE_RATIO * earliest_ms)
+    return [
+        candidate
+        for candidate in pool
+        if candidate.price_nano_usd_per_1k_tokens == rate
+        and candidate.prediction.ttft_ms_p99 <= latest_ms
+    ]
+
+
+def break_ties(tied: Sequence[Candidate], draw: float) -> Candidate:
+    """Return one of ``tied``, each as likely as its headroom is large; ``draw`` in [0, 1).
+
+    Agents share a picture of the fleet: without chance they would all run to the same target.
+    """
+    total = sum(candidate.headroom for candidate in tied)
+    if total == 0:
+        return tied[int(draw * len(tied))]
+    left = draw * total
+    for candidate in tied:
+        left -= candidate.headroom
+        if left < 0.0:
+            return candidate
+    return tied[-1]
+
+
+def _nothing_fits(view: FleetView, request: RequestShape, candidates: list[Candidate]) -> Placement:
+    fastest = min(candidates, key=_time)
+    deployment = request.deployment
+    if deployment.strict:
+        short_ms = fastest.prediction.ttft_ms_p99 - request.budget_left_ms
+        raise BudgetUnreachable(
+            f"{deployment.name!r} is strict and no target is predicted to answer in time: "
+            f"{request.budget_left_ms:.0f} ms are left of the budget, the fastest takes "
+            f"{fastest.prediction.ttft_ms_p99:.0f} ms",
+            "raise the first-token budget, shorten the prompt, or retry",
+            retry_after_s=max(_MIN_RETRY_AFTER_S, short_ms / 1_000.0),
+        )
+    serving = fastest.pop.tier
+    return Placement(candidates, fastest, True, serving, _lower_tier(view, request, serving))
+
+
+def _lower_tier(view: FleetView, request: RequestShape, serving: Tier) -> Tier:
+    """Return the cheaper of ``serving`` and the deployment's default tier."""
+    default = DEFAULT_TIER[request.deployment.sla_tier]
+    model = view.models.get(request.deployment.model)
+    if model is None:
+        return serving
+    default_price = view.prices.get((model.size_class, default))
+    serving_price = view.prices.get((model.size_class, serving))
+    if default_price is None:
+        return serving
+    if serving_price is None:
+        return default
+    cheaper = rate_nano_usd_per_1k_tokens(default_price) < rate_nano_usd_per_1k_tokens(
+        serving_price
+    )
+    return default if cheaper else serving
+
+
+def _price_then_time(candidate: Candidate) -> tuple[int, float]:
+    return candidate.price_nano_usd_per_1k_tokens, candidate.prediction.ttft_ms_p99
+
+
+def _time(candidate: Candidate) -> float:
+    return candidate.prediction.ttft_ms_p99

@@ -1,0 +1,219 @@
+"""Why a request would go where it goes: every replica of its model, won or lost, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from protos.domain.candidates import (
+    UNPRICED_NANO_USD_PER_1K_TOKENS,
+    Candidate,
+    Filter,
+    Rejected,
+    RequestShape,
+    TargetLookup,
+    check_context,
+    gather,
+    no_replica,
+)
+from protos.domain.choice import EDGE_FILL_RATIO, Placement, choose, near_ties
+from protos.domain.errors import BudgetUnreachable, InvalidRequest, NoReplica
+from protos.domain.resources import Tier
+
+if TYPE_CHECKING:
+    from protos.domain.fleet_view import FleetView
+    from protos.domain.ttft import Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateExplanation:
+    """Why one replica won or lost; ``prediction`` is None when a hard filter removed it.
+
+    ``price_nano_usd_per_1k_tokens`` is 0 when the card has none, or a filter came first.
+    """
+
+    node_id: str
+    pop_id: str
+    tier: Tier | None
+    zone: str
+    prediction: Prediction | None
+    price_nano_usd_per_1k_tokens: int
+    fits: bool
+    chosen: bool
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class RouteExplanation:
+    """Every replica of a deployment's model as one agent sees it now."""
+
+    deployment: str
+    via_node: str
+    budget_ms: float
+    candidates: tuple[CandidateExplanation, ...]
+    predicted_miss: bool
+    serving_tier: Tier | None
+    billing_tier: Tier | None
+    summary: str
+
+
+def explain(
+    view: FleetView,
+    request: RequestShape,
+    self_node_id: str,
+    live: TargetLookup,
+    *,
+    draw: float,
+    fill: Callable[[str], float],
+    edge_fill_ratio: float = EDGE_FILL_RATIO,
+    excluded: frozenset[str] = frozenset(),
+) -> RouteExplanation:
+    """Say what ``router.place`` would do with the same arguments, and why. Not hot.
+
+    A refusal is told in ``summary``, not raised. Candidates come first, by price then time.
+    """
+    rejected: list[Rejected] = []
+    candidates = gather(view, request, self_node_id, live, excluded, rejected)
+    placement: Placement | None = None
+    try:
+        check_context(view, request)
+        if not candidates:
+            raise no_replica(request, rejected)
+        placement = choose(
+            view, request, candidates, draw=draw, fill=fill, edge_fill_ratio=edge_fill_ratio
+        )
+        summary = _summary(placement)
+    except (NoReplica, BudgetUnreachable, InvalidRequest) as error:
+        summary = f"refused: {error}"
+    words = _Words(placement, request, fill, edge_fill_ratio)
+    candidates.sort(key=_price_then_time)
+    return RouteExplanation(
+        deployment=request.deployment.name,
+        via_node=self_node_id,
+        budget_ms=request.budget_left_ms,
+        candidates=(
+            *(words.explain(candidate) for candidate in candidates),
+            *(_explain_rejected(line) for line in rejected),
+        ),
+        predicted_miss=placement is not None and placement.predicted_miss,
+        serving_tier=placement.serving_tier if placement else None,
+        billing_tier=placement.billing_tier if placement else None,
+        summary=summary,
+    )
+
+
+class _Words:
+    """Turns one placement into reasons."""
+
+    def __init__(
+        self,
+        placement: Placement | None,
+        request: RequestShape,
+        fill: Callable[[str], float],
+        edge_fill_ratio: float,
+    ) -> None:
+        self._placement = placement
+        self._budget_ms = request.budget_left_ms
+        self._fill = fill
+        self._edge_fill_ratio = edge_fill_ratio
+
+    def explain(self, candidate: Candidate) -> CandidateExplanation:
+        rate = candidate.price_nano_usd_per_1k_tokens
+        chosen = self._placement is not None and candidate is self._placement.chosen
+        return CandidateExplanation(
+            node_id=candidate.node.id,
+            pop_id=candidate.pop.id,
+            tier=candidate.pop.tier,
+            zone=candidate.pop.zone,
+            prediction=candidate.prediction,
+            price_nano_usd_per_1k_tokens=0 if rate == UNPRICED_NANO_USD_PER_1K_TOKENS else rate,
+            fits=candidate.fits,
+            chosen=chosen,
+            verdict=self._verdict(candidate),
+        )
+
+    def _verdict(self, candidate: Candidate) -> str:
+        if self._placement is None:
+            return "fits, but the request is refused" if candidate.fits else self._late(candidate)
+        if candidate is self._placement.chosen:
+            return self._won(self._placement)
+        if not candidate.fits:
+            return self._late(candidate)
+        return self._lost(candidate, self._placement.chosen)
+
+    def _won(self, placement: Placement) -> str:
+        chosen = placement.chosen
+        if placement.predicted_miss:
+            return f"{self._late(chosen)}; nothing fits and this is the fastest"
+        if self._is_unfilled_edge(chosen):
+            return (
+                f"fits; edge filled to {self._fill(chosen.node.id):.0%}, "
+                f"preferred under {self._edge_fill_ratio:.0%}"
+            )
+        alike = near_ties([each for each in placement.candidates if each.fits])
+        if len(alike) > 1:
+            return f"fits; cheapest, drawn by headroom among {len(alike)} alike"
+        return "fits; cheapest that fits"
+
+    def _lost(self, candidate: Candidate, chosen: Candidate) -> str:
+        if self._is_unfilled_edge(chosen) and not self._is_unfilled_edge(candidate):
+            if candidate.pop.tier is Tier.EDGE:
+                return (
+                    f"fits; edge filled to {self._fill(candidate.node.id):.0%}, "
+                    f"at or over {self._edge_fill_ratio:.0%}"
+                )
+            return f"fits; edge capacity on {chosen.node.id} is paid for and free"
+        more = candidate.price_nano_usd_per_1k_tokens - chosen.price_nano_usd_per_1k_tokens
+        if candidate.price is None and more > 0:
+            return "fits; its tier is not on the price card"
+        if more > 0:
+            return f"fits; dearer than {chosen.node.id} by {more} nano-USD per 1,000 tokens"
+        late_ms = candidate.prediction.ttft_ms_p99 - chosen.prediction.ttft_ms_p99
+        if candidate in near_ties([candidate, chosen]) and chosen in near_ties([candidate, chosen]):
+            return f"fits; like {chosen.node.id}, which was drawn by headroom"
+        return f"fits; costs as much as {chosen.node.id}, {late_ms:.1f} ms later"
+
+    def _late(self, candidate: Candidate) -> str:
+        over_ms = candidate.prediction.ttft_ms_p99 - self._budget_ms
+        return f"over the budget by {over_ms:.1f} ms"
+
+    def _is_unfilled_edge(self, candidate: Candidate) -> bool:
+        return (
+            self._edge_fill_ratio > 0.0
+            and candidate.pop.tier is Tier.EDGE
+            and self._fill(candidate.node.id) < self._edge_fill_ratio
+        )
+
+
+def _explain_rejected(line: Rejected) -> CandidateExplanation:
+    verdict = f"never: {line.filter}"
+    if line.filter is Filter.NOT_READY:
+        verdict += f" (replica is {line.replica.state})"
+    elif line.filter is Filter.RESIDENCY and line.pop is not None:
+        verdict += f" ({line.pop.zone})"
+    return CandidateExplanation(
+        node_id=line.node_id,
+        pop_id=line.pop.id if line.pop else "",
+        tier=line.pop.tier if line.pop else None,
+        zone=line.pop.zone if line.pop else "",
+        prediction=None,
+        price_nano_usd_per_1k_tokens=0,
+        fits=False,
+        chosen=False,
+        verdict=verdict,
+    )
+
+
+def _summary(placement: Placement) -> str:
+    chosen = placement.chosen
+    outcome = "predicted miss" if placement.predicted_miss else "fits"
+    return (
+        f"{chosen.node.id} in {chosen.pop.id} serves ({placement.serving_tier}), "
+        f"billed as {placement.billing_tier}: "
+        f"P99 {chosen.prediction.ttft_ms_p99:.1f} ms, {outcome}"
+    )
+
+
+def _price_then_time(candidate: Candidate) -> tuple[int, float]:
+    return candidate.price_nano_usd_per_1k_tokens, candidate.prediction.ttft_ms_p99
