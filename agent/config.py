@@ -1,0 +1,254 @@
+"""The agent's configuration: a TOML file, each key replaceable by the environment.
+
+``EDGEFORGE_AGENT__<SECTION>__<KEY>`` replaces ``key`` of ``[section]``.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from protos.domain.errors import ConfigInvalid
+from protos.domain.resources import EngineProfile
+from protos.domain.settings import read_settings, setting, tcp_port
+
+ENV_PREFIX = "EDGEFORGE_AGENT"
+
+_MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """``[node]``"""
+
+    #: Folder of everything this agent keeps: identity, tables, models, logs. Made with mode 0700.
+    state_dir: str = setting()
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorConfig:
+    """``[coordinator]``"""
+
+    #: host:port of the coordinator's enrolment listener; used by ``enroll`` only.
+    enrolment_address: str = setting("")
+    #: host:port of the fleet listener; empty: the one told at enrolment.
+    fleet_address: str = setting("")
+    #: First and longest pause between attempts to reconnect (full jitter between).
+    reconnect_min_ms: float = setting(1_000.0, at_least=10)
+    reconnect_max_ms: float = setting(60_000.0, at_least=10)
+    #: How often health and load are reported.
+    status_interval_ms: float = setting(2_000.0, at_least=100, at_most=60_000)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientConfig:
+    """``[client]``: the port that customers reach."""
+
+    #: Address to listen on.
+    host: str = setting("127.0.0.1")
+    port: int = tcp_port(8080)
+    #: Base URL that customers use; empty: made of host and port.
+    url: str = setting("")
+    #: TLS certificate chain and key (PEM); both or neither. Reloaded when they change (SIGHUP too).
+    cert_file: str = setting("")
+    key_file: str = setting("")
+    #: Largest request body; over it: 413.
+    max_body_bytes: int = setting(8 * _MIB, at_least=1_024, at_most=1_024 * _MIB)
+    #: Largest request head; over it: 431.
+    max_header_bytes: int = setting(32 * 1024, at_least=1_024, at_most=_MIB)
+    #: Connections at once; over it the newest is closed at once.
+    max_connections: int = setting(8_192, at_least=1)
+    #: From the first byte of a request to the end of its head; over it: 408.
+    header_timeout_ms: float = setting(10_000.0, at_least=10)
+    #: From the end of the head to the end of the body; over it: 408.
+    body_timeout_ms: float = setting(60_000.0, at_least=10)
+    #: A kept-alive connection without a request is closed after this.
+    idle_timeout_ms: float = setting(75_000.0, at_least=10)
+
+
+@dataclass(frozen=True, slots=True)
+class PeerConfig:
+    """``[peer]``: the port that other agents reach, over mutual TLS."""
+
+    host: str = setting("127.0.0.1")
+    port: int = tcp_port(7443)
+    #: Where peers dial this node; empty and 0: host and port as listened on.
+    advertise_host: str = setting("")
+    advertise_port: int = tcp_port(0)
+    #: Warm spare connections kept to a target, and targets kept warm.
+    warm_spares: int = setting(2, at_least=0, at_most=64)
+    max_warm_targets: int = setting(64, at_least=0, at_most=4_096)
+    #: How often a target's round trip and load are probed, and how long an answer may take.
+    probe_interval_ms: float = setting(1_000.0, at_least=50)
+    probe_timeout_ms: float = setting(2_000.0, at_least=50)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsConfig:
+    """``[metrics]``: ``/livez``, ``/readyz`` and ``/metrics``, for this host only."""
+
+    host: str = setting("127.0.0.1")
+    port: int = tcp_port(9464)
+
+
+@dataclass(frozen=True, slots=True)
+class AdminConfig:
+    """``[admin]``: the Unix socket of ``edgeforge-agent status`` and ``drain``."""
+
+    #: Path of the socket; empty: ``admin.sock`` in the state folder.
+    socket: str = setting("")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """``[engine]``: what serves models on this host."""
+
+    #: "vllm": a child process of ours; "external": a server that already runs; "none".
+    kind: str = setting("none", choices=("vllm", "external", "none"))
+    #: Virtual environment that holds vLLM (packaging/engine/install).
+    venv: str = setting(".venv-engine")
+    #: Base URL of an external OpenAI-compatible server, such as http://127.0.0.1:8000.
+    url: str = setting("")
+    #: File holding the external server's key; empty: none is sent.
+    api_key_file: str = setting("")
+    #: Further arguments for vLLM, appended last.
+    args: tuple[str, ...] = setting(())
+    #: Memory for the KV cache on hosts without a GPU, in whole GiB.
+    kv_cache_gib: int = setting(1, at_least=1)
+    #: Cores for the engine's compute threads on hosts without a GPU, such as "1"; empty: vLLM's.
+    cpu_bind: str = setting("")
+    #: Longest context served; 0: the model's own.
+    max_context_tokens: int = setting(0, at_least=0)
+    #: From start to the first real generation; over it the engine is killed and started again.
+    start_timeout_ms: float = setting(600_000.0, at_least=1_000)
+    #: Requests served before a queue forms.
+    max_parallel: int = setting(8, at_least=1, at_most=65_536)
+    #: First token of a short prompt on an idle engine, P99, before anything was observed.
+    first_token_ms_p99: float = setting(150.0, at_least=0.1)
+    #: Further time for each prompt token, before anything was observed.
+    prefill_ms_per_token: float = setting(0.7, at_least=0)
+    #: Calibrated capacity.
+    tokens_per_s: float = setting(28.0, at_least=0.001)
+
+    def profile(self) -> EngineProfile:
+        """Return what this host's engine is expected to do until it has been observed."""
+        return EngineProfile(
+            first_token_ms_p99=self.first_token_ms_p99,
+            prefill_ms_per_token=self.prefill_ms_per_token,
+            max_parallel=self.max_parallel,
+            tokens_per_s=self.tokens_per_s,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsConfig:
+    """``[limits]``"""
+
+    #: Requests in progress on the client port; over it: 429.
+    max_in_flight: int = setting(4_096, at_least=1)
+    #: Requests in progress on the local engine, waiting ones included; over it: 503 to peers.
+    max_engine_in_flight: int = setting(256, at_least=1)
+    #: Targets tried for one request before its first byte.
+    max_attempts: int = setting(3, at_least=1, at_most=16)
+    #: A stream that has sent nothing for so long has failed.
+    stream_idle_timeout_ms: float = setting(120_000.0, at_least=100)
+    #: A request without a stream that has not answered after so long has failed.
+    response_timeout_ms: float = setting(600_000.0, at_least=100)
+    #: Connecting to an engine or a peer.
+    connect_timeout_ms: float = setting(2_000.0, at_least=10)
+    #: Bytes buffered towards a client that reads slowly before the engine is held back.
+    client_buffer_bytes: int = setting(256 * 1024, at_least=4_096)
+    #: Largest ``n`` and ``prompt_logprobs`` a request may ask for.
+    max_n: int = setting(8, at_least=1)
+    max_prompt_logprobs: int = setting(5, at_least=0)
+    #: Finished requests remembered for ``edgeforge-agent status``.
+    max_records: int = setting(10_000, at_least=1)
+    #: Cut off from the coordinator for longer than this, keys are no longer believed.
+    credentials_max_age_s: float = setting(604_800.0, at_least=1)
+    #: How long running requests may go on after a stop was asked.
+    drain_timeout_ms: float = setting(60_000.0, at_least=0)
+    #: Files pulled at once.
+    max_pulls: int = setting(4, at_least=1, at_most=64)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfig:
+    """The whole file."""
+
+    node: NodeConfig
+    coordinator: CoordinatorConfig
+    client: ClientConfig
+    peer: PeerConfig
+    metrics: MetricsConfig
+    admin: AdminConfig
+    engine: EngineConfig
+    limits: LimitsConfig
+
+    @property
+    def state_dir(self) -> Path:
+        return Path(self.node.state_dir)
+
+    @property
+    def identity_dir(self) -> Path:
+        return self.state_dir / "identity"
+
+    @property
+    def admin_socket(self) -> Path:
+        return Path(self.admin.socket) if self.admin.socket else self.state_dir / "admin.sock"
+
+    @property
+    def client_url(self) -> str:
+        """Base URL told to customers."""
+        scheme = "https" if self.client.cert_file else "http"
+        return self.client.url or f"{scheme}://{self.client.host}:{self.client.port}"
+
+    @property
+    def peer_address(self) -> tuple[str, int]:
+        """Host and port that peers dial."""
+        return (
+            self.peer.advertise_host or self.peer.host,
+            self.peer.advertise_port or self.peer.port,
+        )
+
+
+def load_config(path: Path, environ: Mapping[str, str]) -> AgentConfig:
+    """Read and check ``path``. Raises: ConfigInvalid naming every mistake."""
+    hint = f"mend {path} and start again; docs/CONFIG.md lists every key"
+    try:
+        parsed = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigInvalid([f"no file {path}"], "name the file with --config") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigInvalid([f"{path}: {error}"], hint) from error
+    try:
+        config = read_settings(AgentConfig, parsed, environ, ENV_PREFIX)
+    except ConfigInvalid as error:
+        raise ConfigInvalid(error.problems, hint) from error
+    problems = _check_together(config)
+    if problems:
+        raise ConfigInvalid(problems, hint)
+    return config
+
+
+def _check_together(config: AgentConfig) -> list[str]:
+    """Return what is wrong between keys that are right one by one."""
+    problems = []
+    if bool(config.client.cert_file) != bool(config.client.key_file):
+        problems.append("client.cert_file and client.key_file: give both or neither")
+    engine = config.engine
+    if engine.kind == "external" and not engine.url.startswith(("http://", "https://")):
+        problems.append(f"engine.url: {engine.url!r} is no http(s) URL, and kind is external")
+    if config.coordinator.reconnect_max_ms < config.coordinator.reconnect_min_ms:
+        problems.append("coordinator.reconnect_max_ms is below coordinator.reconnect_min_ms")
+    for name in ("enrolment_address", "fleet_address"):
+        address = getattr(config.coordinator, name)
+        if address and not _is_address(address):
+            problems.append(f"coordinator.{name}: {address!r} is not host:port")
+    return problems
+
+
+def _is_address(text: str) -> bool:
+    host, _, port_text = text.rpartition(":")
+    return bool(host) and port_text.isdecimal() and 0 < int(port_text) < 65_536
