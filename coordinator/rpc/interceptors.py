@@ -1,0 +1,157 @@
+"""Around every RPC: errors become statuses here and only here, and callers show who they are."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from grpc import aio
+
+from coordinator.rpc.identity import Identity, IdentityKind, peer_address, peer_identity
+from coordinator.rpc.rate_limit import RateLimit
+from coordinator.store.records import AuditNote
+from protos.domain.errors import EdgeForgeError, Forbidden, StoreUnavailable, Unauthenticated
+from protos.wire.errors import error_details, error_to_metadata
+
+if TYPE_CHECKING:
+    from coordinator.rpc.identity import Context
+
+    Handler = grpc.RpcMethodHandler[Any, Any]
+    Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]
+    Around = Callable[[Context], AbstractAsyncContextManager[None]]
+
+_log = logging.getLogger(__name__)
+
+
+class ErrorInterceptor(aio.ServerInterceptor):
+    """Turns an EdgeForgeError into its status, and anything else into INTERNAL and a traceback.
+
+    First in the list of interceptors, so that it sees what the others raise.
+    """
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler | None:
+        """Wrap the handler of one call."""
+        method = handler_call_details.method
+
+        @asynccontextmanager
+        async def translated(context: Context) -> AsyncIterator[None]:
+            try:
+                yield
+            except aio.AbortError:
+                raise
+            except EdgeForgeError as error:
+                _log.info("rpc refused method=%s error=%s: %s", method, type(error).__name__, error)
+                code = grpc.StatusCode[error.grpc_code]
+                await context.abort(code, error_details(error), error_to_metadata(error))
+            except Exception:
+                _log.exception("rpc failed method=%s", method)
+                bug = EdgeForgeError("internal error", "the coordinator's log has the traceback")
+                await context.abort(
+                    grpc.StatusCode.INTERNAL, error_details(bug), error_to_metadata(bug)
+                )
+
+        return _wrapped(await continuation(handler_call_details), translated)
+
+
+class IdentityInterceptor(aio.ServerInterceptor):
+    """Admits only callers of certain kinds, on every RPC; refusals are logged and audited."""
+
+    def __init__(
+        self,
+        kinds: Collection[IdentityKind],
+        *,
+        audit: Callable[[str, str, str, str], Awaitable[None]],
+        now_mono_ms: Callable[[], float],
+        is_known: Callable[[Identity], bool] = lambda identity: True,
+    ) -> None:
+        """``audit`` is ``Store.audit``; ``is_known`` tells who has been removed since."""
+        self._kinds = frozenset(kinds)
+        self._audit = audit
+        self._now_mono_ms = now_mono_ms
+        self._is_known = is_known
+        #: A caller that hammers does not fill the audit.
+        self._audited = RateLimit(per_s=0.1, burst=10)
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler | None:
+        """Wrap the handler of one call."""
+        method = handler_call_details.method
+
+        @asynccontextmanager
+        async def admitted(context: Context) -> AsyncIterator[None]:
+            await self._admit(context, method)
+            yield
+
+        return _wrapped(await continuation(handler_call_details), admitted)
+
+    async def _admit(self, context: Context, method: str) -> None:
+        actor = f"anonymous@{peer_address(context)}"
+        try:
+            identity = peer_identity(context)
+            actor = str(identity)
+            if identity.kind not in self._kinds:
+                allowed = " or ".join(sorted(self._kinds))
+                raise Forbidden(
+                    f"{identity} may not do this", f"use the certificate of a {allowed}"
+                )
+            if not self._is_known(identity):
+                raise Forbidden(f"{identity} has been removed", "enrol again under another name")
+        except (Unauthenticated, Forbidden) as error:
+            _log.warning("rpc refused method=%s caller=%s: %s", method, actor, error)
+            if self._audited.take(actor, self._now_mono_ms()) == 0.0:
+                await self._note(AuditNote(actor, "rpc.refused", method, error.message))
+            raise
+
+    async def _note(self, note: AuditNote) -> None:
+        try:
+            await self._audit(note.actor, note.action, note.subject, note.detail)
+        except StoreUnavailable as error:
+            _log.error("refusal not audited caller=%s: %s", note.actor, error)
+
+
+def _wrapped(handler: Handler | None, around: Around) -> Handler | None:
+    """Return ``handler`` run inside ``around``; None (no such method) stays None."""
+    if handler is None:
+        return None
+    make, inner = _shape(handler)
+    wrapper: Callable[..., Any]
+    if inspect.isasyncgenfunction(inner):
+
+        async def generating(request: object, context: Context) -> AsyncIterator[object]:
+            async with around(context):
+                async for response in inner(request, context):
+                    yield response
+
+        wrapper = generating
+    else:
+
+        async def answering(request: object, context: Context) -> object:
+            async with around(context):
+                return await inner(request, context)
+
+        wrapper = answering
+    return make(
+        wrapper,
+        request_deserializer=handler.request_deserializer,
+        response_serializer=handler.response_serializer,
+    )
+
+
+def _shape(handler: Handler) -> tuple[Callable[..., Handler], Callable[..., Any]]:
+    if handler.request_streaming and handler.response_streaming:
+        make, inner = grpc.stream_stream_rpc_method_handler, handler.stream_stream
+    elif handler.request_streaming:
+        make, inner = grpc.stream_unary_rpc_method_handler, handler.stream_unary
+    elif handler.response_streaming:
+        make, inner = grpc.unary_stream_rpc_method_handler, handler.unary_stream
+    else:
+        make, inner = grpc.unary_unary_rpc_method_handler, handler.unary_unary
+    assert inner is not None
+    return make, inner
