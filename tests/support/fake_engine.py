@@ -39,6 +39,8 @@ from aiohttp import web
 from tests.support.fake_engine_wire import ENGINE_DIED, Wire, error, head, refusal, reply
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
+#: What ends it politely.
+STOP_SIGNAL = signal.SIGTERM
 
 
 @dataclasses.dataclass
@@ -337,7 +339,7 @@ async def serve(engine: FakeEngine, uds: str | None, port: int | None) -> None:
     line = {"ready": True, "port": port, "uds": uds, "pid": os.getpid()}
     print(json.dumps(line), flush=True)
     stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    asyncio.get_running_loop().add_signal_handler(STOP_SIGNAL, stop.set)
     await stop.wait()
     await runner.cleanup()
 

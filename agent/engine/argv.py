@@ -1,0 +1,170 @@
+"""From what an engine shall be to the command that makes it so."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from protos.domain.errors import ConfigInvalid
+
+#: What a vLLM may inherit from the agent's environment. An allowlist: whatever an operator exports
+#: on a host (tokens, proxies, VLLM_SERVER_DEV_MODE) stays outside.
+INHERITED_VARIABLES = frozenset(
+    {
+        "CUDA_DEVICE_ORDER",
+        "CUDA_VISIBLE_DEVICES",
+        "HIP_VISIBLE_DEVICES",
+        "LANG",
+        "LC_ALL",
+        "LD_LIBRARY_PATH",
+        "LD_PRELOAD",
+        "NCCL_DEBUG",
+        "NCCL_IB_DISABLE",
+        "NCCL_P2P_DISABLE",
+        "NCCL_SOCKET_IFNAME",
+        "NVIDIA_VISIBLE_DEVICES",
+        "OMP_NUM_THREADS",
+        "PATH",
+        "ROCR_VISIBLE_DEVICES",
+        "TZ",
+        "VLLM_CPU_NUM_OF_RESERVED_CPU",
+        "VLLM_CPU_OMP_THREADS_BIND",
+        "VLLM_LOGGING_LEVEL",
+    }
+)
+
+#: vLLM options an operator may add. An allowlist again: new releases bring new options that open
+#: routes, run code or listen somewhere.
+EXTRA_OPTIONS = frozenset(
+    {
+        "--async-scheduling",
+        "--block-size",
+        "--chat-template-content-format",
+        "--data-parallel-size",
+        "--dtype",
+        "--enable-auto-tool-choice",
+        "--enable-chunked-prefill",
+        "--enable-expert-parallel",
+        "--enable-prefix-caching",
+        "--enforce-eager",
+        "--generation-config",
+        "--gpu-memory-utilization",
+        "--kv-cache-dtype",
+        "--max-num-batched-tokens",
+        "--no-async-scheduling",
+        "--no-enable-chunked-prefill",
+        "--no-enable-prefix-caching",
+        "--pipeline-parallel-size",
+        "--quantization",
+        "--reasoning-parser",
+        "--seed",
+        "--tensor-parallel-size",
+        "--tool-call-parser",
+    }
+)
+
+
+class Accelerator(enum.StrEnum):
+    """What the engine computes on."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+    ROCM = "rocm"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """One vLLM: from which environment, with which model, how big."""
+
+    #: The engine environment, as ``packaging/engine/install`` makes it.
+    environment: Path
+    #: A directory with safetensors, tokenizer and configuration.
+    model_dir: Path
+    #: The name to put into requests.
+    model: str
+    #: Prompt and answer together.
+    context_tokens: int
+    accelerator: Accelerator
+    #: Requests computed at once; the rest waits in the engine.
+    max_parallel: int = 8
+    #: None leaves it to vLLM on a GPU (what is free), and is 1 GiB on a CPU.
+    kv_cache_bytes: int | None = None
+    #: Further vLLM options, of ``EXTRA_OPTIONS`` only, as on a command line.
+    extra_args: tuple[str, ...] = ()
+
+    @property
+    def python(self) -> Path:
+        """The interpreter that has vLLM."""
+        return self.environment / "bin" / "python"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineCommand:
+    """What to execute, with the whole of its environment."""
+
+    argv: tuple[str, ...]
+    env: dict[str, str]
+
+
+DEFAULT_CPU_KV_CACHE_BYTES = 1024 * 1024 * 1024
+
+
+def engine_command(
+    spec: EngineSpec, *, uds_path: Path, home_dir: Path, inherited: Mapping[str, str]
+) -> EngineCommand:
+    """Return the command for ``spec``, to be run in the private folder of ``uds_path``.
+
+    ``home_dir`` must outlive the engine: vLLM caches there what makes its next start faster.
+
+    Raises: ConfigInvalid naming every option that is not allowed.
+    """
+    if problems := extra_option_problems(spec.extra_args):
+        raise ConfigInvalid(problems)
+    argv = [str(spec.python), "-m", "vllm.entrypoints.openai.api_server"]
+    argv += ["--model", str(spec.model_dir), "--served-model-name", spec.model]
+    argv += ["--uds", str(uds_path)]
+    argv += ["--max-model-len", str(spec.context_tokens)]
+    argv += ["--max-num-seqs", str(spec.max_parallel)]
+    argv += ["--disable-uvicorn-access-log", "--disable-fastapi-docs"]
+    kv_cache_bytes = spec.kv_cache_bytes
+    if spec.accelerator is Accelerator.CPU:
+        # Compiling takes minutes on a CPU and needs a compiler on the host.
+        argv += ["--enforce-eager"]
+        kv_cache_bytes = kv_cache_bytes or DEFAULT_CPU_KV_CACHE_BYTES
+    if kv_cache_bytes is not None:
+        argv += ["--kv-cache-memory-bytes", str(kv_cache_bytes)]
+    argv += spec.extra_args
+
+    env = {name: value for name, value in inherited.items() if name in INHERITED_VARIABLES}
+    env |= {
+        "DO_NOT_TRACK": "1",
+        "HF_HUB_OFFLINE": "1",
+        "HOME": str(home_dir),
+        "TMPDIR": str(uds_path.parent),
+        "TRANSFORMERS_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        # Relative: its sockets have long names, and a Unix socket's path at most 107 bytes.
+        "VLLM_RPC_BASE_PATH": ".",
+    }
+    return EngineCommand(tuple(argv), env)
+
+
+def extra_option_problems(extra_args: tuple[str, ...]) -> list[str]:
+    """Return a sentence for each option in ``extra_args`` that an operator may not set."""
+    problems = []
+    for argument in extra_args:
+        # vLLM takes underscores for hyphens, and a dot for a key inside an option.
+        name = argument.partition("=")[0].partition(".")[0].replace("_", "-")
+        if argument.startswith("-") and name not in EXTRA_OPTIONS and not _is_number(argument):
+            problems.append(f"engine option {name} is not allowed")
+    return problems
+
+
+def _is_number(argument: str) -> bool:
+    try:
+        float(argument)
+    except ValueError:
+        return False
+    return True

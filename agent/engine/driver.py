@@ -1,0 +1,216 @@
+"""Lets an engine's machine act on a real engine, and tells it what came of that."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+import aiohttp
+
+from agent.core.engine_lifecycle import (
+    Command,
+    DeadlinePassed,
+    EngineLifecycle,
+    EnginePolicy,
+    Event,
+    KillProcess,
+    ProbeFailed,
+    ProbeKind,
+    ProbeSucceeded,
+    ProcessExited,
+    ProcessNotStarted,
+    ProcessStarted,
+    SendProbe,
+    SpawnProcess,
+    StartRequested,
+    StopRequested,
+    TerminateProcess,
+)
+from agent.core.engine_status import EngineEndpoint, EngineState, EngineStatus
+from agent.tasks import Background
+from protos.domain.errors import EdgeForgeError
+
+_log = logging.getLogger(__name__)
+
+
+class EngineBody(Protocol):
+    """What the driver needs of a kind of engine."""
+
+    async def spawn(self) -> int | None:
+        """Bring it to life and return its pid, if it is ours. Raises: EdgeForgeError."""
+
+    async def wait(self) -> str:
+        """Return why it is gone, once it is."""
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+
+    def kill(self) -> None:
+        """End it."""
+
+    async def listen(self) -> None:
+        """Return if it answers at all; raise otherwise."""
+
+    async def generate(self) -> None:
+        """Return if it generates; raise otherwise."""
+
+    @property
+    def endpoint(self) -> EngineEndpoint:
+        """Where it serves; only asked for after ``generate`` has returned."""
+
+
+class EngineDriver:
+    """One engine in action: performs the machine's commands and keeps its deadlines."""
+
+    def __init__(
+        self,
+        body: EngineBody,
+        policy: EnginePolicy,
+        *,
+        now_mono_ms: Callable[[], float],
+        draw: Callable[[], float],
+        on_change: Callable[[EngineStatus], None],
+    ) -> None:
+        self._body = body
+        self._policy = policy
+        self._now_mono_ms = now_mono_ms
+        self._draw = draw
+        self._on_change = on_change
+        self._machine = EngineLifecycle(policy, now_mono_ms())
+        self._background = Background(max_tasks=8)
+        self._timer: asyncio.TimerHandle | None = None
+        #: An end that was asked for while the process was still being made.
+        self._end_early: Callable[[], None] | None = None
+        self._spawned = False
+        self._absent = asyncio.Event()
+        self._reported: EngineStatus | None = None
+
+    @property
+    def status(self) -> EngineStatus:
+        """The engine as it is now; ``endpoint`` only while it is ready."""
+        machine = self._machine
+        return EngineStatus(
+            state=machine.state,
+            endpoint=self._body.endpoint if machine.state is EngineState.READY else None,
+            generation=machine.generation,
+            restarts=machine.restarts,
+            since_mono_ms=machine.since_mono_ms,
+            last_error=machine.last_error,
+            pid=machine.pid,
+        )
+
+    async def start(self) -> None:
+        """Want it to run, from now on and after every crash; returns before it is ready."""
+        self._tell(StartRequested())
+
+    async def stop(self) -> None:
+        """End it and return when it is gone."""
+        self._tell(StopRequested())
+        limit_ms = self._policy.stop_grace_ms + 4 * self._policy.kill_interval_ms
+        try:
+            async with asyncio.timeout(limit_ms / 1000):
+                await self._absent.wait()
+        except TimeoutError:
+            _log.error("the engine does not end pid=%s", self._machine.pid)
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._background.close()
+
+    def _tell(self, event: Event) -> None:
+        machine = self._machine
+        before = machine.state
+        commands = machine.handle(event, self._now_mono_ms(), self._draw())
+        if machine.state is not before:
+            _log.info(
+                "engine state=%s was=%s generation=%d restarts=%d error=%s",
+                machine.state,
+                before,
+                machine.generation,
+                machine.restarts,
+                machine.last_error,
+            )
+        if machine.state is EngineState.ABSENT:
+            self._absent.set()
+        else:
+            self._absent.clear()
+        for command in commands:
+            self._perform(command)
+        self._set_timer()
+        self._report()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline_ms = self._machine.next_deadline_ms
+        if deadline_ms is not None:
+            # Never zero: an alarm that rings a hair early must not spin.
+            delay_s = max(deadline_ms - self._now_mono_ms(), 1.0) / 1000
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(delay_s, self._tell, DeadlinePassed())
+
+    def _report(self) -> None:
+        status = self.status
+        if status == self._reported:
+            return
+        self._reported = status
+        try:
+            self._on_change(status)
+        except Exception:
+            _log.exception("nobody could be told of the engine state=%s", status.state)
+
+    def _perform(self, command: Command) -> None:
+        match command:
+            case SpawnProcess(generation):
+                self._spawned = False
+                self._end_early = None
+                self._background.spawn(self._live(generation), name=f"engine-{generation}")
+            case SendProbe():
+                self._background.spawn(self._ask(command), name=f"engine-probe-{command.probe}")
+            case TerminateProcess():
+                self._end(self._body.terminate)
+            case KillProcess():
+                self._end(self._body.kill)
+
+    def _end(self, how: Callable[[], None]) -> None:
+        if self._spawned:
+            how()
+        else:
+            self._end_early = how
+
+    async def _live(self, generation: int) -> None:
+        """See one process from its beginning to its end."""
+        try:
+            pid = await self._body.spawn()
+        except EdgeForgeError as error:
+            self._tell(ProcessNotStarted(generation, str(error), error.retryable))
+            return
+        except Exception as error:
+            _log.exception("starting an engine failed generation=%d", generation)
+            self._tell(ProcessNotStarted(generation, repr(error), retryable=True))
+            return
+        self._spawned = True
+        self._tell(ProcessStarted(generation, pid))
+        if self._end_early is not None:
+            self._end_early()
+        reason = await self._body.wait()
+        self._spawned = False
+        self._tell(ProcessExited(generation, reason))
+
+    async def _ask(self, command: SendProbe) -> None:
+        ask = self._body.listen if command.kind is ProbeKind.LISTENING else self._body.generate
+        event: Event
+        try:
+            async with asyncio.timeout(command.timeout_ms / 1000):
+                await ask()
+            event = ProbeSucceeded(command.probe)
+        except TimeoutError:
+            event = ProbeFailed(command.probe, f"no answer within {command.timeout_ms:.0f} ms")
+        except (EdgeForgeError, aiohttp.ClientError, OSError) as error:
+            event = ProbeFailed(command.probe, str(error) or type(error).__name__)
+        except Exception as error:
+            _log.exception("a probe failed in an unforeseen way")
+            event = ProbeFailed(command.probe, repr(error))
+        self._tell(event)

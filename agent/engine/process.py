@@ -1,0 +1,189 @@
+"""One run of one vLLM under its guard: folders, start, end, and what is to say about it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.engine import guard
+from agent.engine.leftovers import clear_leftovers
+from protos.domain.errors import ConfigInvalid, EdgeForgeError, EngineFailed, NoEngineEnvironment
+
+if TYPE_CHECKING:
+    from agent.engine.argv import EngineCommand
+
+#: ``sun_path`` of a Unix socket, less its closing zero. Source: unix(7).
+MAX_UDS_PATH_BYTES = 107
+#: The engine's own share of the polite end, shorter than the machine's patience with the guard.
+GUARD_GRACE_MS = 5_000
+LOG_FILE_BYTES = 8 * 1024 * 1024
+LOG_FILES = 4
+_LOG_TAIL_BYTES = 16 * 1024
+_REASON_CHARS = 300
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class EnginePaths:
+    """Where one engine keeps its things, all below a state folder of the node."""
+
+    state_dir: Path
+
+    @property
+    def run_dir(self) -> Path:
+        """Private (0700), emptied before every start."""
+        return self.state_dir / "run"
+
+    @property
+    def uds_path(self) -> Path:
+        """Where the engine listens."""
+        return self.run_dir / "e.sock"
+
+    @property
+    def home_dir(self) -> Path:
+        """What the engine caches for its next start."""
+        return self.state_dir / "home"
+
+    @property
+    def log_path(self) -> Path:
+        """The newest log; older ones are ``.1``, ``.2`` ..."""
+        return self.state_dir / "engine.log"
+
+    @property
+    def record_path(self) -> Path:
+        """Who runs, for whoever has to clean up."""
+        return self.state_dir / "engine.json"
+
+    def check(self) -> None:
+        """Raise ConfigInvalid if the socket's path would be too long for a socket."""
+        path_bytes = len(os.fsencode(self.uds_path))
+        if path_bytes > MAX_UDS_PATH_BYTES:
+            raise ConfigInvalid(
+                [f"the engine's socket {self.uds_path} has a path of {path_bytes} bytes"],
+                f"a Unix socket's may have {MAX_UDS_PATH_BYTES}: choose a shorter state folder",
+            )
+
+    def prepare(self) -> None:
+        """Make the folders, and the private one empty."""
+        for folder in (self.state_dir, self.home_dir):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        shutil.rmtree(self.run_dir, ignore_errors=True)
+        self.run_dir.mkdir(mode=0o700)
+
+
+def require_engine_environment(environment: Path) -> None:
+    """Raise NoEngineEnvironment unless ``environment`` has an interpreter to start vLLM with."""
+    python = environment / "bin" / "python"
+    if not os.access(python, os.X_OK):
+        raise NoEngineEnvironment(
+            [f"no engine environment at {environment}: {python} cannot be executed"],
+            f"install it with: packaging/engine/install --venv {environment}",
+        )
+
+
+class EngineProcess:
+    """A guard and the engine below it. Make it with ``spawn``."""
+
+    def __init__(
+        self, process: asyncio.subprocess.Process, engine_pid: int | None, paths: EnginePaths
+    ) -> None:
+        self._process = process
+        #: The engine's first process; None if the guard ended before it could say.
+        self.pid = engine_pid
+        self._paths = paths
+        self._asked_to_die = False
+
+    @classmethod
+    async def spawn(cls, command: EngineCommand, paths: EnginePaths) -> EngineProcess:
+        """Start ``command``, after ending what an earlier one may have left.
+
+        The agent must keep this object: with it the guard's standard input closes, and a guard
+        without an agent ends its engine.
+
+        Raises: EngineFailed if leftovers do not end or the guard cannot be started.
+        """
+        await asyncio.to_thread(clear_leftovers, paths.record_path)
+        try:
+            paths.prepare()
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-I", "-S", guard.__file__),
+                *("--record", str(paths.record_path)),
+                *("--log", str(paths.log_path)),
+                *("--log-bytes", str(LOG_FILE_BYTES)),
+                *("--log-files", str(LOG_FILES)),
+                *("--grace-ms", str(GUARD_GRACE_MS)),
+                "--",
+                *command.argv,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                cwd=paths.run_dir,
+                env=command.env,
+                # A Ctrl-C at the agent's terminal is for the agent alone.
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise EngineFailed(
+                f"cannot start an engine: {error}", "see free disk, memory and processes"
+            ) from error
+        assert process.stdout is not None
+        line = await process.stdout.readline()
+        return cls(process, int(line) if line.strip().isdigit() else None, paths)
+
+    def terminate(self) -> None:
+        """Ask for an end; it comes within ``GUARD_GRACE_MS`` and a little."""
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the whole tree now; asked again, end the guard too and clean up without it."""
+        self._signal(signal.SIGKILL if self._asked_to_die else signal.SIGQUIT)
+        self._asked_to_die = True
+
+    async def wait(self) -> str:
+        """Return why it ended, once all of it is gone."""
+        code = await self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        if code < 0:
+            try:
+                await asyncio.to_thread(clear_leftovers, self._paths.record_path)
+            except EdgeForgeError as error:
+                # The next start tries again, and refuses to run beside them.
+                _log.error("cannot clean up after the guard error=%s", error)
+            return f"its guard was killed by signal {-code}"
+        said = last_words(self._paths.log_path)
+        how = f"killed by signal {code - 128}" if code > 128 else f"exit code {code}"
+        return f"{how}: {said}" if said else how
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
+
+def last_words(log_path: Path) -> str:
+    """Return the line of the log's end that tells most: the last with an error, or the last."""
+    try:
+        with log_path.open("rb") as stream:
+            stream.seek(max(0, log_path.stat().st_size - _LOG_TAIL_BYTES))
+            text = stream.read(_LOG_TAIL_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    # Only of this run: the guard says when it starts one.
+    for at in range(len(lines) - 1, -1, -1):
+        if lines[at].startswith("[guard] started"):
+            lines = lines[at + 1 :]
+            break
+    lines = [line for line in lines if not line.startswith("[guard]")]
+    telling = [line for line in lines if "Error" in line or "error" in line]
+    return (telling or lines or [""])[-1][:_REASON_CHARS]

@@ -1,0 +1,123 @@
+"""vLLM as our child: kept running, on a private socket, until told otherwise."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from agent.core.engine_lifecycle import EnginePolicy
+from agent.core.engine_status import EngineEndpoint, EngineStatus
+from agent.engine.argv import EngineSpec, engine_command
+from agent.engine.driver import EngineDriver
+from agent.engine.probe import ProbeTarget, check_generates, check_listening
+from agent.engine.process import EnginePaths, EngineProcess, require_engine_environment
+
+
+class VllmBody:
+    """One vLLM after another, from the same specification."""
+
+    def __init__(self, spec: EngineSpec, paths: EnginePaths) -> None:
+        self._spec = spec
+        self._paths = paths
+        self._process: EngineProcess | None = None
+        self._target = ProbeTarget("http://engine", str(paths.uds_path))
+
+    @property
+    def endpoint(self) -> EngineEndpoint:
+        """The private socket; the same for every process."""
+        return EngineEndpoint(
+            model=self._spec.model,
+            uds_path=str(self._paths.uds_path),
+            host=None,
+            port=None,
+            tls=False,
+            supports_continuous_usage=True,
+        )
+
+    async def spawn(self) -> int | None:
+        """Start a guarded vLLM and return the pid of its API server."""
+        require_engine_environment(self._spec.environment)
+        command = engine_command(
+            self._spec,
+            uds_path=self._paths.uds_path,
+            home_dir=self._paths.home_dir,
+            inherited=os.environ,
+        )
+        self._process = await EngineProcess.spawn(command, self._paths)
+        return self._process.pid
+
+    async def wait(self) -> str:
+        """Return why it ended, once its whole tree is gone."""
+        assert self._process is not None
+        return await self._process.wait()
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        if self._process is not None:
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """End its whole tree."""
+        if self._process is not None:
+            self._process.kill()
+
+    async def listen(self) -> None:
+        """Raise unless its HTTP side answers."""
+        await check_listening(self._target)
+
+    async def generate(self) -> None:
+        """Raise unless it generates a token."""
+        await check_generates(self._target, self._spec.model)
+
+
+class EngineSupervisor:
+    """Keeps the vLLM of ``spec`` running; its files live below ``state_dir``.
+
+    ``draw`` gives numbers in [0, 1); ``on_change`` is called on the event loop and must not block.
+    """
+
+    def __init__(
+        self,
+        spec: EngineSpec,
+        *,
+        state_dir: Path,
+        now_mono_ms: Callable[[], float],
+        draw: Callable[[], float],
+        on_change: Callable[[EngineStatus], None],
+        policy: EnginePolicy | None = None,
+    ) -> None:
+        self._spec = spec
+        self._paths = EnginePaths(state_dir)
+        self._driver = EngineDriver(
+            VllmBody(spec, self._paths),
+            policy or EnginePolicy(),
+            now_mono_ms=now_mono_ms,
+            draw=draw,
+            on_change=on_change,
+        )
+
+    @property
+    def status(self) -> EngineStatus:
+        """The engine as it is now."""
+        return self._driver.status
+
+    async def start(self) -> None:
+        """Keep the engine running from now on; returns before it is ready.
+
+        Raises: NoEngineEnvironment; ConfigInvalid if the state folder's path is too long for a
+        socket or the specification has options that are not allowed.
+        """
+        require_engine_environment(self._spec.environment)
+        self._paths.check()
+        engine_command(
+            self._spec,
+            uds_path=self._paths.uds_path,
+            home_dir=self._paths.home_dir,
+            inherited={},
+        )
+        await self._driver.start()
+
+    async def stop(self) -> None:
+        """End the engine and return when its whole tree is gone."""
+        await self._driver.stop()

@@ -1,0 +1,108 @@
+"""A process with an engine supervisor and nothing else: an agent to be killed.
+
+    python -m tests.support.engine_host ENVIRONMENT STATE_DIR [uvloop]
+
+Prints every status as one JSON line; SIGTERM stops the engine and then the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent.engine.argv import Accelerator, EngineSpec
+from agent.engine.supervisor import EngineSupervisor
+
+if TYPE_CHECKING:
+    from agent.core.engine_status import EngineStatus
+
+ROOT = Path(__file__).parents[2]
+
+
+class EngineHost:
+    """The process, seen from a test."""
+
+    def __init__(self, environment: Path, state_dir: Path, *, loop: str = "asyncio") -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.engine_host", environment, state_dir, loop],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def until(self, state: str) -> dict[str, Any]:
+        """Return the first status, from now on, in ``state``."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            status: dict[str, Any] = json.loads(line)
+            if status["state"] == state:
+                return status
+        raise AssertionError(f"the host ended before the engine was {state}")
+
+    def kill(self) -> None:
+        """``kill -9``."""
+        self.process.kill()
+        self.close()
+
+    def close(self) -> None:
+        """End it, politely if it is still there."""
+        self.process.terminate()
+        self.process.wait(20)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+def spec_for(environment: Path) -> EngineSpec:
+    """Return the specification of a small model in ``environment``."""
+    return EngineSpec(
+        environment=environment,
+        model_dir=environment,
+        model="acme/small@1",
+        context_tokens=2048,
+        accelerator=Accelerator.CPU,
+    )
+
+
+def _print(status: EngineStatus) -> None:
+    print(json.dumps(dataclasses.asdict(status)), flush=True)
+
+
+async def _run(environment: Path, state_dir: Path) -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    supervisor = EngineSupervisor(
+        spec_for(environment),
+        state_dir=state_dir,
+        now_mono_ms=lambda: time.monotonic() * 1000,
+        draw=random.random,
+        on_change=_print,
+    )
+    await supervisor.start()
+    await stop.wait()
+    await supervisor.stop()
+
+
+def main() -> None:
+    """Host an engine until SIGTERM."""
+    environment, state_dir, loop = sys.argv[1:]
+    if loop == "uvloop":
+        import uvloop
+
+        uvloop.run(_run(Path(environment), Path(state_dir)))
+    else:
+        asyncio.run(_run(Path(environment), Path(state_dir)))
+
+
+if __name__ == "__main__":
+    # A session of its own would hide a signal sent to the group by mistake.
+    os.setpgid(0, 0)
+    main()
