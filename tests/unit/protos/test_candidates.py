@@ -1,0 +1,200 @@
+"""Hard filters one by one, and what each candidate is given."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from protos.domain import geo
+from protos.domain.candidates import (
+    UNPRICED_NANO_USD_PER_1K_TOKENS,
+    Filter,
+    Rejected,
+    check_context,
+    gather,
+    no_replica,
+)
+from protos.domain.errors import InvalidRequest
+from protos.domain.resources import NodeHealth, NodeIntent, ReplicaState, Tier
+from tests.support.fleets import (
+    deployment,
+    lookup,
+    model,
+    node,
+    pop,
+    price,
+    replica,
+    request,
+    target,
+    view,
+)
+
+
+def gathered(fleet, shape=None, live=None, *, via="iad-1", excluded=frozenset()):
+    rejected: list[Rejected] = []
+    live = live or lookup({}, default=target())
+    found = gather(fleet, shape or request(), via, live, excluded, rejected)
+    assert found == gather(fleet, shape or request(), via, live, excluded)
+    return found, [line.filter for line in rejected]
+
+
+def one(health=NodeHealth.READY, intent=NodeIntent.ACTIVE, state=ReplicaState.READY):
+    return view(
+        pop("IAD"), node("iad-1", "IAD", health, intent), model(), replica("iad-1", state=state)
+    )
+
+
+@pytest.mark.parametrize("health", [NodeHealth.READY, NodeHealth.SUSPECT])
+def test_a_node_that_only_the_coordinator_misses_still_serves(health):
+    found, rejected = gathered(one(health))
+    assert len(found) == 1
+    assert rejected == []
+
+
+@pytest.mark.parametrize(
+    ("health", "expected"),
+    [(NodeHealth.DEAD, Filter.DEAD), (NodeHealth.UNROUTABLE, Filter.UNROUTABLE)],
+)
+def test_unhealthy_nodes_never_serve(health, expected):
+    assert gathered(one(health)) == ([], [expected])
+
+
+@pytest.mark.parametrize(
+    ("intent", "expected"),
+    [(NodeIntent.DRAINING, Filter.DRAINING), (NodeIntent.RETIRED, Filter.RETIRED)],
+)
+def test_leaving_nodes_never_serve(intent, expected):
+    assert gathered(one(intent=intent)) == ([], [expected])
+
+
+def test_a_cordoned_node_keeps_serving():
+    assert len(gathered(one(intent=NodeIntent.CORDONED))[0]) == 1
+
+
+@pytest.mark.parametrize("state", [each for each in ReplicaState if each is not ReplicaState.READY])
+def test_replicas_that_are_not_ready_never_serve(state):
+    assert gathered(one(state=state)) == ([], [Filter.NOT_READY])
+
+
+def test_ejected_and_tried_targets_never_serve():
+    ejected = lookup({"iad-1": target(ejected=True)})
+    assert gathered(one(), live=ejected) == ([], [Filter.EJECTED])
+    assert gathered(one(), excluded=frozenset({"iad-1"})) == ([], [Filter.TRIED])
+
+
+def test_an_adapter_is_never_served_by_its_bare_base():
+    assert gathered(one(), request(deployment(adapter="acme/fr@1"))) == ([], [Filter.ADAPTER])
+
+
+def test_nodes_and_pops_missing_from_the_table_never_serve():
+    orphan = view(model(), replica("iad-1"))
+    assert gathered(orphan) == ([], [Filter.TOPOLOGY])
+    homeless = view(node("iad-1", "IAD"), model(), replica("iad-1"))
+    assert gathered(homeless) == ([], [Filter.TOPOLOGY])
+
+
+def test_residency_filters_by_the_zone_of_the_pop():
+    fleet = view(
+        pop("IAD", zone="US"),
+        pop("GRU", zone="BR"),
+        node("iad-1", "IAD"),
+        node("gru-1", "GRU"),
+        model(),
+        replica("iad-1"),
+        replica("gru-1"),
+    )
+    found, rejected = gathered(fleet, request(deployment(zones=("BR",))))
+    assert [each.node.id for each in found] == ["gru-1"]
+    assert rejected == [Filter.RESIDENCY]
+
+
+def test_candidate_carries_price_headroom_and_fit():
+    fleet = view(
+        pop("IAD", Tier.CENTRAL),
+        node("iad-1", "IAD"),
+        model(),
+        replica("iad-1", 40.0, max_parallel=4),
+        price(Tier.CENTRAL, 10),
+    )
+    live = lookup({"iad-1": target(in_flight=2, queued=1)})
+    (candidate,), _ = gathered(fleet, request(budget_left_ms=40.0), live)
+    assert candidate.price == price(Tier.CENTRAL, 10)
+    assert candidate.price_nano_usd_per_1k_tokens == 20_000
+    assert candidate.headroom == 1
+    assert candidate.prediction.ttft_ms_p99 == pytest.approx(40.0)
+    assert candidate.fits
+    (late,), _ = gathered(fleet, request(budget_left_ms=39.9), live)
+    assert not late.fits
+    (full,), _ = gathered(fleet, request(), lookup({"iad-1": target(in_flight=9)}))
+    assert full.headroom == 0
+
+
+def test_a_model_missing_from_the_registry_is_unpriced():
+    fleet = view(pop("IAD"), node("iad-1", "IAD"), replica("iad-1"), price(Tier.EDGE, 10))
+    (candidate,), _ = gathered(fleet)
+    assert candidate.price is None
+    assert candidate.price_nano_usd_per_1k_tokens == UNPRICED_NANO_USD_PER_1K_TOKENS
+
+
+def test_never_measured_target_is_estimated_from_its_distance():
+    sao_paulo, virginia = (-23.55, -46.63), (38.95, -77.45)
+    fleet = view(
+        pop("GRU", at=sao_paulo),
+        pop("IAD", at=virginia),
+        node("gru-1", "GRU"),
+        node("iad-1", "IAD"),
+        model(),
+        replica("iad-1"),
+        replica("gru-1"),
+    )
+    found, _ = gathered(fleet, live=lookup({}), via="gru-1")
+    rtt_ms = {each.node.id: each.prediction.terms()[0].value_ms for each in found}
+    distance_km = geo.great_circle_km(*sao_paulo, *virginia)
+    assert rtt_ms["gru-1"] == 0.0, "our own engine is not on the network"
+    assert geo.prior_rtt_ms_p50(distance_km) < rtt_ms["iad-1"]
+    assert rtt_ms["iad-1"] <= geo.prior_rtt_ms_p99(distance_km)
+
+
+def test_an_agent_that_does_not_know_its_own_place_assumes_the_farthest():
+    found, _ = gathered(one(), live=lookup({}), via="stranger")
+    assert found[0].prediction.ttft_ms_p50 > geo.prior_rtt_ms_p50(20_000.0)
+
+
+def test_our_own_engine_ignores_a_measured_round_trip():
+    live = lookup({}, default=target(250.0))
+    near, far = gathered(one(), live=live)[0], gathered(one(), live=live, via="gru-1")[0]
+    assert near[0].prediction.ttft_ms_p99 < far[0].prediction.ttft_ms_p99 - 200.0
+
+
+def test_rtt_without_a_p99_counts_as_steady():
+    steady = target(20.0)
+
+    live = lookup({"iad-1": replace(steady, rtt_ms_p99=None)})
+    same = lookup({"iad-1": steady})
+    found, expected = gathered(one(), live=live, via="x"), gathered(one(), live=same, via="x")
+    assert found == expected
+
+
+def test_context_is_checked_against_the_model():
+    with pytest.raises(InvalidRequest):
+        check_context(view(model(context_tokens=100)), request(prompt_tokens=100))
+    check_context(view(model(context_tokens=100)), request(prompt_tokens=99))
+    check_context(view(), request(prompt_tokens=10**9))
+
+
+def test_retry_after_is_that_of_the_most_hopeful_reason():
+    far = Rejected("a-1", replica("a-1"), None, Filter.RETIRED)
+    soon = Rejected("b-1", replica("b-1"), None, Filter.EJECTED)
+    assert no_replica(request(), [far]).retry_after_s == 60.0
+    assert no_replica(request(), [far, soon]).retry_after_s == 1.0
+
+
+@pytest.mark.parametrize("filter_", list(Filter))
+def test_every_filter_can_be_said(filter_):
+    line = Rejected("a-1", replica("a-1"), None, filter_)
+    error = no_replica(request(), [line])
+    assert error.retry_after_s
+    assert error.retryable
+    if filter_ is not Filter.RESIDENCY:
+        assert filter_ in error.message

@@ -1,0 +1,189 @@
+"""Who wins among those that may, and who pays what."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from protos.domain.candidates import gather
+from protos.domain.choice import DEFAULT_TIER, break_ties, choose, near_ties
+from protos.domain.errors import BudgetUnreachable
+from protos.domain.resources import SlaTier, Tier
+from tests.support.fleets import (
+    deployment,
+    lookup,
+    model,
+    node,
+    pop,
+    price,
+    replica,
+    request,
+    target,
+    view,
+)
+
+NEAR = lookup({}, default=target())
+
+
+def one_pop(tier=Tier.EDGE, **first_token_ms):
+    """Equal prices: one node a name, each with its own prediction."""
+    return view(
+        pop("IAD", tier),
+        model(),
+        price(tier, 10),
+        *(node(f"iad-{name}", "IAD") for name in first_token_ms),
+        *(replica(f"iad-{name}", ms) for name, ms in first_token_ms.items()),
+    )
+
+
+def chosen(fleet, shape=None, live=NEAR, *, draw=0.0, fill=None, ratio=0.70):
+    shape = shape or request()
+    candidates = gather(fleet, shape, "nobody", live, frozenset())
+    return choose(
+        fleet,
+        shape,
+        candidates,
+        draw=draw,
+        fill=fill or (lambda _: 0.0),
+        edge_fill_ratio=ratio,
+    )
+
+
+@pytest.mark.parametrize("draw", [0.0, 0.5, 0.999])
+def test_equal_price_goes_to_the_sooner(draw):
+    assert chosen(one_pop(a=60.0, b=50.0), draw=draw).chosen.node.id == "iad-b"
+
+
+def test_near_ties_are_spread_by_headroom():
+    fleet = one_pop(a=50.0, b=50.5)
+    live = lookup({"iad-a": target(in_flight=3), "iad-b": target(in_flight=1)})
+    draws = [step / 100 for step in range(100)]
+    counts = Counter(chosen(fleet, live=live, draw=draw).chosen.node.id for draw in draws)
+    assert counts == {"iad-a": 25, "iad-b": 75}
+
+
+def test_near_ties_without_headroom_are_spread_evenly():
+    fleet = one_pop(a=50.0, b=50.0)
+    live = lookup({}, default=target(in_flight=4))
+    draws = [step / 100 for step in range(100)]
+    shape = request(budget_left_ms=10_000.0)
+    counts = Counter(chosen(fleet, shape, live, draw=draw).chosen.node.id for draw in draws)
+    assert counts == {"iad-a": 50, "iad-b": 50}
+
+
+def test_a_draw_at_the_very_end_still_picks_someone():
+    candidates = chosen(one_pop(a=50.0, b=50.0)).candidates
+    assert break_ties(candidates, 1.0 - 2**-53) is candidates[1]
+
+
+def test_near_tie_is_bounded():
+    assert len(near_ties(chosen(one_pop(a=50.0, b=52.5)).candidates)) == 2
+    assert len(near_ties(chosen(one_pop(a=50.0, b=52.6)).candidates)) == 1
+    assert len(near_ties(chosen(one_pop(a=10.0, b=12.0)).candidates)) == 2
+
+
+def two_tiers(edge_price=12, central_price=10, edge_ms=50.0, central_ms=100.0):
+    return view(
+        pop("GRU", Tier.EDGE),
+        pop("IAD", Tier.CENTRAL),
+        node("gru-1", "GRU"),
+        node("iad-1", "IAD"),
+        model(),
+        replica("gru-1", edge_ms),
+        replica("iad-1", central_ms),
+        price(Tier.EDGE, edge_price),
+        price(Tier.CENTRAL, central_price),
+    )
+
+
+def test_cheapest_that_fits_even_when_it_is_later():
+    placement = chosen(two_tiers(), fill=lambda _: 0.9)
+    assert placement.chosen.node.id == "iad-1"
+    assert (placement.serving_tier, placement.billing_tier) == (Tier.CENTRAL, Tier.CENTRAL)
+
+
+@pytest.mark.parametrize(
+    ("fill", "node_id"), [(0.0, "gru-1"), (0.699, "gru-1"), (0.7, "iad-1"), (1.5, "iad-1")]
+)
+def test_edge_is_preferred_only_under_its_fill_target(fill, node_id):
+    placement = chosen(two_tiers(), fill=lambda _: fill)
+    assert placement.chosen.node.id == node_id
+    assert placement.billing_tier is Tier.CENTRAL, "filling the edge is our choice"
+
+
+def test_edge_preference_never_reaches_outside_what_fits():
+    fleet = two_tiers(edge_ms=200.0)
+    placement = chosen(fleet, fill=lambda _: 0.0)
+    assert placement.chosen.node.id == "iad-1"
+    assert not placement.predicted_miss
+
+
+def test_fill_is_asked_of_edge_nodes_only():
+    asked = []
+    chosen(two_tiers(), fill=lambda node_id: asked.append(node_id) or 0.0)
+    assert asked == ["gru-1"]
+
+
+def test_the_emptier_of_two_edges_is_not_forced_when_both_are_under_target():
+    fleet = one_pop(a=50.0, b=50.0)
+    fills = {"iad-a": 0.8, "iad-b": 0.1}
+    for draw in (0.0, 0.9):
+        assert chosen(fleet, draw=draw, fill=fills.__getitem__).chosen.node.id == "iad-b"
+
+
+@pytest.mark.parametrize(
+    ("sla", "default"),
+    [
+        (SlaTier.REALTIME, Tier.EDGE),
+        (SlaTier.INTERACTIVE, Tier.REGIONAL),
+        (SlaTier.STANDARD, Tier.CENTRAL),
+    ],
+)
+def test_default_tier_of_each_sla(sla, default):
+    assert DEFAULT_TIER[sla] is default
+
+
+def test_a_miss_goes_to_the_fastest_and_is_billed_at_the_lower_tier():
+    late = request(budget_left_ms=10.0)
+    placement = chosen(two_tiers(), late)
+    assert placement.predicted_miss
+    assert placement.serving_tier is Tier.EDGE
+    assert placement.billing_tier is Tier.CENTRAL
+    realtime = request(deployment(sla_tier=SlaTier.REALTIME), budget_left_ms=10.0)
+    assert chosen(two_tiers(), realtime).billing_tier is Tier.EDGE
+    fast_central = two_tiers(central_ms=20.0)
+    assert chosen(fast_central, realtime).billing_tier is Tier.CENTRAL
+
+
+def test_a_miss_at_equal_rates_is_billed_as_served():
+    late = request(budget_left_ms=10.0)
+    assert chosen(two_tiers(edge_price=10), late).billing_tier is Tier.EDGE
+
+
+def test_a_miss_with_a_hole_in_the_price_card_is_billed_at_what_is_on_it():
+    late = request(budget_left_ms=10.0)
+    fleet = view(
+        pop("GRU", Tier.EDGE), node("gru-1", "GRU"), model(), replica("gru-1"),
+        price(Tier.CENTRAL, 10),
+    )  # fmt: skip
+    assert chosen(fleet, late).billing_tier is Tier.CENTRAL
+    fleet = view(
+        pop("GRU", Tier.EDGE), node("gru-1", "GRU"), model(), replica("gru-1"),
+        price(Tier.EDGE, 12),
+    )  # fmt: skip
+    assert chosen(fleet, late).billing_tier is Tier.EDGE
+    fleet = view(pop("GRU", Tier.EDGE), node("gru-1", "GRU"), replica("gru-1"))
+    assert chosen(fleet, late).billing_tier is Tier.EDGE
+
+
+def test_a_spent_budget_misses_but_is_still_served():
+    assert chosen(two_tiers(), request(budget_left_ms=-5.0)).predicted_miss
+
+
+def test_strict_refusal_says_when_to_come_back():
+    shape = request(deployment(strict=True), budget_left_ms=10.0)
+    slow = two_tiers(edge_ms=9_010.0, central_ms=9_500.0)
+    with pytest.raises(BudgetUnreachable) as raised:
+        chosen(slow, shape)
+    assert raised.value.retry_after_s == pytest.approx(9.0)

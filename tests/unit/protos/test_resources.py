@@ -1,0 +1,40 @@
+"""Every resource has its own key and its stream."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError
+from typing import get_args
+
+import pytest
+
+from protos.domain.resources import Resource, ResourceType, resource_type, row_key
+from tests.support.rows import ONE_OF_EACH
+
+KEYS = [
+    ("pop/GRU", ResourceType.TOPOLOGY),
+    ("node/gru-1", ResourceType.TOPOLOGY),
+    ("model/acme/m@1", ResourceType.DEPLOYMENTS),
+    ("deployment/chat", ResourceType.DEPLOYMENTS),
+    ("replica/gru-1/acme/m@1", ResourceType.DEPLOYMENTS),
+    ("key/k1", ResourceType.CREDENTIALS),
+    ("account/acme", ResourceType.CREDENTIALS),
+    ("price/xs/central", ResourceType.PRICES),
+    ("replica/acme/m@1", ResourceType.DESIRED),
+]
+
+
+@pytest.mark.parametrize(("resource", "expected"), list(zip(ONE_OF_EACH, KEYS, strict=True)))
+def test_keys_and_streams(resource, expected):
+    assert (row_key(resource), resource_type(resource)) == expected
+
+
+def test_no_kind_is_forgotten_here():
+    assert {type(each) for each in ONE_OF_EACH} == set(get_args(Resource))
+    assert {stream for _, stream in KEYS} == set(ResourceType)
+
+
+@pytest.mark.parametrize("resource", ONE_OF_EACH)
+def test_resources_cannot_be_changed_in_place(resource):
+    name = resource.__slots__[0]
+    with pytest.raises(FrozenInstanceError):
+        setattr(resource, name, "x")
