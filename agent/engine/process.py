@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import shutil
 import signal
 import sys
@@ -28,6 +29,10 @@ LOG_FILE_BYTES = 8 * 1024 * 1024
 LOG_FILES = 4
 _LOG_TAIL_BYTES = 16 * 1024
 _REASON_CHARS = 300
+#: As at the end of a traceback, with or without vLLM's prefix.
+_EXCEPTION = re.compile(r"\b[A-Za-z_.]+(Error|Exception): .+")
+#: A few imports and a fork, on a host that may be busy.
+_GUARD_START_S = 20.0
 
 _log = logging.getLogger(__name__)
 
@@ -137,7 +142,12 @@ class EngineProcess:
                 f"cannot start an engine: {error}", "see free disk, memory and processes"
             ) from error
         assert process.stdout is not None
-        line = await process.stdout.readline()
+        try:
+            async with asyncio.timeout(_GUARD_START_S):
+                line = await process.stdout.readline()
+        except TimeoutError as error:
+            process.kill()
+            raise EngineFailed("the guard of a new engine says nothing", "see its log") from error
         return cls(process, int(line) if line.strip().isdigit() else None, paths)
 
     def terminate(self) -> None:
@@ -161,9 +171,10 @@ class EngineProcess:
                 # The next start tries again, and refuses to run beside them.
                 _log.error("cannot clean up after the guard error=%s", error)
             return f"its guard was killed by signal {-code}"
+        if code > 128:
+            return f"killed by signal {code - 128}"
         said = last_words(self._paths.log_path)
-        how = f"killed by signal {code - 128}" if code > 128 else f"exit code {code}"
-        return f"{how}: {said}" if said else how
+        return f"exit code {code}: {said}" if said else f"exit code {code}"
 
     def _signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -171,7 +182,7 @@ class EngineProcess:
 
 
 def last_words(log_path: Path) -> str:
-    """Return the line of the log's end that tells most: the last with an error, or the last."""
+    """Return the last exception that the newest run logged, or else its last line."""
     try:
         with log_path.open("rb") as stream:
             stream.seek(max(0, log_path.stat().st_size - _LOG_TAIL_BYTES))
@@ -185,5 +196,5 @@ def last_words(log_path: Path) -> str:
             lines = lines[at + 1 :]
             break
     lines = [line for line in lines if not line.startswith("[guard]")]
-    telling = [line for line in lines if "Error" in line or "error" in line]
-    return (telling or lines or [""])[-1][:_REASON_CHARS]
+    raised = [found.group() for line in lines if (found := _EXCEPTION.search(line))]
+    return (raised or lines or [""])[-1][:_REASON_CHARS]

@@ -1,0 +1,129 @@
+"""The command line and the environment of an engine, and nothing else in either."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent.engine.argv import Accelerator, EngineSpec, engine_command, extra_option_problems
+from protos.domain.errors import ConfigInvalid
+
+UDS = Path("/var/lib/edgeforge/engine/run/e.sock")
+HOME = Path("/var/lib/edgeforge/engine/home")
+SPEC = EngineSpec(
+    environment=Path("/opt/engine"),
+    model_dir=Path("/var/lib/edgeforge/models/small"),
+    model="acme/small@1",
+    context_tokens=2048,
+    accelerator=Accelerator.CPU,
+)
+
+
+def command(spec: EngineSpec = SPEC, **inherited: str) -> tuple[list[str], dict[str, str]]:
+    made = engine_command(spec, uds_path=UDS, home_dir=HOME, inherited=inherited)
+    return list(made.argv), made.env
+
+
+def option(argv: list[str], name: str) -> str:
+    return argv[argv.index(name) + 1]
+
+
+def test_a_cpu_engine() -> None:
+    argv, _env = command()
+    assert argv[:3] == ["/opt/engine/bin/python", "-m", "vllm.entrypoints.openai.api_server"]
+    assert option(argv, "--model") == "/var/lib/edgeforge/models/small"
+    assert option(argv, "--served-model-name") == "acme/small@1"
+    assert option(argv, "--uds") == str(UDS)
+    assert option(argv, "--max-model-len") == "2048"
+    assert option(argv, "--max-num-seqs") == "8"
+    assert option(argv, "--kv-cache-memory-bytes") == str(1024**3)
+    assert "--enforce-eager" in argv
+
+
+def test_a_gpu_engine_compiles_and_takes_the_memory_that_is_free() -> None:
+    argv, _env = command(replace(SPEC, accelerator=Accelerator.CUDA))
+    assert "--enforce-eager" not in argv
+    assert "--kv-cache-memory-bytes" not in argv
+
+
+@pytest.mark.parametrize("accelerator", Accelerator)
+def test_a_cache_size_that_was_asked_for_is_given(accelerator: Accelerator) -> None:
+    argv, _env = command(replace(SPEC, accelerator=accelerator, kv_cache_bytes=7))
+    assert option(argv, "--kv-cache-memory-bytes") == "7"
+
+
+def test_nothing_listens_on_a_network() -> None:
+    argv, _env = command()
+    assert not {"--host", "--port"} & set(argv)
+
+
+def test_the_environment_is_an_allowlist() -> None:
+    _argv, env = command(
+        PATH="/usr/bin",
+        CUDA_VISIBLE_DEVICES="1",
+        HF_TOKEN="hf_secret",
+        AWS_SECRET_ACCESS_KEY="secret",
+        VLLM_SERVER_DEV_MODE="1",
+        VLLM_ALLOW_RUNTIME_LORA_UPDATING="1",
+        VLLM_API_KEY="secret",
+        HTTP_PROXY="http://proxy",
+        PYTHONPATH="/home/me",
+        HOME="/root",
+    )
+    assert env == {
+        "PATH": "/usr/bin",
+        "CUDA_VISIBLE_DEVICES": "1",
+        "DO_NOT_TRACK": "1",
+        "HF_HUB_OFFLINE": "1",
+        "HOME": str(HOME),
+        "TMPDIR": str(UDS.parent),
+        "TRANSFORMERS_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_RPC_BASE_PATH": ".",
+    }
+
+
+def test_what_the_agent_decides_cannot_be_inherited() -> None:
+    _argv, env = command(HF_HUB_OFFLINE="0", TMPDIR="/tmp", VLLM_RPC_BASE_PATH="/tmp")
+    assert env["HF_HUB_OFFLINE"] == "1"
+    assert env["TMPDIR"] == str(UDS.parent)
+    assert env["VLLM_RPC_BASE_PATH"] == "."
+
+
+def test_an_operator_may_add_some_options() -> None:
+    extra = ("--dtype", "float16", "--max_num_batched_tokens=512", "--seed", "-1")
+    argv, _env = command(replace(SPEC, extra_args=extra))
+    assert tuple(argv[-5:]) == extra
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "--trust-remote-code",
+        "--trust_remote_code",
+        "--trust-remote",
+        "--uds",
+        "--host=0.0.0.0",
+        "--api-key",
+        "--enable-lora",
+        "--middleware",
+        "--config",
+        "--hf-overrides.architectures",
+        "-O3",
+        "-tp",
+        "--",
+    ],
+)
+def test_all_other_options_are_refused(argument: str) -> None:
+    with pytest.raises(ConfigInvalid, match="is not allowed"):
+        command(replace(SPEC, extra_args=(argument, "x")))
+
+
+def test_every_mistake_is_named() -> None:
+    problems = extra_option_problems(("--uds", "/x", "--dtype", "auto", "--api-key", "k"))
+    assert problems == [
+        "engine option --uds is not allowed",
+        "engine option --api-key is not allowed",
+    ]
