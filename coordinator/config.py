@@ -1,0 +1,306 @@
+"""The coordinator's configuration: a TOML file, each key replaceable by the environment.
+
+``EDGEFORGE_COORDINATOR__<SECTION>__<KEY>`` replaces ``key`` of ``[section]``.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from protos.domain.errors import ConfigInvalid
+from protos.domain.settings import read_settings, setting
+
+ENV_PREFIX = "EDGEFORGE_COORDINATOR"
+
+_KIB = 1024
+_MIB = 1024 * _KIB
+_GIB = 1024 * _MIB
+
+_LOG_LEVELS = ("debug", "info", "warning", "error")
+_WILDCARDS = ("0.0.0.0", "::")
+#: What a certificate may call a coordinator.
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
+
+
+def _port(default: int) -> Any:  # noqa: ANN401 - stands where a default stands
+    """Declare a port that others are told, so the kernel may not choose it."""
+    return setting(default, at_least=1, at_most=65_535)
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorSection:
+    """``[coordinator]``"""
+
+    #: Folder of everything kept: authority, database, blobs, operators. Made with mode 0700.
+    #: A relative path starts at the folder of the configuration file.
+    state_dir: str = setting()
+    #: What this coordinator is called in its certificate.
+    name: str = setting("coordinator")
+    #: How much is logged: debug, info, warning or error.
+    log_level: str = setting("info", choices=_LOG_LEVELS)
+
+
+@dataclass(frozen=True, slots=True)
+class FleetSection:
+    """``[fleet]``: the listener of agents, over mutual TLS."""
+
+    #: Address to listen on; 0.0.0.0 or :: for all.
+    host: str = setting("127.0.0.1")
+    port: int = _port(7401)
+    #: host:port that agents are told at enrolment; empty: host and port as listened on.
+    advertise: str = setting("")
+
+
+@dataclass(frozen=True, slots=True)
+class AdminSection:
+    """``[admin]``: the listener of operators, over mutual TLS."""
+
+    host: str = setting("127.0.0.1")
+    port: int = _port(7402)
+    #: host:port written into operators' profiles; empty: host and port as listened on.
+    advertise: str = setting("")
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolmentSection:
+    """``[enrolment]``: the listener of nodes that have no certificate yet."""
+
+    host: str = setting("127.0.0.1")
+    port: int = _port(7403)
+    #: host:port shown with a new token; empty: host and port as listened on.
+    advertise: str = setting("")
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSection:
+    """``[http]``: ``/livez``, ``/readyz``, ``/metrics`` and the public price card."""
+
+    host: str = setting("127.0.0.1")
+    port: int = _port(7404)
+
+
+@dataclass(frozen=True, slots=True)
+class HealthSection:
+    """``[health]``: when a silent node is suspected, and when it is given up."""
+
+    #: How often an agent reports.
+    status_interval_ms: float = setting(2_000.0, at_least=50, at_most=60_000)
+    #: Reports missed in a row that make a node suspect.
+    suspect_after_misses: int = setting(3, at_least=1, at_most=100)
+    #: A node that has been silent for this long is dead, and what it held is planned anew.
+    lease_ms: float = setting(30_000.0, at_least=200, at_most=3_600_000)
+    #: A peer's failed probe counts against a suspect node for this long.
+    probe_fresh_ms: float = setting(6_000.0, at_least=50, at_most=600_000)
+    #: When more than this share of the fleet, and this many nodes, vanish at once: freeze, alarm.
+    freeze_share: float = setting(0.30, at_least=0.01, at_most=1.0)
+    freeze_min_nodes: int = setting(10, at_least=1)
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsSection:
+    """``[limits]``"""
+
+    #: Agents connected at once; the next one is told to come back later.
+    max_agents: int = setting(5_000, at_least=1)
+    #: Largest message from an agent or an operator.
+    max_message_bytes: int = setting(4 * _MIB, at_least=64 * _KIB, at_most=64 * _MIB)
+    #: Messages from one agent: on average in a second, and at once. Over it, its stream ends.
+    agent_messages_per_s: float = setting(20.0, at_least=1)
+    agent_messages_burst: float = setting(200.0, at_least=10)
+    #: Snapshots and deltas under way at once; others wait their turn.
+    concurrent_pushes: int = setting(32, at_least=1, at_most=4_096)
+    #: An agent that has not acknowledged a push after this long is disconnected.
+    push_timeout_ms: float = setting(60_000.0, at_least=100)
+    #: From the opening of a stream to its Hello.
+    hello_timeout_ms: float = setting(10_000.0, at_least=10)
+    #: Questions to agents that may wait for their answer at once, of all and of one agent.
+    max_queries: int = setting(256, at_least=1)
+    max_queries_per_node: int = setting(8, at_least=1)
+    #: Longest time a question may wait for its answer.
+    query_timeout_ms: float = setting(30_000.0, at_least=10)
+    #: Largest file of a model.
+    max_blob_bytes: int = setting(64 * _GIB, at_least=1)
+    #: Files sent at once, to all nodes and to one.
+    blob_streams: int = setting(32, at_least=1)
+    blob_streams_per_node: int = setting(4, at_least=1)
+    #: Operators' calls in progress, and those of nodes that enrol.
+    max_admin_calls: int = setting(64, at_least=1)
+    max_enrolment_calls: int = setting(64, at_least=1)
+    #: Connections to the HTTP listener.
+    max_http_connections: int = setting(256, at_least=1)
+    #: Change log kept for agents that come back late; older ones get a whole table.
+    history_max_age_s: float = setting(604_800.0, at_least=60)
+    #: How long running calls may go on after a stop was asked.
+    stop_grace_ms: float = setting(5_000.0, at_least=0, at_most=25_000)
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorConfig:
+    """The whole file."""
+
+    coordinator: CoordinatorSection
+    fleet: FleetSection
+    admin: AdminSection
+    enrolment: EnrolmentSection
+    http: HttpSection
+    health: HealthSection
+    limits: LimitsSection
+
+    @property
+    def state_dir(self) -> Path:
+        return Path(self.coordinator.state_dir)
+
+    @property
+    def ca_dir(self) -> Path:
+        return self.state_dir / "ca"
+
+    @property
+    def database(self) -> Path:
+        return self.state_dir / "coordinator.db"
+
+    @property
+    def blobs_dir(self) -> Path:
+        return self.state_dir / "blobs"
+
+    @property
+    def operators_dir(self) -> Path:
+        return self.state_dir / "operators"
+
+    @property
+    def fleet_address(self) -> str:
+        """host:port as agents reach it."""
+        return self.fleet.advertise or join_address(self.fleet.host, self.fleet.port)
+
+    @property
+    def admin_address(self) -> str:
+        """host:port as operators reach it."""
+        return self.admin.advertise or join_address(self.admin.host, self.admin.port)
+
+    @property
+    def enrolment_address(self) -> str:
+        """host:port as new nodes reach it."""
+        return self.enrolment.advertise or join_address(self.enrolment.host, self.enrolment.port)
+
+    def listeners(self) -> dict[str, tuple[str, int]]:
+        """Return section -> host and port to listen on."""
+        return {
+            "fleet": (self.fleet.host, self.fleet.port),
+            "admin": (self.admin.host, self.admin.port),
+            "enrolment": (self.enrolment.host, self.enrolment.port),
+            "http": (self.http.host, self.http.port),
+        }
+
+
+def load_config(path: Path, environ: Mapping[str, str]) -> CoordinatorConfig:
+    """Read and check ``path``. Raises: ConfigInvalid naming every mistake."""
+    hint = f"mend {path} and start again; docs/CONFIG.md lists every key"
+    try:
+        parsed = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigInvalid([f"no file {path}"], "name the file with --config") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigInvalid([f"{path}: {error}"], hint) from error
+    try:
+        return parse_config(parsed, environ, base=path.absolute().parent)
+    except ConfigInvalid as error:
+        raise ConfigInvalid(error.problems, hint) from error
+
+
+def parse_config(
+    parsed: Mapping[str, object], environ: Mapping[str, str], *, base: Path
+) -> CoordinatorConfig:
+    """Check what a file lying in the folder ``base`` says. Raises: ConfigInvalid."""
+    problems: list[str] = []
+    config: CoordinatorConfig | None
+    try:
+        config = read_settings(CoordinatorConfig, parsed, environ, ENV_PREFIX)
+    except ConfigInvalid as error:
+        problems += error.problems
+        config = _read_the_rest(parsed, environ, problems)
+    if config is not None:
+        problems += _check_together(config)
+    if problems or config is None:
+        raise ConfigInvalid(problems)
+    state_dir = str(base / config.coordinator.state_dir)
+    return replace(config, coordinator=replace(config.coordinator, state_dir=state_dir))
+
+
+def join_address(host: str, port: int) -> str:
+    """Return ``host:port``, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _read_the_rest(
+    parsed: Mapping[str, object], environ: Mapping[str, str], problems: Sequence[str]
+) -> CoordinatorConfig | None:
+    """Read without the keys that ``problems`` name, so that the others are checked together too."""
+    wrong = {problem.partition(":")[0] for problem in problems}
+    rest: dict[str, object] = {}
+    for section, keys in parsed.items():
+        if isinstance(keys, Mapping) and section in CoordinatorConfig.__dataclass_fields__:
+            rest[section] = {
+                key: value for key, value in keys.items() if f"{section}.{key}" not in wrong
+            }
+    right_environ = {
+        variable: text
+        for variable, text in environ.items()
+        if variable not in wrong and _key_of(variable) not in wrong
+    }
+    if "coordinator.state_dir" in wrong:
+        rest["coordinator"] = {**_table(rest.get("coordinator")), "state_dir": "."}
+    try:
+        return read_settings(CoordinatorConfig, rest, right_environ, ENV_PREFIX)
+    except ConfigInvalid:
+        return None
+
+
+def _key_of(variable: str) -> str:
+    return variable.removeprefix(ENV_PREFIX + "__").lower().replace("__", ".", 1)
+
+
+def _table(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _check_together(config: CoordinatorConfig) -> list[str]:
+    """Return what is wrong between keys that are right one by one."""
+    problems = []
+    if _NAME.fullmatch(config.coordinator.name) is None:
+        problems.append(
+            f"coordinator.name: {config.coordinator.name!r} is not 1 to 63 of a-z, 0-9, _, . and -"
+        )
+    if not config.coordinator.state_dir:
+        problems.append("coordinator.state_dir: is empty")
+    for section in ("fleet", "admin", "enrolment"):
+        listener = getattr(config, section)
+        if listener.advertise and not _is_address(listener.advertise):
+            problems.append(f"{section}.advertise: {listener.advertise!r} is not host:port")
+        if not listener.advertise and listener.host in _WILDCARDS:
+            problems.append(
+                f"{section}.advertise: is required when {section}.host is {listener.host}"
+            )
+    taken: dict[int, str] = {}
+    for section, (host, port) in config.listeners().items():
+        if not host:
+            problems.append(f"{section}.host: is empty")
+        other = taken.setdefault(port, section)
+        if other != section:
+            problems.append(f"{section}.port: {port} is that of {other} already")
+    health = config.health
+    suspect_ms = health.status_interval_ms * health.suspect_after_misses
+    if health.lease_ms <= suspect_ms:
+        problems.append(
+            f"health.lease_ms: {health.lease_ms:.0f} is not above status_interval_ms x"
+            f" suspect_after_misses = {suspect_ms:.0f}"
+        )
+    return problems
+
+
+def _is_address(text: str) -> bool:
+    host, _, port_text = text.rpartition(":")
+    return bool(host) and port_text.isdecimal() and 0 < int(port_text) < 65_536
