@@ -1,0 +1,1 @@
+"""The hot path: asyncio protocols and httptools between clients, engines and peers."""

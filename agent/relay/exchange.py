@@ -1,0 +1,267 @@
+"""One attempt at one request: send it, and pass on what comes back.
+
+Until the first byte has gone to the client an attempt can be replaced by another; the head of a
+stream is therefore held until its first event (an engine sends its head long before a token).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.relay.messages import LAST_CHUNK, Header, chunk
+from agent.relay.sse import EventStream, MalformedStream
+from agent.relay.upstream import ResponseSink, UpstreamConnection, UpstreamPool
+from protos.domain.errors import LinkDown
+
+if TYPE_CHECKING:
+    from agent.relay.server import ServerConnection
+
+#: Largest response that is kept whole before it is passed on.
+MAX_WHOLE_RESPONSE_BYTES = 64 * 1024 * 1024
+
+
+class Ending(enum.StrEnum):
+    """How an attempt ended."""
+
+    #: The whole response is here, or has been passed on.
+    COMPLETE = "complete"
+    #: Failed before the client saw a byte: another target may answer.
+    REPLACEABLE = "replaceable"
+    #: Failed after: the client must be told.
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long an attempt may be silent: until its first byte, and between two reads."""
+
+    first_byte_ms: float
+    idle_ms: float
+
+
+#: Makes the head of the response to the client from the engine's status and headers.
+HeadMaker = Callable[[int, list[Header]], bytes]
+
+
+class Exchange(ResponseSink):
+    """Receives one response for one client."""
+
+    def __init__(
+        self,
+        client: ServerConnection,
+        events: EventStream | None,
+        make_head: HeadMaker,
+        now_mono_ms: Callable[[], float],
+    ) -> None:
+        self._client = client
+        self.events = events
+        self._make_head = make_head
+        self._now_mono_ms = now_mono_ms
+        self._streaming = False
+        self._gathered: list[bytes] = []
+        self._size_bytes = 0
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.status = 0
+        self.headers: list[Header] = []
+        self.ending: Ending | None = None
+        self.reason = ""
+        #: Whether the connection died without a byte of answer: a kept-alive one may just be stale.
+        self.unanswered = False
+        #: Whether the client has been sent anything.
+        self.started = False
+        self.head_mono_ms = 0.0
+        self.first_token_mono_ms: float | None = None
+        self.last_read_mono_ms = now_mono_ms()
+
+    # -- ResponseSink ----------------------------------------------------------------------------
+
+    def on_head(self, status: int, headers: list[Header]) -> None:
+        self.status, self.headers = status, headers
+        self.head_mono_ms = self.last_read_mono_ms = self._now_mono_ms()
+        self._streaming = self.events is not None and status == 200 and _is_event_stream(headers)
+
+    def on_body(self, data: bytes) -> None:
+        self._gathered.append(data)
+        if not self._streaming:
+            self._size_bytes += len(data)
+            if self._size_bytes > MAX_WHOLE_RESPONSE_BYTES:
+                self.fail("response larger than 64 MiB")
+
+    def on_read_end(self) -> None:
+        if self.ending is not None:
+            return
+        self.last_read_mono_ms = now = self._now_mono_ms()
+        if not self._streaming or not self._gathered:
+            return
+        events = self.events
+        assert events is not None
+        data = self._gathered[0] if len(self._gathered) == 1 else b"".join(self._gathered)
+        self._gathered.clear()
+        try:
+            passed_on = events.feed(data)
+        except MalformedStream as error:
+            self.fail(f"malformed event stream: {error}")
+            return
+        if passed_on:
+            self._send(passed_on)
+        if self.first_token_mono_ms is None and events.token_seen:
+            self.first_token_mono_ms = now
+        if events.error_event is not None:
+            self.fail("the engine failed: " + events.error_event.decode("utf-8", "replace")[:300])
+
+    def on_complete(self) -> None:
+        self.on_read_end()
+        if self.ending is not None:
+            return
+        if self._streaming:
+            events = self.events
+            assert events is not None
+            if not events.done:
+                self.fail("the stream ended without [DONE]")
+                return
+            if self.started:
+                self._client.write(LAST_CHUNK)
+        self._end(Ending.COMPLETE, "")
+
+    def on_lost(self, reason: str, *, answered: bool) -> None:
+        self.unanswered = not answered
+        self.fail(reason)
+
+    # -- what the gateway uses -------------------------------------------------------------------
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the response went to the client as it came."""
+        return self._streaming and self.started
+
+    @property
+    def body(self) -> bytes:
+        """The whole body of a response that was not streamed."""
+        return b"".join(self._gathered)
+
+    def fail(self, reason: str) -> None:
+        """End the attempt for ``reason``."""
+        self._end(Ending.BROKEN if self.started else Ending.REPLACEABLE, reason)
+
+    async def run(self, pool: UpstreamPool, request: bytes, patience: Patience) -> None:
+        """Send ``request`` to ``pool``'s address and wait until the response has ended.
+
+        The outcome is in ``ending``; only cancellation is raised, and it cuts the connection.
+        """
+        connection = pool.take_nowait()
+        if connection is not None:
+            await self._attempt(pool, connection, request, patience)
+            if not (self.ending is Ending.REPLACEABLE and self.unanswered):
+                return
+            self._restart()
+        try:
+            connection = await pool.dial()
+        except LinkDown as error:
+            self.fail(error.message)
+            return
+        await self._attempt(pool, connection, request, patience)
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    async def _attempt(
+        self,
+        pool: UpstreamPool,
+        connection: UpstreamConnection,
+        request: bytes,
+        patience: Patience,
+    ) -> None:
+        self.last_read_mono_ms = self._now_mono_ms()
+        connection.send(request, self)
+        self._client.flow_from(connection)
+        watch = _Watch(self, patience, self._now_mono_ms)
+        try:
+            await self._ended
+        finally:
+            watch.cancel()
+            self._client.flow_from(None)
+            if self.ending is Ending.COMPLETE:
+                pool.give_back(connection)
+            else:
+                connection.abort()
+
+    def _restart(self) -> None:
+        self._ended = asyncio.get_running_loop().create_future()
+        self._gathered.clear()
+        self.ending, self.reason, self.unanswered = None, "", False
+
+    def _send(self, data: bytes) -> None:
+        if self.started:
+            self._client.write(chunk(data))
+            return
+        self.started = True
+        self._client.write(self._make_head(self.status, self.headers) + chunk(data))
+
+    def _end(self, ending: Ending, reason: str) -> None:
+        if self.ending is None:
+            self.ending, self.reason = ending, reason
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+
+class PassThrough(Exchange):
+    """Passes a response on as it comes: what a peer port does for the agent that asked."""
+
+    def on_head(self, status: int, headers: list[Header]) -> None:
+        self.status, self.headers = status, headers
+        self.head_mono_ms = self.last_read_mono_ms = self._now_mono_ms()
+        self.started = True
+        self._client.write(self._make_head(status, headers))
+
+    def on_body(self, data: bytes) -> None:
+        self._gathered.append(data)
+
+    def on_read_end(self) -> None:
+        self.last_read_mono_ms = self._now_mono_ms()
+        if self._gathered and self.ending is None:
+            self._client.write(chunk(b"".join(self._gathered)))
+            self._gathered.clear()
+
+    def on_complete(self) -> None:
+        self.on_read_end()
+        self._client.write(LAST_CHUNK)
+        self._end(Ending.COMPLETE, "")
+
+
+class _Watch:
+    """Ends an exchange that has been silent for too long; re-armed only when it fires."""
+
+    def __init__(
+        self, exchange: Exchange, patience: Patience, now_mono_ms: Callable[[], float]
+    ) -> None:
+        self._exchange = exchange
+        self._patience = patience
+        self._now_mono_ms = now_mono_ms
+        self._begun_mono_ms = now_mono_ms()
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(patience.first_byte_ms / 1_000, self._fire)
+
+    def cancel(self) -> None:
+        self._timer.cancel()
+
+    def _fire(self) -> None:
+        exchange, patience = self._exchange, self._patience
+        if exchange.started:
+            waited = self._now_mono_ms() - exchange.last_read_mono_ms
+            limit = patience.idle_ms
+        else:
+            waited, limit = self._now_mono_ms() - self._begun_mono_ms, patience.first_byte_ms
+        if waited + 1.0 >= limit:
+            exchange.fail(f"nothing came for {waited:.0f} ms")
+        else:
+            self._timer = self._loop.call_later((limit - waited) / 1_000, self._fire)
+
+
+def _is_event_stream(headers: list[Header]) -> bool:
+    return any(
+        name == b"content-type" and value.startswith(b"text/event-stream")
+        for name, value in headers
+    )

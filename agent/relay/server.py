@@ -1,0 +1,432 @@
+"""The server's side of a connection: limits, one request at a time, back-pressure.
+
+httptools parses and has no limits; every one of them is enforced here, before a byte more is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import httptools
+
+from agent.relay.messages import Header, Request, response_head, whole_response
+from protos.domain.errors import (
+    EdgeForgeError,
+    HeadersTooLarge,
+    InvalidRequest,
+    RequestTimeout,
+    TooLarge,
+)
+
+_log = logging.getLogger(__name__)
+
+#: Requests that a client may send ahead on one connection.
+MAX_PIPELINED = 4
+#: What a header costs beyond its bytes on the wire: ": " and the line's end.
+_HEADER_OVERHEAD_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """What one connection may cost."""
+
+    max_header_bytes: int
+    max_body_bytes: int
+    header_timeout_ms: float
+    body_timeout_ms: float
+    idle_timeout_ms: float
+    buffer_bytes: int
+    max_connections: int
+
+
+class Drainable(Protocol):
+    """Whoever fills a connection's write buffer and must pause when it is full."""
+
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+
+
+#: Serves one request; cancelled when its client goes away.
+Handler = Callable[[Request, "ServerConnection"], Awaitable[None]]
+#: Turns an error into a whole response: (status, headers, body).
+ErrorRenderer = Callable[[EdgeForgeError], tuple[int, list[Header], bytes]]
+#: Admits a connection when it is made, for example by its certificate. Raises to refuse.
+Gate = Callable[[asyncio.BaseTransport], object]
+
+
+class ConnectionSet:
+    """All connections of one listener: counted, swept for deadlines, drained."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        render_error: ErrorRenderer,
+        limits: ServerLimits,
+        now_mono_ms: Callable[[], float],
+        gate: Gate | None = None,
+    ) -> None:
+        self.handler = handler
+        self.render_error = render_error
+        self.limits = limits
+        self.now_mono_ms = now_mono_ms
+        self.gate = gate
+        self.live: set[ServerConnection] = set()
+        self.draining = False
+        self.accepted = 0
+        self.refused = 0
+        self.timed_out = 0
+
+    def protocol(self) -> ServerConnection:
+        """Make the protocol of one accepted socket."""
+        return ServerConnection(self)
+
+    def sweep(self) -> None:
+        """Close connections whose deadline has passed; call a few times a second."""
+        now = self.now_mono_ms()
+        for connection in [one for one in self.live if one.deadline_mono_ms <= now]:
+            connection.deadline_passed()
+
+    def drain(self) -> None:
+        """Close idle connections now and the others after their request."""
+        self.draining = True
+        for connection in list(self.live):
+            connection.close_when_idle()
+
+    @property
+    def busy(self) -> int:
+        """Connections that are serving a request."""
+        return sum(connection.serving for connection in self.live)
+
+    def abort(self) -> None:
+        """Cut whatever is left."""
+        for connection in list(self.live):
+            connection.abort()
+
+
+class ServerConnection(asyncio.Protocol):
+    """One client's connection."""
+
+    def __init__(self, owner: ConnectionSet) -> None:
+        self._owner = owner
+        self._limits = owner.limits
+        self.transport: asyncio.Transport | None = None
+        #: What the gate made of the connection, such as a peer's identity.
+        self.context: object = None
+        self.serving = False
+        self.deadline_mono_ms = float("inf")
+        self._parser = httptools.HttpRequestParser(self)
+        self._queue: deque[Request] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._source: Drainable | None = None
+        self._write_paused = False
+        self._closing = False
+        self._read_paused = False
+        self._successor: asyncio.Protocol | None = None
+        self._reset_message()
+
+    # -- asyncio ---------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        owner = self._owner
+        owner.accepted += 1
+        if len(owner.live) >= self._limits.max_connections or owner.draining:
+            owner.refused += 1
+            self._closing = True
+            transport.abort()
+            return
+        if owner.gate is not None:
+            try:
+                self.context = owner.gate(transport)
+            except EdgeForgeError as error:
+                _log.warning("connection refused reason=%s", error)
+                owner.refused += 1
+                self._closing = True
+                transport.abort()
+                return
+        owner.live.add(self)
+        set_nodelay(transport)
+        transport.set_write_buffer_limits(high=self._limits.buffer_bytes)
+        self.deadline_mono_ms = owner.now_mono_ms() + self._limits.header_timeout_ms
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._owner.live.discard(self)
+        self._closing = True
+        self.deadline_mono_ms = float("inf")
+        if self._task is not None:
+            self._task.cancel()
+
+    def eof_received(self) -> bool:
+        """Treat a half-closed client as gone; a request in progress is aborted."""
+        if self.transport is not None:
+            self.transport.abort()
+        return False
+
+    def pause_writing(self) -> None:
+        self._write_paused = True
+        if self._source is not None:
+            self._source.pause()
+
+    def resume_writing(self) -> None:
+        self._write_paused = False
+        if self._source is not None:
+            self._source.resume()
+
+    def data_received(self, data: bytes) -> None:
+        if self._closing:
+            return
+        if self._first_byte_mono_ms == 0.0:
+            self._begin_message()
+        if not self._head_done:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._refuse(InvalidRequest("protocol upgrades are not supported"))
+        except httptools.HttpParserCallbackError as error:
+            cause = error.__context__
+            if not isinstance(cause, EdgeForgeError):
+                raise
+            self._refuse(cause)
+        except httptools.HttpParserError as error:
+            self._refuse(InvalidRequest(f"malformed HTTP request: {error}"))
+        else:
+            if not self._head_done and self._head_bytes > self._limits.max_header_bytes:
+                self._refuse(self._head_too_large())
+
+    # -- httptools -------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self._first_byte_mono_ms == 0.0:
+            self._begin_message()
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+        self._count_head(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count_head(len(name) + len(value) + _HEADER_OVERHEAD_BYTES)
+        self._raw_headers.append((name, value))
+        self._headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        self._head_done = True
+        declared = self._headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > self._limits.max_body_bytes:
+            raise self._body_too_large()
+        now = self._owner.now_mono_ms()
+        if not self.serving:
+            self.deadline_mono_ms = now + self._limits.body_timeout_ms
+        if self._headers.get(b"expect", b"").lower() == b"100-continue" and not self.serving:
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        if self._body_bytes > self._limits.max_body_bytes:
+            raise self._body_too_large()
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        request = Request(
+            method=self._parser.get_method().decode("latin-1"),
+            target=self._target,
+            headers=self._headers,
+            body=self._body[0] if len(self._body) == 1 else b"".join(self._body),
+            keep_alive=self._parser.should_keep_alive(),
+            first_byte_mono_ms=self._first_byte_mono_ms,
+            raw_headers=self._raw_headers,
+        )
+        self._reset_message()
+        if len(self._queue) >= MAX_PIPELINED:
+            raise TooLarge("too many pipelined requests", "wait for an answer before the next")
+        self._queue.append(request)
+        if self.serving:
+            self._pause_reading_when_full()
+        else:
+            self._serve_next()
+
+    # -- what handlers use -----------------------------------------------------------------------
+
+    @property
+    def closing(self) -> bool:
+        """Whether nothing more can be said to this client."""
+        return self._closing
+
+    def write(self, data: bytes) -> None:
+        """Send bytes as they are; dropped when the client is gone."""
+        if self.transport is not None and not self._closing:
+            self.transport.write(data)
+
+    def flow_from(self, source: Drainable | None) -> None:
+        """Let ``source`` be paused while this client reads too slowly."""
+        self._source = source
+        if source is not None and self._write_paused:
+            source.pause()
+
+    def respond(self, request: Request, status: int, headers: list[Header], body: bytes) -> None:
+        """Send a whole response; the connection closes after it when it must."""
+        keep_alive = self.may_keep_alive(request)
+        self.write(whole_response(status, headers, body, keep_alive=keep_alive))
+
+    def may_keep_alive(self, request: Request) -> bool:
+        """Whether this connection may carry another request after ``request``."""
+        return request.keep_alive and not self._owner.draining and not self._closing
+
+    def hand_off(self, request: Request, successor: asyncio.Protocol) -> None:
+        """Give the connection for good to another protocol, beginning with ``request``."""
+        transport = self.transport
+        if transport is None or self._closing:
+            return
+        self._closing = True
+        self._owner.live.discard(self)
+        self.deadline_mono_ms = float("inf")
+        if self._read_paused:
+            transport.resume_reading()
+        self._successor = successor
+        transport.set_protocol(successor)
+        successor.connection_made(transport)
+        successor.data_received(_as_received(request))
+
+    def close(self) -> None:
+        """Close once everything written has been sent."""
+        self._closing = True
+        if self.transport is not None:
+            self.transport.close()
+
+    def close_when_idle(self) -> None:
+        """Close now if no request is in progress; else its end closes it."""
+        if not self.serving:
+            self.close()
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        self._closing = True
+        if self.transport is not None:
+            self.transport.abort()
+
+    def deadline_passed(self) -> None:
+        """End a connection that kept us waiting: 408 within a request, silence between two."""
+        self.deadline_mono_ms = float("inf")
+        self._owner.timed_out += 1
+        if self._first_byte_mono_ms != 0.0:
+            self._refuse(RequestTimeout("the request did not arrive in time"))
+        else:
+            self.close()
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _reset_message(self) -> None:
+        self._target = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._raw_headers: list[Header] = []
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._head_bytes = 0
+        self._counted_head_bytes = 0
+        self._head_done = False
+        self._first_byte_mono_ms = 0.0
+
+    def _begin_message(self) -> None:
+        now = self._owner.now_mono_ms()
+        self._first_byte_mono_ms = now
+        if not self.serving:
+            self.deadline_mono_ms = now + self._limits.header_timeout_ms
+
+    def _count_head(self, size_bytes: int) -> None:
+        self._counted_head_bytes += size_bytes
+        if self._counted_head_bytes > self._limits.max_header_bytes:
+            raise self._head_too_large()
+
+    def _head_too_large(self) -> HeadersTooLarge:
+        return HeadersTooLarge(f"request head over {self._limits.max_header_bytes} bytes")
+
+    def _body_too_large(self) -> TooLarge:
+        return TooLarge(f"request body over {self._limits.max_body_bytes} bytes")
+
+    def _pause_reading_when_full(self) -> None:
+        if len(self._queue) >= MAX_PIPELINED - 1 and self.transport is not None:
+            self._read_paused = True
+            self.transport.pause_reading()
+
+    def _refuse(self, error: EdgeForgeError) -> None:
+        """Answer a request that cannot be read on, and close; bytes behind it mean nothing."""
+        if self.serving:
+            self.abort()
+            return
+        status, headers, body = self._owner.render_error(error)
+        self.write(whole_response(status, headers, body, keep_alive=False))
+        self.close()
+
+    def _serve_next(self) -> None:
+        if self._closing or not self._queue:
+            return
+        request = self._queue.popleft()
+        self.serving = True
+        self.deadline_mono_ms = float("inf")
+        if self._read_paused and self.transport is not None:
+            self._read_paused = False
+            self.transport.resume_reading()
+        self._task = asyncio.get_running_loop().create_task(self._serve(request))
+
+    async def _serve(self, request: Request) -> None:
+        try:
+            await self._owner.handler(request, self)
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+        except Exception:
+            _log.exception("request failed path=%s", request.path)
+            self.abort()
+        self.flow_from(None)
+        self.serving = False
+        self._task = None
+        if self._closing:
+            return
+        if not self.may_keep_alive(request):
+            self.close()
+            return
+        if self._queue:
+            self._serve_next()
+        else:
+            limit = self._limits.idle_timeout_ms
+            if self._first_byte_mono_ms != 0.0:
+                limit = self._limits.header_timeout_ms
+            self.deadline_mono_ms = self._owner.now_mono_ms() + limit
+
+
+def set_nodelay(transport: asyncio.BaseTransport) -> None:
+    """Switch Nagle's algorithm off: held back with delayed ACKs it costs a token 40 ms."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _as_received(request: Request) -> bytes:
+    """Return ``request`` as bytes again, its body framed by length."""
+    framing = (b"content-length", b"transfer-encoding", b"expect")
+    kept = [header for header in request.raw_headers if header[0].lower() not in framing]
+    if request.body:
+        kept.append((b"content-length", b"%d" % len(request.body)))
+    head = [b"%b %b HTTP/1.1" % (request.method.encode("latin-1"), request.target)]
+    head.extend(b"%b: %b" % header for header in kept)
+    return b"\r\n".join(head) + b"\r\n\r\n" + request.body
+
+
+__all__ = [
+    "ConnectionSet",
+    "Drainable",
+    "ErrorRenderer",
+    "Gate",
+    "Handler",
+    "ServerConnection",
+    "ServerLimits",
+    "response_head",
+    "set_nodelay",
+]

@@ -1,0 +1,262 @@
+"""The client's side of a connection: to an engine's Unix socket, its port, or a peer over TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import httptools
+
+from agent.relay.messages import HOP_BY_HOP, Header
+from agent.relay.server import set_nodelay
+from protos.domain.errors import LinkDown
+
+#: Largest response head; an engine that sends more is broken.
+MAX_RESPONSE_HEAD_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to connect: ``name`` goes into errors, ``server_name`` is in the certificate."""
+
+    name: str
+    host_header: bytes
+    uds_path: str | None = None
+    host: str = ""
+    port: int = 0
+    tls: bool = False
+    server_name: str | None = None
+
+
+class ResponseSink(Protocol):
+    """Receives one response, in order; ``on_lost`` or ``on_complete`` comes last, once."""
+
+    def on_head(self, status: int, headers: list[Header]) -> None: ...
+    def on_body(self, data: bytes) -> None: ...
+
+    def on_read_end(self) -> None:
+        """Called after each read's bytes: the moment to pass on what was gathered."""
+
+    def on_complete(self) -> None: ...
+    def on_lost(self, reason: str, *, answered: bool) -> None: ...
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection; carries one request at a time."""
+
+    def __init__(self, on_closed: Callable[[UpstreamConnection], None]) -> None:
+        self._on_closed = on_closed
+        self._transport: asyncio.Transport | None = None
+        self._sink: ResponseSink | None = None
+        self._parser: httptools.HttpResponseParser | None = None
+        self._headers: list[Header] = []
+        self._head_bytes = 0
+        self._head_done = False
+        self._answered = False
+        self._reusable = False
+        self.requests = 0
+        self.closed = False
+
+    # -- asyncio ---------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        set_nodelay(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        self._on_closed(self)
+        self._lose("connection closed by the other side" if exc is None else _words(exc))
+
+    def eof_received(self) -> bool:
+        return False
+
+    def data_received(self, data: bytes) -> None:
+        sink, parser = self._sink, self._parser
+        if sink is None or parser is None:
+            self.abort()  # bytes nobody asked for
+            return
+        self._answered = True
+        if not self._head_done:
+            self._head_bytes += len(data)
+        try:
+            parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._lose(f"malformed HTTP response: {error}")
+            self.abort()
+            return
+        if not self._head_done and self._head_bytes > MAX_RESPONSE_HEAD_BYTES:
+            self._lose("response head too large")
+            self.abort()
+            return
+        sink.on_read_end()
+        if self._sink is None and self._reusable is False and self.requests:
+            self.abort()
+
+    # -- httptools -------------------------------------------------------------------------------
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        if self._parser is None or self._sink is None:
+            return
+        status = self._parser.get_status_code()
+        if status < 200:  # 100 Continue and its kind come before the answer
+            self._headers = []
+            return
+        self._head_done = True
+        headers = [header for header in self._headers if header[0] not in HOP_BY_HOP]
+        self._sink.on_head(status, headers)
+
+    def on_body(self, data: bytes) -> None:
+        if self._sink is not None:
+            self._sink.on_body(data)
+
+    def on_message_complete(self) -> None:
+        if not self._head_done or self._sink is None or self._parser is None:
+            return
+        sink, self._sink = self._sink, None
+        self._reusable = self._parser.should_keep_alive()
+        sink.on_complete()
+
+    # -- what exchanges use ----------------------------------------------------------------------
+
+    def send(self, request: bytes, sink: ResponseSink) -> None:
+        """Send one request; ``sink`` hears of its response."""
+        if self.closed or self._transport is None:
+            sink.on_lost("connection closed by the other side", answered=False)
+            return
+        self._sink = sink
+        self._parser = httptools.HttpResponseParser(self)
+        self._headers = []
+        self._head_bytes = 0
+        self._head_done = False
+        self._answered = False
+        self._reusable = False
+        self.requests += 1
+        self._transport.write(request)
+
+    @property
+    def reusable(self) -> bool:
+        """Whether another request may be sent."""
+        transport = self._transport
+        return (
+            not self.closed
+            and self._sink is None
+            and transport is not None
+            and not transport.is_closing()
+            and (self._reusable or self.requests == 0)
+        )
+
+    def pause(self) -> None:
+        """Stop reading: the client is slower than the engine."""
+        if self._transport is not None and not self.closed:
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._transport is not None and not self.closed:
+            self._transport.resume_reading()
+
+    def abort(self) -> None:
+        """Cut the connection: an engine takes it as "client gone" and stops generating."""
+        self._sink = None
+        self._reusable = False
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _lose(self, reason: str) -> None:
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink.on_lost(reason, answered=self._answered)
+
+
+class UpstreamPool:
+    """Connections to one address: the most recently used first, spares bounded."""
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        max_idle: int,
+        connect_timeout_ms: float,
+        tls: Callable[[], ssl.SSLContext] | None = None,
+    ) -> None:
+        self.address = address
+        self._max_idle = max_idle
+        self._connect_timeout_ms = connect_timeout_ms
+        self._tls = tls
+        self._idle: list[UpstreamConnection] = []
+        self._closed = False
+        self.dials = 0
+
+    @property
+    def idle(self) -> int:
+        """Connections that stand ready."""
+        return len(self._idle)
+
+    def take_nowait(self) -> UpstreamConnection | None:
+        """Return a connection that stands ready, or None."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.reusable:
+                return connection
+        return None
+
+    async def dial(self) -> UpstreamConnection:
+        """Open a connection. Raises: LinkDown naming the target and the reason."""
+        loop = asyncio.get_running_loop()
+        address = self.address
+        self.dials += 1
+        context = self._tls() if address.tls and self._tls is not None else None
+        try:
+            async with asyncio.timeout(self._connect_timeout_ms / 1_000):
+                if address.uds_path is not None:
+                    _, connection = await loop.create_unix_connection(self._make, address.uds_path)
+                else:
+                    _, connection = await loop.create_connection(
+                        self._make,
+                        address.host,
+                        address.port,
+                        ssl=context,
+                        server_hostname=address.server_name if context is not None else None,
+                    )
+        except TimeoutError as error:
+            limit = f"{self._connect_timeout_ms:.0f} ms"
+            raise LinkDown(f"{address.name}: no connection within {limit}") from error
+        except (OSError, ssl.SSLError) as error:
+            raise LinkDown(f"{address.name}: {_words(error)}") from error
+        return connection
+
+    def give_back(self, connection: UpstreamConnection) -> None:
+        """Keep ``connection`` for the next request, or close it."""
+        if connection.reusable and not self._closed and len(self._idle) < self._max_idle:
+            self._idle.append(connection)
+        elif not connection.closed:
+            connection.abort()
+
+    def close(self) -> None:
+        """Close what is idle; connections in use end with their request."""
+        self._closed = True
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.abort()
+
+    def _make(self) -> UpstreamConnection:
+        return UpstreamConnection(self._forget)
+
+    def _forget(self, connection: UpstreamConnection) -> None:
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate refused: {error.verify_message}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return f"{type(error).__name__}: {error}"
