@@ -78,6 +78,9 @@ class ConnectionSet:
         self.gate = gate
         self.live: set[ServerConnection] = set()
         self.draining = False
+        #: Connections that are serving a request.
+        self.busy = 0
+        self._idle = asyncio.Event()
         self.accepted = 0
         self.refused = 0
         self.timed_out = 0
@@ -98,10 +101,17 @@ class ConnectionSet:
         for connection in list(self.live):
             connection.close_when_idle()
 
-    @property
-    def busy(self) -> int:
-        """Connections that are serving a request."""
-        return sum(connection.serving for connection in self.live)
+    async def wait_idle(self) -> None:
+        """Wait until no connection serves a request."""
+        while self.busy:
+            self._idle.clear()
+            await self._idle.wait()
+
+    def count_busy(self, change: int) -> None:
+        """Called by a connection when it starts (1) and ends (-1) serving."""
+        self.busy += change
+        if not self.busy:
+            self._idle.set()
 
     def abort(self) -> None:
         """Cut whatever is left."""
@@ -369,6 +379,7 @@ class ServerConnection(asyncio.Protocol):
             return
         request = self._queue.popleft()
         self.serving = True
+        self._owner.count_busy(1)
         self.deadline_mono_ms = float("inf")
         if self._read_paused and self.transport is not None:
             self._read_paused = False
@@ -384,9 +395,11 @@ class ServerConnection(asyncio.Protocol):
         except Exception:
             _log.exception("request failed path=%s", request.path)
             self.abort()
-        self.flow_from(None)
-        self.serving = False
-        self._task = None
+        finally:
+            self.flow_from(None)
+            self.serving = False
+            self._task = None
+            self._owner.count_busy(-1)
         if self._closing:
             return
         if not self.may_keep_alive(request):

@@ -1,0 +1,157 @@
+"""What this agent knows of other nodes beyond the table: round trips, load, failures. Pure.
+
+Everything here is this agent's own view; a target that it cannot reach may be well for others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from protos.domain.router import UNKNOWN_TARGET, TargetState
+
+#: Probes remembered of each target: about a minute of them.
+RTT_WINDOW = 64
+#: Failures in a row after which a target is left alone.
+EJECT_AFTER_FAILURES = 3
+#: How long it is left alone before one request or probe may try it again.
+EJECT_MS = 1_000.0
+#: A target's own word on its load and its models counts for so long.
+REPORT_FRESH_MS = 10_000.0
+#: Nodes remembered; the one heard of longest ago is forgotten.
+MAX_NODES = 4_096
+
+
+@dataclass(slots=True)
+class _Seen:
+    rtts_ms: deque[float] = field(default_factory=lambda: deque(maxlen=RTT_WINDOW))
+    rtt_ms_p50: float | None = None
+    rtt_ms_p99: float | None = None
+    own_in_flight: int = 0
+    reported_in_flight: int = 0
+    reported_queued: int = 0
+    reported_mono_ms: float = -math.inf
+    ready_models: frozenset[str] | None = None
+    failures: int = 0
+    ejected_until_mono_ms: float = -math.inf
+    reachable: bool | None = None
+    probed_mono_ms: float = -math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class PeerView:
+    """One line of the report to the coordinator."""
+
+    node_id: str
+    reachable: bool
+    rtt_ms: float
+
+
+class LiveState:
+    """Mutable, and fed from one event loop; time comes in with every call."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, _Seen] = {}
+
+    def target(self, node_id: str, now_mono_ms: float, *, warm: bool) -> TargetState:
+        """Return what the router should know of ``node_id``. Hot."""
+        seen = self._seen.get(node_id)
+        if seen is None:
+            return UNKNOWN_TARGET
+        fresh = now_mono_ms - seen.reported_mono_ms < REPORT_FRESH_MS
+        return TargetState(
+            seen.rtt_ms_p50,
+            seen.rtt_ms_p99,
+            max(seen.own_in_flight, seen.reported_in_flight if fresh else 0),
+            seen.reported_queued if fresh else 0,
+            warm,
+            now_mono_ms < seen.ejected_until_mono_ms,
+            seen.ready_models if fresh else None,
+        )
+
+    def request_started(self, node_id: str) -> None:
+        self._of(node_id).own_in_flight += 1
+
+    def request_ended(self, node_id: str) -> None:
+        seen = self._of(node_id)
+        seen.own_in_flight = max(0, seen.own_in_flight - 1)
+
+    def in_flight(self, node_id: str) -> int:
+        """Requests from this agent being served there."""
+        seen = self._seen.get(node_id)
+        return 0 if seen is None else seen.own_in_flight
+
+    def succeeded(self, node_id: str) -> None:
+        """A request or probe got its answer: all is forgiven."""
+        seen = self._of(node_id)
+        seen.failures = 0
+        seen.ejected_until_mono_ms = -math.inf
+
+    def failed(self, node_id: str, now_mono_ms: float) -> None:
+        """A request or probe failed; several in a row eject the target for a while."""
+        seen = self._of(node_id)
+        seen.failures += 1
+        if seen.failures >= EJECT_AFTER_FAILURES:
+            seen.ejected_until_mono_ms = now_mono_ms + EJECT_MS
+
+    def probed(self, node_id: str, rtt_ms: float, now_mono_ms: float) -> None:
+        """A probe was answered after ``rtt_ms``."""
+        seen = self._of(node_id)
+        seen.rtts_ms.append(rtt_ms)
+        ordered = sorted(seen.rtts_ms)
+        seen.rtt_ms_p50 = ordered[(len(ordered) - 1) // 2]
+        seen.rtt_ms_p99 = ordered[math.ceil(0.99 * len(ordered)) - 1]
+        seen.reachable, seen.probed_mono_ms = True, now_mono_ms
+        self.succeeded(node_id)
+
+    def probe_failed(self, node_id: str, now_mono_ms: float) -> None:
+        """A probe was not answered."""
+        seen = self._of(node_id)
+        seen.reachable, seen.probed_mono_ms = False, now_mono_ms
+        seen.ready_models = None
+        self.failed(node_id, now_mono_ms)
+
+    def reported(
+        self,
+        node_id: str,
+        now_mono_ms: float,
+        *,
+        in_flight: int,
+        queued: int,
+        ready_models: Iterable[str] | None = None,
+    ) -> None:
+        """The target said how loaded it is, and perhaps what it can serve."""
+        seen = self._of(node_id)
+        seen.reported_in_flight, seen.reported_queued = in_flight, queued
+        seen.reported_mono_ms = now_mono_ms
+        if ready_models is not None:
+            seen.ready_models = frozenset(ready_models)
+
+    def peer_views(self, now_mono_ms: float) -> list[PeerView]:
+        """Return whom this agent reached lately, and whom not."""
+        return [
+            PeerView(node_id, seen.reachable, seen.rtt_ms_p50 or 0.0)
+            for node_id, seen in self._seen.items()
+            if seen.reachable is not None and now_mono_ms - seen.probed_mono_ms < REPORT_FRESH_MS
+        ]
+
+    def forget_all_but(self, nodes: Mapping[str, object]) -> None:
+        """Drop nodes that have left the table and serve nothing of ours."""
+        gone = [
+            node_id
+            for node_id, seen in self._seen.items()
+            if node_id not in nodes and seen.own_in_flight == 0
+        ]
+        for node_id in gone:
+            del self._seen[node_id]
+
+    def _of(self, node_id: str) -> _Seen:
+        seen = self._seen.get(node_id)
+        if seen is None:
+            if len(self._seen) >= MAX_NODES:
+                idle = (name for name, one in self._seen.items() if one.own_in_flight == 0)
+                del self._seen[next(idle)]
+            seen = self._seen[node_id] = _Seen()
+        return seen

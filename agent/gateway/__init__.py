@@ -1,0 +1,1 @@
+"""The client side: authentication, limits, placement, error bodies."""

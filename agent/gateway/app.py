@@ -1,0 +1,99 @@
+"""Everything of the client port that generates nothing: an aiohttp application."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from agent.gateway.authentication import Caller, authenticate, find_deployment, may_call
+from agent.gateway.errors import internal_error, render_error
+from protos.domain.errors import EdgeForgeError, InvalidRequest, NotFound
+
+if TYPE_CHECKING:
+    from agent.gateway.surroundings import Surroundings
+    from protos.domain.resources import Deployment
+
+_log = logging.getLogger(__name__)
+
+_Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def make_app(around: Surroundings) -> web.Application:
+    """Return the application behind the relay's hand-off."""
+    api = _ModelsApi(around)
+    app = web.Application(middlewares=[_openai_errors])
+    app.router.add_get("/v1/models", api.list_models)
+    app.router.add_get("/v1/models/{name:.+}", api.get_model)
+    return app
+
+
+class _ModelsApi:
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+
+    async def list_models(self, request: web.Request) -> web.Response:
+        caller = self._caller(request)
+        deployments = self._around.view().deployments.values()
+        listed = [_model_object(one) for one in deployments if may_call(caller, one)]
+        return web.json_response({"object": "list", "data": listed})
+
+    async def get_model(self, request: web.Request) -> web.Response:
+        caller = self._caller(request)
+        name = request.match_info["name"]
+        return web.json_response(_model_object(find_deployment(caller, name, self._around.view())))
+
+    def _caller(self, request: web.Request) -> Caller:
+        around = self._around
+        headers = {
+            name.lower().encode("latin-1"): value.encode("utf-8", "surrogateescape")
+            for name, value in request.headers.items()
+        }
+        return authenticate(headers, around.view(), around.now_unix_ms(), around.credentials_usable)
+
+
+def _model_object(deployment: Deployment) -> dict[str, object]:
+    return {
+        "id": deployment.name,
+        "object": "model",
+        "created": 0,
+        "owned_by": deployment.account_id,
+        "root": deployment.model,
+        "ttft_budget_ms": deployment.ttft_budget_ms,
+    }
+
+
+@web.middleware
+async def _openai_errors(request: web.Request, handler: _Next) -> web.StreamResponse:
+    """Answer errors as OpenAI does; the connection, given away by the relay, ends after it."""
+    try:
+        response = await handler(request)
+    except EdgeForgeError as error:
+        response = _error_response(error)
+    except web.HTTPMethodNotAllowed as error:
+        allowed = ", ".join(sorted(error.allowed_methods))
+        wrong = InvalidRequest(f"{request.method} is not allowed here", f"use {allowed}")
+        response = _error_response(wrong, status=405)
+        response.headers["Allow"] = allowed
+    except web.HTTPNotFound:
+        unknown = NotFound(
+            f"unknown route: {request.method} {request.path[:200]}",
+            "POST /v1/chat/completions, POST /v1/completions and GET /v1/models are served",
+            code="unknown_url",
+        )
+        response = _error_response(unknown)
+    except web.HTTPException as error:
+        response = _error_response(InvalidRequest(error.reason), status=error.status)
+    except Exception:
+        _log.exception("request failed path=%s", request.path)
+        response = _error_response(internal_error())
+    response.force_close()
+    return response
+
+
+def _error_response(error: EdgeForgeError, status: int | None = None) -> web.Response:
+    default_status, headers, body = render_error(error)
+    pairs = {name.decode(): value.decode() for name, value in headers}
+    return web.Response(status=status or default_status, headers=pairs, body=body)

@@ -1,0 +1,289 @@
+"""The attempts of one request: place it, ask the target, and place it again until one answers."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from agent.core.attempts import Trial, next_patience, verdict_of_status
+from agent.gateway.errors import error_event
+from agent.gateway.records import Attempt, RequestRecord
+from agent.gateway.responses import ResponseHeads, load_of, usage_of
+from agent.gateway.targets import EnginePools, Target, generation_request
+from agent.relay.exchange import Ending, Exchange, Patience
+from agent.relay.messages import LAST_CHUNK, Request, chunk
+from agent.relay.sse import EventStream
+from protos.domain.errors import EdgeForgeError, EngineFailed, NoReplica
+from protos.domain.pricing import cost_of
+from protos.domain.router import Placement, RequestShape, TargetState, place
+
+if TYPE_CHECKING:
+    from agent.gateway.body_policy import GenerationBody
+    from agent.gateway.surroundings import GatewayStats, Surroundings
+    from agent.relay.server import ServerConnection
+    from protos.domain.resources import Deployment
+
+
+class Attempts:
+    """The attempts of one request: place, ask, and place again until one answers."""
+
+    def __init__(
+        self,
+        around: Surroundings,
+        pools: EnginePools,
+        stats: GatewayStats,
+        request: Request,
+        client: ServerConnection,
+        record: RequestRecord,
+        body: GenerationBody,
+        deployment: Deployment,
+    ) -> None:
+        self._around = around
+        self._pools = pools
+        self._stats = stats
+        self._request = request
+        self._client = client
+        self._record = record
+        self._body = body
+        self._deployment = deployment
+        self._tried: frozenset[str] = frozenset()
+        self._last: Trial | None = None
+
+    async def run(self, zones: frozenset[str] | None) -> None:
+        """Ask one target after another. Raises: EdgeForgeError when none can answer."""
+        limits = self._around.limits
+        for number in range(limits.max_attempts):
+            placement = self._place(zones)
+            target = self._target(placement)
+            self._tried |= {placement.chosen.node.id}
+            if target is None:
+                self._note_attempt(placement, "not ready", self._around.now_mono_ms())
+                continue
+            last = number + 1 == limits.max_attempts or not self._others(placement)
+            if await self._ask(placement, target, last=last):
+                return
+            self._stats.replaced += 1
+        raise self._out_of_targets(None)
+
+    def _place(self, zones: frozenset[str] | None) -> Placement:
+        around = self._around
+        now = around.now_mono_ms()
+        shape = RequestShape(
+            deployment=self._deployment,
+            prompt_tokens=self._body.prompt_tokens_estimate,
+            body_bytes=len(self._request.body),
+            stream=self._body.stream,
+            budget_left_ms=self._record.budget_ms
+            - self._request.last_mile_ms
+            - (now - self._request.first_byte_mono_ms),
+            narrowed_zones=zones,
+        )
+        try:
+            placement = place(
+                around.view(),
+                shape,
+                around.node_id,
+                self._live,
+                draw=around.draw(),
+                fill=_no_fill,
+                edge_fill_ratio=around.edge_fill_ratio,
+                excluded=self._tried,
+            )
+        except NoReplica as error:
+            raise self._out_of_targets(error) from error
+        record = self._record
+        record.predicted_miss = placement.predicted_miss
+        record.serving_tier, record.billing_tier = placement.serving_tier, placement.billing_tier
+        record.predicted_ttft_ms_p99 = placement.chosen.prediction.ttft_ms_p99
+        return placement
+
+    def _live(self, node_id: str) -> TargetState:
+        around = self._around
+        if node_id != around.node_id:
+            return around.live.target(
+                node_id, around.now_mono_ms(), warm=around.peers.is_warm(node_id)
+            )
+        ready = around.engines.endpoint_for(self._deployment.model) is not None
+        models = frozenset((self._deployment.model,)) if ready else frozenset[str]()
+        return TargetState(0.0, 0.0, around.live.in_flight(node_id), 0, True, False, models)
+
+    def _others(self, placement: Placement) -> bool:
+        return any(candidate.node.id not in self._tried for candidate in placement.candidates)
+
+    def _target(self, placement: Placement) -> Target | None:
+        """Return the chosen node ready to be asked, or None if it no longer is."""
+        around, model = self._around, self._deployment.model
+        node_id = placement.chosen.node.id
+        if node_id == around.node_id:
+            endpoint = around.engines.endpoint_for(model)
+            if endpoint is None:
+                return None
+            pool = self._pools.pool_for(endpoint)
+            return Target(
+                node_id,
+                pool,
+                pool.address.host_header,
+                endpoint.model,
+                endpoint.supports_continuous_usage,
+                peer=False,
+            )
+        peer_pool = around.peers.pool_for(node_id)
+        if peer_pool is None:
+            return None
+        return Target(node_id, peer_pool, peer_pool.address.host_header, model, True, peer=True)
+
+    async def _ask(self, placement: Placement, target: Target, *, last: bool) -> bool:
+        """Ask ``target``; True when the client has its answer, whatever it was."""
+        around, body, record = self._around, self._body, self._record
+        events = None
+        if body.stream:
+            events = EventStream(
+                include_usage=body.include_usage, continuous_usage=body.continuous_usage
+            )
+        began = around.now_mono_ms()
+        heads = ResponseHeads(self._request, self._client, record, target.node_id, began)
+        exchange = Exchange(self._client, events, heads.stream_head, around.now_mono_ms)
+        limits = around.limits
+        patience = next_patience(
+            stream=body.stream,
+            last=last,
+            predicted_ttft_ms_p99=placement.chosen.prediction.ttft_ms_p99,
+            idle_ms=limits.stream_idle_timeout_ms,
+            response_ms=limits.response_timeout_ms,
+        )
+        around.live.request_started(target.node_id)
+        try:
+            await exchange.run(target.pool, self._message(target), Patience(*patience))
+        except asyncio.CancelledError:
+            self._note_attempt(placement, "client gone", began)
+            raise
+        finally:
+            around.live.request_ended(target.node_id)
+        return self._conclude(placement, target, exchange, heads, began)
+
+    def _message(self, target: Target) -> bytes:
+        record = self._record
+        headers = [(b"x-request-id", record.trace_id.encode())]
+        if target.peer:
+            headers += [
+                (b"x-edgeforge-trace-id", record.trace_id.encode()),
+                (b"x-edgeforge-account", record.account.encode()),
+                (b"x-edgeforge-deployment", record.deployment.encode()),
+                (b"x-edgeforge-model", self._deployment.model.encode()),
+            ]
+        elif self._pools.authorization is not None:
+            headers.append((b"authorization", self._pools.authorization))
+        payload = self._body.for_engine(target.model, continuous_usage=target.continuous_usage)
+        accept = b"text/event-stream" if self._body.stream else b"application/json"
+        return generation_request(self._request.path, target, headers, payload, accept)
+
+    def _conclude(
+        self,
+        placement: Placement,
+        target: Target,
+        exchange: Exchange,
+        heads: ResponseHeads,
+        began_mono_ms: float,
+    ) -> bool:
+        around, record, client = self._around, self._record, self._client
+        record.node_id = target.node_id
+        self._note_load(target, exchange)
+        if exchange.ending is Ending.BROKEN:
+            around.live.failed(target.node_id, around.now_mono_ms())
+            self._note_attempt(placement, f"broken: {exchange.reason}", began_mono_ms)
+            self._account(placement, exchange)
+            self._break_stream(exchange)
+            return True
+        if exchange.ending is Ending.COMPLETE:
+            trial = verdict_of_status(exchange.status)
+        else:
+            trial = Trial.failed(exchange.reason)
+        if not trial.answered:
+            self._last = trial
+            around.live.failed(target.node_id, around.now_mono_ms())
+            self._note_attempt(placement, trial.reason, began_mono_ms)
+            return False
+        around.live.succeeded(target.node_id)
+        self._note_attempt(placement, "answered", began_mono_ms)
+        self._account(placement, exchange)
+        record.status = exchange.status
+        self._count_placement(placement, target)
+        if not exchange.streamed:
+            client.respond(
+                self._request,
+                exchange.status,
+                heads.whole_headers(exchange.headers, record.cost_nano_usd),
+                exchange.body,
+            )
+        return True
+
+    def _count_placement(self, placement: Placement, target: Target) -> None:
+        stats = self._stats
+        if target.peer:
+            stats.to_peers += 1
+        else:
+            stats.local += 1
+        stats.predicted_misses += placement.predicted_miss
+
+    def _break_stream(self, exchange: Exchange) -> None:
+        """Tell a client that has part of a stream that no more comes, and close."""
+        self._stats.errors += 1
+        self._record.status, self._record.error = exchange.status, exchange.reason
+        error = EngineFailed("the engine failed during the stream", "send the request again")
+        self._client.write(chunk(error_event(error)) + LAST_CHUNK)
+        self._client.close()
+
+    def _account(self, placement: Placement, exchange: Exchange) -> None:
+        """Put tokens, first-token time and cost into the record."""
+        record, stats = self._record, self._stats
+        if exchange.first_token_mono_ms is not None:
+            first_byte = self._request.first_byte_mono_ms
+            record.ttft_ms = exchange.first_token_mono_ms - first_byte
+        usage = usage_of(exchange)
+        if usage is None:
+            return
+        record.prompt_tokens = usage.prompt_tokens
+        record.completion_tokens = usage.completion_tokens
+        stats.prompt_tokens += usage.prompt_tokens
+        stats.completion_tokens += usage.completion_tokens
+        model = self._around.view().models.get(self._deployment.model)
+        prices = self._around.view().prices
+        price = prices.get((model.size_class, placement.billing_tier)) if model else None
+        if price is not None:
+            record.cost_nano_usd = cost_of(usage, price).total_nano_usd
+
+    def _note_attempt(self, placement: Placement, outcome: str, began_mono_ms: float) -> None:
+        took_ms = self._around.now_mono_ms() - began_mono_ms
+        self._record.attempts.append(Attempt(placement.chosen.node.id, outcome, took_ms))
+
+    def _note_load(self, target: Target, exchange: Exchange) -> None:
+        if target.peer:
+            load = load_of(exchange.headers)
+            if load is not None:
+                self._around.live.reported(
+                    target.node_id,
+                    self._around.now_mono_ms(),
+                    in_flight=load[0],
+                    queued=load[1],
+                )
+
+    def _out_of_targets(self, error: NoReplica | None) -> EdgeForgeError:
+        """Return why nobody answered: an engine's own failure says more than an empty list."""
+        if self._last is not None and self._last.engine_error:
+            return EngineFailed(
+                f"every engine that was asked failed; the last: {self._last.reason}",
+                "try again",
+                retry_after_s=1.0,
+            )
+        if error is not None and self._last is None:
+            return error
+        reason = self._last.reason if self._last is not None else "none is ready"
+        return NoReplica(
+            f"no engine can serve {self._deployment.name!r} now: {reason}",
+            "try again in a moment",
+            retry_after_s=1.0,
+        )
+
+
+def _no_fill(_node_id: str) -> float:
+    return 0.0

@@ -1,0 +1,49 @@
+"""What the gateway is handed by ``agent.main``: everything it reads, and the clocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent.config import LimitsConfig
+    from agent.core.live import LiveState
+    from agent.gateway.records import RequestRecords
+    from agent.gateway.targets import LocalEngines, PeerTargets
+    from protos.domain.fleet_view import FleetView
+
+
+@dataclass(slots=True)
+class GatewayStats:
+    """Plain counters, read by the metrics room."""
+
+    requests: int = 0
+    in_flight: int = 0
+    errors: int = 0
+    replaced: int = 0
+    clients_gone: int = 0
+    predicted_misses: int = 0
+    local: int = 0
+    to_peers: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Everything a request is decided on, beyond the request itself."""
+
+    node_id: str
+    limits: LimitsConfig
+    view: Callable[[], FleetView]
+    engines: LocalEngines
+    peers: PeerTargets
+    live: LiveState
+    records: RequestRecords
+    credentials_usable: Callable[[], bool]
+    now_mono_ms: Callable[[], float]
+    now_unix_ms: Callable[[], int]
+    draw: Callable[[], float]
+    trace_id: Callable[[], str]
+    edge_fill_ratio: float = 0.0

@@ -1,0 +1,1 @@
+"""Agent to agent: warm mutual-TLS connections, probes, the peer port."""

@@ -1,0 +1,70 @@
+"""A small response from a peer, kept whole: what a probe reads."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from agent.relay.upstream import ResponseSink, UpstreamPool
+from protos.domain.errors import LinkDown, TooLarge
+
+if TYPE_CHECKING:
+    from agent.relay.messages import Header
+
+_MAX_BYTES = 1024 * 1024
+
+
+class _Collector(ResponseSink):
+    def __init__(self) -> None:
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.status = 0
+        self.parts: list[bytes] = []
+        self.size_bytes = 0
+        self.stale = False
+
+    def on_head(self, status: int, headers: list[Header]) -> None:
+        self.status = status
+
+    def on_body(self, data: bytes) -> None:
+        self.size_bytes += len(data)
+        if self.size_bytes <= _MAX_BYTES:
+            self.parts.append(data)
+
+    def on_read_end(self) -> None:
+        if self.size_bytes > _MAX_BYTES and not self.done.done():
+            self.done.set_exception(TooLarge(f"a peer's answer over {_MAX_BYTES} bytes"))
+
+    def on_complete(self) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
+
+    def on_lost(self, reason: str, *, answered: bool) -> None:
+        self.stale = not answered
+        if not self.done.done():
+            self.done.set_exception(LinkDown(reason))
+
+
+async def fetch_whole(pool: UpstreamPool, request: bytes, timeout_ms: float) -> tuple[int, bytes]:
+    """Return status and body of a small answer. Raises: LinkDown, TooLarge, TimeoutError.
+
+    A kept-alive connection that turns out to be dead is replaced once.
+    """
+    async with asyncio.timeout(timeout_ms / 1_000):
+        kept = pool.take_nowait()
+        while True:
+            connection = kept if kept is not None else await pool.dial()
+            sink = _Collector()
+            connection.send(request, sink)
+            try:
+                await sink.done
+            except LinkDown:
+                connection.abort()
+                if kept is None or not sink.stale:
+                    raise
+                kept = None
+                continue
+            except BaseException:
+                connection.abort()
+                raise
+            pool.give_back(connection)
+            return sink.status, b"".join(sink.parts)

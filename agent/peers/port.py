@@ -1,0 +1,221 @@
+"""The peer port: other agents' requests, served here or refused, never placed again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import orjson
+
+from agent.peers.tls import PeerTls, peer_node_id
+from agent.relay.exchange import Ending, PassThrough, Patience
+from agent.relay.listener import Listener
+from agent.relay.messages import Header, Request, request_bytes, response_head
+from agent.relay.server import ConnectionSet, ServerConnection, ServerLimits
+from protos.domain.errors import (
+    EdgeForgeError,
+    Forbidden,
+    InvalidRequest,
+    NoReplica,
+    NotFound,
+)
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from agent.config import AgentConfig
+    from agent.core.engine_status import EngineEndpoint
+from agent.core.routes import GENERATION_PATHS
+    from agent.relay.upstream import UpstreamPool
+    from protos.domain.fleet_view import FleetView
+
+_log = logging.getLogger(__name__)
+
+#: Headers of an engine that the asking agent reads.
+_PASSED_ON = frozenset({b"content-type", b"retry-after"})
+_JSON: Header = (b"content-type", b"application/json")
+
+
+@dataclass(slots=True)
+class PeerPortStats:
+    """Plain counters, read by the metrics room."""
+
+    requests: int = 0
+    in_flight: int = 0
+    refused: int = 0
+    broken: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PeerService:
+    """What the peer port is handed by ``agent.main``."""
+
+    node_id: str
+    view: Callable[[], FleetView]
+    endpoint_for: Callable[[str], EngineEndpoint | None]
+    engine_pool: Callable[[EngineEndpoint], UpstreamPool]
+    engine_authorization: Callable[[], bytes | None]
+    ready_models: Callable[[], list[str]]
+    local_in_flight: Callable[[], int]
+    draining: Callable[[], bool]
+    now_mono_ms: Callable[[], float]
+
+
+class PeerPort:
+    """Where other agents arrive."""
+
+    def __init__(self, config: AgentConfig, tls: PeerTls, service: PeerService) -> None:
+        self._config = config
+        self._tls = tls
+        self._service = service
+        self.stats = PeerPortStats()
+        client = config.client
+        limits = ServerLimits(
+            max_header_bytes=client.max_header_bytes,
+            max_body_bytes=client.max_body_bytes + 64 * 1024,  # rewriting may lengthen a body
+            header_timeout_ms=client.header_timeout_ms,
+            body_timeout_ms=client.body_timeout_ms,
+            idle_timeout_ms=max(client.idle_timeout_ms, 600_000.0),
+            buffer_bytes=config.limits.client_buffer_bytes,
+            max_connections=client.max_connections,
+        )
+        self.connections = ConnectionSet(
+            self._serve, _render_error, limits, service.now_mono_ms, gate=self._admit
+        )
+        self._listener = Listener("peer port", self.connections)
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        return self._listener.port
+
+    async def start(self) -> None:
+        """Listen. Raises: ConfigInvalid for a port in use."""
+        peer = self._config.peer
+        await self._listener.start(peer.host, peer.port, self._tls.server)
+
+    async def drain(self, grace_ms: float) -> None:
+        """Accept nothing more and let running requests end."""
+        await self._listener.drain(grace_ms)
+
+    async def stop(self) -> None:
+        await self._listener.stop()
+
+    def _admit(self, transport: asyncio.BaseTransport) -> str:
+        """Return the node at the other end. Raises: Forbidden when the table does not know it."""
+        node_id = peer_node_id(transport)
+        if node_id not in self._service.view().nodes:
+            raise Forbidden(f"node {node_id} is not in the table")
+        return node_id
+
+    async def _serve(self, request: Request, client: ServerConnection) -> None:
+        stats, service = self.stats, self._service
+        try:
+            if client.context not in service.view().nodes:
+                raise Forbidden(f"node {client.context} is no longer in the table")
+            if request.path == "/probe" and request.method == "GET":
+                self._answer_probe(request, client)
+                return
+            if request.path not in GENERATION_PATHS or request.method != "POST":
+                raise NotFound(f"unknown route {request.path[:100]}")
+            stats.requests += 1
+            stats.in_flight += 1
+            try:
+                await self._generate(request, client)
+            finally:
+                stats.in_flight -= 1
+        except EdgeForgeError as error:
+            stats.refused += 1
+            status, headers, body = _render_error(error)
+            client.respond(request, status, [*headers, self._load()], body)
+
+    async def _generate(self, request: Request, client: ServerConnection) -> None:
+        """Serve from the local engine or refuse. Raises: NoReplica, InvalidRequest."""
+        service, limits = self._service, self._config.limits
+        model = request.headers.get(b"x-edgeforge-model", b"").decode("latin-1")
+        endpoint = service.endpoint_for(model)
+        if service.draining():
+            raise NoReplica(f"node {service.node_id} is draining")
+        if endpoint is None:
+            raise NoReplica(f"node {service.node_id} does not serve {model[:100]!r} now")
+        if self.stats.in_flight + service.local_in_flight() > limits.max_engine_in_flight:
+            raise NoReplica(f"node {service.node_id} is full")
+        body = request.body
+        if endpoint.model != model or not endpoint.supports_continuous_usage:
+            body = _adapt_body(body, endpoint)
+        pool = service.engine_pool(endpoint)
+        exchange = PassThrough(
+            client,
+            None,
+            lambda status, headers: response_head(
+                status,
+                [
+                    *(header for header in headers if header[0] in _PASSED_ON),
+                    (b"transfer-encoding", b"chunked"),
+                    self._load(),
+                ],
+                keep_alive=client.may_keep_alive(request),
+            ),
+            service.now_mono_ms,
+        )
+        message = request_bytes(
+            "POST",
+            request.path.encode(),
+            pool.address.host_header,
+            _engine_headers(request, service.engine_authorization()),
+            body,
+        )
+        patience = Patience(limits.response_timeout_ms, limits.stream_idle_timeout_ms)
+        await exchange.run(pool, message, patience)
+        if exchange.ending is Ending.REPLACEABLE:
+            raise NoReplica(f"the engine of node {service.node_id} failed: {exchange.reason}")
+        if exchange.ending is Ending.BROKEN:
+            self.stats.broken += 1
+            client.abort()  # the asking agent sees a cut body and tells its client
+
+    def _answer_probe(self, request: Request, client: ServerConnection) -> None:
+        service = self._service
+        answer = {
+            "node": service.node_id,
+            "in_flight": self.stats.in_flight + service.local_in_flight(),
+            "queued": 0,
+            "ready_models": [] if service.draining() else service.ready_models(),
+        }
+        client.respond(request, 200, [_JSON], orjson.dumps(answer))
+
+    def _load(self) -> Header:
+        in_flight = self.stats.in_flight + self._service.local_in_flight()
+        return b"x-edgeforge-load", b"in_flight=%d;queued=0" % in_flight
+
+
+def _engine_headers(request: Request, authorization: bytes | None) -> list[Header]:
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"accept", request.headers.get(b"accept", b"*/*")),
+        (b"x-request-id", request.headers.get(b"x-edgeforge-trace-id", b"none")),
+    ]
+    if authorization is not None:
+        headers.append((b"authorization", authorization))
+    return headers
+
+
+def _adapt_body(body: bytes, endpoint: EngineEndpoint) -> bytes:
+    """Return the body as an external engine wants it: its own name of the model."""
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest("a peer sent a body that is not JSON") from error
+    if not isinstance(fields, dict):
+        raise InvalidRequest("a peer sent a body that is no JSON object")
+    fields["model"] = endpoint.model
+    options = fields.get("stream_options")
+    if isinstance(options, dict) and not endpoint.supports_continuous_usage:
+        options.pop("continuous_usage_stats", None)
+    return orjson.dumps(fields)
+
+
+def _render_error(error: EdgeForgeError) -> tuple[int, list[Header], bytes]:
+    body = orjson.dumps({"error": {"message": error.message, "type": error.openai_type}})
+    return error.http_status, [_JSON], body

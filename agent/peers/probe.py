@@ -1,0 +1,84 @@
+"""Once a second: how far is each target, how loaded, and what can it serve."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import orjson
+
+from agent.peers.collect import fetch_whole
+from agent.relay.messages import request_bytes
+from protos.domain.errors import EdgeForgeError, LinkDown
+
+if TYPE_CHECKING:
+    from agent.config import PeerConfig
+    from agent.core.live import LiveState
+    from agent.peers.pool import PeerPool
+    from agent.relay.upstream import UpstreamPool
+
+_log = logging.getLogger(__name__)
+
+_MAX_MODELS = 1_024
+
+
+class Prober:
+    """Probes the pool's targets; what it learns goes into the live state."""
+
+    def __init__(
+        self,
+        config: PeerConfig,
+        pool: PeerPool,
+        live: LiveState,
+        now_mono_ms: Callable[[], float],
+    ) -> None:
+        self._config = config
+        self._pool = pool
+        self._live = live
+        self._now_mono_ms = now_mono_ms
+        self.sent = 0
+        self.failed = 0
+
+    async def run(self) -> None:
+        """Probe until cancelled."""
+        while True:
+            began = self._now_mono_ms()
+            self._pool.keep_warm()
+            await self.probe_all()
+            spent_ms = self._now_mono_ms() - began
+            await asyncio.sleep(max(0.0, self._config.probe_interval_ms - spent_ms) / 1_000)
+
+    async def probe_all(self) -> None:
+        """Probe every target once, all at the same time."""
+        async with asyncio.TaskGroup() as group:
+            for node_id in self._pool.targets():
+                pool = self._pool.pool_for(node_id)
+                if pool is not None:
+                    group.create_task(self._probe(node_id, pool))
+
+    async def _probe(self, node_id: str, pool: UpstreamPool) -> None:
+        live = self._live
+        self.sent += 1
+        warm = pool.idle > 0
+        began = self._now_mono_ms()
+        request = request_bytes("GET", b"/probe", pool.address.host_header, [], b"")
+        try:
+            status, body = await fetch_whole(pool, request, self._config.probe_timeout_ms)
+            if status != 200:
+                raise LinkDown(f"probe answered {status}")
+            answer = orjson.loads(body)
+            in_flight, queued = int(answer["in_flight"]), int(answer["queued"])
+            models = [str(name) for name in answer["ready_models"][:_MAX_MODELS]]
+        except (EdgeForgeError, TimeoutError, ValueError, TypeError, KeyError) as error:
+            self.failed += 1
+            live.probe_failed(node_id, self._now_mono_ms())
+            _log.debug("probe failed node=%s reason=%r", node_id, error)
+            return
+        now = self._now_mono_ms()
+        if warm:  # a probe that had to shake hands says nothing about the round trip
+            live.probed(node_id, now - began, now)
+        else:
+            live.succeeded(node_id)
+        live.reported(node_id, now, in_flight=in_flight, queued=queued, ready_models=models)

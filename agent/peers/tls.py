@@ -1,0 +1,58 @@
+"""TLS between agents: our CA only, both sides prove who they are."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from protos.domain.errors import Unauthenticated
+
+if TYPE_CHECKING:
+    import asyncio
+
+NODE_URI_PREFIX = "edgeforge://node/"
+#: A node's certificate carries ``<id>`` + this as a DNS name; dialling asks OpenSSL for exactly it.
+NODE_DNS_SUFFIX = ".node.edgeforge.internal"
+
+
+class PeerTls:
+    """Contexts made of the node's identity files; built anew after a renewal."""
+
+    def __init__(self, identity_dir: Path) -> None:
+        self._dir = identity_dir
+        self._client: ssl.SSLContext | None = None
+        self.server = self._load(ssl.PROTOCOL_TLS_SERVER)
+        self.server.verify_mode = ssl.CERT_REQUIRED
+
+    def client(self) -> ssl.SSLContext:
+        """Return the context for dialling; the name to check is given at the dial."""
+        if self._client is None:
+            self._client = self._load(ssl.PROTOCOL_TLS_CLIENT)
+        return self._client
+
+    def reload(self) -> None:
+        """Use the renewed certificate and CA bundle for connections made from now on."""
+        self._client = None
+        self.server.load_cert_chain(self._dir / "cert.pem", self._dir / "key.pem")
+        self.server.load_verify_locations(self._dir / "ca.pem")
+
+    def _load(self, protocol: int) -> ssl.SSLContext:
+        context = ssl.SSLContext(protocol)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.load_cert_chain(self._dir / "cert.pem", self._dir / "key.pem")
+        context.load_verify_locations(self._dir / "ca.pem")
+        return context
+
+
+def peer_node_id(transport: asyncio.BaseTransport) -> str:
+    """Return the node that a verified client certificate names. Raises: Unauthenticated."""
+    certificate = transport.get_extra_info("peercert") or {}
+    names = [
+        value[len(NODE_URI_PREFIX) :]
+        for kind, value in certificate.get("subjectAltName", ())
+        if kind == "URI" and value.startswith(NODE_URI_PREFIX)
+    ]
+    if len(names) != 1:
+        raise Unauthenticated("the peer's certificate names no node")
+    return str(names[0])

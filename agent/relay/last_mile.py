@@ -1,0 +1,29 @@
+"""The kernel's smoothed round trip of a client's own connection: the last mile of the budget."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+
+#: Offset of ``tcpi_rtt`` (microseconds, u32) in ``struct tcp_info``. Source: linux/tcp.h.
+_RTT_OFFSET = 68
+_TCP_INFO_BYTES = 104
+
+
+def last_mile_ms(transport: asyncio.BaseTransport | None) -> float:
+    """Return the smoothed round trip in ms; 0 where the kernel does not say."""
+    sock = transport.get_extra_info("socket") if transport is not None else None
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return 0.0
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+    except OSError:
+        return 0.0
+    if len(info) < _RTT_OFFSET + 4:
+        return 0.0
+    (rtt_us,) = struct.unpack_from("=I", info, _RTT_OFFSET)
+    return float(rtt_us) / 1_000.0
