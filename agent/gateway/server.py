@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from agent.core.routes import GENERATION_PATHS
 from agent.gateway.app import make_app
 from agent.gateway.errors import render_error
 from agent.gateway.handler import GenerationHandler
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     import asyncio
 
     from agent.config import ClientConfig
-from agent.core.routes import GENERATION_PATHS
     from agent.gateway.surroundings import Surroundings
     from agent.relay.messages import Request
 

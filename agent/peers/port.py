@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from agent.core.routes import GENERATION_PATHS
 from agent.peers.tls import PeerTls, peer_node_id
 from agent.relay.exchange import Ending, PassThrough, Patience
 from agent.relay.listener import Listener
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from agent.config import AgentConfig
     from agent.core.engine_status import EngineEndpoint
-from agent.core.routes import GENERATION_PATHS
     from agent.relay.upstream import UpstreamPool
     from protos.domain.fleet_view import FleetView
 
