@@ -37,6 +37,8 @@ class EnginePolicy:
     live_probe_interval_ms: float = 15_000
     #: Failures in a row before a ready engine is given up and ended.
     live_probe_failures: int = 3
+    #: After a failure; an engine that has just died refuses at once, and its end comes as an event.
+    live_probe_retry_ms: float = 1_000
     #: From a polite request to end until the whole tree is killed.
     stop_grace_ms: float = 10_000
     #: Between kills of a tree that does not go.
@@ -320,7 +322,8 @@ class EngineLifecycle:
             self._probe_failures += 1
             if self._probe_failures >= self.policy.live_probe_failures:
                 return self._give_up(f"ready, but does not generate: {reason}", now_mono_ms)
-            return self._send_probe(now_mono_ms)
+            self._act_at_ms = now_mono_ms + self.policy.live_probe_retry_ms
+            return []
         if self.state is EngineState.WARMING:
             self.last_error = reason
         self._act_at_ms = now_mono_ms + self.policy.start_probe_interval_ms

@@ -36,6 +36,8 @@ TRACKER_GRACE_S = 2.0
 POLL_S = 0.02
 READ_BYTES = 64 * 1024
 
+_OWN_SIGNALS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGALRM, signal.SIGCHLD)
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -200,7 +202,7 @@ class Guard:
         os.set_blocking(wakeup_read, False)
         os.set_blocking(wakeup_write, False)
         signal.set_wakeup_fd(wakeup_write, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGALRM, signal.SIGCHLD):
+        for number in _OWN_SIGNALS:
             signal.signal(number, lambda _number, _frame: None)
         # A terminal's Ctrl-C and hang-up are the agent's to answer.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -213,9 +215,12 @@ class Guard:
         assert own is not None
         run = f"{boot_id()}/{guard_pid}/{own.start_ticks}"
         output_read, output_write = os.pipe()
+        # Held back until the child has its own handlers, or it would swallow an early SIGTERM.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _OWN_SIGNALS)
         pid = os.fork()
         if pid == 0:
             self._become_engine(guard_pid, run, output_write)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _OWN_SIGNALS)
         os.close(output_write)
         os.set_blocking(output_read, False)
         self._engine_pid = pid
@@ -234,8 +239,9 @@ class Guard:
             if os.getppid() != guard_pid:
                 os._exit(1)
             signal.set_wakeup_fd(-1)
-            for number in (signal.SIGINT, signal.SIGHUP):
+            for number in (*_OWN_SIGNALS, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _OWN_SIGNALS)
             null = os.open(os.devnull, os.O_RDONLY)
             os.dup2(null, 0)
             os.dup2(output_write, 1)

@@ -56,9 +56,21 @@ class EngineHost:
     def close(self) -> None:
         """End it, politely if it is still there."""
         self.process.terminate()
-        self.process.wait(20)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+        finally:
+            assert self.process.stdout is not None
+            self.process.stdout.close()
+
+    def __enter__(self) -> EngineHost:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
 
 
 def spec_for(environment: Path) -> EngineSpec:

@@ -76,6 +76,10 @@ class Behaviour:
     remaining: int | None = None
 
 
+#: Until ``/control`` says otherwise.
+FIRST_BEHAVIOUR = Behaviour()
+
+
 @dataclasses.dataclass
 class Record:
     """One request as it arrived."""
@@ -93,7 +97,7 @@ class FakeEngine:
 
     def __init__(self, model: str) -> None:
         self.model = model
-        self.behaviour = Behaviour()
+        self.behaviour = FIRST_BEHAVIOUR
         self.records: list[Record] = []
         self._count = 0
 

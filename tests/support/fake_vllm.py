@@ -52,6 +52,8 @@ class Manner:
     deaf: bool = False
     #: Never listens.
     mute: bool = False
+    #: Fields of ``fake_engine.Behaviour`` from the first request on.
+    first_behaviour: dict[str, object] = dataclasses.field(default_factory=dict)
 
 
 def fake_environment(folder: Path, **manner: object) -> Path:
@@ -109,6 +111,7 @@ def main(argv: list[str]) -> None:
         time.sleep(3600)
     if manner.deaf:
         fake_engine.STOP_SIGNAL = signal.SIGUSR1
+    fake_engine.FIRST_BEHAVIOUR = fake_engine.Behaviour(**manner.first_behaviour)  # type: ignore[arg-type]
     fake_engine.main(argv[2:])
 
 

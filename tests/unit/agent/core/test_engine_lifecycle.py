@@ -33,6 +33,7 @@ POLICY = EnginePolicy(
     generate_timeout_ms=30_000,
     live_probe_interval_ms=15_000,
     live_probe_failures=3,
+    live_probe_retry_ms=1_000,
     stop_grace_ms=10_000,
     kill_interval_ms=5_000,
     backoff=BackoffPolicy(500, 8_000),
@@ -202,8 +203,11 @@ def test_a_ready_engine_that_no_longer_generates_is_killed(told: Told) -> None:
     [probe] = told.after(15_000)
     assert isinstance(probe, SendProbe)
     assert probe.kind is ProbeKind.GENERATION
-    [probe] = told.on(ProbeFailed(probe.probe, "no answer"))
-    [probe] = told.on(ProbeFailed(probe.probe, "no answer"))
+    for _ in range(2):
+        assert told.on(ProbeFailed(probe.probe, "no answer")) == []
+        assert told.after(999) == []
+        [probe] = told.after(1)
+        assert isinstance(probe, SendProbe)
     assert told.state is EngineState.READY
     assert told.on(ProbeFailed(probe.probe, "no answer")) == [KillProcess(1)]
     assert told.state is EngineState.STOPPING
@@ -218,7 +222,8 @@ def test_one_answer_in_between_clears_the_count(told: Told) -> None:
     [probe] = told.after(15_000)
     for _ in range(5):
         assert isinstance(probe, SendProbe)
-        [probe] = told.on(ProbeFailed(probe.probe, "busy"))
+        told.on(ProbeFailed(probe.probe, "busy"))
+        [probe] = told.after(1_000)
         assert isinstance(probe, SendProbe)
         assert told.on(ProbeSucceeded(probe.probe)) == []
         [probe] = told.after(15_000)
@@ -229,7 +234,8 @@ def test_a_probe_that_reports_nothing_counts_as_failed(told: Told) -> None:
     told.ready()
     told.after(15_000)
     assert told.after(31_999) == []
-    [probe] = told.after(1)
+    assert told.after(1) == []
+    [probe] = told.after(1_000)
     assert isinstance(probe, SendProbe)
     # The lost one's late answer is not this one's.
     assert told.on(ProbeSucceeded(probe.probe - 1)) == []
