@@ -1,0 +1,50 @@
+"""gRPC channels to the coordinator: our CA only, one fixed name, bounded messages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import grpc
+from grpc import aio
+
+from agent.link.identity import CA, CERT, KEY
+from protos.domain.errors import ConfigInvalid
+from protos.domain.routing_table import MAX_TABLE_BYTES
+
+#: The name that the coordinator's certificate carries whatever its address is.
+COORDINATOR_NAME = "coordinator.edgeforge.internal"
+
+_OPTIONS = (
+    ("grpc.ssl_target_name_override", COORDINATOR_NAME),
+    ("grpc.max_receive_message_length", MAX_TABLE_BYTES + 1024 * 1024),
+    ("grpc.max_send_message_length", 4 * 1024 * 1024),
+    # A coordinator behind a silent partition must be noticed within seconds.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.enable_http_proxy", 0),
+    # The link paces its own attempts.
+    ("grpc.enable_retries", 0),
+    ("grpc.initial_reconnect_backoff_ms", 250),
+    ("grpc.min_reconnect_backoff_ms", 250),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+)
+
+
+def node_channel(address: str, identity_dir: Path) -> aio.Channel:
+    """Return a channel that proves which node this is. Raises: ConfigInvalid without files."""
+    try:
+        credentials = grpc.ssl_channel_credentials(
+            root_certificates=(identity_dir / CA).read_bytes(),
+            private_key=(identity_dir / KEY).read_bytes(),
+            certificate_chain=(identity_dir / CERT).read_bytes(),
+        )
+    except OSError as error:
+        raise ConfigInvalid([f"identity: {error}"], "enrol this host again") from error
+    return aio.secure_channel(address, credentials, options=_OPTIONS)
+
+
+def enrolment_channel(address: str, ca_pem: bytes) -> aio.Channel:
+    """Return a channel of somebody who has no certificate yet, to a coordinator of this CA."""
+    credentials = grpc.ssl_channel_credentials(root_certificates=ca_pem)
+    return aio.secure_channel(address, credentials, options=_OPTIONS)

@@ -1,0 +1,174 @@
+"""Enrolment: one token becomes a certificate, and the CA is pinned before a secret is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import re
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from grpc import aio
+from OpenSSL import SSL
+
+from agent.link.channel import enrolment_channel
+from agent.link.identity import (
+    PENDING_KEY,
+    Identity,
+    make_private_folder,
+    save_identity,
+    write_private,
+)
+from protos.domain.errors import EdgeForgeError, InvalidRequest, LinkDown, Unauthenticated
+from protos.v1 import enrolment_pb2, enrolment_pb2_grpc
+from protos.wire.errors import error_from_metadata
+
+_TOKEN = re.compile(r"EF1\.([0-9a-f]{64})\.([A-Za-z0-9_-]{1,64})\.([A-Za-z0-9_-]{16,128})")
+_TIMEOUT_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolmentToken:
+    """``EF1.<ca-sha256>.<id>.<secret>``, taken apart."""
+
+    ca_sha256: str
+    id: str
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"EnrolmentToken(id={self.id!r})"
+
+
+def parse_token(text: str) -> EnrolmentToken:
+    """Take a token apart. Raises: InvalidRequest, never showing it."""
+    match = _TOKEN.fullmatch(text.strip())
+    if match is None:
+        raise InvalidRequest(
+            "this is no enrolment token",
+            "it looks like EF1.<digest>.<id>.<secret>; make one with: edgeforge node token create",
+        )
+    return EnrolmentToken(*match.groups())
+
+
+async def enrol(address: str, token: EnrolmentToken, folder: Path) -> Identity:
+    """Enrol this host at ``address`` and keep the identity in ``folder``.
+
+    The key is on disk before the token is sent: if the answer is lost, asking again with the same
+    key brings the same certificate. Raises: LinkDown, Unauthenticated.
+    """
+    ca_pem = await asyncio.to_thread(_pinned_ca, address, token.ca_sha256)
+    key = load_or_make_key(folder)
+    request = enrolment_pb2.EnrolRequest(
+        token_id=token.id, secret=token.secret, csr_der=signing_request(key)
+    )
+    async with enrolment_channel(address, ca_pem) as channel:
+        stub = enrolment_pb2_grpc.EnrolmentStub(channel)
+        try:
+            response = await stub.Enrol(request, timeout=_TIMEOUT_S)
+        except aio.AioRpcError as error:
+            raise rpc_error(error) from error
+    identity = identity_of(
+        response.certificate_pem,
+        node_id=response.node_id,
+        pop_id=response.pop_id,
+        fleet_address=response.fleet_address,
+    )
+    save_identity(
+        folder,
+        identity,
+        key_pem=key_pem(key),
+        cert_pem=response.certificate_pem,
+        ca_pem=response.ca_bundle_pem,
+    )
+    return identity
+
+
+def load_or_make_key(folder: Path) -> ec.EllipticCurvePrivateKey:
+    """Return the key of an unanswered request, or a new one that is now on disk."""
+    make_private_folder(folder)
+    pending = folder / PENDING_KEY
+    if pending.is_file():
+        key = serialization.load_pem_private_key(pending.read_bytes(), password=None)
+        if isinstance(key, ec.EllipticCurvePrivateKey):
+            return key
+    key = ec.generate_private_key(ec.SECP256R1())
+    write_private(pending, key_pem(key))
+    return key
+
+
+def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """Return the key as unencrypted PKCS#8."""
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
+def signing_request(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """Return a CSR in DER; its name means nothing, the coordinator decides."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "edgeforge-agent")])
+    request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
+    return request.public_bytes(serialization.Encoding.DER)
+
+
+def identity_of(
+    certificate_pem: bytes, *, node_id: str, pop_id: str, fleet_address: str
+) -> Identity:
+    """Return the facts to keep beside a certificate."""
+    certificate = x509.load_pem_x509_certificate(certificate_pem)
+    return Identity(
+        node_id=node_id,
+        pop_id=pop_id,
+        fleet_address=fleet_address,
+        not_before_unix_ms=int(certificate.not_valid_before_utc.timestamp() * 1_000),
+        not_after_unix_ms=int(certificate.not_valid_after_utc.timestamp() * 1_000),
+    )
+
+
+def rpc_error(error: aio.AioRpcError) -> EdgeForgeError:
+    """Return what a failed call means, with the other side's hint."""
+    metadata = error.trailing_metadata() or ()
+    pairs = [(str(key), value) for key, value in metadata]
+    return error_from_metadata(error.code().name, error.details() or "", pairs)
+
+
+def _pinned_ca(address: str, ca_sha256: str) -> bytes:
+    """Return, in PEM, the CA that the server shows and whose digest is ``ca_sha256``.
+
+    The connection itself proves nothing yet; it carries no secret and only brings the chain.
+    Raises: LinkDown; Unauthenticated when the server's CA is another.
+    """
+    host, _, port = address.rpartition(":")
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_verify(SSL.VERIFY_NONE)
+    context.set_alpn_protos([b"h2"])
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_TIMEOUT_S) as sock:
+            sock.settimeout(None)  # pyOpenSSL wants a blocking socket; the kernel keeps the limit
+            limit = int(_TIMEOUT_S).to_bytes(8, "little") + bytes(8)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+            connection = SSL.Connection(context, sock)
+            connection.set_connect_state()
+            connection.do_handshake()
+            chain = connection.get_peer_cert_chain(as_cryptography=True) or []
+    except (OSError, SSL.Error) as error:
+        raise LinkDown(
+            f"no TLS connection to the coordinator at {address}: {error}",
+            "check coordinator.enrolment_address and that its enrolment port is open",
+        ) from error
+    for certificate in chain:
+        der = certificate.public_bytes(serialization.Encoding.DER)
+        if hmac.compare_digest(hashlib.sha256(der).hexdigest(), ca_sha256):
+            return certificate.public_bytes(serialization.Encoding.PEM)
+    raise Unauthenticated(
+        f"{address} is not the coordinator that made this token: its CA is another",
+        "nothing was sent; check the address, and that nobody stands between",
+        code="ca_mismatch",
+    )

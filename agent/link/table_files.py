@@ -1,0 +1,142 @@
+"""The last good tables on disk: whole and verified, or not used.
+
+An image is ``magic | length | SHA-256 | payload``; the payload is when the credentials were last
+confirmed (Unix ms) and, for each type, a length and its snapshot message.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf.message import DecodeError
+
+from protos.domain.errors import EdgeForgeError
+from protos.domain.routing_table import Snapshot, Table, TableRefused, apply, empty_table
+from protos.v1 import fleet_pb2
+from protos.wire import snapshot_from_wire, snapshot_to_wire
+
+_log = logging.getLogger(__name__)
+
+_MAGIC = b"EFTABLE1"
+_HEAD = struct.Struct(">8sQ32s")
+_CONFIRMED = struct.Struct(">q")
+_LENGTH = struct.Struct(">I")
+KEPT_IMAGES = 3
+_MAX_IMAGE_BYTES = 1024 * 1024 * 1024
+
+
+class BadImage(Exception):
+    """An image that cannot be trusted, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """Tables as they were at one moment."""
+
+    tables: tuple[Table, ...]
+    credentials_confirmed_unix_ms: int
+
+
+class TableFiles:
+    """Images in one folder, numbered; the newest valid one counts."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def save(self, image: Image) -> Path:
+        """Write an image, then drop all but the newest three. Blocks. Raises: OSError."""
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        numbers = self._numbers()
+        path = self._path(numbers[-1] + 1 if numbers else 1)
+        partial = path.with_suffix(".partial")
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(encode_image(image))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.rename(path)
+        _fsync_folder(self._folder)
+        for number in self._numbers()[:-KEPT_IMAGES]:
+            self._path(number).unlink(missing_ok=True)
+        return path
+
+    def load(self) -> Image | None:
+        """Return the newest valid image, or None. A bad one is put aside and said in the log."""
+        for number in reversed(self._numbers()):
+            path = self._path(number)
+            try:
+                if path.stat().st_size > _MAX_IMAGE_BYTES:
+                    raise BadImage(f"larger than {_MAX_IMAGE_BYTES} bytes")
+                return decode_image(path.read_bytes())
+            except (BadImage, OSError) as error:
+                _log.error(
+                    "table image not usable, trying the one before file=%s reason=%s",
+                    path.name,
+                    error,
+                )
+                path.rename(path.with_suffix(".bad"))
+        return None
+
+    def _numbers(self) -> list[int]:
+        if not self._folder.is_dir():
+            return []
+        stems = (path.stem.removeprefix("table-") for path in self._folder.glob("table-*.img"))
+        return sorted(int(stem) for stem in stems if stem.isdecimal())
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"table-{number:012d}.img"
+
+
+def encode_image(image: Image) -> bytes:
+    """Return the bytes of ``image``."""
+    parts = [_CONFIRMED.pack(image.credentials_confirmed_unix_ms)]
+    for table in image.tables:
+        snapshot = Snapshot(table.type, table.at, table.rows, table.digest)
+        data = snapshot_to_wire(snapshot, nonce=0).SerializeToString()
+        parts += [_LENGTH.pack(len(data)), data]
+    payload = b"".join(parts)
+    return _HEAD.pack(_MAGIC, len(payload), hashlib.sha256(payload).digest()) + payload
+
+
+def decode_image(data: bytes) -> Image:
+    """Return the image in ``data``, every digest checked. Raises: BadImage."""
+    if len(data) < _HEAD.size:
+        raise BadImage("shorter than its head")
+    magic, length, digest = _HEAD.unpack_from(data)
+    if magic != _MAGIC:
+        raise BadImage("not a table image")
+    payload = data[_HEAD.size :]
+    if len(payload) != length:
+        raise BadImage(f"truncated: {len(payload)} of {length} bytes")
+    if hashlib.sha256(payload).digest() != digest:
+        raise BadImage("its digest does not match: bits have flipped")
+    try:
+        (confirmed,) = _CONFIRMED.unpack_from(payload)
+        return Image(tuple(_tables(payload[_CONFIRMED.size :])), confirmed)
+    except (struct.error, DecodeError, EdgeForgeError, TableRefused) as error:
+        raise BadImage(f"cannot be read: {error}") from error
+
+
+def _tables(data: bytes) -> Iterable[Table]:
+    at = 0
+    while at < len(data):
+        (length,) = _LENGTH.unpack_from(data, at)
+        at += _LENGTH.size
+        message = fleet_pb2.Snapshot.FromString(data[at : at + length])
+        at += length
+        snapshot = snapshot_from_wire(message)
+        yield apply(empty_table(snapshot.type), snapshot)
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
