@@ -18,6 +18,7 @@ from grpc import aio
 from OpenSSL import SSL
 
 from agent.link.channel import enrolment_channel
+from agent.link.errors import rpc_error
 from agent.link.identity import (
     PENDING_KEY,
     Identity,
@@ -25,9 +26,8 @@ from agent.link.identity import (
     save_identity,
     write_private,
 )
-from protos.domain.errors import EdgeForgeError, InvalidRequest, LinkDown, Unauthenticated
+from protos.domain.errors import InvalidRequest, LinkDown, Unauthenticated
 from protos.v1 import enrolment_pb2, enrolment_pb2_grpc
-from protos.wire.errors import error_from_metadata
 
 _TOKEN = re.compile(r"EF1\.([0-9a-f]{64})\.([A-Za-z0-9_-]{1,64})\.([A-Za-z0-9_-]{16,128})")
 _TIMEOUT_S = 15.0
@@ -130,13 +130,6 @@ def identity_of(
         not_before_unix_ms=int(certificate.not_valid_before_utc.timestamp() * 1_000),
         not_after_unix_ms=int(certificate.not_valid_after_utc.timestamp() * 1_000),
     )
-
-
-def rpc_error(error: aio.AioRpcError) -> EdgeForgeError:
-    """Return what a failed call means, with the other side's hint."""
-    metadata = error.trailing_metadata() or ()
-    pairs = [(str(key), value) for key, value in metadata]
-    return error_from_metadata(error.code().name, error.details() or "", pairs)
 
 
 def _pinned_ca(address: str, ca_sha256: str) -> bytes:

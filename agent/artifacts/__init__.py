@@ -1,0 +1,1 @@
+"""Models on this host's disk: pulled by digest, verified before use, published by rename."""

@@ -1,0 +1,66 @@
+"""From what this node should hold to what must be done next. Pure.
+
+One engine, one model: of several desired ones the first by name is held, until planners know more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from protos.domain.resources import DesiredReplica, ModelSource
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """Bring a model's files here."""
+
+    desired: DesiredReplica
+
+
+@dataclass(frozen=True, slots=True)
+class StartEngine:
+    """Start an engine with a model whose files are here."""
+
+    desired: DesiredReplica
+
+
+@dataclass(frozen=True, slots=True)
+class StopEngine:
+    """Stop the engine: its model is wanted no longer, or another one is."""
+
+    model: str
+
+
+Step = Pull | StartEngine | StopEngine
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What this node has now. ``engine_model`` is None when no engine of ours runs."""
+
+    whole: frozenset[str]
+    pulling: frozenset[str]
+    engine_model: str | None
+
+
+def wanted_model(desired: Mapping[str, DesiredReplica]) -> DesiredReplica | None:
+    """Return the managed model that this node's engine should hold, if any."""
+    managed = sorted(name for name, one in desired.items() if one.source is ModelSource.MANAGED)
+    return desired[managed[0]] if managed else None
+
+
+def next_steps(desired: Mapping[str, DesiredReplica], held: Held) -> list[Step]:
+    """Return what to do now; called again whenever something has changed."""
+    wanted = wanted_model(desired)
+    steps: list[Step] = []
+    if held.engine_model is not None and (wanted is None or wanted.model != held.engine_model):
+        steps.append(StopEngine(held.engine_model))
+    if wanted is None:
+        return steps
+    if wanted.model not in held.whole:
+        if wanted.model not in held.pulling:
+            steps.append(Pull(wanted))
+    elif held.engine_model is None:
+        steps.append(StartEngine(wanted))
+    return steps

@@ -1,0 +1,19 @@
+"""What a failed call to the coordinator means."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from protos.wire.errors import error_from_metadata
+
+if TYPE_CHECKING:
+    from grpc import aio
+
+    from protos.domain.errors import EdgeForgeError
+
+
+def rpc_error(error: aio.AioRpcError) -> EdgeForgeError:
+    """Return what a failed call means, with the other side's hint."""
+    metadata = error.trailing_metadata() or ()
+    pairs = [(str(key), value) for key, value in metadata]
+    return error_from_metadata(error.code().name, error.details() or "", pairs)
