@@ -1,6 +1,6 @@
 """A process with an engine supervisor and nothing else: an agent to be killed.
 
-    python -m tests.support.engine_host ENVIRONMENT STATE_DIR [uvloop]
+    python -m tests.support.engine_host ENVIRONMENT STATE_DIR MODEL_DIR asyncio|uvloop
 
 Prints every status as one JSON line; SIGTERM stops the engine and then the process.
 """
@@ -31,9 +31,17 @@ ROOT = Path(__file__).parents[2]
 class EngineHost:
     """The process, seen from a test."""
 
-    def __init__(self, environment: Path, state_dir: Path, *, loop: str = "asyncio") -> None:
+    def __init__(
+        self,
+        environment: Path,
+        state_dir: Path,
+        *,
+        model_dir: Path | None = None,
+        loop: str = "asyncio",
+    ) -> None:
+        words = [environment, state_dir, model_dir or environment, loop]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.engine_host", environment, state_dir, loop],
+            [sys.executable, "-m", "tests.support.engine_host", *words],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             text=True,
@@ -73,14 +81,15 @@ class EngineHost:
         self.close()
 
 
-def spec_for(environment: Path) -> EngineSpec:
-    """Return the specification of a small model in ``environment``."""
+def spec_for(environment: Path, model_dir: Path | None = None) -> EngineSpec:
+    """Return the specification of a small model; a fake engine does not look at its folder."""
     return EngineSpec(
         environment=environment,
-        model_dir=environment,
+        model_dir=model_dir or environment,
         model="acme/small@1",
         context_tokens=2048,
         accelerator=Accelerator.CPU,
+        kv_cache_bytes=256 * 1024 * 1024,
     )
 
 
@@ -88,11 +97,11 @@ def _print(status: EngineStatus) -> None:
     print(json.dumps(dataclasses.asdict(status)), flush=True)
 
 
-async def _run(environment: Path, state_dir: Path) -> None:
+async def _run(environment: Path, state_dir: Path, model_dir: Path) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     supervisor = EngineSupervisor(
-        spec_for(environment),
+        spec_for(environment, model_dir),
         state_dir=state_dir,
         now_mono_ms=lambda: time.monotonic() * 1000,
         draw=random.random,
@@ -105,13 +114,14 @@ async def _run(environment: Path, state_dir: Path) -> None:
 
 def main() -> None:
     """Host an engine until SIGTERM."""
-    environment, state_dir, loop = sys.argv[1:]
+    *folders, loop = sys.argv[1:]
+    work = _run(*[Path(folder) for folder in folders])
     if loop == "uvloop":
         import uvloop
 
-        uvloop.run(_run(Path(environment), Path(state_dir)))
+        uvloop.run(work)
     else:
-        asyncio.run(_run(Path(environment), Path(state_dir)))
+        asyncio.run(work)
 
 
 if __name__ == "__main__":

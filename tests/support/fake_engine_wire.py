@@ -67,22 +67,31 @@ class Wire:
 
     def whole(self, count: int, finish: str) -> dict[str, Any]:
         words = "".join(text(index) for index in range(count))
+        ending = {"logprobs": None, "finish_reason": finish, "stop_reason": None}
         choice: dict[str, Any] = {"index": 0}
         if self.chat:
-            choice["message"] = {"role": "assistant", "content": words, "refusal": None}
+            message = {"role": "assistant", "content": words} | nothing(
+                "refusal", "annotations", "audio", "function_call", "reasoning"
+            )
+            choice |= {"message": message} | ending | nothing("token_ids", "routed_experts")
         else:
-            choice["text"] = words
-        choice |= {"logprobs": None, "finish_reason": finish, "stop_reason": None}
-        details = {"prompt_tokens_details": None, "completion_tokens_details": None}
-        kind = "chat.completion" if self.chat else "text_completion"
-        return self.base() | {
-            "object": kind,
+            choice |= {"text": words} | ending
+            choice |= nothing("token_ids", "prompt_logprobs", "prompt_token_ids", "routed_experts")
+        details = nothing("prompt_tokens_details", "completion_tokens_details")
+        body = self.base() | {
+            "object": "chat.completion" if self.chat else "text_completion",
             "choices": [choice],
             "service_tier": None,
             "system_fingerprint": FINGERPRINT,
             "usage": self.counts(count) | details,
-            "kv_transfer_params": None,
         }
+        if self.chat:
+            body |= nothing("prompt_logprobs", "prompt_token_ids", "prompt_text")
+        return body | nothing("kv_transfer_params", "ec_transfer_params", "metrics")
+
+
+def nothing(*names: str) -> dict[str, Any]:
+    return dict.fromkeys(names)
 
 
 def text(index: int) -> str:
