@@ -1,0 +1,48 @@
+"""What the coordinator counts about its fleet; the metrics page shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class FleetCounters:
+    """Totals since the start of the process. Each has one writer, the part it names."""
+
+    streams_opened: int = 0
+    streams_refused: int = 0
+    streams_replaced: int = 0
+    statuses: int = 0
+    snapshots_sent: int = 0
+    deltas_sent: int = 0
+    push_bytes: int = 0
+    #: Times that rows were turned into bytes; far below what was sent when many agents ask.
+    pushes_serialised: int = 0
+    acks: int = 0
+    #: reason -> refused pushes
+    nacks: dict[str, int] = field(default_factory=dict)
+    push_timeouts: int = 0
+    questions: int = 0
+    questions_failed: int = 0
+    blob_bytes: int = 0
+    blobs_refused: int = 0
+    handshakes_refused: int = 0
+    alarms: int = 0
+    #: Passes of the supervisor that could not write.
+    passes_deferred: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FleetGauges:
+    """The fleet at one moment."""
+
+    agents_connected: int
+    #: health -> listed nodes
+    nodes: Mapping[str, int]
+    frozen: bool
+    unplaced: int
+    store_available: bool
+    epoch: int
+    #: resource type -> version and number of rows of its shared table
+    tables: Mapping[str, tuple[int, int]]

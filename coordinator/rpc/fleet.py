@@ -1,0 +1,251 @@
+"""The fleet service: the stream of each agent, renewal of its certificate, its files.
+
+Every call comes with a verified certificate, and the node it names speaks only for itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import grpc
+
+from coordinator.core.push_session import HelloReceived, PushSession
+from coordinator.rpc.fleet_messages import (
+    acked_of,
+    agent_message,
+    holdings_of,
+    nacked_of,
+    printable,
+    reachable_of,
+    registration_of,
+    reports_of,
+)
+from coordinator.rpc.fleet_session import AgentSession, SessionParts
+from coordinator.rpc.identity import Identity, peer_identity
+from coordinator.rpc.rate_limit import RateLimit
+from coordinator.store.records import AuditNote
+from protos.domain.errors import (
+    DeadlineExceeded,
+    EdgeForgeError,
+    Forbidden,
+    InvalidRequest,
+    Overloaded,
+)
+from protos.v1 import fleet_pb2
+
+if TYPE_CHECKING:
+    from coordinator.ca.authority import CertificateAuthority
+    from coordinator.core.fleet_figures import FleetCounters
+    from coordinator.rpc.fleet_files import FleetFiles
+    from coordinator.rpc.fleet_registry import FleetRegistry
+    from coordinator.rpc.fleet_supervisor import FleetSupervisor
+    from coordinator.rpc.identity import Context
+    from coordinator.rpc.refusals import RefusalRecorder
+    from coordinator.store.store import Store
+
+_log = logging.getLogger(__name__)
+
+SERVICE = "edgeforge.v1.Fleet"
+#: Renewals of one node: daily with jitter is the rule.
+_RENEWALS_PER_S = 1 / 60.0
+_RENEWALS_BURST = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class FleetLimits:
+    """See ``[limits]`` of the configuration."""
+
+    hello_timeout_ms: float = 10_000.0
+    push_timeout_ms: float = 60_000.0
+    messages_per_s: float = 20.0
+    messages_burst: float = 200.0
+
+
+@dataclass(frozen=True, slots=True)
+class FleetParts:
+    """The parts that the service works on; ``main`` assembles them."""
+
+    store: Store
+    authority: CertificateAuthority
+    registry: FleetRegistry
+    supervisor: FleetSupervisor
+    files: FleetFiles
+    sessions: SessionParts
+    refusals: RefusalRecorder
+    counters: FleetCounters
+    now_mono_ms: Callable[[], float]
+
+
+class FleetService:
+    """Behind an IdentityInterceptor that admits enrolled nodes only."""
+
+    def __init__(self, parts: FleetParts, limits: FleetLimits) -> None:
+        self._parts = parts
+        self._limits = limits
+        self._renewals = RateLimit(per_s=_RENEWALS_PER_S, burst=_RENEWALS_BURST)
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """Return what a server is given. Connect moves bytes: pushes are serialised only once."""
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "Connect": grpc.stream_stream_rpc_method_handler(self.Connect),
+                "Renew": grpc.unary_unary_rpc_method_handler(
+                    self.Renew,
+                    request_deserializer=fleet_pb2.RenewRequest.FromString,
+                    response_serializer=fleet_pb2.RenewResponse.SerializeToString,
+                ),
+                "FetchBlob": grpc.unary_stream_rpc_method_handler(
+                    self.FetchBlob,
+                    request_deserializer=fleet_pb2.FetchBlobRequest.FromString,
+                    response_serializer=fleet_pb2.BlobChunk.SerializeToString,
+                ),
+            },
+        )
+
+    async def Connect(self, requests: AsyncIterator[bytes], context: Context) -> None:
+        """Keep one agent's tables, until either side ends.
+
+        Raises: Forbidden, InvalidRequest, Overloaded, DeadlineExceeded, LinkDown.
+        """
+        identity = peer_identity(context)
+        try:
+            hello = await self._hello(requests)
+            session = await self._opened(hello, identity)
+        except EdgeForgeError:
+            self._parts.counters.streams_refused += 1
+            raise
+        _log.info("agent connected node=%s version=%s", session.node_id, hello.agent_version)
+        try:
+            session.handle(HelloReceived(holdings_of(hello.have)))
+            await self._run(session, requests, context)
+        finally:
+            self._parts.registry.close(session)
+            _log.info("agent disconnected node=%s", session.node_id)
+
+    async def Renew(
+        self, request: fleet_pb2.RenewRequest, context: Context
+    ) -> fleet_pb2.RenewResponse:
+        """Return a new certificate for the calling node. Raises: Overloaded, InvalidRequest."""
+        identity = peer_identity(context)
+        wait_s = self._renewals.take(identity.name, self._parts.now_mono_ms())
+        if wait_s > 0.0:
+            raise Overloaded("too many renewals", "once a day is enough", retry_after_s=wait_s)
+        authority = self._parts.authority
+        issued = await asyncio.to_thread(authority.issue_node, identity.name, request.csr_der)
+        await self._parts.store.note_certificate(
+            identity.name,
+            issued.serial,
+            issued.not_after_unix_ms,
+            note=AuditNote(
+                str(identity), "certificate.renew", str(identity), f"serial={issued.serial:x}"
+            ),
+        )
+        return fleet_pb2.RenewResponse(
+            certificate_pem=issued.pem, ca_bundle_pem=authority.bundle_pem
+        )
+
+    async def FetchBlob(self, request: fleet_pb2.FetchBlobRequest, context: Context) -> None:
+        """Send one file of a model that the calling node should hold; see ``FleetFiles.send``."""
+        await self._parts.files.send(peer_identity(context).name, request, context.write)
+
+    async def _hello(self, requests: AsyncIterator[bytes]) -> fleet_pb2.Hello:
+        """Raises: InvalidRequest, DeadlineExceeded."""
+        try:
+            async with asyncio.timeout(self._limits.hello_timeout_ms / 1_000):
+                message = agent_message(await anext(requests))
+        except TimeoutError:
+            raise DeadlineExceeded("no Hello came") from None
+        except StopAsyncIteration:
+            raise InvalidRequest("the stream ended before its Hello") from None
+        if message.WhichOneof("message") != "hello":
+            raise InvalidRequest("the first message of a stream must be Hello")
+        return message.hello
+
+    async def _opened(self, hello: fleet_pb2.Hello, identity: Identity) -> AgentSession:
+        """Return the stream of a node that is who it says. Raises: Forbidden, InvalidRequest."""
+        if hello.node_id != identity.name:
+            claimed = printable(hello.node_id, 64)
+            note = AuditNote(
+                str(identity), "fleet.refused", f"node/{claimed}", "reports for another"
+            )
+            await self._parts.refusals.record(note)
+            raise Forbidden(
+                f"{identity} may not report for node {claimed!r}",
+                "a node speaks only for itself: check the identity folder of that agent",
+            )
+        registration = registration_of(hello)
+        registry = self._parts.registry
+        machine = PushSession(
+            registry.tables_of(identity.name), push_timeout_ms=self._limits.push_timeout_ms
+        )
+        session = AgentSession(identity.name, hello.boot_id, machine, self._parts.sessions)
+        registry.open(session)
+        self._parts.supervisor.hello(registration)
+        return session
+
+    async def _run(
+        self, session: AgentSession, requests: AsyncIterator[bytes], context: Context
+    ) -> None:
+        """Read and write until the first of both ends. Raises: what ended it."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                reading = group.create_task(self._read_all(session, requests))
+                writing = group.create_task(session.write_all(context.write))
+                await asyncio.wait((reading, writing), return_when=asyncio.FIRST_COMPLETED)
+                reading.cancel()
+                writing.cancel()
+        except BaseExceptionGroup as group_error:
+            raise group_error.exceptions[0] from None
+
+    async def _read_all(self, session: AgentSession, requests: AsyncIterator[bytes]) -> None:
+        """Raises: InvalidRequest, Overloaded."""
+        bucket = RateLimit(
+            per_s=self._limits.messages_per_s, burst=self._limits.messages_burst, max_keys=1
+        )
+        async for data in requests:
+            wait_s = bucket.take("", self._parts.now_mono_ms())
+            if wait_s > 0.0:
+                _log.warning("agent sends too much node=%s", session.node_id)
+                raise Overloaded("too many messages from this agent", retry_after_s=5.0 + wait_s)
+            if session.ended:
+                return
+            self._dispatch(session, agent_message(data))
+
+    def _dispatch(self, session: AgentSession, message: fleet_pb2.AgentMessage) -> None:
+        """Raises: InvalidRequest."""
+        parts = self._parts
+        match message.WhichOneof("message"):
+            case "status":
+                parts.counters.statuses += 1
+                status = message.status
+                reports, reachable = reports_of(status), reachable_of(status)
+                parts.registry.heard(session, status)
+                parts.supervisor.status(
+                    session.node_id, reports, reachable, draining=status.draining
+                )
+            case "ack":
+                parts.counters.acks += 1
+                session.handle(acked_of(message.ack))
+            case "nack":
+                self._on_nack(session, message.nack)
+            case "answer":
+                parts.registry.answered(session, message.answer)
+            case "hello":
+                raise InvalidRequest("a stream has one Hello, its first message")
+            case None:
+                _log.debug("message of a newer agent ignored node=%s", session.node_id)
+
+    def _on_nack(self, session: AgentSession, message: fleet_pb2.Nack) -> None:
+        nacked = nacked_of(message)
+        nacks = self._parts.counters.nacks
+        nacks[nacked.reason] = nacks.get(nacked.reason, 0) + 1
+        _log.warning(
+            "push refused node=%s type=%s reason=%s: %s",
+            *(session.node_id, nacked.type, nacked.reason, nacked.detail),
+        )
+        session.handle(nacked)

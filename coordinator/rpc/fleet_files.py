@@ -1,0 +1,102 @@
+"""Files of models on their way to nodes: a bounded number at once, of all and of each node."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING
+
+from protos.domain.errors import DeadlineExceeded, Forbidden, Overloaded
+from protos.v1 import fleet_pb2
+
+if TYPE_CHECKING:
+    from coordinator.blobs.store import BlobStore
+    from coordinator.core.fleet_figures import FleetCounters
+    from coordinator.rpc.desired_rows import DesiredRows
+
+_log = logging.getLogger(__name__)
+
+#: A node that takes no chunk for so long loses its place.
+CHUNK_TIMEOUT_S = 60.0
+_RETRY_AFTER_S = 2.0
+
+
+class FleetFiles:
+    """Sends blobs to the nodes that should hold them."""
+
+    def __init__(
+        self,
+        blobs: BlobStore,
+        desired: DesiredRows,
+        *,
+        max_streams: int,
+        max_streams_per_node: int,
+        counters: FleetCounters,
+    ) -> None:
+        self._blobs = blobs
+        self._desired = desired
+        self._max_streams = max_streams
+        self._max_streams_per_node = max_streams_per_node
+        self._counters = counters
+        self._streams = 0
+        self._of_node: Counter[str] = Counter()
+
+    async def send(
+        self,
+        node_id: str,
+        request: fleet_pb2.FetchBlobRequest,
+        write: Callable[[fleet_pb2.BlobChunk], Awaitable[None]],
+    ) -> None:
+        """Write a file from an offset on.
+
+        Raises: Forbidden unless the node should hold a model with that file; Overloaded; NotFound;
+        InvalidRequest; DeadlineExceeded for a reader that stalls; StoreUnavailable.
+        """
+        if not self._desired.holds_file(node_id, request.sha256):
+            self._counters.blobs_refused += 1
+            raise Forbidden(
+                f"no model that {node_id} should hold has the file {request.sha256.hex()[:64]}",
+                "what it should hold may have changed: see `edgeforge deployment list`",
+            )
+        with self._place(node_id):
+            chunks = self._blobs.read(request.sha256, request.offset_bytes)
+            async with contextlib.aclosing(chunks):
+                async for chunk in chunks:
+                    await self._write(write, chunk)
+                    self._counters.blob_bytes += len(chunk)
+
+    async def _write(
+        self, write: Callable[[fleet_pb2.BlobChunk], Awaitable[None]], chunk: bytes
+    ) -> None:
+        try:
+            async with asyncio.timeout(CHUNK_TIMEOUT_S):
+                await write(fleet_pb2.BlobChunk(data=chunk))
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"no chunk was taken for {CHUNK_TIMEOUT_S:.0f} s", "resume at the offset reached"
+            ) from None
+
+    @contextlib.contextmanager
+    def _place(self, node_id: str) -> Iterator[None]:
+        """Take one of the places. Raises: Overloaded."""
+        if self._streams >= self._max_streams or (
+            self._of_node[node_id] >= self._max_streams_per_node
+        ):
+            self._counters.blobs_refused += 1
+            raise Overloaded(
+                f"{self._streams} files are being sent, {self._of_node[node_id]} to {node_id}",
+                "ask again when one is done",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+        self._streams += 1
+        self._of_node[node_id] += 1
+        try:
+            yield
+        finally:
+            self._streams -= 1
+            self._of_node[node_id] -= 1
+            if not self._of_node[node_id]:
+                del self._of_node[node_id]

@@ -1,0 +1,139 @@
+"""What agents say, checked and turned into plain values."""
+
+from __future__ import annotations
+
+import urllib.parse
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from google.protobuf.message import DecodeError
+
+from coordinator.core.push_session import Acked, Holding, Nacked
+from coordinator.core.table_builder import ReplicaReport
+from coordinator.store.records import NodeRegistration
+from protos.domain.errors import InvalidRequest
+from protos.domain.routing_table import TableVersion, digest_from_bytes
+from protos.v1 import fleet_pb2
+from protos.wire import (
+    SCHEMA,
+    profile_from_wire,
+    refusal_from_wire,
+    replica_state_from_wire,
+    resource_type_from_wire,
+)
+
+if TYPE_CHECKING:
+    from protos.domain.resources import ResourceType
+
+ENGINE_KINDS = ("vllm", "external", "none")
+MAX_REPLICAS = 64
+MAX_PEERS = 8_192
+_MAX_HOST_CHARS = 255
+_MAX_URL_CHARS = 2_048
+_MAX_VERSION_CHARS = 64
+_MAX_ID_CHARS = 128
+_MAX_DETAIL_CHARS = 300
+
+
+def agent_message(data: bytes) -> fleet_pb2.AgentMessage:
+    """Return a message as parsed. Raises: InvalidRequest."""
+    try:
+        return fleet_pb2.AgentMessage.FromString(data)
+    except DecodeError as error:
+        raise InvalidRequest("the message cannot be read") from error
+
+
+def registration_of(hello: fleet_pb2.Hello) -> NodeRegistration:
+    """Return what a node says of itself. Raises: InvalidRequest naming the first mistake."""
+    if hello.schema < SCHEMA:
+        raise InvalidRequest(
+            f"the agent understands rows of schema {hello.schema}, these are of schema {SCHEMA}",
+            "upgrade the agent",
+        )
+    _check(0 < len(hello.boot_id) <= _MAX_ID_CHARS, "boot_id is empty or too long")
+    _check(_is_text(hello.peer_host, _MAX_HOST_CHARS), "peer_host is not a host")
+    _check(0 < hello.peer_port < 65_536, f"peer_port {hello.peer_port} is no port")
+    _check(_is_url(hello.client_url), "client_url is not an http(s) URL")
+    _check(hello.engine_kind in ENGINE_KINDS, f"engine_kind is none of {', '.join(ENGINE_KINDS)}")
+    _check(_is_text(hello.agent_version, _MAX_VERSION_CHARS), "agent_version is empty or too long")
+    return NodeRegistration(
+        node_id=hello.node_id,
+        peer_host=hello.peer_host,
+        peer_port=hello.peer_port,
+        client_url=hello.client_url,
+        engine_kind=hello.engine_kind,
+        profile=profile_from_wire(hello.profile),
+        agent_version=hello.agent_version,
+    )
+
+
+def holdings_of(have: Iterable[fleet_pb2.Have]) -> dict[ResourceType, Holding]:
+    """Return what an agent holds; types that we do not know (a newer agent's) are left out."""
+    holdings = {}
+    for one in have:
+        try:
+            holdings[resource_type_from_wire(one.type)] = holding_of(one)
+        except InvalidRequest:
+            continue
+    return holdings
+
+
+def holding_of(have: fleet_pb2.Have) -> Holding:
+    """Return one table's identity."""
+    return Holding(TableVersion(have.epoch, have.version), digest_from_bytes(have.digest))
+
+
+def acked_of(ack: fleet_pb2.Ack) -> Acked:
+    """Raises: InvalidRequest."""
+    at = TableVersion(ack.epoch, ack.version)
+    return Acked(resource_type_from_wire(ack.type), ack.nonce, at)
+
+
+def nacked_of(nack: fleet_pb2.Nack) -> Nacked:
+    """Raises: InvalidRequest."""
+    return Nacked(
+        type=resource_type_from_wire(nack.type),
+        nonce=nack.nonce,
+        reason=refusal_from_wire(nack.reason),
+        detail=printable(nack.error, _MAX_DETAIL_CHARS),
+        have=holding_of(nack.have),
+    )
+
+
+def reports_of(status: fleet_pb2.Status) -> tuple[ReplicaReport, ...]:
+    """Return what a node says of its engine. Raises: InvalidRequest over the limits."""
+    _check(len(status.replicas) <= MAX_REPLICAS, f"more than {MAX_REPLICAS} replicas")
+    return tuple(
+        ReplicaReport(one.model, replica_state_from_wire(one.state), one.generation)
+        for one in status.replicas
+    )
+
+
+def reachable_of(status: fleet_pb2.Status) -> dict[str, bool]:
+    """Return which peers answered the node's probes. Raises: InvalidRequest over the limits."""
+    _check(len(status.peers) <= MAX_PEERS, f"more than {MAX_PEERS} peers")
+    return {peer.node_id: peer.reachable for peer in status.peers}
+
+
+def printable(text: str, max_chars: int) -> str:
+    """Return a stranger's text fit for one line of a log."""
+    return "".join(char if char.isprintable() else "?" for char in text[:max_chars])
+
+
+def _check(right: bool, mistake: str) -> None:
+    if not right:
+        raise InvalidRequest(f"hello or status: {mistake}")
+
+
+def _is_text(text: str, max_chars: int) -> bool:
+    return 0 < len(text) <= max_chars and text.isprintable() and " " not in text
+
+
+def _is_url(text: str) -> bool:
+    if not _is_text(text, _MAX_URL_CHARS):
+        return False
+    try:
+        parts = urllib.parse.urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        return False

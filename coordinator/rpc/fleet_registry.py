@@ -1,0 +1,203 @@
+"""Who is connected: one stream for each node, and what is said to all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from coordinator.core.push_session import Forced, Holding, TableChanged
+from coordinator.rpc.live import LiveNode
+from coordinator.rpc.questions import QuestionLimits, Questions
+from protos.domain.errors import Forbidden, LinkDown, Overloaded
+from protos.domain.resources import ResourceType
+from protos.v1 import fleet_pb2
+
+if TYPE_CHECKING:
+    from coordinator.core.fleet_figures import FleetCounters
+    from coordinator.rpc.fleet_session import AgentSession
+    from coordinator.store.store import Store
+
+_log = logging.getLogger(__name__)
+
+BEAT_INTERVAL_S = 1.0
+#: A replaced stream's agent waits this long, lest two processes with one identity take turns fast.
+_REPLACED_RETRY_MS = 30_000
+#: When we stop, agents come back spread over this time.
+_STOP_RETRY_MIN_MS = 500.0
+_STOP_RETRY_SPREAD_MS = 4_500.0
+
+
+@dataclass(slots=True)
+class _Heard:
+    """The last status of a node."""
+
+    at_mono_ms: float
+    status: fleet_pb2.Status
+
+
+class FleetRegistry:
+    """All streams; answers what administration asks of the live fleet."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        max_agents: int,
+        question_limits: QuestionLimits,
+        counters: FleetCounters,
+        now_mono_ms: Callable[[], float],
+        now_unix_ms: Callable[[], int],
+        draw: Callable[[], float],
+        on_topology_forced: Callable[[], None],
+    ) -> None:
+        """``draw`` returns chance in [0, 1)."""
+        self._store = store
+        self._max_agents = max_agents
+        self._counters = counters
+        self._now_mono_ms = now_mono_ms
+        self._now_unix_ms = now_unix_ms
+        self._draw = draw
+        self._on_topology_forced = on_topology_forced
+        self._questions = Questions(question_limits, counters)
+        self._sessions: dict[str, AgentSession] = {}
+        self._heard: dict[str, _Heard] = {}
+        self._stopping = False
+
+    @property
+    def connected(self) -> int:
+        """How many agents have a stream."""
+        return len(self._sessions)
+
+    def tables_of(self, node_id: str) -> dict[ResourceType, Holding]:
+        """Return the identity of every table that ``node_id`` should hold."""
+        return {one: self._holding(one, _scope(one, node_id)) for one in ResourceType}
+
+    def open(self, session: AgentSession) -> None:
+        """Take in a stream whose Hello was right; an older one of its node ends.
+
+        Raises: Overloaded, LinkDown while stopping.
+        """
+        if self._stopping:
+            raise LinkDown("the coordinator is stopping", retry_after_s=self._stop_retry_ms() / 1e3)
+        old = self._sessions.get(session.node_id)
+        if old is None and len(self._sessions) >= self._max_agents:
+            raise Overloaded(
+                f"{self._max_agents} agents are connected",
+                "raise limits.max_agents of the coordinator",
+                retry_after_s=5.0 + 25.0 * self._draw(),
+            )
+        if old is not None:
+            self._counters.streams_replaced += 1
+            same = "the same" if old.boot_id == session.boot_id else "another"
+            _log.warning("stream replaced node=%s by=%s_process", session.node_id, same)
+            old.end(
+                f"another stream of {session.node_id} has opened, by {same} process",
+                retry_after_ms=_REPLACED_RETRY_MS,
+            )
+        self._sessions[session.node_id] = session
+        self._counters.streams_opened += 1
+
+    def close(self, session: AgentSession) -> None:
+        """Let go of a stream that has ended."""
+        if self._sessions.get(session.node_id) is session:
+            del self._sessions[session.node_id]
+        self._questions.lost(session)
+
+    def heard(self, session: AgentSession, status: fleet_pb2.Status) -> None:
+        """Keep a node's last status."""
+        self._heard[session.node_id] = _Heard(self._now_mono_ms(), status)
+
+    def answered(self, session: AgentSession, answer: fleet_pb2.Answer) -> None:
+        """Take in an Answer."""
+        self._questions.answer(session, answer)
+
+    async def ask(self, node_id: str, query: fleet_pb2.Query) -> fleet_pb2.Answer:
+        """Ask one connected agent. Raises: LinkDown, DeadlineExceeded, Overloaded."""
+        session = self._sessions.get(node_id)
+        if session is None or session.ended:
+            raise LinkDown(
+                f"node {node_id!r} is not connected",
+                "`edgeforge node list` shows which are; see the log of its agent",
+            )
+        return await self._questions.ask(session, query)
+
+    async def force_table(self, resource_type: ResourceType) -> int:
+        """Push the present table of one type to every agent, forced; return how many.
+
+        Forcing the topology also confirms that nodes missing in a freeze are really gone.
+        """
+        for session in self._sessions.values():
+            session.handle(Forced(resource_type))
+        if resource_type is ResourceType.TOPOLOGY:
+            self._on_topology_forced()
+        return len(self._sessions)
+
+    def live_node(self, node_id: str) -> LiveNode | None:
+        """Return what was heard of ``node_id`` since we started, None if nothing yet."""
+        heard = self._heard.get(node_id)
+        connected = node_id in self._sessions
+        if heard is None:
+            return LiveNode(connected=True, last_status_age_s=-1.0) if connected else None
+        return LiveNode(
+            connected=connected,
+            last_status_age_s=(self._now_mono_ms() - heard.at_mono_ms) / 1_000,
+            in_flight_requests=heard.status.in_flight_requests,
+            credentials_age_s=heard.status.credentials_age_s,
+            certificate_age_s=heard.status.certificate_age_s,
+            replicas=heard.status.replicas,
+            have=heard.status.have,
+        )
+
+    def table_changed(self, resource_type: ResourceType, scope: str) -> None:
+        """Tell the streams concerned; for ``Store.on_change``."""
+        changed = TableChanged(resource_type, self._holding(resource_type, scope))
+        if not scope:
+            for session in self._sessions.values():
+                session.handle(changed)
+        elif (session_of := self._sessions.get(scope)) is not None:
+            session_of.handle(changed)
+        if resource_type is ResourceType.TOPOLOGY:
+            self.end_removed()
+
+    def end_removed(self) -> None:
+        """End the streams of nodes that were removed: removal is revocation."""
+        known = self._store.node_records()
+        for node_id in self._heard.keys() - known.keys():
+            del self._heard[node_id]
+        for node_id in self._sessions.keys() - known.keys():
+            reason = f"node/{node_id} has been removed"
+            error = Forbidden(reason, "enrol again under another name")
+            self._sessions[node_id].end(reason, error=error)
+
+    def stop(self) -> None:
+        """Refuse new streams and send all agents away, to come back spread over a few seconds."""
+        self._stopping = True
+        for session in self._sessions.values():
+            session.end("the coordinator is stopping", retry_after_ms=int(self._stop_retry_ms()))
+
+    async def beat(self) -> None:
+        """Send the time each second, and give up pushes that nobody answers. Runs until cancelled.
+
+        Source: design, "Time": agents keep an offset from it for their records.
+        """
+        while True:
+            beat = fleet_pb2.Beat(unix_ms=self._now_unix_ms())
+            data = fleet_pb2.CoordinatorMessage(beat=beat).SerializeToString()
+            for session in list(self._sessions.values()):
+                session.send_beat(data)
+                session.tick()
+            await asyncio.sleep(BEAT_INTERVAL_S)
+
+    def _holding(self, resource_type: ResourceType, scope: str) -> Holding:
+        table = self._store.table(resource_type, scope)
+        return Holding(table.at, table.digest)
+
+    def _stop_retry_ms(self) -> float:
+        return _STOP_RETRY_MIN_MS + _STOP_RETRY_SPREAD_MS * self._draw()
+
+
+def _scope(resource_type: ResourceType, node_id: str) -> str:
+    return node_id if resource_type is ResourceType.DESIRED else ""

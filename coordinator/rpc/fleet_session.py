@@ -1,0 +1,181 @@
+"""One agent's stream: carries out what the push machine decides, and what others want sent.
+
+Everything that waits to be written is bounded: one push for each type, one beat, the questions
+under way, one farewell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from coordinator.core.push_session import (
+    Alarm,
+    Command,
+    Disconnect,
+    Event,
+    Pushed,
+    PushSession,
+    SendDelta,
+    SendSnapshot,
+    Ticked,
+)
+from protos.domain.errors import DeadlineExceeded, EdgeForgeError
+from protos.domain.resources import ResourceType
+from protos.v1 import fleet_pb2
+
+if TYPE_CHECKING:
+    from coordinator.core.fleet_figures import FleetCounters
+    from coordinator.rpc.push_bytes import PushEncoder
+
+_log = logging.getLogger(__name__)
+
+#: An agent that does not take a message off the wire for so long is disconnected.
+WRITE_TIMEOUT_S = 30.0
+#: The farewell is a courtesy: nobody waits long for it.
+_FAREWELL_TIMEOUT_S = 2.0
+
+Write = Callable[[bytes], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionParts:
+    """What every session is handed."""
+
+    encoder: PushEncoder
+    #: Limit before work: pushes made and written at once, over all agents.
+    push_slots: asyncio.Semaphore
+    counters: FleetCounters
+    now_mono_ms: Callable[[], float]
+    on_alarm: Callable[[str, Alarm], None]
+
+
+class AgentSession:
+    """One stream from its Hello to its end."""
+
+    def __init__(
+        self, node_id: str, boot_id: str, machine: PushSession, parts: SessionParts
+    ) -> None:
+        self.node_id = node_id
+        self.boot_id = boot_id
+        self._machine = machine
+        self._parts = parts
+        self._pushes: deque[SendSnapshot | SendDelta] = deque()
+        self._questions: deque[bytes] = deque()
+        self._beat: bytes | None = None
+        self._farewell: fleet_pb2.GoAway | None = None
+        self._error: EdgeForgeError | None = None
+        self._wake = asyncio.Event()
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing but the farewell will be sent any more."""
+        return self._farewell is not None
+
+    @property
+    def converged(self) -> bool:
+        """Whether the agent holds every table as it should."""
+        return self._machine.converged
+
+    def handle(self, event: Event) -> None:
+        """Let the push machine decide, and queue what it wants done."""
+        for command in self._machine.handle(event, self._parts.now_mono_ms()):
+            self._queue(command)
+
+    def tick(self) -> None:
+        """Give up a push that has waited too long for its answer."""
+        deadline_mono_ms = self._machine.next_deadline_ms()
+        if deadline_mono_ms is not None and deadline_mono_ms <= self._parts.now_mono_ms():
+            self.handle(Ticked())
+
+    def send_beat(self, data: bytes) -> None:
+        """Send ``data`` next; an unsent earlier beat is replaced."""
+        self._beat = data
+        self._wake.set()
+
+    def send_question(self, data: bytes) -> None:
+        """Send a Query. The asker has counted it: this queue is bounded by that."""
+        self._questions.append(data)
+        self._wake.set()
+
+    def end(
+        self, reason: str, *, retry_after_ms: int = 0, error: EdgeForgeError | None = None
+    ) -> None:
+        """Send GoAway and end the stream, with ``error`` if given. The first call counts."""
+        if not self.ended:
+            self._farewell = fleet_pb2.GoAway(reason=reason, retry_after_ms=retry_after_ms)
+            self._error = error
+            self._wake.set()
+
+    async def write_all(self, write: Write) -> None:
+        """Write whatever there is until the stream ends. Raises: what ``end`` was given."""
+        while not self.ended:
+            await self._wake.wait()
+            self._wake.clear()
+            while await self._write_next(write):
+                pass
+        farewell = fleet_pb2.CoordinatorMessage(go_away=self._farewell).SerializeToString()
+        try:
+            async with asyncio.timeout(_FAREWELL_TIMEOUT_S):
+                await write(farewell)
+        except TimeoutError:
+            _log.info("agent takes no farewell node=%s", self.node_id)
+        if self._error is not None:
+            raise self._error
+
+    async def _write_next(self, write: Write) -> bool:
+        """Write one thing, quick ones first; return whether there was any."""
+        if self.ended:
+            return False
+        if self._beat is not None:
+            data, self._beat = self._beat, None
+            await self._write(write, data)
+        elif self._questions:
+            await self._write(write, self._questions.popleft())
+        elif self._pushes:
+            await self._write_push(write, self._pushes.popleft())
+        else:
+            return False
+        return True
+
+    async def _write_push(self, write: Write, command: SendSnapshot | SendDelta) -> None:
+        scope = self.node_id if command.type is ResourceType.DESIRED else ""
+        encoder, counters = self._parts.encoder, self._parts.counters
+        async with self._parts.push_slots:
+            if isinstance(command, SendSnapshot):
+                push = await encoder.snapshot(
+                    command.type, scope, command.nonce, forced=command.forced
+                )
+            else:
+                push = await encoder.delta(command.type, scope, command.from_version, command.nonce)
+            await self._write(write, push.data)
+        counters.push_bytes += len(push.data)
+        if push.is_delta:
+            counters.deltas_sent += 1
+        else:
+            counters.snapshots_sent += 1
+        self.handle(Pushed(command.type, command.nonce, push.at))
+
+    async def _write(self, write: Write, data: bytes) -> None:
+        try:
+            async with asyncio.timeout(WRITE_TIMEOUT_S):
+                await write(data)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"the agent took nothing off its stream for {WRITE_TIMEOUT_S:.0f} s"
+            ) from None
+
+    def _queue(self, command: Command) -> None:
+        match command:
+            case SendSnapshot() | SendDelta():
+                self._pushes.append(command)
+                self._wake.set()
+            case Alarm():
+                self._parts.on_alarm(self.node_id, command)
+            case Disconnect(reason):
+                self._parts.counters.push_timeouts += 1
+                self.end(reason, error=DeadlineExceeded(reason))

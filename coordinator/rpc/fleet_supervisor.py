@@ -1,0 +1,308 @@
+"""Keeps the table true to the fleet: health, replicas, intents, and what each node should hold.
+
+Level triggered: each pass compares what is believed with what is written, and writes the
+difference. A pass that the database refuses is simply made again; nothing is queued for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from coordinator.core.failure_detector import (
+    ClearFreezeAlarm,
+    Command,
+    DetectorPolicy,
+    FailureDetector,
+    FreezeLifted,
+    NodeListed,
+    NodeUnlisted,
+    RaiseFreezeAlarm,
+    SetHealth,
+    StatusReceived,
+    Ticked,
+)
+from coordinator.core.table_builder import ReplicaReport, intent_after_report, replica_changes
+from coordinator.store.records import AuditNote, NodeRecord, NodeRegistration
+from protos.domain.errors import NotFound, StoreUnavailable
+from protos.domain.resources import Node, Replica, ResourceType
+
+if TYPE_CHECKING:
+    from coordinator.core.fleet_figures import FleetCounters
+    from coordinator.core.push_session import Alarm
+    from coordinator.rpc.placement_writer import PlacementWriter
+    from coordinator.store.store import Store
+
+_log = logging.getLogger(__name__)
+
+TICK_S = 0.5
+#: Audit entries that wait for the database; the oldest go first.
+MAX_NOTES = 1_000
+_COMPACTION_INTERVAL_MS = 3_600_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    replicas: tuple[ReplicaReport, ...]
+    draining: bool
+
+
+class FleetSupervisor:
+    """The only writer of what follows from the fleet's behaviour. ``run`` does all the writing."""
+
+    def __init__(
+        self,
+        store: Store,
+        placement: PlacementWriter,
+        policy: DetectorPolicy,
+        *,
+        counters: FleetCounters,
+        now_mono_ms: Callable[[], float],
+        now_unix_ms: Callable[[], int],
+        history_max_age_ms: float,
+    ) -> None:
+        self._store = store
+        self._placement = placement
+        self._counters = counters
+        self._now_mono_ms = now_mono_ms
+        self._now_unix_ms = now_unix_ms
+        self._history_max_age_ms = history_max_age_ms
+        self._detector = FailureDetector(policy, now_mono_ms())
+        self._registrations: dict[str, NodeRegistration] = {}
+        self._reports: dict[str, _Report] = {}
+        #: Nodes whose reported replicas may differ from their rows.
+        self._unwritten: set[str] = set()
+        self._models_seen: Mapping[str, object] = {}
+        self._notes: deque[AuditNote] = deque(maxlen=MAX_NOTES)
+        self._wake = asyncio.Event()
+        self._deferred = False
+        self._compacted_mono_ms = now_mono_ms()
+
+    @property
+    def frozen(self) -> bool:
+        """Whether too much of the fleet has vanished at once."""
+        return self._detector.frozen
+
+    def hello(self, registration: NodeRegistration) -> None:
+        """Take in what a node says of itself; written only if it is news."""
+        node_id = registration.node_id
+        record, node = self._store.node_record(node_id), self._store.view().nodes.get(node_id)
+        if not _is_known(registration, record, node):
+            self._registrations[node_id] = registration
+        self._perform(self._detector.handle(StatusReceived(node_id), self._now_mono_ms()))
+        self._wake.set()
+
+    def status(
+        self,
+        node_id: str,
+        replicas: tuple[ReplicaReport, ...],
+        reachable: Mapping[str, bool],
+        *,
+        draining: bool,
+    ) -> None:
+        """Take in a node's report."""
+        event = StatusReceived(node_id, reachable)
+        self._perform(self._detector.handle(event, self._now_mono_ms()))
+        report = _Report(replicas, draining)
+        if self._reports.get(node_id) != report:
+            self._reports[node_id] = report
+            self._unwritten.add(node_id)
+            self._wake.set()
+
+    def alarm(self, node_id: str, alarm: Alarm) -> None:
+        """Say what an operator should look at: log, audit, metrics."""
+        self._counters.alarms += 1
+        _log.error(
+            "alarm kind=%s node=%s type=%s %s", alarm.kind, node_id, alarm.type, alarm.detail
+        )
+        detail = f"type={alarm.type} {alarm.detail}"
+        self._note(AuditNote("coordinator", f"alarm.{alarm.kind}", f"node/{node_id}", detail))
+
+    def lift_freeze(self) -> None:
+        """An operator confirms that the missing nodes are really gone."""
+        self._perform(self._detector.handle(FreezeLifted(), self._now_mono_ms()))
+
+    def table_changed(self, resource_type: ResourceType, scope: str) -> None:
+        """Look again soon; for ``Store.on_change``."""
+        if resource_type in (ResourceType.TOPOLOGY, ResourceType.DEPLOYMENTS):
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Tick and write until cancelled."""
+        while True:
+            self._sync_listed()
+            self._perform(self._detector.handle(Ticked(), self._now_mono_ms()))
+            await self._attempt()
+            try:
+                async with asyncio.timeout(TICK_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def _attempt(self) -> None:
+        """Make one pass; what fails is tried again at the next tick."""
+        self._wake.clear()
+        try:
+            await self.write_differences()
+        except StoreUnavailable as error:
+            self._counters.passes_deferred += 1
+            if not self._deferred:
+                _log.error("what the fleet reports cannot be written, it waits: %s", error)
+            self._deferred = True
+        except Exception:
+            # A bug in one pass must not end health for the whole fleet.
+            _log.exception("supervisor pass failed")
+        else:
+            if self._deferred:
+                _log.warning("what the fleet reports is written again")
+            self._deferred = False
+
+    async def write_differences(self) -> None:
+        """Make the tables say what is believed now. Raises: StoreUnavailable."""
+        await self._write_registrations()
+        self._sync_listed()
+        await self._write_health()
+        await self._write_intents()
+        await self._write_replicas()
+        await self._placement.write()
+        while self._notes:
+            note = self._notes[0]
+            await self._store.audit(note.actor, note.action, note.subject, note.detail)
+            if self._notes and self._notes[0] is note:
+                self._notes.popleft()
+        await self._compact()
+
+    def _sync_listed(self) -> None:
+        """Follow the table: leases of new nodes begin, those of removed nodes are forgotten."""
+        nodes, now_mono_ms = self._store.view().nodes, self._now_mono_ms()
+        leased = self._detector.healths()
+        for node_id in nodes.keys() - leased.keys():
+            self._detector.handle(NodeListed(node_id, nodes[node_id].health), now_mono_ms)
+        for node_id in leased.keys() - nodes.keys():
+            self._detector.handle(NodeUnlisted(node_id), now_mono_ms)
+        records = self._store.node_records()
+        for node_id in self._reports.keys() - records.keys():
+            del self._reports[node_id]
+            self._unwritten.discard(node_id)
+
+    async def _write_registrations(self) -> None:
+        for node_id, registration in list(self._registrations.items()):
+            try:
+                await self._store.register_node(registration)
+            except NotFound:
+                _log.info("node removed before it was listed node=%s", node_id)
+            if self._registrations.get(node_id) is registration:
+                del self._registrations[node_id]
+            self._unwritten.add(node_id)
+            self._placement.look_again()
+
+    async def _write_health(self) -> None:
+        nodes = self._store.view().nodes
+        changed = {
+            node_id: health
+            for node_id, health in self._detector.healths().items()
+            if node_id in nodes and nodes[node_id].health is not health
+        }
+        if changed:
+            await self._store.set_node_health(changed)
+
+    async def _write_intents(self) -> None:
+        nodes = self._store.view().nodes
+        changed = {
+            node_id: intent
+            for node_id, report in self._reports.items()
+            if (node := nodes.get(node_id)) is not None
+            and (intent := intent_after_report(node.intent, draining=report.draining))
+            is not node.intent
+        }
+        if changed:
+            await self._store.set_node_intent(changed)
+
+    async def _write_replicas(self) -> None:
+        view = self._store.view()
+        if view.models is not self._models_seen:
+            self._models_seen = view.models
+            self._unwritten.update(self._reports)
+        if not self._unwritten:
+            return
+        looked_at, self._unwritten = self._unwritten, set()
+        upserts: list[Replica] = []
+        removes: list[tuple[str, str]] = []
+        rows = _rows_by_node(view.replicas)
+        for node_id in sorted(looked_at):
+            record, report = self._store.node_record(node_id), self._reports.get(node_id)
+            if record is None or record.profile is None or report is None:
+                continue
+            changes = replica_changes(
+                node_id,
+                report.replicas,
+                record.profile,
+                known_models=view.models,
+                rows=rows.get(node_id, {}),
+            )
+            upserts += changes.upserts
+            removes += changes.removes
+        if upserts or removes:
+            try:
+                await self._store.put_replicas(upserts, removes)
+            except BaseException:
+                self._unwritten |= looked_at
+                raise
+
+    async def _compact(self) -> None:
+        now_mono_ms = self._now_mono_ms()
+        if now_mono_ms - self._compacted_mono_ms < _COMPACTION_INTERVAL_MS:
+            return
+        self._compacted_mono_ms = now_mono_ms
+        older_than_unix_ms = self._now_unix_ms() - int(self._history_max_age_ms)
+        dropped = await self._store.compact(older_than_unix_ms=older_than_unix_ms)
+        _log.info("change log compacted dropped=%d", dropped)
+
+    def _perform(self, commands: Sequence[Command]) -> None:
+        """Say what the detector decided; health itself is written by the next pass."""
+        for command in commands:
+            match command:
+                case SetHealth(node_id, health):
+                    _log.info("health node=%s now=%s", node_id, health)
+                case RaiseFreezeAlarm(missing, fleet):
+                    self._counters.alarms += 1
+                    detail = f"missing={missing} fleet={fleet}"
+                    _log.error("alarm kind=fleet_frozen %s: no node is given up meanwhile", detail)
+                    self._note(AuditNote("coordinator", "alarm.fleet_frozen", "fleet", detail))
+                case ClearFreezeAlarm(missing, by_operator):
+                    detail = f"missing={missing} by_operator={by_operator}"
+                    _log.warning("fleet no longer frozen %s", detail)
+                    self._note(AuditNote("coordinator", "fleet.unfrozen", "fleet", detail))
+            self._wake.set()
+
+    def _note(self, note: AuditNote) -> None:
+        self._notes.append(note)
+        self._wake.set()
+
+
+def _is_known(registration: NodeRegistration, record: NodeRecord | None, node: Node | None) -> bool:
+    """Return whether all that a node says of itself is written already: then no write is needed."""
+    return (
+        record is not None
+        and node is not None
+        and record.engine_kind == registration.engine_kind
+        and record.agent_version == registration.agent_version
+        and record.profile == registration.profile
+        and node.peer_host == registration.peer_host
+        and node.peer_port == registration.peer_port
+        and node.client_url == registration.client_url
+    )
+
+
+def _rows_by_node(
+    replicas: Mapping[str, Mapping[str, Replica]],
+) -> dict[str, dict[str, Replica]]:
+    rows: dict[str, dict[str, Replica]] = {}
+    for model, of_model in replicas.items():
+        for node_id, replica in of_model.items():
+            rows.setdefault(node_id, {})[model] = replica
+    return rows
