@@ -111,12 +111,12 @@ class EngineConfig:
     venv: str = setting(".venv-engine")
     #: Base URL of an external OpenAI-compatible server, such as http://127.0.0.1:8000.
     url: str = setting("")
-    #: File holding the external server's key; empty: none is sent.
-    api_key_file: str = setting("")
     #: Further arguments for vLLM, appended last.
     args: tuple[str, ...] = setting(())
-    #: Memory for the KV cache on hosts without a GPU, in whole GiB.
-    kv_cache_gib: int = setting(1, at_least=1)
+    #: What vLLM computes on; "auto" looks for a GPU's device files.
+    accelerator: str = setting("auto", choices=("auto", "cpu", "cuda", "rocm"))
+    #: Memory for the KV cache, in whole GiB; 0: what is free on a GPU, 1 GiB without one.
+    kv_cache_gib: int = setting(0, at_least=0)
     #: Cores for the engine's compute threads on hosts without a GPU, such as "1"; empty: vLLM's.
     cpu_bind: str = setting("")
     #: Longest context served; 0: the model's own.

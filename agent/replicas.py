@@ -5,12 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from agent.core.backoff import BackoffPolicy, full_jitter_ms
 from agent.core.engine_status import EngineEndpoint, EngineState, EngineStatus
-from agent.core.reconcile import Held, Pull, StartEngine, Step, StopEngine, next_steps, wanted_model
+from agent.core.reconcile import (
+    Held,
+    HeldReplica,
+    Pull,
+    StartEngine,
+    Step,
+    StopEngine,
+    next_steps,
+    wanted_model,
+)
 from agent.tasks import Background
 from protos.domain.errors import EdgeForgeError
 from protos.domain.resources import DesiredReplica, ReplicaState
@@ -41,16 +49,6 @@ class Engine(Protocol):
     def status(self) -> EngineStatus: ...
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class HeldReplica:
-    """One line of the report to the coordinator."""
-
-    model: str
-    state: ReplicaState
-    generation: int
-    error: str
 
 
 class Replicas:

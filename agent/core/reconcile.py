@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from protos.domain.resources import DesiredReplica, ModelSource
+from protos.domain.resources import DesiredReplica, ModelSource, ReplicaState
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,16 @@ class StopEngine:
     """Stop the engine: its model is wanted no longer, or another one is."""
 
     model: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeldReplica:
+    """One line of the report to the coordinator."""
+
+    model: str
+    state: ReplicaState
+    generation: int
+    error: str
 
 
 Step = Pull | StartEngine | StopEngine

@@ -142,6 +142,10 @@ def engine_command(
         "DO_NOT_TRACK": "1",
         "HF_HUB_OFFLINE": "1",
         "HOME": str(home_dir),
+        # First what packaging/engine/install had to bring along on a bare host.
+        "LD_LIBRARY_PATH": ":".join(
+            [str(spec.environment / "lib" / "system"), *env.get("LD_LIBRARY_PATH", "").split(":")]
+        ).rstrip(":"),
         "TMPDIR": str(uds_path.parent),
         "TRANSFORMERS_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",

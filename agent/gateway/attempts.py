@@ -9,13 +9,14 @@ from agent.core.attempts import Trial, next_patience, verdict_of_status
 from agent.gateway.errors import error_event
 from agent.gateway.records import Attempt, RequestRecord
 from agent.gateway.responses import ResponseHeads, load_of, usage_of
+from agent.gateway.surroundings import no_fill, target_lookup
 from agent.gateway.targets import EnginePools, Target, generation_request
 from agent.relay.exchange import Ending, Exchange, Patience
 from agent.relay.messages import LAST_CHUNK, Request, chunk
 from agent.relay.sse import EventStream
 from protos.domain.errors import EdgeForgeError, EngineFailed, NoReplica
 from protos.domain.pricing import cost_of
-from protos.domain.router import Placement, RequestShape, TargetState, place
+from protos.domain.router import Placement, RequestShape, place
 
 if TYPE_CHECKING:
     from agent.gateway.body_policy import GenerationBody
@@ -83,9 +84,9 @@ class Attempts:
                 around.view(),
                 shape,
                 around.node_id,
-                self._live,
+                target_lookup(around, self._deployment.model),
                 draw=around.draw(),
-                fill=_no_fill,
+                fill=no_fill,
                 edge_fill_ratio=around.edge_fill_ratio,
                 excluded=self._tried,
             )
@@ -96,16 +97,6 @@ class Attempts:
         record.serving_tier, record.billing_tier = placement.serving_tier, placement.billing_tier
         record.predicted_ttft_ms_p99 = placement.chosen.prediction.ttft_ms_p99
         return placement
-
-    def _live(self, node_id: str) -> TargetState:
-        around = self._around
-        if node_id != around.node_id:
-            return around.live.target(
-                node_id, around.now_mono_ms(), warm=around.peers.is_warm(node_id)
-            )
-        ready = around.engines.endpoint_for(self._deployment.model) is not None
-        models = frozenset((self._deployment.model,)) if ready else frozenset[str]()
-        return TargetState(0.0, 0.0, around.live.in_flight(node_id), 0, True, False, models)
 
     def _others(self, placement: Placement) -> bool:
         return any(candidate.node.id not in self._tried for candidate in placement.candidates)
@@ -171,8 +162,6 @@ class Attempts:
                 (b"x-edgeforge-deployment", record.deployment.encode()),
                 (b"x-edgeforge-model", self._deployment.model.encode()),
             ]
-        elif self._pools.authorization is not None:
-            headers.append((b"authorization", self._pools.authorization))
         payload = self._body.for_engine(target.model, continuous_usage=target.continuous_usage)
         accept = b"text/event-stream" if self._body.stream else b"application/json"
         return generation_request(self._request.path, target, headers, payload, accept)
@@ -283,7 +272,3 @@ class Attempts:
             "try again in a moment",
             retry_after_s=1.0,
         )
-
-
-def _no_fill(_node_id: str) -> float:
-    return 0.0

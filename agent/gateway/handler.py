@@ -13,10 +13,10 @@ from agent.gateway.errors import internal_error, render_error
 from agent.gateway.records import RequestRecord
 from agent.gateway.request_headers import parse_budget_ms, parse_zones
 from agent.gateway.surroundings import GatewayStats, Surroundings
-from agent.gateway.targets import EnginePools
 from protos.domain.errors import EdgeForgeError, NoReplica, Overloaded
 
 if TYPE_CHECKING:
+    from agent.gateway.targets import EnginePools
     from agent.relay.messages import Request
     from agent.relay.server import ServerConnection
 
@@ -26,19 +26,11 @@ _log = logging.getLogger(__name__)
 class GenerationHandler:
     """Serves generation requests; one ``serve`` call a request."""
 
-    def __init__(self, around: Surroundings) -> None:
+    def __init__(self, around: Surroundings, pools: EnginePools) -> None:
         self._around = around
-        self._pools = EnginePools(connect_timeout_ms=around.limits.connect_timeout_ms)
+        self._pools = pools
         self.stats = GatewayStats()
         self.draining = False
-
-    def close(self) -> None:
-        """Close idle connections to the engine."""
-        self._pools.close()
-
-    def authorise_engine(self, authorization: bytes | None) -> None:
-        """Set what an external engine is sent as ``authorization``."""
-        self._pools.authorization = authorization
 
     async def serve(self, request: Request, client: ServerConnection) -> None:
         """Answer ``request``. Cancelled when the client goes away, which aborts the engine."""

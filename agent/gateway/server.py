@@ -21,15 +21,16 @@ if TYPE_CHECKING:
 
     from agent.config import ClientConfig
     from agent.gateway.surroundings import Surroundings
+    from agent.gateway.targets import EnginePools
     from agent.relay.messages import Request
 
 
 class ClientPort:
     """Where customers arrive."""
 
-    def __init__(self, config: ClientConfig, around: Surroundings) -> None:
+    def __init__(self, config: ClientConfig, around: Surroundings, pools: EnginePools) -> None:
         self._config = config
-        self.handler = GenerationHandler(around)
+        self.handler = GenerationHandler(around, pools)
         limits = ServerLimits(
             max_header_bytes=config.max_header_bytes,
             max_body_bytes=config.max_body_bytes,
@@ -77,7 +78,6 @@ class ClientPort:
 
     async def stop(self) -> None:
         await self._listener.stop()
-        self.handler.close()
         await self._runner.cleanup()
 
     async def _serve(self, request: Request, client: ServerConnection) -> None:

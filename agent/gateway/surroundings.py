@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from agent.gateway.records import RequestRecords
     from agent.gateway.targets import LocalEngines, PeerTargets
     from protos.domain.fleet_view import FleetView
+from protos.domain.router import TargetLookup, TargetState
 
 
 @dataclass(slots=True)
@@ -47,3 +48,23 @@ class Surroundings:
     draw: Callable[[], float]
     trace_id: Callable[[], str]
     edge_fill_ratio: float = 0.0
+
+
+def target_lookup(around: Surroundings, model: str) -> TargetLookup:
+    """Return what this agent knows of any node that might serve ``model``, itself included."""
+    now_mono_ms = around.now_mono_ms()
+
+    def look_up(node_id: str) -> TargetState:
+        if node_id != around.node_id:
+            return around.live.target(node_id, now_mono_ms, warm=around.peers.is_warm(node_id))
+        ready = around.engines.endpoint_for(model) is not None
+        models = frozenset((model,)) if ready else frozenset[str]()
+        in_flight = around.live.in_flight(node_id)
+        return TargetState(0.0, 0.0, in_flight, 0, warm=True, ejected=False, ready_models=models)
+
+    return look_up
+
+
+def no_fill(_node_id: str) -> float:
+    """Nothing is known of any node's tokens per second yet."""
+    return 0.0

@@ -52,8 +52,6 @@ class EnginePools:
         self._connect_timeout_ms = connect_timeout_ms
         self._endpoint: EngineEndpoint | None = None
         self._pool: UpstreamPool | None = None
-        #: Sent to an external engine that wants a key of its own.
-        self.authorization: bytes | None = None
 
     def pool_for(self, endpoint: EngineEndpoint) -> UpstreamPool:
         """Return the connections to ``endpoint``."""

@@ -56,7 +56,6 @@ class PeerService:
     view: Callable[[], FleetView]
     endpoint_for: Callable[[str], EngineEndpoint | None]
     engine_pool: Callable[[EngineEndpoint], UpstreamPool]
-    engine_authorization: Callable[[], bytes | None]
     ready_models: Callable[[], list[str]]
     local_in_flight: Callable[[], int]
     draining: Callable[[], bool]
@@ -164,7 +163,7 @@ class PeerPort:
             "POST",
             request.path.encode(),
             pool.address.host_header,
-            _engine_headers(request, service.engine_authorization()),
+            _engine_headers(request),
             body,
         )
         patience = Patience(limits.response_timeout_ms, limits.stream_idle_timeout_ms)
@@ -190,15 +189,12 @@ class PeerPort:
         return b"x-edgeforge-load", b"in_flight=%d;queued=0" % in_flight
 
 
-def _engine_headers(request: Request, authorization: bytes | None) -> list[Header]:
-    headers = [
+def _engine_headers(request: Request) -> list[Header]:
+    return [
         (b"content-type", b"application/json"),
         (b"accept", request.headers.get(b"accept", b"*/*")),
         (b"x-request-id", request.headers.get(b"x-edgeforge-trace-id", b"none")),
     ]
-    if authorization is not None:
-        headers.append((b"authorization", authorization))
-    return headers
 
 
 def _adapt_body(body: bytes, endpoint: EngineEndpoint) -> bytes:

@@ -1,0 +1,1 @@
+"""What this host's operator may ask and order, over a Unix socket."""

@@ -1,0 +1,44 @@
+"""``edgeforge route explain``: what this agent would do with a request now, and why."""
+
+from __future__ import annotations
+
+from agent.gateway.surroundings import Surroundings, no_fill, target_lookup
+from protos.domain.errors import NotFound
+from protos.domain.router import RequestShape, RouteExplanation, explain
+
+#: A question without a prompt is asked for a short one.
+_DEFAULT_PROMPT_TOKENS = 32
+_BYTES_PER_TOKEN = 4
+
+
+def explain_route(
+    around: Surroundings, deployment_name: str, budget_ms: float, prompt_tokens: int
+) -> RouteExplanation:
+    """Explain a stream of ``deployment_name``; 0 means its own budget, and a short prompt.
+
+    Raises: NotFound.
+    """
+    view = around.view()
+    deployment = view.deployments.get(deployment_name)
+    if deployment is None:
+        raise NotFound(
+            f"no deployment {deployment_name[:128]!r}", "edgeforge deployment ls lists them"
+        )
+    tokens = prompt_tokens or _DEFAULT_PROMPT_TOKENS
+    shape = RequestShape(
+        deployment=deployment,
+        prompt_tokens=tokens,
+        body_bytes=tokens * _BYTES_PER_TOKEN,
+        stream=True,
+        budget_left_ms=budget_ms or float(deployment.ttft_budget_ms),
+        narrowed_zones=None,
+    )
+    return explain(
+        view,
+        shape,
+        around.node_id,
+        target_lookup(around, deployment.model),
+        draw=around.draw(),
+        fill=no_fill,
+        edge_fill_ratio=around.edge_fill_ratio,
+    )

@@ -1,0 +1,82 @@
+"""What this agent tells the coordinator: who it is, and every two seconds how it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.link.stream import have_of
+from protos.v1 import fleet_pb2
+from protos.wire import SCHEMA, profile_to_wire, replica_state_to_wire
+
+if TYPE_CHECKING:
+    from agent.core.live import PeerView
+    from agent.core.reconcile import HeldReplica
+    from agent.link.tables import TableKeeper
+    from protos.domain.resources import EngineProfile
+
+_MAX_ERROR_CHARS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class SelfDescription:
+    """What does not change while this agent runs."""
+
+    node_id: str
+    boot_id: str
+    agent_version: str
+    peer_host: str
+    peer_port: int
+    client_url: str
+    engine_kind: str
+    profile: EngineProfile
+
+
+def hello(about: SelfDescription, tables: TableKeeper) -> fleet_pb2.Hello:
+    """Return the first message of a stream."""
+    return fleet_pb2.Hello(
+        node_id=about.node_id,
+        boot_id=about.boot_id,
+        schema=SCHEMA,
+        have=have_of(tables),
+        agent_version=about.agent_version,
+        peer_host=about.peer_host,
+        peer_port=about.peer_port,
+        client_url=about.client_url,
+        engine_kind=about.engine_kind,
+        profile=profile_to_wire(about.profile),
+    )
+
+
+def status(
+    tables: TableKeeper,
+    *,
+    replicas: Iterable[HeldReplica],
+    peers: Iterable[PeerView],
+    in_flight: int,
+    draining: bool,
+    credentials_age_s: float,
+    certificate_age_s: float,
+) -> fleet_pb2.Status:
+    """Return a status; the link numbers it."""
+    return fleet_pb2.Status(
+        replicas=[
+            fleet_pb2.ReplicaStatus(
+                model=held.model,
+                state=replica_state_to_wire(held.state),
+                generation=held.generation,
+                error=held.error[:_MAX_ERROR_CHARS],
+            )
+            for held in replicas
+        ],
+        peers=[
+            fleet_pb2.PeerView(node_id=peer.node_id, reachable=peer.reachable, rtt_ms=peer.rtt_ms)
+            for peer in peers
+        ],
+        in_flight_requests=in_flight,
+        draining=draining,
+        credentials_age_s=credentials_age_s,
+        certificate_age_s=certificate_age_s,
+        have=have_of(tables),
+    )

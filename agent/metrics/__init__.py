@@ -1,0 +1,1 @@
+"""What monitoring reads on this host: life, readiness, numbers."""
