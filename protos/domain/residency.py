@@ -4,12 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from protos.domain.errors import InvalidRequest
-from protos.domain.ids import check_zone
-
-#: Zones one request may name.
-MAX_ZONES = 32
-
 
 def allowed_zones(
     deployment_zones: Iterable[str], narrowed_zones: frozenset[str] | None
@@ -22,11 +16,3 @@ def allowed_zones(
     if narrowed_zones is None:
         return zones
     return narrowed_zones if zones is None else zones & narrowed_zones
-
-
-def parse_zones(text: str) -> frozenset[str]:
-    """Return the zones of ``x-edgeforge-residency``: "BR" or "BR, EU". Raises: InvalidRequest."""
-    zones = [part.strip() for part in text.split(",")]
-    if len(zones) > MAX_ZONES:
-        raise InvalidRequest(f"more than {MAX_ZONES} residency zones", "name fewer")
-    return frozenset(check_zone(zone) for zone in zones)
