@@ -78,6 +78,7 @@ def test_the_environment_is_an_allowlist() -> None:
         "DO_NOT_TRACK": "1",
         "HF_HUB_OFFLINE": "1",
         "HOME": str(HOME),
+        "LD_LIBRARY_PATH": "/opt/engine/lib/system",
         "TMPDIR": str(UDS.parent),
         "TRANSFORMERS_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
@@ -90,6 +91,11 @@ def test_what_the_agent_decides_cannot_be_inherited() -> None:
     assert env["HF_HUB_OFFLINE"] == "1"
     assert env["TMPDIR"] == str(UDS.parent)
     assert env["VLLM_RPC_BASE_PATH"] == "."
+
+
+def test_the_environments_own_libraries_come_first() -> None:
+    _argv, env = command(LD_LIBRARY_PATH="/opt/cuda/lib:/opt/nccl/lib")
+    assert env["LD_LIBRARY_PATH"] == "/opt/engine/lib/system:/opt/cuda/lib:/opt/nccl/lib"
 
 
 def test_an_operator_may_add_some_options() -> None:
