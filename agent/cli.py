@@ -1,0 +1,203 @@
+"""``edgeforge-agent``: what a host's operator types."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from agent.admin.client import ask_agent
+from agent.config import AgentConfig, load_config
+from protos.domain.errors import ConfigInvalid, EdgeForgeError, InvalidRequest
+
+app = typer.Typer(
+    name="edgeforge-agent",
+    help="The EdgeForge agent: serves clients on this host and places their requests.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigOption = Annotated[
+    Path,
+    typer.Option(
+        "--config",
+        "-c",
+        help="The agent's TOML file; docs/CONFIG.md lists its keys.",
+        envvar="EDGEFORGE_AGENT_CONFIG",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+_DEFAULT_CONFIG = Path("/etc/edgeforge/agent.toml")
+_MAX_TOKEN_BYTES = 4_096
+
+
+def run() -> None:
+    """Entry point: one message and a next step for every error we know."""
+    try:
+        app()
+    except ConfigInvalid as error:
+        for problem in error.problems:
+            print(f"edgeforge-agent: {problem}", file=sys.stderr)
+        if error.hint:
+            print(f"  {error.hint}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except EdgeForgeError as error:
+        print(f"edgeforge-agent: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"  {error.hint}", file=sys.stderr)
+        sys.exit(1)
+
+
+@app.command()
+def serve(
+    config: ConfigOption = _DEFAULT_CONFIG,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+) -> None:
+    """Serve until SIGTERM, which lets running requests end. SIGHUP reloads the client certificate.
+
+    Exit status 78: the configuration, a port or the engine environment has to be mended first.
+
+    Example: edgeforge-agent serve --config /etc/edgeforge/agent.toml
+    """
+    set_up_logging(log_level)
+    loaded = _load(config)
+    from agent.main import run as run_agent  # the other commands do not need all of it
+
+    run_agent(loaded)
+
+
+@app.command()
+def enroll(
+    token_file: Annotated[
+        str,
+        typer.Option("--token-file", help="File that holds the token, or - for standard input."),
+    ],
+    config: ConfigOption = _DEFAULT_CONFIG,
+    json_output: JsonOption = False,
+) -> None:
+    """Enrol this host: a one-time token becomes its certificate.
+
+    The token comes from: edgeforge node token create --pop GRU
+
+    Example: edgeforge-agent enroll --config agent.toml --token-file -
+    """
+    loaded = _load(config)
+    address = loaded.coordinator.enrolment_address
+    if not address:
+        raise ConfigInvalid(
+            ["coordinator.enrolment_address is empty"], "set it to the coordinator's host:port"
+        )
+    from agent.link.enrol import enrol, parse_token  # cryptography is needed here only
+
+    token = parse_token(_read_token(token_file))
+    identity = asyncio.run(enrol(address, token, loaded.identity_dir))
+    if json_output:
+        print(json.dumps({"node": identity.node_id, "pop": identity.pop_id}))
+        return
+    until = datetime.fromtimestamp(identity.not_after_unix_ms / 1_000, UTC)
+    print(f"enrolled as {identity.node_id} in {identity.pop_id}, certificate until {until:%F}")
+    print(f"next: edgeforge-agent serve --config {config}")
+
+
+@app.command()
+def doctor(config: ConfigOption = _DEFAULT_CONFIG, json_output: JsonOption = False) -> None:
+    """Check everything this agent needs, and say the next step for what is missing.
+
+    Exit status 1 when a check failed.
+
+    Example: edgeforge-agent doctor --config agent.toml
+    """
+    from agent.doctor import examine
+
+    findings = examine(_load(config))
+    if json_output:
+        print(json.dumps([finding.as_json() for finding in findings], indent=1))
+    else:
+        table = Table("check", "result", "what", "next step", box=None, pad_edge=False)
+        for one in findings:
+            table.add_row(one.check, "ok" if one.ok else "FAILED", one.found, one.next_step)
+        Console().print(table)
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(config: ConfigOption = _DEFAULT_CONFIG, json_output: JsonOption = False) -> None:
+    """Show the running agent: link, tables, engine, peers.
+
+    Example: edgeforge-agent status --config agent.toml --json
+    """
+    answer = ask_agent(_load(config).admin_socket, "GET", "/status")
+    if json_output:
+        print(json.dumps(answer, indent=1))
+    else:
+        _print_status(answer)
+
+
+@app.command()
+def drain(
+    config: ConfigOption = _DEFAULT_CONFIG,
+    resume: Annotated[bool, typer.Option("--resume", help="Take new requests again.")] = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Refuse new requests and let running ones end; --resume takes them again.
+
+    Example: edgeforge-agent drain --config agent.toml
+    """
+    path = "/resume" if resume else "/drain"
+    answer = ask_agent(_load(config).admin_socket, "POST", path)
+    if json_output:
+        print(json.dumps(answer, indent=1))
+    else:
+        print(f"draining: {answer['draining']}, requests in progress: {answer['in_flight']}")
+
+
+def set_up_logging(level: str) -> None:
+    """Log to standard error, one line an entry. Raises: ConfigInvalid for an unknown level."""
+    number = logging.getLevelNamesMapping().get(level.upper())
+    if number is None:
+        raise ConfigInvalid([f"--log-level {level!r} is none of debug, info, warning, error"])
+    logging.basicConfig(
+        level=number, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
+    )
+
+
+def _load(path: Path) -> AgentConfig:
+    return load_config(path, os.environ)
+
+
+def _read_token(token_file: str) -> str:
+    """Read a token from where no other user can see it."""
+    if token_file == "-":
+        return sys.stdin.read(_MAX_TOKEN_BYTES)
+    try:
+        return Path(token_file).read_text(encoding="utf-8")[:_MAX_TOKEN_BYTES]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"cannot read the token file: {error}") from error
+
+
+def _print_status(answer: dict[str, Any]) -> None:
+    link, engine = answer["link"], answer["engine"]
+    ready = "ready" if answer["ready"] else "not ready: " + "; ".join(answer["missing"])
+    linked = f"for {link['since_s']:.0f} s" if link["connected"] else f"down: {link['last_error']}"
+    summary = Table(box=None, show_header=False, pad_edge=False)
+    summary.add_row("node", f"{answer['node']} in {answer['pop']}, {ready}")
+    summary.add_row("clients", f"{answer['client_url']}, {answer['in_flight']} in progress")
+    summary.add_row("link", linked)
+    summary.add_row("engine", f"{engine['kind']}, {engine['state']}, {engine['restarts']} restarts")
+    for held in answer["replicas"]:
+        summary.add_row("replica", f"{held['model']}: {held['state']} {held['error']}")
+    for peer in answer["peers"]:
+        reached = f"{peer['rtt_ms']:.1f} ms" if peer["reachable"] else "unreachable"
+        summary.add_row("peer", f"{peer['node_id']}: {reached}")
+    Console().print(summary)

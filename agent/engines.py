@@ -1,0 +1,90 @@
+"""Which engine this host runs, made from its configuration."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, MutableMapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.core.engine_lifecycle import EnginePolicy
+from agent.engine.argv import Accelerator, EngineSpec
+from agent.engine.external import ExternalEngine
+from agent.engine.supervisor import EngineSupervisor
+
+if TYPE_CHECKING:
+    from agent.config import EngineConfig
+    from agent.core.engine_status import EngineStatus
+    from agent.replicas import Engine
+    from protos.domain.resources import DesiredReplica
+
+_GIB = 1024**3
+#: vLLM's own variable; the engine inherits it.
+_BIND_VARIABLE = "VLLM_CPU_OMP_THREADS_BIND"
+
+
+def find_accelerator(named: str) -> Accelerator:
+    """Return what the engine computes on; "auto" looks for a GPU's device files."""
+    if named != "auto":
+        return Accelerator(named)
+    if Path("/dev/nvidiactl").exists():
+        return Accelerator.CUDA
+    if Path("/dev/kfd").exists():
+        return Accelerator.ROCM
+    return Accelerator.CPU
+
+
+def vllm_maker(
+    config: EngineConfig,
+    *,
+    state_dir: Path,
+    environ: MutableMapping[str, str],
+    now_mono_ms: Callable[[], float],
+    draw: Callable[[], float],
+    on_change: Callable[[EngineStatus], None],
+) -> Callable[[DesiredReplica, str], Engine]:
+    """Return what makes the engine of a model whose directory is given."""
+    if config.cpu_bind:
+        environ[_BIND_VARIABLE] = config.cpu_bind
+
+    def make(desired: DesiredReplica, model_dir: str) -> Engine:
+        limit = config.max_context_tokens
+        context_tokens = min(limit, desired.context_tokens) if limit else desired.context_tokens
+        spec = EngineSpec(
+            environment=Path(config.venv).absolute(),
+            model_dir=Path(model_dir).absolute(),
+            model=desired.model,
+            context_tokens=context_tokens,
+            accelerator=find_accelerator(config.accelerator),
+            max_parallel=config.max_parallel,
+            kv_cache_bytes=config.kv_cache_gib * _GIB if config.kv_cache_gib else None,
+            extra_args=config.args,
+        )
+        return EngineSupervisor(
+            spec,
+            state_dir=state_dir.absolute() / "engine",
+            now_mono_ms=now_mono_ms,
+            draw=draw,
+            on_change=on_change,
+            policy=EnginePolicy(start_timeout_ms=config.start_timeout_ms),
+        )
+
+    return make
+
+
+def external_engine(
+    config: EngineConfig,
+    *,
+    now_mono_ms: Callable[[], float],
+    draw: Callable[[], float],
+    on_change: Callable[[EngineStatus], None],
+) -> Engine | None:
+    """Return the server that already runs, where the configuration names one."""
+    if config.kind != "external":
+        return None
+    return ExternalEngine(config.url, now_mono_ms=now_mono_ms, draw=draw, on_change=on_change)
+
+
+def environment() -> MutableMapping[str, str]:
+    """The process's environment: what engines inherit a part of."""
+    return os.environ

@@ -1,0 +1,353 @@
+"""The only place where the agent's parts are assembled."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+import signal
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvloop
+
+from agent.admin.server import AdminServer
+from agent.artifacts.files import FileStore
+from agent.artifacts.models import ModelStore
+from agent.clock import now_mono_ms, now_unix_ms
+from agent.core.backoff import BackoffPolicy
+from agent.core.live import LiveState
+from agent.engine.process import require_engine_environment
+from agent.engines import environment, external_engine, vllm_maker
+from agent.gateway.explain import explain_route
+from agent.gateway.records import RequestRecords
+from agent.gateway.server import ClientPort
+from agent.gateway.surroundings import Surroundings
+from agent.gateway.targets import EnginePools
+from agent.link.blobs import BlobSource
+from agent.link.channel import node_channel
+from agent.link.identity import Identity, load_identity, make_private_folder
+from agent.link.persistence import TablePersistence
+from agent.link.renewal import run_renewal
+from agent.link.reports import SelfDescription, hello, status
+from agent.link.status import CredentialsAge
+from agent.link.stream import FleetLink, LinkDuties
+from agent.link.table_files import TableFiles
+from agent.link.tables import TableKeeper
+from agent.metrics.registry import make_registry
+from agent.metrics.server import MetricsServer
+from agent.peers.pool import PeerPool
+from agent.peers.port import PeerPort, PeerService
+from agent.peers.probe import Prober
+from agent.peers.tls import PeerTls
+from agent.replicas import Replicas
+from agent.standing import Standing
+from agent.state_lock import lock_state_dir
+from agent.tasks import Background
+from agent.telling import Telling
+from protos.domain.resources import ResourceType
+from protos.v1 import fleet_pb2
+from protos.wire import explanation_to_wire
+
+if TYPE_CHECKING:
+    from grpc import aio
+
+    from agent.config import AgentConfig
+    from protos.domain.fleet_view import FleetView
+
+_log = logging.getLogger(__name__)
+
+_CERTIFICATE_CHECK_S = 30.0
+
+
+def run(config: AgentConfig) -> None:
+    """Run the agent until SIGTERM or SIGINT. Raises: ConfigInvalid when it cannot start."""
+    uvloop.run(_run(config))
+
+
+async def _run(config: AgentConfig) -> None:
+    with lock_state_dir(config.state_dir):
+        agent = Agent(config)
+        await agent.run()
+
+
+class Agent:
+    """All parts of one agent, built in the order they need one another."""
+
+    def __init__(self, config: AgentConfig) -> None:
+        self._config = config
+        self._draw = random.Random().random
+        make_private_folder(config.state_dir)
+        self._identity: Identity = load_identity(config.identity_dir)
+        if config.engine.kind == "vllm":
+            require_engine_environment(Path(config.engine.venv).absolute())
+        self._background = Background(max_tasks=32)
+        self._stop = asyncio.Event()
+        self._build_tables()
+        self._build_replicas()
+        self._build_data_plane()
+        self._build_link()
+        self._build_surfaces()
+
+    # -- assembly --------------------------------------------------------------------------------
+
+    def _build_tables(self) -> None:
+        self._credentials = CredentialsAge(now_mono_ms)
+        self._files = TableFiles(self._config.state_dir / "tables")
+        self._tables = TableKeeper(now_mono_ms, self._on_view)
+        self._persistence = TablePersistence(
+            self._files, self._tables, self._credentials, now_unix_ms
+        )
+
+    def _build_replicas(self) -> None:
+        config = self._config
+        files = FileStore(
+            config.state_dir / "store",
+            BlobSource(self._channel).fetch,
+            max_pulls=config.limits.max_pulls,
+        )
+        maker = vllm_maker(
+            config.engine,
+            state_dir=config.state_dir,
+            environ=environment(),
+            now_mono_ms=now_mono_ms,
+            draw=self._draw,
+            on_change=lambda _status: self._replicas.changed(),
+        )
+        self._model_files = files
+        self._replicas = Replicas(
+            ModelStore(config.state_dir / "models", files),
+            make_engine=maker if config.engine.kind == "vllm" else None,
+            external=external_engine(
+                config.engine,
+                now_mono_ms=now_mono_ms,
+                draw=self._draw,
+                on_change=lambda _status: self._replicas.changed(),
+            ),
+            on_change=lambda: self._link.report_soon(),
+            draw=self._draw,
+        )
+
+    def _build_data_plane(self) -> None:
+        config, node_id = self._config, self._identity.node_id
+        self._standing = Standing(node_id)
+        self._live = LiveState()
+        self._records = RequestRecords(config.limits.max_records)
+        self._peer_tls = PeerTls(config.identity_dir)
+        self._peers = PeerPool(node_id, config.peer, self._peer_tls, lambda: self._tables.view)
+        self._prober = Prober(config.peer, self._peers, self._live, now_mono_ms)
+        self._pools = EnginePools(connect_timeout_ms=config.limits.connect_timeout_ms)
+        self._around = Surroundings(
+            node_id=node_id,
+            limits=config.limits,
+            view=lambda: self._tables.view,
+            engines=self._replicas,
+            peers=self._peers,
+            live=self._live,
+            records=self._records,
+            credentials_usable=self._credentials_usable,
+            now_mono_ms=now_mono_ms,
+            now_unix_ms=now_unix_ms,
+            draw=self._draw,
+            trace_id=lambda: secrets.token_hex(16),
+        )
+        self._client_port = ClientPort(config.client, self._around, self._pools)
+        service = PeerService(
+            node_id=node_id,
+            view=lambda: self._tables.view,
+            endpoint_for=self._replicas.endpoint_for,
+            engine_pool=self._pools.pool_for,
+            ready_models=self._replicas.ready_models,
+            local_in_flight=lambda: self._live.in_flight(node_id),
+            draining=lambda: self._standing.draining,
+            now_mono_ms=now_mono_ms,
+        )
+        self._peer_port = PeerPort(config, self._peer_tls, service)
+        self._standing.on_change(self._client_port.set_draining)
+
+    def _build_link(self) -> None:
+        config = self._config
+        self._link = FleetLink(
+            LinkDuties(
+                make_channel=self._channel,
+                make_hello=self._hello,
+                make_status=self._status,
+                answer=self._answer,
+                now_mono_ms=now_mono_ms,
+                now_unix_ms=now_unix_ms,
+                draw=self._draw,
+            ),
+            self._tables,
+            self._credentials,
+            status_interval_ms=config.coordinator.status_interval_ms,
+            reconnect=BackoffPolicy(
+                base_ms=config.coordinator.reconnect_min_ms,
+                cap_ms=config.coordinator.reconnect_max_ms,
+            ),
+        )
+
+    def _build_surfaces(self) -> None:
+        config = self._config
+        self._boot_id = secrets.token_hex(8)
+        self._telling = Telling(
+            config=config,
+            identity=lambda: self._identity,
+            link=self._link.status,
+            tables=self._tables,
+            credentials=self._credentials,
+            replicas=self._replicas,
+            live=self._live,
+            gateway=self._client_port.handler.stats,
+            client_connections=self._client_port.connections,
+            peer_port=self._peer_port.stats,
+            prober=self._prober,
+            records=self._records,
+            standing=self._standing,
+            files=self._model_files,
+            now_mono_ms=now_mono_ms,
+            now_unix_ms=now_unix_ms,
+        )
+        registry = make_registry(self._telling.samples)
+        self._metrics = MetricsServer(
+            config.metrics.host, config.metrics.port, registry, self._telling.missing
+        )
+        self._admin = AdminServer(
+            config.admin_socket,
+            status=self._telling.status,
+            requests=self._telling.requests,
+            set_draining=self._set_operator_draining,
+        )
+
+    # -- life ------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Start everything, serve until told to stop, then end in order."""
+        try:
+            await self._start()
+            self._watch_signals()
+            _log.info(
+                "agent serves node=%s client=%s peer_port=%d",
+                self._identity.node_id,
+                self._config.client_url,
+                self._peer_port.port,
+            )
+            await self._stop.wait()
+            _log.info("agent stops: new requests are refused, running ones may end")
+        finally:
+            await self._end()
+
+    async def _start(self) -> None:
+        await self._metrics.start()
+        await self._admin.start()
+        image = self._files.load()
+        if image is not None:
+            self._credentials.restore(image.credentials_confirmed_unix_ms, now_unix_ms())
+            await self._tables.restore(image.tables)
+        await self._peer_port.start()
+        await self._client_port.start()
+        self._standing.serving = True
+        spawn = self._background.spawn
+        spawn(self._replicas.run(), name="replicas")
+        spawn(self._persistence.run(), name="table-images")
+        spawn(self._link.run(), name="link")
+        spawn(self._prober.run(), name="prober")
+        spawn(self._watch_certificate(), name="client-certificate")
+        spawn(
+            run_renewal(
+                self._channel,
+                self._config.identity_dir,
+                self._on_renewed,
+                now_unix_ms,
+                self._draw,
+            ),
+            name="renewal",
+        )
+
+    async def _end(self) -> None:
+        self._standing.stopping = True
+        self._link.report_soon()
+        grace_ms = self._config.limits.drain_timeout_ms
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._client_port.drain(grace_ms))
+            group.create_task(self._peer_port.drain(grace_ms))
+        await self._client_port.stop()
+        await self._peer_port.stop()
+        await self._background.close()
+        await self._persistence.flush()
+        await self._peers.close()
+        self._pools.close()
+        await self._admin.stop()
+        await self._metrics.stop()
+
+    def _watch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._client_port.reload_certificate)
+
+    async def _watch_certificate(self) -> None:
+        while True:
+            await asyncio.sleep(_CERTIFICATE_CHECK_S)
+            self._client_port.reload_certificate_if_changed()
+
+    # -- what parts ask of one another -----------------------------------------------------------
+
+    def _channel(self) -> aio.Channel:
+        address = self._config.coordinator.fleet_address or self._identity.fleet_address
+        return node_channel(address, self._config.identity_dir)
+
+    def _on_view(self, view: FleetView, changed: frozenset[ResourceType]) -> None:
+        if ResourceType.DESIRED in changed:
+            self._replicas.set_desired(view.desired)
+        if ResourceType.TOPOLOGY in changed:
+            self._standing.look_at(view)
+            self._live.forget_all_but(view.nodes)
+        self._persistence.changed()
+
+    def _on_renewed(self, identity: Identity) -> None:
+        self._identity = identity
+        self._peer_tls.reload()
+        self._peers.reset()
+
+    def _set_operator_draining(self, draining: bool) -> None:
+        self._standing.by_operator = draining
+        self._link.report_soon()
+
+    def _credentials_usable(self) -> bool:
+        return self._credentials.age_s() <= self._config.limits.credentials_max_age_s
+
+    def _hello(self) -> fleet_pb2.Hello:
+        peer_host, peer_port = self._config.peer_address
+        about = SelfDescription(
+            node_id=self._identity.node_id,
+            boot_id=self._boot_id,
+            agent_version=version("edgeforge"),
+            peer_host=peer_host,
+            peer_port=peer_port or self._peer_port.port,
+            client_url=self._config.client_url,
+            engine_kind=self._config.engine.kind,
+            profile=self._config.engine.profile(),
+        )
+        return hello(about, self._tables)
+
+    def _status(self) -> fleet_pb2.Status:
+        return status(
+            self._tables,
+            replicas=self._replicas.report(),
+            peers=self._live.peer_views(now_mono_ms()),
+            in_flight=self._client_port.handler.stats.in_flight,
+            draining=self._standing.draining,
+            credentials_age_s=self._credentials.age_s(),
+            certificate_age_s=self._telling.certificate_age_s(),
+        )
+
+    async def _answer(self, query: fleet_pb2.Query) -> fleet_pb2.Answer:
+        if query.WhichOneof("question") != "explain":
+            return fleet_pb2.Answer(error="this agent is too old for the question")
+        asked = query.explain
+        explanation = explain_route(
+            self._around, asked.deployment, asked.budget_ms, asked.prompt_tokens
+        )
+        return fleet_pb2.Answer(explanation=explanation_to_wire(explanation))

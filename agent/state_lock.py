@@ -1,0 +1,32 @@
+"""One agent a state folder: two would fight over its socket, its engine and its tables."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from protos.domain.errors import ConfigInvalid
+
+
+@contextlib.contextmanager
+def lock_state_dir(folder: Path) -> Iterator[None]:
+    """Hold ``folder`` for this process. Raises: ConfigInvalid when another one holds it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(folder / "agent.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise ConfigInvalid([f"node.state_dir {folder}: {error.strerror}"]) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise ConfigInvalid(
+            [f"node.state_dir {folder} is held by another agent"], "stop it, or use another folder"
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)
