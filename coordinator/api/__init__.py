@@ -1,0 +1,1 @@
+"""HTTP for machines and the public: health, metrics, the price card."""

@@ -1,0 +1,101 @@
+"""What Prometheus reads: counted elsewhere, gathered here when it asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from protos.domain.resources import NodeHealth
+
+if TYPE_CHECKING:
+    from coordinator.core.fleet_figures import FleetCounters, FleetGauges
+
+#: Field of FleetCounters -> name and help text.
+COUNTERS = {
+    "streams_opened": ("agent_streams_opened", "Agent streams accepted"),
+    "streams_refused": ("agent_streams_refused", "Agent streams refused at their Hello"),
+    "streams_replaced": ("agent_streams_replaced", "Streams ended by a newer one of their node"),
+    "statuses": ("statuses", "Status reports received"),
+    "snapshots_sent": ("snapshots_sent", "Whole tables sent to agents"),
+    "deltas_sent": ("deltas_sent", "Table differences sent to agents"),
+    "push_bytes": ("push_bytes", "Bytes of snapshots and deltas sent"),
+    "pushes_serialised": ("pushes_serialised", "Times that table rows were turned into bytes"),
+    "acks": ("push_acks", "Pushes that agents acknowledged"),
+    "push_timeouts": ("push_timeouts", "Streams ended because a push was not answered"),
+    "questions": ("questions", "Questions sent to agents"),
+    "questions_failed": ("questions_failed", "Questions to agents without an answer"),
+    "blob_bytes": ("blob_bytes", "Bytes of model files sent to nodes"),
+    "blobs_refused": ("blobs_refused", "Requests for model files refused"),
+    "handshakes_refused": ("handshakes_refused", "TLS clients without a certificate of ours"),
+    "alarms": ("alarms", "Conditions that an operator should look at"),
+    "passes_deferred": ("passes_deferred", "Supervisor passes that the database refused"),
+}
+#: Fields of FleetCounters that carry a label, and are shown by hand below.
+LABELLED = frozenset({"nacks"})
+
+_PREFIX = "edgeforge_coordinator_"
+
+
+def make_metrics(counters: FleetCounters, gauges: Callable[[], FleetGauges]) -> CollectorRegistry:
+    """Return a registry of the coordinator's own figures and those of its process."""
+    registry = CollectorRegistry()
+    registry.register(_FleetCollector(counters, gauges))
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
+
+
+class _FleetCollector(Collector):
+    def __init__(self, counters: FleetCounters, gauges: Callable[[], FleetGauges]) -> None:
+        self._counters = counters
+        self._gauges = gauges
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: asking at registration would need the fleet already."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        for field, (name, text) in COUNTERS.items():
+            yield CounterMetricFamily(_PREFIX + name, text, value=getattr(self._counters, field))
+        nacks = CounterMetricFamily(
+            _PREFIX + "push_nacks", "Pushes that agents refused, by reason", labels=["reason"]
+        )
+        for reason, count in sorted(self._counters.nacks.items()):
+            nacks.add_metric([str(reason)], count)
+        yield nacks
+        yield from self._collect_gauges(self._gauges())
+
+    def _collect_gauges(self, now: FleetGauges) -> Iterable[Metric]:
+        yield _gauge("agents_connected", "Agents with a stream", now.agents_connected)
+        nodes = GaugeMetricFamily(_PREFIX + "nodes", "Listed nodes by health", labels=["health"])
+        for health in NodeHealth:
+            nodes.add_metric([health], now.nodes.get(health, 0))
+        yield nodes
+        yield _gauge(
+            "fleet_frozen", "1 while no node is given up because too many vanished", now.frozen
+        )
+        yield _gauge("unplaced", "Placements that no engine can hold now", now.unplaced)
+        yield _gauge(
+            "database_available", "1 while the database can be written", now.store_available
+        )
+        yield _gauge("epoch", "Epoch of every table; raised by a restore", now.epoch)
+        versions = GaugeMetricFamily(
+            _PREFIX + "table_version", "Version of each shared table", labels=["type"]
+        )
+        rows = GaugeMetricFamily(
+            _PREFIX + "table_rows", "Rows of each shared table", labels=["type"]
+        )
+        for resource_type, (version, count) in now.tables.items():
+            versions.add_metric([resource_type], version)
+            rows.add_metric([resource_type], count)
+        yield versions
+        yield rows
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(_PREFIX + name, text, value=value)

@@ -1,0 +1,160 @@
+"""The command `edgeforge-coordinator`: init, serve, restore."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coordinator import clock
+from coordinator.config import CoordinatorConfig, join_address, load_config
+from coordinator.first_run import initialise
+from coordinator.main import serve as serve_until
+from coordinator.store.backup import restore as restore_database
+from protos.domain.errors import ConfigInvalid, EdgeForgeError
+
+app = typer.Typer(
+    name="edgeforge-coordinator",
+    help="The fleet's coordinator: who serves what, at what price, and which node is alive.\n\n"
+    "Agents serve without it for days; it may be stopped and started at any time.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+_EXIT_FAILED = 1
+
+ConfigOption = Annotated[
+    Path,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="TOML file; docs/CONFIG.md lists every key. "
+        "EDGEFORGE_COORDINATOR__SECTION__KEY replaces a key.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output, one object.")]
+
+
+@app.command()
+def init(
+    config: ConfigOption,
+    operator: Annotated[
+        str, typer.Option(metavar="NAME", help="Who the first operator's certificate is for.")
+    ] = "admin",
+    as_json: JsonOption = False,
+) -> None:
+    """Make the authority, the database and the first operator's certificate.
+
+    Done once for a fleet. Nothing that exists is ever overwritten. Afterwards `serve` runs it and
+    `edgeforge --profile STATE_DIR/operators/NAME/profile.toml` talks to it.
+    """
+    loaded = load_config(config, os.environ)
+    _log_to_stderr(loaded)
+    made = asyncio.run(initialise(loaded, operator, now_unix_ms=clock.now_unix_ms))
+    if as_json:
+        _print_json(
+            {
+                "state_dir": str(loaded.state_dir),
+                "operator": made.operator,
+                "profile": str(made.profile),
+                "ca_sha256": made.ca_sha256_hex,
+            }
+        )
+        return
+    typer.echo(f"coordinator made in {loaded.state_dir}")
+    typer.echo(f"operator {made.operator}: {made.profile}")
+    typer.echo(f"next: edgeforge-coordinator serve --config {config}")
+
+
+@app.command()
+def serve(config: ConfigOption, as_json: JsonOption = False) -> None:
+    """Run the coordinator until SIGTERM or SIGINT.
+
+    Exit code 78 means that the configuration must be mended first (a mistake, or a port in use).
+    With --json one line tells the addresses once all listeners are open.
+    """
+    loaded = load_config(config, os.environ)
+    _log_to_stderr(loaded)
+    asyncio.run(_serve(loaded, as_json))
+
+
+@app.command()
+def restore(
+    backup: Annotated[Path, typer.Argument(metavar="BACKUP", help="A copy of coordinator.db.")],
+    config: ConfigOption,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a backup of the database in place, under a higher epoch.
+
+    The coordinator must be stopped. The higher epoch makes every agent take the restored tables
+    for newer than what it holds. The replaced database is kept beside it.
+    """
+    loaded = load_config(config, os.environ)
+    _log_to_stderr(loaded)
+    epoch = restore_database(backup, loaded.database, now_unix_ms=clock.now_unix_ms())
+    if as_json:
+        _print_json({"database": str(loaded.database), "epoch": epoch})
+        return
+    typer.echo(f"restored {backup} as {loaded.database}, epoch {epoch}")
+    typer.echo(f"next: edgeforge-coordinator serve --config {config}")
+
+
+def run() -> None:
+    """Entry point: an error is one message and one hint, and its exit code tells what to do."""
+    try:
+        app()
+    except ConfigInvalid as error:
+        for problem in error.problems:
+            _complain(problem)
+        _hint(error)
+        sys.exit(error.exit_code)
+    except EdgeForgeError as error:
+        _complain(error.message)
+        _hint(error)
+        sys.exit(_EXIT_FAILED)
+
+
+async def _serve(config: CoordinatorConfig, as_json: bool) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+    def tell() -> None:
+        if as_json:
+            addresses = {
+                section: join_address(*where) for section, where in config.listeners().items()
+            }
+            _print_json({"ready": True, "pid": os.getpid(), **addresses})
+
+    await serve_until(config, stop, tell)
+
+
+def _log_to_stderr(config: CoordinatorConfig) -> None:
+    logging.basicConfig(
+        level=config.coordinator.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+        stream=sys.stderr,
+    )
+
+
+def _print_json(value: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+def _complain(problem: str) -> None:
+    typer.echo(f"edgeforge-coordinator: {problem}", err=True)
+
+
+def _hint(error: EdgeForgeError) -> None:
+    if error.hint:
+        typer.echo(f"  {error.hint}", err=True)

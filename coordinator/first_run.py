@@ -1,0 +1,150 @@
+"""`init`: authority, first operator, database with the default price card; all or nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from coordinator.ca.authority import CertificateAuthority, check_person
+from coordinator.ca.files import make_private_folder, write_key, write_public
+from coordinator.core.price_card import CARD_VERSION, default_price_card
+from coordinator.store.records import AuditNote
+from coordinator.store.store import Store
+from protos.domain.errors import ConfigInvalid, Conflict, StoreUnavailable
+
+if TYPE_CHECKING:
+    from coordinator.config import CoordinatorConfig
+
+PROFILE = "profile.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class FirstRun:
+    """What `init` has made."""
+
+    ca_sha256_hex: str
+    operator: str
+    profile: Path
+
+
+async def initialise(
+    config: CoordinatorConfig, operator: str, *, now_unix_ms: Callable[[], int]
+) -> FirstRun:
+    """Make everything that `serve` needs.
+
+    It is made in a folder beside its place and moved there at the end, the database last, so that
+    an interrupted run leaves nothing that looks whole. Raises: Conflict if there is something
+    already; InvalidRequest for an operator's name; ConfigInvalid, StoreUnavailable.
+    """
+    check_person(operator)
+    check_untouched(config)
+    state_dir = config.state_dir
+    try:
+        make_private_folder(state_dir)
+        staging = Path(tempfile.mkdtemp(prefix=".init-", dir=state_dir))
+    except OSError as error:
+        raise ConfigInvalid(
+            [f"coordinator.state_dir: cannot write in {state_dir}: {error.strerror}"]
+        ) from error
+    try:
+        authority = CertificateAuthority.create(staging / "ca", now_unix_ms=now_unix_ms)
+        _write_operator(config, authority, operator, staging / "operators" / operator)
+        await _make_database(staging / config.database.name, operator, now_unix_ms)
+        (staging / "blobs").mkdir(mode=0o700)
+        for name in ("ca", "operators", "blobs", config.database.name):
+            (staging / name).rename(state_dir / name)
+        _sync_folder(state_dir)
+    except OSError as error:
+        raise StoreUnavailable(f"cannot write in {state_dir}: {error.strerror}") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return FirstRun(
+        ca_sha256_hex=authority.sha256_hex,
+        operator=operator,
+        profile=config.operators_dir / operator / PROFILE,
+    )
+
+
+def check_untouched(config: CoordinatorConfig) -> None:
+    """Raises: Conflict naming what is there already."""
+    there = [
+        path.name
+        for path in (config.database, config.ca_dir, config.operators_dir, config.blobs_dir)
+        if path.exists()
+    ]
+    if there:
+        raise Conflict(
+            f"{config.state_dir} holds {', '.join(there)} already",
+            "a coordinator is never overwritten: choose another state_dir, or `serve` this one",
+            retryable=False,
+        )
+
+
+def check_ports_free(config: CoordinatorConfig) -> None:
+    """Raises: ConfigInvalid naming every address that cannot be listened on."""
+    problems = []
+    for section, (host, port) in config.listeners().items():
+        try:
+            _try_bind(host, port)
+        except OSError as error:
+            problems.append(f"{section}: cannot listen on {host} port {port}: {error.strerror}")
+    if problems:
+        raise ConfigInvalid(problems, "stop what holds the port, or choose another one")
+
+
+def _try_bind(host: str, port: int) -> None:
+    (family, kind, protocol, _, address), *_ = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    with socket.socket(family, kind, protocol) as probe:
+        # As the listeners do: connections of an earlier process may still be winding down.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
+        probe.listen()
+
+
+def _write_operator(
+    config: CoordinatorConfig, authority: CertificateAuthority, operator: str, folder: Path
+) -> None:
+    make_private_folder(folder.parent)
+    make_private_folder(folder)
+    key_pem, certificate = authority.new_operator(operator)
+    write_key(folder / "key.pem", key_pem)
+    write_public(folder / "cert.pem", certificate.pem)
+    write_public(folder / "ca.pem", authority.certificate_pem)
+    profile = (
+        "# Who you are to this fleet. Paths start at this folder; keep key.pem to yourself.\n"
+        f'admin_address = "{config.admin_address}"\n'
+        'ca_file = "ca.pem"\n'
+        'cert_file = "cert.pem"\n'
+        'key_file = "key.pem"\n'
+    )
+    write_public(folder / PROFILE, profile.encode())
+
+
+async def _make_database(path: Path, operator: str, now_unix_ms: Callable[[], int]) -> None:
+    store = await Store.open(path, now_unix_ms=now_unix_ms)
+    try:
+        note = AuditNote(
+            "coordinator", "init", f"operator/{operator}", f"price_card={CARD_VERSION}"
+        )
+        await store.put_prices(default_price_card(), note=note)
+    finally:
+        await store.close()
+    # Closing has folded the log into the file; only the file is moved.
+    for beside in ("-wal", "-shm", ".lock"):
+        path.with_name(path.name + beside).unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,312 @@
+"""The one place where the coordinator's parts are assembled, started and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from coordinator import clock
+from coordinator.api.http import HttpListener, HttpParts
+from coordinator.api.metrics import make_metrics
+from coordinator.blobs.store import BlobStore
+from coordinator.ca.authority import CertificateAuthority
+from coordinator.config import join_address
+from coordinator.core.failure_detector import DetectorPolicy
+from coordinator.core.fleet_figures import FleetCounters, FleetGauges
+from coordinator.first_run import check_ports_free
+from coordinator.native_log import NativeLog
+from coordinator.rpc.admin import AdminParts, AdminService
+from coordinator.rpc.desired_rows import DesiredRows
+from coordinator.rpc.enrolment import MAX_MESSAGE_BYTES, EnrolmentService
+from coordinator.rpc.fleet import FleetLimits, FleetParts, FleetService
+from coordinator.rpc.fleet_files import FleetFiles
+from coordinator.rpc.fleet_registry import FleetRegistry
+from coordinator.rpc.fleet_session import SessionParts
+from coordinator.rpc.fleet_supervisor import FleetSupervisor
+from coordinator.rpc.identity import IdentityKind
+from coordinator.rpc.interceptors import ErrorInterceptor, IdentityInterceptor
+from coordinator.rpc.listeners import Server, ServerCredentials, bind, make_server
+from coordinator.rpc.placement_writer import PlacementWriter
+from coordinator.rpc.push_bytes import PushEncoder
+from coordinator.rpc.questions import QuestionLimits
+from coordinator.rpc.refusals import RefusalRecorder
+from coordinator.store.records import AuditNote
+from coordinator.store.store import Store
+from protos.domain.resources import ResourceType
+from protos.v1.admin_pb2_grpc import add_AdminServicer_to_server
+from protos.v1.enrolment_pb2_grpc import add_EnrolmentServicer_to_server
+
+if TYPE_CHECKING:
+    from coordinator.config import CoordinatorConfig
+
+_log = logging.getLogger(__name__)
+
+#: Calls beside the streams and files that the fleet listener takes: renewals, refused streams.
+_SPARE_FLEET_CALLS = 256
+_SHARED_TYPES = tuple(one for one in ResourceType if one is not ResourceType.DESIRED)
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The parts around the live fleet."""
+
+    registry: FleetRegistry
+    supervisor: FleetSupervisor
+    placement: PlacementWriter
+    service: FleetService
+    refusals: RefusalRecorder
+    counters: FleetCounters
+
+
+async def serve(
+    config: CoordinatorConfig, stop: asyncio.Event, on_ready: Callable[[], None]
+) -> None:
+    """Run a coordinator until ``stop`` is set.
+
+    Raises: ConfigInvalid (a port in use, a readable key), NotFound before `init`, Conflict when
+    another process runs it, StoreUnavailable.
+    """
+    check_ports_free(config)
+    authority = CertificateAuthority.load(config.ca_dir, now_unix_ms=clock.now_unix_ms)
+    async with _opened_store(config) as store:
+        blobs = BlobStore.open(config.blobs_dir, max_blob_bytes=config.limits.max_blob_bytes)
+        fleet = make_fleet(config, store, authority, blobs)
+        store.on_change(fleet.registry.table_changed)
+        store.on_change(fleet.supervisor.table_changed)
+        servers = _make_servers(config, store, authority, blobs, fleet)
+        stopping = asyncio.Event()
+        http = _make_http(config, store, fleet, stopping)
+        native = _watch_handshakes(fleet)
+        try:
+            for server in servers:
+                await server.start()
+            await http.start()
+            async with asyncio.TaskGroup() as group:
+                running = [
+                    group.create_task(fleet.registry.beat(), name="beat"),
+                    group.create_task(fleet.supervisor.run(), name="supervisor"),
+                ]
+                _log.info("coordinator ready epoch=%d state_dir=%s", store.epoch, config.state_dir)
+                on_ready()
+                await stop.wait()
+                _log.info("coordinator stopping")
+                stopping.set()
+                fleet.registry.stop()
+                grace_s = config.limits.stop_grace_ms / 1_000
+                await asyncio.gather(*(server.stop(grace_s) for server in servers))
+                for task in running:
+                    task.cancel()
+        finally:
+            await asyncio.gather(*(server.stop(0) for server in servers))
+            await http.close()
+            native.close()
+    _log.info("coordinator stopped")
+
+
+def make_fleet(
+    config: CoordinatorConfig, store: Store, authority: CertificateAuthority, blobs: BlobStore
+) -> Fleet:
+    """Assemble the parts around the live fleet."""
+    limits, counters = config.limits, FleetCounters()
+    desired = DesiredRows(store)
+    placement = PlacementWriter(store, desired)
+    supervisor = FleetSupervisor(
+        store,
+        placement,
+        _policy(config),
+        counters=counters,
+        now_mono_ms=clock.now_mono_ms,
+        now_unix_ms=clock.now_unix_ms,
+        history_max_age_ms=limits.history_max_age_s * 1_000,
+    )
+    registry = FleetRegistry(
+        store,
+        max_agents=limits.max_agents,
+        question_limits=QuestionLimits(
+            limits.max_queries, limits.max_queries_per_node, limits.query_timeout_ms
+        ),
+        counters=counters,
+        now_mono_ms=clock.now_mono_ms,
+        now_unix_ms=clock.now_unix_ms,
+        draw=random.random,
+        on_topology_forced=supervisor.lift_freeze,
+    )
+    refusals = RefusalRecorder(store, clock.now_mono_ms)
+    parts = FleetParts(
+        store=store,
+        authority=authority,
+        registry=registry,
+        supervisor=supervisor,
+        files=FleetFiles(
+            blobs,
+            desired,
+            max_streams=limits.blob_streams,
+            max_streams_per_node=limits.blob_streams_per_node,
+            counters=counters,
+        ),
+        sessions=SessionParts(
+            encoder=PushEncoder(store, counters),
+            push_slots=asyncio.Semaphore(limits.concurrent_pushes),
+            counters=counters,
+            now_mono_ms=clock.now_mono_ms,
+            on_alarm=supervisor.alarm,
+        ),
+        refusals=refusals,
+        counters=counters,
+        now_mono_ms=clock.now_mono_ms,
+    )
+    service = FleetService(
+        parts,
+        FleetLimits(
+            hello_timeout_ms=limits.hello_timeout_ms,
+            push_timeout_ms=limits.push_timeout_ms,
+            messages_per_s=limits.agent_messages_per_s,
+            messages_burst=limits.agent_messages_burst,
+        ),
+    )
+    return Fleet(registry, supervisor, placement, service, refusals, counters)
+
+
+def _make_servers(
+    config: CoordinatorConfig,
+    store: Store,
+    authority: CertificateAuthority,
+    blobs: BlobStore,
+    fleet: Fleet,
+) -> list[Server]:
+    """Return the three gRPC listeners, bound. Raises: ConfigInvalid."""
+    limits = config.limits
+    credentials = ServerCredentials(authority, config.coordinator.name)
+    addresses = {name: join_address(*where) for name, where in config.listeners().items()}
+
+    nodes_only = IdentityInterceptor(
+        {IdentityKind.NODE},
+        audit=store.audit,
+        now_mono_ms=clock.now_mono_ms,
+        is_known=lambda identity: store.node_record(identity.name) is not None,
+    )
+    fleet_server = make_server(
+        [ErrorInterceptor(), nodes_only],
+        max_calls=limits.max_agents + limits.blob_streams + _SPARE_FLEET_CALLS,
+        max_message_bytes=limits.max_message_bytes,
+    )
+    fleet_server.add_generic_rpc_handlers((fleet.service.handler(),))
+    bind(fleet_server, "fleet", addresses["fleet"], credentials.mutual())
+
+    operators_only = IdentityInterceptor(
+        {IdentityKind.OPERATOR}, audit=store.audit, now_mono_ms=clock.now_mono_ms
+    )
+    admin_server = make_server(
+        [ErrorInterceptor(), operators_only],
+        max_calls=limits.max_admin_calls,
+        max_message_bytes=limits.max_message_bytes,
+    )
+    admin_parts = AdminParts(
+        store=store,
+        authority=authority,
+        blobs=blobs,
+        live=fleet.registry,
+        ask_agent=fleet.registry.ask,
+        force_table=fleet.registry.force_table,
+        enrolment_address=config.enrolment_address,
+        now_unix_ms=clock.now_unix_ms,
+    )
+    add_AdminServicer_to_server(AdminService(admin_parts), admin_server)
+    bind(admin_server, "admin", addresses["admin"], credentials.mutual())
+
+    enrolment_server = make_server(
+        [ErrorInterceptor()],
+        max_calls=limits.max_enrolment_calls,
+        max_message_bytes=MAX_MESSAGE_BYTES,
+    )
+    enrolment = EnrolmentService(
+        store=store,
+        authority=authority,
+        fleet_address=config.fleet_address,
+        now_unix_ms=clock.now_unix_ms,
+        now_mono_ms=clock.now_mono_ms,
+    )
+    add_EnrolmentServicer_to_server(enrolment, enrolment_server)
+    bind(enrolment_server, "enrolment", addresses["enrolment"], credentials.server_only())
+    return [fleet_server, admin_server, enrolment_server]
+
+
+def _make_http(
+    config: CoordinatorConfig, store: Store, fleet: Fleet, stopping: asyncio.Event
+) -> HttpListener:
+    def missing() -> list[str]:
+        reasons = [] if store.available else ["the database cannot be written"]
+        return [*reasons, *(["the coordinator is stopping"] if stopping.is_set() else [])]
+
+    def gauges() -> FleetGauges:
+        view = store.view()
+        tables = {one: store.table(one) for one in _SHARED_TYPES}
+        return FleetGauges(
+            agents_connected=fleet.registry.connected,
+            nodes=Counter(str(node.health) for node in view.nodes.values()),
+            frozen=fleet.supervisor.frozen,
+            unplaced=fleet.placement.unplaced,
+            store_available=store.available,
+            epoch=store.epoch,
+            tables={str(one): (table.at.version, len(table.rows)) for one, table in tables.items()},
+        )
+
+    parts = HttpParts(
+        missing=missing,
+        prices=lambda: store.view().prices.values(),
+        metrics=make_metrics(fleet.counters, gauges),
+    )
+    http = config.http
+    return HttpListener(
+        parts, http.host, http.port, max_connections=config.limits.max_http_connections
+    )
+
+
+def _watch_handshakes(fleet: Fleet) -> NativeLog:
+    """Put TLS clients without a certificate of ours on record."""
+    loop = asyncio.get_running_loop()
+    under_way: set[asyncio.Task[None]] = set()
+
+    def record(cause: str) -> None:
+        fleet.counters.handshakes_refused += 1
+        if under_way:
+            return  # one at a time: a flood is counted, not queued
+        note = AuditNote("anonymous@unknown", "tls.refused", "fleet or admin listener", cause)
+        task = loop.create_task(fleet.refusals.record(note))
+        under_way.add(task)
+        task.add_done_callback(under_way.discard)
+
+    def on_refused(cause: str) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(record, cause)
+
+    native = NativeLog(on_refused)
+    native.start()
+    return native
+
+
+@contextlib.asynccontextmanager
+async def _opened_store(config: CoordinatorConfig) -> AsyncIterator[Store]:
+    store = await Store.open(config.database, now_unix_ms=clock.now_unix_ms, must_exist=True)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def _policy(config: CoordinatorConfig) -> DetectorPolicy:
+    health = config.health
+    return DetectorPolicy(
+        status_interval_ms=health.status_interval_ms,
+        suspect_after_misses=health.suspect_after_misses,
+        lease_ms=health.lease_ms,
+        probe_fresh_ms=health.probe_fresh_ms,
+        freeze_share=health.freeze_share,
+        freeze_min_nodes=health.freeze_min_nodes,
+    )

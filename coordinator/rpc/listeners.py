@@ -1,0 +1,78 @@
+"""The three gRPC listeners: each with its own credentials, its own limits, its own server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import grpc
+from grpc import aio
+
+from protos.domain.errors import ConfigInvalid
+
+if TYPE_CHECKING:
+    from coordinator.ca.authority import CertificateAuthority
+
+#: A listener, as others may call it.
+Server = aio.Server
+
+_KEEPALIVE_TIME_MS = 20_000
+_KEEPALIVE_TIMEOUT_MS = 10_000
+#: Agents and operators ping too; more often than this is abuse.
+_MIN_PING_INTERVAL_MS = 5_000
+_HANDSHAKE_TIMEOUT_MS = 10_000
+#: Calls on one connection: a stream, renewals, files.
+_MAX_STREAMS_PER_CONNECTION = 32
+
+
+def make_server(
+    interceptors: Sequence[aio.ServerInterceptor], *, max_calls: int, max_message_bytes: int
+) -> aio.Server:
+    """Return a server that is not listening yet; over ``max_calls`` it answers at once, busy."""
+    return aio.server(
+        interceptors=interceptors,
+        maximum_concurrent_rpcs=max_calls,
+        options=[
+            # Without it two processes share a port, and each gets half of the calls.
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", max_message_bytes),
+            ("grpc.max_concurrent_streams", _MAX_STREAMS_PER_CONNECTION),
+            ("grpc.keepalive_time_ms", _KEEPALIVE_TIME_MS),
+            ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", _MIN_PING_INTERVAL_MS),
+            ("grpc.server_handshake_timeout_ms", _HANDSHAKE_TIMEOUT_MS),
+        ],
+    )
+
+
+class ServerCredentials:
+    """This process's certificate, made anew at every start and kept in memory only."""
+
+    def __init__(self, authority: CertificateAuthority, name: str) -> None:
+        self._pair = authority.new_coordinator(name)
+        self._bundle_pem = authority.bundle_pem
+
+    def mutual(self) -> grpc.ServerCredentials:
+        """Callers must have a certificate of ours."""
+        return grpc.ssl_server_credentials(
+            [self._pair], root_certificates=self._bundle_pem, require_client_auth=True
+        )
+
+    def server_only(self) -> grpc.ServerCredentials:
+        """Callers have no certificate yet."""
+        return grpc.ssl_server_credentials([self._pair])
+
+
+def bind(
+    server: aio.Server, section: str, address: str, credentials: grpc.ServerCredentials
+) -> None:
+    """Have ``server`` listen on ``address`` once it starts. Raises: ConfigInvalid."""
+    try:
+        bound = server.add_secure_port(address, credentials)
+    except RuntimeError as error:
+        raise ConfigInvalid(
+            [f"{section}: cannot listen on {address}: the address is in use or not ours"],
+            "stop what holds the port, or choose another one",
+        ) from error
+    if bound == 0:
+        raise ConfigInvalid([f"{section}: cannot listen on {address}"])
