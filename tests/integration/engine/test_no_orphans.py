@@ -15,6 +15,7 @@ import pytest
 
 from agent.engine.guard import boot_id, read_stat
 from agent.engine.leftovers import clear_leftovers
+from protos.domain.errors import EngineFailed
 from tests.support.engine_host import EngineHost
 from tests.support.fake_vllm import fake_environment, family
 from tests.support.waiting import wait_until
@@ -133,41 +134,56 @@ def test_a_guard_that_lives_is_asked_to_do_it(
     assert family(environment) == []
 
 
-def test_a_stranger_with_a_recorded_pid_is_left_alone(tmp_path: Path, detached: bool) -> None:
+def record_of(process: subprocess.Popen[bytes], **other: object) -> str:
+    stat = read_stat(process.pid)
+    assert stat is not None
+    record = {
+        "boot_id": boot_id(),
+        "run": "another",
+        "guard_pid": process.pid,
+        "guard_start_ticks": stat.start_ticks,
+        "engine_pid": process.pid,
+        "engine_start_ticks": stat.start_ticks,
+    }
+    return json.dumps(record | other)
+
+
+def test_what_is_recorded_is_ended(tmp_path: Path, detached: bool) -> None:
     with stranger(new_session=detached) as process:
-        stat = read_stat(process.pid)
-        assert stat is not None
-        record = {
-            "boot_id": boot_id(),
-            "run": "another",
-            "guard_pid": process.pid,
-            "guard_start_ticks": stat.start_ticks - 1,
-            "engine_pid": process.pid,
-            "engine_start_ticks": stat.start_ticks - 1,
-        }
         path = tmp_path / "engine.json"
-        path.write_text(json.dumps(record))
+        path.write_text(record_of(process))
+        # As the kernel sees it, an ended child stays until its parent has looked.
+        assert clear_leftovers(path) == 1
+        assert process.wait(5) == -signal.SIGQUIT
+
+
+def test_what_does_not_end_is_said_and_stays_recorded(
+    tmp_path: Path, detached: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.engine.leftovers.CLEAR_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("agent.engine.leftovers.send_signal", lambda _pid, _number: None)
+    with stranger(new_session=detached) as process:
+        path = tmp_path / "engine.json"
+        path.write_text(record_of(process))
+        with pytest.raises(EngineFailed, match=f"{process.pid}.* do not end"):
+            clear_leftovers(path)
+        assert path.exists()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"boot_id": "another"}, {"guard_start_ticks": 1, "engine_start_ticks": 1}],
+    ids=["another boot", "a pid that has become somebody else's"],
+)
+def test_a_stranger_with_a_recorded_pid_is_left_alone(
+    tmp_path: Path, detached: bool, other: dict[str, object]
+) -> None:
+    with stranger(new_session=detached) as process:
+        path = tmp_path / "engine.json"
+        path.write_text(record_of(process, **other))
         assert clear_leftovers(path) == 0
         assert process.poll() is None
         assert not path.exists()
-
-
-def test_a_record_of_another_boot_means_nothing(tmp_path: Path, detached: bool) -> None:
-    with stranger(new_session=detached) as process:
-        stat = read_stat(process.pid)
-        assert stat is not None
-        record = {
-            "boot_id": "another",
-            "run": "x",
-            "guard_pid": process.pid,
-            "guard_start_ticks": stat.start_ticks,
-            "engine_pid": process.pid,
-            "engine_start_ticks": stat.start_ticks,
-        }
-        path = tmp_path / "engine.json"
-        path.write_text(json.dumps(record))
-        assert clear_leftovers(path) == 0
-        assert process.poll() is None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"boot_id": 1}'])
