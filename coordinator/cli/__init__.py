@@ -1,0 +1,1 @@
+"""``edgeforge``: what operators and developers type; it talks to a coordinator."""

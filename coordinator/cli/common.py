@@ -1,0 +1,36 @@
+"""What every command shares: the profile option, --json, and the client made of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coordinator.cli.client import AdminClient, connected, find_profile, load_profile
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+#: Set by the callback of the main command, before any command runs.
+_named_profile: list[Path | None] = [None]
+
+
+def name_profile(path: Path | None) -> None:
+    """Remember the profile that was named on the command line."""
+    _named_profile[0] = path
+
+
+@contextmanager
+def admin() -> Iterator[AdminClient]:
+    """Hand out a client of the coordinator that the user means."""
+    path = find_profile(_named_profile[0], dict(os.environ), Path.home())
+    with connected(load_profile(path)) as client:
+        yield client
+
+
+def group(name: str, text: str) -> typer.Typer:
+    """Return an application for commands about one noun."""
+    return typer.Typer(name=name, help=text, no_args_is_help=True, pretty_exceptions_enable=False)

@@ -1,0 +1,64 @@
+"""The ``edgeforge`` command: its nouns put together, its errors printed once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coordinator.cli import account, deployment, fleet, model, node, pop, price, route
+from coordinator.cli.common import name_profile
+from protos.domain.errors import ConfigInvalid, EdgeForgeError
+
+app = typer.Typer(
+    name="edgeforge",
+    help="Run and ask an EdgeForge fleet. 'edgeforge up' starts one on this machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for _group in (
+    pop.app,
+    node.app,
+    model.app,
+    deployment.app,
+    account.app,
+    account.key_app,
+    price.app,
+    route.app,
+    price.audit_app,
+    price.table_app,
+):
+    app.add_typer(_group)
+app.command("up")(fleet.up)
+app.command("down")(fleet.down)
+
+
+@app.callback()
+def main(
+    profile: Annotated[
+        Path | None,
+        typer.Option(help="Operator's profile.toml; default: $EDGEFORGE_PROFILE, ./.edgeforge."),
+    ] = None,
+) -> None:
+    """Remember which coordinator is meant."""
+    name_profile(profile)
+
+
+def run() -> None:
+    """Entry point: one message and a next step for every error we know."""
+    try:
+        app()
+    except ConfigInvalid as error:
+        for problem in error.problems:
+            print(f"edgeforge: {problem}", file=sys.stderr)
+        if error.hint:
+            print(f"  {error.hint}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except EdgeForgeError as error:
+        print(f"edgeforge: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"  {error.hint}", file=sys.stderr)
+        sys.exit(1)

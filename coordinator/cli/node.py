@@ -1,0 +1,146 @@
+"""``edgeforge node``: hosts, and the tokens they enrol with."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from coordinator.cli.common import JsonOption, admin, group
+from coordinator.cli.output import as_json, enum_word, print_json, print_table
+from protos.domain.errors import NotFound
+from protos.v1 import admin_pb2, fleet_pb2, resources_pb2
+
+app = group("node", "Hosts of the fleet, and the tokens they enrol with.")
+token_app = group("token", "One-time tokens: each enrols one host.")
+app.add_typer(token_app)
+
+
+@token_app.command("create")
+def create_token(
+    pop: Annotated[str, typer.Option(help="The POP that the host is in.")],
+    node: Annotated[str, typer.Option(help="Its name; empty: the coordinator names it.")] = "",
+    ttl_s: Annotated[int, typer.Option(help="Seconds until it expires.")] = 3_600,
+    json_output: JsonOption = False,
+) -> None:
+    """Create a token for one host. It is shown once.
+
+    Example: edgeforge node token create --pop GRU | ssh host edgeforge-agent enroll --token-file -
+    """
+    request = admin_pb2.CreateNodeTokenRequest(pop_id=pop, node_id=node, ttl_s=ttl_s)
+    with admin() as client:
+        response = client.call(lambda stub: stub.CreateNodeToken, request)
+    if json_output:
+        print_json(as_json(response))
+    else:
+        print(response.token)
+
+
+@app.command("ls")
+def list_nodes(json_output: JsonOption = False) -> None:
+    """List the hosts: health, link, engine, replicas.
+
+    Example: edgeforge node ls
+    """
+    nodes = _nodes()
+    if json_output:
+        print_json([as_json(info) for info in nodes])
+        return
+    print_table(
+        ("node", "pop", "health", "intent", "link", "engine", "in progress", "replicas"),
+        (_row(info) for info in nodes),
+        "no nodes yet; enrol one: edgeforge node token create --pop POP",
+    )
+
+
+@app.command("show")
+def show_node(node: str, json_output: JsonOption = False) -> None:
+    """Show one host: its replicas, tables and ages.
+
+    Example: edgeforge node show gru-1
+    """
+    found = [info for info in _nodes() if info.node.id == node]
+    if not found:
+        raise NotFound(f"no node {node}", "edgeforge node ls lists them")
+    info = found[0]
+    if json_output:
+        print_json(as_json(info))
+        return
+    print_table(
+        ("what", "value"),
+        (
+            ("node", f"{info.node.id} in {info.node.pop_id}"),
+            ("health", _health(info.node)),
+            ("intent", _intent(info.node)),
+            ("peers dial", f"{info.node.peer_host}:{info.node.peer_port}"),
+            ("clients call", info.node.client_url),
+            ("agent", f"{info.agent_version}, engine {info.engine_kind}"),
+            ("link", _link(info)),
+            ("credentials age", f"{info.credentials_age_s:.0f} s"),
+            ("certificate age", f"{info.certificate_age_s / 86_400:.1f} days"),
+            *(("replica", _replica(one)) for one in info.replicas),
+            *(("table", _table(info, have)) for have in info.have),
+        ),
+        "",
+    )
+
+
+@app.command("rm")
+def remove_node(node: str) -> None:
+    """Remove a host for good: its certificate means nothing from then on.
+
+    Example: edgeforge node rm gru-1
+    """
+    with admin() as client:
+        client.call(lambda stub: stub.RemoveNode, admin_pb2.RemoveNodeRequest(node_id=node))
+    print(f"removed {node}")
+
+
+def _nodes() -> list[admin_pb2.NodeInfo]:
+    with admin() as client:
+        response = client.call(lambda stub: stub.ListNodes, admin_pb2.ListNodesRequest())
+    return list(response.nodes)
+
+
+def _row(info: admin_pb2.NodeInfo) -> tuple[object, ...]:
+    node = info.node
+    replicas = ", ".join(_replica(one) for one in info.replicas) or "-"
+    return (
+        node.id,
+        node.pop_id,
+        _health(node),
+        _intent(node),
+        _link(info),
+        info.engine_kind or "-",
+        info.in_flight_requests,
+        replicas,
+    )
+
+
+def _health(node: resources_pb2.Node) -> str:
+    return enum_word(resources_pb2.NodeHealth.Name(node.health), "NODE_HEALTH_")
+
+
+def _intent(node: resources_pb2.Node) -> str:
+    return enum_word(resources_pb2.NodeIntent.Name(node.intent), "NODE_INTENT_")
+
+
+def _link(info: admin_pb2.NodeInfo) -> str:
+    if info.connected:
+        return "connected"
+    if info.last_status_age_s < 0:
+        return "not seen yet"
+    return f"silent for {info.last_status_age_s:.0f} s"
+
+
+def _replica(replica: fleet_pb2.ReplicaStatus) -> str:
+    state = enum_word(resources_pb2.ReplicaState.Name(replica.state), "REPLICA_STATE_")
+    error = replica.error
+    return f"{replica.model} {state}" + (f" ({error})" if error else "")
+
+
+def _table(info: admin_pb2.NodeInfo, have: fleet_pb2.Have) -> str:
+    kind = enum_word(resources_pb2.ResourceType.Name(have.type), "RESOURCE_TYPE_")
+    behind = all(have != current for current in info.current)
+    suffix = "" if not behind else ", not the current one"
+    return f"{kind} at {have.epoch}.{have.version}{suffix}"

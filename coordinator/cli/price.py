@@ -1,0 +1,99 @@
+"""``edgeforge price``, ``audit`` and ``table``: what the fleet charges, who did what, and force."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from coordinator.cli.common import JsonOption, admin, group
+from coordinator.cli.output import as_json, enum_word, print_json, print_table
+from protos.domain.errors import InvalidRequest
+from protos.domain.resources import ResourceType
+from protos.v1 import admin_pb2, resources_pb2
+from protos.wire import resource_type_to_wire
+
+app = group("price", "The price card.")
+audit_app = group("audit", "Who changed what, and who was refused.")
+table_app = group("table", "The routing table that agents hold.")
+
+
+@app.command("ls")
+def list_prices(json_output: JsonOption = False) -> None:
+    """List the price card, in nano-USD per token.
+
+    Example: edgeforge price ls
+    """
+    with admin() as client:
+        prices = client.call(lambda stub: stub.ListPrices, admin_pb2.ListPricesRequest()).prices
+    if json_output:
+        print_json([as_json(price) for price in prices])
+        return
+    print_table(
+        ("size class", "tier", "prompt", "cached", "completion", "card"),
+        (
+            (
+                price.size_class,
+                enum_word(resources_pb2.Tier.Name(price.tier), "TIER_"),
+                price.prompt_nano_usd_per_token,
+                price.cached_nano_usd_per_token,
+                price.completion_nano_usd_per_token,
+                price.card_version,
+            )
+            for price in prices
+        ),
+        "the price card is empty",
+    )
+
+
+@audit_app.command("ls")
+def list_audit(
+    limit: Annotated[int, typer.Option(help="Newest entries to show.", min=1, max=10_000)] = 100,
+    json_output: JsonOption = False,
+) -> None:
+    """List what was done and refused, newest first.
+
+    Example: edgeforge audit ls --limit 20
+    """
+    request = admin_pb2.ListAuditRequest(limit=limit)
+    with admin() as client:
+        entries = client.call(lambda stub: stub.ListAudit, request).entries
+    if json_output:
+        print_json([as_json(entry) for entry in entries])
+        return
+    print_table(
+        ("at", "who", "what", "on", "detail"),
+        (
+            (
+                f"{datetime.fromtimestamp(entry.at_unix_ms / 1_000, UTC):%F %T}",
+                entry.actor,
+                entry.action,
+                entry.subject,
+                entry.detail,
+            )
+            for entry in entries
+        ),
+        "nothing yet",
+    )
+
+
+@table_app.command("force")
+def force_table(
+    kind: Annotated[str, typer.Argument(help="topology, deployments, prices or desired.")],
+) -> None:
+    """Send a table again, telling agents that it is meant to have shrunk.
+
+    Agents refuse a table that empties or halves at once; this is how an operator says it is so.
+
+    Example: edgeforge table force topology
+    """
+    try:
+        wire_type = resource_type_to_wire(ResourceType(kind))
+    except ValueError:
+        known = ", ".join(one.value for one in ResourceType)
+        raise InvalidRequest(f"{kind!r} is no table", f"use one of {known}") from None
+    request = admin_pb2.ForceTableRequest(type=wire_type)
+    with admin() as client:
+        response = client.call(lambda stub: stub.ForceTable, request)
+    print(f"sent to {response.agents} agents")

@@ -1,0 +1,73 @@
+"""How to reach the fleet of this machine: for scripts, and for people to paste."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from coordinator.devfleet.processes import running_pid
+
+if TYPE_CHECKING:
+    from coordinator.devfleet.layout import FleetFacts, FleetLayout
+
+
+@dataclass(frozen=True, slots=True)
+class FleetDescription:
+    """A running fleet."""
+
+    layout: FleetLayout
+    facts: FleetFacts
+    api_key: str
+
+    def as_json(self) -> dict[str, object]:
+        """Return what ``edgeforge up --json`` prints."""
+        facts = self.facts
+        return {
+            "api_key": self.api_key,
+            "coordinator": {
+                "grpc": f"127.0.0.1:{facts.admin_port}",
+                "http": f"http://127.0.0.1:{facts.http_port}",
+                "pid": running_pid(self.layout, "coordinator"),
+            },
+            "agents": [
+                {
+                    "node": agent.node,
+                    "pop": agent.pop,
+                    "tier": agent.tier,
+                    "url": agent.url,
+                    "admin": str(self.layout.admin_socket(agent.node)),
+                    "pid": running_pid(self.layout, agent.node),
+                }
+                for agent in facts.agents
+            ],
+            "deployments": [
+                {"name": deployment.name, "ttft_budget_ms": deployment.ttft_budget_ms}
+                for deployment in facts.deployments
+            ],
+        }
+
+    def how_to_talk(self) -> str:
+        """Return instructions that can be pasted."""
+        nearest = next((one for one in self.facts.agents if one.pop == "GRU"), None)
+        url = (nearest or self.facts.agents[0]).url
+        model = self.facts.deployments[0].name if self.facts.deployments else "MODEL"
+        where = ", ".join(f"{agent.pop} {agent.url}" for agent in self.facts.agents)
+        return f"""
+The fleet runs: {where}
+
+  curl {url}/v1/chat/completions \\
+    -H "Authorization: Bearer {self.api_key}" -H "Content-Type: application/json" \\
+    -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+
+  from openai import OpenAI
+  client = OpenAI(base_url="{url}/v1", api_key="{self.api_key}")
+  for event in client.chat.completions.create(
+      model="{model}", stream=True,
+      messages=[{{"role": "user", "content": "What is the capital of France?"}}],
+  ):
+      print(event.choices[0].delta.content or "", end="")
+
+Why a request goes where it goes:  edgeforge route explain --deployment {model} --via GRU
+Everything in the fleet:           edgeforge node ls
+Stop it:                           edgeforge down
+"""

@@ -1,0 +1,58 @@
+"""``edgeforge down``: agents first, then the coordinator, and nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from coordinator.devfleet.layout import FleetLayout, read_facts
+from coordinator.devfleet.processes import leftovers, running_pid, stop_process
+from protos.domain.errors import EdgeForgeError
+
+#: An agent lets streams end (5 s) and its engine stop (up to 15 s).
+_AGENT_TIMEOUT_S = 40.0
+_COORDINATOR_TIMEOUT_S = 30.0
+_LEFTOVER_TIMEOUT_S = 10.0
+_POLL_S = 0.1
+
+
+def bring_down(layout: FleetLayout, tell: Callable[[str], None], *, purge: bool) -> None:
+    """Stop everything. Raises: EdgeForgeError naming what would not end."""
+    facts = read_facts(layout)
+    names = facts.processes if facts is not None else []
+    agents = [name for name in names if name != "coordinator" and running_pid(layout, name)]
+    if agents:
+        tell(f"stopping {', '.join(agents)}")
+        with ThreadPoolExecutor(len(agents)) as pool:
+            list(pool.map(lambda name: stop_process(layout, name, _AGENT_TIMEOUT_S), agents))
+    if running_pid(layout, "coordinator") is not None:
+        tell("stopping the coordinator")
+        stop_process(layout, "coordinator", _COORDINATOR_TIMEOUT_S)
+    _end_leftovers(layout, tell)
+    if not names:
+        tell("no fleet was started here")
+    else:
+        tell("the fleet is down")
+    if purge:
+        shutil.rmtree(layout.root, ignore_errors=True)
+        tell(f"deleted {layout.root}")
+
+
+def _end_leftovers(layout: FleetLayout, tell: Callable[[str], None]) -> None:
+    """End engines whose agent died before it could."""
+    left = leftovers(layout)
+    deadline_s = time.monotonic() + _LEFTOVER_TIMEOUT_S  # noqa: TID251 - waits for processes
+    while left:
+        if time.monotonic() > deadline_s:  # noqa: TID251 - as above
+            raise EdgeForgeError(f"processes that would not end: {left}", "kill them by hand")
+        tell(f"ending what was left behind: {left}")
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(_POLL_S)
+        left = leftovers(layout)

@@ -1,0 +1,144 @@
+"""Processes that outlive the command that started them, and are never mistaken for others."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from coordinator.devfleet.layout import FleetLayout, write_private
+from protos.domain.errors import EdgeForgeError
+
+_POLL_S = 0.05
+_LOG_TAIL_LINES = 12
+_OUR_PROGRAMS = frozenset(
+    {
+        b"edgeforge-agent",
+        b"edgeforge-coordinator",
+        b"guard.py",
+        b"vllm.entrypoints.openai.api_server",
+    }
+)
+#: Field 22 of /proc/PID/stat, counted behind the command's closing parenthesis. Source: proc(5).
+_START_TICKS_FIELD = 19
+
+
+def program(name: str) -> str:
+    """Return the path of one of our commands, beside this interpreter."""
+    return str(Path(sys.executable).with_name(name))
+
+
+def start_process(layout: FleetLayout, name: str, argv: list[str]) -> int:
+    """Start ``argv`` in a session of its own, logging to a file, and remember it."""
+    log = layout.log(name)
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            cwd=layout.root,
+        )
+    identity = {"pid": process.pid, "start_ticks": _start_ticks(process.pid)}
+    write_private(layout.pid_file(name), json.dumps(identity))
+    return process.pid
+
+
+def running_pid(layout: FleetLayout, name: str) -> int | None:
+    """Return the pid of ``name`` if that very process still runs."""
+    try:
+        identity = json.loads(layout.pid_file(name).read_text(encoding="utf-8"))
+        pid, ticks = int(identity["pid"]), identity["start_ticks"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    _reap(pid)
+    return pid if ticks is not None and _start_ticks(pid) == ticks else None
+
+
+def stop_process(layout: FleetLayout, name: str, timeout_s: float) -> bool:
+    """End ``name`` gently, then for good. Returns whether it ended gently."""
+    pid = running_pid(layout, name)
+    gentle = True
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        gentle = _wait_gone(layout, name, timeout_s)
+        if not gentle:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            _wait_gone(layout, name, timeout_s)
+    layout.pid_file(name).unlink(missing_ok=True)
+    return gentle
+
+
+def leftovers(layout: FleetLayout) -> list[int]:
+    """Return processes of ours, and engines, that still name the fleet's folder as an argument.
+
+    An editor or a pager that somebody opened on a log is none of them.
+    """
+    needle = str(layout.root).encode() + b"/"
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal() or int(entry.name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            argv = (entry / "cmdline").read_bytes().split(b"\0")
+            if _is_ours(argv) and any(needle in argument for argument in argv):
+                found.append(int(entry.name))
+    return found
+
+
+def log_tail(layout: FleetLayout, name: str) -> str:
+    """Return the last lines that ``name`` logged."""
+    try:
+        lines = layout.log(name).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return "\n".join(f"  | {line}" for line in lines[-_LOG_TAIL_LINES:])
+
+
+def require_running(layout: FleetLayout, name: str) -> None:
+    """Raise EdgeForgeError with the end of its log unless ``name`` runs."""
+    if running_pid(layout, name) is None:
+        raise EdgeForgeError(
+            f"{name} has stopped:\n{log_tail(layout, name)}",
+            f"mend what it says, then run edgeforge up again; the whole log is {layout.log(name)}",
+        )
+
+
+def _is_ours(argv: list[bytes]) -> bool:
+    programs = {argument.rpartition(b"/")[2] for argument in argv[:3]}
+    return not _OUR_PROGRAMS.isdisjoint(programs)
+
+
+def _wait_gone(layout: FleetLayout, name: str, timeout_s: float) -> bool:
+    deadline_s = time.monotonic() + timeout_s  # noqa: TID251 - waits for another process
+    while running_pid(layout, name) is not None:
+        if time.monotonic() > deadline_s:  # noqa: TID251 - waits for another process
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
+def _start_ticks(pid: int) -> int | None:
+    """Return when ``pid`` started, in clock ticks since boot; None when it has ended."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()
+    if fields[0] in ("Z", "X"):
+        return None
+    return int(fields[_START_TICKS_FIELD])
+
+
+def _reap(pid: int) -> None:
+    """Collect ``pid`` if it was our child, so that it does not stay as a zombie."""
+    with contextlib.suppress(ChildProcessError, OSError):
+        os.waitpid(pid, os.WNOHANG)

@@ -1,0 +1,287 @@
+"""``edgeforge up``: a real fleet, step by step; a second call starts only what is missing."""
+
+from __future__ import annotations
+
+import http.client
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from coordinator.cli.client import AdminClient, connected, load_profile
+from coordinator.cli.output import enum_word
+from coordinator.devfleet.configs import (
+    write_agent_config,
+    write_coordinator_config,
+    write_profile,
+)
+from coordinator.devfleet.description import FleetDescription
+from coordinator.devfleet.down import bring_down
+from coordinator.devfleet.first_request import send_first_request
+from coordinator.devfleet.layout import (
+    OPERATOR,
+    AgentFacts,
+    FleetFacts,
+    FleetLayout,
+    read_facts,
+    write_facts,
+)
+from coordinator.devfleet.plan import plan_fleet
+from coordinator.devfleet.processes import (
+    log_tail,
+    program,
+    require_running,
+    running_pid,
+    start_process,
+)
+from coordinator.devfleet.registry import (
+    ensure_api_key,
+    ensure_deployments,
+    ensure_models,
+    ensure_pops,
+    remove_other_nodes,
+)
+from protos.domain.errors import Conflict, EdgeForgeError, NoEngineEnvironment
+from protos.v1 import admin_pb2, resources_pb2
+
+Tell = Callable[[str], None]
+
+_POLL_S = 0.1
+_START_TIMEOUT_S = 60.0
+_ENGINE_TIMEOUT_S = 900.0
+_ENROL_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class UpOptions:
+    """What the command line said."""
+
+    layout: FleetLayout
+    engine_urls: tuple[str, ...]
+    engine_venv: Path
+
+
+def bring_up(options: UpOptions, tell: Tell) -> FleetDescription:
+    """Start what is missing and return how to reach the fleet. Raises: EdgeForgeError."""
+    layout = options.layout
+    before = read_facts(layout)
+    alive = [name for name in before.processes if running_pid(layout, name)] if before else []
+    if before is not None and alive:
+        _check_same_fleet(options, before)
+        facts = before
+        if len(alive) == len(facts.processes):
+            return FleetDescription(layout, facts, layout.api_key.read_text("utf-8").strip())
+    else:
+        if not options.engine_urls and not _has_engine_environment(options.engine_venv):
+            raise NoEngineEnvironment(
+                [f"no engine environment at {options.engine_venv}"],
+                "install it with packaging/engine/install, or attach a server with --engine-url",
+            )
+        facts = plan_fleet(options.engine_urls, options.engine_venv, before)
+    layout.prepare()
+    write_facts(layout, facts)
+    api_key = _start_all(layout, facts, tell)
+    return FleetDescription(layout, facts, api_key)
+
+
+def follow(layout: FleetLayout, tell: Tell) -> None:
+    """Stay in the foreground: Ctrl-C, or the end of any process, stops the fleet."""
+    facts = read_facts(layout)
+    tell("Ctrl-C stops the fleet")
+    try:
+        while facts is not None:
+            for name in facts.processes:
+                require_running(layout, name)
+            time.sleep(1.0)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        bring_down(layout, tell, purge=False)
+
+
+def _start_all(layout: FleetLayout, facts: FleetFacts, tell: Tell) -> str:
+    _start_coordinator(layout, facts, tell)
+    with connected(load_profile(layout.profile)) as client:
+        ensure_pops(client)
+        remove_other_nodes(client, {agent.node for agent in facts.agents})
+        for agent in facts.agents:
+            _start_agent(client, layout, facts, agent, tell)
+        api_key = ensure_api_key(client, layout)
+        ensure_models(client, layout, facts, tell)
+        for agent in facts.agents:
+            _wait_agent(layout, agent)
+        _wait_connected(client, layout, facts)
+        ensure_deployments(client, facts.deployments)
+        _wait_replicas(client, layout, facts, tell)
+        _wait_routes(client, layout, facts)
+    if not facts.engine_urls:
+        _show_first_request(facts, api_key, tell)
+    return api_key
+
+
+def _start_coordinator(layout: FleetLayout, facts: FleetFacts, tell: Tell) -> None:
+    if running_pid(layout, "coordinator") is None:
+        write_coordinator_config(layout, facts)
+        if not layout.operator_profile.is_file():
+            tell("making the coordinator's authority and database")
+            _run_command(
+                [
+                    *(program("edgeforge-coordinator"), "init", "--operator", OPERATOR),
+                    *("--config", str(layout.coordinator_config)),
+                ]
+            )
+        write_profile(layout, facts)
+        tell("starting the coordinator")
+        config = str(layout.coordinator_config)
+        argv = [program("edgeforge-coordinator"), "serve", "--config", config]
+        start_process(layout, "coordinator", argv)
+    _wait_http(layout, "coordinator", facts.http_port, "/readyz")
+
+
+def _start_agent(
+    client: AdminClient, layout: FleetLayout, facts: FleetFacts, agent: AgentFacts, tell: Tell
+) -> None:
+    if running_pid(layout, agent.node) is not None:
+        return
+    write_agent_config(layout, facts, agent)
+    config = str(layout.agent_config(agent.node))
+    known = {
+        info.node.id
+        for info in client.call(lambda stub: stub.ListNodes, admin_pb2.ListNodesRequest()).nodes
+    }
+    identity = layout.agent_state(agent.node) / "identity" / "identity.json"
+    if agent.node not in known or not identity.is_file():
+        tell(f"enrolling {agent.node} in {agent.pop}")
+        request = admin_pb2.CreateNodeTokenRequest(pop_id=agent.pop, node_id=agent.node)
+        token = client.call(lambda stub: stub.CreateNodeToken, request).token
+        argv = [program("edgeforge-agent"), "enroll", "--config", config, "--token-file", "-"]
+        _run_command(argv, stdin=token)
+    tell(f"starting {agent.node}")
+    start_process(layout, agent.node, [program("edgeforge-agent"), "serve", "--config", config])
+
+
+def _wait_agent(layout: FleetLayout, agent: AgentFacts) -> None:
+    _wait_http(layout, agent.node, agent.metrics_port, "/livez")
+
+
+def _wait_connected(client: AdminClient, layout: FleetLayout, facts: FleetFacts) -> None:
+    wanted = {agent.node for agent in facts.agents}
+
+    def connected_all() -> bool:
+        for name in facts.processes:
+            require_running(layout, name)
+        nodes = client.call(lambda stub: stub.ListNodes, admin_pb2.ListNodesRequest()).nodes
+        return wanted <= {info.node.id for info in nodes if info.connected}
+
+    _wait(connected_all, _START_TIMEOUT_S, "every agent to connect to the coordinator")
+
+
+def _wait_replicas(client: AdminClient, layout: FleetLayout, facts: FleetFacts, tell: Tell) -> None:
+    began_s = time.monotonic()  # noqa: TID251 - waits for other processes
+    told: dict[str, str] = {}
+
+    def all_ready() -> bool:
+        for name in facts.processes:
+            require_running(layout, name)
+        listed = client.call(
+            lambda stub: stub.ListDeployments, admin_pb2.ListDeploymentsRequest()
+        ).deployments
+        states = {}
+        for info in listed:
+            for replica in info.replicas:
+                word = enum_word(resources_pb2.ReplicaState.Name(replica.state), "REPLICA_STATE_")
+                states[info.deployment.name, replica.node_id] = word
+        for (name, node_id), word in states.items():
+            line = f"{name} on {node_id}: {word}"
+            if told.get(f"{name}/{node_id}") != line:
+                told[f"{name}/{node_id}"] = line
+                spent_s = time.monotonic() - began_s  # noqa: TID251 - as above
+                tell(f"{line} ({spent_s:.0f} s)")
+        return all(
+            states.get((deployment.name, node_id)) == "ready"
+            for deployment in facts.deployments
+            for node_id in deployment.node_ids
+        )
+
+    _wait(all_ready, _ENGINE_TIMEOUT_S, "every replica to become ready")
+
+
+def _wait_routes(client: AdminClient, layout: FleetLayout, facts: FleetFacts) -> None:
+    """Wait until every agent would place a request of every deployment."""
+
+    def placed_everywhere() -> bool:
+        for deployment in facts.deployments:
+            for agent in facts.agents:
+                request = admin_pb2.ExplainRouteRequest(deployment=deployment.name, via=agent.node)
+                explanation = client.call(lambda stub: stub.ExplainRoute, request)
+                if not any(candidate.chosen for candidate in explanation.candidates):
+                    return False
+        return True
+
+    _wait(placed_everywhere, _START_TIMEOUT_S, "every agent to know where requests can go")
+    for agent in facts.agents:
+        _wait_http(layout, agent.node, agent.metrics_port, "/readyz")
+
+
+def _show_first_request(facts: FleetFacts, api_key: str, tell: Tell) -> None:
+    agent = next((one for one in facts.agents if one.pop == "GRU"), facts.agents[0])
+    deployment = facts.deployments[0]
+    answer = send_first_request(agent.client_port, api_key, deployment.name)
+    tell(f"first request via {agent.pop}: placed on {answer.node} ({answer.tier})")
+    tell(
+        f"  first token after {answer.first_token_ms:.0f} ms"
+        f" (budget {deployment.ttft_budget_ms} ms): {answer.text!r}"
+    )
+
+
+def _check_same_fleet(options: UpOptions, facts: FleetFacts) -> None:
+    """Refuse to turn a running fleet into another one. Raises: Conflict."""
+    if options.engine_urls and list(options.engine_urls) != facts.engine_urls:
+        running = ", ".join(facts.engine_urls) or "vLLM"
+        raise Conflict(f"a fleet with {running} runs already", "stop it first: edgeforge down")
+
+
+def _has_engine_environment(venv: Path) -> bool:
+    return (venv / "bin" / "python").exists()
+
+
+def _run_command(argv: list[str], stdin: str = "") -> None:
+    done = subprocess.run(
+        argv, input=stdin, capture_output=True, text=True, timeout=_ENROL_TIMEOUT_S, check=False
+    )
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip()
+        raise EdgeForgeError(f"{Path(argv[0]).name} {argv[1]} failed: {said}")
+
+
+def _wait_http(layout: FleetLayout, name: str, port: int, path: str) -> None:
+    def answers() -> bool:
+        require_running(layout, name)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    try:
+        _wait(answers, _START_TIMEOUT_S, f"{name} to answer {path}")
+    except EdgeForgeError as error:
+        if running_pid(layout, name) is None:
+            raise
+        tail = log_tail(layout, name)
+        raise EdgeForgeError(f"{error.message}; it logged last:\n{tail}", error.hint) from error
+
+
+def _wait(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+    deadline_s = time.monotonic() + timeout_s  # noqa: TID251 - waits for other processes
+    while not condition():
+        if time.monotonic() > deadline_s:  # noqa: TID251 - as above
+            raise EdgeForgeError(
+                f"waited {timeout_s:.0f} s in vain for {what}",
+                "the logs are in the state folder; stop it with: edgeforge down",
+            )
+        time.sleep(_POLL_S)
