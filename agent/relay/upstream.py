@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import httptools
 
@@ -63,8 +63,8 @@ class UpstreamConnection(asyncio.Protocol):
     # -- asyncio ---------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's is no asyncio.Transport by inheritance
+        self._transport = cast("asyncio.Transport", transport)
         set_nodelay(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
