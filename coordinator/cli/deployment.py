@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from coordinator.cli.client import AdminClient
 from coordinator.cli.common import JsonOption, admin, group
 from coordinator.cli.output import as_json, enum_word, print_json, print_table
 from protos.domain.errors import InvalidRequest, NotFound
 from protos.domain.resources import SlaTier
 from protos.v1 import admin_pb2, resources_pb2
-
-if TYPE_CHECKING:
-    from coordinator.cli.client import AdminClient
 
 app = group("deployment", "What customers call: a model, a first-token budget, where it may run.")
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from coordinator.cli.common import JsonOption
 from coordinator.cli.output import print_json, tell
 from coordinator.devfleet.down import bring_down
 from coordinator.devfleet.layout import FleetLayout
 from coordinator.devfleet.up import UpOptions, bring_up, follow
-
-if TYPE_CHECKING:
-    from coordinator.cli.common import JsonOption
 
 StateDirOption = Annotated[
     Path,

@@ -8,16 +8,13 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from coordinator.cli.client import AdminClient
 from protos.domain.errors import EdgeForgeError, InvalidRequest, NoEngineEnvironment
 from protos.domain.manifest import check_manifest
 from protos.domain.resources import ModelFile, ModelSource
 from protos.v1 import admin_pb2, resources_pb2
 from protos.wire import model_file_to_wire, model_source_to_wire
-
-if TYPE_CHECKING:
-    from coordinator.cli.client import AdminClient
 
 Tell = Callable[[str], None]
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 from rich.console import Console
 from rich.table import Table
-
-if TYPE_CHECKING:
-    from google.protobuf.message import Message
 
 #: Wide enough that a pipe gets every row on one line.
 _PIPE_WIDTH = 200

@@ -9,10 +9,13 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
-from coordinator.devfleet.layout import FleetLayout, read_facts
-from coordinator.devfleet.processes import leftovers, running_pid, stop_process
+from coordinator.devfleet.processes import leftovers, running_pid, started_names, stop_process
 from protos.domain.errors import EdgeForgeError
+
+if TYPE_CHECKING:
+    from coordinator.devfleet.layout import FleetLayout
 
 #: An agent lets streams end (5 s) and its engine stop (up to 15 s).
 _AGENT_TIMEOUT_S = 40.0
@@ -23,8 +26,7 @@ _POLL_S = 0.1
 
 def bring_down(layout: FleetLayout, tell: Callable[[str], None], *, purge: bool) -> None:
     """Stop everything. Raises: EdgeForgeError naming what would not end."""
-    facts = read_facts(layout)
-    names = facts.processes if facts is not None else []
+    names = started_names(layout)
     agents = [name for name in names if name != "coordinator" and running_pid(layout, name)]
     if agents:
         tell(f"stopping {', '.join(agents)}")

@@ -78,6 +78,8 @@ class DeploymentFacts:
     name: str
     model: str
     ttft_budget_ms: int
+    #: Of an external model; a managed one says it itself.
+    context_tokens: int
     node_ids: list[str]
 
 

@@ -23,6 +23,7 @@ SMALL_MODEL_DEPLOYMENT = "smollm2-135m-instruct"
 TTFT_BUDGET_MS = 1_000
 #: A model that a server offers, but too many for a laptop's table.
 _MAX_EXTERNAL_MODELS = 32
+_UNTOLD_CONTEXT_TOKENS = 131_072
 
 _PREFERRED = {"fleet": 7401, "admin": 7402, "enrolment": 7403, "http": 7404}
 _PREFERRED_CLIENT, _PREFERRED_PEER, _PREFERRED_METRICS = 8080, 7443, 9464
@@ -35,6 +36,7 @@ class ExternalModel:
 
     id: str
     name: str
+    context_tokens: int
 
 
 def plan_fleet(
@@ -91,16 +93,25 @@ def external_models(url: str) -> list[ExternalModel]:
         connection.request("GET", "/v1/models")
         response = connection.getresponse()
         answer = json.loads(response.read(1024 * 1024))
-        ids = [str(model["id"]) for model in answer["data"]][:_MAX_EXTERNAL_MODELS]
+        found = [
+            ExternalModel(str(one["id"]), external_model_name(str(one["id"])), _context_of(one))
+            for one in answer["data"][:_MAX_EXTERNAL_MODELS]
+        ]
     except (OSError, http.client.HTTPException) as error:
         raise LinkDown(f"--engine-url {url}: {error}", hint) from error
     except (ValueError, KeyError, TypeError) as error:
         raise LinkDown(f"--engine-url {url} answers no list of models: {error!r}", hint) from error
     finally:
         connection.close()
-    if not ids:
+    if not found:
         raise LinkDown(f"--engine-url {url} offers no model", hint)
-    return [ExternalModel(one, external_model_name(one)) for one in ids]
+    return found
+
+
+def _context_of(model: dict[str, object]) -> int:
+    """Return the context that vLLM tells of; others do not, and refuse too long a prompt."""
+    told = model.get("max_model_len")
+    return told if isinstance(told, int) and told > 0 else _UNTOLD_CONTEXT_TOKENS
 
 
 def external_model_name(model_id: str) -> str:
@@ -121,13 +132,15 @@ def _deployments(agents: list[AgentFacts]) -> list[DeploymentFacts]:
     for agent in agents:
         if agent.engine_kind == "vllm":
             found[SMALL_MODEL_DEPLOYMENT] = DeploymentFacts(
-                SMALL_MODEL_DEPLOYMENT, SMALL_MODEL, TTFT_BUDGET_MS, [agent.node]
+                SMALL_MODEL_DEPLOYMENT, SMALL_MODEL, TTFT_BUDGET_MS, 0, [agent.node]
             )
         elif agent.engine_kind == "external":
             # An agent serves one model: the first that its server lists.
             model = external_models(agent.engine_url)[0]
             name = _UNSAFE.sub("-", model.id) if "/" not in model.id else model.id
-            entry = found.setdefault(name, DeploymentFacts(name, model.name, TTFT_BUDGET_MS, []))
+            entry = found.setdefault(
+                name, DeploymentFacts(name, model.name, TTFT_BUDGET_MS, model.context_tokens, [])
+            )
             entry.node_ids.append(agent.node)
     return list(found.values())
 

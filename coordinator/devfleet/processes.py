@@ -61,6 +61,11 @@ def running_pid(layout: FleetLayout, name: str) -> int | None:
     return pid if ticks is not None and _start_ticks(pid) == ticks else None
 
 
+def started_names(layout: FleetLayout) -> list[str]:
+    """Return the names of what was started and not stopped, whatever became of it."""
+    return sorted(path.stem for path in (layout.root / "pids").glob("*.json"))
+
+
 def stop_process(layout: FleetLayout, name: str, timeout_s: float) -> bool:
     """End ``name`` gently, then for good. Returns whether it ended gently."""
     pid = running_pid(layout, name)

@@ -56,7 +56,9 @@ def ensure_models(client: AdminClient, layout: FleetLayout, facts: FleetFacts, t
             _import_small_model(client, layout, Path(facts.engine_venv), tell)
             continue
         request = admin_pb2.RegisterModelRequest(
-            name=deployment.model, source=model_source_to_wire(ModelSource.EXTERNAL)
+            name=deployment.model,
+            source=model_source_to_wire(ModelSource.EXTERNAL),
+            context_tokens=deployment.context_tokens,
         )
         client.call(lambda stub: stub.RegisterModel, request)
 
