@@ -1,17 +1,36 @@
 # Two commands do everything: `make up` and `make test`. The rest is for those who change the code.
 .DEFAULT_GOAL := help
-.PHONY: help install up down test check bench proto clean
+.PHONY: help install engine up down test check bench proto clean
 PYTHON ?= python3.11
-VENV := .venv
-BIN := $(VENV)/bin
+BIN := .venv/bin
 
 help: ## what each target does
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 \2/p' Makefile | sed 's/^  make \([a-z]*\) /  make \1\t/' | expand -t 16
 
-$(VENV)/.installed: pyproject.toml constraints.txt
-	@packaging/install-product --python $(PYTHON) --venv $(VENV)
+install: ## product environment, .venv
+	@packaging/install-product --python $(PYTHON) --venv .venv
 
-install: $(VENV)/.installed ## product environment (.venv)
+engine: ## engine environment with vLLM, .venv-engine
+	@packaging/engine/install --python $(PYTHON) --venv .venv-engine
+
+up: install engine ## start a real fleet on this machine and send a first request through it
+	@$(BIN)/edgeforge up --detach
+
+down: ## stop it
+	@$(BIN)/edgeforge down
+
+check: install ## format, lint, types, imports, stubs, unit, property and simulation tests
+	@packaging/check
+
+test: check engine ## everything, the real vLLM included
+	@$(BIN)/pytest tests/integration
+
+bench: install ## make bench BENCH=name prints a table and writes .bench/name.json
+	@$(BIN)/python -m tests.bench.$(BENCH)
 
 proto: install ## regenerate the committed stubs
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I. --python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. protos/v1/*.proto
+	@packaging/proto .
+
+clean: ## remove environments and caches; a running fleet is stopped first
+	@test ! -x $(BIN)/edgeforge || $(BIN)/edgeforge down
+	@rm -rf .venv .venv-engine .edgeforge .cache .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis
