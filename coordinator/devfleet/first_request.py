@@ -31,7 +31,10 @@ def send_first_request(port: int, api_key: str, deployment: str) -> FirstAnswer:
         "stream": True,
         "temperature": 0,
         "max_tokens": _MAX_TOKENS,
-        "messages": [{"role": "user", "content": _QUESTION}],
+        "messages": [
+            {"role": "system", "content": "You are a helpful assistant"},
+            {"role": "user", "content": _QUESTION},
+        ],
     }
     headers = {"authorization": f"Bearer {api_key}", "content-type": "application/json"}
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
@@ -67,7 +70,7 @@ def _read_stream(response: http.client.HTTPResponse, began_s: float) -> tuple[st
             raise EdgeForgeError(f"the first request broke: {event['error'].get('message')}")
         for choice in event["choices"]:
             content = choice["delta"].get("content")
-            if content and not parts:
+            if content and not first_ms:
                 first_ms = (time.monotonic() - began_s) * 1_000  # noqa: TID251 - as above
             parts.append(content or "")
     return "".join(parts), first_ms
