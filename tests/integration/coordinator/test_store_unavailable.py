@@ -1,0 +1,172 @@
+"""Fault 11: database locked, disk full. Said once, retryable, over by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from coordinator.store import worker
+from coordinator.store.store import Store
+from protos.domain.errors import StoreUnavailable
+from protos.domain.resources import ModelFile, ResourceType
+from tests.support.disks import fill_disk
+from tests.support.stores import GRU, IAD, MODEL, SetClock
+from tests.support.waiting import wait_until_async
+
+
+def state_lines(caplog) -> list[tuple[str, str]]:
+    return [
+        (record.levelname, record.message.split(" thread")[0])
+        for record in caplog.records
+        if "thread=writer" in record.message
+    ]
+
+
+@contextlib.contextmanager
+def locked(database: Path):
+    """Hold the write lock from another connection, as a careless backup script does."""
+    with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        yield
+        other.execute("ROLLBACK")
+
+
+async def test_a_locked_database_refuses_writes_and_resumes(store, database, caplog):
+    caplog.set_level(logging.INFO)
+    await store.put_pop(GRU)
+    before = store.table(ResourceType.TOPOLOGY)
+    with locked(database):
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable, match="locked") as caught:
+                await store.put_pop(IAD)
+            assert caught.value.retryable
+            assert caught.value.hint
+        assert not store.available
+        # Agents are still served: what they ask comes from memory, or from a reader.
+        assert store.table(ResourceType.TOPOLOGY) is before
+        assert await store.delta_since(ResourceType.TOPOLOGY, "", 0) is not None
+        assert await store.audit_entries(5) == []
+        assert state_lines(caplog) == [("ERROR", "database unavailable")]
+    # Nobody writes, and it is noticed all the same.
+    await wait_until_async(lambda: store.available, 5.0, "the store available again")
+    await store.put_pop(IAD)
+    assert set(store.view().pops) == {"GRU", "IAD"}
+    assert state_lines(caplog) == [
+        ("ERROR", "database unavailable"),
+        ("WARNING", "database available again"),
+    ]
+
+
+async def test_a_lock_shorter_than_the_patience_is_not_noticed(database, clock, caplog):
+    store = await Store.open(database, now_unix_ms=clock, busy_timeout_ms=5_000)
+    with locked(database):
+        writing = asyncio.ensure_future(store.put_pop(GRU))
+        done, _ = await asyncio.wait({writing}, timeout=0.1)
+        assert not done
+    await writing
+    assert state_lines(caplog) == []
+    await store.close()
+
+
+async def test_a_coordinator_that_starts_under_a_lock_serves_what_it_has(database, clock):
+    store = await Store.open(database, now_unix_ms=clock)
+    await store.put_pop(GRU)
+    await store.close()
+    with locked(database):
+        again = await Store.open(database, now_unix_ms=clock, busy_timeout_ms=100)
+        assert again.view().pops == {"GRU": GRU}
+        with pytest.raises(StoreUnavailable, match="locked"):
+            await again.put_pop(IAD)
+    await wait_until_async(lambda: again.available, 5.0, "the store available again")
+    await again.put_pop(IAD)
+    await again.close()
+
+
+async def test_a_locked_database_that_needs_a_migration_is_left_alone(database, clock):
+    sqlite3.connect(database).close()
+    with locked(database), pytest.raises(StoreUnavailable, match="locked"):
+        await Store.open(database, now_unix_ms=clock, busy_timeout_ms=100)
+    again = await Store.open(database, now_unix_ms=clock)
+    await again.close()
+
+
+async def test_the_queue_is_bounded(store, database, monkeypatch):
+    store._ledger._writer._jobs.maxsize = 4
+    with locked(database):
+        results = await asyncio.gather(
+            *(store.put_pop(GRU) for _ in range(20)), return_exceptions=True
+        )
+    assert all(isinstance(one, StoreUnavailable) for one in results)
+    full = [one for one in results if "requests wait" in one.message]
+    assert 14 <= len(full) <= 16
+    await wait_until_async(lambda: store.available, 5.0, "the store available again")
+
+
+async def test_those_who_waited_too_long_are_refused_without_a_try(store, database, monkeypatch):
+    monkeypatch.setattr(worker, "QUEUE_WAIT_LIMIT_MS", 300.0)
+    with locked(database):
+        results = await asyncio.gather(
+            *(store.put_pop(GRU) for _ in range(10)), return_exceptions=True
+        )
+    late = [one for one in results if "too slow" in one.message]
+    assert 7 <= len(late) <= 9
+    assert "GRU" not in store.view().pops
+
+
+async def test_a_full_database_file(store, caplog):
+    """SQLite's own limit gives the error that a full disk gives, everywhere."""
+    caplog.set_level(logging.INFO)
+
+    def limit(pages: int):
+        return lambda tx: tx.execute(f"PRAGMA max_page_count = {pages}").fetchone()
+
+    (pages,) = await store._ledger.write(lambda tx: tx.execute("PRAGMA page_count").fetchone())
+    await store._ledger.write(limit(pages))
+    before = store.table(ResourceType.DEPLOYMENTS)
+    many = [ModelFile(f"{number}.json", b"s" * 32, number) for number in range(10_000)]
+    with pytest.raises(StoreUnavailable, match="full") as caught:
+        await store.put_model(MODEL, many)
+    assert caught.value.retryable
+    assert "free space" in caught.value.hint
+    assert store.manifest(MODEL.name) == ()
+    assert store.table(ResourceType.DEPLOYMENTS) == before
+    await store._ledger.write(limit(1_000_000))
+    await store.put_model(MODEL, many)
+    assert len(store.manifest(MODEL.name)) == 10_000
+    assert state_lines(caplog)[0] == ("ERROR", "database unavailable")
+    assert state_lines(caplog)[-1] == ("WARNING", "database available again")
+
+
+async def test_a_full_disk(small_disk, caplog):
+    caplog.set_level(logging.INFO)
+    database = small_disk / "coordinator.db"
+    store = await Store.open(database, now_unix_ms=SetClock(), busy_timeout_ms=200)
+    await store.put_pop(GRU)
+    ballast = fill_disk(small_disk)
+    for number in range(20):
+        with contextlib.suppress(StoreUnavailable):
+            await store.audit("operator/ana", "filled", f"{number}", "x" * 1_000)
+    many = [ModelFile(f"{number}.json", b"s" * 32, number) for number in range(2_000)]
+    with pytest.raises(StoreUnavailable, match="full"):
+        await store.put_model(MODEL, many)
+    assert not store.available
+    assert store.manifest(MODEL.name) == ()
+    assert state_lines(caplog) == [("ERROR", "database unavailable")]
+
+    ballast.unlink()
+    await wait_until_async(lambda: store.available, 5.0, "the store available again")
+    await store.put_pop(IAD)
+    assert state_lines(caplog) == [
+        ("ERROR", "database unavailable"),
+        ("WARNING", "database available again"),
+    ]
+    before = [store.table(one) for one in ResourceType]
+    await store.close()
+    again = await Store.open(database, now_unix_ms=SetClock())
+    assert [again.table(one) for one in ResourceType] == before
+    await again.close()

@@ -1,0 +1,140 @@
+"""A coordinator's state for tests: a clock that is set, sample things, a database in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import sqlite3
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from coordinator.store.facts import Facts, load_facts
+from coordinator.store.migrations import migrate
+from coordinator.store.projection import Projection, load_projection
+from coordinator.store.records import AuditNote, NodeRegistration, TokenRecord
+from coordinator.store.transaction import Transaction, run_transaction
+from protos.domain.resources import (
+    ApiKey,
+    Deployment,
+    EngineProfile,
+    Model,
+    ModelFile,
+    ModelSource,
+    Pop,
+    Replica,
+    ReplicaState,
+    SlaTier,
+    Tier,
+)
+
+if TYPE_CHECKING:
+    from coordinator.store.store import Store
+
+T = TypeVar("T")
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+START_UNIX_MS = 1_790_000_000_000
+
+GRU = Pop("GRU", Tier.EDGE, "BR", "São Paulo", -23.55, -46.63)
+IAD = Pop("IAD", Tier.CENTRAL, "US", "Ashburn", 39.04, -77.49)
+PROFILE = EngineProfile(
+    first_token_ms_p99=40.0, prefill_ms_per_token=0.5, max_parallel=4, tokens_per_s=400.0
+)
+MODEL = Model("acme/m@1", ModelSource.MANAGED, "llama", "xs", 8_192, 270_000_000, b"m" * 32)
+FILES = (
+    ModelFile("config.json", b"c" * 32, 700),
+    ModelFile("model.safetensors", b"w" * 32, 270_000_000),
+)
+
+
+class SetClock:
+    """A wall clock that stands still until it is moved."""
+
+    def __init__(self, unix_ms: int = START_UNIX_MS) -> None:
+        self.unix_ms = unix_ms
+
+    def __call__(self) -> int:
+        return self.unix_ms
+
+
+class MemoryStore:
+    """The store's transactions without threads or files, published after each commit."""
+
+    def __init__(self) -> None:
+        self.clock = SetClock()
+        self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        migrate(self.connection, self.clock())
+        self.projection: Projection = load_projection(self.connection)
+        self.facts: Facts = load_facts(self.connection)
+
+    def write(self, change: Callable[[Transaction], T], note: AuditNote | None = None) -> T:
+        """Commit one change and publish it."""
+        result, tx = run_transaction(self.connection, self.clock(), change, note)
+        for effect in tx.effects:
+            effect(self.facts)
+        if tx.compacted_to_seq:
+            self.projection.forget(tx.compacted_to_seq)
+        self.projection.publish(tx.changes)
+        return result
+
+    def reloaded(self) -> tuple[Projection, Facts]:
+        """Return what a restarted coordinator would have in memory."""
+        return load_projection(self.connection), load_facts(self.connection)
+
+
+def registration(node_id: str, engine_kind: str = "vllm") -> NodeRegistration:
+    """Return what a node on this machine says of itself."""
+    return NodeRegistration(
+        node_id=node_id,
+        peer_host="10.0.0.1",
+        peer_port=7443,
+        client_url=f"https://{node_id}",
+        engine_kind=engine_kind,
+        profile=PROFILE,
+        agent_version="0.1.0",
+    )
+
+
+def replica(node_id: str, model: str = MODEL.name, generation: int = 1) -> Replica:
+    """Return a ready replica."""
+    return Replica(node_id, model, ReplicaState.READY, PROFILE, generation)
+
+
+def deployment(name: str = "chat", account_id: str = "acme", model: str = MODEL.name) -> Deployment:
+    """Return a deployment that may run anywhere."""
+    return Deployment(name, account_id, model, "", 80, SlaTier.REALTIME, (), strict=False)
+
+
+def api_key(key_id: str, account_id: str = "acme", deployments: tuple[str, ...] = ()) -> ApiKey:
+    """Return a key whose digest follows from its id."""
+    return ApiKey(key_id, hashlib.sha256(key_id.encode()).digest(), account_id, deployments, 0)
+
+
+def token_record(
+    token_id: str, node_id: str = "", pop_id: str = "GRU", ttl_ms: int = HOUR_MS
+) -> TokenRecord:
+    """Return a token of the secret ``secret-<id>``, made at START_UNIX_MS."""
+    return TokenRecord(
+        id=token_id,
+        secret_sha256=hashlib.sha256(f"secret-{token_id}".encode()).digest(),
+        pop_id=pop_id,
+        node_id=node_id,
+        expires_unix_ms=START_UNIX_MS + ttl_ms,
+    )
+
+
+async def enrol(store: Store, node_id: str, pop_id: str = "GRU") -> None:
+    """Enrol a node without certificates and listeners."""
+    token_id = secrets.token_hex(8)
+    await store.create_token(
+        TokenRecord(token_id, b"s" * 32, pop_id, node_id, START_UNIX_MS + 100 * 365 * DAY_MS)
+    )
+    await store.redeem_token(
+        token_id,
+        public_key_sha256=b"k" * 32,
+        certificate_pem=b"PEM",
+        serial=secrets.randbits(150),
+        not_after_unix_ms=START_UNIX_MS + 30 * DAY_MS,
+        actor="anonymous@127.0.0.1",
+    )

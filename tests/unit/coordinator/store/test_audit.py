@@ -1,0 +1,55 @@
+"""The audit: newest first, cut to size, strangers trimmed apart from operators."""
+
+from __future__ import annotations
+
+import pytest
+
+from coordinator.store import audit
+from coordinator.store.records import AuditNote
+from tests.support.stores import MemoryStore
+
+
+@pytest.fixture
+def store():
+    return MemoryStore()
+
+
+def actions(store, limit=100):
+    return [record.note.action for record in audit.entries(store.connection, limit)]
+
+
+def test_newest_first_and_no_more_than_asked(store):
+    for number in range(5):
+        store.write(lambda tx, n=number: tx.note(AuditNote("operator/a", f"do.{n}", "x")))
+    assert actions(store, 2) == ["do.4", "do.3"]
+    assert actions(store, 0) == []
+
+
+def test_fields_are_cut(store):
+    store.write(lambda tx: tx.note(AuditNote("a", "b", "c", "d" * 5_000)))
+    (record,) = audit.entries(store.connection, 1)
+    assert len(record.note.detail) == audit.MAX_FIELD_CHARS
+
+
+def test_a_flood_of_strangers_pushes_out_strangers_only(store, monkeypatch):
+    monkeypatch.setattr(audit, "KEPT_ANONYMOUS", 3)
+    store.write(lambda tx: tx.note(AuditNote("operator/ana", "key.create", "key/1")))
+    for number in range(10):
+        note = AuditNote(f"anonymous@10.0.0.{number}", f"refused.{number}", "token/x")
+        store.write(lambda tx, note=note: tx.note(note))
+    assert store.write(lambda tx: audit.trim(tx.connection)) == 7
+    assert actions(store) == ["refused.9", "refused.8", "refused.7", "key.create"]
+
+
+def test_nothing_is_trimmed_below_the_limits(store):
+    store.write(lambda tx: tx.note(AuditNote("operator/ana", "key.create", "key/1")))
+    assert store.write(lambda tx: audit.trim(tx.connection)) == 0
+
+
+def test_a_note_is_written_with_its_change_or_not_at_all(store):
+    def fails(tx):
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        store.write(fails, AuditNote("operator/ana", "pop.create", "pop/GRU"))
+    assert actions(store) == []

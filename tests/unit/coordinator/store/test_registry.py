@@ -1,0 +1,90 @@
+"""Models are versions that never change; deployments never change hands."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from coordinator.store import customers, nodes, registry
+from protos.domain.errors import Conflict, NotFound
+from protos.domain.resources import Account, ResourceType
+from tests.support.stores import FILES, GRU, MODEL, START_UNIX_MS, MemoryStore, deployment
+
+
+@pytest.fixture
+def store():
+    store = MemoryStore()
+    store.write(lambda tx: registry.put_pop(tx, GRU))
+    store.write(lambda tx: nodes.enrol(tx, "gru-1", "GRU", 1, START_UNIX_MS + 1))
+    for account_id in ("acme", "other"):
+        store.write(lambda tx, one=account_id: customers.create_account(tx, Account(one, "salt")))
+    store.write(lambda tx: registry.put_model(tx, MODEL, FILES))
+    return store
+
+
+def put(store, wanted, node_ids=("gru-1",), create_only=False):
+    store.write(lambda tx: registry.put_deployment(tx, wanted, node_ids, create_only=create_only))
+
+
+def test_a_model_and_its_files_are_kept(store):
+    assert store.projection.view.models[MODEL.name] == MODEL
+    assert store.facts.manifests[MODEL.name] == FILES
+
+
+def test_registering_the_same_again_changes_nothing(store):
+    at = store.projection.table(ResourceType.DEPLOYMENTS, "").at
+    store.write(lambda tx: registry.put_model(tx, MODEL, FILES))
+    assert store.projection.table(ResourceType.DEPLOYMENTS, "").at == at
+
+
+def test_a_version_never_changes(store):
+    with pytest.raises(Conflict, match="other content") as caught:
+        store.write(
+            lambda tx: registry.put_model(tx, replace(MODEL, manifest_sha256=b"x" * 32), FILES)
+        )
+    assert not caught.value.retryable
+
+
+def test_a_deployment_is_placed_where_asked_and_replaced(store):
+    put(store, deployment())
+    assert store.facts.placements == {"chat": ("gru-1",)}
+    put(store, replace(deployment(), ttft_budget_ms=200), ())
+    assert store.facts.placements == {"chat": ()}
+    assert store.projection.view.deployments["chat"].ttft_budget_ms == 200
+
+
+@pytest.mark.parametrize(
+    ("wanted", "node_ids", "says"),
+    [
+        (deployment(account_id="nobody"), (), "no account 'nobody'"),
+        (deployment(model="acme/none@1"), (), "no model 'acme/none@1'"),
+        (deployment(), ("gru-9",), "no node 'gru-9'"),
+    ],
+)
+def test_what_it_names_must_exist(store, wanted, node_ids, says):
+    with pytest.raises(NotFound, match=says) as caught:
+        put(store, wanted, node_ids)
+    assert caught.value.hint
+    assert not store.projection.view.deployments
+
+
+def test_create_only_refuses_an_existing_one(store):
+    put(store, deployment(), create_only=True)
+    with pytest.raises(Conflict, match="exists"):
+        put(store, deployment(), create_only=True)
+
+
+def test_a_deployment_never_changes_hands(store):
+    put(store, deployment())
+    with pytest.raises(Conflict, match="belongs to account 'acme'"):
+        put(store, deployment(account_id="other"))
+
+
+def test_removal(store):
+    put(store, deployment())
+    store.write(lambda tx: registry.remove_deployment(tx, "chat"))
+    assert not store.projection.view.deployments
+    assert not store.facts.placements
+    with pytest.raises(NotFound):
+        store.write(lambda tx: registry.remove_deployment(tx, "chat"))
