@@ -245,7 +245,6 @@ class PushSession:
         # The agent has checked the digest before it acknowledged.
         stream.have = Holding(ack.at, None)
         stream.snapshot_retries = 0
-        stream.stopped_at = None
         return self._next((ack.type,))
 
     def _on_nack(self, nack: Nacked) -> list[Command]:
