@@ -184,6 +184,8 @@ class FleetLink:
             )
             await self._outgoing.put(fleet_pb2.AgentMessage(nack=nack))
             return
+        if push.type is ResourceType.CREDENTIALS:
+            self._credentials.confirm()
         ack = fleet_pb2.Ack(nonce=nonce, type=kind, epoch=table.at.epoch, version=table.at.version)
         await self._outgoing.put(fleet_pb2.AgentMessage(ack=ack))
 

@@ -16,6 +16,8 @@ from protos.domain.errors import EdgeForgeError
 
 _POLL_S = 0.05
 _LOG_TAIL_LINES = 12
+#: What this process itself started; usually it ends long before them.
+_children: list[subprocess.Popen[bytes]] = []
 _OUR_PROGRAMS = frozenset(
     {
         b"edgeforge-agent",
@@ -45,6 +47,7 @@ def start_process(layout: FleetLayout, name: str, argv: list[str]) -> int:
             start_new_session=True,
             cwd=layout.root,
         )
+    _children.append(process)
     identity = {"pid": process.pid, "start_ticks": _start_ticks(process.pid)}
     write_private(layout.pid_file(name), json.dumps(identity))
     return process.pid
@@ -57,7 +60,7 @@ def running_pid(layout: FleetLayout, name: str) -> int | None:
         pid, ticks = int(identity["pid"]), identity["start_ticks"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    _reap(pid)
+    _reap()
     return pid if ticks is not None and _start_ticks(pid) == ticks else None
 
 
@@ -87,6 +90,7 @@ def leftovers(layout: FleetLayout) -> list[int]:
 
     An editor or a pager that somebody opened on a log is none of them.
     """
+    _reap()
     needle = str(layout.root).encode() + b"/"
     found = []
     for entry in Path("/proc").iterdir():
@@ -143,7 +147,6 @@ def _start_ticks(pid: int) -> int | None:
     return int(fields[_START_TICKS_FIELD])
 
 
-def _reap(pid: int) -> None:
-    """Collect ``pid`` if it was our child, so that it does not stay as a zombie."""
-    with contextlib.suppress(ChildProcessError, OSError):
-        os.waitpid(pid, os.WNOHANG)
+def _reap() -> None:
+    """Collect those of our own children that have ended, so that none stays as a zombie."""
+    _children[:] = [child for child in _children if child.poll() is None]

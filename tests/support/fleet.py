@@ -1,0 +1,242 @@
+"""A whole fleet of real processes on this machine, as ``edgeforge up`` starts it.
+
+>>> with FakeEngineProcess("acme") as engine, Fleet(tmp_path / "fleet", [engine.url]) as fleet:
+...     assert fleet.agent("gru-1").chat().status == 200
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from tests.support.fake_engine_process import UnixHTTPConnection
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+COMMANDS = Path(sys.executable).parent
+UP_TIMEOUT_S = 90.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One whole response."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    def events(self) -> list[str]:
+        """The data of every event of a stream."""
+        return [
+            line.removeprefix("data: ")
+            for line in self.body.decode().splitlines()
+            if line.startswith("data: ")
+        ]
+
+
+class AgentClient:
+    """One agent of a fleet, as its clients and its operator see it."""
+
+    def __init__(self, facts: dict[str, Any], api_key: str, model: str) -> None:
+        self.node: str = facts["node"]
+        self.url: str = facts["url"]
+        self.pid: int = facts["pid"]
+        self.admin_socket: str = facts["admin"]
+        self.api_key = api_key
+        self.model = model
+
+    def connect(self, timeout_s: float = 20.0) -> http.client.HTTPConnection:
+        parts = urlsplit(self.url)
+        assert parts.hostname is not None
+        return http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
+
+    def send(
+        self,
+        body: object,
+        *,
+        path: str = "/v1/chat/completions",
+        headers: dict[str, str] | None = None,
+        connection: http.client.HTTPConnection | None = None,
+    ) -> Answer:
+        """Send one request; a connection of one's own stays open afterwards."""
+        used = connection or self.connect()
+        given = {"authorization": f"Bearer {self.api_key}", "content-type": "application/json"}
+        payload = body if isinstance(body, bytes) else json.dumps(body).encode()
+        try:
+            used.request("POST", path, payload, given | (headers or {}))
+            response = used.getresponse()
+            names = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(response.status, names, response.read())
+        finally:
+            if connection is None:
+                used.close()
+
+    def chat(self, **fields: Any) -> Answer:
+        """Ask for a chat completion."""
+        messages = [{"role": "user", "content": "hello"}]
+        return self.send({"model": self.model, "messages": messages} | fields)
+
+    def ask(self, method: str, path: str) -> Any:
+        """Ask the administration socket."""
+        connection = UnixHTTPConnection(self.admin_socket)
+        try:
+            connection.request(method, path)
+            return json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+
+    def status(self) -> dict[str, Any]:
+        return dict(self.ask("GET", "/status"))
+
+    def digests(self) -> dict[str, tuple[int, int, str]]:
+        """Version and digest of every table it holds."""
+        tables = self.status()["tables"]
+        return {
+            kind: (table["epoch"], table["version"], table["digest"])
+            for kind, table in tables.items()
+        }
+
+    def last_request(self) -> dict[str, Any]:
+        """The record of its newest request."""
+        return dict(self.ask("GET", "/requests?limit=1")["requests"][0])
+
+    def wait_ready(self, timeout_s: float = 20.0) -> None:
+        wait_until(self._is_ready, timeout_s, f"{self.node} to be ready")
+
+    def _is_ready(self) -> bool:
+        with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+            return bool(self.status()["ready"])
+        return False
+
+
+class Fleet:
+    """A fleet in ``state_dir`` in front of the engines at ``engine_urls``."""
+
+    def __init__(self, state_dir: Path, engine_urls: list[str]) -> None:
+        self.state_dir = state_dir
+        self.engine_urls = engine_urls
+        self.facts: dict[str, Any] = {}
+
+    def up(self) -> dict[str, Any]:
+        """``edgeforge up``: starts what is missing."""
+        argv = ["up", "--detach", "--json"]
+        for url in self.engine_urls:
+            argv += ["--engine-url", url]
+        self.facts = json.loads(self.edgeforge(*argv, state_dir=True))
+        return self.facts
+
+    def down(self) -> None:
+        self.edgeforge("down", state_dir=True)
+
+    def edgeforge(self, *argv: str, state_dir: bool = False) -> str:
+        """Run the command line against this fleet and return what it printed."""
+        where = ["--state-dir", str(self.state_dir)] if state_dir else []
+        done = subprocess.run(
+            [str(COMMANDS / "edgeforge"), *argv, *where],
+            env=os.environ | {"EDGEFORGE_PROFILE": str(self.state_dir / "profile.toml")},
+            capture_output=True,
+            text=True,
+            timeout=UP_TIMEOUT_S,
+            check=False,
+        )
+        assert done.returncode == 0, f"edgeforge {argv}: {done.stderr}\n{self.logs()}"
+        return done.stdout
+
+    @property
+    def model(self) -> str:
+        return str(self.facts["deployments"][0]["name"])
+
+    def agent(self, node: str) -> AgentClient:
+        (facts,) = [agent for agent in self.facts["agents"] if agent["node"] == node]
+        return AgentClient(facts, self.facts["api_key"], self.model)
+
+    def agents(self) -> list[AgentClient]:
+        return [self.agent(facts["node"]) for facts in self.facts["agents"]]
+
+    def pid(self, process: str) -> int:
+        """The pid of "coordinator" or of a node's agent."""
+        if process == "coordinator":
+            return int(self.facts["coordinator"]["pid"])
+        return self.agent(process).pid
+
+    def kill(self, process: str) -> None:
+        """``kill -9``, and wait until it is gone."""
+        pid = self.pid(process)
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not _runs(pid), 10, f"{process} to be gone")
+
+    def start(self, process: str) -> None:
+        """Start one process again with the configuration it had; ``up`` would start all."""
+        from coordinator.devfleet.layout import FleetLayout
+        from coordinator.devfleet.processes import program, start_process
+
+        layout = FleetLayout(self.state_dir)
+        if process == "coordinator":
+            argv = [program("edgeforge-coordinator"), "serve"]
+            argv += ["--config", str(layout.coordinator_config)]
+            self.facts["coordinator"]["pid"] = start_process(layout, process, argv)
+            return
+        argv = [program("edgeforge-agent"), "serve", "--config", str(layout.agent_config(process))]
+        (facts,) = [agent for agent in self.facts["agents"] if agent["node"] == process]
+        facts["pid"] = start_process(layout, process, argv)
+
+    def log(self, process: str) -> str:
+        return (self.state_dir / "logs" / f"{process}.log").read_text("utf-8", errors="replace")
+
+    def logs(self) -> str:
+        """The end of every log, for a failed test."""
+        parts = []
+        for path in sorted((self.state_dir / "logs").glob("*.log")):
+            lines = path.read_text("utf-8", errors="replace").splitlines()[-25:]
+            parts.append("\n".join([f"== {path.name}", *lines]))
+        return "\n".join(parts)
+
+    def processes(self) -> list[int]:
+        """Every process of ours that still names this fleet's folder."""
+        from coordinator.devfleet.layout import FleetLayout
+        from coordinator.devfleet.processes import leftovers
+
+        return leftovers(FleetLayout(self.state_dir))
+
+    def __enter__(self) -> Fleet:
+        try:
+            self.up()
+        except BaseException:
+            self.down()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            print(self.logs())
+        self.down()
+        left = self.processes()
+        assert not left, f"left behind: {left}"
+
+
+def _runs(pid: int) -> bool:
+    """Whether ``pid`` runs; one that only waits to be collected does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
