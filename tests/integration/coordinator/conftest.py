@@ -1,4 +1,4 @@
-"""A store on a real disk."""
+"""A store on a real disk, and listeners on real ports."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from coordinator import clock as real_clock
 from coordinator.store.store import Store
+from protos.v1 import admin_pb2_grpc
 from tests.support.disks import mount_small_disk, unmount
+from tests.support.operator_listeners import Listeners, listening
 from tests.support.stores import SetClock
 
 
@@ -38,3 +41,20 @@ async def store(database: Path, clock: SetClock) -> AsyncIterator[Store]:
     store = await Store.open(database, now_unix_ms=clock, busy_timeout_ms=200)
     yield store
     await store.close()
+
+
+@pytest.fixture
+async def listeners(tmp_path: Path, database: Path) -> AsyncIterator[Listeners]:
+    """Listeners at today's date: TLS looks at the real clock."""
+    today = SetClock(real_clock.now_unix_ms())
+    store = await Store.open(database, now_unix_ms=today, busy_timeout_ms=200)
+    async with listening(tmp_path, store, today) as listeners:
+        yield listeners
+    await store.close()
+
+
+@pytest.fixture
+async def admin(listeners: Listeners) -> AsyncIterator[admin_pb2_grpc.AdminAsyncStub]:
+    """Administration as the operator ``ana`` sees it."""
+    async with listeners.operator_channel() as channel:
+        yield admin_pb2_grpc.AdminStub(channel)

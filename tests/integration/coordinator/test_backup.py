@@ -1,0 +1,122 @@
+"""Backups: taken while it runs, put back under a higher epoch."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+from contextlib import closing
+
+import pytest
+
+from coordinator.store.backup import restore
+from coordinator.store.database import DatabaseLock
+from coordinator.store.store import Store
+from protos.domain.errors import ConfigInvalid, Conflict, InvalidRequest, NotFound
+from protos.domain.resources import ResourceType
+from protos.domain.routing_table import Snapshot, TableRefused, apply
+from tests.support.stores import GRU, IAD, START_UNIX_MS, SetClock
+
+
+@pytest.fixture
+async def backup(store, database, tmp_path):
+    """A backup with one POP, and a closed database that has gone on to two."""
+    await store.put_pop(GRU)
+    path = tmp_path / "backup.db"
+    await store.backup(path)
+    await store.put_pop(IAD)
+    await store.close()
+    return path
+
+
+async def reopened(database):
+    return await Store.open(database, now_unix_ms=SetClock(), must_exist=True)
+
+
+async def test_a_restored_backup_is_newer_than_what_agents_hold(backup, database):
+    gone_on = await reopened(database)
+    held = gone_on.table(ResourceType.TOPOLOGY)
+    await gone_on.close()
+    epoch = restore(backup, database, now_unix_ms=START_UNIX_MS)
+    store = await reopened(database)
+    assert store.epoch == epoch > held.at.epoch
+    assert store.view().pops == {"GRU": GRU}
+    table = store.table(ResourceType.TOPOLOGY)
+    assert table.at.version < held.at.version
+    # An agent that was ahead takes it, and takes the old one no more.
+    taken = apply(held, Snapshot(table.type, table.at, table.rows, table.digest))
+    assert taken == table
+    with pytest.raises(TableRefused):
+        apply(taken, Snapshot(held.type, held.at, held.rows, held.digest))
+    (entry,) = await store.audit_entries(10)
+    assert (entry.note.action, entry.note.subject) == ("database.restored", "backup.db")
+    await store.close()
+
+
+async def test_each_restore_is_above_all_earlier_ones_even_on_a_new_disk(backup, database):
+    first = restore(backup, database, now_unix_ms=START_UNIX_MS)
+    second = restore(backup, database, now_unix_ms=START_UNIX_MS)
+    assert second == first + 1
+    database.unlink()
+    third = restore(backup, database, now_unix_ms=START_UNIX_MS + 5_000)
+    assert third > second
+
+
+async def test_what_was_there_stays_beside_it(backup, database, tmp_path):
+    restore(backup, database, now_unix_ms=START_UNIX_MS)
+    kept = tmp_path / f"coordinator.db.before-{START_UNIX_MS}"
+    with closing(sqlite3.connect(kept)) as old:
+        keys = {key for (key,) in old.execute("SELECT key FROM rows")}
+    assert keys == {"pop/GRU", "pop/IAD"}
+
+
+async def test_a_damaged_database_can_be_replaced(backup, database):
+    database.write_bytes(b"scrambled" * 1_000)
+    restore(backup, database, now_unix_ms=START_UNIX_MS)
+    store = await reopened(database)
+    assert store.view().pops == {"GRU": GRU}
+    await store.close()
+
+
+async def test_a_running_coordinator_is_not_robbed(backup, database):
+    owner = DatabaseLock(database)
+    with pytest.raises(Conflict, match="another coordinator"):
+        restore(backup, database, now_unix_ms=START_UNIX_MS)
+    owner.release()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database" * 100])
+async def test_what_is_no_backup_replaces_nothing(backup, database, content):
+    before = database.read_bytes()
+    backup.write_bytes(content)
+    with pytest.raises(InvalidRequest):
+        restore(backup, database, now_unix_ms=START_UNIX_MS)
+    assert database.read_bytes() == before
+
+
+async def test_a_torn_backup_replaces_nothing(backup, database):
+    before = database.read_bytes()
+    backup.write_bytes(backup.read_bytes()[: backup.stat().st_size // 2])
+    with pytest.raises(InvalidRequest):
+        restore(backup, database, now_unix_ms=START_UNIX_MS)
+    assert database.read_bytes() == before
+    assert not list(database.parent.glob("*.restoring*"))
+
+
+async def test_a_backup_of_a_newer_version_is_refused(backup, database):
+    with closing(sqlite3.connect(backup)) as other, other:
+        other.execute("INSERT INTO migrations VALUES ('9999_future', 1)")
+    with pytest.raises(ConfigInvalid, match="newer version"):
+        restore(backup, database, now_unix_ms=START_UNIX_MS)
+
+
+def test_no_backup_there(tmp_path):
+    with pytest.raises(NotFound):
+        restore(tmp_path / "none", tmp_path / "coordinator.db", now_unix_ms=START_UNIX_MS)
+
+
+async def test_backups_are_private_and_never_overwritten(backup, database):
+    assert stat.S_IMODE(backup.stat().st_mode) == 0o600
+    store = await reopened(database)
+    with pytest.raises(Conflict, match="exists"):
+        await store.backup(backup)
+    await store.close()

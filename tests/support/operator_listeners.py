@@ -1,0 +1,157 @@
+"""Administration and enrolment over real TLS on this machine, and callers of every kind."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from grpc import aio
+
+from coordinator.blobs.store import BlobStore
+from coordinator.ca.authority import CertificateAuthority
+from coordinator.rpc.admin import AdminParts, AdminService
+from coordinator.rpc.enrolment import EnrolmentLimits, EnrolmentService
+from coordinator.rpc.identity import IdentityKind
+from coordinator.rpc.interceptors import ErrorInterceptor, IdentityInterceptor
+from coordinator.rpc.listeners import ServerCredentials, make_server
+from protos.v1 import admin_pb2_grpc, enrolment_pb2_grpc, fleet_pb2
+from protos.wire.errors import error_from_metadata
+from tests.support.certificates import p256_key, private_pem, request_der
+from tests.support.stores import SetClock
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    from coordinator.rpc.live import LiveNode
+    from coordinator.store.store import Store
+    from protos.domain.errors import EdgeForgeError
+    from protos.domain.resources import ResourceType
+
+COORDINATOR_NAME = "coordinator.edgeforge.internal"
+FLEET_ADDRESS = "coordinator.example:7401"
+ENROLMENT_ADDRESS = "coordinator.example:7403"
+
+
+@dataclass(slots=True)
+class LiveFleetDouble:
+    """A fleet of agents that say what a test wants them to."""
+
+    nodes: dict[str, LiveNode] = field(default_factory=dict)
+    answers: dict[str, fleet_pb2.Answer] = field(default_factory=dict)
+    asked: list[tuple[str, fleet_pb2.Query]] = field(default_factory=list)
+    forced: list[ResourceType] = field(default_factory=list)
+
+    def live_node(self, node_id: str) -> LiveNode | None:
+        return self.nodes.get(node_id)
+
+    async def ask(self, node_id: str, query: fleet_pb2.Query) -> fleet_pb2.Answer:
+        self.asked.append((node_id, query))
+        return self.answers[node_id]
+
+    async def force_table(self, resource_type: ResourceType) -> int:
+        self.forced.append(resource_type)
+        return len(self.nodes)
+
+
+@dataclass(slots=True)
+class Listeners:
+    """What a test needs of the running listeners."""
+
+    store: Store
+    authority: CertificateAuthority
+    blobs: BlobStore
+    live: LiveFleetDouble
+    clock: SetClock
+    mono_ms: SetClock
+    admin_port: int
+    enrolment_port: int
+
+    def operator_channel(self, name: str = "ana") -> aio.Channel:
+        """Connect to administration as an operator of this fleet."""
+        key_pem, issued = self.authority.new_operator(name)
+        return self.channel(self.admin_port, key_pem, issued.pem)
+
+    def node_channel(self, node_id: str) -> aio.Channel:
+        """Connect to administration with a node's certificate."""
+        key = p256_key()
+        issued = self.authority.issue_node(node_id, request_der(key))
+        return self.channel(self.admin_port, private_pem(key), issued.pem)
+
+    def channel(
+        self, port: int, key_pem: bytes | None = None, certificate_pem: bytes | None = None
+    ) -> aio.Channel:
+        """Connect with any certificate, or none."""
+        credentials = grpc.ssl_channel_credentials(
+            self.authority.bundle_pem, key_pem, certificate_pem
+        )
+        options = [("grpc.ssl_target_name_override", COORDINATOR_NAME)]
+        return aio.secure_channel(f"127.0.0.1:{port}", credentials, options)
+
+
+@contextlib.asynccontextmanager
+async def listening(
+    folder: Path, store: Store, clock: SetClock, limits: EnrolmentLimits | None = None
+) -> AsyncIterator[Listeners]:
+    """Run both listeners on free ports."""
+    authority = CertificateAuthority.create(folder / "ca", now_unix_ms=clock)
+    blobs = BlobStore.open(folder / "blobs", max_blob_bytes=5_000_000)
+    live, mono_ms = LiveFleetDouble(), SetClock(0)
+    parts = AdminParts(
+        store=store,
+        authority=authority,
+        blobs=blobs,
+        live=live,
+        ask_agent=live.ask,
+        force_table=live.force_table,
+        enrolment_address=ENROLMENT_ADDRESS,
+        now_unix_ms=clock,
+    )
+    operators = IdentityInterceptor(
+        {IdentityKind.OPERATOR}, audit=store.audit, now_mono_ms=lambda: float(mono_ms())
+    )
+    enrolment = EnrolmentService(
+        store=store,
+        authority=authority,
+        fleet_address=FLEET_ADDRESS,
+        now_unix_ms=clock,
+        now_mono_ms=lambda: float(mono_ms()),
+        limits=limits,
+    )
+    credentials = ServerCredentials(authority, "coordinator")
+    admin_server = make_server(
+        [ErrorInterceptor(), operators], max_calls=100, max_message_bytes=8_000_000
+    )
+    admin_pb2_grpc.add_AdminServicer_to_server(AdminService(parts), admin_server)
+    enrolment_server = make_server([ErrorInterceptor()], max_calls=100, max_message_bytes=16_384)
+    enrolment_pb2_grpc.add_EnrolmentServicer_to_server(enrolment, enrolment_server)
+    ports = [
+        admin_server.add_secure_port("127.0.0.1:0", credentials.mutual()),
+        enrolment_server.add_secure_port("127.0.0.1:0", credentials.server_only()),
+    ]
+    for server in (admin_server, enrolment_server):
+        await server.start()
+    try:
+        yield Listeners(store, authority, blobs, live, clock, mono_ms, *ports)
+    finally:
+        for server in (admin_server, enrolment_server):
+            await server.stop(0)
+
+
+async def failure_of(call: Any) -> EdgeForgeError:
+    """Return the error that a call ends with, as a client of ours reads it."""
+    try:
+        await call
+    except aio.AioRpcError as error:
+        metadata = [(key, value) for key, value in error.trailing_metadata() or ()]
+        return error_from_metadata(error.code().name, error.details() or "", metadata)
+    raise AssertionError("the call succeeded")
+
+
+def enrol_request_parts(token: str, key: ec.EllipticCurvePrivateKey) -> dict[str, Any]:
+    """Return the fields of an EnrolRequest for a token as an operator hands it over."""
+    _, _, token_id, secret = token.split(".")
+    return {"token_id": token_id, "secret": secret, "csr_der": request_der(key)}
