@@ -14,6 +14,7 @@ from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from coordinator.api.price_page import card_html, card_json
+from protos.domain.errors import ConfigInvalid
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -62,10 +63,16 @@ class HttpListener:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """Listen. Raises: OSError."""
+        """Listen. Raises: ConfigInvalid when the address is taken."""
         await self._runner.setup()
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._protocol, self._host, self._port)
+        try:
+            self._server = await loop.create_server(self._protocol, self._host, self._port)
+        except OSError as error:
+            raise ConfigInvalid(
+                [f"http: cannot listen on {self._host} port {self._port}: {error.strerror}"],
+                "stop what holds the port, or choose another one",
+            ) from error
 
     async def close(self) -> None:
         """Stop listening and end what runs."""

@@ -7,6 +7,7 @@ difference. A pass that the database refuses is simply made again; nothing is qu
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +29,7 @@ from coordinator.core.failure_detector import (
 )
 from coordinator.core.table_builder import ReplicaReport, intent_after_report, replica_changes
 from coordinator.store.records import AuditNote, NodeRecord, NodeRegistration
-from protos.domain.errors import NotFound, StoreUnavailable
+from protos.domain.errors import EdgeForgeError, StoreUnavailable
 from protos.domain.resources import Node, Replica, ResourceType
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 TICK_S = 0.5
+#: First contacts written in one pass, one transaction each: health must not wait for thousands.
+MAX_REGISTRATIONS_PER_PASS = 100
 #: Audit entries that wait for the database; the oldest go first.
 MAX_NOTES = 1_000
 _COMPACTION_INTERVAL_MS = 3_600_000.0
@@ -134,20 +137,20 @@ class FleetSupervisor:
     async def run(self) -> None:
         """Tick and write until cancelled."""
         while True:
-            self._sync_listed()
-            self._perform(self._detector.handle(Ticked(), self._now_mono_ms()))
-            await self._attempt()
+            await self.step()
             try:
                 async with asyncio.timeout(TICK_S):
                     await self._wake.wait()
             except TimeoutError:
                 continue
 
-    async def _attempt(self) -> None:
-        """Make one pass; what fails is tried again at the next tick."""
+    async def step(self) -> None:
+        """Tick, and make one pass; what fails is tried again at the next."""
         self._wake.clear()
+        self._sync_listed()
+        self._perform(self._detector.handle(Ticked(), self._now_mono_ms()))
         try:
-            await self.write_differences()
+            await self._write_differences()
         except StoreUnavailable as error:
             self._counters.passes_deferred += 1
             if not self._deferred:
@@ -161,7 +164,7 @@ class FleetSupervisor:
                 _log.warning("what the fleet reports is written again")
             self._deferred = False
 
-    async def write_differences(self) -> None:
+    async def _write_differences(self) -> None:
         """Make the tables say what is believed now. Raises: StoreUnavailable."""
         await self._write_registrations()
         self._sync_listed()
@@ -188,17 +191,24 @@ class FleetSupervisor:
         for node_id in self._reports.keys() - records.keys():
             del self._reports[node_id]
             self._unwritten.discard(node_id)
+            self._placement.forget(node_id)
 
     async def _write_registrations(self) -> None:
-        for node_id, registration in list(self._registrations.items()):
+        batch = list(itertools.islice(self._registrations.items(), MAX_REGISTRATIONS_PER_PASS))
+        for node_id, registration in batch:
             try:
                 await self._store.register_node(registration)
-            except NotFound:
-                _log.info("node removed before it was listed node=%s", node_id)
+            except StoreUnavailable:
+                raise
+            except EdgeForgeError as error:
+                # One that can never be written must not hold up the health of all others.
+                _log.warning("registration dropped node=%s: %s", node_id, error)
             if self._registrations.get(node_id) is registration:
                 del self._registrations[node_id]
             self._unwritten.add(node_id)
             self._placement.look_again()
+        if self._registrations:
+            self._wake.set()
 
     async def _write_health(self) -> None:
         nodes = self._store.view().nodes

@@ -54,6 +54,10 @@ class PlacementWriter:
         """Something that no row shows has changed, such as a node's engine kind."""
         self._seen = None
 
+    def forget(self, node_id: str) -> None:
+        """Drop what is remembered of a removed node."""
+        self._desired.forget(node_id)
+
     async def write(self) -> None:
         """Plan if anything has changed, and write what differs. Raises: StoreUnavailable."""
         view = self._store.view()

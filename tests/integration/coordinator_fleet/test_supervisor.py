@@ -1,0 +1,276 @@
+"""What the fleet shows becomes what the tables say: a real database, a clock that is set."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from coordinator.core.failure_detector import DetectorPolicy
+from coordinator.core.fleet_figures import FleetCounters
+from coordinator.core.push_session import Alarm, AlarmKind
+from coordinator.core.table_builder import ReplicaReport
+from coordinator.rpc.desired_rows import DesiredRows
+from coordinator.rpc.fleet_supervisor import MAX_NOTES, FleetSupervisor
+from coordinator.rpc.placement_writer import PlacementWriter
+from coordinator.store.store import Store
+from protos.domain.resources import NodeHealth, NodeIntent, ReplicaState, ResourceType
+from tests.support.stores import (
+    FILES,
+    GRU,
+    MODEL,
+    SetClock,
+    deployment,
+    enrol,
+    registration,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+TICK_MS = 500.0
+READY = (ReplicaReport(MODEL.name, ReplicaState.READY, 1),)
+
+
+class Watch:
+    """One coordinator's state, and the supervisor over it."""
+
+    def __init__(self, store: Store, database: Path, policy: DetectorPolicy) -> None:
+        self.store = store
+        self.database = database
+        self.policy = policy
+        self.now_ms = 0.0
+        self.counters = FleetCounters()
+        self.changes = 0
+        store.on_change(self._changed)
+        self.restart()
+
+    def restart(self) -> None:
+        """A new process over the same database."""
+        self.desired = DesiredRows(self.store)
+        self.placement = PlacementWriter(self.store, self.desired)
+        self.supervisor = FleetSupervisor(
+            self.store,
+            self.placement,
+            self.policy,
+            counters=self.counters,
+            now_mono_ms=lambda: self.now_ms,
+            now_unix_ms=SetClock(),
+            history_max_age_ms=1_000.0,
+        )
+
+    async def join(self, node_id: str, engine_kind: str = "vllm") -> None:
+        """Enrol a node and have it say Hello."""
+        await enrol(self.store, node_id)
+        self.supervisor.hello(registration(node_id, engine_kind))
+        await self.supervisor.step()
+
+    def report(self, *node_ids: str, replicas=(), reachable=None, draining: bool = False) -> None:
+        for node_id in node_ids:
+            self.supervisor.status(node_id, replicas, reachable or {}, draining=draining)
+
+    async def pass_ms(self, duration_ms: float, *reporting: str) -> None:
+        end_ms = self.now_ms + duration_ms
+        while self.now_ms < end_ms:
+            self.now_ms += TICK_MS
+            self.report(*reporting)
+            await self.supervisor.step()
+
+    def health(self, node_id: str) -> NodeHealth:
+        return self.store.view().nodes[node_id].health
+
+    async def actions(self) -> list[str]:
+        return [record.note.action for record in await self.store.audit_entries(100)]
+
+    def _changed(self, resource_type: ResourceType, scope: str) -> None:
+        self.changes += 1
+
+
+@pytest.fixture
+async def watch(tmp_path: Path) -> AsyncIterator[Watch]:
+    database = tmp_path / "coordinator.db"
+    store = await Store.open(database, now_unix_ms=SetClock(), busy_timeout_ms=100)
+    await store.put_pop(GRU)
+    await store.put_model(MODEL, FILES)
+    await store.create_account("acme", "salt")
+    yield Watch(store, database, DetectorPolicy())
+    await store.close()
+
+
+async def test_health_follows_silence_and_return(watch: Watch):
+    await watch.join("gru-1")
+    await watch.join("gru-2")
+    await watch.pass_ms(6_000, "gru-2")
+    assert watch.health("gru-1") is NodeHealth.SUSPECT
+    watch.report("gru-2", reachable={"gru-1": False})
+    await watch.supervisor.step()
+    assert watch.health("gru-1") is NodeHealth.UNROUTABLE
+    await watch.pass_ms(24_000, "gru-2")
+    assert watch.health("gru-1") is NodeHealth.DEAD
+    watch.report("gru-1")
+    await watch.supervisor.step()
+    assert watch.health("gru-1") is NodeHealth.READY
+    assert watch.health("gru-2") is NodeHealth.READY
+
+
+async def test_a_fleet_in_step_writes_nothing(watch: Watch):
+    for node_id in ("gru-1", "gru-2"):
+        await watch.join(node_id)
+    watch.report("gru-1", replicas=READY)
+    await watch.supervisor.step()
+    watch.changes = 0
+    for _ in range(10):
+        watch.now_ms += TICK_MS
+        watch.report("gru-1", replicas=READY)
+        watch.report("gru-2")
+        watch.supervisor.hello(registration("gru-1"))
+        await watch.supervisor.step()
+    assert watch.changes == 0
+
+
+async def test_leases_start_anew_with_the_process(watch: Watch):
+    await watch.join("gru-1")
+    watch.report("gru-1", replicas=READY)
+    await watch.supervisor.step()
+    watch.changes = 0
+    watch.now_ms += 3_600_000
+    watch.restart()
+    await watch.pass_ms(5_500)
+    assert watch.changes == 0
+    assert watch.health("gru-1") is NodeHealth.READY
+    assert "gru-1" in watch.store.view().replicas[MODEL.name]
+    await watch.pass_ms(25_000)
+    assert watch.health("gru-1") is NodeHealth.DEAD
+
+
+async def test_replicas_and_draining_are_what_the_node_says(watch: Watch):
+    await watch.join("gru-1")
+    watch.report("gru-1", replicas=READY, draining=True)
+    await watch.supervisor.step()
+    assert watch.store.view().replicas[MODEL.name]["gru-1"].state is ReplicaState.READY
+    assert watch.store.view().nodes["gru-1"].intent is NodeIntent.DRAINING
+    watch.report("gru-1")
+    await watch.supervisor.step()
+    assert watch.store.view().replicas == {}
+    assert watch.store.view().nodes["gru-1"].intent is NodeIntent.ACTIVE
+
+
+async def test_a_replica_reported_before_its_model_is_registered_appears_with_it(watch: Watch):
+    await watch.join("gru-1", "external")
+    later = "acme/later@1"
+    watch.report("gru-1", replicas=(ReplicaReport(later, ReplicaState.READY, 1),))
+    await watch.supervisor.step()
+    assert watch.store.view().replicas == {}
+    await watch.store.put_model(replace(MODEL, name=later), FILES)
+    await watch.supervisor.step()
+    assert "gru-1" in watch.store.view().replicas[later]
+
+
+async def test_a_wish_is_planned_kept_and_withdrawn(watch: Watch):
+    await watch.join("gru-1")
+    await watch.join("gru-2", "none")
+    await watch.store.put_deployment(deployment(), ["gru-1", "gru-2"], create_only=True)
+    await watch.supervisor.step()
+    assert set(watch.desired.of("gru-1")) == {MODEL.name}
+    assert watch.desired.of("gru-2") == {}
+    assert watch.desired.holds_file("gru-1", FILES[0].sha256)
+    assert not watch.desired.holds_file("gru-2", FILES[0].sha256)
+    assert watch.placement.unplaced == 1
+    # Only the placement changes: no row of the deployment does.
+    await watch.store.put_deployment(deployment(), [], create_only=False)
+    await watch.supervisor.step()
+    assert watch.desired.of("gru-1") == {}
+    assert watch.placement.unplaced == 0
+
+
+async def test_a_node_that_gets_an_engine_gets_its_model(watch: Watch):
+    await watch.join("gru-1", "none")
+    await watch.store.put_deployment(deployment(), ["gru-1"], create_only=True)
+    await watch.supervisor.step()
+    assert watch.desired.of("gru-1") == {}
+    watch.supervisor.hello(registration("gru-1", "vllm"))
+    await watch.supervisor.step()
+    assert set(watch.desired.of("gru-1")) == {MODEL.name}
+
+
+async def test_a_dead_node_keeps_its_plan(watch: Watch):
+    await watch.join("gru-1")
+    await watch.store.put_deployment(deployment(), ["gru-1"], create_only=True)
+    await watch.pass_ms(31_000)
+    assert watch.health("gru-1") is NodeHealth.DEAD
+    assert set(watch.desired.of("gru-1")) == {MODEL.name}
+
+
+async def test_a_removed_node_leaves_nothing_behind(watch: Watch):
+    await watch.join("gru-1")
+    watch.report("gru-1", replicas=READY)
+    await watch.supervisor.step()
+    await watch.store.remove_node("gru-1")
+    watch.supervisor.hello(registration("gru-1"))  # was under way
+    watch.report("gru-1", replicas=READY)
+    await watch.pass_ms(1_000)
+    assert watch.store.view().nodes == {}
+    assert watch.store.view().replicas == {}
+    assert watch.store.node_record("gru-1") is None
+
+
+async def test_a_freeze_holds_until_an_operator_speaks(watch: Watch):
+    names = [f"gru-{index}" for index in range(12)]
+    for name in names:
+        await watch.join(name)
+    await watch.pass_ms(60_000, names[0])
+    assert watch.supervisor.frozen
+    assert {watch.health(name) for name in names} == {NodeHealth.READY, NodeHealth.SUSPECT}
+    assert "alarm.fleet_frozen" in await watch.actions()
+    assert watch.counters.alarms == 1
+    watch.supervisor.lift_freeze()
+    await watch.pass_ms(1_000, names[0])
+    assert not watch.supervisor.frozen
+    assert watch.health(names[1]) is NodeHealth.DEAD
+    assert "fleet.unfrozen" in await watch.actions()
+
+
+async def test_while_the_database_is_locked_nothing_is_lost_and_it_is_said_once(
+    watch: Watch, caplog: pytest.LogCaptureFixture
+):
+    await watch.join("gru-1")
+    await enrol(watch.store, "gru-2")
+    alarm = Alarm(AlarmKind.TABLE_REFUSED, ResourceType.PRICES, "why")
+    with contextlib.closing(sqlite3.connect(watch.database, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        watch.supervisor.hello(registration("gru-2"))
+        watch.report("gru-1", replicas=READY, draining=True)
+        watch.supervisor.alarm("gru-1", alarm)
+        for _ in range(3):
+            await watch.supervisor.step()
+        other.execute("ROLLBACK")
+    assert watch.counters.passes_deferred == 3
+    await watch.supervisor.step()
+    view = watch.store.view()
+    assert "gru-2" in view.nodes
+    assert "gru-1" in view.replicas[MODEL.name]
+    assert view.nodes["gru-1"].intent is NodeIntent.DRAINING
+    assert (await watch.actions()).count("alarm.table_refused") == 1
+    told = [one.message for one in caplog.records if one.name == "coordinator.rpc.fleet_supervisor"]
+    assert sum("cannot be written, it waits" in line for line in told) == 1
+
+
+async def test_notes_that_wait_are_bounded(watch: Watch):
+    alarm = Alarm(AlarmKind.TABLE_REFUSED, ResourceType.PRICES, "why")
+    for _ in range(MAX_NOTES + 50):
+        watch.supervisor.alarm("gru-1", alarm)
+    await watch.supervisor.step()
+    assert len(await watch.store.audit_entries(MAX_NOTES * 2)) <= MAX_NOTES
+
+
+async def test_old_changes_are_dropped_once_an_hour(watch: Watch):
+    await watch.join("gru-1")
+    version = watch.store.table(ResourceType.TOPOLOGY).at.version
+    await watch.pass_ms(1_000, "gru-1")
+    watch.now_ms += 3_600_000
+    await watch.pass_ms(1_000, "gru-1")
+    assert watch.store.table(ResourceType.TOPOLOGY).at.version == version

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from prometheus_client import generate_latest
+
+from coordinator.api.metrics import make_metrics
+from coordinator.core.fleet_figures import FleetCounters, FleetGauges
+
+GAUGES = FleetGauges(
+    agents_connected=3,
+    nodes={"ready": 2, "dead": 1},
+    frozen=True,
+    unplaced=4,
+    store_available=False,
+    epoch=5,
+    tables={"topology": (17, 6)},
+)
+
+
+def test_figures_are_gathered_when_asked_for():
+    counters = FleetCounters()
+    registry = make_metrics(counters, lambda: GAUGES)
+    counters.statuses = 9
+    counters.nacks["digest"] = 2
+    lines = generate_latest(registry).decode().splitlines()
+    for line in (
+        "edgeforge_coordinator_statuses_total 9.0",
+        'edgeforge_coordinator_push_nacks_total{reason="digest"} 2.0',
+        "edgeforge_coordinator_agents_connected 3.0",
+        'edgeforge_coordinator_nodes{health="ready"} 2.0',
+        'edgeforge_coordinator_nodes{health="suspect"} 0.0',
+        "edgeforge_coordinator_fleet_frozen 1.0",
+        "edgeforge_coordinator_database_available 0.0",
+        'edgeforge_coordinator_table_version{type="topology"} 17.0',
+        'edgeforge_coordinator_table_rows{type="topology"} 6.0',
+    ):
+        assert line in lines
+
+
+def test_every_figure_is_explained():
+    text = generate_latest(make_metrics(FleetCounters(), lambda: GAUGES)).decode()
+    named = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
+    helped = {
+        line.split()[2]
+        for line in text.splitlines()
+        if line.startswith("# HELP") and len(line.split()) > 3
+    }
+    assert named == helped

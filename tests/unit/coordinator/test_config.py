@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from coordinator.config import CoordinatorConfig, load_config, parse_config
+from protos.domain.errors import ConfigInvalid
+
+BASE = Path("/etc/edgeforge")
+MINIMAL = {"coordinator": {"state_dir": "state"}}
+
+
+def parsed(environ: dict[str, str] | None = None, **sections: object) -> CoordinatorConfig:
+    return parse_config({**MINIMAL, **sections}, environ or {}, base=BASE)
+
+
+def problems(environ: dict[str, str] | None = None, **sections: object) -> list[str]:
+    with pytest.raises(ConfigInvalid) as caught:
+        parsed(environ, **sections)
+    return caught.value.problems
+
+
+def test_a_state_folder_is_enough():
+    config = parsed()
+    assert config.state_dir == BASE / "state"
+    assert config.database == BASE / "state" / "coordinator.db"
+    assert config.fleet_address == "127.0.0.1:7401"
+    assert config.listeners() == {
+        "fleet": ("127.0.0.1", 7401),
+        "admin": ("127.0.0.1", 7402),
+        "enrolment": ("127.0.0.1", 7403),
+        "http": ("127.0.0.1", 7404),
+    }
+
+
+def test_an_absolute_state_folder_stays():
+    assert parsed(coordinator={"state_dir": "/srv/x"}).state_dir == Path("/srv/x")
+
+
+def test_the_environment_replaces_keys():
+    config = parsed({"EDGEFORGE_COORDINATOR__FLEET__PORT": "9000", "OTHER": "x"})
+    assert config.fleet.port == 9_000
+    assert config.fleet_address == "127.0.0.1:9000"
+
+
+def test_what_agents_are_told_may_differ_from_what_is_listened_on():
+    config = parsed(fleet={"host": "0.0.0.0", "advertise": "fleet.example:7401"})
+    assert config.fleet_address == "fleet.example:7401"
+    assert parsed(fleet={"host": "::1"}).fleet_address == "[::1]:7401"
+
+
+def test_a_wildcard_cannot_be_told_to_anybody():
+    found = problems(fleet={"host": "0.0.0.0"}, enrolment={"host": "::"})
+    assert found == [
+        "fleet.advertise: is required when fleet.host is 0.0.0.0",
+        "enrolment.advertise: is required when enrolment.host is ::",
+    ]
+
+
+def test_every_mistake_is_named_at_once_even_those_between_keys():
+    found = problems(
+        {"EDGEFORGE_COORDINATOR__HTTP__PORT": "web", "EDGEFORGE_COORDINATOR__FLEAT__PORT": "1"},
+        coordinator={"naem": "x"},
+        health={"lease_ms": 5_000, "status_interval_ms": 2_000},
+        limits={"max_agents": 0},
+        extra={},
+    )
+    for named in (
+        "unknown section [extra]",
+        "EDGEFORGE_COORDINATOR__FLEAT__PORT",
+        "coordinator.naem",
+        "coordinator.state_dir: is required",
+        "http.port",
+        "limits.max_agents",
+        "health.lease_ms: 5000 is not above",
+    ):
+        assert any(named in problem for problem in found), named
+    assert len(found) == 7
+
+
+@pytest.mark.parametrize(
+    ("section", "keys", "told"),
+    [
+        ("admin", {"port": 7401}, "admin.port: 7401 is that of fleet already"),
+        ("fleet", {"port": 0}, "fleet.port: 0 is below 1"),
+        ("fleet", {"advertise": "nowhere"}, "fleet.advertise: 'nowhere' is not host:port"),
+        ("http", {"host": ""}, "http.host: is empty"),
+        ("coordinator", {"state_dir": ""}, "coordinator.state_dir: is empty"),
+        ("coordinator", {"state_dir": "x", "name": "No Name"}, "coordinator.name: 'No Name'"),
+        ("coordinator", {"state_dir": "x", "log_level": "loud"}, "coordinator.log_level"),
+        ("fleet", "7401", "[fleet] must be a table"),
+    ],
+)
+def test_each_mistake_is_told_with_its_key(section: str, keys: object, told: str):
+    (found,) = problems(**{section: keys})
+    assert told in found
+
+
+def test_a_file_that_is_missing_or_no_toml(tmp_path: Path):
+    with pytest.raises(ConfigInvalid) as missing:
+        load_config(tmp_path / "none.toml", {})
+    assert "no file" in missing.value.problems[0]
+    broken = tmp_path / "broken.toml"
+    broken.write_text("[fleet\n")
+    with pytest.raises(ConfigInvalid) as caught:
+        load_config(broken, {})
+    assert "broken.toml" in caught.value.problems[0]
+
+
+def test_every_key_is_explained_or_named_by_its_kind():
+    """Each section's fields carry a comment in the source, or follow one that covers them."""
+    source = Path(__file__).parents[3] / "coordinator" / "config.py"
+    text = source.read_text(encoding="utf-8")
+    for section in dataclasses.fields(CoordinatorConfig):
+        assert f'"""``[{section.name}]``' in text
