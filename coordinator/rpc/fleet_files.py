@@ -59,7 +59,7 @@ class FleetFiles:
             self._counters.blobs_refused += 1
             raise Forbidden(
                 f"no model that {node_id} should hold has the file {request.sha256.hex()[:64]}",
-                "what it should hold may have changed: see `edgeforge deployment list`",
+                "what it should hold may have changed: see `edgeforge deployment ls`",
             )
         with self._place(node_id):
             chunks = self._blobs.read(request.sha256, request.offset_bytes)

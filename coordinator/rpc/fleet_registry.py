@@ -120,7 +120,7 @@ class FleetRegistry:
         if session is None or session.ended:
             raise LinkDown(
                 f"node {node_id!r} is not connected",
-                "`edgeforge node list` shows which are; see the log of its agent",
+                "`edgeforge node ls` shows which are; see the log of its agent",
             )
         return await self._questions.ask(session, query)
 
