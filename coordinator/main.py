@@ -90,6 +90,7 @@ async def serve(
             async with asyncio.TaskGroup() as group:
                 running = [
                     group.create_task(fleet.registry.beat(), name="beat"),
+                    group.create_task(fleet.registry.push_rounds(), name="push-rounds"),
                     group.create_task(fleet.supervisor.run(), name="supervisor"),
                 ]
                 _log.info("coordinator ready epoch=%d state_dir=%s", store.epoch, config.state_dir)

@@ -25,6 +25,9 @@ class DetectorPolicy:
     probe_fresh_ms: float = 6_000.0
     freeze_share: float = 0.30
     freeze_min_nodes: int = 10
+    #: Longest pause of an agent between two attempts to reach us: after our own absence, silence
+    #: counts from its end.
+    reconnect_ms: float = 60_000.0
 
     @property
     def suspect_ms(self) -> float:
@@ -34,10 +37,14 @@ class DetectorPolicy:
 
 @dataclass(frozen=True, slots=True)
 class NodeListed:
-    """A node is in the table; ``health`` is what the table says of it. A known node keeps all."""
+    """A node is in the table; ``health`` is what the table says of it. A known node keeps all.
+
+    ``returning``: we have just started, and it may not have found us again yet.
+    """
 
     node_id: str
     health: NodeHealth
+    returning: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +104,7 @@ Command = SetHealth | RaiseFreezeAlarm | ClearFreezeAlarm
 
 @dataclass(slots=True)
 class _Lease:
-    """One node. ``heard_mono_ms`` is the last status, or the moment the lease began anew."""
+    """One node. ``heard_mono_ms`` is the last status, or when the lease begins, perhaps ahead."""
 
     heard_mono_ms: float
     health: NodeHealth
@@ -120,9 +127,10 @@ class FailureDetector:
     def handle(self, event: Event, now_mono_ms: float) -> list[Command]:
         """Take ``event`` in and return what to do, at most one health for each node."""
         match event:
-            case NodeListed(node_id, health):
+            case NodeListed(node_id, health, returning):
                 if node_id not in self._leases:
-                    self._leases[node_id] = _Lease(now_mono_ms, health)
+                    grace_ms = self._policy.reconnect_ms if returning else 0.0
+                    self._leases[node_id] = _Lease(now_mono_ms + grace_ms, health)
                 return []
             case NodeUnlisted(node_id):
                 self._leases.pop(node_id, None)
@@ -193,7 +201,8 @@ class FailureDetector:
         self._ticked_mono_ms = now_mono_ms
         if deaf_ms >= self._policy.suspect_ms:
             for lease in self._leases.values():
-                lease.heard_mono_ms = min(now_mono_ms, lease.heard_mono_ms + deaf_ms)
+                forgiven_mono_ms = min(now_mono_ms, lease.heard_mono_ms + deaf_ms)
+                lease.heard_mono_ms = max(lease.heard_mono_ms, forgiven_mono_ms)
 
     def _judge_freeze(self, now_mono_ms: float) -> list[Command]:
         missing = self._missing(now_mono_ms)

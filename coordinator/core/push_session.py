@@ -42,7 +42,7 @@ class HelloReceived:
 
 @dataclass(frozen=True, slots=True)
 class TableChanged:
-    """The agent should hold ``table`` now."""
+    """The agent should hold ``table`` now. One older than what is known already changes nothing."""
 
     type: ResourceType
     table: Holding
@@ -190,7 +190,8 @@ class PushSession:
                     stream.have = have.get(type_, NOTHING)
                 return self._next(self._streams)
             case TableChanged(type_, table):
-                self._streams[type_].table = table
+                if table.at >= self._streams[type_].table.at:
+                    self._streams[type_].table = table
                 return self._next((type_,))
             case Forced(type_):
                 self._streams[type_].forced = True

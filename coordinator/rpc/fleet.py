@@ -191,16 +191,27 @@ class FleetService:
     async def _run(
         self, session: AgentSession, requests: AsyncIterator[bytes], context: Context
     ) -> None:
-        """Read and write until the first of both ends. Raises: what ended it."""
+        """Read and write until either side ends. Raises: what ended it.
+
+        A write under way is never cancelled: gRPC could not send the status after it.
+        """
         try:
             async with asyncio.TaskGroup() as group:
-                reading = group.create_task(self._read_all(session, requests))
-                writing = group.create_task(session.write_all(context.write))
-                await asyncio.wait((reading, writing), return_when=asyncio.FIRST_COMPLETED)
-                reading.cancel()
-                writing.cancel()
+                reading = group.create_task(self._read_until_end(session, requests))
+                try:
+                    await session.write_all(context.write)
+                finally:
+                    reading.cancel()
         except BaseExceptionGroup as group_error:
             raise group_error.exceptions[0] from None
+
+    async def _read_until_end(self, session: AgentSession, requests: AsyncIterator[bytes]) -> None:
+        try:
+            await self._read_all(session, requests)
+        except EdgeForgeError as error:
+            session.end(error.message, error=error)
+        else:
+            session.end("the agent has closed its stream")
 
     async def _read_all(self, session: AgentSession, requests: AsyncIterator[bytes]) -> None:
         """Raises: InvalidRequest, Overloaded."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,15 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 BEAT_INTERVAL_S = 1.0
+#: Between two rounds of pushes: nothing that a human notices while agents are few. A push and its
+#: answer cost about 0.4 ms, so that a busy time leaves room for statuses and beats.
+ROUND_PAUSE_MS = 50.0
+ROUND_PAUSE_MS_PER_AGENT = 0.6
+MAX_ROUND_PAUSE_MS = 1_500.0
+#: A revoked key is promised to be useless within 2 s: credentials do not wait for a round.
+_URGENT = ResourceType.CREDENTIALS
+#: Sessions told between two moments in which the event loop serves others.
+_SESSIONS_PER_STEP = 256
 #: A replaced stream's agent waits this long, lest two processes with one identity take turns fast.
 _REPLACED_RETRY_MS = 30_000
 #: When we stop, agents come back spread over this time.
@@ -65,6 +75,10 @@ class FleetRegistry:
         self._sessions: dict[str, AgentSession] = {}
         self._heard: dict[str, _Heard] = {}
         self._stopping = False
+        #: Tables that have changed since the last round.
+        self._changed: set[tuple[ResourceType, str]] = set()
+        self._round_due = asyncio.Event()
+        self._urgent = asyncio.Event()
 
     @property
     def connected(self) -> int:
@@ -152,13 +166,11 @@ class FleetRegistry:
         )
 
     def table_changed(self, resource_type: ResourceType, scope: str) -> None:
-        """Tell the streams concerned; for ``Store.on_change``."""
-        changed = TableChanged(resource_type, self._holding(resource_type, scope))
-        if not scope:
-            for session in self._sessions.values():
-                session.handle(changed)
-        elif (session_of := self._sessions.get(scope)) is not None:
-            session_of.handle(changed)
+        """Tell the streams concerned in the next round; for ``Store.on_change``."""
+        self._changed.add((resource_type, scope))
+        self._round_due.set()
+        if resource_type is _URGENT:
+            self._urgent.set()
         if resource_type is ResourceType.TOPOLOGY:
             self.end_removed()
 
@@ -178,6 +190,24 @@ class FleetRegistry:
         for session in self._sessions.values():
             session.end("the coordinator is stopping", retry_after_ms=int(self._stop_retry_ms()))
 
+    async def push_rounds(self) -> None:
+        """Tell streams what has changed, at once and then in rounds. Runs until cancelled.
+
+        What changes between two rounds coalesces, so that a busy time costs each agent one push a
+        round and not one for each commit.
+        """
+        while True:
+            await self._round_due.wait()
+            self._round_due.clear()
+            self._urgent.clear()
+            changed, self._changed = self._changed, set()
+            for resource_type, scope in sorted(changed, key=lambda one: one[0] is not _URGENT):
+                await self._tell(resource_type, scope)
+            pause_ms = ROUND_PAUSE_MS + ROUND_PAUSE_MS_PER_AGENT * len(self._sessions)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(pause_ms, MAX_ROUND_PAUSE_MS) / 1_000):
+                    await self._urgent.wait()
+
     async def beat(self) -> None:
         """Send the time each second, and give up pushes that nobody answers. Runs until cancelled.
 
@@ -190,6 +220,17 @@ class FleetRegistry:
                 session.send_beat(data)
                 session.tick()
             await asyncio.sleep(BEAT_INTERVAL_S)
+
+    async def _tell(self, resource_type: ResourceType, scope: str) -> None:
+        if scope:
+            session = self._sessions.get(scope)
+            if session is not None:
+                session.handle(TableChanged(resource_type, self._holding(resource_type, scope)))
+            return
+        for count, session in enumerate(list(self._sessions.values()), start=1):
+            session.handle(TableChanged(resource_type, self._holding(resource_type, "")))
+            if count % _SESSIONS_PER_STEP == 0:
+                await asyncio.sleep(0)
 
     def _holding(self, resource_type: ResourceType, scope: str) -> Holding:
         table = self._store.table(resource_type, scope)

@@ -18,10 +18,12 @@ from coordinator.core.push_session import (
     Command,
     Disconnect,
     Event,
+    Holding,
     Pushed,
     PushSession,
     SendDelta,
     SendSnapshot,
+    TableChanged,
     Ticked,
 )
 from protos.domain.errors import DeadlineExceeded, EdgeForgeError
@@ -34,8 +36,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: An agent that does not take a message off the wire for so long is disconnected.
+#: An agent that takes a message off the wire more slowly than this is disconnected.
 WRITE_TIMEOUT_S = 30.0
+SLOWEST_BYTES_PER_S = 128 * 1024
 #: The farewell is a courtesy: nobody waits long for it.
 _FAREWELL_TIMEOUT_S = 2.0
 
@@ -152,6 +155,8 @@ class AgentSession:
                 )
             else:
                 push = await encoder.delta(command.type, scope, command.from_version, command.nonce)
+            # It is the newest there is, perhaps newer than we were told; the answer may be quick.
+            self.handle(TableChanged(command.type, Holding(push.at, None)))
             await self._write(write, push.data)
         counters.push_bytes += len(push.data)
         if push.is_delta:
@@ -161,12 +166,13 @@ class AgentSession:
         self.handle(Pushed(command.type, command.nonce, push.at))
 
     async def _write(self, write: Write, data: bytes) -> None:
+        timeout_s = WRITE_TIMEOUT_S + len(data) / SLOWEST_BYTES_PER_S
         try:
-            async with asyncio.timeout(WRITE_TIMEOUT_S):
+            async with asyncio.timeout(timeout_s):
                 await write(data)
         except TimeoutError:
             raise DeadlineExceeded(
-                f"the agent took nothing off its stream for {WRITE_TIMEOUT_S:.0f} s"
+                f"the agent did not take {len(data)} bytes off its stream in {timeout_s:.0f} s"
             ) from None
 
     def _queue(self, command: Command) -> None:

@@ -75,6 +75,8 @@ class FleetSupervisor:
         self._now_unix_ms = now_unix_ms
         self._history_max_age_ms = history_max_age_ms
         self._detector = FailureDetector(policy, now_mono_ms())
+        #: Until the first look at the table: all in it were there before us.
+        self._returning = True
         self._registrations: dict[str, NodeRegistration] = {}
         self._reports: dict[str, _Report] = {}
         #: Nodes whose reported replicas may differ from their rows.
@@ -184,7 +186,9 @@ class FleetSupervisor:
         nodes, now_mono_ms = self._store.view().nodes, self._now_mono_ms()
         leased = self._detector.healths()
         for node_id in nodes.keys() - leased.keys():
-            self._detector.handle(NodeListed(node_id, nodes[node_id].health), now_mono_ms)
+            listed = NodeListed(node_id, nodes[node_id].health, returning=self._returning)
+            self._detector.handle(listed, now_mono_ms)
+        self._returning = False
         for node_id in leased.keys() - nodes.keys():
             self._detector.handle(NodeUnlisted(node_id), now_mono_ms)
         records = self._store.node_records()

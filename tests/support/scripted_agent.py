@@ -95,6 +95,7 @@ class ScriptedAgent:
         self._channel: aio.Channel | None = None
         self._reader: asyncio.Task[None] | None = None
         self._reporter: asyncio.Task[None] | None = None
+        self._call: object = None
 
     async def __aenter__(self) -> ScriptedAgent:
         await self.connect()
@@ -193,7 +194,9 @@ class ScriptedAgent:
 
     async def _read(self, channel: aio.Channel) -> None:
         try:
-            async for message in FleetStub(channel).Connect(self._messages()):
+            # Held: gRPC cancels a call that nobody refers to.
+            self._call = FleetStub(channel).Connect(self._messages())
+            async for message in self._call:
                 self._take(message)
         except aio.AioRpcError as error:
             self.error = error

@@ -170,9 +170,8 @@ class World:
             self.disconnect(agent)
 
     def table_changed(self, type_: ResourceType) -> None:
-        table = self.source.tables[type_]
-        for link in list(self.links.values()):
-            self._handle(link, TableChanged(type_, Holding(table.at, table.digest)))
+        """Tell all sessions, in the next round."""
+        self.at(self.random.choice([0.0, 50.0, 300.0]), lambda: self._tell(type_))
 
     def force(self, type_: ResourceType) -> None:
         for link in list(self.links.values()):
@@ -189,6 +188,11 @@ class World:
         )
 
     # The stream.
+
+    def _tell(self, type_: ResourceType) -> None:
+        table = self.source.tables[type_]
+        for link in list(self.links.values()):
+            self._handle(link, TableChanged(type_, Holding(table.at, table.digest)))
 
     def _reconnect(self, agent: Agent) -> None:
         if agent.name not in self.links:
@@ -249,6 +253,7 @@ class World:
             push = self.source.delta(type_, version)
         if push is None:
             push = Snapshot(type_, table.at, table.rows, table.digest, forced)
+        self._handle(link, TableChanged(type_, Holding(table.at, None)))
         self._handle(link, Pushed(type_, nonce, table.at))
         if self.random.random() < self.chances.corrupt:
             push = self._damaged(push)

@@ -139,7 +139,7 @@ async def test_leases_start_anew_with_the_process(watch: Watch):
     watch.changes = 0
     watch.now_ms += 3_600_000
     watch.restart()
-    await watch.pass_ms(5_500)
+    await watch.pass_ms(watch.policy.reconnect_ms + 5_500)
     assert watch.changes == 0
     assert watch.health("gru-1") is NodeHealth.READY
     assert "gru-1" in watch.store.view().replicas[MODEL.name]

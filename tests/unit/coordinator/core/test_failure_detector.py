@@ -140,6 +140,31 @@ def test_leases_start_anew_and_what_was_written_stays_until_there_is_news():
         assert fleet.health("a-1") is READY
 
 
+def test_after_our_own_absence_silence_counts_from_the_latest_return():
+    fleet = Fleet()
+    fleet.detector.handle(NodeListed("a-1", READY, returning=True), fleet.now_ms)
+    fleet.detector.handle(NodeListed("b-1", READY, returning=True), fleet.now_ms)
+    fleet.pass_ms(10_000)
+    fleet.status("b-1", a_1=False)
+    fleet.pass_ms(5_000)
+    assert fleet.commands == []
+    fleet.pass_ms(1_000)
+    assert fleet.commands == [SetHealth("b-1", SUSPECT)]  # it had returned, and is gone again
+    fleet.pass_ms(POLICY.reconnect_ms - 16_000 + POLICY.suspect_ms)
+    assert fleet.health("a-1") is SUSPECT
+    fleet.pass_ms(POLICY.lease_ms - POLICY.suspect_ms)
+    assert fleet.health("a-1") is DEAD
+
+
+def test_a_stall_of_ours_does_not_shorten_the_time_to_return():
+    fleet = Fleet()
+    fleet.detector.handle(NodeListed("a-1", READY, returning=True), fleet.now_ms)
+    fleet.now_ms += 30_000
+    fleet.commands += fleet.detector.handle(Ticked(), fleet.now_ms)
+    fleet.pass_ms(35_500)
+    assert fleet.commands == []
+
+
 def test_a_removed_node_is_forgotten():
     fleet = Fleet("a-1")
     fleet.detector.handle(NodeUnlisted("a-1"), fleet.now_ms)

@@ -118,6 +118,17 @@ def test_a_push_may_lead_further_than_was_known_when_it_was_ordered():
     assert stream.session.converged
 
 
+def test_an_agent_that_was_sent_more_than_was_told_is_not_ahead():
+    """Changes are told in rounds, and what is sent is the newest there is."""
+    stream = Stream(held(5), held(3))
+    assert stream.changed(Holding(at(7), None)) == []
+    assert stream.acked(1, at(7)) == []
+    assert stream.session.converged
+    assert stream.changed(held(6)) == []
+    assert stream.changed(held(7)) == []
+    assert stream.changed(held(8)) == [SendDelta(TOPOLOGY, 2, 7)]
+
+
 def test_types_do_not_wait_for_one_another():
     session = PushSession({TOPOLOGY: held(5), PRICES: held(7)}, push_timeout_ms=TIMEOUT_MS)
     assert session.handle(HelloReceived({}), 0.0) == [
