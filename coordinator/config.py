@@ -51,6 +51,7 @@ class FleetSection:
 
     #: Address to listen on; 0.0.0.0 or :: for all.
     host: str = setting("127.0.0.1")
+    #: TCP port to listen on.
     port: int = _port(7401)
     #: host:port that agents are told at enrolment; empty: host and port as listened on.
     advertise: str = setting("")
@@ -60,7 +61,9 @@ class FleetSection:
 class AdminSection:
     """``[admin]``: the listener of operators, over mutual TLS."""
 
+    #: Address to listen on.
     host: str = setting("127.0.0.1")
+    #: TCP port to listen on.
     port: int = _port(7402)
     #: host:port written into operators' profiles; empty: host and port as listened on.
     advertise: str = setting("")
@@ -70,7 +73,9 @@ class AdminSection:
 class EnrolmentSection:
     """``[enrolment]``: the listener of nodes that have no certificate yet."""
 
+    #: Address to listen on.
     host: str = setting("127.0.0.1")
+    #: TCP port to listen on.
     port: int = _port(7403)
     #: host:port shown with a new token; empty: host and port as listened on.
     advertise: str = setting("")
@@ -80,7 +85,9 @@ class EnrolmentSection:
 class HttpSection:
     """``[http]``: ``/livez``, ``/readyz``, ``/metrics`` and the public price card."""
 
+    #: Address to listen on.
     host: str = setting("127.0.0.1")
+    #: TCP port to listen on.
     port: int = _port(7404)
 
 
@@ -98,6 +105,7 @@ class HealthSection:
     probe_fresh_ms: float = setting(6_000.0, at_least=50, at_most=600_000)
     #: When more than this share of the fleet, and this many nodes, vanish at once: freeze, alarm.
     freeze_share: float = setting(0.30, at_least=0.01, at_most=1.0)
+    #: See freeze_share: fewer missing nodes than this never freeze the fleet.
     freeze_min_nodes: int = setting(10, at_least=1)
 
 
@@ -109,8 +117,9 @@ class LimitsSection:
     max_agents: int = setting(5_000, at_least=1)
     #: Largest message from an agent or an operator.
     max_message_bytes: int = setting(4 * _MIB, at_least=64 * _KIB, at_most=64 * _MIB)
-    #: Messages from one agent: on average in a second, and at once. Over it, its stream ends.
+    #: Messages from one agent in a second, on average. Over it, its stream ends.
     agent_messages_per_s: float = setting(20.0, at_least=1)
+    #: Messages from one agent at once, before the average counts.
     agent_messages_burst: float = setting(200.0, at_least=10)
     #: Snapshots and deltas under way at once; others wait their turn.
     concurrent_pushes: int = setting(32, at_least=1, at_most=4_096)
@@ -118,18 +127,21 @@ class LimitsSection:
     push_timeout_ms: float = setting(60_000.0, at_least=100)
     #: From the opening of a stream to its Hello.
     hello_timeout_ms: float = setting(10_000.0, at_least=10)
-    #: Questions to agents that may wait for their answer at once, of all and of one agent.
+    #: Questions to agents that may wait for their answer at once.
     max_queries: int = setting(256, at_least=1)
+    #: Of these, those to one agent.
     max_queries_per_node: int = setting(8, at_least=1)
     #: Longest time a question may wait for its answer.
     query_timeout_ms: float = setting(30_000.0, at_least=10)
     #: Largest file of a model.
     max_blob_bytes: int = setting(64 * _GIB, at_least=1)
-    #: Files sent at once, to all nodes and to one.
+    #: Files sent at once.
     blob_streams: int = setting(32, at_least=1)
+    #: Of these, those to one node.
     blob_streams_per_node: int = setting(4, at_least=1)
-    #: Operators' calls in progress, and those of nodes that enrol.
+    #: Operators' calls in progress.
     max_admin_calls: int = setting(64, at_least=1)
+    #: Calls in progress of nodes that enrol.
     max_enrolment_calls: int = setting(64, at_least=1)
     #: Connections to the HTTP listener.
     max_http_connections: int = setting(256, at_least=1)
