@@ -17,9 +17,7 @@ def engine() -> Iterator[FakeEngineProcess]:
 
 
 @pytest.fixture(scope="module")
-def fleet(
-    engine: FakeEngineProcess, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Fleet]:
+def fleet(engine: FakeEngineProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """IAD with the engine, GRU without."""
     with Fleet(tmp_path_factory.mktemp("f"), [engine.url]) as running:
         yield running

@@ -56,9 +56,7 @@ def test_engine_killed_before_the_first_byte_another_serves_and_the_attempt_is_o
     two_engines[1].control(first_token_delay_ms=400, die_after_tokens=0)
     asked = {"iad-1": two_engines[0], "gru-1": two_engines[1]}
     chosen = json.loads(
-        twin_fleet.edgeforge(
-            "route", "explain", "--deployment", "twin", "--via", "gru-1", "--json"
-        )
+        twin_fleet.edgeforge("route", "explain", "--deployment", "twin", "--via", "gru-1", "--json")
     )
     first = next(one["node_id"] for one in chosen["candidates"] if one["chosen"])
     other = "gru-1" if first == "iad-1" else "iad-1"

@@ -36,9 +36,7 @@ class Load:
     def wait_for(self, more: int) -> None:
         """Wait until ``more`` further requests have been answered."""
         wanted = len(self.statuses) + more
-        wait_until(
-            lambda: len(self.statuses) >= wanted or self.errors, 30, f"{more} more answers"
-        )
+        wait_until(lambda: len(self.statuses) >= wanted or self.errors, 30, f"{more} more answers")
 
     def __enter__(self) -> Load:
         for thread in self._threads:
