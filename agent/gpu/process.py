@@ -1,0 +1,91 @@
+"""The agent's end of a reader's child: a deadline for every answer, and an end for every child."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from asyncio.subprocess import PIPE, Process
+
+import orjson
+
+from agent.core.accelerators import Reading, plain_text, readings_from_json
+
+MAX_LINE_BYTES = 256 * 1024
+#: A process in an uninterruptible call of its driver cannot be killed; nobody waits for it.
+_REAP_TIMEOUT_S = 2.0
+
+
+class ReaderBroken(Exception):
+    """The child stalled, died, could not read, or talked nonsense."""
+
+
+class ReaderChild:
+    """One child after another; never two at once."""
+
+    def __init__(self, kind: str) -> None:
+        self._argv = [sys.executable, "-P", "-m", "agent.gpu.child", "--kind", kind]
+        self._process: Process | None = None
+        self._condemned = False
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id, None without one."""
+        return None if self._process is None else self._process.pid
+
+    async def read(self, deadline_ms: float) -> tuple[Reading, ...]:
+        """Return a reading of every accelerator. Raises: ReaderBroken; the child is gone then."""
+        try:
+            async with asyncio.timeout(deadline_ms / 1_000):
+                return await self._read()
+        except TimeoutError:
+            await self.kill()
+            raise ReaderBroken(f"no answer within {deadline_ms:.0f} ms") from None
+        except ReaderBroken:
+            await self.kill()
+            raise
+        except (OSError, ValueError) as error:
+            await self.kill()
+            raise ReaderBroken(str(error)) from error
+
+    async def kill(self) -> None:
+        """End the child, if there is one."""
+        process = self._process
+        if process is None:
+            return
+        self._condemned = True
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_REAP_TIMEOUT_S):
+                await process.wait()
+        self._let_go_if_ended()
+
+    def _let_go_if_ended(self) -> None:
+        if self._process is not None and self._process.returncode is not None:
+            self._process, self._condemned = None, False
+
+    async def _read(self) -> tuple[Reading, ...]:
+        if self._process is not None and self._process.returncode is not None:
+            expected = self._condemned
+            self._let_go_if_ended()
+            if not expected:
+                raise ReaderBroken("the reader died")
+        if self._condemned:
+            raise ReaderBroken("the last reader hangs in its driver and cannot be ended")
+        if self._process is None:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._argv, stdin=PIPE, stdout=PIPE, limit=MAX_LINE_BYTES
+            )
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        stdin.write(b"read\n")
+        await stdin.drain()
+        line = await stdout.readline()  # ValueError over the limit
+        if not line.endswith(b"\n"):
+            raise ReaderBroken("the reader died")
+        answer = orjson.loads(line)
+        if isinstance(answer, dict) and "error" in answer:
+            raise ReaderBroken(plain_text(answer["error"], "error"))
+        return readings_from_json(answer)

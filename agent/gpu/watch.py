@@ -1,0 +1,120 @@
+"""Reads the accelerators again and again, and tells what is wrong with them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from agent.core.accelerator_health import (
+    AcceleratorHealth,
+    Event,
+    Fault,
+    HealthPolicy,
+    OperatorResumed,
+    ReaderFailed,
+    Sampled,
+    Severity,
+    active_fatal,
+)
+from agent.core.backoff import BackoffPolicy, full_jitter_ms
+from agent.gpu.process import ReaderBroken, ReaderChild
+from agent.gpu.reader import CPU, NONE
+
+if TYPE_CHECKING:
+    from agent.core.accelerators import Reading
+
+_log = logging.getLogger(__name__)
+
+_BACKOFF = BackoffPolicy(base_ms=250.0, cap_ms=10_000.0)
+_SHORTEST_PAUSE_MS = 100.0
+
+
+class GpuWatch:
+    """One node's accelerators. Everything runs on one event loop.
+
+    ``on_change`` is called when a fault came, went or changed; ``draw`` returns chance in [0, 1).
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        *,
+        interval_ms: float,
+        deadline_ms: float,
+        now_mono_ms: Callable[[], float],
+        draw: Callable[[], float],
+        on_change: Callable[[], None],
+    ) -> None:
+        self.kind = kind
+        self._interval_ms = interval_ms
+        self._deadline_ms = deadline_ms
+        self._now_mono_ms = now_mono_ms
+        self._draw = draw
+        self._on_change = on_change
+        self._child = ReaderChild(kind)
+        # Where there is only a CPU, being blind is no reason to turn requests away.
+        policy = HealthPolicy(blind_is_fatal=kind != CPU)
+        self._health = AcceleratorHealth(policy, now_mono_ms())
+        self._told: frozenset[Fault] = frozenset()
+        #: The last reading of each accelerator.
+        self.readings: tuple[Reading, ...] = ()
+        self.reads = 0
+        self.failures = 0
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """Everything wrong, the fatal first."""
+        return self._health.faults
+
+    @property
+    def drain_reason(self) -> str:
+        """Why this node must not serve; empty when it may."""
+        return self._health.drain_reason
+
+    @property
+    def reader_pid(self) -> int | None:
+        """The child's process id, None without one."""
+        return self._child.pid
+
+    def resume(self) -> list[Fault]:
+        """Forget what is gone, as an operator asked; return the fatal faults that are not."""
+        self._handle(OperatorResumed())
+        return active_fatal(self.faults)
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        if self.kind == NONE:
+            return
+        failures = 0
+        try:
+            while True:
+                began_mono_ms = self._now_mono_ms()
+                try:
+                    self.readings = await self._child.read(self._deadline_ms)
+                except ReaderBroken as error:
+                    failures += 1
+                    self.failures += 1
+                    self.readings = ()
+                    self._handle(ReaderFailed(str(error)))
+                    pause_ms = full_jitter_ms(_BACKOFF, failures, self._draw())
+                    pause_ms = max(_SHORTEST_PAUSE_MS, pause_ms)
+                else:
+                    failures = 0
+                    self.reads += 1
+                    self._handle(Sampled(self.readings))
+                    pause_ms = began_mono_ms + self._interval_ms - self._now_mono_ms()
+                await asyncio.sleep(max(0.0, pause_ms) / 1_000)
+        finally:
+            await self._child.kill()
+
+    def _handle(self, event: Event) -> None:
+        if not self._health.handle(event, self._now_mono_ms()):
+            return
+        faults = frozenset(self.faults)
+        for fault in faults - self._told:
+            level = logging.ERROR if fault.severity is Severity.FATAL else logging.WARNING
+            _log.log(level, "accelerator fault kind=%s: %s", fault.kind, fault.detail)
+        self._told = faults
+        self._on_change()
