@@ -66,9 +66,9 @@ def find_deployment(caller: Caller, name: object, view: FleetView) -> Deployment
     """Return the deployment called ``name``. Raises: NotFound, also for another account's."""
     deployment = view.deployments.get(name) if isinstance(name, str) else None
     if deployment is None or not may_call(caller, deployment):
-        shown = name[:128] if isinstance(name, str) else name
+        shown = repr(name[:128]) if isinstance(name, str) else f"of type {type(name).__name__}"
         raise NotFound(
-            f"the model {shown!r} does not exist",
+            f"the model {shown} does not exist",
             "GET /v1/models lists what this key may call",
             code="model_not_found",
             param="model",

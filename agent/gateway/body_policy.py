@@ -46,7 +46,10 @@ class GenerationBody:
             if continuous_usage:
                 options["continuous_usage_stats"] = True
             fields["stream_options"] = options
-        return orjson.dumps(fields)
+        try:
+            return orjson.dumps(fields)
+        except orjson.JSONEncodeError as error:  # it writes less deep than it reads
+            raise InvalidRequest("the body is nested too deeply") from error
 
 
 def read_body(
@@ -62,9 +65,16 @@ def read_body(
     for name in REFUSED_FIELDS:
         if fields.get(name) is not None:
             raise InvalidRequest(f"{name!r} is not allowed here", "leave it out", param=name)
+    template = fields.get("chat_template_kwargs")
+    if isinstance(template, dict) and template.get("chat_template") is not None:
+        raise InvalidRequest(
+            "'chat_template' is not allowed here", "leave it out", param="chat_template_kwargs"
+        )
     _check_cap(fields, "n", max_n)
     _check_cap(fields, "best_of", max_n)
     _check_cap(fields, "prompt_logprobs", max_prompt_logprobs)
+    if _as_number(fields.get("prompt_logprobs")) == -1:  # vLLM's "all of the vocabulary"
+        raise InvalidRequest("'prompt_logprobs' of -1 is not allowed", param="prompt_logprobs")
     _check_media(fields.get("messages"))
     fields.pop("store", None)
     fields["cache_salt"] = cache_salt
@@ -81,9 +91,19 @@ def read_body(
 
 
 def _check_cap(fields: dict[str, object], name: str, most: int) -> None:
-    value = fields.get(name)
-    if isinstance(value, int) and value > most:
-        raise InvalidRequest(f"{name!r} is {value}, and at most {most} is allowed", param=name)
+    value = _as_number(fields.get(name))
+    if value is not None and value > most:
+        raise InvalidRequest(f"{name!r} is {value:g}, and at most {most} is allowed", param=name)
+
+
+def _as_number(value: object) -> float | None:
+    """Return what an engine would read: it takes 3.0 and "3" for 3."""
+    if isinstance(value, int | float | str):
+        try:
+            return float(value)
+        except ValueError:
+            return None
+    return None
 
 
 def _check_media(messages: object) -> None:
@@ -99,8 +119,12 @@ def _check_media(messages: object) -> None:
             if scanned > _MAX_SCANNED_PARTS:
                 raise InvalidRequest(f"more than {_MAX_SCANNED_PARTS} message parts")
             if isinstance(part, dict) and (
-                part.get("type") in _MEDIA_PARTS or not _MEDIA_PARTS.isdisjoint(part)
+                _is_media(part.get("type")) or not _MEDIA_PARTS.isdisjoint(part)
             ):
                 raise InvalidRequest(
                     "media by address is not allowed here", "send text", param="messages"
                 )
+
+
+def _is_media(kind: object) -> bool:
+    return isinstance(kind, str) and kind in _MEDIA_PARTS

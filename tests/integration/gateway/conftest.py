@@ -1,0 +1,29 @@
+"""One fleet of real processes for all that leaves it as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.fake_engine_process import FakeEngineProcess
+from tests.support.fleet import Fleet
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[FakeEngineProcess]:
+    with FakeEngineProcess("acme-chat") as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def fleet(engine: FakeEngineProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """IAD with the engine, GRU without."""
+    with Fleet(tmp_path_factory.mktemp("g"), [engine.url]) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def obedient(engine: FakeEngineProcess) -> None:
+    engine.control()
+    engine.forget()

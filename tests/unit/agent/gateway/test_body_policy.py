@@ -1,0 +1,162 @@
+"""What of a hostile or mistaken body reaches an engine."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from agent.gateway.body_policy import GenerationBody, read_body
+from protos.domain.errors import InvalidRequest
+
+
+def read(body: bytes | dict[str, Any]) -> GenerationBody:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return read_body(data, cache_salt="ours", max_n=4, max_prompt_logprobs=5)
+
+
+def sent(body: bytes | dict[str, Any], *, continuous_usage: bool = False) -> dict[str, Any]:
+    return dict(json.loads(read(body).for_engine("m@1", continuous_usage=continuous_usage)))
+
+
+def message(part: object) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": [part]}]}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'"text"',
+        b'{"a": NaN}',
+        b'{"a": Infinity}',
+        b'{"a": "\xff\xfe"}',
+        b'{"a": "\\ud800"}',
+        b'{"a": 1} trailing',
+        b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    ],
+)
+def test_what_is_not_a_json_object_is_refused(body: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        read(body)
+
+
+@pytest.mark.parametrize("depth", [200, 300, 900, 1_020, 2_000])
+def test_deep_nesting_passes_or_is_refused_but_is_never_a_bug_of_ours(depth: int) -> None:
+    body = b'{"a": ' + b"[" * depth + b"]" * depth + b"}"
+    try:
+        sent(body)
+    except InvalidRequest:
+        assert depth > 200
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("chat_template", "{{ x }}"),
+        ("kv_transfer_params", {"remote_host": "h"}),
+        ("priority", -1),
+        ("priority", 0),
+    ],
+)
+def test_fields_that_command_the_engine_are_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        read({name: value})
+    assert caught.value.param == name
+    assert sent({name: None})["model"] == "m@1"
+
+
+def test_a_template_hidden_in_its_arguments_is_refused() -> None:
+    with pytest.raises(InvalidRequest):
+        read({"chat_template_kwargs": {"chat_template": "{{ x }}"}})
+    passed = {"chat_template_kwargs": {"enable_thinking": False}}
+    assert sent(passed)["chat_template_kwargs"] == {"enable_thinking": False}
+
+
+@pytest.mark.parametrize("name", ["n", "best_of", "prompt_logprobs"])
+@pytest.mark.parametrize("value", [6, 6.0, "6", " 6 ", 10**30, 1e300, "inf"])
+def test_a_cap_holds_in_every_spelling_that_an_engine_reads_as_a_number(
+    name: str, value: object
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        read({name: value})
+    assert caught.value.param == name
+
+
+@pytest.mark.parametrize("value", [-1, -1.0, "-1"])
+def test_prompt_logprobs_of_the_whole_vocabulary_are_refused(value: object) -> None:
+    with pytest.raises(InvalidRequest):
+        read({"prompt_logprobs": value})
+
+
+@pytest.mark.parametrize("value", [4, "many", [9], {"a": 9}, None, True, -3])
+def test_within_the_cap_or_of_a_wrong_type_goes_on_to_the_engine(value: object) -> None:
+    assert sent({"n": value})["n"] == value
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": "http://169.254.169.254/"}},
+        {"type": "video_url"},
+        {"image_url": "file:///etc/passwd"},
+        {"type": "text", "audio_url": {"url": "http://h/"}},
+        {"type": [], "input_image": "http://h/"},
+    ],
+)
+def test_media_by_address_is_refused_with_or_without_its_type(part: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest):
+        read(message(part))
+
+
+@pytest.mark.parametrize("part", [{"type": []}, {"type": {}}, 5, None, "text", {"type": "text"}])
+def test_parts_of_a_wrong_type_go_on_to_the_engine(part: object) -> None:
+    body = message(part)
+    assert sent(body)["messages"] == body["messages"]
+
+
+def test_more_parts_than_are_looked_at_are_refused() -> None:
+    body = {"messages": [{"content": [{"type": "text"}] * 10_001}]}
+    with pytest.raises(InvalidRequest):
+        read(body)
+
+
+@pytest.mark.parametrize("given", ["theirs", "", None, 5, ["x"]])
+def test_the_cache_salt_is_the_accounts_whatever_the_client_says(given: object) -> None:
+    assert sent({"cache_salt": given})["cache_salt"] == "ours"
+
+
+def test_store_never_reaches_the_engine_and_unknown_fields_do() -> None:
+    body = sent({"store": True, "future_field": {"a": [1]}})
+    assert "store" not in body
+    assert body["future_field"] == {"a": [1]}
+
+
+def test_of_duplicate_keys_the_engine_sees_the_one_that_was_checked() -> None:
+    out = read(b'{"n": 99, "n": 2, "cache_salt": "a", "cache_salt": "b"}').for_engine(
+        "m@1", continuous_usage=False
+    )
+    assert out.count(b'"n"') == 1
+    assert json.loads(out) == {"n": 2, "cache_salt": "ours", "model": "m@1"}
+    with pytest.raises(InvalidRequest):
+        read(b'{"n": 2, "n": 99}')
+
+
+def test_huge_numbers_do_not_break_the_rewriting() -> None:
+    assert sent(b'{"seed": ' + b"9" * 300 + b"}")["seed"] == pytest.approx(1e300)
+
+
+@pytest.mark.parametrize("options", [None, "yes", [], {"include_usage": False}])
+def test_a_stream_always_asks_for_usage_and_remembers_whether_the_client_did(
+    options: object,
+) -> None:
+    body = {"stream": True, "stream_options": options}
+    assert sent(body, continuous_usage=True)["stream_options"] == {
+        "include_usage": True,
+        "continuous_usage_stats": True,
+    }
+    assert read(body).include_usage is False
