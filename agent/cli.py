@@ -159,7 +159,8 @@ def drain(
     if json_output:
         print(json.dumps(answer, indent=1))
     else:
-        print(f"draining: {answer['draining']}, requests in progress: {answer['in_flight']}")
+        said = answer["draining_reason"] or "no"
+        print(f"draining: {said}; requests in progress: {answer['in_flight']}")
 
 
 def set_up_logging(level: str) -> None:

@@ -338,7 +338,7 @@ class Agent:
             replicas=self._replicas.report(),
             peers=self._live.peer_views(now_mono_ms()),
             in_flight=self._client_port.handler.stats.in_flight,
-            draining=self._standing.draining,
+            draining=bool(self._standing.own_reason),
             credentials_age_s=self._credentials.age_s(),
             certificate_age_s=self._telling.certificate_age_s(),
         )

@@ -29,12 +29,22 @@ class Standing:
         self._listeners.append(listener)
 
     @property
-    def reason(self) -> str:
-        """Why new requests are refused; empty when they are not."""
+    def own_reason(self) -> str:
+        """Why this host itself wants no new requests: all that is reported to the coordinator.
+
+        What the table says is left out: reported back, it would keep itself alive for ever.
+        """
         if self._stopping:
             return "the agent is stopping"
         if self._by_operator:
             return "drained by this host's operator"
+        return ""
+
+    @property
+    def reason(self) -> str:
+        """Why new requests are refused; empty when they are not."""
+        if own := self.own_reason:
+            return own
         if self._removed:
             return "this node is no longer in the routing table"
         if self._by_fleet:

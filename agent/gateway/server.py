@@ -41,7 +41,7 @@ class ClientPort:
             max_connections=config.max_connections,
         )
         self.connections = ConnectionSet(self._serve, render_error, limits, around.now_mono_ms)
-        self._listener = Listener("client port", self.connections)
+        self._listener = Listener("client.port", self.connections)
         self._certificate: ClientCertificate | None = None
         self._runner = web.AppRunner(make_app(around), access_log=None, keepalive_timeout=0)
 

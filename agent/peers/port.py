@@ -83,7 +83,7 @@ class PeerPort:
         self.connections = ConnectionSet(
             self._serve, _render_error, limits, service.now_mono_ms, gate=self._admit
         )
-        self._listener = Listener("peer port", self.connections)
+        self._listener = Listener("peer.port", self.connections)
 
     @property
     def port(self) -> int:

@@ -23,7 +23,7 @@ def create_pop(
     zone: Annotated[str, typer.Option(help="Residency zone, such as BR.")],
     latitude: Annotated[float, typer.Option(help="Degrees, north positive.")],
     longitude: Annotated[float, typer.Option(help="Degrees, east positive.")],
-    city: Annotated[str, typer.Option(help="For people.")] = "",
+    city: Annotated[str, typer.Option(help="For people; empty: the POP's name.")] = "",
     json_output: JsonOption = False,
 ) -> None:
     """Create a site, or change it.
@@ -41,7 +41,7 @@ def create_pop(
             id=pop,
             tier=wire_tier,
             zone=zone,
-            city=city,
+            city=city or pop,
             latitude_deg=latitude,
             longitude_deg=longitude,
         )

@@ -88,8 +88,8 @@ def bring_up(options: UpOptions, tell: Tell) -> FleetDescription:
 def follow(layout: FleetLayout, tell: Tell) -> None:
     """Stay in the foreground: Ctrl-C, or the end of any process, stops the fleet."""
     facts = read_facts(layout)
-    tell("Ctrl-C stops the fleet")
     try:
+        tell("Ctrl-C stops the fleet")
         while facts is not None:
             for name in facts.processes:
                 require_running(layout, name)

@@ -101,7 +101,7 @@ class CustomerRoom(AdminRoom):
     ) -> admin_pb2.RevokeKeyResponse:
         """Remove a key from the table of every agent."""
         if not 0 < len(request.id) <= _MAX_ID_CHARS:
-            raise InvalidRequest("name the key by its id", "`edgeforge key list` shows the ids")
+            raise InvalidRequest("name the key by its id", "`edgeforge key ls` shows the ids")
         await self._store.revoke_key(
             request.id, note=note_of(context, "key.revoke", f"key/{request.id}")
         )

@@ -123,7 +123,7 @@ class DeploymentRoom(AdminRoom):
             if record.engine_kind == engine_kind
         )
         if not fitting:
-            return f"no node has an engine of kind {engine_kind!r} yet: `edgeforge node list`"
+            return f"no node has an engine of kind {engine_kind!r} yet: `edgeforge node ls`"
         more = f" and {len(fitting) - 10} more" if len(fitting) > 10 else ""
         return f"nodes with such an engine: {', '.join(fitting[:10])}{more}"
 

@@ -75,7 +75,7 @@ class FleetRoom(AdminRoom):
         if answer.error or answer.WhichOneof("content") != "explanation":
             raise EngineFailed(
                 f"node {node_id!r} could not explain: {answer.error or 'an empty answer'}",
-                "ask again when it has caught up: `edgeforge node list`",
+                "ask again when it has caught up: `edgeforge node ls`",
                 code="explain_failed",
             )
         return answer.explanation
@@ -106,7 +106,7 @@ class FleetRoom(AdminRoom):
             live = self._parts.live.live_node(node_id)
             if live is not None and live.connected:
                 return node_id
-        raise LinkDown(f"no agent of {via} is connected", "`edgeforge node list` shows which are")
+        raise LinkDown(f"no agent of {via} is connected", "`edgeforge node ls` shows which are")
 
 
 def _there_are(what: str, names: Iterable[str]) -> str:

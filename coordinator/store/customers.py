@@ -45,7 +45,7 @@ def put_key(tx: Transaction, key: ApiKey, created_unix_ms: int) -> None:
 def revoke_key(tx: Transaction, key_id: str) -> None:
     """Remove a key."""
     if not tx.remove(ResourceType.CREDENTIALS, f"key/{key_id}"):
-        raise NotFound(f"there is no key {key_id!r}", "`edgeforge key list` shows all")
+        raise NotFound(f"there is no key {key_id!r}", "`edgeforge key ls` shows all")
     tx.execute("DELETE FROM keys WHERE id = ?", (key_id,))
 
     def forget(facts: Facts) -> None:

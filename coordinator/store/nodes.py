@@ -138,7 +138,7 @@ def require_node(tx: Transaction, node_id: str) -> str:
     found = tx.execute("SELECT pop_id FROM nodes WHERE id = ?", (node_id,)).fetchone()
     if found is None:
         raise NotFound(
-            f"no node {node_id!r} is enrolled", "`edgeforge node list` shows those that are"
+            f"no node {node_id!r} is enrolled", "`edgeforge node ls` shows those that are"
         )
     return str(found[0])
 

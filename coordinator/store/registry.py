@@ -83,7 +83,7 @@ def put_deployment(
 def remove_deployment(tx: Transaction, name: str) -> None:
     """Remove a deployment and its placement."""
     if not tx.remove(ResourceType.DEPLOYMENTS, f"deployment/{name}"):
-        raise NotFound(f"there is no deployment {name!r}", "`edgeforge deployment list` shows all")
+        raise NotFound(f"there is no deployment {name!r}", "`edgeforge deployment ls` shows all")
     tx.execute("DELETE FROM placements WHERE deployment = ?", (name,))
 
     def forget(facts: Facts) -> None:

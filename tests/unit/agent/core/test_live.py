@@ -1,0 +1,122 @@
+"""What an agent knows of others: round trips, load, failures, and when it stops believing."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.core.live import (
+    EJECT_AFTER_FAILURES,
+    EJECT_MS,
+    MAX_NODES,
+    REPORT_FRESH_MS,
+    RTT_WINDOW,
+    LiveState,
+)
+from protos.domain.router import UNKNOWN_TARGET
+
+
+@pytest.fixture
+def live() -> LiveState:
+    return LiveState()
+
+
+def test_a_node_never_heard_of_is_unknown(live: LiveState) -> None:
+    assert live.target("iad-1", 0.0, warm=False) is UNKNOWN_TARGET
+
+
+def test_round_trips_are_a_median_and_a_tail_of_the_last_ones(live: LiveState) -> None:
+    for rtt_ms in range(1, RTT_WINDOW + 1):
+        live.probed("iad-1", float(rtt_ms), 0.0)
+    state = live.target("iad-1", 0.0, warm=True)
+    assert state.rtt_ms_p50 == RTT_WINDOW / 2
+    assert state.rtt_ms_p99 == RTT_WINDOW
+    for _ in range(RTT_WINDOW):
+        live.probed("iad-1", 7.0, 1.0)
+    assert live.target("iad-1", 1.0, warm=True).rtt_ms_p99 == 7.0
+
+
+def test_own_requests_count_up_and_down_and_never_below_none(live: LiveState) -> None:
+    live.request_started("iad-1")
+    live.request_started("iad-1")
+    live.request_ended("iad-1")
+    assert live.in_flight("iad-1") == 1
+    live.request_ended("iad-1")
+    live.request_ended("iad-1")
+    assert live.in_flight("iad-1") == 0
+    assert live.in_flight("nobody") == 0
+
+
+def test_a_targets_own_word_counts_while_it_is_fresh(live: LiveState) -> None:
+    live.reported("iad-1", 0.0, in_flight=9, queued=3, ready_models=["acme/m@1"])
+    fresh = live.target("iad-1", REPORT_FRESH_MS - 1, warm=True)
+    assert (fresh.in_flight, fresh.queued) == (9, 3)
+    assert fresh.ready_models == {"acme/m@1"}
+    stale = live.target("iad-1", REPORT_FRESH_MS, warm=True)
+    assert (stale.in_flight, stale.queued, stale.ready_models) == (0, 0, None)
+
+
+def test_failures_in_a_row_eject_for_a_while_and_one_success_forgives(live: LiveState) -> None:
+    for _ in range(EJECT_AFTER_FAILURES - 1):
+        live.failed("iad-1", 0.0)
+    assert not live.target("iad-1", 0.0, warm=True).ejected
+    live.failed("iad-1", 0.0)
+    assert live.target("iad-1", EJECT_MS - 1, warm=True).ejected
+    assert not live.target("iad-1", EJECT_MS, warm=True).ejected
+    live.failed("iad-1", EJECT_MS)
+    assert live.target("iad-1", EJECT_MS + 1, warm=True).ejected
+    live.succeeded("iad-1")
+    assert not live.target("iad-1", EJECT_MS + 1, warm=True).ejected
+    live.failed("iad-1", EJECT_MS + 1)
+    assert not live.target("iad-1", EJECT_MS + 2, warm=True).ejected
+
+
+def test_a_failed_probe_withdraws_what_the_target_said_it_can_serve(live: LiveState) -> None:
+    live.reported("iad-1", 0.0, in_flight=0, queued=0, ready_models=["acme/m@1"])
+    live.probe_failed("iad-1", 1.0)
+    assert live.target("iad-1", 1.0, warm=True).ready_models is None
+
+
+def test_the_coordinator_is_told_of_recent_probes_only(live: LiveState) -> None:
+    live.probed("iad-1", 120.0, 0.0)
+    live.probe_failed("bom-1", 0.0)
+    live.request_started("never-probed")
+    views = {view.node_id: (view.reachable, view.rtt_ms) for view in live.peer_views(1.0)}
+    assert views == {"iad-1": (True, 120.0), "bom-1": (False, 0.0)}
+    assert live.peer_views(REPORT_FRESH_MS) == []
+
+
+def test_nodes_that_left_the_table_are_forgotten_once_they_serve_nothing(live: LiveState) -> None:
+    live.request_started("busy")
+    live.probed("idle", 1.0, 0.0)
+    live.probed("stays", 1.0, 0.0)
+    live.forget_all_but({"stays": None})
+    assert live.target("idle", 0.0, warm=True) is UNKNOWN_TARGET
+    assert live.in_flight("busy") == 1
+    assert live.target("stays", 0.0, warm=True).rtt_ms_p50 == 1.0
+
+
+def test_what_is_remembered_is_bounded_and_running_requests_are_kept(live: LiveState) -> None:
+    live.request_started("busy")
+    for number in range(MAX_NODES + 10):
+        live.probed(f"node-{number}", 1.0, float(number))
+    assert live.in_flight("busy") == 1
+    assert len(live.peer_views(0.0)) <= MAX_NODES
+
+
+@given(st.lists(st.floats(min_value=0.01, max_value=10_000), min_size=1, max_size=200))
+def test_the_tail_is_never_below_the_median_and_both_were_seen(rtts_ms: list[float]) -> None:
+    live = LiveState()
+    for rtt_ms in rtts_ms:
+        live.probed("iad-1", rtt_ms, 0.0)
+    state = live.target("iad-1", 0.0, warm=True)
+    window = rtts_ms[-RTT_WINDOW:]
+    assert state.rtt_ms_p50 in window
+    assert state.rtt_ms_p99 in window
+    assert state.rtt_ms_p50 is not None
+    assert state.rtt_ms_p99 is not None
+    assert state.rtt_ms_p50 <= state.rtt_ms_p99
+    assert math.isfinite(state.rtt_ms_p99)

@@ -1,0 +1,34 @@
+"""Which routes of an engine a client may reach."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.core.routes import GENERATION_PATHS
+
+#: Development and administration routes that vLLM 0.32 serves.
+PRIVATE_PATHS = [
+    "/collective_rpc",
+    "/pause",
+    "/resume",
+    "/sleep",
+    "/wake_up",
+    "/reset_prefix_cache",
+    "/server_info",
+    "/v1/load_lora_adapter",
+    "/v1/unload_lora_adapter",
+    "/metrics",
+]
+
+
+@pytest.mark.parametrize("path", PRIVATE_PATHS)
+def test_private_routes_are_not_on_the_list(path: str) -> None:
+    assert path not in GENERATION_PATHS
+
+
+def test_what_is_on_the_list_is_exact_and_of_the_public_api() -> None:
+    assert GENERATION_PATHS
+    for path in GENERATION_PATHS:
+        assert path.startswith("/v1/")
+        assert "//" not in path
+        assert not path.endswith("/")

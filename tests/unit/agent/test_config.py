@@ -1,0 +1,92 @@
+"""The agent's configuration: all mistakes at once, each with its key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent.config import load_config
+from protos.domain.errors import ConfigInvalid
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "agent.toml"
+
+
+def load(path: Path, text: str, environ: dict[str, str] | None = None):
+    path.write_text(text, encoding="utf-8")
+    return load_config(path, environ or {})
+
+
+MINIMAL = '[node]\nstate_dir = "/var/lib/edgeforge"\n'
+
+
+def test_a_state_folder_is_enough(path: Path) -> None:
+    config = load(path, MINIMAL)
+    assert config.identity_dir == Path("/var/lib/edgeforge/identity")
+    assert config.admin_socket == Path("/var/lib/edgeforge/admin.sock")
+    assert config.client_url == "http://127.0.0.1:8080"
+    assert config.client.host == "127.0.0.1", "private until told otherwise"
+
+
+def test_the_environment_replaces_keys(path: Path) -> None:
+    config = load(path, MINIMAL, {"EDGEFORGE_AGENT__CLIENT__PORT": "9000"})
+    assert config.client.port == 9_000
+
+
+def test_three_mistakes_are_all_named_at_once(path: Path) -> None:
+    text = MINIMAL + '[client]\nport = 99999\n[engine]\nkind = "magic"\n[limits]\nmax_n = "many"\n'
+    with pytest.raises(ConfigInvalid) as caught:
+        load(path, text)
+    told = "\n".join(caught.value.problems)
+    assert len(caught.value.problems) == 3
+    for key in ("client.port", "engine.kind", "limits.max_n"):
+        assert key in told
+    assert str(path) in caught.value.hint
+    assert caught.value.exit_code == 78
+
+
+def test_mistakes_between_keys_are_all_named_at_once(path: Path) -> None:
+    text = (
+        MINIMAL
+        + '[client]\ncert_file = "a.pem"\n'
+        + '[engine]\nkind = "external"\nurl = "ftp://x"\n'
+        + '[coordinator]\nfleet_address = "nowhere"\n'
+        + "reconnect_min_ms = 500\nreconnect_max_ms = 50\n"
+    )
+    with pytest.raises(ConfigInvalid) as caught:
+        load(path, text)
+    told = "\n".join(caught.value.problems)
+    for key in ("client.key_file", "engine.url", "fleet_address", "reconnect_max_ms"):
+        assert key in told
+
+
+def test_a_misspelt_key_is_answered_with_the_nearest(path: Path) -> None:
+    with pytest.raises(ConfigInvalid) as caught:
+        load(path, MINIMAL + "[client]\nprot = 80\n")
+    assert "port" in "\n".join(caught.value.problems)
+
+
+@pytest.mark.parametrize("text", ["[node", "\ufeffnode = 1 2", "node = 1"])
+def test_what_is_no_toml_or_no_sections_is_told_with_the_file(path: Path, text: str) -> None:
+    with pytest.raises(ConfigInvalid):
+        load(path, text)
+
+
+def test_a_missing_file_says_how_to_name_it(path: Path) -> None:
+    with pytest.raises(ConfigInvalid) as caught:
+        load_config(path, {})
+    assert "--config" in caught.value.hint
+
+
+def test_tls_changes_what_customers_are_told(path: Path) -> None:
+    config = load(path, MINIMAL + '[client]\ncert_file = "c"\nkey_file = "k"\nport = 8443\n')
+    assert config.client_url == "https://127.0.0.1:8443"
+
+
+def test_peers_dial_what_is_advertised(path: Path) -> None:
+    assert load(path, MINIMAL).peer_address == ("127.0.0.1", 7443)
+    told = load(path, MINIMAL + '[peer]\nadvertise_host = "gru.example"\nadvertise_port = 1\n')
+    assert told.peer_address == ("gru.example", 1)

@@ -1,0 +1,77 @@
+"""Why a node takes no new requests, and which of it the coordinator is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.standing import Standing
+from protos.domain.fleet_view import FleetView
+from protos.domain.resources import NodeIntent
+from tests.support import fleets
+
+
+def fleet(intent: NodeIntent | None = NodeIntent.ACTIVE) -> FleetView:
+    """A fleet in which gru-1 has ``intent``, or is not."""
+    nodes = [fleets.node("iad-1", "IAD")]
+    if intent is not None:
+        nodes.append(fleets.node("gru-1", "GRU", intent=intent))
+    return fleets.view(fleets.pop("GRU"), fleets.pop("IAD"), *nodes)
+
+
+@pytest.fixture
+def standing() -> Standing:
+    one = Standing("gru-1")
+    one.look_at(fleet())
+    return one
+
+
+def test_a_node_serves_until_there_is_a_reason_not_to(standing: Standing) -> None:
+    assert not standing.draining
+
+
+def test_what_the_table_says_is_obeyed_but_never_reported_back(standing: Standing) -> None:
+    standing.look_at(fleet(NodeIntent.DRAINING))
+    assert standing.draining
+    assert standing.own_reason == ""
+    standing.look_at(fleet())
+    assert not standing.draining
+
+
+def test_a_drain_by_the_hosts_operator_is_reported_and_ends_with_his_word(
+    standing: Standing,
+) -> None:
+    standing.by_operator = True
+    assert standing.own_reason
+    standing.look_at(fleet(NodeIntent.DRAINING))
+    standing.by_operator = False
+    assert standing.own_reason == ""
+    assert standing.draining, "until the table follows"
+    standing.look_at(fleet())
+    assert not standing.draining
+
+
+def test_a_stop_is_reported(standing: Standing) -> None:
+    standing.stopping = True
+    assert "stopping" in standing.own_reason
+
+
+def test_a_node_that_left_the_table_takes_nothing_and_an_empty_table_says_nothing(
+    standing: Standing,
+) -> None:
+    standing.look_at(fleet(None))
+    assert standing.draining
+    standing.look_at(FleetView())
+    assert not standing.draining
+
+
+def test_a_cordoned_node_goes_on_serving(standing: Standing) -> None:
+    standing.look_at(fleet(NodeIntent.CORDONED))
+    assert not standing.draining
+
+
+def test_listeners_hear_of_changes(standing: Standing) -> None:
+    heard: list[bool] = []
+    standing.on_change(heard.append)
+    standing.by_operator = True
+    standing.by_operator = False
+    assert heard == [True, False]
