@@ -181,6 +181,6 @@ class Operator:
         return [(entry.actor, entry.action, entry.subject) for entry in answer.entries]
 
     async def node(self, node_id: str) -> admin_pb2.NodeInfo | None:
-        """Return one node as `node list` shows it."""
+        """Return one node as `node ls` shows it."""
         answer = await self.admin.ListNodes(admin_pb2.ListNodesRequest())
         return next((info for info in answer.nodes if info.node.id == node_id), None)
