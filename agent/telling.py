@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from agent.link.tables import TableKeeper
     from agent.peers.port import PeerPortStats
     from agent.peers.probe import Prober
-    from agent.relay.server import ConnectionSet
+    from agent.relay.connections import ConnectionSet
     from agent.replicas import Replicas
     from agent.standing import Standing
 

@@ -12,9 +12,9 @@ from agent.gateway.app import make_app
 from agent.gateway.errors import render_error
 from agent.gateway.handler import GenerationHandler
 from agent.gateway.tls import ClientCertificate
+from agent.relay.connections import ConnectionSet, ServerLimits
 from agent.relay.last_mile import last_mile_ms
 from agent.relay.listener import Listener
-from agent.relay.server import ConnectionSet, ServerConnection, ServerLimits
 
 if TYPE_CHECKING:
     import asyncio
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from agent.gateway.surroundings import Surroundings
     from agent.gateway.targets import EnginePools
     from agent.relay.messages import Request
+    from agent.relay.server import ServerConnection
 
 
 class ClientPort:

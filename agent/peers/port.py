@@ -11,10 +11,10 @@ import orjson
 
 from agent.core.routes import GENERATION_PATHS
 from agent.peers.tls import PeerTls, peer_node_id
+from agent.relay.connections import ConnectionSet, ServerLimits
 from agent.relay.exchange import Ending, PassThrough, Patience
 from agent.relay.listener import Listener
 from agent.relay.messages import Header, Request, request_bytes, response_head
-from agent.relay.server import ConnectionSet, ServerConnection, ServerLimits
 from protos.domain.errors import (
     EdgeForgeError,
     Forbidden,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from agent.config import AgentConfig
     from agent.core.engine_status import EngineEndpoint
+    from agent.relay.server import ServerConnection
     from agent.relay.upstream import UpstreamPool
     from protos.domain.fleet_view import FleetView
 

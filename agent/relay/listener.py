@@ -7,13 +7,14 @@ import contextlib
 import errno
 from typing import TYPE_CHECKING
 
+from agent.relay.server import ServerConnection
 from agent.tasks import Background
 from protos.domain.errors import ConfigInvalid
 
 if TYPE_CHECKING:
     import ssl
 
-    from agent.relay.server import ConnectionSet
+    from agent.relay.connections import ConnectionSet
 
 _BACKLOG = 4_096
 _SWEEP_S = 0.25
@@ -34,7 +35,7 @@ class Listener:
         loop = asyncio.get_running_loop()
         try:
             self._server = await loop.create_server(
-                self.connections.protocol,
+                lambda: ServerConnection(self.connections),
                 host,
                 port,
                 ssl=tls,

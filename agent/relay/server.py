@@ -9,13 +9,11 @@ import asyncio
 import logging
 import socket
 from collections import deque
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import httptools
 
-from agent.relay.messages import Header, Request, response_head, whole_response
+from agent.relay.messages import Header, Request, whole_response
 from protos.domain.errors import (
     EdgeForgeError,
     HeadersTooLarge,
@@ -23,6 +21,9 @@ from protos.domain.errors import (
     RequestTimeout,
     TooLarge,
 )
+
+if TYPE_CHECKING:
+    from agent.relay.connections import ConnectionSet
 
 _log = logging.getLogger(__name__)
 
@@ -32,91 +33,11 @@ MAX_PIPELINED = 4
 _HEADER_OVERHEAD_BYTES = 4
 
 
-@dataclass(frozen=True, slots=True)
-class ServerLimits:
-    """What one connection may cost."""
-
-    max_header_bytes: int
-    max_body_bytes: int
-    header_timeout_ms: float
-    body_timeout_ms: float
-    idle_timeout_ms: float
-    buffer_bytes: int
-    max_connections: int
-
-
 class Drainable(Protocol):
     """Whoever fills a connection's write buffer and must pause when it is full."""
 
     def pause(self) -> None: ...
     def resume(self) -> None: ...
-
-
-#: Serves one request; cancelled when its client goes away.
-Handler = Callable[[Request, "ServerConnection"], Awaitable[None]]
-#: Turns an error into a whole response: (status, headers, body).
-ErrorRenderer = Callable[[EdgeForgeError], tuple[int, list[Header], bytes]]
-#: Admits a connection when it is made, for example by its certificate. Raises to refuse.
-Gate = Callable[[asyncio.BaseTransport], object]
-
-
-class ConnectionSet:
-    """All connections of one listener: counted, swept for deadlines, drained."""
-
-    def __init__(
-        self,
-        handler: Handler,
-        render_error: ErrorRenderer,
-        limits: ServerLimits,
-        now_mono_ms: Callable[[], float],
-        gate: Gate | None = None,
-    ) -> None:
-        self.handler = handler
-        self.render_error = render_error
-        self.limits = limits
-        self.now_mono_ms = now_mono_ms
-        self.gate = gate
-        self.live: set[ServerConnection] = set()
-        self.draining = False
-        #: Connections that are serving a request.
-        self.busy = 0
-        self._idle = asyncio.Event()
-        self.accepted = 0
-        self.refused = 0
-        self.timed_out = 0
-
-    def protocol(self) -> ServerConnection:
-        """Make the protocol of one accepted socket."""
-        return ServerConnection(self)
-
-    def sweep(self) -> None:
-        """Close connections whose deadline has passed; call a few times a second."""
-        now = self.now_mono_ms()
-        for connection in [one for one in self.live if one.deadline_mono_ms <= now]:
-            connection.deadline_passed()
-
-    def drain(self) -> None:
-        """Close idle connections now and the others after their request."""
-        self.draining = True
-        for connection in list(self.live):
-            connection.close_when_idle()
-
-    async def wait_idle(self) -> None:
-        """Wait until no connection serves a request."""
-        while self.busy:
-            self._idle.clear()
-            await self._idle.wait()
-
-    def count_busy(self, change: int) -> None:
-        """Called by a connection when it starts (1) and ends (-1) serving."""
-        self.busy += change
-        if not self.busy:
-            self._idle.set()
-
-    def abort(self) -> None:
-        """Cut whatever is left."""
-        for connection in list(self.live):
-            connection.abort()
 
 
 class ServerConnection(asyncio.Protocol):
@@ -197,9 +118,7 @@ class ServerConnection(asyncio.Protocol):
         if not self._head_done:
             self._head_bytes += len(data)
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._refuse(InvalidRequest("protocol upgrades are not supported"))
+            self._parse(data)
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__
             if not isinstance(cause, EdgeForgeError):
@@ -210,6 +129,17 @@ class ServerConnection(asyncio.Protocol):
         else:
             if not self._head_done and self._head_bytes > self._limits.max_header_bytes:
                 self._refuse(self._head_too_large())
+
+    def _parse(self, data: bytes) -> None:
+        """Feed the parser; an offered upgrade is not taken. Source: RFC 9110, 7.8."""
+        while data:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                data = data[offer.args[0] :]
+                self._parser = httptools.HttpRequestParser(self)
+            else:
+                return
 
     # -- httptools -------------------------------------------------------------------------------
 
@@ -231,6 +161,9 @@ class ServerConnection(asyncio.Protocol):
         declared = self._headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self._limits.max_body_bytes:
             raise self._body_too_large()
+        framed = declared != b"0" or b"transfer-encoding" in self._headers
+        if self._parser.should_upgrade() and framed:  # its body would be taken for what follows
+            raise InvalidRequest("an upgrade was offered with a body", "leave out Upgrade")
         now = self._owner.now_mono_ms()
         if not self.serving:
             self.deadline_mono_ms = now + self._limits.body_timeout_ms
@@ -305,10 +238,11 @@ class ServerConnection(asyncio.Protocol):
         successor.data_received(_as_received(request))
 
     def close(self) -> None:
-        """Close once everything written has been sent."""
+        """Close once everything written has been sent, or the client has not read it in time."""
         self._closing = True
         if self.transport is not None:
             self.transport.close()
+            self.deadline_mono_ms = self._owner.now_mono_ms() + self._limits.idle_timeout_ms
 
     def close_when_idle(self) -> None:
         """Close now if no request is in progress; else its end closes it."""
@@ -325,7 +259,9 @@ class ServerConnection(asyncio.Protocol):
         """End a connection that kept us waiting: 408 within a request, silence between two."""
         self.deadline_mono_ms = float("inf")
         self._owner.timed_out += 1
-        if self._first_byte_mono_ms != 0.0:
+        if self._closing:
+            self.abort()
+        elif self._first_byte_mono_ms != 0.0:
             self._refuse(RequestTimeout("the request did not arrive in time"))
         else:
             self.close()
@@ -430,16 +366,3 @@ def _as_received(request: Request) -> bytes:
     head = [b"%b %b HTTP/1.1" % (request.method.encode("latin-1"), request.target)]
     head.extend(b"%b: %b" % header for header in kept)
     return b"\r\n".join(head) + b"\r\n\r\n" + request.body
-
-
-__all__ = [
-    "ConnectionSet",
-    "Drainable",
-    "ErrorRenderer",
-    "Gate",
-    "Handler",
-    "ServerConnection",
-    "ServerLimits",
-    "response_head",
-    "set_nodelay",
-]

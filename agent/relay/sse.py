@@ -98,8 +98,16 @@ class EventStream:
         self.events += 1
         if self._continuous_usage:
             return event
-        start = at - 1 if event[at - 1 : at] == b"," else at
-        return event[:start] + event[end:]
+        return _without_field(event, at, end)
+
+
+def _without_field(event: bytes, start: int, end: int) -> bytes:
+    """Return ``event`` without the field there and the comma that went with it."""
+    if event[start - 1 : start] == b",":
+        start -= 1
+    elif event[end : end + 1] == b",":
+        end += 1
+    return event[:start] + event[end:]
 
 
 def find_usage(body: bytes) -> dict[str, object] | None:

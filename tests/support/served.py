@@ -1,0 +1,73 @@
+"""The relay's server side on a real port, with limits and a handler of the test's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from agent.clock import now_mono_ms
+from agent.gateway.errors import render_error
+from agent.relay.connections import ConnectionSet, ServerLimits
+from agent.relay.listener import Listener
+from agent.relay.messages import Request
+from agent.relay.server import ServerConnection
+
+LIMITS = ServerLimits(
+    max_header_bytes=2_048,
+    max_body_bytes=4_096,
+    header_timeout_ms=60_000.0,
+    body_timeout_ms=60_000.0,
+    idle_timeout_ms=60_000.0,
+    buffer_bytes=65_536,
+    max_connections=64,
+)
+
+
+@dataclass
+class Served:
+    """A port, and what stands behind it."""
+
+    connections: ConnectionSet
+    port: int
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+    async def talk(self, data: bytes) -> bytes:
+        """Send ``data`` on a connection of its own and return all that comes until its end."""
+        reader, writer = await self.connect()
+        try:
+            writer.write(data)
+            return await asyncio.wait_for(_read_all(reader), 20)
+        finally:
+            writer.close()
+
+
+async def _read_all(reader: asyncio.StreamReader) -> bytes:
+    parts = []
+    with contextlib.suppress(ConnectionError):
+        while part := await reader.read(65_536):
+            parts.append(part)
+    return b"".join(parts)
+
+
+async def echo(request: Request, client: ServerConnection) -> None:
+    """Answer with what came."""
+    said = b"%b %b" % (request.target, request.body)
+    client.respond(request, 200, [], said)
+
+
+@contextlib.asynccontextmanager
+async def served(
+    handler: Callable[[Request, ServerConnection], Awaitable[None]] = echo, **limits: float
+) -> AsyncIterator[Served]:
+    """Serve ``handler``; ``limits`` replace fields of ``LIMITS``."""
+    connections = ConnectionSet(handler, render_error, replace(LIMITS, **limits), now_mono_ms)
+    listener = Listener("client.port", connections)
+    await listener.start("127.0.0.1", 0, None)
+    try:
+        yield Served(connections, listener.port)
+    finally:
+        await listener.stop()

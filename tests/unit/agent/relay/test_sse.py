@@ -1,0 +1,140 @@
+"""Event streams as bytes: what passes, what is cut out, what is malformed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from agent.relay.sse import MAX_EVENT_BYTES, EventStream, MalformedStream, find_usage
+
+ROLE = b'data: {"choices":[{"delta":{"role":"assistant","content":""}}]}\n\n'
+TOKEN = b'data: {"choices":[{"delta":{"content":"hi"}}]}\n\n'
+USAGE = b'"usage":{"prompt_tokens":7,"completion_tokens":1,"prompt_tokens_details":{"cached":2}}'
+TOKEN_WITH_USAGE = b'data: {"choices":[{"delta":{"content":"hi"}}],' + USAGE + b"}\n\n"
+LAST_USAGE = b'data: {"choices":[],' + USAGE + b"}\n\n"
+DONE = b"data: [DONE]\n\n"
+
+
+def stream(*, include: bool = False, continuous: bool = False) -> EventStream:
+    return EventStream(include_usage=include, continuous_usage=continuous)
+
+
+def test_what_is_whole_passes_untouched() -> None:
+    events = stream()
+    assert events.feed(ROLE + TOKEN + DONE) == ROLE + TOKEN + DONE
+    assert events.done
+    assert events.events == 2
+
+
+def test_half_an_event_waits_for_its_other_half() -> None:
+    events = stream()
+    assert events.feed(TOKEN[:10]) == b""
+    assert events.feed(TOKEN[10:]) == TOKEN
+
+
+def test_a_role_is_no_token_and_content_is() -> None:
+    events = stream()
+    events.feed(ROLE)
+    assert not events.token_seen
+    events.feed(TOKEN)
+    assert events.token_seen
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"content": "a"},
+        {"reasoning": "a"},
+        {"reasoning_content": "a"},
+        {"tool_calls": [{"index": 0, "function": {"name": "f"}}]},
+        {"refusal": "no"},
+    ],
+)
+def test_content_reasoning_and_tool_deltas_are_first_tokens(delta: dict[str, object]) -> None:
+    events = stream()
+    events.feed(b"data: " + json.dumps({"choices": [{"delta": delta}]}).encode() + b"\n\n")
+    assert events.token_seen
+
+
+def test_text_of_a_completion_is_a_token() -> None:
+    events = stream()
+    events.feed(b'data: {"choices":[{"text":"hi"}]}\n\n')
+    assert events.token_seen
+
+
+def test_usage_that_was_not_asked_for_is_cut_out_and_read() -> None:
+    events = stream()
+    passed = events.feed(TOKEN_WITH_USAGE + LAST_USAGE + DONE)
+    assert b"usage" not in passed
+    first = json.loads(passed.split(b"\n\n")[0].removeprefix(b"data: "))
+    assert first == {"choices": [{"delta": {"content": "hi"}}]}
+    assert passed.endswith(DONE)
+    usage = events.usage()
+    assert usage is not None
+    assert usage["prompt_tokens"] == 7
+
+
+def test_the_usage_chunk_passes_when_it_was_asked_for() -> None:
+    assert stream(include=True).feed(LAST_USAGE) == LAST_USAGE
+
+
+def test_usage_on_every_chunk_passes_only_when_that_was_asked_for() -> None:
+    assert stream(include=True, continuous=True).feed(TOKEN_WITH_USAGE) == TOKEN_WITH_USAGE
+    assert b"usage" not in stream(include=True).feed(TOKEN_WITH_USAGE)
+
+
+def test_usage_that_comes_first_in_an_object_leaves_valid_json() -> None:
+    passed = stream().feed(b"data: {" + USAGE + b',"choices":[{"delta":{"content":"x"}}]}\n\n')
+    assert "usage" not in json.loads(passed.removeprefix(b"data: "))
+
+
+def test_an_engines_error_is_kept_back_and_nothing_after_it_is_shown() -> None:
+    events = stream()
+    assert events.feed(b'data: {"error":{"message":"dead"}}\n\n' + DONE) == b""
+    assert events.error_event == b'{"error":{"message":"dead"}}'
+    assert not events.done
+
+
+def test_lines_that_end_as_on_windows_are_read() -> None:
+    events = stream()
+    assert events.feed(TOKEN.replace(b"\n", b"\r\n")) == TOKEN
+
+
+def test_comments_pass() -> None:
+    assert stream().feed(b": ping\n\n") == b": ping\n\n"
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        b"hello\n\n",
+        b"data: {not json}\n\n",
+        b"<html>\n\n",
+        b"data: 7\n\n",
+        TOKEN + b"data: cut in two\n\n",
+        TOKEN + b'data: {"choices":[{}],"usage":{"a":1\n\n',
+    ],
+)
+def test_what_is_no_event_stream_is_malformed(junk: bytes) -> None:
+    events = stream()
+    try:
+        passed = events.feed(junk)
+    except MalformedStream:
+        return
+    assert not passed.endswith(b"\n\n") or not events.done
+
+
+def test_an_event_without_an_end_is_bounded() -> None:
+    events = stream()
+    with pytest.raises(MalformedStream):
+        events.feed(b"data: " + b"x" * MAX_EVENT_BYTES)
+
+
+def test_the_usage_of_a_whole_body_is_found_without_parsing_the_rest() -> None:
+    body = b'{"choices":[{"message":{"content":"\\"usage\\":{ haha"}}],' + USAGE + b"}"
+    found = find_usage(body)
+    assert found is not None
+    assert found["prompt_tokens"] == 7
+    assert find_usage(b"{}") is None
+    assert find_usage(b'{"usage":{"a":') is None
