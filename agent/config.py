@@ -143,6 +143,17 @@ class EngineConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuConfig:
+    """``[gpu]``: what watches this host's accelerators."""
+
+    #: "auto" (by device files), "nvml", "amdsmi", "cpu", "none", or a kind installed beside us.
+    kind: str = setting("auto")
+    #: How often they are read, and how long one reading may take before its reader is killed.
+    interval_ms: float = setting(1_000.0, at_least=100, at_most=60_000)
+    deadline_ms: float = setting(3_000.0, at_least=100, at_most=60_000)
+
+
+@dataclass(frozen=True, slots=True)
 class LimitsConfig:
     """``[limits]``"""
 
@@ -184,6 +195,7 @@ class AgentConfig:
     metrics: MetricsConfig
     admin: AdminConfig
     engine: EngineConfig
+    gpu: GpuConfig
     limits: LimitsConfig
 
     @property

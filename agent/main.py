@@ -26,12 +26,14 @@ from agent.gateway.records import RequestRecords
 from agent.gateway.server import ClientPort
 from agent.gateway.surroundings import Surroundings
 from agent.gateway.targets import EnginePools
+from agent.gpu.reader import chosen_kind
+from agent.gpu.watch import GpuWatch
 from agent.link.blobs import BlobSource
 from agent.link.channel import node_channel
 from agent.link.identity import Identity, load_identity, make_private_folder
 from agent.link.persistence import TablePersistence
 from agent.link.renewal import run_renewal
-from agent.link.reports import SelfDescription, hello, status
+from agent.link.reports import SelfDescription, fault_to_wire, hello, status
 from agent.link.status import CredentialsAge
 from agent.link.stream import FleetLink, LinkDuties
 from agent.link.table_files import TableFiles
@@ -43,7 +45,7 @@ from agent.peers.port import PeerPort, PeerService
 from agent.peers.probe import Prober
 from agent.peers.tls import PeerTls
 from agent.replicas import Replicas
-from agent.standing import Standing
+from agent.standing import OpenEngines, Standing
 from agent.state_lock import lock_state_dir
 from agent.tasks import Background
 from agent.telling import Telling
@@ -133,6 +135,14 @@ class Agent:
     def _build_data_plane(self) -> None:
         config, node_id = self._config, self._identity.node_id
         self._standing = Standing(node_id)
+        self._gpu = GpuWatch(
+            chosen_kind(config.gpu.kind),
+            interval_ms=config.gpu.interval_ms,
+            deadline_ms=config.gpu.deadline_ms,
+            now_mono_ms=now_mono_ms,
+            draw=self._draw,
+            on_change=self._on_accelerators,
+        )
         self._live = LiveState()
         self._records = RequestRecords(config.limits.max_records)
         self._peer_tls = PeerTls(config.identity_dir)
@@ -143,7 +153,7 @@ class Agent:
             node_id=node_id,
             limits=config.limits,
             view=lambda: self._tables.view,
-            engines=self._replicas,
+            engines=OpenEngines(self._replicas, self._standing),
             peers=self._peers,
             live=self._live,
             records=self._records,
@@ -205,6 +215,7 @@ class Agent:
             prober=self._prober,
             records=self._records,
             standing=self._standing,
+            gpu=self._gpu,
             files=self._model_files,
             now_mono_ms=now_mono_ms,
             now_unix_ms=now_unix_ms,
@@ -253,6 +264,7 @@ class Agent:
         spawn(self._persistence.run(), name="table-images")
         spawn(self._link.run(), name="link")
         spawn(self._prober.run(), name="prober")
+        spawn(self._gpu.run(), name="accelerators")
         spawn(self._watch_certificate(), name="client-certificate")
         spawn(
             run_renewal(
@@ -311,8 +323,14 @@ class Agent:
         self._peer_tls.reload()
         self._peers.reset()
 
+    def _on_accelerators(self) -> None:
+        self._standing.by_health = self._gpu.drain_reason
+        self._link.report_soon()
+
     def _set_operator_draining(self, draining: bool) -> None:
         self._standing.by_operator = draining
+        if not draining:
+            self._gpu.resume()
         self._link.report_soon()
 
     def _credentials_usable(self) -> bool:
@@ -338,13 +356,21 @@ class Agent:
             replicas=self._replicas.report(),
             peers=self._live.peer_views(now_mono_ms()),
             in_flight=self._client_port.handler.stats.in_flight,
-            draining=bool(self._standing.own_reason),
+            engine_in_flight=self._peer_port.stats.in_flight
+            + self._live.in_flight(self._identity.node_id),
+            draining_reason=self._standing.own_reason,
+            accelerators=self._gpu.readings,
+            faults=self._gpu.faults,
             credentials_age_s=self._credentials.age_s(),
             certificate_age_s=self._telling.certificate_age_s(),
         )
 
     async def _answer(self, query: fleet_pb2.Query) -> fleet_pb2.Answer:
-        if query.WhichOneof("question") != "explain":
+        question = query.WhichOneof("question")
+        if question == "resume":
+            standing = [fault_to_wire(fault) for fault in self._gpu.resume()]
+            return fleet_pb2.Answer(resumption=fleet_pb2.Resumption(standing=standing))
+        if question != "explain":
             return fleet_pb2.Answer(error="this agent is too old for the question")
         asked = query.explain
         explanation = explain_route(

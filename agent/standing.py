@@ -1,31 +1,37 @@
-"""Whether this node should take new requests, and why not."""
+"""Whether this node should take new requests, and why not.
+
+Draining closes its engine: nothing new starts there, and what runs may end. Clients that still
+arrive are served elsewhere, unless the host itself is to be left alone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from protos.domain.resources import NodeIntent
 
 if TYPE_CHECKING:
+    from agent.core.engine_status import EngineEndpoint
     from protos.domain.fleet_view import FleetView
 
 
 class Standing:
-    """Reasons to drain, from four sides: its operator, the fleet's, the table, its own stop."""
+    """Reasons to drain: its operator, its health, the fleet, the table, its own stop."""
 
     def __init__(self, node_id: str) -> None:
         self._node_id = node_id
         self._listeners: list[Callable[[bool], None]] = []
         self._by_operator = False
-        self._by_fleet = False
+        self._by_health = ""
+        self._by_fleet = ""
         self._removed = False
         self._stopping = False
         #: Whether the ports are open.
         self.serving = False
 
     def on_change(self, listener: Callable[[bool], None]) -> None:
-        """Call ``listener`` with whether new requests are refused, whenever that may change."""
+        """Call ``listener`` with whether clients are refused, whenever that may change."""
         self._listeners.append(listener)
 
     @property
@@ -38,18 +44,21 @@ class Standing:
             return "the agent is stopping"
         if self._by_operator:
             return "drained by this host's operator"
-        return ""
+        return self._by_health
 
     @property
     def reason(self) -> str:
-        """Why new requests are refused; empty when they are not."""
+        """Why the engine takes nothing new; empty when it does."""
         if own := self.own_reason:
             return own
         if self._removed:
             return "this node is no longer in the routing table"
-        if self._by_fleet:
-            return "drained by the fleet's operator"
-        return ""
+        return self._by_fleet
+
+    @property
+    def refuses_clients(self) -> bool:
+        """Whether clients are turned away; else they are served elsewhere."""
+        return self._stopping or self._by_operator or self._removed
 
     @property
     def draining(self) -> bool:
@@ -65,6 +74,15 @@ class Standing:
         self._tell()
 
     @property
+    def by_health(self) -> str:
+        return self._by_health
+
+    @by_health.setter
+    def by_health(self, reason: str) -> None:
+        self._by_health = reason
+        self._tell()
+
+    @property
     def stopping(self) -> bool:
         return self._stopping
 
@@ -77,12 +95,27 @@ class Standing:
         """Read what the table says of this node; an empty table says nothing."""
         node = view.nodes.get(self._node_id)
         self._removed = node is None and bool(view.nodes)
-        self._by_fleet = node is not None and node.intent in (
-            NodeIntent.DRAINING,
-            NodeIntent.RETIRED,
-        )
+        self._by_fleet = ""
+        if node is not None and node.intent in (NodeIntent.DRAINING, NodeIntent.RETIRED):
+            self._by_fleet = node.intent_reason or f"{node.intent} by the fleet's operator"
         self._tell()
 
     def _tell(self) -> None:
         for listener in self._listeners:
-            listener(self.draining)
+            listener(self.refuses_clients)
+
+
+class _Engines(Protocol):
+    def endpoint_for(self, model: str) -> EngineEndpoint | None: ...
+
+
+class OpenEngines:
+    """This node's engines as the gateway may use them: none while the node drains."""
+
+    def __init__(self, engines: _Engines, standing: Standing) -> None:
+        self._engines = engines
+        self._standing = standing
+
+    def endpoint_for(self, model: str) -> EngineEndpoint | None:
+        """Return where ``model`` is served on this node, or None while it is not. Hot."""
+        return None if self._standing.draining else self._engines.endpoint_for(model)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from agent.accelerator_figures import accelerator_samples, accelerator_status
 from agent.core.engine_status import EngineState
 from agent.link.status import NEVER_CONFIRMED_S, CredentialsAge, LinkStatus
 from agent.metrics.registry import Sample
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from agent.core.live import LiveState
     from agent.gateway.records import RequestRecords
     from agent.gateway.surroundings import GatewayStats
+    from agent.gpu.watch import GpuWatch
     from agent.link.identity import Identity
     from agent.link.tables import TableKeeper
     from agent.peers.port import PeerPortStats
@@ -56,6 +58,7 @@ class Telling:
     prober: Prober
     records: RequestRecords
     standing: Standing
+    gpu: GpuWatch
     files: FileStore
     now_mono_ms: Callable[[], float]
     now_unix_ms: Callable[[], int]
@@ -107,6 +110,7 @@ class Telling:
                 "generation": engine.generation,
                 "last_error": engine.last_error,
             },
+            "gpu": accelerator_status(self.gpu),
             "replicas": [asdict(held) for held in self.replicas.report()],
             "peers": [asdict(peer) for peer in self.live.peer_views(now)],
             "in_flight": self.gateway.in_flight,
@@ -148,6 +152,7 @@ class Telling:
             float(self.files.pulled_bytes),
             counter=True,
         )
+        yield from accelerator_samples(self.gpu)
         yield Sample("edgeforge_draining", "1 refuses new requests.", self.standing.draining)
 
     def _connection_samples(self) -> Iterable[Sample]:

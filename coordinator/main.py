@@ -215,6 +215,8 @@ def _make_servers(
         live=fleet.registry,
         ask_agent=fleet.registry.ask,
         force_table=fleet.registry.force_table,
+        on_resumed=fleet.supervisor.resumed,
+        on_ordered=fleet.supervisor.ordered,
         enrolment_address=config.enrolment_address,
         now_unix_ms=clock.now_unix_ms,
     )

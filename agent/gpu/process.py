@@ -44,7 +44,8 @@ class ReaderChild:
         except ReaderBroken:
             await self.kill()
             raise
-        except (OSError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
+            # RuntimeError is uvloop's word for a pipe that has closed.
             await self.kill()
             raise ReaderBroken(str(error)) from error
 

@@ -16,6 +16,7 @@ from agent.core.accelerator_health import (
     ReaderFailed,
     Sampled,
     Severity,
+    Ticked,
     active_fatal,
 )
 from agent.core.backoff import BackoffPolicy, full_jitter_ms
@@ -29,6 +30,7 @@ _log = logging.getLogger(__name__)
 
 _BACKOFF = BackoffPolicy(base_ms=250.0, cap_ms=10_000.0)
 _SHORTEST_PAUSE_MS = 100.0
+_TICK_S = 0.5
 
 
 class GpuWatch:
@@ -87,27 +89,49 @@ class GpuWatch:
         """Read until cancelled."""
         if self.kind == NONE:
             return
-        failures = 0
         try:
-            while True:
-                began_mono_ms = self._now_mono_ms()
-                try:
-                    self.readings = await self._child.read(self._deadline_ms)
-                except ReaderBroken as error:
-                    failures += 1
-                    self.failures += 1
-                    self.readings = ()
-                    self._handle(ReaderFailed(str(error)))
-                    pause_ms = full_jitter_ms(_BACKOFF, failures, self._draw())
-                    pause_ms = max(_SHORTEST_PAUSE_MS, pause_ms)
-                else:
-                    failures = 0
-                    self.reads += 1
-                    self._handle(Sampled(self.readings))
-                    pause_ms = began_mono_ms + self._interval_ms - self._now_mono_ms()
-                await asyncio.sleep(max(0.0, pause_ms) / 1_000)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._read())
+                group.create_task(self._tick())
         finally:
             await self._child.kill()
+
+    async def _read(self) -> None:
+        failures = 0
+        while True:
+            began_mono_ms = self._now_mono_ms()
+            try:
+                self.readings = await self._read_once()
+            except ReaderBroken as error:
+                failures += 1
+                self.failures += 1
+                self.readings = ()
+                self._handle(ReaderFailed(str(error)))
+                pause_ms = full_jitter_ms(_BACKOFF, failures, self._draw())
+                pause_ms = max(_SHORTEST_PAUSE_MS, pause_ms)
+            else:
+                failures = 0
+                self.reads += 1
+                self._handle(Sampled(self.readings))
+                pause_ms = began_mono_ms + self._interval_ms - self._now_mono_ms()
+            await asyncio.sleep(max(0.0, pause_ms) / 1_000)
+
+    async def _read_once(self) -> tuple[Reading, ...]:
+        """Raises: ReaderBroken, whatever went wrong: nothing may end the watch unseen."""
+        try:
+            return await self._child.read(self._deadline_ms)
+        except ReaderBroken:
+            raise
+        except Exception as error:
+            _log.exception("reading accelerators failed")
+            await self._child.kill()
+            raise ReaderBroken(f"{type(error).__name__}: {error}") from error
+
+    async def _tick(self) -> None:
+        """Have time judged while a reader hangs."""
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self._handle(Ticked())
 
     def _handle(self, event: Event) -> None:
         if not self._health.handle(event, self._now_mono_ms()):

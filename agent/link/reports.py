@@ -6,11 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agent.core.accelerator_health import Severity
 from agent.link.stream import have_of
 from protos.v1 import fleet_pb2
 from protos.wire import SCHEMA, profile_to_wire, replica_state_to_wire
 
 if TYPE_CHECKING:
+    from agent.core.accelerator_health import Fault
+    from agent.core.accelerators import Reading
     from agent.core.live import PeerView
     from agent.core.reconcile import HeldReplica
     from agent.link.tables import TableKeeper
@@ -55,7 +58,10 @@ def status(
     replicas: Iterable[HeldReplica],
     peers: Iterable[PeerView],
     in_flight: int,
-    draining: bool,
+    engine_in_flight: int,
+    draining_reason: str,
+    accelerators: Iterable[Reading],
+    faults: Iterable[Fault],
     credentials_age_s: float,
     certificate_age_s: float,
 ) -> fleet_pb2.Status:
@@ -75,8 +81,42 @@ def status(
             for peer in peers
         ],
         in_flight_requests=in_flight,
-        draining=draining,
+        engine_in_flight_requests=engine_in_flight,
+        draining=bool(draining_reason),
+        draining_reason=draining_reason[:_MAX_ERROR_CHARS],
+        accelerators=[_accelerator(one) for one in accelerators],
+        faults=[fault_to_wire(one) for one in faults],
         credentials_age_s=credentials_age_s,
         certificate_age_s=certificate_age_s,
         have=have_of(tables),
+    )
+
+
+def fault_to_wire(fault: Fault) -> fleet_pb2.AcceleratorFault:
+    """Return one line of the report on what is wrong."""
+    return fleet_pb2.AcceleratorFault(
+        accelerator=fault.accelerator,
+        kind=fault.kind,
+        fatal=fault.severity is Severity.FATAL,
+        code=fault.code,
+        detail=fault.detail[:_MAX_ERROR_CHARS],
+        active=fault.active,
+        latched=fault.latched,
+    )
+
+
+def _accelerator(one: Reading) -> fleet_pb2.Accelerator:
+    return fleet_pb2.Accelerator(
+        id=one.id,
+        index=one.index,
+        name=one.name,
+        utilisation_ratio=one.utilisation_ratio,
+        memory_used_bytes=one.memory_used_bytes,
+        memory_total_bytes=one.memory_total_bytes,
+        temperature_celsius=one.temperature_celsius,
+        power_watts=one.power_watts,
+        clock_reasons=one.clock_reasons,
+        ecc_corrected=one.ecc_corrected,
+        ecc_uncorrected=one.ecc_uncorrected,
+        lost=one.lost,
     )

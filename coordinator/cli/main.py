@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from coordinator.cli import account, deployment, fleet, model, node, pop, price, route
+from coordinator.cli import account, deployment, fleet, model, node_orders, pop, price, route
 from coordinator.cli.common import name_profile
 from protos.domain.errors import ConfigInvalid, EdgeForgeError
 
@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 for _group in (
     pop.app,
-    node.app,
+    node_orders.app,
     model.app,
     deployment.app,
     account.app,

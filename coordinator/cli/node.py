@@ -11,6 +11,8 @@ from coordinator.cli.output import as_json, enum_word, print_json, print_table
 from protos.domain.errors import NotFound
 from protos.v1 import admin_pb2, fleet_pb2, resources_pb2
 
+_GIB = 1024**3
+
 app = group("node", "Hosts of the fleet, and the tokens they enrol with.")
 token_app = group("token", "One-time tokens: each enrols one host.")
 app.add_typer(token_app)
@@ -72,6 +74,9 @@ def show_node(node: str, json_output: JsonOption = False) -> None:
             ("node", f"{info.node.id} in {info.node.pop_id}"),
             ("health", _health(info.node)),
             ("intent", _intent(info.node)),
+            *(("order", line) for line in _order_lines(info)),
+            *(("fault", _fault(one)) for one in info.faults),
+            *(("accelerator", _accelerator(one)) for one in info.accelerators),
             ("peers dial", f"{info.node.peer_host}:{info.node.peer_port}"),
             ("clients call", info.node.client_url),
             ("agent", f"{info.agent_version}, engine {info.engine_kind}"),
@@ -122,7 +127,39 @@ def _health(node: resources_pb2.Node) -> str:
 
 
 def _intent(node: resources_pb2.Node) -> str:
-    return enum_word(resources_pb2.NodeIntent.Name(node.intent), "NODE_INTENT_")
+    intent = enum_word(resources_pb2.NodeIntent.Name(node.intent), "NODE_INTENT_")
+    return f"{intent}: {node.intent_reason}" if node.intent_reason else intent
+
+
+def _order_lines(info: admin_pb2.NodeInfo) -> list[str]:
+    return describe_order(info.order) if info.HasField("order") else []
+
+
+def _fault(fault: fleet_pb2.AcceleratorFault) -> str:
+    severity = "fatal" if fault.fatal else "warning"
+    waits = "" if fault.active else ", gone; edgeforge node resume takes the host back"
+    return f"{severity}: {fault.detail}{waits}"
+
+
+def _accelerator(one: fleet_pb2.Accelerator) -> str:
+    told = [f"{one.index} {one.name} {one.id}"]
+    if one.lost:
+        told.append("lost")
+    if one.HasField("utilisation_ratio"):
+        told.append(f"{one.utilisation_ratio:.0%} busy")
+    if one.HasField("memory_used_bytes"):
+        told.append(
+            f"{one.memory_used_bytes / _GIB:.1f} of {one.memory_total_bytes / _GIB:.1f} GiB"
+        )
+    if one.HasField("temperature_celsius"):
+        told.append(f"{one.temperature_celsius:.0f} C")
+    if one.HasField("power_watts"):
+        told.append(f"{one.power_watts:.0f} W")
+    if one.HasField("ecc_uncorrected"):
+        told.append(f"ECC {one.ecc_corrected} corrected, {one.ecc_uncorrected} not")
+    if one.clock_reasons:
+        told.append("slowed by " + ", ".join(one.clock_reasons))
+    return ", ".join(told)
 
 
 def _link(info: admin_pb2.NodeInfo) -> str:
@@ -144,3 +181,14 @@ def _table(info: admin_pb2.NodeInfo, have: fleet_pb2.Have) -> str:
     behind = all(have != current for current in info.current)
     suffix = "" if not behind else ", not the current one"
     return f"{kind} at {have.epoch}.{have.version}{suffix}"
+
+
+def describe_order(order: admin_pb2.NodeOrder) -> list[str]:
+    """Return one line for each thing there is to say of what stands for a host."""
+    kind = enum_word(admin_pb2.NodeOrderKind.Name(order.kind), "NODE_ORDER_KIND_")
+    lines = [f"{kind} by {order.by}" + (f", {order.phase}" if order.phase else "")]
+    for move in order.moves:
+        where = move.node_id or f"nowhere: {move.reason}"
+        done = ", ready" if move.ready else ""
+        lines.append(f"{move.deployment} ({move.model}) to {where}{done}")
+    return lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from protos.domain.resources import EngineProfile, NodeIntent, Replica, ReplicaState
+from protos.domain.resources import EngineProfile, Replica, ReplicaState
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +50,3 @@ def replica_changes(
         upserts=tuple(replica for model, replica in wanted.items() if rows.get(model) != replica),
         removes=tuple((node_id, model) for model in rows if model not in wanted),
     )
-
-
-def intent_after_report(intent: NodeIntent, *, draining: bool) -> NodeIntent:
-    """Return a node's intent after it said whether its own operator is draining it.
-
-    What the fleet's operators decided (cordoned, retired) stands above it.
-    """
-    if draining and intent is NodeIntent.ACTIVE:
-        return NodeIntent.DRAINING
-    if not draining and intent is NodeIntent.DRAINING:
-        return NodeIntent.ACTIVE
-    return intent

@@ -8,11 +8,13 @@ import secrets
 from typing import TYPE_CHECKING
 
 from coordinator.rpc.admin_parts import AdminRoom, note_of
+from coordinator.rpc.identity import peer_identity
+from coordinator.rpc.order_messages import order_of, order_to_wire, resume_refused
 from coordinator.store.records import NodeRecord, TokenRecord
-from protos.domain.errors import Conflict, InvalidRequest
+from protos.domain.errors import Conflict, InvalidRequest, NotFound
 from protos.domain.ids import check_node_id, check_pop_id, check_zone
 from protos.domain.resources import Pop, ResourceType
-from protos.v1 import admin_pb2, resources_pb2
+from protos.v1 import admin_pb2, fleet_pb2, resources_pb2
 from protos.wire import have_to_wire, node_to_wire, pop_from_wire, pop_to_wire, tier_from_wire
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 DEFAULT_TOKEN_TTL_S = 3_600
 MAX_TOKEN_TTL_S = 24 * 3_600
 _MAX_CITY_CHARS = 100
+_RESUME_TIMEOUT_MS = 5_000
 _SECRET_BYTES = 32
 _SHARED = tuple(one for one in ResourceType if one is not ResourceType.DESIRED)
 
@@ -104,6 +107,36 @@ class NodeRoom(AdminRoom):
         )
         return admin_pb2.RemoveNodeResponse()
 
+    async def OrderNode(
+        self, request: admin_pb2.OrderNodeRequest, context: Context
+    ) -> admin_pb2.NodeInfo:
+        """Drain, cordon, retire or resume a node. Raises: Conflict while a fault stands."""
+        node_id = check_node_id(request.node_id)
+        if node_id not in self._store.node_records():
+            raise NotFound(f"no node {node_id!r} is enrolled", "`edgeforge node ls` shows them")
+        if request.kind == admin_pb2.NODE_ORDER_KIND_RESUME:
+            await self._resume(node_id, context)
+        else:
+            by = str(peer_identity(context))
+            order = order_of(request, by=by, now_unix_ms=self._parts.now_unix_ms())
+            note = note_of(context, f"node.{order.kind}", f"node/{node_id}", order.reason)
+            await self._store.put_node_order(node_id, order, note=note)
+            self._parts.on_ordered(node_id)
+        return self._node_info(self._store.node_records()[node_id])
+
+    async def _resume(self, node_id: str, context: Context) -> None:
+        """Forget what stands, if the node's own agent agrees. Raises: Conflict."""
+        live = self._parts.live.live_node(node_id)
+        if live is not None and live.connected:
+            query = fleet_pb2.Query(timeout_ms=_RESUME_TIMEOUT_MS, resume=fleet_pb2.ResumeQuery())
+            answer = await self._parts.ask_agent(node_id, query)
+            if answer.resumption.standing:
+                raise resume_refused(node_id, answer.resumption)
+            self._parts.on_resumed(node_id)
+        note = note_of(context, "node.resume", f"node/{node_id}")
+        await self._store.put_node_order(node_id, None, note=note)
+        self._parts.on_ordered(node_id)
+
     def _node_info(self, record: NodeRecord) -> admin_pb2.NodeInfo:
         node_id = record.node_id
         listed = self._store.view().nodes.get(node_id)
@@ -128,6 +161,12 @@ class NodeRoom(AdminRoom):
             info.certificate_age_s = live.certificate_age_s
             info.replicas.extend(live.replicas)
             info.have.extend(live.have)
+            info.accelerators.extend(live.accelerators)
+            info.faults.extend(live.faults)
+            info.engine_in_flight_requests = live.engine_in_flight_requests
+        order = self._store.node_orders().get(node_id)
+        if order is not None:
+            info.order.CopyFrom(order_to_wire(order, self._store.view()))
         return info
 
 

@@ -30,6 +30,10 @@ class AdminParts:
     #: host:port of the enrolment listener as agents reach it.
     enrolment_address: str
     now_unix_ms: Callable[[], int]
+    #: Told of a node that an operator has resumed.
+    on_resumed: Callable[[str], None]
+    #: Told of a node for which something else stands now.
+    on_ordered: Callable[[str], None]
 
 
 class AdminRoom:

@@ -17,6 +17,7 @@ from coordinator.core.push_session import HelloReceived, PushSession
 from coordinator.rpc.fleet_messages import (
     acked_of,
     agent_message,
+    condition_of,
     holdings_of,
     nacked_of,
     printable,
@@ -235,10 +236,9 @@ class FleetService:
                 parts.counters.statuses += 1
                 status = message.status
                 reports, reachable = reports_of(status), reachable_of(status)
+                condition = condition_of(status)
                 parts.registry.heard(session, status)
-                parts.supervisor.status(
-                    session.node_id, reports, reachable, draining=status.draining
-                )
+                parts.supervisor.status(session.node_id, reports, reachable, condition)
             case "ack":
                 parts.counters.acks += 1
                 session.handle(acked_of(message.ack))

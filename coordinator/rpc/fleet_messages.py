@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
 
+from coordinator.core.node_orders import NodeCondition, NodeFault
 from coordinator.core.push_session import Acked, Holding, Nacked
 from coordinator.core.table_builder import ReplicaReport
 from coordinator.store.records import NodeRegistration
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 ENGINE_KINDS = ("vllm", "external", "none")
 MAX_REPLICAS = 64
 MAX_PEERS = 8_192
+MAX_ACCELERATORS = 64
+MAX_FAULTS = 128
 _MAX_HOST_CHARS = 255
 _MAX_URL_CHARS = 2_048
 _MAX_VERSION_CHARS = 64
@@ -106,6 +109,21 @@ def reports_of(status: fleet_pb2.Status) -> tuple[ReplicaReport, ...]:
     return tuple(
         ReplicaReport(one.model, replica_state_from_wire(one.state), one.generation)
         for one in status.replicas
+    )
+
+
+def condition_of(status: fleet_pb2.Status) -> NodeCondition:
+    """Return what a node says of its own health. Raises: InvalidRequest over the limits."""
+    _check(len(status.accelerators) <= MAX_ACCELERATORS, f"more than {MAX_ACCELERATORS} GPUs")
+    _check(len(status.faults) <= MAX_FAULTS, f"more than {MAX_FAULTS} faults")
+    return NodeCondition(
+        draining=status.draining,
+        draining_reason=printable(status.draining_reason, _MAX_DETAIL_CHARS),
+        faults=tuple(
+            NodeFault(printable(one.detail, _MAX_DETAIL_CHARS), one.fatal, one.latched)
+            for one in status.faults
+        ),
+        engine_in_flight=status.engine_in_flight_requests,
     )
 
 

@@ -163,6 +163,9 @@ class FleetRegistry:
             certificate_age_s=heard.status.certificate_age_s,
             replicas=heard.status.replicas,
             have=heard.status.have,
+            accelerators=heard.status.accelerators,
+            faults=heard.status.faults,
+            engine_in_flight_requests=heard.status.engine_in_flight_requests,
         )
 
     def table_changed(self, resource_type: ResourceType, scope: str) -> None:

@@ -27,13 +27,15 @@ from coordinator.core.failure_detector import (
     StatusReceived,
     Ticked,
 )
-from coordinator.core.table_builder import ReplicaReport, intent_after_report, replica_changes
+from coordinator.core.table_builder import ReplicaReport, replica_changes
+from coordinator.rpc.order_keeper import OrderKeeper
 from coordinator.store.records import AuditNote, NodeRecord, NodeRegistration
 from protos.domain.errors import EdgeForgeError, StoreUnavailable
 from protos.domain.resources import Node, Replica, ResourceType
 
 if TYPE_CHECKING:
     from coordinator.core.fleet_figures import FleetCounters
+    from coordinator.core.node_orders import NodeCondition
     from coordinator.core.push_session import Alarm
     from coordinator.rpc.placement_writer import PlacementWriter
     from coordinator.store.store import Store
@@ -51,7 +53,6 @@ _COMPACTION_INTERVAL_MS = 3_600_000.0
 @dataclass(frozen=True, slots=True)
 class _Report:
     replicas: tuple[ReplicaReport, ...]
-    draining: bool
 
 
 class FleetSupervisor:
@@ -70,6 +71,7 @@ class FleetSupervisor:
     ) -> None:
         self._store = store
         self._placement = placement
+        self._orders = OrderKeeper(store, placement, now_unix_ms)
         self._counters = counters
         self._now_mono_ms = now_mono_ms
         self._now_unix_ms = now_unix_ms
@@ -106,17 +108,27 @@ class FleetSupervisor:
         node_id: str,
         replicas: tuple[ReplicaReport, ...],
         reachable: Mapping[str, bool],
-        *,
-        draining: bool,
+        condition: NodeCondition,
     ) -> None:
         """Take in a node's report."""
         event = StatusReceived(node_id, reachable)
         self._perform(self._detector.handle(event, self._now_mono_ms()))
-        report = _Report(replicas, draining)
+        if self._orders.heard(node_id, condition):
+            self._wake.set()
+        report = _Report(replicas)
         if self._reports.get(node_id) != report:
             self._reports[node_id] = report
             self._unwritten.add(node_id)
             self._wake.set()
+
+    def resumed(self, node_id: str) -> None:
+        """An operator has resumed a node: the faults it reported before no longer count."""
+        self._orders.resumed(node_id)
+        self._wake.set()
+
+    def ordered(self, node_id: str) -> None:
+        """Something else stands for a node: look soon."""
+        self._wake.set()
 
     def alarm(self, node_id: str, alarm: Alarm) -> None:
         """Say what an operator should look at: log, audit, metrics."""
@@ -171,7 +183,7 @@ class FleetSupervisor:
         await self._write_registrations()
         self._sync_listed()
         await self._write_health()
-        await self._write_intents()
+        await self._orders.write()
         await self._write_replicas()
         await self._placement.write()
         while self._notes:
@@ -196,6 +208,7 @@ class FleetSupervisor:
             del self._reports[node_id]
             self._unwritten.discard(node_id)
             self._placement.forget(node_id)
+            self._orders.forget(node_id)
 
     async def _write_registrations(self) -> None:
         batch = list(itertools.islice(self._registrations.items(), MAX_REGISTRATIONS_PER_PASS))
@@ -223,18 +236,6 @@ class FleetSupervisor:
         }
         if changed:
             await self._store.set_node_health(changed)
-
-    async def _write_intents(self) -> None:
-        nodes = self._store.view().nodes
-        changed = {
-            node_id: intent
-            for node_id, report in self._reports.items()
-            if (node := nodes.get(node_id)) is not None
-            and (intent := intent_after_report(node.intent, draining=report.draining))
-            is not node.intent
-        }
-        if changed:
-            await self._store.set_node_intent(changed)
 
     async def _write_replicas(self) -> None:
         view = self._store.view()

@@ -26,6 +26,9 @@ class LiveNode:
     certificate_age_s: float = 0.0
     replicas: Sequence[fleet_pb2.ReplicaStatus] = ()
     have: Sequence[fleet_pb2.Have] = ()
+    accelerators: Sequence[fleet_pb2.Accelerator] = ()
+    faults: Sequence[fleet_pb2.AcceleratorFault] = ()
+    engine_in_flight_requests: int = 0
 
 
 class LiveFleet(Protocol):

@@ -64,7 +64,7 @@ class PlacementWriter:
         seen = _Seen(view.nodes, view.models, view.deployments, dict(self._store.placements()))
         if self._seen is not None and self._seen.is_same(seen):
             return
-        plan = plan_placements(self._input())
+        plan = plan_placements(self.fleet())
         self._tell(frozenset(plan.unplaced))
         for node_id, replica in plan.desired.items():
             wanted = {} if replica is None else {replica.model: replica}
@@ -74,7 +74,8 @@ class PlacementWriter:
         # Only now: a plan that could not be written is made again.
         self._seen = seen
 
-    def _input(self) -> PlanInput:
+    def fleet(self) -> PlanInput:
+        """Return what plans are made of."""
         view = self._store.view()
         return PlanInput(
             nodes={

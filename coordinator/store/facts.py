@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from coordinator.core.node_orders import Move, NodeOrder, OrderKind, Phase
 from coordinator.store.records import CertificateRecord, NodeRecord
 from protos.domain.resources import EngineProfile, ModelFile
 
@@ -19,6 +21,8 @@ class Facts:
     nodes: dict[str, NodeRecord] = field(default_factory=dict)
     #: deployment -> node ids in order
     placements: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    #: node id -> what stands for it
+    orders: dict[str, NodeOrder] = field(default_factory=dict)
     #: model -> files by path
     manifests: dict[str, tuple[ModelFile, ...]] = field(default_factory=dict)
     #: key id -> when it was created, oldest first
@@ -44,6 +48,7 @@ def load_facts(connection: sqlite3.Connection) -> Facts:
     ):
         manifests.setdefault(model, []).append(ModelFile(path, sha256, size_bytes))
     facts.manifests = {model: tuple(files) for model, files in manifests.items()}
+    facts.orders = load_orders(connection)
     facts.keys_created_unix_ms = dict(
         connection.execute("SELECT id, created_unix_ms FROM keys ORDER BY created_unix_ms, id")
     )
@@ -76,3 +81,22 @@ def node_record(connection: sqlite3.Connection, node_id: str) -> NodeRecord | No
             CertificateRecord(int(serial, 16), not_after) for serial, not_after in certificates
         ),
     )
+
+
+def load_orders(connection: sqlite3.Connection) -> dict[str, NodeOrder]:
+    """Return every order by node."""
+    rows = connection.execute(
+        "SELECT node_id, kind, ordered_by, reason, at_unix_ms, phase, moves, force FROM node_orders"
+    )
+    return {
+        node_id: NodeOrder(
+            kind=OrderKind(kind),
+            by=by,
+            reason=reason,
+            at_unix_ms=at_unix_ms,
+            phase=Phase(phase) if phase else None,
+            moves=tuple(Move(*move) for move in json.loads(moves)),
+            force=bool(force),
+        )
+        for node_id, kind, by, reason, at_unix_ms, phase, moves, force in rows
+    }

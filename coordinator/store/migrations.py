@@ -161,3 +161,22 @@ def _0004_audit(database: Database) -> None:
         " anonymous INTEGER NOT NULL) STRICT"
     )
     database.table("audit").create_index(["anonymous", "seq"])
+
+
+@_migration
+def _0005_node_orders(database: Database) -> None:
+    database.table("node_orders").create(
+        {
+            "node_id": str,
+            "kind": str,
+            "ordered_by": str,
+            "reason": str,
+            "at_unix_ms": int,
+            "phase": str,
+            "moves": str,
+            "force": int,
+        },
+        pk="node_id",
+        not_null={"kind", "ordered_by", "reason", "at_unix_ms", "phase", "moves", "force"},
+        strict=True,
+    )

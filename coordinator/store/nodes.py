@@ -72,6 +72,7 @@ def register(tx: Transaction, registration: NodeRegistration) -> None:
             client_url=registration.client_url,
             health=listed.health if listed else NodeHealth.READY,
             intent=listed.intent if listed else NodeIntent.ACTIVE,
+            intent_reason=listed.intent_reason if listed else "",
         )
     )
     _refresh(tx, node_id)
@@ -87,10 +88,12 @@ def remove(tx: Transaction, node_id: str) -> None:
     tx.remove(ResourceType.TOPOLOGY, f"node/{node_id}")
     tx.execute("DELETE FROM placements WHERE node_id = ?", (node_id,))
     tx.execute("DELETE FROM tokens WHERE node_id = ? AND used_unix_ms IS NULL", (node_id,))
+    tx.execute("DELETE FROM node_orders WHERE node_id = ?", (node_id,))
     tx.execute("DELETE FROM nodes WHERE id = ?", (node_id,))
 
     def forget(facts: Facts) -> None:
         facts.nodes.pop(node_id, None)
+        facts.orders.pop(node_id, None)
         for name, node_ids in facts.placements.items():
             facts.placements[name] = tuple(other for other in node_ids if other != node_id)
 
@@ -104,11 +107,11 @@ def set_health(tx: Transaction, healths: Mapping[str, NodeHealth]) -> None:
             tx.put(replace(node, health=health))
 
 
-def set_intent(tx: Transaction, intents: Mapping[str, NodeIntent]) -> None:
-    """Change the intent of listed nodes."""
-    for node_id, intent in intents.items():
+def set_intent(tx: Transaction, intents: Mapping[str, tuple[NodeIntent, str]]) -> None:
+    """Change the intent of listed nodes, and why."""
+    for node_id, (intent, reason) in intents.items():
         if (node := _listed(tx, node_id)) is not None:
-            tx.put(replace(node, intent=intent))
+            tx.put(replace(node, intent=intent, intent_reason=reason))
 
 
 def put_replicas(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coordinator.store import audit, changes, customers, nodes, registry, tokens
+from coordinator.store import audit, changes, customers, node_orders, nodes, registry, tokens
 from coordinator.store.backup import copy_database
 from coordinator.store.database import BUSY_TIMEOUT_MS
 from coordinator.store.ledger import Ledger, open_ledger
@@ -41,6 +41,8 @@ from protos.domain.resources import (
 )
 
 if TYPE_CHECKING:
+    from coordinator.core.node_orders import NodeOrder
+    from coordinator.store.transaction import Transaction
     from protos.domain.fleet_view import FleetView
     from protos.domain.routing_table import Delta, Table
 
@@ -115,6 +117,10 @@ class Store:
         """Return every enrolled node by id."""
         return self._ledger.facts.nodes
 
+    def node_orders(self) -> Mapping[str, NodeOrder]:
+        """Return what stands for nodes, by id."""
+        return self._ledger.facts.orders
+
     def placements(self) -> Mapping[str, tuple[str, ...]]:
         """Return deployment -> node ids where its operator wants the model."""
         return self._ledger.facts.placements
@@ -172,10 +178,26 @@ class Store:
         await self._ledger.write(lambda tx: nodes.set_health(tx, healths))
 
     async def set_node_intent(
-        self, intents: Mapping[str, NodeIntent], *, note: AuditNote | None = None
+        self, intents: Mapping[str, tuple[NodeIntent, str]], *, note: AuditNote | None = None
     ) -> None:
-        """Set the intent of the listed nodes; unlisted ones are ignored."""
+        """Set the intent of the listed nodes, and why; unlisted ones are ignored."""
         await self._ledger.write(lambda tx: nodes.set_intent(tx, intents), note)
+
+    async def put_node_order(
+        self,
+        node_id: str,
+        order: NodeOrder | None,
+        *,
+        pins: Mapping[str, Sequence[str]] | None = None,
+        note: AuditNote | None = None,
+    ) -> None:
+        """Make an order stand, or forget it; ``pins`` move with it. NotFound."""
+
+        def change(tx: Transaction) -> None:
+            node_orders.put(tx, node_id, order)
+            node_orders.set_pins(tx, pins or {})
+
+        await self._ledger.write(change, note)
 
     async def put_replicas(
         self, upserts: Sequence[Replica], removes: Sequence[tuple[str, str]]

@@ -90,6 +90,8 @@ class Node:
     client_url: str
     health: NodeHealth
     intent: NodeIntent
+    #: Why it is not active, for people.
+    intent_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from protos.v1 import fleet_pb2 as _fleet_pb2
 from protos.v1 import resources_pb2 as _resources_pb2
 import builtins as _builtins
@@ -19,6 +20,36 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _NodeOrderKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _NodeOrderKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NodeOrderKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    NODE_ORDER_KIND_UNSPECIFIED: _NodeOrderKind.ValueType  # 0
+    NODE_ORDER_KIND_RESUME: _NodeOrderKind.ValueType  # 1
+    """an order to forget the order"""
+    NODE_ORDER_KIND_CORDON: _NodeOrderKind.ValueType  # 2
+    """serves on, nothing new is planned there"""
+    NODE_ORDER_KIND_DRAIN: _NodeOrderKind.ValueType  # 3
+    """running streams end, new requests go elsewhere"""
+    NODE_ORDER_KIND_RETIRE: _NodeOrderKind.ValueType  # 4
+    """its replicas move first, then it drains"""
+
+class NodeOrderKind(_NodeOrderKind, metaclass=_NodeOrderKindEnumTypeWrapper):
+    """What stands for a node until it is resumed."""
+
+NODE_ORDER_KIND_UNSPECIFIED: NodeOrderKind.ValueType  # 0
+NODE_ORDER_KIND_RESUME: NodeOrderKind.ValueType  # 1
+"""an order to forget the order"""
+NODE_ORDER_KIND_CORDON: NodeOrderKind.ValueType  # 2
+"""serves on, nothing new is planned there"""
+NODE_ORDER_KIND_DRAIN: NodeOrderKind.ValueType  # 3
+"""running streams end, new requests go elsewhere"""
+NODE_ORDER_KIND_RETIRE: NodeOrderKind.ValueType  # 4
+"""its replicas move first, then it drains"""
+Global___NodeOrderKind: _TypeAlias = NodeOrderKind  # noqa: Y015
 
 @_typing.final
 class CreatePopRequest(_message.Message):
@@ -161,6 +192,10 @@ class NodeInfo(_message.Message):
     CERTIFICATE_AGE_S_FIELD_NUMBER: _builtins.int
     IN_FLIGHT_REQUESTS_FIELD_NUMBER: _builtins.int
     CURRENT_FIELD_NUMBER: _builtins.int
+    ACCELERATORS_FIELD_NUMBER: _builtins.int
+    FAULTS_FIELD_NUMBER: _builtins.int
+    ENGINE_IN_FLIGHT_REQUESTS_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
     engine_kind: _builtins.str
     agent_version: _builtins.str
     connected: _builtins.bool
@@ -169,6 +204,7 @@ class NodeInfo(_message.Message):
     credentials_age_s: _builtins.float
     certificate_age_s: _builtins.float
     in_flight_requests: _builtins.int
+    engine_in_flight_requests: _builtins.int
     @_builtins.property
     def node(self) -> _resources_pb2.Node: ...
     @_builtins.property
@@ -178,6 +214,14 @@ class NodeInfo(_message.Message):
     @_builtins.property
     def current(self) -> _containers.RepeatedCompositeFieldContainer[_fleet_pb2.Have]:
         """what it should have"""
+
+    @_builtins.property
+    def accelerators(self) -> _containers.RepeatedCompositeFieldContainer[_fleet_pb2.Accelerator]: ...
+    @_builtins.property
+    def faults(self) -> _containers.RepeatedCompositeFieldContainer[_fleet_pb2.AcceleratorFault]: ...
+    @_builtins.property
+    def order(self) -> Global___NodeOrder:
+        """absent: none"""
 
     def __init__(
         self,
@@ -193,14 +237,118 @@ class NodeInfo(_message.Message):
         certificate_age_s: _builtins.float = ...,
         in_flight_requests: _builtins.int = ...,
         current: _abc.Iterable[_fleet_pb2.Have] | None = ...,
+        accelerators: _abc.Iterable[_fleet_pb2.Accelerator] | None = ...,
+        faults: _abc.Iterable[_fleet_pb2.AcceleratorFault] | None = ...,
+        engine_in_flight_requests: _builtins.int = ...,
+        order: Global___NodeOrder | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["node", b"node"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "order", b"order"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "certificate_age_s", b"certificate_age_s", "connected", b"connected", "credentials_age_s", b"credentials_age_s", "current", b"current", "engine_kind", b"engine_kind", "have", b"have", "in_flight_requests", b"in_flight_requests", "last_status_age_s", b"last_status_age_s", "node", b"node", "replicas", b"replicas"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerators", b"accelerators", "agent_version", b"agent_version", "certificate_age_s", b"certificate_age_s", "connected", b"connected", "credentials_age_s", b"credentials_age_s", "current", b"current", "engine_in_flight_requests", b"engine_in_flight_requests", "engine_kind", b"engine_kind", "faults", b"faults", "have", b"have", "in_flight_requests", b"in_flight_requests", "last_status_age_s", b"last_status_age_s", "node", b"node", "order", b"order", "replicas", b"replicas"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NodeInfo: _TypeAlias = NodeInfo  # noqa: Y015
+
+@_typing.final
+class ReplicaMove(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEPLOYMENT_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    READY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    deployment: _builtins.str
+    model: _builtins.str
+    node_id: _builtins.str
+    """where it goes; empty: nowhere yet"""
+    ready: _builtins.bool
+    reason: _builtins.str
+    """why nowhere"""
+    def __init__(
+        self,
+        *,
+        deployment: _builtins.str = ...,
+        model: _builtins.str = ...,
+        node_id: _builtins.str = ...,
+        ready: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "model", b"model", "node_id", b"node_id", "ready", b"ready", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplicaMove: _TypeAlias = ReplicaMove  # noqa: Y015
+
+@_typing.final
+class NodeOrder(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    AT_UNIX_MS_FIELD_NUMBER: _builtins.int
+    MOVES_FIELD_NUMBER: _builtins.int
+    kind: Global___NodeOrderKind.ValueType
+    phase: _builtins.str
+    """of a retirement: "moving", "draining", "retired" """
+    by: _builtins.str
+    """"operator/<name>", or "coordinator" for a fault"""
+    reason: _builtins.str
+    at_unix_ms: _builtins.int
+    @_builtins.property
+    def moves(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplicaMove]: ...
+    def __init__(
+        self,
+        *,
+        kind: Global___NodeOrderKind.ValueType = ...,
+        phase: _builtins.str = ...,
+        by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        at_unix_ms: _builtins.int = ...,
+        moves: _abc.Iterable[Global___ReplicaMove] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_unix_ms", b"at_unix_ms", "by", b"by", "kind", b"kind", "moves", b"moves", "phase", b"phase", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeOrder: _TypeAlias = NodeOrder  # noqa: Y015
+
+@_typing.final
+class OrderNodeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.str
+    kind: Global___NodeOrderKind.ValueType
+    reason: _builtins.str
+    """shown beside the node"""
+    force: _builtins.bool
+    """retire though a replica has nowhere to go"""
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.str = ...,
+        kind: Global___NodeOrderKind.ValueType = ...,
+        reason: _builtins.str = ...,
+        force: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "kind", b"kind", "node_id", b"node_id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderNodeRequest: _TypeAlias = OrderNodeRequest  # noqa: Y015
 
 @_typing.final
 class ListNodesResponse(_message.Message):

@@ -61,6 +61,11 @@ class AdminStub:
                 request_serializer=protos_dot_v1_dot_admin__pb2.RemoveNodeRequest.SerializeToString,
                 response_deserializer=protos_dot_v1_dot_admin__pb2.RemoveNodeResponse.FromString,
                 _registered_method=True)
+        self.OrderNode = channel.unary_unary(
+                '/edgeforge.v1.Admin/OrderNode',
+                request_serializer=protos_dot_v1_dot_admin__pb2.OrderNodeRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_admin__pb2.NodeInfo.FromString,
+                _registered_method=True)
         self.FindMissingBlobs = channel.unary_unary(
                 '/edgeforge.v1.Admin/FindMissingBlobs',
                 request_serializer=protos_dot_v1_dot_admin__pb2.FindMissingBlobsRequest.SerializeToString,
@@ -172,6 +177,13 @@ class AdminServicer:
 
     def RemoveNode(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def OrderNode(self, request, context):
+        """Drain, cordon, retire or resume; what follows is seen in ListNodes.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -301,6 +313,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.RemoveNode,
                     request_deserializer=protos_dot_v1_dot_admin__pb2.RemoveNodeRequest.FromString,
                     response_serializer=protos_dot_v1_dot_admin__pb2.RemoveNodeResponse.SerializeToString,
+            ),
+            'OrderNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.OrderNode,
+                    request_deserializer=protos_dot_v1_dot_admin__pb2.OrderNodeRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_admin__pb2.NodeInfo.SerializeToString,
             ),
             'FindMissingBlobs': grpc.unary_unary_rpc_method_handler(
                     servicer.FindMissingBlobs,
@@ -518,6 +535,33 @@ class Admin:
             '/edgeforge.v1.Admin/RemoveNode',
             protos_dot_v1_dot_admin__pb2.RemoveNodeRequest.SerializeToString,
             protos_dot_v1_dot_admin__pb2.RemoveNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def OrderNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/edgeforge.v1.Admin/OrderNode',
+            protos_dot_v1_dot_admin__pb2.OrderNodeRequest.SerializeToString,
+            protos_dot_v1_dot_admin__pb2.NodeInfo.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,6 +38,8 @@ class AdminStub:
     CreateNodeToken: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CreateNodeTokenRequest, _admin_pb2.CreateNodeTokenResponse]
     ListNodes: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListNodesRequest, _admin_pb2.ListNodesResponse]
     RemoveNode: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RemoveNodeRequest, _admin_pb2.RemoveNodeResponse]
+    OrderNode: _grpc.UnaryUnaryMultiCallable[_admin_pb2.OrderNodeRequest, _admin_pb2.NodeInfo]
+    """Drain, cordon, retire or resume; what follows is seen in ListNodes."""
     FindMissingBlobs: _grpc.UnaryUnaryMultiCallable[_admin_pb2.FindMissingBlobsRequest, _admin_pb2.FindMissingBlobsResponse]
     """A model is imported in three steps, so that an interrupted import resumes and equal files travel once."""
     UploadBlob: _grpc.StreamUnaryMultiCallable[_admin_pb2.UploadBlobRequest, _admin_pb2.UploadBlobResponse]
@@ -65,6 +67,8 @@ class AdminAsyncStub(AdminStub):
     CreateNodeToken: _aio.UnaryUnaryMultiCallable[_admin_pb2.CreateNodeTokenRequest, _admin_pb2.CreateNodeTokenResponse]  # type: ignore[assignment]
     ListNodes: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListNodesRequest, _admin_pb2.ListNodesResponse]  # type: ignore[assignment]
     RemoveNode: _aio.UnaryUnaryMultiCallable[_admin_pb2.RemoveNodeRequest, _admin_pb2.RemoveNodeResponse]  # type: ignore[assignment]
+    OrderNode: _aio.UnaryUnaryMultiCallable[_admin_pb2.OrderNodeRequest, _admin_pb2.NodeInfo]  # type: ignore[assignment]
+    """Drain, cordon, retire or resume; what follows is seen in ListNodes."""
     FindMissingBlobs: _aio.UnaryUnaryMultiCallable[_admin_pb2.FindMissingBlobsRequest, _admin_pb2.FindMissingBlobsResponse]  # type: ignore[assignment]
     """A model is imported in three steps, so that an interrupted import resumes and equal files travel once."""
     UploadBlob: _aio.StreamUnaryMultiCallable[_admin_pb2.UploadBlobRequest, _admin_pb2.UploadBlobResponse]  # type: ignore[assignment]
@@ -119,6 +123,14 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.RemoveNodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.RemoveNodeResponse, _abc.Awaitable[_admin_pb2.RemoveNodeResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def OrderNode(
+        self,
+        request: _admin_pb2.OrderNodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.NodeInfo, _abc.Awaitable[_admin_pb2.NodeInfo]]:
+        """Drain, cordon, retire or resume; what follows is seen in ListNodes."""
 
     @_abc_1.abstractmethod
     def FindMissingBlobs(

@@ -265,6 +265,132 @@ class PeerView(_message.Message):
 Global___PeerView: _TypeAlias = PeerView  # noqa: Y015
 
 @_typing.final
+class Accelerator(_message.Message):
+    """A figure that an accelerator does not tell is absent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    UTILISATION_RATIO_FIELD_NUMBER: _builtins.int
+    MEMORY_USED_BYTES_FIELD_NUMBER: _builtins.int
+    MEMORY_TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    TEMPERATURE_CELSIUS_FIELD_NUMBER: _builtins.int
+    POWER_WATTS_FIELD_NUMBER: _builtins.int
+    CLOCK_REASONS_FIELD_NUMBER: _builtins.int
+    ECC_CORRECTED_FIELD_NUMBER: _builtins.int
+    ECC_UNCORRECTED_FIELD_NUMBER: _builtins.int
+    LOST_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    index: _builtins.int
+    name: _builtins.str
+    utilisation_ratio: _builtins.float
+    """0 to 1"""
+    memory_used_bytes: _builtins.int
+    memory_total_bytes: _builtins.int
+    temperature_celsius: _builtins.float
+    power_watts: _builtins.float
+    ecc_corrected: _builtins.int
+    """since the driver was loaded"""
+    ecc_uncorrected: _builtins.int
+    lost: _builtins.bool
+    @_builtins.property
+    def clock_reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        index: _builtins.int = ...,
+        name: _builtins.str = ...,
+        utilisation_ratio: _builtins.float | None = ...,
+        memory_used_bytes: _builtins.int | None = ...,
+        memory_total_bytes: _builtins.int | None = ...,
+        temperature_celsius: _builtins.float | None = ...,
+        power_watts: _builtins.float | None = ...,
+        clock_reasons: _abc.Iterable[_builtins.str] | None = ...,
+        ecc_corrected: _builtins.int | None = ...,
+        ecc_uncorrected: _builtins.int | None = ...,
+        lost: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_ecc_corrected", b"_ecc_corrected", "_ecc_uncorrected", b"_ecc_uncorrected", "_memory_total_bytes", b"_memory_total_bytes", "_memory_used_bytes", b"_memory_used_bytes", "_power_watts", b"_power_watts", "_temperature_celsius", b"_temperature_celsius", "_utilisation_ratio", b"_utilisation_ratio", "ecc_corrected", b"ecc_corrected", "ecc_uncorrected", b"ecc_uncorrected", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "power_watts", b"power_watts", "temperature_celsius", b"temperature_celsius", "utilisation_ratio", b"utilisation_ratio"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ecc_corrected", b"_ecc_corrected", "_ecc_uncorrected", b"_ecc_uncorrected", "_memory_total_bytes", b"_memory_total_bytes", "_memory_used_bytes", b"_memory_used_bytes", "_power_watts", b"_power_watts", "_temperature_celsius", b"_temperature_celsius", "_utilisation_ratio", b"_utilisation_ratio", "clock_reasons", b"clock_reasons", "ecc_corrected", b"ecc_corrected", "ecc_uncorrected", b"ecc_uncorrected", "id", b"id", "index", b"index", "lost", b"lost", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "name", b"name", "power_watts", b"power_watts", "temperature_celsius", b"temperature_celsius", "utilisation_ratio", b"utilisation_ratio"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__ecc_corrected: _TypeAlias = _typing.Literal["ecc_corrected"]  # noqa: Y015
+    _WhichOneofArgType__ecc_corrected: _TypeAlias = _typing.Literal["_ecc_corrected", b"_ecc_corrected"]  # noqa: Y015
+    _WhichOneofReturnType__ecc_uncorrected: _TypeAlias = _typing.Literal["ecc_uncorrected"]  # noqa: Y015
+    _WhichOneofArgType__ecc_uncorrected: _TypeAlias = _typing.Literal["_ecc_uncorrected", b"_ecc_uncorrected"]  # noqa: Y015
+    _WhichOneofReturnType__memory_total_bytes: _TypeAlias = _typing.Literal["memory_total_bytes"]  # noqa: Y015
+    _WhichOneofArgType__memory_total_bytes: _TypeAlias = _typing.Literal["_memory_total_bytes", b"_memory_total_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__memory_used_bytes: _TypeAlias = _typing.Literal["memory_used_bytes"]  # noqa: Y015
+    _WhichOneofArgType__memory_used_bytes: _TypeAlias = _typing.Literal["_memory_used_bytes", b"_memory_used_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__power_watts: _TypeAlias = _typing.Literal["power_watts"]  # noqa: Y015
+    _WhichOneofArgType__power_watts: _TypeAlias = _typing.Literal["_power_watts", b"_power_watts"]  # noqa: Y015
+    _WhichOneofReturnType__temperature_celsius: _TypeAlias = _typing.Literal["temperature_celsius"]  # noqa: Y015
+    _WhichOneofArgType__temperature_celsius: _TypeAlias = _typing.Literal["_temperature_celsius", b"_temperature_celsius"]  # noqa: Y015
+    _WhichOneofReturnType__utilisation_ratio: _TypeAlias = _typing.Literal["utilisation_ratio"]  # noqa: Y015
+    _WhichOneofArgType__utilisation_ratio: _TypeAlias = _typing.Literal["_utilisation_ratio", b"_utilisation_ratio"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ecc_corrected) -> _WhichOneofReturnType__ecc_corrected | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ecc_uncorrected) -> _WhichOneofReturnType__ecc_uncorrected | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_total_bytes) -> _WhichOneofReturnType__memory_total_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_used_bytes) -> _WhichOneofReturnType__memory_used_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__power_watts) -> _WhichOneofReturnType__power_watts | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature_celsius) -> _WhichOneofReturnType__temperature_celsius | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__utilisation_ratio) -> _WhichOneofReturnType__utilisation_ratio | None: ...
+
+Global___Accelerator: _TypeAlias = Accelerator  # noqa: Y015
+
+@_typing.final
+class AcceleratorFault(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCELERATOR_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    FATAL_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    ACTIVE_FIELD_NUMBER: _builtins.int
+    LATCHED_FIELD_NUMBER: _builtins.int
+    accelerator: _builtins.str
+    """empty: the reader's own"""
+    kind: _builtins.str
+    """"xid", "lost", "reader" """
+    fatal: _builtins.bool
+    code: _builtins.int
+    """of the XID or RAS event"""
+    detail: _builtins.str
+    active: _builtins.bool
+    """false: gone, and waiting for an operator"""
+    latched: _builtins.bool
+    """stays until an operator resumes the node"""
+    def __init__(
+        self,
+        *,
+        accelerator: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        fatal: _builtins.bool = ...,
+        code: _builtins.int = ...,
+        detail: _builtins.str = ...,
+        active: _builtins.bool = ...,
+        latched: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator", b"accelerator", "active", b"active", "code", b"code", "detail", b"detail", "fatal", b"fatal", "kind", b"kind", "latched", b"latched"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceleratorFault: _TypeAlias = AcceleratorFault  # noqa: Y015
+
+@_typing.final
 class Status(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -276,17 +402,33 @@ class Status(_message.Message):
     CREDENTIALS_AGE_S_FIELD_NUMBER: _builtins.int
     CERTIFICATE_AGE_S_FIELD_NUMBER: _builtins.int
     HAVE_FIELD_NUMBER: _builtins.int
+    ACCELERATORS_FIELD_NUMBER: _builtins.int
+    FAULTS_FIELD_NUMBER: _builtins.int
+    DRAINING_REASON_FIELD_NUMBER: _builtins.int
+    ENGINE_IN_FLIGHT_REQUESTS_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     in_flight_requests: _builtins.int
     draining: _builtins.bool
     credentials_age_s: _builtins.float
     certificate_age_s: _builtins.float
+    draining_reason: _builtins.str
+    """why the node itself drains, empty unless draining"""
+    engine_in_flight_requests: _builtins.int
+    """in its engine, whoever sent them"""
     @_builtins.property
     def replicas(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplicaStatus]: ...
     @_builtins.property
     def peers(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerView]: ...
     @_builtins.property
     def have(self) -> _containers.RepeatedCompositeFieldContainer[Global___Have]: ...
+    @_builtins.property
+    def accelerators(self) -> _containers.RepeatedCompositeFieldContainer[Global___Accelerator]:
+        """at most 64"""
+
+    @_builtins.property
+    def faults(self) -> _containers.RepeatedCompositeFieldContainer[Global___AcceleratorFault]:
+        """at most 128"""
+
     def __init__(
         self,
         *,
@@ -298,10 +440,14 @@ class Status(_message.Message):
         credentials_age_s: _builtins.float = ...,
         certificate_age_s: _builtins.float = ...,
         have: _abc.Iterable[Global___Have] | None = ...,
+        accelerators: _abc.Iterable[Global___Accelerator] | None = ...,
+        faults: _abc.Iterable[Global___AcceleratorFault] | None = ...,
+        draining_reason: _builtins.str = ...,
+        engine_in_flight_requests: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_age_s", b"certificate_age_s", "credentials_age_s", b"credentials_age_s", "draining", b"draining", "have", b"have", "in_flight_requests", b"in_flight_requests", "peers", b"peers", "replicas", b"replicas", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerators", b"accelerators", "certificate_age_s", b"certificate_age_s", "credentials_age_s", b"credentials_age_s", "draining", b"draining", "draining_reason", b"draining_reason", "engine_in_flight_requests", b"engine_in_flight_requests", "faults", b"faults", "have", b"have", "in_flight_requests", b"in_flight_requests", "peers", b"peers", "replicas", b"replicas", "seq", b"seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -543,28 +689,71 @@ class ExplainQuery(_message.Message):
 Global___ExplainQuery: _TypeAlias = ExplainQuery  # noqa: Y015
 
 @_typing.final
+class ResumeQuery(_message.Message):
+    """An operator wants the node back: faults that are gone may be forgotten."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeQuery: _TypeAlias = ResumeQuery  # noqa: Y015
+
+@_typing.final
+class Resumption(_message.Message):
+    """What stands against it; empty: resumed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STANDING_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def standing(self) -> _containers.RepeatedCompositeFieldContainer[Global___AcceleratorFault]: ...
+    def __init__(
+        self,
+        *,
+        standing: _abc.Iterable[Global___AcceleratorFault] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["standing", b"standing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Resumption: _TypeAlias = Resumption  # noqa: Y015
+
+@_typing.final
 class Query(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
     TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
+    RESUME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     timeout_ms: _builtins.int
     @_builtins.property
     def explain(self) -> Global___ExplainQuery: ...
+    @_builtins.property
+    def resume(self) -> Global___ResumeQuery: ...
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         timeout_ms: _builtins.int = ...,
         explain: Global___ExplainQuery | None = ...,
+        resume: Global___ResumeQuery | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "question", b"question"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "question", b"question", "resume", b"resume"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "id", b"id", "question", b"question", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "id", b"id", "question", b"question", "resume", b"resume", "timeout_ms", b"timeout_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_question: _TypeAlias = _typing.Literal["explain"]  # noqa: Y015
+    _WhichOneofReturnType_question: _TypeAlias = _typing.Literal["explain", "resume"]  # noqa: Y015
     _WhichOneofArgType_question: _TypeAlias = _typing.Literal["question", b"question"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_question) -> _WhichOneofReturnType_question | None: ...
 
@@ -577,23 +766,27 @@ class Answer(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
+    RESUMPTION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     error: _builtins.str
     """empty: answered"""
     @_builtins.property
     def explanation(self) -> Global___RouteExplanation: ...
+    @_builtins.property
+    def resumption(self) -> Global___Resumption: ...
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         error: _builtins.str = ...,
         explanation: Global___RouteExplanation | None = ...,
+        resumption: Global___Resumption | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "explanation", b"explanation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "explanation", b"explanation", "resumption", b"resumption"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "error", b"error", "explanation", b"explanation", "id", b"id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "error", b"error", "explanation", b"explanation", "id", b"id", "resumption", b"resumption"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["explanation"]  # noqa: Y015
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["explanation", "resumption"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
 

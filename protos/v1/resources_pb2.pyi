@@ -223,6 +223,7 @@ class Node(_message.Message):
     CLIENT_URL_FIELD_NUMBER: _builtins.int
     HEALTH_FIELD_NUMBER: _builtins.int
     INTENT_FIELD_NUMBER: _builtins.int
+    INTENT_REASON_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     pop_id: _builtins.str
     peer_host: _builtins.str
@@ -230,6 +231,8 @@ class Node(_message.Message):
     client_url: _builtins.str
     health: Global___NodeHealth.ValueType
     intent: Global___NodeIntent.ValueType
+    intent_reason: _builtins.str
+    """why it is not active, for people"""
     def __init__(
         self,
         *,
@@ -240,10 +243,11 @@ class Node(_message.Message):
         client_url: _builtins.str = ...,
         health: Global___NodeHealth.ValueType = ...,
         intent: Global___NodeIntent.ValueType = ...,
+        intent_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_url", b"client_url", "health", b"health", "id", b"id", "intent", b"intent", "peer_host", b"peer_host", "peer_port", b"peer_port", "pop_id", b"pop_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_url", b"client_url", "health", b"health", "id", b"id", "intent", b"intent", "intent_reason", b"intent_reason", "peer_host", b"peer_host", "peer_port", b"peer_port", "pop_id", b"pop_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

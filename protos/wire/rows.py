@@ -167,6 +167,7 @@ def node_to_wire(node: d.Node) -> r.Node:
         client_url=node.client_url,
         health=HEALTH_TO_WIRE[node.health],
         intent=INTENT_TO_WIRE[node.intent],
+        intent_reason=node.intent_reason,
     )
 
 
@@ -179,6 +180,7 @@ def node_from_wire(node: r.Node) -> d.Node:
         client_url=node.client_url,
         health=HEALTH_FROM_WIRE[node.health],
         intent=INTENT_FROM_WIRE[node.intent],
+        intent_reason=node.intent_reason,
     )
 
 

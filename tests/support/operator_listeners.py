@@ -44,6 +44,8 @@ class LiveFleetDouble:
     answers: dict[str, fleet_pb2.Answer] = field(default_factory=dict)
     asked: list[tuple[str, fleet_pb2.Query]] = field(default_factory=list)
     forced: list[ResourceType] = field(default_factory=list)
+    resumed: list[str] = field(default_factory=list)
+    ordered: list[str] = field(default_factory=list)
 
     def live_node(self, node_id: str) -> LiveNode | None:
         return self.nodes.get(node_id)
@@ -108,6 +110,8 @@ async def listening(
         ask_agent=live.ask,
         force_table=live.force_table,
         enrolment_address=ENROLMENT_ADDRESS,
+        on_resumed=live.resumed.append,
+        on_ordered=live.ordered.append,
         now_unix_ms=clock,
     )
     operators = IdentityInterceptor(

@@ -11,6 +11,14 @@ import pytest
 
 from coordinator.core.failure_detector import DetectorPolicy
 from coordinator.core.fleet_figures import FleetCounters
+from coordinator.core.node_orders import (
+    SETTLE_MS,
+    NodeCondition,
+    NodeFault,
+    NodeOrder,
+    OrderKind,
+    Phase,
+)
 from coordinator.core.push_session import Alarm, AlarmKind
 from coordinator.core.table_builder import ReplicaReport
 from coordinator.rpc.desired_rows import DesiredRows
@@ -46,6 +54,7 @@ class Watch:
         self.now_ms = 0.0
         self.counters = FleetCounters()
         self.changes = 0
+        self.clock = SetClock()
         store.on_change(self._changed)
         self.restart()
 
@@ -59,7 +68,7 @@ class Watch:
             self.policy,
             counters=self.counters,
             now_mono_ms=lambda: self.now_ms,
-            now_unix_ms=SetClock(),
+            now_unix_ms=self.clock,
             history_max_age_ms=1_000.0,
         )
 
@@ -71,7 +80,8 @@ class Watch:
 
     def report(self, *node_ids: str, replicas=(), reachable=None, draining: bool = False) -> None:
         for node_id in node_ids:
-            self.supervisor.status(node_id, replicas, reachable or {}, draining=draining)
+            condition = NodeCondition(draining=draining)
+            self.supervisor.status(node_id, replicas, reachable or {}, condition)
 
     async def pass_ms(self, duration_ms: float, *reporting: str) -> None:
         end_ms = self.now_ms + duration_ms
@@ -274,3 +284,62 @@ async def test_old_changes_are_dropped_once_an_hour(watch: Watch):
     watch.now_ms += 3_600_000
     await watch.pass_ms(1_000, "gru-1")
     assert watch.store.table(ResourceType.TOPOLOGY).at.version == version
+
+
+async def test_a_fatal_fault_drains_the_node_until_it_is_resumed_even_when_its_agent_forgets(
+    watch: Watch,
+):
+    await watch.join("gru-1")
+    lost = NodeFault("GPU 0 is lost", fatal=True, latched=True)
+    watch.supervisor.status("gru-1", (), {}, NodeCondition(faults=(lost,)))
+    await watch.supervisor.step()
+    node = watch.store.view().nodes["gru-1"]
+    assert (node.intent, node.intent_reason) == (NodeIntent.DRAINING, "GPU 0 is lost")
+    assert "node.drain" in await watch.actions()
+    watch.report("gru-1")
+    await watch.supervisor.step()
+    assert watch.store.view().nodes["gru-1"].intent is NodeIntent.DRAINING
+    await watch.store.put_node_order("gru-1", None)
+    await watch.supervisor.step()
+    assert watch.store.view().nodes["gru-1"].intent is NodeIntent.ACTIVE
+
+
+async def test_a_resume_is_not_undone_by_what_was_reported_before_it(watch: Watch):
+    await watch.join("gru-1")
+    lost = NodeFault("GPU 0 is lost", fatal=True, latched=True)
+    watch.supervisor.status("gru-1", (), {}, NodeCondition(faults=(lost,)))
+    await watch.supervisor.step()
+    watch.supervisor.resumed("gru-1")
+    await watch.store.put_node_order("gru-1", None)
+    await watch.supervisor.step()
+    assert watch.store.view().nodes["gru-1"].intent is NodeIntent.ACTIVE
+
+
+async def test_a_retiring_nodes_replica_moves_first_then_it_drains_then_it_holds_nothing(
+    watch: Watch,
+):
+    chat = deployment()
+    for node_id in ("gru-1", "gru-2"):
+        await watch.join(node_id)
+    await watch.store.put_deployment(chat, ("gru-1",), create_only=True)
+    watch.report("gru-1", replicas=READY)
+    await watch.supervisor.step()
+    retire = NodeOrder(OrderKind.RETIRE, "operator/ana", "", watch.clock(), Phase.MOVING)
+    await watch.store.put_node_order("gru-1", retire)
+    await watch.supervisor.step()
+    await watch.supervisor.step()
+    assert watch.store.placements()[chat.name] == ("gru-1", "gru-2")
+    assert set(watch.desired.of("gru-2")) == {MODEL.name}
+    node = watch.store.view().nodes["gru-1"]
+    assert node.intent is NodeIntent.CORDONED, "it serves until the other is ready"
+    watch.report("gru-2", replicas=READY)
+    await watch.supervisor.step()
+    await watch.supervisor.step()
+    assert watch.store.view().nodes["gru-1"].intent is NodeIntent.DRAINING
+    assert watch.store.node_orders()["gru-1"].phase is Phase.DRAINING
+    watch.clock.unix_ms += int(SETTLE_MS)
+    await watch.supervisor.step()
+    await watch.supervisor.step()
+    assert watch.store.view().nodes["gru-1"].intent is NodeIntent.RETIRED
+    assert watch.store.placements()[chat.name] == ("gru-2",)
+    assert watch.desired.of("gru-1") == {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.standing import Standing
+from agent.standing import OpenEngines, Standing
 from protos.domain.fleet_view import FleetView
 from protos.domain.resources import NodeIntent
 from tests.support import fleets
@@ -75,3 +75,25 @@ def test_listeners_hear_of_changes(standing: Standing) -> None:
     standing.by_operator = True
     standing.by_operator = False
     assert heard == [True, False]
+
+
+def test_bad_health_drains_and_is_reported_but_turns_no_client_away(standing: Standing) -> None:
+    heard: list[bool] = []
+    standing.on_change(heard.append)
+    standing.by_health = "GPU 0 is lost"
+    assert standing.reason == standing.own_reason == "GPU 0 is lost"
+    standing.look_at(fleet(NodeIntent.DRAINING))
+    assert heard == [False, False]
+    standing.by_health = ""
+    assert standing.draining, "the fleet's order stands"
+
+
+def test_a_draining_nodes_engine_is_closed_to_the_gateway(standing: Standing) -> None:
+    class Engines:
+        def endpoint_for(self, model: str) -> str:
+            return model
+
+    engines = OpenEngines(Engines(), standing)  # type: ignore[arg-type]
+    assert engines.endpoint_for("small") == "small"
+    standing.by_health = "GPU 0 is lost"
+    assert engines.endpoint_for("small") is None

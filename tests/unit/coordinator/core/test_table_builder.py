@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.core.table_builder import ReplicaReport, intent_after_report, replica_changes
-from protos.domain.resources import NodeIntent, Replica, ReplicaState
+from coordinator.core.table_builder import ReplicaReport, replica_changes
+from protos.domain.resources import Replica, ReplicaState
 from tests.support.fleets import profile
 
 PROFILE = profile()
@@ -62,17 +61,3 @@ def test_changes_carried_out_leave_nothing_to_change(reported, present):
     after |= {one.model: one for one in first.upserts}
     assert not changes(reported, after.values())
     assert set(after) == {one.model for one in reported} & KNOWN
-
-
-@pytest.mark.parametrize(
-    ("before", "draining", "after"),
-    [
-        (NodeIntent.ACTIVE, True, NodeIntent.DRAINING),
-        (NodeIntent.DRAINING, False, NodeIntent.ACTIVE),
-        (NodeIntent.CORDONED, True, NodeIntent.CORDONED),
-        (NodeIntent.CORDONED, False, NodeIntent.CORDONED),
-        (NodeIntent.RETIRED, False, NodeIntent.RETIRED),
-    ],
-)
-def test_a_nodes_own_operator_drains_it_below_the_fleets_operators(before, draining, after):
-    assert intent_after_report(before, draining=draining) is after

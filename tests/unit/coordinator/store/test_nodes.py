@@ -62,7 +62,7 @@ def test_registering_lists_it_ready_and_active(store):
 def test_registering_again_keeps_health_and_intent_and_follows_addresses(store):
     register(store)
     store.write(lambda tx: nodes.set_health(tx, {"gru-1": NodeHealth.SUSPECT}))
-    store.write(lambda tx: nodes.set_intent(tx, {"gru-1": NodeIntent.DRAINING}))
+    store.write(lambda tx: nodes.set_intent(tx, {"gru-1": (NodeIntent.DRAINING, "hot")}))
     register(store, peer_host="10.9.9.9", engine_kind="none")
     node = store.projection.view.nodes["gru-1"]
     assert (node.health, node.intent) == (NodeHealth.SUSPECT, NodeIntent.DRAINING)

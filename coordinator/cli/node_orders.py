@@ -1,0 +1,117 @@
+"""``edgeforge node drain | cordon | resume | retire``: what stands for a host."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from coordinator.cli.common import JsonOption, admin
+from coordinator.cli.node import app, describe_order
+from coordinator.cli.output import as_json, enum_word, print_json, tell
+from protos.domain.errors import DeadlineExceeded, NotFound
+from protos.v1 import admin_pb2, resources_pb2
+
+__all__ = ["app"]
+
+_POLL_S = 0.5
+
+ReasonOption = Annotated[str, typer.Option(help="Shown beside the host: one line.")]
+TimeoutOption = Annotated[float, typer.Option(help="Seconds to wait for it to be retired.")]
+
+
+@app.command("drain")
+def drain_node(node: str, reason: ReasonOption = "", json_output: JsonOption = False) -> None:
+    """Take no new request on a host's engine; running streams end. Clients are served elsewhere.
+
+    Example: edgeforge node drain gru-1 --reason "new power supply"
+    """
+    _say(_order(node, admin_pb2.NODE_ORDER_KIND_DRAIN, reason), json_output)
+
+
+@app.command("cordon")
+def cordon_node(node: str, reason: ReasonOption = "", json_output: JsonOption = False) -> None:
+    """Plan nothing new onto a host; what it holds it serves on.
+
+    Example: edgeforge node cordon gru-1
+    """
+    _say(_order(node, admin_pb2.NODE_ORDER_KIND_CORDON, reason), json_output)
+
+
+@app.command("resume")
+def resume_node(node: str, json_output: JsonOption = False) -> None:
+    """Take a host back: after a drain, a cordon, a retirement, or a fault that is mended.
+
+    Refused while a fault stands. Pins that a retirement moved stay where they went.
+
+    Example: edgeforge node resume gru-1
+    """
+    _say(_order(node, admin_pb2.NODE_ORDER_KIND_RESUME, ""), json_output)
+
+
+@app.command("retire")
+def retire_node(
+    node: str,
+    reason: ReasonOption = "",
+    force: Annotated[
+        bool, typer.Option("--force", help="Retire though a replica has nowhere to go.")
+    ] = False,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Order it and return; node show tells the rest.")
+    ] = False,
+    timeout_s: TimeoutOption = 1_800.0,
+    json_output: JsonOption = False,
+) -> None:
+    """Take a host out for good: its replicas move first, then it drains, then it holds nothing.
+
+    Example: edgeforge node retire gru-1
+    """
+    info = _order(node, admin_pb2.NODE_ORDER_KIND_RETIRE, reason, force=force)
+    if not no_wait:
+        info = _wait_retired(node, info, timeout_s)
+    _say(info, json_output)
+
+
+def _order(
+    node: str, kind: admin_pb2.NodeOrderKind.ValueType, reason: str, *, force: bool = False
+) -> admin_pb2.NodeInfo:
+    request = admin_pb2.OrderNodeRequest(node_id=node, kind=kind, reason=reason, force=force)
+    with admin() as client:
+        return client.call(lambda stub: stub.OrderNode, request)
+
+
+def _wait_retired(node: str, info: admin_pb2.NodeInfo, timeout_s: float) -> admin_pb2.NodeInfo:
+    """Tell each step until the host has retired. Raises: DeadlineExceeded."""
+    told: list[str] = []
+    polls = max(1, int(timeout_s / _POLL_S))
+    with admin() as client:
+        for _ in range(polls):
+            lines = describe_order(info.order)
+            for line in lines:
+                if line not in told:
+                    tell(line)
+            told = lines
+            if info.order.phase == "retired" or not info.HasField("order"):
+                return info
+            time.sleep(_POLL_S)
+            listed = client.call(lambda stub: stub.ListNodes, admin_pb2.ListNodesRequest())
+            found = [one for one in listed.nodes if one.node.id == node]
+            if not found:
+                raise NotFound(f"node {node} was removed meanwhile")
+            info = found[0]
+    raise DeadlineExceeded(
+        f"{node} has not retired within {timeout_s:.0f} s; it goes on: {'; '.join(told)}",
+        "edgeforge node show tells how far it is; --force leaves behind what has nowhere to go",
+    )
+
+
+def _say(info: admin_pb2.NodeInfo, json_output: bool) -> None:
+    if json_output:
+        print_json(as_json(info))
+        return
+    intent = enum_word(resources_pb2.NodeIntent.Name(info.node.intent), "NODE_INTENT_")
+    if info.HasField("order"):
+        print(f"{info.node.id}: {'; '.join(describe_order(info.order))}")
+    else:
+        print(f"{info.node.id}: resumed, {intent} until the fleet has heard")

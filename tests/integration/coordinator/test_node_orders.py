@@ -1,0 +1,115 @@
+"""Orders for nodes over real TLS: taken, refused, kept over a restart, and on the audit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from coordinator.core.node_orders import NodeOrder, OrderKind
+from coordinator.rpc.live import LiveNode
+from protos.domain.errors import Conflict, InvalidRequest, NotFound
+from protos.v1 import admin_pb2, fleet_pb2
+from tests.support.operator_listeners import failure_of
+from tests.support.stores import GRU, enrol, registration
+
+CORDON = admin_pb2.NODE_ORDER_KIND_CORDON
+DRAIN = admin_pb2.NODE_ORDER_KIND_DRAIN
+RETIRE = admin_pb2.NODE_ORDER_KIND_RETIRE
+RESUME = admin_pb2.NODE_ORDER_KIND_RESUME
+
+
+@pytest.fixture
+async def fleet(listeners):
+    store = listeners.store
+    await store.put_pop(GRU)
+    await enrol(store, "gru-1", "GRU")
+    await store.register_node(registration("gru-1", "vllm"))
+    return listeners
+
+
+def order(kind, **fields):
+    return admin_pb2.OrderNodeRequest(node_id="gru-1", kind=kind, **fields)
+
+
+@pytest.mark.parametrize(
+    ("kind", "kept", "phase"),
+    [
+        (CORDON, OrderKind.CORDON, ""),
+        (DRAIN, OrderKind.DRAIN, ""),
+        (RETIRE, OrderKind.RETIRE, "moving"),
+    ],
+)
+async def test_an_order_stands_is_shown_and_audited(fleet, admin, kind, kept, phase):
+    info = await admin.OrderNode(order(kind, reason="new fans"))
+    assert (info.order.kind, info.order.phase, info.order.reason) == (kind, phase, "new fans")
+    standing = fleet.store.node_orders()["gru-1"]
+    assert standing.kind is kept
+    assert standing.by.startswith("operator/")
+    (note,) = [one.note for one in await fleet.store.audit_entries(1)]
+    assert (note.action, note.subject, note.detail) == (f"node.{kept}", "node/gru-1", "new fans")
+    assert fleet.live.ordered == ["gru-1"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "error"),
+    [
+        (order(0), InvalidRequest),
+        (order(DRAIN, reason="x" * 201), InvalidRequest),
+        (order(DRAIN, reason="two\nlines"), InvalidRequest),
+        (order(DRAIN, force=True), InvalidRequest),
+        (admin_pb2.OrderNodeRequest(node_id="gru-9", kind=DRAIN), NotFound),
+        (admin_pb2.OrderNodeRequest(node_id="../x", kind=DRAIN), InvalidRequest),
+    ],
+)
+async def test_an_order_that_makes_no_sense_is_refused_and_nothing_stands(
+    fleet, admin, request_, error
+):
+    assert type(await failure_of(admin.OrderNode(request_))) is error
+    assert fleet.store.node_orders() == {}
+
+
+async def test_a_resume_asks_the_agent_and_is_refused_while_a_fault_stands(fleet, admin):
+    await admin.OrderNode(order(DRAIN))
+    fleet.live.nodes["gru-1"] = LiveNode(connected=True, last_status_age_s=0.1)
+    fault = fleet_pb2.AcceleratorFault(detail="GPU 0 is lost", fatal=True, active=True)
+    fleet.live.answers["gru-1"] = fleet_pb2.Answer(
+        resumption=fleet_pb2.Resumption(standing=[fault])
+    )
+    error = await failure_of(admin.OrderNode(order(RESUME)))
+    assert type(error) is Conflict
+    assert "GPU 0 is lost" in error.message
+    assert fleet.store.node_orders()
+    assert fleet.live.resumed == []
+    fleet.live.answers["gru-1"] = fleet_pb2.Answer(resumption=fleet_pb2.Resumption())
+    info = await admin.OrderNode(order(RESUME))
+    assert not info.HasField("order")
+    assert fleet.live.resumed == ["gru-1"]
+    assert fleet.store.node_orders() == {}
+
+
+async def test_a_node_that_is_away_can_be_resumed_without_being_asked(fleet, admin):
+    await admin.OrderNode(order(DRAIN))
+    await admin.OrderNode(order(RESUME))
+    assert fleet.live.asked == []
+    assert fleet.store.node_orders() == {}
+
+
+async def test_what_a_node_reports_of_its_accelerators_is_shown(fleet, admin):
+    gpu = fleet_pb2.Accelerator(id="GPU-1", name="H100", utilisation_ratio=0.5)
+    fault = fleet_pb2.AcceleratorFault(detail="GPU 0: XID 79", fatal=True)
+    fleet.live.nodes["gru-1"] = LiveNode(
+        connected=True, last_status_age_s=0.1, accelerators=[gpu], faults=[fault]
+    )
+    (info,) = (await admin.ListNodes(admin_pb2.ListNodesRequest())).nodes
+    assert list(info.accelerators) == [gpu]
+    assert list(info.faults) == [fault]
+
+
+async def test_a_removed_node_takes_its_order_along(fleet, admin):
+    await admin.OrderNode(order(DRAIN))
+    await admin.RemoveNode(admin_pb2.RemoveNodeRequest(node_id="gru-1"))
+    assert fleet.store.node_orders() == {}
+    standing = NodeOrder(OrderKind.DRAIN, "coordinator", "x", 1)
+    with pytest.raises(NotFound):
+        await fleet.store.put_node_order("gru-1", replace(standing, reason="late"))
