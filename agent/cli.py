@@ -196,6 +196,14 @@ def _print_status(answer: dict[str, Any]) -> None:
     summary.add_row("clients", f"{answer['client_url']}, {answer['in_flight']} in progress")
     summary.add_row("link", linked)
     summary.add_row("engine", f"{engine['kind']}, {engine['state']}, {engine['restarts']} restarts")
+    if answer["draining"]:
+        summary.add_row("draining", answer["draining_reason"])
+    for gpu in answer["gpu"]["accelerators"]:
+        busy = gpu["utilisation_ratio"]
+        share = "" if busy is None else f", {busy:.0%} busy"
+        summary.add_row("accelerator", f"{gpu['index']} {gpu['name']} {gpu['id']}{share}")
+    for fault in answer["gpu"]["faults"]:
+        summary.add_row("fault", f"{fault['severity']}: {fault['detail']}")
     for held in answer["replicas"]:
         summary.add_row("replica", f"{held['model']}: {held['state']} {held['error']}")
     for peer in answer["peers"]:

@@ -254,6 +254,8 @@ class Attempts:
                     self._around.now_mono_ms(),
                     in_flight=load[0],
                     queued=load[1],
+                    # One that drains says so here; what it is ready for is the probe's to say.
+                    ready_models=() if load[2] else None,
                 )
 
     def _out_of_targets(self, error: NoReplica | None) -> EdgeForgeError:

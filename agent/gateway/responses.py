@@ -76,13 +76,14 @@ def usage_of(exchange: Exchange) -> Usage | None:
     return Usage(prompt, min(cached, prompt), _count(found.get("completion_tokens")))
 
 
-def load_of(headers: list[Header]) -> tuple[int, int] | None:
-    """Return (in flight, queued) that a peer put on its response, or None."""
+def load_of(headers: list[Header]) -> tuple[int, int, bool] | None:
+    """Return (in flight, queued, draining) that a peer put on its response, or None."""
     for name, value in headers:
         if name == b"x-edgeforge-load":
             parts = dict(part.partition(b"=")[::2] for part in value.split(b";"))
             try:
-                return int(parts.get(b"in_flight", b"0")), int(parts.get(b"queued", b"0"))
+                in_flight, queued = parts.get(b"in_flight", b"0"), parts.get(b"queued", b"0")
+                return int(in_flight), int(queued), parts.get(b"draining") == b"1"
             except ValueError:
                 return None
     return None

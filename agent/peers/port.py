@@ -187,7 +187,8 @@ class PeerPort:
 
     def _load(self) -> Header:
         in_flight = self.stats.in_flight + self._service.local_in_flight()
-        return b"x-edgeforge-load", b"in_flight=%d;queued=0" % in_flight
+        draining = b";draining=1" if self._service.draining() else b""
+        return b"x-edgeforge-load", b"in_flight=%d;queued=0" % in_flight + draining
 
 
 def _engine_headers(request: Request) -> list[Header]:

@@ -184,6 +184,20 @@ def test_a_body_of_a_peer_that_is_no_json_is_refused(
     assert engine.requests() == []
 
 
+def test_a_draining_node_is_ready_for_nothing_and_refuses_its_peers(fleet: Fleet) -> None:
+    gru, port = node_identity(fleet, "gru-1"), peer_port(fleet, "iad-1")
+    fleet.agent("iad-1").ask("POST", "/drain")
+    try:
+        assert json.loads(gru.ask(port, "iad-1")[1])["ready_models"] == []
+        status, body = gru.ask(
+            port, "iad-1", "/v1/chat/completions", GENERATION, generation_headers()
+        )
+        assert (status, b"draining" in body) == (503, True)
+    finally:
+        fleet.agent("iad-1").ask("POST", "/resume")
+    assert json.loads(gru.ask(port, "iad-1")[1])["ready_models"] == ["external/acme-chat@1"]
+
+
 def test_a_node_that_was_removed_gets_in_no_longer(
     engine: FakeEngineProcess, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

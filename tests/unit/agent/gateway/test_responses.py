@@ -1,0 +1,26 @@
+"""What a peer's answer says beside the answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.gateway.responses import load_of
+
+
+@pytest.mark.parametrize(
+    ("value", "load"),
+    [
+        (b"in_flight=3;queued=1", (3, 1, False)),
+        (b"in_flight=3;queued=0;draining=1", (3, 0, True)),
+        (b"in_flight=3;queued=0;draining=yes", (3, 0, False)),
+        (b"queued=2;newer=thing", (0, 2, False)),
+        (b"", (0, 0, False)),
+        (b"in_flight=many", None),
+    ],
+)
+def test_a_peers_load_and_whether_it_drains_are_read_from_its_answer(value, load):
+    assert load_of([(b"content-type", b"x"), (b"x-edgeforge-load", value)]) == load
+
+
+def test_an_answer_without_a_load_says_nothing():
+    assert load_of([(b"content-type", b"x")]) is None
