@@ -1,12 +1,21 @@
-"""What every test gets: marks by folder, and no sockets outside of ``integration``."""
+"""What every test gets: marks by folder, no sockets outside of ``integration``, plain signals."""
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 
 _HERE = Path(__file__).parent
+
+
+def pytest_configure() -> None:
+    """Undo what a shell does to commands in the background: they and theirs ignore interrupts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN:
+        signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

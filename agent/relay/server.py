@@ -29,6 +29,8 @@ _log = logging.getLogger(__name__)
 
 #: Requests that a client may send ahead on one connection.
 MAX_PIPELINED = 4
+#: How long a refused client may take to read the refusal.
+_LINGER_MS = 2_000.0
 #: What a header costs beyond its bytes on the wire: ": " and the line's end.
 _HEADER_OVERHEAD_BYTES = 4
 
@@ -308,7 +310,21 @@ class ServerConnection(asyncio.Protocol):
             return
         status, headers, body = self._owner.render_error(error)
         self.write(whole_response(status, headers, body, keep_alive=False))
-        self.close()
+        self._close_gently()
+
+    def _close_gently(self) -> None:
+        """Close behind an answer that came before the request's end.
+
+        Closed with bytes unread, the kernel resets the connection, and the answer may be lost with
+        it. So what still comes is read and dropped, for ``_LINGER_MS`` at most.
+        """
+        transport = self.transport
+        if transport is None or not transport.can_write_eof():
+            self.close()
+            return
+        self._closing = True
+        transport.write_eof()
+        self.deadline_mono_ms = self._owner.now_mono_ms() + _LINGER_MS
 
     def _serve_next(self) -> None:
         if self._closing or not self._queue:

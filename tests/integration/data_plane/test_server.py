@@ -285,3 +285,15 @@ async def test_what_is_handed_off_reaches_the_other_protocol_whole() -> None:
     assert data.startswith(HEAD)
     assert data.endswith(b"\r\n\r\nabc")
     assert b"X-Test: 1" in data
+
+
+async def test_a_client_that_is_still_sending_gets_to_read_its_refusal() -> None:
+    async with served() as server:
+        reader, writer = await server.connect()
+        writer.write(HEAD + b"content-length: 4000000\r\n\r\n")
+        for _ in range(61):
+            writer.write(b"x" * 65_536)
+        await writer.drain()
+        answer = await asyncio.wait_for(reader.read(), 20)
+        assert status_of(answer) == 413
+        writer.close()
