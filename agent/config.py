@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from protos.domain.choice import EDGE_FILL_RATIO
 from protos.domain.errors import ConfigInvalid
 from protos.domain.resources import EngineProfile
 from protos.domain.settings import read_settings, setting, tcp_port
@@ -154,6 +155,14 @@ class GpuConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class RouterConfig:
+    """``[router]``: how this agent chooses among targets that fit the budget."""
+
+    #: Edge nodes filled to less than this share of their capacity are preferred; 0: price alone.
+    edge_fill_ratio: float = setting(EDGE_FILL_RATIO, at_least=0.0, at_most=1.0)
+
+
+@dataclass(frozen=True, slots=True)
 class LimitsConfig:
     """``[limits]``"""
 
@@ -196,6 +205,7 @@ class AgentConfig:
     admin: AdminConfig
     engine: EngineConfig
     gpu: GpuConfig
+    router: RouterConfig
     limits: LimitsConfig
 
     @property

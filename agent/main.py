@@ -18,6 +18,7 @@ from agent.artifacts.files import FileStore
 from agent.artifacts.models import ModelStore
 from agent.clock import now_mono_ms, now_unix_ms
 from agent.core.backoff import BackoffPolicy
+from agent.core.fill import FillMeter
 from agent.core.live import LiveState
 from agent.engine.process import require_engine_environment
 from agent.engines import environment, external_engine, vllm_maker
@@ -144,6 +145,7 @@ class Agent:
             on_change=self._on_accelerators,
         )
         self._live = LiveState()
+        self._fill = FillMeter(config.engine.tokens_per_s)
         self._records = RequestRecords(config.limits.max_records)
         self._peer_tls = PeerTls(config.identity_dir)
         self._peers = PeerPool(node_id, config.peer, self._peer_tls, lambda: self._tables.view)
@@ -162,6 +164,8 @@ class Agent:
             now_unix_ms=now_unix_ms,
             draw=self._draw,
             trace_id=lambda: secrets.token_hex(16),
+            own_fill=self._fill,
+            edge_fill_ratio=config.router.edge_fill_ratio,
         )
         self._client_port = ClientPort(config.client, self._around, self._pools)
         service = PeerService(
@@ -170,6 +174,7 @@ class Agent:
             endpoint_for=self._replicas.endpoint_for,
             engine_pool=self._pools.pool_for,
             ready_models=self._replicas.ready_models,
+            fill=self._fill,
             local_in_flight=lambda: self._live.in_flight(node_id),
             draining=lambda: self._standing.draining,
             now_mono_ms=now_mono_ms,

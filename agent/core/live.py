@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from agent.core.fill import UNKNOWN_FILL
 from protos.domain.router import UNKNOWN_TARGET, TargetState
 
 #: Probes remembered of each target: about a minute of them.
@@ -32,6 +33,7 @@ class _Seen:
     own_in_flight: int = 0
     reported_in_flight: int = 0
     reported_queued: int = 0
+    reported_fill_ratio: float | None = None
     reported_mono_ms: float = -math.inf
     ready_models: frozenset[str] | None = None
     failures: int = 0
@@ -70,6 +72,14 @@ class LiveState:
             now_mono_ms < seen.ejected_until_mono_ms,
             seen.ready_models if fresh else None,
         )
+
+    def fill_ratio(self, node_id: str, now_mono_ms: float) -> float:
+        """Return how full ``node_id`` said it is, or ``UNKNOWN_FILL`` when it has not lately."""
+        seen = self._seen.get(node_id)
+        if seen is None or now_mono_ms - seen.reported_mono_ms >= REPORT_FRESH_MS:
+            return UNKNOWN_FILL
+        told = seen.reported_fill_ratio
+        return UNKNOWN_FILL if told is None else told
 
     def request_started(self, node_id: str) -> None:
         self._of(node_id).own_in_flight += 1
@@ -120,10 +130,12 @@ class LiveState:
         *,
         in_flight: int,
         queued: int,
+        fill_ratio: float | None = None,
         ready_models: Iterable[str] | None = None,
     ) -> None:
         """The target said how loaded it is, and perhaps what it can serve."""
         seen = self._of(node_id)
+        seen.reported_fill_ratio = fill_ratio
         seen.reported_in_flight, seen.reported_queued = in_flight, queued
         seen.reported_mono_ms = now_mono_ms
         if ready_models is not None:

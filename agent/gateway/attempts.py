@@ -9,7 +9,7 @@ from agent.core.attempts import Trial, next_patience, verdict_of_status
 from agent.gateway.errors import error_event
 from agent.gateway.records import Attempt, RequestRecord
 from agent.gateway.responses import ResponseHeads, load_of, usage_of
-from agent.gateway.surroundings import no_fill, target_lookup
+from agent.gateway.surroundings import fill_lookup, target_lookup
 from agent.gateway.targets import EnginePools, Target, generation_request
 from agent.relay.exchange import Ending, Exchange, Patience
 from agent.relay.messages import LAST_CHUNK, Request, chunk
@@ -86,7 +86,7 @@ class Attempts:
                 around.node_id,
                 target_lookup(around, self._deployment.model),
                 draw=around.draw(),
-                fill=no_fill,
+                fill=fill_lookup(around),
                 edge_fill_ratio=around.edge_fill_ratio,
                 excluded=self._tried,
             )
@@ -133,7 +133,13 @@ class Attempts:
             )
         began = around.now_mono_ms()
         heads = ResponseHeads(self._request, self._client, record, target.node_id, began)
-        exchange = Exchange(self._client, events, heads.stream_head, around.now_mono_ms)
+        exchange = Exchange(
+            self._client,
+            events,
+            heads.stream_head,
+            around.now_mono_ms,
+            None if target.peer else around.own_fill.count,
+        )
         limits = around.limits
         patience = next_patience(
             stream=body.stream,
@@ -235,6 +241,8 @@ class Attempts:
         record.completion_tokens = usage.completion_tokens
         stats.prompt_tokens += usage.prompt_tokens
         stats.completion_tokens += usage.completion_tokens
+        if record.node_id == self._around.node_id and not exchange.streamed:
+            self._around.own_fill.count(usage.completion_tokens, self._around.now_mono_ms())
         model = self._around.view().models.get(self._deployment.model)
         prices = self._around.view().prices
         price = prices.get((model.size_class, placement.billing_tier)) if model else None
@@ -252,10 +260,11 @@ class Attempts:
                 self._around.live.reported(
                     target.node_id,
                     self._around.now_mono_ms(),
-                    in_flight=load[0],
-                    queued=load[1],
+                    in_flight=load.in_flight,
+                    queued=load.queued,
+                    fill_ratio=load.fill_ratio,
                     # One that drains says so here; what it is ready for is the probe's to say.
-                    ready_models=() if load[2] else None,
+                    ready_models=() if load.draining else None,
                 )
 
     def _out_of_targets(self, error: NoReplica | None) -> EdgeForgeError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.gateway.surroundings import Surroundings, no_fill, target_lookup
+from agent.gateway.surroundings import Surroundings, fill_lookup, target_lookup
 from protos.domain.errors import NotFound
 from protos.domain.router import RequestShape, RouteExplanation, explain
 
@@ -39,6 +39,6 @@ def explain_route(
         around.node_id,
         target_lookup(around, deployment.model),
         draw=around.draw(),
-        fill=no_fill,
+        fill=fill_lookup(around),
         edge_fill_ratio=around.edge_fill_ratio,
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agent.core.fill import told_fill
 from agent.relay.messages import Header, Request, response_head
 from agent.relay.sse import find_usage
 from protos.domain.pricing import Usage, format_usd
@@ -76,16 +78,27 @@ def usage_of(exchange: Exchange) -> Usage | None:
     return Usage(prompt, min(cached, prompt), _count(found.get("completion_tokens")))
 
 
-def load_of(headers: list[Header]) -> tuple[int, int, bool] | None:
-    """Return (in flight, queued, draining) that a peer put on its response, or None."""
+@dataclass(frozen=True, slots=True)
+class PeerLoad:
+    """How loaded a peer says it is."""
+
+    in_flight: int
+    queued: int
+    fill_ratio: float | None
+    draining: bool
+
+
+def load_of(headers: list[Header]) -> PeerLoad | None:
+    """Return the load that a peer put on its response, or None."""
     for name, value in headers:
         if name == b"x-edgeforge-load":
             parts = dict(part.partition(b"=")[::2] for part in value.split(b";"))
             try:
-                in_flight, queued = parts.get(b"in_flight", b"0"), parts.get(b"queued", b"0")
-                return int(in_flight), int(queued), parts.get(b"draining") == b"1"
+                in_flight, queued = int(parts.get(b"in_flight", 0)), int(parts.get(b"queued", 0))
             except ValueError:
                 return None
+            fill_ratio = told_fill(parts.get(b"fill"))
+            return PeerLoad(in_flight, queued, fill_ratio, parts.get(b"draining") == b"1")
     return None
 
 

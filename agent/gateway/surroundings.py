@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent.config import LimitsConfig
+    from agent.core.fill import FillMeter
     from agent.core.live import LiveState
     from agent.gateway.records import RequestRecords
     from agent.gateway.targets import LocalEngines, PeerTargets
@@ -47,7 +48,10 @@ class Surroundings:
     now_unix_ms: Callable[[], int]
     draw: Callable[[], float]
     trace_id: Callable[[], str]
-    edge_fill_ratio: float = 0.0
+    #: How full this node's own engine is.
+    own_fill: FillMeter
+    #: Edge nodes under it are preferred among those that fit; 0: price alone.
+    edge_fill_ratio: float
 
 
 def target_lookup(around: Surroundings, model: str) -> TargetLookup:
@@ -65,6 +69,13 @@ def target_lookup(around: Surroundings, model: str) -> TargetLookup:
     return look_up
 
 
-def no_fill(_node_id: str) -> float:
-    """Nothing is known of any node's tokens per second yet."""
-    return 0.0
+def fill_lookup(around: Surroundings) -> Callable[[str], float]:
+    """Return how full any node is: this one by its own count, others by their own word."""
+    now_mono_ms = around.now_mono_ms()
+
+    def look_up(node_id: str) -> float:
+        if node_id == around.node_id:
+            return around.own_fill.fill_ratio(now_mono_ms)
+        return around.live.fill_ratio(node_id, now_mono_ms)
+
+    return look_up

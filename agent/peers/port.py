@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from agent.config import AgentConfig
     from agent.core.engine_status import EngineEndpoint
+    from agent.core.fill import FillMeter
     from agent.relay.server import ServerConnection
     from agent.relay.upstream import UpstreamPool
     from protos.domain.fleet_view import FleetView
@@ -58,6 +59,7 @@ class PeerService:
     endpoint_for: Callable[[str], EngineEndpoint | None]
     engine_pool: Callable[[EngineEndpoint], UpstreamPool]
     ready_models: Callable[[], list[str]]
+    fill: FillMeter
     local_in_flight: Callable[[], int]
     draining: Callable[[], bool]
     now_mono_ms: Callable[[], float]
@@ -159,6 +161,7 @@ class PeerPort:
                 keep_alive=client.may_keep_alive(request),
             ),
             service.now_mono_ms,
+            service.fill.count,
         )
         message = request_bytes(
             "POST",
@@ -181,6 +184,7 @@ class PeerPort:
             "node": service.node_id,
             "in_flight": self.stats.in_flight + service.local_in_flight(),
             "queued": 0,
+            "fill": service.fill.fill_ratio(service.now_mono_ms()),
             "ready_models": [] if service.draining() else service.ready_models(),
         }
         client.respond(request, 200, [_JSON], orjson.dumps(answer))
@@ -188,7 +192,9 @@ class PeerPort:
     def _load(self) -> Header:
         in_flight = self.stats.in_flight + self._service.local_in_flight()
         draining = b";draining=1" if self._service.draining() else b""
-        return b"x-edgeforge-load", b"in_flight=%d;queued=0" % in_flight + draining
+        fill_ratio = self._service.fill.fill_ratio(self._service.now_mono_ms())
+        said = b"in_flight=%d;queued=0;fill=%.3f" % (in_flight, fill_ratio)
+        return b"x-edgeforge-load", said + draining
 
 
 def _engine_headers(request: Request) -> list[Header]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from agent.core.fill import told_fill
 from agent.peers.collect import fetch_whole
 from agent.relay.messages import request_bytes
 from protos.domain.errors import EdgeForgeError, LinkDown
@@ -70,8 +71,16 @@ class Prober:
                 raise LinkDown(f"probe answered {status}")
             answer = orjson.loads(body)
             in_flight, queued = int(answer["in_flight"]), int(answer["queued"])
+            fill_ratio = told_fill(answer.get("fill"))
             models = [str(name) for name in answer["ready_models"][:_MAX_MODELS]]
-        except (EdgeForgeError, TimeoutError, ValueError, TypeError, KeyError) as error:
+        except (
+            EdgeForgeError,
+            TimeoutError,
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+        ) as error:
             self.failed += 1
             live.probe_failed(node_id, self._now_mono_ms())
             _log.debug("probe failed node=%s reason=%r", node_id, error)
@@ -81,4 +90,11 @@ class Prober:
             live.probed(node_id, now - began, now)
         else:
             live.succeeded(node_id)
-        live.reported(node_id, now, in_flight=in_flight, queued=queued, ready_models=models)
+        live.reported(
+            node_id,
+            now,
+            in_flight=in_flight,
+            queued=queued,
+            fill_ratio=fill_ratio,
+            ready_models=models,
+        )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.relay.messages import LAST_CHUNK, Header, chunk
-from agent.relay.sse import EventStream, MalformedStream
+from agent.relay.sse import EventStream, MalformedStream, find_usage
 from agent.relay.upstream import ResponseSink, UpstreamConnection, UpstreamPool
 from protos.domain.errors import LinkDown
 
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 #: Largest response that is kept whole before it is passed on.
 MAX_WHOLE_RESPONSE_BYTES = 64 * 1024 * 1024
+
+
+#: How an event that carries a token begins, as good as always.
+_EVENT = b'data: {"'
+#: A whole response ends with its usage, within so many bytes.
+_USAGE_TAIL_BYTES = 4_096
 
 
 class Ending(enum.StrEnum):
@@ -47,6 +53,10 @@ class Patience:
 HeadMaker = Callable[[int, list[Header]], bytes]
 
 
+#: Told of tokens as they come: how many, and when (monotonic ms).
+TokenCounter = Callable[[int, float], None]
+
+
 class Exchange(ResponseSink):
     """Receives one response for one client."""
 
@@ -56,8 +66,10 @@ class Exchange(ResponseSink):
         events: EventStream | None,
         make_head: HeadMaker,
         now_mono_ms: Callable[[], float],
+        count_tokens: TokenCounter | None = None,
     ) -> None:
         self._client = client
+        self._count_tokens = count_tokens
         self.events = events
         self._make_head = make_head
         self._now_mono_ms = now_mono_ms
@@ -101,6 +113,7 @@ class Exchange(ResponseSink):
         assert events is not None
         data = self._gathered[0] if len(self._gathered) == 1 else b"".join(self._gathered)
         self._gathered.clear()
+        before = events.events
         try:
             passed_on = events.feed(data)
         except MalformedStream as error:
@@ -108,6 +121,8 @@ class Exchange(ResponseSink):
             return
         if passed_on:
             self._send(passed_on)
+        if self._count_tokens is not None:
+            self._count_tokens(events.events - before, now)
         if self.first_token_mono_ms is None and events.token_seen:
             self.first_token_mono_ms = now
         if events.error_event is not None:
@@ -214,19 +229,30 @@ class PassThrough(Exchange):
         self.status, self.headers = status, headers
         self.head_mono_ms = self.last_read_mono_ms = self._now_mono_ms()
         self.started = True
+        self._streaming = _is_event_stream(headers)
+        self._tail = b""
         self._client.write(self._make_head(status, headers))
 
     def on_body(self, data: bytes) -> None:
         self._gathered.append(data)
 
     def on_read_end(self) -> None:
-        self.last_read_mono_ms = self._now_mono_ms()
-        if self._gathered and self.ending is None:
-            self._client.write(chunk(b"".join(self._gathered)))
-            self._gathered.clear()
+        self.last_read_mono_ms = now = self._now_mono_ms()
+        if not self._gathered or self.ending is not None:
+            return
+        data = b"".join(self._gathered)
+        self._gathered.clear()
+        self._client.write(chunk(data))
+        if self._count_tokens is not None:
+            if self._streaming:
+                self._count_tokens(data.count(_EVENT), now)
+            else:
+                self._tail = (self._tail + data)[-_USAGE_TAIL_BYTES:]
 
     def on_complete(self) -> None:
         self.on_read_end()
+        if self._count_tokens is not None and self._tail:
+            self._count_tokens(_completion_tokens(self._tail), self.last_read_mono_ms)
         self._client.write(LAST_CHUNK)
         self._end(Ending.COMPLETE, "")
 
@@ -258,6 +284,12 @@ class _Watch:
             exchange.fail(f"nothing came for {waited:.0f} ms")
         else:
             self._timer = self._loop.call_later((limit - waited) / 1_000, self._fire)
+
+
+def _completion_tokens(tail: bytes) -> int:
+    """Return the tokens that the end of a whole response tells of; 0 when it does not."""
+    found = (find_usage(tail) or {}).get("completion_tokens")
+    return found if isinstance(found, int) and found > 0 else 0
 
 
 def _is_event_stream(headers: list[Header]) -> bool:

@@ -8,6 +8,8 @@ from coordinator.devfleet.layout import AgentFacts, FleetFacts, FleetLayout, wri
 
 _LOOPBACK = "127.0.0.1"
 #: A laptop's streams are short, and whoever stops a fleet is waiting.
+#: Placement by price alone, which is easier to follow.
+_EDGE_FILL_RATIO = 0.0
 _DRAIN_TIMEOUT_MS = 5_000
 #: A coordinator on the same machine is back as soon as it can be.
 _RECONNECT_MAX_MS = 2_000
@@ -47,6 +49,7 @@ def write_agent_config(layout: FleetLayout, facts: FleetFacts, agent: AgentFacts
             "peer": {"host": _LOOPBACK, "port": agent.peer_port},
             "metrics": {"host": _LOOPBACK, "port": agent.metrics_port},
             "engine": engine,
+            "router": {"edge_fill_ratio": _EDGE_FILL_RATIO},
             "limits": {"drain_timeout_ms": _DRAIN_TIMEOUT_MS},
         }
     )

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from agent.gateway.responses import load_of
+from agent.gateway.responses import PeerLoad, load_of
 
 
 @pytest.mark.parametrize(
     ("value", "load"),
     [
-        (b"in_flight=3;queued=1", (3, 1, False)),
-        (b"in_flight=3;queued=0;draining=1", (3, 0, True)),
-        (b"in_flight=3;queued=0;draining=yes", (3, 0, False)),
-        (b"queued=2;newer=thing", (0, 2, False)),
-        (b"", (0, 0, False)),
+        (b"in_flight=3;queued=1;fill=0.250", PeerLoad(3, 1, 0.25, False)),
+        (b"in_flight=3;queued=0;draining=1", PeerLoad(3, 0, None, True)),
+        (b"in_flight=3;queued=0;draining=yes", PeerLoad(3, 0, None, False)),
+        (b"queued=2;newer=thing", PeerLoad(0, 2, None, False)),
+        (b"fill=nan", PeerLoad(0, 0, None, False)),
+        (b"", PeerLoad(0, 0, None, False)),
         (b"in_flight=many", None),
     ],
 )

@@ -1,0 +1,55 @@
+"""How full an engine is: tokens per second over what it is known to be able to do. Pure."""
+
+from __future__ import annotations
+
+import math
+
+#: Memory of the rate: what came a minute ago counts for 1/e of what comes now.
+RATE_WINDOW_MS = 60_000.0
+#: A fill above this says no more than this; a peer may say anything.
+MAX_FILL = 10.0
+#: What is taken for the fill of a node that has not told it: no room that we know of.
+UNKNOWN_FILL = 1.0
+
+
+class FillMeter:
+    """One engine's tokens per second as a one-minute moving average, over its capacity.
+
+    The capacity is the calibrated one of the configuration, or the highest rate that was ever kept
+    up if that is more: an engine cannot be fuller than full for long.
+    """
+
+    def __init__(self, capacity_tokens_per_s: float) -> None:
+        self._capacity_tokens_per_s = capacity_tokens_per_s
+        self._rate_tokens_per_s = 0.0
+        self._at_mono_ms = -math.inf
+
+    def count(self, tokens: int, now_mono_ms: float) -> None:
+        """``tokens`` have just been generated. Hot: called for each read of a stream."""
+        self._decay(now_mono_ms)
+        self._rate_tokens_per_s += tokens * 1_000.0 / RATE_WINDOW_MS
+        self._capacity_tokens_per_s = max(self._capacity_tokens_per_s, self._rate_tokens_per_s)
+
+    def tokens_per_s(self, now_mono_ms: float) -> float:
+        """Return the rate of the last minute."""
+        self._decay(now_mono_ms)
+        return self._rate_tokens_per_s
+
+    def fill_ratio(self, now_mono_ms: float) -> float:
+        """Return the share of the capacity in use: 0 idle, 1 full."""
+        return self.tokens_per_s(now_mono_ms) / self._capacity_tokens_per_s
+
+    def _decay(self, now_mono_ms: float) -> None:
+        passed_ms = now_mono_ms - self._at_mono_ms
+        if passed_ms > 0.0:
+            self._rate_tokens_per_s *= math.exp(-passed_ms / RATE_WINDOW_MS)
+            self._at_mono_ms = now_mono_ms
+
+
+def told_fill(value: object) -> float | None:
+    """Return a fill as a peer told it, or None for what is none."""
+    try:
+        fill = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return min(fill, MAX_FILL) if fill >= 0.0 else None

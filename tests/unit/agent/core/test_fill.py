@@ -1,0 +1,69 @@
+"""How full an engine is."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.core.fill import MAX_FILL, RATE_WINDOW_MS, FillMeter, told_fill
+
+
+def test_an_engine_that_never_generated_is_empty() -> None:
+    assert FillMeter(100.0).fill_ratio(0.0) == 0.0
+
+
+def test_a_steady_rate_is_found_within_some_minutes() -> None:
+    meter = FillMeter(100.0)
+    for second in range(600):
+        meter.count(40, second * 1_000.0)
+    assert meter.tokens_per_s(600_000.0) == pytest.approx(40.0, rel=0.03)
+    assert meter.fill_ratio(600_000.0) == pytest.approx(0.4, rel=0.03)
+
+
+def test_after_a_minute_of_silence_a_third_is_left() -> None:
+    meter = FillMeter(100.0)
+    meter.count(1_000, 0.0)
+    before = meter.tokens_per_s(0.0)
+    assert meter.tokens_per_s(RATE_WINDOW_MS) == pytest.approx(before / math.e)
+
+
+def test_an_engine_that_does_more_than_was_believed_raises_its_capacity() -> None:
+    meter = FillMeter(10.0)
+    for second in range(600):
+        meter.count(40, second * 1_000.0)
+    assert meter.fill_ratio(599_000.0) == pytest.approx(1.0, rel=0.05)
+    for second in range(600, 1_200):
+        meter.count(20, second * 1_000.0)
+    assert meter.fill_ratio(1_199_000.0) == pytest.approx(0.5, rel=0.05)
+
+
+@given(st.lists(st.tuples(st.floats(0, 10_000), st.integers(0, 1_000)), max_size=50))
+def test_fill_is_never_negative_nor_above_full_right_after_counting(
+    steps: list[tuple[float, int]],
+) -> None:
+    meter, now_mono_ms = FillMeter(28.0), 0.0
+    for pause_ms, tokens in steps:
+        now_mono_ms += pause_ms
+        meter.count(tokens, now_mono_ms)
+        assert 0.0 <= meter.fill_ratio(now_mono_ms) <= 1.0
+
+
+def test_time_that_stands_still_or_goes_back_loses_nothing() -> None:
+    meter = FillMeter(100.0)
+    meter.count(60, 1_000.0)
+    assert meter.tokens_per_s(500.0) == meter.tokens_per_s(1_000.0) == 1.0
+
+
+@pytest.mark.parametrize("said", [None, "x", b"x", float("nan"), -1, "-0.1", [], "nan"])
+def test_what_is_no_fill_is_none(said: object) -> None:
+    assert told_fill(said) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "fill"), [("0.5", 0.5), (b"0.25", 0.25), (1, 1.0), (1e9, MAX_FILL)]
+)
+def test_what_a_peer_says_is_read_within_limits(said: object, fill: float) -> None:
+    assert told_fill(said) == fill
