@@ -1,7 +1,7 @@
 """One attempt at one request: send it, and pass on what comes back.
 
 Until the first byte has gone to the client an attempt can be replaced by another; the head of a
-stream is therefore held until its first event (an engine sends its head long before a token).
+stream, and events that carry no token yet, are therefore held until the first token.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ MAX_WHOLE_RESPONSE_BYTES = 64 * 1024 * 1024
 
 #: How an event that carries a token begins, as good as always.
 _EVENT = b'data: {"'
+#: Events without a token that are held back at the start of a stream.
+_MAX_HELD_BYTES = 64 * 1024
 #: A whole response ends with its usage, within so many bytes.
 _USAGE_TAIL_BYTES = 4_096
 
@@ -75,6 +77,7 @@ class Exchange(ResponseSink):
         self._now_mono_ms = now_mono_ms
         self._streaming = False
         self._gathered: list[bytes] = []
+        self._held = b""
         self._size_bytes = 0
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.status = 0
@@ -120,7 +123,7 @@ class Exchange(ResponseSink):
             self.fail(f"malformed event stream: {error}")
             return
         if passed_on:
-            self._send(passed_on)
+            self._pass_on(passed_on, events)
         if self._count_tokens is not None:
             self._count_tokens(events.events - before, now)
         if self.first_token_mono_ms is None and events.token_seen:
@@ -206,7 +209,17 @@ class Exchange(ResponseSink):
     def _restart(self) -> None:
         self._ended = asyncio.get_running_loop().create_future()
         self._gathered.clear()
+        self._held = b""
         self.ending, self.reason, self.unanswered = None, "", False
+
+    def _pass_on(self, data: bytes, events: EventStream) -> None:
+        """Send ``data``, or hold it while it holds no token: a role alone can still be replaced."""
+        if not self.started:
+            data = self._held + data
+            if not (events.token_seen or events.done or len(data) > _MAX_HELD_BYTES):
+                self._held = data
+                return
+        self._send(data)
 
     def _send(self, data: bytes) -> None:
         if self.started:

@@ -172,7 +172,8 @@ def _wait_connected(client: AdminClient, layout: FleetLayout, facts: FleetFacts)
         for name in facts.processes:
             require_running(layout, name)
         nodes = client.call(lambda stub: stub.ListNodes, admin_pb2.ListNodesRequest()).nodes
-        return wanted <= {info.node.id for info in nodes if info.connected}
+        # Connected comes first, what it told of its engine a moment later.
+        return wanted <= {info.node.id for info in nodes if info.connected and info.engine_kind}
 
     _wait(connected_all, _START_TIMEOUT_S, "every agent to connect to the coordinator")
 

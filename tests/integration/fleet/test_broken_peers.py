@@ -1,0 +1,136 @@
+"""A peer that cannot be reached, says nothing or talks nonsense: replaced, ejected, used again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.support.fake_engine_process import FakeEngineProcess
+from tests.support.fleet import AgentClient, Fleet
+from tests.support.tcp_proxy import TcpProxy
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@dataclass
+class Twins:
+    """The same model on IAD, which is cheaper, and on GRU; GRU reaches IAD through a proxy."""
+
+    fleet: Fleet
+    iad_engine: FakeEngineProcess
+    gru_engine: FakeEngineProcess
+    link: TcpProxy
+
+    @property
+    def gru(self) -> AgentClient:
+        return self.fleet.agent("gru-1")
+
+    def chosen(self) -> str:
+        """Where GRU would place a request now; empty when nowhere."""
+        asked = ("route", "explain", "--deployment", "twin", "--via", "gru-1", "--json")
+        candidates = json.loads(self.fleet.edgeforge(*asked))["candidates"]
+        return next((str(one["node_id"]) for one in candidates if one["chosen"]), "")
+
+    def wait_chosen(self, node: str) -> None:
+        wait_until(lambda: self.chosen() == node, 20, f"{node} to be chosen")
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
+    with (
+        FakeEngineProcess("twin") as iad_engine,
+        FakeEngineProcess("twin") as gru_engine,
+        Fleet(tmp_path_factory.mktemp("b"), [iad_engine.url, gru_engine.url]) as fleet,
+    ):
+        facts = json.loads((fleet.state_dir / "fleet.json").read_text())
+        (port,) = [one["peer_port"] for one in facts["agents"] if one["node"] == "iad-1"]
+        with TcpProxy(port) as link:
+            config = fleet.state_dir / "agents" / "iad-1.toml"
+            text = config.read_text().replace(
+                f"port = {port}\n", f"port = {port}\nadvertise_port = {link.port}\n"
+            )
+            config.write_text(text)
+            fleet.kill("iad-1")
+            fleet.start("iad-1")
+            fleet.agent("iad-1").wait_ready()
+            running = Twins(fleet, iad_engine, gru_engine, link)
+            wait_until(lambda: _is_reached(running), 30, "gru-1 to reach iad-1 by the proxy")
+            yield running
+
+
+def _is_reached(twins: Twins) -> bool:
+    peers = {peer["node_id"]: peer["reachable"] for peer in twins.gru.status()["peers"]}
+    return bool(peers.get("iad-1"))
+
+
+@pytest.fixture(autouse=True)
+def healthy(twins: Twins) -> None:
+    """Every test starts with a whole link and engines that behave."""
+    twins.link.behave("pass")
+    for engine in (twins.iad_engine, twins.gru_engine):
+        engine.control()
+    twins.wait_chosen("iad-1")
+
+
+def attempts(twins: Twins) -> list[str]:
+    return [one["node_id"] for one in twins.gru.last_request()["attempts"]]
+
+
+def test_a_peer_that_refuses_connections_is_replaced_before_the_first_byte(twins: Twins) -> None:
+    twins.link.behave("refuse")
+    answer = twins.gru.chat(stream=True)
+    assert answer.status == 200
+    assert answer.events()[-1] == "[DONE]"
+    assert answer.headers["x-edgeforge-node"] == "gru-1"
+
+
+def test_a_half_open_connection_is_replaced_before_the_first_byte(twins: Twins) -> None:
+    """What was sent into it was never answered: nobody closed it, nobody serves it."""
+    twins.link.behave("silent")
+    answer = twins.gru.chat(stream=True)
+    assert answer.status == 200
+    assert answer.events()[-1] == "[DONE]"
+    assert answer.headers["x-edgeforge-node"] == "gru-1"
+    assert attempts(twins)[-1] == "gru-1"
+
+
+@pytest.mark.parametrize("fault", ["silent", "refuse"])
+def test_a_peer_that_fails_is_ejected_probed_and_used_again_after_healing(
+    twins: Twins, fault: str
+) -> None:
+    twins.link.behave(fault)
+    twins.wait_chosen("gru-1")
+    for _ in range(5):
+        assert twins.gru.chat().headers["x-edgeforge-node"] == "gru-1", "not tried again"
+    twins.link.behave("pass")
+    twins.wait_chosen("iad-1")
+    assert twins.gru.chat().headers["x-edgeforge-node"] == "iad-1"
+
+
+def test_a_peer_that_says_nothing_after_the_first_byte_ends_in_an_error_event(
+    twins: Twins,
+) -> None:
+    twins.iad_engine.control(tokens=8, cut_after_tokens=3)
+    answer = twins.gru.chat(stream=True)
+    assert answer.status == 200
+    assert "error" in json.loads(answer.events()[-1])
+
+
+def test_malformed_events_before_the_first_byte_are_replaced(twins: Twins) -> None:
+    twins.iad_engine.control(malformed_after_tokens=0)
+    answer = twins.gru.chat(stream=True)
+    assert answer.status == 200
+    assert answer.events()[-1] == "[DONE]"
+
+
+def test_malformed_events_after_the_first_byte_end_in_an_error_event(twins: Twins) -> None:
+    twins.iad_engine.control(malformed_after_tokens=3)
+    answer = twins.gru.chat(stream=True)
+    assert answer.status == 200
+    last = json.loads(answer.events()[-1])
+    assert last["error"]["message"]
+    assert "[DONE]" not in answer.events()
