@@ -71,6 +71,8 @@ def serve(
     """
     set_up_logging(log_level)
     loaded = _load(config)
+    # The agent forks only to exec; gRPC's handlers for more than that would fill the log.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     from agent.main import run as run_agent  # the other commands do not need all of it
 
     run_agent(loaded)

@@ -69,15 +69,20 @@ class PeerPool:
         return pool is not None and pool.idle > 0
 
     def targets(self) -> list[str]:
-        """Return the nodes that hold a ready replica, at most as many as are kept warm."""
+        """Return the nodes that hold replicas, ready ones first, at most as many as are kept warm.
+
+        Those that are on their way are asked too: by its probe a node says that it is ready before
+        the table does, and with the coordinator away only so.
+        """
         view = self._view()
-        holders = {
-            node_id: None
-            for of_model in view.replicas.values()
-            for node_id, replica in of_model.items()
-            if replica.state is ReplicaState.READY and node_id != self._node_id
-        }
-        return list(holders)[: self._config.max_warm_targets]
+        ready: dict[str, None] = {}
+        coming: dict[str, None] = {}
+        for of_model in view.replicas.values():
+            for node_id, replica in of_model.items():
+                if node_id != self._node_id:
+                    is_ready = replica.state is ReplicaState.READY
+                    (ready if is_ready else coming)[node_id] = None
+        return list(ready | coming)[: self._config.max_warm_targets]
 
     def keep_warm(self) -> None:
         """Dial what is missing to the targets; drop pools of nodes that have left the table."""

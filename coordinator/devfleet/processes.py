@@ -139,10 +139,12 @@ def _start_ticks(pid: int) -> int | None:
     """Return when ``pid`` started, in clock ticks since boot; None when it has ended."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+        threads = len(os.listdir(f"/proc/{pid}/task"))
     except OSError:
         return None
     fields = stat.rpartition(")")[2].split()
-    if fields[0] in ("Z", "X"):
+    # A killed process shows as a zombie while other threads of it still hold its ports.
+    if fields[0] in ("Z", "X") and threads <= 1:
         return None
     return int(fields[_START_TICKS_FIELD])
 

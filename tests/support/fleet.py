@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -189,10 +190,27 @@ class Fleet:
             argv = [program("edgeforge-coordinator"), "serve"]
             argv += ["--config", str(layout.coordinator_config)]
             self.facts["coordinator"]["pid"] = start_process(layout, process, argv)
+            wait_until(self._coordinator_listens, 20, "the coordinator to listen")
             return
         argv = [program("edgeforge-agent"), "serve", "--config", str(layout.agent_config(process))]
         (facts,) = [agent for agent in self.facts["agents"] if agent["node"] == process]
         facts["pid"] = start_process(layout, process, argv)
+
+    def _coordinator_listens(self) -> bool:
+        host, _, port = str(self.facts["coordinator"]["grpc"]).rpartition(":")
+        with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 1):
+            return True
+        return False
+
+    def image_versions(self, node: str) -> dict[str, tuple[int, int]]:
+        """What the newest table image on ``node``'s disk holds."""
+        from agent.link.table_files import decode_image
+
+        images = sorted((self.state_dir / "agents" / node / "tables").glob("table-*.img"))
+        if not images:
+            return {}
+        tables = decode_image(images[-1].read_bytes()).tables
+        return {table.type.value: (table.at.epoch, table.at.version) for table in tables}
 
     def log(self, process: str) -> str:
         return (self.state_dir / "logs" / f"{process}.log").read_text("utf-8", errors="replace")
@@ -234,9 +252,13 @@ class Fleet:
 
 
 def _runs(pid: int) -> bool:
-    """Whether ``pid`` runs; one that only waits to be collected does not."""
+    """Whether ``pid`` runs; one that only waits to be collected does not.
+
+    Killed, its first thread may be a zombie while others still hold its ports.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
+        threads = len(os.listdir(f"/proc/{pid}/task"))
     except OSError:
         return False
-    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
+    return stat.rpartition(")")[2].split()[0] not in ("Z", "X") or threads > 1

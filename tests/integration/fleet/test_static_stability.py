@@ -72,6 +72,12 @@ def wait_same_digests(fleet: Fleet) -> dict[str, tuple[int, int, str]]:
     return wait_until(same, 20, "the same digests everywhere")
 
 
+def is_on_disk(fleet: Fleet, node: str) -> bool:
+    """Whether a node would come back with the tables it has: images follow within a moment."""
+    held = {kind: one[:2] for kind, one in fleet.agent(node).digests().items()}
+    return fleet.image_versions(node) == held
+
+
 def test_coordinator_killed_then_agent_restarted_then_coordinator_back_clients_notice_nothing(
     fleet: Fleet,
 ) -> None:
@@ -82,6 +88,7 @@ def test_coordinator_killed_then_agent_restarted_then_coordinator_back_clients_n
         load.wait_for(50)
     assert not load.errors
 
+    wait_until(lambda: is_on_disk(fleet, "gru-1"), 10, "its tables to be on disk")
     fleet.kill("gru-1")
     fleet.start("gru-1")
     restarted = fleet.agent("gru-1")
