@@ -78,6 +78,8 @@ class PeerConfig:
     #: Where peers dial this node; empty and 0: host and port as listened on.
     advertise_host: str = setting("")
     advertise_port: int = tcp_port(0)
+    #: Address that connections to peers are made from, on a host that has several; empty: any.
+    source_address: str = setting("")
     #: Warm spare connections kept to a target, and targets kept warm.
     warm_spares: int = setting(2, at_least=0, at_most=64)
     max_warm_targets: int = setting(64, at_least=0, at_most=4_096)

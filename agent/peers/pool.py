@@ -54,7 +54,7 @@ class PeerPool:
         if pool is None or self._addresses[node_id] != address:
             self._forget(node_id)
             pool = UpstreamPool(
-                _address(node),
+                _address(node, self._config.source_address),
                 max_idle=_MAX_IDLE,
                 connect_timeout_ms=_CONNECT_TIMEOUT_MS,
                 tls=self._tls.client,
@@ -122,7 +122,7 @@ class PeerPool:
             pool.close()
 
 
-def _address(node: Node) -> Address:
+def _address(node: Node, source_address: str) -> Address:
     return Address(
         f"node {node.id}",
         node.id.encode(),
@@ -130,6 +130,7 @@ def _address(node: Node) -> Address:
         port=node.peer_port,
         tls=True,
         server_name=node.id + NODE_DNS_SUFFIX,
+        source_address=source_address or None,
     )
 
 

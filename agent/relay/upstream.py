@@ -29,6 +29,8 @@ class Address:
     port: int = 0
     tls: bool = False
     server_name: str | None = None
+    #: Address of ours to connect from; None leaves it to the kernel.
+    source_address: str | None = None
 
 
 class ResponseSink(Protocol):
@@ -224,6 +226,7 @@ class UpstreamPool:
                         address.port,
                         ssl=context,
                         server_hostname=address.server_name if context is not None else None,
+                        local_addr=(address.source_address, 0) if address.source_address else None,
                     )
         except TimeoutError as error:
             limit = f"{self._connect_timeout_ms:.0f} ms"
