@@ -56,10 +56,12 @@ class Alarm:
         with contextlib.suppress(BlockingIOError):
             os.read(self._fd, 8)
         now = self._now_mono_ms()
-        while self._waiting and self._waiting[0][0] <= now:
-            heapq.heappop(self._waiting)[2](now)
-        if self._waiting:
-            self._set()
+        try:
+            while self._waiting and self._waiting[0][0] <= now:
+                heapq.heappop(self._waiting)[2](now)
+        finally:  # one callback that fails must not silence all later ones
+            if self._waiting:
+                self._set()
 
     def _set(self) -> None:
         # Never zero: that would disarm it.

@@ -7,9 +7,9 @@ import json
 from coordinator.devfleet.layout import AgentFacts, FleetFacts, FleetLayout, write_private
 
 _LOOPBACK = "127.0.0.1"
-#: A laptop's streams are short, and whoever stops a fleet is waiting.
 #: Placement by price alone, which is easier to follow.
 _EDGE_FILL_RATIO = 0.0
+#: A laptop's streams are short, and whoever stops a fleet is waiting.
 _DRAIN_TIMEOUT_MS = 5_000
 #: A coordinator on the same machine is back as soon as it can be.
 _RECONNECT_MAX_MS = 2_000

@@ -83,6 +83,15 @@ class DelayedConnection:
             self.side_lost()
 
 
+def _end(out: asyncio.Transport) -> None:
+    """Say that no more comes, to a side that may be gone without our having heard of it."""
+    try:
+        if out.can_write_eof() and not out.is_closing():
+            out.write_eof()
+    except OSError:
+        out.abort()
+
+
 class Side(asyncio.Protocol):
     """The socket of one side; ``line`` carries what is read here to the other."""
 
@@ -178,8 +187,7 @@ class Side(asyncio.Protocol):
                 out.abort()
             elif not self.delivered_end:
                 self.delivered_end = True
-                if out.can_write_eof() and not out.is_closing():
-                    out.write_eof()
+                _end(out)
                 self._connection.finish()
         self._set_alarm()
         if not self._reading and self._line.has_room and not self.closed:

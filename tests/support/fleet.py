@@ -196,6 +196,28 @@ class Fleet:
         (facts,) = [agent for agent in self.facts["agents"] if agent["node"] == process]
         facts["pid"] = start_process(layout, process, argv)
 
+    def configure(self, node: str, section: str, **values: object) -> None:
+        """Put keys into a section of a node's configuration, and restart its agent."""
+        path = self.state_dir / "agents" / f"{node}.toml"
+        lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
+        text = path.read_text()
+        assert f"[{section}]\n" in text
+        path.write_text(text.replace(f"[{section}]\n", f"[{section}]\n{lines}", 1))
+        self.kill(node)
+        self.start(node)
+        self.agent(node).wait_ready()
+
+    def peer_port(self, node: str) -> int:
+        """Where ``node`` listens for its peers."""
+        facts = json.loads((self.state_dir / "fleet.json").read_text())
+        return int(next(one["peer_port"] for one in facts["agents"] if one["node"] == node))
+
+    def health(self, node: str) -> str:
+        """What the coordinator's table says of ``node``."""
+        listed = json.loads(self.edgeforge("node", "ls", "--json"))
+        found = next(info["node"] for info in listed if info["node"]["id"] == node)
+        return str(found["health"]).removeprefix("NODE_HEALTH_").lower()
+
     def _coordinator_listens(self) -> bool:
         host, _, port = str(self.facts["coordinator"]["grpc"]).rpartition(":")
         with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 1):

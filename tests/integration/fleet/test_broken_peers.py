@@ -45,21 +45,12 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
         FakeEngineProcess("twin") as iad_engine,
         FakeEngineProcess("twin") as gru_engine,
         Fleet(tmp_path_factory.mktemp("b"), [iad_engine.url, gru_engine.url]) as fleet,
+        TcpProxy(fleet.peer_port("iad-1")) as link,
     ):
-        facts = json.loads((fleet.state_dir / "fleet.json").read_text())
-        (port,) = [one["peer_port"] for one in facts["agents"] if one["node"] == "iad-1"]
-        with TcpProxy(port) as link:
-            config = fleet.state_dir / "agents" / "iad-1.toml"
-            text = config.read_text().replace(
-                f"port = {port}\n", f"port = {port}\nadvertise_port = {link.port}\n"
-            )
-            config.write_text(text)
-            fleet.kill("iad-1")
-            fleet.start("iad-1")
-            fleet.agent("iad-1").wait_ready()
-            running = Twins(fleet, iad_engine, gru_engine, link)
-            wait_until(lambda: _is_reached(running), 30, "gru-1 to reach iad-1 by the proxy")
-            yield running
+        fleet.configure("iad-1", "peer", advertise_port=link.port)
+        running = Twins(fleet, iad_engine, gru_engine, link)
+        wait_until(lambda: _is_reached(running), 30, "gru-1 to reach iad-1 by the proxy")
+        yield running
 
 
 def _is_reached(twins: Twins) -> bool:
@@ -114,7 +105,7 @@ def test_a_peer_that_fails_is_ejected_probed_and_used_again_after_healing(
 def test_a_peer_that_says_nothing_after_the_first_byte_ends_in_an_error_event(
     twins: Twins,
 ) -> None:
-    twins.iad_engine.control(tokens=8, cut_after_tokens=3)
+    twins.iad_engine.control(tokens=8, cut_after_tokens=3, token_delay_ms=50)
     answer = twins.gru.chat(stream=True)
     assert answer.status == 200
     assert "error" in json.loads(answer.events()[-1])
@@ -128,7 +119,7 @@ def test_malformed_events_before_the_first_byte_are_replaced(twins: Twins) -> No
 
 
 def test_malformed_events_after_the_first_byte_end_in_an_error_event(twins: Twins) -> None:
-    twins.iad_engine.control(malformed_after_tokens=3)
+    twins.iad_engine.control(malformed_after_tokens=3, token_delay_ms=50)
     answer = twins.gru.chat(stream=True)
     assert answer.status == 200
     last = json.loads(answer.events()[-1])

@@ -76,11 +76,6 @@ class Peer:
             return response.status, response.read()
 
 
-def peer_port(fleet: Fleet, node: str) -> int:
-    facts = json.loads((fleet.state_dir / "fleet.json").read_text())
-    return int(next(one["peer_port"] for one in facts["agents"] if one["node"] == node))
-
-
 def node_identity(fleet: Fleet, node: str) -> Peer:
     folder = fleet.state_dir / "agents" / node / "identity"
     return Peer(folder / "cert.pem", folder / "key.pem", folder / "ca.pem")
@@ -95,7 +90,7 @@ def generation_headers(model: str = "external/acme-chat@1") -> dict[str, str]:
 
 def test_a_node_of_the_table_is_answered(fleet: Fleet) -> None:
     gru = node_identity(fleet, "gru-1")
-    status, body = gru.ask(peer_port(fleet, "iad-1"), "iad-1")
+    status, body = gru.ask(fleet.peer_port("iad-1"), "iad-1")
     assert status == 200
     answer = json.loads(body)
     assert answer["node"] == "iad-1"
@@ -105,7 +100,7 @@ def test_a_node_of_the_table_is_answered(fleet: Fleet) -> None:
 def test_without_a_certificate_nobody_gets_in(fleet: Fleet) -> None:
     nobody = Peer(None, None, node_identity(fleet, "gru-1").ca)
     with pytest.raises((ssl.SSLError, ConnectionError)):
-        nobody.ask(peer_port(fleet, "iad-1"), "iad-1")
+        nobody.ask(fleet.peer_port("iad-1"), "iad-1")
 
 
 def test_a_certificate_of_another_authority_does_not_get_in(fleet: Fleet, tmp_path: Path) -> None:
@@ -114,14 +109,14 @@ def test_a_certificate_of_another_authority_does_not_get_in(fleet: Fleet, tmp_pa
     (tmp_path / "cert.pem").write_bytes(self_signed_pem(key, ("edgeforge://node/gru-1",)))
     stranger = Peer(tmp_path / "cert.pem", tmp_path / "key.pem", node_identity(fleet, "gru-1").ca)
     with pytest.raises((ssl.SSLError, ConnectionError)):
-        stranger.ask(peer_port(fleet, "iad-1"), "iad-1")
+        stranger.ask(fleet.peer_port("iad-1"), "iad-1")
 
 
 def test_an_operators_certificate_opens_no_peer_port(fleet: Fleet) -> None:
     folder = fleet.state_dir / "coordinator" / "operators" / "local"
     operator = Peer(folder / "cert.pem", folder / "key.pem", folder / "ca.pem")
     with pytest.raises((ssl.SSLError, ConnectionError)):
-        operator.ask(peer_port(fleet, "iad-1"), "iad-1")
+        operator.ask(fleet.peer_port("iad-1"), "iad-1")
     wait_until(
         lambda: "connection refused" in fleet.log("iad-1"), 10, "the refusal to be in the log"
     )
@@ -130,13 +125,13 @@ def test_an_operators_certificate_opens_no_peer_port(fleet: Fleet) -> None:
 def test_the_certificate_must_name_the_node_that_was_dialled(fleet: Fleet) -> None:
     gru = node_identity(fleet, "gru-1")
     with pytest.raises(ssl.SSLCertVerificationError):
-        gru.dial(peer_port(fleet, "iad-1"), "gru-1")
+        gru.dial(fleet.peer_port("iad-1"), "gru-1")
 
 
 def test_a_peer_may_ask_for_what_is_served_here(fleet: Fleet, engine: FakeEngineProcess) -> None:
     engine.forget()
     gru = node_identity(fleet, "gru-1")
-    port = peer_port(fleet, "iad-1")
+    port = fleet.peer_port("iad-1")
     status, body = gru.ask(port, "iad-1", "/v1/chat/completions", GENERATION, generation_headers())
     assert status == 200, body
     assert len(engine.requests()) == 1
@@ -148,7 +143,7 @@ def test_one_hop_a_peers_request_is_refused_where_it_cannot_be_served_never_plac
     engine.forget()
     iad = node_identity(fleet, "iad-1")
     status, body = iad.ask(
-        peer_port(fleet, "gru-1"),
+        fleet.peer_port("gru-1"),
         "gru-1",
         "/v1/chat/completions",
         GENERATION,
@@ -167,7 +162,7 @@ def test_a_peer_reaches_no_other_route_of_an_engine(
     engine.forget()
     gru = node_identity(fleet, "gru-1")
     for body in (None, {}):
-        status, _ = gru.ask(peer_port(fleet, "iad-1"), "iad-1", path, body, generation_headers())
+        status, _ = gru.ask(fleet.peer_port("iad-1"), "iad-1", path, body, generation_headers())
         assert status == 404
     assert engine.requests() == []
 
@@ -178,14 +173,14 @@ def test_a_body_of_a_peer_that_is_no_json_is_refused(
     engine.forget()
     gru = node_identity(fleet, "gru-1")
     status, _ = gru.ask(
-        peer_port(fleet, "iad-1"), "iad-1", "/v1/chat/completions", [1], generation_headers()
+        fleet.peer_port("iad-1"), "iad-1", "/v1/chat/completions", [1], generation_headers()
     )
     assert status == 400
     assert engine.requests() == []
 
 
 def test_a_draining_node_is_ready_for_nothing_and_refuses_its_peers(fleet: Fleet) -> None:
-    gru, port = node_identity(fleet, "gru-1"), peer_port(fleet, "iad-1")
+    gru, port = node_identity(fleet, "gru-1"), fleet.peer_port("iad-1")
     fleet.agent("iad-1").ask("POST", "/drain")
     try:
         assert json.loads(gru.ask(port, "iad-1")[1])["ready_models"] == []
@@ -207,7 +202,7 @@ def test_a_node_that_was_removed_gets_in_no_longer(
 ) -> None:
     with Fleet(tmp_path_factory.mktemp("r"), [engine.url]) as fleet:
         gru = node_identity(fleet, "gru-1")
-        port = peer_port(fleet, "iad-1")
+        port = fleet.peer_port("iad-1")
         assert gru.ask(port, "iad-1")[0] == 200
         standing = gru.dial(port, "iad-1")
         fleet.edgeforge("node", "rm", "gru-1")
