@@ -148,7 +148,14 @@ class Agent:
         self._fill = FillMeter(config.engine.tokens_per_s)
         self._records = RequestRecords(config.limits.max_records)
         self._peer_tls = PeerTls(config.identity_dir)
-        self._peers = PeerPool(node_id, config.peer, self._peer_tls, lambda: self._tables.view)
+        self._peers = PeerPool(
+            node_id,
+            config.peer,
+            self._peer_tls,
+            lambda: self._tables.view,
+            self._live,
+            now_mono_ms,
+        )
         self._prober = Prober(config.peer, self._peers, self._live, now_mono_ms)
         self._pools = EnginePools(connect_timeout_ms=config.limits.connect_timeout_ms)
         self._around = Surroundings(

@@ -21,6 +21,8 @@ EJECT_AFTER_FAILURES = 3
 EJECT_MS = 1_000.0
 #: A target's own word on its load and its models counts for so long.
 REPORT_FRESH_MS = 10_000.0
+#: Placements of so long ago count for 1/e of one now.
+DEMAND_WINDOW_MS = 600_000.0
 #: Nodes remembered; the one heard of longest ago is forgotten.
 MAX_NODES = 4_096
 
@@ -31,6 +33,8 @@ class _Seen:
     rtt_ms_p50: float | None = None
     rtt_ms_p99: float | None = None
     own_in_flight: int = 0
+    placements: float = 0.0
+    placed_mono_ms: float = -math.inf
     reported_in_flight: int = 0
     reported_queued: int = 0
     reported_fill_ratio: float | None = None
@@ -81,8 +85,24 @@ class LiveState:
         told = seen.reported_fill_ratio
         return UNKNOWN_FILL if told is None else told
 
-    def request_started(self, node_id: str) -> None:
-        self._of(node_id).own_in_flight += 1
+    def request_started(self, node_id: str, now_mono_ms: float) -> None:
+        """A request was placed there. Hot."""
+        seen = self._of(node_id)
+        seen.own_in_flight += 1
+        seen.placements = seen.placements * _faded(now_mono_ms - seen.placed_mono_ms) + 1.0
+        seen.placed_mono_ms = now_mono_ms
+
+    def demand(self, node_id: str, now_mono_ms: float) -> float:
+        """Return how many requests were placed there lately, older ones counting less."""
+        seen = self._seen.get(node_id)
+        if seen is None:
+            return 0.0
+        return seen.placements * _faded(now_mono_ms - seen.placed_mono_ms)
+
+    def rtt_ms_p50(self, node_id: str) -> float | None:
+        """Return the measured round trip, None if there is none."""
+        seen = self._seen.get(node_id)
+        return None if seen is None else seen.rtt_ms_p50
 
     def request_ended(self, node_id: str) -> None:
         seen = self._of(node_id)
@@ -167,3 +187,7 @@ class LiveState:
                 del self._seen[next(idle)]
             seen = self._seen[node_id] = _Seen()
         return seen
+
+
+def _faded(passed_ms: float) -> float:
+    return math.exp(-max(0.0, passed_ms) / DEMAND_WINDOW_MS)

@@ -148,7 +148,7 @@ class Attempts:
             idle_ms=limits.stream_idle_timeout_ms,
             response_ms=limits.response_timeout_ms,
         )
-        around.live.request_started(target.node_id)
+        around.live.request_started(target.node_id, began)
         try:
             await exchange.run(target.pool, self._message(target), Patience(*patience))
         except asyncio.CancelledError:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agent.core.warm_set import WarmCandidate, choose_warm
 from agent.peers.tls import NODE_DNS_SUFFIX, PeerTls
 from agent.relay.upstream import Address, UpstreamPool
 from agent.tasks import Background
 from protos.domain.errors import LinkDown
-from protos.domain.resources import Node, ReplicaState
+from protos.domain.geo import great_circle_km, prior_rtt_ms_p50
+from protos.domain.resources import Node, Pop, ReplicaState
 
 if TYPE_CHECKING:
     from agent.config import PeerConfig
+    from agent.core.live import LiveState
     from protos.domain.fleet_view import FleetView
 
 _log = logging.getLogger(__name__)
@@ -22,6 +27,17 @@ _log = logging.getLogger(__name__)
 #: Connections kept to one peer after a burst.
 _MAX_IDLE = 64
 _CONNECT_TIMEOUT_MS = 2_000.0
+#: How long a choice of warm targets holds while the table stays the same.
+_CHOICE_MS = 10_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """Targets as they were chosen last: looking at every replica is for once in a while."""
+
+    view: FleetView
+    until_mono_ms: float
+    nodes: list[str]
 
 
 class PeerPool:
@@ -33,11 +49,16 @@ class PeerPool:
         config: PeerConfig,
         tls: PeerTls,
         view: Callable[[], FleetView],
+        live: LiveState,
+        now_mono_ms: Callable[[], float],
     ) -> None:
         self._node_id = node_id
         self._config = config
         self._tls = tls
         self._view = view
+        self._live = live
+        self._now_mono_ms = now_mono_ms
+        self._chosen: _Chosen | None = None
         self._pools: dict[str, UpstreamPool] = {}
         self._addresses: dict[str, tuple[str, int]] = {}
         self._background = Background(max_tasks=1_024)
@@ -69,20 +90,46 @@ class PeerPool:
         return pool is not None and pool.idle > 0
 
     def targets(self) -> list[str]:
-        """Return the nodes that hold replicas, ready ones first, at most as many as are kept warm.
+        """Return the nodes to keep warm and to ask, chosen by demand among holders of replicas.
 
         Those that are on their way are asked too: by its probe a node says that it is ready before
         the table does, and with the coordinator away only so.
         """
-        view = self._view()
-        ready: dict[str, None] = {}
-        coming: dict[str, None] = {}
+        view, now_mono_ms = self._view(), self._now_mono_ms()
+        chosen = self._chosen
+        if chosen is None or chosen.view is not view or now_mono_ms >= chosen.until_mono_ms:
+            nodes = choose_warm(self._holders(view, now_mono_ms), self._config.max_warm_targets)
+            self._chosen = chosen = _Chosen(view, now_mono_ms + _CHOICE_MS, nodes)
+        return chosen.nodes
+
+    def _holders(self, view: FleetView, now_mono_ms: float) -> list[WarmCandidate]:
+        ready: dict[str, bool] = {}
         for of_model in view.replicas.values():
             for node_id, replica in of_model.items():
-                if node_id != self._node_id:
-                    is_ready = replica.state is ReplicaState.READY
-                    (ready if is_ready else coming)[node_id] = None
-        return list(ready | coming)[: self._config.max_warm_targets]
+                is_ready = replica.state is ReplicaState.READY
+                ready[node_id] = is_ready or ready.get(node_id, False)
+        ready.pop(self._node_id, None)
+        live = self._live
+        return [
+            WarmCandidate(
+                node_id, is_ready, live.demand(node_id, now_mono_ms), self._rtt_ms(view, node_id)
+            )
+            for node_id, is_ready in ready.items()
+        ]
+
+    def _rtt_ms(self, view: FleetView, node_id: str) -> float:
+        """Return the measured round trip, or the one to expect over the distance."""
+        measured = self._live.rtt_ms_p50(node_id)
+        if measured is not None:
+            return measured
+        here, there = (_pop_of(view, one) for one in (self._node_id, node_id))
+        if here is None or there is None:
+            return math.inf
+        return prior_rtt_ms_p50(
+            great_circle_km(
+                here.latitude_deg, here.longitude_deg, there.latitude_deg, there.longitude_deg
+            )
+        )
 
     def keep_warm(self) -> None:
         """Dial what is missing to the targets; drop pools of nodes that have left the table."""
@@ -120,6 +167,11 @@ class PeerPool:
         self._addresses.pop(node_id, None)
         if pool is not None:
             pool.close()
+
+
+def _pop_of(view: FleetView, node_id: str) -> Pop | None:
+    node = view.nodes.get(node_id)
+    return None if node is None else view.pops.get(node.pop_id)
 
 
 def _address(node: Node, source_address: str) -> Address:

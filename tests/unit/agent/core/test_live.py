@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.live import (
+    DEMAND_WINDOW_MS,
     EJECT_AFTER_FAILURES,
     EJECT_MS,
     MAX_NODES,
@@ -40,14 +41,22 @@ def test_round_trips_are_a_median_and_a_tail_of_the_last_ones(live: LiveState) -
 
 
 def test_own_requests_count_up_and_down_and_never_below_none(live: LiveState) -> None:
-    live.request_started("iad-1")
-    live.request_started("iad-1")
+    live.request_started("iad-1", 0.0)
+    live.request_started("iad-1", 0.0)
     live.request_ended("iad-1")
     assert live.in_flight("iad-1") == 1
     live.request_ended("iad-1")
     live.request_ended("iad-1")
     assert live.in_flight("iad-1") == 0
     assert live.in_flight("nobody") == 0
+
+
+def test_demand_is_what_was_placed_lately(live: LiveState) -> None:
+    for _ in range(3):
+        live.request_started("iad-1", 0.0)
+    assert live.demand("iad-1", 0.0) == 3.0
+    assert live.demand("iad-1", DEMAND_WINDOW_MS) == pytest.approx(3.0 / math.e)
+    assert live.demand("nobody", 0.0) == 0.0
 
 
 def test_a_targets_own_word_counts_while_it_is_fresh(live: LiveState) -> None:
@@ -83,14 +92,14 @@ def test_a_failed_probe_withdraws_what_the_target_said_it_can_serve(live: LiveSt
 def test_the_coordinator_is_told_of_recent_probes_only(live: LiveState) -> None:
     live.probed("iad-1", 120.0, 0.0)
     live.probe_failed("bom-1", 0.0)
-    live.request_started("never-probed")
+    live.request_started("never-probed", 0.0)
     views = {view.node_id: (view.reachable, view.rtt_ms) for view in live.peer_views(1.0)}
     assert views == {"iad-1": (True, 120.0), "bom-1": (False, 0.0)}
     assert live.peer_views(REPORT_FRESH_MS) == []
 
 
 def test_nodes_that_left_the_table_are_forgotten_once_they_serve_nothing(live: LiveState) -> None:
-    live.request_started("busy")
+    live.request_started("busy", 0.0)
     live.probed("idle", 1.0, 0.0)
     live.probed("stays", 1.0, 0.0)
     live.forget_all_but({"stays": None})
@@ -100,7 +109,7 @@ def test_nodes_that_left_the_table_are_forgotten_once_they_serve_nothing(live: L
 
 
 def test_what_is_remembered_is_bounded_and_running_requests_are_kept(live: LiveState) -> None:
-    live.request_started("busy")
+    live.request_started("busy", 0.0)
     for number in range(MAX_NODES + 10):
         live.probed(f"node-{number}", 1.0, float(number))
     assert live.in_flight("busy") == 1

@@ -5,15 +5,19 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
+from agent.core.live import LiveState
 from agent.peers.pool import PeerPool
 from protos.domain.fleet_view import FleetView
 from protos.domain.resources import ReplicaState
 from tests.support import fleets
 
 
-def targets(view: FleetView, *, most: int = 64) -> list[str]:
+def targets(view: FleetView, *, most: int = 64, live: LiveState | None = None) -> list[str]:
     config: Any = SimpleNamespace(max_warm_targets=most, warm_spares=2)
-    return PeerPool("gru-1", config, cast("Any", None), lambda: view).targets()
+    pool = PeerPool(
+        "gru-1", config, cast("Any", None), lambda: view, live or LiveState(), lambda: 0.0
+    )
+    return pool.targets()
 
 
 def fleet(**states: ReplicaState) -> FleetView:
@@ -47,3 +51,10 @@ def test_no_more_are_kept_warm_than_configured() -> None:
 def test_who_holds_nothing_is_not_asked() -> None:
     view = fleets.view(fleets.pop("IAD"), fleets.node("iad-1", "IAD"))
     assert targets(view) == []
+
+
+def test_where_requests_go_is_kept_warm_rather_than_who_is_first_in_the_table() -> None:
+    view = fleet(iad_1=ReplicaState.READY, iad_2=ReplicaState.READY, iad_3=ReplicaState.READY)
+    live = LiveState()
+    live.request_started("iad-3", 0.0)
+    assert targets(view, most=1, live=live) == ["iad-3"]
