@@ -17,13 +17,14 @@ from protos.domain.router import UNKNOWN_TARGET, TargetState
 RTT_WINDOW = 64
 #: Failures in a row after which a target is left alone.
 EJECT_AFTER_FAILURES = 3
-#: How long it is left alone before one request or probe may try it again.
-EJECT_MS = 1_000.0
+#: How long it is left alone. A probe that is answered ends it at once; longer than a probe may
+#: take to fail, so that a target that stays silent stays ejected from one failed probe to the next.
+EJECT_MS = 5_000.0
 #: A target's own word on its load and its models counts for so long.
 REPORT_FRESH_MS = 10_000.0
 #: Placements of so long ago count for 1/e of one now.
 DEMAND_WINDOW_MS = 600_000.0
-#: Nodes remembered; the one heard of longest ago is forgotten.
+#: Nodes remembered beside those being served by; the one known for longest is forgotten first.
 MAX_NODES = 4_096
 
 
@@ -40,6 +41,7 @@ class _Seen:
     reported_fill_ratio: float | None = None
     reported_mono_ms: float = -math.inf
     ready_models: frozenset[str] | None = None
+    ready_models_mono_ms: float = -math.inf
     failures: int = 0
     ejected_until_mono_ms: float = -math.inf
     reachable: bool | None = None
@@ -74,7 +76,9 @@ class LiveState:
             seen.reported_queued if fresh else 0,
             warm,
             now_mono_ms < seen.ejected_until_mono_ms,
-            seen.ready_models if fresh else None,
+            seen.ready_models
+            if now_mono_ms - seen.ready_models_mono_ms < REPORT_FRESH_MS
+            else None,
         )
 
     def fill_ratio(self, node_id: str, now_mono_ms: float) -> float:
@@ -160,6 +164,7 @@ class LiveState:
         seen.reported_mono_ms = now_mono_ms
         if ready_models is not None:
             seen.ready_models = frozenset(ready_models)
+            seen.ready_models_mono_ms = now_mono_ms
 
     def peer_views(self, now_mono_ms: float) -> list[PeerView]:
         """Return whom this agent reached lately, and whom not."""
@@ -184,7 +189,8 @@ class LiveState:
         if seen is None:
             if len(self._seen) >= MAX_NODES:
                 idle = (name for name, one in self._seen.items() if one.own_in_flight == 0)
-                del self._seen[next(idle)]
+                if (longest_known := next(idle, None)) is not None:
+                    del self._seen[longest_known]
             seen = self._seen[node_id] = _Seen()
         return seen
 

@@ -83,6 +83,32 @@ def test_failures_in_a_row_eject_for_a_while_and_one_success_forgives(live: Live
     assert not live.target("iad-1", EJECT_MS + 2, warm=True).ejected
 
 
+def test_a_target_that_stays_silent_stays_ejected_between_two_failed_probes(
+    live: LiveState,
+) -> None:
+    for probe in range(10):
+        now_mono_ms = probe * 2_000.0  # as long as a probe may take by default
+        live.probe_failed("iad-1", now_mono_ms)
+        if probe + 1 >= EJECT_AFTER_FAILURES:
+            assert live.target("iad-1", now_mono_ms + 1_999.0, warm=True).ejected
+    live.probed("iad-1", 5.0, 20_000.0)
+    assert not live.target("iad-1", 20_000.0, warm=True).ejected
+
+
+def test_loads_do_not_keep_an_old_word_on_models_fresh(live: LiveState) -> None:
+    live.reported("iad-1", 0.0, in_flight=0, queued=0, ready_models=["acme/m@1"])
+    live.reported("iad-1", REPORT_FRESH_MS, in_flight=1, queued=0)
+    state = live.target("iad-1", REPORT_FRESH_MS, warm=True)
+    assert state.in_flight == 1
+    assert state.ready_models is None
+
+
+def test_more_busy_nodes_than_are_remembered_are_all_remembered(live: LiveState) -> None:
+    for number in range(MAX_NODES + 2):
+        live.request_started(f"node-{number}", 0.0)
+    assert live.in_flight("node-0") == live.in_flight(f"node-{MAX_NODES + 1}") == 1
+
+
 def test_a_failed_probe_withdraws_what_the_target_said_it_can_serve(live: LiveState) -> None:
     live.reported("iad-1", 0.0, in_flight=0, queued=0, ready_models=["acme/m@1"])
     live.probe_failed("iad-1", 1.0)
