@@ -1,0 +1,269 @@
+"""What happened to one request: where its latency was paid, where its cost, and who was considered.
+
+Times are milliseconds from the request's first byte, on the ingress agent's monotonic clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from protos.domain.pricing import Cost, Usage
+
+if TYPE_CHECKING:
+    from protos.domain.resources import Tier
+    from protos.domain.ttft import Term
+
+#: Times of tokens kept for one request; later ones are counted.
+MAX_TOKEN_TIMES = 4_096
+#: Candidates kept for one placement, the chosen one among them; others are counted.
+MAX_CANDIDATES = 64
+#: Attempts kept for one request; no agent makes more.
+MAX_ATTEMPTS = 16
+#: Longest text of an error or an outcome that is kept.
+MAX_TEXT_CHARS = 500
+#: A wall clock that moves so much against the monotonic one has jumped; slewing stays far below.
+CLOCK_JUMP_MS = 1_000.0
+
+NO_USAGE = Usage(0, 0, 0)
+NO_COST = Cost(0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class TraceCandidate:
+    """One target as the router saw it; ``price_nano_usd_per_1k_tokens`` is 0 when unpriced."""
+
+    node_id: str
+    pop_id: str
+    tier: Tier
+    fits: bool
+    chosen: bool
+    ttft_ms_p50: float
+    ttft_ms_p99: float
+    terms: tuple[Term, ...]
+    price_nano_usd_per_1k_tokens: int
+    headroom: int
+
+
+@dataclass(frozen=True, slots=True)
+class TraceAttempt:
+    """One target that was asked: why it, among whom, and how that ended.
+
+    ``budget_left_ms`` is what the choice was made with; ``candidates`` come soonest first.
+    """
+
+    node_id: str
+    outcome: str
+    began_ms: float
+    took_ms: float
+    budget_left_ms: float = 0.0
+    predicted_miss: bool = False
+    candidates: tuple[TraceCandidate, ...] = ()
+    candidates_left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FarTimes:
+    """What the node that served says of its own time.
+
+    ``admission_ms``: from the request's first byte there until its engine was sent it.
+    ``queue_ms``: of ``engine_ms``, the wait for one of the engine's places.
+    ``engine_ms``: from then to its first token (a stream), or to its whole answer.
+    """
+
+    admission_ms: float
+    queue_ms: float
+    engine_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One finished request at the agent that its client reached.
+
+    ``read_ms`` .. ``ended_ms`` are moments: read whole; authenticated and checked; first target
+    chosen; the one that answered asked; first token; last byte. None: it never came so far.
+    ``token_gaps_us``: microseconds from each token to the next, the first from the first byte.
+    ``far`` is None when nobody told. ``card_version`` 0: nothing was priced.
+    """
+
+    trace_id: str
+    ingress_node_id: str
+    ingress_pop_id: str
+    began_unix_ms: int
+    path: str
+    deployment: str = ""
+    account: str = ""
+    model: str = ""
+    stream: bool = False
+    status: int = 0
+    error: str = ""
+    client_gone: bool = False
+    clock_jumped: bool = False
+    budget_ms: float = 0.0
+    last_mile_ms: float = 0.0
+    read_ms: float = 0.0
+    authed_ms: float | None = None
+    placed_ms: float | None = None
+    asked_ms: float | None = None
+    first_token_ms: float | None = None
+    ended_ms: float = 0.0
+    far: FarTimes | None = None
+    token_gaps_us: tuple[int, ...] = ()
+    tokens_left_out: int = 0
+    attempts: tuple[TraceAttempt, ...] = ()
+    node_id: str = ""
+    pop_id: str = ""
+    serving_tier: str = ""
+    billing_tier: str = ""
+    predicted_miss: bool = False
+    predicted_ttft_ms_p99: float = 0.0
+    usage: Usage = NO_USAGE
+    cost: Cost = NO_COST
+    card_version: int = 0
+
+    @property
+    def felt_ttft_ms(self) -> float | None:
+        """What the user felt: the first token's time and the last mile; None without a stream."""
+        return None if self.first_token_ms is None else self.first_token_ms + self.last_mile_ms
+
+    @property
+    def missed(self) -> bool:
+        """Whether the budget was not kept, or nobody was predicted to keep it."""
+        if self.predicted_miss:
+            return True
+        felt_ms = self.felt_ttft_ms
+        if felt_ms is None:
+            return self.stream and self.status != 200 and not self.client_gone
+        return felt_ms > self.budget_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One stretch of a request's time."""
+
+    name: str
+    began_ms: float
+    took_ms: float
+
+
+#: Names of the parts in their order; a request may lack some. ``failed`` is what attempts cost
+#: that were replaced, ``answer`` a whole answer's engine time, which cannot be told apart.
+PARTS = (
+    "receive",
+    "auth",
+    "route",
+    "failed",
+    "network",
+    "admission",
+    "queue",
+    "prefill",
+    "answer",
+    "decode",
+)
+
+
+def waterfall(trace: Trace) -> tuple[Part, ...]:
+    """Return where the time went, in order and without a gap, as far as the request came.
+
+    Up to ``prefill`` they sum to the first token. What the far node tells is its own clock's and
+    is trusted only as far as it fits into what was measured here. Network is both ways.
+    """
+    cuts: list[tuple[str, float]] = [("receive", trace.read_ms)]
+    if trace.authed_ms is not None:
+        cuts.append(("auth", trace.authed_ms))
+    if trace.placed_ms is not None:
+        cuts.append(("route", trace.placed_ms))
+    if trace.asked_ms is not None and trace.placed_ms is not None:
+        cuts.append(("failed", trace.asked_ms))
+        first_ms = trace.first_token_ms
+        answered_ms = first_ms if first_ms is not None else trace.ended_ms
+        cuts += _asked_cuts(trace.far, trace.asked_ms, answered_ms, stream=first_ms is not None)
+    if trace.first_token_ms is not None:
+        cuts.append(("decode", trace.ended_ms))
+    return _parts(cuts, trace.ended_ms)
+
+
+def _asked_cuts(
+    far: FarTimes | None, asked_ms: float, answered_ms: float, *, stream: bool
+) -> list[tuple[str, float]]:
+    """Return where network, admission, queue and engine end between asked and answered."""
+    engine = "prefill" if stream else "answer"
+    if far is None:
+        return [(engine, answered_ms)]
+    engine_end_ms = answered_ms
+    engine_began_ms = max(asked_ms, engine_end_ms - far.engine_ms)
+    admitted_ms = max(asked_ms, engine_began_ms - far.admission_ms)
+    queue_end_ms = min(engine_end_ms, engine_began_ms + min(far.queue_ms, far.engine_ms))
+    return [
+        ("network", admitted_ms),
+        ("admission", engine_began_ms),
+        ("queue", queue_end_ms),
+        (engine, engine_end_ms),
+    ]
+
+
+def _parts(cuts: list[tuple[str, float]], end_ms: float) -> tuple[Part, ...]:
+    """Return the parts between ``cuts``, none of which ends before its predecessor."""
+    parts = []
+    at_ms = 0.0
+    for name, until_ms in cuts:
+        until_ms = min(max(at_ms, until_ms), max(at_ms, end_ms))
+        parts.append(Part(name, at_ms, until_ms - at_ms))
+        at_ms = until_ms
+    return tuple(part for part in parts if part.took_ms > 0.0 or part.name != "failed")
+
+
+def part_ms(parts: tuple[Part, ...], name: str) -> float:
+    """Return what ``name`` took, 0 when the request has no such part."""
+    return sum(part.took_ms for part in parts if part.name == name)
+
+
+def token_gaps(times_ms: list[float]) -> tuple[int, ...]:
+    """Return the gaps in whole microseconds between moments; they sum without drifting."""
+    gaps = []
+    at_us = 0
+    for time_ms in times_ms:
+        until_us = max(at_us, round(time_ms * 1_000.0))
+        gaps.append(until_us - at_us)
+        at_us = until_us
+    return tuple(gaps)
+
+
+def token_times_ms(gaps_us: tuple[int, ...]) -> tuple[float, ...]:
+    """Return each token's moment: what ``token_gaps`` was made of, to the microsecond."""
+    times = []
+    at_us = 0
+    for gap_us in gaps_us:
+        at_us += gap_us
+        times.append(at_us / 1_000.0)
+    return tuple(times)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPace:
+    """Time per output token after the first, by nearest rank; 0 with fewer than two tokens."""
+
+    tokens: int
+    tpot_ms_p50: float
+    tpot_ms_p99: float
+
+
+def token_pace(trace: Trace) -> TokenPace:
+    """Return how steadily the tokens came. Tokens of one read come at once: a gap of 0."""
+    gaps = sorted(trace.token_gaps_us[1:])
+    tokens = len(trace.token_gaps_us) + trace.tokens_left_out
+    if not gaps:
+        return TokenPace(tokens, 0.0, 0.0)
+    return TokenPace(tokens, _rank(gaps, 50) / 1_000.0, _rank(gaps, 99) / 1_000.0)
+
+
+def _rank(ordered: list[int], percent: int) -> int:
+    return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
+
+
+def clock_jumped(
+    began_unix_ms: float, began_mono_ms: float, ended_unix_ms: float, ended_mono_ms: float
+) -> bool:
+    """Whether the wall clock moved against the monotonic one between two readings of both."""
+    moved_ms = (ended_unix_ms - began_unix_ms) - (ended_mono_ms - began_mono_ms)
+    return abs(moved_ms) > CLOCK_JUMP_MS
