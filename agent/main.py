@@ -18,6 +18,8 @@ from agent.artifacts.files import FileStore
 from agent.artifacts.models import ModelStore
 from agent.clock import now_mono_ms, now_unix_ms
 from agent.core.backoff import BackoffPolicy
+from agent.core.clock_watch import ClockWatch
+from agent.core.engine_queue import EngineQueue
 from agent.core.fill import FillMeter
 from agent.core.live import LiveState
 from agent.engine.process import require_engine_environment
@@ -146,6 +148,7 @@ class Agent:
         )
         self._live = LiveState()
         self._fill = FillMeter(config.engine.tokens_per_s)
+        self._engine_queue = EngineQueue(config.engine.max_parallel)
         self._records = RequestRecords(config.limits.max_records)
         self._peer_tls = PeerTls(config.identity_dir)
         self._peers = PeerPool(
@@ -160,12 +163,16 @@ class Agent:
         self._pools = EnginePools(connect_timeout_ms=config.limits.connect_timeout_ms)
         self._around = Surroundings(
             node_id=node_id,
+            pop_id=self._identity.pop_id,
             limits=config.limits,
             view=lambda: self._tables.view,
             engines=OpenEngines(self._replicas, self._standing),
             peers=self._peers,
             live=self._live,
             records=self._records,
+            traces=lambda _make: None,
+            clocks=ClockWatch(),
+            engine_queue=self._engine_queue,
             credentials_usable=self._credentials_usable,
             now_mono_ms=now_mono_ms,
             now_unix_ms=now_unix_ms,
@@ -182,6 +189,7 @@ class Agent:
             engine_pool=self._pools.pool_for,
             ready_models=self._replicas.ready_models,
             fill=self._fill,
+            engine_queue=self._engine_queue,
             local_in_flight=lambda: self._live.in_flight(node_id),
             draining=lambda: self._standing.draining,
             now_mono_ms=now_mono_ms,

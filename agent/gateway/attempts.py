@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agent.core.attempts import Trial, next_patience, verdict_of_status
+from agent.gateway.accounting import Accounting
+from agent.gateway.asked import Asked
 from agent.gateway.errors import error_event
 from agent.gateway.records import Attempt, RequestRecord
-from agent.gateway.responses import ResponseHeads, load_of, usage_of
+from agent.gateway.responses import ResponseHeads, load_of
 from agent.gateway.surroundings import fill_lookup, target_lookup
 from agent.gateway.targets import EnginePools, Target, generation_request
+from agent.gateway.trail import TokenTimes
 from agent.relay.exchange import Ending, Exchange, Patience
 from agent.relay.messages import LAST_CHUNK, Request, chunk
 from agent.relay.sse import EventStream
 from protos.domain.errors import EdgeForgeError, EngineFailed, NoReplica
-from protos.domain.pricing import cost_of
 from protos.domain.router import Placement, RequestShape, place
 
 if TYPE_CHECKING:
     from agent.gateway.body_policy import GenerationBody
     from agent.gateway.surroundings import GatewayStats, Surroundings
+    from agent.gateway.trail import Trail
     from agent.relay.server import ServerConnection
     from protos.domain.resources import Deployment
 
@@ -33,18 +37,21 @@ class Attempts:
         around: Surroundings,
         pools: EnginePools,
         stats: GatewayStats,
-        request: Request,
         client: ServerConnection,
         record: RequestRecord,
+        trail: Trail,
         body: GenerationBody,
         deployment: Deployment,
     ) -> None:
         self._around = around
         self._pools = pools
         self._stats = stats
-        self._request = request
+        self._request: Request = trail.request
         self._client = client
         self._record = record
+        self._trail = trail
+        self._accounting = Accounting(around, stats, record, trail)
+        self._budget_left_ms = 0.0
         self._body = body
         self._deployment = deployment
         self._tried: frozenset[str] = frozenset()
@@ -68,15 +75,14 @@ class Attempts:
 
     def _place(self, zones: frozenset[str] | None) -> Placement:
         around = self._around
-        now = around.now_mono_ms()
+        spent_ms = around.now_mono_ms() - self._request.first_byte_mono_ms
+        self._budget_left_ms = self._record.budget_ms - self._request.last_mile_ms - spent_ms
         shape = RequestShape(
             deployment=self._deployment,
             prompt_tokens=self._body.prompt_tokens_estimate,
             body_bytes=len(self._request.body),
             stream=self._body.stream,
-            budget_left_ms=self._record.budget_ms
-            - self._request.last_mile_ms
-            - (now - self._request.first_byte_mono_ms),
+            budget_left_ms=self._budget_left_ms,
             narrowed_zones=zones,
         )
         try:
@@ -125,38 +131,53 @@ class Attempts:
 
     async def _ask(self, placement: Placement, target: Target, *, last: bool) -> bool:
         """Ask ``target``; True when the client has its answer, whatever it was."""
-        around, body, record = self._around, self._body, self._record
-        events = None
-        if body.stream:
-            events = EventStream(
-                include_usage=body.include_usage, continuous_usage=body.continuous_usage
-            )
-        began = around.now_mono_ms()
-        heads = ResponseHeads(self._request, self._client, record, target.node_id, began)
+        around = self._around
+        asked = self._begin(placement, target)
+        heads = ResponseHeads(self._client, self._record, self._trail, asked, around.now_mono_ms)
         exchange = Exchange(
             self._client,
-            events,
+            self._event_stream(placement),
             heads.stream_head,
             around.now_mono_ms,
-            None if target.peer else around.own_fill.count,
+            asked.tokens.count,
         )
         limits = around.limits
         patience = next_patience(
-            stream=body.stream,
+            stream=self._body.stream,
             last=last,
             predicted_ttft_ms_p99=placement.chosen.prediction.ttft_ms_p99,
             idle_ms=limits.stream_idle_timeout_ms,
             response_ms=limits.response_timeout_ms,
         )
-        around.live.request_started(target.node_id, began)
+        around.live.request_started(target.node_id, asked.began_mono_ms)
         try:
             await exchange.run(target.pool, self._message(target), Patience(*patience))
         except asyncio.CancelledError:
-            self._note_attempt(placement, "client gone", began)
+            self._note_attempt(placement, "client gone", asked.began_mono_ms)
+            self._account(asked, exchange)
             raise
         finally:
             around.live.request_ended(target.node_id)
-        return self._conclude(placement, target, exchange, heads, began)
+            asked.leave(around.engine_queue, around.now_mono_ms())
+        return self._conclude(asked, exchange, heads)
+
+    def _begin(self, placement: Placement, target: Target) -> Asked:
+        around, trail = self._around, self._trail
+        now = around.now_mono_ms()
+        if trail.placed_mono_ms is None:
+            trail.placed_mono_ms = now
+        place = None if target.peer else around.engine_queue.enter(now)
+        tokens = TokenTimes(None if target.peer else around.own_fill.count)
+        return Asked(target, placement, now, tokens, place)
+
+    def _event_stream(self, placement: Placement) -> EventStream | None:
+        if not self._body.stream:
+            return None
+        return EventStream(
+            include_usage=self._body.include_usage,
+            continuous_usage=self._body.continuous_usage,
+            beside_usage=partial(self._accounting.cost_field, placement.billing_tier),
+        )
 
     def _message(self, target: Target) -> bytes:
         record = self._record
@@ -172,21 +193,15 @@ class Attempts:
         accept = b"text/event-stream" if self._body.stream else b"application/json"
         return generation_request(self._request.path, target, headers, payload, accept)
 
-    def _conclude(
-        self,
-        placement: Placement,
-        target: Target,
-        exchange: Exchange,
-        heads: ResponseHeads,
-        began_mono_ms: float,
-    ) -> bool:
-        around, record, client = self._around, self._record, self._client
+    def _conclude(self, asked: Asked, exchange: Exchange, heads: ResponseHeads) -> bool:
+        around, record = self._around, self._record
+        placement, target, began_mono_ms = asked.placement, asked.target, asked.began_mono_ms
         record.node_id = target.node_id
         self._note_load(target, exchange)
         if exchange.ending is Ending.BROKEN:
             around.live.failed(target.node_id, around.now_mono_ms())
             self._note_attempt(placement, f"broken: {exchange.reason}", began_mono_ms)
-            self._account(placement, exchange)
+            self._account(asked, exchange)
             self._break_stream(exchange)
             return True
         if exchange.ending is Ending.COMPLETE:
@@ -200,11 +215,11 @@ class Attempts:
             return False
         around.live.succeeded(target.node_id)
         self._note_attempt(placement, "answered", began_mono_ms)
-        self._account(placement, exchange)
+        self._account(asked, exchange)
         record.status = exchange.status
         self._count_placement(placement, target)
         if not exchange.streamed:
-            client.respond(
+            self._client.respond(
                 self._request,
                 exchange.status,
                 heads.whole_headers(exchange.headers, record.cost_nano_usd),
@@ -228,30 +243,21 @@ class Attempts:
         self._client.write(chunk(error_event(error)) + LAST_CHUNK)
         self._client.close()
 
-    def _account(self, placement: Placement, exchange: Exchange) -> None:
-        """Put tokens, first-token time and cost into the record."""
-        record, stats = self._record, self._stats
-        if exchange.first_token_mono_ms is not None:
-            first_byte = self._request.first_byte_mono_ms
-            record.ttft_ms = exchange.first_token_mono_ms - first_byte
-        usage = usage_of(exchange)
-        if usage is None:
-            return
-        record.prompt_tokens = usage.prompt_tokens
-        record.completion_tokens = usage.completion_tokens
-        stats.prompt_tokens += usage.prompt_tokens
-        stats.completion_tokens += usage.completion_tokens
-        if record.node_id == self._around.node_id and not exchange.streamed:
-            self._around.own_fill.count(usage.completion_tokens, self._around.now_mono_ms())
-        model = self._around.view().models.get(self._deployment.model)
-        prices = self._around.view().prices
-        price = prices.get((model.size_class, placement.billing_tier)) if model else None
-        if price is not None:
-            record.cost_nano_usd = cost_of(usage, price).total_nano_usd
+    def _account(self, asked: Asked, exchange: Exchange) -> None:
+        """Put what the answer took and cost into record and trail."""
+        trail = self._trail
+        self._accounting.account(exchange, asked.placement.billing_tier)
+        first_token = exchange.first_token_mono_ms
+        answered = self._around.now_mono_ms() if first_token is None else first_token
+        trail.asked_mono_ms, trail.tokens = asked.began_mono_ms, asked.tokens
+        trail.far = asked.far_times(exchange.headers, answered)
+        trail.pop_id = asked.placement.chosen.pop.id
 
     def _note_attempt(self, placement: Placement, outcome: str, began_mono_ms: float) -> None:
         took_ms = self._around.now_mono_ms() - began_mono_ms
-        self._record.attempts.append(Attempt(placement.chosen.node.id, outcome, took_ms))
+        attempt = Attempt(placement.chosen.node.id, outcome, took_ms)
+        self._record.attempts.append(attempt)
+        self._trail.note(attempt, placement, self._budget_left_ms, began_mono_ms)
 
     def _note_load(self, target: Target, exchange: Exchange) -> None:
         if target.peer:

@@ -13,6 +13,7 @@ from agent.gateway.errors import internal_error, render_error
 from agent.gateway.records import RequestRecord
 from agent.gateway.request_headers import parse_budget_ms, parse_zones
 from agent.gateway.surroundings import GatewayStats, Surroundings
+from agent.gateway.trail import Finished, Trail
 from protos.domain.errors import EdgeForgeError, NoReplica, Overloaded
 
 if TYPE_CHECKING:
@@ -36,11 +37,15 @@ class GenerationHandler:
         """Answer ``request``. Cancelled when the client goes away, which aborts the engine."""
         around = self._around
         stats = self.stats
-        record = RequestRecord(around.trace_id(), around.now_unix_ms(), request.path)
+        unix_ms, mono_ms = around.now_unix_ms(), around.now_mono_ms()
+        trail = Trail(request, mono_ms, around.clocks.jumps)
+        around.clocks.look(unix_ms, mono_ms)
+        began_unix_ms = unix_ms - int(mono_ms - request.first_byte_mono_ms)
+        record = RequestRecord(around.trace_id(), began_unix_ms, request.path)
         stats.requests += 1
         stats.in_flight += 1
         try:
-            await self._serve(request, client, record)
+            await self._serve(client, record, trail)
         except EdgeForgeError as error:
             self._answer_error(request, client, record, error)
         except asyncio.CancelledError:
@@ -52,13 +57,19 @@ class GenerationHandler:
             self._answer_error(request, client, record, internal_error())
         finally:
             stats.in_flight -= 1
-            record.took_ms = around.now_mono_ms() - request.first_byte_mono_ms
-            around.records.add(record)
+            self._finish(record, trail)
 
-    async def _serve(
-        self, request: Request, client: ServerConnection, record: RequestRecord
-    ) -> None:
-        around, limits = self._around, self._around.limits
+    def _finish(self, record: RequestRecord, trail: Trail) -> None:
+        around = self._around
+        mono_ms = around.now_mono_ms()
+        record.took_ms = mono_ms - trail.request.first_byte_mono_ms
+        jumps = around.clocks.look(around.now_unix_ms(), mono_ms)
+        record.clock_jumped = jumps != trail.jumps_before
+        around.records.add(record)
+        around.traces(Finished(record, trail, (around.node_id, around.pop_id)).trace)
+
+    async def _serve(self, client: ServerConnection, record: RequestRecord, trail: Trail) -> None:
+        around, limits, request = self._around, self._around.limits, trail.request
         view = around.view()
         caller = authenticate(
             request.headers, view, around.now_unix_ms(), around.credentials_usable
@@ -77,8 +88,10 @@ class GenerationHandler:
         deployment = find_deployment(caller, body.model, view)
         record.deployment, record.stream = deployment.name, body.stream
         record.budget_ms = parse_budget_ms(request.headers, deployment.ttft_budget_ms)
+        trail.model = deployment.model
+        trail.authed_mono_ms = around.now_mono_ms()
         attempts = Attempts(
-            around, self._pools, self.stats, request, client, record, body, deployment
+            around, self._pools, self.stats, client, record, trail, body, deployment
         )
         await attempts.run(parse_zones(request.headers))
 

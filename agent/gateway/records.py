@@ -1,4 +1,7 @@
-"""What remains of a finished request: one record in a bounded ring."""
+"""What remains of a finished request on this host: a light record in a bounded ring.
+
+What is heavy (candidates, tokens' times) leaves with the request's trace: ``agent.gateway.trail``.
+"""
 
 from __future__ import annotations
 
@@ -41,6 +44,7 @@ class RequestRecord:
     completion_tokens: int = 0
     cost_nano_usd: int = 0
     client_gone: bool = False
+    clock_jumped: bool = False
 
 
 class RequestRecords:

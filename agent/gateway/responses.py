@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.core.fill import told_fill
-from agent.relay.messages import Header, Request, response_head
-from agent.relay.sse import find_usage
-from protos.domain.pricing import Usage, format_usd
+from agent.relay.messages import Header, response_head
+from protos.domain.pricing import format_usd
+from protos.domain.trace import asked_cuts
 
 if TYPE_CHECKING:
+    from agent.gateway.asked import Asked
     from agent.gateway.records import RequestRecord
-    from agent.relay.exchange import Exchange
+    from agent.gateway.trail import Trail
     from agent.relay.server import ServerConnection
+    from protos.domain.trace import FarTimes
 
 #: Headers of an engine that mean something to its client.
 _PASSED_ON = frozenset({b"content-type", b"cache-control", b"retry-after"})
@@ -24,58 +27,65 @@ class ResponseHeads:
 
     def __init__(
         self,
-        request: Request,
         client: ServerConnection,
         record: RequestRecord,
-        node_id: str,
-        placed_mono_ms: float,
+        trail: Trail,
+        asked: Asked,
+        now_mono_ms: Callable[[], float],
     ) -> None:
-        self._request = request
         self._client = client
         self._record = record
-        self._node_id = node_id
-        self._placed_mono_ms = placed_mono_ms
+        self._trail = trail
+        self._asked = asked
+        self._now_mono_ms = now_mono_ms
 
     def stream_head(self, status: int, headers: list[Header]) -> bytes:
-        """Return the head of a stream."""
-        ours = self._headers(headers)
+        """Return the head of a stream: with its first token."""
+        ours = self._headers(headers, stream=True)
         ours.append((b"transfer-encoding", b"chunked"))
-        keep_alive = self._client.may_keep_alive(self._request)
+        keep_alive = self._client.may_keep_alive(self._trail.request)
         return response_head(status, ours, keep_alive=keep_alive)
 
     def whole_headers(self, headers: list[Header], cost_nano_usd: int) -> list[Header]:
         """Return the headers of a response with a length."""
-        ours = self._headers(headers)
+        ours = self._headers(headers, stream=False)
         ours.append((b"x-edgeforge-cost-usd", format_usd(cost_nano_usd).encode()))
         return ours
 
-    def _headers(self, headers: list[Header]) -> list[Header]:
+    def _headers(self, headers: list[Header], *, stream: bool) -> list[Header]:
         record = self._record
         ours = [header for header in headers if header[0] in _PASSED_ON]
-        route_ms = self._placed_mono_ms - self._request.first_byte_mono_ms
+        now = self._now_mono_ms()
+        far = self._asked.far_times(headers, now)
         ours += [
             (b"x-edgeforge-trace-id", record.trace_id.encode()),
-            (b"x-edgeforge-node", self._node_id.encode()),
+            (b"x-edgeforge-node", self._asked.target.node_id.encode()),
             (b"x-edgeforge-tier", record.serving_tier.encode()),
-            (b"server-timing", b"route;dur=%.3f" % route_ms),
+            (b"server-timing", server_timing(self._trail, self._asked, far, now, stream=stream)),
         ]
         if record.predicted_miss:
             ours.append((b"x-edgeforge-predicted-miss", b"true"))
         return ours
 
 
-def usage_of(exchange: Exchange) -> Usage | None:
-    """Return the tokens that the engine counted, as far as it said; None when it did not."""
-    if exchange.streamed and exchange.events is not None:
-        found = exchange.events.usage()
-    else:
-        found = find_usage(exchange.body)
-    if found is None:
-        return None
-    prompt = _count(found.get("prompt_tokens"))
-    details = found.get("prompt_tokens_details")
-    cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else 0
-    return Usage(prompt, min(cached, prompt), _count(found.get("completion_tokens")))
+def server_timing(
+    trail: Trail, asked: Asked, far: FarTimes | None, answered_mono_ms: float, *, stream: bool
+) -> bytes:
+    """Return where the time until now went, as browsers and tools read it. Durations in ms.
+
+    Source: W3C Server Timing.
+    """
+    read, began = trail.read_mono_ms, asked.began_mono_ms
+    authed = trail.authed_mono_ms or read
+    timed = [
+        b"auth;dur=%.3f" % (authed - read),
+        b"route;dur=%.3f" % ((trail.placed_mono_ms or began) - authed),
+    ]
+    at = began
+    for name, until in asked_cuts(far, began, answered_mono_ms, stream=stream):
+        timed.append(b"%b;dur=%.3f" % (name.encode(), max(0.0, until - at)))
+        at = max(at, until)
+    return b", ".join(timed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +110,3 @@ def load_of(headers: list[Header]) -> PeerLoad | None:
             fill_ratio = told_fill(parts.get(b"fill"))
             return PeerLoad(in_flight, queued, fill_ratio, parts.get(b"draining") == b"1")
     return None
-
-
-def _count(value: object) -> int:
-    return min(value, 100_000_000) if isinstance(value, int) and value > 0 else 0

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent.config import LimitsConfig
+    from agent.core.clock_watch import ClockWatch
+    from agent.core.engine_queue import EngineQueue
     from agent.core.fill import FillMeter
     from agent.core.live import LiveState
     from agent.gateway.records import RequestRecords
     from agent.gateway.targets import LocalEngines, PeerTargets
+    from agent.gateway.trail import TraceSink
     from protos.domain.fleet_view import FleetView
 from protos.domain.router import TargetLookup, TargetState
 
@@ -37,12 +40,17 @@ class Surroundings:
     """Everything a request is decided on, beyond the request itself."""
 
     node_id: str
+    pop_id: str
     limits: LimitsConfig
     view: Callable[[], FleetView]
     engines: LocalEngines
     peers: PeerTargets
     live: LiveState
     records: RequestRecords
+    #: Where traces of finished requests go.
+    traces: TraceSink
+    clocks: ClockWatch
+    engine_queue: EngineQueue
     credentials_usable: Callable[[], bool]
     now_mono_ms: Callable[[], float]
     now_unix_ms: Callable[[], int]

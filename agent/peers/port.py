@@ -13,6 +13,7 @@ from agent.core.routes import GENERATION_PATHS
 from agent.peers.tls import PeerTls, peer_node_id
 from agent.relay.connections import ConnectionSet, ServerLimits
 from agent.relay.exchange import Ending, PassThrough, Patience
+from agent.relay.far_times import far_times_header
 from agent.relay.listener import Listener
 from agent.relay.messages import Header, Request, request_bytes, response_head
 from protos.domain.errors import (
@@ -22,11 +23,13 @@ from protos.domain.errors import (
     NoReplica,
     NotFound,
 )
+from protos.domain.trace import FarTimes
 
 if TYPE_CHECKING:
     import asyncio
 
     from agent.config import AgentConfig
+    from agent.core.engine_queue import EngineQueue, Place
     from agent.core.engine_status import EngineEndpoint
     from agent.core.fill import FillMeter
     from agent.relay.server import ServerConnection
@@ -60,6 +63,7 @@ class PeerService:
     engine_pool: Callable[[EngineEndpoint], UpstreamPool]
     ready_models: Callable[[], list[str]]
     fill: FillMeter
+    engine_queue: EngineQueue
     local_in_flight: Callable[[], int]
     draining: Callable[[], bool]
     now_mono_ms: Callable[[], float]
@@ -148,6 +152,7 @@ class PeerPort:
         if endpoint.model != model or not endpoint.supports_continuous_usage:
             body = _adapt_body(body, endpoint)
         pool = service.engine_pool(endpoint)
+        place = service.engine_queue.enter(service.now_mono_ms())
         exchange = PassThrough(
             client,
             None,
@@ -157,6 +162,7 @@ class PeerPort:
                     *(header for header in headers if header[0] in _PASSED_ON),
                     (b"transfer-encoding", b"chunked"),
                     self._load(),
+                    self._timing(request, place),
                 ],
                 keep_alive=client.may_keep_alive(request),
             ),
@@ -171,7 +177,10 @@ class PeerPort:
             body,
         )
         patience = Patience(limits.response_timeout_ms, limits.stream_idle_timeout_ms)
-        await exchange.run(pool, message, patience)
+        try:
+            await exchange.run(pool, message, patience)
+        finally:
+            service.engine_queue.leave(place, service.now_mono_ms())
         if exchange.ending is Ending.REPLACEABLE:
             raise NoReplica(f"the engine of node {service.node_id} failed: {exchange.reason}")
         if exchange.ending is Ending.BROKEN:
@@ -188,6 +197,12 @@ class PeerPort:
             "ready_models": [] if service.draining() else service.ready_models(),
         }
         client.respond(request, 200, [_JSON], orjson.dumps(answer))
+
+    def _timing(self, request: Request, place: Place) -> Header:
+        """Return where the time went here until now: with the first token, or the whole answer."""
+        now, sent = self._service.now_mono_ms(), place.entered_mono_ms
+        admission_ms = sent - request.first_byte_mono_ms
+        return far_times_header(FarTimes(admission_ms, place.queue_ms(now), now - sent))
 
     def _load(self) -> Header:
         in_flight = self.stats.in_flight + self._service.local_in_flight()

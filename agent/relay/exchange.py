@@ -236,15 +236,19 @@ class Exchange(ResponseSink):
 
 
 class PassThrough(Exchange):
-    """Passes a response on as it comes: what a peer port does for the agent that asked."""
+    """Passes a response on as it comes: what a peer port does for the agent that asked.
+
+    The head of a stream waits for its first token, so that it can tell what that took here.
+    """
 
     def on_head(self, status: int, headers: list[Header]) -> None:
         self.status, self.headers = status, headers
         self.head_mono_ms = self.last_read_mono_ms = self._now_mono_ms()
-        self.started = True
         self._streaming = _is_event_stream(headers)
         self._tail = b""
-        self._client.write(self._make_head(status, headers))
+        self._first = EventStream(include_usage=True, continuous_usage=True)
+        if not self._streaming:
+            self._start()
 
     def on_body(self, data: bytes) -> None:
         self._gathered.append(data)
@@ -255,6 +259,12 @@ class PassThrough(Exchange):
             return
         data = b"".join(self._gathered)
         self._gathered.clear()
+        if not self.started:
+            data, held = self._held + data, data
+            if not self._has_first_token(held) and len(data) <= _MAX_HELD_BYTES:
+                self._held = data
+                return
+            self._start()
         self._client.write(chunk(data))
         if self._count_tokens is not None:
             if self._streaming:
@@ -266,8 +276,25 @@ class PassThrough(Exchange):
         self.on_read_end()
         if self._count_tokens is not None and self._tail:
             self._count_tokens(_completion_tokens(self._tail), self.last_read_mono_ms)
+        if not self.started:
+            self._start()
+            if self._held:
+                self._client.write(chunk(self._held))
         self._client.write(LAST_CHUNK)
         self._end(Ending.COMPLETE, "")
+
+    def _start(self) -> None:
+        self.started = True
+        self._client.write(self._make_head(self.status, self.headers))
+
+    def _has_first_token(self, data: bytes) -> bool:
+        """Whether a token came, or what is no stream: the agent that asked judges that."""
+        first = self._first
+        try:
+            first.feed(data)
+        except MalformedStream:
+            return True
+        return first.token_seen or first.done or first.error_event is not None
 
 
 class _Watch:

@@ -6,6 +6,8 @@ until the first token is seen and for the last usage of a stream.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import orjson
 
 #: An event larger than this is no event of an engine.
@@ -29,14 +31,22 @@ class EventStream:
 
     ``include_usage``: the client asked for the usage chunk. ``continuous_usage``: and for usage on
     every chunk. Whatever it did not ask for is cut out, since usage is always asked of the engine.
+    ``beside_usage`` returns further fields (``,"name":value``) for the usage chunk, from its usage.
     """
 
-    def __init__(self, *, include_usage: bool, continuous_usage: bool) -> None:
+    def __init__(
+        self,
+        *,
+        include_usage: bool,
+        continuous_usage: bool,
+        beside_usage: Callable[[bytes], bytes] | None = None,
+    ) -> None:
         self._include_usage = include_usage
         self._continuous_usage = continuous_usage
+        self._beside_usage = beside_usage
         self._rest = b""
         self._last_usage: bytes | None = None
-        #: Events that carried choices: about one a token.
+        #: Events that carried choices, from the first token on: about one a token.
         self.events = 0
         #: True from the first content, reasoning or tool delta on.
         self.token_seen = False
@@ -89,16 +99,24 @@ class EventStream:
             raise MalformedStream("an event that is no JSON object")
         at = event.find(_USAGE)
         if at < 0:
-            self.events += 1
+            self.events += self.token_seen
             return event
         end = _object_end(event, at + len(_USAGE) - 1)
         self._last_usage = event[at + len(_USAGE) - 1 : end]
         if _NO_CHOICES in event:
-            return event if self._include_usage else b""
-        self.events += 1
+            return self._usage_chunk(event, end)
+        self.events += self.token_seen
         if self._continuous_usage:
             return event
         return _without_field(event, at, end)
+
+    def _usage_chunk(self, event: bytes, usage_end: int) -> bytes:
+        """Return the chunk that only tells the usage, as far as the client asked for it."""
+        if not self._include_usage:
+            return b""
+        if self._beside_usage is None or self._last_usage is None:
+            return event
+        return event[:usage_end] + self._beside_usage(self._last_usage) + event[usage_end:]
 
 
 def _without_field(event: bytes, start: int, end: int) -> bytes:

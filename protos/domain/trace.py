@@ -22,8 +22,6 @@ MAX_CANDIDATES = 64
 MAX_ATTEMPTS = 16
 #: Longest text of an error or an outcome that is kept.
 MAX_TEXT_CHARS = 500
-#: A wall clock that moves so much against the monotonic one has jumped; slewing stays far below.
-CLOCK_JUMP_MS = 1_000.0
 
 NO_USAGE = Usage(0, 0, 0)
 NO_COST = Cost(0, 0, 0)
@@ -173,20 +171,20 @@ def waterfall(trace: Trace) -> tuple[Part, ...]:
         cuts.append(("auth", trace.authed_ms))
     if trace.placed_ms is not None:
         cuts.append(("route", trace.placed_ms))
-    if trace.asked_ms is not None and trace.placed_ms is not None:
-        cuts.append(("failed", trace.asked_ms))
+        cuts.append(("failed", trace.ended_ms if trace.asked_ms is None else trace.asked_ms))
+    if trace.asked_ms is not None:
         first_ms = trace.first_token_ms
         answered_ms = first_ms if first_ms is not None else trace.ended_ms
-        cuts += _asked_cuts(trace.far, trace.asked_ms, answered_ms, stream=first_ms is not None)
+        cuts += asked_cuts(trace.far, trace.asked_ms, answered_ms, stream=first_ms is not None)
     if trace.first_token_ms is not None:
         cuts.append(("decode", trace.ended_ms))
     return _parts(cuts, trace.ended_ms)
 
 
-def _asked_cuts(
+def asked_cuts(
     far: FarTimes | None, asked_ms: float, answered_ms: float, *, stream: bool
 ) -> list[tuple[str, float]]:
-    """Return where network, admission, queue and engine end between asked and answered."""
+    """Return where network, admission, queue and engine end, between asked and answered."""
     engine = "prefill" if stream else "answer"
     if far is None:
         return [(engine, answered_ms)]
@@ -259,11 +257,3 @@ def token_pace(trace: Trace) -> TokenPace:
 
 def _rank(ordered: list[int], percent: int) -> int:
     return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
-
-
-def clock_jumped(
-    began_unix_ms: float, began_mono_ms: float, ended_unix_ms: float, ended_mono_ms: float
-) -> bool:
-    """Whether the wall clock moved against the monotonic one between two readings of both."""
-    moved_ms = (ended_unix_ms - began_unix_ms) - (ended_mono_ms - began_mono_ms)
-    return abs(moved_ms) > CLOCK_JUMP_MS

@@ -1,0 +1,58 @@
+"""Who waits for one of an engine's places, first come first served. Pure.
+
+No engine tells when a request left its queue; but what it serves at once is known, and so is who
+came before. A request that gets its first token while it should be waiting was never waiting: the
+engine has more places than it was said to have.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+
+class Place:
+    """One request's stay at the engine."""
+
+    __slots__ = ("entered_mono_ms", "left", "served_mono_ms")
+
+    def __init__(self, entered_mono_ms: float, served_mono_ms: float | None) -> None:
+        self.entered_mono_ms = entered_mono_ms
+        #: When one of the engine's places was free for it; None while it waits.
+        self.served_mono_ms = served_mono_ms
+        self.left = False
+
+    def queue_ms(self, first_token_mono_ms: float) -> float:
+        """Return how long it waited, if its first token came at ``first_token_mono_ms``."""
+        served = self.served_mono_ms
+        if served is None or served > first_token_mono_ms:
+            return 0.0
+        return served - self.entered_mono_ms
+
+
+class EngineQueue:
+    """All requests at one engine, whoever sent them. Each enters once and leaves once."""
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._waiting: deque[Place] = deque()
+
+    def enter(self, now_mono_ms: float) -> Place:
+        """Take the place of a request that is sent to the engine now."""
+        if self._free > 0:
+            self._free -= 1
+            return Place(now_mono_ms, now_mono_ms)
+        place = Place(now_mono_ms, None)
+        self._waiting.append(place)
+        return place
+
+    def leave(self, place: Place, now_mono_ms: float) -> None:
+        """Give ``place`` back: to the one that has waited longest, if any waits."""
+        place.left = True
+        if place.served_mono_ms is None:
+            return  # its entry in the queue is skipped when its turn comes
+        while self._waiting:
+            heir = self._waiting.popleft()
+            if not heir.left:
+                heir.served_mono_ms = now_mono_ms
+                return
+        self._free += 1

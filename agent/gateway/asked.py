@@ -1,0 +1,39 @@
+"""One target that is being asked: what it was chosen for, and what it tells of its own time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.relay.far_times import read_far_times
+from protos.domain.trace import FarTimes
+
+if TYPE_CHECKING:
+    from agent.core.engine_queue import EngineQueue, Place
+    from agent.gateway.targets import Target
+    from agent.gateway.trail import TokenTimes
+    from agent.relay.messages import Header
+    from protos.domain.router import Placement
+
+
+@dataclass(slots=True)
+class Asked:
+    """One attempt under way. ``place`` is its stay at our own engine; None at a peer."""
+
+    target: Target
+    placement: Placement
+    began_mono_ms: float
+    tokens: TokenTimes
+    place: Place | None
+
+    def leave(self, queue: EngineQueue, now_mono_ms: float) -> None:
+        """The engine is done with it."""
+        if self.place is not None:
+            queue.leave(self.place, now_mono_ms)
+
+    def far_times(self, headers: list[Header], answered_mono_ms: float) -> FarTimes | None:
+        """Return how the time until ``answered_mono_ms`` was spent there, as far as it is known."""
+        if self.place is None:
+            return read_far_times(headers)
+        queue_ms = self.place.queue_ms(answered_mono_ms)
+        return FarTimes(0.0, queue_ms, answered_mono_ms - self.began_mono_ms)
