@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: A first token later than so many times its predicted P99 makes way for another target ...
-LATE_FACTOR = 4.0
-#: ... but never sooner than this: predictions of a few milliseconds are not worth a replacement.
-LATE_AT_LEAST_MS = 2_000.0
+#: No first token is late sooner than this: predictions of a few milliseconds are not worth the
+#: prefill that a replacement throws away.
+LATE_AT_LEAST_MS = 100.0
+#: While a prediction is a guess, so many times its P99 may pass, and never less than this.
+GUESS_LATE_FACTOR = 4.0
+GUESS_LATE_AT_LEAST_MS = 2_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +39,23 @@ def verdict_of_status(status: int) -> Trial:
     return Trial(answered=True, engine_error=False, reason="")
 
 
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What was predicted of the target that is asked, and of the best other one.
+
+    ``learned``: from outcomes, so that the P99 is one; otherwise from a profile.
+    ``other_ttft_ms_p99`` is None when nobody else could be asked.
+    """
+
+    ttft_ms_p50: float
+    ttft_ms_p99: float
+    learned: bool
+    budget_left_ms: float
+    other_ttft_ms_p99: float | None
+
+
 def next_patience(
-    *,
-    stream: bool,
-    last: bool,
-    predicted_ttft_ms_p99: float,
-    idle_ms: float,
-    response_ms: float,
+    *, stream: bool, expectation: Expectation, idle_ms: float, response_ms: float
 ) -> tuple[float, float]:
     """Return how long an attempt may take to its first byte, and be silent afterwards.
 
@@ -52,7 +64,24 @@ def next_patience(
     """
     if not stream:
         return response_ms, response_ms
-    if last:
+    if expectation.other_ttft_ms_p99 is None:
         return idle_ms, idle_ms
-    late_ms = max(LATE_AT_LEAST_MS, LATE_FACTOR * predicted_ttft_ms_p99)
-    return min(late_ms, idle_ms), idle_ms
+    return min(first_token_deadline_ms(expectation), idle_ms), idle_ms
+
+
+def first_token_deadline_ms(expectation: Expectation) -> float:
+    """Return after how long the target makes way for the other, which there must be.
+
+    Never before its P99. From then on a token is expected to take as long again as it is beyond
+    its median (first-token times have tails like that), so the other is sooner once it would take
+    less; or at the last moment at which the other is still inside the budget, if that is sooner.
+    """
+    other_ms = expectation.other_ttft_ms_p99
+    assert other_ms is not None
+    if not expectation.learned:
+        return max(GUESS_LATE_AT_LEAST_MS, GUESS_LATE_FACTOR * expectation.ttft_ms_p99)
+    late_ms = expectation.ttft_ms_p50 + other_ms
+    last_chance_ms = expectation.budget_left_ms - other_ms
+    if last_chance_ms > 0.0:
+        late_ms = min(late_ms, last_chance_ms)
+    return max(LATE_AT_LEAST_MS, expectation.ttft_ms_p99, late_ms)

@@ -17,8 +17,12 @@ from protos.domain.router import UNKNOWN_TARGET, TargetState
 RTT_WINDOW = 64
 #: Failures in a row after which a target is left alone.
 EJECT_AFTER_FAILURES = 3
-#: How long it is left alone. A probe that is answered ends it at once; longer than a probe may
-#: take to fail, so that a target that stays silent stays ejected from one failed probe to the next.
+#: First tokens in a row that came far too late while another could have been asked.
+EJECT_AFTER_LATE = 5
+#: An ejected target gets one request in so long (half-open); its answer ends the ejection.
+TRIAL_EVERY_MS = 1_000.0
+#: While its probes fail it gets none, for so long after each: longer than a probe may take to fail,
+#: so that a target that stays silent stays ejected from one failed probe to the next.
 EJECT_MS = 5_000.0
 #: A target's own word on its load and its models counts for so long.
 REPORT_FRESH_MS = 10_000.0
@@ -43,7 +47,12 @@ class _Seen:
     ready_models: frozenset[str] | None = None
     ready_models_mono_ms: float = -math.inf
     failures: int = 0
-    ejected_until_mono_ms: float = -math.inf
+    lates: int = 0
+    ejected: bool = False
+    #: Whether all of its failures were the way to it, which a probe tells about too.
+    by_link: bool = True
+    next_trial_mono_ms: float = -math.inf
+    unprobed_until_mono_ms: float = -math.inf
     reachable: bool | None = None
     probed_mono_ms: float = -math.inf
 
@@ -62,6 +71,8 @@ class LiveState:
 
     def __init__(self) -> None:
         self._seen: dict[str, _Seen] = {}
+        #: Times that a target was ejected, since the start.
+        self.ejections = 0
 
     def target(self, node_id: str, now_mono_ms: float, *, warm: bool) -> TargetState:
         """Return what the router should know of ``node_id``. Hot."""
@@ -75,11 +86,21 @@ class LiveState:
             max(seen.own_in_flight, seen.reported_in_flight if fresh else 0),
             seen.reported_queued if fresh else 0,
             warm,
-            now_mono_ms < seen.ejected_until_mono_ms,
+            seen.ejected
+            and now_mono_ms < max(seen.next_trial_mono_ms, seen.unprobed_until_mono_ms),
             seen.ready_models
             if now_mono_ms - seen.ready_models_mono_ms < REPORT_FRESH_MS
             else None,
         )
+
+    def is_ejected(self, node_id: str, now_mono_ms: float) -> bool:
+        """Whether ``node_id`` is left alone now; False also when its next trial is due."""
+        return self.target(node_id, now_mono_ms, warm=True).ejected
+
+    @property
+    def ejected_now(self) -> int:
+        """Targets that are ejected, those on trial included."""
+        return sum(seen.ejected for seen in self._seen.values())
 
     def fill_ratio(self, node_id: str, now_mono_ms: float) -> float:
         """Return how full ``node_id`` said it is, or ``UNKNOWN_FILL`` when it has not lately."""
@@ -90,9 +111,11 @@ class LiveState:
         return UNKNOWN_FILL if told is None else told
 
     def request_started(self, node_id: str, now_mono_ms: float) -> None:
-        """A request was placed there. Hot."""
+        """A request was placed there: of an ejected target it is the trial. Hot."""
         seen = self._of(node_id)
         seen.own_in_flight += 1
+        if seen.ejected:
+            seen.next_trial_mono_ms = now_mono_ms + TRIAL_EVERY_MS
         seen.placements = seen.placements * _faded(now_mono_ms - seen.placed_mono_ms) + 1.0
         seen.placed_mono_ms = now_mono_ms
 
@@ -118,17 +141,35 @@ class LiveState:
         return 0 if seen is None else seen.own_in_flight
 
     def succeeded(self, node_id: str) -> None:
-        """A request or probe got its answer: all is forgiven."""
+        """A request got its answer, in time: all is forgiven."""
         seen = self._of(node_id)
-        seen.failures = 0
-        seen.ejected_until_mono_ms = -math.inf
+        seen.failures = seen.lates = 0
+        seen.ejected, seen.by_link = False, True
+        seen.unprobed_until_mono_ms = -math.inf
 
-    def failed(self, node_id: str, now_mono_ms: float) -> None:
-        """A request or probe failed; several in a row eject the target for a while."""
+    def failed(self, node_id: str, now_mono_ms: float, *, of_link: bool = False) -> None:
+        """A request failed; several in a row eject the target until one is answered.
+
+        ``of_link``: the target was not reached, so that a probe that reaches it forgives.
+        """
         seen = self._of(node_id)
         seen.failures += 1
+        seen.by_link = seen.by_link and of_link
         if seen.failures >= EJECT_AFTER_FAILURES:
-            seen.ejected_until_mono_ms = now_mono_ms + EJECT_MS
+            self._eject(seen, now_mono_ms)
+
+    def answered_late(self, node_id: str, now_mono_ms: float) -> None:
+        """A first token came far too late while another target could have been asked."""
+        seen = self._of(node_id)
+        seen.failures, seen.by_link = 0, False
+        seen.lates += 1
+        if seen.lates >= EJECT_AFTER_LATE:
+            self._eject(seen, now_mono_ms)
+
+    def _eject(self, seen: _Seen, now_mono_ms: float) -> None:
+        self.ejections += not seen.ejected
+        seen.ejected = True
+        seen.next_trial_mono_ms = now_mono_ms + TRIAL_EVERY_MS
 
     def probed(self, node_id: str, rtt_ms: float, now_mono_ms: float) -> None:
         """A probe was answered after ``rtt_ms``."""
@@ -138,14 +179,23 @@ class LiveState:
         seen.rtt_ms_p50 = ordered[(len(ordered) - 1) // 2]
         seen.rtt_ms_p99 = ordered[math.ceil(0.99 * len(ordered)) - 1]
         seen.reachable, seen.probed_mono_ms = True, now_mono_ms
-        self.succeeded(node_id)
+        self.reached(node_id)
+
+    def reached(self, node_id: str) -> None:
+        """A probe was answered: the way is open. Whether requests are, only they tell."""
+        seen = self._of(node_id)
+        seen.unprobed_until_mono_ms = -math.inf
+        if seen.by_link:
+            self.succeeded(node_id)
 
     def probe_failed(self, node_id: str, now_mono_ms: float) -> None:
         """A probe was not answered."""
         seen = self._of(node_id)
         seen.reachable, seen.probed_mono_ms = False, now_mono_ms
         seen.ready_models = None
-        self.failed(node_id, now_mono_ms)
+        self.failed(node_id, now_mono_ms, of_link=True)
+        if seen.ejected:
+            seen.unprobed_until_mono_ms = now_mono_ms + EJECT_MS
 
     def reported(
         self,

@@ -89,7 +89,7 @@ class Prober:
         if warm:  # a probe that had to shake hands says nothing about the round trip
             live.probed(node_id, now - began, now)
         else:
-            live.succeeded(node_id)
+            live.reached(node_id)
         live.reported(
             node_id,
             now,

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from agent.core.live import (
     DEMAND_WINDOW_MS,
     EJECT_AFTER_FAILURES,
-    EJECT_MS,
+    EJECT_AFTER_LATE,
     MAX_NODES,
     REPORT_FRESH_MS,
     RTT_WINDOW,
+    TRIAL_EVERY_MS,
     LiveState,
 )
 from protos.domain.router import UNKNOWN_TARGET
@@ -68,19 +69,95 @@ def test_a_targets_own_word_counts_while_it_is_fresh(live: LiveState) -> None:
     assert (stale.in_flight, stale.queued, stale.ready_models) == (0, 0, None)
 
 
-def test_failures_in_a_row_eject_for_a_while_and_one_success_forgives(live: LiveState) -> None:
+def is_ejected(live: LiveState, now_mono_ms: float) -> bool:
+    return live.target("iad-1", now_mono_ms, warm=True).ejected
+
+
+def ejected_at(live: LiveState, now_mono_ms: float) -> None:
+    for _ in range(EJECT_AFTER_FAILURES):
+        live.failed("iad-1", now_mono_ms)
+
+
+def test_failures_in_a_row_eject_and_one_answer_forgives(live: LiveState) -> None:
     for _ in range(EJECT_AFTER_FAILURES - 1):
         live.failed("iad-1", 0.0)
-    assert not live.target("iad-1", 0.0, warm=True).ejected
+    assert not is_ejected(live, 0.0)
     live.failed("iad-1", 0.0)
-    assert live.target("iad-1", EJECT_MS - 1, warm=True).ejected
-    assert not live.target("iad-1", EJECT_MS, warm=True).ejected
-    live.failed("iad-1", EJECT_MS)
-    assert live.target("iad-1", EJECT_MS + 1, warm=True).ejected
+    assert is_ejected(live, TRIAL_EVERY_MS - 1)
     live.succeeded("iad-1")
-    assert not live.target("iad-1", EJECT_MS + 1, warm=True).ejected
-    live.failed("iad-1", EJECT_MS + 1)
-    assert not live.target("iad-1", EJECT_MS + 2, warm=True).ejected
+    assert not is_ejected(live, 1.0)
+    live.failed("iad-1", 2.0)
+    assert not is_ejected(live, 2.0)
+    assert live.ejections == 1
+
+
+def test_an_ejected_target_gets_one_request_a_second_until_one_is_answered(
+    live: LiveState,
+) -> None:
+    ejected_at(live, 0.0)
+    for second in range(1, 6):
+        now_mono_ms = second * TRIAL_EVERY_MS
+        assert is_ejected(live, now_mono_ms - 1)
+        assert not is_ejected(live, now_mono_ms), "half-open"
+        live.request_started("iad-1", now_mono_ms)
+        assert is_ejected(live, now_mono_ms), "and the trial takes the place"
+        if second < 5:
+            live.failed("iad-1", now_mono_ms)
+    live.succeeded("iad-1")
+    assert not is_ejected(live, 5 * TRIAL_EVERY_MS)
+    assert live.ejections == 1, "one ejection, however many trials"
+    assert live.ejected_now == 0
+
+
+def test_a_trial_that_says_nothing_holds_up_no_other(live: LiveState) -> None:
+    ejected_at(live, 0.0)
+    live.request_started("iad-1", TRIAL_EVERY_MS)
+    assert not is_ejected(live, 2 * TRIAL_EVERY_MS)
+
+
+def test_a_probe_forgives_failures_of_the_way_and_not_of_the_engine(live: LiveState) -> None:
+    ejected_at(live, 0.0)
+    live.probed("iad-1", 5.0, 1.0)
+    assert is_ejected(live, 1.0), "the agent answers probes while its engine fails"
+    live.succeeded("iad-1")
+    for _ in range(EJECT_AFTER_FAILURES):
+        live.failed("iad-1", 2.0, of_link=True)
+    assert is_ejected(live, 2.0)
+    live.reached("iad-1")
+    assert not is_ejected(live, 2.0)
+
+
+def test_one_failure_of_the_engine_among_those_of_the_way_is_no_matter_for_probes(
+    live: LiveState,
+) -> None:
+    live.failed("iad-1", 0.0, of_link=False)
+    live.failed("iad-1", 0.0, of_link=True)
+    live.failed("iad-1", 0.0, of_link=True)
+    live.reached("iad-1")
+    assert is_ejected(live, 0.0)
+
+
+def test_first_tokens_far_too_late_in_a_row_eject_and_one_in_time_forgives(
+    live: LiveState,
+) -> None:
+    for _ in range(EJECT_AFTER_LATE - 1):
+        live.answered_late("iad-1", 0.0)
+    live.succeeded("iad-1")
+    for _ in range(EJECT_AFTER_LATE - 1):
+        live.answered_late("iad-1", 0.0)
+    assert not is_ejected(live, 0.0)
+    live.answered_late("iad-1", 0.0)
+    assert is_ejected(live, 0.0)
+    assert not is_ejected(live, TRIAL_EVERY_MS)
+    assert live.ejected_now == 1
+
+
+def test_a_late_answer_is_an_answer_between_failures(live: LiveState) -> None:
+    live.failed("iad-1", 0.0)
+    live.failed("iad-1", 0.0)
+    live.answered_late("iad-1", 0.0)
+    live.failed("iad-1", 0.0)
+    assert not is_ejected(live, 0.0)
 
 
 def test_a_target_that_stays_silent_stays_ejected_between_two_failed_probes(

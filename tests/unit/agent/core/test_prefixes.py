@@ -1,0 +1,186 @@
+"""What is remembered of prompts, and what is expected to be cached because of it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.core import prefixes
+from agent.core.prefixes import (
+    BLOCK_BYTES,
+    FORGET_AFTER_MS,
+    MAX_BLOCKS,
+    MAX_HASHED_BYTES,
+    MAX_REPLICA_BLOCKS,
+    PRIOR_HIT_RATIO,
+    PrefixMemory,
+    prompt_blocks,
+)
+
+MODEL = "acme/small@1"
+
+
+def blocks(prompt: bytes, *, model: str = MODEL, salt: str = "acme"):
+    return prompt_blocks(prompt, model, salt)
+
+
+def text(count: int, start: int = 0) -> bytes:
+    """``count`` blocks, no two alike."""
+    return b"".join(b"%0256d" % number for number in range(start, start + count))
+
+
+@pytest.fixture
+def memory() -> PrefixMemory:
+    return PrefixMemory()
+
+
+def cached(
+    memory: PrefixMemory,
+    prompt: bytes,
+    *,
+    node: str = "iad-1",
+    tokens: int = 1_000,
+    generation: int = 1,
+    now_mono_ms: float = 0.0,
+    salt: str = "acme",
+) -> int:
+    return memory.cached_tokens(
+        node, MODEL, generation, blocks(prompt, salt=salt), tokens, now_mono_ms
+    )
+
+
+def test_nothing_was_seen_nothing_is_cached(memory: PrefixMemory) -> None:
+    assert cached(memory, text(4)) == 0
+
+
+def test_a_prompt_seen_whole_is_cached_by_the_share_that_engines_reuse(
+    memory: PrefixMemory,
+) -> None:
+    memory.seen("iad-1", MODEL, 1, blocks(text(10)), 0.0)
+    assert cached(memory, text(10)) == 1_000 * PRIOR_HIT_RATIO
+    assert cached(memory, text(10), node="gru-1") == 0
+
+
+def test_a_shared_beginning_counts_and_what_follows_does_not(memory: PrefixMemory) -> None:
+    memory.seen("iad-1", MODEL, 1, blocks(text(4) + text(6, start=100)), 0.0)
+    assert cached(memory, text(8)) == 500 * PRIOR_HIT_RATIO
+    assert cached(memory, text(4, start=100)) == 0, "the same text elsewhere is no prefix"
+
+
+def test_accounts_and_models_share_nothing(memory: PrefixMemory) -> None:
+    memory.seen("iad-1", MODEL, 1, blocks(text(4)), 0.0)
+    assert cached(memory, text(4), salt="other") == 0
+    assert blocks(text(4), model="other@1").chain != blocks(text(4)).chain
+
+
+def test_less_than_a_block_is_not_remembered(memory: PrefixMemory) -> None:
+    memory.seen("iad-1", MODEL, 1, blocks(b"x" * (BLOCK_BYTES - 1)), 0.0)
+    assert len(memory) == 0
+
+
+def test_an_engine_computes_at_least_the_last_token(memory: PrefixMemory) -> None:
+    memory.seen("iad-1", MODEL, 1, blocks(text(10)), 0.0)
+    for _ in range(200):
+        memory.told("iad-1", MODEL, 900, 1_000)
+    assert cached(memory, text(10)) == 999
+    assert cached(memory, text(10), tokens=1) == 0
+
+
+def test_another_generation_of_the_engine_begins_with_an_empty_cache(
+    memory: PrefixMemory,
+) -> None:
+    memory.seen("iad-1", MODEL, 1, blocks(text(4)), 0.0)
+    assert cached(memory, text(4), generation=2) == 0
+    memory.seen("iad-1", MODEL, 2, blocks(text(2, start=50)), 0.0)
+    assert cached(memory, text(4), generation=2) == 0
+    assert len(memory) == 2
+
+
+def test_what_was_not_seen_for_long_is_forgotten(memory: PrefixMemory) -> None:
+    memory.seen("iad-1", MODEL, 1, blocks(text(4)), 0.0)
+    memory.seen("iad-1", MODEL, 1, blocks(text(2)), 1_000.0)
+    assert cached(memory, text(4), now_mono_ms=FORGET_AFTER_MS) == 1_000 * PRIOR_HIT_RATIO
+    assert cached(memory, text(4), now_mono_ms=FORGET_AFTER_MS + 1.0) == 500 * PRIOR_HIT_RATIO
+    assert cached(memory, text(4), now_mono_ms=FORGET_AFTER_MS + 1_001.0) == 0
+
+
+def test_a_node_that_fails_or_leaves_is_forgotten(memory: PrefixMemory) -> None:
+    for node in ("iad-1", "gru-1"):
+        memory.seen(node, MODEL, 1, blocks(text(4)), 0.0)
+    memory.forget("iad-1")
+    assert cached(memory, text(4)) == 0
+    assert len(memory) == 4
+    memory.forget_all_but(["scl-1"])
+    assert len(memory) == 0
+
+
+def test_the_engines_own_word_corrects_the_share(memory: PrefixMemory) -> None:
+    memory.seen("iad-1", MODEL, 1, blocks(text(10)), 0.0)
+    for _ in range(200):
+        memory.told("iad-1", MODEL, cached(memory, text(10)), 400)
+    assert memory.hit_ratio("iad-1", MODEL) == pytest.approx(0.4, abs=0.01)
+    assert cached(memory, text(10)) == pytest.approx(400, abs=10)
+
+
+def test_an_engine_that_never_tells_of_a_hit_is_not_taken_at_its_silence(
+    memory: PrefixMemory,
+) -> None:
+    memory.seen("iad-1", MODEL, 1, blocks(text(10)), 0.0)
+    for _ in range(50):
+        memory.told("iad-1", MODEL, 900, 0)
+    assert memory.hit_ratio("iad-1", MODEL) == PRIOR_HIT_RATIO
+    memory.told("iad-1", MODEL, 900, 900)
+    for _ in range(200):
+        memory.told("iad-1", MODEL, cached(memory, text(10)), 0)
+    assert 0 < cached(memory, text(10)) < 100, "and there is still something to learn from"
+
+
+def test_only_so_much_of_a_prompt_is_hashed(memory: PrefixMemory) -> None:
+    long = blocks(bytes(4 * MAX_HASHED_BYTES))
+    assert len(long.chain) == MAX_HASHED_BYTES // BLOCK_BYTES
+    memory.seen("iad-1", MODEL, 1, long, 0.0)
+    assert cached(memory, bytes(4 * MAX_HASHED_BYTES)) == 250 * PRIOR_HIT_RATIO
+
+
+def test_one_replica_forgets_its_oldest_blocks_first(memory: PrefixMemory) -> None:
+    memory.seen("iad-1", MODEL, 1, blocks(text(4)), 0.0)
+    for start in range(1_000, 1_000 + MAX_REPLICA_BLOCKS, 512):
+        memory.seen("iad-1", MODEL, 1, blocks(text(512, start)), 0.0)
+    assert len(memory) == MAX_REPLICA_BLOCKS
+    assert cached(memory, text(4)) == 0
+    assert cached(memory, text(4, start=1_000)) > 0
+
+
+def test_all_together_are_bounded_and_the_replica_unused_for_longest_gives(
+    memory: PrefixMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert MAX_BLOCKS * 160 < 25_000_000, "bytes of memory, at about 160 an entry"
+    monkeypatch.setattr(prefixes, "MAX_BLOCKS", 10)
+    for number in range(5):
+        memory.seen(f"node-{number}", MODEL, 1, blocks(text(4)), 0.0)
+        assert len(memory) <= 10
+    assert cached(memory, text(4), node="node-0") == 0
+    assert cached(memory, text(4), node="node-4") > 0
+
+
+@given(
+    seen=st.lists(st.lists(st.integers(0, 3), max_size=6), max_size=20),
+    asked=st.lists(st.integers(0, 3), min_size=1, max_size=6),
+)
+def test_what_is_expected_is_the_longest_beginning_that_was_seen(
+    seen: list[list[int]], asked: list[int]
+) -> None:
+    memory = PrefixMemory()
+    for prompt in seen:
+        memory.seen("n", MODEL, 1, blocks(b"".join(text(1, each) for each in prompt)), 0.0)
+    longest = 0
+    for prompt in seen:
+        shared = 0
+        while shared < min(len(prompt), len(asked)) and prompt[shared] == asked[shared]:
+            shared += 1
+        longest = max(longest, shared)
+    whole = b"".join(text(1, each) for each in asked)
+    found = cached(memory, whole, node="n", tokens=10_000)
+    expected = int(longest / len(asked) * PRIOR_HIT_RATIO * 10_000)
+    assert abs(found - min(expected, 9_999)) <= 1
