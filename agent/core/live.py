@@ -51,6 +51,9 @@ class _Seen:
     ejected: bool = False
     #: Whether all of its failures were the way to it, which a probe tells about too.
     by_link: bool = True
+    #: Whether something failed since the last probe: the next answer may have waited for the end
+    #: of that, and tells how long the target was away, not how far it is.
+    disturbed: bool = False
     next_trial_mono_ms: float = -math.inf
     unprobed_until_mono_ms: float = -math.inf
     reachable: bool | None = None
@@ -155,6 +158,7 @@ class LiveState:
         seen = self._of(node_id)
         seen.failures += 1
         seen.by_link = seen.by_link and of_link
+        seen.disturbed = True
         if seen.failures >= EJECT_AFTER_FAILURES:
             self._eject(seen, now_mono_ms)
 
@@ -174,10 +178,12 @@ class LiveState:
     def probed(self, node_id: str, rtt_ms: float, now_mono_ms: float) -> None:
         """A probe was answered after ``rtt_ms``."""
         seen = self._of(node_id)
-        seen.rtts_ms.append(rtt_ms)
-        ordered = sorted(seen.rtts_ms)
-        seen.rtt_ms_p50 = ordered[(len(ordered) - 1) // 2]
-        seen.rtt_ms_p99 = ordered[math.ceil(0.99 * len(ordered)) - 1]
+        if not seen.disturbed:
+            seen.rtts_ms.append(rtt_ms)
+            ordered = sorted(seen.rtts_ms)
+            seen.rtt_ms_p50 = ordered[(len(ordered) - 1) // 2]
+            seen.rtt_ms_p99 = ordered[math.ceil(0.99 * len(ordered)) - 1]
+        seen.disturbed = False
         seen.reachable, seen.probed_mono_ms = True, now_mono_ms
         self.reached(node_id)
 

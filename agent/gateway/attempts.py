@@ -6,7 +6,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
-from agent.core.attempts import Trial, next_patience, verdict_of_status
+from agent.core.attempts import Expectation, Trial, next_patience, verdict_of_status
 from agent.gateway.accounting import Accounting
 from agent.gateway.asked import Asked
 from agent.gateway.errors import error_event
@@ -144,8 +144,7 @@ class Attempts:
         limits = around.limits
         patience = next_patience(
             stream=self._body.stream,
-            last=last,
-            predicted_ttft_ms_p99=placement.chosen.prediction.ttft_ms_p99,
+            expectation=self._expectation(placement, last=last),
             idle_ms=limits.stream_idle_timeout_ms,
             response_ms=limits.response_timeout_ms,
         )
@@ -179,6 +178,22 @@ class Attempts:
             beside_usage=partial(self._accounting.cost_field, placement.billing_tier),
         )
 
+    def _expectation(self, placement: Placement, *, last: bool) -> Expectation:
+        """Return what was predicted of the chosen target, and of the soonest that is left."""
+        prediction = placement.chosen.prediction
+        others_ms = [
+            candidate.prediction.ttft_ms_p99
+            for candidate in placement.candidates
+            if candidate.node.id not in self._tried
+        ]
+        return Expectation(
+            ttft_ms_p50=prediction.ttft_ms_p50,
+            ttft_ms_p99=prediction.ttft_ms_p99,
+            learned=False,
+            budget_left_ms=self._budget_left_ms,
+            other_ttft_ms_p99=None if last or not others_ms else min(others_ms),
+        )
+
     def _message(self, target: Target) -> bytes:
         record = self._record
         headers = [(b"x-request-id", record.trace_id.encode())]
@@ -210,7 +225,8 @@ class Attempts:
             trial = Trial.failed(exchange.reason)
         if not trial.answered:
             self._last = trial
-            around.live.failed(target.node_id, around.now_mono_ms())
+            of_link = exchange.status == 0 and not exchange.late
+            around.live.failed(target.node_id, around.now_mono_ms(), of_link=of_link)
             self._note_attempt(placement, trial.reason, began_mono_ms)
             return False
         around.live.succeeded(target.node_id)

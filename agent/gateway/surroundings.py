@@ -72,7 +72,8 @@ def target_lookup(around: Surroundings, model: str) -> TargetLookup:
         ready = around.engines.endpoint_for(model) is not None
         models = frozenset((model,)) if ready else frozenset[str]()
         in_flight = around.live.in_flight(node_id)
-        return TargetState(0.0, 0.0, in_flight, 0, warm=True, ejected=False, ready_models=models)
+        ejected = around.live.is_ejected(node_id, now_mono_ms)
+        return TargetState(0.0, 0.0, in_flight, 0, warm=True, ejected=ejected, ready_models=models)
 
     return look_up
 

@@ -41,6 +41,8 @@ class Ending(enum.StrEnum):
     REPLACEABLE = "replaceable"
     #: Failed after: the client must be told.
     BROKEN = "broken"
+    #: Another attempt at the same request had its first token sooner.
+    LOST = "lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,30 @@ HeadMaker = Callable[[int, list[Header]], bytes]
 TokenCounter = Callable[[int, float], None]
 
 
+class Claim:
+    """One client's answer, which one of several exchanges takes; the others are cut at once."""
+
+    def __init__(self) -> None:
+        self._running: list[Exchange] = []
+
+    def join(self, exchange: Exchange) -> None:
+        """``exchange`` runs for the answer, until it is taken."""
+        self._running.append(exchange)
+
+    def take(self, exchange: Exchange) -> None:
+        """``exchange`` has the first token."""
+        others, self._running = self._running, []
+        for other in others:
+            if other is not exchange:
+                other.lose()
+
+
 class Exchange(ResponseSink):
-    """Receives one response for one client."""
+    """Receives one response for one client.
+
+    Until it has a first token nothing of the client's connection is touched, so that several may
+    run for one client; ``claim`` says which may go on.
+    """
 
     def __init__(
         self,
@@ -69,8 +93,11 @@ class Exchange(ResponseSink):
         make_head: HeadMaker,
         now_mono_ms: Callable[[], float],
         count_tokens: TokenCounter | None = None,
+        claim: Claim | None = None,
     ) -> None:
         self._client = client
+        self._claim = claim
+        self._connection: UpstreamConnection | None = None
         self._count_tokens = count_tokens
         self.events = events
         self._make_head = make_head
@@ -86,11 +113,15 @@ class Exchange(ResponseSink):
         self.reason = ""
         #: Whether the connection died without a byte of answer: a kept-alive one may just be stale.
         self.unanswered = False
+        #: Whether it was ended since its first token did not come in time.
+        self.late = False
         #: Whether the client has been sent anything.
         self.started = False
         self.head_mono_ms = 0.0
         self.first_token_mono_ms: float | None = None
         self.last_read_mono_ms = now_mono_ms()
+        if claim is not None:
+            claim.join(self)
 
     # -- ResponseSink ----------------------------------------------------------------------------
 
@@ -161,6 +192,20 @@ class Exchange(ResponseSink):
         """The whole body of a response that was not streamed."""
         return b"".join(self._gathered)
 
+    def resume_from(self, broken: Exchange) -> None:
+        """Go on with the stream that ``broken`` began: its client has a head and tokens."""
+        self.started = True
+        self.first_token_mono_ms = broken.first_token_mono_ms
+
+    def lose(self) -> None:
+        """Another exchange answers the client: cut this one."""
+        self._end(Ending.LOST, "another target was sooner")
+
+    def time_out(self, waited_ms: float) -> None:
+        """Nothing came for too long."""
+        self.late = not self.started
+        self.fail(f"nothing came for {waited_ms:.0f} ms")
+
     def fail(self, reason: str) -> None:
         """End the attempt for ``reason``."""
         self._end(Ending.BROKEN if self.started else Ending.REPLACEABLE, reason)
@@ -181,6 +226,9 @@ class Exchange(ResponseSink):
         except LinkDown as error:
             self.fail(error.message)
             return
+        if self.ending is not None:  # lost meanwhile
+            pool.give_back(connection)
+            return
         await self._attempt(pool, connection, request, patience)
 
     # -- inside ----------------------------------------------------------------------------------
@@ -193,14 +241,17 @@ class Exchange(ResponseSink):
         patience: Patience,
     ) -> None:
         self.last_read_mono_ms = self._now_mono_ms()
+        self._connection = connection
         connection.send(request, self)
-        self._client.flow_from(connection)
+        if self.started:
+            self._client.flow_from(connection)
         watch = _Watch(self, patience, self._now_mono_ms)
         try:
             await self._ended
         finally:
             watch.cancel()
-            self._client.flow_from(None)
+            if self.started:
+                self._client.flow_from(None)
             if self.ending is Ending.COMPLETE:
                 pool.give_back(connection)
             else:
@@ -225,8 +276,15 @@ class Exchange(ResponseSink):
         if self.started:
             self._client.write(chunk(data))
             return
-        self.started = True
+        self._start()
         self._client.write(self._make_head(self.status, self.headers) + chunk(data))
+
+    def _start(self) -> None:
+        """Take the client: from here on it is ours to write to, and to be slowed by."""
+        if self._claim is not None:
+            self._claim.take(self)
+        self.started = True
+        self._client.flow_from(self._connection)
 
     def _end(self, ending: Ending, reason: str) -> None:
         if self.ending is None:
@@ -284,7 +342,7 @@ class PassThrough(Exchange):
         self._end(Ending.COMPLETE, "")
 
     def _start(self) -> None:
-        self.started = True
+        super()._start()
         self._client.write(self._make_head(self.status, self.headers))
 
     def _has_first_token(self, data: bytes) -> bool:
@@ -321,7 +379,7 @@ class _Watch:
         else:
             waited, limit = self._now_mono_ms() - self._begun_mono_ms, patience.first_byte_ms
         if waited + 1.0 >= limit:
-            exchange.fail(f"nothing came for {waited:.0f} ms")
+            exchange.time_out(waited)
         else:
             self._timer = self._loop.call_later((limit - waited) / 1_000, self._fire)
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
+from agent.core.live import EJECT_AFTER_FAILURES, TRIAL_EVERY_MS
 from tests.support.fake_engine_process import FakeEngineProcess
 from tests.support.fleet import AgentClient, Fleet
 from tests.support.tcp_proxy import TcpProxy
@@ -71,6 +74,14 @@ def attempts(twins: Twins) -> list[str]:
     return [one["node_id"] for one in twins.gru.last_request()["attempts"]]
 
 
+def served_by(twins: Twins) -> str:
+    return twins.gru.chat().headers["x-edgeforge-node"]
+
+
+def generations(engine: FakeEngineProcess) -> list[dict[str, Any]]:
+    return [one for one in engine.requests() if one["path"].startswith("/v1/chat")]
+
+
 def test_a_peer_that_refuses_connections_is_replaced_before_the_first_byte(twins: Twins) -> None:
     twins.link.behave("refuse")
     answer = twins.gru.chat(stream=True)
@@ -100,6 +111,49 @@ def test_a_peer_that_fails_is_ejected_probed_and_used_again_after_healing(
     twins.link.behave("pass")
     twins.wait_chosen("iad-1")
     assert twins.gru.chat().headers["x-edgeforge-node"] == "iad-1"
+
+
+@pytest.mark.parametrize("fault", ["silent", "refuse"])
+def test_a_peer_that_is_back_is_used_within_3_s_of_healing(twins: Twins, fault: str) -> None:
+    twins.link.behave(fault)
+    twins.wait_chosen("gru-1")
+    twins.link.behave("pass")
+    wait_until(lambda: served_by(twins) == "iad-1", 3.0, "iad-1 to be used again")
+
+
+def test_a_peer_whose_engine_fails_gets_a_request_a_second_and_is_used_within_3_s_of_healing(
+    twins: Twins,
+) -> None:
+    """Its agent answers every probe: only requests tell."""
+    twins.iad_engine.control(error_status=500)
+    for _ in range(EJECT_AFTER_FAILURES):
+        assert twins.gru.chat().status == 200
+    twins.iad_engine.forget()
+    began_s = time.monotonic()
+    for _ in range(60):
+        assert served_by(twins) == "gru-1"
+    most = (time.monotonic() - began_s) * 1_000 / TRIAL_EVERY_MS + 1
+    assert len(generations(twins.iad_engine)) <= most
+    twins.iad_engine.control()
+    wait_until(lambda: served_by(twins) == "iad-1", 3.0, "iad-1 to be used again")
+    assert served_by(twins) == "iad-1"
+
+
+def test_an_engine_on_this_host_that_fails_is_left_alone_like_any_other(twins: Twins) -> None:
+    iad, engine = twins.fleet.agent("iad-1"), twins.iad_engine
+    engine.control(error_status=500)
+    for _ in range(EJECT_AFTER_FAILURES):
+        assert iad.chat().headers["x-edgeforge-node"] == "gru-1"
+    engine.forget()
+    began_s = time.monotonic()
+    for _ in range(30):
+        assert iad.chat().status == 200
+    most = (time.monotonic() - began_s) * 1_000 / TRIAL_EVERY_MS + 1
+    assert len(generations(engine)) <= most
+    engine.control()
+    wait_until(
+        lambda: iad.chat().headers["x-edgeforge-node"] == "iad-1", 3.0, "iad-1 to be used again"
+    )
 
 
 def test_a_peer_that_says_nothing_after_the_first_byte_ends_in_an_error_event(

@@ -192,6 +192,16 @@ def test_a_failed_probe_withdraws_what_the_target_said_it_can_serve(live: LiveSt
     assert live.target("iad-1", 1.0, warm=True).ready_models is None
 
 
+def test_the_first_answer_after_a_failure_is_no_round_trip(live: LiveState) -> None:
+    """It may have waited for the link to heal, and would look like a far target for a minute."""
+    live.probed("iad-1", 5.0, 0.0)
+    live.failed("iad-1", 1.0)
+    live.probed("iad-1", 1_900.0, 2_000.0)
+    assert live.target("iad-1", 2_000.0, warm=True).rtt_ms_p99 == 5.0
+    live.probed("iad-1", 7.0, 3_000.0)
+    assert live.target("iad-1", 3_000.0, warm=True).rtt_ms_p99 == 7.0
+
+
 def test_the_coordinator_is_told_of_recent_probes_only(live: LiveState) -> None:
     live.probed("iad-1", 120.0, 0.0)
     live.probe_failed("bom-1", 0.0)
