@@ -165,6 +165,16 @@ class RouterConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class TracesConfig:
+    """``[traces]``: what is kept of finished requests, on disk, the newest first."""
+
+    #: Traces kept; over it the oldest go.
+    max_rows: int = setting(100_000, at_least=1, at_most=10_000_000)
+    #: Bytes they may take; over it the oldest go. The file grows to at most twice of it.
+    max_bytes: int = setting(256 * _MIB, at_least=_MIB, at_most=64 * 1_024 * _MIB)
+
+
+@dataclass(frozen=True, slots=True)
 class LimitsConfig:
     """``[limits]``"""
 
@@ -208,6 +218,7 @@ class AgentConfig:
     engine: EngineConfig
     gpu: GpuConfig
     router: RouterConfig
+    traces: TracesConfig
     limits: LimitsConfig
 
     @property

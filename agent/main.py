@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from agent.admin.server import AdminServer
+from agent.answers import Answers
 from agent.artifacts.files import FileStore
 from agent.artifacts.models import ModelStore
 from agent.clock import now_mono_ms, now_unix_ms
@@ -24,7 +25,6 @@ from agent.core.fill import FillMeter
 from agent.core.live import LiveState
 from agent.engine.process import require_engine_environment
 from agent.engines import environment, external_engine, vllm_maker
-from agent.gateway.explain import explain_route
 from agent.gateway.records import RequestRecords
 from agent.gateway.server import ClientPort
 from agent.gateway.surroundings import Surroundings
@@ -36,7 +36,7 @@ from agent.link.channel import node_channel
 from agent.link.identity import Identity, load_identity, make_private_folder
 from agent.link.persistence import TablePersistence
 from agent.link.renewal import run_renewal
-from agent.link.reports import SelfDescription, fault_to_wire, hello, status
+from agent.link.reports import SelfDescription, hello, status
 from agent.link.status import CredentialsAge
 from agent.link.stream import FleetLink, LinkDuties
 from agent.link.table_files import TableFiles
@@ -52,15 +52,15 @@ from agent.standing import OpenEngines, Standing
 from agent.state_lock import lock_state_dir
 from agent.tasks import Background
 from agent.telling import Telling
+from agent.traces.keeper import TraceKeeper
 from protos.domain.resources import ResourceType
-from protos.v1 import fleet_pb2
-from protos.wire import explanation_to_wire
 
 if TYPE_CHECKING:
     from grpc import aio
 
     from agent.config import AgentConfig
     from protos.domain.fleet_view import FleetView
+    from protos.v1 import fleet_pb2
 
 _log = logging.getLogger(__name__)
 
@@ -150,6 +150,11 @@ class Agent:
         self._fill = FillMeter(config.engine.tokens_per_s)
         self._engine_queue = EngineQueue(config.engine.max_parallel)
         self._records = RequestRecords(config.limits.max_records)
+        self._traces = TraceKeeper(
+            config.state_dir / "traces.db",
+            max_rows=config.traces.max_rows,
+            max_bytes=config.traces.max_bytes,
+        )
         self._peer_tls = PeerTls(config.identity_dir)
         self._peers = PeerPool(
             node_id,
@@ -170,7 +175,7 @@ class Agent:
             peers=self._peers,
             live=self._live,
             records=self._records,
-            traces=lambda _make: None,
+            traces=self._traces.take,
             clocks=ClockWatch(),
             engine_queue=self._engine_queue,
             credentials_usable=self._credentials_usable,
@@ -204,7 +209,7 @@ class Agent:
                 make_channel=self._channel,
                 make_hello=self._hello,
                 make_status=self._status,
-                answer=self._answer,
+                answer=Answers(self._around, self._gpu, self._traces).answer,
                 now_mono_ms=now_mono_ms,
                 now_unix_ms=now_unix_ms,
                 draw=self._draw,
@@ -234,6 +239,7 @@ class Agent:
             peer_port=self._peer_port.stats,
             prober=self._prober,
             records=self._records,
+            traces=self._traces.stats,
             standing=self._standing,
             gpu=self._gpu,
             files=self._model_files,
@@ -272,6 +278,7 @@ class Agent:
     async def _start(self) -> None:
         await self._metrics.start()
         await self._admin.start()
+        self._traces.start()
         image = self._files.load()
         if image is not None:
             self._credentials.restore(image.credentials_confirmed_unix_ms, now_unix_ms())
@@ -308,6 +315,7 @@ class Agent:
         await self._peer_port.stop()
         await self._background.close()
         await self._persistence.flush()
+        await self._traces.close()
         await self._peers.close()
         self._pools.close()
         await self._admin.stop()
@@ -384,16 +392,3 @@ class Agent:
             credentials_age_s=self._credentials.age_s(),
             certificate_age_s=self._telling.certificate_age_s(),
         )
-
-    async def _answer(self, query: fleet_pb2.Query) -> fleet_pb2.Answer:
-        question = query.WhichOneof("question")
-        if question == "resume":
-            standing = [fault_to_wire(fault) for fault in self._gpu.resume()]
-            return fleet_pb2.Answer(resumption=fleet_pb2.Resumption(standing=standing))
-        if question != "explain":
-            return fleet_pb2.Answer(error="this agent is too old for the question")
-        asked = query.explain
-        explanation = explain_route(
-            self._around, asked.deployment, asked.budget_ms, asked.prompt_tokens
-        )
-        return fleet_pb2.Answer(explanation=explanation_to_wire(explanation))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from agent.relay.connections import ConnectionSet
     from agent.replicas import Replicas
     from agent.standing import Standing
+    from agent.traces.keeper import TraceStats
 
 _GATEWAY_HELP = {
     "requests": "Generation requests that clients sent here.",
@@ -57,6 +58,7 @@ class Telling:
     peer_port: PeerPortStats
     prober: Prober
     records: RequestRecords
+    traces: TraceStats
     standing: Standing
     gpu: GpuWatch
     files: FileStore
@@ -113,6 +115,7 @@ class Telling:
             "gpu": accelerator_status(self.gpu),
             "replicas": [asdict(held) for held in self.replicas.report()],
             "peers": [asdict(peer) for peer in self.live.peer_views(now)],
+            "traces": asdict(self.traces),
             "in_flight": self.gateway.in_flight,
             "connections": len(self.client_connections.live),
         }
@@ -152,6 +155,7 @@ class Telling:
             float(self.files.pulled_bytes),
             counter=True,
         )
+        yield from self._trace_samples()
         yield from accelerator_samples(self.gpu)
         yield Sample("edgeforge_draining", "1 refuses new requests.", self.standing.draining)
 
@@ -198,6 +202,18 @@ class Telling:
                 float(self.tables.refusals[kind]),
                 labels=labels,
             )
+
+    def _trace_samples(self) -> Iterable[Sample]:
+        traces = self.traces
+        yield Sample("edgeforge_traces_kept", "Written to disk.", traces.kept, counter=True)
+        yield Sample(
+            "edgeforge_traces_dropped",
+            "Not kept: too many at once, or the disk did not take them.",
+            traces.dropped,
+            counter=True,
+        )
+        yield Sample("edgeforge_traces_rows", "On disk now.", float(traces.rows))
+        yield Sample("edgeforge_traces_bytes", "They take on disk.", float(traces.kept_bytes))
 
     def _engine_samples(self) -> Iterable[Sample]:
         engine = self.replicas.engine_status

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from coordinator.cli import account, deployment, fleet, model, node_orders, pop, price, route
+from coordinator.cli import account, deployment, fleet, model, node_orders, pop, price, route, trace
 from coordinator.cli.common import name_profile
 from protos.domain.errors import ConfigInvalid, EdgeForgeError
 
@@ -28,6 +28,7 @@ for _group in (
     account.key_app,
     price.app,
     route.app,
+    trace.app,
     price.audit_app,
     price.table_app,
 ):

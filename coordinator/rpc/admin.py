@@ -8,13 +8,20 @@ from coordinator.rpc.admin_fleet import FleetRoom
 from coordinator.rpc.admin_models import ModelRoom
 from coordinator.rpc.admin_nodes import NodeRoom
 from coordinator.rpc.admin_parts import AdminParts
+from coordinator.rpc.admin_traces import TraceRoom
 from protos.v1 import admin_pb2_grpc
 
 __all__ = ["AdminParts", "AdminService"]
 
 
 class AdminService(
-    NodeRoom, ModelRoom, DeploymentRoom, CustomerRoom, FleetRoom, admin_pb2_grpc.AdminServicer
+    NodeRoom,
+    ModelRoom,
+    DeploymentRoom,
+    CustomerRoom,
+    FleetRoom,
+    TraceRoom,
+    admin_pb2_grpc.AdminServicer,
 ):
     """Every call of ``admin.proto``.
 

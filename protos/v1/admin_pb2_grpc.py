@@ -6,6 +6,7 @@ import warnings
 from protos.v1 import admin_pb2 as protos_dot_v1_dot_admin__pb2
 from protos.v1 import fleet_pb2 as protos_dot_v1_dot_fleet__pb2
 from protos.v1 import resources_pb2 as protos_dot_v1_dot_resources__pb2
+from protos.v1 import trace_pb2 as protos_dot_v1_dot_trace__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -140,6 +141,16 @@ class AdminStub:
                 '/edgeforge.v1.Admin/ExplainRoute',
                 request_serializer=protos_dot_v1_dot_admin__pb2.ExplainRouteRequest.SerializeToString,
                 response_deserializer=protos_dot_v1_dot_fleet__pb2.RouteExplanation.FromString,
+                _registered_method=True)
+        self.ListTraces = channel.unary_unary(
+                '/edgeforge.v1.Admin/ListTraces',
+                request_serializer=protos_dot_v1_dot_admin__pb2.ListTracesRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_admin__pb2.ListTracesResponse.FromString,
+                _registered_method=True)
+        self.GetTrace = channel.unary_unary(
+                '/edgeforge.v1.Admin/GetTrace',
+                request_serializer=protos_dot_v1_dot_admin__pb2.GetTraceRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_trace__pb2.Trace.FromString,
                 _registered_method=True)
         self.ForceTable = channel.unary_unary(
                 '/edgeforge.v1.Admin/ForceTable',
@@ -279,9 +290,21 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ForceTable(self, request, context):
+    def ListTraces(self, request, context):
         """Sends the current table again, telling agents to skip the shrink guard.
         """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTrace(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForceTable(self, request, context):
+        """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -393,6 +416,16 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.ExplainRoute,
                     request_deserializer=protos_dot_v1_dot_admin__pb2.ExplainRouteRequest.FromString,
                     response_serializer=protos_dot_v1_dot_fleet__pb2.RouteExplanation.SerializeToString,
+            ),
+            'ListTraces': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTraces,
+                    request_deserializer=protos_dot_v1_dot_admin__pb2.ListTracesRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_admin__pb2.ListTracesResponse.SerializeToString,
+            ),
+            'GetTrace': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTrace,
+                    request_deserializer=protos_dot_v1_dot_admin__pb2.GetTraceRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_trace__pb2.Trace.SerializeToString,
             ),
             'ForceTable': grpc.unary_unary_rpc_method_handler(
                     servicer.ForceTable,
@@ -967,6 +1000,60 @@ class Admin:
             '/edgeforge.v1.Admin/ExplainRoute',
             protos_dot_v1_dot_admin__pb2.ExplainRouteRequest.SerializeToString,
             protos_dot_v1_dot_fleet__pb2.RouteExplanation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTraces(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/edgeforge.v1.Admin/ListTraces',
+            protos_dot_v1_dot_admin__pb2.ListTracesRequest.SerializeToString,
+            protos_dot_v1_dot_admin__pb2.ListTracesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTrace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/edgeforge.v1.Admin/GetTrace',
+            protos_dot_v1_dot_admin__pb2.GetTraceRequest.SerializeToString,
+            protos_dot_v1_dot_trace__pb2.Trace.FromString,
             options,
             channel_credentials,
             insecure,

@@ -8,6 +8,7 @@ from grpc import aio as _aio
 from protos.v1 import admin_pb2 as _admin_pb2
 from protos.v1 import fleet_pb2 as _fleet_pb2
 from protos.v1 import resources_pb2 as _resources_pb2
+from protos.v1 import trace_pb2 as _trace_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -56,8 +57,10 @@ class AdminStub:
     ListPrices: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListPricesRequest, _admin_pb2.ListPricesResponse]
     ListAudit: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListAuditRequest, _admin_pb2.ListAuditResponse]
     ExplainRoute: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ExplainRouteRequest, _fleet_pb2.RouteExplanation]
-    ForceTable: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ForceTableRequest, _admin_pb2.ForceTableResponse]
+    ListTraces: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListTracesRequest, _admin_pb2.ListTracesResponse]
     """Sends the current table again, telling agents to skip the shrink guard."""
+    GetTrace: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetTraceRequest, _trace_pb2.Trace]
+    ForceTable: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ForceTableRequest, _admin_pb2.ForceTableResponse]
 
 @_typing.type_check_only
 class AdminAsyncStub(AdminStub):
@@ -85,8 +88,10 @@ class AdminAsyncStub(AdminStub):
     ListPrices: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListPricesRequest, _admin_pb2.ListPricesResponse]  # type: ignore[assignment]
     ListAudit: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListAuditRequest, _admin_pb2.ListAuditResponse]  # type: ignore[assignment]
     ExplainRoute: _aio.UnaryUnaryMultiCallable[_admin_pb2.ExplainRouteRequest, _fleet_pb2.RouteExplanation]  # type: ignore[assignment]
-    ForceTable: _aio.UnaryUnaryMultiCallable[_admin_pb2.ForceTableRequest, _admin_pb2.ForceTableResponse]  # type: ignore[assignment]
+    ListTraces: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListTracesRequest, _admin_pb2.ListTracesResponse]  # type: ignore[assignment]
     """Sends the current table again, telling agents to skip the shrink guard."""
+    GetTrace: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetTraceRequest, _trace_pb2.Trace]  # type: ignore[assignment]
+    ForceTable: _aio.UnaryUnaryMultiCallable[_admin_pb2.ForceTableRequest, _admin_pb2.ForceTableResponse]  # type: ignore[assignment]
 
 class AdminServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -239,11 +244,25 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_fleet_pb2.RouteExplanation, _abc.Awaitable[_fleet_pb2.RouteExplanation]]: ...
 
     @_abc_1.abstractmethod
+    def ListTraces(
+        self,
+        request: _admin_pb2.ListTracesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListTracesResponse, _abc.Awaitable[_admin_pb2.ListTracesResponse]]:
+        """Sends the current table again, telling agents to skip the shrink guard."""
+
+    @_abc_1.abstractmethod
+    def GetTrace(
+        self,
+        request: _admin_pb2.GetTraceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_trace_pb2.Trace, _abc.Awaitable[_trace_pb2.Trace]]: ...
+
+    @_abc_1.abstractmethod
     def ForceTable(
         self,
         request: _admin_pb2.ForceTableRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_admin_pb2.ForceTableResponse, _abc.Awaitable[_admin_pb2.ForceTableResponse]]:
-        """Sends the current table again, telling agents to skip the shrink guard."""
+    ) -> _typing.Union[_admin_pb2.ForceTableResponse, _abc.Awaitable[_admin_pb2.ForceTableResponse]]: ...
 
 def add_AdminServicer_to_server(servicer: AdminServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -11,6 +11,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from protos.v1 import resources_pb2 as _resources_pb2
+from protos.v1 import trace_pb2 as _trace_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -728,6 +729,89 @@ class Resumption(_message.Message):
 Global___Resumption: _TypeAlias = Resumption  # noqa: Y015
 
 @_typing.final
+class TraceListQuery(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def filter(self) -> _trace_pb2.TraceFilter:
+        """limit at most 500"""
+
+    def __init__(
+        self,
+        *,
+        filter: _trace_pb2.TraceFilter | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TraceListQuery: _TypeAlias = TraceListQuery  # noqa: Y015
+
+@_typing.final
+class TraceList(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRACES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def traces(self) -> _containers.RepeatedCompositeFieldContainer[_trace_pb2.TraceSummary]: ...
+    def __init__(
+        self,
+        *,
+        traces: _abc.Iterable[_trace_pb2.TraceSummary] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["traces", b"traces"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TraceList: _TypeAlias = TraceList  # noqa: Y015
+
+@_typing.final
+class TraceShowQuery(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRACE_ID_FIELD_NUMBER: _builtins.int
+    trace_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        trace_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["trace_id", b"trace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TraceShowQuery: _TypeAlias = TraceShowQuery  # noqa: Y015
+
+@_typing.final
+class TraceShown(_message.Message):
+    """Absent when the agent does not hold it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRACE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def trace(self) -> _trace_pb2.Trace: ...
+    def __init__(
+        self,
+        *,
+        trace: _trace_pb2.Trace | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["trace", b"trace"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["trace", b"trace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TraceShown: _TypeAlias = TraceShown  # noqa: Y015
+
+@_typing.final
 class Query(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -735,12 +819,18 @@ class Query(_message.Message):
     TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
     RESUME_FIELD_NUMBER: _builtins.int
+    TRACE_LIST_FIELD_NUMBER: _builtins.int
+    TRACE_SHOW_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     timeout_ms: _builtins.int
     @_builtins.property
     def explain(self) -> Global___ExplainQuery: ...
     @_builtins.property
     def resume(self) -> Global___ResumeQuery: ...
+    @_builtins.property
+    def trace_list(self) -> Global___TraceListQuery: ...
+    @_builtins.property
+    def trace_show(self) -> Global___TraceShowQuery: ...
     def __init__(
         self,
         *,
@@ -748,12 +838,14 @@ class Query(_message.Message):
         timeout_ms: _builtins.int = ...,
         explain: Global___ExplainQuery | None = ...,
         resume: Global___ResumeQuery | None = ...,
+        trace_list: Global___TraceListQuery | None = ...,
+        trace_show: Global___TraceShowQuery | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "question", b"question", "resume", b"resume"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "question", b"question", "resume", b"resume", "trace_list", b"trace_list", "trace_show", b"trace_show"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "id", b"id", "question", b"question", "resume", b"resume", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "id", b"id", "question", b"question", "resume", b"resume", "timeout_ms", b"timeout_ms", "trace_list", b"trace_list", "trace_show", b"trace_show"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_question: _TypeAlias = _typing.Literal["explain", "resume"]  # noqa: Y015
+    _WhichOneofReturnType_question: _TypeAlias = _typing.Literal["explain", "resume", "trace_list", "trace_show"]  # noqa: Y015
     _WhichOneofArgType_question: _TypeAlias = _typing.Literal["question", b"question"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_question) -> _WhichOneofReturnType_question | None: ...
 
@@ -767,6 +859,8 @@ class Answer(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
     RESUMPTION_FIELD_NUMBER: _builtins.int
+    TRACE_LIST_FIELD_NUMBER: _builtins.int
+    TRACE_SHOWN_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     error: _builtins.str
     """empty: answered"""
@@ -774,6 +868,10 @@ class Answer(_message.Message):
     def explanation(self) -> Global___RouteExplanation: ...
     @_builtins.property
     def resumption(self) -> Global___Resumption: ...
+    @_builtins.property
+    def trace_list(self) -> Global___TraceList: ...
+    @_builtins.property
+    def trace_shown(self) -> Global___TraceShown: ...
     def __init__(
         self,
         *,
@@ -781,12 +879,14 @@ class Answer(_message.Message):
         error: _builtins.str = ...,
         explanation: Global___RouteExplanation | None = ...,
         resumption: Global___Resumption | None = ...,
+        trace_list: Global___TraceList | None = ...,
+        trace_shown: Global___TraceShown | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "explanation", b"explanation", "resumption", b"resumption"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "explanation", b"explanation", "resumption", b"resumption", "trace_list", b"trace_list", "trace_shown", b"trace_shown"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "error", b"error", "explanation", b"explanation", "id", b"id", "resumption", b"resumption"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "error", b"error", "explanation", b"explanation", "id", b"id", "resumption", b"resumption", "trace_list", b"trace_list", "trace_shown", b"trace_shown"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["explanation", "resumption"]  # noqa: Y015
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["explanation", "resumption", "trace_list", "trace_shown"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
 

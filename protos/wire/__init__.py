@@ -41,6 +41,7 @@ from protos.wire.rows import (
     replica_from_wire,
     replica_to_wire,
 )
+from protos.wire.traces import place_in_order, summary_to_wire, trace_from_wire, trace_to_wire
 
 __all__ = [
     "SCHEMA",
@@ -60,6 +61,7 @@ __all__ = [
     "model_to_wire",
     "node_from_wire",
     "node_to_wire",
+    "place_in_order",
     "pop_from_wire",
     "pop_to_wire",
     "price_from_wire",
@@ -76,6 +78,9 @@ __all__ = [
     "resource_type_to_wire",
     "snapshot_from_wire",
     "snapshot_to_wire",
+    "summary_to_wire",
     "tier_from_wire",
     "tier_to_wire",
+    "trace_from_wire",
+    "trace_to_wire",
 ]

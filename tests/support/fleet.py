@@ -201,7 +201,8 @@ class Fleet:
         path = self.state_dir / "agents" / f"{node}.toml"
         lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
         text = path.read_text()
-        assert f"[{section}]\n" in text
+        if f"[{section}]\n" not in text:
+            text += f"\n[{section}]\n"
         path.write_text(text.replace(f"[{section}]\n", f"[{section}]\n{lines}", 1))
         self.kill(node)
         self.start(node)

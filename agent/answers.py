@@ -1,0 +1,51 @@
+"""Answers to what the coordinator asks for operators: what only this agent knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.gateway.explain import explain_route
+from agent.link.reports import fault_to_wire
+from protos.v1 import fleet_pb2
+from protos.wire import explanation_to_wire
+
+if TYPE_CHECKING:
+    from agent.gateway.surroundings import Surroundings
+    from agent.gpu.watch import GpuWatch
+    from agent.traces.keeper import TraceKeeper
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """One method for each question of ``fleet.proto``."""
+
+    around: Surroundings
+    gpu: GpuWatch
+    traces: TraceKeeper
+
+    async def answer(self, query: fleet_pb2.Query) -> fleet_pb2.Answer:
+        """Return the answer. Raises: EdgeForgeError, whose text goes back instead of it."""
+        match query.WhichOneof("question"):
+            case "explain":
+                return self._explain(query.explain)
+            case "resume":
+                return self._resume()
+            case "trace_list":
+                listed = await self.traces.listed(query.trace_list.filter)
+                return fleet_pb2.Answer(trace_list=fleet_pb2.TraceList(traces=listed))
+            case "trace_show":
+                found = await self.traces.found(query.trace_show.trace_id)
+                return fleet_pb2.Answer(trace_shown=fleet_pb2.TraceShown(trace=found))
+            case _:
+                return fleet_pb2.Answer(error="this agent is too old for the question")
+
+    def _explain(self, asked: fleet_pb2.ExplainQuery) -> fleet_pb2.Answer:
+        explanation = explain_route(
+            self.around, asked.deployment, asked.budget_ms, asked.prompt_tokens
+        )
+        return fleet_pb2.Answer(explanation=explanation_to_wire(explanation))
+
+    def _resume(self) -> fleet_pb2.Answer:
+        standing = [fault_to_wire(fault) for fault in self.gpu.resume()]
+        return fleet_pb2.Answer(resumption=fleet_pb2.Resumption(standing=standing))

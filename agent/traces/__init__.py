@@ -1,0 +1,1 @@
+"""Traces of finished requests: kept on this host within bounds, and exported if asked."""

@@ -1,0 +1,203 @@
+"""Keeps traces without the event loop ever waiting: one thread makes, writes and hands them on.
+
+What does not fit is dropped and counted: a trace is never worth a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from agent.traces.ring import TraceRing, find_trace, is_damaged, list_traces, set_aside
+from protos.domain.errors import EngineFailed
+from protos.wire import summary_to_wire, trace_to_wire
+
+if TYPE_CHECKING:
+    from agent.traces.ring import Row
+    from protos.domain.trace import Trace
+    from protos.v1 import trace_pb2
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+#: Finished requests that may wait for the thread; the next one's trace is dropped.
+MAX_PENDING = 4_096
+#: Traces written in one transaction, and how long a first one waits for others.
+MAX_BATCH = 256
+BATCH_WAIT_S = 0.2
+#: How long a reading waits for what finished before it to be written.
+SETTLE_TIMEOUT_S = 2.0
+#: How long the end waits for what is pending.
+CLOSE_TIMEOUT_S = 5.0
+#: Between two traces the thread lets the event loop have the interpreter for so long.
+_YIELD_S = 0.0001
+
+
+@dataclass(slots=True)
+class TraceStats:
+    """Plain counters, read by the metrics room."""
+
+    kept: int = 0
+    #: Not kept: too many were pending, or the disk did not take them.
+    dropped: int = 0
+    rows: int = 0
+    kept_bytes: int = 0
+    #: Why the last batch could not be written; empty when it was.
+    failure: str = ""
+
+
+class TraceKeeper:
+    """Takes finished requests; answers what was asked about them."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_rows: int,
+        max_bytes: int,
+        export: Callable[[Trace], None] | None = None,
+        max_pending: int = MAX_PENDING,
+    ) -> None:
+        self._path = path
+        self._max_rows = max_rows
+        self._max_bytes = max_bytes
+        self._export = export
+        self._max_pending = max_pending
+        self.stats = TraceStats()
+        self._pending: deque[Callable[[], Trace]] = deque()
+        self._ring: TraceRing | None = None
+        self._wake = threading.Event()
+        self._hurry = threading.Event()
+        self._settled = threading.Condition()
+        #: Taken so far, and done with so far, kept or not; -1 before the file was tried.
+        self._taken, self._done = 0, -1
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="traces", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def take(self, make: Callable[[], Trace]) -> None:
+        """Take what makes the trace of a finished request. Hot; for the event loop only."""
+        if len(self._pending) >= self._max_pending:
+            self.stats.dropped += 1
+            return
+        self._taken += 1
+        self._pending.append(make)
+        if not self._wake.is_set():
+            self._wake.set()
+
+    async def listed(self, asked: trace_pb2.TraceFilter) -> list[trace_pb2.TraceSummary]:
+        """Return a list. Raises: InvalidRequest, EngineFailed when the disk does not answer."""
+        return await self._read(lambda: list_traces(self._path, asked))
+
+    async def found(self, trace_id: str) -> trace_pb2.Trace | None:
+        """Return one trace, or None. Raises: EngineFailed when the disk does not answer."""
+        return await self._read(lambda: find_trace(self._path, trace_id))
+
+    async def close(self) -> None:
+        """Write what is pending, for a bounded time."""
+        self._closing = True
+        self._hurry.set()
+        self._wake.set()
+        await asyncio.to_thread(self._thread.join, CLOSE_TIMEOUT_S)
+
+    async def _read(self, read: Callable[[], T]) -> T:
+        until = self._taken
+
+        def settle_and_read() -> T:
+            self._hurry.set()
+            with self._settled:
+                self._settled.wait_for(lambda: self._done >= until, SETTLE_TIMEOUT_S)
+            return read()
+
+        try:
+            return await asyncio.to_thread(settle_and_read)
+        except sqlite3.Error as error:
+            raise EngineFailed(
+                f"the traces on disk cannot be read: {error}", "see the agent's log, or ask again"
+            ) from error
+
+    # -- the thread ------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        self._write([])
+        self._settle(1)
+        while True:
+            self._wake.wait()
+            self._hurry.wait(BATCH_WAIT_S)
+            # Cleared before the queue is looked at: what comes from here on sets them again.
+            self._hurry.clear()
+            self._wake.clear()
+            closing = self._closing
+            while self._pending:
+                self._work_off([self._pending.popleft() for _ in range(self._batch())])
+            if closing:
+                break
+        if self._ring is not None:
+            self._ring.close()
+
+    def _batch(self) -> int:
+        return min(MAX_BATCH, len(self._pending))
+
+    def _work_off(self, makers: list[Callable[[], Trace]]) -> None:
+        rows = [row for row in map(self._make_row, makers) if row is not None]
+        self.stats.dropped += len(makers) - len(rows)
+        self._write(rows)
+        self._settle(len(makers))
+
+    def _settle(self, count: int) -> None:
+        with self._settled:
+            self._done += count
+            self._settled.notify_all()
+
+    def _make_row(self, make: Callable[[], Trace]) -> Row | None:
+        time.sleep(_YIELD_S)
+        try:
+            trace = make()
+            row = summary_to_wire(trace), trace_to_wire(trace).SerializeToString()
+            if self._export is not None:
+                self._export(trace)
+        except Exception:  # a bug must cost this trace, not every later one
+            _log.exception("a trace could not be made")
+            return None
+        return row
+
+    def _write(self, rows: list[Row]) -> None:
+        stats = self.stats
+        try:
+            ring = self._ring or TraceRing(
+                self._path, max_rows=self._max_rows, max_bytes=self._max_bytes
+            )
+            self._ring = ring
+            ring.append(rows)
+        except (sqlite3.Error, OSError) as error:
+            stats.dropped += len(rows)
+            self._failed(error)
+            return
+        stats.kept += len(rows)
+        stats.rows, stats.kept_bytes = ring.rows, ring.kept_bytes
+        if stats.failure:
+            _log.info("traces are kept again")
+            stats.failure = ""
+
+    def _failed(self, error: sqlite3.Error | OSError) -> None:
+        if not self.stats.failure:
+            _log.warning("traces cannot be kept and are dropped path=%s: %s", self._path, error)
+        self.stats.failure = str(error)
+        if self._ring is not None:
+            self._ring.close()
+            self._ring = None
+        if isinstance(error, sqlite3.Error) and is_damaged(error):
+            _log.error("the traces on disk are damaged and set aside path=%s", self._path)
+            set_aside(self._path)

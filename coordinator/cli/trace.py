@@ -1,0 +1,134 @@
+"""``edgeforge trace``: what happened to single requests, from the agents that served them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from coordinator.cli.common import JsonOption, admin, group
+from coordinator.cli.output import as_json, console, print_json, print_table, tell
+from coordinator.cli.trace_view import trace_picture
+from protos.domain.errors import InvalidRequest
+from protos.domain.pricing import format_usd
+from protos.v1 import admin_pb2, trace_pb2
+from protos.wire import trace_from_wire
+
+app = group("trace", "What happened to single requests: latency and cost, part by part.")
+
+_COLUMNS = (
+    "trace",
+    "at (UTC)",
+    "deployment",
+    "via",
+    "served by",
+    "tier",
+    "status",
+    "budget ms",
+    "first token ms",
+    "whole ms",
+    "missed",
+    "USD",
+    "",
+)
+
+ViaOption = Annotated[
+    str, typer.Option(help="Node or POP whose agents are asked; all if not given.")
+]
+
+
+@app.command("ls")
+def list_traces(
+    deployment: Annotated[str, typer.Option(help="Only this deployment's.")] = "",
+    via: ViaOption = "",
+    slow: Annotated[bool, typer.Option("--slow", help="Slowest first token first.")] = False,
+    missed: Annotated[
+        bool, typer.Option("--missed", help="Only those over their budget, or predicted so.")
+    ] = False,
+    limit: Annotated[int, typer.Option(help="How many.", min=1, max=500)] = 20,
+    after: Annotated[str, typer.Option(help="Go on where a list ended: it says how.")] = "",
+    json_output: JsonOption = False,
+) -> None:
+    """List finished requests, newest first. The agents hold them; those not asked are named.
+
+    Example: edgeforge trace ls --deployment chat --missed
+    """
+    order = trace_pb2.TRACE_ORDER_SLOWEST if slow else trace_pb2.TRACE_ORDER_NEWEST
+    asked = trace_pb2.TraceFilter(deployment=deployment, missed=missed, order=order, limit=limit)
+    if after:
+        asked.after.CopyFrom(_cursor(after))
+    request = admin_pb2.ListTracesRequest(filter=asked, via=via)
+    with admin() as client:
+        response = client.call(lambda stub: stub.ListTraces, request)
+    if json_output:
+        print_json(as_json(response))
+        return
+    print_table(
+        _COLUMNS,
+        map(_row, response.traces),
+        "no traces",
+    )
+    for one in response.unsearched:
+        tell(f"not searched: {one.node_id}: {one.reason}")
+    if response.HasField("next"):
+        tell(f"more: --after {response.next.value!r}:{response.next.trace_id}")
+
+
+@app.command("show")
+def show(
+    trace_id: Annotated[
+        str, typer.Argument(metavar="ID", help="The x-edgeforge-trace-id of the answer.")
+    ],
+    via: ViaOption = "",
+    json_output: JsonOption = False,
+) -> None:
+    """Draw where one request's latency and cost were paid, and who was considered for it.
+
+    Example: edgeforge trace show 8f14e45fceea167a5a36dedd4bea2543
+    """
+    request = admin_pb2.GetTraceRequest(trace_id=trace_id, via=via)
+    with admin() as client:
+        message = client.call(lambda stub: stub.GetTrace, request)
+    if json_output:
+        print_json(as_json(message))
+    else:
+        console().print(trace_picture(trace_from_wire(message)))
+
+
+def _cursor(text: str) -> trace_pb2.TraceCursor:
+    value, _, trace_id = text.partition(":")
+    try:
+        return trace_pb2.TraceCursor(value=float(value), trace_id=trace_id)
+    except ValueError:
+        raise InvalidRequest(
+            f"--after {text[:80]!r} is no place in a list", "a list that goes on prints it"
+        ) from None
+
+
+def _row(line: trace_pb2.TraceSummary) -> tuple[object, ...]:
+    at = datetime.fromtimestamp(line.began_unix_ms / 1_000, UTC)
+    missed = "predicted" if line.predicted_miss else "yes" if line.missed else ""
+    notes = [
+        word
+        for word, applies in (
+            ("client gone", line.client_gone),
+            ("clock jumped", line.clock_jumped),
+        )
+        if applies
+    ]
+    return (
+        line.trace_id,
+        f"{at:%m-%d %H:%M:%S}",
+        line.deployment,
+        line.ingress_node_id,
+        line.node_id or "-",
+        line.serving_tier or "-",
+        line.status or "-",
+        f"{line.budget_ms:.0f}",
+        f"{line.felt_ttft_ms:.1f}" if line.HasField("felt_ttft_ms") else "-",
+        f"{line.ended_ms:.1f}",
+        missed,
+        format_usd(line.cost_nano_usd),
+        ", ".join(notes),
+    )

@@ -1,0 +1,90 @@
+"""The picture of a trace: bars that stay on their axis, sums, and nothing that moves a cursor."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from coordinator.cli.trace_view import TIME_CELLS, bar, headlines, tokens_line, trace_picture
+from protos.domain.trace import Trace
+from tests.support.traces import refused, trace
+
+amounts = st.floats(min_value=0.0, max_value=1e9)
+
+
+def drawn(one: Trace) -> list[str]:
+    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(trace_picture(one))
+    console.file.close()
+    return console.export_text().splitlines()
+
+
+def row(lines: list[str], name: str) -> str:
+    (found,) = [line for line in lines if line.startswith(name + " ")]
+    return found
+
+
+def test_every_part_has_its_time_and_its_cost_on_one_axis() -> None:
+    lines = drawn(trace(3))
+    names = ["last mile", "receive", "auth", "route", "network", "admission", "queue", "prefill"]
+    starts = [row(lines, name).index("█" if name != "auth" else "▏") for name in ("last mile",)]
+    for name in [*names[1:], "decode"]:
+        line = row(lines, name)
+        starts.append(min(line.index(cell) for cell in "█▏" if cell in line))
+    assert starts == sorted(starts), "each bar begins where the one before it has come to"
+    assert "1,900" in row(lines, "prefill")
+    assert "3,300" in row(lines, "decode")
+    assert row(lines, "sum").split() == ["sum", "432.0", "5,200"]
+
+
+def test_the_chosen_candidate_is_marked_and_the_late_one_says_by_how_much() -> None:
+    lines = drawn(trace(3))
+    (chosen,) = [line for line in lines if line.startswith("-> ")]
+    assert "dxb-1" in chosen
+    assert chosen.rstrip().endswith("fits")
+    assert any("iad-1" in line and "over by 68.1 ms" in line for line in lines)
+
+
+def test_the_budget_counts_what_the_user_felt() -> None:
+    assert any("kept, first token felt after 143.0 ms" in line for line in headlines(trace()))
+    late = replace(trace(), budget_ms=140.0, predicted_miss=True)
+    assert any("missed" in line and "predicted miss" in line for line in headlines(late))
+
+
+def test_tokens_are_told_with_their_pace_and_their_price() -> None:
+    said = tokens_line(trace())
+    assert "15 prompt (1,500 nano-USD), 16 cached (400), 11 completion (3,300)" in said
+    assert "TPOT P50 28.9 ms, P99 28.9 ms" in said
+
+
+def test_a_refused_request_is_drawn_as_far_as_it_came() -> None:
+    lines = drawn(refused(4))
+    assert any("503, no engine can serve" in line for line in lines)
+    assert not any(line.startswith("prefill") for line in lines)
+
+
+def test_a_whole_answer_costs_in_one_part() -> None:
+    lines = drawn(replace(trace(), stream=False, first_token_ms=None, token_gaps_us=()))
+    assert "5,200" in row(lines, "answer")
+
+
+def test_a_jumped_clock_is_said() -> None:
+    assert any("wall clock jumped" in line for line in headlines(trace(clock_jumped=True)))
+
+
+def test_what_an_engine_wrote_cannot_move_the_cursor() -> None:
+    hostile = replace(refused(), error="\x1b[2Jgone\r\n")
+    assert not any("\x1b" in line for line in drawn(hostile))
+
+
+@given(amounts, amounts, amounts)
+def test_a_bar_stays_on_its_axis_and_what_is_not_nothing_is_seen(
+    began: float, took: float, rest: float
+) -> None:
+    whole = began + took + rest
+    cells = bar(began, took, whole, TIME_CELLS)
+    assert len(cells) <= TIME_CELLS
+    assert (cells.strip() != "") == (took > 0.0 and whole > 0.0)

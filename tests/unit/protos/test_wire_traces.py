@@ -1,0 +1,30 @@
+"""A trace survives the wire; lists are in an order that pages can be cut from."""
+
+from __future__ import annotations
+
+import pytest
+
+from protos.domain.trace import Trace
+from protos.v1 import trace_pb2
+from protos.wire import place_in_order, summary_to_wire, trace_from_wire, trace_to_wire
+from tests.support.traces import refused, trace
+
+
+@pytest.mark.parametrize("made", [trace(7), refused(8), trace(9, first_token_ms=None, far=None)])
+def test_a_trace_survives_the_wire(made: Trace) -> None:
+    sent = trace_to_wire(made).SerializeToString()
+    assert trace_from_wire(trace_pb2.Trace.FromString(sent)) == made
+
+
+def test_a_gap_longer_than_the_wire_holds_is_cut() -> None:
+    sent = trace_to_wire(trace(token_gaps_us=(1 << 40,)))
+    assert list(sent.token_gaps_us) == [(1 << 32) - 1]
+
+
+def test_newer_and_slower_come_first() -> None:
+    old, new = summary_to_wire(trace(1, first_token_ms=900.0)), summary_to_wire(trace(2))
+    never = summary_to_wire(refused(3))
+    newest, slowest = trace_pb2.TRACE_ORDER_NEWEST, trace_pb2.TRACE_ORDER_SLOWEST
+    assert place_in_order(new, newest) > place_in_order(old, newest)
+    assert place_in_order(old, slowest) > place_in_order(new, slowest)
+    assert place_in_order(never, slowest) < place_in_order(new, slowest)
