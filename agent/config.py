@@ -114,6 +114,13 @@ class EngineConfig:
     venv: str = setting(".venv-engine")
     #: Base URL of an external OpenAI-compatible server, such as http://127.0.0.1:8000.
     url: str = setting("")
+    #: "generate": it writes text; "embed": it gives embeddings of text.
+    mode: str = setting("generate", choices=("generate", "embed"))
+    #: vLLM's parser of this model's own tool calls, such as "hermes"; empty: a client must force a
+    #: tool by name or with "required".
+    tool_parser: str = setting("")
+    #: vLLM's parser of this model's reasoning, such as "qwen3"; empty: it is part of the text.
+    reasoning_parser: str = setting("")
     #: Further arguments for vLLM, appended last.
     args: tuple[str, ...] = setting(())
     #: What vLLM computes on; "auto" looks for a GPU's device files.
@@ -142,6 +149,7 @@ class EngineConfig:
             prefill_ms_per_token=self.prefill_ms_per_token,
             max_parallel=self.max_parallel,
             tokens_per_s=self.tokens_per_s,
+            embeds=self.mode == "embed",
         )
 
 
@@ -195,6 +203,8 @@ class LimitsConfig:
     #: Largest ``n`` and ``prompt_logprobs`` a request may ask for.
     max_n: int = setting(8, at_least=1)
     max_prompt_logprobs: int = setting(5, at_least=0)
+    #: Inputs of one embeddings request, and prompts of one completions request.
+    max_inputs: int = setting(2_048, at_least=1)
     #: Finished requests remembered for ``edgeforge-agent status``.
     max_records: int = setting(10_000, at_least=1)
     #: Cut off from the coordinator for longer than this, keys are no longer believed.

@@ -58,6 +58,9 @@ def vllm_maker(
             accelerator=find_accelerator(config.accelerator),
             max_parallel=config.max_parallel,
             kv_cache_bytes=config.kv_cache_gib * _GIB if config.kv_cache_gib else None,
+            embeds=config.mode == "embed",
+            tool_parser=config.tool_parser,
+            reasoning_parser=config.reasoning_parser,
             extra_args=config.args,
         )
         return EngineSupervisor(
@@ -82,7 +85,13 @@ def external_engine(
     """Return the server that already runs, where the configuration names one."""
     if config.kind != "external":
         return None
-    return ExternalEngine(config.url, now_mono_ms=now_mono_ms, draw=draw, on_change=on_change)
+    return ExternalEngine(
+        config.url,
+        embeds=config.mode == "embed",
+        now_mono_ms=now_mono_ms,
+        draw=draw,
+        on_change=on_change,
+    )
 
 
 def environment() -> MutableMapping[str, str]:

@@ -31,6 +31,8 @@ class EngineEndpoint:
     port: int | None
     tls: bool
     supports_continuous_usage: bool
+    #: It gives embeddings, and generates nothing.
+    embeds: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,5 +2,33 @@
 
 from __future__ import annotations
 
+import enum
+
+
+class Api(enum.StrEnum):
+    """A request format, named by its path on the client port and on the engine."""
+
+    CHAT = "/v1/chat/completions"
+    COMPLETIONS = "/v1/completions"
+    RESPONSES = "/v1/responses"
+    EMBEDDINGS = "/v1/embeddings"
+    MESSAGES = "/v1/messages"
+
+    @property
+    def embeds(self) -> bool:
+        """Whether it needs an engine that embeds; all others need one that generates."""
+        return self is Api.EMBEDDINGS
+
+    @property
+    def has_stream_options(self) -> bool:
+        """Whether usage in a stream must be asked for, rather than being part of the format."""
+        return self is Api.CHAT or self is Api.COMPLETIONS
+
+
 #: Development routes of an engine are kept off by this being an allowlist.
-GENERATION_PATHS = frozenset({"/v1/chat/completions", "/v1/completions"})
+GENERATION_PATHS = frozenset(api.value for api in Api)
+
+
+def api_of(path: str) -> Api | None:
+    """Return the format that ``path`` speaks, or None: then errors are told as OpenAI does."""
+    return Api(path) if path in GENERATION_PATHS else None

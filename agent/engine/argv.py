@@ -91,6 +91,11 @@ class EngineSpec:
     max_parallel: int = 8
     #: None leaves it to vLLM on a GPU (what is free), and is 1 GiB on a CPU.
     kv_cache_bytes: int | None = None
+    #: It gives embeddings, and generates nothing.
+    embeds: bool = False
+    #: vLLM's names of its parsers; empty for none.
+    tool_parser: str = ""
+    reasoning_parser: str = ""
     #: Further vLLM options, of ``EXTRA_OPTIONS`` only, as on a command line.
     extra_args: tuple[str, ...] = ()
 
@@ -135,6 +140,12 @@ def engine_command(
         kv_cache_bytes = kv_cache_bytes or DEFAULT_CPU_KV_CACHE_BYTES
     if kv_cache_bytes is not None:
         argv += ["--kv-cache-memory-bytes", str(kv_cache_bytes)]
+    if spec.embeds:
+        argv += ["--runner", "pooling", "--convert", "embed"]
+    if spec.tool_parser:
+        argv += ["--enable-auto-tool-choice", "--tool-call-parser", spec.tool_parser]
+    if spec.reasoning_parser:
+        argv += ["--reasoning-parser", spec.reasoning_parser]
     argv += spec.extra_args
 
     env = {name: value for name, value in inherited.items() if name in INHERITED_VARIABLES}

@@ -10,7 +10,7 @@ from agent.core.backoff import BackoffPolicy
 from agent.core.engine_lifecycle import EnginePolicy
 from agent.core.engine_status import EngineEndpoint, EngineStatus
 from agent.engine.driver import EngineDriver
-from agent.engine.probe import ProbeTarget, counts_while_streaming, served_model
+from agent.engine.probe import ProbeTarget, check_embeds, counts_while_streaming, served_model
 from protos.domain.errors import ConfigInvalid, EngineFailed
 
 #: Once it has generated, being asked for its models must do: its generations may cost somebody.
@@ -52,13 +52,14 @@ def parse_engine_url(url: str) -> SplitResult:
 class ExternalBody:
     """A server that starts and stops without us: alive is what answers."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, embeds: bool = False) -> None:
         parts = parse_engine_url(url)
         assert parts.hostname is not None
         tls = parts.scheme == "https"
         self._target = ProbeTarget(f"{parts.scheme}://{parts.netloc}")
         self._address = (parts.hostname, parts.port or (443 if tls else 80), tls)
         self._model = ""
+        self._embeds = embeds
         self._endpoint: EngineEndpoint | None = None
         self._over = asyncio.Event()
 
@@ -93,15 +94,24 @@ class ExternalBody:
     async def generate(self) -> None:
         """Raise unless it generates; once it has, unless it still offers the same model."""
         if self._endpoint is None:
-            continuous = await counts_while_streaming(self._target, self._model)
+            continuous = await self._try_out()
             host, port, tls = self._address
-            self._endpoint = EngineEndpoint(self._model, None, host, port, tls, continuous)
+            self._endpoint = EngineEndpoint(
+                self._model, None, host, port, tls, continuous, self._embeds
+            )
             return
         offered = await served_model(self._target)
         if offered != self._endpoint.model:
             # Our requests would name a model that it no longer has: start over.
             self._over.set()
             raise EngineFailed(f"it serves {offered} instead of {self._endpoint.model} now")
+
+    async def _try_out(self) -> bool:
+        """Let it do once what it is for; tell whether it counts while it streams."""
+        if self._embeds:
+            await check_embeds(self._target, self._model)
+            return False
+        return await counts_while_streaming(self._target, self._model)
 
 
 class ExternalEngine:
@@ -114,13 +124,18 @@ class ExternalEngine:
         self,
         url: str,
         *,
+        embeds: bool = False,
         now_mono_ms: Callable[[], float],
         on_change: Callable[[EngineStatus], None],
         draw: Callable[[], float] = lambda: 1.0,
         policy: EnginePolicy = EXTERNAL_POLICY,
     ) -> None:
         self._driver = EngineDriver(
-            ExternalBody(url), policy, now_mono_ms=now_mono_ms, draw=draw, on_change=on_change
+            ExternalBody(url, embeds=embeds),
+            policy,
+            now_mono_ms=now_mono_ms,
+            draw=draw,
+            on_change=on_change,
         )
 
     @property

@@ -45,6 +45,15 @@ async def check_generates(target: ProbeTarget, model: str) -> None:
         raise EngineFailed("a generation came back without a token")
 
 
+async def check_embeds(target: ProbeTarget, model: str) -> None:
+    """Return when the engine has embedded a word for ``model``. Raises as ``check_listening``."""
+    answer = await _post(target, "/v1/embeddings", {"model": model, "input": _PROMPT})
+    data = answer.get("data")
+    first = data[0] if isinstance(data, list) and data else None
+    if not isinstance(first, dict) or not first.get("embedding"):
+        raise EngineFailed("an embedding came back empty")
+
+
 async def served_model(target: ProbeTarget) -> str:
     """Return the name of the first model that the server offers. Raises as ``check_listening``."""
     url = f"{target.base_url}/v1/models"

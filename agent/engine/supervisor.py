@@ -10,7 +10,7 @@ from agent.core.engine_lifecycle import EnginePolicy
 from agent.core.engine_status import EngineEndpoint, EngineStatus
 from agent.engine.argv import EngineSpec, engine_command
 from agent.engine.driver import EngineDriver
-from agent.engine.probe import ProbeTarget, check_generates, check_listening
+from agent.engine.probe import ProbeTarget, check_embeds, check_generates, check_listening
 from agent.engine.process import EnginePaths, EngineProcess, require_engine_environment
 
 
@@ -32,7 +32,8 @@ class VllmBody:
             host=None,
             port=None,
             tls=False,
-            supports_continuous_usage=True,
+            supports_continuous_usage=not self._spec.embeds,
+            embeds=self._spec.embeds,
         )
 
     async def spawn(self) -> int | None:
@@ -67,8 +68,9 @@ class VllmBody:
         await check_listening(self._target)
 
     async def generate(self) -> None:
-        """Raise unless it generates a token."""
-        await check_generates(self._target, self._spec.model)
+        """Raise unless it generates a token, or embeds one."""
+        check = check_embeds if self._spec.embeds else check_generates
+        await check(self._target, self._spec.model)
 
 
 class EngineSupervisor:

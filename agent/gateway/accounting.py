@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from agent.relay.sse import find_usage
+from agent.core.routes import Api
+from agent.core.token_usage import read_usage
+from agent.relay.formats import body_usage
 from protos.domain.pricing import Usage, cost_of, format_usd
 
 if TYPE_CHECKING:
@@ -15,8 +17,6 @@ if TYPE_CHECKING:
     from agent.gateway.trail import Trail
     from agent.relay.exchange import Exchange
     from protos.domain.resources import Price, Tier
-
-_MAX_COUNT = 100_000_000
 
 
 class Accounting:
@@ -38,11 +38,12 @@ class Accounting:
         """Return the field that tells the cost beside ``usage``; nothing for what has no price."""
         price = self._price(billing_tier)
         try:
-            counted = as_usage(orjson.loads(usage))
+            said = orjson.loads(usage)
         except orjson.JSONDecodeError:
-            counted = None
-        if price is None or counted is None:
+            said = None
+        if price is None or not isinstance(said, dict):
             return b""
+        counted = read_usage(said)
         return b',"cost_usd":' + format_usd(cost_of(counted, price).total_nano_usd).encode()
 
     def account(self, exchange: Exchange, billing_tier: Tier) -> None:
@@ -52,7 +53,7 @@ class Accounting:
             first_byte = trail.request.first_byte_mono_ms
             trail.first_token_mono_ms = exchange.first_token_mono_ms
             record.ttft_ms = exchange.first_token_mono_ms - first_byte
-        usage = usage_of(exchange)
+        usage = usage_of(exchange, Api(trail.request.path))
         if usage is None:
             return
         trail.usage = usage
@@ -74,22 +75,10 @@ class Accounting:
         return view.prices.get((model.size_class, billing_tier)) if model else None
 
 
-def usage_of(exchange: Exchange) -> Usage | None:
+def usage_of(exchange: Exchange, api: Api) -> Usage | None:
     """Return the tokens that the engine counted, as far as it said; None when it did not."""
     if exchange.streamed and exchange.events is not None:
-        return as_usage(exchange.events.usage())
-    return as_usage(find_usage(exchange.body))
-
-
-def as_usage(found: object) -> Usage | None:
-    """Return a usage object as numbers that can be priced; None for what is no object."""
-    if not isinstance(found, dict):
-        return None
-    prompt = _count(found.get("prompt_tokens"))
-    details = found.get("prompt_tokens_details")
-    cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else 0
-    return Usage(prompt, min(cached, prompt), _count(found.get("completion_tokens")))
-
-
-def _count(value: object) -> int:
-    return min(value, _MAX_COUNT) if isinstance(value, int) and value > 0 else 0
+        found = exchange.events.usage()
+    else:
+        found = body_usage(api, exchange.body)
+    return None if found is None else read_usage(found)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from agent.core.routes import Api
 from agent.gateway.authentication import Caller, authenticate, find_deployment, may_call
 from agent.gateway.errors import internal_error, render_error
 from protos.domain.errors import EdgeForgeError, InvalidRequest, NotFound
@@ -71,29 +72,29 @@ async def _openai_errors(request: web.Request, handler: _Next) -> web.StreamResp
     try:
         response = await handler(request)
     except EdgeForgeError as error:
-        response = _error_response(error)
+        response = _error_response(error, request.path)
     except web.HTTPMethodNotAllowed as error:
         allowed = ", ".join(sorted(error.allowed_methods))
         wrong = InvalidRequest(f"{request.method} is not allowed here", f"use {allowed}")
-        response = _error_response(wrong, status=405)
+        response = _error_response(wrong, request.path, status=405)
         response.headers["Allow"] = allowed
     except web.HTTPNotFound:
         unknown = NotFound(
             f"unknown route: {request.method} {request.path[:200]}",
-            "POST /v1/chat/completions, POST /v1/completions and GET /v1/models are served",
+            f"POST {', '.join(Api)} and GET /v1/models are served",
             code="unknown_url",
         )
-        response = _error_response(unknown)
+        response = _error_response(unknown, request.path)
     except web.HTTPException as error:
-        response = _error_response(InvalidRequest(error.reason), status=error.status)
+        response = _error_response(InvalidRequest(error.reason), request.path, status=error.status)
     except Exception:
         _log.exception("request failed path=%s", request.path)
-        response = _error_response(internal_error())
+        response = _error_response(internal_error(), request.path)
     response.force_close()
     return response
 
 
-def _error_response(error: EdgeForgeError, status: int | None = None) -> web.Response:
-    default_status, headers, body = render_error(error)
+def _error_response(error: EdgeForgeError, path: str, status: int | None = None) -> web.Response:
+    status, headers, body = render_error(error, path, status)
     pairs = {name.decode(): value.decode() for name, value in headers}
-    return web.Response(status=status or default_status, headers=pairs, body=body)
+    return web.Response(status=status, headers=pairs, body=body)

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 from agent.core.attempts import Expectation, Trial, next_patience, verdict_of_status
 from agent.gateway.accounting import Accounting
 from agent.gateway.asked import Asked
-from agent.gateway.errors import error_event
+from agent.gateway.errors import engine_refusal, error_event
 from agent.gateway.records import Attempt, RequestRecord
 from agent.gateway.responses import ResponseHeads, load_of
 from agent.gateway.surroundings import fill_lookup, target_lookup
 from agent.gateway.targets import EnginePools, Target, generation_request
 from agent.gateway.trail import TokenTimes
 from agent.relay.exchange import Ending, Exchange, Patience
+from agent.relay.formats import event_stream
 from agent.relay.messages import LAST_CHUNK, Request, chunk
-from agent.relay.sse import EventStream
 from protos.domain.errors import EdgeForgeError, EngineFailed, NoReplica
 from protos.domain.router import Placement, RequestShape, place
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from agent.gateway.surroundings import GatewayStats, Surroundings
     from agent.gateway.trail import Trail
     from agent.relay.server import ServerConnection
+    from agent.relay.sse import EventStream
     from protos.domain.resources import Deployment
 
 
@@ -84,6 +85,7 @@ class Attempts:
             stream=self._body.stream,
             budget_left_ms=self._budget_left_ms,
             narrowed_zones=zones,
+            embeds=self._body.api.embeds,
         )
         try:
             placement = place(
@@ -113,7 +115,7 @@ class Attempts:
         node_id = placement.chosen.node.id
         if node_id == around.node_id:
             endpoint = around.engines.endpoint_for(model)
-            if endpoint is None:
+            if endpoint is None or endpoint.embeds is not self._body.api.embeds:
                 return None
             pool = self._pools.pool_for(endpoint)
             return Target(
@@ -172,7 +174,8 @@ class Attempts:
     def _event_stream(self, placement: Placement) -> EventStream | None:
         if not self._body.stream:
             return None
-        return EventStream(
+        return event_stream(
+            self._body.api,
             include_usage=self._body.include_usage,
             continuous_usage=self._body.continuous_usage,
             beside_usage=partial(self._accounting.cost_field, placement.billing_tier),
@@ -235,11 +238,14 @@ class Attempts:
         record.status = exchange.status
         self._count_placement(placement, target)
         if not exchange.streamed:
+            whole = exchange.body
+            if exchange.status >= 400:
+                whole = engine_refusal(self._request.path, exchange.status, whole)
             self._client.respond(
                 self._request,
                 exchange.status,
                 heads.whole_headers(exchange.headers, record.cost_nano_usd),
-                exchange.body,
+                whole,
             )
         return True
 
@@ -256,7 +262,9 @@ class Attempts:
         self._stats.errors += 1
         self._record.status, self._record.error = exchange.status, exchange.reason
         error = EngineFailed("the engine failed during the stream", "send the request again")
-        self._client.write(chunk(error_event(error)) + LAST_CHUNK)
+        sent = exchange.events.passed if exchange.events is not None else 0
+        event = error_event(error, self._request.path, sent)
+        self._client.write(chunk(event) + LAST_CHUNK)
         self._client.close()
 
     def _account(self, asked: Asked, exchange: Exchange) -> None:

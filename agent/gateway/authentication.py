@@ -30,15 +30,14 @@ def authenticate(
     view: FleetView,
     now_unix_ms: int,
     credentials_usable: Callable[[], bool],
+    *,
+    takes_x_api_key: bool = False,
 ) -> Caller:
-    """Return who sent ``headers``. Raises: Unauthenticated."""
-    given = headers.get(b"authorization", b"")
-    scheme, _, secret = given.partition(b" ")
-    secret = secret.strip()
-    if not given:
-        raise Unauthenticated("no API key was given", _HINT)
-    if scheme.lower() != b"bearer" or not secret or len(secret) > _MAX_KEY_BYTES:
-        raise Unauthenticated("the Authorization header is not of the form 'Bearer <key>'", _HINT)
+    """Return who sent ``headers``; Anthropic's clients say so in ``x-api-key``.
+
+    Raises: Unauthenticated.
+    """
+    secret = _given_key(headers, takes_x_api_key=takes_x_api_key)
     if not credentials_usable():
         raise Unauthenticated(
             "keys cannot be checked: this site has been cut off for too long",
@@ -53,6 +52,22 @@ def authenticate(
     if account is None:
         raise Unauthenticated("this API key belongs to no account", _HINT)
     return Caller(key, account)
+
+
+def _given_key(headers: Mapping[bytes, bytes], *, takes_x_api_key: bool) -> bytes:
+    """Return the key in ``headers``; Authorization wins. Raises: Unauthenticated."""
+    given = headers.get(b"authorization", b"")
+    if not given and takes_x_api_key and (key := headers.get(b"x-api-key", b"").strip()):
+        if len(key) > _MAX_KEY_BYTES:
+            raise Unauthenticated("the x-api-key header holds no key", _HINT)
+        return key
+    if not given:
+        raise Unauthenticated("no API key was given", _HINT)
+    scheme, _, secret = given.partition(b" ")
+    secret = secret.strip()
+    if scheme.lower() != b"bearer" or not secret or len(secret) > _MAX_KEY_BYTES:
+        raise Unauthenticated("the Authorization header is not of the form 'Bearer <key>'", _HINT)
+    return secret
 
 
 def may_call(caller: Caller, deployment: Deployment) -> bool:

@@ -24,6 +24,7 @@ def explain_route(
         raise NotFound(
             f"no deployment {deployment_name[:128]!r}", "edgeforge deployment ls lists them"
         )
+    replicas = view.replicas.get(deployment.model, {}).values()
     tokens = prompt_tokens or _DEFAULT_PROMPT_TOKENS
     shape = RequestShape(
         deployment=deployment,
@@ -32,6 +33,7 @@ def explain_route(
         stream=True,
         budget_left_ms=budget_ms or float(deployment.ttft_budget_ms),
         narrowed_zones=None,
+        embeds=any(replica.profile.embeds for replica in replicas),
     )
     return explain(
         view,

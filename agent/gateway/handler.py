@@ -6,9 +6,11 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from agent.core.routes import Api
 from agent.gateway.attempts import Attempts
 from agent.gateway.authentication import authenticate, find_deployment
 from agent.gateway.body_policy import read_body
+from agent.gateway.body_rules import BodyCaps
 from agent.gateway.errors import internal_error, render_error
 from agent.gateway.records import RequestRecord
 from agent.gateway.request_headers import parse_budget_ms, parse_zones
@@ -70,9 +72,13 @@ class GenerationHandler:
 
     async def _serve(self, client: ServerConnection, record: RequestRecord, trail: Trail) -> None:
         around, limits, request = self._around, self._around.limits, trail.request
-        view = around.view()
+        view, api = around.view(), Api(request.path)
         caller = authenticate(
-            request.headers, view, around.now_unix_ms(), around.credentials_usable
+            request.headers,
+            view,
+            around.now_unix_ms(),
+            around.credentials_usable,
+            takes_x_api_key=api is Api.MESSAGES,
         )
         record.account = caller.account.id
         if self.draining:
@@ -81,9 +87,9 @@ class GenerationHandler:
             raise Overloaded("too many requests in progress here", retry_after_s=1.0)
         body = read_body(
             request.body,
+            api,
             cache_salt=caller.account.cache_salt,
-            max_n=limits.max_n,
-            max_prompt_logprobs=limits.max_prompt_logprobs,
+            caps=BodyCaps(limits.max_n, limits.max_prompt_logprobs, limits.max_inputs),
         )
         deployment = find_deployment(caller, body.model, view)
         record.deployment, record.stream = deployment.name, body.stream
@@ -104,6 +110,6 @@ class GenerationHandler:
     ) -> None:
         self.stats.errors += 1
         record.status, record.error = error.http_status, error.message
-        status, headers, body = render_error(error)
+        status, headers, body = render_error(error, request.path)
         headers.append((b"x-edgeforge-trace-id", record.trace_id.encode()))
         client.respond(request, status, headers, body)

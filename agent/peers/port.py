@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from agent.core.routes import GENERATION_PATHS
+from agent.core.routes import GENERATION_PATHS, Api
 from agent.peers.tls import PeerTls, peer_node_id
 from agent.relay.connections import ConnectionSet, ServerLimits
 from agent.relay.exchange import Ending, PassThrough, Patience
 from agent.relay.far_times import far_times_header
+from agent.relay.formats import TOKEN_MARKS, event_stream
 from agent.relay.listener import Listener
 from agent.relay.messages import Header, Request, request_bytes, response_head
 from protos.domain.errors import (
@@ -140,12 +141,15 @@ class PeerPort:
     async def _generate(self, request: Request, client: ServerConnection) -> None:
         """Serve from the local engine or refuse. Raises: NoReplica, InvalidRequest."""
         service, limits = self._service, self._config.limits
+        api = Api(request.path)
         model = request.headers.get(b"x-edgeforge-model", b"").decode("latin-1")
         endpoint = service.endpoint_for(model)
         if service.draining():
             raise NoReplica(f"node {service.node_id} is draining")
         if endpoint is None:
             raise NoReplica(f"node {service.node_id} does not serve {model[:100]!r} now")
+        if endpoint.embeds is not api.embeds:
+            raise NoReplica(f"the engine of node {service.node_id} does not serve {api}")
         if self.stats.in_flight + service.local_in_flight() > limits.max_engine_in_flight:
             raise NoReplica(f"node {service.node_id} is full")
         body = request.body
@@ -155,7 +159,7 @@ class PeerPort:
         place = service.engine_queue.enter(service.now_mono_ms())
         exchange = PassThrough(
             client,
-            None,
+            event_stream(api, include_usage=True, continuous_usage=True),
             lambda status, headers: response_head(
                 status,
                 [
@@ -168,6 +172,7 @@ class PeerPort:
             ),
             service.now_mono_ms,
             service.fill.count,
+            TOKEN_MARKS[api],
         )
         message = request_bytes(
             "POST",
@@ -235,6 +240,6 @@ def _adapt_body(body: bytes, endpoint: EngineEndpoint) -> bytes:
     return orjson.dumps(fields)
 
 
-def _render_error(error: EdgeForgeError) -> tuple[int, list[Header], bytes]:
+def _render_error(error: EdgeForgeError, _path: str = "") -> tuple[int, list[Header], bytes]:
     body = orjson.dumps({"error": {"message": error.message, "type": error.openai_type}})
     return error.http_status, [_JSON], body

@@ -28,8 +28,8 @@ class ServerLimits:
 
 #: Serves one request; cancelled when its client goes away.
 Handler = Callable[["Request", "ServerConnection"], Awaitable[None]]
-#: Turns an error into a whole response: (status, headers, body).
-ErrorRenderer = Callable[["EdgeForgeError"], tuple[int, list["Header"], bytes]]
+#: Turns an error, and the path that was asked for, into a response: (status, headers, body).
+ErrorRenderer = Callable[["EdgeForgeError", str], tuple[int, list["Header"], bytes]]
 #: Admits a connection when it is made, for example by its certificate. Raises to refuse.
 Gate = Callable[[asyncio.BaseTransport], object]
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agent.core.token_usage import read_usage
 from agent.relay.messages import LAST_CHUNK, Header, chunk
 from agent.relay.sse import EventStream, MalformedStream, find_usage
 from agent.relay.upstream import ResponseSink, UpstreamConnection, UpstreamPool
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 MAX_WHOLE_RESPONSE_BYTES = 64 * 1024 * 1024
 
 
-#: How an event that carries a token begins, as good as always.
-_EVENT = b'data: {"'
 #: Events without a token that are held back at the start of a stream.
 _MAX_HELD_BYTES = 64 * 1024
 #: A whole response ends with its usage, within so many bytes.
@@ -170,7 +169,7 @@ class Exchange(ResponseSink):
             events = self.events
             assert events is not None
             if not events.done:
-                self.fail("the stream ended without [DONE]")
+                self.fail("the stream ended without its last event")
                 return
             if self.started:
                 self._client.write(LAST_CHUNK)
@@ -297,14 +296,27 @@ class PassThrough(Exchange):
     """Passes a response on as it comes: what a peer port does for the agent that asked.
 
     The head of a stream waits for its first token, so that it can tell what that took here.
+    ``events`` looks for that token; ``token_mark`` is found once in every event that carries one.
     """
+
+    def __init__(
+        self,
+        client: ServerConnection,
+        events: EventStream,
+        make_head: HeadMaker,
+        now_mono_ms: Callable[[], float],
+        count_tokens: TokenCounter,
+        token_mark: bytes,
+    ) -> None:
+        super().__init__(client, None, make_head, now_mono_ms, count_tokens)
+        self._first = events
+        self._token_mark = token_mark
 
     def on_head(self, status: int, headers: list[Header]) -> None:
         self.status, self.headers = status, headers
         self.head_mono_ms = self.last_read_mono_ms = self._now_mono_ms()
         self._streaming = _is_event_stream(headers)
         self._tail = b""
-        self._first = EventStream(include_usage=True, continuous_usage=True)
         if not self._streaming:
             self._start()
 
@@ -326,7 +338,7 @@ class PassThrough(Exchange):
         self._client.write(chunk(data))
         if self._count_tokens is not None:
             if self._streaming:
-                self._count_tokens(data.count(_EVENT), now)
+                self._count_tokens(data.count(self._token_mark), now)
             else:
                 self._tail = (self._tail + data)[-_USAGE_TAIL_BYTES:]
 
@@ -386,8 +398,7 @@ class _Watch:
 
 def _completion_tokens(tail: bytes) -> int:
     """Return the tokens that the end of a whole response tells of; 0 when it does not."""
-    found = (find_usage(tail) or {}).get("completion_tokens")
-    return found if isinstance(found, int) and found > 0 else 0
+    return read_usage(find_usage(tail) or {}).completion_tokens
 
 
 def _is_event_stream(headers: list[Header]) -> bool:

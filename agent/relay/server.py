@@ -308,9 +308,13 @@ class ServerConnection(asyncio.Protocol):
         if self.serving:
             self.abort()
             return
-        status, headers, body = self._owner.render_error(error)
+        status, headers, body = self._owner.render_error(error, self._path())
         self.write(whole_response(status, headers, body, keep_alive=False))
         self._close_gently()
+
+    def _path(self) -> str:
+        """Return the path of the request that is being read, as far as it has come."""
+        return self._target.partition(b"?")[0].decode("latin-1")
 
     def _close_gently(self) -> None:
         """Close behind an answer that came before the request's end.

@@ -48,6 +48,8 @@ class EventStream:
         self._last_usage: bytes | None = None
         #: Events that carried choices, from the first token on: about one a token.
         self.events = 0
+        #: Events passed on, where the format numbers them.
+        self.passed = 0
         #: True from the first content, reasoning or tool delta on.
         self.token_seen = False
         self.done = False

@@ -180,3 +180,8 @@ def _0005_node_orders(database: Database) -> None:
         not_null={"kind", "ordered_by", "reason", "at_unix_ms", "phase", "moves", "force"},
         strict=True,
     )
+
+
+@_migration
+def _0006_engine_mode(database: Database) -> None:
+    database.execute("ALTER TABLE nodes ADD COLUMN embeds INTEGER NOT NULL DEFAULT 0")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from protos.domain import geo
-from protos.domain.errors import InvalidRequest, NoReplica
+from protos.domain.errors import EdgeForgeError, InvalidRequest, NoReplica
 from protos.domain.pricing import rate_nano_usd_per_1k_tokens
 from protos.domain.residency import allowed_zones
 from protos.domain.resources import NodeHealth, NodeIntent, ReplicaState, Tier
@@ -28,6 +28,7 @@ class Filter(enum.StrEnum):
     """A hard filter, in the words a user reads when it leaves nothing."""
 
     TOPOLOGY = "not in the topology"
+    MODE = "of the other kind"
     RESIDENCY = "outside the allowed zones"
     DEAD = "dead"
     UNROUTABLE = "unroutable"
@@ -42,6 +43,7 @@ class Filter(enum.StrEnum):
 #: How soon each filter may let a request through again.
 _RETRY_AFTER_S = {
     Filter.TOPOLOGY: 5.0,
+    Filter.MODE: 60.0,
     Filter.RESIDENCY: 60.0,
     Filter.DEAD: 5.0,
     Filter.UNROUTABLE: 5.0,
@@ -75,6 +77,8 @@ class RequestShape:
     stream: bool
     budget_left_ms: float
     narrowed_zones: frozenset[str] | None
+    #: It needs an engine that embeds; else one that generates.
+    embeds: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +160,10 @@ def gather(
                 rejected.append(Rejected(node_id, replica, pop, Filter.TOPOLOGY))
             continue
         state = live(node_id)
+        if replica.profile.embeds is not request.embeds:
+            if rejected is not None:
+                rejected.append(Rejected(node_id, replica, pop, Filter.MODE))
+            continue
         failed = _failed_filter(node, pop, replica, state, deployment, zones, excluded)
         if failed is not None:
             if rejected is not None:
@@ -192,8 +200,11 @@ def check_context(view: FleetView, request: RequestShape) -> None:
     )
 
 
-def no_replica(request: RequestShape, rejected: Sequence[Rejected]) -> NoReplica:
-    """Return the error that says why nothing may serve ``request``, and when to try again."""
+def no_replica(request: RequestShape, rejected: Sequence[Rejected]) -> EdgeForgeError:
+    """Return the error that says why nothing may serve ``request``, and when to try again.
+
+    Only engines of the other kind: the client asks for what the model does not do.
+    """
     name = request.deployment.name
     if not rejected:
         return NoReplica(
@@ -202,6 +213,12 @@ def no_replica(request: RequestShape, rejected: Sequence[Rejected]) -> NoReplica
             retry_after_s=_NOWHERE_RETRY_AFTER_S,
         )
     filters = {line.filter for line in rejected}
+    if filters == {Filter.MODE}:
+        if request.embeds:
+            does, instead = "generates text and gives no embeddings", "/v1/chat/completions"
+        else:
+            does, instead = "gives embeddings and generates no text", "/v1/embeddings"
+        return InvalidRequest(f"{name!r} {does}", f"call {instead}", param="model")
     retry_after_s = min(_RETRY_AFTER_S[each] for each in filters)
     if filters == {Filter.RESIDENCY}:
         zones = allowed_zones(request.deployment.residency_zones, request.narrowed_zones)

@@ -132,6 +132,8 @@ class EngineProfile:
     prefill_ms_per_token: float
     max_parallel: int
     tokens_per_s: float
+    #: It gives embeddings, and generates nothing.
+    embeds: bool = False
 
 
 @dataclass(frozen=True, slots=True)

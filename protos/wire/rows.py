@@ -240,6 +240,7 @@ def profile_to_wire(profile: d.EngineProfile) -> r.EngineProfile:
         prefill_ms_per_token=profile.prefill_ms_per_token,
         max_parallel=profile.max_parallel,
         tokens_per_s=profile.tokens_per_s,
+        embeds=profile.embeds,
     )
 
 
@@ -253,6 +254,7 @@ def profile_from_wire(profile: r.EngineProfile) -> d.EngineProfile:
         prefill_ms_per_token=profile.prefill_ms_per_token,
         max_parallel=profile.max_parallel,
         tokens_per_s=profile.tokens_per_s,
+        embeds=profile.embeds,
     )
 
 

@@ -10,9 +10,11 @@ Options of vLLM that it does not know are ignored and ``--served-model-name`` is
 can stand in for ``python -m vllm.entrypoints.openai.api_server``.
 
 Served as vLLM does, byte for byte in the SSE events: ``/v1/chat/completions``, ``/v1/completions``
-(streaming or not, usage, continuous usage, vLLM's own 400s and 404s), ``/v1/models``, ``/health``,
-``/version``, ``/metrics``. ``/collective_rpc``, ``/pause`` and ``/v1/load_lora_adapter`` answer 200
-*and are recorded*, so that a test can prove nobody reached them.
+(streaming or not, usage, continuous usage, vLLM's own 400s and 404s), ``/v1/responses``,
+``/v1/messages``; with ``--runner pooling`` none of these but ``/v1/embeddings``; ``/v1/models``,
+``/health``, ``/version``, ``/metrics``. ``/collective_rpc``, ``/pause`` and
+``/v1/load_lora_adapter`` answer 200 *and are recorded*, so that a test can prove nobody reached
+them.
 
 An answer is 8 tokens without delay: ``t0 t1 t2 ...``, whatever the prompt; ``max_tokens`` cuts it.
 
@@ -36,6 +38,13 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.support.fake_engine_formats import (
+    MESSAGES,
+    RESPONSES,
+    MessagesWire,
+    ResponsesWire,
+    embeddings,
+)
 from tests.support.fake_engine_wire import ENGINE_DIED, Wire, error, head, refusal, reply
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -95,8 +104,9 @@ class Record:
 class FakeEngine:
     """The engine's state and its handlers."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, *, embeds: bool = False) -> None:
         self.model = model
+        self.embeds = embeds
         self.behaviour = FIRST_BEHAVIOUR
         self.records: list[Record] = []
         self._count = 0
@@ -106,7 +116,8 @@ class FakeEngine:
         app.router.add_post("/control", self.set_behaviour)
         app.router.add_get("/control/requests", self.list_records)
         app.router.add_delete("/control/requests", self.forget_records)
-        for path in ("/v1/chat/completions", "/v1/completions"):
+        generating = ("/v1/chat/completions", "/v1/completions", RESPONSES, MESSAGES)
+        for path in ("/v1/embeddings",) if self.embeds else generating:
             app.router.add_post(path, self.generate)
         for path in ("/collective_rpc", "/pause", "/v1/load_lora_adapter"):
             app.router.add_route("*", path, self.forbidden_room)
@@ -228,11 +239,17 @@ class FakeEngine:
             record.state = "failed"
             return error(500, ENGINE_DIED, "InternalServerError")
         self._count += 1
-        wanted = record.body.get("max_tokens") or record.body.get("max_completion_tokens")
+        limits = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+        wanted = next((record.body[name] for name in limits if record.body.get(name)), None)
         count = min(behaviour.tokens, wanted or behaviour.tokens)
         finish = "length" if wanted is not None and wanted <= behaviour.tokens else "stop"
         chat = request.path.endswith("chat/completions")
         identity = request.headers.get("x-request-id", f"{self._count:016x}")
+        if request.path in (RESPONSES, MESSAGES):
+            return await self.named(request, record, behaviour, identity, count, finish)
+        if self.embeds:
+            await asyncio.sleep(behaviour.first_token_delay_ms / 1000)
+            return reply(embeddings(self.model, record.body, behaviour.prompt_tokens))
         name = f"{'chatcmpl' if chat else 'cmpl'}-{identity}"
         wire = Wire(self.model, chat, name, behaviour.prompt_tokens)
         if record.body.get("stream"):
@@ -281,6 +298,45 @@ class FakeEngine:
         await response.write_eof()
         return response
 
+    async def named(
+        self,
+        request: web.Request,
+        record: Record,
+        behaviour: Behaviour,
+        identity: str,
+        count: int,
+        finish: str,
+    ) -> web.StreamResponse:
+        """Answer in a format whose events have names."""
+        kind = MessagesWire if request.path == MESSAGES else ResponsesWire
+        wire = kind(self.model, identity, behaviour.prompt_tokens)
+        if not record.body.get("stream"):
+            await asyncio.sleep(behaviour.first_token_delay_ms / 1000)
+            for index in range(count):
+                if behaviour.die_after_tokens == index:
+                    os._exit(137)
+                await asyncio.sleep(behaviour.token_delay_ms / 1000)
+                record.tokens_sent += 1
+            return reply(wire.whole(count, finish))
+        response = web.StreamResponse(headers=head("text/event-stream; charset=utf-8"))
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        await asyncio.sleep(behaviour.first_token_delay_ms / 1000)
+        for event in wire.opening():
+            await self.send(response, behaviour, event)
+        for index in range(count):
+            if await self.misbehave(request, response, record, behaviour, index, wire.failure()):
+                return response
+            await self.send(response, behaviour, wire.token(index))
+            record.tokens_sent = index + 1
+            await asyncio.sleep(behaviour.token_delay_ms / 1000)
+        if await self.misbehave(request, response, record, behaviour, count, wire.failure()):
+            return response
+        for event in wire.closing(count, finish):
+            await self.send(response, behaviour, event)
+        await response.write_eof()
+        return response
+
     async def send(self, response: web.StreamResponse, behaviour: Behaviour, event: bytes) -> None:
         if not behaviour.split_events:
             await response.write(event)
@@ -297,6 +353,7 @@ class FakeEngine:
         record: Record,
         behaviour: Behaviour,
         sent: int,
+        failure: bytes | None = None,
     ) -> bool:
         """Do what was asked for after ``sent`` tokens; true if the stream is over."""
         if behaviour.die_after_tokens == sent:
@@ -311,6 +368,10 @@ class FakeEngine:
             await response.write(b'data: {"id": "cut off here\n\n')
         if behaviour.engine_error_after_tokens == sent:
             record.state = "failed"
+            if failure is not None:
+                await response.write(failure)
+                await response.write_eof()
+                return True
             body = {
                 "message": ENGINE_DIED,
                 "type": "InternalServerError",
@@ -354,8 +415,10 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--port", type=int)
     parser.add_argument("--model", required=True)
     parser.add_argument("--served-model-name")
+    parser.add_argument("--runner")
     options, _vllm_only = parser.parse_known_args(argv)
-    engine = FakeEngine(options.served_model_name or options.model)
+    name = options.served_model_name or options.model
+    engine = FakeEngine(name, embeds=options.runner == "pooling")
     asyncio.run(serve(engine, options.uds, options.port))
 
 

@@ -85,10 +85,16 @@ class FakeEngineProcess(EngineClient):
     """
 
     def __init__(
-        self, model: str = "acme/small@1", *, uds: Path | str | None = None, port: int = 0
+        self,
+        model: str = "acme/small@1",
+        *,
+        uds: Path | str | None = None,
+        port: int = 0,
+        embeds: bool = False,
     ) -> None:
         super().__init__(uds=uds, port=None if uds is not None else port)
         self.model = model
+        self.embeds = embeds
         self.process: subprocess.Popen[str] | None = None
 
     @property
@@ -102,10 +108,19 @@ class FakeEngineProcess(EngineClient):
 
     def start(self) -> None:
         where = ["--uds", self.uds] if self.uds is not None else ["--port", str(self.port)]
+        kind = ["--runner", "pooling"] if self.embeds else []
         if self.uds is not None:
             Path(self.uds).unlink(missing_ok=True)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.fake_engine", *where, "--model", self.model],
+            [
+                sys.executable,
+                "-m",
+                "tests.support.fake_engine",
+                *where,
+                "--model",
+                self.model,
+                *kind,
+            ],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,

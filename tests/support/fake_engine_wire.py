@@ -99,8 +99,11 @@ def text(index: int) -> str:
 
 
 def event(body: dict[str, Any]) -> bytes:
-    packed = json.dumps(body, separators=(",", ":"), ensure_ascii=False)
-    return f"data: {packed}\n\n".encode()
+    return f"data: {packed(body)}\n\n".encode()
+
+
+def packed(body: dict[str, Any]) -> str:
+    return json.dumps(body, separators=(",", ":"), ensure_ascii=False)
 
 
 def head(content_type: str = "application/json") -> dict[str, str]:
@@ -108,8 +111,7 @@ def head(content_type: str = "application/json") -> dict[str, str]:
 
 
 def reply(body: dict[str, Any], status: int = 200) -> web.Response:
-    packed = json.dumps(body, separators=(",", ":"), ensure_ascii=False)
-    return web.Response(body=packed.encode(), status=status, headers=head())
+    return web.Response(body=packed(body).encode(), status=status, headers=head())
 
 
 def error(status: int, message: str, kind: str, param: str | None = None) -> web.Response:
@@ -134,7 +136,7 @@ def refusal(body: Any, served_model: str) -> web.Response | None:
         return schema_error(
             "list_type", "messages", "Input should be a valid list", body["messages"]
         )
-    for name in ("max_tokens", "max_completion_tokens"):
+    for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
         if body.get(name) is not None and not isinstance(body[name], int):
             message = "Input should be a valid integer, unable to parse string as an integer"
             return schema_error("int_parsing", name, message, body[name])

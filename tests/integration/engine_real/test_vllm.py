@@ -27,6 +27,8 @@ pytestmark = pytest.mark.timeout(300)
 MODEL = "acme/small@1"
 CHAT = "/v1/chat/completions"
 COMPLETE = "/v1/completions"
+RESPONSES = "/v1/responses"
+ANTHROPIC = "/v1/messages"
 MESSAGES = [{"role": "user", "content": "Say hi"}]
 COUNTING = {"stream_options": {"include_usage": True, "continuous_usage_stats": True}}
 
@@ -87,6 +89,9 @@ def shape_of_events(stream: bytes) -> list[Any]:
     assert events.pop() == ""
     shapes: list[Any] = []
     for event in events:
+        if event.startswith("event: "):
+            name, _, event = event.partition("\n")
+            shapes.append(name)
         data = event.removeprefix("data: ")
         assert data != event, "a line that is no data"
         if data == "[DONE]":
@@ -131,13 +136,19 @@ def test_it_continues_a_sentence(real: Real) -> None:
 @pytest.mark.parametrize("extra", [{}, COUNTING], ids=["plain", "counting"])
 @pytest.mark.parametrize(
     ("path", "prompt"),
-    [(CHAT, {"messages": MESSAGES}), (COMPLETE, {"prompt": "Once upon"})],
-    ids=["chat", "complete"],
+    [
+        (CHAT, {"messages": MESSAGES}),
+        (COMPLETE, {"prompt": "Once upon"}),
+        (RESPONSES, {"input": "Say hi", "store": False}),
+        (ANTHROPIC, {"messages": MESSAGES}),
+    ],
+    ids=["chat", "complete", "responses", "messages"],
 )
 def test_the_fake_streams_as_the_real_one_does(
     real: Real, fake: FakeEngineProcess, path: str, prompt: dict[str, Any], extra: dict[str, Any]
 ) -> None:
-    body = {"model": MODEL, "max_tokens": 3, "stream": True, **prompt, **extra}
+    limit = "max_output_tokens" if path == RESPONSES else "max_tokens"
+    body = {"model": MODEL, limit: 3, "stream": True, "temperature": 1.0, **prompt, **extra}
     assert fake.uds is not None
     real_status, real_stream = ask(real.uds, path, body)
     fake_status, fake_stream = ask(fake.uds, path, body)
@@ -160,6 +171,12 @@ def test_the_fake_streams_as_the_real_one_does(
         (COMPLETE, {"prompt": "a", "cache_salt": "x" * 129}),
         (COMPLETE, {"prompt": "a", "cache_salt": "x" * 128}),
         (COMPLETE, {"prompt": "a", "zork": 1}),
+        (RESPONSES, {"input": "Say hi", "max_output_tokens": 3}),
+        (RESPONSES, {"input": "Say hi", "max_output_tokens": "four"}),
+        (RESPONSES, {"input": "Say hi", "max_output_tokens": 3, "cache_salt": "a@b"}),
+        (ANTHROPIC, {"messages": MESSAGES}),
+        (ANTHROPIC, {"messages": "hi"}),
+        ("/v1/embeddings", {"input": "a"}),
     ],
 )
 def test_the_fake_answers_as_the_real_one_does(

@@ -15,7 +15,7 @@ from protos.domain.candidates import (
     gather,
     no_replica,
 )
-from protos.domain.errors import InvalidRequest
+from protos.domain.errors import InvalidRequest, NoReplica
 from protos.domain.resources import NodeHealth, NodeIntent, ReplicaState, Tier
 from tests.support.fleets import (
     deployment,
@@ -183,6 +183,21 @@ def test_context_is_checked_against_the_model():
     check_context(view(), request(prompt_tokens=10**9))
 
 
+def test_an_engine_of_the_other_kind_is_no_candidate_and_alone_it_is_the_clients_mistake():
+    embedding = replace(replica("iad-1"), profile=replace(replica("iad-1").profile, embeds=True))
+    fleet = view(pop("IAD"), node("iad-1", "IAD"), model(), embedding)
+    assert gathered(fleet) == ([], [Filter.MODE])
+    (found,), _ = gathered(fleet, replace(request(), embeds=True))
+    assert found.node.id == "iad-1"
+    line = Rejected("iad-1", embedding, None, Filter.MODE)
+    with pytest.raises(InvalidRequest, match="gives embeddings"):
+        raise no_replica(request(), [line])
+    with pytest.raises(InvalidRequest, match="gives no embeddings"):
+        raise no_replica(replace(request(), embeds=True), [line])
+    other = Rejected("gru-1", replica("gru-1"), None, Filter.NOT_READY)
+    assert isinstance(no_replica(request(), [line, other]), NoReplica)
+
+
 def test_retry_after_is_that_of_the_most_hopeful_reason():
     far = Rejected("a-1", replica("a-1"), None, Filter.RETIRED)
     soon = Rejected("b-1", replica("b-1"), None, Filter.EJECTED)
@@ -194,6 +209,9 @@ def test_retry_after_is_that_of_the_most_hopeful_reason():
 def test_every_filter_can_be_said(filter_):
     line = Rejected("a-1", replica("a-1"), None, filter_)
     error = no_replica(request(), [line])
+    if filter_ is Filter.MODE:
+        assert isinstance(error, InvalidRequest)
+        return
     assert error.retry_after_s
     assert error.retryable
     if filter_ is not Filter.RESIDENCY:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.core.routes import GENERATION_PATHS
+from agent.core.routes import GENERATION_PATHS, Api, api_of
 
 #: Development and administration routes that vLLM 0.32 serves.
 PRIVATE_PATHS = [
@@ -32,3 +32,10 @@ def test_what_is_on_the_list_is_exact_and_of_the_public_api() -> None:
         assert path.startswith("/v1/")
         assert "//" not in path
         assert not path.endswith("/")
+
+
+def test_a_path_names_its_format_exactly() -> None:
+    assert api_of("/v1/messages") is Api.MESSAGES
+    assert api_of("/v1/messages/count_tokens") is None
+    assert api_of("/v1/models") is None
+    assert [api for api in Api if api.embeds] == [Api.EMBEDDINGS]

@@ -127,6 +127,19 @@ def test_all_other_options_are_refused(argument: str) -> None:
         command(replace(SPEC, extra_args=(argument, "x")))
 
 
+def test_an_engine_that_embeds_and_parsers_are_asked_for_by_name() -> None:
+    argv, _env = command(replace(SPEC, embeds=True))
+    assert tuple(argv[-4:]) == ("--runner", "pooling", "--convert", "embed")
+    argv, _env = command(replace(SPEC, tool_parser="hermes", reasoning_parser="qwen3"))
+    assert tuple(argv[-5:]) == (
+        "--enable-auto-tool-choice",
+        "--tool-call-parser",
+        "hermes",
+        "--reasoning-parser",
+        "qwen3",
+    )
+
+
 def test_every_mistake_is_named() -> None:
     problems = extra_option_problems(("--uds", "/x", "--dtype", "auto", "--api-key", "k"))
     assert problems == [

@@ -54,6 +54,22 @@ def test_anything_but_a_valid_key_is_401(header: bytes | None) -> None:
     assert caught.value.http_status == 401
 
 
+def test_anthropics_header_names_a_key_where_it_is_taken() -> None:
+    world = view(Account("acme", "salt"), key())
+    headers = {b"x-api-key": b"ef-secret"}
+    caller = authenticate(headers, world, NOW_UNIX_MS, lambda: True, takes_x_api_key=True)
+    assert caller.account.id == "acme"
+    with pytest.raises(Unauthenticated):
+        authenticate(headers, world, NOW_UNIX_MS, lambda: True)
+    for wrong in (
+        {b"x-api-key": b""},
+        {b"x-api-key": b"x" * 513},
+        headers | {b"authorization": b"Bearer other"},
+    ):
+        with pytest.raises(Unauthenticated):
+            authenticate(wrong, world, NOW_UNIX_MS, lambda: True, takes_x_api_key=True)
+
+
 def test_a_key_ends_at_its_millisecond() -> None:
     assert sign_in(b"Bearer ef-secret", key(ends=NOW_UNIX_MS + 1))
     with pytest.raises(Unauthenticated, match="expired"):

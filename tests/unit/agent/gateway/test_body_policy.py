@@ -7,17 +7,23 @@ from typing import Any
 
 import pytest
 
+from agent.core.routes import Api
 from agent.gateway.body_policy import GenerationBody, read_body
+from agent.gateway.body_rules import BodyCaps
 from protos.domain.errors import InvalidRequest
 
+CAPS = BodyCaps(max_n=4, max_prompt_logprobs=5, max_inputs=3)
 
-def read(body: bytes | dict[str, Any]) -> GenerationBody:
+
+def read(body: bytes | dict[str, Any], api: Api = Api.CHAT) -> GenerationBody:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return read_body(data, cache_salt="ours", max_n=4, max_prompt_logprobs=5)
+    return read_body(data, api, cache_salt="ours", caps=CAPS)
 
 
-def sent(body: bytes | dict[str, Any], *, continuous_usage: bool = False) -> dict[str, Any]:
-    return dict(json.loads(read(body).for_engine("m@1", continuous_usage=continuous_usage)))
+def sent(
+    body: bytes | dict[str, Any], api: Api = Api.CHAT, *, continuous_usage: bool = False
+) -> dict[str, Any]:
+    return dict(json.loads(read(body, api).for_engine("m@1", continuous_usage=continuous_usage)))
 
 
 def message(part: object) -> dict[str, Any]:
@@ -160,3 +166,28 @@ def test_a_stream_always_asks_for_usage_and_remembers_whether_the_client_did(
         "continuous_usage_stats": True,
     }
     assert read(body).include_usage is False
+
+
+@pytest.mark.parametrize("value", [True, 1, 1.0, "true", "True", "1", "yes", "ON"])
+def test_a_stream_in_every_spelling_that_an_engine_takes_is_metered_as_one(value: object) -> None:
+    body = sent({"stream": value})
+    assert body["stream"] is True
+    assert body["stream_options"]["include_usage"] is True
+
+
+@pytest.mark.parametrize("api", [Api.RESPONSES, Api.MESSAGES])
+def test_stream_options_are_only_set_where_the_format_has_them(api: Api) -> None:
+    body = sent({"stream": True}, api, continuous_usage=True)
+    assert body["stream"] is True
+    assert "stream_options" not in body
+    assert body["cache_salt"] == "ours"
+
+
+def test_nothing_is_kept_between_requests_and_ids_are_ours() -> None:
+    assert sent({"store": True, "request_id": "x"}, Api.RESPONSES)["store"] is False
+    assert "request_id" not in sent({"request_id": "x"})
+    assert "store" not in sent({"store": True}, Api.MESSAGES)
+
+
+def test_embeddings_are_never_a_stream() -> None:
+    assert not read({"stream": True}, Api.EMBEDDINGS).stream

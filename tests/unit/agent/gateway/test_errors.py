@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from agent.gateway.errors import error_event, internal_error, render_error
+from agent.gateway.errors import engine_refusal, error_event, internal_error, render_error
 from protos.domain.errors import (
     EdgeForgeError,
     InvalidRequest,
@@ -47,3 +47,52 @@ def test_an_error_mid_stream_is_one_event_even_if_its_message_has_line_breaks() 
     event = error_event(NoReplica("first\n\ndata: [DONE]\r\n"))
     assert event.endswith(b"\n\n")
     assert event.count(b"\n") == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (InvalidRequest("m"), "invalid_request_error"),
+        (Unauthenticated("m"), "authentication_error"),
+        (NotFound("m"), "not_found_error"),
+        (Overloaded("m"), "rate_limit_error"),
+        (NoReplica("m"), "overloaded_error"),
+        (internal_error(), "api_error"),
+    ],
+)
+def test_messages_are_refused_in_anthropics_words(error: EdgeForgeError, kind: str) -> None:
+    for path in ("/v1/messages", "/v1/messages/count_tokens"):
+        status, _, body = render_error(error, path)
+        said = json.loads(body)
+        assert status == error.http_status
+        assert said["type"] == "error"
+        assert said["error"]["type"] == kind
+        assert said["error"]["message"].startswith("internal" if kind == "api_error" else "m")
+
+
+def test_an_error_mid_stream_is_in_the_formats_own_words() -> None:
+    messages = json.loads(error_event(NoReplica("m"), "/v1/messages").partition(b"data: ")[2])
+    assert messages == {"type": "error", "error": {"type": "overloaded_error", "message": "m"}}
+    data = error_event(NoReplica("m"), "/v1/responses", 5).partition(b"data: ")[2]
+    responses = json.loads(data)
+    assert responses["type"] == "error"
+    assert responses["sequence_number"] == 5
+    assert responses["message"] == responses["error"]["message"] == "m"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'{"error":{"message":"bad","type":"Bad Request","code":400}}', "bad"),
+        (b'{"type":"error","error":{"type":"BadRequestError","message":"long"}}', "long"),
+        (b'{"detail":"Not Found"}', "the engine refused the request"),
+        (b"<html>", "the engine refused the request"),
+        (b"[]", "the engine refused the request"),
+    ],
+)
+def test_an_engines_own_refusal_of_messages_is_put_into_anthropics_words(
+    body: bytes, message: str
+) -> None:
+    said = json.loads(engine_refusal("/v1/messages", 400, body))
+    assert said == {"type": "error", "error": {"type": "invalid_request_error", "message": message}}
+    assert engine_refusal("/v1/chat/completions", 400, body) == body

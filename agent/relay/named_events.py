@@ -1,0 +1,130 @@
+"""Event streams whose events have names: OpenAI Responses and Anthropic Messages.
+
+Here usage is part of the format, so nothing is asked for and nothing cut out. One look at an
+event's name says what it is; JSON is read only where a stream begins and ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import orjson
+
+from agent.relay.sse import EventStream, MalformedStream
+
+_EVENT = b"event: "
+_DATA = b"\ndata: "
+
+
+class NamedEvents(EventStream):
+    """The part that both formats share: naming, counting, and the error event."""
+
+    #: Names of the events that carry content, reasoning or a tool call.
+    token_names: frozenset[bytes]
+    #: Names of the events by which an engine gives up.
+    failure_names = frozenset({b"error"})
+
+    def __init__(self, beside_usage: Callable[[bytes], bytes] | None = None) -> None:
+        super().__init__(include_usage=True, continuous_usage=True, beside_usage=beside_usage)
+        self._usage: dict[str, object] | None = None
+
+    def usage(self) -> dict[str, object] | None:
+        """Return what was counted; of a stream that was cut, as far as it had come."""
+        return self._usage
+
+    def _filter(self, event: bytes) -> bytes:
+        if self.error_event is not None:
+            return b""
+        if not event.startswith(_EVENT):
+            if event[:1] in (b":", b""):  # a comment, padding
+                return event
+            raise MalformedStream("an event without a name")
+        name, found, payload = event[len(_EVENT) :].partition(_DATA)
+        if not found or not payload.endswith(b"}"):
+            raise MalformedStream("an event that is no JSON object")
+        if name in self.token_names:
+            if not self.token_seen:
+                _parse(payload)
+                self.token_seen = True
+            self.events += 1
+        elif name in self.failure_names:
+            self.error_event = payload
+            return b""
+        elif self._counts_all(name, payload) and self._beside_usage is not None:
+            event = event[:-1] + self._beside_usage(orjson.dumps(self._usage)) + b"}"
+        self.passed += 1
+        return event
+
+    def _counts_all(self, name: bytes, payload: bytes) -> bool:
+        """Look at an event that carries no token; whether it tells the usage of the whole."""
+        raise NotImplementedError
+
+
+class ResponsesEvents(NamedEvents):
+    """OpenAI Responses: usage comes once, with the response that ends the stream."""
+
+    token_names = frozenset(
+        {
+            b"response.output_text.delta",
+            b"response.refusal.delta",
+            b"response.reasoning_text.delta",
+            b"response.reasoning_summary_text.delta",
+            b"response.function_call_arguments.delta",
+            b"response.custom_tool_call_input.delta",
+        }
+    )
+    failure_names = frozenset({b"error", b"response.failed"})
+    _ends = frozenset({b"response.completed", b"response.incomplete"})
+
+    def usage(self) -> dict[str, object] | None:
+        """Return the engine's count; of a cut stream the deltas, since nothing else was told."""
+        if self._usage is None and self.events:
+            return {"input_tokens": 0, "output_tokens": self.events, "input_tokens_details": None}
+        return self._usage
+
+    def _counts_all(self, name: bytes, payload: bytes) -> bool:
+        if name in self._ends:
+            self._usage = _object(_object(_parse(payload).get("response")).get("usage"))
+            self.done = True
+        elif not self.passed:
+            _parse(payload)
+        return self.done
+
+
+class MessagesEvents(NamedEvents):
+    """Anthropic Messages: the prompt is counted at the start, the answer at the end."""
+
+    token_names = frozenset({b"content_block_delta"})
+
+    def __init__(self, beside_usage: Callable[[bytes], bytes] | None = None) -> None:
+        super().__init__(beside_usage)
+        self._counted = False
+
+    def usage(self) -> dict[str, object] | None:
+        """Return both counts; of a cut stream, its deltas count as the answer's tokens."""
+        if self._usage is None or self._counted:
+            return self._usage
+        return self._usage | {"output_tokens": self.events}
+
+    def _counts_all(self, name: bytes, payload: bytes) -> bool:
+        if name == b"message_start":
+            self._usage = _object(_object(_parse(payload).get("message")).get("usage"))
+        elif name == b"message_delta":
+            self._usage = (self._usage or {}) | _object(_parse(payload).get("usage"))
+            self._counted = True
+            return True
+        elif name == b"message_stop":
+            self.done = True
+        return False
+
+
+def _parse(payload: bytes) -> dict[str, object]:
+    try:
+        message = orjson.loads(payload)
+    except orjson.JSONDecodeError as error:
+        raise MalformedStream("an event that is no JSON object") from error
+    return _object(message)
+
+
+def _object(value: object) -> dict[str, object]:
+    return value if isinstance(value, dict) else {}

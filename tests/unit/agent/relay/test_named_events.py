@@ -1,0 +1,159 @@
+"""Streams whose events have names: first token, usage, end, and what is none."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from agent.core.routes import Api
+from agent.relay.formats import TOKEN_MARKS, body_usage, event_stream
+from agent.relay.named_events import MessagesEvents, ResponsesEvents
+from agent.relay.sse import EventStream, MalformedStream
+
+
+def event(name: str, **fields: Any) -> bytes:
+    return f"event: {name}\ndata: {json.dumps({'type': name} | fields)}\n\n".encode()
+
+
+MESSAGE = [
+    event("message_start", message={"usage": {"input_tokens": 32, "output_tokens": 0}}),
+    event("content_block_start", index=0),
+    event("content_block_delta", delta={"type": "text_delta", "text": "a"}),
+    event("content_block_delta", delta={"type": "text_delta", "text": "b"}),
+    event("content_block_stop", index=0),
+    event("message_delta", delta={}, usage={"input_tokens": 32, "output_tokens": 3}),
+    event("message_stop"),
+]
+RESPONSE = [
+    event("response.created", response={"usage": None, "metadata": {"usage": {"input_tokens": 9}}}),
+    event("response.output_item.added", item={}),
+    event("response.output_text.delta", delta="a"),
+    event("response.output_text.done", text="a"),
+    event(
+        "response.completed",
+        response={"tools": [{"usage": {}}], "usage": {"input_tokens": 5, "output_tokens": 1}},
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("api", "events", "token_at", "usage"),
+    [
+        (Api.MESSAGES, MESSAGE, 2, {"input_tokens": 32, "output_tokens": 3}),
+        (Api.RESPONSES, RESPONSE, 2, {"input_tokens": 5, "output_tokens": 1}),
+    ],
+)
+def test_a_stream_passes_whole_its_first_token_is_a_delta_and_its_end_is_known(
+    api: Api, events: list[bytes], token_at: int, usage: dict[str, int]
+) -> None:
+    stream = event_stream(api, include_usage=False, continuous_usage=False)
+    for at, one in enumerate(events):
+        assert stream.feed(one) == one
+        assert stream.token_seen is (at >= token_at)
+        assert stream.done is (at == len(events) - 1)
+    assert stream.usage() == usage
+    assert stream.passed == len(events)
+    assert stream.events == sum(TOKEN_MARKS[api] in one for one in events)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "response.reasoning_text.delta",
+        "response.reasoning_summary_text.delta",
+        "response.refusal.delta",
+        "response.function_call_arguments.delta",
+    ],
+)
+def test_reasoning_and_tool_calls_are_first_tokens_too(name: str) -> None:
+    stream = ResponsesEvents()
+    stream.feed(event(name, delta="x"))
+    assert stream.token_seen
+
+
+def test_split_at_every_byte_nothing_is_lost() -> None:
+    whole = b"".join(MESSAGE)
+    for at in range(len(whole)):
+        stream = MessagesEvents()
+        assert stream.feed(whole[:at]) + stream.feed(whole[at:]) == whole
+        assert stream.done
+
+
+def test_a_cut_stream_counts_what_it_sent() -> None:
+    messages = MessagesEvents()
+    messages.feed(b"".join(MESSAGE[:4]))
+    assert messages.usage() == {"input_tokens": 32, "output_tokens": 2}
+    responses = ResponsesEvents()
+    responses.feed(b"".join(RESPONSE[:3]))
+    counted = responses.usage()
+    assert counted is not None
+    assert counted["output_tokens"] == 1
+    assert ResponsesEvents().usage() is None
+
+
+@pytest.mark.parametrize(
+    ("stream", "name"),
+    [
+        (MessagesEvents(), "error"),
+        (ResponsesEvents(), "error"),
+        (ResponsesEvents(), "response.failed"),
+    ],
+)
+def test_the_engines_own_error_is_kept_and_not_passed_on(stream: EventStream, name: str) -> None:
+    assert stream.feed(event(name, error={"message": "m"}) + MESSAGE[2]) == b""
+    assert stream.error_event is not None
+    assert not stream.done
+
+
+@pytest.mark.parametrize("stream", [MessagesEvents, ResponsesEvents])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"data: {}\n\n",
+        b"data: [DONE]\n\n",
+        b"event: content_block_delta\n\n",
+        b"event: message_stop\ndata: {\n\n",
+        b"event: message_stop\ndata: cut\n\n",
+        b"event: content_block_delta\ndata: x}\n\nevent: response.output_text.delta\ndata: x}\n\n",
+        b"event: message_start\ndata: x}\n\nevent: response.completed\ndata: x}\n\n",
+        b"<html>\n\n",
+    ],
+)
+def test_what_is_no_event_of_the_format_is_refused(
+    stream: type[MessagesEvents | ResponsesEvents], data: bytes
+) -> None:
+    with pytest.raises(MalformedStream):
+        stream().feed(data)
+
+
+def test_comments_pass() -> None:
+    assert MessagesEvents().feed(b": ping\n\n") == b": ping\n\n"
+
+
+def test_a_response_is_not_billed_by_what_its_request_said() -> None:
+    body = {"usage": {"input_tokens": 5}, "user": {"usage": {"input_tokens": 0}}}
+    data = json.dumps(body, separators=(",", ":")).encode()
+    assert body_usage(Api.RESPONSES, data) == {"input_tokens": 5}
+    assert body_usage(Api.RESPONSES, b"[") is None
+    assert body_usage(Api.RESPONSES, b'{"usage":5}') is None
+    assert body_usage(Api.EMBEDDINGS, b'{"data":[],"usage":{"prompt_tokens":5}}') == {
+        "prompt_tokens": 5
+    }
+
+
+@pytest.mark.parametrize(("api", "events"), [(Api.MESSAGES, MESSAGE), (Api.RESPONSES, RESPONSE)])
+def test_a_field_beside_the_usage_goes_into_the_event_that_tells_it(
+    api: Api, events: list[bytes]
+) -> None:
+    told: list[bytes] = []
+
+    def beside(usage: bytes) -> bytes:
+        told.append(usage)
+        return b',"cost_usd":0.1'
+
+    stream = event_stream(api, include_usage=False, continuous_usage=False, beside_usage=beside)
+    passed = stream.feed(b"".join(events))
+    assert passed.count(b',"cost_usd":0.1}\n\n') == 1
+    assert json.loads(told[0])["output_tokens"] == (3 if api is Api.MESSAGES else 1)
