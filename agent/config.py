@@ -183,6 +183,22 @@ class TracesConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class TelemetryConfig:
+    """``[telemetry]``: traces exported by OpenTelemetry's protocol; needs the extra ``otlp``."""
+
+    #: URL that takes OTLP traces over HTTP, such as http://127.0.0.1:4318/v1/traces; empty: none.
+    otlp_endpoint: str = setting("")
+    #: File of headers sent along, ``name: value`` a line: for keys, so readable by its owner only.
+    otlp_headers_file: str = setting("")
+    #: Share of requests exported, chosen by trace id.
+    sample_ratio: float = setting(1.0, at_least=0.0, at_most=1.0)
+    #: Spans that may wait to be sent; over it whole traces are dropped, and counted.
+    max_queued_spans: int = setting(4_096, at_least=64, at_most=1_000_000)
+    #: How long one sending may take, repetitions included.
+    export_timeout_ms: float = setting(10_000.0, at_least=100, at_most=600_000)
+
+
+@dataclass(frozen=True, slots=True)
 class LimitsConfig:
     """``[limits]``"""
 
@@ -229,6 +245,7 @@ class AgentConfig:
     gpu: GpuConfig
     router: RouterConfig
     traces: TracesConfig
+    telemetry: TelemetryConfig
     limits: LimitsConfig
 
     @property
@@ -287,6 +304,9 @@ def _check_together(config: AgentConfig) -> list[str]:
         problems.append(f"engine.url: {engine.url!r} is no http(s) URL, and kind is external")
     if config.coordinator.reconnect_max_ms < config.coordinator.reconnect_min_ms:
         problems.append("coordinator.reconnect_max_ms is below coordinator.reconnect_min_ms")
+    endpoint = config.telemetry.otlp_endpoint
+    if endpoint and not endpoint.startswith(("http://", "https://")):
+        problems.append(f"telemetry.otlp_endpoint: {endpoint!r} is no http(s) URL")
     for name in ("enrolment_address", "fleet_address"):
         address = getattr(config.coordinator, name)
         if address and not _is_address(address):

@@ -52,6 +52,7 @@ from agent.standing import OpenEngines, Standing
 from agent.state_lock import lock_state_dir
 from agent.tasks import Background
 from agent.telling import Telling
+from agent.traces.export import ExportStats, make_export
 from agent.traces.keeper import TraceKeeper
 from protos.domain.resources import ResourceType
 
@@ -150,10 +151,17 @@ class Agent:
         self._fill = FillMeter(config.engine.tokens_per_s)
         self._engine_queue = EngineQueue(config.engine.max_parallel)
         self._records = RequestRecords(config.limits.max_records)
+        self._export = make_export(
+            config.telemetry,
+            node_id=node_id,
+            pop_id=self._identity.pop_id,
+            version=version("edgeforge"),
+        )
         self._traces = TraceKeeper(
             config.state_dir / "traces.db",
             max_rows=config.traces.max_rows,
             max_bytes=config.traces.max_bytes,
+            export=self._export.offer if self._export is not None else None,
         )
         self._peer_tls = PeerTls(config.identity_dir)
         self._peers = PeerPool(
@@ -240,6 +248,7 @@ class Agent:
             prober=self._prober,
             records=self._records,
             traces=self._traces.stats,
+            trace_export=self._export.stats if self._export is not None else ExportStats(),
             standing=self._standing,
             gpu=self._gpu,
             files=self._model_files,
@@ -316,6 +325,8 @@ class Agent:
         await self._background.close()
         await self._persistence.flush()
         await self._traces.close()
+        if self._export is not None:
+            await asyncio.to_thread(self._export.close)
         await self._peers.close()
         self._pools.close()
         await self._admin.stop()

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from agent.relay.connections import ConnectionSet
     from agent.replicas import Replicas
     from agent.standing import Standing
+    from agent.traces.export import ExportStats
     from agent.traces.keeper import TraceStats
 
 _GATEWAY_HELP = {
@@ -39,6 +40,11 @@ _GATEWAY_HELP = {
     "to_peers": "Requests served by another node.",
     "prompt_tokens": "Prompt tokens of answered requests.",
     "completion_tokens": "Completion tokens of answered requests.",
+}
+_EXPORT_HELP = {
+    "exported_spans": "Spans that the OTLP receiver took.",
+    "failed_spans": "Spans that the OTLP receiver did not take.",
+    "dropped_traces": "Traces not exported since too many spans were waiting.",
 }
 
 
@@ -59,6 +65,7 @@ class Telling:
     prober: Prober
     records: RequestRecords
     traces: TraceStats
+    trace_export: ExportStats
     standing: Standing
     gpu: GpuWatch
     files: FileStore
@@ -116,6 +123,7 @@ class Telling:
             "replicas": [asdict(held) for held in self.replicas.report()],
             "peers": [asdict(peer) for peer in self.live.peer_views(now)],
             "traces": asdict(self.traces),
+            "trace_export": asdict(self.trace_export),
             "in_flight": self.gateway.in_flight,
             "connections": len(self.client_connections.live),
         }
@@ -212,6 +220,9 @@ class Telling:
             traces.dropped,
             counter=True,
         )
+        for name, text in _EXPORT_HELP.items():
+            value = float(getattr(self.trace_export, name))
+            yield Sample(f"edgeforge_otlp_{name}", text, value, counter=True)
         yield Sample("edgeforge_traces_rows", "On disk now.", float(traces.rows))
         yield Sample("edgeforge_traces_bytes", "They take on disk.", float(traces.kept_bytes))
 
