@@ -38,6 +38,9 @@ def create_deployment(
     sla: Annotated[str, typer.Option(help="realtime, interactive or standard.")] = "standard",
     zone: ZoneOption = None,
     strict: Annotated[bool, typer.Option(help="Refuse what would miss the budget.")] = False,
+    continue_streams: Annotated[
+        bool, typer.Option(help="Go on with a broken stream from another replica.")
+    ] = False,
     json_output: JsonOption = False,
 ) -> None:
     """Create a deployment and hold its model on the nodes named.
@@ -53,6 +56,7 @@ def create_deployment(
         sla_tier=_sla_tier(sla),
         residency_zones=zone or (),
         strict=strict,
+        continue_streams=continue_streams,
     )
     request = admin_pb2.ApplyDeploymentRequest(
         deployment=deployment, node_ids=node or (), create_only=True
@@ -71,6 +75,9 @@ def set_deployment(
     sla: Annotated[str | None, typer.Option(help="Another SLA tier.")] = None,
     zone: ZoneOption = None,
     strict: Annotated[bool | None, typer.Option(help="Refuse what would miss.")] = None,
+    continue_streams: Annotated[
+        bool | None, typer.Option(help="Go on with a broken stream from another replica.")
+    ] = None,
     json_output: JsonOption = False,
 ) -> None:
     """Change a deployment; what is not named stays.
@@ -90,6 +97,8 @@ def set_deployment(
             changed.residency_zones[:] = zone
         if strict is not None:
             changed.strict = strict
+        if continue_streams is not None:
+            changed.continue_streams = continue_streams
         request = admin_pb2.ApplyDeploymentRequest(
             deployment=changed, node_ids=node if node is not None else info.node_ids
         )
@@ -184,4 +193,6 @@ def _print_one(info: admin_pb2.DeploymentInfo, json_output: bool) -> None:
     replicas = ", ".join(_replica(one) for one in info.replicas) or "none yet"
     print(f"{deployment.name}: {deployment.model}, budget {deployment.ttft_budget_ms} ms")
     print(f"  account {deployment.account_id}, nodes {', '.join(info.node_ids) or 'none'}")
+    if deployment.continue_streams:
+        print("  a broken stream goes on from another replica")
     print(f"  replicas {replicas}")

@@ -119,6 +119,8 @@ class Deployment:
     sla_tier: SlaTier
     residency_zones: tuple[str, ...]
     strict: bool
+    #: A stream that breaks after its first token goes on from another replica, where that can be.
+    continue_streams: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -335,6 +335,7 @@ class Deployment(_message.Message):
     SLA_TIER_FIELD_NUMBER: _builtins.int
     RESIDENCY_ZONES_FIELD_NUMBER: _builtins.int
     STRICT_FIELD_NUMBER: _builtins.int
+    CONTINUE_STREAMS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """what a client puts in "model" """
     account_id: _builtins.str
@@ -344,6 +345,8 @@ class Deployment(_message.Message):
     ttft_budget_ms: _builtins.int
     sla_tier: Global___SlaTier.ValueType
     strict: _builtins.bool
+    continue_streams: _builtins.bool
+    """a broken stream goes on from another replica"""
     @_builtins.property
     def residency_zones(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """empty: anywhere"""
@@ -359,10 +362,11 @@ class Deployment(_message.Message):
         sla_tier: Global___SlaTier.ValueType = ...,
         residency_zones: _abc.Iterable[_builtins.str] | None = ...,
         strict: _builtins.bool = ...,
+        continue_streams: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "adapter", b"adapter", "model", b"model", "name", b"name", "residency_zones", b"residency_zones", "sla_tier", b"sla_tier", "strict", b"strict", "ttft_budget_ms", b"ttft_budget_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "adapter", b"adapter", "continue_streams", b"continue_streams", "model", b"model", "name", b"name", "residency_zones", b"residency_zones", "sla_tier", b"sla_tier", "strict", b"strict", "ttft_budget_ms", b"ttft_budget_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -218,6 +218,7 @@ def deployment_to_wire(deployment: d.Deployment) -> r.Deployment:
         sla_tier=SLA_TO_WIRE[deployment.sla_tier],
         residency_zones=deployment.residency_zones,
         strict=deployment.strict,
+        continue_streams=deployment.continue_streams,
     )
 
 
@@ -231,6 +232,7 @@ def deployment_from_wire(deployment: r.Deployment) -> d.Deployment:
         sla_tier=SLA_FROM_WIRE[deployment.sla_tier],
         residency_zones=tuple(deployment.residency_zones),
         strict=deployment.strict,
+        continue_streams=deployment.continue_streams,
     )
 
 

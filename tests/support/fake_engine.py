@@ -17,6 +17,8 @@ Served as vLLM does, byte for byte in the SSE events: ``/v1/chat/completions``, 
 them.
 
 An answer is 8 tokens without delay: ``t0 t1 t2 ...``, whatever the prompt; ``max_tokens`` cuts it.
+A prompt that ends with the beginning of that answer (a completion's text, a chat's final message
+that is to be continued) gets the rest of it.
 
 ``POST /control`` with JSON sets fields of ``Behaviour`` (others go back to their defaults; ``{}``
 resets all). ``GET /control/requests`` returns ``{"running": n, "requests": [...]}``, each with
@@ -45,7 +47,15 @@ from tests.support.fake_engine_formats import (
     ResponsesWire,
     embeddings,
 )
-from tests.support.fake_engine_wire import ENGINE_DIED, Wire, error, head, refusal, reply
+from tests.support.fake_engine_wire import (
+    ENGINE_DIED,
+    Wire,
+    error,
+    head,
+    refusal,
+    reply,
+    tokens_said,
+)
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 #: What ends it politely.
@@ -241,9 +251,11 @@ class FakeEngine:
         self._count += 1
         limits = ("max_tokens", "max_completion_tokens", "max_output_tokens")
         wanted = next((record.body[name] for name in limits if record.body.get(name)), None)
-        count = min(behaviour.tokens, wanted or behaviour.tokens)
-        finish = "length" if wanted is not None and wanted <= behaviour.tokens else "stop"
         chat = request.path.endswith("chat/completions")
+        said = tokens_said(record.body, chat=chat)
+        left = max(1, behaviour.tokens - said)
+        count = min(left, wanted or left)
+        finish = "length" if wanted is not None and wanted <= left else "stop"
         identity = request.headers.get("x-request-id", f"{self._count:016x}")
         if request.path in (RESPONSES, MESSAGES):
             return await self.named(request, record, behaviour, identity, count, finish)
@@ -251,7 +263,7 @@ class FakeEngine:
             await asyncio.sleep(behaviour.first_token_delay_ms / 1000)
             return reply(embeddings(self.model, record.body, behaviour.prompt_tokens))
         name = f"{'chatcmpl' if chat else 'cmpl'}-{identity}"
-        wire = Wire(self.model, chat, name, behaviour.prompt_tokens)
+        wire = Wire(self.model, chat, name, behaviour.prompt_tokens + said, said)
         if record.body.get("stream"):
             return await self.stream(request, record, behaviour, wire, count, finish)
         await asyncio.sleep(behaviour.first_token_delay_ms / 1000)

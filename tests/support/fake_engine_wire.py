@@ -20,6 +20,8 @@ class Wire:
     chat: bool
     identity: str
     prompt_tokens: int
+    #: Tokens of the answer that the prompt holds already.
+    said: int = 0
 
     def base(self) -> dict[str, Any]:
         kind = "chat.completion.chunk" if self.chat else "text_completion"
@@ -48,11 +50,12 @@ class Wire:
     def token(self, index: int, finish: str | None, continuous: bool, fingerprint: bool) -> bytes:
         choice: dict[str, Any] = {"index": 0}
         if self.chat:
-            choice |= {"delta": {"content": text(index)}, "logprobs": None, "finish_reason": finish}
+            words = text(self.said + index)
+            choice |= {"delta": {"content": words}, "logprobs": None, "finish_reason": finish}
             if finish is not None:
                 choice["stop_reason"] = None
         else:
-            choice |= {"text": text(index), "logprobs": None, "finish_reason": finish}
+            choice |= {"text": text(self.said + index), "logprobs": None, "finish_reason": finish}
             choice |= {"stop_reason": None, "prompt_token_ids": None}
         body = self.base() | {"choices": [choice | {"token_ids": None}]}
         if continuous:
@@ -66,7 +69,7 @@ class Wire:
         return event(body | {"system_fingerprint": FINGERPRINT})
 
     def whole(self, count: int, finish: str) -> dict[str, Any]:
-        words = "".join(text(index) for index in range(count))
+        words = "".join(text(self.said + index) for index in range(count))
         ending = {"logprobs": None, "finish_reason": finish, "stop_reason": None}
         choice: dict[str, Any] = {"index": 0}
         if self.chat:
@@ -96,6 +99,18 @@ def nothing(*names: str) -> dict[str, Any]:
 
 def text(index: int) -> str:
     return f"t{index}" if index == 0 else f" t{index}"
+
+
+def tokens_said(body: dict[str, Any], *, chat: bool) -> int:
+    """How much of its answer ``t0 t1 ...`` the prompt ends with."""
+    if not chat:
+        prompt = str(body.get("prompt"))
+    elif body.get("continue_final_message"):
+        prompt = str(body["messages"][-1]["content"])
+    else:
+        return 0
+    said = prompt[prompt.rfind("t0") :].split() if "t0" in prompt else []
+    return len(said) if said == [f"t{index}" for index in range(len(said))] else 0
 
 
 def event(body: dict[str, Any]) -> bytes:

@@ -36,7 +36,15 @@ ONE_OF_EACH: tuple[Resource, ...] = (
     ),
     Model("acme/m@1", ModelSource.MANAGED, "llama", "xs", 8_192, 270_000_000, b"m" * 32),
     Deployment(
-        "chat", "acme", "acme/m@1", "acme/fr@1", 80, SlaTier.REALTIME, ("BR", "EU"), strict=True
+        "chat",
+        "acme",
+        "acme/m@1",
+        "acme/fr@1",
+        80,
+        SlaTier.REALTIME,
+        ("BR", "EU"),
+        True,
+        continue_streams=True,
     ),
     Replica("gru-1", "acme/m@1", ReplicaState.READY, EngineProfile(40.0, 0.5, 4, 400.0), 7),
     ApiKey("k1", b"d" * 32, "acme", ("chat",), 1_700_000_000_000),

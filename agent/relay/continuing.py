@@ -1,0 +1,210 @@
+"""An event stream that can break and go on from another engine without its client noticing.
+
+It remembers what the client was sent, and makes the second engine's events look like the first's:
+same id and time, no second role, usage of one request. Costs a parse of every event, so only
+streams of deployments that ask for it are read like this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import orjson
+
+from agent.relay.sse import EventStream, MalformedStream
+
+#: Text remembered of one stream; a longer one is not continued.
+MAX_TEXT_BYTES = 1024 * 1024
+_DATA = b"data: "
+_END = b"\n\n"
+#: What an event of a continued stream has from the first engine.
+_KEPT_FIELDS = ("id", "object", "created", "model")
+_CHUNK = "chat.completion.chunk"
+
+
+@dataclass(slots=True)
+class _Counts:
+    """Usage as the client is to see it."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    prompt_details: object = None
+
+
+class ContinuableStream(EventStream):
+    """An ``EventStream`` that outlives its engine."""
+
+    def __init__(self, *, include_usage: bool, continuous_usage: bool) -> None:
+        super().__init__(include_usage=include_usage, continuous_usage=continuous_usage)
+        self._texts: list[str] = []
+        self._text_bytes = 0
+        self._first: dict[str, object] = {}
+        self._plain = True
+        self._finished = False
+        #: As of the last read that was passed on.
+        self._known_usage: bytes | None = None
+        self._known_events = 0
+        self._before = _Counts()
+        #: White space that the next engine says again.
+        self._owed = ""
+        #: Times that another engine went on.
+        self.seams = 0
+
+    @property
+    def text(self) -> str:
+        """All that the client has been sent of the answer."""
+        if len(self._texts) > 1:
+            self._texts = ["".join(self._texts)]
+        return self._texts[0] if self._texts else ""
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens the client has been sent: as the engines counted, else one for each event."""
+        return self._counts().completion_tokens
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether what the client has been sent is plain text that has not come to its end."""
+        return self._plain and not self._finished and not self.done and bool(self._texts)
+
+    def go_on(self) -> None:
+        """The engine is lost; what is fed from now on comes from another."""
+        self._last_usage, self.events = self._known_usage, self._known_events
+        self._before = self._counts()
+        text = self.text
+        self._owed = text[len(text.rstrip()) :] if self._first.get("object") == _CHUNK else ""
+        self._rest = b""
+        self.error_event = None
+        self.seams += 1
+
+    def feed(self, data: bytes) -> bytes:
+        """Return the bytes to pass on for one read. Raises: MalformedStream."""
+        passed = super().feed(data)
+        if passed and self._plain:
+            for event in passed.split(_END):
+                if event.startswith(_DATA) and not event.startswith(b"data: [DONE]"):
+                    self._note(event[len(_DATA) :])
+        self._known_usage, self._known_events = self._last_usage, self.events
+        return passed
+
+    def _filter(self, event: bytes) -> bytes:
+        if self.seams and self.error_event is None and event.startswith(b"data: {"):
+            event = self._as_before(event)
+            if not event:
+                return b""
+        return super()._filter(event)
+
+    def _note(self, payload: bytes) -> None:
+        """Remember one event that the client is sent."""
+        message = _parsed(payload)
+        if not self._first:
+            self._first = {name: message[name] for name in _KEPT_FIELDS if name in message}
+        choices = message.get("choices")
+        if not isinstance(choices, list) or len(choices) > 1:
+            self._plain = False
+            return
+        for choice in choices:
+            said = _said(choice)
+            if said is None:
+                self._plain = False
+                return
+            self._finished = self._finished or choice.get("finish_reason") is not None
+            self._text_bytes += len(said)
+            if said:
+                self._texts.append(said)
+        if self._text_bytes > MAX_TEXT_BYTES:
+            self._plain = False
+            self._texts.clear()
+
+    def _as_before(self, event: bytes) -> bytes:
+        """Return another engine's event as the first would have sent it; empty: not at all."""
+        message = _parsed(event[len(_DATA) :])
+        if "error" in message:
+            return event
+        message.update(self._first)
+        usage = message.get("usage")
+        if isinstance(usage, dict):
+            message["usage"] = self._summed(usage)
+        choices = message.get("choices")
+        if isinstance(choices, list) and len(choices) == 1 and isinstance(choices[0], dict):
+            choice = choices[0]
+            self._drop_owed(choice)
+            if choice.get("finish_reason") is None and _said(choice) == "":
+                if "usage" in message:
+                    self._last_usage = orjson.dumps(message["usage"])
+                return b""
+        return _DATA + orjson.dumps(message)
+
+    def _drop_owed(self, choice: dict[str, object]) -> None:
+        """Take from a delta its role, and the white space that the client has already."""
+        delta = choice.get("delta")
+        if not isinstance(delta, dict):
+            return
+        delta.pop("role", None)
+        content = delta.get("content")
+        if not self._owed or not isinstance(content, str) or not content:
+            return
+        owed = self._owed
+        if content.startswith(owed):
+            delta["content"], self._owed = content[len(owed) :], ""
+        elif owed.startswith(content):
+            delta["content"], self._owed = "", owed[len(content) :]
+        else:
+            self._owed = ""
+
+    def _summed(self, usage: dict[str, object]) -> dict[str, object]:
+        """Return the usage of both engines as one request's: its prompt, and all that was said."""
+        before = self._before
+        completion = before.completion_tokens + _count(usage.get("completion_tokens"))
+        prompt = before.prompt_tokens
+        if prompt == 0:  # the first engine never said
+            prompt = _count(usage.get("prompt_tokens")) - before.completion_tokens
+            prompt = before.prompt_tokens = max(1, prompt)
+        summed = usage | {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+        }
+        if "prompt_tokens_details" in usage or before.prompt_details is not None:
+            summed["prompt_tokens_details"] = before.prompt_details
+        return summed
+
+    def _counts(self) -> _Counts:
+        usage = self.usage()
+        if usage is None:
+            return _Counts(0, self.events, None)
+        return _Counts(
+            _count(usage.get("prompt_tokens")),
+            _count(usage.get("completion_tokens")),
+            usage.get("prompt_tokens_details"),
+        )
+
+
+def _parsed(payload: bytes) -> dict[str, object]:
+    try:
+        message = orjson.loads(payload)
+    except orjson.JSONDecodeError as error:
+        raise MalformedStream("an event that is no JSON object") from error
+    if not isinstance(message, dict):
+        raise MalformedStream("an event that is no JSON object")
+    return message
+
+
+def _said(choice: object) -> str | None:
+    """Return the text of a choice, empty for none; None when it holds what is no plain text."""
+    if not isinstance(choice, dict) or choice.get("logprobs") or choice.get("index", 0) != 0:
+        return None
+    text = choice.get("text")
+    if isinstance(text, str):
+        return text
+    delta = choice.get("delta")
+    if not isinstance(delta, dict):
+        return None
+    if any(value and name not in ("role", "content") for name, value in delta.items()):
+        return None
+    content = delta.get("content")
+    return content if isinstance(content, str) else ""
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
