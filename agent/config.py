@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.core.hedging import HEDGE_RATIO
 from protos.domain.choice import EDGE_FILL_RATIO
 from protos.domain.errors import ConfigInvalid
 from protos.domain.resources import EngineProfile
@@ -170,6 +171,8 @@ class RouterConfig:
 
     #: Edge nodes filled to less than this share of their capacity are preferred; 0: price alone.
     edge_fill_ratio: float = setting(EDGE_FILL_RATIO, at_least=0.0, at_most=1.0)
+    #: Share of streams that may be sent to a second target when the first is late; 0: none.
+    hedge_ratio: float = setting(HEDGE_RATIO, at_least=0.0, at_most=1.0)
 
 
 @dataclass(frozen=True, slots=True)

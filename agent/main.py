@@ -22,6 +22,7 @@ from agent.core.backoff import BackoffPolicy
 from agent.core.clock_watch import ClockWatch
 from agent.core.engine_queue import EngineQueue
 from agent.core.fill import FillMeter
+from agent.core.hedging import HedgeBudget
 from agent.core.live import LiveState
 from agent.engine.process import require_engine_environment
 from agent.engines import environment, external_engine, vllm_maker
@@ -148,6 +149,7 @@ class Agent:
             on_change=self._on_accelerators,
         )
         self._live = LiveState()
+        self._hedges = HedgeBudget(config.router.hedge_ratio)
         self._fill = FillMeter(config.engine.tokens_per_s)
         self._engine_queue = EngineQueue(config.engine.max_parallel)
         self._records = RequestRecords(config.limits.max_records)
@@ -191,6 +193,7 @@ class Agent:
             now_unix_ms=now_unix_ms,
             draw=self._draw,
             trace_id=lambda: secrets.token_hex(16),
+            hedges=self._hedges,
             own_fill=self._fill,
             edge_fill_ratio=config.router.edge_fill_ratio,
         )
@@ -242,6 +245,7 @@ class Agent:
             credentials=self._credentials,
             replicas=self._replicas,
             live=self._live,
+            hedges=self._hedges,
             gateway=self._client_port.handler.stats,
             client_connections=self._client_port.connections,
             peer_port=self._peer_port.stats,

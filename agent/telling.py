@@ -16,6 +16,7 @@ from protos.domain.routing_table import digest_to_bytes
 if TYPE_CHECKING:
     from agent.artifacts.files import FileStore
     from agent.config import AgentConfig
+    from agent.core.hedging import HedgeBudget
     from agent.core.live import LiveState
     from agent.gateway.records import RequestRecords
     from agent.gateway.surroundings import GatewayStats
@@ -36,6 +37,9 @@ _GATEWAY_HELP = {
     "replaced": "Attempts replaced by another target before the first byte.",
     "clients_gone": "Requests whose client left before the end.",
     "predicted_misses": "Requests that no target was predicted to serve in time.",
+    "hedges_won": "Second copies that served their client.",
+    "streams_continued": "Broken streams that another replica brought to their end.",
+    "streams_broken": "Streams that ended in an error event.",
     "local": "Requests served by this node's own engine.",
     "to_peers": "Requests served by another node.",
     "prompt_tokens": "Prompt tokens of answered requests.",
@@ -59,6 +63,7 @@ class Telling:
     credentials: CredentialsAge
     replicas: Replicas
     live: LiveState
+    hedges: HedgeBudget
     gateway: GatewayStats
     client_connections: ConnectionSet
     peer_port: PeerPortStats
@@ -124,6 +129,16 @@ class Telling:
             "peers": [asdict(peer) for peer in self.live.peer_views(now)],
             "traces": asdict(self.traces),
             "trace_export": asdict(self.trace_export),
+            "first_byte": {
+                "replaced": self.gateway.replaced,
+                "hedges_sent": self.hedges.sent,
+                "hedges_won": self.gateway.hedges_won,
+                "hedge_share": self.hedges.share,
+                "ejections": self.live.ejections,
+                "ejected": self.live.ejected_now,
+            },
+            "streams_continued": self.gateway.streams_continued,
+            "streams_broken": self.gateway.streams_broken,
             "in_flight": self.gateway.in_flight,
             "connections": len(self.client_connections.live),
         }
@@ -140,6 +155,7 @@ class Telling:
         yield Sample(
             "edgeforge_gateway_in_flight", "Requests in progress.", float(self.gateway.in_flight)
         )
+        yield from self._first_byte_samples()
         yield from self._connection_samples()
         yield from self._table_samples()
         yield from self._engine_samples()
@@ -166,6 +182,26 @@ class Telling:
         yield from self._trace_samples()
         yield from accelerator_samples(self.gpu)
         yield Sample("edgeforge_draining", "1 refuses new requests.", self.standing.draining)
+
+    def _first_byte_samples(self) -> Iterable[Sample]:
+        yield Sample(
+            "edgeforge_gateway_hedges_sent",
+            "Second copies of late requests.",
+            float(self.hedges.sent),
+            counter=True,
+        )
+        yield Sample(
+            "edgeforge_gateway_hedge_share", "Second copies over streams.", self.hedges.share
+        )
+        yield Sample(
+            "edgeforge_targets_ejected", "Targets left alone now.", float(self.live.ejected_now)
+        )
+        yield Sample(
+            "edgeforge_target_ejections",
+            "Times a target was ejected.",
+            float(self.live.ejections),
+            counter=True,
+        )
 
     def _connection_samples(self) -> Iterable[Sample]:
         connections = self.client_connections

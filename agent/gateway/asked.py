@@ -10,8 +10,10 @@ from protos.domain.trace import FarTimes
 
 if TYPE_CHECKING:
     from agent.core.engine_queue import EngineQueue, Place
+    from agent.gateway.responses import ResponseHeads
     from agent.gateway.targets import Target
     from agent.gateway.trail import TokenTimes
+    from agent.relay.exchange import Exchange
     from agent.relay.messages import Header
     from protos.domain.router import Placement
 
@@ -37,3 +39,12 @@ class Asked:
             return read_far_times(headers)
         queue_ms = self.place.queue_ms(answered_mono_ms)
         return FarTimes(0.0, queue_ms, answered_mono_ms - self.began_mono_ms)
+
+
+@dataclass(slots=True)
+class Running:
+    """One attempt: what was asked, what receives the answer, and what heads it."""
+
+    asked: Asked
+    exchange: Exchange
+    heads: ResponseHeads

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
-from functools import partial
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.core.attempts import Expectation, Trial, next_patience, verdict_of_status
+from agent.core.continuation import continued
+from agent.core.hedging import hedge_after_ms, hedge_to
 from agent.gateway.accounting import Accounting
-from agent.gateway.asked import Asked
+from agent.gateway.asking import Asking
 from agent.gateway.errors import engine_refusal, error_event
-from agent.gateway.records import Attempt, RequestRecord
-from agent.gateway.responses import ResponseHeads, load_of
+from agent.gateway.second_copy import SecondCopy
 from agent.gateway.surroundings import fill_lookup, target_lookup
-from agent.gateway.targets import EnginePools, Target, generation_request
-from agent.gateway.trail import TokenTimes
+from agent.relay.continuing import ContinuableStream
 from agent.relay.exchange import Ending, Exchange, Patience
-from agent.relay.formats import event_stream
 from agent.relay.messages import LAST_CHUNK, Request, chunk
 from protos.domain.errors import EdgeForgeError, EngineFailed, NoReplica
 from protos.domain.router import Placement, RequestShape, place
 
 if TYPE_CHECKING:
+    from agent.gateway.asked import Running
     from agent.gateway.body_policy import GenerationBody
+    from agent.gateway.records import RequestRecord
     from agent.gateway.surroundings import GatewayStats, Surroundings
+    from agent.gateway.targets import EnginePools, Target
     from agent.gateway.trail import Trail
     from agent.relay.server import ServerConnection
-    from agent.relay.sse import EventStream
     from protos.domain.resources import Deployment
 
 
@@ -45,28 +45,30 @@ class Attempts:
         deployment: Deployment,
     ) -> None:
         self._around = around
-        self._pools = pools
         self._stats = stats
         self._request: Request = trail.request
         self._client = client
         self._record = record
-        self._trail = trail
-        self._accounting = Accounting(around, stats, record, trail)
-        self._budget_left_ms = 0.0
         self._body = body
         self._deployment = deployment
+        accounting = Accounting(around, stats, record, trail)
+        self._asking = Asking(around, pools, client, record, trail, body, deployment, accounting)
         self._tried: frozenset[str] = frozenset()
         self._last: Trial | None = None
+        self._zones: frozenset[str] | None = None
 
     async def run(self, zones: frozenset[str] | None) -> None:
         """Ask one target after another. Raises: EdgeForgeError when none can answer."""
         limits = self._around.limits
+        self._zones = zones
+        if self._body.stream:
+            self._around.hedges.earn()
         for number in range(limits.max_attempts):
-            placement = self._place(zones)
-            target = self._target(placement)
+            placement = self._first_placement()
+            target = self._asking.target(placement)
             self._tried |= {placement.chosen.node.id}
             if target is None:
-                self._note_attempt(placement, "not ready", self._around.now_mono_ms())
+                self._asking.note(placement, "not ready", self._around.now_mono_ms())
                 continue
             last = number + 1 == limits.max_attempts or not self._others(placement)
             if await self._ask(placement, target, last=last):
@@ -74,30 +76,10 @@ class Attempts:
             self._stats.replaced += 1
         raise self._out_of_targets(None)
 
-    def _place(self, zones: frozenset[str] | None) -> Placement:
-        around = self._around
-        spent_ms = around.now_mono_ms() - self._request.first_byte_mono_ms
-        self._budget_left_ms = self._record.budget_ms - self._request.last_mile_ms - spent_ms
-        shape = RequestShape(
-            deployment=self._deployment,
-            prompt_tokens=self._body.prompt_tokens_estimate,
-            body_bytes=len(self._request.body),
-            stream=self._body.stream,
-            budget_left_ms=self._budget_left_ms,
-            narrowed_zones=zones,
-            embeds=self._body.api.embeds,
-        )
+    def _first_placement(self) -> Placement:
+        """Place the request and promise its customer what that means. Raises: EdgeForgeError."""
         try:
-            placement = place(
-                around.view(),
-                shape,
-                around.node_id,
-                target_lookup(around, self._deployment.model),
-                draw=around.draw(),
-                fill=fill_lookup(around),
-                edge_fill_ratio=around.edge_fill_ratio,
-                excluded=self._tried,
-            )
+            placement = self._place()
         except NoReplica as error:
             raise self._out_of_targets(error) from error
         record = self._record
@@ -106,80 +88,141 @@ class Attempts:
         record.predicted_ttft_ms_p99 = placement.chosen.prediction.ttft_ms_p99
         return placement
 
+    def _place(self, *, first_token: bool = True) -> Placement:
+        """Choose among those not tried yet, all hard filters anew. Raises: EdgeForgeError.
+
+        With the first token out, no budget is left to be kept, and no strict deployment's either.
+        """
+        around, deployment = self._around, self._deployment
+        spent_ms = around.now_mono_ms() - self._request.first_byte_mono_ms
+        self._asking.budget_left_ms = self._record.budget_ms - self._request.last_mile_ms - spent_ms
+        shape = RequestShape(
+            deployment=deployment if first_token else replace(deployment, strict=False),
+            prompt_tokens=self._body.prompt_tokens_estimate,
+            body_bytes=len(self._request.body),
+            stream=self._body.stream,
+            budget_left_ms=self._asking.budget_left_ms,
+            narrowed_zones=self._zones,
+            embeds=self._body.api.embeds,
+        )
+        return place(
+            around.view(),
+            shape,
+            around.node_id,
+            target_lookup(around, self._deployment.model),
+            draw=around.draw(),
+            fill=fill_lookup(around),
+            edge_fill_ratio=around.edge_fill_ratio,
+            excluded=self._tried,
+        )
+
     def _others(self, placement: Placement) -> bool:
         return any(candidate.node.id not in self._tried for candidate in placement.candidates)
 
-    def _target(self, placement: Placement) -> Target | None:
-        """Return the chosen node ready to be asked, or None if it no longer is."""
-        around, model = self._around, self._deployment.model
-        node_id = placement.chosen.node.id
-        if node_id == around.node_id:
-            endpoint = around.engines.endpoint_for(model)
-            if endpoint is None or endpoint.embeds is not self._body.api.embeds:
-                return None
-            pool = self._pools.pool_for(endpoint)
-            return Target(
-                node_id,
-                pool,
-                pool.address.host_header,
-                endpoint.model,
-                endpoint.supports_continuous_usage,
-                peer=False,
-            )
-        peer_pool = around.peers.pool_for(node_id)
-        if peer_pool is None:
-            return None
-        return Target(node_id, peer_pool, peer_pool.address.host_header, model, True, peer=True)
-
     async def _ask(self, placement: Placement, target: Target, *, last: bool) -> bool:
         """Ask ``target``; True when the client has its answer, whatever it was."""
-        around = self._around
-        asked = self._begin(placement, target)
-        heads = ResponseHeads(self._client, self._record, self._trail, asked, around.now_mono_ms)
-        exchange = Exchange(
-            self._client,
-            self._event_stream(placement),
-            heads.stream_head,
-            around.now_mono_ms,
-            asked.tokens.count,
-        )
-        limits = around.limits
+        limits = self._around.limits
+        running = self._asking.begin(placement, target)
         patience = next_patience(
             stream=self._body.stream,
             expectation=self._expectation(placement, last=last),
             idle_ms=limits.stream_idle_timeout_ms,
             response_ms=limits.response_timeout_ms,
         )
-        around.live.request_started(target.node_id, asked.began_mono_ms)
+        if not self._body.stream or last or not self._around.hedges.enabled:
+            await self._asking.run(running, Patience(*patience))
+            return await self._conclude(running)
+        copy = SecondCopy(lambda: self._begin_copy(running), self._run_copy)
+        copy.arm(hedge_after_ms(placement.chosen.prediction))
         try:
-            await exchange.run(target.pool, self._message(target), Patience(*patience))
-        except asyncio.CancelledError:
-            self._note_attempt(placement, "client gone", asked.began_mono_ms)
-            self._account(asked, exchange)
-            raise
+            await self._asking.run(running, Patience(*patience))
+            return await self._settle(running, copy)
         finally:
-            around.live.request_ended(target.node_id)
-            asked.leave(around.engine_queue, around.now_mono_ms())
-        return self._conclude(asked, exchange, heads)
+            await copy.close()
 
-    def _begin(self, placement: Placement, target: Target) -> Asked:
-        around, trail = self._around, self._trail
-        now = around.now_mono_ms()
-        if trail.placed_mono_ms is None:
-            trail.placed_mono_ms = now
-        place = None if target.peer else around.engine_queue.enter(now)
-        tokens = TokenTimes(None if target.peer else around.own_fill.count)
-        return Asked(target, placement, now, tokens, place)
-
-    def _event_stream(self, placement: Placement) -> EventStream | None:
-        if not self._body.stream:
+    def _begin_copy(self, first: Running) -> Running | None:
+        """Make a second copy of a late request, if another is in time and the share allows it."""
+        around = self._around
+        if first.exchange.started or first.exchange.ending is not None:
             return None
-        return event_stream(
-            self._body.api,
-            include_usage=self._body.include_usage,
-            continuous_usage=self._body.continuous_usage,
-            beside_usage=partial(self._accounting.cost_field, placement.billing_tier),
+        try:
+            placement = self._place()
+        except EdgeForgeError:
+            return None
+        chosen = hedge_to(placement.candidates, self._tried)
+        if chosen is None:
+            return None
+        # the customer pays for the first choice: the second was ours
+        placement = replace(
+            placement,
+            chosen=chosen,
+            serving_tier=chosen.pop.tier,
+            billing_tier=first.asked.placement.billing_tier,
         )
+        target = self._asking.target(placement)
+        if target is None or not around.hedges.take():
+            return None
+        self._tried |= {chosen.node.id}
+        return self._asking.begin(placement, target)
+
+    async def _run_copy(self, copy: Running) -> None:
+        idle_ms = self._around.limits.stream_idle_timeout_ms
+        await self._asking.run(copy, Patience(idle_ms, idle_ms))
+
+    async def _settle(self, first: Running, copy: SecondCopy) -> bool:
+        """Conclude with whichever of a request's two copies answers; the other is our cost."""
+        second = copy.running
+        if second is None:
+            return await self._conclude(first)
+        if first.exchange.ending is Ending.LOST:
+            self._around.live.answered_late(first.asked.target.node_id, self._around.now_mono_ms())
+            self._asking.note_end(first, "a second copy was sooner")
+        elif self._verdict(first).answered:
+            second.exchange.lose()
+            await copy.wait_ended()
+            self._asking.note_end(second, "second copy: the first was sooner")
+            return await self._conclude(first)
+        else:
+            await self._conclude(first)
+        await copy.wait_ended()
+        won = await self._conclude(second)
+        self._stats.hedges_won += won
+        return won
+
+    async def _go_on(self, broken: Running) -> bool:
+        """Let other replicas go on with a broken stream; True when one brought it to its end."""
+        events, first = broken.exchange.events, broken
+        if not isinstance(events, ContinuableStream):
+            return False
+        idle_ms = self._around.limits.stream_idle_timeout_ms
+        while events.can_go_on and len(self._tried) < self._around.limits.max_attempts:
+            told = events.completion_tokens
+            fields = continued(self._request.path, self._body.fields, events.text, told)
+            if fields is None:
+                return False
+            try:
+                placement = self._place(first_token=False)
+            except EdgeForgeError:
+                return False
+            self._tried |= {placement.chosen.node.id}
+            target = self._asking.target(placement)
+            if target is None:
+                continue
+            billing_tier = first.asked.placement.billing_tier
+            placement = replace(placement, billing_tier=billing_tier)
+            events.go_on()
+            rest = self._asking.begin(placement, target, rest_of=first)
+            patience = Patience(idle_ms, idle_ms)
+            await self._asking.run(rest, patience, replace(self._body, fields=fields))
+            self._asking.note_load(rest)
+            if rest.exchange.ending is Ending.COMPLETE and rest.exchange.streamed:
+                self._around.live.succeeded(target.node_id)
+                self._asking.note_end(rest, f"went on after {told} tokens")
+                self._stats.streams_continued += 1
+                return True
+            why = rest.exchange.reason or f"answered {rest.exchange.status}"
+            self._asking.fail(rest, f"could not go on: {why}")
+        return False
 
     def _expectation(self, placement: Placement, *, last: bool) -> Expectation:
         """Return what was predicted of the chosen target, and of the soonest that is left."""
@@ -193,49 +236,43 @@ class Attempts:
             ttft_ms_p50=prediction.ttft_ms_p50,
             ttft_ms_p99=prediction.ttft_ms_p99,
             learned=False,
-            budget_left_ms=self._budget_left_ms,
+            budget_left_ms=self._asking.budget_left_ms,
             other_ttft_ms_p99=None if last or not others_ms else min(others_ms),
         )
 
-    def _message(self, target: Target) -> bytes:
-        record = self._record
-        headers = [(b"x-request-id", record.trace_id.encode())]
-        if target.peer:
-            headers += [
-                (b"x-edgeforge-trace-id", record.trace_id.encode()),
-                (b"x-edgeforge-account", record.account.encode()),
-                (b"x-edgeforge-deployment", record.deployment.encode()),
-                (b"x-edgeforge-model", self._deployment.model.encode()),
-            ]
-        payload = self._body.for_engine(target.model, continuous_usage=target.continuous_usage)
-        accept = b"text/event-stream" if self._body.stream else b"application/json"
-        return generation_request(self._request.path, target, headers, payload, accept)
-
-    def _conclude(self, asked: Asked, exchange: Exchange, heads: ResponseHeads) -> bool:
-        around, record = self._around, self._record
-        placement, target, began_mono_ms = asked.placement, asked.target, asked.began_mono_ms
-        record.node_id = target.node_id
-        self._note_load(target, exchange)
-        if exchange.ending is Ending.BROKEN:
-            around.live.failed(target.node_id, around.now_mono_ms())
-            self._note_attempt(placement, f"broken: {exchange.reason}", began_mono_ms)
-            self._account(asked, exchange)
-            self._break_stream(exchange)
-            return True
+    @staticmethod
+    def _verdict(running: Running) -> Trial:
+        exchange = running.exchange
         if exchange.ending is Ending.COMPLETE:
-            trial = verdict_of_status(exchange.status)
-        else:
-            trial = Trial.failed(exchange.reason)
+            return verdict_of_status(exchange.status)
+        if exchange.ending is Ending.BROKEN:
+            return Trial(answered=True, engine_error=True, reason=f"broken: {exchange.reason}")
+        return Trial.failed(exchange.reason)
+
+    async def _conclude(self, running: Running) -> bool:
+        """Draw the consequences of an attempt's end; True when the client has its answer."""
+        record, exchange = self._record, running.exchange
+        placement, target = running.asked.placement, running.asked.target
+        record.node_id = target.node_id
+        self._asking.note_load(running)
+        trial = self._verdict(running)
         if not trial.answered:
             self._last = trial
-            of_link = exchange.status == 0 and not exchange.late
-            around.live.failed(target.node_id, around.now_mono_ms(), of_link=of_link)
-            self._note_attempt(placement, trial.reason, began_mono_ms)
+            self._asking.fail(running, trial.reason)
             return False
-        around.live.succeeded(target.node_id)
-        self._note_attempt(placement, "answered", began_mono_ms)
-        self._account(asked, exchange)
-        record.status = exchange.status
+        record.serving_tier, record.status = placement.serving_tier, exchange.status
+        if exchange.ending is Ending.BROKEN:
+            self._asking.fail(running, trial.reason)
+            went_on = await self._go_on(running)
+            self._asking.account(running)
+            if went_on:
+                self._count_placement(placement, target)
+            else:
+                self._break_stream(exchange)
+            return True
+        self._around.live.succeeded(target.node_id)
+        self._asking.note_end(running, "answered")
+        self._asking.account(running)
         self._count_placement(placement, target)
         if not exchange.streamed:
             whole = exchange.body
@@ -244,7 +281,7 @@ class Attempts:
             self._client.respond(
                 self._request,
                 exchange.status,
-                heads.whole_headers(exchange.headers, record.cost_nano_usd),
+                running.heads.whole_headers(exchange.headers, record.cost_nano_usd),
                 whole,
             )
         return True
@@ -260,42 +297,13 @@ class Attempts:
     def _break_stream(self, exchange: Exchange) -> None:
         """Tell a client that has part of a stream that no more comes, and close."""
         self._stats.errors += 1
+        self._stats.streams_broken += 1
         self._record.status, self._record.error = exchange.status, exchange.reason
         error = EngineFailed("the engine failed during the stream", "send the request again")
         sent = exchange.events.passed if exchange.events is not None else 0
         event = error_event(error, self._request.path, sent)
         self._client.write(chunk(event) + LAST_CHUNK)
         self._client.close()
-
-    def _account(self, asked: Asked, exchange: Exchange) -> None:
-        """Put what the answer took and cost into record and trail."""
-        trail = self._trail
-        self._accounting.account(exchange, asked.placement.billing_tier)
-        first_token = exchange.first_token_mono_ms
-        answered = self._around.now_mono_ms() if first_token is None else first_token
-        trail.asked_mono_ms, trail.tokens = asked.began_mono_ms, asked.tokens
-        trail.far = asked.far_times(exchange.headers, answered)
-        trail.pop_id = asked.placement.chosen.pop.id
-
-    def _note_attempt(self, placement: Placement, outcome: str, began_mono_ms: float) -> None:
-        took_ms = self._around.now_mono_ms() - began_mono_ms
-        attempt = Attempt(placement.chosen.node.id, outcome, took_ms)
-        self._record.attempts.append(attempt)
-        self._trail.note(attempt, placement, self._budget_left_ms, began_mono_ms)
-
-    def _note_load(self, target: Target, exchange: Exchange) -> None:
-        if target.peer:
-            load = load_of(exchange.headers)
-            if load is not None:
-                self._around.live.reported(
-                    target.node_id,
-                    self._around.now_mono_ms(),
-                    in_flight=load.in_flight,
-                    queued=load.queued,
-                    fill_ratio=load.fill_ratio,
-                    # One that drains says so here; what it is ready for is the probe's to say.
-                    ready_models=() if load.draining else None,
-                )
 
     def _out_of_targets(self, error: NoReplica | None) -> EdgeForgeError:
         """Return why nobody answered: an engine's own failure says more than an empty list."""

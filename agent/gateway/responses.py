@@ -60,7 +60,7 @@ class ResponseHeads:
         ours += [
             (b"x-edgeforge-trace-id", record.trace_id.encode()),
             (b"x-edgeforge-node", self._asked.target.node_id.encode()),
-            (b"x-edgeforge-tier", record.serving_tier.encode()),
+            (b"x-edgeforge-tier", self._asked.placement.serving_tier.encode()),
             (b"server-timing", server_timing(self._trail, self._asked, far, now, stream=stream)),
         ]
         if record.predicted_miss:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from agent.core.clock_watch import ClockWatch
     from agent.core.engine_queue import EngineQueue
     from agent.core.fill import FillMeter
+    from agent.core.hedging import HedgeBudget
     from agent.core.live import LiveState
     from agent.gateway.records import RequestRecords
     from agent.gateway.targets import LocalEngines, PeerTargets
@@ -29,6 +30,9 @@ class GatewayStats:
     replaced: int = 0
     clients_gone: int = 0
     predicted_misses: int = 0
+    hedges_won: int = 0
+    streams_continued: int = 0
+    streams_broken: int = 0
     local: int = 0
     to_peers: int = 0
     prompt_tokens: int = 0
@@ -56,6 +60,8 @@ class Surroundings:
     now_unix_ms: Callable[[], int]
     draw: Callable[[], float]
     trace_id: Callable[[], str]
+    #: How many requests may be sent twice.
+    hedges: HedgeBudget
     #: How full this node's own engine is.
     own_fill: FillMeter
     #: Edge nodes under it are preferred among those that fit; 0: price alone.

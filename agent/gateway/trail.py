@@ -41,12 +41,13 @@ TraceSink = Callable[[Callable[[], Trace]], None]
 class TokenTimes:
     """When each token of one attempt came, up to a bound; also a ``TokenCounter``."""
 
-    __slots__ = ("_also", "left_out", "times_mono_ms")
+    __slots__ = ("also", "left_out", "times_mono_ms")
 
     def __init__(self, also: TokenCounter | None) -> None:
         self.times_mono_ms = array("d")
         self.left_out = 0
-        self._also = also
+        #: Told of each read's tokens too.
+        self.also = also
 
     def count(self, tokens: int, now_mono_ms: float) -> None:
         """``tokens`` came with one read. Hot."""
@@ -57,8 +58,8 @@ class TokenTimes:
             kept = min(tokens, MAX_TOKEN_TIMES - len(times))
             times.extend([now_mono_ms] * kept)
             self.left_out += tokens - kept
-        if self._also is not None:
-            self._also(tokens, now_mono_ms)
+        if self.also is not None:
+            self.also(tokens, now_mono_ms)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ streams of deployments that ask for it are read like this.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import orjson
@@ -34,8 +35,18 @@ class _Counts:
 class ContinuableStream(EventStream):
     """An ``EventStream`` that outlives its engine."""
 
-    def __init__(self, *, include_usage: bool, continuous_usage: bool) -> None:
-        super().__init__(include_usage=include_usage, continuous_usage=continuous_usage)
+    def __init__(
+        self,
+        *,
+        include_usage: bool,
+        continuous_usage: bool,
+        beside_usage: Callable[[bytes], bytes] | None = None,
+    ) -> None:
+        super().__init__(
+            include_usage=include_usage,
+            continuous_usage=continuous_usage,
+            beside_usage=beside_usage,
+        )
         self._texts: list[str] = []
         self._text_bytes = 0
         self._first: dict[str, object] = {}

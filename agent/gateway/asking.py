@@ -1,0 +1,204 @@
+"""One request's way to a target and back: what is sent, what receives it, what is noted of it."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING
+
+from agent.core.continuation import can_continue
+from agent.gateway.asked import Asked, Running
+from agent.gateway.records import Attempt, RequestRecord
+from agent.gateway.responses import ResponseHeads, load_of
+from agent.gateway.targets import EnginePools, Target, generation_request
+from agent.gateway.trail import TokenTimes
+from agent.relay.continuing import ContinuableStream
+from agent.relay.exchange import Claim, Exchange, Patience
+from agent.relay.formats import event_stream
+
+if TYPE_CHECKING:
+    from agent.gateway.accounting import Accounting
+    from agent.gateway.body_policy import GenerationBody
+    from agent.gateway.surroundings import Surroundings
+    from agent.gateway.trail import Trail
+    from agent.relay.messages import Request
+    from agent.relay.server import ServerConnection
+    from agent.relay.sse import EventStream
+    from protos.domain.resources import Deployment
+    from protos.domain.router import Placement
+
+
+class Asking:
+    """Asks targets on behalf of one request; whom, and what follows, is decided elsewhere."""
+
+    def __init__(
+        self,
+        around: Surroundings,
+        pools: EnginePools,
+        client: ServerConnection,
+        record: RequestRecord,
+        trail: Trail,
+        body: GenerationBody,
+        deployment: Deployment,
+        accounting: Accounting,
+    ) -> None:
+        self._around = around
+        self._pools = pools
+        self._request: Request = trail.request
+        self._client = client
+        self._record = record
+        self._trail = trail
+        self._accounting = accounting
+        self._body = body
+        self._deployment = deployment
+        self._claim = Claim()
+        #: What was left when the last placement was made.
+        self.budget_left_ms = 0.0
+
+    def target(self, placement: Placement) -> Target | None:
+        """Return the chosen node ready to be asked, or None if it no longer is."""
+        around, model = self._around, self._deployment.model
+        node_id = placement.chosen.node.id
+        if node_id == around.node_id:
+            endpoint = around.engines.endpoint_for(model)
+            if endpoint is None or endpoint.embeds is not self._body.api.embeds:
+                return None
+            pool = self._pools.pool_for(endpoint)
+            return Target(
+                node_id,
+                pool,
+                pool.address.host_header,
+                endpoint.model,
+                endpoint.supports_continuous_usage,
+                peer=False,
+            )
+        peer_pool = around.peers.pool_for(node_id)
+        if peer_pool is None:
+            return None
+        return Target(node_id, peer_pool, peer_pool.address.host_header, model, True, peer=True)
+
+    def begin(
+        self, placement: Placement, target: Target, *, rest_of: Running | None = None
+    ) -> Running:
+        """Make what one attempt needs; ``rest_of`` is the broken stream that it goes on with."""
+        around, trail = self._around, self._trail
+        now = around.now_mono_ms()
+        if trail.placed_mono_ms is None:
+            trail.placed_mono_ms = now
+        place = None if target.peer else around.engine_queue.enter(now)
+        count_fill = None if target.peer else around.own_fill.count
+        if rest_of is None:
+            tokens, events = TokenTimes(count_fill), self._event_stream(placement)
+        else:
+            tokens, events = rest_of.asked.tokens, rest_of.exchange.events
+            tokens.also = count_fill
+        asked = Asked(target, placement, now, tokens, place)
+        heads = ResponseHeads(self._client, self._record, trail, asked, around.now_mono_ms)
+        exchange = Exchange(
+            self._client,
+            events,
+            heads.stream_head,
+            around.now_mono_ms,
+            tokens.count,
+            self._claim,
+        )
+        if rest_of is not None:
+            exchange.resume_from(rest_of.exchange)
+        return Running(asked, exchange, heads)
+
+    async def run(
+        self, running: Running, patience: Patience, body: GenerationBody | None = None
+    ) -> None:
+        """Let an attempt come to its end, which is in its exchange."""
+        around, asked = self._around, running.asked
+        target = asked.target
+        around.live.request_started(target.node_id, asked.began_mono_ms)
+        try:
+            message = self._message(target, body or self._body)
+            await running.exchange.run(target.pool, message, patience)
+        except asyncio.CancelledError:
+            self.note_end(running, "client gone")
+            if running.exchange.started or not self._record.node_id:
+                self.account(running)
+            raise
+        finally:
+            around.live.request_ended(target.node_id)
+            asked.leave(around.engine_queue, around.now_mono_ms())
+
+    def _event_stream(self, placement: Placement) -> EventStream | None:
+        body = self._body
+        if not body.stream:
+            return None
+        beside_usage = partial(self._accounting.cost_field, placement.billing_tier)
+        continuable = self._deployment.continue_streams and can_continue(
+            self._request.path, body.fields
+        )
+        if continuable:
+            return ContinuableStream(
+                include_usage=body.include_usage,
+                continuous_usage=body.continuous_usage,
+                beside_usage=beside_usage,
+            )
+        return event_stream(
+            body.api,
+            include_usage=body.include_usage,
+            continuous_usage=body.continuous_usage,
+            beside_usage=beside_usage,
+        )
+
+    def _message(self, target: Target, body: GenerationBody) -> bytes:
+        record = self._record
+        headers = [(b"x-request-id", record.trace_id.encode())]
+        if target.peer:
+            headers += [
+                (b"x-edgeforge-trace-id", record.trace_id.encode()),
+                (b"x-edgeforge-account", record.account.encode()),
+                (b"x-edgeforge-deployment", record.deployment.encode()),
+                (b"x-edgeforge-model", self._deployment.model.encode()),
+            ]
+        payload = body.for_engine(target.model, continuous_usage=target.continuous_usage)
+        accept = b"text/event-stream" if body.stream else b"application/json"
+        return generation_request(self._request.path, target, headers, payload, accept)
+
+    def fail(self, running: Running, outcome: str) -> None:
+        """An attempt failed: its target is a little less trusted."""
+        exchange = running.exchange
+        of_link = exchange.status == 0 and not exchange.late
+        self._around.live.failed(
+            running.asked.target.node_id, self._around.now_mono_ms(), of_link=of_link
+        )
+        self.note_end(running, outcome)
+
+    def account(self, running: Running) -> None:
+        """Put what the answer took and cost into record and trail."""
+        trail, asked, exchange = self._trail, running.asked, running.exchange
+        self._accounting.account(exchange, asked.placement.billing_tier)
+        first_token = exchange.first_token_mono_ms
+        answered = self._around.now_mono_ms() if first_token is None else first_token
+        trail.asked_mono_ms, trail.tokens = asked.began_mono_ms, asked.tokens
+        trail.far = asked.far_times(exchange.headers, answered)
+        trail.pop_id = asked.placement.chosen.pop.id
+
+    def note_end(self, running: Running, outcome: str) -> None:
+        self.note(running.asked.placement, outcome, running.asked.began_mono_ms)
+
+    def note(self, placement: Placement, outcome: str, began_mono_ms: float) -> None:
+        took_ms = self._around.now_mono_ms() - began_mono_ms
+        attempt = Attempt(placement.chosen.node.id, outcome, took_ms)
+        self._record.attempts.append(attempt)
+        self._trail.note(attempt, placement, self.budget_left_ms, began_mono_ms)
+
+    def note_load(self, running: Running) -> None:
+        target = running.asked.target
+        if target.peer:
+            load = load_of(running.exchange.headers)
+            if load is not None:
+                self._around.live.reported(
+                    target.node_id,
+                    self._around.now_mono_ms(),
+                    in_flight=load.in_flight,
+                    queued=load.queued,
+                    fill_ratio=load.fill_ratio,
+                    # One that drains says so here; what it is ready for is the probe's to say.
+                    ready_models=() if load.draining else None,
+                )

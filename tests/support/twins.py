@@ -1,0 +1,67 @@
+"""The same model on IAD, which is cheaper, and on GRU; clients are GRU's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.support.fake_engine_process import FakeEngineProcess
+from tests.support.fleet import AgentClient, Fleet
+from tests.support.waiting import wait_until
+
+MODEL = "twin"
+
+
+@dataclass
+class Twins:
+    """A fleet of two replicas; ``iad`` is where GRU places a request while all is well."""
+
+    fleet: Fleet
+    iad: FakeEngineProcess
+    gru: FakeEngineProcess
+
+    @property
+    def agent(self) -> AgentClient:
+        return self.fleet.agent("gru-1")
+
+    def chosen(self) -> str:
+        """Where GRU would place a request now; empty when nowhere."""
+        asked = ("route", "explain", "--deployment", MODEL, "--via", "gru-1", "--json")
+        candidates = json.loads(self.fleet.edgeforge(*asked))["candidates"]
+        return next((str(one["node_id"]) for one in candidates if one["chosen"]), "")
+
+    def heal(self) -> None:
+        """Both engines behave, have forgotten everything, and IAD is chosen."""
+        for engine in (self.iad, self.gru):
+            engine.control()
+            engine.forget()
+        wait_until(lambda: self.chosen() == "iad-1", 30, "iad-1 to be chosen")
+
+    def outcomes(self) -> list[tuple[str, str]]:
+        """Node and outcome of every attempt at the last request."""
+        attempts = self.agent.last_request()["attempts"]
+        return [(one["node_id"], one["outcome"]) for one in attempts]
+
+
+def generations(engine: FakeEngineProcess) -> list[dict[str, Any]]:
+    """Every generation that ``engine`` was asked for."""
+    return [one for one in engine.requests() if one["method"] == "POST"]
+
+
+@contextmanager
+def twin_fleet(folder: Path, **router: object) -> Iterator[Twins]:
+    """Start the twins; ``router`` are keys of GRU's ``[router]``."""
+    with (
+        FakeEngineProcess(MODEL) as iad,
+        FakeEngineProcess(MODEL) as gru,
+        Fleet(folder, [iad.url, gru.url]) as fleet,
+    ):
+        if router:
+            fleet.configure("gru-1", "router", **router)
+        twins = Twins(fleet, iad, gru)
+        twins.heal()
+        yield twins
