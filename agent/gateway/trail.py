@@ -211,7 +211,8 @@ def _candidate(candidate: Candidate, chosen: Candidate) -> TraceCandidate:
         chosen=candidate is chosen,
         ttft_ms_p50=prediction.ttft_ms_p50,
         ttft_ms_p99=prediction.ttft_ms_p99,
-        terms=prediction.terms(),
+        term_names=prediction.names,
+        term_values_ms=prediction.values_ms,
         price_nano_usd_per_1k_tokens=0 if rate == UNPRICED_NANO_USD_PER_1K_TOKENS else rate,
         headroom=candidate.headroom,
     )

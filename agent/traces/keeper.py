@@ -38,7 +38,7 @@ BATCH_WAIT_S = 0.2
 SETTLE_TIMEOUT_S = 2.0
 #: How long the end waits for what is pending.
 CLOSE_TIMEOUT_S = 5.0
-#: Between two traces the thread lets the event loop have the interpreter for so long.
+#: Between its steps the thread lets the event loop have the interpreter for so long.
 _YIELD_S = 0.0001
 
 
@@ -162,11 +162,13 @@ class TraceKeeper:
             self._settled.notify_all()
 
     def _make_row(self, make: Callable[[], Trace]) -> Row | None:
-        time.sleep(_YIELD_S)
         try:
+            time.sleep(_YIELD_S)
             trace = make()
+            time.sleep(_YIELD_S)
             row = summary_to_wire(trace), trace_to_wire(trace).SerializeToString()
             if self._export is not None:
+                time.sleep(_YIELD_S)
                 self._export(trace)
         except Exception:  # a bug must cost this trace, not every later one
             _log.exception("a trace could not be made")

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from protos.domain.pricing import Cost, Usage
+from protos.domain.ttft import Term
 
 if TYPE_CHECKING:
     from protos.domain.resources import Tier
-    from protos.domain.ttft import Term
 
 #: Times of tokens kept for one request; later ones are counted.
 MAX_TOKEN_TIMES = 4_096
@@ -27,9 +27,13 @@ NO_USAGE = Usage(0, 0, 0)
 NO_COST = Cost(0, 0, 0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TraceCandidate:
-    """One target as the router saw it; ``price_nano_usd_per_1k_tokens`` is 0 when unpriced."""
+    """One target as the router saw it; ``price_nano_usd_per_1k_tokens`` is 0 when unpriced.
+
+    Written once; not frozen because there are dozens in a trace. ``term_values_ms`` follow
+    ``term_names``.
+    """
 
     node_id: str
     pop_id: str
@@ -38,9 +42,15 @@ class TraceCandidate:
     chosen: bool
     ttft_ms_p50: float
     ttft_ms_p99: float
-    terms: tuple[Term, ...]
+    term_names: tuple[str, ...]
+    term_values_ms: tuple[float, ...]
     price_nano_usd_per_1k_tokens: int
     headroom: int
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """The prediction's terms by name."""
+        return tuple(map(Term, self.term_names, self.term_values_ms))
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,29 +44,6 @@ TRACE_ORDER_SLOWEST: TraceOrder.ValueType  # 2
 Global___TraceOrder: _TypeAlias = TraceOrder  # noqa: Y015
 
 @_typing.final
-class TraceTerm(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    NAME_FIELD_NUMBER: _builtins.int
-    VALUE_MS_FIELD_NUMBER: _builtins.int
-    name: _builtins.str
-    """"rtt", "queue", "prefill" """
-    value_ms: _builtins.float
-    def __init__(
-        self,
-        *,
-        name: _builtins.str = ...,
-        value_ms: _builtins.float = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "value_ms", b"value_ms"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___TraceTerm: _TypeAlias = TraceTerm  # noqa: Y015
-
-@_typing.final
 class TraceCandidate(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -77,7 +54,8 @@ class TraceCandidate(_message.Message):
     CHOSEN_FIELD_NUMBER: _builtins.int
     TTFT_MS_P50_FIELD_NUMBER: _builtins.int
     TTFT_MS_P99_FIELD_NUMBER: _builtins.int
-    TERMS_FIELD_NUMBER: _builtins.int
+    TERM_VALUES_MS_FIELD_NUMBER: _builtins.int
+    TERM_NAMES_FIELD_NUMBER: _builtins.int
     PRICE_NANO_USD_PER_1K_TOKENS_FIELD_NUMBER: _builtins.int
     HEADROOM_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
@@ -91,7 +69,13 @@ class TraceCandidate(_message.Message):
     """0: not on the card"""
     headroom: _builtins.int
     @_builtins.property
-    def terms(self) -> _containers.RepeatedCompositeFieldContainer[Global___TraceTerm]: ...
+    def term_values_ms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """their sum is ttft_ms_p99"""
+
+    @_builtins.property
+    def term_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """"rtt", "queue", "prefill"; empty: as in the candidate before"""
+
     def __init__(
         self,
         *,
@@ -102,13 +86,14 @@ class TraceCandidate(_message.Message):
         chosen: _builtins.bool = ...,
         ttft_ms_p50: _builtins.float = ...,
         ttft_ms_p99: _builtins.float = ...,
-        terms: _abc.Iterable[Global___TraceTerm] | None = ...,
+        term_values_ms: _abc.Iterable[_builtins.float] | None = ...,
+        term_names: _abc.Iterable[_builtins.str] | None = ...,
         price_nano_usd_per_1k_tokens: _builtins.int = ...,
         headroom: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chosen", b"chosen", "fits", b"fits", "headroom", b"headroom", "node_id", b"node_id", "pop_id", b"pop_id", "price_nano_usd_per_1k_tokens", b"price_nano_usd_per_1k_tokens", "terms", b"terms", "tier", b"tier", "ttft_ms_p50", b"ttft_ms_p50", "ttft_ms_p99", b"ttft_ms_p99"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chosen", b"chosen", "fits", b"fits", "headroom", b"headroom", "node_id", b"node_id", "pop_id", b"pop_id", "price_nano_usd_per_1k_tokens", b"price_nano_usd_per_1k_tokens", "term_names", b"term_names", "term_values_ms", b"term_values_ms", "tier", b"tier", "ttft_ms_p50", b"ttft_ms_p50", "ttft_ms_p99", b"ttft_ms_p99"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from protos.domain.pricing import Cost, Usage
 from protos.domain.trace import FarTimes, Trace, TraceAttempt, TraceCandidate
-from protos.domain.ttft import Term
 from protos.v1 import trace_pb2
 from protos.wire.enums import TIER_TO_WIRE, tier_from_wire
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 _MAX_UINT32 = (1 << 32) - 1
 #: Fields that are named alike on both sides and need no conversion.
@@ -146,23 +145,52 @@ def _attempt_to_wire(attempt: TraceAttempt) -> trace_pb2.TraceAttempt:
 
 
 def _candidates_to_wire(candidates: Sequence[TraceCandidate]) -> list[trace_pb2.TraceCandidate]:
-    return [
-        trace_pb2.TraceCandidate(
-            node_id=one.node_id,
-            pop_id=one.pop_id,
-            tier=TIER_TO_WIRE[one.tier],
-            fits=one.fits,
-            chosen=one.chosen,
-            ttft_ms_p50=one.ttft_ms_p50,
-            ttft_ms_p99=one.ttft_ms_p99,
-            terms=[
-                trace_pb2.TraceTerm(name=term.name, value_ms=term.value_ms) for term in one.terms
-            ],
-            price_nano_usd_per_1k_tokens=one.price_nano_usd_per_1k_tokens,
-            headroom=one.headroom,
+    """Names of terms are told when they change: nearly always once."""
+    messages = []
+    told: tuple[str, ...] = ()
+    for one in candidates:
+        messages.append(
+            trace_pb2.TraceCandidate(
+                node_id=one.node_id,
+                pop_id=one.pop_id,
+                tier=TIER_TO_WIRE[one.tier],
+                fits=one.fits,
+                chosen=one.chosen,
+                ttft_ms_p50=one.ttft_ms_p50,
+                ttft_ms_p99=one.ttft_ms_p99,
+                term_values_ms=one.term_values_ms,
+                term_names=() if one.term_names == told else one.term_names,
+                price_nano_usd_per_1k_tokens=one.price_nano_usd_per_1k_tokens,
+                headroom=one.headroom,
+            )
         )
-        for one in candidates
-    ]
+        told = one.term_names
+    return messages
+
+
+def _candidates_from_wire(
+    messages: Iterable[trace_pb2.TraceCandidate],
+) -> tuple[TraceCandidate, ...]:
+    candidates = []
+    names: tuple[str, ...] = ()
+    for one in messages:
+        names = tuple(one.term_names) or names
+        candidates.append(
+            TraceCandidate(
+                node_id=one.node_id,
+                pop_id=one.pop_id,
+                tier=tier_from_wire(one.tier),
+                fits=one.fits,
+                chosen=one.chosen,
+                ttft_ms_p50=one.ttft_ms_p50,
+                ttft_ms_p99=one.ttft_ms_p99,
+                term_names=names,
+                term_values_ms=tuple(one.term_values_ms),
+                price_nano_usd_per_1k_tokens=one.price_nano_usd_per_1k_tokens,
+                headroom=one.headroom,
+            )
+        )
+    return tuple(candidates)
 
 
 def _attempt_from_wire(message: trace_pb2.TraceAttempt) -> TraceAttempt:
@@ -173,20 +201,6 @@ def _attempt_from_wire(message: trace_pb2.TraceAttempt) -> TraceAttempt:
         took_ms=message.took_ms,
         budget_left_ms=message.budget_left_ms,
         predicted_miss=message.predicted_miss,
-        candidates=tuple(
-            TraceCandidate(
-                node_id=one.node_id,
-                pop_id=one.pop_id,
-                tier=tier_from_wire(one.tier),
-                fits=one.fits,
-                chosen=one.chosen,
-                ttft_ms_p50=one.ttft_ms_p50,
-                ttft_ms_p99=one.ttft_ms_p99,
-                terms=tuple(Term(term.name, term.value_ms) for term in one.terms),
-                price_nano_usd_per_1k_tokens=one.price_nano_usd_per_1k_tokens,
-                headroom=one.headroom,
-            )
-            for one in message.candidates
-        ),
+        candidates=_candidates_from_wire(message.candidates),
         candidates_left_out=message.candidates_left_out,
     )

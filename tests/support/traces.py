@@ -8,7 +8,7 @@ from typing import Any
 from protos.domain.pricing import Cost, Usage
 from protos.domain.resources import Tier
 from protos.domain.trace import FarTimes, Trace, TraceAttempt, TraceCandidate
-from protos.domain.ttft import TERMS, Term
+from protos.domain.ttft import TERMS
 
 _BEGAN_UNIX_MS = 1_700_000_000_000
 
@@ -23,7 +23,8 @@ def candidate(node_id: str, tier: Tier, **changes: Any) -> TraceCandidate:
         chosen=False,
         ttft_ms_p50=90.0,
         ttft_ms_p99=141.0,
-        terms=tuple(Term(name, 23.5) for name in TERMS),
+        term_names=TERMS,
+        term_values_ms=(23.5,) * len(TERMS),
         price_nano_usd_per_1k_tokens=11_000,
         headroom=4,
     )

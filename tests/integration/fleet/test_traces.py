@@ -101,7 +101,8 @@ def test_a_trace_tells_a_request_whole(fleet: Fleet, engine: FakeEngineProcess) 
     (attempt,) = trace["attempts"]
     (candidate,) = [one for one in attempt["candidates"] if one["chosen"]]
     assert (candidate["node_id"], candidate["pop_id"]) == ("iad-1", "IAD")
-    assert {term["name"] for term in candidate["terms"]} >= {"rtt", "queue", "prefill"}
+    assert set(candidate["term_names"]) >= {"rtt", "queue", "prefill"}
+    assert sum(candidate["term_values_ms"]) == pytest.approx(candidate["ttft_ms_p99"], abs=0.01)
     assert trace["tokens"] == {"prompt": 7, "cached": 0, "completion": 5}
     cost = trace["cost"]
     assert int(cost["prompt_nano_usd"]) > 0
