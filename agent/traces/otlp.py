@@ -47,6 +47,8 @@ _MAX_BATCH_SPANS = 512
 #: How long the end of the agent waits for spans to be sent.
 CLOSE_TIMEOUT_S = 3.0
 _MAX_HEADERS_BYTES = 64 * 1024
+#: How the outcomes of attempts begin that were nobody's fault.
+_NO_FAULT = ("answered", "client gone", "a second copy", "second copy", "went on")
 _OPERATIONS = {
     "/v1/chat/completions": "chat",
     "/v1/completions": "text_completion",
@@ -141,7 +143,7 @@ class OtlpExport:
             },
             start_time=_unix_ns(trace, attempt.began_ms),
         )
-        if attempt.outcome not in ("answered", "client gone"):
+        if not attempt.outcome.startswith(_NO_FAULT):
             span.set_status(Status(StatusCode.ERROR, attempt.outcome))
         span.end(_unix_ns(trace, attempt.began_ms + attempt.took_ms))
 

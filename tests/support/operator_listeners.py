@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from protos.domain.errors import EdgeForgeError
     from protos.domain.resources import ResourceType
 
+Answering = Callable[[fleet_pb2.Query], fleet_pb2.Answer]
+
 COORDINATOR_NAME = "coordinator.edgeforge.internal"
 FLEET_ADDRESS = "coordinator.example:7401"
 ENROLMENT_ADDRESS = "coordinator.example:7403"
@@ -41,7 +43,8 @@ class LiveFleetDouble:
     """A fleet of agents that say what a test wants them to."""
 
     nodes: dict[str, LiveNode] = field(default_factory=dict)
-    answers: dict[str, fleet_pb2.Answer] = field(default_factory=dict)
+    #: By node: what it answers to everything, or what makes its answers.
+    answers: dict[str, fleet_pb2.Answer | Answering] = field(default_factory=dict)
     asked: list[tuple[str, fleet_pb2.Query]] = field(default_factory=list)
     forced: list[ResourceType] = field(default_factory=list)
     resumed: list[str] = field(default_factory=list)
@@ -52,7 +55,8 @@ class LiveFleetDouble:
 
     async def ask(self, node_id: str, query: fleet_pb2.Query) -> fleet_pb2.Answer:
         self.asked.append((node_id, query))
-        return self.answers[node_id]
+        answer = self.answers[node_id]
+        return answer if isinstance(answer, fleet_pb2.Answer) else answer(query)
 
     async def force_table(self, resource_type: ResourceType) -> int:
         self.forced.append(resource_type)
