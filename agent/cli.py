@@ -198,6 +198,9 @@ def _print_status(answer: dict[str, Any]) -> None:
     summary.add_row("clients", f"{answer['client_url']}, {answer['in_flight']} in progress")
     summary.add_row("link", linked)
     summary.add_row("engine", f"{engine['kind']}, {engine['state']}, {engine['restarts']} restarts")
+    traces = answer["traces"]
+    failing = f", not written: {traces['failure']}" if traces["failure"] else ""
+    summary.add_row("traces", f"{traces['rows']} kept, {traces['dropped']} dropped{failing}")
     if answer["draining"]:
         summary.add_row("draining", answer["draining_reason"])
     for gpu in answer["gpu"]["accelerators"]:

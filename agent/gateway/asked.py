@@ -20,13 +20,18 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Asked:
-    """One attempt under way. ``place`` is its stay at our own engine; None at a peer."""
+    """One attempt under way. ``place`` is its stay at our own engine, from ``enter`` on."""
 
     target: Target
     placement: Placement
     began_mono_ms: float
     tokens: TokenTimes
-    place: Place | None
+    place: Place | None = None
+
+    def enter(self, queue: EngineQueue) -> None:
+        """It is sent now: to our own engine, or to a peer, who has a queue of its own."""
+        if not self.target.peer:
+            self.place = queue.enter(self.began_mono_ms)
 
     def leave(self, queue: EngineQueue, now_mono_ms: float) -> None:
         """The engine is done with it."""
@@ -35,9 +40,9 @@ class Asked:
 
     def far_times(self, headers: list[Header], answered_mono_ms: float) -> FarTimes | None:
         """Return how the time until ``answered_mono_ms`` was spent there, as far as it is known."""
-        if self.place is None:
+        if self.target.peer:
             return read_far_times(headers)
-        queue_ms = self.place.queue_ms(answered_mono_ms)
+        queue_ms = 0.0 if self.place is None else self.place.queue_ms(answered_mono_ms)
         return FarTimes(0.0, queue_ms, answered_mono_ms - self.began_mono_ms)
 
 

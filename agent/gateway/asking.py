@@ -85,14 +85,13 @@ class Asking:
         now = around.now_mono_ms()
         if trail.placed_mono_ms is None:
             trail.placed_mono_ms = now
-        place = None if target.peer else around.engine_queue.enter(now)
         count_fill = None if target.peer else around.own_fill.count
         if rest_of is None:
             tokens, events = TokenTimes(count_fill), self._event_stream(placement)
         else:
             tokens, events = rest_of.asked.tokens, rest_of.exchange.events
             tokens.also = count_fill
-        asked = Asked(target, placement, now, tokens, place)
+        asked = Asked(target, placement, now, tokens)
         heads = ResponseHeads(self._client, self._record, trail, asked, around.now_mono_ms)
         exchange = Exchange(
             self._client,
@@ -113,6 +112,7 @@ class Asking:
         around, asked = self._around, running.asked
         target = asked.target
         around.live.request_started(target.node_id, asked.began_mono_ms)
+        asked.enter(around.engine_queue)
         try:
             message = self._message(target, body or self._body)
             await running.exchange.run(target.pool, message, patience)
