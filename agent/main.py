@@ -24,6 +24,7 @@ from agent.core.engine_queue import EngineQueue
 from agent.core.fill import FillMeter
 from agent.core.hedging import HedgeBudget
 from agent.core.live import LiveState
+from agent.core.prefixes import PrefixMemory
 from agent.engine.process import require_engine_environment
 from agent.engines import environment, external_engine, vllm_maker
 from agent.gateway.records import RequestRecords
@@ -149,6 +150,7 @@ class Agent:
             on_change=self._on_accelerators,
         )
         self._live = LiveState()
+        self._prefixes = PrefixMemory()
         self._hedges = HedgeBudget(config.router.hedge_ratio)
         self._fill = FillMeter(config.engine.tokens_per_s)
         self._engine_queue = EngineQueue(config.engine.max_parallel)
@@ -193,6 +195,7 @@ class Agent:
             now_unix_ms=now_unix_ms,
             draw=self._draw,
             trace_id=lambda: secrets.token_hex(16),
+            prefixes=self._prefixes,
             hedges=self._hedges,
             own_fill=self._fill,
             edge_fill_ratio=config.router.edge_fill_ratio,
@@ -246,6 +249,7 @@ class Agent:
             replicas=self._replicas,
             live=self._live,
             hedges=self._hedges,
+            prefixes=self._prefixes,
             gateway=self._client_port.handler.stats,
             client_connections=self._client_port.connections,
             peer_port=self._peer_port.stats,
@@ -359,6 +363,7 @@ class Agent:
         if ResourceType.TOPOLOGY in changed:
             self._standing.look_at(view)
             self._live.forget_all_but(view.nodes)
+            self._prefixes.forget_all_but(view.nodes)
         self._persistence.changed()
 
     def _on_renewed(self, identity: Identity) -> None:

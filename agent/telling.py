@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from agent.config import AgentConfig
     from agent.core.hedging import HedgeBudget
     from agent.core.live import LiveState
+    from agent.core.prefixes import PrefixMemory
     from agent.gateway.records import RequestRecords
     from agent.gateway.surroundings import GatewayStats
     from agent.gpu.watch import GpuWatch
@@ -64,6 +65,7 @@ class Telling:
     replicas: Replicas
     live: LiveState
     hedges: HedgeBudget
+    prefixes: PrefixMemory
     gateway: GatewayStats
     client_connections: ConnectionSet
     peer_port: PeerPortStats
@@ -137,6 +139,7 @@ class Telling:
                 "ejections": self.live.ejections,
                 "ejected": self.live.ejected_now,
             },
+            "prefix_blocks": len(self.prefixes),
             "streams_continued": self.gateway.streams_continued,
             "streams_broken": self.gateway.streams_broken,
             "in_flight": self.gateway.in_flight,
@@ -192,6 +195,11 @@ class Telling:
         )
         yield Sample(
             "edgeforge_gateway_hedge_share", "Second copies over streams.", self.hedges.share
+        )
+        yield Sample(
+            "edgeforge_prefix_blocks",
+            "Blocks of prompts remembered, all engines together.",
+            float(len(self.prefixes)),
         )
         yield Sample(
             "edgeforge_targets_ejected", "Targets left alone now.", float(self.live.ejected_now)

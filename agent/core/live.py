@@ -77,7 +77,9 @@ class LiveState:
         #: Times that a target was ejected, since the start.
         self.ejections = 0
 
-    def target(self, node_id: str, now_mono_ms: float, *, warm: bool) -> TargetState:
+    def target(
+        self, node_id: str, now_mono_ms: float, *, warm: bool, cached_ratio: float = 0.0
+    ) -> TargetState:
         """Return what the router should know of ``node_id``. Hot."""
         seen = self._seen.get(node_id)
         if seen is None:
@@ -89,16 +91,17 @@ class LiveState:
             max(seen.own_in_flight, seen.reported_in_flight if fresh else 0),
             seen.reported_queued if fresh else 0,
             warm,
-            seen.ejected
-            and now_mono_ms < max(seen.next_trial_mono_ms, seen.unprobed_until_mono_ms),
+            _is_left_alone(seen, now_mono_ms),
             seen.ready_models
             if now_mono_ms - seen.ready_models_mono_ms < REPORT_FRESH_MS
             else None,
+            cached_ratio,
         )
 
     def is_ejected(self, node_id: str, now_mono_ms: float) -> bool:
         """Whether ``node_id`` is left alone now; False also when its next trial is due."""
-        return self.target(node_id, now_mono_ms, warm=True).ejected
+        seen = self._seen.get(node_id)
+        return seen is not None and _is_left_alone(seen, now_mono_ms)
 
     @property
     def ejected_now(self) -> int:
@@ -249,6 +252,10 @@ class LiveState:
                     del self._seen[longest_known]
             seen = self._seen[node_id] = _Seen()
         return seen
+
+
+def _is_left_alone(seen: _Seen, now_mono_ms: float) -> bool:
+    return seen.ejected and now_mono_ms < max(seen.next_trial_mono_ms, seen.unprobed_until_mono_ms)
 
 
 def _faded(passed_ms: float) -> float:

@@ -27,6 +27,8 @@ class Asked:
     began_mono_ms: float
     tokens: TokenTimes
     place: Place | None = None
+    #: Share of the prompt that was expected in the engine's cache.
+    cached_ratio: float = 0.0
 
     def enter(self, queue: EngineQueue) -> None:
         """It is sent now: to our own engine, or to a peer, who has a queue of its own."""

@@ -7,7 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from agent.core.continuation import can_continue
+from agent.core.prefixes import prompt_blocks
 from agent.gateway.asked import Asked, Running
+from agent.gateway.prompt_prefix import prompt_prefix
 from agent.gateway.records import Attempt, RequestRecord
 from agent.gateway.responses import ResponseHeads, load_of
 from agent.gateway.targets import EnginePools, Target, generation_request
@@ -52,6 +54,10 @@ class Asking:
         self._body = body
         self._deployment = deployment
         self._claim = Claim()
+        #: The prompt, as far as engines may have seen it before.
+        self.prompt = prompt_blocks(
+            prompt_prefix(body.api, body.fields), deployment.model, str(body.fields["cache_salt"])
+        )
         #: What was left when the last placement was made.
         self.budget_left_ms = 0.0
 
@@ -113,6 +119,7 @@ class Asking:
         target = asked.target
         around.live.request_started(target.node_id, asked.began_mono_ms)
         asked.enter(around.engine_queue)
+        self._note_prompt(asked)
         try:
             message = self._message(target, body or self._body)
             await running.exchange.run(target.pool, message, patience)
@@ -160,10 +167,20 @@ class Asking:
         accept = b"text/event-stream" if body.stream else b"application/json"
         return generation_request(self._request.path, target, headers, payload, accept)
 
+    def _note_prompt(self, asked: Asked) -> None:
+        """The engine there is about to see the prompt, and may have seen how it begins."""
+        around, replica = self._around, asked.placement.chosen.replica
+        key = replica.node_id, replica.model, replica.generation
+        now = asked.began_mono_ms
+        asked.cached_ratio = around.prefixes.cached_ratio(*key, self.prompt, now)
+        around.prefixes.seen(*key, self.prompt, now)
+
     def fail(self, running: Running, outcome: str) -> None:
         """An attempt failed: its target is a little less trusted."""
         exchange = running.exchange
         of_link = exchange.status == 0 and not exchange.late
+        if of_link or exchange.started:
+            self._around.prefixes.forget(running.asked.target.node_id)  # perhaps restarted
         self._around.live.failed(
             running.asked.target.node_id, self._around.now_mono_ms(), of_link=of_link
         )
@@ -173,6 +190,11 @@ class Asking:
         """Put what the answer took and cost into record and trail."""
         trail, asked, exchange = self._trail, running.asked, running.exchange
         self._accounting.account(exchange, asked.placement.billing_tier)
+        if trail.usage.prompt_tokens > 0:
+            cached_ratio = trail.usage.cached_tokens / trail.usage.prompt_tokens
+            self._around.prefixes.told(
+                asked.target.node_id, self._deployment.model, asked.cached_ratio, cached_ratio
+            )
         first_token = exchange.first_token_mono_ms
         answered = self._around.now_mono_ms() if first_token is None else first_token
         trail.asked_mono_ms, trail.tokens = asked.began_mono_ms, asked.tokens

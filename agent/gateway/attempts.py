@@ -109,7 +109,7 @@ class Attempts:
             around.view(),
             shape,
             around.node_id,
-            target_lookup(around, self._deployment.model),
+            target_lookup(around, self._deployment.model, self._asking.prompt),
             draw=around.draw(),
             fill=fill_lookup(around),
             edge_fill_ratio=around.edge_fill_ratio,

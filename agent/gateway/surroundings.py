@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from agent.core.fill import FillMeter
     from agent.core.hedging import HedgeBudget
     from agent.core.live import LiveState
+    from agent.core.prefixes import PrefixMemory
     from agent.gateway.records import RequestRecords
     from agent.gateway.targets import LocalEngines, PeerTargets
     from agent.gateway.trail import TraceSink
     from protos.domain.fleet_view import FleetView
+from agent.core.prefixes import NO_BLOCKS, PromptBlocks
 from protos.domain.router import TargetLookup, TargetState
 
 
@@ -60,6 +62,8 @@ class Surroundings:
     now_unix_ms: Callable[[], int]
     draw: Callable[[], float]
     trace_id: Callable[[], str]
+    #: What each engine has lately seen of prompts.
+    prefixes: PrefixMemory
     #: How many requests may be sent twice.
     hedges: HedgeBudget
     #: How full this node's own engine is.
@@ -68,18 +72,27 @@ class Surroundings:
     edge_fill_ratio: float
 
 
-def target_lookup(around: Surroundings, model: str) -> TargetLookup:
+def target_lookup(
+    around: Surroundings, model: str, prompt: PromptBlocks = NO_BLOCKS
+) -> TargetLookup:
     """Return what this agent knows of any node that might serve ``model``, itself included."""
     now_mono_ms = around.now_mono_ms()
+    cached_ratio = around.prefixes.cached_ratio
+    replicas = around.view().replicas.get(model, {})
 
     def look_up(node_id: str) -> TargetState:
+        replica = replicas.get(node_id)
+        generation = 0 if replica is None else replica.generation
+        cached = cached_ratio(node_id, model, generation, prompt, now_mono_ms)
         if node_id != around.node_id:
-            return around.live.target(node_id, now_mono_ms, warm=around.peers.is_warm(node_id))
+            return around.live.target(
+                node_id, now_mono_ms, warm=around.peers.is_warm(node_id), cached_ratio=cached
+            )
         ready = around.engines.endpoint_for(model) is not None
         models = frozenset((model,)) if ready else frozenset[str]()
         in_flight = around.live.in_flight(node_id)
         ejected = around.live.is_ejected(node_id, now_mono_ms)
-        return TargetState(0.0, 0.0, in_flight, 0, warm=True, ejected=ejected, ready_models=models)
+        return TargetState(0.0, 0.0, in_flight, 0, True, ejected, models, cached)
 
     return look_up
 

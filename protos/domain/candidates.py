@@ -89,7 +89,7 @@ class TargetState:
     ``in_flight`` requests are being served there, ``queued`` ones wait for their turn.
     ``warm``: a connection stands open. ``ejected``: it failed lately and is left alone for a while.
     ``ready_models``: what its agent itself said it can serve, fresher than the table; None when it
-    has not said.
+    has not said. ``cached_ratio`` is the share of this request's prompt expected in its cache.
     """
 
     rtt_ms_p50: float | None
@@ -99,6 +99,7 @@ class TargetState:
     warm: bool
     ejected: bool
     ready_models: frozenset[str] | None = None
+    cached_ratio: float = 0.0
 
 
 TargetLookup = Callable[[str], TargetState]
@@ -295,7 +296,7 @@ def _predict(
         warm=state.warm,
         in_flight=state.in_flight,
         queued=state.queued,
-        prompt_tokens=request.prompt_tokens,
+        prompt_tokens=request.prompt_tokens - int(state.cached_ratio * request.prompt_tokens),
         body_bytes=request.body_bytes,
     )
 

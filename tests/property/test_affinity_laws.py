@@ -53,7 +53,7 @@ def test_a_skewed_prefix_never_piles_up_beyond_what_its_miss_costs(
         prompt = prompt_of(0 if rng.random() < hot_share else number + 1)
 
         def expected_ms(name: str, prompt=prompt, now_ms=now_ms) -> float:
-            cached = memory.cached_tokens(name, MODEL, 1, prompt, TOKENS, now_ms)
+            cached = int(TOKENS * memory.cached_ratio(name, MODEL, 1, prompt, now_ms))
             return predict(
                 PROFILE,
                 rtt_ms_p50=0.0,
@@ -66,7 +66,7 @@ def test_a_skewed_prefix_never_piles_up_beyond_what_its_miss_costs(
             ).ttft_ms_p99
 
         chosen = min(names, key=expected_ms)
-        hits += memory.cached_tokens(chosen, MODEL, 1, prompt, TOKENS, now_ms) > 0
+        hits += memory.cached_ratio(chosen, MODEL, 1, prompt, now_ms) > 0.0
         least = min(in_flight[name] for name in names)
         queued = max(0, in_flight[chosen] + 1 - PARALLEL)
         least_queued = max(0, least + 1 - PARALLEL)

@@ -156,6 +156,26 @@ def test_an_engine_on_this_host_that_fails_is_left_alone_like_any_other(twins: T
     )
 
 
+def test_prompts_are_remembered_where_they_went_and_forgotten_when_that_target_is_lost(
+    twins: Twins,
+) -> None:
+    def chat() -> str:
+        messages = [{"role": "system", "content": "Be brief. " * 400}]
+        return twins.gru.chat(messages=messages).headers["x-edgeforge-node"]
+
+    def remembered() -> int:
+        return int(twins.gru.status()["prefix_blocks"])
+
+    assert chat() == "iad-1"
+    once = remembered()
+    assert once >= 15
+    assert chat() == "iad-1"
+    assert remembered() == once, "the same beginning is remembered once"
+    twins.link.behave("refuse")
+    assert chat() == "gru-1"
+    assert remembered() == once, "forgotten there, remembered here"
+
+
 def test_a_peer_that_says_nothing_after_the_first_byte_ends_in_an_error_event(
     twins: Twins,
 ) -> None:

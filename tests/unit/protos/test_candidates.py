@@ -216,3 +216,17 @@ def test_every_filter_can_be_said(filter_):
     assert error.retryable
     if filter_ is not Filter.RESIDENCY:
         assert filter_ in error.message
+
+
+def test_what_is_expected_in_a_targets_cache_need_not_be_computed():
+    fleet = view(pop("GRU"), node("gru-1", "GRU"), model(), replica("gru-1"))
+    slow = replace(fleet.replicas[model().name]["gru-1"].profile, prefill_ms_per_token=1.0)
+    fleet.replicas[model().name]["gru-1"] = replace(replica("gru-1"), profile=slow)
+
+    def predicted_ms(cached_ratio):
+        state = replace(target(), cached_ratio=cached_ratio)
+        asked = request(prompt_tokens=100)
+        (found,) = gather(fleet, asked, "gru-1", lookup({"gru-1": state}), frozenset())
+        return found.prediction.ttft_ms_p99
+
+    assert predicted_ms(0.0) - predicted_ms(0.75) == pytest.approx(75.0)

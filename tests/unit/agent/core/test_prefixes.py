@@ -40,14 +40,13 @@ def cached(
     prompt: bytes,
     *,
     node: str = "iad-1",
-    tokens: int = 1_000,
     generation: int = 1,
     now_mono_ms: float = 0.0,
     salt: str = "acme",
-) -> int:
-    return memory.cached_tokens(
-        node, MODEL, generation, blocks(prompt, salt=salt), tokens, now_mono_ms
-    )
+) -> object:
+    """The share of ``prompt`` expected in the cache, over the share that engines reuse."""
+    ratio = memory.cached_ratio(node, MODEL, generation, blocks(prompt, salt=salt), now_mono_ms)
+    return pytest.approx(ratio / memory.hit_ratio(node, MODEL))
 
 
 def test_nothing_was_seen_nothing_is_cached(memory: PrefixMemory) -> None:
@@ -58,13 +57,13 @@ def test_a_prompt_seen_whole_is_cached_by_the_share_that_engines_reuse(
     memory: PrefixMemory,
 ) -> None:
     memory.seen("iad-1", MODEL, 1, blocks(text(10)), 0.0)
-    assert cached(memory, text(10)) == 1_000 * PRIOR_HIT_RATIO
+    assert cached(memory, text(10)) == 1.0
     assert cached(memory, text(10), node="gru-1") == 0
 
 
 def test_a_shared_beginning_counts_and_what_follows_does_not(memory: PrefixMemory) -> None:
     memory.seen("iad-1", MODEL, 1, blocks(text(4) + text(6, start=100)), 0.0)
-    assert cached(memory, text(8)) == 500 * PRIOR_HIT_RATIO
+    assert cached(memory, text(8)) == 0.5
     assert cached(memory, text(4, start=100)) == 0, "the same text elsewhere is no prefix"
 
 
@@ -77,14 +76,6 @@ def test_accounts_and_models_share_nothing(memory: PrefixMemory) -> None:
 def test_less_than_a_block_is_not_remembered(memory: PrefixMemory) -> None:
     memory.seen("iad-1", MODEL, 1, blocks(b"x" * (BLOCK_BYTES - 1)), 0.0)
     assert len(memory) == 0
-
-
-def test_an_engine_computes_at_least_the_last_token(memory: PrefixMemory) -> None:
-    memory.seen("iad-1", MODEL, 1, blocks(text(10)), 0.0)
-    for _ in range(200):
-        memory.told("iad-1", MODEL, 900, 1_000)
-    assert cached(memory, text(10)) == 999
-    assert cached(memory, text(10), tokens=1) == 0
 
 
 def test_another_generation_of_the_engine_begins_with_an_empty_cache(
@@ -100,8 +91,8 @@ def test_another_generation_of_the_engine_begins_with_an_empty_cache(
 def test_what_was_not_seen_for_long_is_forgotten(memory: PrefixMemory) -> None:
     memory.seen("iad-1", MODEL, 1, blocks(text(4)), 0.0)
     memory.seen("iad-1", MODEL, 1, blocks(text(2)), 1_000.0)
-    assert cached(memory, text(4), now_mono_ms=FORGET_AFTER_MS) == 1_000 * PRIOR_HIT_RATIO
-    assert cached(memory, text(4), now_mono_ms=FORGET_AFTER_MS + 1.0) == 500 * PRIOR_HIT_RATIO
+    assert cached(memory, text(4), now_mono_ms=FORGET_AFTER_MS) == 1.0
+    assert cached(memory, text(4), now_mono_ms=FORGET_AFTER_MS + 1.0) == 0.5
     assert cached(memory, text(4), now_mono_ms=FORGET_AFTER_MS + 1_001.0) == 0
 
 
@@ -115,12 +106,19 @@ def test_a_node_that_fails_or_leaves_is_forgotten(memory: PrefixMemory) -> None:
     assert len(memory) == 0
 
 
+def ratio(memory: PrefixMemory) -> float:
+    return memory.cached_ratio("iad-1", MODEL, 1, blocks(text(10)), 0.0)
+
+
 def test_the_engines_own_word_corrects_the_share(memory: PrefixMemory) -> None:
     memory.seen("iad-1", MODEL, 1, blocks(text(10)), 0.0)
+    assert ratio(memory) == PRIOR_HIT_RATIO
     for _ in range(200):
-        memory.told("iad-1", MODEL, cached(memory, text(10)), 400)
-    assert memory.hit_ratio("iad-1", MODEL) == pytest.approx(0.4, abs=0.01)
-    assert cached(memory, text(10)) == pytest.approx(400, abs=10)
+        memory.told("iad-1", MODEL, ratio(memory), 0.4)
+    assert ratio(memory) == pytest.approx(0.4, abs=0.01)
+    for _ in range(200):
+        memory.told("iad-1", MODEL, ratio(memory), 1.0)
+    assert 0.99 < ratio(memory) <= 1.0
 
 
 def test_an_engine_that_never_tells_of_a_hit_is_not_taken_at_its_silence(
@@ -128,19 +126,19 @@ def test_an_engine_that_never_tells_of_a_hit_is_not_taken_at_its_silence(
 ) -> None:
     memory.seen("iad-1", MODEL, 1, blocks(text(10)), 0.0)
     for _ in range(50):
-        memory.told("iad-1", MODEL, 900, 0)
-    assert memory.hit_ratio("iad-1", MODEL) == PRIOR_HIT_RATIO
-    memory.told("iad-1", MODEL, 900, 900)
+        memory.told("iad-1", MODEL, 0.9, 0.0)
+    assert ratio(memory) == PRIOR_HIT_RATIO
+    memory.told("iad-1", MODEL, 0.9, 0.9)
     for _ in range(200):
-        memory.told("iad-1", MODEL, cached(memory, text(10)), 0)
-    assert 0 < cached(memory, text(10)) < 100, "and there is still something to learn from"
+        memory.told("iad-1", MODEL, ratio(memory), 0.0)
+    assert 0.0 < ratio(memory) < 0.1, "and there is still something to learn from"
 
 
 def test_only_so_much_of_a_prompt_is_hashed(memory: PrefixMemory) -> None:
     long = blocks(bytes(4 * MAX_HASHED_BYTES))
     assert len(long.chain) == MAX_HASHED_BYTES // BLOCK_BYTES
     memory.seen("iad-1", MODEL, 1, long, 0.0)
-    assert cached(memory, bytes(4 * MAX_HASHED_BYTES)) == 250 * PRIOR_HIT_RATIO
+    assert cached(memory, bytes(4 * MAX_HASHED_BYTES)) == 0.25
 
 
 def test_one_replica_forgets_its_oldest_blocks_first(memory: PrefixMemory) -> None:
@@ -149,7 +147,7 @@ def test_one_replica_forgets_its_oldest_blocks_first(memory: PrefixMemory) -> No
         memory.seen("iad-1", MODEL, 1, blocks(text(512, start)), 0.0)
     assert len(memory) == MAX_REPLICA_BLOCKS
     assert cached(memory, text(4)) == 0
-    assert cached(memory, text(4, start=1_000)) > 0
+    assert cached(memory, text(4, start=1_000)) == 1.0
 
 
 def test_all_together_are_bounded_and_the_replica_unused_for_longest_gives(
@@ -161,7 +159,7 @@ def test_all_together_are_bounded_and_the_replica_unused_for_longest_gives(
         memory.seen(f"node-{number}", MODEL, 1, blocks(text(4)), 0.0)
         assert len(memory) <= 10
     assert cached(memory, text(4), node="node-0") == 0
-    assert cached(memory, text(4), node="node-4") > 0
+    assert cached(memory, text(4), node="node-4") == 1.0
 
 
 @given(
@@ -181,6 +179,4 @@ def test_what_is_expected_is_the_longest_beginning_that_was_seen(
             shared += 1
         longest = max(longest, shared)
     whole = b"".join(text(1, each) for each in asked)
-    found = cached(memory, whole, node="n", tokens=10_000)
-    expected = int(longest / len(asked) * PRIOR_HIT_RATIO * 10_000)
-    assert abs(found - min(expected, 9_999)) <= 1
+    assert cached(memory, whole, node="n") == longest / len(asked)
