@@ -68,6 +68,8 @@ class GenerationHandler:
         jumps = around.clocks.look(around.now_unix_ms(), mono_ms)
         record.clock_jumped = jumps != trail.jumps_before
         around.records.add(record)
+        if not record.account:
+            return  # strangers must not push customers' traces out of the ring
         around.traces(Finished(record, trail, (around.node_id, around.pop_id)).trace)
 
     async def _serve(self, client: ServerConnection, record: RequestRecord, trail: Trail) -> None:

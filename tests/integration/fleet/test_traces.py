@@ -150,6 +150,19 @@ def test_a_refused_request_has_a_trace_too(fleet: Fleet) -> None:
     assert trace["attempts"] == []
 
 
+def test_strangers_leave_no_trace_and_so_push_none_out(fleet: Fleet) -> None:
+    gru = fleet.agent("gru-1")
+    stranger = {"authorization": "Bearer ef-nobody"}
+    body = {"model": gru.model, "messages": []}
+    refused = [gru.send(body, headers=stranger) for _ in range(3)]
+    assert {answer.status for answer in refused} == {401}
+    assert gru.last_request()["status"] == 401
+    customer = gru.chat().headers["x-edgeforge-trace-id"]
+    listed = json.loads(fleet.edgeforge("trace", "ls", "--via", "gru-1", "--json"))["traces"]
+    assert listed[0]["trace_id"] == customer
+    assert not [line for line in listed if line["status"] == 401]
+
+
 def test_a_client_that_leaves_is_on_record(fleet: Fleet, engine: FakeEngineProcess) -> None:
     engine.control(tokens=500, token_delay_ms=20)
     gru = fleet.agent("gru-1")

@@ -138,3 +138,21 @@ def test_the_usage_of_a_whole_body_is_found_without_parsing_the_rest() -> None:
     assert found["prompt_tokens"] == 7
     assert find_usage(b"{}") is None
     assert find_usage(b'{"usage":{"a":') is None
+
+
+def test_further_fields_go_beside_the_usage_that_was_asked_for() -> None:
+    seen: list[bytes] = []
+
+    def beside(usage: bytes) -> bytes:
+        seen.append(usage)
+        return b',"cost_usd":0.000000012'
+
+    asked = EventStream(include_usage=True, continuous_usage=False, beside_usage=beside)
+    passed = asked.feed(TOKEN_WITH_USAGE + LAST_USAGE)
+    told = json.loads(passed.split(b"\n\n")[1].removeprefix(b"data: "))
+    assert told["cost_usd"] == 1.2e-08
+    assert told["usage"]["prompt_tokens"] == 7
+    assert [json.loads(usage)["completion_tokens"] for usage in seen] == [1], "once a stream"
+    silent = EventStream(include_usage=False, continuous_usage=False, beside_usage=beside)
+    assert silent.feed(LAST_USAGE) == b""
+    assert len(seen) == 1
