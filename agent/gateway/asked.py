@@ -26,6 +26,8 @@ class Asked:
     placement: Placement
     began_mono_ms: float
     tokens: TokenTimes
+    #: What the choice of it was made with.
+    budget_left_ms: float
     place: Place | None = None
     #: Share of the prompt that was expected in the engine's cache.
     cached_ratio: float = 0.0

@@ -97,7 +97,7 @@ class Asking:
         else:
             tokens, events = rest_of.asked.tokens, rest_of.exchange.events
             tokens.also = count_fill
-        asked = Asked(target, placement, now, tokens)
+        asked = Asked(target, placement, now, tokens, self.budget_left_ms)
         heads = ResponseHeads(self._client, self._record, trail, asked, around.now_mono_ms)
         exchange = Exchange(
             self._client,
@@ -202,13 +202,26 @@ class Asking:
         trail.pop_id = asked.placement.chosen.pop.id
 
     def note_end(self, running: Running, outcome: str) -> None:
-        self.note(running.asked.placement, outcome, running.asked.began_mono_ms)
+        asked = running.asked
+        took_ms = self._around.now_mono_ms() - asked.began_mono_ms
+        self._note(asked.placement, asked.budget_left_ms, outcome, asked.began_mono_ms, took_ms)
 
-    def note(self, placement: Placement, outcome: str, began_mono_ms: float) -> None:
-        took_ms = self._around.now_mono_ms() - began_mono_ms
+    def note_not_asked(self, placement: Placement, outcome: str) -> None:
+        """``placement`` led nowhere: nothing was sent."""
+        now = self._around.now_mono_ms()
+        self._note(placement, self.budget_left_ms, outcome, now, 0.0)
+
+    def _note(
+        self,
+        placement: Placement,
+        budget_left_ms: float,
+        outcome: str,
+        began_mono_ms: float,
+        took_ms: float,
+    ) -> None:
         attempt = Attempt(placement.chosen.node.id, outcome, took_ms)
         self._record.attempts.append(attempt)
-        self._trail.note(attempt, placement, self.budget_left_ms, began_mono_ms)
+        self._trail.note(attempt, placement, budget_left_ms, began_mono_ms)
 
     def note_load(self, running: Running) -> None:
         target = running.asked.target

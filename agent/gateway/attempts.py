@@ -68,7 +68,7 @@ class Attempts:
             target = self._asking.target(placement)
             self._tried |= {placement.chosen.node.id}
             if target is None:
-                self._asking.note(placement, "not ready", self._around.now_mono_ms())
+                self._asking.note_not_asked(placement, "not ready")
                 continue
             last = number + 1 == limits.max_attempts or not self._others(placement)
             if await self._ask(placement, target, last=last):
@@ -194,6 +194,9 @@ class Attempts:
         events, first = broken.exchange.events, broken
         if not isinstance(events, ContinuableStream):
             return False
+        if events.lacks_only_its_end and (ending := events.ending()):
+            self._client.write(chunk(ending) + LAST_CHUNK)
+            return True
         idle_ms = self._around.limits.stream_idle_timeout_ms
         while events.can_go_on and len(self._tried) < self._around.limits.max_attempts:
             told = events.completion_tokens

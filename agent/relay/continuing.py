@@ -88,6 +88,28 @@ class ContinuableStream(EventStream):
         self.error_event = None
         self.seams += 1
 
+    @property
+    def lacks_only_its_end(self) -> bool:
+        """Whether the client has been sent every word, and why there are no more."""
+        return self._plain and self._finished and not self.done
+
+    def ending(self) -> bytes:
+        """Return what a stream that lost its engine behind the last word still has to say.
+
+        Nothing when the client asked for a usage that the engine never told.
+        """
+        self._last_usage = self._known_usage
+        usage = self.usage()
+        if usage is None and self._include_usage:
+            return b""
+        self._rest, self.error_event = b"", None
+        events = [b"data: [DONE]"]
+        if usage is not None:
+            last = self._first | {"choices": [], "usage": usage}
+            events.insert(0, _DATA + orjson.dumps(last))
+        passed = [super(ContinuableStream, self)._filter(event) for event in events]
+        return b"".join(event + _END for event in passed if event)
+
     def feed(self, data: bytes) -> bytes:
         """Return the bytes to pass on for one read. Raises: MalformedStream."""
         passed = super().feed(data)

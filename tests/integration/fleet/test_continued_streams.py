@@ -88,6 +88,17 @@ def test_a_stream_that_breaks_in_any_way_goes_on(twins: Twins, fault: dict[str, 
     assert twins.agent.last_request()["completion_tokens"] == 8
 
 
+def test_an_engine_that_dies_behind_its_last_word_costs_nothing_and_nobody_is_asked_again(
+    twins: Twins,
+) -> None:
+    twins.iad.control(cut_after_tokens=8, token_delay_ms=30)
+    answer = twins.agent.chat(stream=True, stream_options={"include_usage": True})
+    assert answer.events()[-1] == "[DONE]"
+    assert text_of(answer) == WHOLE
+    assert messages_of(answer)[-1]["usage"]["completion_tokens"] == 8
+    assert generations(twins.gru) == []
+
+
 def test_a_text_completion_goes_on_too(twins: Twins) -> None:
     twins.iad.control(cut_after_tokens=5, token_delay_ms=30)
     body = {"model": MODEL, "prompt": "Say:", "stream": True}

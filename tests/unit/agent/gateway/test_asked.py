@@ -18,7 +18,7 @@ HEADERS = [(b"x-edgeforge-timing", b"admission=1.0;queue=2.0;engine=30.0")]
 def asked(*, peer: bool, began_mono_ms: float = 100.0) -> Asked:
     nothing: Any = None
     target = Target("n-1", nothing, b"n-1", "m", True, peer=peer)
-    return Asked(target, nothing, began_mono_ms, TokenTimes(None))
+    return Asked(target, nothing, began_mono_ms, TokenTimes(None), 0.0)
 
 
 def test_a_peer_tells_its_own_times_and_takes_no_place_here() -> None:

@@ -190,6 +190,35 @@ def test_nothing_said_or_all_said_cannot_go_on() -> None:
     assert not events.can_go_on
 
 
+def test_a_stream_that_breaks_behind_its_last_word_is_ended_for_its_engine() -> None:
+    events = stream(include=True)
+    events.feed(role("one", usage=(7, 0)) + says("one", "a", usage=(7, 1), finish_reason="stop"))
+    assert events.lacks_only_its_end
+    ending = events.ending()
+    assert read(ending)[0]["usage"]["completion_tokens"] == 1
+    assert read(ending)[0]["id"] == "chatcmpl-one"
+    assert ending.endswith(DONE)
+    assert events.done
+    assert not events.lacks_only_its_end
+
+
+def test_the_end_of_a_stream_in_two_halves_tells_the_usage_of_both() -> None:
+    events = stream(include=True)
+    events.feed(says("one", "a", usage=(7, 1)))
+    events.go_on()
+    events.feed(says("two", "b", usage=(8, 1), finish_reason="stop"))
+    assert read(events.ending())[0]["usage"]["completion_tokens"] == 2
+
+
+def test_an_end_without_the_usage_that_was_asked_for_is_none() -> None:
+    events = stream(include=True)
+    events.feed(says("one", "a", finish_reason="stop"))
+    assert events.ending() == b""
+    events = stream()
+    events.feed(says("one", "a", finish_reason="stop"))
+    assert events.ending() == DONE
+
+
 def test_logprobs_or_a_second_choice_cannot_go_on() -> None:
     for other in ({"logprobs": {"content": []}}, {"index": 1}):
         events = stream()
