@@ -128,7 +128,7 @@ def _check_inputs(fields: Mapping[str, object], name: str, most: int) -> None:
     value = fields.get(name)
     if not isinstance(value, list) or len(value) <= most:
         return
-    if any(isinstance(one, str | list | dict) for one in value):  # else: one prompt, as tokens
+    if any(isinstance(one, str | list) for one in value):  # else: one prompt or conversation
         raise InvalidRequest(
             f"{name!r} has {len(value)} inputs, and at most {most} are allowed",
             "send them in several requests",

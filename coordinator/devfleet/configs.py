@@ -7,6 +7,8 @@ import json
 from coordinator.devfleet.layout import AgentFacts, FleetFacts, FleetLayout, write_private
 
 _LOOPBACK = "127.0.0.1"
+#: Its small model has been taught tool calls in this form, and seldom makes any.
+_TOOL_PARSER = "hermes"
 #: Placement by price alone, which is easier to follow.
 _EDGE_FILL_RATIO = 0.0
 #: A laptop's streams are short, and whoever stops a fleet is waiting.
@@ -37,6 +39,7 @@ def write_agent_config(layout: FleetLayout, facts: FleetFacts, agent: AgentFacts
     if agent.engine_kind == "vllm":
         engine["venv"] = facts.engine_venv
         engine["max_context_tokens"] = 2_048
+        engine["tool_parser"] = _TOOL_PARSER
     text = _toml(
         {
             "node": {"state_dir": str(layout.agent_state(agent.node))},

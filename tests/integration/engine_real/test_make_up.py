@@ -1,12 +1,15 @@
-"""What ``make up`` starts: the real vLLM behind a real fleet, and the unmodified openai client."""
+"""What ``make up`` starts: the real vLLM behind a real fleet, and customers' unmodified clients."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import anthropic
 import openai
 import pytest
 
@@ -21,6 +24,15 @@ QUESTION = [
     {"role": "system", "content": "You are a helpful assistant"},
     {"role": "user", "content": "What is the capital of France?"},
 ]
+#: Its every value is short, whatever a small model makes of it.
+CITY: dict[str, Any] = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": CITY, "strict": True}}
+HERE_AND_OVER_A_HOP = pytest.mark.parametrize("node", ["iad-1", "gru-1"])
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +96,156 @@ def test_errors_are_the_clients_own_exception_classes(fleet: Fleet, node: str) -
         pytest.raises(openai.AuthenticationError),
     ):
         stranger.models.list()
+
+
+@HERE_AND_OVER_A_HOP
+def test_the_anthropic_client_talks_and_streams(fleet: Fleet, node: str) -> None:
+    agent = fleet.agent(node)
+    asked: dict[str, Any] = {"model": DEPLOYMENT, "max_tokens": 24}
+    asked |= {"extra_body": {"temperature": 0}}
+    asked |= {"system": QUESTION[0]["content"], "messages": QUESTION[1:]}
+    with anthropic.Anthropic(base_url=agent.url, api_key=agent.api_key, max_retries=0) as client:
+        message = client.messages.create(**asked)
+        assert message.content[0].type == "text"
+        assert message.content[0].text == "The capital of France is Paris."
+        assert message.stop_reason == "end_turn"
+        assert_metered(agent, message.usage.input_tokens, message.usage.output_tokens)
+        turns = [*QUESTION[1:], {"role": "assistant", "content": message.content[0].text}]
+        turns.append({"role": "user", "content": "And of Italy?"})
+        with client.messages.stream(**asked | {"messages": turns}) as stream:
+            assert "".join(stream.text_stream)
+            final = stream.get_final_message()
+        assert final.usage.input_tokens > message.usage.input_tokens
+        assert_metered(agent, final.usage.input_tokens, final.usage.output_tokens)
+        assert agent.last_request()["ttft_ms"] > 0
+        with pytest.raises(anthropic.BadRequestError, match="max_tokens"):
+            client.messages.create(**asked | {"max_tokens": -1})
+
+
+def test_the_anthropic_client_gets_a_tool_call(fleet: Fleet) -> None:
+    agent = fleet.agent("gru-1")
+    asked: dict[str, Any] = {"model": DEPLOYMENT, "max_tokens": 200, "messages": QUESTION[1:]}
+    asked |= {"extra_body": {"temperature": 0}}
+    asked |= {"tools": [{"name": "weather", "input_schema": CITY, "strict": True}]}
+    with anthropic.Anthropic(base_url=agent.url, api_key=agent.api_key, max_retries=0) as client:
+        for choice in ({"type": "any"}, {"type": "tool", "name": "weather"}):
+            with client.messages.stream(**asked, tool_choice=choice) as stream:
+                final = stream.get_final_message()
+            (call,) = [block for block in final.content if block.type == "tool_use"]
+            assert call.name == "weather"
+            assert call.input["city"] in ("Paris", "Rome")
+
+
+@HERE_AND_OVER_A_HOP
+def test_the_openai_client_gets_responses(fleet: Fleet, node: str) -> None:
+    agent = fleet.agent(node)
+    asked: dict[str, Any] = {"model": DEPLOYMENT, "temperature": 0, "max_output_tokens": 24}
+    with client_of(agent) as client:
+        whole = client.responses.create(input=QUESTION, **asked)
+        assert whole.output_text == "The capital of France is Paris."
+        assert whole.usage is not None
+        assert_metered(agent, whole.usage.input_tokens, whole.usage.output_tokens)
+        with client.responses.stream(input=QUESTION, **asked) as stream:
+            kinds = [event.type for event in stream]
+            final = stream.get_final_response()
+        assert kinds[0] == "response.created"
+        assert kinds.count("response.output_text.delta") >= 5
+        assert final.output_text == whole.output_text
+        assert final.usage is not None
+        assert_metered(agent, final.usage.input_tokens, final.usage.output_tokens)
+        turns = [*QUESTION, {"role": "assistant", "content": whole.output_text}]
+        turns.append({"role": "user", "content": "And of Italy?"})
+        formatted = client.responses.create(
+            input=turns,
+            text={"format": {"type": "json_schema", "name": "city", "schema": CITY}},
+            **asked | {"max_output_tokens": 200},
+        )
+        assert json.loads(formatted.output_text)["city"] in ("Paris", "Rome")
+        tool = {"type": "function", "name": "weather", "parameters": CITY, "strict": True}
+        called = client.responses.create(
+            input=QUESTION,
+            tools=[tool],
+            tool_choice="required",
+            **asked | {"max_output_tokens": 200},
+        )
+        assert called.output[-1].type == "function_call"
+        assert json.loads(called.output[-1].arguments)["city"] in ("Paris", "Rome")
+        with pytest.raises(openai.BadRequestError, match="run by a server"):
+            client.responses.create(input="hi", tools=[{"type": "web_search"}], **asked)
+
+
+@pytest.mark.parametrize(
+    "choice", ["required", {"type": "function", "function": {"name": "weather"}}, "auto"]
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_tool_calls_forced_and_free(fleet: Fleet, choice: Any, stream: bool) -> None:
+    agent = fleet.agent("gru-1")
+    asked: dict[str, Any] = {"model": DEPLOYMENT, "messages": QUESTION, "max_tokens": 200}
+    asked |= {"temperature": 0}
+    with client_of(agent) as client:
+        given: Any = client.chat.completions.create(
+            tools=[TOOL], tool_choice=choice, stream=stream, **asked
+        )
+        if not stream:
+            calls = given.choices[0].message.tool_calls or []
+            arguments = "".join(call.function.arguments for call in calls[:1])
+        else:
+            deltas = [chunk.choices[0].delta for chunk in given]
+            calls = [call for delta in deltas for call in delta.tool_calls or []]
+            arguments = "".join(call.function.arguments or "" for call in calls if call.index == 0)
+    if choice != "auto":
+        called = json.loads(arguments)
+        assert called["city"] in ("Paris", "Rome")
+    assert not stream or agent.last_request()["ttft_ms"] > 0
+
+
+def test_json_by_schema_logprobs_and_several_choices(fleet: Fleet) -> None:
+    agent = fleet.agent("gru-1")
+    asked: dict[str, Any] = {"model": DEPLOYMENT, "messages": QUESTION, "max_tokens": 24}
+    with client_of(agent) as client:
+        schema = {"type": "json_schema", "json_schema": {"name": "city", "schema": CITY}}
+        whole = client.chat.completions.create(
+            response_format=schema, **asked | {"max_tokens": 200, "temperature": 0}
+        )
+        assert json.loads(whole.choices[0].message.content or "")["city"] in ("Paris", "Rome")
+        whole = client.chat.completions.create(n=2, logprobs=True, top_logprobs=2, **asked)
+        assert [choice.index for choice in whole.choices] == [0, 1]
+        logprobs = whole.choices[0].logprobs
+        assert logprobs is not None
+        assert logprobs.content
+        assert len(logprobs.content[0].top_logprobs) == 2
+        assert whole.usage is not None
+        assert_metered(agent, whole.usage.prompt_tokens, whole.usage.completion_tokens)
+        chunks = list(
+            client.chat.completions.create(
+                n=2, stream=True, stream_options={"include_usage": True}, **asked
+            )
+        )
+        assert {choice.index for chunk in chunks for choice in chunk.choices} == {0, 1}
+        usage = chunks[-1].usage
+        assert usage is not None
+        assert_metered(agent, usage.prompt_tokens, usage.completion_tokens)
+        batch = client.completions.create(
+            model=DEPLOYMENT, prompt=["One, two,", "Red, green,"], max_tokens=3, logprobs=1
+        )
+        assert len(batch.choices) == 2
+        with pytest.raises(openai.BadRequestError, match="'n' is 99"):
+            client.chat.completions.create(n=99, **asked)
+
+
+def test_embeddings_of_a_model_that_generates_are_a_clear_400(fleet: Fleet) -> None:
+    with (
+        client_of(fleet.agent("gru-1")) as client,
+        pytest.raises(openai.BadRequestError, match="gives no embeddings"),
+    ):
+        client.embeddings.create(model=DEPLOYMENT, input="hello")
+
+
+def assert_metered(agent: AgentClient, prompt_tokens: int, completion_tokens: int) -> None:
+    record = agent.last_request()
+    assert record["prompt_tokens"] == prompt_tokens > 0
+    assert record["completion_tokens"] == completion_tokens > 0
+    assert record["cost_nano_usd"] > 0
 
 
 def test_a_client_that_leaves_aborts_the_generation_in_vllm(fleet: Fleet) -> None:

@@ -1,0 +1,134 @@
+"""No body of any format, however hostile, does more than be refused or be made harmless."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from agent.core.routes import Api
+from agent.gateway.body_policy import read_body
+from agent.gateway.body_rules import MEDIA_PARTS, REFUSED_FIELDS, REFUSED_FIELDS_OF, BodyCaps
+from protos.domain.errors import EdgeForgeError
+
+CAPS = BodyCaps(max_n=4, max_prompt_logprobs=5, max_inputs=16)
+SALT = "the-accounts-own"
+#: Names that mean something somewhere, so that chance finds them.
+NAMES = sorted(
+    {
+        *REFUSED_FIELDS,
+        *(name for names in REFUSED_FIELDS_OF.values() for name in names),
+        *MEDIA_PARTS,
+        *("model", "messages", "prompt", "input", "system", "instructions", "content", "type"),
+        *("tools", "tool_choice", "stream", "stream_options", "include_usage", "store", "source"),
+        *("n", "best_of", "echo", "logprobs", "prompt_logprobs", "cache_salt", "request_id"),
+        *("url", "text", "role", "output", "chat_template_kwargs", "vllm_xargs", "truncation"),
+        *("encoding_format", "truncate_prompt_tokens", "data", "id", "arguments", "tool"),
+    }
+)
+WORDS = st.sampled_from([*NAMES, "mcp", "web_search", "function", "true", "yes", "-1", "1e400"])
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats()
+    | WORDS
+    | st.text(max_size=20)
+    | st.just("http://169.254.169.254/")
+)
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=5), inner, max_size=5)
+    ),
+    max_leaves=25,
+)
+BODIES = st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=8), VALUES, max_size=8)
+EVERY_FORMAT = pytest.mark.parametrize("api", list(Api))
+CONVERSATIONS = ("messages", "input", "previous_input_messages", "system")
+
+
+def sent_for(api: Api, body: bytes) -> Any:
+    """Return what an engine would get, or None for what is refused."""
+    try:
+        read = read_body(body, api, cache_salt=SALT, caps=CAPS)
+        assert read.prompt_tokens_estimate >= 1
+        return json.loads(read.for_engine("m@1", continuous_usage=True))
+    except EdgeForgeError:
+        return None
+
+
+@EVERY_FORMAT
+@given(body=st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+def test_no_bytes_do_more_than_be_refused(api: Api, body: bytes) -> None:
+    sent = sent_for(api, body)
+    assert sent is None or sent["cache_salt"] == SALT
+
+
+@EVERY_FORMAT
+@given(body=BODIES)
+@example(body={"vllm_xargs": {"kv_transfer_params": {}}})
+@example(body={"stream": "Yes", "stream_options": {"include_usage": False}})
+@example(body={"input": [[{"content": [{"file_url": "http://h/"}]}]]})
+def test_what_passes_is_harmless_and_the_accounts(api: Api, body: dict[str, Any]) -> None:
+    sent = sent_for(api, orjson.dumps(body))
+    if sent is None:
+        return
+    assert sent["model"] == "m@1"
+    assert sent["cache_salt"] == SALT
+    assert "request_id" not in sent
+    assert not sent.get("store")
+    for place in (sent, sent.get("chat_template_kwargs"), sent.get("vllm_xargs")):
+        if isinstance(place, dict):
+            assert all(place.get(name) is None for name in REFUSED_FIELDS)
+    assert all(not sent.get(name) for name in REFUSED_FIELDS_OF.get(api, ()))
+    if sent.get("stream") is True and api.has_stream_options:
+        assert sent["stream_options"]["include_usage"] is True
+    for name in conversation_fields(api):
+        assert not list(media_in(sent.get(name)))
+    tools = sent.get("tools")
+    if api is not Api.EMBEDDINGS and api is not Api.COMPLETIONS and isinstance(tools, list):
+        kinds = [tool["type"] for tool in tools if isinstance(tool, dict) and "type" in tool]
+        assert not {"mcp", "web_search"} & {kind for kind in kinds if isinstance(kind, str)}
+
+
+def conversation_fields(api: Api) -> tuple[str, ...]:
+    if api is Api.COMPLETIONS:
+        return ()
+    taken = {Api.CHAT: CONVERSATIONS[:1], Api.MESSAGES: ("messages", "system")}
+    return taken.get(api, CONVERSATIONS[:2])
+
+
+def media_in(value: Any) -> Any:
+    """Every part of a conversation that an engine would fetch, but for what tools say."""
+    if isinstance(value, list):
+        for one in value:
+            yield from media_in(one)
+    elif isinstance(value, dict):
+        if any(value.get(name) is not None for name in MEDIA_PARTS):
+            yield value
+        if isinstance(value.get("type"), str) and value["type"] in MEDIA_PARTS:
+            yield value
+        source = value.get("source")
+        if isinstance(source, dict) and source.get("url") is not None:
+            yield value
+        for name, one in value.items():
+            if name not in ("input", "tool", "arguments"):
+                yield from media_in(one)
+
+
+@EVERY_FORMAT
+@given(text=st.text(min_size=0, max_size=300), times=st.integers(1, 20))
+def test_the_estimate_is_never_more_than_an_eighth_of_the_text(
+    api: Api, text: str, times: int
+) -> None:
+    body = {"prompt": text, "input": text, "messages": [{"role": "user", "content": text}] * times}
+    if api is Api.RESPONSES:
+        del body["prompt"]
+    read = read_body(orjson.dumps(body), api, cache_salt=SALT, caps=CAPS)
+    assert read.prompt_tokens_estimate <= max(1, len(text) * times // 8)
