@@ -1,6 +1,8 @@
 """A process with an engine supervisor and nothing else: an agent to be killed.
 
-    python -m tests.support.engine_host ENVIRONMENT STATE_DIR MODEL_DIR asyncio|uvloop
+    python -m tests.support.engine_host ENVIRONMENT STATE_DIR MODEL_DIR LOOP MODE
+
+LOOP is asyncio or uvloop, MODE generate or embed.
 
 Prints every status as one JSON line; SIGTERM stops the engine and then the process.
 """
@@ -38,8 +40,10 @@ class EngineHost:
         *,
         model_dir: Path | None = None,
         loop: str = "asyncio",
+        embeds: bool = False,
     ) -> None:
         words = [environment, state_dir, model_dir or environment, loop]
+        words.append("embed" if embeds else "generate")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.engine_host", *words],
             cwd=ROOT,
@@ -81,7 +85,9 @@ class EngineHost:
         self.close()
 
 
-def spec_for(environment: Path, model_dir: Path | None = None) -> EngineSpec:
+def spec_for(
+    environment: Path, model_dir: Path | None = None, *, embeds: bool = False
+) -> EngineSpec:
     """Return the specification of a small model; a fake engine does not look at its folder."""
     return EngineSpec(
         environment=environment,
@@ -90,6 +96,7 @@ def spec_for(environment: Path, model_dir: Path | None = None) -> EngineSpec:
         context_tokens=2048,
         accelerator=Accelerator.CPU,
         kv_cache_bytes=256 * 1024 * 1024,
+        embeds=embeds,
     )
 
 
@@ -97,11 +104,11 @@ def _print(status: EngineStatus) -> None:
     print(json.dumps(dataclasses.asdict(status)), flush=True)
 
 
-async def _run(environment: Path, state_dir: Path, model_dir: Path) -> None:
+async def _run(environment: Path, state_dir: Path, model_dir: Path, *, embeds: bool) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     supervisor = EngineSupervisor(
-        spec_for(environment, model_dir),
+        spec_for(environment, model_dir, embeds=embeds),
         state_dir=state_dir,
         now_mono_ms=lambda: time.monotonic() * 1000,
         draw=random.random,
@@ -114,8 +121,8 @@ async def _run(environment: Path, state_dir: Path, model_dir: Path) -> None:
 
 def main() -> None:
     """Host an engine until SIGTERM."""
-    *folders, loop = sys.argv[1:]
-    work = _run(*[Path(folder) for folder in folders])
+    environment, state_dir, model_dir, loop, mode = sys.argv[1:]
+    work = _run(Path(environment), Path(state_dir), Path(model_dir), embeds=mode == "embed")
     if loop == "uvloop":
         import uvloop
 

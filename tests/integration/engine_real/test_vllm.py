@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 from agent.engine.guard import all_processes
+from tests.support.engine_answers import ask, shape
 from tests.support.engine_host import EngineHost
-from tests.support.fake_engine_process import FakeEngineProcess, UnixHTTPConnection
+from tests.support.fake_engine_process import FakeEngineProcess
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)
@@ -60,28 +61,6 @@ def real(
 def fake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeEngineProcess]:
     with FakeEngineProcess(MODEL, uds=tmp_path_factory.mktemp("fake") / "e.sock") as process:
         yield process
-
-
-def ask(uds: str, path: str, body: object, method: str = "POST") -> tuple[int, bytes]:
-    connection = UnixHTTPConnection(uds, timeout_s=60)
-    data = body if isinstance(body, bytes) else json.dumps(body)
-    headers = {"content-type": "application/json"}
-    connection.request(method, path, None if body is None else data, headers)
-    response = connection.getresponse()
-    answer = response.read()
-    connection.close()
-    return response.status, answer
-
-
-def shape(value: Any) -> Any:
-    """Keys in their order and the kinds of values: what two engines must have in common."""
-    if isinstance(value, dict):
-        return [(key, shape(inner)) for key, inner in value.items()]
-    if isinstance(value, list):
-        return [shape(inner) for inner in value]
-    if value is None or isinstance(value, bool):
-        return value
-    return type(value).__name__
 
 
 def shape_of_events(stream: bytes) -> list[Any]:
