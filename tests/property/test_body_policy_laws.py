@@ -26,7 +26,16 @@ NAMES = sorted(
         *("model", "messages", "prompt", "input", "system", "instructions", "content", "type"),
         *("tools", "tool_choice", "stream", "stream_options", "include_usage", "store", "source"),
         *("n", "best_of", "echo", "logprobs", "prompt_logprobs", "cache_salt", "request_id"),
-        *("url", "text", "role", "output", "chat_template_kwargs", "vllm_xargs", "truncation"),
+        *(
+            "previous_input_messages",
+            "url",
+            "text",
+            "role",
+            "output",
+            "chat_template_kwargs",
+            "vllm_xargs",
+            "truncation",
+        ),
         *("encoding_format", "truncate_prompt_tokens", "data", "id", "arguments", "tool"),
     }
 )
@@ -50,7 +59,6 @@ VALUES = st.recursive(
 )
 BODIES = st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=8), VALUES, max_size=8)
 EVERY_FORMAT = pytest.mark.parametrize("api", list(Api))
-CONVERSATIONS = ("messages", "input", "previous_input_messages", "system")
 
 
 def sent_for(api: Api, body: bytes) -> Any:
@@ -89,7 +97,7 @@ def test_what_passes_is_harmless_and_the_accounts(api: Api, body: dict[str, Any]
     assert all(not sent.get(name) for name in REFUSED_FIELDS_OF.get(api, ()))
     if sent.get("stream") is True and api.has_stream_options:
         assert sent["stream_options"]["include_usage"] is True
-    for name in conversation_fields(api):
+    for name in CONVERSATION_OF[api]:
         assert not list(media_in(sent.get(name)))
     tools = sent.get("tools")
     if api is not Api.EMBEDDINGS and api is not Api.COMPLETIONS and isinstance(tools, list):
@@ -97,11 +105,14 @@ def test_what_passes_is_harmless_and_the_accounts(api: Api, body: dict[str, Any]
         assert not {"mcp", "web_search"} & {kind for kind in kinds if isinstance(kind, str)}
 
 
-def conversation_fields(api: Api) -> tuple[str, ...]:
-    if api is Api.COMPLETIONS:
-        return ()
-    taken = {Api.CHAT: CONVERSATIONS[:1], Api.MESSAGES: ("messages", "system")}
-    return taken.get(api, CONVERSATIONS[:2])
+#: Where each format's conversation is; elsewhere an engine reads none.
+CONVERSATION_OF = {
+    Api.CHAT: ("messages",),
+    Api.COMPLETIONS: (),
+    Api.RESPONSES: ("input", "previous_input_messages"),
+    Api.EMBEDDINGS: ("messages", "input"),
+    Api.MESSAGES: ("messages", "system"),
+}
 
 
 def media_in(value: Any) -> Any:
