@@ -107,6 +107,8 @@ class TraceKeeper:
 
     async def close(self) -> None:
         """Write what is pending, for a bounded time."""
+        if self._thread.ident is None:
+            return  # never started: something else of the agent could not
         self._closing = True
         self._hurry.set()
         self._wake.set()

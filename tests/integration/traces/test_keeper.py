@@ -150,6 +150,11 @@ async def test_more_than_may_wait_is_dropped_and_counted(path: Path) -> None:
     assert keeper.stats.dropped == 2
 
 
+async def test_what_was_never_started_can_be_closed(path: Path) -> None:
+    await TraceKeeper(path, max_rows=10, max_bytes=1 << 20).close()
+    assert not path.exists()
+
+
 async def test_a_trace_that_cannot_be_made_costs_only_itself(path: Path) -> None:
     def fail() -> Trace:
         raise ValueError("a bug")
