@@ -12,11 +12,12 @@ import orjson
 from agent.core.routes import GENERATION_PATHS, Api
 from agent.peers.tls import PeerTls, peer_node_id
 from agent.relay.connections import ConnectionSet, ServerLimits
-from agent.relay.exchange import Ending, PassThrough, Patience
+from agent.relay.exchange import Ending, Patience
 from agent.relay.far_times import far_times_header
 from agent.relay.formats import TOKEN_MARKS, event_stream
 from agent.relay.listener import Listener
 from agent.relay.messages import Header, Request, request_bytes, response_head
+from agent.relay.pass_through import PassThrough
 from protos.domain.errors import (
     EdgeForgeError,
     Forbidden,

@@ -12,9 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.core.token_usage import read_usage
 from agent.relay.messages import LAST_CHUNK, Header, chunk
-from agent.relay.sse import EventStream, MalformedStream, find_usage
+from agent.relay.sse import EventStream, MalformedStream
 from agent.relay.upstream import ResponseSink, UpstreamConnection, UpstreamPool
 from protos.domain.errors import LinkDown
 
@@ -26,9 +25,7 @@ MAX_WHOLE_RESPONSE_BYTES = 64 * 1024 * 1024
 
 
 #: Events without a token that are held back at the start of a stream.
-_MAX_HELD_BYTES = 64 * 1024
-#: A whole response ends with its usage, within so many bytes.
-_USAGE_TAIL_BYTES = 4_096
+MAX_HELD_BYTES = 64 * 1024
 
 
 class Ending(enum.StrEnum):
@@ -127,7 +124,7 @@ class Exchange(ResponseSink):
     def on_head(self, status: int, headers: list[Header]) -> None:
         self.status, self.headers = status, headers
         self.head_mono_ms = self.last_read_mono_ms = self._now_mono_ms()
-        self._streaming = self.events is not None and status == 200 and _is_event_stream(headers)
+        self._streaming = self.events is not None and status == 200 and is_event_stream(headers)
 
     def on_body(self, data: bytes) -> None:
         self._gathered.append(data)
@@ -266,7 +263,7 @@ class Exchange(ResponseSink):
         """Send ``data``, or hold it while it holds no token: a role alone can still be replaced."""
         if not self.started:
             data = self._held + data
-            if not (events.token_seen or events.done or len(data) > _MAX_HELD_BYTES):
+            if not (events.token_seen or events.done or len(data) > MAX_HELD_BYTES):
                 self._held = data
                 return
         self._send(data)
@@ -290,81 +287,6 @@ class Exchange(ResponseSink):
             self.ending, self.reason = ending, reason
         if not self._ended.done():
             self._ended.set_result(None)
-
-
-class PassThrough(Exchange):
-    """Passes a response on as it comes: what a peer port does for the agent that asked.
-
-    The head of a stream waits for its first token, so that it can tell what that took here.
-    ``events`` looks for that token; ``token_mark`` is found once in every event that carries one.
-    """
-
-    def __init__(
-        self,
-        client: ServerConnection,
-        events: EventStream,
-        make_head: HeadMaker,
-        now_mono_ms: Callable[[], float],
-        count_tokens: TokenCounter,
-        token_mark: bytes,
-    ) -> None:
-        super().__init__(client, None, make_head, now_mono_ms, count_tokens)
-        self._first = events
-        self._token_mark = token_mark
-
-    def on_head(self, status: int, headers: list[Header]) -> None:
-        self.status, self.headers = status, headers
-        self.head_mono_ms = self.last_read_mono_ms = self._now_mono_ms()
-        self._streaming = _is_event_stream(headers)
-        self._tail = b""
-        if not self._streaming:
-            self._start()
-
-    def on_body(self, data: bytes) -> None:
-        self._gathered.append(data)
-
-    def on_read_end(self) -> None:
-        self.last_read_mono_ms = now = self._now_mono_ms()
-        if not self._gathered or self.ending is not None:
-            return
-        data = b"".join(self._gathered)
-        self._gathered.clear()
-        if not self.started:
-            data, held = self._held + data, data
-            if not self._has_first_token(held) and len(data) <= _MAX_HELD_BYTES:
-                self._held = data
-                return
-            self._start()
-        self._client.write(chunk(data))
-        if self._count_tokens is not None:
-            if self._streaming:
-                self._count_tokens(data.count(self._token_mark), now)
-            else:
-                self._tail = (self._tail + data)[-_USAGE_TAIL_BYTES:]
-
-    def on_complete(self) -> None:
-        self.on_read_end()
-        if self._count_tokens is not None and self._tail:
-            self._count_tokens(_completion_tokens(self._tail), self.last_read_mono_ms)
-        if not self.started:
-            self._start()
-            if self._held:
-                self._client.write(chunk(self._held))
-        self._client.write(LAST_CHUNK)
-        self._end(Ending.COMPLETE, "")
-
-    def _start(self) -> None:
-        super()._start()
-        self._client.write(self._make_head(self.status, self.headers))
-
-    def _has_first_token(self, data: bytes) -> bool:
-        """Whether a token came, or what is no stream: the agent that asked judges that."""
-        first = self._first
-        try:
-            first.feed(data)
-        except MalformedStream:
-            return True
-        return first.token_seen or first.done or first.error_event is not None
 
 
 class _Watch:
@@ -396,12 +318,8 @@ class _Watch:
             self._timer = self._loop.call_later((limit - waited) / 1_000, self._fire)
 
 
-def _completion_tokens(tail: bytes) -> int:
-    """Return the tokens that the end of a whole response tells of; 0 when it does not."""
-    return read_usage(find_usage(tail) or {}).completion_tokens
-
-
-def _is_event_stream(headers: list[Header]) -> bool:
+def is_event_stream(headers: list[Header]) -> bool:
+    """Whether a response announces events rather than one whole body."""
     return any(
         name == b"content-type" and value.startswith(b"text/event-stream")
         for name, value in headers
