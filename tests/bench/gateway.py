@@ -1,7 +1,7 @@
 """One agent under the gateway harness, beside the Rust vllm-router and nginx in the same run.
 
     make bench BENCH=gateway
-    python -m tests.bench.gateway [--harness FOLDER] [--rounds N] [--scale X] [--peers a,b] [--rows ...]
+    python -m tests.bench.gateway [--harness FOLDER] [--rounds N] [--scale X] [--rows tls,hop]
 
 The harness (by default ``../shared/bench/gateway`` beside the repository) starts each target on one
 core, its mock engine and load on the other, and interleaves rounds. The target is one agent with
