@@ -70,7 +70,8 @@ class GenerationHandler:
         around.records.add(record)
         if not record.account:
             return  # strangers must not push customers' traces out of the ring
-        around.traces(Finished(record, trail, (around.node_id, around.pop_id)).trace)
+        finished = Finished(record, trail, (around.node_id, around.pop_id))
+        around.traces(finished.trace, finished.matters)
 
     async def _serve(self, client: ServerConnection, record: RequestRecord, trail: Trail) -> None:
         around, limits, request = self._around, self._around.limits, trail.request

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from protos.domain.router import Candidate, Placement
 
 #: Takes the trace of a finished request; called at once, it must not wait. The trace is made when
-#: what it is handed is called, on any thread, once.
-TraceSink = Callable[[Callable[[], Trace]], None]
+#: what it is handed is called, on any thread, once. The flag: it failed or was late.
+TraceSink = Callable[[Callable[[], Trace], bool], None]
 
 
 class TokenTimes:
@@ -131,6 +131,15 @@ class Finished:
         self._first_byte_mono_ms = trail.request.first_byte_mono_ms
         self._last_mile_ms = trail.request.last_mile_ms
         del trail.request  # its body is heavy, and nobody's business any more
+
+    @property
+    def matters(self) -> bool:
+        """Whether somebody will want to know: it failed, or came later than its budget."""
+        record = self._record
+        if record.status >= 429 or record.client_gone or (record.status < 400 and record.error):
+            return True  # not what a client got wrong: anybody could fill the places with that
+        ttft_ms = record.ttft_ms
+        return ttft_ms is not None and ttft_ms + self._last_mile_ms > record.budget_ms
 
     def trace(self) -> Trace:
         """Return the trace. Not hot: for the thread that keeps it."""

@@ -31,9 +31,12 @@ _log = logging.getLogger(__name__)
 
 #: Finished requests that may wait for the thread; the next one's trace is dropped.
 MAX_PENDING = 4_096
-#: Traces written in one transaction, and how long a first one waits for others.
+#: Places that only requests which failed or were late may take.
+RESERVED_SHARE = 0.25
+#: Traces written in one transaction, and the time from one to the next: a trace costs more than the
+#: way of its request, so that of a crowd a sample is kept, and every one that failed or was late.
 MAX_BATCH = 256
-BATCH_WAIT_S = 0.2
+BATCH_WAIT_S = 1.0
 #: How long a reading waits for what finished before it to be written.
 SETTLE_TIMEOUT_S = 2.0
 #: How long the end waits for what is pending.
@@ -72,6 +75,7 @@ class TraceKeeper:
         self._max_bytes = max_bytes
         self._export = export
         self._max_pending = max_pending
+        self._max_ordinary = max_pending - int(RESERVED_SHARE * max_pending)
         self.stats = TraceStats()
         self._pending: deque[Callable[[], Trace]] = deque()
         self._ring: TraceRing | None = None
@@ -87,9 +91,12 @@ class TraceKeeper:
         """Start the thread."""
         self._thread.start()
 
-    def take(self, make: Callable[[], Trace]) -> None:
-        """Take what makes the trace of a finished request. Hot; for the event loop only."""
-        if len(self._pending) >= self._max_pending:
+    def take(self, make: Callable[[], Trace], matters: bool = False) -> None:
+        """Take what makes the trace of a finished request. Hot; for the event loop only.
+
+        ``matters``: somebody will ask for it, since it failed or was late.
+        """
+        if len(self._pending) >= (self._max_pending if matters else self._max_ordinary):
             self.stats.dropped += 1
             return
         self._taken += 1
@@ -137,15 +144,19 @@ class TraceKeeper:
         self._settle(1)
         while True:
             self._wake.wait()
-            self._hurry.wait(BATCH_WAIT_S)
+            hurried = self._hurry.wait(BATCH_WAIT_S)
             # Cleared before the queue is looked at: what comes from here on sets them again.
             self._hurry.clear()
             self._wake.clear()
             closing = self._closing
-            while self._pending:
+            left = len(self._pending) if hurried or closing else MAX_BATCH
+            while self._pending and left > 0:
                 self._work_off([self._pending.popleft() for _ in range(self._batch())])
+                left -= MAX_BATCH
             if closing:
                 break
+            if self._pending:
+                self._wake.set()
         if self._ring is not None:
             self._ring.close()
 

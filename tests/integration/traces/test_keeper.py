@@ -164,3 +164,27 @@ async def test_a_trace_that_cannot_be_made_costs_only_itself(path: Path) -> None
         keeper.take(make(trace(1)))
         assert await ids(keeper) == [1]
         assert keeper.stats.dropped == 1
+
+
+async def test_places_are_kept_for_what_failed_or_was_late(path: Path) -> None:
+    keeper = TraceKeeper(path, max_rows=10, max_bytes=1 << 20, max_pending=4)
+    for number in range(5):
+        keeper.take(make(trace(number)))
+    keeper.take(make(trace(5)), True)
+    keeper.take(make(trace(6)), True)
+    keeper.start()
+    assert await ids(keeper) == [5, 2, 1, 0]
+    await keeper.close()
+    assert keeper.stats.dropped == 3
+
+
+async def test_a_crowd_is_written_in_bounded_batches_and_found_at_once_when_asked(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.traces.keeper.MAX_BATCH", 4)
+    async with keeping(path) as keeper:
+        for number in range(10):
+            keeper.take(make(trace(number)))
+        await wait_until_async(lambda: keeper.stats.kept > 0, 20, "a first batch")
+        assert keeper.stats.kept == 4
+        assert len(await ids(keeper)) == 10
