@@ -26,9 +26,9 @@ class Api(enum.StrEnum):
 
 
 #: Development routes of an engine are kept off by this being an allowlist.
-GENERATION_PATHS = frozenset(api.value for api in Api)
+GENERATION_PATHS: dict[str, Api] = {api.value: api for api in Api}
 
 
 def api_of(path: str) -> Api | None:
     """Return the format that ``path`` speaks, or None: then errors are told as OpenAI does."""
-    return Api(path) if path in GENERATION_PATHS else None
+    return GENERATION_PATHS.get(path)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from agent.core.routes import Api
+from agent.core.routes import GENERATION_PATHS, Api
 from agent.core.token_usage import read_usage
 from agent.relay.formats import body_usage
 from protos.domain.pricing import Usage, cost_of, format_usd
@@ -53,7 +53,7 @@ class Accounting:
             first_byte = trail.request.first_byte_mono_ms
             trail.first_token_mono_ms = exchange.first_token_mono_ms
             record.ttft_ms = exchange.first_token_mono_ms - first_byte
-        usage = usage_of(exchange, Api(trail.request.path))
+        usage = usage_of(exchange, GENERATION_PATHS[trail.request.path])
         if usage is None:
             return
         trail.usage = usage

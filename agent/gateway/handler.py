@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from agent.core.routes import Api
+from agent.core.routes import GENERATION_PATHS, Api
 from agent.gateway.attempts import Attempts
 from agent.gateway.authentication import authenticate, find_deployment
 from agent.gateway.body_policy import read_body
@@ -75,7 +75,7 @@ class GenerationHandler:
 
     async def _serve(self, client: ServerConnection, record: RequestRecord, trail: Trail) -> None:
         around, limits, request = self._around, self._around.limits, trail.request
-        view, api = around.view(), Api(request.path)
+        view, api = around.view(), GENERATION_PATHS[request.path]
         caller = authenticate(
             request.headers,
             view,

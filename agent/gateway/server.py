@@ -13,7 +13,6 @@ from agent.gateway.errors import render_error
 from agent.gateway.handler import GenerationHandler
 from agent.gateway.tls import ClientCertificate
 from agent.relay.connections import ConnectionSet, ServerLimits
-from agent.relay.last_mile import last_mile_ms
 from agent.relay.listener import Listener
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ class ClientPort:
 
     async def _serve(self, request: Request, client: ServerConnection) -> None:
         if request.path in GENERATION_PATHS and request.method == "POST":
-            request.last_mile_ms = last_mile_ms(client.transport)
+            request.last_mile_ms = client.last_mile_ms(request.first_byte_mono_ms)
             await self.handler.serve(request, client)
             return
         server = self._runner.server

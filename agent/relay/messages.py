@@ -41,11 +41,11 @@ class Request:
     #: Smoothed round trip of the client's connection, 0 where the kernel does not say.
     last_mile_ms: float = 0.0
     raw_headers: list[Header] = field(default_factory=list)
+    #: The target without its query.
+    path: str = field(init=False)
 
-    @property
-    def path(self) -> str:
-        """The target without its query."""
-        return self.target.partition(b"?")[0].decode("latin-1")
+    def __post_init__(self) -> None:
+        self.path = self.target.partition(b"?")[0].decode("latin-1")
 
 
 def response_head(status: int, headers: Iterable[Header], *, keep_alive: bool) -> bytes:

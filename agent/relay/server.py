@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import httptools
 
+from agent.relay.last_mile import last_mile_ms
 from agent.relay.messages import Header, Request, whole_response
 from protos.domain.errors import (
     EdgeForgeError,
@@ -31,6 +32,8 @@ _log = logging.getLogger(__name__)
 MAX_PIPELINED = 4
 #: How long a refused client may take to read the refusal.
 _LINGER_MS = 2_000.0
+#: A round trip that was read counts for so long: the kernel smooths it over several anyway.
+_LAST_MILE_HOLDS_MS = 100.0
 #: What a header costs beyond its bytes on the wire: ": " and the line's end.
 _HEADER_OVERHEAD_BYTES = 4
 
@@ -53,6 +56,8 @@ class ServerConnection(asyncio.Protocol):
         self.context: object = None
         self.serving = False
         self.deadline_mono_ms = float("inf")
+        self._last_mile_ms = 0.0
+        self._last_mile_until_mono_ms = float("-inf")
         self._parser = httptools.HttpRequestParser(self)
         self._queue: deque[Request] = deque()
         self._task: asyncio.Task[None] | None = None
@@ -151,10 +156,14 @@ class ServerConnection(asyncio.Protocol):
 
     def on_url(self, url: bytes) -> None:
         self._target += url
-        self._count_head(len(url))
+        self._counted_head_bytes += len(url)
+        if self._counted_head_bytes > self._limits.max_header_bytes:
+            raise self._head_too_large()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._count_head(len(name) + len(value) + _HEADER_OVERHEAD_BYTES)
+        self._counted_head_bytes += len(name) + len(value) + _HEADER_OVERHEAD_BYTES
+        if self._counted_head_bytes > self._limits.max_header_bytes:
+            raise self._head_too_large()
         self._raw_headers.append((name, value))
         self._headers[name.lower()] = value
 
@@ -203,6 +212,13 @@ class ServerConnection(asyncio.Protocol):
     def closing(self) -> bool:
         """Whether nothing more can be said to this client."""
         return self._closing
+
+    def last_mile_ms(self, now_mono_ms: float) -> float:
+        """Return the smoothed round trip to this client, read again when it has grown old."""
+        if now_mono_ms >= self._last_mile_until_mono_ms:
+            self._last_mile_ms = last_mile_ms(self.transport)
+            self._last_mile_until_mono_ms = now_mono_ms + _LAST_MILE_HOLDS_MS
+        return self._last_mile_ms
 
     def write(self, data: bytes) -> None:
         """Send bytes as they are; dropped when the client is gone."""
@@ -286,11 +302,6 @@ class ServerConnection(asyncio.Protocol):
         self._first_byte_mono_ms = now
         if not self.serving:
             self.deadline_mono_ms = now + self._limits.header_timeout_ms
-
-    def _count_head(self, size_bytes: int) -> None:
-        self._counted_head_bytes += size_bytes
-        if self._counted_head_bytes > self._limits.max_header_bytes:
-            raise self._head_too_large()
 
     def _head_too_large(self) -> HeadersTooLarge:
         return HeadersTooLarge(f"request head over {self._limits.max_header_bytes} bytes")

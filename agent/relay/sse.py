@@ -62,6 +62,11 @@ class EventStream:
             data = self._rest + data
         if data.find(b"\r") >= 0:
             data = data.replace(b"\r\n", b"\n")
+        end = len(data) - len(_END)
+        if data.find(_END) == end >= 0:  # one whole event, as an engine sends it
+            self._rest = b""
+            event = self._filter(data[:end])
+            return event + _END if event else b""
         *events, rest = data.split(_END)
         if len(rest) > MAX_EVENT_BYTES:
             raise MalformedStream(f"an event of more than {MAX_EVENT_BYTES} bytes")
