@@ -17,8 +17,8 @@ from protos.domain.router import UNKNOWN_TARGET, TargetState
 RTT_WINDOW = 64
 #: Failures in a row after which a target is left alone.
 EJECT_AFTER_FAILURES = 3
-#: First tokens in a row that came far too late while another could have been asked.
-EJECT_AFTER_LATE = 5
+#: First tokens in a row that were too late while another could be asked: cut, or overtaken.
+EJECT_AFTER_LATE = 3
 #: An ejected target gets one request in so long (half-open); its answer ends the ejection.
 TRIAL_EVERY_MS = 1_000.0
 #: While its probes fail it gets none, for so long after each: longer than a probe may take to fail,
@@ -78,9 +78,18 @@ class LiveState:
         self.ejections = 0
 
     def target(
-        self, node_id: str, now_mono_ms: float, *, warm: bool, cached_ratio: float = 0.0
+        self,
+        node_id: str,
+        now_mono_ms: float,
+        *,
+        warm: bool,
+        cached_ratio: float = 0.0,
+        spare_late: bool = False,
     ) -> TargetState:
-        """Return what the router should know of ``node_id``. Hot."""
+        """Return what the router should know of ``node_id``. Hot.
+
+        ``spare_late``: one that is only late is not left alone, since nobody else is left.
+        """
         seen = self._seen.get(node_id)
         if seen is None:
             return UNKNOWN_TARGET
@@ -91,17 +100,17 @@ class LiveState:
             max(seen.own_in_flight, seen.reported_in_flight if fresh else 0),
             seen.reported_queued if fresh else 0,
             warm,
-            _is_left_alone(seen, now_mono_ms),
+            _is_left_alone(seen, now_mono_ms, spare_late=spare_late),
             seen.ready_models
             if now_mono_ms - seen.ready_models_mono_ms < REPORT_FRESH_MS
             else None,
             cached_ratio,
         )
 
-    def is_ejected(self, node_id: str, now_mono_ms: float) -> bool:
+    def is_ejected(self, node_id: str, now_mono_ms: float, *, spare_late: bool = False) -> bool:
         """Whether ``node_id`` is left alone now; False also when its next trial is due."""
         seen = self._seen.get(node_id)
-        return seen is not None and _is_left_alone(seen, now_mono_ms)
+        return seen is not None and _is_left_alone(seen, now_mono_ms, spare_late=spare_late)
 
     @property
     def ejected_now(self) -> int:
@@ -165,10 +174,11 @@ class LiveState:
         if seen.failures >= EJECT_AFTER_FAILURES:
             self._eject(seen, now_mono_ms)
 
-    def answered_late(self, node_id: str, now_mono_ms: float) -> None:
-        """A first token came far too late while another target could have been asked."""
+    def late(self, node_id: str, now_mono_ms: float) -> None:
+        """A first token was too late while another target could be asked. Not a failure."""
         seen = self._of(node_id)
-        seen.failures, seen.by_link = 0, False
+        seen.by_link = False
+        seen.disturbed = True
         seen.lates += 1
         if seen.lates >= EJECT_AFTER_LATE:
             self._eject(seen, now_mono_ms)
@@ -254,7 +264,9 @@ class LiveState:
         return seen
 
 
-def _is_left_alone(seen: _Seen, now_mono_ms: float) -> bool:
+def _is_left_alone(seen: _Seen, now_mono_ms: float, *, spare_late: bool) -> bool:
+    if spare_late and seen.failures < EJECT_AFTER_FAILURES:
+        return False
     return seen.ejected and now_mono_ms < max(seen.next_trial_mono_ms, seen.unprobed_until_mono_ms)
 
 

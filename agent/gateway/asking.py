@@ -177,13 +177,15 @@ class Asking:
 
     def fail(self, running: Running, outcome: str) -> None:
         """An attempt failed: its target is a little less trusted."""
-        exchange = running.exchange
-        of_link = exchange.status == 0 and not exchange.late
-        if of_link or exchange.started:
-            self._around.prefixes.forget(running.asked.target.node_id)  # perhaps restarted
-        self._around.live.failed(
-            running.asked.target.node_id, self._around.now_mono_ms(), of_link=of_link
-        )
+        exchange, node_id = running.exchange, running.asked.target.node_id
+        around, now = self._around, self._around.now_mono_ms()
+        if exchange.late:
+            around.live.late(node_id, now)
+        else:
+            of_link = exchange.status == 0
+            if of_link or exchange.started:
+                around.prefixes.forget(node_id)  # its engine may be a new one
+            around.live.failed(node_id, now, of_link=of_link)
         self.note_end(running, outcome)
 
     def account(self, running: Running) -> None:

@@ -54,6 +54,8 @@ class Attempts:
         accounting = Accounting(around, stats, record, trail)
         self._asking = Asking(around, pools, client, record, trail, body, deployment, accounting)
         self._tried: frozenset[str] = frozenset()
+        #: Those of them that were cut for being late.
+        self._late: frozenset[str] = frozenset()
         self._last: Trial | None = None
         self._zones: frozenset[str] | None = None
 
@@ -88,7 +90,7 @@ class Attempts:
         record.predicted_ttft_ms_p99 = placement.chosen.prediction.ttft_ms_p99
         return placement
 
-    def _place(self, *, first_token: bool = True) -> Placement:
+    def _place(self, *, first_token: bool = True, fall_back: bool = True) -> Placement:
         """Choose among those not tried yet, all hard filters anew. Raises: EdgeForgeError.
 
         With the first token out, no budget is left to be kept, and no strict deployment's either.
@@ -105,11 +107,23 @@ class Attempts:
             narrowed_zones=self._zones,
             embeds=self._body.api.embeds,
         )
+        try:
+            return self._choose(shape, spare_late=False)
+        except NoReplica:
+            if not fall_back:
+                raise
+        # nobody else is left: one that was late may still be going to answer
+        self._tried -= self._late
+        self._late = frozenset()
+        return self._choose(shape, spare_late=True)
+
+    def _choose(self, shape: RequestShape, *, spare_late: bool) -> Placement:
+        around, model = self._around, self._deployment.model
         return place(
             around.view(),
             shape,
             around.node_id,
-            target_lookup(around, self._deployment.model, self._asking.prompt),
+            target_lookup(around, model, self._asking.prompt, spare_late=spare_late),
             draw=around.draw(),
             fill=fill_lookup(around),
             edge_fill_ratio=around.edge_fill_ratio,
@@ -146,7 +160,7 @@ class Attempts:
         if first.exchange.started or first.exchange.ending is not None:
             return None
         try:
-            placement = self._place()
+            placement = self._place(fall_back=False)
         except EdgeForgeError:
             return None
         chosen = hedge_to(placement.candidates, self._tried)
@@ -175,7 +189,7 @@ class Attempts:
         if second is None:
             return await self._conclude(first)
         if first.exchange.ending is Ending.LOST:
-            self._around.live.answered_late(first.asked.target.node_id, self._around.now_mono_ms())
+            self._around.live.late(first.asked.target.node_id, self._around.now_mono_ms())
             self._asking.note_end(first, "a second copy was sooner")
         elif self._verdict(first).answered:
             second.exchange.lose()
@@ -262,6 +276,8 @@ class Attempts:
         if not trial.answered:
             self._last = trial
             self._asking.fail(running, trial.reason)
+            if exchange.late:
+                self._late |= {target.node_id}
             return False
         record.serving_tier, record.status = placement.serving_tier, exchange.status
         if exchange.ending is Ending.BROKEN:

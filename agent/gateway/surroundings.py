@@ -73,9 +73,12 @@ class Surroundings:
 
 
 def target_lookup(
-    around: Surroundings, model: str, prompt: PromptBlocks = NO_BLOCKS
+    around: Surroundings, model: str, prompt: PromptBlocks = NO_BLOCKS, *, spare_late: bool = False
 ) -> TargetLookup:
-    """Return what this agent knows of any node that might serve ``model``, itself included."""
+    """Return what this agent knows of any node that might serve ``model``, itself included.
+
+    ``spare_late``: those that are left alone for being late only are not.
+    """
     now_mono_ms = around.now_mono_ms()
     cached_ratio = around.prefixes.cached_ratio
     replicas = around.view().replicas.get(model, {})
@@ -86,12 +89,16 @@ def target_lookup(
         cached = cached_ratio(node_id, model, generation, prompt, now_mono_ms)
         if node_id != around.node_id:
             return around.live.target(
-                node_id, now_mono_ms, warm=around.peers.is_warm(node_id), cached_ratio=cached
+                node_id,
+                now_mono_ms,
+                warm=around.peers.is_warm(node_id),
+                cached_ratio=cached,
+                spare_late=spare_late,
             )
         ready = around.engines.endpoint_for(model) is not None
         models = frozenset((model,)) if ready else frozenset[str]()
         in_flight = around.live.in_flight(node_id)
-        ejected = around.live.is_ejected(node_id, now_mono_ms)
+        ejected = around.live.is_ejected(node_id, now_mono_ms, spare_late=spare_late)
         return TargetState(0.0, 0.0, in_flight, 0, True, ejected, models, cached)
 
     return look_up

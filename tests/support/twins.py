@@ -35,11 +35,16 @@ class Twins:
         return next((str(one["node_id"]) for one in candidates if one["chosen"]), "")
 
     def heal(self) -> None:
-        """Both engines behave, have forgotten everything, and IAD is chosen."""
+        """Both engines behave, have forgotten everything, and IAD answers: all is forgiven."""
         for engine in (self.iad, self.gru):
             engine.control()
-            engine.forget()
         wait_until(lambda: self.chosen() == "iad-1", 30, "iad-1 to be chosen")
+        wait_until(self._iad_answers, 30, "iad-1 to answer")
+        for engine in (self.iad, self.gru):
+            engine.forget()
+
+    def _iad_answers(self) -> bool:
+        return self.agent.chat().headers.get("x-edgeforge-node") == "iad-1"
 
     def outcomes(self) -> list[tuple[str, str]]:
         """Node and outcome of every attempt at the last request."""
@@ -53,8 +58,11 @@ def generations(engine: FakeEngineProcess) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def twin_fleet(folder: Path, **router: object) -> Iterator[Twins]:
-    """Start the twins; ``router`` are keys of GRU's ``[router]``."""
+def twin_fleet(folder: Path, *, idle_ms: float = 0, **router: object) -> Iterator[Twins]:
+    """Start the twins; ``router`` are keys of GRU's ``[router]``.
+
+    ``idle_ms``: how long GRU lets a stream be silent, when not as long as by default.
+    """
     with (
         FakeEngineProcess(MODEL) as iad,
         FakeEngineProcess(MODEL) as gru,
@@ -62,6 +70,8 @@ def twin_fleet(folder: Path, **router: object) -> Iterator[Twins]:
     ):
         if router:
             fleet.configure("gru-1", "router", **router)
+        if idle_ms:
+            fleet.configure("gru-1", "limits", stream_idle_timeout_ms=idle_ms)
         twins = Twins(fleet, iad, gru)
         twins.heal()
         yield twins

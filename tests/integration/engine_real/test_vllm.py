@@ -17,7 +17,9 @@ from typing import Any
 
 import pytest
 
+from agent.core.continuation import can_continue, continued
 from agent.engine.guard import all_processes
+from agent.relay.continuing import ContinuableStream
 from tests.support.engine_answers import ask, shape
 from tests.support.engine_host import EngineHost
 from tests.support.fake_engine_process import FakeEngineProcess
@@ -110,6 +112,48 @@ def test_it_continues_a_sentence(real: Real) -> None:
     status, answer = ask(real.uds, COMPLETE, body | {"max_tokens": 1})
     assert status == 200
     assert json.loads(answer)["choices"][0]["text"] == " dog"
+
+
+@pytest.mark.parametrize(
+    ("path", "prompt"),
+    [
+        (CHAT, {"messages": [{"role": "user", "content": "Tell me about the sea."}]}),
+        (COMPLETE, {"prompt": "The sea is"}),
+    ],
+    ids=["chat", "completion"],
+)
+@pytest.mark.parametrize("break_after", [4, 11])
+def test_a_stream_that_breaks_and_goes_on_says_what_it_would_have_said(
+    real: Real, path: str, prompt: dict[str, object], break_after: int
+) -> None:
+    """The fields that continue an answer mean to vLLM what they mean to us."""
+    body = {
+        "model": MODEL,
+        "temperature": 0,
+        "max_tokens": 24,
+        "stream": True,
+        **COUNTING,
+        **prompt,
+    }
+    assert can_continue(path, body)
+    whole = ContinuableStream(include_usage=True, continuous_usage=False)
+    status, stream = ask(real.uds, path, body)
+    assert status == 200
+    whole.feed(stream)
+
+    halves = ContinuableStream(include_usage=True, continuous_usage=False)
+    events = stream.split(b"\n\n")[: break_after + (path == CHAT)]
+    halves.feed(b"\n\n".join([*events, b""]))
+    assert halves.completion_tokens == break_after
+    halves.go_on()
+    rest = continued(path, body, halves.text, halves.completion_tokens)
+    status, stream = ask(real.uds, path, rest)
+    assert status == 200, stream
+    passed = halves.feed(stream)
+    assert halves.done
+    assert b'"role"' not in passed
+    assert halves.text == whole.text
+    assert halves.usage() == whole.usage()
 
 
 @pytest.mark.parametrize("extra", [{}, COUNTING], ids=["plain", "counting"])

@@ -137,27 +137,27 @@ def test_one_failure_of_the_engine_among_those_of_the_way_is_no_matter_for_probe
     assert is_ejected(live, 0.0)
 
 
-def test_first_tokens_far_too_late_in_a_row_eject_and_one_in_time_forgives(
-    live: LiveState,
-) -> None:
+def test_first_tokens_too_late_in_a_row_eject_and_one_in_time_forgives(live: LiveState) -> None:
     for _ in range(EJECT_AFTER_LATE - 1):
-        live.answered_late("iad-1", 0.0)
+        live.late("iad-1", 0.0)
     live.succeeded("iad-1")
     for _ in range(EJECT_AFTER_LATE - 1):
-        live.answered_late("iad-1", 0.0)
+        live.late("iad-1", 0.0)
     assert not is_ejected(live, 0.0)
-    live.answered_late("iad-1", 0.0)
+    live.late("iad-1", 0.0)
     assert is_ejected(live, 0.0)
     assert not is_ejected(live, TRIAL_EVERY_MS)
     assert live.ejected_now == 1
 
 
-def test_a_late_answer_is_an_answer_between_failures(live: LiveState) -> None:
-    live.failed("iad-1", 0.0)
-    live.failed("iad-1", 0.0)
-    live.answered_late("iad-1", 0.0)
-    live.failed("iad-1", 0.0)
-    assert not is_ejected(live, 0.0)
+def test_one_that_is_only_late_is_spared_when_nobody_else_is_left(live: LiveState) -> None:
+    for _ in range(EJECT_AFTER_LATE):
+        live.late("iad-1", 0.0)
+    assert is_ejected(live, 0.0)
+    assert not live.is_ejected("iad-1", 0.0, spare_late=True)
+    assert not live.target("iad-1", 0.0, warm=True, spare_late=True).ejected
+    ejected_at(live, 0.0)
+    assert live.is_ejected("iad-1", 0.0, spare_late=True), "it fails, too"
 
 
 def test_a_target_that_stays_silent_stays_ejected_between_two_failed_probes(
