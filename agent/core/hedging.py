@@ -57,8 +57,11 @@ class HedgeBudget:
 
 def hedge_after_ms(prediction: Prediction) -> float:
     """Return how long a first token may take before a second target may be asked too: its P95."""
-    p50_ms, p99_ms = prediction.ttft_ms_p50, prediction.ttft_ms_p99
-    return max(HEDGE_AT_LEAST_MS, p50_ms + _P95_SHARE * (p99_ms - p50_ms))
+    p95_ms = prediction.ttft_ms_p95
+    if p95_ms is None:
+        p50_ms = prediction.ttft_ms_p50
+        p95_ms = p50_ms + _P95_SHARE * (prediction.ttft_ms_p99 - p50_ms)
+    return max(HEDGE_AT_LEAST_MS, p95_ms)
 
 
 def hedge_to(candidates: Sequence[Candidate], running: frozenset[str]) -> Candidate | None:

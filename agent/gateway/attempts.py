@@ -252,7 +252,7 @@ class Attempts:
         return Expectation(
             ttft_ms_p50=prediction.ttft_ms_p50,
             ttft_ms_p99=prediction.ttft_ms_p99,
-            learned=False,
+            learned=prediction.learned,
             budget_left_ms=self._asking.budget_left_ms,
             other_ttft_ms_p99=None if last or not others_ms else min(others_ms),
         )

@@ -48,6 +48,10 @@ class Prediction:
     ttft_ms_p99: float
     values_ms: tuple[float, ...]
     names: tuple[str, ...] = TERMS
+    #: From outcomes rather than from a profile alone, so that its P99 is one.
+    learned: bool = False
+    #: None: where a normal tail between median and P99 has it.
+    ttft_ms_p95: float | None = None
 
     def terms(self) -> tuple[Term, ...]:
         """Return the terms by name, zero ones included."""

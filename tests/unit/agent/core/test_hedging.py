@@ -61,6 +61,7 @@ def test_a_share_of_nothing_is_off() -> None:
 def test_a_hedge_waits_for_the_p95_and_a_moment_at_least() -> None:
     assert 150.0 < hedge_after_ms(Prediction(100.0, 200.0, ())) < 200.0
     assert hedge_after_ms(Prediction(1.0, 2.0, ())) == HEDGE_AT_LEAST_MS
+    assert hedge_after_ms(Prediction(100.0, 200.0, (), ttft_ms_p95=120.0)) == 120.0
 
 
 def candidates(budget_left_ms: float, **states):
