@@ -6,6 +6,8 @@ import math
 
 #: Memory of the rate: what came a minute ago counts for 1/e of what comes now.
 RATE_WINDOW_MS = 60_000.0
+#: What comes within so long is taken to have come at once.
+_STEP_MS = 10.0
 #: A fill above this says no more than this; a peer may say anything.
 MAX_FILL = 10.0
 #: What is taken for the fill of a node that has not told it: no room that we know of.
@@ -26,7 +28,8 @@ class FillMeter:
 
     def count(self, tokens: int, now_mono_ms: float) -> None:
         """``tokens`` have just been generated. Hot: called for each read of a stream."""
-        self._decay(now_mono_ms)
+        if now_mono_ms - self._at_mono_ms >= _STEP_MS:
+            self._decay(now_mono_ms)
         self._rate_tokens_per_s += tokens * 1_000.0 / RATE_WINDOW_MS
         self._capacity_tokens_per_s = max(self._capacity_tokens_per_s, self._rate_tokens_per_s)
 

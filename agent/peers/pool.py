@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agent.core.warm_set import WarmCandidate, choose_warm
@@ -79,6 +80,8 @@ class PeerPool:
                 max_idle=_MAX_IDLE,
                 connect_timeout_ms=_CONNECT_TIMEOUT_MS,
                 tls=self._tls.client,
+                spares=self._config.warm_spares,
+                refill=partial(self._refill, node_id),
             )
             self._pools[node_id] = pool
             self._addresses[node_id] = address
@@ -138,11 +141,8 @@ class PeerPool:
             self._forget(node_id)
         for node_id in self.targets():
             pool = self.pool_for(node_id)
-            if pool is None or node_id in self._warming:
-                continue
-            if pool.idle < self._config.warm_spares:
-                self._warming.add(node_id)
-                self._background.spawn(self._warm(node_id, pool), name=f"warm-{node_id}")
+            if pool is not None:
+                self._start_warming(node_id, pool)
 
     def reset(self) -> None:
         """Drop idle connections: the identity they were made with has been renewed."""
@@ -152,6 +152,17 @@ class PeerPool:
     async def close(self) -> None:
         await self._background.close()
         self.reset()
+
+    def _refill(self, node_id: str) -> None:
+        """A spare was taken: have another before the next request or abort, not a probe later."""
+        pool = self._pools.get(node_id)
+        if pool is not None and node_id in self.targets():
+            self._start_warming(node_id, pool)
+
+    def _start_warming(self, node_id: str, pool: UpstreamPool) -> None:
+        if node_id not in self._warming and pool.idle < self._config.warm_spares:
+            self._warming.add(node_id)
+            self._background.spawn(self._warm(node_id, pool), name=f"warm-{node_id}")
 
     async def _warm(self, node_id: str, pool: UpstreamPool) -> None:
         try:

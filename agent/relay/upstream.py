@@ -187,8 +187,12 @@ class UpstreamPool:
         max_idle: int,
         connect_timeout_ms: float,
         tls: Callable[[], ssl.SSLContext] | None = None,
+        spares: int = 0,
+        refill: Callable[[], None] | None = None,
     ) -> None:
         self.address = address
+        self._spares = spares
+        self._refill = refill
         self._max_idle = max_idle
         self._connect_timeout_ms = connect_timeout_ms
         self._tls = tls
@@ -202,12 +206,17 @@ class UpstreamPool:
         return len(self._idle)
 
     def take_nowait(self) -> UpstreamConnection | None:
-        """Return a connection that stands ready, or None."""
-        while self._idle:
+        """Return a connection that stands ready, or None.
+
+        ``refill`` is called at once when fewer than ``spares`` are left for the next.
+        """
+        taken = None
+        while self._idle and taken is None:
             connection = self._idle.pop()
-            if connection.reusable:
-                return connection
-        return None
+            taken = connection if connection.reusable else None
+        if len(self._idle) < self._spares and self._refill is not None:
+            self._refill()
+        return taken
 
     async def dial(self) -> UpstreamConnection:
         """Open a connection. Raises: LinkDown naming the target and the reason."""

@@ -297,3 +297,7 @@ async def test_a_client_that_is_still_sending_gets_to_read_its_refusal() -> None
         answer = await asyncio.wait_for(reader.read(), 20)
         assert status_of(answer) == 413
         writer.close()
+
+
+async def test_headers_of_a_megabyte_are_431() -> None:
+    await refused(HEAD + b"x-a: " + b"a" * 1_048_576 + b"\r\n\r\n", 431)
