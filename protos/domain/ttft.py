@@ -114,6 +114,11 @@ def transfer_time_ms(body_bytes: int, rtt_ms: float) -> float:
     return rounds * rtt_ms + body_bytes / _BYTES_PER_MS
 
 
+def engine_p50_ms(profile: EngineProfile) -> float:
+    """Return the median first token of an idle engine, a short prompt, no network."""
+    return profile.first_token_ms_p99 * _ENGINE_P50_SHARE
+
+
 def queue_time_ms(profile: EngineProfile, ahead: int) -> float:
     """Return how long until ``ahead`` requests have made room, at the calibrated tokens/s."""
     if profile.tokens_per_s > 0.0:

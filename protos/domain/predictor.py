@@ -1,0 +1,166 @@
+"""What this agent has learned of each target's first tokens, per (node, model).
+
+Fed with the outcomes of streams this agent placed itself; read at every placement. Mutable, and
+fed from one event loop.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING
+
+from protos.domain.regimes import LEAST_MS, TOKENS_UNIT, Load, Place, Regime
+from protos.domain.ttft import engine_p50_ms, queue_time_ms
+
+if TYPE_CHECKING:
+    from protos.domain.resources import EngineProfile
+
+#: Targets remembered; the one not learned from for longest is forgotten first.
+MAX_TARGETS = 1_024
+#: An outcome so many outcomes ago counts for 1/e of one now; waits for a place change sooner.
+MEMORY_OBSERVATIONS = 600.0
+MEMORY_FULL_OBSERVATIONS = 100.0
+#: Outcomes under which a target is predicted by its profile.
+FEW_OBSERVATIONS = 16
+#: Outcomes that are looked at together for a change of speed.
+CHANGE_OUTCOMES = 10
+#: Their median rank beyond this, or as near to 0: no burst looks like it, a change of speed does.
+_CHANGED_RANK = 0.93
+#: A change smaller than this is left to the regression.
+_CHANGED_LOG_RATIO = 0.12
+#: What a change leaves of the evidence.
+_KEPT_AFTER_CHANGE = 0.1
+#: Residuals that a regime needs before its ranks mean anything.
+_RANKS_NEED = 50
+#: Each request in flight slows an idle engine by this share, until that was observed.
+_BATCH_SHARE = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How long one stream's first token took at its target.
+
+    ``network_ms`` is what the way there was known to take. ``censored``: no token came in
+    ``took_ms``, since the client left or another target was first.
+    """
+
+    load: Load
+    network_ms: float
+    took_ms: float
+    at_mono_ms: float
+    censored: bool = False
+
+
+class TargetModel:
+    """One (node, model)."""
+
+    __slots__ = ("_full_until_mono_ms", "_recent", "changes", "observations", "regimes")
+
+    def __init__(self, profile: EngineProfile) -> None:
+        engine_ms = max(LEAST_MS, engine_p50_ms(profile))
+        token_ms = profile.prefill_ms_per_token * TOKENS_UNIT
+        batch_ms = engine_ms * _BATCH_SHARE
+        place_ms = queue_time_ms(profile, 1)
+        steady, full = MEMORY_OBSERVATIONS, MEMORY_FULL_OBSERVATIONS
+        self.regimes = (
+            Regime((engine_ms, token_ms, batch_ms, 0.0, 0.0), steady),
+            Regime((engine_ms, token_ms, batch_ms, token_ms, 0.0), steady),
+            Regime((engine_ms, token_ms, batch_ms, 0.0, place_ms), full),
+        )
+        self._recent: deque[tuple[float, float, int]] = deque(maxlen=CHANGE_OUTCOMES)
+        self._full_until_mono_ms = -math.inf
+        self.observations = 0
+        self.changes = 0
+
+    @property
+    def known(self) -> bool:
+        """Whether there are enough outcomes to predict from."""
+        return self.observations >= FEW_OBSERVATIONS
+
+    def learn(self, outcome: Outcome) -> None:
+        """Take in one outcome. Costs about 30 us."""
+        load = outcome.load
+        place = load.place
+        regime = self.regimes[place]
+        features = load.features()
+        engine_ms = max(LEAST_MS, outcome.took_ms - outcome.network_ms + load.head_start_ms)
+        if outcome.censored:
+            # Known only to be longer. Below what was promised it says nothing new; above, it is
+            # a miss for certain, and its size at least this.
+            if engine_ms <= sum(a * b for a, b in zip(regime.p99, features, strict=True)):
+                return
+        elif not math.isfinite(engine_ms):
+            return
+        ranked = len(regime.residuals) >= _RANKS_NEED
+        remember = True
+        if place is Place.FULL:
+            # Waits that overlap say the same thing: only one of them counts for the quantile.
+            remember = outcome.at_mono_ms - outcome.took_ms >= self._full_until_mono_ms
+            if remember:
+                self._full_until_mono_ms = outcome.at_mono_ms
+        rank, ratio = regime.learn(features, engine_ms, remember=remember)
+        self.observations += 1
+        if ranked and place is not Place.FULL:
+            self._recent.append((rank, ratio, place))
+            self._look_for_change()
+
+    def _look_for_change(self) -> None:
+        recent = self._recent
+        if len(recent) < CHANGE_OUTCOMES:
+            return
+        rank = median(each[0] for each in recent)
+        if 1.0 - _CHANGED_RANK < rank < _CHANGED_RANK:
+            return
+        factor = median(each[1] for each in recent)
+        if abs(math.log(factor)) < _CHANGED_LOG_RATIO:
+            return
+        for place, regime in enumerate(self.regimes):
+            lied = sum(each[2] == place for each in recent)
+            regime.rescale(factor, _KEPT_AFTER_CHANGE, lied)
+        recent.clear()
+        self.changes += 1
+
+
+class Predictor:
+    """All targets that this agent has learned from; bounded by ``MAX_TARGETS``."""
+
+    def __init__(self, max_targets: int = MAX_TARGETS) -> None:
+        self._max_targets = max_targets
+        self._by_model: dict[str, dict[str, TargetModel]] = {}
+        self._order: dict[tuple[str, str], None] = {}
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def of_model(self, model: str) -> Mapping[str, TargetModel]:
+        """Return what was learned of the nodes that serve ``model``. Hot."""
+        return self._by_model.get(model, _NOTHING)
+
+    def learn(self, node_id: str, model: str, profile: EngineProfile, outcome: Outcome) -> None:
+        """Take in one outcome of ``model`` on ``node_id``, whose profile is ``profile``."""
+        key = (model, node_id)
+        nodes = self._by_model.setdefault(model, {})
+        target = nodes.get(node_id)
+        if target is None:
+            if len(self._order) >= self._max_targets:
+                self._forget(next(iter(self._order)))
+            nodes = self._by_model.setdefault(model, {})
+            target = nodes[node_id] = TargetModel(profile)
+        self._order.pop(key, None)
+        self._order[key] = None
+        target.learn(outcome)
+
+    def _forget(self, key: tuple[str, str]) -> None:
+        model, node_id = key
+        del self._order[key]
+        nodes = self._by_model[model]
+        del nodes[node_id]
+        if not nodes:
+            del self._by_model[model]
+
+
+_NOTHING: Mapping[str, TargetModel] = {}

@@ -1,0 +1,74 @@
+"""A linear estimate that learns online, is never negative, and starts from what is believed.
+
+Exponentially forgotten normal equations, anchored to a prior, solved by coordinate descent with
+non-negative coefficients: more tokens or a longer queue never make a first token come sooner. The
+anchor does not fade, so that a feature nobody has seen for long keeps a sane coefficient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+#: The anchor weighs as much as so many typical observations.
+ANCHOR_OBSERVATIONS = 4.0
+
+#: Numerically nothing: a coordinate without evidence or anchor stays where it is.
+_TINY = 1e-12
+
+
+class Regression:
+    """Coefficients of one regime. Mutable; its state never grows.
+
+    ``typical`` features say how heavy the anchor is on each coefficient. An outcome
+    ``memory_observations`` ago counts for 1/e of one now.
+    """
+
+    __slots__ = ("_anchor_weights", "_keep", "_moments", "_targets", "coefficients", "prior")
+
+    def __init__(
+        self, prior: Sequence[float], typical: Sequence[float], memory_observations: float
+    ) -> None:
+        size = len(prior)
+        self._keep = 1.0 - 1.0 / memory_observations
+        self.prior = list(prior)
+        self.coefficients = list(prior)
+        level = max(_TINY, _dot(prior, typical))
+        self._anchor_weights = [ANCHOR_OBSERVATIONS * (x / level) ** 2 for x in typical]
+        self._moments = [[0.0] * size for _ in range(size)]
+        self._targets = [0.0] * size
+
+    def estimate(self, features: Sequence[float]) -> float:
+        """Return the estimate at ``features``."""
+        return _dot(self.coefficients, features)
+
+    def learn(self, features: Sequence[float], outcome: float, level: float) -> None:
+        """Take in one outcome; ``level`` is its expected size, since errors grow with it."""
+        weight = 1.0 / (level * level)
+        targets, coefficients, prior = self._targets, self.coefficients, self.prior
+        anchors, keep = self._anchor_weights, self._keep
+        for row, x in enumerate(features):
+            share = weight * x
+            moments = self._moments[row]
+            pull = 0.0
+            for column, other in enumerate(features):
+                moments[column] = moment = moments[column] * keep + share * other
+                pull += moment * coefficients[column]
+            targets[row] = target = targets[row] * keep + share * outcome
+            anchor = anchors[row]
+            curvature = moments[row] + anchor
+            if curvature > _TINY:
+                slope = target + anchor * prior[row] - pull - anchor * coefficients[row]
+                coefficients[row] = max(0.0, coefficients[row] + slope / curvature)
+
+    def rescale(self, factor: float, keep: float) -> None:
+        """Everything takes ``factor`` times as long now; ``keep`` a share of the evidence."""
+        self.coefficients = [each * factor for each in self.coefficients]
+        self.prior = [each * factor for each in self.prior]
+        shrunk = keep / (factor * factor)
+        self._moments = [[each * shrunk for each in row] for row in self._moments]
+        self._targets = [each * shrunk * factor for each in self._targets]
+        self._anchor_weights = [each / (factor * factor) for each in self._anchor_weights]
+
+
+def _dot(a: Sequence[float], b: Sequence[float]) -> float:
+    return sum(x * y for x, y in zip(a, b, strict=True))

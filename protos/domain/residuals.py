@@ -1,0 +1,99 @@
+"""The quantile of what a centre leaves over: a window of residuals, corrected until it is true.
+
+Split conformal prediction on a sliding window, and on top of it an adaptive correction, since
+outcomes come in bursts and are not exchangeable.
+Source: Vovk et al., "Algorithmic Learning in a Random World"; Gibbs and Candes, "Adaptive
+Conformal Inference Under Distribution Shift", NeurIPS 2021.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from bisect import bisect_left, insort
+
+#: Residuals remembered.
+WINDOW = 512
+#: The share of outcomes that a P99 is to hold for. A little over 99 %: a window lags behind drift.
+LEVEL = 0.9925
+#: With fewer residuals than this the largest says too little of the tail, and is stretched.
+ENOUGH = 128
+#: What each miss adds to the logarithm of the quantile; each hit takes its 1/132 back.
+MISS_STEP = 0.03
+_HIT_SHARE = (1.0 - LEVEL) / LEVEL
+#: Bounds of the correction, in misses: one burst must neither frighten nor lull for hours.
+_MOST_STEPS, _LEAST_STEPS = 16.0, -8.0
+#: How much longer the tail may be than the largest of very few residuals.
+_STRETCH = 0.5
+
+
+class ResidualWindow:
+    """Scaled residuals of one regime, and their upper quantile. Bounded by ``WINDOW``."""
+
+    __slots__ = ("_correction", "_ordered", "_ring", "_start", "misses", "seen", "start_quantile")
+
+    def __init__(self, start_quantile: float) -> None:
+        #: What is believed of the quantile before anything was seen.
+        self.start_quantile = start_quantile
+        self.seen = 0
+        self.misses = 0
+        self._ring = array("d")
+        self._start = 0
+        self._ordered = array("d")
+        self._correction = 0.0
+
+    def __len__(self) -> int:
+        return len(self._ordered)
+
+    def rank(self, residual: float) -> float:
+        """Return the share of remembered residuals under ``residual``; 0.5 when there are none."""
+        count = len(self._ordered)
+        return bisect_left(self._ordered, residual) / count if count else 0.5
+
+    def quantile(self, level: float = LEVEL) -> float:
+        """Return the corrected quantile, not below 0: a P99 under the centre would be none."""
+        count = len(self._ordered)
+        place = math.ceil((count + 1) * level) - 1
+        if not count:
+            raw = self.start_quantile
+        elif count >= ENOUGH:
+            raw = self._ordered[min(count - 1, place)]
+        else:
+            raw = self._few(level, min(count - 1, place))
+        return max(0.0, raw) * math.exp(MISS_STEP * self._correction)
+
+    def _few(self, level: float, place: int) -> float:
+        count = len(self._ordered)
+        doubt = 1.0 - count / ENOUGH
+        if level < LEVEL:
+            return self._ordered[place]
+        seen = self._ordered[place] * (1.0 + _STRETCH * doubt)
+        return max(seen, doubt * self.start_quantile)
+
+    def push(self, residual: float, *, missed: bool, remember: bool = True) -> None:
+        """Take in ``residual``; ``missed`` says whether it lay above the promise.
+
+        Without ``remember`` it counts for the correction only.
+        """
+        self.seen += 1
+        self.misses += missed
+        step = 1.0 if missed else -_HIT_SHARE
+        self._correction = min(_MOST_STEPS, max(_LEAST_STEPS, self._correction + step))
+        if not remember:
+            return
+        if len(self._ordered) < WINDOW:
+            self._ring.append(residual)
+        else:
+            oldest = self._ring[self._start]
+            del self._ordered[bisect_left(self._ordered, oldest)]
+            self._ring[self._start] = residual
+            self._start = (self._start + 1) % WINDOW
+        insort(self._ordered, residual)
+
+    def forget_newest(self, count: int) -> None:
+        """Take back the last ``count`` residuals: they belong to a target that has changed."""
+        kept = self._ring[self._start :] + self._ring[: self._start]
+        self._ring = kept[: max(0, len(kept) - count)]
+        self._start = 0
+        self._ordered = array("d", sorted(self._ring))
+        self._correction = 0.0

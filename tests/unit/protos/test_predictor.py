@@ -1,0 +1,66 @@
+"""What is learned of a target: a law of first tokens, a change of speed, and a bound on memory."""
+
+from __future__ import annotations
+
+import math
+import random
+
+from protos.domain.predictor import FEW_OBSERVATIONS, Outcome, Predictor
+from protos.domain.regimes import Load
+from tests.support.fleets import profile
+
+
+def feed(predictor, count, *, slow=1.0, seed=3, start_ms=0.0):
+    """Outcomes of a steady engine; return the share that lay under its promise."""
+    chance, under = random.Random(seed), 0
+    for index in range(count):
+        tokens = chance.randint(10, 4_000)
+        took_ms = slow * (10.0 + 0.1 * tokens) * chance.lognormvariate(0.0, 0.1)
+        load = Load(tokens, chance.randint(0, 3))
+        target = predictor.of_model("m").get("n")
+        if target is not None:
+            p99 = math.fsum(map(float.__mul__, target.regimes[0].p99, map(float, load.features())))
+            under += took_ms <= p99
+        outcome = Outcome(load, 0.0, took_ms, start_ms + index * 1_000.0)
+        predictor.learn("n", "m", profile(30.0, prefill_ms_per_token=0.3), outcome)
+    return under / count
+
+
+def test_a_p99_is_a_p99_though_the_profile_was_wrong_by_three():
+    predictor = Predictor()
+    feed(predictor, 500)
+    assert 0.985 <= feed(predictor, 5_000, seed=4) <= 0.997
+
+
+def test_a_step_either_way_is_followed_within_a_few_dozen_outcomes():
+    for slow in (2.0, 0.5):
+        predictor = Predictor()
+        feed(predictor, 1_000)
+        feed(predictor, 40, slow=slow, seed=5)
+        centre = predictor.of_model("m")["n"].regimes[0].p50
+        assert 0.85 < (centre[0] + centre[1]) / (slow * 110.0) < 1.15
+
+
+def test_few_observations_are_told():
+    predictor = Predictor()
+    feed(predictor, FEW_OBSERVATIONS - 1)
+    assert not predictor.of_model("m")["n"].known
+    feed(predictor, 1)
+    assert predictor.of_model("m")["n"].known
+
+
+def test_a_loser_that_was_within_its_promise_teaches_nothing():
+    predictor = Predictor()
+    feed(predictor, 200)
+    before = predictor.of_model("m")["n"].regimes[0].p99
+    lost = Outcome(Load(1_000), 0.0, 20.0, 1e6, censored=True)
+    predictor.learn("n", "m", profile(), lost)
+    assert predictor.of_model("m")["n"].regimes[0].p99 == before
+
+
+def test_the_target_not_learned_from_for_longest_is_forgotten():
+    predictor = Predictor(max_targets=2)
+    for node in ("a", "b", "a", "c"):
+        predictor.learn(node, "m", profile(), Outcome(Load(1.0), 0.0, 40.0, 0.0))
+    assert len(predictor) == 2
+    assert set(predictor.of_model("m")) == {"a", "c"}

@@ -1,0 +1,32 @@
+"""Coefficients that are learned, never negative, and anchored."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from protos.domain.regression import Regression
+
+
+def test_it_learns_a_law_that_its_prior_had_wrong():
+    regression, chance = Regression((30.0, 5.0), (1.0, 1.0), 600.0), random.Random(2)
+    for _ in range(2_000):
+        x = (1.0, chance.uniform(0.0, 4.0))
+        regression.learn(x, 10.0 + 50.0 * x[1], max(1.0, regression.estimate(x)))
+    assert regression.coefficients == pytest.approx([10.0, 50.0], rel=0.1)
+
+
+def test_a_coefficient_is_never_negative_and_an_unseen_one_stays():
+    regression, chance = Regression((30.0, 5.0, 7.0), (1.0, 1.0, 1.0), 600.0), random.Random(2)
+    for _ in range(500):
+        x = (1.0, chance.uniform(0.0, 4.0), 0.0)
+        regression.learn(x, max(1.0, 40.0 - 9.0 * x[1]), 20.0)
+        assert min(regression.coefficients) >= 0.0
+    assert regression.coefficients[2] == 7.0
+
+
+def test_a_change_of_speed_scales_everything():
+    regression = Regression((30.0, 5.0), (1.0, 1.0), 600.0)
+    regression.rescale(2.0, 0.1)
+    assert regression.coefficients == [60.0, 10.0]

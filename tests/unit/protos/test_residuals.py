@@ -1,0 +1,45 @@
+"""A window's quantile: conformal, bounded, corrected."""
+
+from __future__ import annotations
+
+import random
+
+from protos.domain.residuals import WINDOW, ResidualWindow
+
+
+def filled(count, seed=1):
+    window, chance = ResidualWindow(4.0), random.Random(seed)
+    for _ in range(count):
+        residual = chance.gauss(0.0, 1.0)
+        window.push(residual, missed=residual > window.quantile())
+    return window
+
+
+def test_it_begins_with_what_is_believed():
+    assert ResidualWindow(4.0).quantile() == 4.0
+
+
+def test_it_settles_near_the_law_it_sees_and_never_grows():
+    window = filled(5 * WINDOW)
+    assert len(window) == WINDOW
+    assert 1.9 < window.quantile() < 3.5
+
+
+def test_misses_raise_it_and_have_a_limit():
+    window = filled(WINDOW)
+    before = window.quantile()
+    window.push(9.0, missed=True, remember=False)
+    assert window.quantile() > before
+    for _ in range(1_000):
+        window.push(9.0, missed=True, remember=False)
+    assert window.quantile() < 2.0 * before
+
+
+def test_residuals_can_be_taken_back():
+    window = filled(WINDOW)
+    for _ in range(10):
+        window.push(50.0, missed=True)
+    assert window.quantile() > 40.0
+    window.forget_newest(10)
+    assert len(window) == WINDOW - 10
+    assert window.quantile() < 5.0
