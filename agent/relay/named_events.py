@@ -6,6 +6,7 @@ event's name says what it is; JSON is read only where a stream begins and ends.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import orjson
@@ -16,7 +17,7 @@ _EVENT = b"event: "
 _DATA = b"\ndata: "
 
 
-class NamedEvents(EventStream):
+class NamedEvents(EventStream, ABC):
     """The part that both formats share: naming, counting, and the error event."""
 
     #: Names of the events that carry content, reasoning or a tool call.
@@ -55,9 +56,9 @@ class NamedEvents(EventStream):
         self.passed += 1
         return event
 
+    @abstractmethod
     def _counts_all(self, name: bytes, payload: bytes) -> bool:
         """Look at an event that carries no token; whether it tells the usage of the whole."""
-        raise NotImplementedError
 
 
 class ResponsesEvents(NamedEvents):
