@@ -6,7 +6,6 @@ import asyncio
 import gc
 import logging
 import random
-import secrets
 import signal
 import sys
 from importlib.metadata import version
@@ -35,12 +34,12 @@ from agent.gateway.surroundings import Surroundings
 from agent.gateway.targets import EnginePools
 from agent.gpu.reader import chosen_kind
 from agent.gpu.watch import GpuWatch
+from agent.introduction import Introduction
 from agent.link.blobs import BlobSource
 from agent.link.channel import node_channel
 from agent.link.identity import Identity, load_identity, make_private_folder
 from agent.link.persistence import TablePersistence
 from agent.link.renewal import run_renewal
-from agent.link.reports import SelfDescription, hello, status
 from agent.link.status import CredentialsAge
 from agent.link.stream import FleetLink, LinkDuties
 from agent.link.table_files import TableFiles
@@ -66,7 +65,6 @@ if TYPE_CHECKING:
 
     from agent.config import AgentConfig
     from protos.domain.fleet_view import FleetView
-    from protos.v1 import fleet_pb2
 
 _log = logging.getLogger(__name__)
 
@@ -227,11 +225,25 @@ class Agent:
 
     def _build_link(self) -> None:
         config = self._config
+        introduction = Introduction(
+            config=config,
+            identity=lambda: self._identity,
+            tables=self._tables,
+            credentials=self._credentials,
+            replicas=self._replicas,
+            live=self._live,
+            gateway=self._client_port.handler.stats,
+            peer_port=self._peer_port,
+            standing=self._standing,
+            gpu=self._gpu,
+            now_mono_ms=now_mono_ms,
+            now_unix_ms=now_unix_ms,
+        )
         self._link = FleetLink(
             LinkDuties(
                 make_channel=self._channel,
-                make_hello=self._hello,
-                make_status=self._status,
+                make_hello=introduction.hello,
+                make_status=introduction.status,
                 answer=Answers(self._around, self._gpu, self._traces).answer,
                 now_mono_ms=now_mono_ms,
                 now_unix_ms=now_unix_ms,
@@ -248,7 +260,6 @@ class Agent:
 
     def _build_surfaces(self) -> None:
         config = self._config
-        self._boot_id = secrets.token_hex(8)
         self._telling = Telling(
             config=config,
             identity=lambda: self._identity,
@@ -394,32 +405,3 @@ class Agent:
 
     def _credentials_usable(self) -> bool:
         return self._credentials.age_s() <= self._config.limits.credentials_max_age_s
-
-    def _hello(self) -> fleet_pb2.Hello:
-        peer_host, peer_port = self._config.peer_address
-        about = SelfDescription(
-            node_id=self._identity.node_id,
-            boot_id=self._boot_id,
-            agent_version=version("edgeforge"),
-            peer_host=peer_host,
-            peer_port=peer_port or self._peer_port.port,
-            client_url=self._config.client_url,
-            engine_kind=self._config.engine.kind,
-            profile=self._config.engine.profile(),
-        )
-        return hello(about, self._tables)
-
-    def _status(self) -> fleet_pb2.Status:
-        return status(
-            self._tables,
-            replicas=self._replicas.report(),
-            peers=self._live.peer_views(now_mono_ms()),
-            in_flight=self._client_port.handler.stats.in_flight,
-            engine_in_flight=self._peer_port.stats.in_flight
-            + self._live.in_flight(self._identity.node_id),
-            draining_reason=self._standing.own_reason,
-            accelerators=self._gpu.readings,
-            faults=self._gpu.faults,
-            credentials_age_s=self._credentials.age_s(),
-            certificate_age_s=self._telling.certificate_age_s(),
-        )

@@ -94,7 +94,7 @@ class Telling:
 
     def certificate_age_s(self) -> float:
         """Seconds since this node's certificate was issued."""
-        return max(0.0, (self.now_unix_ms() - self.identity().not_before_unix_ms) / 1_000)
+        return self.identity().age_s(self.now_unix_ms())
 
     def status(self) -> dict[str, object]:
         """Return everything an operator asks first, as JSON."""

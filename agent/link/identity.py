@@ -29,6 +29,10 @@ class Identity:
     not_before_unix_ms: int
     not_after_unix_ms: int
 
+    def age_s(self, now_unix_ms: int) -> float:
+        """Return how long ago the certificate was issued."""
+        return max(0.0, (now_unix_ms - self.not_before_unix_ms) / 1_000)
+
 
 def load_identity(folder: Path) -> Identity:
     """Read the identity. Raises: ConfigInvalid when this host is not enrolled."""
