@@ -35,6 +35,8 @@ class EngineQueue:
     def __init__(self, places: int) -> None:
         self._free = places
         self._waiting: deque[Place] = deque()
+        #: Requests that wait for a place now.
+        self.waiting = 0
 
     def enter(self, now_mono_ms: float) -> Place:
         """Take the place of a request that is sent to the engine now."""
@@ -43,16 +45,19 @@ class EngineQueue:
             return Place(now_mono_ms, now_mono_ms)
         place = Place(now_mono_ms, None)
         self._waiting.append(place)
+        self.waiting += 1
         return place
 
     def leave(self, place: Place, now_mono_ms: float) -> None:
         """Give ``place`` back: to the one that has waited longest, if any waits."""
         place.left = True
         if place.served_mono_ms is None:
+            self.waiting -= 1
             return  # its entry in the queue is skipped when its turn comes
         while self._waiting:
             heir = self._waiting.popleft()
             if not heir.left:
                 heir.served_mono_ms = now_mono_ms
+                self.waiting -= 1
                 return
         self._free += 1

@@ -94,11 +94,14 @@ class LiveState:
         if seen is None:
             return UNKNOWN_TARGET
         fresh = now_mono_ms - seen.reported_mono_ms < REPORT_FRESH_MS
+        queued = seen.reported_queued if fresh else 0
+        serving = seen.reported_in_flight if fresh else 0
         return TargetState(
             seen.rtt_ms_p50,
             seen.rtt_ms_p99,
-            max(seen.own_in_flight, seen.reported_in_flight if fresh else 0),
-            seen.reported_queued if fresh else 0,
+            # Ours are among those that wait there: nobody is counted twice.
+            max(serving, seen.own_in_flight - queued),
+            queued,
             warm,
             _is_left_alone(seen, now_mono_ms, spare_late=spare_late),
             seen.ready_models

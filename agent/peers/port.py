@@ -195,10 +195,11 @@ class PeerPort:
 
     def _answer_probe(self, request: Request, client: ServerConnection) -> None:
         service = self._service
+        in_flight, queued = self._engine_load()
         answer = {
             "node": service.node_id,
-            "in_flight": self.stats.in_flight + service.local_in_flight(),
-            "queued": 0,
+            "in_flight": in_flight,
+            "queued": queued,
             "fill": service.fill.fill_ratio(service.now_mono_ms()),
             "ready_models": [] if service.draining() else service.ready_models(),
         }
@@ -211,11 +212,17 @@ class PeerPort:
         return far_times_header(FarTimes(admission_ms, place.queue_ms(now), now - sent))
 
     def _load(self) -> Header:
-        in_flight = self.stats.in_flight + self._service.local_in_flight()
+        in_flight, queued = self._engine_load()
         draining = b";draining=1" if self._service.draining() else b""
         fill_ratio = self._service.fill.fill_ratio(self._service.now_mono_ms())
-        said = b"in_flight=%d;queued=0;fill=%.3f" % (in_flight, fill_ratio)
+        said = b"in_flight=%d;queued=%d;fill=%.3f" % (in_flight, queued, fill_ratio)
         return b"x-edgeforge-load", said + draining
+
+    def _engine_load(self) -> tuple[int, int]:
+        """Return how many requests the engine serves, whoever sent them, and how many wait."""
+        queued = self._service.engine_queue.waiting
+        here = self.stats.in_flight + self._service.local_in_flight()
+        return max(0, here - queued), queued
 
 
 def _engine_headers(request: Request) -> list[Header]:

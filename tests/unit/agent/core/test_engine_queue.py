@@ -22,6 +22,16 @@ def test_who_waits_is_served_when_one_before_it_leaves() -> None:
     assert third.queue_ms(170.0) == 148.0
 
 
+def test_who_waits_is_counted_until_served_or_gone() -> None:
+    queue = EngineQueue(1)
+    first, second, _third = queue.enter(0.0), queue.enter(1.0), queue.enter(2.0)
+    assert queue.waiting == 2
+    queue.leave(second, 5.0)
+    assert queue.waiting == 1
+    queue.leave(first, 10.0)
+    assert queue.waiting == 0
+
+
 def test_who_gives_up_waiting_holds_nobody_up() -> None:
     queue = EngineQueue(1)
     first, second, third = queue.enter(0.0), queue.enter(1.0), queue.enter(2.0)

@@ -60,6 +60,18 @@ def test_demand_is_what_was_placed_lately(live: LiveState) -> None:
     assert live.demand("nobody", 0.0) == 0.0
 
 
+def test_requests_of_ours_that_wait_there_are_not_counted_twice():
+    live = LiveState()
+    for _ in range(10):
+        live.request_started("iad-1", 0.0)
+    live.reported("iad-1", 0.0, in_flight=4, queued=6)
+    ours_alone = live.target("iad-1", 0.0, warm=True)
+    assert (ours_alone.in_flight, ours_alone.queued) == (4, 6)
+    live.reported("iad-1", 0.0, in_flight=8, queued=6)
+    others_too = live.target("iad-1", 0.0, warm=True)
+    assert (others_too.in_flight, others_too.queued) == (8, 6)
+
+
 def test_a_targets_own_word_counts_while_it_is_fresh(live: LiveState) -> None:
     live.reported("iad-1", 0.0, in_flight=9, queued=3, ready_models=["acme/m@1"])
     fresh = live.target("iad-1", REPORT_FRESH_MS - 1, warm=True)
