@@ -27,6 +27,14 @@ REFUSED_FIELDS_OF: Mapping[Api, tuple[str, ...]] = {
 }
 #: Objects that are handed on, field by field, into places where such a field would count.
 _CARRIERS = ("chat_template_kwargs", "vllm_xargs")
+#: Few requests have one of these: only those are looked at more closely.
+_WATCHED: Mapping[Api, frozenset[str]] = {
+    api: frozenset(
+        {*REFUSED_FIELDS, *REFUSED_FIELDS_OF.get(api, ()), *_CARRIERS}
+        | {"n", "best_of", "prompt_logprobs", "echo"}
+    )
+    for api in Api
+}
 #: Parts of a message that make an engine fetch an address, or take what it once fetched.
 MEDIA_PARTS = frozenset(
     {
@@ -71,10 +79,11 @@ class BodyCaps:
 
 def check_body(api: Api, fields: Mapping[str, object], caps: BodyCaps) -> None:
     """Raise InvalidRequest for a body that may not reach an engine."""
-    _check_refused(api, fields)
-    for name in ("n", "best_of"):
-        _check_cap(fields, name, caps.max_n)
-    _check_logprobs(fields, caps.max_prompt_logprobs)
+    if not _WATCHED[api].isdisjoint(fields):
+        _check_refused(api, fields)
+        for name in ("n", "best_of"):
+            _check_cap(fields, name, caps.max_n)
+        _check_logprobs(fields, caps.max_prompt_logprobs)
     if api is Api.COMPLETIONS or api is Api.EMBEDDINGS:
         for name in ("prompt", "input", "messages"):
             _check_inputs(fields, name, caps.max_inputs)

@@ -150,7 +150,10 @@ class Exchange(ResponseSink):
             self.fail(f"malformed event stream: {error}")
             return
         if passed_on:
-            self._pass_on(passed_on, events)
+            if self.started:
+                self._client.write(chunk(passed_on))
+            else:
+                self._pass_on(passed_on, events)
         if self._count_tokens is not None:
             self._count_tokens(events.events - before, now)
         if self.first_token_mono_ms is None and events.token_seen:
@@ -260,17 +263,10 @@ class Exchange(ResponseSink):
         self.ending, self.reason, self.unanswered = None, "", False
 
     def _pass_on(self, data: bytes, events: EventStream) -> None:
-        """Send ``data``, or hold it while it holds no token: a role alone can still be replaced."""
-        if not self.started:
-            data = self._held + data
-            if not (events.token_seen or events.done or len(data) > MAX_HELD_BYTES):
-                self._held = data
-                return
-        self._send(data)
-
-    def _send(self, data: bytes) -> None:
-        if self.started:
-            self._client.write(chunk(data))
+        """Begin the answer, or hold ``data``: while it has no token it can still be replaced."""
+        data = self._held + data
+        if not (events.token_seen or events.done or len(data) > MAX_HELD_BYTES):
+            self._held = data
             return
         self._start()
         self._client.write(self._make_head(self.status, self.headers) + chunk(data))

@@ -108,8 +108,11 @@ class EventStream:
         if at < 0:
             self.events += self.token_seen
             return event
-        end = _object_end(event, at + len(_USAGE) - 1)
-        self._last_usage = event[at + len(_USAGE) - 1 : end]
+        opens = at + len(_USAGE) - 1
+        end = event.find(b"}", opens) + 1
+        if event.find(b"{", opens + 1, end) >= 0 or end == 0:  # it holds another, or has no end
+            end = _object_end(event, opens)
+        self._last_usage = event[opens:end]
         if _NO_CHOICES in event:
             return self._usage_chunk(event, end)
         self.events += self.token_seen

@@ -266,7 +266,7 @@ def failures(trials: list[Any], needs_ms: dict[str, float]) -> dict[str, float]:
     return {
         "failover_added_ms": max(added),
         "all_dead_ms": max(dead),
-        "recovery_s": max(one["recovery_s"] or float("inf") for one in trials),
+        "recovery_s": max(_recovery_s(one) for one in trials),
         "next_20_ok": min(one["after_kill"]["ok"] for one in trials),
     }
 
@@ -288,6 +288,11 @@ def _errors(one: Any) -> int:
     return sum(counted) + sum(run["no_done"] for run in streams)
 
 
+def _recovery_s(trial: Any) -> float:
+    """Return how long it was until an engine that is back was used; never is infinite."""
+    return float("inf") if trial["recovery_s"] is None else float(trial["recovery_s"])
+
+
 def _config(fleet: Fleet, node: str) -> Path:
     return fleet.state_dir / "agents" / f"{node}.toml"
 
@@ -302,8 +307,8 @@ def _tls_target(fleet: Fleet, scratch: Path) -> str:
     config = with_client(fleet, LOCAL, "tls", port=TLS_PORT, cert_file=str(cert), key_file=str(key))
     # nginx leaves the process group, so that its time is not counted for the agent.
     front = f"taskset -c {LOAD_CPU} {NGINX} -p {{tmp}} -c {{cfg}}"
-    stop = "trap 'kill $(cat {tmp}/nginx.pid); wait' TERM"
-    return f"sh -c {shlex.quote(f'{front}; {agent_command(config)} & {stop}; wait')}"
+    stop = "trap : TERM; wait; kill $(cat {tmp}/nginx.pid); wait"
+    return f"sh -c {shlex.quote(f'{front}; {agent_command(config)} & {stop}')}"
 
 
 def _needs_ms(stream: bool) -> float:
