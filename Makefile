@@ -13,8 +13,8 @@ install: ## product environment, .venv
 engine: ## engine environment with vLLM, .venv-engine
 	@packaging/engine/install --python $(PYTHON) --venv .venv-engine
 
-up: install engine ## start a real fleet on this machine and send a first request through it
-	@$(BIN)/edgeforge up --detach
+up: install engine ## start a real fleet of five sites on this machine and show what goes where
+	@$(BIN)/edgeforge up --detach $(if $(ENGINES),--engines $(ENGINES))
 
 down: ## stop it
 	@$(BIN)/edgeforge down

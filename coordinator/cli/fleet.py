@@ -11,6 +11,8 @@ from coordinator.cli.common import JsonOption
 from coordinator.cli.output import print_json, tell
 from coordinator.devfleet.down import bring_down
 from coordinator.devfleet.layout import FleetLayout
+from coordinator.devfleet.plan import FleetWish
+from coordinator.devfleet.sites import MAX_ENGINES, TWO_SITES
 from coordinator.devfleet.up import UpOptions, bring_up, follow
 
 StateDirOption = Annotated[
@@ -33,19 +35,37 @@ def up(
     engine_venv: Annotated[
         Path, typer.Option(help="Environment that holds vLLM.", envvar="EDGEFORGE_ENGINE_VENV")
     ] = Path(".venv-engine"),
+    engines: Annotated[
+        int | None,
+        typer.Option(help="vLLM engines to start: in IAD, GRU, DXB.", min=1, max=MAX_ENGINES),
+    ] = None,
+    sites: Annotated[
+        int | None,
+        typer.Option(help="5 sites at their distances, or 2 (IAD, GRU) side by side."),
+    ] = None,
+    edge_fill: Annotated[
+        float | None,
+        typer.Option(help="Prefer edge nodes filled to less; 0: by price alone.", min=0, max=1),
+    ] = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Start a fleet on this machine: a coordinator, IAD with an engine, GRU without.
+    """Start a fleet on this machine: a coordinator and five sites at their real distances.
 
-    On a running fleet it prints how to reach it and changes nothing. With --engine-url no vLLM is
-    started and no model fetched: the first server goes to IAD, the second to GRU, each further one
-    to a further node in IAD.
+    GRU (edge, BR), DXB (regional, AE) and IAD (central, US) get an engine each, BOM (edge, IN) and
+    LAG (edge, NG) none; then four requests show what is placed where, and why. On a running fleet
+    it prints how to reach it and changes nothing. With --engine-url no vLLM is started and no model
+    fetched, and without --sites 5 there are two sites and no distances: the first server goes to
+    IAD, the second to GRU, each further one to a further node in IAD.
 
-    Example: edgeforge up --detach --engine-url http://127.0.0.1:8000
+    Example: edgeforge up --detach --edge-fill 0.7
     """
+    if sites not in (None, 2, 5):
+        raise typer.BadParameter("2 or 5", param_hint="--sites")
+    if engines is not None and (engine_url or (sites == 2 and engines > len(TWO_SITES))):
+        raise typer.BadParameter("no place for so many", param_hint="--engines")
     options = UpOptions(
         layout=FleetLayout(state_dir.absolute()),
-        engine_urls=tuple(engine_url or ()),
+        wish=FleetWish(tuple(engine_url or ()), sites, engines, edge_fill),
         engine_venv=engine_venv.absolute(),
     )
     description = bring_up(options, tell)

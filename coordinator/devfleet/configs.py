@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 
+from coordinator.devfleet.delay_config import DelayConfig, Listener
+from coordinator.devfleet.distances import round_trip_ms
 from coordinator.devfleet.layout import AgentFacts, FleetFacts, FleetLayout, write_private
+from coordinator.devfleet.sites import FIVE_SITES
 
 _LOOPBACK = "127.0.0.1"
 #: Its small model has been taught tool calls in this form, and seldom makes any.
 _TOOL_PARSER = "hermes"
-#: Placement by price alone, which is easier to follow.
-_EDGE_FILL_RATIO = 0.0
+#: Memory of a CPU engine's KV cache: three engines shall fit into a laptop.
+_KV_CACHE_GIB = 1
 #: A laptop's streams are short, and whoever stops a fleet is waiting.
 _DRAIN_TIMEOUT_MS = 5_000
 #: A coordinator on the same machine is back as soon as it can be.
@@ -40,6 +43,8 @@ def write_agent_config(layout: FleetLayout, facts: FleetFacts, agent: AgentFacts
         engine["venv"] = facts.engine_venv
         engine["max_context_tokens"] = 2_048
         engine["tool_parser"] = _TOOL_PARSER
+        engine["kv_cache_gib"] = _KV_CACHE_GIB
+        engine["cpu_bind"] = agent.cpu_bind
     text = _toml(
         {
             "node": {"state_dir": str(layout.agent_state(agent.node))},
@@ -49,14 +54,41 @@ def write_agent_config(layout: FleetLayout, facts: FleetFacts, agent: AgentFacts
                 "reconnect_max_ms": _RECONNECT_MAX_MS,
             },
             "client": {"host": _LOOPBACK, "port": agent.client_port},
-            "peer": {"host": _LOOPBACK, "port": agent.peer_port},
+            "peer": {
+                "host": _LOOPBACK,
+                "port": agent.peer_port,
+                "advertise_port": agent.relay_port,
+                "source_address": agent.source_address,
+            },
             "metrics": {"host": _LOOPBACK, "port": agent.metrics_port},
             "engine": engine,
-            "router": {"edge_fill_ratio": _EDGE_FILL_RATIO},
+            "router": {"edge_fill_ratio": facts.edge_fill_ratio},
             "limits": {"drain_timeout_ms": _DRAIN_TIMEOUT_MS},
         }
     )
     write_private(layout.agent_config(agent.node), text)
+
+
+def write_relay_config(layout: FleetLayout, facts: FleetFacts) -> None:
+    """Write what the delaying relay is told: every agent by its address, every distance."""
+    pops = {site.node: site.pop for site in FIVE_SITES}
+    nodes = [agent.node for agent in facts.agents]
+    config = DelayConfig(
+        control_socket=str(layout.relay_socket),
+        sources={agent.source_address: agent.node for agent in facts.agents},
+        round_trips_ms={
+            source: {
+                destination: round_trip_ms(pops[source], pops[destination])
+                for destination in nodes
+                if destination != source
+            }
+            for source in nodes
+        },
+        listeners=[
+            Listener(agent.node, agent.relay_port, agent.peer_port) for agent in facts.agents
+        ],
+    )
+    write_private(layout.relay_config, config.dumps())
 
 
 def write_profile(layout: FleetLayout, facts: FleetFacts) -> None:

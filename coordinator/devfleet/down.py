@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from coordinator.devfleet.layout import RELAY
 from coordinator.devfleet.processes import leftovers, running_pid, started_names, stop_process
 from protos.domain.errors import EdgeForgeError
 
@@ -22,19 +23,23 @@ _AGENT_TIMEOUT_S = 40.0
 _COORDINATOR_TIMEOUT_S = 30.0
 _LEFTOVER_TIMEOUT_S = 10.0
 _POLL_S = 0.1
+#: What agents still need while they stop.
+_LAST = (RELAY, "coordinator")
 
 
 def bring_down(layout: FleetLayout, tell: Callable[[str], None], *, purge: bool) -> None:
     """Stop everything. Raises: EdgeForgeError naming what would not end."""
     names = started_names(layout)
-    agents = [name for name in names if name != "coordinator" and running_pid(layout, name)]
+    agents = [name for name in names if name not in _LAST and running_pid(layout, name)]
     if agents:
         tell(f"stopping {', '.join(agents)}")
         with ThreadPoolExecutor(len(agents)) as pool:
             list(pool.map(lambda name: stop_process(layout, name, _AGENT_TIMEOUT_S), agents))
-    if running_pid(layout, "coordinator") is not None:
-        tell("stopping the coordinator")
-        stop_process(layout, "coordinator", _COORDINATOR_TIMEOUT_S)
+    for name in _LAST:
+        if running_pid(layout, name) is not None:
+            tell(f"stopping the {name}")
+        stop_process(layout, name, _COORDINATOR_TIMEOUT_S)
+    layout.relay_socket.unlink(missing_ok=True)
     _end_leftovers(layout, tell)
     if not names:
         tell("no fleet was started here")

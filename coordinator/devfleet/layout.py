@@ -10,6 +10,8 @@ from pathlib import Path
 from protos.domain.errors import ConfigInvalid
 
 OPERATOR = "local"
+#: Name of the delaying relay among the processes.
+RELAY = "relay"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,14 @@ class FleetLayout:
     @property
     def downloads(self) -> Path:
         return self.root / "downloads"
+
+    @property
+    def relay_config(self) -> Path:
+        return self.root / "relay.json"
+
+    @property
+    def relay_socket(self) -> Path:
+        return self.root / "relay.sock"
 
     def agent_config(self, node_id: str) -> Path:
         return self.root / "agents" / f"{node_id}.toml"
@@ -95,6 +105,12 @@ class AgentFacts:
     client_port: int
     peer_port: int
     metrics_port: int
+    #: Where its peers dial it: the delaying relay; 0: the agent itself.
+    relay_port: int = 0
+    #: What it dials its peers from, by which the relay knows it; empty: any.
+    source_address: str = ""
+    #: Cores of its engine; empty: vLLM chooses.
+    cpu_bind: str = ""
 
     @property
     def url(self) -> str:
@@ -113,11 +129,22 @@ class FleetFacts:
     http_port: int = 0
     agents: list[AgentFacts] = field(default_factory=list)
     deployments: list[DeploymentFacts] = field(default_factory=list)
+    edge_fill_ratio: float = 0.0
+
+    @property
+    def has_distances(self) -> bool:
+        """Whether a relay stands between the agents."""
+        return any(agent.relay_port for agent in self.agents)
+
+    @property
+    def engines(self) -> int:
+        return sum(agent.engine_kind != "none" for agent in self.agents)
 
     @property
     def processes(self) -> list[str]:
         """Names of its processes, in the order of their start."""
-        return ["coordinator", *(agent.node for agent in self.agents)]
+        relay = [RELAY] if self.has_distances else []
+        return ["coordinator", *relay, *(agent.node for agent in self.agents)]
 
 
 def read_facts(layout: FleetLayout) -> FleetFacts | None:

@@ -1,9 +1,10 @@
-"""What the fleet of this machine shall be: its POPs, agents, ports, models and deployments."""
+"""What the fleet of this machine shall be: its sites, agents, ports, models and deployments."""
 
 from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import socket
 from dataclasses import dataclass
@@ -11,12 +12,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from coordinator.devfleet.layout import AgentFacts, DeploymentFacts, FleetFacts
+from coordinator.devfleet.sites import (
+    FIVE_SITES,
+    MAX_ENGINES,
+    TWO_SITES,
+    Site,
+    further_site,
+)
 from protos.domain.errors import InvalidRequest, LinkDown
-from protos.domain.resources import Pop, Tier
-
-IAD = Pop("IAD", Tier.CENTRAL, "US", "Ashburn, Virginia", 38.95, -77.45)
-GRU = Pop("GRU", Tier.EDGE, "BR", "São Paulo", -23.43, -46.47)
-POPS = (IAD, GRU)
 
 SMALL_MODEL = "edgeforge/smollm2-135m-instruct@1"
 SMALL_MODEL_DEPLOYMENT = "smollm2-135m-instruct"
@@ -27,7 +30,32 @@ _UNTOLD_CONTEXT_TOKENS = 131_072
 
 _PREFERRED = {"fleet": 7401, "admin": 7402, "enrolment": 7403, "http": 7404}
 _PREFERRED_CLIENT, _PREFERRED_PEER, _PREFERRED_METRICS = 8080, 7443, 9464
+_PREFERRED_RELAY = 7463
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class FleetWish:
+    """What was asked for; None where nothing was said."""
+
+    engine_urls: tuple[str, ...] = ()
+    #: 2 or 5; untold: two in front of servers that already run, else five.
+    sites: int | None = None
+    #: vLLM engines to start.
+    engines: int | None = None
+    #: Edge nodes filled to less than this are preferred; untold: placement by price alone.
+    edge_fill_ratio: float | None = None
+
+    @property
+    def has_five_sites(self) -> bool:
+        return (self.sites or (2 if self.engine_urls else 5)) == 5
+
+    @property
+    def engine_count(self) -> int:
+        """vLLM engines to start: none in front of servers that already run."""
+        if self.engine_urls:
+            return 0
+        return self.engines or (MAX_ENGINES if self.has_five_sites else 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,37 +67,19 @@ class ExternalModel:
     context_tokens: int
 
 
-def plan_fleet(
-    engine_urls: tuple[str, ...], engine_venv: Path, before: FleetFacts | None
-) -> FleetFacts:
+def plan_fleet(wish: FleetWish, engine_venv: Path, before: FleetFacts | None) -> FleetFacts:
     """Return what to start; ports that ``before`` used are used again where they are free.
 
     Raises: LinkDown or InvalidRequest for a server that does not answer as one should.
     """
     ports = _Ports()
     old = before or FleetFacts()
-    agents = []
-    for index, (node, pop) in enumerate(_nodes(len(engine_urls))):
-        kept = next((one for one in old.agents if one.node == node), None)
-        url = engine_urls[index] if index < len(engine_urls) else ""
-        kind = "external" if url else "none"
-        if not engine_urls and node == "iad-1":
-            kind = "vllm"
-        client = kept.client_port if kept else _PREFERRED_CLIENT + index
-        agents.append(
-            AgentFacts(
-                node=node,
-                pop=pop.id,
-                tier=pop.tier.value,
-                engine_kind=kind,
-                engine_url=url,
-                client_port=ports.take(client),
-                peer_port=ports.take(kept.peer_port if kept else _PREFERRED_PEER + index),
-                metrics_port=ports.take(kept.metrics_port if kept else _PREFERRED_METRICS + index),
-            )
-        )
+    agents = [
+        _agent(wish, index, site, ports, next((a for a in old.agents if a.node == site.node), None))
+        for index, site in enumerate(_sites(wish))
+    ]
     return FleetFacts(
-        engine_urls=list(engine_urls),
+        engine_urls=list(wish.engine_urls),
         engine_venv=str(engine_venv),
         fleet_port=ports.take(old.fleet_port or _PREFERRED["fleet"]),
         admin_port=ports.take(old.admin_port or _PREFERRED["admin"]),
@@ -77,7 +87,61 @@ def plan_fleet(
         http_port=ports.take(old.http_port or _PREFERRED["http"]),
         agents=agents,
         deployments=_deployments(agents),
+        edge_fill_ratio=wish.edge_fill_ratio or 0.0,
     )
+
+
+def _sites(wish: FleetWish) -> list[Site]:
+    """Return the sites. Raises: InvalidRequest where there is no place for every server."""
+    if not wish.has_five_sites:
+        further = range(2, len(wish.engine_urls))
+        return [*TWO_SITES, *(further_site(number) for number in further)]
+    if len(wish.engine_urls) > MAX_ENGINES:
+        raise InvalidRequest(
+            f"five sites have {MAX_ENGINES} places for engines, not {len(wish.engine_urls)}",
+            "give fewer --engine-url, or --sites 2",
+        )
+    return list(FIVE_SITES)
+
+
+def _agent(
+    wish: FleetWish, index: int, site: Site, ports: _Ports, kept: AgentFacts | None
+) -> AgentFacts:
+    url = wish.engine_urls[index] if index < len(wish.engine_urls) else ""
+    kind = "external" if url else "none"
+    cpu_bind = ""
+    if not wish.engine_urls and index < wish.engine_count:
+        kind, cpu_bind = "vllm", cores_of(index, wish.engine_count, os.sched_getaffinity(0))
+    client = kept.client_port if kept else _PREFERRED_CLIENT + index
+    peer = kept.peer_port if kept else _PREFERRED_PEER + index
+    metrics = kept.metrics_port if kept else _PREFERRED_METRICS + index
+    relay = (kept.relay_port if kept else 0) or _PREFERRED_RELAY + index
+    return AgentFacts(
+        node=site.node,
+        pop=site.pop.id,
+        tier=site.pop.tier.value,
+        engine_kind=kind,
+        engine_url=url,
+        client_port=ports.take(client),
+        peer_port=ports.take(peer),
+        metrics_port=ports.take(metrics),
+        relay_port=ports.take(relay) if wish.has_five_sites else 0,
+        source_address=f"127.0.74.{index + 1}" if wish.has_five_sites else "",
+        cpu_bind=cpu_bind,
+    )
+
+
+def cores_of(index: int, engines: int, cores: set[int]) -> str:
+    """Return the cores of one of several engines, from the last one down; they share too few.
+
+    vLLM binds every engine to the first core unless told otherwise; one alone may have its way.
+    """
+    if engines < 2:
+        return ""
+    ordered = sorted(cores, reverse=True)
+    share = max(1, len(ordered) // engines)
+    first = index * share % len(ordered)
+    return ",".join(str(core) for core in sorted(ordered[first : first + share]))
 
 
 def external_models(url: str) -> list[ExternalModel]:
@@ -119,21 +183,13 @@ def external_model_name(model_id: str) -> str:
     return f"external/{_UNSAFE.sub('-', model_id).strip('-.')[:95] or 'model'}@1"
 
 
-def _nodes(engines: int) -> list[tuple[str, Pop]]:
-    """Return the nodes: IAD and GRU, and a further one in IAD for each further engine."""
-    nodes = [("iad-1", IAD), ("gru-1", GRU)]
-    nodes += [(f"iad-{number}", IAD) for number in range(2, engines)]
-    return nodes
-
-
 def _deployments(agents: list[AgentFacts]) -> list[DeploymentFacts]:
     """Return one deployment a model; the same model on several servers is one."""
     found: dict[str, DeploymentFacts] = {}
     for agent in agents:
         if agent.engine_kind == "vllm":
-            found[SMALL_MODEL_DEPLOYMENT] = DeploymentFacts(
-                SMALL_MODEL_DEPLOYMENT, SMALL_MODEL, TTFT_BUDGET_MS, 0, [agent.node]
-            )
+            small = DeploymentFacts(SMALL_MODEL_DEPLOYMENT, SMALL_MODEL, TTFT_BUDGET_MS, 0, [])
+            found.setdefault(SMALL_MODEL_DEPLOYMENT, small).node_ids.append(agent.node)
         elif agent.engine_kind == "external":
             # An agent serves one model: the first that its server lists.
             model = external_models(agent.engine_url)[0]

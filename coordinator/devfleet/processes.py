@@ -22,6 +22,7 @@ _OUR_PROGRAMS = frozenset(
     {
         b"edgeforge-agent",
         b"edgeforge-coordinator",
+        b"coordinator.devfleet.delay_relay",
         b"guard.py",
         b"vllm.entrypoints.openai.api_server",
     }

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from coordinator.cli.model_upload import Tell, dequantise, register, scan_folder, upload_missing
 from coordinator.devfleet.layout import DeploymentFacts, FleetFacts, FleetLayout, write_private
-from coordinator.devfleet.plan import POPS, SMALL_MODEL
+from coordinator.devfleet.plan import SMALL_MODEL
+from coordinator.devfleet.sites import pops_of
 from coordinator.devfleet.small_model import fetch_small_model
 from protos.domain.errors import Conflict
 from protos.domain.resources import ModelSource
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 ACCOUNT = "default"
 
 
-def ensure_pops(client: AdminClient) -> None:
+def ensure_pops(client: AdminClient, facts: FleetFacts) -> None:
     """Create the sites."""
-    for pop in POPS:
+    for pop in pops_of({agent.pop for agent in facts.agents}):
         request = admin_pb2.CreatePopRequest(pop=pop_to_wire(pop))
         client.call(lambda stub: stub.CreatePop, request)
 

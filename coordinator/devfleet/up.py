@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import http.client
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,25 +11,28 @@ from pathlib import Path
 
 from coordinator.cli.client import AdminClient, connected, load_profile
 from coordinator.cli.output import enum_word
+from coordinator.devfleet import distances
 from coordinator.devfleet.configs import (
     write_agent_config,
     write_coordinator_config,
     write_profile,
+    write_relay_config,
 )
+from coordinator.devfleet.demonstration import demonstrate
 from coordinator.devfleet.description import FleetDescription
 from coordinator.devfleet.down import bring_down
-from coordinator.devfleet.first_request import send_first_request
 from coordinator.devfleet.layout import (
     OPERATOR,
+    RELAY,
     AgentFacts,
     FleetFacts,
     FleetLayout,
     read_facts,
     write_facts,
 )
-from coordinator.devfleet.plan import plan_fleet
+from coordinator.devfleet.memory import available_mib, require_memory
+from coordinator.devfleet.plan import FleetWish, plan_fleet
 from coordinator.devfleet.processes import (
-    log_tail,
     program,
     require_running,
     running_pid,
@@ -42,13 +45,13 @@ from coordinator.devfleet.registry import (
     ensure_pops,
     remove_other_nodes,
 )
+from coordinator.devfleet.streamed_answer import stream_answer
+from coordinator.devfleet.waiting import START_TIMEOUT_S, wait_for, wait_http
 from protos.domain.errors import Conflict, EdgeForgeError, NoEngineEnvironment
 from protos.v1 import admin_pb2, resources_pb2
 
 Tell = Callable[[str], None]
 
-_POLL_S = 0.1
-_START_TIMEOUT_S = 60.0
 _ENGINE_TIMEOUT_S = 900.0
 _ENROL_TIMEOUT_S = 60.0
 
@@ -58,7 +61,7 @@ class UpOptions:
     """What the command line said."""
 
     layout: FleetLayout
-    engine_urls: tuple[str, ...]
+    wish: FleetWish
     engine_venv: Path
 
 
@@ -73,16 +76,23 @@ def bring_up(options: UpOptions, tell: Tell) -> FleetDescription:
         if len(alive) == len(facts.processes):
             return FleetDescription(layout, facts, layout.api_key.read_text("utf-8").strip())
     else:
-        if not options.engine_urls and not _has_engine_environment(options.engine_venv):
-            raise NoEngineEnvironment(
-                [f"no engine environment at {options.engine_venv}"],
-                "install it with packaging/engine/install, or attach a server with --engine-url",
-            )
-        facts = plan_fleet(options.engine_urls, options.engine_venv, before)
+        facts = _plan(options, before)
     layout.prepare()
     write_facts(layout, facts)
     api_key = _start_all(layout, facts, tell)
     return FleetDescription(layout, facts, api_key)
+
+
+def _plan(options: UpOptions, before: FleetFacts | None) -> FleetFacts:
+    """Return what to start. Raises: EdgeForgeError when this machine cannot."""
+    engines = options.wish.engine_count
+    if engines and not _has_engine_environment(options.engine_venv):
+        raise NoEngineEnvironment(
+            [f"no engine environment at {options.engine_venv}"],
+            "install it with packaging/engine/install, or attach a server with --engine-url",
+        )
+    require_memory(engines, available_mib())
+    return plan_fleet(options.wish, options.engine_venv, before)
 
 
 def follow(layout: FleetLayout, tell: Tell) -> None:
@@ -102,8 +112,10 @@ def follow(layout: FleetLayout, tell: Tell) -> None:
 
 def _start_all(layout: FleetLayout, facts: FleetFacts, tell: Tell) -> str:
     _start_coordinator(layout, facts, tell)
+    if facts.has_distances:
+        _start_relay(layout, facts, tell)
     with connected(load_profile(layout.profile)) as client:
-        ensure_pops(client)
+        ensure_pops(client, facts)
         remove_other_nodes(client, {agent.node for agent in facts.agents})
         for agent in facts.agents:
             _start_agent(client, layout, facts, agent, tell)
@@ -115,8 +127,10 @@ def _start_all(layout: FleetLayout, facts: FleetFacts, tell: Tell) -> str:
         ensure_deployments(client, facts.deployments)
         _wait_replicas(client, layout, facts, tell)
         _wait_routes(client, layout, facts)
-    if not facts.engine_urls:
-        _show_first_request(facts, api_key, tell)
+        if facts.has_distances:
+            demonstrate(client, facts, api_key, tell)
+        elif not facts.engine_urls:
+            _show_first_request(facts, api_key, tell)
     return api_key
 
 
@@ -136,7 +150,23 @@ def _start_coordinator(layout: FleetLayout, facts: FleetFacts, tell: Tell) -> No
         config = str(layout.coordinator_config)
         argv = [program("edgeforge-coordinator"), "serve", "--config", config]
         start_process(layout, "coordinator", argv)
-    _wait_http(layout, "coordinator", facts.http_port, "/readyz")
+    wait_http(layout, "coordinator", facts.http_port, "/readyz")
+
+
+def _start_relay(layout: FleetLayout, facts: FleetFacts, tell: Tell) -> None:
+    if running_pid(layout, RELAY) is not None:
+        return
+    tell(f"starting the relay that gives loopback its distances ({distances.SOURCE})")
+    write_relay_config(layout, facts)
+    layout.relay_socket.unlink(missing_ok=True)
+    module = "coordinator.devfleet.delay_relay"
+    start_process(layout, RELAY, [sys.executable, "-m", module, str(layout.relay_config)])
+
+    def listens() -> bool:
+        require_running(layout, RELAY)
+        return layout.relay_socket.exists()
+
+    wait_for(listens, START_TIMEOUT_S, "the relay to listen")
 
 
 def _start_agent(
@@ -162,7 +192,7 @@ def _start_agent(
 
 
 def _wait_agent(layout: FleetLayout, agent: AgentFacts) -> None:
-    _wait_http(layout, agent.node, agent.metrics_port, "/livez")
+    wait_http(layout, agent.node, agent.metrics_port, "/livez")
 
 
 def _wait_connected(client: AdminClient, layout: FleetLayout, facts: FleetFacts) -> None:
@@ -175,7 +205,7 @@ def _wait_connected(client: AdminClient, layout: FleetLayout, facts: FleetFacts)
         # Connected comes first, what it told of its engine a moment later.
         return wanted <= {info.node.id for info in nodes if info.connected and info.engine_kind}
 
-    _wait(connected_all, _START_TIMEOUT_S, "every agent to connect to the coordinator")
+    wait_for(connected_all, START_TIMEOUT_S, "every agent to connect to the coordinator")
 
 
 def _wait_replicas(client: AdminClient, layout: FleetLayout, facts: FleetFacts, tell: Tell) -> None:
@@ -205,7 +235,7 @@ def _wait_replicas(client: AdminClient, layout: FleetLayout, facts: FleetFacts, 
             for node_id in deployment.node_ids
         )
 
-    _wait(all_ready, _ENGINE_TIMEOUT_S, "every replica to become ready")
+    wait_for(all_ready, _ENGINE_TIMEOUT_S, "every replica to become ready")
 
 
 def _wait_routes(client: AdminClient, layout: FleetLayout, facts: FleetFacts) -> None:
@@ -220,15 +250,15 @@ def _wait_routes(client: AdminClient, layout: FleetLayout, facts: FleetFacts) ->
                     return False
         return True
 
-    _wait(placed_everywhere, _START_TIMEOUT_S, "every agent to know where requests can go")
+    wait_for(placed_everywhere, START_TIMEOUT_S, "every agent to know where requests can go")
     for agent in facts.agents:
-        _wait_http(layout, agent.node, agent.metrics_port, "/readyz")
+        wait_http(layout, agent.node, agent.metrics_port, "/readyz")
 
 
 def _show_first_request(facts: FleetFacts, api_key: str, tell: Tell) -> None:
     agent = next((one for one in facts.agents if one.pop == "GRU"), facts.agents[0])
     deployment = facts.deployments[0]
-    answer = send_first_request(agent.client_port, api_key, deployment.name)
+    answer = stream_answer(agent.client_port, api_key, deployment.name)
     tell(f"first request via {agent.pop}: placed on {answer.node} ({answer.tier})")
     tell(
         f"  first token after {answer.first_token_ms:.0f} ms"
@@ -238,8 +268,16 @@ def _show_first_request(facts: FleetFacts, api_key: str, tell: Tell) -> None:
 
 def _check_same_fleet(options: UpOptions, facts: FleetFacts) -> None:
     """Refuse to turn a running fleet into another one. Raises: Conflict."""
-    if options.engine_urls and list(options.engine_urls) != facts.engine_urls:
+    wish, running = options.wish, ""
+    if wish.engine_urls and list(wish.engine_urls) != facts.engine_urls:
         running = ", ".join(facts.engine_urls) or "vLLM"
+    elif wish.engines not in (None, facts.engines):
+        running = f"{facts.engines} engines"
+    elif wish.sites is not None and wish.has_five_sites != facts.has_distances:
+        running = f"{len(facts.agents)} sites"
+    elif wish.edge_fill_ratio not in (None, facts.edge_fill_ratio):
+        running = f"an edge fill of {facts.edge_fill_ratio}"
+    if running:
         raise Conflict(f"a fleet with {running} runs already", "stop it first: edgeforge down")
 
 
@@ -254,35 +292,3 @@ def _run_command(argv: list[str], stdin: str = "") -> None:
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip()
         raise EdgeForgeError(f"{Path(argv[0]).name} {argv[1]} failed: {said}")
-
-
-def _wait_http(layout: FleetLayout, name: str, port: int, path: str) -> None:
-    def answers() -> bool:
-        require_running(layout, name)
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
-        try:
-            connection.request("GET", path)
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
-
-    try:
-        _wait(answers, _START_TIMEOUT_S, f"{name} to answer {path}")
-    except EdgeForgeError as error:
-        if running_pid(layout, name) is None:
-            raise
-        tail = log_tail(layout, name)
-        raise EdgeForgeError(f"{error.message}; it logged last:\n{tail}", error.hint) from error
-
-
-def _wait(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
-    deadline_s = time.monotonic() + timeout_s  # noqa: TID251 - waits for other processes
-    while not condition():
-        if time.monotonic() > deadline_s:  # noqa: TID251 - as above
-            raise EdgeForgeError(
-                f"waited {timeout_s:.0f} s in vain for {what}",
-                "the logs are in the state folder; stop it with: edgeforge down",
-            )
-        time.sleep(_POLL_S)
