@@ -1,4 +1,4 @@
-"""``edgeforge up``, ``down`` and ``status``: a real fleet on this machine."""
+"""``edgeforge up``, ``demo`` and ``down``: a real fleet on this machine."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from typing import Annotated
 
 import typer
 
+from coordinator.cli.client import connected, load_profile
 from coordinator.cli.common import JsonOption
 from coordinator.cli.output import print_json, tell
+from coordinator.devfleet.demonstration import demonstrate
 from coordinator.devfleet.down import bring_down
-from coordinator.devfleet.layout import FleetLayout
+from coordinator.devfleet.layout import FleetLayout, read_facts
 from coordinator.devfleet.plan import FleetWish
+from coordinator.devfleet.processes import running_pid
 from coordinator.devfleet.sites import MAX_ENGINES, TWO_SITES
 from coordinator.devfleet.up import UpOptions, bring_up, follow
+from protos.domain.errors import NotFound
 
 StateDirOption = Annotated[
     Path,
@@ -75,6 +79,22 @@ def up(
         print(description.how_to_talk())
     if not detach:
         follow(options.layout, tell)
+
+
+def demo(state_dir: StateDirOption = _DEFAULT_STATE_DIR, json_output: JsonOption = False) -> None:
+    """Send the four requests again that 'edgeforge up' shows, and explain them.
+
+    Example: edgeforge demo
+    """
+    layout = FleetLayout(state_dir.absolute())
+    facts = read_facts(layout)
+    if facts is None or not facts.has_distances or running_pid(layout, "coordinator") is None:
+        raise NotFound("no fleet of five sites runs here", "start it first: edgeforge up --detach")
+    api_key = layout.api_key.read_text(encoding="utf-8").strip()
+    with connected(load_profile(layout.profile)) as client:
+        outcomes = demonstrate(client, facts, api_key, tell if json_output else print)
+    if json_output:
+        print_json([outcome.as_json() for outcome in outcomes])
 
 
 def down(

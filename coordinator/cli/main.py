@@ -34,6 +34,7 @@ for _group in (
 ):
     app.add_typer(_group)
 app.command("up")(fleet.up)
+app.command("demo")(fleet.demo)
 app.command("down")(fleet.down)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from coordinator.cli.output import enum_word
+from coordinator.cli.output import as_json, enum_word
 from coordinator.devfleet import distances
 from coordinator.devfleet.streamed_answer import StreamedAnswer, stream_answer
 from protos.domain.pricing import format_usd
@@ -64,6 +64,10 @@ class Outcome:
         return self.answer.tier == self.expected_tier
 
     @property
+    def billing_tier(self) -> str:
+        return enum_word(resources_pb2.Tier.Name(self.explanation.billing_tier), "TIER_")
+
+    @property
     def predicted_ms(self) -> float:
         """P99 of the node that served, as predicted; 0 when it was no candidate."""
         found = (
@@ -72,6 +76,25 @@ class Outcome:
             if one.node_id == self.answer.node
         )
         return next(found, 0.0)
+
+    def as_json(self) -> dict[str, object]:
+        """Return what ``edgeforge demo --json`` prints of it."""
+        answer = self.answer
+        return {
+            "via": self.case.via,
+            "budget_ms": self.case.budget_ms,
+            "expected_tier": self.expected_tier,
+            "tier": answer.tier,
+            "node": answer.node,
+            "billing_tier": self.billing_tier,
+            "predicted_miss": answer.predicted_miss,
+            "predicted_ttft_ms_p99": self.predicted_ms,
+            "ttft_ms": answer.first_token_ms,
+            "parts_ms": answer.parts_ms,
+            "cost_nano_usd": answer.cost_nano_usd,
+            "trace_id": answer.trace_id,
+            "explanation": as_json(self.explanation),
+        }
 
 
 def demonstrate(client: AdminClient, facts: FleetFacts, api_key: str, tell: Tell) -> list[Outcome]:
@@ -101,14 +124,14 @@ def describe(outcome: Outcome) -> str:
     case, answer, explanation = outcome.case, outcome.answer, outcome.explanation
     lines = [f"Through {case.via} with {case.budget_ms:,.0f} ms: {_headline(outcome)}"]
     lines += [_candidate(one) for one in explanation.candidates]
-    billed = enum_word(resources_pb2.Tier.Name(explanation.billing_tier), "TIER_")
     lines.append(
         f"   first token: P99 predicted {outcome.predicted_ms:.0f} ms, came after"
         f" {answer.first_token_ms:.0f} ms"
         + (" (marked x-edgeforge-predicted-miss)" if answer.predicted_miss else "")
     )
     lines.append(
-        f"   {answer.text!r} for {format_usd(answer.cost_nano_usd)} USD, billed as {billed}"
+        f"   {answer.text!r} for {format_usd(answer.cost_nano_usd)} USD,"
+        f" billed as {outcome.billing_tier}"
     )
     return "\n".join(lines + waterfall(answer))
 

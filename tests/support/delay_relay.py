@@ -13,6 +13,17 @@ from coordinator.devfleet.delay_config import DelayConfig, Listener
 from tests.support.waiting import wait_until
 
 
+def send_fault(control: Path, fault: str, source: str, destination: str) -> None:
+    """Ask a running relay for a fault, and wait until it holds."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(10)
+        sock.connect(str(control))
+        asked = {"fault": fault, "source": source, "destination": destination}
+        sock.sendall(json.dumps(asked).encode() + b"\n")
+        answer = json.loads(sock.makefile().readline())
+    assert answer == {"ok": True}, answer
+
+
 class DelayRelayProcess:
     """Start it with a configuration; ``fault`` breaks and heals links."""
 
@@ -32,13 +43,7 @@ class DelayRelayProcess:
 
     def fault(self, fault: str, source: str, destination: str) -> None:
         """Ask for a fault, and wait until it holds."""
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(10)
-            sock.connect(str(self._control))
-            asked = {"fault": fault, "source": source, "destination": destination}
-            sock.sendall(json.dumps(asked).encode() + b"\n")
-            answer = json.loads(sock.makefile().readline())
-        assert answer == {"ok": True}, answer
+        send_fault(self._control, fault, source, destination)
 
     def __enter__(self) -> DelayRelayProcess:
         argv = [sys.executable, "-m", "coordinator.devfleet.delay_relay", str(self._path)]

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from tests.support.delay_relay import send_fault
 from tests.support.fake_engine_process import UnixHTTPConnection
 from tests.support.waiting import wait_until
 
@@ -127,16 +128,20 @@ class AgentClient:
 
 
 class Fleet:
-    """A fleet in ``state_dir`` in front of the engines at ``engine_urls``."""
+    """A fleet in ``state_dir`` in front of the engines at ``engine_urls``.
 
-    def __init__(self, state_dir: Path, engine_urls: list[str]) -> None:
+    ``options`` are further ones of ``edgeforge up``: ``--sites 5`` puts distances between agents.
+    """
+
+    def __init__(self, state_dir: Path, engine_urls: list[str], *options: str) -> None:
         self.state_dir = state_dir
         self.engine_urls = engine_urls
+        self.options = options
         self.facts: dict[str, Any] = {}
 
     def up(self) -> dict[str, Any]:
         """``edgeforge up``: starts what is missing."""
-        argv = ["up", "--detach", "--json"]
+        argv = ["up", "--detach", "--json", *self.options]
         for url in self.engine_urls:
             argv += ["--engine-url", url]
         self.facts = json.loads(self.edgeforge(*argv, state_dir=True))
@@ -209,6 +214,10 @@ class Fleet:
         self.kill(node)
         self.start(node)
         self.agent(node).wait_ready()
+
+    def break_link(self, fault: str, source: str, destination: str) -> None:
+        """Ask the relay between five sites for one of ``coordinator.devfleet.link_faults``."""
+        send_fault(self.state_dir / "relay.sock", fault, source, destination)
 
     def peer_port(self, node: str) -> int:
         """Where ``node`` listens for its peers."""

@@ -1,0 +1,56 @@
+"""What fits into this machine, and what is said when it does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from coordinator.devfleet.memory import available_mib, require_memory
+from protos.domain.errors import EdgeForgeError
+
+
+def machine(root: Path, available_kib: int, limit: str = "", used: str = "") -> Path:
+    (root / "proc").mkdir()
+    text = f"MemTotal:       99 kB\nMemAvailable:   {available_kib} kB\n"
+    (root / "proc/meminfo").write_text(text)
+    if limit:
+        (root / "sys/fs/cgroup").mkdir(parents=True)
+        (root / "sys/fs/cgroup/memory.max").write_text(limit + "\n")
+        (root / "sys/fs/cgroup/memory.current").write_text(used + "\n")
+    return root
+
+
+def test_what_the_kernel_says_is_available(tmp_path: Path) -> None:
+    assert available_mib(machine(tmp_path, 8_192_000)) == 8_000
+
+
+def test_a_container_has_what_its_limit_leaves(tmp_path: Path) -> None:
+    root = machine(tmp_path, 8_192_000, limit=str(2 * 1024**3), used=str(1024**3))
+    assert available_mib(root) == 1_024
+
+
+def test_a_container_without_a_limit_has_what_the_kernel_says(tmp_path: Path) -> None:
+    assert available_mib(machine(tmp_path, 8_192_000, limit="max", used="1")) == 8_000
+
+
+def test_a_machine_that_says_nothing_is_not_second_guessed(tmp_path: Path) -> None:
+    assert available_mib(tmp_path) is None
+    require_memory(3, None)
+
+
+def test_three_engines_on_a_small_laptop_are_refused_with_what_would_fit() -> None:
+    with pytest.raises(EdgeForgeError, match=r"3 vLLM engines need about 9\.5 GiB") as refused:
+        require_memory(3, 6_900)
+    assert "--engines 2" in (refused.value.hint or "")
+    require_memory(2, 6_900)
+
+
+def test_where_not_even_one_fits_a_server_that_runs_can_be_attached() -> None:
+    with pytest.raises(EdgeForgeError, match="1 vLLM engine needs") as refused:
+        require_memory(1, 2_000)
+    assert "--engine-url" in (refused.value.hint or "")
+
+
+def test_no_engine_needs_no_memory() -> None:
+    require_memory(0, 1)
