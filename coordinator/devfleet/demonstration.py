@@ -7,25 +7,34 @@ deciding agent gives.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from coordinator.cli.output import as_json, enum_word
+from rich.console import Console
+
+from coordinator.cli.output import as_json
+from coordinator.cli.trace_view import tokens_line, waterfall_table
 from coordinator.devfleet import distances
 from coordinator.devfleet.streamed_answer import StreamedAnswer, stream_answer
+from coordinator.devfleet.waiting import wait_for
+from protos.domain.errors import NotFound
 from protos.domain.pricing import format_usd
-from protos.v1 import admin_pb2, fleet_pb2, resources_pb2
+from protos.v1 import admin_pb2, fleet_pb2
+from protos.wire import trace_from_wire
 
 if TYPE_CHECKING:
     from coordinator.cli.client import AdminClient
     from coordinator.devfleet.layout import FleetFacts
+    from protos.domain.trace import Trace, TraceAttempt, TraceCandidate
 
 Tell = Callable[[str], None]
 
 #: Requests on each path before those that are shown: connections are made and engines have run.
 WARM_UP_REQUESTS = 3
-_BAR_WIDTH = 44
+_PICTURE_WIDTH = 110
+_TRACE_TIMEOUT_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,30 +61,19 @@ CASES = (
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one case; ``explanation`` was asked for just before it was sent."""
+    """What became of one case: ``explanation`` was asked for just before it was sent, ``trace``
+    holds the candidates as they were when it was placed.
+    """
 
     case: Case
     expected_tier: str
     explanation: fleet_pb2.RouteExplanation
     answer: StreamedAnswer
+    trace: Trace
 
     @property
     def as_expected(self) -> bool:
         return self.answer.tier == self.expected_tier
-
-    @property
-    def billing_tier(self) -> str:
-        return enum_word(resources_pb2.Tier.Name(self.explanation.billing_tier), "TIER_")
-
-    @property
-    def predicted_ms(self) -> float:
-        """P99 of the node that served, as predicted; 0 when it was no candidate."""
-        found = (
-            one.ttft_ms_p99
-            for one in self.explanation.candidates
-            if one.node_id == self.answer.node
-        )
-        return next(found, 0.0)
 
     def as_json(self) -> dict[str, object]:
         """Return what ``edgeforge demo --json`` prints of it."""
@@ -86,11 +84,10 @@ class Outcome:
             "expected_tier": self.expected_tier,
             "tier": answer.tier,
             "node": answer.node,
-            "billing_tier": self.billing_tier,
+            "billing_tier": self.trace.billing_tier,
             "predicted_miss": answer.predicted_miss,
-            "predicted_ttft_ms_p99": self.predicted_ms,
+            "predicted_ttft_ms_p99": self.trace.predicted_ttft_ms_p99,
             "ttft_ms": answer.first_token_ms,
-            "parts_ms": answer.parts_ms,
             "cost_nano_usd": answer.cost_nano_usd,
             "trace_id": answer.trace_id,
             "explanation": as_json(self.explanation),
@@ -113,7 +110,8 @@ def demonstrate(client: AdminClient, facts: FleetFacts, api_key: str, tell: Tell
         explanation = client.call(lambda stub: stub.ExplainRoute, asked)
         answer = stream_answer(ports[case.via], api_key, deployment, case.budget_ms)
         expected = case.filled_tier if facts.edge_fill_ratio > 0 else case.tier
-        outcome = Outcome(case, expected, explanation, answer)
+        trace = _fetch_trace(client, answer.trace_id, case.via)
+        outcome = Outcome(case, expected, explanation, answer, trace)
         outcomes.append(outcome)
         tell(f"\n{number}. {describe(outcome)}")
     return outcomes
@@ -121,35 +119,46 @@ def demonstrate(client: AdminClient, facts: FleetFacts, api_key: str, tell: Tell
 
 def describe(outcome: Outcome) -> str:
     """Return the text of one case."""
-    case, answer, explanation = outcome.case, outcome.answer, outcome.explanation
-    lines = [f"Through {case.via} with {case.budget_ms:,.0f} ms: {_headline(outcome)}"]
-    lines += [_candidate(one) for one in explanation.candidates]
-    lines.append(
-        f"   first token: P99 predicted {outcome.predicted_ms:.0f} ms, came after"
-        f" {answer.first_token_ms:.0f} ms"
-        + (" (marked x-edgeforge-predicted-miss)" if answer.predicted_miss else "")
-    )
-    lines.append(
+    case, answer, trace = outcome.case, outcome.answer, outcome.trace
+    missed = " (marked x-edgeforge-predicted-miss)" if answer.predicted_miss else ""
+    lines = [
+        f"Through {case.via} with {case.budget_ms:,.0f} ms: {_headline(outcome)}",
+        *(
+            _candidate(one, attempt)
+            for attempt in trace.attempts[-1:]
+            for one in attempt.candidates
+        ),
+        f"   first token: P99 predicted {trace.predicted_ttft_ms_p99:.0f} ms,"
+        f" came after {answer.first_token_ms:.0f} ms{missed}",
         f"   {answer.text!r} for {format_usd(answer.cost_nano_usd)} USD,"
-        f" billed as {outcome.billing_tier}"
-    )
-    return "\n".join(lines + waterfall(answer))
+        f" billed as {trace.billing_tier}",
+        picture(trace),
+        f"   edgeforge trace show {answer.trace_id}",
+    ]
+    return "\n".join(lines)
 
 
-def waterfall(answer: StreamedAnswer) -> list[str]:
-    """Return the parts of the request's time, one under the other."""
-    parts = [*answer.parts_ms.items(), ("tokens", answer.whole_ms - answer.first_token_ms)]
-    whole_ms = max(answer.whole_ms, sum(took_ms for _, took_ms in parts))
-    lines, began_ms = [], 0.0
-    for name, took_ms in parts:
-        if name == "tokens":
-            began_ms = answer.first_token_ms
-        start = round(began_ms / whole_ms * _BAR_WIDTH)
-        end = max(start + 1, round((began_ms + took_ms) / whole_ms * _BAR_WIDTH))
-        bar = " " * start + "█" * (end - start)
-        lines.append(f"   {name:<10}{took_ms:8.1f} ms |{bar:<{_BAR_WIDTH}}|")
-        began_ms += took_ms
-    return lines
+def picture(trace: Trace) -> str:
+    """Return the waterfall of latency and cost as plain text."""
+    out = Console(width=_PICTURE_WIDTH, color_system=None, highlight=False)
+    with out.capture() as captured:
+        out.print(waterfall_table(trace))
+        out.print(tokens_line(trace))
+    return "\n".join("   " + line.rstrip() for line in captured.get().splitlines())
+
+
+def _fetch_trace(client: AdminClient, trace_id: str, via: str) -> Trace:
+    """Return a trace that is written a moment after its request's end. Raises: EdgeForgeError."""
+    request = admin_pb2.GetTraceRequest(trace_id=trace_id, via=via)
+    found: list[Trace] = []
+
+    def kept() -> bool:
+        with contextlib.suppress(NotFound):
+            found.append(trace_from_wire(client.call(lambda stub: stub.GetTrace, request)))
+        return bool(found)
+
+    wait_for(kept, _TRACE_TIMEOUT_S, f"trace {trace_id} to be kept by {via}")
+    return found[0]
 
 
 def _headline(outcome: Outcome) -> str:
@@ -157,22 +166,35 @@ def _headline(outcome: Outcome) -> str:
     served = f"{answer.tier} serves ({answer.node})"
     if not outcome.as_expected:
         return (
-            f"{served}, not {outcome.expected_tier} as where every engine is idle and there;"
-            f" it decided so: {outcome.explanation.summary}"
+            f"{served}, not {outcome.expected_tier} as where three engines are idle;"
+            f" {outcome.explanation.summary}"
         )
     if outcome.expected_tier != case.tier:
         return f"{served}: it is paid for whether used or not, and has room"
     return f"{served}: {case.because}"
 
 
-def _candidate(one: fleet_pb2.CandidateExplanation) -> str:
-    tier = enum_word(resources_pb2.Tier.Name(one.tier), "TIER_")
+def _candidate(one: TraceCandidate, attempt: TraceAttempt) -> str:
     terms = " + ".join(f"{term.name} {term.value_ms:.0f}" for term in one.terms if term.value_ms)
     return (
-        f"   {'->' if one.chosen else '  '} {one.node_id:<6} {tier:<9}"
+        f"   {'->' if one.chosen else '  '} {one.node_id:<6} {one.tier.value:<9}"
         f" P99 {one.ttft_ms_p99:4.0f} ms = {terms:<44}"
-        f" {one.price_nano_usd_per_1k_tokens / 1_000:.0f} nUSD  {one.verdict}"
+        f" {one.price_nano_usd_per_1k_tokens / 1_000:.0f} nUSD  {_why(one, attempt)}"
     )
+
+
+def _why(one: TraceCandidate, attempt: TraceAttempt) -> str:
+    over_ms = one.ttft_ms_p99 - attempt.budget_left_ms
+    if not one.fits:
+        late = f"over the budget by {over_ms:.0f} ms"
+        return f"{late}; nothing fits and this is the fastest" if one.chosen else late
+    chosen = next((other for other in attempt.candidates if other.chosen), one)
+    dearer = one.price_nano_usd_per_1k_tokens - chosen.price_nano_usd_per_1k_tokens
+    if one.chosen:
+        return "fits; chosen"
+    if dearer > 0:
+        return f"fits; dearer by {dearer / chosen.price_nano_usd_per_1k_tokens:.0%}"
+    return "fits; passed over for an edge node with room"
 
 
 def _introduction(facts: FleetFacts) -> str:
@@ -186,6 +208,6 @@ def _introduction(facts: FleetFacts) -> str:
         f"Round trips between the sites: {distances.SOURCE};",
         "those of LAG fitted from distance. The last mile is this machine's loopback, near zero,",
         "and the agents' links to the coordinator are direct.",
-        f"First {WARM_UP_REQUESTS} requests on each path that are not shown, ...",
+        f"First {WARM_UP_REQUESTS} requests on each path that are not shown.",
     ]
     return "\n".join(lines)

@@ -19,18 +19,13 @@ _NANO_PER_USD = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class StreamedAnswer:
-    """What came back, from where, when its first token did, and what it cost.
-
-    ``parts_ms`` are those of Server-Timing, in their order.
-    """
+    """What came back, from where, when its first token did, and what it cost."""
 
     text: str
     node: str
     tier: str
     trace_id: str
     first_token_ms: float
-    whole_ms: float
-    parts_ms: dict[str, float]
     cost_nano_usd: int
     predicted_miss: bool
 
@@ -75,8 +70,6 @@ def stream_answer(
         tier=response.getheader("x-edgeforge-tier", "?"),
         trace_id=response.getheader("x-edgeforge-trace-id", ""),
         first_token_ms=reading.first_token_ms,
-        whole_ms=reading.elapsed_ms(),
-        parts_ms=_parts(response.getheader("server-timing", "")),
         cost_nano_usd=reading.cost_nano_usd,
         predicted_miss=response.getheader("x-edgeforge-predicted-miss") == "true",
     )
@@ -107,13 +100,3 @@ class _Reading:
             self.texts.append(content or "")
         if "cost_usd" in event:
             self.cost_nano_usd = int(event["cost_usd"] * _NANO_PER_USD)
-
-
-def _parts(server_timing: str) -> dict[str, float]:
-    """Return the durations of a Server-Timing header."""
-    parts = {}
-    for part in server_timing.split(","):
-        name, found, duration = part.strip().partition(";dur=")
-        if found:
-            parts[name] = float(duration)
-    return parts

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 COMMANDS = Path(sys.executable).parent
 UP_TIMEOUT_S = 90.0
 #: With a real engine on a machine that does other things meanwhile.
-REAL_UP_TIMEOUT_S = 300.0
+REAL_UP_TIMEOUT_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,12 @@ class Fleet:
     ``options`` are further ones of ``edgeforge up``: ``--sites 5`` puts distances between agents.
     """
 
-    def __init__(self, state_dir: Path, engine_urls: list[str], *options: str) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        engine_urls: list[str],
+        *options: str,
+    ) -> None:
         self.state_dir = state_dir
         self.engine_urls = engine_urls
         self.options = options
