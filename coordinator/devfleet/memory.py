@@ -13,6 +13,8 @@ ENGINE_MIB = 3_000
 #: Coordinator, five agents, the relay.
 FLEET_MIB = 700
 
+#: Files that nobody has used lately: the kernel gives their memory back when it is needed.
+_RECLAIMABLE = re.compile(r"^inactive_file (\d+)$", re.MULTILINE)
 _AVAILABLE = re.compile(r"^MemAvailable:\s+(\d+) kB$", re.MULTILINE)
 
 
@@ -29,8 +31,11 @@ def available_mib(root: Path = Path("/")) -> int | None:
     try:
         limit = int((group / "memory.max").read_text(encoding="ascii"))
         used = int((group / "memory.current").read_text(encoding="ascii"))
+        files = _RECLAIMABLE.search((group / "memory.stat").read_text(encoding="ascii"))
     except (OSError, ValueError):
         return free_mib  # no group, or "max"
+    if files is not None:
+        used -= int(files.group(1))
     return min(free_mib, max(0, limit - used) // _MIB)
 
 

@@ -10,7 +10,9 @@ from coordinator.devfleet.memory import available_mib, require_memory
 from protos.domain.errors import EdgeForgeError
 
 
-def machine(root: Path, available_kib: int, limit: str = "", used: str = "") -> Path:
+def machine(
+    root: Path, available_kib: int, limit: str = "", used: str = "", files: int = 0
+) -> Path:
     (root / "proc").mkdir()
     text = f"MemTotal:       99 kB\nMemAvailable:   {available_kib} kB\n"
     (root / "proc/meminfo").write_text(text)
@@ -18,6 +20,8 @@ def machine(root: Path, available_kib: int, limit: str = "", used: str = "") -> 
         (root / "sys/fs/cgroup").mkdir(parents=True)
         (root / "sys/fs/cgroup/memory.max").write_text(limit + "\n")
         (root / "sys/fs/cgroup/memory.current").write_text(used + "\n")
+        stat = f"anon 1\ninactive_file {files}\nactive_file 1\n"
+        (root / "sys/fs/cgroup/memory.stat").write_text(stat)
     return root
 
 
@@ -28,6 +32,12 @@ def test_what_the_kernel_says_is_available(tmp_path: Path) -> None:
 def test_a_container_has_what_its_limit_leaves(tmp_path: Path) -> None:
     root = machine(tmp_path, 8_192_000, limit=str(2 * 1024**3), used=str(1024**3))
     assert available_mib(root) == 1_024
+
+
+def test_files_that_a_container_has_read_are_no_memory_in_use(tmp_path: Path) -> None:
+    gib = 1024**3
+    root = machine(tmp_path, 8_192_000, limit=str(4 * gib), used=str(3 * gib), files=2 * gib)
+    assert available_mib(root) == 3_072
 
 
 def test_a_container_without_a_limit_has_what_the_kernel_says(tmp_path: Path) -> None:
