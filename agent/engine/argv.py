@@ -163,6 +163,10 @@ def engine_command(
         # Relative: its sockets have long names, and a Unix socket's path at most 107 bytes.
         "VLLM_RPC_BASE_PATH": ".",
     }
+    if spec.accelerator is Accelerator.CPU:
+        # Or the first request with a JSON schema compiles a kernel, and without a compiler on the
+        # host it ends the engine.
+        env["TORCHDYNAMO_DISABLE"] = "1"
     return EngineCommand(tuple(argv), env)
 
 

@@ -39,12 +39,19 @@ def test_a_cpu_engine() -> None:
     assert option(argv, "--max-model-len") == "2048"
     assert option(argv, "--max-num-seqs") == "8"
     assert option(argv, "--kv-cache-memory-bytes") == str(1024**3)
+
+
+def test_a_cpu_engine_needs_no_compiler_and_a_gpu_engine_compiles() -> None:
+    argv, env = command()
     assert "--enforce-eager" in argv
-
-
-def test_a_gpu_engine_compiles_and_takes_the_memory_that_is_free() -> None:
-    argv, _env = command(replace(SPEC, accelerator=Accelerator.CUDA))
+    assert env["TORCHDYNAMO_DISABLE"] == "1"
+    argv, env = command(replace(SPEC, accelerator=Accelerator.CUDA))
     assert "--enforce-eager" not in argv
+    assert "TORCHDYNAMO_DISABLE" not in env
+
+
+def test_a_gpu_engine_takes_the_memory_that_is_free() -> None:
+    argv, _env = command(replace(SPEC, accelerator=Accelerator.CUDA))
     assert "--kv-cache-memory-bytes" not in argv
 
 
