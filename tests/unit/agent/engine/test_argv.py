@@ -86,6 +86,7 @@ def test_the_environment_is_an_allowlist() -> None:
         "HF_HUB_OFFLINE": "1",
         "HOME": str(HOME),
         "LD_LIBRARY_PATH": "/opt/engine/lib/system",
+        "TORCHDYNAMO_DISABLE": "1",
         "TMPDIR": str(UDS.parent),
         "TRANSFORMERS_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
