@@ -181,10 +181,10 @@ def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     rows = options.rows.split(",")
     peers = [name for name in options.peers.split(",") if name]
     found: dict[str, Any] = {}
-    with harness.engines():
-        fleet = Fleet(scratch / "f", [f"http://127.0.0.1:{port}" for port in ENGINE_PORTS])
-        fleet.up()
+    fleet = Fleet(scratch / "f", [f"http://127.0.0.1:{port}" for port in ENGINE_PORTS])
     try:
+        with harness.engines():
+            fleet.up()
         for node in (LOCAL, PEER):
             fleet.kill(node)
         fix_ports(fleet)
