@@ -310,7 +310,10 @@ def test_vllm_killed_mid_stream_is_an_error_event_and_it_comes_back(fleet: Fleet
                 pass
     assert agent.chat(max_tokens=4).status == 200, "two other engines serve meanwhile"
     wait_until(lambda: fleet.agent("iad-1").status()["engine"]["restarts"] >= 1, 60, "a restart")
-    wait_until(lambda: _served_by(agent) == "iad-1", 180, "vLLM to serve again")
+    iad = fleet.agent("iad-1")
+    # Asked of its agent: requests meanwhile would take the cores that it starts on.
+    wait_until(lambda: iad.status()["engine"]["state"] == "ready", 300, "vLLM to be ready again")
+    wait_until(lambda: _served_by(agent) == "iad-1", 30, "vLLM to serve again")
 
 
 def test_development_routes_of_vllm_cannot_be_reached(fleet: Fleet) -> None:
