@@ -120,6 +120,8 @@ def demonstrate(client: AdminClient, facts: FleetFacts, api_key: str, tell: Tell
 def describe(outcome: Outcome) -> str:
     """Return the text of one case."""
     case, answer, trace = outcome.case, outcome.answer, outcome.trace
+    over_ms = answer.first_token_ms - case.budget_ms
+    late = f", {over_ms:.0f} ms over the budget" if over_ms > 0.0 else ""
     missed = " (marked x-edgeforge-predicted-miss)" if answer.predicted_miss else ""
     lines = [
         f"Through {case.via} with {case.budget_ms:,.0f} ms: {_headline(outcome)}",
@@ -129,7 +131,7 @@ def describe(outcome: Outcome) -> str:
             for one in attempt.candidates
         ),
         f"   first token: P99 predicted {trace.predicted_ttft_ms_p99:.0f} ms,"
-        f" came after {answer.first_token_ms:.0f} ms{missed}",
+        f" came after {answer.first_token_ms:.0f} ms{late}{missed}",
         f"   {answer.text!r} for {format_usd(answer.cost_nano_usd)} USD,"
         f" billed as {trace.billing_tier}",
         picture(trace),

@@ -27,6 +27,8 @@ _HANDSHAKE_ROUND_TRIPS = 2.0
 _INITIAL_WINDOW_BYTES = 14_480
 #: What a path carries once its window is open: 1 Gbit/s.
 _BYTES_PER_MS = 125_000.0
+#: A wait longer than an hour is told as an hour: some profile's speed may be next to nothing.
+MAX_QUEUE_MS = 3_600_000.0
 
 
 class Term(NamedTuple):
@@ -122,5 +124,7 @@ def engine_p50_ms(profile: EngineProfile) -> float:
 def queue_time_ms(profile: EngineProfile, ahead: int) -> float:
     """Return how long until ``ahead`` requests have made room, at the calibrated tokens/s."""
     if profile.tokens_per_s > 0.0:
-        return ahead * _MEAN_COMPLETION_TOKENS * 1_000.0 / profile.tokens_per_s
-    return ahead * profile.first_token_ms_p99
+        wait_ms = ahead * _MEAN_COMPLETION_TOKENS * 1_000.0 / profile.tokens_per_s
+    else:
+        wait_ms = ahead * profile.first_token_ms_p99
+    return min(wait_ms, MAX_QUEUE_MS)

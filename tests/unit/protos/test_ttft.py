@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from protos.domain.ttft import TERMS, predict, queue_time_ms, transfer_time_ms
+from protos.domain.ttft import MAX_QUEUE_MS, TERMS, predict, queue_time_ms, transfer_time_ms
 from tests.support.fleets import profile
 
 
@@ -71,6 +71,10 @@ def test_queue_forms_only_when_every_place_is_taken():
     assert term(predicted(engine, in_flight=3), "queue") == 0.0
     assert term(predicted(engine, in_flight=4), "queue") == pytest.approx(500.0)
     assert term(predicted(engine, in_flight=4, queued=1), "queue") == pytest.approx(1_000.0)
+
+
+def test_a_queue_at_an_engine_next_to_standing_still_is_told_as_an_hour():
+    assert queue_time_ms(profile(40.0, tokens_per_s=5e-324), 3) == MAX_QUEUE_MS
 
 
 def test_queue_of_an_uncalibrated_engine_counts_first_tokens():
