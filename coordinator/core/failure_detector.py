@@ -1,10 +1,11 @@
 """Who is alive: leases that statuses renew, seconded by the probes of peers.
 
 A node that misses a few reports is suspect, and still routable: it may be only us who cannot hear
-it. A peer's fresh failed probe makes a suspect node unroutable. Only the end of its lease makes it
-dead. Nothing gets worse while a large part of the fleet has vanished at once, because then we are
-the likelier fault. Laws: no death before the lease ends; death within the bound (lease plus one
-tick); a late status is always safe.
+it. A peer's fresh failed probe makes a suspect node unroutable, and at once one whose stream has
+ended before that probe, as when a process dies. Only the end of its lease makes it dead. Nothing
+gets worse while a large part of the fleet has vanished at once, because then we are the likelier
+fault. Laws: no death before the lease ends; death within the bound (lease plus one tick); a late
+status is always safe.
 """
 
 from __future__ import annotations
@@ -63,6 +64,13 @@ class StatusReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamEnded:
+    """A node's stream is gone; perhaps the node is too."""
+
+    node_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ticked:
     """Time has passed."""
 
@@ -72,7 +80,7 @@ class FreezeLifted:
     """An operator confirms that the missing nodes are really gone."""
 
 
-Event = NodeListed | NodeUnlisted | StatusReceived | Ticked | FreezeLifted
+Event = NodeListed | NodeUnlisted | StatusReceived | StreamEnded | Ticked | FreezeLifted
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +130,8 @@ class FailureDetector:
         self._policy = policy
         self._leases: dict[str, _Lease] = {}
         self._ticked_mono_ms = now_mono_ms
+        #: Nodes whose stream has ended, and when; until their next status.
+        self._hung_up_mono_ms: dict[str, float] = {}
         self.frozen = False
 
     def handle(self, event: Event, now_mono_ms: float) -> list[Command]:
@@ -134,6 +144,11 @@ class FailureDetector:
                 return []
             case NodeUnlisted(node_id):
                 self._leases.pop(node_id, None)
+                self._hung_up_mono_ms.pop(node_id, None)
+                return []
+            case StreamEnded(node_id):
+                if node_id in self._leases:
+                    self._hung_up_mono_ms[node_id] = now_mono_ms
                 return []
             case StatusReceived(node_id, reachable):
                 return self._on_status(node_id, reachable, now_mono_ms)
@@ -168,6 +183,7 @@ class FailureDetector:
             return []
         reporter.heard_mono_ms = now_mono_ms
         reporter.written_off = False
+        self._hung_up_mono_ms.pop(node_id, None)
         reporter.failed_mono_ms.clear()
         reporter.answered_mono_ms.clear()
         commands = self._set(node_id, reporter, NodeHealth.READY)
@@ -183,10 +199,26 @@ class FailureDetector:
 
     def _second(self, node_id: str, lease: _Lease, now_mono_ms: float) -> list[Command]:
         """Judge a node that a peer has just told of, if we miss it ourselves; ticks judge death."""
+        if self._is_gone(node_id, lease):
+            return self._set(node_id, lease, NodeHealth.UNROUTABLE)
         if lease.health not in (NodeHealth.SUSPECT, NodeHealth.UNROUTABLE):
             return []
         health = self._judged(lease, now_mono_ms)
         return [] if health is NodeHealth.DEAD else self._set(node_id, lease, health)
+
+    def _is_gone(self, node_id: str, lease: _Lease) -> bool:
+        """Whether its stream ended and a peer has failed to reach it since.
+
+        Never while so many have hung up that we, or the way to us, are the likelier fault.
+        """
+        hung_up = self._hung_up_mono_ms
+        since_mono_ms = hung_up.get(node_id)
+        if since_mono_ms is None or self.frozen or lease.health is NodeHealth.DEAD:
+            return False
+        most = max(self._policy.freeze_min_nodes, self._policy.freeze_share * len(self._leases))
+        if len(hung_up) >= most:
+            return False
+        return any(at > since_mono_ms for at in lease.failed_mono_ms.values())
 
     def _on_tick(self, now_mono_ms: float) -> list[Command]:
         self._forgive_own_stall(now_mono_ms)

@@ -125,7 +125,8 @@ class FleetService:
             session.handle(HelloReceived(holdings_of(hello.have)))
             await self._run(session, requests, context)
         finally:
-            self._parts.registry.close(session)
+            if self._parts.registry.close(session):
+                self._parts.supervisor.gone(session.node_id)
             _log.info("agent disconnected node=%s", session.node_id)
 
     async def Renew(

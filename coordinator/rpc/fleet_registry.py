@@ -114,11 +114,13 @@ class FleetRegistry:
         self._sessions[session.node_id] = session
         self._counters.streams_opened += 1
 
-    def close(self, session: AgentSession) -> None:
-        """Let go of a stream that has ended."""
-        if self._sessions.get(session.node_id) is session:
+    def close(self, session: AgentSession) -> bool:
+        """Let go of a stream that has ended; whether its node is left without any."""
+        was_the_latest = self._sessions.get(session.node_id) is session
+        if was_the_latest:
             del self._sessions[session.node_id]
         self._questions.lost(session)
+        return was_the_latest
 
     def heard(self, session: AgentSession, status: fleet_pb2.Status) -> None:
         """Keep a node's last status."""

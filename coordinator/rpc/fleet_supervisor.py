@@ -25,6 +25,7 @@ from coordinator.core.failure_detector import (
     RaiseFreezeAlarm,
     SetHealth,
     StatusReceived,
+    StreamEnded,
     Ticked,
 )
 from coordinator.core.table_builder import ReplicaReport, replica_changes
@@ -120,6 +121,10 @@ class FleetSupervisor:
             self._reports[node_id] = report
             self._unwritten.add(node_id)
             self._wake.set()
+
+    def gone(self, node_id: str) -> None:
+        """Take in that a node's only stream has ended."""
+        self._perform(self._detector.handle(StreamEnded(node_id), self._now_mono_ms()))
 
     def resumed(self, node_id: str) -> None:
         """An operator has resumed a node: the faults it reported before no longer count."""

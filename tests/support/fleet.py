@@ -211,11 +211,13 @@ class Fleet:
     def configure(self, node: str, section: str, **values: object) -> None:
         """Put keys into a section of a node's configuration, and restart its agent."""
         path = self.state_dir / "agents" / f"{node}.toml"
-        lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
-        text = path.read_text()
-        if f"[{section}]\n" not in text:
-            text += f"\n[{section}]\n"
-        path.write_text(text.replace(f"[{section}]\n", f"[{section}]\n{lines}", 1))
+        head, found, tail = path.read_text().partition(f"[{section}]\n")
+        body, next_section, rest = tail.partition("\n[")
+        kept = [one for one in body.splitlines() if one.partition(" = ")[0] not in values]
+        put = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+        before = head if found else f"{head}\n"
+        lines = "\n".join([f"[{section}]", *put, *kept, ""])
+        path.write_text(f"{before}{lines}{next_section}{rest}")
         self.kill(node)
         self.start(node)
         self.agent(node).wait_ready()

@@ -110,6 +110,20 @@ def _lose_one_under_streams(
             assert "data: [DONE]" in stream.read().decode()
 
 
+def test_a_killed_node_is_unroutable_long_before_it_is_missed(
+    engines: list[FakeEngineProcess],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its stream ends with it, and a peer cannot reach it: within a probe and a status, 3 s."""
+    monkeypatch.setenv("EDGEFORGE_COORDINATOR__HEALTH__SUSPECT_AFTER_MISSES", "50")
+    monkeypatch.setenv("EDGEFORGE_COORDINATOR__HEALTH__LEASE_MS", "300000")
+    with Fleet(tmp_path / "n", [engine.url for engine in engines]) as fleet:
+        wait_until(lambda: usable(fleet, "gru-1", "iad-2"), 20, "iad-2 to be a candidate")
+        fleet.kill("iad-2")
+        wait_until(lambda: fleet.health("iad-2") == "unroutable", 30, "it to be unroutable")
+
+
 def test_a_one_way_partition_moves_only_those_it_concerns(fleet: Fleet, tmp_path: Path) -> None:
     gru_address, other_address = "127.9.1.2", "127.9.1.3"
     (port,) = free_ports(1)

@@ -14,6 +14,7 @@ from coordinator.core.failure_detector import (
     RaiseFreezeAlarm,
     SetHealth,
     StatusReceived,
+    StreamEnded,
     Ticked,
 )
 from protos.domain.resources import NodeHealth
@@ -41,6 +42,10 @@ class Fleet:
         for node_id in node_ids:
             event = StatusReceived(node_id, peers)
             self.commands += self.detector.handle(event, self.now_ms)
+
+    def hang_up(self, *node_ids: str) -> None:
+        for node_id in node_ids:
+            self.commands += self.detector.handle(StreamEnded(node_id), self.now_ms)
 
     def pass_ms(self, duration_ms: float, *, reporting: tuple[str, ...] = ()) -> None:
         """Tick through ``duration_ms`` while some nodes report each tick."""
@@ -94,6 +99,54 @@ def test_a_peer_that_agrees_makes_a_suspect_node_unroutable_at_once():
     assert fleet.health("a-1") is SUSPECT
     fleet.status("b-1", a_1=False)
     assert fleet.health("a-1") is UNROUTABLE
+
+
+def test_a_node_whose_stream_ended_is_unroutable_with_the_first_failed_probe_of_a_peer():
+    fleet = Fleet("a-1", "b-1")
+    fleet.hang_up("a-1")
+    fleet.pass_ms(1_000, reporting=("b-1",))
+    assert fleet.commands == []
+    fleet.status("b-1", a_1=False)
+    assert fleet.commands == [SetHealth("a-1", UNROUTABLE)]
+    fleet.pass_ms(28_999, reporting=("b-1",))
+    assert fleet.health("a-1") is UNROUTABLE
+    fleet.pass_ms(1, reporting=("b-1",))
+    assert fleet.health("a-1") is DEAD
+
+
+def test_a_probe_that_failed_before_the_stream_ended_says_nothing_of_its_end():
+    fleet = Fleet("a-1", "b-1")
+    fleet.status("b-1", a_1=False)
+    fleet.pass_ms(500)
+    fleet.hang_up("a-1")
+    fleet.pass_ms(2_000, reporting=("b-1",))
+    assert fleet.commands == []
+
+
+def test_a_node_that_is_back_on_another_stream_is_not_judged_by_the_old_ones_end():
+    fleet = Fleet("a-1", "b-1")
+    fleet.hang_up("a-1")
+    fleet.status("a-1")
+    fleet.status("b-1", a_1=False)
+    assert fleet.commands == []
+
+
+def test_a_node_that_hung_up_and_is_reached_by_its_peers_stays_routable():
+    fleet = Fleet("a-1", "b-1")
+    fleet.hang_up("a-1")
+    fleet.status("b-1", a_1=True)
+    fleet.pass_ms(7_000, reporting=("b-1",))
+    assert fleet.health("a-1") is SUSPECT
+
+
+def test_many_streams_that_end_at_once_make_nobody_unroutable():
+    fleet = Fleet(*names(20))
+    gone, left = names(20)[:12], names(20)[12:]
+    fleet.hang_up(*gone)
+    failed = {name.replace("-", "_"): False for name in gone}
+    for node_id in left:
+        fleet.status(node_id, **failed)
+    assert fleet.commands == []
 
 
 def test_a_fresh_failed_probe_is_remembered_until_it_is_stale():
