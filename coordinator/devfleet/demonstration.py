@@ -110,7 +110,7 @@ def demonstrate(client: AdminClient, facts: FleetFacts, api_key: str, tell: Tell
         explanation = client.call(lambda stub: stub.ExplainRoute, asked)
         answer = stream_answer(ports[case.via], api_key, deployment, case.budget_ms)
         expected = case.filled_tier if facts.edge_fill_ratio > 0 else case.tier
-        trace = _fetch_trace(client, answer.trace_id, case.via)
+        trace = fetch_trace(client, answer.trace_id, case.via)
         outcome = Outcome(case, expected, explanation, answer, trace)
         outcomes.append(outcome)
         tell(f"\n{number}. {describe(outcome)}")
@@ -149,7 +149,7 @@ def picture(trace: Trace) -> str:
     return "\n".join("   " + line.rstrip() for line in captured.get().splitlines())
 
 
-def _fetch_trace(client: AdminClient, trace_id: str, via: str) -> Trace:
+def fetch_trace(client: AdminClient, trace_id: str, via: str) -> Trace:
     """Return a trace that is written a moment after its request's end. Raises: EdgeForgeError."""
     request = admin_pb2.GetTraceRequest(trace_id=trace_id, via=via)
     found: list[Trace] = []
