@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -14,24 +13,6 @@ from tests.support.fleet import Answer, Fleet
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[FakeEngineProcess]:
-    with FakeEngineProcess("acme-chat") as process:
-        yield process
-
-
-@pytest.fixture(scope="module")
-def fleet(engine: FakeEngineProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """IAD with the engine, GRU without: every request through GRU takes a hop."""
-    with Fleet(tmp_path_factory.mktemp("t"), [engine.url]) as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def obedient(engine: FakeEngineProcess) -> None:
-    engine.control()
 
 
 def timing(answer: Answer) -> dict[str, float]:
