@@ -130,7 +130,7 @@ class FailureDetector:
         self._policy = policy
         self._leases: dict[str, _Lease] = {}
         self._ticked_mono_ms = now_mono_ms
-        #: Nodes whose stream has ended, and when; until their next status.
+        #: Nodes whose stream has ended, and when; until their next status, or their death.
         self._hung_up_mono_ms: dict[str, float] = {}
         self.frozen = False
 
@@ -308,4 +308,6 @@ class FailureDetector:
         if lease.health is health:
             return []
         lease.health = health
+        if health is NodeHealth.DEAD:
+            self._hung_up_mono_ms.pop(node_id, None)
         return [SetHealth(node_id, health)]

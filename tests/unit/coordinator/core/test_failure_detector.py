@@ -149,6 +149,21 @@ def test_many_streams_that_end_at_once_make_nobody_unroutable():
     assert fleet.commands == []
 
 
+def test_those_who_hung_up_and_died_long_ago_do_not_hide_the_next_one():
+    fleet = Fleet(*names(20))
+    for dead in names(20)[:12]:
+        fleet.hang_up(dead)
+    fleet.pass_ms(60_000, reporting=names(20)[12:])
+    fleet.commands += fleet.detector.handle(FreezeLifted(), fleet.now_ms)
+    fleet.pass_ms(1_000, reporting=names(20)[12:])
+    assert sum(health is DEAD for health in fleet.detector.healths().values()) == 12
+    last, witness = names(20)[18:]
+    fleet.hang_up(last)
+    fleet.pass_ms(500)
+    fleet.status(witness, **{last.replace("-", "_"): False})
+    assert fleet.health(last) is UNROUTABLE
+
+
 def test_a_fresh_failed_probe_is_remembered_until_it_is_stale():
     fleet = Fleet("a-1", "b-1")
     fleet.pass_ms(3_000, reporting=("b-1",))
