@@ -19,11 +19,11 @@ from protos.domain.resources import ResourceType
 from protos.domain.routing_table import Push, TableRefused
 from protos.v1 import fleet_pb2, fleet_pb2_grpc
 from protos.wire import (
-    delta_from_wire,
+    delta_from_wire_steps,
     have_to_wire,
     refusal_to_wire,
     resource_type_to_wire,
-    snapshot_from_wire,
+    snapshot_from_wire_steps,
 )
 
 if TYPE_CHECKING:
@@ -148,10 +148,11 @@ class FleetLink:
                 self._note_connected()
             match message.WhichOneof("message"):
                 case "snapshot":
-                    snapshot = snapshot_from_wire(message.snapshot)
-                    await self._take(snapshot, message.snapshot.nonce)
+                    steps = snapshot_from_wire_steps(message.snapshot)
+                    await self._take(await self._tables.in_slices(steps), message.snapshot.nonce)
                 case "delta":
-                    await self._take(delta_from_wire(message.delta), message.delta.nonce)
+                    change = delta_from_wire_steps(message.delta)
+                    await self._take(await self._tables.in_slices(change), message.delta.nonce)
                 case "beat":
                     now_unix_ms = self._duties.now_unix_ms()
                     self.status.clock_offset_ms = float(message.beat.unix_ms - now_unix_ms)

@@ -11,8 +11,11 @@ import enum
 import hashlib
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from protos.domain.resources import ResourceType
+
+T = TypeVar("T")
 
 _MODULUS = 1 << 256
 
@@ -148,13 +151,13 @@ def apply(table: Table, push: Push) -> Table:
     return run_to_end(apply_steps(table, push))
 
 
-def run_to_end(steps: Generator[None, None, Table]) -> Table:
+def run_to_end(steps: Generator[None, None, T]) -> T:
     """Drive ``steps`` without pausing and return its result."""
     while True:
         try:
             next(steps)
         except StopIteration as stop:
-            result: Table = stop.value
+            result: T = stop.value
             return result
 
 

@@ -15,9 +15,11 @@ from protos.wire.enums import (
 from protos.wire.explanations import explanation_to_wire
 from protos.wire.pushes import (
     delta_from_wire,
+    delta_from_wire_steps,
     delta_to_wire,
     have_to_wire,
     snapshot_from_wire,
+    snapshot_from_wire_steps,
     snapshot_to_wire,
 )
 from protos.wire.rows import (
@@ -47,6 +49,7 @@ __all__ = [
     "SCHEMA",
     "decode_row",
     "delta_from_wire",
+    "delta_from_wire_steps",
     "delta_to_wire",
     "deployment_from_wire",
     "deployment_to_wire",
@@ -77,6 +80,7 @@ __all__ = [
     "resource_type_from_wire",
     "resource_type_to_wire",
     "snapshot_from_wire",
+    "snapshot_from_wire_steps",
     "snapshot_to_wire",
     "summary_to_wire",
     "tier_from_wire",

@@ -1,211 +1,202 @@
-"""How long a decision takes in a fleet of the planned size, and what its tables weigh.
+"""How long a decision takes in a fleet of the planned size, what its tables weigh and hold up.
 
-    python -m tests.bench.router [--json] [--decisions N]
+    make bench BENCH=router
+    python -m tests.bench.router [--decisions N]
 
-300 POPs, 3,000 nodes, 1,000 models with 20 replicas each, 5,000 deployments, 50,000 keys.
+Writes ``.bench/router.json``. A decision is what an agent does for each placement of a request:
+live state, round trips, warmth, prefixes and fill looked up for 20 candidates, each predicted, one
+chosen. 50 models are in demand here. ``decide_*`` is wall time; ``decide_cpu_*`` is the thread's
+own, which neighbours on a busy machine cannot lengthen. See ``tests/bench/router_tables.py`` for
+the tables.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import random
+import tempfile
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-from protos import wire
-from protos.domain.fleet_view import FleetView, with_changes, with_changes_steps
-from protos.domain.resources import (
-    Account,
-    ApiKey,
-    Deployment,
-    EngineProfile,
-    Model,
-    ModelSource,
-    Node,
-    NodeHealth,
-    NodeIntent,
-    Pop,
-    Price,
-    Replica,
-    ReplicaState,
-    Resource,
-    ResourceType,
-    SlaTier,
-    Tier,
-    resource_type,
-    row_key,
-)
-from protos.domain.router import RequestShape, TargetState, place
-from protos.domain.routing_table import Table, TableVersion, apply_steps, diff, table_of
+from rich.console import Console
+from rich.table import Table as Printed
 
-POPS, NODES, MODELS, REPLICAS_PER_MODEL = 300, 3_000, 1_000, 20
-DEPLOYMENTS, KEYS, ACCOUNTS = 5_000, 50_000, 5_000
-ZONES = ("BR", "EU", "US", "JP")
-AT = TableVersion(1, 1)
+from agent.core.fill import FillMeter
+from agent.core.live import LiveState
+from agent.core.prefixes import PrefixMemory, PromptBlocks, prompt_blocks
+from agent.gateway.surroundings import Surroundings, fill_lookup, target_lookup
+from agent.main import GC_THRESHOLDS
+from agent.peers.pool import PeerPool
+from protos.domain.fleet_view import FleetView, with_changes
+from protos.domain.resources import Deployment, ResourceType
+from protos.domain.router import RequestShape, place
+from tests.bench.large_fleet import REPLICAS_PER_MODEL, fleet, model_name, tables
+from tests.bench.router_tables import measure_changes, weigh_apart
+
+REPORT = Path(".bench") / "router.json"
+TARGETS = {
+    "decide_us_p50": None,
+    "decide_us_p99": 50.0,
+    "table_bytes_rss": 120 * 1024 * 1024,
+    "delta_1pct_ms": None,
+    "chunk_delay_ms_p99_meanwhile": 5.0,
+}
+SELF_NODE_ID = "n-7"
+#: Models that this agent's clients ask for; with 20 replicas each about what a predictor remembers.
+MODELS_IN_DEMAND = 50
+#: Prompts that begin alike, and the bytes of one.
+PREFIXES, PROMPT_BYTES = 20, 2_048
+PROMPT_TOKENS = 500
+NOW_MS = 1_000_000.0
 
 
-def fleet(chance: random.Random) -> list[Resource]:
-    """Return every shared row of a large fleet."""
-    tiers = [Tier.EDGE] * 8 + [Tier.REGIONAL, Tier.CENTRAL]
-    rows: list[Resource] = [
-        Pop(
-            f"P{index}",
-            tiers[index % 10],
-            ZONES[index % 4],
-            f"City {index}",
-            chance.uniform(-60, 70),
-            chance.uniform(-180, 180),
+class Gateway:
+    """What an agent's gateway knows after some minutes of serving the models in demand."""
+
+    def __init__(self, view: FleetView, chance: random.Random) -> None:
+        self.view, self._chance = view, chance
+        live, prefixes = LiveState(), PrefixMemory()
+        config = SimpleNamespace(source_address="", warm_spares=2, max_warm_targets=64)
+        now: Callable[[], float] = lambda: NOW_MS  # noqa: E731
+        peers = PeerPool(
+            SELF_NODE_ID, config, SimpleNamespace(client=None), lambda: view, live, now
         )
-        for index in range(POPS)
-    ]
-    rows += [
-        Node(
-            f"n-{index}",
-            f"P{index % POPS}",
-            f"10.{index // 250}.{index % 250}.1",
-            7443,
-            f"https://n-{index}.example.net",
-            NodeHealth.READY,
-            NodeIntent.ACTIVE,
+        models = [model_name(index) for index in range(MODELS_IN_DEMAND)]
+        self.deployments = [each for each in view.deployments.values() if each.model in models]
+        self.prompts = {
+            model: [prompt_blocks(bytes([number]) * PROMPT_BYTES, model, "salt")
+                    for number in range(PREFIXES)]
+            for model in models
+        }  # fmt: skip
+        for node_id in sorted({node for model in models for node in view.replicas[model]}):
+            self._meet(live, node_id)
+        for node_id in chance.sample(sorted(view.nodes), 64):
+            pool = peers.pool_for(node_id)
+            assert pool is not None
+            pool.give_back(SimpleNamespace(reusable=True, closed=False))
+        for model in models:
+            for prompt in self.prompts[model]:
+                for node_id in chance.sample(sorted(view.replicas[model]), 3):
+                    prefixes.seen(node_id, model, 1, prompt, NOW_MS - chance.uniform(0, 60_000))
+        everything: dict[str, Any] = {each.name: None for each in fields(Surroundings)}
+        everything |= {
+            "node_id": SELF_NODE_ID,
+            "view": lambda: view,
+            "engines": SimpleNamespace(endpoint_for=lambda model: None),
+            "peers": peers,
+            "live": live,
+            "prefixes": prefixes,
+            "own_fill": FillMeter(2_000.0),
+            "now_mono_ms": now,
+            "draw": chance.random,
+            "edge_fill_ratio": 0.7,
+        }
+        self.around = Surroundings(**everything)
+
+    def _meet(self, live: LiveState, node_id: str) -> None:
+        chance = self._chance
+        rtt_ms = chance.uniform(1, 60)
+        for _ in range(64):
+            live.probed(node_id, rtt_ms * chance.uniform(1.0, 1.2), NOW_MS)
+        live.reported(
+            node_id,
+            NOW_MS - chance.uniform(0, 5_000),
+            in_flight=chance.randrange(12),
+            queued=0,
+            fill_ratio=chance.random(),
+            ready_models=[model for model in self.prompts if node_id in self.view.replicas[model]],
         )
-        for index in range(NODES)
-    ]
-    for index in range(MODELS):
-        name = f"owner-{index % 97}/model-{index}@1"
-        rows.append(Model(name, ModelSource.MANAGED, "llama", "s", 8_192, 7 * 10**9, bytes(32)))
-        rows += [
-            Replica(
-                f"n-{node}",
-                name,
-                ReplicaState.READY,
-                EngineProfile(chance.uniform(20, 60), 0.05, 16, 2_000.0),
-                1,
-            )
-            for node in chance.sample(range(NODES), REPLICAS_PER_MODEL)
-        ]
-    rows += [
-        Deployment(
-            f"deployment-{index}",
-            f"account-{index % ACCOUNTS}",
-            f"owner-{index % MODELS % 97}/model-{index % MODELS}@1",
-            "",
-            150,
-            SlaTier.INTERACTIVE,
-            (),
-            False,
+        for _ in range(chance.randrange(3)):
+            live.request_started(node_id, NOW_MS)
+
+    def decide(self, deployment: Deployment, prompt: PromptBlocks, budget_ms: float) -> int:
+        """Place one request as ``agent.gateway.attempts`` does; return the candidates."""
+        around = self.around
+        shape = RequestShape(deployment, PROMPT_TOKENS, PROMPT_BYTES, True, budget_ms, None)
+        placement = place(
+            around.view(),
+            shape,
+            around.node_id,
+            target_lookup(around, deployment.model, prompt),
+            draw=around.draw(),
+            fill=fill_lookup(around),
+            edge_fill_ratio=around.edge_fill_ratio,
         )
-        for index in range(DEPLOYMENTS)
-    ]
-    rows += [
-        ApiKey(f"k{index}", chance.randbytes(32), f"account-{index % ACCOUNTS}", (), 0)
-        for index in range(KEYS)
-    ]
-    rows += [Account(f"account-{index}", f"salt-{index}") for index in range(ACCOUNTS)]
-    rows += [Price("s", tier, 10 + rank, 2, 30 + rank, 1) for rank, tier in enumerate(Tier)]
-    return rows
+        return len(placement.candidates)
+
+    def requests(self, count: int) -> Iterator[tuple[Deployment, PromptBlocks, float]]:
+        chance = self._chance
+        for _ in range(count):
+            deployment = chance.choice(self.deployments)
+            budget_ms = chance.choice((80.0, 150.0, 300.0))
+            yield deployment, chance.choice(self.prompts[deployment.model]), budget_ms
 
 
-def quantiles(samples: list[float], name: str, digits: int = 1) -> dict[str, float]:
+def measure_decisions(view: FleetView, chance: random.Random, count: int) -> dict[str, float]:
+    """Time one placement after another, with the collector set as an agent sets it."""
+    gateway = Gateway(view, chance)
+    gc.set_threshold(*GC_THRESHOLDS)
+    gc.collect()
+    gc.freeze()
+    took_us, cpu_us = [], []
+    for request in gateway.requests(count):
+        cpu_began, began = time.thread_time_ns(), time.perf_counter_ns()
+        candidates = gateway.decide(*request)
+        ended, cpu_ended = time.perf_counter_ns(), time.thread_time_ns()
+        took_us.append((ended - began) / 1_000)
+        cpu_us.append((cpu_ended - cpu_began) / 1_000)
+        assert candidates == REPLICAS_PER_MODEL
+    gc.unfreeze()
+    return {**quantiles(took_us, "decide_us"), **quantiles(cpu_us, "decide_cpu_us")}
+
+
+def quantiles(samples: list[float], name: str) -> dict[str, float]:
     ordered = sorted(samples)
     return {
-        f"{name}_p50": round(ordered[len(ordered) // 2], digits),
-        f"{name}_p99": round(ordered[int(len(ordered) * 0.99)], digits),
+        f"{name}_p50": round(ordered[len(ordered) // 2], 1),
+        f"{name}_p99": round(ordered[int(len(ordered) * 0.99)], 1),
     }
 
 
-def decide(view: FleetView, chance: random.Random, decisions: int) -> dict[str, float]:
-    """Time ``place`` with 20 candidates, over many deployments and loads."""
-    deployments = list(view.deployments.values())
-    live = {
-        node_id: TargetState(rtt, rtt * 1.2, chance.randrange(12), 0, warm=True, ejected=False)
-        for node_id in view.nodes
-        for rtt in (chance.uniform(1, 80),)
-    }
-    fill = {node_id: chance.random() for node_id in view.nodes}
-    took_us: list[float] = []
-    for _ in range(decisions):
-        shape = RequestShape(chance.choice(deployments), 200, 2_000, True, 150.0, None)
-        draw, self_node_id = chance.random(), f"n-{chance.randrange(NODES)}"
-        began = time.perf_counter_ns()
-        placement = place(
-            view, shape, self_node_id, live.__getitem__, draw=draw, fill=fill.__getitem__
-        )
-        took_us.append((time.perf_counter_ns() - began) / 1_000)
-        assert len(placement.candidates) == REPLICAS_PER_MODEL
-    return quantiles(took_us, "decide_us")
-
-
-def run(steps: Generator[None, None, object]) -> tuple[object, list[float]]:
-    """Drive ``steps``; return its value and how long each slice took, in ms."""
-    slices_ms: list[float] = []
-    while True:
-        began = time.perf_counter_ns()
-        try:
-            next(steps)
-        except StopIteration as stop:
-            slices_ms.append((time.perf_counter_ns() - began) / 1e6)
-            return stop.value, slices_ms
-        slices_ms.append((time.perf_counter_ns() - began) / 1e6)
-
-
-def tables(rows: Iterable[Resource]) -> dict[ResourceType, Table]:
-    by_type: dict[ResourceType, dict[str, bytes]] = {}
-    for row in rows:
-        by_type.setdefault(resource_type(row), {})[row_key(row)] = wire.encode_row(row)
-    return {type_: table_of(type_, AT, content) for type_, content in by_type.items()}
-
-
-def timed_ms(work: Callable[[], object], repeats: int = 20) -> float:
-    best = float("inf")
-    for _ in range(repeats):
-        began = time.perf_counter_ns()
-        work()
-        best = min(best, (time.perf_counter_ns() - began) / 1e6)
-    return round(best, 2)
-
-
-def measure_tables(rows: list[Resource], view: FleetView) -> dict[str, object]:
-    """Weigh every table; time one replica's change through bytes, digest and view."""
-    held = tables(rows)
-    table = held[ResourceType.DEPLOYMENTS]
-    old = next(row for row in rows if isinstance(row, Replica))
-    new = Replica(old.node_id, old.model, ReplicaState.STOPPING, old.profile, 2)
-    changed = table_of(
-        table.type, TableVersion(1, 2), {**table.rows, row_key(new): wire.encode_row(new)}
+def run(decisions: int) -> dict[str, Any]:
+    chance = random.Random(7)
+    rows = fleet(chance)
+    found: dict[str, Any] = measure_decisions(
+        with_changes(FleetView(), (), rows), chance, decisions
     )
-    push = diff(table, changed)
-    empty = table_of(table.type, TableVersion(1, 0), {})
-    _, snapshot_ms = run(apply_steps(empty, diff(empty, table)))
-    decoded = [wire.decode_row(table.type, payload) for payload in table.rows.values()]
-    _, view_ms = run(with_changes_steps(FleetView(), (), [row for row in decoded if row]))
-    return {
-        "rows": {type_.value: len(each.rows) for type_, each in held.items()},
-        "table_bytes": {type_.value: each.size_bytes for type_, each in held.items()},
-        "table_bytes_total": sum(each.size_bytes for each in held.values()),
-        "delta_apply_ms": timed_ms(lambda: run(apply_steps(table, push))),
-        "delta_view_ms": timed_ms(lambda: with_changes(view, [old], [new])),
-        "snapshot_apply_ms": round(sum(snapshot_ms), 1),
-        "snapshot_slice_ms_max": round(max(snapshot_ms), 2),
-        "view_build_ms": round(sum(view_ms), 1),
-        "view_slice_ms_max": round(max(view_ms), 2),
+    held = tables(rows)
+    del rows
+    with tempfile.TemporaryDirectory() as folder:
+        found |= weigh_apart(held, Path(folder))
+    found |= measure_changes(held, chance)
+    found["table_bytes"] = {
+        kind.value: held[kind].size_bytes for kind in ResourceType if kind in held
     }
+    first = [name for name in TARGETS if name in found]
+    return {name: found[name] for name in [*first, *(each for each in found if each not in first)]}
+
+
+def show(found: dict[str, Any]) -> None:
+    table = Printed("", "figure", "target", box=None)
+    for name, value in found.items():
+        target = TARGETS.get(name)
+        table.add_row(name, str(value), "" if target is None else f"< {target:.10g}")
+    Console(width=120).print(table)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true")
     parser.add_argument("--decisions", type=int, default=20_000)
-    options = parser.parse_args()
-    chance = random.Random(7)
-    rows = fleet(chance)
-    view = with_changes(FleetView(), (), rows)
-    result = {**decide(view, chance, options.decisions), **measure_tables(rows, view)}
-    if options.json:
-        print(json.dumps(result))
-        return
-    for name, value in result.items():
-        print(f"{name:24} {value}")
+    found = run(parser.parse_args().decisions)
+    REPORT.parent.mkdir(exist_ok=True)
+    REPORT.write_text(json.dumps(found, indent=1) + "\n")
+    show(found)
 
 
 if __name__ == "__main__":
