@@ -74,6 +74,11 @@ class Claim:
             if other is not exchange:
                 other.lose()
 
+    def leave(self, exchange: Exchange) -> None:
+        """``exchange`` is over: holding each other, only the collector would free the two."""
+        if exchange in self._running:
+            self._running.remove(exchange)
+
 
 class Exchange(ResponseSink):
     """Receives one response for one client.
@@ -214,6 +219,15 @@ class Exchange(ResponseSink):
 
         The outcome is in ``ending``; only cancellation is raised, and it cuts the connection.
         """
+        try:
+            await self._run(pool, request, patience)
+        finally:
+            if self._claim is not None:
+                self._claim.leave(self)
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    async def _run(self, pool: UpstreamPool, request: bytes, patience: Patience) -> None:
         connection = pool.take_nowait()
         if connection is not None:
             await self._attempt(pool, connection, request, patience)
@@ -229,8 +243,6 @@ class Exchange(ResponseSink):
             pool.give_back(connection)
             return
         await self._attempt(pool, connection, request, patience)
-
-    # -- inside ----------------------------------------------------------------------------------
 
     async def _attempt(
         self,

@@ -71,6 +71,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
+        self._parser = None  # it holds this connection, and would be garbage together with it
         self._on_closed(self)
         self._lose("connection closed by the other side" if exc is None else _words(exc))
 
