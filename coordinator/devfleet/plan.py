@@ -6,12 +6,12 @@ import http.client
 import json
 import os
 import re
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from coordinator.devfleet.layout import AgentFacts, DeploymentFacts, FleetFacts
+from coordinator.devfleet.ports import Ports
 from coordinator.devfleet.sites import (
     FIVE_SITES,
     MAX_ENGINES,
@@ -72,7 +72,7 @@ def plan_fleet(wish: FleetWish, engine_venv: Path, before: FleetFacts | None) ->
 
     Raises: LinkDown or InvalidRequest for a server that does not answer as one should.
     """
-    ports = _Ports()
+    ports = Ports()
     old = before or FleetFacts()
     agents = [
         _agent(wish, index, site, ports, next((a for a in old.agents if a.node == site.node), None))
@@ -105,7 +105,7 @@ def _sites(wish: FleetWish) -> list[Site]:
 
 
 def _agent(
-    wish: FleetWish, index: int, site: Site, ports: _Ports, kept: AgentFacts | None
+    wish: FleetWish, index: int, site: Site, ports: Ports, kept: AgentFacts | None
 ) -> AgentFacts:
     url = wish.engine_urls[index] if index < len(wish.engine_urls) else ""
     kind = "external" if url else "none"
@@ -199,35 +199,3 @@ def _deployments(agents: list[AgentFacts]) -> list[DeploymentFacts]:
             )
             entry.node_ids.append(agent.node)
     return list(found.values())
-
-
-class _Ports:
-    """Hands out each port once: the preferred one if it is free, else any."""
-
-    def __init__(self) -> None:
-        self._taken: set[int] = set()
-
-    def take(self, preferred: int) -> int:
-        port = preferred
-        if port in self._taken or not _is_free(port):
-            port = self._any()
-        self._taken.add(port)
-        return port
-
-    def _any(self) -> int:
-        while True:
-            with socket.socket() as sock:
-                sock.bind(("127.0.0.1", 0))
-                port = int(sock.getsockname()[1])
-            if port not in self._taken:
-                return port
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True

@@ -6,10 +6,8 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
@@ -17,6 +15,7 @@ from grpc import aio
 
 from coordinator.clock import now_unix_ms
 from coordinator.config import load_config
+from coordinator.devfleet.ports import Ports
 from coordinator.first_run import initialise
 from protos.v1 import admin_pb2, resources_pb2
 from protos.v1.admin_pb2_grpc import AdminStub
@@ -32,12 +31,9 @@ _READY_TIMEOUT_S = 20.0
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on now."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+    """Return ports that nobody listens on now, nor any other start of ours will soon."""
+    ports = Ports()
+    return [ports.take() for _ in range(count)]
 
 
 def config_text(folder: Path, ports: dict[str, int], extra: str = "") -> str:

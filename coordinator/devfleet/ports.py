@@ -1,0 +1,86 @@
+"""Ports for processes that bind them seconds later, so that fleets started at once share none.
+
+A port that nobody listens on now may be another start's by the time it is bound. So each start
+claims what it takes, in a file that all of this user's starts read, for as long as a start takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import random
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+#: Who has not bound its port by then has failed.
+CLAIM_S = 120.0
+#: Where ports are found when the preferred one is taken: below what the kernel gives to outgoing
+#: connections, any of which could take a port before its process binds it.
+_ANY = range(20_000, 32_768)
+_MAX_FILE_BYTES = 1024 * 1024
+
+
+def claims_file() -> Path:
+    """Return the file of this user's claims."""
+    return Path(tempfile.gettempdir()) / f"edgeforge-ports-{os.getuid()}.json"
+
+
+class Ports:
+    """Hands out each port once: the preferred one if it is free and unclaimed, else any such."""
+
+    def __init__(self, claims: Path | None = None) -> None:
+        self._claims = claims or claims_file()
+        self._taken: set[int] = set()
+
+    def take(self, preferred: int = 0) -> int:
+        """Return a port on loopback that is this start's for ``CLAIM_S``."""
+        with self._locked_claims() as claims:
+            now_s = time.monotonic()  # noqa: TID251 - the same clock for all processes of a host
+            for port, until_s in list(claims.items()):
+                if not now_s < until_s <= now_s + CLAIM_S:  # over, or from before a reboot
+                    del claims[port]
+            port = preferred
+            while not port or port in self._taken or port in claims or not _is_free(port):
+                port = random.choice(_ANY)
+            claims[port] = now_s + CLAIM_S
+        self._taken.add(port)
+        return port
+
+    @contextlib.contextmanager
+    def _locked_claims(self) -> Iterator[dict[int, float]]:
+        """Yield the claims of all starts and write them back; those of none when it cannot."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            descriptor = os.open(self._claims, flags, 0o600)
+        except OSError:  # a full or foreign folder must not keep a fleet from starting
+            yield {}
+            return
+        with os.fdopen(descriptor, "r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            claims = _read(file.read(_MAX_FILE_BYTES))
+            yield claims
+            file.seek(0)
+            file.truncate()
+            json.dump(claims, file)
+
+
+def _read(text: str) -> dict[int, float]:
+    try:
+        return {int(port): float(until_s) for port, until_s in json.loads(text).items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

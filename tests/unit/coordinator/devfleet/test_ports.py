@@ -1,0 +1,62 @@
+"""Ports of fleets that start at once: none is handed out twice, and a claim does not last."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from coordinator.devfleet import ports as module
+from coordinator.devfleet.ports import CLAIM_S, Ports
+
+PREFERRED = 7401
+
+
+@pytest.fixture
+def claims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(module, "_is_free", lambda port: port != PREFERRED + 1)
+    return tmp_path / "claims.json"
+
+
+def test_two_starts_at_once_never_share_a_port(claims: Path) -> None:
+    starts = [Ports(claims) for _ in range(5)]
+    taken = [start.take(PREFERRED) for start in starts for _ in range(20)]
+    assert len(set(taken)) == 100
+    assert taken[0] == PREFERRED
+    outgoing_from = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert max(taken) < max(outgoing_from, 32_768), "an outgoing connection could take it"
+
+
+def test_a_port_that_somebody_listens_on_is_not_taken(claims: Path) -> None:
+    assert Ports(claims).take(PREFERRED + 1) != PREFERRED + 1
+
+
+def test_a_claim_ends_when_the_start_it_was_for_must_have_ended(
+    claims: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [1_000.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now_s[0])
+    assert Ports(claims).take(PREFERRED) == PREFERRED
+    now_s[0] += CLAIM_S - 0.1
+    assert Ports(claims).take(PREFERRED) != PREFERRED
+    now_s[0] += 0.2
+    assert Ports(claims).take(PREFERRED) == PREFERRED
+    now_s[0] = 5.0  # the machine was restarted, and its clock with it
+    assert Ports(claims).take(PREFERRED) == PREFERRED
+    assert list(json.loads(claims.read_text())) == [str(PREFERRED)]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"7401": "soon"}', '{"7401": null}'])
+def test_a_damaged_file_of_claims_holds_none(claims: Path, text: str) -> None:
+    claims.write_text(text)
+    assert Ports(claims).take(PREFERRED) == PREFERRED
+    assert str(PREFERRED) in json.loads(claims.read_text())
+
+
+def test_a_file_that_cannot_be_written_keeps_nobody_from_starting(claims: Path) -> None:
+    claims.symlink_to(claims.with_name("elsewhere"))
+    ports = Ports(claims)
+    assert ports.take(PREFERRED) == PREFERRED
+    assert ports.take(PREFERRED) != PREFERRED, "its own it knows by itself"
+    assert not claims.with_name("elsewhere").exists()
