@@ -39,6 +39,8 @@ ConfigOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 _DEFAULT_CONFIG = Path("/etc/edgeforge/agent.toml")
 _MAX_TOKEN_BYTES = 4_096
+#: Wide enough that a pipe gets every row on one line.
+_PIPE_WIDTH = 200
 
 
 def run() -> None:
@@ -128,7 +130,7 @@ def doctor(config: ConfigOption = _DEFAULT_CONFIG, json_output: JsonOption = Fal
         table = Table("check", "result", "what", "next step", box=None, pad_edge=False)
         for one in findings:
             table.add_row(one.check, "ok" if one.ok else "FAILED", one.found, one.next_step)
-        Console().print(table)
+        _console().print(table)
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
 
@@ -175,6 +177,10 @@ def set_up_logging(level: str) -> None:
     )
 
 
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False)
+
+
 def _load(path: Path) -> AgentConfig:
     return load_config(path, os.environ)
 
@@ -198,6 +204,10 @@ def _print_status(answer: dict[str, Any]) -> None:
     summary.add_row("clients", f"{answer['client_url']}, {answer['in_flight']} in progress")
     summary.add_row("link", linked)
     summary.add_row("engine", f"{engine['kind']}, {engine['state']}, {engine['restarts']} restarts")
+    service = answer["service"]
+    summary.add_row("requests", service["all"]["said"])
+    for name, of in service["deployments"].items():
+        summary.add_row("deployment", f"{name}: {of['said']}")
     traces = answer["traces"]
     failing = f", not written: {traces['failure']}" if traces["failure"] else ""
     summary.add_row("traces", f"{traces['rows']} kept, {traces['dropped']} dropped{failing}")
@@ -214,4 +224,4 @@ def _print_status(answer: dict[str, Any]) -> None:
     for peer in answer["peers"]:
         reached = f"{peer['rtt_ms']:.1f} ms" if peer["reachable"] else "unreachable"
         summary.add_row("peer", f"{peer['node_id']}: {reached}")
-    Console().print(summary)
+    _console().print(summary)

@@ -13,6 +13,7 @@ from agent.link.reports import SelfDescription, hello, status
 if TYPE_CHECKING:
     from agent.config import AgentConfig
     from agent.core.live import LiveState
+    from agent.gateway.records import RequestRecords
     from agent.gateway.surroundings import GatewayStats
     from agent.gpu.watch import GpuWatch
     from agent.link.identity import Identity
@@ -36,6 +37,7 @@ class Introduction:
     live: LiveState
     gateway: GatewayStats
     peer_port: PeerPort
+    records: RequestRecords
     standing: Standing
     gpu: GpuWatch
     now_mono_ms: Callable[[], float]
@@ -72,5 +74,6 @@ class Introduction:
             accelerators=self.gpu.readings,
             faults=self.gpu.faults,
             credentials_age_s=self.credentials.age_s(),
+            service=self.records.service(),
             certificate_age_s=identity.age_s(self.now_unix_ms()),
         )

@@ -234,6 +234,7 @@ class Agent:
             live=self._live,
             gateway=self._client_port.handler.stats,
             peer_port=self._peer_port,
+            records=self._records,
             standing=self._standing,
             gpu=self._gpu,
             now_mono_ms=now_mono_ms,

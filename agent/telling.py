@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from agent.accelerator_figures import accelerator_samples, accelerator_status
 from agent.core.engine_status import EngineState
 from agent.link.status import NEVER_CONFIRMED_S, CredentialsAge, LinkStatus
-from agent.metrics.registry import Sample
+from agent.metrics.registry import HistogramSample, Sample
+from agent.promise_figures import promise_samples, promise_status
 from protos.domain.resources import ResourceType
 from protos.domain.routing_table import digest_to_bytes
 
@@ -139,6 +140,7 @@ class Telling:
                 "ejections": self.live.ejections,
                 "ejected": self.live.ejected_now,
             },
+            "service": promise_status(self.records),
             "prefix_blocks": len(self.prefixes),
             "streams_continued": self.gateway.streams_continued,
             "streams_broken": self.gateway.streams_broken,
@@ -150,7 +152,7 @@ class Telling:
         """Return the latest requests, newest first, as JSON."""
         return [asdict(record) for record in self.records.latest(limit)]
 
-    def samples(self) -> Iterable[Sample]:
+    def samples(self) -> Iterable[Sample | HistogramSample]:
         """Yield every number that monitoring reads."""
         for name, text in _GATEWAY_HELP.items():
             value = float(getattr(self.gateway, name))
@@ -158,6 +160,7 @@ class Telling:
         yield Sample(
             "edgeforge_gateway_in_flight", "Requests in progress.", float(self.gateway.in_flight)
         )
+        yield from promise_samples(self.gateway.promises)
         yield from self._first_byte_samples()
         yield from self._connection_samples()
         yield from self._table_samples()

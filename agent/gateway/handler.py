@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from agent.core.promises import shed_by
 from agent.core.routes import GENERATION_PATHS, Api
 from agent.gateway.attempts import Attempts
 from agent.gateway.authentication import authenticate, find_deployment
@@ -67,11 +68,20 @@ class GenerationHandler:
         record.took_ms = mono_ms - trail.request.first_byte_mono_ms
         jumps = around.clocks.look(around.now_unix_ms(), mono_ms)
         record.clock_jumped = jumps != trail.jumps_before
+        record.last_mile_ms = trail.request.last_mile_ms
+        self._count(record)
         around.records.add(record)
         if not record.account:
             return  # strangers must not push customers' traces out of the ring
         finished = Finished(record, trail, (around.node_id, around.pop_id))
         around.traces(finished.trace, finished.matters)
+
+    def _count(self, record: RequestRecord) -> None:
+        if record.deployment and not record.shed:
+            promises = self.stats.promises.of(record.sla)
+            promises.admitted += 1
+            if (felt_ms := record.felt_ttft_ms) is not None:
+                promises.first_token(felt_ms, record.budget_ms)
 
     async def _serve(self, client: ServerConnection, record: RequestRecord, trail: Trail) -> None:
         around, limits, request = self._around, self._around.limits, trail.request
@@ -96,6 +106,7 @@ class GenerationHandler:
         )
         deployment = find_deployment(caller, body.model, view)
         record.deployment, record.stream = deployment.name, body.stream
+        record.sla = deployment.sla_tier
         record.budget_ms = parse_budget_ms(request.headers, deployment.ttft_budget_ms)
         trail.model = deployment.model
         trail.authed_mono_ms = around.now_mono_ms()
@@ -113,6 +124,9 @@ class GenerationHandler:
     ) -> None:
         self.stats.errors += 1
         record.status, record.error = error.http_status, error.message
+        if (reason := shed_by(error)) is not None:
+            record.shed = reason
+            self.stats.promises.of(record.sla).shed[reason] += 1
         status, headers, body = render_error(error, request.path)
         headers.append((b"x-edgeforge-trace-id", record.trace_id.encode()))
         client.respond(request, status, headers, body)

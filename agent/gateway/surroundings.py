@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from agent.gateway.trail import TraceSink
     from protos.domain.fleet_view import FleetView
 from agent.core.prefixes import NO_BLOCKS, PromptBlocks
+from agent.core.promises import PromisesBySla
 from protos.domain.router import TargetLookup, TargetState
 
 
@@ -39,6 +40,8 @@ class GatewayStats:
     to_peers: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    #: By SLA tier: first tokens, and what was shed beside them.
+    promises: PromisesBySla = field(default_factory=PromisesBySla)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from agent.core.accelerator_health import Severity
 from agent.link.stream import have_of
 from protos.v1 import fleet_pb2
-from protos.wire import SCHEMA, profile_to_wire, replica_state_to_wire
+from protos.wire import SCHEMA, profile_to_wire, replica_state_to_wire, service_to_wire
 
 if TYPE_CHECKING:
     from agent.core.accelerator_health import Fault
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from agent.core.reconcile import HeldReplica
     from agent.link.tables import TableKeeper
     from protos.domain.resources import EngineProfile
+    from protos.domain.service import Service
 
 _MAX_ERROR_CHARS = 300
 
@@ -64,6 +65,7 @@ def status(
     faults: Iterable[Fault],
     credentials_age_s: float,
     certificate_age_s: float,
+    service: Service,
 ) -> fleet_pb2.Status:
     """Return a status; the link numbers it."""
     return fleet_pb2.Status(
@@ -89,6 +91,7 @@ def status(
         credentials_age_s=credentials_age_s,
         certificate_age_s=certificate_age_s,
         have=have_of(tables),
+        service=service_to_wire(service),
     )
 
 

@@ -10,6 +10,7 @@ from coordinator.cli.common import JsonOption, admin, group
 from coordinator.cli.output import as_json, enum_word, print_json, print_table
 from protos.domain.errors import NotFound
 from protos.v1 import admin_pb2, fleet_pb2, resources_pb2
+from protos.wire import service_from_wire
 
 _GIB = 1024**3
 
@@ -81,6 +82,7 @@ def show_node(node: str, json_output: JsonOption = False) -> None:
             ("clients call", info.node.client_url),
             ("agent", f"{info.agent_version}, engine {info.engine_kind}"),
             ("link", _link(info)),
+            ("requests", str(service_from_wire(info.service))),
             ("credentials age", f"{info.credentials_age_s:.0f} s"),
             ("certificate age", f"{info.certificate_age_s / 86_400:.1f} days"),
             *(("replica", _replica(one)) for one in info.replicas),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from coordinator.cli.output import as_json, console, print_json, print_table, te
 from coordinator.cli.trace_view import trace_picture
 from protos.domain.errors import InvalidRequest
 from protos.domain.pricing import format_usd
+from protos.domain.service import SHED_STATUSES, Service, service_of
 from protos.v1 import admin_pb2, trace_pb2
 from protos.wire import trace_from_wire
 
@@ -69,6 +71,8 @@ def list_traces(
         map(_row, response.traces),
         "no traces",
     )
+    if response.traces:
+        print(f"these: {_service(response.traces)}")
     for one in response.unsearched:
         tell(f"not searched: {one.node_id}: {one.reason}")
     if response.HasField("next"):
@@ -94,6 +98,13 @@ def show(
         print_json(as_json(message))
     else:
         console().print(trace_picture(trace_from_wire(message)))
+
+
+def _service(lines: Sequence[trace_pb2.TraceSummary]) -> Service:
+    """Return how those that are listed were served: no latency without what was shed."""
+    shed = sum(line.status in SHED_STATUSES for line in lines)
+    felt_ms = [line.felt_ttft_ms for line in lines if line.HasField("felt_ttft_ms")]
+    return service_of(felt_ms, admitted=len(lines) - shed, shed=shed)
 
 
 def _cursor(text: str) -> trace_pb2.TraceCursor:

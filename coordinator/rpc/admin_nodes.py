@@ -164,6 +164,8 @@ class NodeRoom(AdminRoom):
             info.accelerators.extend(live.accelerators)
             info.faults.extend(live.faults)
             info.engine_in_flight_requests = live.engine_in_flight_requests
+            if live.service is not None:
+                info.service.CopyFrom(live.service)
         order = self._store.node_orders().get(node_id)
         if order is not None:
             info.order.CopyFrom(order_to_wire(order, self._store.view()))

@@ -168,6 +168,7 @@ class FleetRegistry:
             accelerators=heard.status.accelerators,
             faults=heard.status.faults,
             engine_in_flight_requests=heard.status.engine_in_flight_requests,
+            service=heard.status.service,
         )
 
     def table_changed(self, resource_type: ResourceType, scope: str) -> None:

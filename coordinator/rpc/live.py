@@ -29,6 +29,7 @@ class LiveNode:
     accelerators: Sequence[fleet_pb2.Accelerator] = ()
     faults: Sequence[fleet_pb2.AcceleratorFault] = ()
     engine_in_flight_requests: int = 0
+    service: fleet_pb2.Service | None = None
 
 
 class LiveFleet(Protocol):

@@ -197,6 +197,7 @@ class NodeInfo(_message.Message):
     FAULTS_FIELD_NUMBER: _builtins.int
     ENGINE_IN_FLIGHT_REQUESTS_FIELD_NUMBER: _builtins.int
     ORDER_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
     engine_kind: _builtins.str
     agent_version: _builtins.str
     connected: _builtins.bool
@@ -224,6 +225,8 @@ class NodeInfo(_message.Message):
     def order(self) -> Global___NodeOrder:
         """absent: none"""
 
+    @_builtins.property
+    def service(self) -> _fleet_pb2.Service: ...
     def __init__(
         self,
         *,
@@ -242,10 +245,11 @@ class NodeInfo(_message.Message):
         faults: _abc.Iterable[_fleet_pb2.AcceleratorFault] | None = ...,
         engine_in_flight_requests: _builtins.int = ...,
         order: Global___NodeOrder | None = ...,
+        service: _fleet_pb2.Service | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "order", b"order"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "order", b"order", "service", b"service"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerators", b"accelerators", "agent_version", b"agent_version", "certificate_age_s", b"certificate_age_s", "connected", b"connected", "credentials_age_s", b"credentials_age_s", "current", b"current", "engine_in_flight_requests", b"engine_in_flight_requests", "engine_kind", b"engine_kind", "faults", b"faults", "have", b"have", "in_flight_requests", b"in_flight_requests", "last_status_age_s", b"last_status_age_s", "node", b"node", "order", b"order", "replicas", b"replicas"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerators", b"accelerators", "agent_version", b"agent_version", "certificate_age_s", b"certificate_age_s", "connected", b"connected", "credentials_age_s", b"credentials_age_s", "current", b"current", "engine_in_flight_requests", b"engine_in_flight_requests", "engine_kind", b"engine_kind", "faults", b"faults", "have", b"have", "in_flight_requests", b"in_flight_requests", "last_status_age_s", b"last_status_age_s", "node", b"node", "order", b"order", "replicas", b"replicas", "service", b"service"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

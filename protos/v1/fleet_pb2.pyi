@@ -392,6 +392,42 @@ class AcceleratorFault(_message.Message):
 Global___AcceleratorFault: _TypeAlias = AcceleratorFault  # noqa: Y015
 
 @_typing.final
+class Service(_message.Message):
+    """Of the latest requests that clients sent to this agent, at most 1,000."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADMITTED_FIELD_NUMBER: _builtins.int
+    SHED_FIELD_NUMBER: _builtins.int
+    FIRST_TOKENS_FIELD_NUMBER: _builtins.int
+    TTFT_MS_P50_FIELD_NUMBER: _builtins.int
+    TTFT_MS_P99_FIELD_NUMBER: _builtins.int
+    admitted: _builtins.int
+    shed: _builtins.int
+    """refused though right in themselves"""
+    first_tokens: _builtins.int
+    """of the admitted: streams whose first token came"""
+    ttft_ms_p50: _builtins.float
+    """as users felt it; 0 without first_tokens"""
+    ttft_ms_p99: _builtins.float
+    def __init__(
+        self,
+        *,
+        admitted: _builtins.int = ...,
+        shed: _builtins.int = ...,
+        first_tokens: _builtins.int = ...,
+        ttft_ms_p50: _builtins.float = ...,
+        ttft_ms_p99: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admitted", b"admitted", "first_tokens", b"first_tokens", "shed", b"shed", "ttft_ms_p50", b"ttft_ms_p50", "ttft_ms_p99", b"ttft_ms_p99"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Service: _TypeAlias = Service  # noqa: Y015
+
+@_typing.final
 class Status(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -407,6 +443,7 @@ class Status(_message.Message):
     FAULTS_FIELD_NUMBER: _builtins.int
     DRAINING_REASON_FIELD_NUMBER: _builtins.int
     ENGINE_IN_FLIGHT_REQUESTS_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     in_flight_requests: _builtins.int
     draining: _builtins.bool
@@ -430,6 +467,8 @@ class Status(_message.Message):
     def faults(self) -> _containers.RepeatedCompositeFieldContainer[Global___AcceleratorFault]:
         """at most 128"""
 
+    @_builtins.property
+    def service(self) -> Global___Service: ...
     def __init__(
         self,
         *,
@@ -445,10 +484,11 @@ class Status(_message.Message):
         faults: _abc.Iterable[Global___AcceleratorFault] | None = ...,
         draining_reason: _builtins.str = ...,
         engine_in_flight_requests: _builtins.int = ...,
+        service: Global___Service | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["service", b"service"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerators", b"accelerators", "certificate_age_s", b"certificate_age_s", "credentials_age_s", b"credentials_age_s", "draining", b"draining", "draining_reason", b"draining_reason", "engine_in_flight_requests", b"engine_in_flight_requests", "faults", b"faults", "have", b"have", "in_flight_requests", b"in_flight_requests", "peers", b"peers", "replicas", b"replicas", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerators", b"accelerators", "certificate_age_s", b"certificate_age_s", "credentials_age_s", b"credentials_age_s", "draining", b"draining", "draining_reason", b"draining_reason", "engine_in_flight_requests", b"engine_in_flight_requests", "faults", b"faults", "have", b"have", "in_flight_requests", b"in_flight_requests", "peers", b"peers", "replicas", b"replicas", "seq", b"seq", "service", b"service"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

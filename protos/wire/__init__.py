@@ -43,6 +43,7 @@ from protos.wire.rows import (
     replica_from_wire,
     replica_to_wire,
 )
+from protos.wire.services import service_from_wire, service_to_wire
 from protos.wire.traces import place_in_order, summary_to_wire, trace_from_wire, trace_to_wire
 
 __all__ = [
@@ -79,6 +80,8 @@ __all__ = [
     "replica_to_wire",
     "resource_type_from_wire",
     "resource_type_to_wire",
+    "service_from_wire",
+    "service_to_wire",
     "snapshot_from_wire",
     "snapshot_from_wire_steps",
     "snapshot_to_wire",

@@ -14,6 +14,8 @@ import signal
 import socket
 import subprocess
 import sys
+import tomllib
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,15 +160,19 @@ class Fleet:
     def edgeforge(self, *argv: str, state_dir: bool = False) -> str:
         """Run the command line against this fleet and return what it printed."""
         where = ["--state-dir", str(self.state_dir)] if state_dir else []
+        return self.run([str(COMMANDS / "edgeforge"), *argv, *where])
+
+    def run(self, argv: list[str]) -> str:
+        """Run a program of ours as this fleet's operator and return what it printed."""
         done = subprocess.run(
-            [str(COMMANDS / "edgeforge"), *argv, *where],
+            argv,
             env=os.environ | {"EDGEFORGE_PROFILE": str(self.state_dir / "profile.toml")},
             capture_output=True,
             text=True,
             timeout=UP_TIMEOUT_S if self.engine_urls else REAL_UP_TIMEOUT_S,
             check=False,
         )
-        assert done.returncode == 0, f"edgeforge {argv}: {done.stderr}\n{self.logs()}"
+        assert done.returncode == 0, f"{argv}: {done.stderr}\n{self.logs()}"
         return done.stdout
 
     @property
@@ -252,6 +258,17 @@ class Fleet:
             return {}
         tables = decode_image(images[-1].read_bytes()).tables
         return {table.type.value: (table.at.epoch, table.at.version) for table in tables}
+
+    def metrics(self, process: str) -> str:
+        """What monitoring reads of "coordinator" or of a node's agent."""
+        from coordinator.devfleet.layout import FleetLayout
+
+        layout = FleetLayout(self.state_dir)
+        path = layout.agent_config(process) if process != "coordinator" else None
+        facts = tomllib.loads((path or layout.coordinator_config).read_text())
+        port = facts["metrics" if path else "http"]["port"]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            return str(answer.read().decode())
 
     def log(self, process: str) -> str:
         return (self.state_dir / "logs" / f"{process}.log").read_text("utf-8", errors="replace")

@@ -1,0 +1,76 @@
+"""What was promised to each SLA tier's customers, and what came of it. Pure counters.
+
+Tiers are few, deployments are not: monitoring reads these by tier, operators the latest requests
+by deployment (``agent.gateway.records``).
+"""
+
+from __future__ import annotations
+
+import enum
+from bisect import bisect_left
+from collections.abc import Iterable
+
+from protos.domain.errors import BudgetUnreachable, EdgeForgeError, NoReplica, Overloaded
+from protos.domain.resources import SlaTier
+
+#: Upper bounds of the first-token histogram: each budget that is sold is one of them.
+FIRST_TOKEN_BOUNDS_MS = (
+    *(10.0, 20.0, 40.0, 60.0, 80.0, 100.0, 150.0, 200.0, 300.0, 500.0, 750.0),
+    *(1_000.0, 1_500.0, 2_000.0, 3_000.0, 5_000.0, 10_000.0, 30_000.0),
+)
+#: SLA of a request that was shed before its deployment was looked at.
+UNKNOWN_SLA = "unknown"
+
+
+class Shed(enum.StrEnum):
+    """Why a request was refused that was right in itself."""
+
+    BUDGET = "budget_unreachable"
+    NO_REPLICA = "no_replica"
+    OVERLOADED = "overloaded"
+
+
+def shed_by(error: EdgeForgeError) -> Shed | None:
+    """Return how ``error`` sheds a request; None for a mistake of the client's, or a failure."""
+    if isinstance(error, BudgetUnreachable):
+        return Shed.BUDGET
+    if isinstance(error, Overloaded):
+        return Shed.OVERLOADED
+    return Shed.NO_REPLICA if isinstance(error, NoReplica) else None
+
+
+class Promises:
+    """One SLA tier's requests at the agent that their clients reached."""
+
+    __slots__ = ("admitted", "buckets", "first_token_ms_sum", "late", "shed")
+
+    def __init__(self) -> None:
+        #: Requests of a known deployment that were not shed.
+        self.admitted = 0
+        self.shed = dict.fromkeys(Shed, 0)
+        #: First tokens up to each bound and over the one before; the last: over all bounds.
+        self.buckets = [0] * (len(FIRST_TOKEN_BOUNDS_MS) + 1)
+        self.first_token_ms_sum = 0.0
+        #: First tokens that came after their request's budget.
+        self.late = 0
+
+    def first_token(self, felt_ms: float, budget_ms: float) -> None:
+        """A stream's first token came, ``felt_ms`` after its user asked."""
+        self.buckets[bisect_left(FIRST_TOKEN_BOUNDS_MS, felt_ms)] += 1
+        self.first_token_ms_sum += felt_ms
+        self.late += felt_ms > budget_ms
+
+
+class PromisesBySla:
+    """The promises of each SLA tier, and those of an unknown one."""
+
+    def __init__(self) -> None:
+        self._by_sla = {sla: Promises() for sla in (*map(str, SlaTier), UNKNOWN_SLA)}
+
+    def of(self, sla: str) -> Promises:
+        """Return those of ``sla``; empty: of a request whose deployment was not looked at."""
+        return self._by_sla[sla or UNKNOWN_SLA]
+
+    def items(self) -> Iterable[tuple[str, Promises]]:
+        """Return every tier's, with or without a request."""
+        return self._by_sla.items()
