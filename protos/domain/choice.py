@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 
 #: Edge nodes under this share of their calibrated tokens/s are preferred among those that fit.
 EDGE_FILL_RATIO = 0.70
+#: Share of its places that must stay free for an edge node to be preferred. Its fill lags by a
+#: minute: in a burst the last places are for those with the least time.
+EDGE_SPARE_RATIO = {
+    SlaTier.REALTIME: 0.0,
+    SlaTier.INTERACTIVE: 0.25,
+    SlaTier.STANDARD: 0.5,
+}
 #: Equal prices whose predictions differ by no more than either of these are a near-tie.
 NEAR_TIE_RATIO = 0.05
 NEAR_TIE_MS = 2.0
@@ -62,15 +69,24 @@ def choose(
         return _nothing_fits(view, request, candidates)
     pool = fitting
     if edge_fill_ratio > 0.0:
+        sla_tier = request.deployment.sla_tier
         unfilled = [
             candidate
             for candidate in fitting
-            if candidate.pop.tier is _EDGE and fill(candidate.node.id) < edge_fill_ratio
+            if candidate.pop.tier is _EDGE
+            and has_spare_places(candidate, sla_tier)
+            and fill(candidate.node.id) < edge_fill_ratio
         ]
         pool = unfilled or fitting
     chosen = break_ties(near_ties(pool), draw)
     cheapest = min(fitting, key=_price_then_time)
     return Placement(candidates, chosen, False, chosen.pop.tier, cheapest.pop.tier)
+
+
+def has_spare_places(candidate: Candidate, sla_tier: SlaTier) -> bool:
+    """Whether enough places are free there for it to be preferred to what is cheaper."""
+    places = candidate.replica.profile.max_parallel
+    return candidate.headroom > EDGE_SPARE_RATIO[sla_tier] * places
 
 
 def near_ties(pool: Sequence[Candidate]) -> list[Candidate]:

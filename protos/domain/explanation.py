@@ -17,7 +17,7 @@ from protos.domain.candidates import (
     gather,
     no_replica,
 )
-from protos.domain.choice import EDGE_FILL_RATIO, Placement, choose, near_ties
+from protos.domain.choice import EDGE_FILL_RATIO, Placement, choose, has_spare_places, near_ties
 from protos.domain.errors import BudgetUnreachable, InvalidRequest, NoReplica
 from protos.domain.resources import Tier
 
@@ -115,6 +115,7 @@ class _Words:
     ) -> None:
         self._placement = placement
         self._budget_ms = request.budget_left_ms
+        self._sla_tier = request.deployment.sla_tier
         self._fill = fill
         self._edge_fill_ratio = edge_fill_ratio
 
@@ -159,6 +160,8 @@ class _Words:
     def _lost(self, candidate: Candidate, chosen: Candidate) -> str:
         if self._is_unfilled_edge(chosen) and not self._is_unfilled_edge(candidate):
             if candidate.pop.tier is Tier.EDGE:
+                if not has_spare_places(candidate, self._sla_tier):
+                    return self._crowded(candidate)
                 return (
                     f"fits; edge filled to {self._fill(candidate.node.id):.0%}, "
                     f"at or over {self._edge_fill_ratio:.0%}"
@@ -174,6 +177,13 @@ class _Words:
             return f"fits; like {chosen.node.id}, which was drawn by headroom"
         return f"fits; costs as much as {chosen.node.id}, {late_ms:.1f} ms later"
 
+    def _crowded(self, candidate: Candidate) -> str:
+        places = candidate.replica.profile.max_parallel
+        return (
+            f"fits; the edge has {candidate.headroom} of {places} places free, "
+            f"too few to prefer it for {self._sla_tier}"
+        )
+
     def _late(self, candidate: Candidate) -> str:
         over_ms = candidate.prediction.ttft_ms_p99 - self._budget_ms
         return f"over the budget by {over_ms:.1f} ms"
@@ -182,6 +192,7 @@ class _Words:
         return (
             self._edge_fill_ratio > 0.0
             and candidate.pop.tier is Tier.EDGE
+            and has_spare_places(candidate, self._sla_tier)
             and self._fill(candidate.node.id) < self._edge_fill_ratio
         )
 

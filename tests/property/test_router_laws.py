@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protos.domain.choice import EDGE_SPARE_RATIO
 from protos.domain.errors import BudgetUnreachable, EdgeForgeError, InvalidRequest, NoReplica
 from protos.domain.pricing import rate_nano_usd_per_1k_tokens
 from protos.domain.resources import NodeHealth, NodeIntent, ReplicaState, Tier
@@ -120,8 +121,13 @@ def test_price_budget_and_fill_decide_in_that_order(view, shape, live, fill, dra
     assert placement.billing_tier in {
         each.pop.tier for each in fitting if each.price_nano_usd_per_1k_tokens == cheapest
     }
+    spare = EDGE_SPARE_RATIO[shape.deployment.sla_tier]
     unfilled = [
-        each for each in fitting if each.pop.tier is Tier.EDGE and fill[each.node.id] < ratio
+        each
+        for each in fitting
+        if each.pop.tier is Tier.EDGE
+        and fill[each.node.id] < ratio
+        and each.headroom > spare * each.replica.profile.max_parallel
     ]
     pool = unfilled or fitting
     assert chosen in pool

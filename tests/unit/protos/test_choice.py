@@ -59,7 +59,9 @@ def test_near_ties_are_spread_by_headroom():
     fleet = one_pop(a=50.0, b=50.5)
     live = lookup({"iad-a": target(in_flight=3), "iad-b": target(in_flight=1)})
     draws = [step / 100 for step in range(100)]
-    counts = Counter(chosen(fleet, live=live, draw=draw).chosen.node.id for draw in draws)
+    counts = Counter(
+        chosen(fleet, live=live, draw=draw, ratio=0.0).chosen.node.id for draw in draws
+    )
     assert counts == {"iad-a": 25, "iad-b": 75}
 
 
@@ -110,6 +112,26 @@ def test_edge_is_preferred_only_under_its_fill_target(fill, node_id):
     placement = chosen(two_tiers(), fill=lambda _: fill)
     assert placement.chosen.node.id == node_id
     assert placement.billing_tier is Tier.CENTRAL, "filling the edge is our choice"
+
+
+@pytest.mark.parametrize(
+    ("sla", "free", "node_id"),
+    [
+        (SlaTier.REALTIME, 1, "gru-1"),
+        (SlaTier.REALTIME, 0, "iad-1"),
+        (SlaTier.INTERACTIVE, 2, "gru-1"),
+        (SlaTier.INTERACTIVE, 1, "iad-1"),
+        (SlaTier.STANDARD, 3, "gru-1"),
+        (SlaTier.STANDARD, 2, "iad-1"),
+    ],
+)
+def test_the_last_places_of_an_edge_are_for_those_with_the_least_time(sla, free, node_id):
+    """Whatever its fill of the last minute: the bench of five sites showed who suffers."""
+    shape = request(deployment(sla_tier=sla), budget_left_ms=100_000.0)
+    live = lookup({"gru-1": target(in_flight=4 - free)}, default=target())
+    placement = chosen(two_tiers(), shape, live)
+    assert placement.chosen.node.id == node_id
+    assert placement.billing_tier is Tier.CENTRAL
 
 
 def test_edge_preference_never_reaches_outside_what_fits():

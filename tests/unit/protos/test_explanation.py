@@ -135,6 +135,19 @@ def test_edge_over_its_fill_target_explained():
     assert verdicts(told)["gru-1"] == "fits; edge filled to 90%, at or over 70%"
 
 
+def test_an_edge_whose_last_places_are_kept_explained():
+    fleet = view(
+        pop("GRU"), model(), node("gru-1", "GRU"), node("gru-2", "GRU"),
+        replica("gru-1"), replica("gru-2"), price(Tier.EDGE, 12),
+    )  # fmt: skip
+    live = lookup({"gru-1": target(in_flight=2)}, default=target())
+    told = explain(fleet, request(), "gru-1", live, draw=0.0, fill=lambda _: 0.0)
+    assert verdicts(told) == {
+        "gru-1": "fits; the edge has 2 of 4 places free, too few to prefer it for standard",
+        "gru-2": "fits; edge filled to 0%, preferred under 70%",
+    }
+
+
 def test_a_tier_off_the_price_card_is_shown_without_a_price():
     fleet = view(
         pop("IAD", Tier.CENTRAL), pop("SCL", Tier.REGIONAL), model(),
