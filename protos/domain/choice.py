@@ -13,6 +13,7 @@ from protos.domain.resources import SlaTier, Tier
 if TYPE_CHECKING:
     from protos.domain.candidates import Candidate, RequestShape
     from protos.domain.fleet_view import FleetView
+    from protos.domain.ttft import Prediction
 
 #: Edge nodes under this share of their calibrated tokens/s are preferred among those that fit.
 EDGE_FILL_RATIO = 0.70
@@ -26,6 +27,9 @@ EDGE_SPARE_RATIO = {
 #: Equal prices whose predictions differ by no more than either of these are a near-tie.
 NEAR_TIE_RATIO = 0.05
 NEAR_TIE_MS = 2.0
+
+#: Where the P95 lies between median and P99 of a normal tail: 1.645 of 2.326 deviations.
+_P95_SHARE = 0.707
 
 #: The tier that a customer of each SLA pays for when nothing fits.
 DEFAULT_TIER = {
@@ -122,9 +126,9 @@ def break_ties(tied: Sequence[Candidate], draw: float) -> Candidate:
 
 
 def _nothing_fits(view: FleetView, request: RequestShape, candidates: list[Candidate]) -> Placement:
-    fastest = min(candidates, key=_time)
     deployment = request.deployment
     if deployment.strict:
+        fastest = min(candidates, key=_time)
         short_ms = fastest.prediction.ttft_ms_p99 - request.budget_left_ms
         raise BudgetUnreachable(
             f"{deployment.name!r} is strict and no target is predicted to answer in time: "
@@ -133,8 +137,39 @@ def _nothing_fits(view: FleetView, request: RequestShape, candidates: list[Candi
             "raise the first-token budget, shorten the prompt, or retry",
             retry_after_s=max(_MIN_RETRY_AFTER_S, short_ms / 1_000.0),
         )
-    serving = fastest.pop.tier
-    return Placement(candidates, fastest, True, serving, _lower_tier(view, request, serving))
+    chosen = likeliest_in_time(candidates, request.budget_left_ms)
+    serving = chosen.pop.tier
+    return Placement(candidates, chosen, True, serving, _lower_tier(view, request, serving))
+
+
+def likeliest_in_time(candidates: Sequence[Candidate], budget_ms: float) -> Candidate:
+    """Return who most likely answers within ``budget_ms``; of those alike, the lowest P99.
+
+    A distant target of steady speed may have the lowest P99 and no chance at all, while the one
+    next door is in time nine times of ten.
+    """
+    return max(
+        candidates,
+        key=lambda each: (in_time_ratio(each.prediction, budget_ms), -each.prediction.ttft_ms_p99),
+    )
+
+
+def in_time_ratio(prediction: Prediction, budget_ms: float) -> float:
+    """Return how likely a first token comes within ``budget_ms``, between the known quantiles.
+
+    0 up to the median: less than even chances are not worth telling apart.
+    """
+    p50_ms, p99_ms = prediction.ttft_ms_p50, prediction.ttft_ms_p99
+    if budget_ms >= p99_ms:
+        return 0.99
+    if budget_ms <= p50_ms:
+        return 0.0
+    p95_ms = prediction.ttft_ms_p95
+    if p95_ms is None:
+        p95_ms = p50_ms + _P95_SHARE * (p99_ms - p50_ms)
+    if budget_ms < p95_ms:
+        return 0.5 + 0.45 * (budget_ms - p50_ms) / (p95_ms - p50_ms)
+    return 0.95 + 0.04 * (budget_ms - p95_ms) / (p99_ms - p95_ms)
 
 
 def _lower_tier(view: FleetView, request: RequestShape, serving: Tier) -> Tier:

@@ -146,7 +146,7 @@ class _Words:
     def _won(self, placement: Placement) -> str:
         chosen = placement.chosen
         if placement.predicted_miss:
-            return f"{self._late(chosen)}; nothing fits and this is the fastest"
+            return f"{self._late(chosen)}; nothing fits and this is the likeliest in time"
         if self._is_unfilled_edge(chosen):
             return (
                 f"fits; edge filled to {self._fill(chosen.node.id):.0%}, "

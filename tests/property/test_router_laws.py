@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protos.domain.choice import EDGE_SPARE_RATIO
+from protos.domain.choice import EDGE_SPARE_RATIO, in_time_ratio
 from protos.domain.errors import BudgetUnreachable, EdgeForgeError, InvalidRequest, NoReplica
 from protos.domain.pricing import rate_nano_usd_per_1k_tokens
 from protos.domain.resources import NodeHealth, NodeIntent, ReplicaState, Tier
@@ -111,8 +111,10 @@ def test_price_budget_and_fill_decide_in_that_order(view, shape, live, fill, dra
     assert placement.predicted_miss is (not fitting)
     assert placement.serving_tier is chosen.pop.tier
     if not fitting:
-        fastest_ms = min(each.prediction.ttft_ms_p99 for each in placement.candidates)
-        assert chosen.prediction.ttft_ms_p99 == fastest_ms
+        ratios = [
+            in_time_ratio(each.prediction, shape.budget_left_ms) for each in placement.candidates
+        ]
+        assert in_time_ratio(chosen.prediction, shape.budget_left_ms) == max(ratios)
         assert not shape.deployment.strict
         return
     assert chosen.fits

@@ -58,7 +58,7 @@ def test_predicted_miss_explained():
     told = explained(three_tiers(), request(budget_left_ms=90.0))
     assert told.predicted_miss
     assert verdicts(told)["gru-1"] == (
-        "over the budget by 6.0 ms; nothing fits and this is the fastest"
+        "over the budget by 6.0 ms; nothing fits and this is the likeliest in time"
     )
     assert told.summary.endswith("predicted miss")
 
