@@ -203,7 +203,11 @@ def _print_status(answer: dict[str, Any]) -> None:
     summary.add_row("node", f"{answer['node']} in {answer['pop']}, {ready}")
     summary.add_row("clients", f"{answer['client_url']}, {answer['in_flight']} in progress")
     summary.add_row("link", linked)
-    summary.add_row("engine", f"{engine['kind']}, {engine['state']}, {engine['restarts']} restarts")
+    summary.add_row(
+        "engine",
+        f"{engine['kind']}, {engine['state']}, {engine['restarts']} restarts"
+        f", {engine['fill_ratio']:.0%} full",
+    )
     service = answer["service"]
     summary.add_row("requests", service["all"]["said"])
     for name, of in service["deployments"].items():

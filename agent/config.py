@@ -140,7 +140,7 @@ class EngineConfig:
     first_token_ms_p99: float = setting(150.0, at_least=0.1)
     #: Further time for each prompt token, before anything was observed.
     prefill_ms_per_token: float = setting(0.7, at_least=0)
-    #: Calibrated capacity.
+    #: Calibrated capacity: tokens generated; of an engine that embeds, tokens of prompts.
     tokens_per_s: float = setting(28.0, at_least=0.001)
 
     def profile(self) -> EngineProfile:

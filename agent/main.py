@@ -270,6 +270,7 @@ class Agent:
             replicas=self._replicas,
             live=self._live,
             hedges=self._hedges,
+            fill=self._fill,
             prefixes=self._prefixes,
             gateway=self._client_port.handler.stats,
             client_connections=self._client_port.connections,

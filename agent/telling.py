@@ -17,6 +17,7 @@ from protos.domain.routing_table import digest_to_bytes
 if TYPE_CHECKING:
     from agent.artifacts.files import FileStore
     from agent.config import AgentConfig
+    from agent.core.fill import FillMeter
     from agent.core.hedging import HedgeBudget
     from agent.core.live import LiveState
     from agent.core.prefixes import PrefixMemory
@@ -66,6 +67,7 @@ class Telling:
     replicas: Replicas
     live: LiveState
     hedges: HedgeBudget
+    fill: FillMeter
     prefixes: PrefixMemory
     gateway: GatewayStats
     client_connections: ConnectionSet
@@ -126,6 +128,7 @@ class Telling:
                 "restarts": engine.restarts,
                 "generation": engine.generation,
                 "last_error": engine.last_error,
+                "fill_ratio": self.fill.fill_ratio(now),
             },
             "gpu": accelerator_status(self.gpu),
             "replicas": [asdict(held) for held in self.replicas.report()],
@@ -279,6 +282,11 @@ class Telling:
             "edgeforge_engine_ready",
             "1 serves.",
             float(engine.state is EngineState.READY),
+        )
+        yield Sample(
+            "edgeforge_engine_fill_ratio",
+            "Tokens per second of the last minute over what it is known to be able to do.",
+            self.fill.fill_ratio(self.now_mono_ms()),
         )
         yield Sample(
             "edgeforge_engine_restarts",

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from protos.domain.pricing import Usage
 
 #: Memory of the rate: what came a minute ago counts for 1/e of what comes now.
 RATE_WINDOW_MS = 60_000.0
@@ -47,6 +51,14 @@ class FillMeter:
         if passed_ms > 0.0:
             self._rate_tokens_per_s *= math.exp(-passed_ms / RATE_WINDOW_MS)
             self._at_mono_ms = now_mono_ms
+
+
+def filling_tokens(usage: Usage, *, embeds: bool) -> int:
+    """Return the tokens of a whole answer that fill its engine: those that it generated.
+
+    An engine that embeds generates none: its work is to take prompts in.
+    """
+    return usage.prompt_tokens if embeds else usage.completion_tokens
 
 
 def told_fill(value: object) -> float | None:

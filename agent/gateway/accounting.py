@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from agent.core.fill import filling_tokens
 from agent.core.routes import GENERATION_PATHS, Api
 from agent.core.token_usage import read_usage
 from agent.relay.formats import body_usage
@@ -53,7 +54,8 @@ class Accounting:
             first_byte = trail.request.first_byte_mono_ms
             trail.first_token_mono_ms = exchange.first_token_mono_ms
             record.ttft_ms = exchange.first_token_mono_ms - first_byte
-        usage = usage_of(exchange, GENERATION_PATHS[trail.request.path])
+        api = GENERATION_PATHS[trail.request.path]
+        usage = usage_of(exchange, api)
         if usage is None:
             return
         trail.usage = usage
@@ -62,7 +64,8 @@ class Accounting:
         self._stats.prompt_tokens += usage.prompt_tokens
         self._stats.completion_tokens += usage.completion_tokens
         if record.node_id == self._around.node_id and not exchange.streamed:
-            self._around.own_fill.count(usage.completion_tokens, self._around.now_mono_ms())
+            tokens = filling_tokens(usage, embeds=api.embeds)
+            self._around.own_fill.count(tokens, self._around.now_mono_ms())
         price = self._price(billing_tier)
         if price is not None:
             trail.cost = cost_of(usage, price)

@@ -174,6 +174,7 @@ class PeerPort:
             service.now_mono_ms,
             service.fill.count,
             TOKEN_MARKS[api],
+            embeds=api.embeds,
         )
         message = request_bytes(
             "POST",

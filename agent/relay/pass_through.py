@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from agent.core.fill import filling_tokens
 from agent.core.token_usage import read_usage
 from agent.relay.exchange import (
     MAX_HELD_BYTES,
@@ -19,6 +20,7 @@ from agent.relay.sse import EventStream, MalformedStream, find_usage
 
 if TYPE_CHECKING:
     from agent.relay.server import ServerConnection
+    from protos.domain.pricing import Usage
 
 #: A whole response ends with its usage, within so many bytes.
 _USAGE_TAIL_BYTES = 4_096
@@ -39,10 +41,13 @@ class PassThrough(Exchange):
         now_mono_ms: Callable[[], float],
         count_tokens: TokenCounter,
         token_mark: bytes,
+        *,
+        embeds: bool = False,
     ) -> None:
         super().__init__(client, None, make_head, now_mono_ms, count_tokens)
         self._first = events
         self._token_mark = token_mark
+        self._embeds = embeds
 
     def on_head(self, status: int, headers: list[Header]) -> None:
         self.status, self.headers = status, headers
@@ -77,7 +82,8 @@ class PassThrough(Exchange):
     def on_complete(self) -> None:
         self.on_read_end()
         if self._count_tokens is not None and self._tail:
-            self._count_tokens(_completion_tokens(self._tail), self.last_read_mono_ms)
+            tokens = filling_tokens(_usage(self._tail), embeds=self._embeds)
+            self._count_tokens(tokens, self.last_read_mono_ms)
         if not self.started:
             self._start()
             if self._held:
@@ -99,6 +105,6 @@ class PassThrough(Exchange):
         return first.token_seen or first.done or first.error_event is not None
 
 
-def _completion_tokens(tail: bytes) -> int:
-    """Return the tokens that the end of a whole response tells of; 0 when it does not."""
-    return read_usage(find_usage(tail) or {}).completion_tokens
+def _usage(tail: bytes) -> Usage:
+    """Return the tokens that the end of a whole response tells of; none when it does not."""
+    return read_usage(find_usage(tail) or {})

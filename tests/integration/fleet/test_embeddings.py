@@ -85,3 +85,16 @@ def test_a_batch_over_the_limit_is_a_400(mixed: Fleet) -> None:
     answer = mixed.agent("iad-1").send(body, path="/v1/embeddings")
     assert answer.status == 400
     assert "at most 2048" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("node", ["gru-1", "iad-1"])
+def test_prompts_that_are_embedded_fill_their_engine_here_and_over_a_hop(
+    mixed: Fleet, embedder: FakeEngineProcess, node: str
+) -> None:
+    embedder.control(prompt_tokens=4_000)
+    fill = lambda: mixed.agent("gru-1").status()["engine"]["fill_ratio"]  # noqa: E731
+    before = fill()
+    body = {"model": EMBEDDER, "input": "a"}
+    assert mixed.agent(node).send(body, path="/v1/embeddings").status == 200
+    assert fill() > before
+    assert fill() > 0.9, "nothing before it was as much"

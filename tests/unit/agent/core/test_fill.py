@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.fill import MAX_FILL, RATE_WINDOW_MS, FillMeter, told_fill
+from agent.core.fill import MAX_FILL, RATE_WINDOW_MS, FillMeter, filling_tokens, told_fill
+from protos.domain.pricing import Usage
 
 
 def test_an_engine_that_never_generated_is_empty() -> None:
@@ -67,3 +68,8 @@ def test_what_is_no_fill_is_none(said: object) -> None:
 )
 def test_what_a_peer_says_is_read_within_limits(said: object, fill: float) -> None:
     assert told_fill(said) == fill
+
+
+def test_what_is_generated_fills_an_engine_and_what_is_read_one_that_embeds() -> None:
+    assert filling_tokens(Usage(30, 10, 5), embeds=False) == 5
+    assert filling_tokens(Usage(30, 10, 0), embeds=True) == 30
