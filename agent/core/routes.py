@@ -13,11 +13,22 @@ class Api(enum.StrEnum):
     RESPONSES = "/v1/responses"
     EMBEDDINGS = "/v1/embeddings"
     MESSAGES = "/v1/messages"
+    COUNT_TOKENS = "/v1/messages/count_tokens"
 
     @property
     def embeds(self) -> bool:
         """Whether it needs an engine that embeds; all others need one that generates."""
         return self is Api.EMBEDDINGS
+
+    @property
+    def generates(self) -> bool:
+        """Whether it is answered with text, which may come as a stream."""
+        return self is not Api.EMBEDDINGS and self is not Api.COUNT_TOKENS
+
+    @property
+    def is_anthropic(self) -> bool:
+        """Whether it is one of Anthropic's, whose clients send their key as ``x-api-key``."""
+        return self is Api.MESSAGES or self is Api.COUNT_TOKENS
 
     @property
     def has_stream_options(self) -> bool:

@@ -15,9 +15,12 @@ from protos.domain.errors import EdgeForgeError, InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     from agent.gateway.surroundings import Surroundings
+    from protos.domain.fleet_view import FleetView
     from protos.domain.resources import Deployment
 
 _log = logging.getLogger(__name__)
+
+_NO_ENDS = {"first_id": None, "last_id": None}
 
 _Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -25,7 +28,7 @@ _Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 def make_app(around: Surroundings) -> web.Application:
     """Return the application behind the relay's hand-off."""
     api = _ModelsApi(around)
-    app = web.Application(middlewares=[_openai_errors])
+    app = web.Application(middlewares=[_shaped_errors])
     app.router.add_get("/v1/models", api.list_models)
     app.router.add_get("/v1/models/{name:.+}", api.get_model)
     return app
@@ -37,14 +40,22 @@ class _ModelsApi:
 
     async def list_models(self, request: web.Request) -> web.Response:
         caller = self._caller(request)
-        deployments = self._around.view().deployments.values()
-        listed = [_model_object(one) for one in deployments if may_call(caller, one)]
-        return web.json_response({"object": "list", "data": listed})
+        view = self._around.view()
+        called = [one for one in view.deployments.values() if may_call(caller, one)]
+        if not _is_anthropic(request):
+            listed = [_model_object(one) for one in called]
+            return web.json_response({"object": "list", "data": listed})
+        data = [_anthropic_model_object(one, view) for one in called]
+        ends = {"first_id": called[0].name, "last_id": called[-1].name} if called else {}
+        return web.json_response({"data": data, "has_more": False} | _NO_ENDS | ends)
 
     async def get_model(self, request: web.Request) -> web.Response:
         caller = self._caller(request)
-        name = request.match_info["name"]
-        return web.json_response(_model_object(find_deployment(caller, name, self._around.view())))
+        view = self._around.view()
+        found = find_deployment(caller, request.match_info["name"], view)
+        if _is_anthropic(request):
+            return web.json_response(_anthropic_model_object(found, view))
+        return web.json_response(_model_object(found))
 
     def _caller(self, request: web.Request) -> Caller:
         around = self._around
@@ -52,7 +63,13 @@ class _ModelsApi:
             name.lower().encode("latin-1"): value.encode("utf-8", "surrogateescape")
             for name, value in request.headers.items()
         }
-        return authenticate(headers, around.view(), around.now_unix_ms(), around.credentials_usable)
+        return authenticate(
+            headers,
+            around.view(),
+            around.now_unix_ms(),
+            around.credentials_usable,
+            takes_x_api_key=True,
+        )
 
 
 def _model_object(deployment: Deployment) -> dict[str, object]:
@@ -66,17 +83,36 @@ def _model_object(deployment: Deployment) -> dict[str, object]:
     }
 
 
+def _anthropic_model_object(deployment: Deployment, view: FleetView) -> dict[str, object]:
+    """Source: Anthropic's API reference, "List Models"; an unknown date is the epoch."""
+    model = view.models.get(deployment.model)
+    return {
+        "id": deployment.name,
+        "type": "model",
+        "display_name": deployment.name,
+        "created_at": "1970-01-01T00:00:00Z",
+        "lifecycle": "active",
+        "max_input_tokens": model.context_tokens if model is not None else None,
+    }
+
+
+def _is_anthropic(request: web.Request) -> bool:
+    """Whether one of Anthropic's clients asks what both kinds ask on the same path."""
+    return "anthropic-version" in request.headers
+
+
 @web.middleware
-async def _openai_errors(request: web.Request, handler: _Next) -> web.StreamResponse:
-    """Answer errors as OpenAI does; the connection, given away by the relay, ends after it."""
+async def _shaped_errors(request: web.Request, handler: _Next) -> web.StreamResponse:
+    """Answer errors in the asker's words; the connection, given away by the relay, ends then."""
+    words = Api.MESSAGES if _is_anthropic(request) else request.path
     try:
         response = await handler(request)
     except EdgeForgeError as error:
-        response = _error_response(error, request.path)
+        response = _error_response(error, words)
     except web.HTTPMethodNotAllowed as error:
         allowed = ", ".join(sorted(error.allowed_methods))
         wrong = InvalidRequest(f"{request.method} is not allowed here", f"use {allowed}")
-        response = _error_response(wrong, request.path, status=405)
+        response = _error_response(wrong, words, status=405)
         response.headers["Allow"] = allowed
     except web.HTTPNotFound:
         unknown = NotFound(
@@ -84,12 +120,12 @@ async def _openai_errors(request: web.Request, handler: _Next) -> web.StreamResp
             f"POST {', '.join(Api)} and GET /v1/models are served",
             code="unknown_url",
         )
-        response = _error_response(unknown, request.path)
+        response = _error_response(unknown, words)
     except web.HTTPException as error:
-        response = _error_response(InvalidRequest(error.reason), request.path, status=error.status)
+        response = _error_response(InvalidRequest(error.reason), words, status=error.status)
     except Exception:
         _log.exception("request failed path=%s", request.path)
-        response = _error_response(internal_error(), request.path)
+        response = _error_response(internal_error(), words)
     response.force_close()
     return response
 

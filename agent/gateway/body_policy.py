@@ -65,7 +65,7 @@ def read_body(body: bytes, api: Api, *, cache_salt: str, caps: BodyCaps) -> Gene
     fields["cache_salt"] = cache_salt
     if api is Api.RESPONSES:
         fields["store"] = False  # left out it is true
-    stream = not api.embeds and _is_true(fields.get("stream"))
+    stream = api.generates and _is_true(fields.get("stream"))
     if stream:
         fields["stream"] = True
     given = fields.get("stream_options")

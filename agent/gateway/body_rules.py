@@ -24,6 +24,7 @@ REFUSED_FIELDS = (
 REFUSED_FIELDS_OF: Mapping[Api, tuple[str, ...]] = {
     Api.RESPONSES: ("previous_response_id", "conversation", "prompt", "background"),
     Api.MESSAGES: ("mcp_servers", "container"),
+    Api.COUNT_TOKENS: ("mcp_servers", "container"),
 }
 #: Objects that are handed on, field by field, into places where such a field would count.
 _CARRIERS = ("chat_template_kwargs", "vllm_xargs")
@@ -55,6 +56,7 @@ _CLIENT_TOOLS: Mapping[Api, frozenset[str]] = {
     Api.CHAT: frozenset({"function", "custom"}),
     Api.RESPONSES: frozenset({"function", "custom", "namespace"}),
     Api.MESSAGES: frozenset({"custom"}),
+    Api.COUNT_TOKENS: frozenset({"custom"}),
 }
 _ENCODINGS = ("float", "base64")
 _CONVERSATION = {
@@ -62,6 +64,7 @@ _CONVERSATION = {
     Api.RESPONSES: ("input", "previous_input_messages"),
     Api.EMBEDDINGS: ("messages", "input"),
     Api.MESSAGES: ("messages", "system"),
+    Api.COUNT_TOKENS: ("messages", "system"),
 }
 #: Fields of a block that hold a tool's own words, in which every name is allowed.
 _TOOL_WORDS = frozenset({"input", "tool", "arguments"})

@@ -84,7 +84,11 @@ def engine_refusal(path: str, status: int, body: bytes) -> bytes:
         said = None
     inner = said.get("error") if isinstance(said, dict) else None
     message = inner.get("message") if isinstance(inner, dict) else None
-    told = message if isinstance(message, str) else "the engine refused the request"
+    if isinstance(message, str):
+        return _anthropic_body(status, message)
+    told = "the engine refused the request"
+    if path == Api.COUNT_TOKENS and status == 404:
+        told = "the engine of this model counts no tokens. Send the message: its usage tells them."
     return _anthropic_body(status, told)
 
 

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from agent.core.promises import shed_by
-from agent.core.routes import GENERATION_PATHS, Api
+from agent.core.routes import GENERATION_PATHS
 from agent.gateway.attempts import Attempts
 from agent.gateway.authentication import authenticate, find_deployment
 from agent.gateway.body_policy import read_body
@@ -91,7 +91,7 @@ class GenerationHandler:
             view,
             around.now_unix_ms(),
             around.credentials_usable,
-            takes_x_api_key=api is Api.MESSAGES,
+            takes_x_api_key=api.is_anthropic,
         )
         record.account = caller.account.id
         if self.draining:

@@ -9,13 +9,14 @@ import orjson
 from agent.core.routes import Api
 
 #: Fields of a body that make its prompt, as templates put them: tools stand before what is said.
-#: An engine that embeds keeps no prefixes.
+#: An engine that embeds keeps no prefixes, and one that counts fills none.
 PROMPT_FIELDS: dict[Api, tuple[str, ...]] = {
     Api.CHAT: ("tools", "messages"),
     Api.COMPLETIONS: ("prompt",),
     Api.RESPONSES: ("tools", "instructions", "input"),
     Api.EMBEDDINGS: (),
     Api.MESSAGES: ("tools", "system", "messages"),
+    Api.COUNT_TOKENS: (),
 }
 
 

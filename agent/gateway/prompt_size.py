@@ -20,6 +20,8 @@ _PROMPT_FIELDS = {
     Api.RESPONSES: ("instructions", "input"),
     Api.EMBEDDINGS: ("input", "messages"),
     Api.MESSAGES: ("system", "messages"),
+    # who counts may well have too many
+    Api.COUNT_TOKENS: (),
 }
 #: Formats whose prompt may be a list of prompts, each of them a request of its own to an engine.
 _BATCHED = frozenset({Api.COMPLETIONS, Api.EMBEDDINGS})

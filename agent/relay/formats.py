@@ -17,6 +17,7 @@ TOKEN_MARKS = {
     Api.RESPONSES: b".delta\ndata: {",
     Api.EMBEDDINGS: b'data: {"',
     Api.MESSAGES: b"event: content_block_delta\n",
+    Api.COUNT_TOKENS: b"event: content_block_delta\n",
 }
 
 

@@ -112,6 +112,7 @@ CONVERSATION_OF = {
     Api.RESPONSES: ("input", "previous_input_messages"),
     Api.EMBEDDINGS: ("messages", "input"),
     Api.MESSAGES: ("messages", "system"),
+    Api.COUNT_TOKENS: ("messages", "system"),
 }
 
 

@@ -11,10 +11,10 @@ can stand in for ``python -m vllm.entrypoints.openai.api_server``.
 
 Served as vLLM does, byte for byte in the SSE events: ``/v1/chat/completions``, ``/v1/completions``
 (streaming or not, usage, continuous usage, vLLM's own 400s and 404s), ``/v1/responses``,
-``/v1/messages``; with ``--runner pooling`` none of these but ``/v1/embeddings``; ``/v1/models``,
-``/health``, ``/version``, ``/metrics``. ``/collective_rpc``, ``/pause`` and
-``/v1/load_lora_adapter`` answer 200 *and are recorded*, so that a test can prove nobody reached
-them.
+``/v1/messages`` and its ``count_tokens``; with ``--runner pooling`` none of these but
+``/v1/embeddings``; ``/v1/models``, ``/health``, ``/version``, ``/metrics``.
+``/collective_rpc``, ``/pause`` and ``/v1/load_lora_adapter`` answer 200 *and are recorded*, so
+that a test can prove nobody reached them.
 
 An answer is 8 tokens without delay: ``t0 t1 t2 ...``, whatever the prompt; ``max_tokens`` cuts it.
 A prompt that ends with the beginning of that answer (a completion's text, a chat's final message
@@ -41,6 +41,7 @@ from typing import Any
 from aiohttp import web
 
 from tests.support.fake_engine_formats import (
+    COUNT_TOKENS,
     MESSAGES,
     RESPONSES,
     MessagesWire,
@@ -126,7 +127,8 @@ class FakeEngine:
         app.router.add_post("/control", self.set_behaviour)
         app.router.add_get("/control/requests", self.list_records)
         app.router.add_delete("/control/requests", self.forget_records)
-        generating = ("/v1/chat/completions", "/v1/completions", RESPONSES, MESSAGES)
+        chat = "/v1/chat/completions"
+        generating = (chat, "/v1/completions", RESPONSES, MESSAGES, COUNT_TOKENS)
         for path in ("/v1/embeddings",) if self.embeds else generating:
             app.router.add_post(path, self.generate)
         for path in ("/collective_rpc", "/pause", "/v1/load_lora_adapter"):
@@ -248,6 +250,10 @@ class FakeEngine:
         if behaviour.engine_error_after_tokens == 0:
             record.state = "failed"
             return error(500, ENGINE_DIED, "InternalServerError")
+        if request.path == COUNT_TOKENS:
+            tokens = behaviour.prompt_tokens
+            managed = {"original_input_tokens": tokens}
+            return reply({"input_tokens": tokens, "context_management": managed})
         self._count += 1
         limits = ("max_tokens", "max_completion_tokens", "max_output_tokens")
         wanted = next((record.body[name] for name in limits if record.body.get(name)), None)

@@ -8,6 +8,7 @@ from typing import Any
 from tests.support.fake_engine_wire import ENGINE_DIED, nothing, packed, text
 
 MESSAGES, RESPONSES = "/v1/messages", "/v1/responses"
+COUNT_TOKENS = f"{MESSAGES}/count_tokens"
 
 
 def named(name: str, body: dict[str, Any]) -> bytes:

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.timeout(120)
 
 CHAT, COMPLETE = "/v1/chat/completions", "/v1/completions"
 RESPONSES, MESSAGES, EMBEDDINGS = "/v1/responses", "/v1/messages", "/v1/embeddings"
+COUNT_TOKENS = "/v1/messages/count_tokens"
 PROMPTS: dict[str, dict[str, Any]] = {
     CHAT: {"messages": [{"role": "user", "content": "hello"}]},
     COMPLETE: {"prompt": "hello"},
@@ -197,6 +198,86 @@ def test_the_unmodified_anthropic_client_talks_streams_and_is_refused_in_its_own
         pytest.raises(anthropic.AuthenticationError),
     ):
         stranger.messages.create(model=agent.model, **prompt)
+
+
+@EVERY_WAY
+def test_the_anthropic_client_counts_tokens_and_nothing_is_billed(
+    fleet: Fleet, engine: FakeEngineProcess, node: str
+) -> None:
+    agent = fleet.agent(node)
+    engine.control(prompt_tokens=9)
+    prompt: Any = {"messages": [{"role": "user", "content": "hello"}]}
+    with anthropic.Anthropic(base_url=agent.url, api_key=agent.api_key, max_retries=0) as client:
+        counted = client.messages.count_tokens(model=agent.model, **prompt)
+        assert counted.input_tokens == 9
+        record = agent.last_request()
+        assert (record["path"], record["status"]) == (COUNT_TOKENS, 200)
+        assert (record["prompt_tokens"], record["cost_nano_usd"]) == (0, 0)
+        long = {"messages": [{"role": "user", "content": "hello " * 100_000}]}
+        counted = client.messages.count_tokens(model=agent.model, **long)
+        assert counted.input_tokens == 9, "who counts may have too many"
+        engine.forget()
+        with pytest.raises(anthropic.BadRequestError, match="mcp_servers"):
+            client.messages.count_tokens(
+                model=agent.model, extra_body={"mcp_servers": [{"url": "http://h/"}]}, **prompt
+            )
+        assert COUNT_TOKENS not in [one["path"] for one in engine.requests()]
+        engine.control(error_status=404)
+        with pytest.raises(anthropic.NotFoundError):
+            client.messages.count_tokens(model=agent.model, **prompt)
+
+
+def test_a_stream_of_a_count_is_a_whole_answer(fleet: Fleet) -> None:
+    agent = fleet.agent("iad-1")
+    answer = agent.send({"model": agent.model, "messages": [], "stream": True}, path=COUNT_TOKENS)
+    assert answer.json()["input_tokens"] > 0
+
+
+def test_the_anthropic_client_lists_and_finds_models_with_its_own_header(fleet: Fleet) -> None:
+    agent = fleet.agent("gru-1")
+    with anthropic.Anthropic(base_url=agent.url, api_key=agent.api_key, max_retries=0) as client:
+        (found,) = list(client.models.list())
+        assert (found.id, found.type, found.lifecycle) == (agent.model, "model", "active")
+        assert found.created_at.year == 1970
+        assert client.models.retrieve(agent.model) == found
+        assert (found.max_input_tokens or 0) > 0
+        with pytest.raises(anthropic.NotFoundError) as refused:
+            client.models.retrieve("nosuch")
+        assert refused.value.body["type"] == "error"  # type: ignore[index, call-overload]
+    with (
+        anthropic.Anthropic(base_url=agent.url, api_key="wrong", max_retries=0) as stranger,
+        pytest.raises(anthropic.AuthenticationError),
+    ):
+        stranger.models.list()
+
+
+def test_an_openai_client_lists_models_as_before(fleet: Fleet) -> None:
+    agent = fleet.agent("gru-1")
+    base_url = f"{agent.url}/v1"
+    with openai.OpenAI(base_url=base_url, api_key=agent.api_key, max_retries=0) as client:
+        assert [one.id for one in client.models.list()] == [agent.model]
+        assert client.models.retrieve(agent.model).object == "model"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+@pytest.mark.parametrize("path", ["/v1/assistants", "/v1/files/1", "/v1/messages/batches", "/v1/"])
+def test_an_unknown_path_is_404_in_the_askers_words_and_no_engine_is_asked(
+    fleet: Fleet, engine: FakeEngineProcess, method: str, path: str
+) -> None:
+    agent = fleet.agent("iad-1")
+    for headers in ({}, {"anthropic-version": "2023-06-01"}):
+        connection = agent.connect()
+        connection.request(method, path, b"{}", {"x-api-key": agent.api_key} | headers)
+        response = connection.getresponse()
+        told = json.loads(response.read())
+        connection.close()
+        assert response.status == 404
+        assert path in told["error"]["message"]
+        if headers or path.startswith(MESSAGES):
+            assert (told["type"], told["error"]["type"]) == ("error", "not_found_error")
+        else:
+            assert told["error"]["code"] == "unknown_url"
+    assert path not in [one["path"] for one in engine.requests()]
 
 
 @EVERY_WAY

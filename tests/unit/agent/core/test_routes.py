@@ -36,6 +36,9 @@ def test_what_is_on_the_list_is_exact_and_of_the_public_api() -> None:
 
 def test_a_path_names_its_format_exactly() -> None:
     assert api_of("/v1/messages") is Api.MESSAGES
-    assert api_of("/v1/messages/count_tokens") is None
+    assert api_of("/v1/messages/count_tokens") is Api.COUNT_TOKENS
+    assert api_of("/v1/messages/batches") is None
     assert api_of("/v1/models") is None
     assert [api for api in Api if api.embeds] == [Api.EMBEDDINGS]
+    assert [api for api in Api if not api.generates] == [Api.EMBEDDINGS, Api.COUNT_TOKENS]
+    assert [api for api in Api if api.is_anthropic] == [Api.MESSAGES, Api.COUNT_TOKENS]
