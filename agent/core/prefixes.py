@@ -31,9 +31,12 @@ _LEARNING_RATE = 0.1
 _LEAST_HIT_RATIO = 0.05
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PromptBlocks:
-    """The chained hashes of one prompt, and how many bytes the whole prompt has."""
+    """The chained hashes of one prompt, and how many bytes the whole prompt has.
+
+    Written once; not frozen because it is hot.
+    """
 
     chain: tuple[int, ...]
     total_bytes: int

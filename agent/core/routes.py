@@ -15,25 +15,15 @@ class Api(enum.StrEnum):
     MESSAGES = "/v1/messages"
     COUNT_TOKENS = "/v1/messages/count_tokens"
 
-    @property
-    def embeds(self) -> bool:
-        """Whether it needs an engine that embeds; all others need one that generates."""
-        return self is Api.EMBEDDINGS
-
-    @property
-    def generates(self) -> bool:
-        """Whether it is answered with text, which may come as a stream."""
-        return self is not Api.EMBEDDINGS and self is not Api.COUNT_TOKENS
-
-    @property
-    def is_anthropic(self) -> bool:
-        """Whether it is one of Anthropic's, whose clients send their key as ``x-api-key``."""
-        return self is Api.MESSAGES or self is Api.COUNT_TOKENS
-
-    @property
-    def has_stream_options(self) -> bool:
-        """Whether usage in a stream must be asked for, rather than being part of the format."""
-        return self is Api.CHAT or self is Api.COMPLETIONS
+    def __init__(self, path: str) -> None:
+        #: Whether it needs an engine that embeds; all others need one that generates.
+        self.embeds = path == "/v1/embeddings"
+        #: Whether it is one of Anthropic's, whose clients send their key as ``x-api-key``.
+        self.is_anthropic = path.startswith("/v1/messages")
+        #: Whether it is answered with text, which may come as a stream.
+        self.generates = not self.embeds and path != "/v1/messages/count_tokens"
+        #: Whether usage in a stream must be asked for, rather than being part of the format.
+        self.has_stream_options = path in ("/v1/chat/completions", "/v1/completions")
 
 
 #: Development routes of an engine are kept off by this being an allowlist.

@@ -17,9 +17,9 @@ _MAX_KEY_BYTES = 512
 _HINT = "send a valid key as 'Authorization: Bearer <key>'"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Caller:
-    """An authenticated key and its account."""
+    """An authenticated key and its account. Written once; not frozen because it is hot."""
 
     key: ApiKey
     account: Account

@@ -33,6 +33,8 @@ class GenerationHandler:
     def __init__(self, around: Surroundings, pools: EnginePools) -> None:
         self._around = around
         self._pools = pools
+        limits = around.limits
+        self._caps = BodyCaps(limits.max_n, limits.max_prompt_logprobs, limits.max_inputs)
         self.stats = GatewayStats()
         self.draining = False
 
@@ -102,7 +104,7 @@ class GenerationHandler:
             request.body,
             api,
             cache_salt=caller.account.cache_salt,
-            caps=BodyCaps(limits.max_n, limits.max_prompt_logprobs, limits.max_inputs),
+            caps=self._caps,
         )
         deployment = find_deployment(caller, body.model, view)
         record.deployment, record.stream = deployment.name, body.stream

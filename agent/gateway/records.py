@@ -18,9 +18,9 @@ MAX_SUMMARISED = 1_000
 MAX_DEPLOYMENTS = 20
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Attempt:
-    """One target that was asked, and how that ended."""
+    """One target that was asked, and how that ended. Written once; not frozen because it is hot."""
 
     node_id: str
     outcome: str

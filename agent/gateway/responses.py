@@ -77,15 +77,16 @@ def server_timing(
     """
     read, began = trail.read_mono_ms, asked.began_mono_ms
     authed = trail.authed_mono_ms or read
-    timed = [
-        b"auth;dur=%.3f" % (authed - read),
-        b"route;dur=%.3f" % ((trail.placed_mono_ms or began) - authed),
-    ]
+    placed = trail.placed_mono_ms or began
+    timed = [f"auth;dur={authed - read:.3f}, route;dur={placed - authed:.3f}"]
     at = began
     for name, until in asked_cuts(far, began, answered_mono_ms, stream=stream):
-        timed.append(b"%b;dur=%.3f" % (name.encode(), max(0.0, until - at)))
-        at = max(at, until)
-    return b", ".join(timed)
+        if until > at:
+            timed.append(f"{name};dur={until - at:.3f}")
+            at = until
+        else:
+            timed.append(name + ";dur=0.000")
+    return ", ".join(timed).encode()
 
 
 @dataclass(frozen=True, slots=True)

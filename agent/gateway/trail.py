@@ -62,9 +62,9 @@ class TokenTimes:
             self.also(tokens, now_mono_ms)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Noted:
-    """One attempt, and the placement that led to it."""
+    """One attempt, and the placement that led to it. Written once; not frozen: it is hot."""
 
     attempt: Attempt
     placement: Placement

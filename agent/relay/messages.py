@@ -24,7 +24,11 @@ HOP_BY_HOP = frozenset(
 )
 LAST_CHUNK = b"0\r\n\r\n"
 
-_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+_STATUS_LINES = {
+    status.value: b"HTTP/1.1 %d %b" % (status.value, status.phrase.encode())
+    for status in HTTPStatus
+}
+_field = b": ".join
 
 
 @dataclass(slots=True)
@@ -49,9 +53,8 @@ class Request:
 
 
 def response_head(status: int, headers: Iterable[Header], *, keep_alive: bool) -> bytes:
-    """Return the head of a response; ``headers`` say how its body is framed."""
-    lines = [b"HTTP/1.1 %d %b" % (status, _REASONS.get(status, b"Unknown"))]
-    lines.extend(b"%b: %b" % header for header in headers)
+    """Return the head of a response; ``headers`` say how its body is framed. Hot."""
+    lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown" % status, *map(_field, headers)]
     if not keep_alive:
         lines.append(b"connection: close")
     lines.append(b"\r\n")
@@ -69,9 +72,9 @@ def whole_response(
 def request_bytes(
     method: str, target: bytes, host: bytes, headers: Iterable[Header], body: bytes
 ) -> bytes:
-    """Return a whole request for an engine or a peer."""
-    lines = [b"%b %b HTTP/1.1" % (method.encode(), target), b"host: " + host]
-    lines.extend(b"%b: %b" % header for header in headers)
+    """Return a whole request for an engine or a peer. Hot."""
+    request_line = b"%b %b HTTP/1.1\r\nhost: %b" % (method.encode(), target, host)
+    lines = [request_line, *map(_field, headers)]
     if body or method != "GET":
         lines.append(b"content-length: %d" % len(body))
     lines.append(b"\r\n")

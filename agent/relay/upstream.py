@@ -53,7 +53,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._on_closed = on_closed
         self._transport: asyncio.Transport | None = None
         self._sink: ResponseSink | None = None
-        self._parser: httptools.HttpResponseParser | None = None
+        #: One for all responses of the connection: it is ready for the next when one is complete.
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._headers: list[Header] = []
         self._head_bytes = 0
         self._head_done = False
@@ -102,6 +103,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     # -- httptools -------------------------------------------------------------------------------
 
+    def on_message_begin(self) -> None:
+        if self._sink is None:
+            self._reusable = False  # behind a response: bytes nobody asked for
+
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers.append((name.lower(), value))
 
@@ -135,7 +140,6 @@ class UpstreamConnection(asyncio.Protocol):
             sink.on_lost("connection closed by the other side", answered=False)
             return
         self._sink = sink
-        self._parser = httptools.HttpResponseParser(self)
         self._headers = []
         self._head_bytes = 0
         self._head_done = False

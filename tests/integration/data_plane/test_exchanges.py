@@ -41,9 +41,9 @@ class _Engine(asyncio.Protocol):
 
 
 @contextlib.asynccontextmanager
-async def engine(kind: bytes, body: bytes) -> AsyncIterator[UpstreamPool]:
-    """Connections to an engine that answers ``body``."""
-    answer = whole_response(200, [(b"content-type", kind)], body, keep_alive=True)
+async def engine(kind: bytes, body: bytes, behind: bytes = b"") -> AsyncIterator[UpstreamPool]:
+    """Connections to an engine that answers ``body``, and says ``behind`` unasked after it."""
+    answer = whole_response(200, [(b"content-type", kind)], body, keep_alive=True) + behind
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: _Engine(answer), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -103,6 +103,27 @@ async def test_an_exchange_that_is_over_leaves_nothing_to_the_garbage_collector(
 
     assert endings == [Ending.COMPLETE] * ROUNDS
     assert len(left) <= 1, "the last one's task may not have ended yet"
+
+
+async def test_bytes_behind_a_response_are_never_taken_for_the_next_one() -> None:
+    forged = whole_response(200, [], b"forged", keep_alive=True)
+    for behind in (forged, forged[:20], b"{}"):
+        async with engine(b"application/json", WHOLE, behind) as pool:
+
+            async def relay(request: Request, client: ServerConnection, pool=pool) -> None:
+                exchange = Exchange(client, None, _head, now_mono_ms)
+                await exchange.run(pool, REQUEST, PATIENCE)
+                client.respond(request, 200, [], exchange.body)
+
+            async with served(relay) as server:
+                reader, writer = await server.connect()
+                for _ in range(3):
+                    writer.write(REQUEST)
+                    answer = await asyncio.wait_for(reader.readuntil(WHOLE), 20)
+                    assert b"forged" not in answer
+                writer.close()
+                await writer.wait_closed()
+            assert pool.dials == 3, "a connection that said too much served again"
 
 
 def _head(status: int, headers: list[Header]) -> bytes:

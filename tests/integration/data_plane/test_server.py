@@ -96,6 +96,23 @@ async def test_an_upgrade_offered_with_a_body_is_400_and_smuggles_nothing() -> N
         assert b"hidden" not in answer
 
 
+async def test_a_trailer_says_nothing_that_is_believed() -> None:
+    async def tell(request: Request, client: ServerConnection) -> None:
+        client.respond(request, 200, [], request.headers.get(b"authorization", b"nobody"))
+
+    body = chunk(b"{}") + b"0\r\nauthorization: Bearer forged\r\n\r\n"
+    async with served(tell) as server:
+        answer = await server.talk(
+            HEAD + b"transfer-encoding: chunked\r\nconnection: close\r\n\r\n" + body
+        )
+        assert answer.endswith(b"nobody")
+
+
+async def test_trailers_without_end_are_431() -> None:
+    body = chunk(b"{}") + b"0\r\n" + b"a: b\r\n" * 1_000 + b"\r\n"
+    await refused(HEAD + b"transfer-encoding: chunked\r\n\r\n" + body, 431)
+
+
 async def test_a_head_that_trickles_in_is_408_slowloris() -> None:
     await refused(HEAD, 408, header_timeout_ms=100.0)
 
