@@ -88,6 +88,10 @@ class Behaviour:
     hang: bool = False
     #: Stop sending after this many tokens, and keep the connection open.
     stall_after_tokens: int | None = None
+    #: A response head with so many bytes too much.
+    long_head_bytes: int = 0
+    #: A body, or the one event of a stream, that never ends.
+    endless: bool = False
     #: Write every event in two pieces.
     split_events: bool = False
     #: False: an OpenAI-compatible server that knows ``include_usage`` only.
@@ -241,6 +245,11 @@ class FakeEngine:
         if behaviour.error_status is not None:
             record.state = "failed"
             return error(behaviour.error_status, "asked to fail", "InternalServerError")
+        if behaviour.long_head_bytes:
+            long = {"x-long": "x" * behaviour.long_head_bytes}
+            return web.Response(body=b"{}", headers=head() | long)
+        if behaviour.endless:
+            return await self.endless(request, streams=bool(record.body.get("stream")))
         if behaviour.die_after_tokens == 0:
             os._exit(137)
         if behaviour.cut_after_tokens == 0:
@@ -354,6 +363,16 @@ class FakeEngine:
             await self.send(response, behaviour, event)
         await response.write_eof()
         return response
+
+    async def endless(self, request: web.Request, *, streams: bool) -> web.StreamResponse:
+        """Write until whoever asked has had enough."""
+        kind = "text/event-stream; charset=utf-8" if streams else "application/json"
+        response = web.StreamResponse(headers=head(kind))
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        await response.write(b"data: {" if streams else b"{")
+        while True:
+            await response.write(b" " * 65_536)
 
     async def send(self, response: web.StreamResponse, behaviour: Behaviour, event: bytes) -> None:
         if not behaviour.split_events:

@@ -44,7 +44,7 @@ def chat(fleet: Fleet, headers: dict[str, str]):
 
 
 @pytest.mark.parametrize("budget", ["0", "-5", "nan", "inf-ish", ""])
-def test_a_budget_that_is_no_time_is_400(fleet: Fleet, budget: str) -> None:
+def test_a_budget_of_zero_negative_or_nan_is_400(fleet: Fleet, budget: str) -> None:
     answer = chat(fleet, {BUDGET: budget})
     assert answer.status == 400
     assert answer.json()["error"]["param"] == BUDGET
