@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from protos.domain import geo
 from protos.domain.errors import EdgeForgeError, InvalidRequest, NoReplica
+from protos.domain.learned_ttft import predict_learned
+from protos.domain.predictor import NOTHING_LEARNED, TargetModel
 from protos.domain.pricing import rate_nano_usd_per_1k_tokens
+from protos.domain.regimes import Load
 from protos.domain.residency import allowed_zones
 from protos.domain.resources import NodeHealth, NodeIntent, ReplicaState, Tier
-from protos.domain.ttft import Prediction, predict
+from protos.domain.ttft import Network, Prediction, network_to, predict
 
 if TYPE_CHECKING:
     from protos.domain.fleet_view import FleetView
-    from protos.domain.resources import Deployment, Node, Pop, Price, Replica
+    from protos.domain.resources import Deployment, EngineProfile, Node, Pop, Price, Replica
 
 #: Rate of a target whose tier is not on the price card: last resort, after everything priced.
 UNPRICED_NANO_USD_PER_1K_TOKENS = 1 << 62
@@ -67,6 +70,7 @@ class RequestShape:
     """What the router needs to know of a request.
 
     ``prompt_tokens`` must not over-estimate: prompts longer than the model's context are refused.
+    ``expected_tokens`` is what to predict with; 0: the same.
     ``budget_left_ms`` is the first-token budget less what has passed since the first byte.
     ``narrowed_zones`` is the request's own residency header; None when it has none.
     """
@@ -79,6 +83,7 @@ class RequestShape:
     narrowed_zones: frozenset[str] | None
     #: It needs an engine that embeds; else one that generates.
     embeds: bool = False
+    expected_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,8 @@ class TargetState:
     ``warm``: a connection stands open. ``ejected``: it failed lately and is left alone for a while.
     ``ready_models``: what its agent itself said it can serve, fresher than the table; None when it
     has not said. ``cached_ratio`` is the share of this request's prompt expected in its cache.
+    ``backlog_tokens`` of prompts that this agent sent there have no first token yet, and
+    ``progress_ms`` have passed since one of them had.
     """
 
     rtt_ms_p50: float | None
@@ -100,6 +107,8 @@ class TargetState:
     ejected: bool
     ready_models: frozenset[str] | None = None
     cached_ratio: float = 0.0
+    backlog_tokens: float = 0.0
+    progress_ms: float = 0.0
 
 
 TargetLookup = Callable[[str], TargetState]
@@ -113,7 +122,8 @@ class Candidate:
     """A target that passed every hard filter. Written once; not frozen because it is hot.
 
     ``price_nano_usd_per_1k_tokens`` is for 1,000 prompt tokens and 1,000 completion tokens.
-    ``headroom`` is how many more requests it serves before a queue forms, not below 0.
+    ``headroom`` is how many more requests it serves before a queue forms, not below 0. ``load`` is
+    what the request would meet there, and ``network`` its way: what an outcome is learned with.
     """
 
     node: Node
@@ -124,6 +134,8 @@ class Candidate:
     prediction: Prediction
     fits: bool
     headroom: int
+    load: Load
+    network: Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +155,7 @@ def gather(
     live: TargetLookup,
     excluded: frozenset[str],
     rejected: list[Rejected] | None = None,
+    learned: Mapping[str, TargetModel] = NOTHING_LEARNED,
 ) -> list[Candidate]:
     """Return every replica that may serve ``request``; add the others to ``rejected`` if given.
 
@@ -171,8 +184,23 @@ def gather(
                 rejected.append(Rejected(node_id, replica, pop, failed))
             continue
         price, rate = rates.get(pop.tier) or (None, UNPRICED_NANO_USD_PER_1K_TOKENS)
-        prediction = _predict(view, request, self_node_id, node_id, pop, replica, state)
-        headroom = replica.profile.max_parallel - state.in_flight - state.queued
+        profile = replica.profile
+        rtt_ms_p50, rtt_ms_p99 = _round_trips(view, self_node_id, node_id, pop, state)
+        network = network_to(rtt_ms_p50, warm=state.warm, body_bytes=request.body_bytes)
+        load = load_at(state, profile, request)
+        target = learned.get(node_id)
+        if target is not None and target.known:
+            prediction = predict_learned(target, load, network)
+        else:
+            prediction = predict(
+                profile,
+                network,
+                rtt_ms_p99=rtt_ms_p99,
+                in_flight=state.in_flight,
+                queued=state.queued,
+                prompt_tokens=load.prompt_tokens,
+            )
+        headroom = profile.max_parallel - state.in_flight - state.queued
         found.append(
             Candidate(
                 node,
@@ -183,6 +211,8 @@ def gather(
                 prediction,
                 prediction.ttft_ms_p99 <= request.budget_left_ms,
                 headroom if headroom > 0 else 0,
+                load,
+                network,
             )
         )
     return found
@@ -271,34 +301,29 @@ def _rates_by_tier(view: FleetView, model_name: str) -> dict[Tier, tuple[Price, 
     return rates
 
 
-def _predict(
-    view: FleetView,
-    request: RequestShape,
-    self_node_id: str,
-    node_id: str,
-    pop: Pop,
-    replica: Replica,
-    state: TargetState,
-) -> Prediction:
-    if node_id == self_node_id:
-        rtt_p50 = rtt_p99 = 0.0
-    elif state.rtt_ms_p50 is not None:
-        rtt_p50 = state.rtt_ms_p50
-        rtt_p99 = rtt_p50 if state.rtt_ms_p99 is None else state.rtt_ms_p99
-    else:
-        distance_km = _distance_km(view, self_node_id, pop)
-        rtt_p50 = geo.prior_rtt_ms_p50(distance_km)
-        rtt_p99 = geo.prior_rtt_ms_p99(distance_km)
-    return predict(
-        replica.profile,
-        rtt_ms_p50=rtt_p50,
-        rtt_ms_p99=rtt_p99,
-        warm=state.warm,
-        in_flight=state.in_flight,
-        queued=state.queued,
-        prompt_tokens=request.prompt_tokens - int(state.cached_ratio * request.prompt_tokens),
-        body_bytes=request.body_bytes,
+def load_at(state: TargetState, profile: EngineProfile, request: RequestShape) -> Load:
+    """Return what ``request`` would meet at a target of ``profile`` in ``state``. Hot."""
+    in_flight, queued = state.in_flight, state.queued
+    over = in_flight + queued + 1 - profile.max_parallel
+    return Load(
+        (request.expected_tokens or request.prompt_tokens) * (1.0 - state.cached_ratio),
+        in_flight,
+        state.backlog_tokens,
+        over if over > queued else queued,
+        state.progress_ms,
     )
+
+
+def _round_trips(
+    view: FleetView, self_node_id: str, node_id: str, pop: Pop, state: TargetState
+) -> tuple[float, float]:
+    """Return median and P99 of the round trip: measured, or guessed from the distance."""
+    if node_id == self_node_id:
+        return 0.0, 0.0
+    if (rtt_ms_p50 := state.rtt_ms_p50) is not None:
+        return rtt_ms_p50, rtt_ms_p50 if state.rtt_ms_p99 is None else state.rtt_ms_p99
+    distance_km = _distance_km(view, self_node_id, pop)
+    return geo.prior_rtt_ms_p50(distance_km), geo.prior_rtt_ms_p99(distance_km)
 
 
 def _distance_km(view: FleetView, self_node_id: str, pop: Pop) -> float:

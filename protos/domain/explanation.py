@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from protos.domain.candidates import (
 )
 from protos.domain.choice import EDGE_FILL_RATIO, Placement, choose, has_spare_places, near_ties
 from protos.domain.errors import BudgetUnreachable, InvalidRequest, NoReplica
+from protos.domain.predictor import NOTHING_LEARNED, TargetModel
 from protos.domain.resources import Tier
 
 if TYPE_CHECKING:
@@ -68,13 +69,14 @@ def explain(
     fill: Callable[[str], float],
     edge_fill_ratio: float = EDGE_FILL_RATIO,
     excluded: frozenset[str] = frozenset(),
+    learned: Mapping[str, TargetModel] = NOTHING_LEARNED,
 ) -> RouteExplanation:
     """Say what ``router.place`` would do with the same arguments, and why. Not hot.
 
     A refusal is told in ``summary``, not raised. Candidates come first, by price then time.
     """
     rejected: list[Rejected] = []
-    candidates = gather(view, request, self_node_id, live, excluded, rejected)
+    candidates = gather(view, request, self_node_id, live, excluded, rejected, learned)
     placement: Placement | None = None
     try:
         check_context(view, request)

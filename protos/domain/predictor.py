@@ -138,7 +138,7 @@ class Predictor:
 
     def of_model(self, model: str) -> Mapping[str, TargetModel]:
         """Return what was learned of the nodes that serve ``model``. Hot."""
-        return self._by_model.get(model, _NOTHING)
+        return self._by_model.get(model, NOTHING_LEARNED)
 
     def learn(self, node_id: str, model: str, profile: EngineProfile, outcome: Outcome) -> None:
         """Take in one outcome of ``model`` on ``node_id``, whose profile is ``profile``."""
@@ -163,4 +163,5 @@ class Predictor:
             del self._by_model[model]
 
 
-_NOTHING: Mapping[str, TargetModel] = {}
+#: What is known of a model's targets before any outcome.
+NOTHING_LEARNED: Mapping[str, TargetModel] = {}

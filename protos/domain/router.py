@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from protos.domain.candidates import (
@@ -18,6 +18,7 @@ from protos.domain.candidates import (
 )
 from protos.domain.choice import EDGE_FILL_RATIO, Placement, choose
 from protos.domain.explanation import CandidateExplanation, RouteExplanation, explain
+from protos.domain.predictor import NOTHING_LEARNED, TargetModel
 
 if TYPE_CHECKING:
     from protos.domain.fleet_view import FleetView
@@ -47,16 +48,18 @@ def place(
     fill: Callable[[str], float],
     edge_fill_ratio: float = EDGE_FILL_RATIO,
     excluded: frozenset[str] = frozenset(),
+    learned: Mapping[str, TargetModel] = NOTHING_LEARNED,
 ) -> Placement:
     """Choose where ``request`` goes. Hot: linear in the replicas of the model.
 
     ``draw`` is uniform in [0, 1). ``fill`` gives a node's tokens/s over its calibrated capacity.
-    ``excluded`` are nodes already tried for this request.
+    ``excluded`` are nodes already tried for this request. ``learned`` is what outcomes have taught
+    of the model's nodes; the others are predicted by profile.
     Raises: NoReplica with Retry-After; BudgetUnreachable for a strict deployment; InvalidRequest
     when the prompt is longer than the model's context.
     """
     check_context(view, request)
-    candidates = gather(view, request, self_node_id, live, excluded)
+    candidates = gather(view, request, self_node_id, live, excluded, None, learned)
     if not candidates:
         rejected: list[Rejected] = []
         gather(view, request, self_node_id, live, excluded, rejected)

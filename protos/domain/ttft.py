@@ -1,7 +1,7 @@
 """How long until the first token: a prediction that explains itself term by term.
 
-Version 0 knows the hardware profile, what this agent has measured of the network, and the load
-that targets report. A learned predictor replaces ``predict`` and returns the same ``Prediction``.
+This one knows the hardware profile, what this agent has measured of the network, and the load that
+targets report. Once there are outcomes, ``learned_ttft`` returns the same ``Prediction`` from them.
 """
 
 from __future__ import annotations
@@ -38,6 +38,29 @@ class Term(NamedTuple):
     value_ms: float
 
 
+class Network(NamedTuple):
+    """The median way to a target and back for one request."""
+
+    rtt_ms: float
+    handshake_ms: float
+    transfer_ms: float
+
+    @property
+    def total_ms(self) -> float:
+        return self.rtt_ms + self.handshake_ms + self.transfer_ms
+
+
+def network_to(rtt_ms_p50: float, *, warm: bool, body_bytes: int) -> Network:
+    """Return the way of a body of ``body_bytes``; ``warm``: a connection stands open. Hot."""
+    if rtt_ms_p50 <= 0.0:
+        return _NO_NETWORK
+    handshake_ms = 0.0 if warm else _HANDSHAKE_ROUND_TRIPS * rtt_ms_p50
+    return Network(rtt_ms_p50, handshake_ms, transfer_time_ms(body_bytes, rtt_ms_p50))
+
+
+_NO_NETWORK = Network(0.0, 0.0, 0.0)
+
+
 @dataclass(slots=True)
 class Prediction:
     """First-token time of one target. Written once; not frozen because it is made per candidate.
@@ -62,25 +85,19 @@ class Prediction:
 
 def predict(
     profile: EngineProfile,
+    network: Network,
     *,
-    rtt_ms_p50: float,
     rtt_ms_p99: float,
-    warm: bool,
     in_flight: int,
     queued: int,
-    prompt_tokens: int,
-    body_bytes: int,
+    prompt_tokens: float,
 ) -> Prediction:
     """Predict the first token's time from the profile, the network and the load. Hot.
 
     Network and engine vary independently, so their distances from median to P99 add as variances
     do, not as numbers do. The other terms are what the load makes certain.
     """
-    if rtt_ms_p50 > 0.0:
-        transfer_ms = transfer_time_ms(body_bytes, rtt_ms_p50)
-        handshake_ms = 0.0 if warm else _HANDSHAKE_ROUND_TRIPS * rtt_ms_p50
-    else:
-        transfer_ms = handshake_ms = 0.0
+    rtt_ms_p50, handshake_ms, transfer_ms = network
     ahead = in_flight + queued + 1 - profile.max_parallel
     queue_ms = queue_time_ms(profile, ahead) if ahead > 0 else 0.0
     prefill_ms = prompt_tokens * profile.prefill_ms_per_token

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.core.prefixes import BLOCK_BYTES, PrefixMemory, prompt_blocks
-from protos.domain.ttft import predict
+from protos.domain.ttft import network_to, predict
 from tests.support.fleets import MODEL, profile
 
 PARALLEL = 4
@@ -56,13 +56,11 @@ def test_a_skewed_prefix_never_piles_up_beyond_what_its_miss_costs(
             cached = int(TOKENS * memory.cached_ratio(name, MODEL, 1, prompt, now_ms))
             return predict(
                 PROFILE,
-                rtt_ms_p50=0.0,
+                network_to(0.0, warm=True, body_bytes=0),
                 rtt_ms_p99=0.0,
-                warm=True,
                 in_flight=in_flight[name],
                 queued=0,
                 prompt_tokens=TOKENS - cached,
-                body_bytes=0,
             ).ttft_ms_p99
 
         chosen = min(names, key=expected_ms)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from protos.domain.ttft import MAX_QUEUE_MS, TERMS, predict, queue_time_ms, transfer_time_ms
+from protos.domain.ttft import (
+    MAX_QUEUE_MS,
+    TERMS,
+    network_to,
+    predict,
+    queue_time_ms,
+    transfer_time_ms,
+)
 from tests.support.fleets import profile
 
 
@@ -18,7 +25,12 @@ def predicted(engine=None, **changes):
         "prompt_tokens": 0,
         "body_bytes": 0,
     }
-    return predict(engine or profile(), **{**facts, **changes})
+    facts |= changes
+    rtt_ms_p50, warm, body_bytes = (
+        facts.pop(each) for each in ("rtt_ms_p50", "warm", "body_bytes")
+    )
+    network = network_to(rtt_ms_p50, warm=warm, body_bytes=body_bytes)
+    return predict(engine or profile(), network, **facts)
 
 
 def term(prediction, name):

@@ -1,0 +1,79 @@
+"""Terms of a learned prediction sum to its P99, and it is never sooner than physics allow."""
+
+import pytest
+
+from protos.domain.learned_ttft import LEARNED_TERMS, predict_learned
+from protos.domain.predictor import FEW_OBSERVATIONS, Outcome, Predictor
+from protos.domain.regimes import Load
+from protos.domain.router import explain, place
+from protos.domain.ttft import Network, network_to
+from tests.support.fleets import deployment, lookup, node, pop, profile, replica, request, view
+from tests.support.fleets import model as a_model
+from tests.support.fleets import target as a_target
+
+NETWORK = Network(30.0, 0.0, 1.0)
+
+
+def learned(took_ms=80.0, outcomes=200, load=None, node_id="gru-1", of_model="m"):
+    predictor = Predictor()
+    for number in range(outcomes):
+        noise_ms = (number * 37 % 100) / 10.0
+        outcome = Outcome(load or Load(100.0), 0.0, took_ms + noise_ms, number * 100.0)
+        predictor.learn(node_id, of_model, profile(100.0), outcome)
+    return predictor.of_model(of_model)
+
+
+def test_terms_sum_to_the_p99_and_carry_the_network():
+    prediction = predict_learned(learned()["gru-1"], Load(100.0, 2.0), NETWORK)
+    assert prediction.learned
+    assert prediction.names == LEARNED_TERMS
+    assert sum(prediction.values_ms) == pytest.approx(prediction.ttft_ms_p99)
+    assert prediction.values_ms[:3] == NETWORK
+    assert prediction.ttft_ms_p50 <= prediction.ttft_ms_p95 <= prediction.ttft_ms_p99
+
+
+def test_a_target_is_predicted_by_what_it_did():
+    prediction = predict_learned(
+        learned(took_ms=80.0)["gru-1"], Load(100.0), network_to(0.0, warm=True, body_bytes=0)
+    )
+    assert 78.0 < prediction.ttft_ms_p50 < 92.0
+    assert 88.0 < prediction.ttft_ms_p99 < 130.0
+
+
+def test_time_that_the_backlog_has_run_is_taken_off_but_never_under_a_free_engine():
+    target = learned(400.0, load=Load(100.0, 1.0, 4_000.0))["gru-1"]
+    free = predict_learned(target, Load(100.0), NETWORK)
+    behind = predict_learned(target, Load(100.0, 1.0, 4_000.0), NETWORK)
+    half_way = predict_learned(target, Load(100.0, 1.0, 4_000.0, 0.0, 50.0), NETWORK)
+    long_ago = predict_learned(target, Load(100.0, 1.0, 4_000.0, 0.0, 1e9), NETWORK)
+    assert free.ttft_ms_p99 <= long_ago.ttft_ms_p99 <= half_way.ttft_ms_p99 < behind.ttft_ms_p99
+    for each in (half_way, long_ago):
+        assert sum(each.values_ms) == pytest.approx(each.ttft_ms_p99)
+        assert each.ttft_ms_p50 <= each.ttft_ms_p95 <= each.ttft_ms_p99
+        assert dict(each.terms())["progress"] <= 0.0
+
+
+def one_node():
+    return view(pop("GRU"), node("gru-1", "GRU"), replica("gru-1"), a_model())
+
+
+def test_placement_asks_the_profile_until_a_target_is_known_and_outcomes_from_then_on():
+    fleet, shape = one_node(), request(deployment())
+    live = lookup({"gru-1": a_target()})
+    name = shape.deployment.model
+    few = learned(took_ms=400.0, outcomes=FEW_OBSERVATIONS - 1, of_model=name)
+    many = learned(took_ms=400.0, outcomes=FEW_OBSERVATIONS, of_model=name)
+
+    def placed(so_far):
+        return place(
+            fleet, shape, "gru-1", live, draw=0.5, fill=lambda _: 0.0, learned=so_far
+        ).chosen.prediction
+
+    assert not placed(few).learned
+    assert placed(few).ttft_ms_p99 < 200.0
+    assert placed(many).learned
+    assert placed(many).ttft_ms_p99 > 400.0
+    line = explain(
+        fleet, shape, "gru-1", live, draw=0.5, fill=lambda _: 0.0, learned=many
+    ).candidates[0]
+    assert line.prediction == placed(many)
