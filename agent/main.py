@@ -58,6 +58,8 @@ from agent.telling import Telling
 from agent.trace_ids import TraceIds
 from agent.traces.export import ExportStats, make_export
 from agent.traces.keeper import TraceKeeper
+from protos.domain.predictor import Predictor
+from protos.domain.prompt_tokens import PromptTokens
 from protos.domain.resources import ResourceType
 
 if TYPE_CHECKING:
@@ -158,6 +160,7 @@ class Agent:
         )
         self._live = LiveState()
         self._prefixes = PrefixMemory()
+        self._predictor = Predictor()
         self._hedges = HedgeBudget(config.router.hedge_ratio)
         self._fill = FillMeter(config.engine.tokens_per_s)
         self._engine_queue = EngineQueue(config.engine.max_parallel)
@@ -203,6 +206,8 @@ class Agent:
             draw=self._draw,
             trace_id=TraceIds().make,
             prefixes=self._prefixes,
+            predictor=self._predictor,
+            prompt_tokens=PromptTokens(),
             hedges=self._hedges,
             own_fill=self._fill,
             edge_fill_ratio=config.router.edge_fill_ratio,

@@ -33,10 +33,16 @@ class EngineQueue:
     """All requests at one engine, whoever sent them. Each enters once and leaves once."""
 
     def __init__(self, places: int) -> None:
+        self._places = places
         self._free = places
         self._waiting: deque[Place] = deque()
         #: Requests that wait for a place now.
         self.waiting = 0
+
+    @property
+    def serving(self) -> int:
+        """Requests that have a place now."""
+        return self._places - self._free
 
     def enter(self, now_mono_ms: float) -> Place:
         """Take the place of a request that is sent to the engine now."""

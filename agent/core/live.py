@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from agent.core.backlog import Backlog
 from agent.core.fill import UNKNOWN_FILL
 from protos.domain.router import UNKNOWN_TARGET, TargetState
 
@@ -38,6 +39,7 @@ class _Seen:
     rtt_ms_p50: float | None = None
     rtt_ms_p99: float | None = None
     own_in_flight: int = 0
+    backlog: Backlog = field(default_factory=Backlog)
     placements: float = 0.0
     placed_mono_ms: float = -math.inf
     reported_in_flight: int = 0
@@ -96,6 +98,7 @@ class LiveState:
         fresh = now_mono_ms - seen.reported_mono_ms < REPORT_FRESH_MS
         queued = seen.reported_queued if fresh else 0
         serving = seen.reported_in_flight if fresh else 0
+        backlog = seen.backlog
         return TargetState(
             seen.rtt_ms_p50,
             seen.rtt_ms_p99,
@@ -108,7 +111,16 @@ class LiveState:
             if now_mono_ms - seen.ready_models_mono_ms < REPORT_FRESH_MS
             else None,
             cached_ratio,
+            backlog.tokens,
+            backlog.progress_ms(now_mono_ms) if backlog.tokens else 0.0,
         )
+
+    def backlog(self, node_id: str, now_mono_ms: float) -> tuple[float, float]:
+        """Return prompt tokens on their way there, and for how long none has been taken in."""
+        seen = self._seen.get(node_id)
+        if seen is None:
+            return 0.0, 0.0
+        return seen.backlog.tokens, seen.backlog.progress_ms(now_mono_ms)
 
     def is_ejected(self, node_id: str, now_mono_ms: float, *, spare_late: bool = False) -> bool:
         """Whether ``node_id`` is left alone now; False also when its next trial is due."""
@@ -128,14 +140,23 @@ class LiveState:
         told = seen.reported_fill_ratio
         return UNKNOWN_FILL if told is None else told
 
-    def request_started(self, node_id: str, now_mono_ms: float) -> None:
-        """A request was placed there: of an ejected target it is the trial. Hot."""
+    def request_started(self, node_id: str, now_mono_ms: float, prompt_tokens: float = 0.0) -> int:
+        """A request was placed there: of an ejected target it is the trial. Hot.
+
+        Return the key of its prompt for ``first_token`` and ``request_ended``; 0 without tokens,
+        since nobody will see when its first token comes.
+        """
         seen = self._of(node_id)
         seen.own_in_flight += 1
         if seen.ejected:
             seen.next_trial_mono_ms = now_mono_ms + TRIAL_EVERY_MS
         seen.placements = seen.placements * _faded(now_mono_ms - seen.placed_mono_ms) + 1.0
         seen.placed_mono_ms = now_mono_ms
+        return seen.backlog.add(prompt_tokens, now_mono_ms) if prompt_tokens > 0.0 else 0
+
+    def first_token(self, node_id: str, prompt: int, now_mono_ms: float) -> None:
+        """The prompt of key ``prompt`` was taken in there."""
+        self._of(node_id).backlog.first_token(prompt, now_mono_ms)
 
     def demand(self, node_id: str, now_mono_ms: float) -> float:
         """Return how many requests were placed there lately, older ones counting less."""
@@ -149,9 +170,11 @@ class LiveState:
         seen = self._seen.get(node_id)
         return None if seen is None else seen.rtt_ms_p50
 
-    def request_ended(self, node_id: str) -> None:
+    def request_ended(self, node_id: str, prompt: int = 0) -> None:
+        """A request left; ``prompt`` is the key of its prompt."""
         seen = self._of(node_id)
         seen.own_in_flight = max(0, seen.own_in_flight - 1)
+        seen.backlog.take_off(prompt)
 
     def in_flight(self, node_id: str) -> int:
         """Requests from this agent being served there."""

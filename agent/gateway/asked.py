@@ -31,6 +31,8 @@ class Asked:
     place: Place | None = None
     #: Share of the prompt that was expected in the engine's cache.
     cached_ratio: float = 0.0
+    #: Key of its prompt in the target's backlog; 0: it is in none.
+    prompt: int = 0
 
     def enter(self, queue: EngineQueue) -> None:
         """It is sent now: to our own engine, or to a peer, who has a queue of its own."""

@@ -15,8 +15,9 @@ from agent.gateway.responses import ResponseHeads, load_of
 from agent.gateway.targets import EnginePools, Target, generation_request
 from agent.gateway.trail import TokenTimes
 from agent.relay.continuing import ContinuableStream
-from agent.relay.exchange import Claim, Exchange, Patience
+from agent.relay.exchange import Claim, Ending, Exchange, Patience
 from agent.relay.formats import event_stream
+from protos.domain.predictor import Outcome
 
 if TYPE_CHECKING:
     from agent.gateway.accounting import Accounting
@@ -106,6 +107,7 @@ class Asking:
             around.now_mono_ms,
             tokens.count,
             self._claim,
+            None if rest_of is not None else partial(self._first_token, asked),
         )
         if rest_of is not None:
             exchange.resume_from(rest_of.exchange)
@@ -117,7 +119,13 @@ class Asking:
         """Let an attempt come to its end, which is in its exchange."""
         around, asked = self._around, running.asked
         target = asked.target
-        around.live.request_started(target.node_id, asked.began_mono_ms)
+        # the first token of a whole answer is not seen, nor that of the rest of a broken stream
+        seen = self._body.stream and not running.exchange.started
+        asked.prompt = around.live.request_started(
+            target.node_id,
+            asked.began_mono_ms,
+            max(1.0, asked.placement.chosen.load.prompt_tokens) if seen else 0.0,
+        )
         asked.enter(around.engine_queue)
         self._note_prompt(asked)
         try:
@@ -129,8 +137,32 @@ class Asking:
                 self.account(running)
             raise
         finally:
-            around.live.request_ended(target.node_id)
-            asked.leave(around.engine_queue, around.now_mono_ms())
+            now = around.now_mono_ms()
+            around.live.request_ended(target.node_id, asked.prompt)
+            asked.leave(around.engine_queue, now)
+            exchange = running.exchange
+            if exchange.first_token_mono_ms is None and (
+                exchange.late or exchange.ending in (None, Ending.LOST)
+            ):
+                # cut while it might still have answered: it would have taken longer than this
+                self._learn(asked, now, censored=True)
+
+    def _first_token(self, asked: Asked, now_mono_ms: float) -> None:
+        """A first token came, for everybody who waits for one to learn from."""
+        self._around.live.first_token(asked.target.node_id, asked.prompt, now_mono_ms)
+        self._learn(asked, now_mono_ms)
+
+    def _learn(self, asked: Asked, now_mono_ms: float, *, censored: bool = False) -> None:
+        if asked.prompt == 0:
+            return
+        chosen = asked.placement.chosen
+        took_ms = now_mono_ms - asked.began_mono_ms
+        outcome = Outcome(
+            chosen.load, chosen.network.total_ms, took_ms, now_mono_ms, censored=censored
+        )
+        self._around.predictor.learn(
+            chosen.node.id, self._deployment.model, chosen.replica.profile, outcome
+        )
 
     def _event_stream(self, placement: Placement) -> EventStream | None:
         body = self._body
@@ -193,6 +225,9 @@ class Asking:
         trail, asked, exchange = self._trail, running.asked, running.exchange
         self._accounting.account(exchange, asked.placement.billing_tier)
         if trail.usage.prompt_tokens > 0:
+            self._around.prompt_tokens.counted(
+                self._deployment.name, len(self._request.body), trail.usage.prompt_tokens
+            )
             cached_ratio = trail.usage.cached_tokens / trail.usage.prompt_tokens
             self._around.prefixes.told(
                 asked.target.node_id, self._deployment.model, asked.cached_ratio, cached_ratio

@@ -58,6 +58,9 @@ class Attempts:
         self._late: frozenset[str] = frozenset()
         self._last: Trial | None = None
         self._zones: frozenset[str] | None = None
+        self._expected_tokens = around.prompt_tokens.estimate(
+            deployment.name, len(self._request.body)
+        )
 
     async def run(self, zones: frozenset[str] | None) -> None:
         """Ask one target after another. Raises: EdgeForgeError when none can answer."""
@@ -106,6 +109,7 @@ class Attempts:
             budget_left_ms=self._asking.budget_left_ms,
             narrowed_zones=self._zones,
             embeds=self._body.api.embeds,
+            expected_tokens=self._expected_tokens,
         )
         try:
             return self._choose(shape, spare_late=False)
@@ -128,6 +132,7 @@ class Attempts:
             fill=fill_lookup(around),
             edge_fill_ratio=around.edge_fill_ratio,
             excluded=self._tried,
+            learned=around.predictor.of_model(model),
         )
 
     def _others(self, placement: Placement) -> bool:

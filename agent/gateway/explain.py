@@ -43,4 +43,5 @@ def explain_route(
         draw=around.draw(),
         fill=fill_lookup(around),
         edge_fill_ratio=around.edge_fill_ratio,
+        learned=around.predictor.of_model(deployment.model),
     )

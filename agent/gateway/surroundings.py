@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from agent.gateway.targets import LocalEngines, PeerTargets
     from agent.gateway.trail import TraceSink
     from protos.domain.fleet_view import FleetView
+    from protos.domain.predictor import Predictor
+    from protos.domain.prompt_tokens import PromptTokens
 from agent.core.prefixes import NO_BLOCKS, PromptBlocks
 from agent.core.promises import PromisesBySla
 from protos.domain.router import TargetLookup, TargetState
@@ -67,6 +69,10 @@ class Surroundings:
     trace_id: Callable[[], str]
     #: What each engine has lately seen of prompts.
     prefixes: PrefixMemory
+    #: What the first tokens of each (node, model) have taken.
+    predictor: Predictor
+    #: How many tokens each deployment's bodies have.
+    prompt_tokens: PromptTokens
     #: How many requests may be sent twice.
     hedges: HedgeBudget
     #: How full this node's own engine is.
@@ -100,9 +106,12 @@ def target_lookup(
             )
         ready = around.engines.endpoint_for(model) is not None
         models = frozenset((model,)) if ready else frozenset[str]()
-        in_flight = around.live.in_flight(node_id)
+        queue = around.engine_queue
         ejected = around.live.is_ejected(node_id, now_mono_ms, spare_late=spare_late)
-        return TargetState(0.0, 0.0, in_flight, 0, True, ejected, models, cached)
+        backlog = around.live.backlog(node_id, now_mono_ms)
+        return TargetState(
+            0.0, 0.0, queue.serving, queue.waiting, True, ejected, models, cached, *backlog
+        )
 
     return look_up
 

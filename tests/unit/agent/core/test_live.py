@@ -52,6 +52,21 @@ def test_own_requests_count_up_and_down_and_never_below_none(live: LiveState) ->
     assert live.in_flight("nobody") == 0
 
 
+def test_prompts_on_their_way_are_a_backlog_until_their_first_token(live: LiveState) -> None:
+    first = live.request_started("iad-1", 0.0, 300.0)
+    second = live.request_started("iad-1", 10.0, 100.0)
+    assert live.request_started("iad-1", 10.0) == 0, "nobody sees when a whole answer begins"
+    state = live.target("iad-1", 30.0, warm=True)
+    assert (state.backlog_tokens, state.progress_ms) == (400.0, 30.0)
+    live.first_token("iad-1", first, 40.0)
+    assert live.backlog("iad-1", 45.0) == (100.0, 5.0)
+    live.request_ended("iad-1", second)
+    assert live.backlog("iad-1", 45.0) == (0.0, 0.0)
+    assert live.backlog("nobody", 45.0) == (0.0, 0.0)
+    live.request_ended("iad-1", first)
+    assert live.in_flight("iad-1") == 1
+
+
 def test_demand_is_what_was_placed_lately(live: LiveState) -> None:
     for _ in range(3):
         live.request_started("iad-1", 0.0)
