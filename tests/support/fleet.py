@@ -129,6 +129,13 @@ class AgentClient:
         return False
 
 
+def _shared_tables(agent: AgentClient) -> dict[str, tuple[int, int, str]]:
+    """Version and digest of every table that is the same on all nodes; empty when it is away."""
+    with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+        return {kind: at for kind, at in agent.digests().items() if kind != "desired"}
+    return {}
+
+
 class Fleet:
     """A fleet in ``state_dir`` in front of the engines at ``engine_urls``.
 
@@ -226,7 +233,17 @@ class Fleet:
         path.write_text(f"{before}{lines}{next_section}{rest}")
         self.kill(node)
         self.start(node)
+        self.wait_caught_up(node)
+
+    def wait_caught_up(self, node: str) -> None:
+        """Until ``node``, just started, holds the tables that another holds, not an older image."""
         self.agent(node).wait_ready()
+        others = [one for one in self.agents() if one.node != node]
+        wait_until(
+            lambda: any(_shared_tables(one) == _shared_tables(self.agent(node)) for one in others),
+            20,
+            f"{node} to hold what others hold",
+        )
 
     def break_link(self, fault: str, source: str, destination: str) -> None:
         """Ask the relay between five sites for one of ``coordinator.devfleet.link_faults``."""

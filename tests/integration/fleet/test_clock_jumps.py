@@ -63,7 +63,7 @@ def fleet(
         argv += ["--config", str(layout.agent_config("gru-1"))]
         (facts,) = [agent for agent in running.facts["agents"] if agent["node"] == "gru-1"]
         facts["pid"] = start_process(layout, "gru-1", argv)
-        running.agent("gru-1").wait_ready()
+        running.wait_caught_up("gru-1")
         yield running
 
 
