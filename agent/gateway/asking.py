@@ -101,17 +101,14 @@ class Asking:
         asked = Asked(target, placement, now, tokens, self.budget_left_ms)
         heads = ResponseHeads(self._client, self._record, trail, asked, around.now_mono_ms)
         exchange = Exchange(
-            self._client,
-            events,
-            heads.stream_head,
-            around.now_mono_ms,
-            tokens.count,
-            self._claim,
-            None if rest_of is not None else partial(self._first_token, asked),
+            self._client, events, heads.stream_head, around.now_mono_ms, tokens.count, self._claim
         )
+        running = Running(asked, exchange, heads)
         if rest_of is not None:
             exchange.resume_from(rest_of.exchange)
-        return Running(asked, exchange, heads)
+        else:
+            exchange.on_first_token = partial(self._first_token, running)
+        return running
 
     async def run(
         self, running: Running, patience: Patience, body: GenerationBody | None = None
@@ -147,8 +144,10 @@ class Asking:
                 # cut while it might still have answered: it would have taken longer than this
                 self._learn(asked, now, censored=True)
 
-    def _first_token(self, asked: Asked, now_mono_ms: float) -> None:
-        """A first token came, for everybody who waits for one to learn from."""
+    def _first_token(self, running: Running, now_mono_ms: float) -> None:
+        """A first token came: how long it took, and how loaded its target was when it left."""
+        asked = running.asked
+        self.note_load(running)
         self._around.live.first_token(asked.target.node_id, asked.prompt, now_mono_ms)
         self._learn(asked, now_mono_ms)
 
@@ -261,8 +260,10 @@ class Asking:
         self._trail.note(attempt, placement, budget_left_ms, began_mono_ms)
 
     def note_load(self, running: Running) -> None:
+        """Believe what a peer's head said of its load, once: it is as old as that head."""
         target = running.asked.target
-        if target.peer:
+        if target.peer and not running.load_noted:
+            running.load_noted = True
             load = load_of(running.exchange.headers)
             if load is not None:
                 self._around.live.reported(
