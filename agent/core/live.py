@@ -25,6 +25,8 @@ TRIAL_EVERY_MS = 1_000.0
 #: While its probes fail it gets none, for so long after each: longer than a probe may take to fail,
 #: so that a target that stays silent stays ejected from one failed probe to the next.
 EJECT_MS = 5_000.0
+#: Starts remembered of each target, to know which of them its last word cannot have counted.
+MAX_STARTS = 256
 #: A target's own word on its load and its models counts for so long.
 REPORT_FRESH_MS = 10_000.0
 #: Placements of so long ago count for 1/e of one now.
@@ -39,6 +41,9 @@ class _Seen:
     rtt_ms_p50: float | None = None
     rtt_ms_p99: float | None = None
     own_in_flight: int = 0
+    starts_mono_ms: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_STARTS))
+    #: Requests of ours that were counted in what the target last told.
+    reported_own: int = 0
     backlog: Backlog = field(default_factory=Backlog)
     placements: float = 0.0
     placed_mono_ms: float = -math.inf
@@ -95,15 +100,12 @@ class LiveState:
         seen = self._seen.get(node_id)
         if seen is None:
             return UNKNOWN_TARGET
-        fresh = now_mono_ms - seen.reported_mono_ms < REPORT_FRESH_MS
-        queued = seen.reported_queued if fresh else 0
-        serving = seen.reported_in_flight if fresh else 0
+        in_flight, queued = _load(seen, now_mono_ms)
         backlog = seen.backlog
         return TargetState(
             seen.rtt_ms_p50,
             seen.rtt_ms_p99,
-            # Ours are among those that wait there: nobody is counted twice.
-            max(serving, seen.own_in_flight - queued),
+            in_flight,
             queued,
             warm,
             _is_left_alone(seen, now_mono_ms, spare_late=spare_late),
@@ -148,6 +150,7 @@ class LiveState:
         """
         seen = self._of(node_id)
         seen.own_in_flight += 1
+        seen.starts_mono_ms.append(now_mono_ms)
         if seen.ejected:
             seen.next_trial_mono_ms = now_mono_ms + TRIAL_EVERY_MS
         seen.placements = seen.placements * _faded(now_mono_ms - seen.placed_mono_ms) + 1.0
@@ -252,11 +255,14 @@ class LiveState:
         fill_ratio: float | None = None,
         ready_models: Iterable[str] | None = None,
     ) -> None:
-        """The target said how loaded it is, and perhaps what it can serve."""
+        """The target said how loaded it is, and perhaps what it can serve. Late news are none."""
         seen = self._of(node_id)
+        if now_mono_ms < seen.reported_mono_ms:
+            return
         seen.reported_fill_ratio = fill_ratio
         seen.reported_in_flight, seen.reported_queued = in_flight, queued
         seen.reported_mono_ms = now_mono_ms
+        seen.reported_own = max(0, seen.own_in_flight - _unseen(seen, now_mono_ms))
         if ready_models is not None:
             seen.ready_models = frozenset(ready_models)
             seen.ready_models_mono_ms = now_mono_ms
@@ -294,6 +300,37 @@ def _is_left_alone(seen: _Seen, now_mono_ms: float, *, spare_late: bool) -> bool
     if spare_late and seen.failures < EJECT_AFTER_FAILURES:
         return False
     return seen.ejected and now_mono_ms < max(seen.next_trial_mono_ms, seen.unprobed_until_mono_ms)
+
+
+def _unseen(seen: _Seen, now_mono_ms: float) -> int:
+    """Return how many of our requests a target cannot have counted whose word comes now.
+
+    It spoke half a round trip ago, of what had been sent half a round trip before that.
+    """
+    counted_mono_ms = now_mono_ms - (seen.rtt_ms_p50 or 0.0)
+    unseen = 0
+    for started_mono_ms in reversed(seen.starts_mono_ms):
+        if started_mono_ms <= counted_mono_ms:
+            break
+        unseen += 1
+    return unseen
+
+
+def _load(seen: _Seen, now_mono_ms: float) -> tuple[int, int]:
+    """Return how many requests are served there and wait there: its word, and ours since.
+
+    What this agent has sent since the target spoke is added, or a burst would run to whoever was
+    empty a second ago; what has ended since is taken off, first from the line.
+    """
+    own = seen.own_in_flight
+    if now_mono_ms - seen.reported_mono_ms >= REPORT_FRESH_MS:
+        return own, 0
+    since = own - seen.reported_own
+    queued = seen.reported_queued
+    if since < 0:
+        left = min(queued, -since)
+        queued, since = queued - left, since + left
+    return max(seen.reported_in_flight + since, own - queued, 0), queued
 
 
 def _faded(passed_ms: float) -> float:

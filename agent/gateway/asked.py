@@ -59,5 +59,3 @@ class Running:
     asked: Asked
     exchange: Exchange
     heads: ResponseHeads
-    #: Whether the load that the answer's head tells is known already.
-    load_noted: bool = False

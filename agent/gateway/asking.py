@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from agent.gateway.body_policy import GenerationBody
     from agent.gateway.surroundings import Surroundings
     from agent.gateway.trail import Trail
-    from agent.relay.messages import Request
+    from agent.relay.messages import Header, Request
     from agent.relay.server import ServerConnection
     from agent.relay.sse import EventStream
     from protos.domain.resources import Deployment
@@ -101,14 +101,17 @@ class Asking:
         asked = Asked(target, placement, now, tokens, self.budget_left_ms)
         heads = ResponseHeads(self._client, self._record, trail, asked, around.now_mono_ms)
         exchange = Exchange(
-            self._client, events, heads.stream_head, around.now_mono_ms, tokens.count, self._claim
+            self._client,
+            events,
+            heads.stream_head,
+            around.now_mono_ms,
+            tokens.count,
+            self._claim,
+            None if rest_of is not None else partial(self._first_token, asked),
         )
-        running = Running(asked, exchange, heads)
         if rest_of is not None:
             exchange.resume_from(rest_of.exchange)
-        else:
-            exchange.on_first_token = partial(self._first_token, running)
-        return running
+        return Running(asked, exchange, heads)
 
     async def run(
         self, running: Running, patience: Patience, body: GenerationBody | None = None
@@ -144,10 +147,12 @@ class Asking:
                 # cut while it might still have answered: it would have taken longer than this
                 self._learn(asked, now, censored=True)
 
-    def _first_token(self, running: Running, now_mono_ms: float) -> None:
-        """A first token came: how long it took, and how loaded its target was when it left."""
-        asked = running.asked
-        self.note_load(running)
+    def _first_token(self, asked: Asked, now_mono_ms: float, headers: list[Header]) -> None:
+        """A first token came, for everybody who waits for one to learn from.
+
+        The load is told in its head: noted when the stream ends, it would be minutes old.
+        """
+        self._note_load(asked.target, headers)
         self._around.live.first_token(asked.target.node_id, asked.prompt, now_mono_ms)
         self._learn(asked, now_mono_ms)
 
@@ -260,11 +265,13 @@ class Asking:
         self._trail.note(attempt, placement, budget_left_ms, began_mono_ms)
 
     def note_load(self, running: Running) -> None:
-        """Believe what a peer's head said of its load, once: it is as old as that head."""
-        target = running.asked.target
-        if target.peer and not running.load_noted:
-            running.load_noted = True
-            load = load_of(running.exchange.headers)
+        """Take in what the target told of its load with an answer that had no first token."""
+        if running.exchange.first_token_mono_ms is None:
+            self._note_load(running.asked.target, running.exchange.headers)
+
+    def _note_load(self, target: Target, headers: list[Header]) -> None:
+        if target.peer:
+            load = load_of(headers)
             if load is not None:
                 self._around.live.reported(
                     target.node_id,

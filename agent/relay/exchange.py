@@ -95,10 +95,10 @@ class Exchange(ResponseSink):
         now_mono_ms: Callable[[], float],
         count_tokens: TokenCounter | None = None,
         claim: Claim | None = None,
+        on_first_token: Callable[[float, list[Header]], None] | None = None,
     ) -> None:
         self._client = client
-        #: Told when the first token came (monotonic ms), after the client has it.
-        self.on_first_token: Callable[[float], None] | None = None
+        self._on_first_token = on_first_token
         self._claim = claim
         self._connection: UpstreamConnection | None = None
         self._count_tokens = count_tokens
@@ -165,8 +165,8 @@ class Exchange(ResponseSink):
             self._count_tokens(events.events - before, now)
         if self.first_token_mono_ms is None and events.token_seen:
             self.first_token_mono_ms = now
-            if self.on_first_token is not None:
-                self.on_first_token(now)
+            if self._on_first_token is not None:
+                self._on_first_token(now, self.headers)
         if events.error_event is not None:
             self.fail("the engine failed: " + events.error_event.decode("utf-8", "replace")[:300])
 

@@ -13,6 +13,7 @@ from agent.core.live import (
     EJECT_AFTER_FAILURES,
     EJECT_AFTER_LATE,
     MAX_NODES,
+    MAX_STARTS,
     REPORT_FRESH_MS,
     RTT_WINDOW,
     TRIAL_EVERY_MS,
@@ -85,6 +86,61 @@ def test_requests_of_ours_that_wait_there_are_not_counted_twice():
     live.reported("iad-1", 0.0, in_flight=8, queued=6)
     others_too = live.target("iad-1", 0.0, warm=True)
     assert (others_too.in_flight, others_too.queued) == (8, 6)
+
+
+def load(live: LiveState, now_mono_ms: float) -> tuple[int, int]:
+    state = live.target("iad-1", now_mono_ms, warm=True)
+    return state.in_flight, state.queued
+
+
+def test_what_was_sent_since_a_target_spoke_is_counted_on_top_of_its_word(live):
+    """Or a whole burst runs to whoever was empty a second ago."""
+    live.request_started("iad-1", 0.0)
+    live.reported("iad-1", 10.0, in_flight=5, queued=0)
+    assert load(live, 10.0) == (5, 0)
+    for _ in range(3):
+        live.request_started("iad-1", 20.0)
+    assert load(live, 20.0) == (8, 0)
+    live.request_ended("iad-1")
+    assert load(live, 30.0) == (7, 0)
+    live.reported("iad-1", 40.0, in_flight=6, queued=0)
+    assert load(live, 40.0) == (6, 0), "the newer word knows"
+
+
+def test_what_ended_since_a_target_spoke_left_its_line_first(live):
+    for _ in range(4):
+        live.request_started("iad-1", 0.0)
+    live.reported("iad-1", 10.0, in_flight=8, queued=2)
+    live.request_ended("iad-1")
+    assert load(live, 11.0) == (8, 1)
+    for _ in range(3):
+        live.request_ended("iad-1")
+    assert load(live, 12.0) == (6, 0)
+
+
+def test_a_word_cannot_count_what_was_on_its_way_while_it_was_spoken(live):
+    live.probed("iad-1", 100.0, 0.0)
+    live.request_started("iad-1", 1_000.0)
+    live.request_started("iad-1", 1_150.0)
+    live.reported("iad-1", 1_200.0, in_flight=1, queued=0)
+    assert load(live, 1_200.0) == (2, 0), "sent 50 ms ago: it is not even there yet"
+
+
+def test_news_that_were_overtaken_are_none(live):
+    live.reported("iad-1", 1_000.0, in_flight=7, queued=0)
+    live.reported("iad-1", 500.0, in_flight=1, queued=0, ready_models=["acme/m@1"])
+    assert load(live, 1_000.0) == (7, 0)
+
+
+def test_starts_remembered_are_bounded(live):
+    live.probed("iad-1", 100.0, 0.0)
+    for _ in range(MAX_STARTS + 50):
+        live.request_started("iad-1", 10.0)
+    live.reported("iad-1", 20.0, in_flight=0, queued=0)
+    assert load(live, 20.0) == (MAX_STARTS + 50, 0), "never less than what is ours"
+    for _ in range(50):
+        live.request_ended("iad-1")
+    assert load(live, 20.0) == (MAX_STARTS, 0)
 
 
 def test_a_targets_own_word_counts_while_it_is_fresh(live: LiveState) -> None:
