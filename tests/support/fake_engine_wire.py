@@ -105,8 +105,9 @@ def tokens_said(body: dict[str, Any], *, chat: bool) -> int:
     """How much of its answer ``t0 t1 ...`` the prompt ends with."""
     if not chat:
         prompt = str(body.get("prompt"))
-    elif body.get("continue_final_message"):
-        prompt = str(body["messages"][-1]["content"])
+    elif body.get("continue_final_message") and body.get("messages"):
+        last = body["messages"][-1]
+        prompt = str(last.get("content")) if isinstance(last, dict) else ""
     else:
         return 0
     said = prompt[prompt.rfind("t0") :].split() if "t0" in prompt else []

@@ -22,6 +22,7 @@ PATHS = [
     "/v1/responses",
     "/v1/embeddings",
     "/v1/messages",
+    "/v1/messages/count_tokens",
 ]
 EVERY_FORMAT = pytest.mark.parametrize("path", PATHS)
 BODIES_A_FORMAT = 100
@@ -108,7 +109,7 @@ def assert_answer(path: str, status: int, headers: dict[str, str], body: bytes) 
     assert headers["content-type"] == "application/json"
     told = json.loads(body)
     assert told["error"]["message"]
-    assert (told.get("type") == "error") is (path == "/v1/messages")
+    assert (told.get("type") == "error") is path.startswith("/v1/messages")
 
 
 @EVERY_FORMAT
