@@ -1,4 +1,4 @@
-"""The only place where the agent's parts are assembled."""
+"""Where the agent is assembled; what serves requests is put together in ``data_plane``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import logging
 import random
 import signal
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,18 +19,9 @@ from agent.artifacts.files import FileStore
 from agent.artifacts.models import ModelStore
 from agent.clock import now_mono_ms, now_unix_ms
 from agent.core.backoff import BackoffPolicy
-from agent.core.clock_watch import ClockWatch
-from agent.core.engine_queue import EngineQueue
-from agent.core.fill import FillMeter
-from agent.core.hedging import HedgeBudget
-from agent.core.live import LiveState
-from agent.core.prefixes import PrefixMemory
+from agent.data_plane import DataPlane
 from agent.engine.process import require_engine_environment
 from agent.engines import environment, external_engine, vllm_maker
-from agent.gateway.records import RequestRecords
-from agent.gateway.server import ClientPort
-from agent.gateway.surroundings import Surroundings
-from agent.gateway.targets import EnginePools
 from agent.gpu.reader import chosen_kind
 from agent.gpu.watch import GpuWatch
 from agent.introduction import Introduction
@@ -46,20 +36,11 @@ from agent.link.table_files import TableFiles
 from agent.link.tables import TableKeeper
 from agent.metrics.registry import make_registry
 from agent.metrics.server import MetricsServer
-from agent.peers.pool import PeerPool
-from agent.peers.port import PeerPort, PeerService
-from agent.peers.probe import Prober
-from agent.peers.tls import PeerTls
 from agent.replicas import Replicas
-from agent.standing import OpenEngines, Standing
+from agent.standing import Standing
 from agent.state_lock import lock_state_dir
 from agent.tasks import Background
 from agent.telling import Telling
-from agent.trace_ids import TraceIds
-from agent.traces.export import ExportStats, make_export
-from agent.traces.keeper import TraceKeeper
-from protos.domain.predictor import Predictor
-from protos.domain.prompt_tokens import PromptTokens
 from protos.domain.resources import ResourceType
 
 if TYPE_CHECKING:
@@ -148,8 +129,8 @@ class Agent:
         )
 
     def _build_data_plane(self) -> None:
-        config, node_id = self._config, self._identity.node_id
-        self._standing = Standing(node_id)
+        config = self._config
+        self._standing = Standing(self._identity.node_id)
         self._gpu = GpuWatch(
             chosen_kind(config.gpu.kind),
             interval_ms=config.gpu.interval_ms,
@@ -158,88 +139,28 @@ class Agent:
             draw=self._draw,
             on_change=self._on_accelerators,
         )
-        self._live = LiveState()
-        self._prefixes = PrefixMemory()
-        self._predictor = Predictor()
-        self._hedges = HedgeBudget(config.router.hedge_ratio)
-        self._fill = FillMeter(config.engine.tokens_per_s)
-        self._engine_queue = EngineQueue(config.engine.max_parallel)
-        self._records = RequestRecords(config.limits.max_records)
-        self._export = make_export(
-            config.telemetry,
-            node_id=node_id,
-            pop_id=self._identity.pop_id,
-            version=version("edgeforge"),
-        )
-        self._traces = TraceKeeper(
-            config.state_dir / "traces.db",
-            max_rows=config.traces.max_rows,
-            max_bytes=config.traces.max_bytes,
-            export=self._export.offer if self._export is not None else None,
-        )
-        self._peer_tls = PeerTls(config.identity_dir)
-        self._peers = PeerPool(
-            node_id,
-            config.peer,
-            self._peer_tls,
-            lambda: self._tables.view,
-            self._live,
-            now_mono_ms,
-        )
-        self._prober = Prober(config.peer, self._peers, self._live, now_mono_ms)
-        self._pools = EnginePools(connect_timeout_ms=config.limits.connect_timeout_ms)
-        self._around = Surroundings(
-            node_id=node_id,
-            pop_id=self._identity.pop_id,
-            limits=config.limits,
+        self._plane = DataPlane(
+            config,
+            self._identity,
             view=lambda: self._tables.view,
-            engines=OpenEngines(self._replicas, self._standing),
-            peers=self._peers,
-            live=self._live,
-            records=self._records,
-            traces=self._traces.take,
-            clocks=ClockWatch(),
-            engine_queue=self._engine_queue,
+            replicas=self._replicas,
+            standing=self._standing,
             credentials_usable=self._credentials_usable,
-            now_mono_ms=now_mono_ms,
-            now_unix_ms=now_unix_ms,
             draw=self._draw,
-            trace_id=TraceIds().make,
-            prefixes=self._prefixes,
-            predictor=self._predictor,
-            prompt_tokens=PromptTokens(),
-            hedges=self._hedges,
-            own_fill=self._fill,
-            edge_fill_ratio=config.router.edge_fill_ratio,
         )
-        self._client_port = ClientPort(config.client, self._around, self._pools)
-        service = PeerService(
-            node_id=node_id,
-            view=lambda: self._tables.view,
-            endpoint_for=self._replicas.endpoint_for,
-            engine_pool=self._pools.pool_for,
-            ready_models=self._replicas.ready_models,
-            fill=self._fill,
-            engine_queue=self._engine_queue,
-            local_in_flight=lambda: self._live.in_flight(node_id),
-            draining=lambda: self._standing.draining,
-            now_mono_ms=now_mono_ms,
-        )
-        self._peer_port = PeerPort(config, self._peer_tls, service)
-        self._standing.on_change(self._client_port.set_draining)
 
     def _build_link(self) -> None:
-        config = self._config
+        config, plane = self._config, self._plane
         introduction = Introduction(
             config=config,
             identity=lambda: self._identity,
             tables=self._tables,
             credentials=self._credentials,
             replicas=self._replicas,
-            live=self._live,
-            gateway=self._client_port.handler.stats,
-            peer_port=self._peer_port,
-            records=self._records,
+            live=plane.live,
+            gateway=plane.client_port.handler.stats,
+            peer_port=plane.peer_port,
+            records=plane.records,
             standing=self._standing,
             gpu=self._gpu,
             now_mono_ms=now_mono_ms,
@@ -250,7 +171,7 @@ class Agent:
                 make_channel=self._channel,
                 make_hello=introduction.hello,
                 make_status=introduction.status,
-                answer=Answers(self._around, self._gpu, self._traces).answer,
+                answer=Answers(plane.around, self._gpu, plane.traces).answer,
                 now_mono_ms=now_mono_ms,
                 now_unix_ms=now_unix_ms,
                 draw=self._draw,
@@ -265,7 +186,7 @@ class Agent:
         )
 
     def _build_surfaces(self) -> None:
-        config = self._config
+        config, plane = self._config, self._plane
         self._telling = Telling(
             config=config,
             identity=lambda: self._identity,
@@ -273,17 +194,17 @@ class Agent:
             tables=self._tables,
             credentials=self._credentials,
             replicas=self._replicas,
-            live=self._live,
-            hedges=self._hedges,
-            fill=self._fill,
-            prefixes=self._prefixes,
-            gateway=self._client_port.handler.stats,
-            client_connections=self._client_port.connections,
-            peer_port=self._peer_port.stats,
-            prober=self._prober,
-            records=self._records,
-            traces=self._traces.stats,
-            trace_export=self._export.stats if self._export is not None else ExportStats(),
+            live=plane.live,
+            hedges=plane.hedges,
+            fill=plane.fill,
+            prefixes=plane.prefixes,
+            gateway=plane.client_port.handler.stats,
+            client_connections=plane.client_port.connections,
+            peer_port=plane.peer_port.stats,
+            prober=plane.prober,
+            records=plane.records,
+            traces=plane.traces.stats,
+            trace_export=plane.export_stats,
             standing=self._standing,
             gpu=self._gpu,
             files=self._model_files,
@@ -314,7 +235,7 @@ class Agent:
                 "agent serves node=%s client=%s peer_port=%d",
                 self._identity.node_id,
                 self._config.client_url,
-                self._peer_port.port,
+                self._plane.peer_port.port,
             )
             await self._stop.wait()
             _log.info("agent stops: new requests are refused, running ones may end")
@@ -324,19 +245,17 @@ class Agent:
     async def _start(self) -> None:
         await self._metrics.start()
         await self._admin.start()
-        self._traces.start()
         image = self._files.load()
         if image is not None:
             self._credentials.restore(image.credentials_confirmed_unix_ms, now_unix_ms())
             await self._tables.restore(image.tables)
-        await self._peer_port.start()
-        await self._client_port.start()
+        await self._plane.start()
         self._standing.serving = True
         spawn = self._background.spawn
         spawn(self._replicas.run(), name="replicas")
         spawn(self._persistence.run(), name="table-images")
         spawn(self._link.run(), name="link")
-        spawn(self._prober.run(), name="prober")
+        spawn(self._plane.prober.run(), name="prober")
         spawn(self._gpu.run(), name="accelerators")
         spawn(self._watch_certificate(), name="client-certificate")
         spawn(
@@ -353,19 +272,10 @@ class Agent:
     async def _end(self) -> None:
         self._standing.stopping = True
         self._link.report_soon()
-        grace_ms = self._config.limits.drain_timeout_ms
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._client_port.drain(grace_ms))
-            group.create_task(self._peer_port.drain(grace_ms))
-        await self._client_port.stop()
-        await self._peer_port.stop()
+        await self._plane.drain(self._config.limits.drain_timeout_ms)
         await self._background.close()
         await self._persistence.flush()
-        await self._traces.close()
-        if self._export is not None:
-            await asyncio.to_thread(self._export.close)
-        await self._peers.close()
-        self._pools.close()
+        await self._plane.close()
         await self._admin.stop()
         await self._metrics.stop()
 
@@ -373,12 +283,12 @@ class Agent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._client_port.reload_certificate)
+        loop.add_signal_handler(signal.SIGHUP, self._plane.client_port.reload_certificate)
 
     async def _watch_certificate(self) -> None:
         while True:
             await asyncio.sleep(_CERTIFICATE_CHECK_S)
-            self._client_port.reload_certificate_if_changed()
+            self._plane.client_port.reload_certificate_if_changed()
 
     # -- what parts ask of one another -----------------------------------------------------------
 
@@ -391,14 +301,12 @@ class Agent:
             self._replicas.set_desired(view.desired)
         if ResourceType.TOPOLOGY in changed:
             self._standing.look_at(view)
-            self._live.forget_all_but(view.nodes)
-            self._prefixes.forget_all_but(view.nodes)
+            self._plane.look_at(view)
         self._persistence.changed()
 
     def _on_renewed(self, identity: Identity) -> None:
         self._identity = identity
-        self._peer_tls.reload()
-        self._peers.reset()
+        self._plane.use_renewed_identity()
 
     def _on_accelerators(self) -> None:
         self._standing.by_health = self._gpu.drain_reason
