@@ -212,6 +212,10 @@ def _print_status(answer: dict[str, Any]) -> None:
     summary.add_row("requests", service["all"]["said"])
     for name, of in service["deployments"].items():
         summary.add_row("deployment", f"{name}: {of['said']}")
+    for basis, of in answer["predictions"].items():
+        if of["seen"]:
+            said = f"{of['kept_ratio']:.1%} of {of['seen']:,} first tokens within their P99"
+            summary.add_row("predictions", f"{basis}: {said}")
     traces = answer["traces"]
     failing = f", not written: {traces['failure']}" if traces["failure"] else ""
     summary.add_row("traces", f"{traces['rows']} kept, {traces['dropped']} dropped{failing}")

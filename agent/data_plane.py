@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from agent.clock import now_mono_ms, now_unix_ms
 from agent.core.clock_watch import ClockWatch
+from agent.core.coverage import Coverage
 from agent.core.engine_queue import EngineQueue
 from agent.core.fill import FillMeter
 from agent.core.hedging import HedgeBudget
@@ -58,6 +59,7 @@ class DataPlane:
         node_id = identity.node_id
         self.live = LiveState()
         self.prefixes = PrefixMemory()
+        self.coverage = Coverage()
         self.hedges = HedgeBudget(config.router.hedge_ratio)
         self.fill = FillMeter(config.engine.tokens_per_s)
         self.records = RequestRecords(config.limits.max_records)
@@ -86,6 +88,7 @@ class DataPlane:
             trace_id=TraceIds().make,
             prefixes=self.prefixes,
             predictor=Predictor(),
+            coverage=self.coverage,
             prompt_tokens=PromptTokens(),
             hedges=self.hedges,
             own_fill=self.fill,

@@ -197,6 +197,7 @@ class Agent:
             live=plane.live,
             hedges=plane.hedges,
             fill=plane.fill,
+            coverage=plane.coverage,
             prefixes=plane.prefixes,
             gateway=plane.client_port.handler.stats,
             client_connections=plane.client_port.connections,

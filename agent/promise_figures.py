@@ -1,4 +1,4 @@
-"""What the agent says of promises kept: first tokens with what was shed beside them."""
+"""What the agent says of promises kept: first tokens with what was shed, and its predictions."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from agent.core.coverage import BASES
 from agent.core.promises import FIRST_TOKEN_BOUNDS_MS
 from agent.metrics.registry import HistogramSample, Sample
 
 if TYPE_CHECKING:
+    from agent.core.coverage import Coverage
     from agent.core.promises import PromisesBySla
     from agent.gateway.records import RequestRecords
     from protos.domain.service import Service
@@ -51,6 +53,35 @@ def promise_samples(promises: PromisesBySla) -> Iterable[Sample | HistogramSampl
                 counter=True,
                 labels=(*labels, ("reason", reason.value)),
             )
+
+
+def coverage_samples(coverage: Coverage) -> Iterable[Sample]:
+    """Yield how many first tokens were predicted, and came within it, by basis and place."""
+    for basis, place, tally in coverage.items():
+        labels = (("basis", basis), ("place", place.name.lower()))
+        yield Sample(
+            "edgeforge_predictions",
+            "First tokens that a P99 was predicted of, by its basis and by who was ahead.",
+            float(tally.seen),
+            counter=True,
+            labels=labels,
+        )
+        yield Sample(
+            "edgeforge_predictions_kept",
+            "Of them: those that came within it.",
+            float(tally.kept),
+            counter=True,
+            labels=labels,
+        )
+
+
+def coverage_status(coverage: Coverage) -> dict[str, object]:
+    """Return how often the predicted P99 was kept, for ``edgeforge-agent status``."""
+    found: dict[str, object] = {}
+    for basis in BASES:
+        tally = coverage.by_basis(basis)
+        found[basis] = {"seen": tally.seen, "kept": tally.kept, "kept_ratio": tally.ratio}
+    return found
 
 
 def promise_status(records: RequestRecords) -> dict[str, object]:

@@ -10,13 +10,19 @@ from agent.accelerator_figures import accelerator_samples, accelerator_status
 from agent.core.engine_status import EngineState
 from agent.link.status import NEVER_CONFIRMED_S, CredentialsAge, LinkStatus
 from agent.metrics.registry import HistogramSample, Sample
-from agent.promise_figures import promise_samples, promise_status
+from agent.promise_figures import (
+    coverage_samples,
+    coverage_status,
+    promise_samples,
+    promise_status,
+)
 from protos.domain.resources import ResourceType
 from protos.domain.routing_table import digest_to_bytes
 
 if TYPE_CHECKING:
     from agent.artifacts.files import FileStore
     from agent.config import AgentConfig
+    from agent.core.coverage import Coverage
     from agent.core.fill import FillMeter
     from agent.core.hedging import HedgeBudget
     from agent.core.live import LiveState
@@ -68,6 +74,7 @@ class Telling:
     live: LiveState
     hedges: HedgeBudget
     fill: FillMeter
+    coverage: Coverage
     prefixes: PrefixMemory
     gateway: GatewayStats
     client_connections: ConnectionSet
@@ -144,6 +151,7 @@ class Telling:
                 "ejected": self.live.ejected_now,
             },
             "service": promise_status(self.records),
+            "predictions": coverage_status(self.coverage),
             "prefix_blocks": len(self.prefixes),
             "streams_continued": self.gateway.streams_continued,
             "streams_broken": self.gateway.streams_broken,
@@ -164,6 +172,7 @@ class Telling:
             "edgeforge_gateway_in_flight", "Requests in progress.", float(self.gateway.in_flight)
         )
         yield from promise_samples(self.gateway.promises)
+        yield from coverage_samples(self.coverage)
         yield from self._first_byte_samples()
         yield from self._connection_samples()
         yield from self._table_samples()

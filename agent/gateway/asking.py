@@ -164,6 +164,13 @@ class Asking:
         outcome = Outcome(
             chosen.load, chosen.network.total_ms, took_ms, now_mono_ms, censored=censored
         )
+        self._around.coverage.note(
+            took_ms,
+            chosen.prediction.ttft_ms_p99,
+            learned=chosen.prediction.learned,
+            place=chosen.load.place,
+            censored=censored,
+        )
         self._around.predictor.learn(
             chosen.node.id, self._deployment.model, chosen.replica.profile, outcome
         )

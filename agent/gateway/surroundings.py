@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from agent.config import LimitsConfig
     from agent.core.clock_watch import ClockWatch
+    from agent.core.coverage import Coverage
     from agent.core.engine_queue import EngineQueue
     from agent.core.fill import FillMeter
     from agent.core.hedging import HedgeBudget
@@ -71,6 +72,8 @@ class Surroundings:
     prefixes: PrefixMemory
     #: What the first tokens of each (node, model) have taken.
     predictor: Predictor
+    #: How often they came within what was predicted.
+    coverage: Coverage
     #: How many tokens each deployment's bodies have.
     prompt_tokens: PromptTokens
     #: How many requests may be sent twice.

@@ -92,3 +92,22 @@ def test_a_mistake_of_the_clients_is_no_shed_request(
     assert used.agent("gru-1").send({"model": "nosuch"}).status == 404
     after = used.agent("gru-1").status()["service"]["all"]
     assert (after["admitted"], after["shed"]) == (before["admitted"], before["shed"])
+
+
+def test_predicted_p99s_are_counted_with_the_first_tokens_that_came_within_them(
+    used: Fleet,
+) -> None:
+    told = used.agent("gru-1").status()["predictions"]
+    seen = sum(of["seen"] for of in told.values())
+    kept = sum(of["kept"] for of in told.values())
+    assert kept <= seen == 3, "as many as streams had a first token, each once"
+    page = used.metrics("gru-1")
+    counted = {
+        name: sum(
+            metric(page, f"edgeforge_{name}_total", basis=basis, place=place)
+            for basis in ("profile", "learned")
+            for place in ("free", "behind", "full")
+        )
+        for name in ("predictions", "predictions_kept")
+    }
+    assert counted == {"predictions": seen, "predictions_kept": kept}

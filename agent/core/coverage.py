@@ -1,0 +1,66 @@
+"""How often first tokens came within what was promised of them: is the predicted P99 one? Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from protos.domain.regimes import Place
+
+#: What a prediction was made from: a profile alone, or outcomes.
+BASES = ("profile", "learned")
+
+
+class Tally:
+    """First tokens that were predicted alike."""
+
+    __slots__ = ("kept", "seen")
+
+    def __init__(self) -> None:
+        self.seen = 0
+        #: Of them: those that came within the predicted P99.
+        self.kept = 0
+
+    @property
+    def ratio(self) -> float | None:
+        """Share that came within the predicted P99; None before the first."""
+        return self.kept / self.seen if self.seen else None
+
+
+class Coverage:
+    """Tallies by what the prediction was made from, and by who was ahead of the request."""
+
+    def __init__(self) -> None:
+        self._tallies = {(basis, place): Tally() for basis in BASES for place in Place}
+
+    def note(
+        self,
+        took_ms: float,
+        ttft_ms_p99: float,
+        *,
+        learned: bool,
+        place: Place,
+        censored: bool = False,
+    ) -> None:
+        """A first token took ``took_ms`` from when its target was asked. Hot.
+
+        ``censored``: the attempt was cut then, without one. Before its P99 that says nothing.
+        """
+        kept = took_ms <= ttft_ms_p99
+        if kept and censored:
+            return
+        tally = self._tallies["learned" if learned else "profile", place]
+        tally.seen += 1
+        tally.kept += kept
+
+    def items(self) -> Iterable[tuple[str, Place, Tally]]:
+        """Return every tally with its basis and place."""
+        return ((basis, place, tally) for (basis, place), tally in self._tallies.items())
+
+    def by_basis(self, basis: str) -> Tally:
+        """Return all that was predicted from ``basis``."""
+        whole = Tally()
+        for place in Place:
+            tally = self._tallies[basis, place]
+            whole.seen += tally.seen
+            whole.kept += tally.kept
+        return whole
