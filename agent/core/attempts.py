@@ -27,21 +27,26 @@ class Trial:
         return cls(answered=False, engine_error=False, reason=reason)
 
 
+_ANSWERED = Trial(answered=True, engine_error=False, reason="")
+
+
 def verdict_of_status(status: int) -> Trial:
     """Return what a whole response of ``status`` means: 4xx is an answer, 5xx is not.
 
     503 is a refusal to serve just now; a stale generation (409, peers only) is placed again.
     """
+    if status < 409:
+        return _ANSWERED
     if status in (409, 503):
         return Trial(answered=False, engine_error=False, reason=f"refused with {status}")
     if status >= 500:
         return Trial(answered=False, engine_error=True, reason=f"engine answered {status}")
-    return Trial(answered=True, engine_error=False, reason="")
+    return _ANSWERED
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Expectation:
-    """What was predicted of the target that is asked, and of the best other one.
+    """What was predicted of the target that is asked, and of the best other one. Written once.
 
     ``learned``: from outcomes, so that the P99 is one; otherwise from a profile.
     ``other_ttft_ms_p99`` is None when nobody else could be asked.
@@ -55,14 +60,15 @@ class Expectation:
 
 
 def next_patience(
-    *, stream: bool, expectation: Expectation, idle_ms: float, response_ms: float
+    expectation: Expectation | None, *, idle_ms: float, response_ms: float
 ) -> tuple[float, float]:
     """Return how long an attempt may take to its first byte, and be silent afterwards.
 
     The last attempt is not cut off while it may still answer; nobody can see the first token of a
-    request without a stream, so its deadline covers only the answer as a whole.
+    request without a stream, so nothing is expected of it (None), and its deadline covers only the
+    answer as a whole.
     """
-    if not stream:
+    if expectation is None:
         return response_ms, response_ms
     if expectation.other_ttft_ms_p99 is None:
         return idle_ms, idle_ms

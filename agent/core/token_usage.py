@@ -27,6 +27,8 @@ def read_usage(said: Mapping[str, object]) -> Usage:
 
 def count(value: object) -> int:
     """Return ``value`` as a number of tokens."""
+    if type(value) is int and 0 <= value <= MAX_TOKENS:
+        return value
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         return 0
     return min(value, MAX_TOKENS)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from agent.core.continuation import can_continue
-from agent.core.prefixes import prompt_blocks
+from agent.core.prefixes import BLOCK_BYTES, NO_BLOCKS, prompt_blocks
 from agent.gateway.asked import Asked, Running
 from agent.gateway.prompt_prefix import prompt_prefix
 from agent.gateway.records import Attempt, RequestRecord
@@ -56,9 +56,13 @@ class Asking:
         self._deployment = deployment
         self._claim = Claim()
         #: The prompt, as far as engines may have seen it before.
-        self.prompt = prompt_blocks(
-            prompt_prefix(body.api, body.fields), deployment.model, str(body.fields["cache_salt"])
-        )
+        self.prompt = NO_BLOCKS
+        if len(self._request.body) >= BLOCK_BYTES:  # in a smaller body no block can be
+            self.prompt = prompt_blocks(
+                prompt_prefix(body.api, body.fields),
+                deployment.model,
+                str(body.fields["cache_salt"]),
+            )
         #: What was left when the last placement was made.
         self.budget_left_ms = 0.0
 

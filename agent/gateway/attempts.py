@@ -75,8 +75,7 @@ class Attempts:
             if target is None:
                 self._asking.note_not_asked(placement, "not ready")
                 continue
-            last = number + 1 == limits.max_attempts or not self._others(placement)
-            if await self._ask(placement, target, last=last):
+            if await self._ask(placement, target, last=number + 1 == limits.max_attempts):
                 return
             self._stats.replaced += 1
         raise self._out_of_targets(None)
@@ -99,7 +98,8 @@ class Attempts:
         With the first token out, no budget is left to be kept, and no strict deployment's either.
         """
         around, deployment = self._around, self._deployment
-        spent_ms = around.now_mono_ms() - self._request.first_byte_mono_ms
+        now_mono_ms = around.now_mono_ms()
+        spent_ms = now_mono_ms - self._request.first_byte_mono_ms
         self._asking.budget_left_ms = self._record.budget_ms - self._request.last_mile_ms - spent_ms
         shape = RequestShape(
             deployment=deployment if first_token else replace(deployment, strict=False),
@@ -112,43 +112,43 @@ class Attempts:
             expected_tokens=self._expected_tokens,
         )
         try:
-            return self._choose(shape, spare_late=False)
+            return self._choose(shape, now_mono_ms)
         except NoReplica:
             if not fall_back:
                 raise
         # nobody else is left: one that was late may still be going to answer
         self._tried -= self._late
         self._late = frozenset()
-        return self._choose(shape, spare_late=True)
+        return self._choose(shape, now_mono_ms, spare_late=True)
 
-    def _choose(self, shape: RequestShape, *, spare_late: bool) -> Placement:
+    def _choose(
+        self, shape: RequestShape, now_mono_ms: float, *, spare_late: bool = False
+    ) -> Placement:
         around, model = self._around, self._deployment.model
         return place(
             around.view(),
             shape,
             around.node_id,
-            target_lookup(around, model, self._asking.prompt, spare_late=spare_late),
+            target_lookup(around, model, now_mono_ms, self._asking.prompt, spare_late=spare_late),
             draw=around.draw(),
-            fill=fill_lookup(around),
+            fill=fill_lookup(around, now_mono_ms),
             edge_fill_ratio=around.edge_fill_ratio,
             excluded=self._tried,
             learned=around.predictor.of_model(model),
         )
 
-    def _others(self, placement: Placement) -> bool:
-        return any(candidate.node.id not in self._tried for candidate in placement.candidates)
-
     async def _ask(self, placement: Placement, target: Target, *, last: bool) -> bool:
         """Ask ``target``; True when the client has its answer, whatever it was."""
         limits = self._around.limits
         running = self._asking.begin(placement, target)
+        expectation = self._expectation(placement, last=last) if self._body.stream else None
         patience = next_patience(
-            stream=self._body.stream,
-            expectation=self._expectation(placement, last=last),
+            expectation,
             idle_ms=limits.stream_idle_timeout_ms,
             response_ms=limits.response_timeout_ms,
         )
-        if not self._body.stream or last or not self._around.hedges.enabled:
+        alone = expectation is None or expectation.other_ttft_ms_p99 is None
+        if alone or not self._around.hedges.enabled:
             await self._asking.run(running, Patience(*patience))
             return await self._conclude(running)
         copy = SecondCopy(lambda: self._begin_copy(running), self._run_copy)

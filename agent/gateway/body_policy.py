@@ -5,6 +5,7 @@ Unknown fields pass, and a wrong type goes on to become the engine's own 400: it
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import orjson
@@ -14,6 +15,7 @@ from agent.gateway.body_rules import BodyCaps, check_body
 from agent.gateway.prompt_size import estimate_prompt_tokens
 from protos.domain.errors import InvalidRequest
 
+_NOTHING_ASKED: Mapping[str, object] = {}
 #: What a vLLM reads as true; a stream by any of these names is metered as a stream.
 _TRUE_WORDS = frozenset({"1", "true", "t", "yes", "y", "on"})
 
@@ -69,7 +71,7 @@ def read_body(body: bytes, api: Api, *, cache_salt: str, caps: BodyCaps) -> Gene
     if stream:
         fields["stream"] = True
     given = fields.get("stream_options")
-    asked = given if isinstance(given, dict) else {}
+    asked = given if isinstance(given, dict) else _NOTHING_ASKED
     return GenerationBody(
         api=api,
         fields=fields,
@@ -81,6 +83,8 @@ def read_body(body: bytes, api: Api, *, cache_salt: str, caps: BodyCaps) -> Gene
 
 
 def _is_true(value: object) -> bool:
+    if value is None:
+        return False
     if isinstance(value, str):
         return value.lower() in _TRUE_WORDS
     return isinstance(value, int | float) and value == 1

@@ -35,13 +35,14 @@ def explain_route(
         narrowed_zones=None,
         embeds=any(replica.profile.embeds for replica in replicas),
     )
+    now_mono_ms = around.now_mono_ms()
     return explain(
         view,
         shape,
         around.node_id,
-        target_lookup(around, deployment.model),
+        target_lookup(around, deployment.model, now_mono_ms),
         draw=around.draw(),
-        fill=fill_lookup(around),
+        fill=fill_lookup(around, now_mono_ms),
         edge_fill_ratio=around.edge_fill_ratio,
         learned=around.predictor.of_model(deployment.model),
     )

@@ -11,7 +11,7 @@ from agent.core.routes import Api
 
 #: Characters of text in one token: more than any text that people write has.
 CHARS_PER_TOKEN = 8
-#: Objects and lists looked at; what lies behind is not counted.
+#: Values looked at, and the rest of their object or list; what lies behind is not counted.
 MAX_VISITED = 100_000
 
 _PROMPT_FIELDS = {
@@ -66,12 +66,17 @@ def _text_chars(value: object) -> int:
     chars, visited = 0, 0
     pending: list[object] = [value]
     while pending and visited < MAX_VISITED:
-        visited += 1
         current = pending.pop()
-        if isinstance(current, str):
-            chars += len(current)
+        if isinstance(current, dict):
+            parts = [part for name, part in current.items() if name not in _NOT_PROMPT]
         elif isinstance(current, list):
-            pending.extend(current)
-        elif isinstance(current, dict):
-            pending.extend(part for name, part in current.items() if name not in _NOT_PROMPT)
+            parts = current
+        else:
+            continue
+        visited += len(parts)
+        for part in parts:
+            if isinstance(part, str):
+                chars += len(part)
+            else:
+                pending.append(part)
     return chars

@@ -84,21 +84,30 @@ class Surroundings:
     edge_fill_ratio: float
 
 
+_NONE_READY: frozenset[str] = frozenset()
+
+
 def target_lookup(
-    around: Surroundings, model: str, prompt: PromptBlocks = NO_BLOCKS, *, spare_late: bool = False
+    around: Surroundings,
+    model: str,
+    now_mono_ms: float,
+    prompt: PromptBlocks = NO_BLOCKS,
+    *,
+    spare_late: bool = False,
 ) -> TargetLookup:
     """Return what this agent knows of any node that might serve ``model``, itself included.
 
     ``spare_late``: those that are left alone for being late only are not.
     """
-    now_mono_ms = around.now_mono_ms()
     cached_ratio = around.prefixes.cached_ratio
     replicas = around.view().replicas.get(model, {})
 
     def look_up(node_id: str) -> TargetState:
         replica = replicas.get(node_id)
         generation = 0 if replica is None else replica.generation
-        cached = cached_ratio(node_id, model, generation, prompt, now_mono_ms)
+        cached = 0.0
+        if prompt.chain:
+            cached = cached_ratio(node_id, model, generation, prompt, now_mono_ms)
         if node_id != around.node_id:
             return around.live.target(
                 node_id,
@@ -108,7 +117,7 @@ def target_lookup(
                 spare_late=spare_late,
             )
         ready = around.engines.endpoint_for(model) is not None
-        models = frozenset((model,)) if ready else frozenset[str]()
+        models = frozenset((model,)) if ready else _NONE_READY
         queue = around.engine_queue
         ejected = around.live.is_ejected(node_id, now_mono_ms, spare_late=spare_late)
         backlog = around.live.backlog(node_id, now_mono_ms)
@@ -119,9 +128,8 @@ def target_lookup(
     return look_up
 
 
-def fill_lookup(around: Surroundings) -> Callable[[str], float]:
+def fill_lookup(around: Surroundings, now_mono_ms: float) -> Callable[[str], float]:
     """Return how full any node is: this one by its own count, others by their own word."""
-    now_mono_ms = around.now_mono_ms()
 
     def look_up(node_id: str) -> float:
         if node_id == around.node_id:

@@ -32,9 +32,9 @@ class PeerTargets(Protocol):
         """Whether a connection stands ready."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Target:
-    """A node ready to be asked."""
+    """A node ready to be asked. Written once; not frozen because it is hot."""
 
     node_id: str
     pool: UpstreamPool

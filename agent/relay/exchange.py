@@ -41,7 +41,7 @@ class Ending(enum.StrEnum):
     LOST = "lost"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Patience:
     """How long an attempt may be silent: until its first byte, and between two reads."""
 

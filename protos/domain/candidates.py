@@ -65,9 +65,9 @@ _READY = ReplicaState.READY
 _TIERS = tuple(Tier)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RequestShape:
-    """What the router needs to know of a request.
+    """What the router needs to know of a request. Written once; not frozen because it is hot.
 
     ``prompt_tokens`` must not over-estimate: prompts longer than the model's context are refused.
     ``expected_tokens`` is what to predict with; 0: the same.
@@ -86,9 +86,9 @@ class RequestShape:
     expected_tokens: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TargetState:
-    """What this agent knows of a node beyond the table.
+    """What this agent knows of a node beyond the table. Written once; not frozen: it is hot.
 
     ``rtt_ms_*`` is None until measured: the router then estimates it from the distance.
     ``in_flight`` requests are being served there, ``queued`` ones wait for their turn.

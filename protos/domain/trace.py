@@ -70,9 +70,9 @@ class TraceAttempt:
     candidates_left_out: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FarTimes:
-    """What the node that served says of its own time.
+    """What the node that served says of its own time. Written once; not frozen: it is hot.
 
     ``admission_ms``: from the request's first byte there until its engine was sent it.
     ``queue_ms``: of ``engine_ms``, the wait for one of the engine's places.
@@ -231,9 +231,11 @@ def token_gaps(times_ms: list[float]) -> tuple[int, ...]:
     gaps = []
     at_us = 0
     for time_ms in times_ms:
-        until_us = max(at_us, round(time_ms * 1_000.0))
-        gaps.append(until_us - at_us)
-        at_us = until_us
+        gap_us = round(time_ms * 1_000.0) - at_us
+        if gap_us < 0:
+            gap_us = 0
+        gaps.append(gap_us)
+        at_us += gap_us
     return tuple(gaps)
 
 

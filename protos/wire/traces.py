@@ -59,7 +59,10 @@ def trace_to_wire(trace: Trace) -> trace_pb2.Trace:
                 engine_ms=trace.far.engine_ms,
             )
         )
-    message.token_gaps_us.extend(min(gap, _MAX_UINT32) for gap in trace.token_gaps_us)
+    gaps = trace.token_gaps_us
+    if gaps and max(gaps) > _MAX_UINT32:
+        gaps = tuple(min(gap, _MAX_UINT32) for gap in gaps)
+    message.token_gaps_us.extend(gaps)
     message.attempts.extend(_attempt_to_wire(attempt) for attempt in trace.attempts)
     message.tokens.CopyFrom(
         trace_pb2.TraceTokens(

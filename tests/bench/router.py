@@ -119,13 +119,14 @@ class Gateway:
         """Place one request as ``agent.gateway.attempts`` does; return the candidates."""
         around = self.around
         shape = RequestShape(deployment, PROMPT_TOKENS, PROMPT_BYTES, True, budget_ms, None)
+        now_mono_ms = around.now_mono_ms()
         placement = place(
             around.view(),
             shape,
             around.node_id,
-            target_lookup(around, deployment.model, prompt),
+            target_lookup(around, deployment.model, now_mono_ms, prompt),
             draw=around.draw(),
-            fill=fill_lookup(around),
+            fill=fill_lookup(around, now_mono_ms),
             edge_fill_ratio=around.edge_fill_ratio,
         )
         return len(placement.candidates)

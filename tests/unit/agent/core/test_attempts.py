@@ -59,9 +59,8 @@ def expected(
 
 
 def patience(expectation: Expectation, *, stream: bool = True):
-    return next_patience(
-        stream=stream, expectation=expectation, idle_ms=120_000.0, response_ms=600_000.0
-    )
+    expected_of = expectation if stream else None
+    return next_patience(expected_of, idle_ms=120_000.0, response_ms=600_000.0)
 
 
 def test_a_stream_is_late_once_the_other_would_be_sooner_than_what_it_may_still_take() -> None:
