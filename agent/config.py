@@ -117,8 +117,8 @@ class EngineConfig:
     url: str = setting("")
     #: "generate": it writes text; "embed": it gives embeddings of text.
     mode: str = setting("generate", choices=("generate", "embed"))
-    #: vLLM's parser of this model's own tool calls, such as "hermes"; empty: a client must force a
-    #: tool by name or with "required".
+    #: vLLM's parser of this model's own tool calls, such as "hermes"; empty: a request that leaves
+    #: the choice of a tool to the model is refused.
     tool_parser: str = setting("")
     #: vLLM's parser of this model's reasoning, such as "qwen3"; empty: it is part of the text.
     reasoning_parser: str = setting("")
@@ -151,7 +151,14 @@ class EngineConfig:
             max_parallel=self.max_parallel,
             tokens_per_s=self.tokens_per_s,
             embeds=self.mode == "embed",
+            lacks_tool_parser=self._lacks_tool_parser,
         )
+
+    @property
+    def _lacks_tool_parser(self) -> bool:
+        """Whether vLLM is started without one; what an external server has, nobody told us."""
+        named = any(argument.partition("=")[0] == "--tool-call-parser" for argument in self.args)
+        return self.kind == "vllm" and not (self.tool_parser or named)
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,7 @@ class Attempts:
             budget_left_ms=self._asking.budget_left_ms,
             narrowed_zones=self._zones,
             embeds=self._body.api.embeds,
+            automatic_tools=self._body.automatic_tools,
             expected_tokens=self._expected_tokens,
         )
         try:

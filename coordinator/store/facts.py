@@ -59,12 +59,13 @@ def node_record(connection: sqlite3.Connection, node_id: str) -> NodeRecord | No
     """Return an enrolled node with its certificates, oldest first."""
     row = connection.execute(
         "SELECT pop_id, enrolled_unix_ms, engine_kind, agent_version, first_token_ms_p99,"
-        " prefill_ms_per_token, max_parallel, tokens_per_s, embeds FROM nodes WHERE id = ?",
+        " prefill_ms_per_token, max_parallel, tokens_per_s, embeds, lacks_tool_parser"
+        " FROM nodes WHERE id = ?",
         (node_id,),
     ).fetchone()
     if row is None:
         return None
-    pop_id, enrolled_unix_ms, engine_kind, agent_version, *figures, embeds = row
+    pop_id, enrolled_unix_ms, engine_kind, agent_version, *figures, embeds, lacks_parser = row
     certificates = connection.execute(
         "SELECT serial, not_after_unix_ms FROM certificates WHERE node_id = ?"
         " ORDER BY not_after_unix_ms, serial",
@@ -76,7 +77,9 @@ def node_record(connection: sqlite3.Connection, node_id: str) -> NodeRecord | No
         enrolled_unix_ms=enrolled_unix_ms,
         engine_kind=engine_kind,
         agent_version=agent_version,
-        profile=None if figures[0] is None else EngineProfile(*(*figures, bool(embeds))),
+        profile=None
+        if figures[0] is None
+        else EngineProfile(*(*figures, bool(embeds), bool(lacks_parser))),
         certificates=tuple(
             CertificateRecord(int(serial, 16), not_after) for serial, not_after in certificates
         ),

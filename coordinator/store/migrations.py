@@ -185,3 +185,8 @@ def _0005_node_orders(database: Database) -> None:
 @_migration
 def _0006_engine_mode(database: Database) -> None:
     database.execute("ALTER TABLE nodes ADD COLUMN embeds INTEGER NOT NULL DEFAULT 0")
+
+
+@_migration
+def _0007_tool_parser(database: Database) -> None:
+    database.execute("ALTER TABLE nodes ADD COLUMN lacks_tool_parser INTEGER NOT NULL DEFAULT 0")

@@ -51,7 +51,8 @@ def register(tx: Transaction, registration: NodeRegistration) -> None:
     pop_id = require_node(tx, node_id)
     tx.execute(
         "UPDATE nodes SET engine_kind = ?, agent_version = ?, first_token_ms_p99 = ?,"
-        " prefill_ms_per_token = ?, max_parallel = ?, tokens_per_s = ?, embeds = ? WHERE id = ?",
+        " prefill_ms_per_token = ?, max_parallel = ?, tokens_per_s = ?, embeds = ?,"
+        " lacks_tool_parser = ? WHERE id = ?",
         (
             registration.engine_kind,
             registration.agent_version,
@@ -60,6 +61,7 @@ def register(tx: Transaction, registration: NodeRegistration) -> None:
             profile.max_parallel,
             profile.tokens_per_s,
             int(profile.embeds),
+            int(profile.lacks_tool_parser),
             node_id,
         ),
     )

@@ -32,6 +32,7 @@ class Filter(enum.StrEnum):
 
     TOPOLOGY = "not in the topology"
     MODE = "of the other kind"
+    TOOLS = "without a parser of tool calls"
     RESIDENCY = "outside the allowed zones"
     DEAD = "dead"
     UNROUTABLE = "unroutable"
@@ -47,6 +48,7 @@ class Filter(enum.StrEnum):
 _RETRY_AFTER_S = {
     Filter.TOPOLOGY: 5.0,
     Filter.MODE: 60.0,
+    Filter.TOOLS: 60.0,
     Filter.RESIDENCY: 60.0,
     Filter.DEAD: 5.0,
     Filter.UNROUTABLE: 5.0,
@@ -84,6 +86,8 @@ class RequestShape:
     #: It needs an engine that embeds; else one that generates.
     embeds: bool = False
     expected_tokens: int = 0
+    #: It leaves the choice of a tool to the model.
+    automatic_tools: bool = False
 
 
 @dataclass(slots=True)
@@ -178,7 +182,7 @@ def gather(
             if rejected is not None:
                 rejected.append(Rejected(node_id, replica, pop, Filter.MODE))
             continue
-        failed = _failed_filter(node, pop, replica, state, deployment, zones, excluded)
+        failed = _failed_filter(node, pop, replica, state, request, zones, excluded)
         if failed is not None:
             if rejected is not None:
                 rejected.append(Rejected(node_id, replica, pop, failed))
@@ -250,6 +254,13 @@ def no_replica(request: RequestShape, rejected: Sequence[Rejected]) -> EdgeForge
         else:
             does, instead = "gives embeddings and generates no text", "/v1/embeddings"
         return InvalidRequest(f"{name!r} {does}", f"call {instead}", param="model")
+    if filters == {Filter.TOOLS}:
+        return InvalidRequest(
+            f"{name!r} cannot choose a tool by itself: its engine names no parser of tool calls",
+            "ask the operator to set engine.tool_parser, or leave the tools out",
+            code="tool_choice_unsupported",
+            param="tool_choice",
+        )
     retry_after_s = min(_RETRY_AFTER_S[each] for each in filters)
     if filters == {Filter.RESIDENCY}:
         zones = allowed_zones(request.deployment.residency_zones, request.narrowed_zones)
@@ -270,7 +281,7 @@ def _failed_filter(
     pop: Pop,
     replica: Replica,
     state: TargetState,
-    deployment: Deployment,
+    request: RequestShape,
     zones: frozenset[str] | None,
     excluded: frozenset[str],
 ) -> Filter | None:
@@ -282,8 +293,10 @@ def _failed_filter(
     ready_models = state.ready_models
     if not (replica.state is _READY if ready_models is None else replica.model in ready_models):
         return Filter.NOT_READY
-    if deployment.adapter:
+    if request.deployment.adapter:
         return Filter.ADAPTER
+    if request.automatic_tools and replica.profile.lacks_tool_parser:
+        return Filter.TOOLS
     if state.ejected:
         return Filter.EJECTED
     return Filter.TRIED if node.id in excluded else None

@@ -383,6 +383,7 @@ class EngineProfile(_message.Message):
     MAX_PARALLEL_FIELD_NUMBER: _builtins.int
     TOKENS_PER_S_FIELD_NUMBER: _builtins.int
     EMBEDS_FIELD_NUMBER: _builtins.int
+    LACKS_TOOL_PARSER_FIELD_NUMBER: _builtins.int
     first_token_ms_p99: _builtins.float
     """empty queue, one short prompt, no network"""
     prefill_ms_per_token: _builtins.float
@@ -392,6 +393,8 @@ class EngineProfile(_message.Message):
     """calibrated capacity"""
     embeds: _builtins.bool
     """gives embeddings, generates nothing"""
+    lacks_tool_parser: _builtins.bool
+    """cannot choose a tool by itself; false: it can, or nobody knows"""
     def __init__(
         self,
         *,
@@ -400,10 +403,11 @@ class EngineProfile(_message.Message):
         max_parallel: _builtins.int = ...,
         tokens_per_s: _builtins.float = ...,
         embeds: _builtins.bool = ...,
+        lacks_tool_parser: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embeds", b"embeds", "first_token_ms_p99", b"first_token_ms_p99", "max_parallel", b"max_parallel", "prefill_ms_per_token", b"prefill_ms_per_token", "tokens_per_s", b"tokens_per_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embeds", b"embeds", "first_token_ms_p99", b"first_token_ms_p99", "lacks_tool_parser", b"lacks_tool_parser", "max_parallel", b"max_parallel", "prefill_ms_per_token", b"prefill_ms_per_token", "tokens_per_s", b"tokens_per_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

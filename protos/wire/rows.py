@@ -243,6 +243,7 @@ def profile_to_wire(profile: d.EngineProfile) -> r.EngineProfile:
         max_parallel=profile.max_parallel,
         tokens_per_s=profile.tokens_per_s,
         embeds=profile.embeds,
+        lacks_tool_parser=profile.lacks_tool_parser,
     )
 
 
@@ -257,6 +258,7 @@ def profile_from_wire(profile: r.EngineProfile) -> d.EngineProfile:
         max_parallel=profile.max_parallel,
         tokens_per_s=profile.tokens_per_s,
         embeds=profile.embeds,
+        lacks_tool_parser=profile.lacks_tool_parser,
     )
 
 

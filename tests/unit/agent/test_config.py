@@ -63,6 +63,24 @@ def test_mistakes_between_keys_are_all_named_at_once(path: Path) -> None:
         assert key in told
 
 
+@pytest.mark.parametrize(
+    ("engine", "lacks"),
+    [
+        ('kind = "vllm"', True),
+        ('kind = "vllm"\ntool_parser = "hermes"', False),
+        ('kind = "vllm"\nargs = ["--tool-call-parser=hermes"]', False),
+        ('kind = "vllm"\nargs = ["--tool-call-parser", "hermes"]', False),
+        ('kind = "external"\nurl = "http://127.0.0.1:8000"', False),
+        ('kind = "none"', False),
+    ],
+)
+def test_only_a_vllm_of_ours_is_known_to_have_no_parser_of_tool_calls(
+    path: Path, engine: str, lacks: bool
+) -> None:
+    config = load(path, MINIMAL + f"[engine]\n{engine}\n")
+    assert config.engine.profile().lacks_tool_parser is lacks
+
+
 def test_a_misspelt_key_is_answered_with_the_nearest(path: Path) -> None:
     with pytest.raises(ConfigInvalid) as caught:
         load(path, MINIMAL + "[client]\nprot = 80\n")

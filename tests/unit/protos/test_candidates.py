@@ -198,6 +198,22 @@ def test_an_engine_of_the_other_kind_is_no_candidate_and_alone_it_is_the_clients
     assert isinstance(no_replica(request(), [line, other]), NoReplica)
 
 
+def test_an_engine_without_a_parser_is_no_candidate_when_the_model_is_to_choose_a_tool():
+    plain = replica("iad-1")
+    lacking = replace(plain, profile=replace(plain.profile, lacks_tool_parser=True))
+    fleet = view(pop("IAD"), node("iad-1", "IAD"), model(), lacking)
+    asked = replace(request(), automatic_tools=True)
+    assert gathered(fleet, asked) == ([], [Filter.TOOLS])
+    (found,), _ = gathered(fleet, request())
+    assert found.node.id == "iad-1"
+    line = Rejected("iad-1", lacking, None, Filter.TOOLS)
+    refused = no_replica(asked, [line])
+    assert isinstance(refused, InvalidRequest)
+    assert "engine.tool_parser" in refused.hint
+    other = Rejected("gru-1", plain, None, Filter.EJECTED)
+    assert isinstance(no_replica(asked, [line, other]), NoReplica)
+
+
 def test_retry_after_is_that_of_the_most_hopeful_reason():
     far = Rejected("a-1", replica("a-1"), None, Filter.RETIRED)
     soon = Rejected("b-1", replica("b-1"), None, Filter.EJECTED)
@@ -209,7 +225,7 @@ def test_retry_after_is_that_of_the_most_hopeful_reason():
 def test_every_filter_can_be_said(filter_):
     line = Rejected("a-1", replica("a-1"), None, filter_)
     error = no_replica(request(), [line])
-    if filter_ is Filter.MODE:
+    if filter_ in (Filter.MODE, Filter.TOOLS):
         assert isinstance(error, InvalidRequest)
         return
     assert error.retry_after_s

@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from agent.core.routes import Api
-from agent.gateway.body_rules import MEDIA_PARTS, REFUSED_FIELDS, BodyCaps, check_body
+from agent.gateway.body_rules import (
+    MEDIA_PARTS,
+    REFUSED_FIELDS,
+    BodyCaps,
+    check_body,
+    leaves_tools_to_the_model,
+)
 from protos.domain.errors import InvalidRequest
 
 CAPS = BodyCaps(max_n=4, max_prompt_logprobs=5, max_inputs=3)
@@ -113,3 +119,26 @@ def test_what_is_harmless_or_of_a_wrong_type_goes_on_to_the_engine(
     api: Api, fields: dict[str, Any]
 ) -> None:
     check_body(api, fields, CAPS)
+
+
+@pytest.mark.parametrize(
+    ("api", "fields", "left"),
+    [
+        (Api.CHAT, {"tools": [{}]}, True),
+        (Api.CHAT, {"tools": [{}], "tool_choice": "auto"}, True),
+        (Api.CHAT, {"tools": [{}], "tool_choice": None}, False),
+        (Api.CHAT, {"tools": [{}], "tool_choice": "required"}, False),
+        (Api.CHAT, {"tools": []}, False),
+        (Api.CHAT, {"tool_choice": "auto"}, False),
+        (Api.MESSAGES, {"tools": [{}]}, True),
+        (Api.MESSAGES, {"tools": [{}], "tool_choice": {"type": "auto"}}, True),
+        (Api.MESSAGES, {"tools": [{}], "tool_choice": {"type": ["auto"]}}, False),
+        (Api.MESSAGES, {"tools": [{}], "tool_choice": {"type": "any"}}, False),
+        (Api.RESPONSES, {"tools": [{}]}, False),
+        (Api.COUNT_TOKENS, {"tools": [{}]}, False),
+    ],
+)
+def test_the_choice_of_a_tool_is_left_to_the_model_where_an_engine_would_parse_its_words(
+    api: Api, fields: dict[str, object], left: bool
+) -> None:
+    assert leaves_tools_to_the_model(api, fields) is left
