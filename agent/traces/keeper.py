@@ -16,9 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from agent.traces.ring import TraceRing, find_trace, is_damaged, list_traces, set_aside
+from agent.traces.ring import (
+    TraceRing,
+    find_trace,
+    is_damaged,
+    list_traces,
+    row_of,
+    set_aside,
+)
 from protos.domain.errors import EngineFailed
-from protos.wire import summary_to_wire, trace_to_wire
 
 if TYPE_CHECKING:
     from agent.traces.ring import Row
@@ -179,7 +185,7 @@ class TraceKeeper:
             time.sleep(_YIELD_S)
             trace = make()
             time.sleep(_YIELD_S)
-            row = summary_to_wire(trace), trace_to_wire(trace).SerializeToString()
+            row = row_of(trace)
             if self._export is not None:
                 time.sleep(_YIELD_S)
                 self._export(trace)

@@ -11,12 +11,16 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlite_utils import Database
 
 from protos.domain.errors import InvalidRequest
 from protos.v1 import trace_pb2
-from protos.wire import place_in_order
+from protos.wire import place_in_order, summary_to_wire, trace_to_wire
+
+if TYPE_CHECKING:
+    from protos.domain.trace import Trace
 
 #: Most traces in one answer.
 MAX_LISTED = 500
@@ -52,6 +56,11 @@ _ORDERS = {
 
 #: A trace as it is kept: its line in a list, and the whole of it.
 Row = tuple[trace_pb2.TraceSummary, bytes]
+
+
+def row_of(trace: Trace) -> Row:
+    """Return ``trace`` as it is kept."""
+    return summary_to_wire(trace), trace_to_wire(trace).SerializeToString()
 
 
 class TraceRing:

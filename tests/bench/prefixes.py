@@ -7,14 +7,13 @@ Writes ``.bench/prefixes.json``: medians in microseconds for prompts of 1, 8 and
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from agent.core.prefixes import PrefixMemory, prompt_blocks
 from agent.core.routes import Api
 from agent.gateway.prompt_prefix import prompt_prefix
+from tests.bench.report import write_report
 
 SIZES_KB = (1, 8, 200)
 CANDIDATES = 20
@@ -54,9 +53,7 @@ def main() -> None:
     results = {f"{size_kb}_kb": measure(size_kb) for size_kb in SIZES_KB}
     for name, figures in results.items():
         print(name.ljust(8), "  ".join(f"{key} {value:.1f}" for key, value in figures.items()))
-    folder = Path(".bench")
-    folder.mkdir(exist_ok=True)
-    (folder / "prefixes.json").write_text(json.dumps(results, indent=1) + "\n")
+    write_report("prefixes", results)
 
 
 if __name__ == "__main__":

@@ -21,10 +21,10 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tests.bench.report import quantile, write_report
 from tests.support.fake_engine_process import FakeEngineProcess
 from tests.support.fleet import AgentClient, Fleet
 
-REPORT = Path(".bench") / "relay.json"
 MODEL = "acme-chat"
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -74,10 +74,6 @@ def cpu_ms(pid: int) -> float:
 def rss_mb(pid: int) -> float:
     """Resident memory of ``pid``."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES / 1e6
-
-
-def quantile(values: list[float], share: float) -> float:
-    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
 def measure_first_tokens(clients: dict[str, Client], requests: int) -> dict[str, list[float]]:
@@ -177,8 +173,7 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, default=200)
     options = parser.parse_args()
     found = run(options.requests, options.chunks)
-    REPORT.parent.mkdir(exist_ok=True)
-    REPORT.write_text(json.dumps(found, indent=1) + "\n")
+    write_report("relay", found)
     for name, value in found.items():
         print(f"{name:32} {value:10.3f}")
 

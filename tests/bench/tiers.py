@@ -11,7 +11,6 @@ are taken at the client; predictions are those of each request's own trace.
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +22,7 @@ from coordinator.cli.client import connected, load_profile
 from coordinator.devfleet.demonstration import WARM_UP_REQUESTS, fetch_trace
 from coordinator.devfleet.layout import FleetLayout, read_facts
 from coordinator.devfleet.streamed_answer import stream_answer
-
-REPORT = Path(".bench") / "tiers.json"
+from tests.bench.report import quantile, write_report
 
 
 @dataclass
@@ -49,10 +47,6 @@ class Way:
             "at_or_under_prediction": sum(came <= said for came, said in pairs) / len(pairs),
             "within_budget": sum(came <= self.budget_ms for came, _ in pairs) / len(pairs),
         }
-
-
-def quantile(values: list[float], share: float) -> float:
-    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
 def measure(layout: FleetLayout, requests: int) -> list[dict[str, object]]:
@@ -89,8 +83,7 @@ def main() -> None:
             *(f"{one:.3g}" if isinstance(one, float) else str(one) for one in row.values())
         )
     Console(width=160).print(table)
-    REPORT.parent.mkdir(exist_ok=True)
-    REPORT.write_text(json.dumps({"paths": rows}, indent=1))
+    write_report("tiers", {"paths": rows})
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ filled to its bound before it started, under requests that each push one out.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,18 +19,18 @@ from pathlib import Path
 from agent.gateway.records import Attempt, RequestRecord
 from agent.gateway.trail import Finished, TokenTimes, Trail
 from agent.relay.messages import Request
-from agent.traces.ring import TraceRing
+from agent.traces.ring import TraceRing, row_of
 from protos.domain.resources import Resource, Tier
 from protos.domain.router import Placement, place
 from protos.domain.trace import Trace
-from protos.wire import summary_to_wire, trace_to_wire
+from protos.wire import trace_to_wire
 from tests.bench.relay import rss_mb
+from tests.bench.report import write_report
 from tests.support import fleets
 from tests.support.fake_engine_process import FakeEngineProcess
 from tests.support.fleet import AgentClient, Fleet
 from tests.support.traces import trace
 
-REPORT = Path(".bench") / "traces.json"
 TARGETS, TOKENS = 300, 200
 _MAX_BYTES = 1 << 33
 
@@ -85,10 +84,7 @@ def costs(folder: Path) -> dict[str, float]:
     note_request(placement, made.append)
     one = made[0]()
     ring = TraceRing(folder / "costs.db", max_rows=2_000, max_bytes=_MAX_BYTES)
-    rows = [
-        (summary_to_wire(each), trace_to_wire(each).SerializeToString())
-        for each in (trace(number, attempts=one.attempts) for number in range(20_000))
-    ]
+    rows = [row_of(trace(number, attempts=one.attempts)) for number in range(20_000)]
     batches = iter([rows[at : at + 256] for at in range(0, len(rows), 256)])
     figures = {
         "request_us": per_call_us(lambda: note_request(placement, lambda _make: None), 300),
@@ -105,12 +101,7 @@ def fill(path: Path, rows: int) -> None:
     """Fill a ring to its bound with traces of a small fleet."""
     ring = TraceRing(path, max_rows=rows, max_bytes=_MAX_BYTES)
     for start in range(0, rows, 1_000):
-        ring.append(
-            [
-                (summary_to_wire(one), trace_to_wire(one).SerializeToString())
-                for one in map(trace, range(start, min(rows, start + 1_000)))
-            ]
-        )
+        ring.append([row_of(trace(number)) for number in range(start, min(rows, start + 1_000))])
     ring.close()
 
 
@@ -151,8 +142,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=500)
     given = parser.parse_args()
     figures = run(given.rows, given.requests)
-    REPORT.parent.mkdir(exist_ok=True)
-    REPORT.write_text(json.dumps(figures, indent=1))
+    write_report("traces", figures)
     for name, value in figures.items():
         print(f"{name:<16} {value:12.1f}")
 
