@@ -152,8 +152,8 @@ class Attempts:
         if alone or not self._around.hedges.enabled:
             await self._asking.run(running, Patience(*patience))
             return await self._conclude(running)
-        copy = SecondCopy(lambda: self._begin_copy(running), self._run_copy)
-        copy.arm(hedge_after_ms(placement.chosen.prediction))
+        copy = SecondCopy(lambda: self._begin_copy(running), self._run_copy, self._client.alarms)
+        copy.arm(running.asked.began_mono_ms + hedge_after_ms(placement.chosen.prediction))
         try:
             await self._asking.run(running, Patience(*patience))
             return await self._settle(running, copy)

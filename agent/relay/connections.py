@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agent.relay.alarms import Alarms
+
 if TYPE_CHECKING:
     from agent.relay.messages import Header, Request
     from agent.relay.server import ServerConnection
@@ -50,6 +52,8 @@ class ConnectionSet:
         self.limits = limits
         self.now_mono_ms = now_mono_ms
         self.gate = gate
+        #: Deadlines of the requests in progress.
+        self.alarms = Alarms(now_mono_ms)
         self.live: set[ServerConnection] = set()
         self.draining = False
         #: Connections that are serving a request.

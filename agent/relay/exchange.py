@@ -18,6 +18,7 @@ from agent.relay.upstream import ResponseSink, UpstreamConnection, UpstreamPool
 from protos.domain.errors import LinkDown
 
 if TYPE_CHECKING:
+    from agent.relay.alarms import Alarms
     from agent.relay.server import ServerConnection
 
 #: Largest response that is kept whole before it is passed on.
@@ -260,7 +261,7 @@ class Exchange(ResponseSink):
         connection.send(request, self)
         if self.started:
             self._client.flow_from(connection)
-        watch = _Watch(self, patience, self._now_mono_ms)
+        watch = _Watch(self, patience, self._client.alarms, self._now_mono_ms)
         try:
             await self._ended
         finally:
@@ -302,32 +303,37 @@ class Exchange(ResponseSink):
 
 
 class _Watch:
-    """Ends an exchange that has been silent for too long; re-armed only when it fires."""
+    """Ends an exchange that has been silent for too long; set again only when it rings."""
+
+    __slots__ = ("_alarm", "_alarms", "_begun_mono_ms", "_exchange", "_now_mono_ms", "_patience")
 
     def __init__(
-        self, exchange: Exchange, patience: Patience, now_mono_ms: Callable[[], float]
+        self,
+        exchange: Exchange,
+        patience: Patience,
+        alarms: Alarms,
+        now_mono_ms: Callable[[], float],
     ) -> None:
         self._exchange = exchange
         self._patience = patience
         self._now_mono_ms = now_mono_ms
-        self._begun_mono_ms = now_mono_ms()
-        self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(patience.first_byte_ms / 1_000, self._fire)
+        self._begun_mono_ms = exchange.last_read_mono_ms
+        self._alarms = alarms
+        self._alarm = alarms.set(self._begun_mono_ms + patience.first_byte_ms, self._ring)
 
     def cancel(self) -> None:
-        self._timer.cancel()
+        self._alarms.clear(self._alarm)
 
-    def _fire(self) -> None:
-        exchange, patience = self._exchange, self._patience
+    def _ring(self) -> None:
+        exchange, patience, now = self._exchange, self._patience, self._now_mono_ms()
         if exchange.started:
-            waited = self._now_mono_ms() - exchange.last_read_mono_ms
-            limit = patience.idle_ms
+            waited, limit = now - exchange.last_read_mono_ms, patience.idle_ms
         else:
-            waited, limit = self._now_mono_ms() - self._begun_mono_ms, patience.first_byte_ms
+            waited, limit = now - self._begun_mono_ms, patience.first_byte_ms
         if waited + 1.0 >= limit:
             exchange.time_out(waited)
         else:
-            self._timer = self._loop.call_later((limit - waited) / 1_000, self._fire)
+            self._alarm = self._alarms.set(now + limit - waited, self._ring)
 
 
 def is_event_stream(headers: list[Header]) -> bool:

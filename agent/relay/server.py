@@ -24,6 +24,7 @@ from protos.domain.errors import (
 )
 
 if TYPE_CHECKING:
+    from agent.relay.alarms import Alarms
     from agent.relay.connections import ConnectionSet
 
 _log = logging.getLogger(__name__)
@@ -214,6 +215,11 @@ class ServerConnection(asyncio.Protocol):
     def closing(self) -> bool:
         """Whether nothing more can be said to this client."""
         return self._closing
+
+    @property
+    def alarms(self) -> Alarms:
+        """Where deadlines of this client's requests are set."""
+        return self._owner.alarms
 
     def last_mile_ms(self, now_mono_ms: float) -> float:
         """Return the smoothed round trip to this client, read again when it has grown old."""
