@@ -15,8 +15,6 @@ HEDGE_RATIO = 0.05
 MAX_SAVED_HEDGES = 20.0
 #: Sooner than this no target is late: it is what a busy host's timers may be off by.
 HEDGE_AT_LEAST_MS = 20.0
-#: Where the P95 lies between median and P99 of a normal tail: 1.645 of 2.326 deviations.
-_P95_SHARE = 0.707
 
 
 class HedgeBudget:
@@ -57,11 +55,7 @@ class HedgeBudget:
 
 def hedge_after_ms(prediction: Prediction) -> float:
     """Return how long a first token may take before a second target may be asked too: its P95."""
-    p95_ms = prediction.ttft_ms_p95
-    if p95_ms is None:
-        p50_ms = prediction.ttft_ms_p50
-        p95_ms = p50_ms + _P95_SHARE * (prediction.ttft_ms_p99 - p50_ms)
-    return max(HEDGE_AT_LEAST_MS, p95_ms)
+    return max(HEDGE_AT_LEAST_MS, prediction.p95_ms)
 
 
 def hedge_to(candidates: Sequence[Candidate], running: frozenset[str]) -> Candidate | None:
@@ -75,4 +69,4 @@ def hedge_to(candidates: Sequence[Candidate], running: frozenset[str]) -> Candid
         for candidate in candidates
         if candidate.fits and candidate.headroom > 0 and candidate.node.id not in running
     ]
-    return min(able, key=lambda candidate: candidate.prediction.ttft_ms_p99, default=None)
+    return min(able, key=lambda candidate: candidate.ttft_ms_p99, default=None)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from agent.core.backlog import Backlog
 from agent.core.fill import UNKNOWN_FILL
-from protos.domain.router import UNKNOWN_TARGET, TargetState
+from protos.domain.router import UNKNOWN_TARGET, TargetLookup, TargetState
 
 #: Probes remembered of each target: about a minute of them.
 RTT_WINDOW = 64
@@ -65,6 +65,9 @@ class _Seen:
     unprobed_until_mono_ms: float = -math.inf
     reachable: bool | None = None
     probed_mono_ms: float = -math.inf
+    #: What the router was told last, and until when time alone does not change it.
+    state: TargetState | None = None
+    state_until_mono_ms: float = -math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,29 +96,52 @@ class LiveState:
         cached_ratio: float = 0.0,
         spare_late: bool = False,
     ) -> TargetState:
-        """Return what the router should know of ``node_id``. Hot.
+        """Return what the router should know of ``node_id``."""
+        cached_ratios = {node_id: cached_ratio} if cached_ratio else {}
+        look_up = self.lookup(now_mono_ms, lambda _: warm, cached_ratios, spare_late=spare_late)
+        return look_up(node_id)
 
-        ``spare_late``: one that is only late is not left alone, since nobody else is left.
+    def lookup(
+        self,
+        now_mono_ms: float,
+        is_warm: Callable[[str], bool],
+        cached_ratios: Mapping[str, float],
+        *,
+        spare_late: bool = False,
+        own: tuple[str, TargetState] | None = None,
+    ) -> TargetLookup:
+        """Return what tells the router what it should know of any node, now.
+
+        ``spare_late``: one that is only late is not left alone, since nobody else is left. ``own``
+        is this node, which is not met over the network. Hot: a node's state is worked out once
+        between two changes of it.
         """
-        seen = self._seen.get(node_id)
-        if seen is None:
-            return UNKNOWN_TARGET
-        in_flight, queued = _load(seen, now_mono_ms)
-        backlog = seen.backlog
-        return TargetState(
-            seen.rtt_ms_p50,
-            seen.rtt_ms_p99,
-            in_flight,
-            queued,
-            warm,
-            _is_left_alone(seen, now_mono_ms, spare_late=spare_late),
-            seen.ready_models
-            if now_mono_ms - seen.ready_models_mono_ms < REPORT_FRESH_MS
-            else None,
-            cached_ratio,
-            backlog.tokens,
-            backlog.progress_ms(now_mono_ms) if backlog.tokens else 0.0,
-        )
+        seen_of = self._seen.get
+        own_node_id, own_state = own or (None, UNKNOWN_TARGET)
+
+        def look_up(node_id: str) -> TargetState:
+            if node_id == own_node_id:
+                return own_state
+            seen = seen_of(node_id)
+            if seen is None:
+                return UNKNOWN_TARGET
+            state, warm = seen.state, is_warm(node_id)
+            if (
+                state is not None
+                and now_mono_ms < seen.state_until_mono_ms
+                and state.warm is warm
+                and node_id not in cached_ratios
+                and not spare_late
+            ):
+                return state
+            cached_ratio = cached_ratios.get(node_id, 0.0)
+            state = _look_at(seen, now_mono_ms, warm, cached_ratio, spare_late=spare_late)
+            # how far a backlog has come changes with every moment
+            if cached_ratio == 0.0 and not state.backlog_tokens and not spare_late:
+                seen.state, seen.state_until_mono_ms = state, _until(seen, now_mono_ms)
+            return state
+
+        return look_up
 
     def backlog(self, node_id: str, now_mono_ms: float) -> tuple[float, float]:
         """Return prompt tokens on their way there, and for how long none has been taken in."""
@@ -286,6 +312,7 @@ class LiveState:
             del self._seen[node_id]
 
     def _of(self, node_id: str) -> _Seen:
+        """Return what is known of ``node_id``, to be changed."""
         seen = self._seen.get(node_id)
         if seen is None:
             if len(self._seen) >= MAX_NODES:
@@ -293,7 +320,39 @@ class LiveState:
                 if (longest_known := next(idle, None)) is not None:
                     del self._seen[longest_known]
             seen = self._seen[node_id] = _Seen()
+        seen.state = None
         return seen
+
+
+def _look_at(
+    seen: _Seen, now_mono_ms: float, warm: bool, cached_ratio: float, *, spare_late: bool
+) -> TargetState:
+    in_flight, queued = _load(seen, now_mono_ms)
+    told = now_mono_ms - seen.ready_models_mono_ms < REPORT_FRESH_MS
+    backlog = seen.backlog
+    tokens = backlog.tokens
+    return TargetState(
+        seen.rtt_ms_p50,
+        seen.rtt_ms_p99,
+        in_flight,
+        queued,
+        warm,
+        seen.ejected and _is_left_alone(seen, now_mono_ms, spare_late=spare_late),
+        seen.ready_models if told else None,
+        cached_ratio,
+        tokens,
+        backlog.progress_ms(now_mono_ms) if tokens else 0.0,
+    )
+
+
+def _until(seen: _Seen, now_mono_ms: float) -> float:
+    """Return when the next thing that is known of a node stops being true by itself."""
+    ends = (
+        seen.reported_mono_ms + REPORT_FRESH_MS,
+        seen.ready_models_mono_ms + REPORT_FRESH_MS,
+        max(seen.next_trial_mono_ms, seen.unprobed_until_mono_ms),
+    )
+    return min((end for end in ends if end > now_mono_ms), default=math.inf)
 
 
 def _is_left_alone(seen: _Seen, now_mono_ms: float, *, spare_late: bool) -> bool:

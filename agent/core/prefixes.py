@@ -11,8 +11,12 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from protos.domain.resources import Replica
 
 #: About four engine blocks of 16 tokens: shorter prefixes are not worth a place in memory.
 BLOCK_BYTES = 256
@@ -76,6 +80,8 @@ class PrefixMemory:
 
     def __init__(self) -> None:
         self._replicas: OrderedDict[tuple[str, str], _Replica] = OrderedDict()
+        #: The same ones: model -> node -> replica.
+        self._by_model: dict[str, dict[str, _Replica]] = {}
         self._size = 0
 
     def __len__(self) -> int:
@@ -108,6 +114,28 @@ class PrefixMemory:
         if replica is None or replica.generation != generation or not prompt.chain:
             return 0.0
         return _share(replica, prompt, now_mono_ms) * replica.hit_ratio
+
+    def cached_ratios(
+        self,
+        model: str,
+        replicas: Mapping[str, Replica],
+        prompt: PromptBlocks,
+        now_mono_ms: float,
+    ) -> dict[str, float]:
+        """Return ``cached_ratio`` of those among ``replicas`` where it is not 0. Hot."""
+        known = self._by_model.get(model)
+        found: dict[str, float] = {}
+        if known is None or not prompt.chain:
+            return found
+        first, oldest = prompt.chain[0], now_mono_ms - FORGET_AFTER_MS
+        for node_id, replica in known.items():
+            seen_mono_ms = replica.blocks.get(first)
+            if seen_mono_ms is None or seen_mono_ms < oldest:
+                continue
+            now_there = replicas.get(node_id)
+            if now_there is not None and now_there.generation == replica.generation:
+                found[node_id] = _share(replica, prompt, now_mono_ms) * replica.hit_ratio
+        return found
 
     def told(self, node_id: str, model: str, expected_ratio: float, cached_ratio: float) -> None:
         """The engine said what share of a prompt it reused, where another was expected.
@@ -148,11 +176,17 @@ class PrefixMemory:
             if replica is not None:
                 self._drop(key)
             replica = self._replicas[key] = _Replica(generation)
+            self._by_model.setdefault(model, {})[node_id] = replica
         self._replicas.move_to_end(key)
         return replica
 
     def _drop(self, key: tuple[str, str]) -> None:
+        node_id, model = key
         self._size -= len(self._replicas.pop(key).blocks)
+        of_model = self._by_model[model]
+        del of_model[node_id]
+        if not of_model:
+            del self._by_model[model]
 
     def _forget_some(self) -> None:
         """Drop the oldest block of the replica that has been unused for longest."""
@@ -160,15 +194,18 @@ class PrefixMemory:
         replica.blocks.popitem(last=False)
         self._size -= 1
         if not replica.blocks:
-            del self._replicas[key]
+            self._drop(key)
 
 
 def _share(replica: _Replica, prompt: PromptBlocks, now_mono_ms: float) -> float:
     """Return the share of ``prompt`` that is remembered, by halving: it is a beginning of it."""
     blocks, oldest = replica.blocks, now_mono_ms - FORGET_AFTER_MS
+    chain = prompt.chain
+    if blocks.get(chain[-1], -math.inf) >= oldest:  # as when a conversation goes on
+        return len(chain) * BLOCK_BYTES / prompt.total_bytes
 
     def is_unseen(link: int) -> bool:
         return blocks.get(link, -math.inf) < oldest
 
-    count = bisect_left(prompt.chain, True, key=is_unseen)
+    count = bisect_left(chain, True, key=is_unseen)
     return count * BLOCK_BYTES / prompt.total_bytes

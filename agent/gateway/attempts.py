@@ -89,7 +89,7 @@ class Attempts:
         record = self._record
         record.predicted_miss = placement.predicted_miss
         record.serving_tier, record.billing_tier = placement.serving_tier, placement.billing_tier
-        record.predicted_ttft_ms_p99 = placement.chosen.prediction.ttft_ms_p99
+        record.predicted_ttft_ms_p99 = placement.chosen.ttft_ms_p99
         return placement
 
     def _place(self, *, first_token: bool = True, fall_back: bool = True) -> Placement:
@@ -251,7 +251,7 @@ class Attempts:
         """Return what was predicted of the chosen target, and of the soonest that is left."""
         prediction = placement.chosen.prediction
         others_ms = [
-            candidate.prediction.ttft_ms_p99
+            candidate.ttft_ms_p99
             for candidate in placement.candidates
             if candidate.node.id not in self._tried
         ]

@@ -99,33 +99,36 @@ def target_lookup(
 
     ``spare_late``: those that are left alone for being late only are not.
     """
-    cached_ratio = around.prefixes.cached_ratio
     replicas = around.view().replicas.get(model, {})
-
-    def look_up(node_id: str) -> TargetState:
-        replica = replicas.get(node_id)
-        generation = 0 if replica is None else replica.generation
-        cached = 0.0
-        if prompt.chain:
-            cached = cached_ratio(node_id, model, generation, prompt, now_mono_ms)
-        if node_id != around.node_id:
-            return around.live.target(
-                node_id,
-                now_mono_ms,
-                warm=around.peers.is_warm(node_id),
-                cached_ratio=cached,
-                spare_late=spare_late,
-            )
-        ready = around.engines.endpoint_for(model) is not None
-        models = frozenset((model,)) if ready else _NONE_READY
-        queue = around.engine_queue
-        ejected = around.live.is_ejected(node_id, now_mono_ms, spare_late=spare_late)
-        backlog = around.live.backlog(node_id, now_mono_ms)
-        return TargetState(
-            0.0, 0.0, queue.serving, queue.waiting, True, ejected, models, cached, *backlog
+    cached = around.prefixes.cached_ratios(model, replicas, prompt, now_mono_ms)
+    own = None
+    if (node_id := around.node_id) in replicas:
+        cached_ratio = cached.get(node_id, 0.0)
+        own = (
+            node_id,
+            _own_state(around, model, now_mono_ms, cached_ratio, spare_late=spare_late),
         )
+    return around.live.lookup(
+        now_mono_ms, around.peers.is_warm, cached, spare_late=spare_late, own=own
+    )
 
-    return look_up
+
+def _own_state(
+    around: Surroundings, model: str, now_mono_ms: float, cached_ratio: float, *, spare_late: bool
+) -> TargetState:
+    node_id, queue = around.node_id, around.engine_queue
+    ready = around.engines.endpoint_for(model) is not None
+    return TargetState(
+        0.0,
+        0.0,
+        queue.serving,
+        queue.waiting,
+        True,
+        around.live.is_ejected(node_id, now_mono_ms, spare_late=spare_late),
+        frozenset((model,)) if ready else _NONE_READY,
+        cached_ratio,
+        *around.live.backlog(node_id, now_mono_ms),
+    )
 
 
 def fill_lookup(around: Surroundings, now_mono_ms: float) -> Callable[[str], float]:

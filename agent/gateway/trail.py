@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from protos.domain.candidates import UNPRICED_NANO_USD_PER_1K_TOKENS
+from protos.domain.offers import UNPRICED_NANO_USD_PER_1K_TOKENS
 from protos.domain.trace import (
     MAX_ATTEMPTS,
     MAX_CANDIDATES,
@@ -228,4 +228,4 @@ def _candidate(candidate: Candidate, chosen: Candidate) -> TraceCandidate:
 
 
 def _ttft_ms_p99(candidate: Candidate) -> float:
-    return candidate.prediction.ttft_ms_p99
+    return candidate.ttft_ms_p99

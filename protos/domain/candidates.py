@@ -2,47 +2,37 @@
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from protos.domain import geo
 from protos.domain.errors import EdgeForgeError, InvalidRequest, NoReplica
-from protos.domain.learned_ttft import predict_learned
-from protos.domain.predictor import NOTHING_LEARNED, TargetModel
-from protos.domain.pricing import rate_nano_usd_per_1k_tokens
-from protos.domain.regimes import Load
+from protos.domain.learned_ttft import (
+    P99,
+    Evidence,
+    evidence_of,
+    learned_ms,
+    lower_quantiles_ms,
+    predict_from,
+)
+from protos.domain.offers import Filter, Offer, Offers, offers_of
+from protos.domain.predictor import FEW_OBSERVATIONS, NOTHING_LEARNED, TargetModel
+from protos.domain.regimes import TOKENS_UNIT, Load
 from protos.domain.residency import allowed_zones
-from protos.domain.resources import NodeHealth, NodeIntent, ReplicaState, Tier
-from protos.domain.ttft import Network, Prediction, network_to, predict
+from protos.domain.ttft import (
+    HANDSHAKE_ROUND_TRIPS,
+    Network,
+    Prediction,
+    network_to,
+    predict,
+    profile_ms_p99,
+    transfer_rounds,
+    wire_time_ms,
+)
 
 if TYPE_CHECKING:
     from protos.domain.fleet_view import FleetView
-    from protos.domain.resources import Deployment, EngineProfile, Node, Pop, Price, Replica
-
-#: Rate of a target whose tier is not on the price card: last resort, after everything priced.
-UNPRICED_NANO_USD_PER_1K_TOKENS = 1 << 62
-#: Distance assumed to a target whose place, or our own, is unknown: half way round the earth.
-_FARTHEST_KM = 20_000.0
-
-
-class Filter(enum.StrEnum):
-    """A hard filter, in the words a user reads when it leaves nothing."""
-
-    TOPOLOGY = "not in the topology"
-    MODE = "of the other kind"
-    TOOLS = "without a parser of tool calls"
-    RESIDENCY = "outside the allowed zones"
-    DEAD = "dead"
-    UNROUTABLE = "unroutable"
-    DRAINING = "draining"
-    RETIRED = "retired"
-    NOT_READY = "not ready"
-    ADAPTER = "without the adapter"
-    EJECTED = "left alone after failures"
-    TRIED = "tried already"
-
+    from protos.domain.resources import Deployment, Node, Pop, Price, Replica
 
 #: How soon each filter may let a request through again.
 _RETRY_AFTER_S = {
@@ -61,15 +51,10 @@ _RETRY_AFTER_S = {
 }
 _NOWHERE_RETRY_AFTER_S = 60.0
 
-_HEALTH_FILTER = {NodeHealth.DEAD: Filter.DEAD, NodeHealth.UNROUTABLE: Filter.UNROUTABLE}
-_INTENT_FILTER = {NodeIntent.DRAINING: Filter.DRAINING, NodeIntent.RETIRED: Filter.RETIRED}
-_READY = ReplicaState.READY
-_TIERS = tuple(Tier)
-
 
 @dataclass(slots=True)
 class RequestShape:
-    """What the router needs to know of a request. Written once; not frozen because it is hot.
+    """What the router needs to know of a request. Written once; not frozen: it is hot.
 
     ``prompt_tokens`` must not over-estimate: prompts longer than the model's context are refused.
     ``expected_tokens`` is what to predict with; 0: the same.
@@ -125,21 +110,82 @@ UNKNOWN_TARGET = TargetState(None, None, 0, 0, warm=False, ejected=False)
 class Candidate:
     """A target that passed every hard filter. Written once; not frozen because it is hot.
 
-    ``price_nano_usd_per_1k_tokens`` is for 1,000 prompt tokens and 1,000 completion tokens.
-    ``headroom`` is how many more requests it serves before a queue forms, not below 0. ``load`` is
-    what the request would meet there, and ``network`` its way: what an outcome is learned with.
+    ``headroom`` is how many more requests it serves before a queue forms, not below 0. What few
+    ask for is worked out when they do, from what was known at the decision.
     """
 
-    node: Node
-    pop: Pop
-    replica: Replica
-    price: Price | None
-    price_nano_usd_per_1k_tokens: int
-    prediction: Prediction
+    offer: Offer
+    state: TargetState
+    request: RequestShape
+    evidence: Evidence | None
+    there_ms: float
+    ttft_ms_p99: float
     fits: bool
     headroom: int
-    load: Load
-    network: Network
+    _prediction: Prediction | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def node(self) -> Node:
+        return self.offer.node
+
+    @property
+    def pop(self) -> Pop:
+        return self.offer.pop
+
+    @property
+    def replica(self) -> Replica:
+        return self.offer.replica
+
+    @property
+    def price(self) -> Price | None:
+        return self.offer.price
+
+    @property
+    def price_nano_usd_per_1k_tokens(self) -> int:
+        """For 1,000 prompt tokens and 1,000 completion tokens."""
+        return self.offer.rate_nano_usd_per_1k_tokens
+
+    @property
+    def load(self) -> Load:
+        """What the request would meet there: what an outcome is learned with."""
+        return load_at(self.state, self.offer.max_parallel, self.request)
+
+    @property
+    def network(self) -> Network:
+        """Its way there and back: what an outcome is learned with."""
+        rtt_ms, _ = _round_trips(self.offer, self.state)
+        return network_to(rtt_ms, warm=self.state.warm, body_bytes=self.request.body_bytes)
+
+    @property
+    def lower_quantiles_ms(self) -> tuple[float, float]:
+        """Median and P95 of the first token."""
+        state, p99_ms = self.state, self.ttft_ms_p99
+        if self.evidence is not None:
+            load = load_at(state, self.offer.max_parallel, self.request)
+            return lower_quantiles_ms(self.evidence, load, self.there_ms, p99_ms)
+        told = self.prediction
+        return told.ttft_ms_p50, told.p95_ms
+
+    @property
+    def prediction(self) -> Prediction:
+        """How ``ttft_ms_p99`` comes about."""
+        made = self._prediction
+        if made is None:
+            made = self._prediction = self._predict()
+        return made
+
+    def _predict(self) -> Prediction:
+        load = self.load
+        if self.evidence is not None:
+            return predict_from(self.evidence, load, self.network, self.ttft_ms_p99)
+        return predict(
+            self.offer.profile,
+            self.network,
+            rtt_ms_p99=_round_trips(self.offer, self.state)[1],
+            in_flight=self.state.in_flight,
+            queued=self.state.queued,
+            prompt_tokens=load.prompt_tokens,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,63 +209,93 @@ def gather(
 ) -> list[Candidate]:
     """Return every replica that may serve ``request``; add the others to ``rejected`` if given.
 
-    Hot: one pass over the model's replicas.
+    Hot: one pass over the model's replicas, without a call for most of them. What it works out is
+    the P99 that ``Candidate.prediction`` tells the terms of.
     """
-    deployment = request.deployment
+    deployment, budget_ms = request.deployment, request.budget_left_ms
+    model = deployment.model
     zones = allowed_zones(deployment.residency_zones, request.narrowed_zones)
-    rates = _rates_by_tier(view, deployment.model)
-    nodes, pops = view.nodes, view.pops
+    expected_tokens = request.expected_tokens or request.prompt_tokens
+    rounds, wire_ms = transfer_rounds(request.body_bytes), wire_time_ms(request.body_bytes)
+    offers = offers_of(view, model, self_node_id)
     found: list[Candidate] = []
-    for node_id, replica in view.replicas.get(deployment.model, {}).items():
-        node = nodes.get(node_id)
-        pop = None if node is None else pops.get(node.pop_id)
-        if node is None or pop is None:
-            if rejected is not None:
-                rejected.append(Rejected(node_id, replica, pop, Filter.TOPOLOGY))
-            continue
+    for offer in _able(offers, request):
+        node_id = offer.node_id
         state = live(node_id)
-        if replica.profile.embeds is not request.embeds:
-            if rejected is not None:
-                rejected.append(Rejected(node_id, replica, pop, Filter.MODE))
+        ready = state.ready_models
+        if (
+            not (offer.is_ready if ready is None else model in ready)
+            or state.ejected
+            or node_id in excluded
+            or (zones is not None and offer.zone not in zones)
+        ):
             continue
-        failed = _failed_filter(node, pop, replica, state, request, zones, excluded)
-        if failed is not None:
-            if rejected is not None:
-                rejected.append(Rejected(node_id, replica, pop, failed))
-            continue
-        price, rate = rates.get(pop.tier) or (None, UNPRICED_NANO_USD_PER_1K_TOKENS)
-        profile = replica.profile
-        rtt_ms_p50, rtt_ms_p99 = _round_trips(view, self_node_id, node_id, pop, state)
-        network = network_to(rtt_ms_p50, warm=state.warm, body_bytes=request.body_bytes)
-        load = load_at(state, profile, request)
+        rtt_ms = 0.0 if offer.is_own else state.rtt_ms_p50
+        if rtt_ms is None:
+            rtt_ms = offer.prior_rtts_ms()[0]
+        there_ms = 0.0
+        if rtt_ms > 0.0:
+            handshake_ms = 0.0 if state.warm else HANDSHAKE_ROUND_TRIPS * rtt_ms
+            there_ms = rtt_ms + handshake_ms + (rounds * rtt_ms + wire_ms)
+        tokens = expected_tokens * (1.0 - state.cached_ratio)
+        in_flight, queued = state.in_flight, state.queued
+        headroom = offer.max_parallel - in_flight - queued
         target = learned.get(node_id)
-        if target is not None and target.known:
-            prediction = predict_learned(target, load, network)
+        evidence: Evidence | None = None
+        if target is None or target.observations < FEW_OBSERVATIONS:
+            rtts_ms = _round_trips(offer, state)
+            ttft_ms = profile_ms_p99(offer.profile, there_ms, rtts_ms, 1 - headroom, tokens)
         else:
-            prediction = predict(
-                profile,
-                network,
-                rtt_ms_p99=rtt_ms_p99,
-                in_flight=state.in_flight,
-                queued=state.queued,
-                prompt_tokens=load.prompt_tokens,
-            )
-        headroom = profile.max_parallel - state.in_flight - state.queued
-        found.append(
-            Candidate(
-                node,
-                pop,
-                replica,
-                price,
-                rate,
-                prediction,
-                prediction.ttft_ms_p99 <= request.budget_left_ms,
-                headroom if headroom > 0 else 0,
-                load,
-                network,
-            )
-        )
+            if state.backlog_tokens or headroom < 1 or queued:
+                evidence, ttft_ms = _behind(target, state, tokens, 1 - headroom)
+            else:
+                free = target.regimes[0]
+                line = free.p99
+                evidence = free.p50, free.p95, line
+                ttft_ms = line[0] + line[1] * (tokens / TOKENS_UNIT) + line[2] * in_flight
+            ttft_ms += there_ms
+        fits, headroom = ttft_ms <= budget_ms, headroom if headroom > 0 else 0
+        found.append(Candidate(offer, state, request, evidence, there_ms, ttft_ms, fits, headroom))
+    if rejected is not None:
+        rejected += _rejected(offers, request, zones, live, {one.node.id for one in found})
     return found
+
+
+def _able(offers: Offers, request: RequestShape) -> Sequence[Offer]:
+    """Return those that can do what ``request`` asks for, whoever is ready now."""
+    if request.deployment.adapter:
+        return ()
+    able = offers.embedding if request.embeds else offers.generating
+    if request.automatic_tools:
+        return [offer for offer in able if not offer.profile.lacks_tool_parser]
+    return able
+
+
+def _behind(
+    target: TargetModel, state: TargetState, tokens: float, over: int
+) -> tuple[Evidence, float]:
+    """Predict a target where somebody is ahead; ``over`` more than it has places for."""
+    queued, backlog, progress_ms = state.queued, state.backlog_tokens, state.progress_ms
+    waiting = over if over > queued else queued
+    evidence = evidence_of(target, backlog, waiting, progress_ms)
+    return evidence, learned_ms(
+        evidence, P99, tokens, state.in_flight, backlog, waiting, progress_ms
+    )
+
+
+def _rejected(
+    offers: Offers,
+    request: RequestShape,
+    zones: frozenset[str] | None,
+    live: TargetLookup,
+    passed: Container[str],
+) -> list[Rejected]:
+    lines = [
+        Rejected(each.node_id, each.replica, each.pop, _failed_filter(each, request, zones, live))
+        for each in offers.offers
+        if each.node_id not in passed
+    ]
+    return lines + [Rejected(*each, Filter.TOPOLOGY) for each in offers.homeless]
 
 
 def check_context(view: FleetView, request: RequestShape) -> None:
@@ -277,73 +353,45 @@ def no_replica(request: RequestShape, rejected: Sequence[Rejected]) -> EdgeForge
 
 
 def _failed_filter(
-    node: Node,
-    pop: Pop,
-    replica: Replica,
-    state: TargetState,
+    offer: Offer,
     request: RequestShape,
     zones: frozenset[str] | None,
-    excluded: frozenset[str],
-) -> Filter | None:
-    """Return the first hard filter that ``node`` fails, or None."""
-    if zones is not None and pop.zone not in zones:
+    live: TargetLookup,
+) -> Filter:
+    """Return the first hard filter that ``offer``, which passes not all of them, fails."""
+    if offer.profile.embeds is not request.embeds:
+        return Filter.MODE
+    if zones is not None and offer.zone not in zones:
         return Filter.RESIDENCY
-    if (failed := _HEALTH_FILTER.get(node.health) or _INTENT_FILTER.get(node.intent)) is not None:
-        return failed
-    ready_models = state.ready_models
-    if not (replica.state is _READY if ready_models is None else replica.model in ready_models):
+    if offer.barred is not None:
+        return offer.barred
+    state = live(offer.node_id)
+    ready = state.ready_models
+    if not (offer.is_ready if ready is None else request.deployment.model in ready):
         return Filter.NOT_READY
     if request.deployment.adapter:
         return Filter.ADAPTER
-    if request.automatic_tools and replica.profile.lacks_tool_parser:
+    if request.automatic_tools and offer.profile.lacks_tool_parser:
         return Filter.TOOLS
-    if state.ejected:
-        return Filter.EJECTED
-    return Filter.TRIED if node.id in excluded else None
+    return Filter.EJECTED if state.ejected else Filter.TRIED
 
 
-def _rates_by_tier(view: FleetView, model_name: str) -> dict[Tier, tuple[Price, int]]:
-    model = view.models.get(model_name)
-    if model is None:
-        return {}
-    rates: dict[Tier, tuple[Price, int]] = {}
-    for tier in _TIERS:
-        price = view.prices.get((model.size_class, tier))
-        if price is not None:
-            rates[tier] = (price, rate_nano_usd_per_1k_tokens(price))
-    return rates
-
-
-def load_at(state: TargetState, profile: EngineProfile, request: RequestShape) -> Load:
-    """Return what ``request`` would meet at a target of ``profile`` in ``state``. Hot."""
+def load_at(state: TargetState, max_parallel: int, request: RequestShape) -> Load:
+    """Return what ``request`` would meet at a target of ``max_parallel`` places in ``state``."""
     in_flight, queued = state.in_flight, state.queued
-    over = in_flight + queued + 1 - profile.max_parallel
     return Load(
         (request.expected_tokens or request.prompt_tokens) * (1.0 - state.cached_ratio),
         in_flight,
         state.backlog_tokens,
-        over if over > queued else queued,
+        max(queued, in_flight + queued + 1 - max_parallel),
         state.progress_ms,
     )
 
 
-def _round_trips(
-    view: FleetView, self_node_id: str, node_id: str, pop: Pop, state: TargetState
-) -> tuple[float, float]:
+def _round_trips(offer: Offer, state: TargetState) -> tuple[float, float]:
     """Return median and P99 of the round trip: measured, or guessed from the distance."""
-    if node_id == self_node_id:
+    if offer.is_own:
         return 0.0, 0.0
-    if (rtt_ms_p50 := state.rtt_ms_p50) is not None:
-        return rtt_ms_p50, rtt_ms_p50 if state.rtt_ms_p99 is None else state.rtt_ms_p99
-    distance_km = _distance_km(view, self_node_id, pop)
-    return geo.prior_rtt_ms_p50(distance_km), geo.prior_rtt_ms_p99(distance_km)
-
-
-def _distance_km(view: FleetView, self_node_id: str, pop: Pop) -> float:
-    node = view.nodes.get(self_node_id)
-    here = None if node is None else view.pops.get(node.pop_id)
-    if here is None:
-        return _FARTHEST_KM
-    return geo.great_circle_km(
-        here.latitude_deg, here.longitude_deg, pop.latitude_deg, pop.longitude_deg
-    )
+    if (rtt_ms_p50 := state.rtt_ms_p50) is None:
+        return offer.prior_rtts_ms()
+    return rtt_ms_p50, rtt_ms_p50 if state.rtt_ms_p99 is None else state.rtt_ms_p99

@@ -13,7 +13,6 @@ from protos.domain.resources import SlaTier, Tier
 if TYPE_CHECKING:
     from protos.domain.candidates import Candidate, RequestShape
     from protos.domain.fleet_view import FleetView
-    from protos.domain.ttft import Prediction
 
 #: Edge nodes under this share of their calibrated tokens/s are preferred among those that fit.
 EDGE_FILL_RATIO = 0.70
@@ -28,16 +27,12 @@ EDGE_SPARE_RATIO = {
 NEAR_TIE_RATIO = 0.05
 NEAR_TIE_MS = 2.0
 
-#: Where the P95 lies between median and P99 of a normal tail: 1.645 of 2.326 deviations.
-_P95_SHARE = 0.707
-
 #: The tier that a customer of each SLA pays for when nothing fits.
 DEFAULT_TIER = {
     SlaTier.REALTIME: Tier.EDGE,
     SlaTier.INTERACTIVE: Tier.REGIONAL,
     SlaTier.STANDARD: Tier.CENTRAL,
 }
-_EDGE = Tier.EDGE
 _MIN_RETRY_AFTER_S = 1.0
 
 
@@ -73,39 +68,51 @@ def choose(
         return _nothing_fits(view, request, candidates)
     pool = fitting
     if edge_fill_ratio > 0.0:
-        sla_tier = request.deployment.sla_tier
+        spare_ratio = EDGE_SPARE_RATIO[request.deployment.sla_tier]
         unfilled = [
             candidate
             for candidate in fitting
-            if candidate.pop.tier is _EDGE
-            and has_spare_places(candidate, sla_tier)
-            and fill(candidate.node.id) < edge_fill_ratio
+            if candidate.offer.is_edge
+            and candidate.headroom > spare_ratio * candidate.offer.max_parallel
+            and fill(candidate.offer.node_id) < edge_fill_ratio
         ]
         pool = unfilled or fitting
-    chosen = break_ties(near_ties(pool), draw)
-    cheapest = min(fitting, key=_price_then_time)
-    return Placement(candidates, chosen, False, chosen.pop.tier, cheapest.pop.tier)
+    lowest = cheapest(fitting)
+    tied = near_ties(pool, lowest if pool is fitting else None)
+    chosen = tied[0] if len(tied) == 1 else break_ties(tied, draw)
+    billing = lowest.offer.pop.tier
+    return Placement(candidates, chosen, False, chosen.offer.pop.tier, billing)
 
 
 def has_spare_places(candidate: Candidate, sla_tier: SlaTier) -> bool:
     """Whether enough places are free there for it to be preferred to what is cheaper."""
-    places = candidate.replica.profile.max_parallel
-    return candidate.headroom > EDGE_SPARE_RATIO[sla_tier] * places
+    return candidate.headroom > EDGE_SPARE_RATIO[sla_tier] * candidate.offer.max_parallel
 
 
-def near_ties(pool: Sequence[Candidate]) -> list[Candidate]:
-    """Return the cheapest of ``pool`` whose predictions are about as early as the earliest."""
-    if len(pool) == 1:
-        return list(pool)
-    lowest = min(pool, key=_price_then_time)
-    rate = lowest.price_nano_usd_per_1k_tokens
-    earliest_ms = lowest.prediction.ttft_ms_p99
+def cheapest(pool: Sequence[Candidate]) -> Candidate:
+    """Return the cheapest of ``pool``, and of those the soonest. Hot."""
+    best = pool[0]
+    lowest, soonest_ms = best.offer.rate_nano_usd_per_1k_tokens, best.ttft_ms_p99
+    for candidate in pool:
+        rate = candidate.offer.rate_nano_usd_per_1k_tokens
+        if rate <= lowest and (rate < lowest or candidate.ttft_ms_p99 < soonest_ms):
+            best, lowest, soonest_ms = candidate, rate, candidate.ttft_ms_p99
+    return best
+
+
+def near_ties(pool: Sequence[Candidate], best: Candidate | None = None) -> list[Candidate]:
+    """Return the cheapest of ``pool`` whose predictions are about as early as the earliest.
+
+    ``best`` is the cheapest and soonest of them, if that is known already.
+    """
+    best = best or cheapest(pool)
+    rate, earliest_ms = best.offer.rate_nano_usd_per_1k_tokens, best.ttft_ms_p99
     latest_ms = earliest_ms + max(NEAR_TIE_MS, NEAR_TIE_RATIO * earliest_ms)
     return [
         candidate
         for candidate in pool
-        if candidate.price_nano_usd_per_1k_tokens == rate
-        and candidate.prediction.ttft_ms_p99 <= latest_ms
+        if candidate.ttft_ms_p99 <= latest_ms
+        and candidate.offer.rate_nano_usd_per_1k_tokens == rate
     ]
 
 
@@ -129,11 +136,11 @@ def _nothing_fits(view: FleetView, request: RequestShape, candidates: list[Candi
     deployment = request.deployment
     if deployment.strict:
         fastest = min(candidates, key=_time)
-        short_ms = fastest.prediction.ttft_ms_p99 - request.budget_left_ms
+        short_ms = fastest.ttft_ms_p99 - request.budget_left_ms
         raise BudgetUnreachable(
             f"{deployment.name!r} is strict and no target is predicted to answer in time: "
             f"{request.budget_left_ms:.0f} ms are left of the budget, the fastest takes "
-            f"{fastest.prediction.ttft_ms_p99:.0f} ms",
+            f"{fastest.ttft_ms_p99:.0f} ms",
             "raise the first-token budget, shorten the prompt, or retry",
             retry_after_s=max(_MIN_RETRY_AFTER_S, short_ms / 1_000.0),
         )
@@ -148,25 +155,24 @@ def likeliest_in_time(candidates: Sequence[Candidate], budget_ms: float) -> Cand
     A distant target of steady speed may have the lowest P99 and no chance at all, while the one
     next door is in time nine times of ten.
     """
-    return max(
-        candidates,
-        key=lambda each: (in_time_ratio(each.prediction, budget_ms), -each.prediction.ttft_ms_p99),
-    )
+    best, most, soonest_ms = candidates[0], -1.0, 0.0
+    for candidate in candidates:
+        p99_ms = candidate.ttft_ms_p99
+        likely = in_time_ratio(*candidate.lower_quantiles_ms, p99_ms, budget_ms)
+        if likely > most or (likely == most and p99_ms < soonest_ms):
+            best, most, soonest_ms = candidate, likely, p99_ms
+    return best
 
 
-def in_time_ratio(prediction: Prediction, budget_ms: float) -> float:
+def in_time_ratio(p50_ms: float, p95_ms: float, p99_ms: float, budget_ms: float) -> float:
     """Return how likely a first token comes within ``budget_ms``, between the known quantiles.
 
     0 up to the median: less than even chances are not worth telling apart.
     """
-    p50_ms, p99_ms = prediction.ttft_ms_p50, prediction.ttft_ms_p99
     if budget_ms >= p99_ms:
         return 0.99
     if budget_ms <= p50_ms:
         return 0.0
-    p95_ms = prediction.ttft_ms_p95
-    if p95_ms is None:
-        p95_ms = p50_ms + _P95_SHARE * (p99_ms - p50_ms)
     if budget_ms < p95_ms:
         return 0.5 + 0.45 * (budget_ms - p50_ms) / (p95_ms - p50_ms)
     return 0.95 + 0.04 * (budget_ms - p95_ms) / (p99_ms - p95_ms)
@@ -190,9 +196,5 @@ def _lower_tier(view: FleetView, request: RequestShape, serving: Tier) -> Tier:
     return default if cheaper else serving
 
 
-def _price_then_time(candidate: Candidate) -> tuple[int, float]:
-    return candidate.price_nano_usd_per_1k_tokens, candidate.prediction.ttft_ms_p99
-
-
 def _time(candidate: Candidate) -> float:
-    return candidate.prediction.ttft_ms_p99
+    return candidate.ttft_ms_p99

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from protos.domain.candidates import (
-    UNPRICED_NANO_USD_PER_1K_TOKENS,
     Candidate,
-    Filter,
     Rejected,
     RequestShape,
     TargetLookup,
@@ -19,6 +17,7 @@ from protos.domain.candidates import (
 )
 from protos.domain.choice import EDGE_FILL_RATIO, Placement, choose, has_spare_places, near_ties
 from protos.domain.errors import BudgetUnreachable, InvalidRequest, NoReplica
+from protos.domain.offers import UNPRICED_NANO_USD_PER_1K_TOKENS, Filter
 from protos.domain.predictor import NOTHING_LEARNED, TargetModel
 from protos.domain.resources import Tier
 
@@ -174,7 +173,7 @@ class _Words:
             return "fits; its tier is not on the price card"
         if more > 0:
             return f"fits; dearer than {chosen.node.id} by {more} nano-USD per 1,000 tokens"
-        late_ms = candidate.prediction.ttft_ms_p99 - chosen.prediction.ttft_ms_p99
+        late_ms = candidate.ttft_ms_p99 - chosen.ttft_ms_p99
         if candidate in near_ties([candidate, chosen]) and chosen in near_ties([candidate, chosen]):
             return f"fits; like {chosen.node.id}, which was drawn by headroom"
         return f"fits; costs as much as {chosen.node.id}, {late_ms:.1f} ms later"
@@ -187,7 +186,7 @@ class _Words:
         )
 
     def _late(self, candidate: Candidate) -> str:
-        over_ms = candidate.prediction.ttft_ms_p99 - self._budget_ms
+        over_ms = candidate.ttft_ms_p99 - self._budget_ms
         return f"over the budget by {over_ms:.1f} ms"
 
     def _is_unfilled_edge(self, candidate: Candidate) -> bool:
@@ -224,9 +223,9 @@ def _summary(placement: Placement) -> str:
     return (
         f"{chosen.node.id} in {chosen.pop.id} serves ({placement.serving_tier}), "
         f"billed as {placement.billing_tier}: "
-        f"P99 {chosen.prediction.ttft_ms_p99:.1f} ms, {outcome}"
+        f"P99 {chosen.ttft_ms_p99:.1f} ms, {outcome}"
     )
 
 
 def _price_then_time(candidate: Candidate) -> tuple[int, float]:
-    return candidate.price_nano_usd_per_1k_tokens, candidate.prediction.ttft_ms_p99
+    return candidate.price_nano_usd_per_1k_tokens, candidate.ttft_ms_p99

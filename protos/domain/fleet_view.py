@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from protos.domain.resources import (
     Account,
@@ -21,6 +22,9 @@ from protos.domain.resources import (
     Resource,
     Tier,
 )
+
+if TYPE_CHECKING:
+    from protos.domain.offers import Offers
 
 #: Decoded rows indexed between two yields.
 ROWS_PER_STEP = 256
@@ -42,6 +46,8 @@ class FleetView:
     prices: Mapping[tuple[str, Tier], Price] = field(default_factory=dict)
     #: model name -> what this node should hold
     desired: Mapping[str, DesiredReplica] = field(default_factory=dict)
+    #: What ``offers.offers_of`` has found out of this view; a new view begins without.
+    offers: dict[str, Offers] = field(default_factory=dict, init=False, repr=False, compare=False)
 
 
 def with_changes(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import mul
 from typing import TYPE_CHECKING
 
-from protos.domain.regimes import FEATURES, Place
+from protos.domain.regimes import FEATURES, TOKENS_UNIT
 from protos.domain.ttft import Prediction
 
 if TYPE_CHECKING:
@@ -17,37 +17,98 @@ if TYPE_CHECKING:
 #: prompts ahead has passed already.
 LEARNED_TERMS = ("rtt", "handshake", "transfer", *FEATURES, "progress")
 
+#: Which coefficients of an ``Evidence`` are whose.
+QUANTILES = MEDIAN, P95, P99 = 0, 1, 2
+#: Coefficients of median, P95 and P99 as they were at one moment; those of a free engine behind
+#: them where a part of the backlog's time has passed.
+Evidence = tuple[tuple[float, ...], ...]
+
+
+def evidence_of(
+    target: TargetModel, backlog_tokens: float, waiting: float, progress_ms: float
+) -> Evidence:
+    """Return what ``target`` has taught of such a load. Hot."""
+    regimes = target.regimes
+    if waiting > 0:
+        regime = regimes[2]
+    elif backlog_tokens > 0.0:
+        regime = regimes[1]
+        if progress_ms > 0.0:
+            free = regimes[0]
+            return regime.p50, regime.p95, regime.p99, free.p50, free.p95, free.p99
+    else:
+        regime = regimes[0]
+    return regime.p50, regime.p95, regime.p99
+
+
+def learned_ms(
+    evidence: Evidence,
+    quantile: int,
+    prompt_tokens: float,
+    in_flight: float,
+    backlog_tokens: float,
+    waiting: float,
+    progress_ms: float,
+) -> float:
+    """Return one quantile of the time at the target, without the way there. Hot.
+
+    However long the prompts ahead have been on their way, a token never comes sooner than with
+    nobody ahead.
+    """
+    prompt = prompt_tokens / TOKENS_UNIT
+    engine_ms, prompt_ms, batch_ms, backlog_ms, queue_ms = evidence[quantile]
+    behind_ms = (
+        engine_ms
+        + prompt_ms * prompt
+        + batch_ms * in_flight
+        + backlog_ms * (backlog_tokens / TOKENS_UNIT)
+        + queue_ms * waiting
+    )
+    if len(evidence) == len(QUANTILES):
+        return behind_ms
+    engine_ms, prompt_ms, batch_ms, _, _ = evidence[len(QUANTILES) + quantile]
+    free_ms = engine_ms + prompt_ms * prompt + batch_ms * in_flight
+    return sooner_ms(behind_ms, free_ms, progress_ms)
+
+
+def sooner_ms(behind_ms: float, free_ms: float, progress_ms: float) -> float:
+    """Return ``behind_ms`` less the progress made, but not sooner than a free engine."""
+    return max(behind_ms - progress_ms, min(behind_ms, free_ms))
+
+
+def lower_quantiles_ms(
+    evidence: Evidence, load: Load, there_ms: float, ttft_ms_p99: float
+) -> tuple[float, float]:
+    """Return median and P95 of the total, whose P99 is ``ttft_ms_p99``."""
+    median_ms = min(ttft_ms_p99, there_ms + learned_ms(evidence, MEDIAN, *load))
+    p95_ms = max(median_ms, there_ms + learned_ms(evidence, P95, *load))
+    return median_ms, min(ttft_ms_p99, p95_ms)
+
 
 def predict_learned(target: TargetModel, load: Load, network: Network) -> Prediction:
-    """Predict from what ``target`` did with the requests this agent sent there. Hot.
+    """Predict from what ``target`` did with the requests this agent sent there."""
+    evidence = evidence_of(target, load.backlog_tokens, load.waiting, load.progress_ms)
+    p99 = network.total_ms + learned_ms(evidence, P99, *load)
+    return predict_from(evidence, load, network, p99)
 
-    The residual quantile is one on the total, so the spread of the network is in it. However long
-    the prompts ahead have been on their way, a token never comes sooner than with nobody ahead.
+
+def predict_from(
+    evidence: Evidence, load: Load, network: Network, ttft_ms_p99: float
+) -> Prediction:
+    """Tell how ``ttft_ms_p99`` comes about.
+
+    The residual quantile is one on the total, so the spread of the network is in it.
     """
-    regimes = target.regimes
-    features = load.features()
-    regime = regimes[load.place]
-    values_ms = tuple(map(mul, regime.p99, features))
-    p50, p95, p99 = _dot(regime.p50, features), _dot(regime.p95, features), sum(values_ms)
+    values_ms = tuple(map(mul, evidence[P99], load.features()))
     progress_ms = 0.0
-    head_start_ms = load.head_start_ms
-    if head_start_ms > 0.0:
-        free, alone = regimes[Place.FREE], (*features[:3], 0.0, 0.0)
-        soonest = max(p99 - head_start_ms, min(p99, _dot(free.p99, alone)))
-        progress_ms, p99 = soonest - p99, soonest
-        p50 = min(p99, max(p50 - head_start_ms, min(p50, _dot(free.p50, alone))))
-        p95 = min(p99, max(p95 - head_start_ms, min(p95, _dot(free.p95, alone)), p50))
-    there_ms = network.total_ms
+    if len(evidence) > len(QUANTILES):
+        progress_ms = min(0.0, learned_ms(evidence, P99, *load) - sum(values_ms))
+    median_ms, p95_ms = lower_quantiles_ms(evidence, load, network.total_ms, ttft_ms_p99)
     return Prediction(
-        there_ms + p50,
-        there_ms + p99,
-        (network.rtt_ms, network.handshake_ms, network.transfer_ms, *values_ms, progress_ms),
+        median_ms,
+        ttft_ms_p99,
+        (*network, *values_ms, progress_ms),
         LEARNED_TERMS,
         learned=True,
-        ttft_ms_p95=there_ms + p95,
+        ttft_ms_p95=p95_ms,
     )
-
-
-def _dot(coefficients: tuple[float, ...], features: tuple[float, ...]) -> float:
-    total: float = sum(map(mul, coefficients, features))
-    return total

@@ -27,6 +27,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table as Printed
 
+from agent.core.engine_queue import EngineQueue
 from agent.core.fill import FillMeter
 from agent.core.live import LiveState
 from agent.core.prefixes import PrefixMemory, PromptBlocks, prompt_blocks
@@ -34,6 +35,8 @@ from agent.gateway.surroundings import Surroundings, fill_lookup, target_lookup
 from agent.main import GC_THRESHOLDS
 from agent.peers.pool import PeerPool
 from protos.domain.fleet_view import FleetView, with_changes
+from protos.domain.predictor import FEW_OBSERVATIONS, Outcome, Predictor
+from protos.domain.regimes import Load
 from protos.domain.resources import Deployment, ResourceType
 from protos.domain.router import RequestShape, place
 from tests.bench.large_fleet import REPLICAS_PER_MODEL, fleet, model_name, tables
@@ -48,7 +51,8 @@ TARGETS = {
     "chunk_delay_ms_p99_meanwhile": 5.0,
 }
 SELF_NODE_ID = "n-7"
-#: Models that this agent's clients ask for; with 20 replicas each about what a predictor remembers.
+#: Models that clients ask for, the n-th an n-th as often as the first; with 20 replicas
+#: each they are about what a predictor remembers.
 MODELS_IN_DEMAND = 50
 #: Prompts that begin alike, and the bytes of one.
 PREFIXES, PROMPT_BYTES = 20, 2_048
@@ -68,7 +72,6 @@ class Gateway:
             SELF_NODE_ID, config, SimpleNamespace(client=None), lambda: view, live, now
         )
         models = [model_name(index) for index in range(MODELS_IN_DEMAND)]
-        self.deployments = [each for each in view.deployments.values() if each.model in models]
         self.prompts = {
             model: [prompt_blocks(bytes([number]) * PROMPT_BYTES, model, "salt")
                     for number in range(PREFIXES)]
@@ -92,6 +95,8 @@ class Gateway:
             "peers": peers,
             "live": live,
             "prefixes": prefixes,
+            "predictor": self._outcomes(),
+            "engine_queue": EngineQueue(16),
             "own_fill": FillMeter(2_000.0),
             "now_mono_ms": now,
             "draw": chance.random,
@@ -112,8 +117,23 @@ class Gateway:
             fill_ratio=chance.random(),
             ready_models=[model for model in self.prompts if node_id in self.view.replicas[model]],
         )
-        for _ in range(chance.randrange(3)):
-            live.request_started(node_id, NOW_MS)
+        for _ in range(chance.randrange(3)):  # some of their prompts have been taken in
+            live.request_started(
+                node_id, NOW_MS - 20.0, PROMPT_TOKENS * chance.choice((0, 0, 0, 1))
+            )
+
+    def _outcomes(self) -> Predictor:
+        """Enough of every target, in all its regimes."""
+        predictor, chance = Predictor(), self._chance
+        for model in self.prompts:
+            for node_id, replica in self.view.replicas[model].items():
+                for number in range(3 * FEW_OBSERVATIONS):
+                    waits = (0.0, 2_000.0, 0.0)[number % 3], (0.0, 0.0, 2.0)[number % 3]
+                    load = Load(chance.uniform(100, 2_000), chance.randrange(12), *waits)
+                    took_ms = chance.uniform(60, 120) + 50.0 * (number % 3)
+                    outcome = Outcome(load, 10.0, took_ms, number * 200.0)
+                    predictor.learn(node_id, model, replica.profile, outcome)
+        return predictor
 
     def decide(self, deployment: Deployment, prompt: PromptBlocks, budget_ms: float) -> int:
         """Place one request as ``agent.gateway.attempts`` does; return the candidates."""
@@ -128,13 +148,19 @@ class Gateway:
             draw=around.draw(),
             fill=fill_lookup(around, now_mono_ms),
             edge_fill_ratio=around.edge_fill_ratio,
+            learned=around.predictor.of_model(deployment.model),
         )
         return len(placement.candidates)
 
     def requests(self, count: int) -> Iterator[tuple[Deployment, PromptBlocks, float]]:
-        chance = self._chance
-        for _ in range(count):
-            deployment = chance.choice(self.deployments)
+        chance, models = self._chance, list(self.prompts)
+        of_model = {
+            model: [each for each in self.view.deployments.values() if each.model == model]
+            for model in models
+        }
+        popularity = [1.0 / rank for rank in range(1, len(models) + 1)]
+        for model in chance.choices(models, popularity, k=count):
+            deployment = chance.choice(of_model[model])
             budget_ms = chance.choice((80.0, 150.0, 300.0))
             yield deployment, chance.choice(self.prompts[deployment.model]), budget_ms
 

@@ -8,34 +8,13 @@ from hypothesis import strategies as st
 from protos.domain.choice import EDGE_SPARE_RATIO, in_time_ratio
 from protos.domain.errors import BudgetUnreachable, EdgeForgeError, InvalidRequest, NoReplica
 from protos.domain.pricing import rate_nano_usd_per_1k_tokens
-from protos.domain.resources import NodeHealth, NodeIntent, ReplicaState, Tier
+from protos.domain.resources import Tier
 from protos.domain.router import explain, place
 from tests.support.fleets import MODEL
+from tests.support.naive_router import may_serve
 from tests.support.strategies import NODE_IDS, draws, fills, fleets, lookups, requests
 
 ratios = st.sampled_from([0.0, 0.7, 1.0])
-
-
-def may_serve(view, shape, node_id, state, excluded):
-    """The hard filters, written a second time and as plainly as possible."""
-    node = view.nodes.get(node_id)
-    replica = view.replicas.get(MODEL, {}).get(node_id)
-    if node is None or replica is None or node.pop_id not in view.pops:
-        return False
-    if node.health not in (NodeHealth.READY, NodeHealth.SUSPECT):
-        return False
-    if node.intent not in (NodeIntent.ACTIVE, NodeIntent.CORDONED):
-        return False
-    zone = view.pops[node.pop_id].zone
-    if shape.deployment.residency_zones and zone not in shape.deployment.residency_zones:
-        return False
-    if shape.narrowed_zones is not None and zone not in shape.narrowed_zones:
-        return False
-    if state.ready_models is None:
-        ready = replica.state is ReplicaState.READY
-    else:
-        ready = MODEL in state.ready_models
-    return ready and not shape.deployment.adapter and not state.ejected and node_id not in excluded
 
 
 def too_long(view, shape):
@@ -101,6 +80,10 @@ def placed(view, shape, live, fill, draw, ratio):
         return None
 
 
+def in_time_share(told, budget_ms):
+    return in_time_ratio(told.ttft_ms_p50, told.p95_ms, told.ttft_ms_p99, budget_ms)
+
+
 @given(fleets(), requests(), lookups, fills, draws, ratios)
 def test_price_budget_and_fill_decide_in_that_order(view, shape, live, fill, draw, ratio):
     placement = placed(view, shape, live, fill, draw, ratio)
@@ -112,9 +95,9 @@ def test_price_budget_and_fill_decide_in_that_order(view, shape, live, fill, dra
     assert placement.serving_tier is chosen.pop.tier
     if not fitting:
         ratios = [
-            in_time_ratio(each.prediction, shape.budget_left_ms) for each in placement.candidates
+            in_time_share(each.prediction, shape.budget_left_ms) for each in placement.candidates
         ]
-        assert in_time_ratio(chosen.prediction, shape.budget_left_ms) == max(ratios)
+        assert in_time_share(chosen.prediction, shape.budget_left_ms) == max(ratios)
         assert not shape.deployment.strict
         return
     assert chosen.fits

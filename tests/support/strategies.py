@@ -39,6 +39,9 @@ targets = st.builds(
     st.booleans(),
     st.booleans(),
     st.none() | st.sampled_from([frozenset(), frozenset({MODEL})]),
+    st.sampled_from([0.0, 0.4, 1.0]),
+    st.sampled_from([0.0, 0.0, 700.0]),
+    st.sampled_from([0.0, 30.0, 5_000.0]),
 )
 
 

@@ -10,7 +10,6 @@ from protos.domain.candidates import gather
 from protos.domain.choice import DEFAULT_TIER, break_ties, choose, in_time_ratio, near_ties
 from protos.domain.errors import BudgetUnreachable
 from protos.domain.resources import SlaTier, Tier
-from protos.domain.ttft import Prediction
 from tests.support.fleets import (
     deployment,
     lookup,
@@ -51,20 +50,22 @@ def chosen(fleet, shape=None, live=NEAR, *, draw=0.0, fill=None, ratio=0.70):
     )
 
 
-def prediction(p50_ms, p99_ms, p95_ms=None):
-    return Prediction(p50_ms, p99_ms, (p99_ms,), ("engine",), ttft_ms_p95=p95_ms)
+def learned(candidate, *quantiles_ms):
+    """Let outcomes have shown these quantiles, whatever the load."""
+    candidate.evidence = tuple((ms, 0.0, 0.0, 0.0, 0.0) for ms in quantiles_ms)
+    candidate.ttft_ms_p99, candidate.fits = quantiles_ms[-1], False
 
 
 def test_in_time_ratio_goes_through_the_known_quantiles():
-    told = prediction(20.0, 100.0, 60.0)
-    at = {ms: round(in_time_ratio(told, ms), 3) for ms in (0.0, 20.0, 40.0, 60.0, 80.0, 100.0)}
+    told = (20.0, 60.0, 100.0)
+    at = {ms: round(in_time_ratio(*told, ms), 3) for ms in (0.0, 20.0, 40.0, 60.0, 80.0, 100.0)}
     assert at == {0.0: 0.0, 20.0: 0.0, 40.0: 0.725, 60.0: 0.95, 80.0: 0.97, 100.0: 0.99}
 
 
 def test_in_time_ratio_of_a_prediction_without_a_spread():
-    assert in_time_ratio(prediction(50.0, 50.0, 50.0), 49.0) == 0.0
-    assert in_time_ratio(prediction(50.0, 50.0, 50.0), 50.0) == 0.99
-    assert 0.5 < in_time_ratio(prediction(50.0, 80.0, 50.0), 51.0) < 0.99
+    assert in_time_ratio(50.0, 50.0, 50.0, 49.0) == 0.0
+    assert in_time_ratio(50.0, 50.0, 50.0, 50.0) == 0.99
+    assert 0.5 < in_time_ratio(50.0, 50.0, 80.0, 51.0) < 0.99
 
 
 def test_where_nothing_fits_the_likely_one_serves_not_the_steady_one_far_away():
@@ -72,12 +73,12 @@ def test_where_nothing_fits_the_likely_one_serves_not_the_steady_one_far_away():
     fleet = two_tiers()
     shape = request(budget_left_ms=72.0)
     near, far = gather(fleet, shape, "nobody", NEAR, frozenset())
-    near.prediction, far.prediction = prediction(25.0, 290.0), prediction(125.0, 144.0)
-    near.fits = far.fits = False
+    learned(near, 25.0, 210.0, 290.0)
+    learned(far, 125.0, 138.0, 144.0)
     placement = choose(fleet, shape, [far, near], draw=0.0, fill=lambda _: 0.0, edge_fill_ratio=0.7)
     assert placement.chosen is near
     assert placement.predicted_miss
-    near.prediction = prediction(73.0, 290.0)
+    learned(near, 73.0, 210.0, 290.0)
     placement = choose(fleet, shape, [far, near], draw=0.0, fill=lambda _: 0.0, edge_fill_ratio=0.7)
     assert placement.chosen is far, "without a chance anywhere: the fastest"
 

@@ -18,6 +18,8 @@ def of_kind(kind):
 def test_every_kind_lands_in_its_index_and_leaves_it():
     full = with_changes(FleetView(), (), ONE_OF_EACH)
     for field in fields(FleetView):
+        if not field.init:
+            continue  # what was found out of it, not a row
         assert len(getattr(full, field.name)) == 1, field.name
     assert full.replicas["acme/m@1"]["gru-1"] == of_kind(Replica)
     assert full.keys[b"d" * 32] == of_kind(ApiKey)

@@ -1,0 +1,166 @@
+"""Placement once more, as plainly as it can be written: what the fast way must agree with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from protos.domain import geo
+from protos.domain.choice import EDGE_SPARE_RATIO, NEAR_TIE_MS, NEAR_TIE_RATIO, in_time_ratio
+from protos.domain.pricing import rate_nano_usd_per_1k_tokens
+from protos.domain.resources import NodeHealth, NodeIntent, ReplicaState, Tier
+from protos.domain.ttft import network_to, predict
+
+UNPRICED = 1 << 62
+
+
+@dataclass
+class Option:
+    """One replica that may serve, and everything that speaks for or against it."""
+
+    node_id: str
+    tier: Tier
+    rate: int
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    places: int
+    free: int
+
+
+def may_serve(view, shape, node_id, state, excluded):
+    """The hard filters."""
+    model = shape.deployment.model
+    node = view.nodes.get(node_id)
+    replica = view.replicas.get(model, {}).get(node_id)
+    if node is None or replica is None or node.pop_id not in view.pops:
+        return False
+    if replica.profile.embeds != shape.embeds:
+        return False
+    if shape.automatic_tools and replica.profile.lacks_tool_parser:
+        return False
+    if node.health not in (NodeHealth.READY, NodeHealth.SUSPECT):
+        return False
+    if node.intent not in (NodeIntent.ACTIVE, NodeIntent.CORDONED):
+        return False
+    zone = view.pops[node.pop_id].zone
+    if shape.deployment.residency_zones and zone not in shape.deployment.residency_zones:
+        return False
+    if shape.narrowed_zones is not None and zone not in shape.narrowed_zones:
+        return False
+    if state.ready_models is None:
+        ready = replica.state is ReplicaState.READY
+    else:
+        ready = model in state.ready_models
+    return ready and not shape.deployment.adapter and not state.ejected and node_id not in excluded
+
+
+def options(view, shape, self_node_id, live, excluded, learned):
+    """Every replica that may serve, in the table's order."""
+    model = shape.deployment.model
+    return [
+        option(view, shape, self_node_id, node_id, live[node_id], learned.get(node_id))
+        for node_id in view.replicas.get(model, {})
+        if may_serve(view, shape, node_id, live[node_id], excluded)
+    ]
+
+
+def option(view, shape, self_node_id, node_id, state, target):
+    """What is known of one replica that may serve."""
+    replica = view.replicas[shape.deployment.model][node_id]
+    profile, pop = replica.profile, view.pops[view.nodes[node_id].pop_id]
+    rtt_ms, rtt_ms_p99 = round_trips(view, self_node_id, node_id, pop, state)
+    network = network_to(rtt_ms, warm=state.warm, body_bytes=shape.body_bytes)
+    tokens = (shape.expected_tokens or shape.prompt_tokens) * (1.0 - state.cached_ratio)
+    there = state.in_flight + state.queued
+    if target is not None and target.known:
+        waiting = max(state.queued, there + 1 - profile.max_parallel)
+        p50, p95, p99 = learned_ms(target, tokens, state, waiting)
+        p50, p95, p99 = (network.total_ms + each for each in (p50, p95, p99))
+        p50 = min(p50, p99)
+        p95 = min(p99, max(p50, p95))
+    else:
+        told = predict(
+            profile,
+            network,
+            rtt_ms_p99=rtt_ms_p99,
+            in_flight=state.in_flight,
+            queued=state.queued,
+            prompt_tokens=tokens,
+        )
+        p50, p95, p99 = told.ttft_ms_p50, told.p95_ms, told.ttft_ms_p99
+    model = view.models.get(replica.model)
+    price = None if model is None else view.prices.get((model.size_class, pop.tier))
+    rate = UNPRICED if price is None else rate_nano_usd_per_1k_tokens(price)
+    free = max(0, profile.max_parallel - there)
+    return Option(node_id, pop.tier, rate, p50, p95, p99, profile.max_parallel, free)
+
+
+def learned_ms(target, tokens, state, waiting):
+    """Median, P95 and P99 at a target that there are outcomes of."""
+    free, behind, full = target.regimes
+    features = (1.0, tokens / 1_000.0, state.in_flight, state.backlog_tokens / 1_000.0, waiting)
+    alone = (*features[:3], 0.0, 0.0)
+    if waiting > 0:
+        return [dot(line, features) for line in (full.p50, full.p95, full.p99)]
+    if not state.backlog_tokens:
+        return [dot(line, features) for line in (free.p50, free.p95, free.p99)]
+    found = []
+    for line, free_line in zip(
+        (behind.p50, behind.p95, behind.p99), (free.p50, free.p95, free.p99), strict=True
+    ):
+        slow_ms = dot(line, features)
+        soonest_ms = min(slow_ms, dot(free_line, alone))
+        found.append(max(slow_ms - state.progress_ms, soonest_ms))
+    return found
+
+
+def dot(line, features):
+    return sum(a * b for a, b in zip(line, features, strict=True))
+
+
+def round_trips(view, self_node_id, node_id, pop, state):
+    """Measured, guessed from the distance, or none at all."""
+    if node_id == self_node_id:
+        return 0.0, 0.0
+    if state.rtt_ms_p50 is not None:
+        return state.rtt_ms_p50, state.rtt_ms_p50 if state.rtt_ms_p99 is None else state.rtt_ms_p99
+    own = view.nodes.get(self_node_id)
+    here = None if own is None else view.pops.get(own.pop_id)
+    if here is None:
+        km = 20_000.0
+    else:
+        km = geo.great_circle_km(
+            here.latitude_deg, here.longitude_deg, pop.latitude_deg, pop.longitude_deg
+        )
+    return geo.prior_rtt_ms_p50(km), geo.prior_rtt_ms_p99(km)
+
+
+def choice(shape, found, draw, fill, ratio):
+    """Who serves of ``found``; None where nothing fits a strict deployment's budget."""
+    budget_ms = shape.budget_left_ms
+    fitting = [each for each in found if each.p99_ms <= budget_ms]
+    if not fitting:
+        if shape.deployment.strict:
+            return None
+
+        def likely(each):
+            return in_time_ratio(each.p50_ms, each.p95_ms, each.p99_ms, budget_ms), -each.p99_ms
+
+        return max(found, key=likely)
+    spare = EDGE_SPARE_RATIO[shape.deployment.sla_tier]
+    unfilled = [
+        each
+        for each in fitting
+        if each.tier is Tier.EDGE
+        and each.free > spare * each.places
+        and ratio > 0.0
+        and fill[each.node_id] < ratio
+    ]
+    pool = unfilled or fitting
+    rate = min(each.rate for each in pool)
+    cheapest = [each for each in pool if each.rate == rate]
+    earliest_ms = min(each.p99_ms for each in cheapest)
+    latest_ms = earliest_ms + max(NEAR_TIE_MS, NEAR_TIE_RATIO * earliest_ms)
+    tied = [each for each in cheapest if each.p99_ms <= latest_ms]
+    tickets = [each for each in tied for _ in range(each.free)] or tied
+    return tickets[int(draw * len(tickets))]
