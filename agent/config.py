@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.core.exploration import EXPLORE_RATIO
 from agent.core.hedging import HEDGE_RATIO
 from protos.domain.choice import EDGE_FILL_RATIO
 from protos.domain.errors import ConfigInvalid
@@ -180,6 +181,8 @@ class RouterConfig:
     edge_fill_ratio: float = setting(EDGE_FILL_RATIO, at_least=0.0, at_most=1.0)
     #: Share of streams that may be sent to a second target when the first is late; 0: none.
     hedge_ratio: float = setting(HEDGE_RATIO, at_least=0.0, at_most=1.0)
+    #: Share of streams that may go to a target which is hardly known, to learn of it; 0: none.
+    explore_ratio: float = setting(EXPLORE_RATIO, at_least=0.0, at_most=0.1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,12 @@ from agent.clock import now_mono_ms, now_unix_ms
 from agent.core.clock_watch import ClockWatch
 from agent.core.coverage import Coverage
 from agent.core.engine_queue import EngineQueue
+from agent.core.exploration import Exploration
 from agent.core.fill import FillMeter
 from agent.core.hedging import HedgeBudget
 from agent.core.live import LiveState
 from agent.core.prefixes import PrefixMemory
+from agent.core.trials import Trials
 from agent.gateway.records import RequestRecords
 from agent.gateway.server import ClientPort
 from agent.gateway.surroundings import Surroundings
@@ -61,6 +63,8 @@ class DataPlane:
         self.prefixes = PrefixMemory()
         self.coverage = Coverage()
         self.hedges = HedgeBudget(config.router.hedge_ratio)
+        self.exploration = Exploration(config.router.explore_ratio)
+        self.trials = Trials()
         self.fill = FillMeter(config.engine.tokens_per_s)
         self.records = RequestRecords(config.limits.max_records)
         self._build_traces(config, identity)
@@ -91,6 +95,8 @@ class DataPlane:
             coverage=self.coverage,
             prompt_tokens=PromptTokens(),
             hedges=self.hedges,
+            exploration=self.exploration,
+            trials=self.trials,
             own_fill=self.fill,
             edge_fill_ratio=config.router.edge_fill_ratio,
         )

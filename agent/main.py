@@ -196,6 +196,8 @@ class Agent:
             replicas=self._replicas,
             live=plane.live,
             hedges=plane.hedges,
+            exploration=plane.exploration,
+            trials=plane.trials,
             fill=plane.fill,
             coverage=plane.coverage,
             prefixes=plane.prefixes,

@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from agent.artifacts.files import FileStore
     from agent.config import AgentConfig
     from agent.core.coverage import Coverage
+    from agent.core.exploration import Exploration
     from agent.core.fill import FillMeter
     from agent.core.hedging import HedgeBudget
     from agent.core.live import LiveState
     from agent.core.prefixes import PrefixMemory
+    from agent.core.trials import Trials
     from agent.gateway.records import RequestRecords
     from agent.gateway.surroundings import GatewayStats
     from agent.gpu.watch import GpuWatch
@@ -73,6 +75,8 @@ class Telling:
     replicas: Replicas
     live: LiveState
     hedges: HedgeBudget
+    exploration: Exploration
+    trials: Trials
     fill: FillMeter
     coverage: Coverage
     prefixes: PrefixMemory
@@ -147,6 +151,9 @@ class Telling:
                 "hedges_sent": self.hedges.sent,
                 "hedges_won": self.gateway.hedges_won,
                 "hedge_share": self.hedges.share,
+                "explorations_sent": self.exploration.budget.sent,
+                "explore_share": self.exploration.budget.share,
+                "strict_trials": self.trials.sent,
                 "ejections": self.live.ejections,
                 "ejected": self.live.ejected_now,
             },
@@ -210,6 +217,18 @@ class Telling:
         )
         yield Sample(
             "edgeforge_gateway_hedge_share", "Second copies over streams.", self.hedges.share
+        )
+        yield Sample(
+            "edgeforge_gateway_explorations_sent",
+            "Streams sent to a target to learn of it.",
+            float(self.exploration.budget.sent),
+            counter=True,
+        )
+        yield Sample(
+            "edgeforge_gateway_strict_trials",
+            "Requests of strict deployments let through to try a target predicted late.",
+            float(self.trials.sent),
+            counter=True,
         )
         yield Sample(
             "edgeforge_prefix_blocks",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from agent.core.request_share import RequestShare
+
 if TYPE_CHECKING:
     from protos.domain.router import Candidate
     from protos.domain.ttft import Prediction
@@ -17,40 +19,11 @@ MAX_SAVED_HEDGES = 20.0
 HEDGE_AT_LEAST_MS = 20.0
 
 
-class HedgeBudget:
-    """Every request earns ``ratio`` of a hedge and every hedge costs one.
-
-    It begins empty, so the share holds at every moment from the first request on.
-    """
+class HedgeBudget(RequestShare):
+    """How many second copies may be sent: ``ratio`` of all streams."""
 
     def __init__(self, ratio: float) -> None:
-        self._ratio = ratio
-        self._saved = 0.0
-        self.requests = 0
-        self.sent = 0
-
-    @property
-    def enabled(self) -> bool:
-        return self._ratio > 0.0
-
-    @property
-    def share(self) -> float:
-        """Hedges sent over requests, since the start."""
-        return self.sent / self.requests if self.requests else 0.0
-
-    def earn(self) -> None:
-        """A request that may be hedged was placed. Hot."""
-        self.requests += 1
-        saved = self._saved + self._ratio
-        self._saved = saved if saved < MAX_SAVED_HEDGES else MAX_SAVED_HEDGES
-
-    def take(self) -> bool:
-        """Take one hedge, if one is left."""
-        if self._saved < 1.0:
-            return False
-        self._saved -= 1.0
-        self.sent += 1
-        return True
+        super().__init__(ratio, MAX_SAVED_HEDGES)
 
 
 def hedge_after_ms(prediction: Prediction) -> float:

@@ -10,6 +10,7 @@ from protos.domain.trace import FarTimes
 
 if TYPE_CHECKING:
     from agent.core.engine_queue import EngineQueue, Place
+    from agent.gateway.placing import Finding
     from agent.gateway.responses import ResponseHeads
     from agent.gateway.targets import Target
     from agent.gateway.trail import TokenTimes
@@ -33,6 +34,8 @@ class Asked:
     cached_ratio: float = 0.0
     #: Key of its prompt in the target's backlog; 0: it is in none.
     prompt: int = 0
+    #: What it finds out beside serving its client.
+    finding: Finding | None = None
 
     def enter(self, queue: EngineQueue) -> None:
         """It is sent now: to our own engine, or to a peer, who has a queue of its own."""

@@ -22,6 +22,7 @@ from protos.domain.predictor import Outcome
 if TYPE_CHECKING:
     from agent.gateway.accounting import Accounting
     from agent.gateway.body_policy import GenerationBody
+    from agent.gateway.placing import Finding
     from agent.gateway.surroundings import Surroundings
     from agent.gateway.trail import Trail
     from agent.relay.messages import Header, Request
@@ -89,7 +90,12 @@ class Asking:
         return Target(node_id, peer_pool, peer_pool.address.host_header, model, True, peer=True)
 
     def begin(
-        self, placement: Placement, target: Target, *, rest_of: Running | None = None
+        self,
+        placement: Placement,
+        target: Target,
+        *,
+        rest_of: Running | None = None,
+        finding: Finding | None = None,
     ) -> Running:
         """Make what one attempt needs; ``rest_of`` is the broken stream that it goes on with."""
         around, trail = self._around, self._trail
@@ -102,7 +108,7 @@ class Asking:
         else:
             tokens, events = rest_of.asked.tokens, rest_of.exchange.events
             tokens.also = count_fill
-        asked = Asked(target, placement, now, tokens, self.budget_left_ms)
+        asked = Asked(target, placement, now, tokens, self.budget_left_ms, finding=finding)
         heads = ResponseHeads(self._client, self._record, trail, asked, around.now_mono_ms)
         exchange = Exchange(
             self._client,
@@ -150,6 +156,8 @@ class Asking:
             ):
                 # cut while it might still have answered: it would have taken longer than this
                 self._learn(asked, now, censored=True)
+            if asked.finding is not None and exchange.first_token_mono_ms is None:
+                asked.finding.ended(None, now)
 
     def _first_token(self, asked: Asked, now_mono_ms: float, headers: list[Header]) -> None:
         """A first token came, for everybody who waits for one to learn from.
@@ -159,6 +167,8 @@ class Asking:
         self._note_load(asked.target, headers)
         self._around.live.first_token(asked.target.node_id, asked.prompt, now_mono_ms)
         self._learn(asked, now_mono_ms)
+        if asked.finding is not None:
+            asked.finding.ended(now_mono_ms, now_mono_ms)
 
     def _learn(self, asked: Asked, now_mono_ms: float, *, censored: bool = False) -> None:
         if asked.prompt == 0:
@@ -256,6 +266,8 @@ class Asking:
     def note_end(self, running: Running, outcome: str) -> None:
         asked = running.asked
         took_ms = self._around.now_mono_ms() - asked.began_mono_ms
+        if asked.finding is not None:
+            outcome = f"{asked.finding.why}: {outcome}"
         self._note(asked.placement, asked.budget_left_ms, outcome, asked.began_mono_ms, took_ms)
 
     def note_not_asked(self, placement: Placement, outcome: str) -> None:

@@ -5,19 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from agent.core.attempts import Expectation, Trial, next_patience, verdict_of_status
+from agent.core.attempts import Trial, next_patience, verdict_of_status
 from agent.core.continuation import continued
 from agent.core.hedging import hedge_after_ms, hedge_to
 from agent.gateway.accounting import Accounting
 from agent.gateway.asking import Asking
 from agent.gateway.errors import engine_refusal, error_event
+from agent.gateway.placing import Placing
 from agent.gateway.second_copy import SecondCopy
-from agent.gateway.surroundings import fill_lookup, target_lookup
 from agent.relay.continuing import ContinuableStream
 from agent.relay.exchange import Ending, Exchange, Patience
 from agent.relay.messages import LAST_CHUNK, Request, chunk
 from protos.domain.errors import EdgeForgeError, EngineFailed, NoReplica
-from protos.domain.router import Placement, RequestShape, place
 
 if TYPE_CHECKING:
     from agent.gateway.asked import Running
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from agent.gateway.trail import Trail
     from agent.relay.server import ServerConnection
     from protos.domain.resources import Deployment
+    from protos.domain.router import Placement
 
 
 class Attempts:
@@ -53,25 +53,20 @@ class Attempts:
         self._deployment = deployment
         accounting = Accounting(around, stats, record, trail)
         self._asking = Asking(around, pools, client, record, trail, body, deployment, accounting)
-        self._tried: frozenset[str] = frozenset()
-        #: Those of them that were cut for being late.
-        self._late: frozenset[str] = frozenset()
+        self._placing = Placing(around, self._asking, trail.request, record, body, deployment)
         self._last: Trial | None = None
-        self._zones: frozenset[str] | None = None
-        self._expected_tokens = around.prompt_tokens.estimate(
-            deployment.name, len(self._request.body)
-        )
 
     async def run(self, zones: frozenset[str] | None) -> None:
         """Ask one target after another. Raises: EdgeForgeError when none can answer."""
         limits = self._around.limits
-        self._zones = zones
+        self._placing.zones = zones
         if self._body.stream:
             self._around.hedges.earn()
+            self._around.exploration.budget.earn()
         for number in range(limits.max_attempts):
             placement = self._first_placement()
             target = self._asking.target(placement)
-            self._tried |= {placement.chosen.node.id}
+            self._placing.tried |= {placement.chosen.node.id}
             if target is None:
                 self._asking.note_not_asked(placement, "not ready")
                 continue
@@ -83,7 +78,7 @@ class Attempts:
     def _first_placement(self) -> Placement:
         """Place the request and promise its customer what that means. Raises: EdgeForgeError."""
         try:
-            placement = self._place()
+            placement = self._placing.attempt()
         except NoReplica as error:
             raise self._out_of_targets(error) from error
         record = self._record
@@ -92,70 +87,29 @@ class Attempts:
         record.predicted_ttft_ms_p99 = placement.chosen.ttft_ms_p99
         return placement
 
-    def _place(self, *, first_token: bool = True, fall_back: bool = True) -> Placement:
-        """Choose among those not tried yet, all hard filters anew. Raises: EdgeForgeError.
-
-        With the first token out, no budget is left to be kept, and no strict deployment's either.
-        """
-        around, deployment = self._around, self._deployment
-        now_mono_ms = around.now_mono_ms()
-        spent_ms = now_mono_ms - self._request.first_byte_mono_ms
-        self._asking.budget_left_ms = self._record.budget_ms - self._request.last_mile_ms - spent_ms
-        shape = RequestShape(
-            deployment=deployment if first_token else replace(deployment, strict=False),
-            prompt_tokens=self._body.prompt_tokens_estimate,
-            body_bytes=len(self._request.body),
-            stream=self._body.stream,
-            budget_left_ms=self._asking.budget_left_ms,
-            narrowed_zones=self._zones,
-            embeds=self._body.api.embeds,
-            automatic_tools=self._body.automatic_tools,
-            expected_tokens=self._expected_tokens,
-        )
-        try:
-            return self._choose(shape, now_mono_ms)
-        except NoReplica:
-            if not fall_back:
-                raise
-        # nobody else is left: one that was late may still be going to answer
-        self._tried -= self._late
-        self._late = frozenset()
-        return self._choose(shape, now_mono_ms, spare_late=True)
-
-    def _choose(
-        self, shape: RequestShape, now_mono_ms: float, *, spare_late: bool = False
-    ) -> Placement:
-        around, model = self._around, self._deployment.model
-        return place(
-            around.view(),
-            shape,
-            around.node_id,
-            target_lookup(around, model, now_mono_ms, self._asking.prompt, spare_late=spare_late),
-            draw=around.draw(),
-            fill=fill_lookup(around, now_mono_ms),
-            edge_fill_ratio=around.edge_fill_ratio,
-            excluded=self._tried,
-            learned=around.predictor.of_model(model),
-        )
-
     async def _ask(self, placement: Placement, target: Target, *, last: bool) -> bool:
         """Ask ``target``; True when the client has its answer, whatever it was."""
-        limits = self._around.limits
-        running = self._asking.begin(placement, target)
-        expectation = self._expectation(placement, last=last) if self._body.stream else None
-        patience = next_patience(
+        limits, finding = self._around.limits, self._placing.finding
+        running = self._asking.begin(placement, target, finding=finding)
+        expectation = None
+        if self._body.stream:
+            expectation = self._placing.expectation(placement, last=last)
+        first_ms, silent_ms = next_patience(
             expectation,
             idle_ms=limits.stream_idle_timeout_ms,
             response_ms=limits.response_timeout_ms,
         )
         alone = expectation is None or expectation.other_ttft_ms_p99 is None
+        if finding is not None and not alone:
+            first_ms = min(first_ms, finding.patience_ms)
+        patience = Patience(first_ms, silent_ms)
         if alone or not self._around.hedges.enabled:
-            await self._asking.run(running, Patience(*patience))
+            await self._asking.run(running, patience)
             return await self._conclude(running)
         copy = SecondCopy(lambda: self._begin_copy(running), self._run_copy, self._client.alarms)
         copy.arm(running.asked.began_mono_ms + hedge_after_ms(placement.chosen.prediction))
         try:
-            await self._asking.run(running, Patience(*patience))
+            await self._asking.run(running, patience)
             return await self._settle(running, copy)
         finally:
             await copy.close()
@@ -166,10 +120,10 @@ class Attempts:
         if first.exchange.started or first.exchange.ending is not None:
             return None
         try:
-            placement = self._place(fall_back=False)
+            placement = self._placing.place(fall_back=False)
         except EdgeForgeError:
             return None
-        chosen = hedge_to(placement.candidates, self._tried)
+        chosen = hedge_to(placement.candidates, self._placing.tried)
         if chosen is None:
             return None
         # the customer pays for the first choice: the second was ours
@@ -182,7 +136,7 @@ class Attempts:
         target = self._asking.target(placement)
         if target is None or not around.hedges.take():
             return None
-        self._tried |= {chosen.node.id}
+        self._placing.tried |= {chosen.node.id}
         return self._asking.begin(placement, target)
 
     async def _run_copy(self, copy: Running) -> None:
@@ -218,16 +172,16 @@ class Attempts:
             self._client.write(chunk(ending) + LAST_CHUNK)
             return True
         idle_ms = self._around.limits.stream_idle_timeout_ms
-        while events.can_go_on and len(self._tried) < self._around.limits.max_attempts:
+        while events.can_go_on and len(self._placing.tried) < self._around.limits.max_attempts:
             told = events.completion_tokens
             fields = continued(self._request.path, self._body.fields, events.text, told)
             if fields is None:
                 return False
             try:
-                placement = self._place(first_token=False)
+                placement = self._placing.place(first_token=False)
             except EdgeForgeError:
                 return False
-            self._tried |= {placement.chosen.node.id}
+            self._placing.tried |= {placement.chosen.node.id}
             target = self._asking.target(placement)
             if target is None:
                 continue
@@ -246,22 +200,6 @@ class Attempts:
             why = rest.exchange.reason or f"answered {rest.exchange.status}"
             self._asking.fail(rest, f"could not go on: {why}")
         return False
-
-    def _expectation(self, placement: Placement, *, last: bool) -> Expectation:
-        """Return what was predicted of the chosen target, and of the soonest that is left."""
-        prediction = placement.chosen.prediction
-        others_ms = [
-            candidate.ttft_ms_p99
-            for candidate in placement.candidates
-            if candidate.node.id not in self._tried
-        ]
-        return Expectation(
-            ttft_ms_p50=prediction.ttft_ms_p50,
-            ttft_ms_p99=prediction.ttft_ms_p99,
-            learned=prediction.learned,
-            budget_left_ms=self._asking.budget_left_ms,
-            other_ttft_ms_p99=None if last or not others_ms else min(others_ms),
-        )
 
     @staticmethod
     def _verdict(running: Running) -> Trial:
@@ -283,7 +221,7 @@ class Attempts:
             self._last = trial
             self._asking.fail(running, trial.reason)
             if exchange.late:
-                self._late |= {target.node_id}
+                self._placing.late |= {target.node_id}
             return False
         record.serving_tier, record.status = placement.serving_tier, exchange.status
         if exchange.ending is Ending.BROKEN:

@@ -11,10 +11,12 @@ if TYPE_CHECKING:
     from agent.core.clock_watch import ClockWatch
     from agent.core.coverage import Coverage
     from agent.core.engine_queue import EngineQueue
+    from agent.core.exploration import Exploration
     from agent.core.fill import FillMeter
     from agent.core.hedging import HedgeBudget
     from agent.core.live import LiveState
     from agent.core.prefixes import PrefixMemory
+    from agent.core.trials import Trials
     from agent.gateway.records import RequestRecords
     from agent.gateway.targets import LocalEngines, PeerTargets
     from agent.gateway.trail import TraceSink
@@ -78,6 +80,10 @@ class Surroundings:
     prompt_tokens: PromptTokens
     #: How many requests may be sent twice.
     hedges: HedgeBudget
+    #: How many requests may find out what a target is like that placement leaves alone.
+    exploration: Exploration
+    #: Which targets a strict deployment's requests may try though they are predicted late.
+    trials: Trials
     #: How full this node's own engine is.
     own_fill: FillMeter
     #: Edge nodes under it are preferred among those that fit; 0: price alone.

@@ -145,8 +145,31 @@ def _nothing_fits(view: FleetView, request: RequestShape, candidates: list[Candi
             retry_after_s=max(_MIN_RETRY_AFTER_S, short_ms / 1_000.0),
         )
     chosen = likeliest_in_time(candidates, request.budget_left_ms)
+    return missed_placement(view, request, candidates, chosen)
+
+
+def missed_placement(
+    view: FleetView, request: RequestShape, candidates: list[Candidate], chosen: Candidate
+) -> Placement:
+    """Return the placement on ``chosen``, of which a miss is predicted."""
     serving = chosen.pop.tier
     return Placement(candidates, chosen, True, serving, _lower_tier(view, request, serving))
+
+
+def explored_placement(placement: Placement, other: Candidate) -> Placement:
+    """Return ``placement`` with ``other``, who is not dearer, in place of the chosen one.
+
+    Billed as it would have been, or as ``other`` where that is cheaper.
+    """
+    billed = min(
+        candidate.price_nano_usd_per_1k_tokens
+        for candidate in placement.candidates
+        if candidate.fits
+    )
+    cheaper = other.price_nano_usd_per_1k_tokens < billed
+    serving = other.pop.tier
+    billing = serving if cheaper else placement.billing_tier
+    return Placement(placement.candidates, other, False, serving, billing)
 
 
 def likeliest_in_time(candidates: Sequence[Candidate], budget_ms: float) -> Candidate:

@@ -58,7 +58,14 @@ class Outcome:
 class TargetModel:
     """One (node, model)."""
 
-    __slots__ = ("_full_until_mono_ms", "_recent", "changes", "observations", "regimes")
+    __slots__ = (
+        "_full_until_mono_ms",
+        "_recent",
+        "changes",
+        "learned_mono_ms",
+        "observations",
+        "regimes",
+    )
 
     def __init__(self, profile: EngineProfile) -> None:
         engine_ms = max(LEAST_MS, engine_p50_ms(profile))
@@ -75,6 +82,8 @@ class TargetModel:
         self._full_until_mono_ms = -math.inf
         self.observations = 0
         self.changes = 0
+        #: When the last outcome came.
+        self.learned_mono_ms = -math.inf
 
     @property
     def known(self) -> bool:
@@ -104,6 +113,7 @@ class TargetModel:
                 self._full_until_mono_ms = outcome.at_mono_ms
         rank, ratio = regime.learn(features, engine_ms, remember=remember)
         self.observations += 1
+        self.learned_mono_ms = outcome.at_mono_ms
         if ranked and place is not Place.FULL:
             self._recent.append((rank, ratio, place))
             self._look_for_change()

@@ -91,10 +91,10 @@ class AgentClient:
             if connection is None:
                 used.close()
 
-    def chat(self, **fields: Any) -> Answer:
-        """Ask for a chat completion."""
+    def chat(self, *, headers: dict[str, str] | None = None, **fields: Any) -> Answer:
+        """Ask for a chat completion; ``fields`` are the body's."""
         messages = [{"role": "user", "content": "hello"}]
-        return self.send({"model": self.model, "messages": messages} | fields)
+        return self.send({"model": self.model, "messages": messages} | fields, headers=headers)
 
     def ask(self, method: str, path: str) -> Any:
         """Ask the administration socket."""

@@ -39,6 +39,7 @@ class Asked:
     completion_tokens: int
     note: object = None
     left_tokens: int = 0
+    aborted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class SimulatedEngine:
     ) -> None:
         self.speed = speed
         self._chance = chance
-        self._slowness = slowness
+        self.slowness = slowness
         self._waiting: deque[Asked] = deque()
         self._prefilling: deque[Asked] = deque()
         self._decoding: list[tuple[int, int, Asked]] = []
@@ -86,6 +87,21 @@ class SimulatedEngine:
         if not self._busy:
             self._busy = True
             self._free_at_ms = max(self._free_at_ms, now_ms)
+
+    @property
+    def generating(self) -> int:
+        """Requests that the last step made a token for, or gave their first one."""
+        return len(self._decoding)
+
+    def abort(self, asked: Asked) -> None:
+        """Drop a request before its end: it costs no step after the one that runs."""
+        asked.aborted = True
+        for line in (self._waiting, self._prefilling):
+            if asked in line:
+                line.remove(asked)
+                return
+        self._decoding = [entry for entry in self._decoding if entry[2] is not asked]
+        heapq.heapify(self._decoding)
 
     @property
     def next_step_ms(self) -> float:
@@ -113,7 +129,7 @@ class SimulatedEngine:
             + speed.prefill_ms_per_token * taken
             + speed.decode_ms_per_request * len(self._decoding)
         )
-        took_ms *= self._slowness(self._free_at_ms)
+        took_ms *= self.slowness(self._free_at_ms)
         took_ms *= self._chance.lognormvariate(0.0, speed.noise)
         if self._chance.randrange(STALL_ONE_IN) == 0:
             took_ms += speed.stall_ms

@@ -1,0 +1,97 @@
+"""A target that strict deployments are kept from gets one request now and then."""
+
+from __future__ import annotations
+
+from agent.core.trials import MAX_PAUSE_MS, MAX_TARGETS, TRIAL_EVERY_MS, Trials
+from protos.domain.candidates import gather
+from protos.domain.predictor import Outcome, Predictor
+from protos.domain.regimes import Load
+from tests.support.fleets import (
+    MODEL,
+    lookup,
+    model,
+    node,
+    pop,
+    price,
+    profile,
+    replica,
+    request,
+    target,
+    view,
+)
+
+NEAR = lookup({}, default=target())
+BUDGET_MS = 100.0
+
+
+def candidates(*, took_ms=400.0, outcomes=100, live=NEAR, names=("gru-1",), first_token_ms=20.0):
+    """Targets that were slow, whatever their profile says."""
+    fleet = view(
+        pop("GRU"),
+        model(),
+        price("edge", 10),
+        *(node(name, "GRU") for name in names),
+        *(replica(name, first_token_ms) for name in names),
+    )
+    predictor = Predictor()
+    for name in names:
+        for number in range(outcomes):
+            outcome = Outcome(Load(10.0), 0.0, took_ms, float(number))
+            predictor.learn(name, MODEL, profile(first_token_ms), outcome)
+    shape = request(budget_left_ms=BUDGET_MS)
+    return gather(fleet, shape, "nobody", live, frozenset(), None, predictor.of_model(MODEL))
+
+
+def test_a_strict_deployment_is_not_kept_from_a_target_for_ever():
+    slow = candidates()
+    assert not slow[0].fits
+    assert Trials().of(slow, BUDGET_MS, 0.0) is slow[0]
+
+
+def test_one_at_a_time_until_it_has_answered():
+    trials, slow = Trials(), candidates()
+    assert trials.of(slow, BUDGET_MS, 0.0) is slow[0]
+    assert trials.of(slow, BUDGET_MS, TRIAL_EVERY_MS - 1.0) is None
+    assert trials.of(slow, BUDGET_MS, TRIAL_EVERY_MS) is slow[0]
+    assert trials.sent == 2
+
+
+def test_one_in_time_is_followed_at_once():
+    trials, slow = Trials(), candidates()
+    trials.of(slow, BUDGET_MS, 0.0)
+    trials.ended(slow[0], 30.0, in_time=True)
+    assert trials.of(slow, BUDGET_MS, 30.0) is slow[0]
+
+
+def test_each_that_is_late_halves_how_often_down_to_a_bound():
+    trials, slow, now = Trials(), candidates(), 0.0
+    assert trials.of(slow, BUDGET_MS, now) is slow[0]
+    for pause_s in (2, 4, 8, 16, 30, 30):
+        trials.ended(slow[0], now, in_time=False)
+        now += 1_000.0 * pause_s
+        assert trials.of(slow, BUDGET_MS, now - 1.0) is None
+        assert trials.of(slow, BUDGET_MS, now) is slow[0]
+    assert pause_s * 1_000.0 == MAX_PAUSE_MS
+
+
+def test_no_trial_where_the_profile_says_late_too():
+    assert Trials().of(candidates(first_token_ms=90.0), BUDGET_MS, 0.0) is None
+
+
+def test_no_trial_of_what_only_the_profile_predicts_late():
+    """Nothing was learned: nothing is to be found out."""
+    unknown = candidates(outcomes=3, first_token_ms=20.0)
+    assert Trials().of(unknown, BUDGET_MS, 0.0) is None
+
+
+def test_no_trial_without_a_free_place():
+    full = candidates(live=lookup({}, default=target(in_flight=4)))
+    assert Trials().of(full, BUDGET_MS, 0.0) is None
+
+
+def test_what_is_remembered_is_bounded():
+    trials = Trials()
+    for number in range(MAX_TARGETS + 10):
+        slow = candidates(names=(f"gru-{number}",), outcomes=20)
+        assert trials.of(slow, BUDGET_MS, 0.0) is slow[0]
+    assert len(trials) == MAX_TARGETS
