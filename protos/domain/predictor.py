@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from protos.domain.regimes import LEAST_MS, TOKENS_UNIT, Load, Place, Regime
+from protos.domain.regimes import (
+    LEAST_MS,
+    MEMORY_OBSERVATIONS,
+    TOKENS_UNIT,
+    Load,
+    Place,
+    Regime,
+    Vote,
+)
 from protos.domain.ttft import engine_p50_ms, queue_time_ms
 
 if TYPE_CHECKING:
@@ -21,8 +29,7 @@ if TYPE_CHECKING:
 
 #: Targets remembered; the one not learned from for longest is forgotten first.
 MAX_TARGETS = 1_024
-#: An outcome so many outcomes ago counts for 1/e of one now; waits for a place change sooner.
-MEMORY_OBSERVATIONS = 600.0
+#: The centre of waits for a place changes sooner.
 MEMORY_FULL_OBSERVATIONS = 100.0
 #: Outcomes under which a target is predicted by its profile.
 FEW_OBSERVATIONS = 16
@@ -59,8 +66,8 @@ class TargetModel:
     """One (node, model)."""
 
     __slots__ = (
-        "_full_until_mono_ms",
-        "_recent",
+        "_alone_from_mono_ms",
+        "_votes",
         "changes",
         "learned_mono_ms",
         "observations",
@@ -76,10 +83,10 @@ class TargetModel:
         self.regimes = (
             Regime((engine_ms, token_ms, batch_ms, 0.0, 0.0), steady),
             Regime((engine_ms, token_ms, batch_ms, token_ms, 0.0), steady),
-            Regime((engine_ms, token_ms, batch_ms, 0.0, place_ms), full),
+            Regime((engine_ms, token_ms, batch_ms, token_ms, place_ms), full),
         )
-        self._recent: deque[tuple[float, float, int]] = deque(maxlen=CHANGE_OUTCOMES)
-        self._full_until_mono_ms = -math.inf
+        self._votes: deque[Vote] = deque(maxlen=CHANGE_OUTCOMES)
+        self._alone_from_mono_ms = -math.inf
         self.observations = 0
         self.changes = 0
         #: When the last outcome came.
@@ -92,47 +99,62 @@ class TargetModel:
 
     def learn(self, outcome: Outcome) -> None:
         """Take in one outcome. Costs about 30 us."""
-        load = outcome.load
-        place = load.place
+        load, at_ms = outcome.load, outcome.at_mono_ms
+        place, features = load.place, load.features()
         regime = self.regimes[place]
-        features = load.features()
-        engine_ms = max(LEAST_MS, outcome.took_ms - outcome.network_ms + load.head_start_ms)
+        engine_ms = outcome.took_ms - outcome.network_ms + load.head_start_ms
+        if not math.isfinite(engine_ms):
+            return
+        engine_ms = max(LEAST_MS, engine_ms)
+        sent_ms = at_ms - outcome.took_ms
+        # Outcomes that overlap say the same thing: only one of them is a witness.
+        alone = sent_ms >= self._alone_from_mono_ms
+        if alone:
+            self._alone_from_mono_ms = at_ms
+        ranked = len(regime.residuals) >= _RANKS_NEED
         if outcome.censored:
             # Known only to be longer. Below what was promised it says nothing new; above, it is
-            # a miss for certain, and its size at least this.
+            # a miss for certain.
             if engine_ms <= sum(a * b for a, b in zip(regime.p99, features, strict=True)):
                 return
-        elif not math.isfinite(engine_ms):
-            return
-        ranked = len(regime.residuals) >= _RANKS_NEED
-        remember = True
-        if place is Place.FULL:
-            # Waits that overlap say the same thing: only one of them counts for the quantile.
-            remember = outcome.at_mono_ms - outcome.took_ms >= self._full_until_mono_ms
-            if remember:
-                self._full_until_mono_ms = outcome.at_mono_ms
-        rank, ratio = regime.learn(features, engine_ms, remember=remember)
+            vote = regime.learn_miss(features, engine_ms, sent_ms, at_ms)
+        else:
+            remember = alone or place is not Place.FULL
+            vote = regime.learn(features, engine_ms, sent_ms, at_ms, remember=remember)
+            if place is not Place.FULL:
+                self.regimes[place + 1].expect(regime.p50)
         self.observations += 1
-        self.learned_mono_ms = outcome.at_mono_ms
-        if ranked and place is not Place.FULL:
-            self._recent.append((rank, ratio, place))
+        self.learned_mono_ms = at_ms
+        if ranked and alone and place is not Place.FULL:
+            self._votes.append(vote)
             self._look_for_change()
 
     def _look_for_change(self) -> None:
-        recent = self._recent
-        if len(recent) < CHANGE_OUTCOMES:
+        votes = self._votes
+        if len(votes) < CHANGE_OUTCOMES:
             return
-        rank = median(each[0] for each in recent)
+        rank = median(vote.rank for vote in votes)
         if 1.0 - _CHANGED_RANK < rank < _CHANGED_RANK:
             return
-        factor = median(each[1] for each in recent)
+        factor = median(vote.ratio for vote in votes)
         if abs(math.log(factor)) < _CHANGED_LOG_RATIO:
             return
-        for place, regime in enumerate(self.regimes):
-            lied = sum(each[2] == place for each in recent)
-            regime.rescale(factor, _KEPT_AFTER_CHANGE, lied)
-        recent.clear()
+        changed = _since_change(list(votes), factor)
+        factor = median(vote.ratio for vote in changed)
+        for regime in self.regimes:
+            regime.rescale(factor, _KEPT_AFTER_CHANGE, changed[0].sent_mono_ms)
+        votes.clear()
         self.changes += 1
+
+
+def _since_change(votes: list[Vote], factor: float) -> list[Vote]:
+    """Return the newest votes: those from where most are nearer to ``factor`` than to 1."""
+    middle, since, score, best = math.sqrt(factor), len(votes) - 1, 0, 0
+    for index in range(len(votes) - 1, -1, -1):
+        score += 1 if (votes[index].ratio > middle) == (factor > 1.0) else -1
+        if score > best:
+            since, best = index, score
+    return votes[since:]
 
 
 class Predictor:

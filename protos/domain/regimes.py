@@ -8,7 +8,10 @@ prediction costs one product of vectors.
 from __future__ import annotations
 
 import enum
+import math
+from collections import deque
 from collections.abc import Sequence
+from operator import mul
 from typing import NamedTuple
 
 from protos.domain.regression import Regression
@@ -19,6 +22,8 @@ FEATURES = ("engine", "prefill", "batch", "backlog", "queue")
 TOKENS_UNIT = 1_000.0
 #: What a request usually meets: an anchor weighs on each coefficient by it.
 TYPICAL = (1.0, 1.0, 4.0, 1.0, 1.0)
+#: An outcome so many outcomes ago counts for 1/e of one now.
+MEMORY_OBSERVATIONS = 600.0
 #: Before anything was seen a target is thought to vary by this share of its centre ...
 _START_SCALE = 0.12
 #: ... and its P99 to lie so many scales above.
@@ -27,6 +32,10 @@ _START_QUANTILE = 4.0
 _HUBER_SCALES = 3.0
 #: A first token takes at least this long to learn from: it keeps weights finite.
 LEAST_MS = 0.5
+#: A scale is at least this share of its centre: no target is steadier.
+_LEAST_SCALE = 0.05
+#: Moments of which a regime knows what it knew then, and how many of them a wait is long.
+_MOMENTS, _MOMENTS_A_WAIT = 64, 32.0
 #: P95 for second copies of a request.
 _P95 = 0.95
 
@@ -76,50 +85,123 @@ class Load(NamedTuple):
         return Place.BEHIND if self.backlog_tokens > 0.0 else Place.FREE
 
 
+class _Known(NamedTuple):
+    """What was known of a regime at a moment."""
+
+    at_mono_ms: float
+    centre: tuple[float, ...]
+    scale: tuple[float, ...]
+    p99: tuple[float, ...]
+
+    def at(self, features: Sequence[float]) -> tuple[float, float]:
+        """Return centre and scale, milliseconds."""
+        centre_ms = max(LEAST_MS, _dot(self.centre, features))
+        return centre_ms, max(_LEAST_SCALE * centre_ms, _dot(self.scale, features))
+
+
+class Vote(NamedTuple):
+    """What one outcome says of the target's speed."""
+
+    sent_mono_ms: float
+    #: Among the residuals of its regime.
+    rank: float
+    #: To the centre.
+    ratio: float
+
+
 class Regime:
     """One regime of one (node, model)."""
 
-    __slots__ = ("_centre", "_scale", "p50", "p95", "p99", "residuals")
+    __slots__ = ("_centre", "_now", "_past", "_scale", "p50", "p95", "p99", "residuals")
 
     def __init__(self, prior: Sequence[float], memory_observations: float) -> None:
         self._centre = Regression(prior, TYPICAL, memory_observations)
         scale = [each * _START_SCALE for each in prior]
-        self._scale = Regression(scale, TYPICAL, memory_observations)
+        self._scale = Regression(scale, TYPICAL, MEMORY_OBSERVATIONS)
         self.residuals = ResidualWindow(_START_QUANTILE)
         #: Coefficients of the median, P95 and P99; replaced whole.
         self.p50: tuple[float, ...] = ()
         self.p95: tuple[float, ...] = ()
         self.p99: tuple[float, ...] = ()
-        self._refresh()
+        self._now = self._refresh(-math.inf)
+        self._past = deque([self._now], maxlen=_MOMENTS)
 
     def learn(
-        self, features: Sequence[float], outcome_ms: float, *, remember: bool
-    ) -> tuple[float, float]:
-        """Take in one outcome; return its rank among residuals and its ratio to the centre."""
-        centre_ms = max(LEAST_MS, self._centre.estimate(features))
-        scale_ms = max(0.02 * centre_ms, self._scale.estimate(features))
-        residual = (outcome_ms - centre_ms) / scale_ms
-        rank = self.residuals.rank(residual)
-        promised_ms = sum(a * b for a, b in zip(self.p99, features, strict=True))
-        self.residuals.push(residual, missed=outcome_ms > promised_ms, remember=remember)
+        self,
+        features: Sequence[float],
+        outcome_ms: float,
+        sent_mono_ms: float,
+        at_mono_ms: float,
+        *,
+        remember: bool,
+    ) -> Vote:
+        """Take in one outcome; without ``remember`` it is left out of the quantile.
+
+        A promise is judged by what was known when it was made: what came since then has made the
+        centre better than the one that the request was promised by.
+        """
+        then = self._known_at(sent_mono_ms)
+        then_ms, then_scale_ms = then.at(features)
+        missed = outcome_ms > _dot(then.p99, features)
+        residual = (outcome_ms - then_ms) / then_scale_ms
+        centre_ms, scale_ms = self._now.at(features)
+        rank = self.residuals.rank((outcome_ms - centre_ms) / scale_ms)
+        self.residuals.push(residual, at_mono_ms, missed=missed, remember=remember)
         bound_ms = _HUBER_SCALES * scale_ms
         error_ms = min(bound_ms, max(-bound_ms, outcome_ms - centre_ms))
         self._centre.learn(features, centre_ms + error_ms, centre_ms)
-        self._scale.learn(features, abs(error_ms), scale_ms)
-        self._refresh()
-        return rank, max(LEAST_MS, outcome_ms) / centre_ms
+        self._scale.learn(features, min(bound_ms, abs(outcome_ms - then_ms)), scale_ms)
+        self._now = self._refresh(at_mono_ms)
+        apart_ms = (at_mono_ms - sent_mono_ms) / _MOMENTS_A_WAIT
+        if at_mono_ms - self._past[-1].at_mono_ms >= apart_ms:
+            self._past.append(self._now)
+        return Vote(sent_mono_ms, rank, outcome_ms / centre_ms)
 
-    def rescale(self, factor: float, keep: float, forget: int) -> None:
-        """The target takes ``factor`` times as long now; its last ``forget`` residuals lied."""
+    def learn_miss(
+        self, features: Sequence[float], least_ms: float, sent_mono_ms: float, at_mono_ms: float
+    ) -> Vote:
+        """Take in that an outcome was above its promise, and above ``least_ms``; nothing else."""
+        centre_ms, scale_ms = self._now.at(features)
+        rank = self.residuals.rank((least_ms - centre_ms) / scale_ms)
+        self.residuals.push(0.0, at_mono_ms, missed=True, remember=False)
+        self._now = self._refresh(at_mono_ms)
+        return Vote(sent_mono_ms, rank, least_ms / centre_ms)
+
+    def expect(self, centre: Sequence[float]) -> None:
+        """Where nothing was seen yet, be no sooner than ``centre``: a lighter regime's."""
+        if self.residuals.seen:
+            return
+        self._centre.expect(centre)
+        self._scale.expect([each * _START_SCALE for each in centre])
+        self._forget_past()
+
+    def rescale(self, factor: float, keep: float, since_mono_ms: float) -> None:
+        """The target takes ``factor`` times as long; what came ``since_mono_ms`` was misjudged."""
         self._centre.rescale(factor, keep)
         self._scale.rescale(factor, keep)
-        self.residuals.forget_newest(forget)
-        self._refresh()
+        self.residuals.forget_since(since_mono_ms)
+        self._forget_past()
 
-    def _refresh(self) -> None:
-        centre, scale = self._centre.coefficients, self._scale.coefficients
+    def _forget_past(self) -> None:
+        self._now = self._refresh(-math.inf)
+        self._past.clear()
+        self._past.append(self._now)
+
+    def _known_at(self, mono_ms: float) -> _Known:
+        for known in reversed(self._past):
+            if known.at_mono_ms <= mono_ms:
+                return known
+        return self._past[0]
+
+    def _refresh(self, at_mono_ms: float) -> _Known:
+        centre, scale = tuple(self._centre.coefficients), tuple(self._scale.coefficients)
         p99 = self.residuals.quantile(LEVEL)
         p95 = min(p99, self.residuals.quantile(_P95))
-        self.p50 = tuple(centre)
-        self.p95 = tuple(c + p95 * s for c, s in zip(centre, scale, strict=True))
-        self.p99 = tuple(c + p99 * s for c, s in zip(centre, scale, strict=True))
+        self.p50 = centre
+        self.p95 = tuple([c + p95 * s for c, s in zip(centre, scale, strict=True)])
+        self.p99 = tuple([c + p99 * s for c, s in zip(centre, scale, strict=True)])
+        return _Known(at_mono_ms, centre, scale, self.p99)
+
+
+def _dot(a: Sequence[float], b: Sequence[float]) -> float:
+    return math.fsum(map(mul, a, b))

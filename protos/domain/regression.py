@@ -23,7 +23,16 @@ class Regression:
     ``memory_observations`` ago counts for 1/e of one now.
     """
 
-    __slots__ = ("_anchor_weights", "_keep", "_moments", "_targets", "coefficients", "prior")
+    __slots__ = (
+        "_anchors",
+        "_evidence",
+        "_keep",
+        "_levels",
+        "_moments",
+        "_targets",
+        "coefficients",
+        "prior",
+    )
 
     def __init__(
         self, prior: Sequence[float], typical: Sequence[float], memory_observations: float
@@ -32,8 +41,8 @@ class Regression:
         self._keep = 1.0 - 1.0 / memory_observations
         self.prior = list(prior)
         self.coefficients = list(prior)
-        level = max(_TINY, _dot(prior, typical))
-        self._anchor_weights = [ANCHOR_OBSERVATIONS * (x / level) ** 2 for x in typical]
+        self._anchors = [ANCHOR_OBSERVATIONS * x * x for x in typical]
+        self._levels = self._evidence = 0.0
         self._moments = [[0.0] * size for _ in range(size)]
         self._targets = [0.0] * size
 
@@ -45,7 +54,11 @@ class Regression:
         """Take in one outcome; ``level`` is its expected size, since errors grow with it."""
         weight = 1.0 / (level * level)
         targets, coefficients, prior = self._targets, self.coefficients, self.prior
-        anchors, keep = self._anchor_weights, self._keep
+        keep = self._keep
+        self._evidence = self._evidence * keep + 1.0
+        self._levels = self._levels * keep + level
+        usual = self._evidence / self._levels
+        anchor_weight = usual * usual
         for row, x in enumerate(features):
             share = weight * x
             moments = self._moments[row]
@@ -54,11 +67,16 @@ class Regression:
                 moments[column] = moment = moments[column] * keep + share * other
                 pull += moment * coefficients[column]
             targets[row] = target = targets[row] * keep + share * outcome
-            anchor = anchors[row]
+            anchor = self._anchors[row] * anchor_weight
             curvature = moments[row] + anchor
             if curvature > _TINY:
                 slope = target + anchor * prior[row] - pull - anchor * coefficients[row]
                 coefficients[row] = max(0.0, coefficients[row] + slope / curvature)
+
+    def expect(self, least: Sequence[float]) -> None:
+        """Believe at least ``least`` of what was not learned yet."""
+        self.prior = [max(each, other) for each, other in zip(self.prior, least, strict=True)]
+        self.coefficients = list(self.prior)
 
     def rescale(self, factor: float, keep: float) -> None:
         """Everything takes ``factor`` times as long now; ``keep`` a share of the evidence."""
@@ -67,7 +85,8 @@ class Regression:
         shrunk = keep / (factor * factor)
         self._moments = [[each * shrunk for each in row] for row in self._moments]
         self._targets = [each * shrunk * factor for each in self._targets]
-        self._anchor_weights = [each / (factor * factor) for each in self._anchor_weights]
+        self._levels *= keep * factor
+        self._evidence *= keep
 
 
 def _dot(a: Sequence[float], b: Sequence[float]) -> float:

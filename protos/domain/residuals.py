@@ -23,6 +23,8 @@ MISS_STEP = 0.03
 _HIT_SHARE = (1.0 - LEVEL) / LEVEL
 #: Bounds of the correction, in misses: one burst must neither frighten nor lull for hours.
 _MOST_STEPS, _LEAST_STEPS = 16.0, -8.0
+#: A lone outlier among few is an exception: it counts as at most so much.
+_FEW_MOST = 24.0
 #: How much longer the tail may be than the largest of very few residuals.
 _STRETCH = 0.5
 
@@ -30,7 +32,16 @@ _STRETCH = 0.5
 class ResidualWindow:
     """Scaled residuals of one regime, and their upper quantile. Bounded by ``WINDOW``."""
 
-    __slots__ = ("_correction", "_ordered", "_ring", "_start", "misses", "seen", "start_quantile")
+    __slots__ = (
+        "_correction",
+        "_ordered",
+        "_ring",
+        "_start",
+        "_times_mono_ms",
+        "misses",
+        "seen",
+        "start_quantile",
+    )
 
     def __init__(self, start_quantile: float) -> None:
         #: What is believed of the quantile before anything was seen.
@@ -38,6 +49,7 @@ class ResidualWindow:
         self.seen = 0
         self.misses = 0
         self._ring = array("d")
+        self._times_mono_ms = array("d")
         self._start = 0
         self._ordered = array("d")
         self._correction = 0.0
@@ -67,10 +79,12 @@ class ResidualWindow:
         doubt = 1.0 - count / ENOUGH
         if level < LEVEL:
             return self._ordered[place]
-        seen = self._ordered[place] * (1.0 + _STRETCH * doubt)
+        seen = min(_FEW_MOST, self._ordered[place]) * (1.0 + _STRETCH * doubt)
         return max(seen, doubt * self.start_quantile)
 
-    def push(self, residual: float, *, missed: bool, remember: bool = True) -> None:
+    def push(
+        self, residual: float, at_mono_ms: float, *, missed: bool, remember: bool = True
+    ) -> None:
         """Take in ``residual``; ``missed`` says whether it lay above the promise.
 
         Without ``remember`` it counts for the correction only.
@@ -83,17 +97,20 @@ class ResidualWindow:
             return
         if len(self._ordered) < WINDOW:
             self._ring.append(residual)
+            self._times_mono_ms.append(at_mono_ms)
         else:
-            oldest = self._ring[self._start]
-            del self._ordered[bisect_left(self._ordered, oldest)]
-            self._ring[self._start] = residual
-            self._start = (self._start + 1) % WINDOW
+            start = self._start
+            del self._ordered[bisect_left(self._ordered, self._ring[start])]
+            self._ring[start], self._times_mono_ms[start] = residual, at_mono_ms
+            self._start = (start + 1) % WINDOW
         insort(self._ordered, residual)
 
-    def forget_newest(self, count: int) -> None:
-        """Take back the last ``count`` residuals: they belong to a target that has changed."""
-        kept = self._ring[self._start :] + self._ring[: self._start]
-        self._ring = kept[: max(0, len(kept) - count)]
+    def forget_since(self, mono_ms: float) -> None:
+        """Take back what came at ``mono_ms`` or later: the target had changed by then."""
+        times = self._times_mono_ms[self._start :] + self._times_mono_ms[: self._start]
+        kept = bisect_left(times, mono_ms)
+        self._ring = (self._ring[self._start :] + self._ring[: self._start])[:kept]
+        self._times_mono_ms = times[:kept]
         self._start = 0
         self._ordered = array("d", sorted(self._ring))
         self._correction = 0.0

@@ -30,3 +30,17 @@ def test_a_change_of_speed_scales_everything():
     regression = Regression((30.0, 5.0), (1.0, 1.0), 600.0)
     regression.rescale(2.0, 0.1)
     assert regression.coefficients == [60.0, 10.0]
+
+
+def test_an_anchor_does_not_hold_what_turns_out_ten_times_slower():
+    regression, chance = Regression((3.0, 1.0), (1.0, 1.0), 600.0), random.Random(2)
+    for _ in range(200):
+        x = (1.0, chance.uniform(0.0, 4.0))
+        regression.learn(x, 100.0 + 30.0 * x[1], max(1.0, regression.estimate(x)))
+    assert regression.coefficients == pytest.approx([100.0, 30.0], rel=0.2)
+
+
+def test_what_is_expected_at_least_raises_a_belief():
+    regression = Regression((3.0, 1.0), (1.0, 1.0), 600.0)
+    regression.expect((2.0, 5.0))
+    assert regression.coefficients == [3.0, 5.0]

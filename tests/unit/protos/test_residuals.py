@@ -9,9 +9,9 @@ from protos.domain.residuals import WINDOW, ResidualWindow
 
 def filled(count, seed=1):
     window, chance = ResidualWindow(4.0), random.Random(seed)
-    for _ in range(count):
+    for index in range(count):
         residual = chance.gauss(0.0, 1.0)
-        window.push(residual, missed=residual > window.quantile())
+        window.push(residual, float(index), missed=residual > window.quantile())
     return window
 
 
@@ -28,18 +28,24 @@ def test_it_settles_near_the_law_it_sees_and_never_grows():
 def test_misses_raise_it_and_have_a_limit():
     window = filled(WINDOW)
     before = window.quantile()
-    window.push(9.0, missed=True, remember=False)
+    window.push(9.0, 1e6, missed=True, remember=False)
     assert window.quantile() > before
     for _ in range(1_000):
-        window.push(9.0, missed=True, remember=False)
+        window.push(9.0, 1e6, missed=True, remember=False)
     assert window.quantile() < 2.0 * before
 
 
-def test_residuals_can_be_taken_back():
+def test_what_came_since_a_change_can_be_taken_back():
     window = filled(WINDOW)
-    for _ in range(10):
-        window.push(50.0, missed=True)
+    for index in range(10):
+        window.push(50.0, 1e6 + index, missed=True)
     assert window.quantile() > 40.0
-    window.forget_newest(10)
+    window.forget_since(1e6)
     assert len(window) == WINDOW - 10
     assert window.quantile() < 5.0
+
+
+def test_a_lone_outlier_among_few_is_an_exception():
+    window = filled(60)
+    window.push(1e9, 1e6, missed=True)
+    assert window.quantile() < 40.0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, insort
 from collections import deque
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
 
 _WINDOW = 256
 
@@ -15,6 +16,14 @@ class Guess(NamedTuple):
 
     ttft_ms_p50: float
     ttft_ms_p99: float
+
+
+class Rival(Protocol):
+    """Predicts from prompt tokens, learns from what came."""
+
+    def guess(self, tokens: float) -> Guess: ...
+
+    def learn(self, tokens: float, took_ms: float) -> None: ...
 
 
 class LastValue:
@@ -107,7 +116,7 @@ class LinearInTokens:
         return y / count + slope * (tokens - x / count)
 
 
-RIVALS = {
+RIVALS: Mapping[str, Callable[[], Rival]] = {
     "last_value": LastValue,
     "ewma": Ewma,
     "sliding_p99": SlidingP99,
