@@ -23,6 +23,13 @@ EDGE_SPARE_RATIO = {
     SlaTier.INTERACTIVE: 0.25,
     SlaTier.STANDARD: 0.5,
 }
+#: Share of a target's places beyond its first that each SLA tier leaves to those with less time, as
+#: long as another target in time has more of them free.
+KEPT_RATIO = {
+    SlaTier.REALTIME: 0.0,
+    SlaTier.INTERACTIVE: 0.1,
+    SlaTier.STANDARD: 0.2,
+}
 #: Equal prices whose predictions differ by no more than either of these are a near-tie.
 NEAR_TIE_RATIO = 0.05
 NEAR_TIE_MS = 2.0
@@ -66,22 +73,42 @@ def choose(
     fitting = [candidate for candidate in candidates if candidate.fits]
     if not fitting:
         return _nothing_fits(view, request, candidates)
-    pool = fitting
+    sla_tier = request.deployment.sla_tier
+    pool = open_pool = with_open_places(fitting, sla_tier)
     if edge_fill_ratio > 0.0:
-        spare_ratio = EDGE_SPARE_RATIO[request.deployment.sla_tier]
+        spare_ratio = EDGE_SPARE_RATIO[sla_tier]
         unfilled = [
             candidate
-            for candidate in fitting
+            for candidate in open_pool
             if candidate.offer.is_edge
             and candidate.headroom > spare_ratio * candidate.offer.max_parallel
             and fill(candidate.offer.node_id) < edge_fill_ratio
         ]
-        pool = unfilled or fitting
+        pool = unfilled or open_pool
     lowest = cheapest(fitting)
     tied = near_ties(pool, lowest if pool is fitting else None)
     chosen = tied[0] if len(tied) == 1 else break_ties(tied, draw)
     billing = lowest.offer.pop.tier
     return Placement(candidates, chosen, False, chosen.offer.pop.tier, billing)
+
+
+def has_open_places(candidate: Candidate, sla_tier: SlaTier) -> bool:
+    """Whether a place is free there that is not kept for those with less time."""
+    return candidate.headroom - 1 >= KEPT_RATIO[sla_tier] * (candidate.offer.max_parallel - 1)
+
+
+def with_open_places(fitting: list[Candidate], sla_tier: SlaTier) -> list[Candidate]:
+    """Return those of ``fitting`` with a place open to ``sla_tier``; all of them if none has. Hot.
+
+    Nobody is refused for it: a kept place is still better than none.
+    """
+    kept_ratio = KEPT_RATIO[sla_tier]
+    found = [
+        candidate
+        for candidate in fitting
+        if candidate.headroom - 1 >= kept_ratio * (candidate.offer.max_parallel - 1)
+    ]
+    return found if found and len(found) < len(fitting) else fitting
 
 
 def has_spare_places(candidate: Candidate, sla_tier: SlaTier) -> bool:
@@ -136,13 +163,12 @@ def _nothing_fits(view: FleetView, request: RequestShape, candidates: list[Candi
     deployment = request.deployment
     if deployment.strict:
         fastest = min(candidates, key=_time)
-        short_ms = fastest.ttft_ms_p99 - request.budget_left_ms
         raise BudgetUnreachable(
             f"{deployment.name!r} is strict and no target is predicted to answer in time: "
             f"{request.budget_left_ms:.0f} ms are left of the budget, the fastest takes "
             f"{fastest.ttft_ms_p99:.0f} ms",
             "raise the first-token budget, shorten the prompt, or retry",
-            retry_after_s=max(_MIN_RETRY_AFTER_S, short_ms / 1_000.0),
+            retry_after_s=_retry_after_s(candidates, request.budget_left_ms),
         )
     chosen = likeliest_in_time(candidates, request.budget_left_ms)
     return missed_placement(view, request, candidates, chosen)
@@ -170,6 +196,21 @@ def explored_placement(placement: Placement, other: Candidate) -> Placement:
     serving = other.pop.tier
     billing = serving if cheaper else placement.billing_tier
     return Placement(placement.candidates, other, False, serving, billing)
+
+
+def _retry_after_s(candidates: Sequence[Candidate], budget_ms: float) -> float:
+    """Return when the first line is predicted to be short enough.
+
+    A line gets shorter by what passes. Where no line is what is too long, it is the time by which
+    the fastest is too slow.
+    """
+    over_ms = [candidate.ttft_ms_p99 - budget_ms for candidate in candidates]
+    by_waiting = [
+        each_ms
+        for candidate, each_ms in zip(candidates, over_ms, strict=True)
+        if each_ms <= candidate.prediction.waiting_ms
+    ]
+    return max(_MIN_RETRY_AFTER_S, min(by_waiting or over_ms) / 1_000.0)
 
 
 def likeliest_in_time(candidates: Sequence[Candidate], budget_ms: float) -> Candidate:

@@ -15,7 +15,15 @@ from protos.domain.candidates import (
     gather,
     no_replica,
 )
-from protos.domain.choice import EDGE_FILL_RATIO, Placement, choose, has_spare_places, near_ties
+from protos.domain.choice import (
+    EDGE_FILL_RATIO,
+    Placement,
+    choose,
+    has_open_places,
+    has_spare_places,
+    near_ties,
+    with_open_places,
+)
 from protos.domain.errors import BudgetUnreachable, InvalidRequest, NoReplica
 from protos.domain.offers import UNPRICED_NANO_USD_PER_1K_TOKENS, Filter
 from protos.domain.predictor import NOTHING_LEARNED, TargetModel
@@ -153,12 +161,18 @@ class _Words:
                 f"fits; edge filled to {self._fill(chosen.node.id):.0%}, "
                 f"preferred under {self._edge_fill_ratio:.0%}"
             )
-        alike = near_ties([each for each in placement.candidates if each.fits])
+        fitting = [each for each in placement.candidates if each.fits]
+        alike = near_ties(with_open_places(fitting, self._sla_tier))
+        last = "" if has_open_places(chosen, self._sla_tier) else ", and no open place anywhere"
         if len(alike) > 1:
-            return f"fits; cheapest, drawn by headroom among {len(alike)} alike"
-        return "fits; cheapest that fits"
+            return f"fits; cheapest, drawn by headroom among {len(alike)} alike{last}"
+        return f"fits; cheapest that fits{last}"
 
     def _lost(self, candidate: Candidate, chosen: Candidate) -> str:
+        if has_open_places(chosen, self._sla_tier) and not has_open_places(
+            candidate, self._sla_tier
+        ):
+            return self._kept(candidate)
         if self._is_unfilled_edge(chosen) and not self._is_unfilled_edge(candidate):
             if candidate.pop.tier is Tier.EDGE:
                 if not has_spare_places(candidate, self._sla_tier):
@@ -177,6 +191,14 @@ class _Words:
         if candidate in near_ties([candidate, chosen]) and chosen in near_ties([candidate, chosen]):
             return f"fits; like {chosen.node.id}, which was drawn by headroom"
         return f"fits; costs as much as {chosen.node.id}, {late_ms:.1f} ms later"
+
+    def _kept(self, candidate: Candidate) -> str:
+        if candidate.headroom == 0:
+            return "fits, but behind others: no place is free"
+        return (
+            f"fits; its last {candidate.headroom} of {candidate.offer.max_parallel} places are "
+            f"kept for those with less time than {self._sla_tier}"
+        )
 
     def _crowded(self, candidate: Candidate) -> str:
         places = candidate.replica.profile.max_parallel

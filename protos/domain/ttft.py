@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: Names of the terms of ``predict``, in the order of their values.
 TERMS = ("rtt", "handshake", "transfer", "queue", "prefill", "engine")
+#: Terms, here and of learned predictions, that are time behind other requests.
+_WAITING_TERMS = frozenset({"queue", "backlog", "progress"})
 
 #: An idle engine's median over its P99: assumed, since a profile states only the P99.
 _ENGINE_P50_SHARE = 0.75
@@ -86,6 +88,12 @@ class Prediction:
         if self.ttft_ms_p95 is not None:
             return self.ttft_ms_p95
         return self.ttft_ms_p50 + _P95_SHARE * (self.ttft_ms_p99 - self.ttft_ms_p50)
+
+    @property
+    def waiting_ms(self) -> float:
+        """What of the P99 is time behind others, and so gets less by itself."""
+        told = zip(self.names, self.values_ms, strict=True)
+        return sum(value_ms for name, value_ms in told if name in _WAITING_TERMS)
 
     def terms(self) -> tuple[Term, ...]:
         """Return the terms by name, zero ones included."""

@@ -11,7 +11,7 @@ from protos.domain.pricing import rate_nano_usd_per_1k_tokens
 from protos.domain.resources import Tier
 from protos.domain.router import explain, place
 from tests.support.fleets import MODEL
-from tests.support.naive_router import may_serve
+from tests.support.naive_router import is_open, may_serve
 from tests.support.strategies import NODE_IDS, draws, fills, fleets, lookups, requests
 
 ratios = st.sampled_from([0.0, 0.7, 1.0])
@@ -85,7 +85,7 @@ def in_time_share(told, budget_ms):
 
 
 @given(fleets(), requests(), lookups, fills, draws, ratios)
-def test_price_budget_and_fill_decide_in_that_order(view, shape, live, fill, draw, ratio):
+def test_budget_places_fill_and_price_decide_in_that_order(view, shape, live, fill, draw, ratio):
     placement = placed(view, shape, live, fill, draw, ratio)
     if placement is None:
         return
@@ -106,15 +106,18 @@ def test_price_budget_and_fill_decide_in_that_order(view, shape, live, fill, dra
     assert placement.billing_tier in {
         each.pop.tier for each in fitting if each.price_nano_usd_per_1k_tokens == cheapest
     }
+    open_to = [
+        each for each in fitting if is_open(each.headroom, each.replica.profile.max_parallel, shape)
+    ]
     spare = EDGE_SPARE_RATIO[shape.deployment.sla_tier]
     unfilled = [
         each
-        for each in fitting
+        for each in open_to or fitting
         if each.pop.tier is Tier.EDGE
         and fill[each.node.id] < ratio
         and each.headroom > spare * each.replica.profile.max_parallel
     ]
-    pool = unfilled or fitting
+    pool = unfilled or open_to or fitting
     assert chosen in pool
     assert chosen.price_nano_usd_per_1k_tokens == min(
         each.price_nano_usd_per_1k_tokens for each in pool

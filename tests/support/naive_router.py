@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from protos.domain import geo
-from protos.domain.choice import EDGE_SPARE_RATIO, NEAR_TIE_MS, NEAR_TIE_RATIO, in_time_ratio
+from protos.domain.choice import (
+    EDGE_SPARE_RATIO,
+    KEPT_RATIO,
+    NEAR_TIE_MS,
+    NEAR_TIE_RATIO,
+    in_time_ratio,
+)
 from protos.domain.pricing import rate_nano_usd_per_1k_tokens
 from protos.domain.resources import NodeHealth, NodeIntent, ReplicaState, Tier
 from protos.domain.ttft import network_to, predict
@@ -147,16 +153,17 @@ def choice(shape, found, draw, fill, ratio):
             return in_time_ratio(each.p50_ms, each.p95_ms, each.p99_ms, budget_ms), -each.p99_ms
 
         return max(found, key=likely)
+    open_to = [each for each in fitting if is_open(each.free, each.places, shape)] or fitting
     spare = EDGE_SPARE_RATIO[shape.deployment.sla_tier]
     unfilled = [
         each
-        for each in fitting
+        for each in open_to
         if each.tier is Tier.EDGE
         and each.free > spare * each.places
         and ratio > 0.0
         and fill[each.node_id] < ratio
     ]
-    pool = unfilled or fitting
+    pool = unfilled or open_to
     rate = min(each.rate for each in pool)
     cheapest = [each for each in pool if each.rate == rate]
     earliest_ms = min(each.p99_ms for each in cheapest)
@@ -164,3 +171,8 @@ def choice(shape, found, draw, fill, ratio):
     tied = [each for each in cheapest if each.p99_ms <= latest_ms]
     tickets = [each for each in tied for _ in range(each.free)] or tied
     return tickets[int(draw * len(tickets))]
+
+
+def is_open(free, places, shape):
+    """Whether one more leaves what is kept of the places beyond the first."""
+    return free >= 1 and free - 1 >= KEPT_RATIO[shape.deployment.sla_tier] * (places - 1)

@@ -92,8 +92,9 @@ def test_near_ties_are_spread_by_headroom():
     fleet = one_pop(a=50.0, b=50.5)
     live = lookup({"iad-a": target(in_flight=3), "iad-b": target(in_flight=1)})
     draws = [step / 100 for step in range(100)]
+    shape = request(deployment(sla_tier=SlaTier.REALTIME))
     counts = Counter(
-        chosen(fleet, live=live, draw=draw, ratio=0.0).chosen.node.id for draw in draws
+        chosen(fleet, shape, live, draw=draw, ratio=0.0).chosen.node.id for draw in draws
     )
     assert counts == {"iad-a": 25, "iad-b": 75}
 
@@ -242,3 +243,77 @@ def test_strict_refusal_says_when_to_come_back():
     with pytest.raises(BudgetUnreachable) as raised:
         chosen(slow, shape)
     assert raised.value.retry_after_s == pytest.approx(9.0)
+
+
+def cheap_and_dear(places):
+    """Both in time: central at 10 with so many places, edge at 12 with many."""
+    return view(
+        pop("IAD", Tier.CENTRAL), pop("GRU"), node("iad-1", "IAD"), node("gru-1", "GRU"), model(),
+        price(Tier.CENTRAL, 10), price(Tier.EDGE, 12),
+        replica("iad-1", max_parallel=places), replica("gru-1", max_parallel=1_000),
+    )  # fmt: skip
+
+
+def filled_before_leaving(places, sla_tier):
+    """Place one request after another; return how many the cheap target got."""
+    fleet = cheap_and_dear(places)
+    shape = request(deployment(sla_tier=sla_tier), budget_left_ms=100_000.0)
+    for in_flight in range(places + 1):
+        live = lookup({"iad-1": target(in_flight=in_flight)}, default=target())
+        placement = chosen(fleet, shape, live, ratio=0.0)
+        assert placement.billing_tier is Tier.CENTRAL, "what is kept from a customer costs nothing"
+        if placement.chosen.node.id != "iad-1":
+            return in_flight
+    return places
+
+
+@pytest.mark.parametrize(
+    ("places", "standard", "interactive"), [(1, 1, 1), (2, 1, 1), (4, 3, 3), (16, 13, 14)]
+)
+def test_the_last_places_are_kept_for_those_with_less_time(places, standard, interactive):
+    assert filled_before_leaving(places, SlaTier.STANDARD) == standard
+    assert filled_before_leaving(places, SlaTier.INTERACTIVE) == interactive
+    assert filled_before_leaving(places, SlaTier.REALTIME) == places
+
+
+def test_a_kept_place_is_better_than_none():
+    fleet = one_pop(a=50.0)
+    last = lookup({"iad-a": target(in_flight=3)})
+    assert chosen(fleet, live=last).chosen.node.id == "iad-a"
+    full = lookup({"iad-a": target(in_flight=4)})
+    patient = request(budget_left_ms=10_000.0)
+    assert chosen(fleet, patient, full).chosen.node.id == "iad-a"
+
+
+def test_a_free_place_that_costs_more_goes_before_a_line_even_one_that_is_in_time():
+    fleet = cheap_and_dear(4)
+    live = lookup({"iad-1": target(in_flight=4)}, default=target())
+    shape = request(deployment(sla_tier=SlaTier.REALTIME), budget_left_ms=10_000.0)
+    placement = chosen(fleet, shape, live, ratio=0.0)
+    assert all(each.fits for each in placement.candidates)
+    assert placement.chosen.node.id == "gru-1"
+    assert placement.billing_tier is Tier.CENTRAL
+
+
+def test_a_strict_deployment_behind_a_line_is_refused_until_the_line_is_short_enough():
+    """Four places at 400 tokens/s: 527.5 ms a request ahead, 211 tokens each."""
+    fleet = one_pop(a=50.0)
+    shape = request(deployment(strict=True), budget_left_ms=150.0)
+    behind = lookup({"iad-a": target(in_flight=4, queued=5)})
+    with pytest.raises(BudgetUnreachable) as refused:
+        chosen(fleet, shape, behind)
+    assert refused.value.retry_after_s == pytest.approx((50.0 + 6 * 527.5 - 150.0) / 1_000.0)
+    patient = request(deployment(), budget_left_ms=150.0)
+    assert chosen(fleet, patient, behind).predicted_miss, (
+        "who is not strict goes where it is soonest"
+    )
+
+
+def test_retry_after_looks_at_lines_and_not_at_what_no_waiting_mends():
+    """One is 50 ms too slow for ever, the other has a line that is gone in 3 s."""
+    fleet = one_pop(slow=200.0, busy=50.0)
+    shape = request(deployment(strict=True), budget_left_ms=150.0)
+    live = lookup({"iad-busy": target(in_flight=4, queued=5)}, default=target())
+    with pytest.raises(BudgetUnreachable) as refused:
+        chosen(fleet, shape, live)
+    assert refused.value.retry_after_s == pytest.approx(3.065)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from protos.domain.resources import NodeHealth, ReplicaState, Tier
+from protos.domain.resources import NodeHealth, ReplicaState, SlaTier, Tier
 from protos.domain.router import explain, place
 from tests.support.fleets import (
     deployment,
@@ -170,3 +170,24 @@ def test_explains_exactly_what_would_be_done(fill, budget_ms, draw):
     assert winner.node_id == done.chosen.node.id
     assert told.predicted_miss == done.predicted_miss
     assert told.billing_tier is done.billing_tier
+
+
+def test_kept_places_explained():
+    fleet = twins(a=50.0, b=90.0)
+    live = lookup({"iad-a": target(in_flight=3)}, default=target())
+    told = explained(fleet, live=live)
+    assert verdicts(told) == {
+        "iad-a": "fits; its last 1 of 4 places are kept for those with less time than standard",
+        "iad-b": "fits; cheapest that fits",
+    }
+    realtime = request(deployment(sla_tier=SlaTier.REALTIME))
+    assert verdicts(explained(fleet, realtime, live))["iad-a"] == "fits; cheapest that fits"
+    full = lookup({"iad-a": target(in_flight=4)}, default=target())
+    patient = request(budget_left_ms=10_000.0)
+    assert verdicts(explained(fleet, patient, full))["iad-a"] == (
+        "fits, but behind others: no place is free"
+    )
+    nowhere = lookup({}, default=target(in_flight=3))
+    assert verdicts(explained(fleet, live=nowhere))["iad-a"] == (
+        "fits; cheapest that fits, and no open place anywhere"
+    )
