@@ -1,12 +1,14 @@
 """Strict deployments and targets predicted late: one request now and then finds out. Pure.
 
 A strict deployment is refused where nobody is predicted in time. Refused, it teaches nothing, and a
-target that was slow for half a minute would be closed to it for ever. So it is half open: now and
-then a request goes there, where the profile says that it is in time.
+target that was slow for half a minute would be closed to it for ever, as would one whose profile is
+worse than the engine. So targets are half open: now and then a request goes there, where the
+profile says that it is in time, or may be wrong.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 #: that was in time may be followed at once.
 TRIAL_EVERY_MS = 1_000.0
 MAX_PAUSE_MS = 30_000.0
+#: An engine that nobody knows may be so many times as fast as its profile.
+UNKNOWN_DOUBT = 4.0
 #: Targets under trial remembered; the one tried longest ago is forgotten first.
 MAX_TARGETS = 1_024
 
@@ -39,16 +43,16 @@ class Trials:
     ) -> Candidate | None:
         """Return whom a request may try rather than be refused; None: nobody.
 
-        ``candidates`` are predicted late. What only its profile predicts late is not tried: there
-        is nothing to be found out.
+        ``candidates`` are predicted late, by what was learned of them or by their profile.
         """
         best: Candidate | None = None
-        soonest_ms = budget_left_ms
+        soonest_ms = math.inf
         for candidate in candidates:
             due_mono_ms, _ = self._due.get(_key(candidate), (now_mono_ms, 0.0))
-            if candidate.evidence is None or now_mono_ms < due_mono_ms:
+            if now_mono_ms < due_mono_ms or not is_free(candidate):
                 continue
-            if is_free(candidate) and (by_profile_ms := profile_ms(candidate)) <= soonest_ms:
+            by_profile_ms = profile_ms(candidate)
+            if _least_ms(candidate, by_profile_ms) <= budget_left_ms and by_profile_ms < soonest_ms:
                 best, soonest_ms = candidate, by_profile_ms
         if best is not None:
             _, pause_ms = self._due.get(_key(best), (0.0, TRIAL_EVERY_MS))
@@ -70,6 +74,14 @@ class Trials:
         if len(self._due) >= MAX_TARGETS:
             del self._due[next(iter(self._due))]
         self._due[key] = now_mono_ms + pause_ms, pause_ms
+
+
+def _least_ms(candidate: Candidate, by_profile_ms: float) -> float:
+    """Return what a first token may take at best: of one not known yet less than its profile."""
+    if candidate.evidence is not None:
+        return by_profile_ms
+    there_ms = candidate.there_ms
+    return there_ms + max(0.0, by_profile_ms - there_ms) / UNKNOWN_DOUBT
 
 
 def _key(candidate: Candidate) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agent.core.trials import MAX_PAUSE_MS, MAX_TARGETS, TRIAL_EVERY_MS, Trials
 from protos.domain.candidates import gather
-from protos.domain.predictor import Outcome, Predictor
+from protos.domain.predictor import FEW_OBSERVATIONS, Outcome, Predictor
 from protos.domain.regimes import Load
 from tests.support.fleets import (
     MODEL,
@@ -78,10 +78,22 @@ def test_no_trial_where_the_profile_says_late_too():
     assert Trials().of(candidates(first_token_ms=90.0), BUDGET_MS, 0.0) is None
 
 
-def test_no_trial_of_what_only_the_profile_predicts_late():
-    """Nothing was learned: nothing is to be found out."""
-    unknown = candidates(outcomes=3, first_token_ms=20.0)
-    assert Trials().of(unknown, BUDGET_MS, 0.0) is None
+def test_what_is_not_known_yet_is_tried_until_it_is_though_its_profile_says_late():
+    """A profile worse than the engine would close it to a strict deployment for ever."""
+    unknown = candidates(outcomes=FEW_OBSERVATIONS - 1, first_token_ms=250.0)
+    assert not unknown[0].fits
+    assert Trials().of(unknown, BUDGET_MS, 0.0) is unknown[0]
+    known = candidates(outcomes=FEW_OBSERVATIONS, first_token_ms=250.0)
+    assert Trials().of(known, BUDGET_MS, 0.0) is None
+
+
+def test_no_trial_of_what_would_have_to_be_many_times_as_fast_as_its_profile():
+    assert Trials().of(candidates(outcomes=0, first_token_ms=900.0), BUDGET_MS, 0.0) is None
+
+
+def test_no_trial_where_the_way_there_alone_takes_too_long():
+    far = lookup({}, default=target(BUDGET_MS + 1.0))
+    assert Trials().of(candidates(outcomes=0, live=far), BUDGET_MS, 0.0) is None
 
 
 def test_no_trial_without_a_free_place():
