@@ -57,12 +57,15 @@ class ServerConnection(asyncio.Protocol):
         #: What the gate made of the connection, such as a peer's identity.
         self.context: object = None
         self.serving = False
+        self._in_handler = False
         self.deadline_mono_ms = float("inf")
         self._last_mile_ms = 0.0
         self._last_mile_until_mono_ms = float("-inf")
         self._parser = httptools.HttpRequestParser(self)
         self._queue: deque[Request] = deque()
+        #: Serves one request after the other, from the first on; in between it waits for ``_next``.
         self._task: asyncio.Task[None] | None = None
+        self._next: asyncio.Future[Request] | None = None
         self._source: Drainable | None = None
         self._write_paused = False
         self._closing = False
@@ -102,6 +105,9 @@ class ServerConnection(asyncio.Protocol):
         self.deadline_mono_ms = float("inf")
         if self._task is not None:
             self._task.cancel()
+        if self.serving and not self._in_handler:  # its handler will never begin
+            self.serving = False
+            self._owner.count_busy(-1)
 
     def eof_received(self) -> bool:
         """Treat a half-closed client as gone; a request in progress is aborted."""
@@ -359,9 +365,33 @@ class ServerConnection(asyncio.Protocol):
         if self._read_paused and self.transport is not None:
             self._read_paused = False
             self.transport.resume_reading()
-        self._task = asyncio.get_running_loop().create_task(self._serve(request))
+        if self._next is None:
+            self._task = asyncio.get_running_loop().create_task(self._serve_all(request))
+        else:
+            self._next.set_result(request)
+
+    async def _serve_all(self, request: Request) -> None:
+        """Serve ``request`` and those behind it, one at a time: a task each costs them 5 us more.
+
+        Cancelled when the client goes away.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._serve(request)
+            if self._closing:
+                return
+            if not self.may_keep_alive(request):
+                self.close()
+                return
+            self._next = loop.create_future()
+            if self._queue:
+                self._serve_next()
+            else:
+                self._wait_for_next()
+            request = await self._next
 
     async def _serve(self, request: Request) -> None:
+        self._in_handler = True
         try:
             await self._owner.handler(request, self)
         except asyncio.CancelledError:
@@ -372,21 +402,14 @@ class ServerConnection(asyncio.Protocol):
             self.abort()
         finally:
             self.flow_from(None)
-            self.serving = False
-            self._task = None
+            self.serving = self._in_handler = False
             self._owner.count_busy(-1)
-        if self._closing:
-            return
-        if not self.may_keep_alive(request):
-            self.close()
-            return
-        if self._queue:
-            self._serve_next()
-        else:
-            limit = self._limits.idle_timeout_ms
-            if self._first_byte_mono_ms != 0.0:
-                limit = self._limits.header_timeout_ms
-            self.deadline_mono_ms = self._owner.now_mono_ms() + limit
+
+    def _wait_for_next(self) -> None:
+        limit_ms = self._limits.idle_timeout_ms
+        if self._first_byte_mono_ms != 0.0:
+            limit_ms = self._limits.header_timeout_ms
+        self.deadline_mono_ms = self._owner.now_mono_ms() + limit_ms
 
 
 def set_nodelay(transport: asyncio.BaseTransport) -> None:

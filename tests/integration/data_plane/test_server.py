@@ -152,6 +152,36 @@ async def test_a_client_that_pipelines_without_end_is_cut_not_buffered() -> None
         await wait_until_async(lambda: not server.connections.busy, 10, "the handler to end")
 
 
+class _NoPeer(asyncio.Transport):
+    """A connection without another side."""
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def write(self, data: object) -> None:
+        pass
+
+    def abort(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("served_before", [0, 1], ids=["first", "second"])
+async def test_a_request_whose_client_is_gone_at_once_leaves_nobody_busy(
+    served_before: int,
+) -> None:
+    async with served() as server:
+        connection = ServerConnection(server.connections)
+        connection.connection_made(_NoPeer())
+        for _ in range(served_before):
+            connection.data_received(post(b"x"))
+            await wait_until_async(lambda: not connection.serving, 10, "the first")
+        connection.data_received(post(b"x"))
+        assert server.connections.busy == 1
+        connection.connection_lost(None)
+        await asyncio.wait_for(server.connections.wait_idle(), 20)
+        assert server.connections.busy == 0
+
+
 async def test_connections_over_the_limit_are_closed_and_the_others_served() -> None:
     async with served(max_connections=2) as server:
         held = [await server.connect() for _ in range(2)]
