@@ -118,8 +118,8 @@ class EngineConfig:
     url: str = setting("")
     #: "generate": it writes text; "embed": it gives embeddings of text.
     mode: str = setting("generate", choices=("generate", "embed"))
-    #: vLLM's parser of this model's own tool calls, such as "hermes"; empty: a request that leaves
-    #: the choice of a tool to the model is refused.
+    #: vLLM's parser of this model's own tool calls, such as "hermes"; empty: a request in which
+    #: the model may or must call a tool is refused.
     tool_parser: str = setting("")
     #: vLLM's parser of this model's reasoning, such as "qwen3"; empty: it is part of the text.
     reasoning_parser: str = setting("")

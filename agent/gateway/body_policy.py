@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import orjson
 
 from agent.core.routes import Api
-from agent.gateway.body_rules import BodyCaps, check_body, leaves_tools_to_the_model
+from agent.gateway.body_rules import BodyCaps, check_body, needs_tool_parser
 from agent.gateway.prompt_size import estimate_prompt_tokens
 from protos.domain.errors import InvalidRequest
 
@@ -30,8 +30,8 @@ class GenerationBody:
     include_usage: bool
     continuous_usage: bool
     prompt_tokens_estimate: int
-    #: The model is to choose a tool, or none, by itself.
-    automatic_tools: bool
+    #: The model may or must call a tool, which an engine has to find in its words.
+    needs_tool_parser: bool
 
     @property
     def model(self) -> object:
@@ -81,7 +81,7 @@ def read_body(body: bytes, api: Api, *, cache_salt: str, caps: BodyCaps) -> Gene
         include_usage=_is_true(asked.get("include_usage")),
         continuous_usage=_is_true(asked.get("continuous_usage_stats")),
         prompt_tokens_estimate=estimate_prompt_tokens(api, fields),
-        automatic_tools="tools" in fields and leaves_tools_to_the_model(api, fields),
+        needs_tool_parser="tools" in fields and needs_tool_parser(api, fields),
     )
 
 

@@ -175,20 +175,18 @@ def _check_tools(api: Api, fields: Mapping[str, object]) -> None:
             )
 
 
-def leaves_tools_to_the_model(api: Api, fields: Mapping[str, object]) -> bool:
-    """Whether an engine needs a parser of tool calls to find out if the model chose one.
+def needs_tool_parser(api: Api, fields: Mapping[str, object]) -> bool:
+    """Whether an engine must be able to find a tool's call in what its model says.
 
-    Chat without a choice means "auto", Messages too; a choice of null leaves tools out in chat.
+    Chat without a choice means "auto", Messages too; a choice of null leaves the tools of chat out.
     Responses without a parser are text. Source: vLLM 0.32, ``renderers/online_renderer.py``.
     """
     if not fields.get("tools"):
         return False
     choice = fields.get("tool_choice", "auto")
     if api is Api.CHAT:
-        return choice == "auto"
-    if api is not Api.MESSAGES:
-        return False
-    return choice in (None, "auto") or (isinstance(choice, dict) and choice.get("type") == "auto")
+        return choice not in (None, "none")
+    return api is Api.MESSAGES and choice != {"type": "none"}
 
 
 def _tool_kinds(tools: list[object]) -> Iterator[object]:

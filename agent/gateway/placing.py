@@ -133,7 +133,7 @@ class Placing:
             budget_left_ms=self._asking.budget_left_ms,
             narrowed_zones=self.zones,
             embeds=body.api.embeds,
-            automatic_tools=body.automatic_tools,
+            needs_tool_parser=body.needs_tool_parser,
             expected_tokens=self._expected_tokens,
         )
 

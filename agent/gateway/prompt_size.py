@@ -20,7 +20,7 @@ _PROMPT_FIELDS = {
     Api.RESPONSES: ("instructions", "input"),
     Api.EMBEDDINGS: ("input", "messages"),
     Api.MESSAGES: ("system", "messages"),
-    # who counts may well have too many
+    # who counts wants to know, and not to be refused by a guess
     Api.COUNT_TOKENS: (),
 }
 #: Formats whose prompt may be a list of prompts, each of them a request of its own to an engine.

@@ -71,8 +71,8 @@ class RequestShape:
     #: It needs an engine that embeds; else one that generates.
     embeds: bool = False
     expected_tokens: int = 0
-    #: It leaves the choice of a tool to the model.
-    automatic_tools: bool = False
+    #: The model may or must call a tool.
+    needs_tool_parser: bool = False
 
 
 @dataclass(slots=True)
@@ -266,7 +266,7 @@ def _able(offers: Offers, request: RequestShape) -> Sequence[Offer]:
     if request.deployment.adapter:
         return ()
     able = offers.embedding if request.embeds else offers.generating
-    if request.automatic_tools:
+    if request.needs_tool_parser:
         return [offer for offer in able if not offer.profile.lacks_tool_parser]
     return able
 
@@ -332,7 +332,7 @@ def no_replica(request: RequestShape, rejected: Sequence[Rejected]) -> EdgeForge
         return InvalidRequest(f"{name!r} {does}", f"call {instead}", param="model")
     if filters == {Filter.TOOLS}:
         return InvalidRequest(
-            f"{name!r} cannot choose a tool by itself: its engine names no parser of tool calls",
+            f"{name!r} cannot call tools: its engine names no parser of tool calls",
             "ask the operator to set engine.tool_parser, or leave the tools out",
             code="tool_choice_unsupported",
             param="tool_choice",
@@ -371,7 +371,7 @@ def _failed_filter(
         return Filter.NOT_READY
     if request.deployment.adapter:
         return Filter.ADAPTER
-    if request.automatic_tools and offer.profile.lacks_tool_parser:
+    if request.needs_tool_parser and offer.profile.lacks_tool_parser:
         return Filter.TOOLS
     return Filter.EJECTED if state.ejected else Filter.TRIED
 

@@ -136,7 +136,7 @@ class EngineProfile:
     tokens_per_s: float
     #: It gives embeddings, and generates nothing.
     embeds: bool = False
-    #: It is known to have no parser of tool calls: it cannot choose a tool by itself.
+    #: It is known to have no parser of tool calls: it cannot call tools.
     lacks_tool_parser: bool = False
 
 

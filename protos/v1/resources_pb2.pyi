@@ -394,7 +394,7 @@ class EngineProfile(_message.Message):
     embeds: _builtins.bool
     """gives embeddings, generates nothing"""
     lacks_tool_parser: _builtins.bool
-    """cannot choose a tool by itself; false: it can, or nobody knows"""
+    """cannot call tools; false: it can, or nobody knows"""
     def __init__(
         self,
         *,

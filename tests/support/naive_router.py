@@ -42,7 +42,7 @@ def may_serve(view, shape, node_id, state, excluded):
         return False
     if replica.profile.embeds != shape.embeds:
         return False
-    if shape.automatic_tools and replica.profile.lacks_tool_parser:
+    if shape.needs_tool_parser and replica.profile.lacks_tool_parser:
         return False
     if node.health not in (NodeHealth.READY, NodeHealth.SUSPECT):
         return False

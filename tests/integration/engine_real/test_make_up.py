@@ -134,6 +134,10 @@ def test_the_anthropic_client_talks_and_streams(fleet: Fleet, node: str) -> None
         assert message.content[0].text == "The capital of France is Paris."
         assert message.stop_reason == "end_turn"
         assert_metered(agent, message.usage.input_tokens, message.usage.output_tokens)
+        told = client.messages.count_tokens(
+            model=DEPLOYMENT, system=asked["system"], messages=asked["messages"]
+        )
+        assert told.input_tokens == message.usage.input_tokens
         turns = [*QUESTION[1:], {"role": "assistant", "content": message.content[0].text}]
         turns.append({"role": "user", "content": "And of Italy?"})
         with client.messages.stream(**asked | {"messages": turns}) as stream:

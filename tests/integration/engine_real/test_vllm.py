@@ -32,6 +32,7 @@ CHAT = "/v1/chat/completions"
 COMPLETE = "/v1/completions"
 RESPONSES = "/v1/responses"
 ANTHROPIC = "/v1/messages"
+COUNT_TOKENS = f"{ANTHROPIC}/count_tokens"
 MESSAGES = [{"role": "user", "content": "Say hi"}]
 COUNTING = {"stream_options": {"include_usage": True, "continuous_usage_stats": True}}
 
@@ -203,6 +204,8 @@ def test_the_fake_streams_as_the_real_one_does(
         (RESPONSES, {"input": "Say hi", "max_output_tokens": 3, "cache_salt": "a@b"}),
         (ANTHROPIC, {"messages": MESSAGES}),
         (ANTHROPIC, {"messages": "hi"}),
+        (COUNT_TOKENS, {"messages": MESSAGES}),
+        (COUNT_TOKENS, {"messages": "hi"}),
         ("/v1/embeddings", {"input": "a"}),
     ],
 )

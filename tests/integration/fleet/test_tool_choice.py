@@ -1,4 +1,4 @@
-"""Who may leave the choice of a tool to the model: not to an engine without a parser of calls."""
+"""Who lets a model call tools is not sent to an engine without a parser of tool calls."""
 
 from __future__ import annotations
 
@@ -66,17 +66,19 @@ def ask(fleet: Fleet, node: str, path: str, **fields: Any) -> tuple[Answer, int]
     [
         (CHAT, {}),
         (CHAT, {"tool_choice": "auto"}),
+        (CHAT, {"tool_choice": "required"}),
         (MESSAGES, {}),
         (MESSAGES, {"tool_choice": {"type": "auto"}}),
+        (MESSAGES, {"tool_choice": {"type": "any"}}),
     ],
 )
-def test_tool_choice_auto_without_a_parser_is_400_with_the_next_step_and_no_engine_is_asked(
+def test_tool_choice_auto_or_forced_without_a_parser_is_400_with_the_next_step_unasked(
     own: Fleet, node: str, path: str, choice: dict[str, Any]
 ) -> None:
     answer, attempts = ask(own, node, path, **choice)
     assert answer.status == 400
     told = answer.json()["error"]["message"]
-    assert "cannot choose a tool by itself" in told
+    assert "cannot call tools" in told
     assert "engine.tool_parser" in told
     assert attempts == 0
 
@@ -85,15 +87,12 @@ def test_tool_choice_auto_without_a_parser_is_400_with_the_next_step_and_no_engi
     ("path", "choice"),
     [
         (CHAT, {"tool_choice": "none"}),
-        (CHAT, {"tool_choice": "required"}),
         (CHAT, {"tools": []}),
-        (MESSAGES, {"tool_choice": {"type": "any"}}),
+        (MESSAGES, {"tool_choice": {"type": "none"}}),
         (RESPONSES, {}),
     ],
 )
-def test_what_leaves_no_choice_to_the_model_is_the_engines_to_answer(
-    own: Fleet, path: str, choice: dict[str, Any]
-) -> None:
+def test_what_calls_no_tool_needs_no_parser(own: Fleet, path: str, choice: dict[str, Any]) -> None:
     answer, attempts = ask(own, "iad-1", path, **choice)
     assert (answer.status, attempts) == (200, 1)
 
@@ -103,7 +102,7 @@ def test_an_external_engine_never_told_what_it_has_and_answers_for_itself(own: F
     assert agent.send({"model": own.model} | TOOL[CHAT]).status == 200
 
 
-def test_with_a_parser_named_the_model_may_choose(own: Fleet) -> None:
+def test_with_a_parser_named_the_model_may_call_tools(own: Fleet) -> None:
     own.configure("gru-1", "engine", tool_parser="hermes")
     ready = lambda: ask(own, "gru-1", CHAT)[0].status == 200  # noqa: E731
     wait_until(ready, 60, "the engine with a parser to serve")

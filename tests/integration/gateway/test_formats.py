@@ -215,7 +215,7 @@ def test_the_anthropic_client_counts_tokens_and_nothing_is_billed(
         assert (record["prompt_tokens"], record["cost_nano_usd"]) == (0, 0)
         long = {"messages": [{"role": "user", "content": "hello " * 100_000}]}
         counted = client.messages.count_tokens(model=agent.model, **long)
-        assert counted.input_tokens == 9, "who counts may have too many"
+        assert counted.input_tokens == 9, "how long is too long is the engine's to say"
         engine.forget()
         with pytest.raises(anthropic.BadRequestError, match="mcp_servers"):
             client.messages.count_tokens(

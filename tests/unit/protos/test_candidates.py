@@ -198,11 +198,11 @@ def test_an_engine_of_the_other_kind_is_no_candidate_and_alone_it_is_the_clients
     assert isinstance(no_replica(request(), [line, other]), NoReplica)
 
 
-def test_an_engine_without_a_parser_is_no_candidate_when_the_model_is_to_choose_a_tool():
+def test_an_engine_without_a_parser_is_no_candidate_when_the_model_may_call_a_tool():
     plain = replica("iad-1")
     lacking = replace(plain, profile=replace(plain.profile, lacks_tool_parser=True))
     fleet = view(pop("IAD"), node("iad-1", "IAD"), model(), lacking)
-    asked = replace(request(), automatic_tools=True)
+    asked = replace(request(), needs_tool_parser=True)
     assert gathered(fleet, asked) == ([], [Filter.TOOLS])
     (found,), _ = gathered(fleet, request())
     assert found.node.id == "iad-1"

@@ -12,7 +12,7 @@ from agent.gateway.body_rules import (
     REFUSED_FIELDS,
     BodyCaps,
     check_body,
-    leaves_tools_to_the_model,
+    needs_tool_parser,
 )
 from protos.domain.errors import InvalidRequest
 
@@ -127,18 +127,20 @@ def test_what_is_harmless_or_of_a_wrong_type_goes_on_to_the_engine(
         (Api.CHAT, {"tools": [{}]}, True),
         (Api.CHAT, {"tools": [{}], "tool_choice": "auto"}, True),
         (Api.CHAT, {"tools": [{}], "tool_choice": None}, False),
-        (Api.CHAT, {"tools": [{}], "tool_choice": "required"}, False),
+        (Api.CHAT, {"tools": [{}], "tool_choice": "none"}, False),
+        (Api.CHAT, {"tools": [{}], "tool_choice": "required"}, True),
+        (Api.CHAT, {"tools": [{}], "tool_choice": {"type": "function"}}, True),
         (Api.CHAT, {"tools": []}, False),
         (Api.CHAT, {"tool_choice": "auto"}, False),
         (Api.MESSAGES, {"tools": [{}]}, True),
         (Api.MESSAGES, {"tools": [{}], "tool_choice": {"type": "auto"}}, True),
-        (Api.MESSAGES, {"tools": [{}], "tool_choice": {"type": ["auto"]}}, False),
-        (Api.MESSAGES, {"tools": [{}], "tool_choice": {"type": "any"}}, False),
+        (Api.MESSAGES, {"tools": [{}], "tool_choice": {"type": "none"}}, False),
+        (Api.MESSAGES, {"tools": [{}], "tool_choice": {"type": "any"}}, True),
         (Api.RESPONSES, {"tools": [{}]}, False),
         (Api.COUNT_TOKENS, {"tools": [{}]}, False),
     ],
 )
-def test_the_choice_of_a_tool_is_left_to_the_model_where_an_engine_would_parse_its_words(
+def test_a_parser_is_needed_where_the_model_may_or_must_call_a_tool(
     api: Api, fields: dict[str, object], left: bool
 ) -> None:
-    assert leaves_tools_to_the_model(api, fields) is left
+    assert needs_tool_parser(api, fields) is left
