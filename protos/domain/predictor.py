@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from protos.domain.regimes import (
     LEAST_MS,
-    MEMORY_OBSERVATIONS,
     TOKENS_UNIT,
     Load,
     Place,
@@ -31,8 +30,12 @@ if TYPE_CHECKING:
 MAX_TARGETS = 1_024
 #: The centre of waits for a place changes sooner.
 MEMORY_FULL_OBSERVATIONS = 100.0
+#: However well they were known in one crowd, in the next they differ by so much.
+LEAST_SCALE_FULL = 0.08
 #: Outcomes under which a target is predicted by its profile.
 FEW_OBSERVATIONS = 16
+#: The first outcomes, which tell how far the profile is off.
+CALIBRATION_OUTCOMES = 10
 #: Outcomes that are looked at together for a change of speed.
 CHANGE_OUTCOMES = 10
 #: Their median rank beyond this, or as near to 0: no burst looks like it, a change of speed does.
@@ -61,12 +64,19 @@ class Outcome:
     at_mono_ms: float
     censored: bool = False
 
+    @property
+    def engine_ms(self) -> float:
+        """What of it the target took, what had passed of it before included."""
+        return max(LEAST_MS, self.took_ms - self.network_ms + self.load.head_start_ms)
+
 
 class TargetModel:
     """One (node, model)."""
 
     __slots__ = (
         "_alone_from_mono_ms",
+        "_first",
+        "_profile",
         "_votes",
         "changes",
         "learned_mono_ms",
@@ -75,22 +85,32 @@ class TargetModel:
     )
 
     def __init__(self, profile: EngineProfile) -> None:
-        engine_ms = max(LEAST_MS, engine_p50_ms(profile))
-        token_ms = profile.prefill_ms_per_token * TOKENS_UNIT
-        batch_ms = engine_ms * _BATCH_SHARE
-        place_ms = queue_time_ms(profile, 1)
-        steady, full = MEMORY_OBSERVATIONS, MEMORY_FULL_OBSERVATIONS
-        self.regimes = (
-            Regime((engine_ms, token_ms, batch_ms, 0.0, 0.0), steady),
-            Regime((engine_ms, token_ms, batch_ms, token_ms, 0.0), steady),
-            Regime((engine_ms, token_ms, batch_ms, token_ms, place_ms), full),
-        )
-        self._votes: deque[Vote] = deque(maxlen=CHANGE_OUTCOMES)
-        self._alone_from_mono_ms = -math.inf
+        self._profile = profile
+        self._first: list[Outcome] | None = []
+        self._begin(1.0)
         self.observations = 0
         self.changes = 0
         #: When the last outcome came.
         self.learned_mono_ms = -math.inf
+
+    def _begin(self, slowness: float) -> None:
+        """Know nothing but that the target takes ``slowness`` times as long as its profile says."""
+        profile = self._profile
+        engine_ms = max(LEAST_MS, engine_p50_ms(profile) * slowness)
+        token_ms = profile.prefill_ms_per_token * TOKENS_UNIT * slowness
+        batch_ms = engine_ms * _BATCH_SHARE
+        place_ms = queue_time_ms(profile, 1) * slowness
+        self.regimes = (
+            Regime((engine_ms, token_ms, batch_ms, 0.0, 0.0)),
+            Regime((engine_ms, token_ms, batch_ms, token_ms, 0.0)),
+            Regime(
+                (engine_ms, token_ms, batch_ms, token_ms, place_ms),
+                MEMORY_FULL_OBSERVATIONS,
+                LEAST_SCALE_FULL,
+            ),
+        )
+        self._votes: deque[Vote] = deque(maxlen=CHANGE_OUTCOMES)
+        self._alone_from_mono_ms = -math.inf
 
     @property
     def known(self) -> bool:
@@ -98,33 +118,48 @@ class TargetModel:
         return self.observations >= FEW_OBSERVATIONS
 
     def learn(self, outcome: Outcome) -> None:
-        """Take in one outcome. Costs about 30 us."""
-        load, at_ms = outcome.load, outcome.at_mono_ms
-        place, features = load.place, load.features()
-        regime = self.regimes[place]
-        engine_ms = outcome.took_ms - outcome.network_ms + load.head_start_ms
-        if not math.isfinite(engine_ms):
+        """Take in one outcome. Costs about 30 us.
+
+        The first ones are kept together, and tell by what factor the profile is wrong: learned
+        one by one they would leave errors behind that have nothing to do with the target.
+        """
+        if not math.isfinite(outcome.took_ms - outcome.network_ms):
             return
-        engine_ms = max(LEAST_MS, engine_ms)
-        sent_ms = at_ms - outcome.took_ms
+        promised_ms = self.regimes[outcome.load.place].promised_ms(outcome.load.features())
+        if outcome.censored and outcome.engine_ms <= promised_ms:
+            return  # Known only to be longer: this says nothing new.
+        self.observations += 1
+        self.learned_mono_ms = outcome.at_mono_ms
+        if self._first is None:
+            self._learn(outcome)
+            return
+        self._first.append(outcome)
+        if len(self._first) == CALIBRATION_OUTCOMES:
+            first, self._first = self._first, None
+            self._begin(median(self._ratio(each) for each in first))
+            for each in first:
+                self._learn(each)
+
+    def _ratio(self, outcome: Outcome) -> float:
+        load = outcome.load
+        return outcome.engine_ms / self.regimes[load.place].centre_ms(load.features())
+
+    def _learn(self, outcome: Outcome) -> None:
+        place, features = outcome.load.place, outcome.load.features()
+        at_ms, sent_ms = outcome.at_mono_ms, outcome.at_mono_ms - outcome.took_ms
         # Outcomes that overlap say the same thing: only one of them is a witness.
         alone = sent_ms >= self._alone_from_mono_ms
         if alone:
             self._alone_from_mono_ms = at_ms
+        regime = self.regimes[place]
         ranked = len(regime.residuals) >= _RANKS_NEED
         if outcome.censored:
-            # Known only to be longer. Below what was promised it says nothing new; above, it is
-            # a miss for certain.
-            if engine_ms <= sum(a * b for a, b in zip(regime.p99, features, strict=True)):
-                return
-            vote = regime.learn_miss(features, engine_ms, sent_ms, at_ms)
+            vote = regime.learn_miss(features, outcome.engine_ms, sent_ms, at_ms)
         else:
             remember = alone or place is not Place.FULL
-            vote = regime.learn(features, engine_ms, sent_ms, at_ms, remember=remember)
-            if place is not Place.FULL:
-                self.regimes[place + 1].expect(regime.p50)
-        self.observations += 1
-        self.learned_mono_ms = at_ms
+            vote = regime.learn(features, outcome.engine_ms, sent_ms, at_ms, remember=remember)
+            for heavier in self.regimes[place + 1 :]:
+                heavier.expect(regime.p50)
         if ranked and alone and place is not Place.FULL:
             self._votes.append(vote)
             self._look_for_change()

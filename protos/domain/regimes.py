@@ -33,7 +33,7 @@ _HUBER_SCALES = 3.0
 #: A first token takes at least this long to learn from: it keeps weights finite.
 LEAST_MS = 0.5
 #: A scale is at least this share of its centre: no target is steadier.
-_LEAST_SCALE = 0.05
+LEAST_SCALE, _LEAST_SCALE_MS = 0.05, 0.01
 #: Moments of which a regime knows what it knew then, and how many of them a wait is long.
 _MOMENTS, _MOMENTS_A_WAIT = 64, 32.0
 #: P95 for second copies of a request.
@@ -95,8 +95,9 @@ class _Known(NamedTuple):
 
     def at(self, features: Sequence[float]) -> tuple[float, float]:
         """Return centre and scale, milliseconds."""
-        centre_ms = max(LEAST_MS, _dot(self.centre, features))
-        return centre_ms, max(_LEAST_SCALE * centre_ms, _dot(self.scale, features))
+        return max(LEAST_MS, _dot(self.centre, features)), max(
+            _LEAST_SCALE_MS, _dot(self.scale, features)
+        )
 
 
 class Vote(NamedTuple):
@@ -112,9 +113,25 @@ class Vote(NamedTuple):
 class Regime:
     """One regime of one (node, model)."""
 
-    __slots__ = ("_centre", "_now", "_past", "_scale", "p50", "p95", "p99", "residuals")
+    __slots__ = (
+        "_centre",
+        "_least_scale",
+        "_now",
+        "_past",
+        "_scale",
+        "p50",
+        "p95",
+        "p99",
+        "residuals",
+    )
 
-    def __init__(self, prior: Sequence[float], memory_observations: float) -> None:
+    def __init__(
+        self,
+        prior: Sequence[float],
+        memory_observations: float = MEMORY_OBSERVATIONS,
+        least_scale: float = LEAST_SCALE,
+    ) -> None:
+        self._least_scale = least_scale
         self._centre = Regression(prior, TYPICAL, memory_observations)
         scale = [each * _START_SCALE for each in prior]
         self._scale = Regression(scale, TYPICAL, MEMORY_OBSERVATIONS)
@@ -167,6 +184,14 @@ class Regime:
         self._now = self._refresh(at_mono_ms)
         return Vote(sent_mono_ms, rank, least_ms / centre_ms)
 
+    def centre_ms(self, features: Sequence[float]) -> float:
+        """Return the median to expect."""
+        return self._now.at(features)[0]
+
+    def promised_ms(self, features: Sequence[float]) -> float:
+        """Return the P99."""
+        return _dot(self.p99, features)
+
     def expect(self, centre: Sequence[float]) -> None:
         """Where nothing was seen yet, be no sooner than ``centre``: a lighter regime's."""
         if self.residuals.seen:
@@ -194,7 +219,8 @@ class Regime:
         return self._past[0]
 
     def _refresh(self, at_mono_ms: float) -> _Known:
-        centre, scale = tuple(self._centre.coefficients), tuple(self._scale.coefficients)
+        centre, least = tuple(self._centre.coefficients), self._least_scale
+        scale = tuple(map(max, self._scale.coefficients, [least * each for each in centre]))
         p99 = self.residuals.quantile(LEVEL)
         p95 = min(p99, self.residuals.quantile(_P95))
         self.p50 = centre

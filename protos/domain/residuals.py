@@ -11,9 +11,12 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_left, insort
+from collections import deque
 
 #: Residuals remembered.
 WINDOW = 512
+#: Of fewer, the newer half: the first ones were judged by a centre that had just begun to learn.
+_LEAST_WINDOW = 64
 #: The share of outcomes that a P99 is to hold for. A little over 99 %: a window lags behind drift.
 LEVEL = 0.9925
 #: With fewer residuals than this the largest says too little of the tail, and is stretched.
@@ -22,7 +25,7 @@ ENOUGH = 128
 MISS_STEP = 0.03
 _HIT_SHARE = (1.0 - LEVEL) / LEVEL
 #: Bounds of the correction, in misses: one burst must neither frighten nor lull for hours.
-_MOST_STEPS, _LEAST_STEPS = 16.0, -8.0
+_MOST_STEPS, _LEAST_STEPS = 16.0, -16.0
 #: A lone outlier among few is an exception: it counts as at most so much.
 _FEW_MOST = 24.0
 #: How much longer the tail may be than the largest of very few residuals.
@@ -35,9 +38,8 @@ class ResidualWindow:
     __slots__ = (
         "_correction",
         "_ordered",
-        "_ring",
-        "_start",
-        "_times_mono_ms",
+        "_recent",
+        "_remembered",
         "misses",
         "seen",
         "start_quantile",
@@ -48,9 +50,8 @@ class ResidualWindow:
         self.start_quantile = start_quantile
         self.seen = 0
         self.misses = 0
-        self._ring = array("d")
-        self._times_mono_ms = array("d")
-        self._start = 0
+        self._recent: deque[tuple[float, float]] = deque()
+        self._remembered = 0
         self._ordered = array("d")
         self._correction = 0.0
 
@@ -95,22 +96,14 @@ class ResidualWindow:
         self._correction = min(_MOST_STEPS, max(_LEAST_STEPS, self._correction + step))
         if not remember:
             return
-        if len(self._ordered) < WINDOW:
-            self._ring.append(residual)
-            self._times_mono_ms.append(at_mono_ms)
-        else:
-            start = self._start
-            del self._ordered[bisect_left(self._ordered, self._ring[start])]
-            self._ring[start], self._times_mono_ms[start] = residual, at_mono_ms
-            self._start = (start + 1) % WINDOW
+        self._remembered += 1
+        self._recent.append((at_mono_ms, residual))
         insort(self._ordered, residual)
+        if len(self._recent) > min(WINDOW, max(_LEAST_WINDOW, self._remembered // 2)):
+            del self._ordered[bisect_left(self._ordered, self._recent.popleft()[1])]
 
     def forget_since(self, mono_ms: float) -> None:
         """Take back what came at ``mono_ms`` or later: the target had changed by then."""
-        times = self._times_mono_ms[self._start :] + self._times_mono_ms[: self._start]
-        kept = bisect_left(times, mono_ms)
-        self._ring = (self._ring[self._start :] + self._ring[: self._start])[:kept]
-        self._times_mono_ms = times[:kept]
-        self._start = 0
-        self._ordered = array("d", sorted(self._ring))
+        while self._recent and self._recent[-1][0] >= mono_ms:
+            del self._ordered[bisect_left(self._ordered, self._recent.pop()[1])]
         self._correction = 0.0

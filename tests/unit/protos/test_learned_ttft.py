@@ -12,13 +12,18 @@ from tests.support.fleets import model as a_model
 from tests.support.fleets import target as a_target
 
 NETWORK = Network(30.0, 0.0, 1.0)
+BEHIND = Load(100.0, 1.0, 4_000.0)
 
 
-def learned(took_ms=80.0, outcomes=200, load=None, node_id="gru-1", of_model="m"):
+def learned(took_ms=80.0, outcomes=200, *, behind_ms=None, node_id="gru-1", of_model="m"):
+    """Outcomes of a free engine and, every second one, of one with a backlog."""
     predictor = Predictor()
     for number in range(outcomes):
         noise_ms = (number * 37 % 100) / 10.0
-        outcome = Outcome(load or Load(100.0), 0.0, took_ms + noise_ms, number * 100.0)
+        if behind_ms is None or number % 2:
+            outcome = Outcome(Load(100.0), 0.0, took_ms + noise_ms, number * 1_000.0)
+        else:
+            outcome = Outcome(BEHIND, 0.0, behind_ms + noise_ms, number * 1_000.0)
         predictor.learn(node_id, of_model, profile(100.0), outcome)
     return predictor.of_model(of_model)
 
@@ -41,9 +46,9 @@ def test_a_target_is_predicted_by_what_it_did():
 
 
 def test_time_that_the_backlog_has_run_is_taken_off_but_never_under_a_free_engine():
-    target = learned(400.0, load=Load(100.0, 1.0, 4_000.0))["gru-1"]
+    target = learned(behind_ms=400.0)["gru-1"]
     free = predict_learned(target, Load(100.0), NETWORK)
-    behind = predict_learned(target, Load(100.0, 1.0, 4_000.0), NETWORK)
+    behind = predict_learned(target, BEHIND, NETWORK)
     half_way = predict_learned(target, Load(100.0, 1.0, 4_000.0, 0.0, 50.0), NETWORK)
     long_ago = predict_learned(target, Load(100.0, 1.0, 4_000.0, 0.0, 1e9), NETWORK)
     assert free.ttft_ms_p99 <= long_ago.ttft_ms_p99 <= half_way.ttft_ms_p99 < behind.ttft_ms_p99

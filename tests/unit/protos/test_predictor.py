@@ -41,6 +41,45 @@ def test_a_step_either_way_is_followed_within_a_few_dozen_outcomes():
         assert 0.85 < (centre[0] + centre[1]) / (slow * 110.0) < 1.15
 
 
+def test_a_profile_that_is_wrong_by_a_factor_is_forgotten_within_a_few_dozen_outcomes():
+    for engine_ms in (4.0, 85.0, 400.0):
+        predictor, chance, load = Predictor(), random.Random(1), Load(100.0)
+        for index in range(48):
+            took_ms = engine_ms * chance.uniform(0.94, 1.06)
+            outcome = Outcome(load, 0.0, took_ms, index * 1_000.0)
+            predictor.learn("n", "m", profile(40.0), outcome)
+        free = predictor.of_model("m")["n"].regimes[0]
+        assert abs(free.centre_ms(load.features()) / engine_ms - 1.0) < 0.05
+        assert free.promised_ms(load.features()) < 1.25 * engine_ms
+
+
+def test_regimes_that_have_seen_nothing_know_what_a_lighter_one_has_learned():
+    predictor = Predictor()
+    feed(predictor, 300, slow=4.0)
+    free, behind, full = predictor.of_model("m")["n"].regimes
+    for load in (Load(2_000.0), Load(100.0, 3.0)):
+        least_ms = free.centre_ms(load.features())
+        assert behind.centre_ms(load.features()) >= least_ms
+        assert full.centre_ms(load.features()) >= least_ms
+
+
+def test_a_steady_target_never_seems_to_change():
+    predictor = Predictor()
+    feed(predictor, 3_000)
+    assert predictor.of_model("m")["n"].changes == 0
+
+
+def test_overlapping_outcomes_of_one_stall_are_one_witness():
+    predictor = Predictor()
+    feed(predictor, 500)
+    for index in range(40):
+        stalled = Outcome(Load(100.0), 0.0, 9_000.0 - index, 2e6 + index)
+        predictor.learn("n", "m", profile(), stalled)
+    target = predictor.of_model("m")["n"]
+    assert target.changes == 0
+    assert target.regimes[0].centre_ms(Load(100.0).features()) < 60.0
+
+
 def test_few_observations_are_told():
     predictor = Predictor()
     feed(predictor, FEW_OBSERVATIONS - 1)

@@ -36,13 +36,22 @@ def test_misses_raise_it_and_have_a_limit():
 
 
 def test_what_came_since_a_change_can_be_taken_back():
-    window = filled(WINDOW)
+    window = filled(3 * WINDOW)
     for index in range(10):
         window.push(50.0, 1e6 + index, missed=True)
     assert window.quantile() > 40.0
     window.forget_since(1e6)
     assert len(window) == WINDOW - 10
     assert window.quantile() < 5.0
+
+
+def test_the_first_ones_are_forgotten_early():
+    window = ResidualWindow(4.0)
+    for index in range(20):
+        window.push(100.0, float(index), missed=False)
+    for index in range(120):
+        window.push(1.0, 100.0 + index, missed=False)
+    assert window.quantile() < 2.0
 
 
 def test_a_lone_outlier_among_few_is_an_exception():
