@@ -65,7 +65,7 @@ class _Seen:
     unprobed_until_mono_ms: float = -math.inf
     reachable: bool | None = None
     probed_mono_ms: float = -math.inf
-    #: What the router was told last, and until when time alone does not change it.
+    #: Its state as it was worked out last, and until when time alone does not change it.
     state: TargetState | None = None
     state_until_mono_ms: float = -math.inf
 
@@ -127,19 +127,26 @@ class LiveState:
                 return UNKNOWN_TARGET
             state, warm = seen.state, is_warm(node_id)
             if (
-                state is not None
-                and now_mono_ms < seen.state_until_mono_ms
-                and state.warm is warm
-                and node_id not in cached_ratios
-                and not spare_late
+                state is None
+                or now_mono_ms >= seen.state_until_mono_ms
+                or state.warm is not warm
+                or spare_late
             ):
+                state = _look_at(seen, now_mono_ms, warm=warm, spare_late=spare_late)
+            if not state.backlog_tokens and node_id not in cached_ratios:
                 return state
-            cached_ratio = cached_ratios.get(node_id, 0.0)
-            state = _look_at(seen, now_mono_ms, warm, cached_ratio, spare_late=spare_late)
-            # how far a backlog has come changes with every moment
-            if cached_ratio == 0.0 and not state.backlog_tokens and not spare_late:
-                seen.state, seen.state_until_mono_ms = state, _until(seen, now_mono_ms)
-            return state
+            return TargetState(
+                state.rtt_ms_p50,
+                state.rtt_ms_p99,
+                state.in_flight,
+                state.queued,
+                warm,
+                state.ejected,
+                state.ready_models,
+                cached_ratios.get(node_id, 0.0),
+                state.backlog_tokens,
+                seen.backlog.progress_ms(now_mono_ms),
+            )
 
         return look_up
 
@@ -324,14 +331,11 @@ class LiveState:
         return seen
 
 
-def _look_at(
-    seen: _Seen, now_mono_ms: float, warm: bool, cached_ratio: float, *, spare_late: bool
-) -> TargetState:
+def _look_at(seen: _Seen, now_mono_ms: float, *, warm: bool, spare_late: bool) -> TargetState:
+    """Work out a node's state, but for what each request and each moment add to it."""
     in_flight, queued = _load(seen, now_mono_ms)
     told = now_mono_ms - seen.ready_models_mono_ms < REPORT_FRESH_MS
-    backlog = seen.backlog
-    tokens = backlog.tokens
-    return TargetState(
+    state = TargetState(
         seen.rtt_ms_p50,
         seen.rtt_ms_p99,
         in_flight,
@@ -339,20 +343,24 @@ def _look_at(
         warm,
         seen.ejected and _is_left_alone(seen, now_mono_ms, spare_late=spare_late),
         seen.ready_models if told else None,
-        cached_ratio,
-        tokens,
-        backlog.progress_ms(now_mono_ms) if tokens else 0.0,
+        backlog_tokens=seen.backlog.tokens,
     )
+    if not spare_late:
+        seen.state, seen.state_until_mono_ms = state, _until(seen, now_mono_ms)
+    return state
 
 
 def _until(seen: _Seen, now_mono_ms: float) -> float:
     """Return when the next thing that is known of a node stops being true by itself."""
-    ends = (
-        seen.reported_mono_ms + REPORT_FRESH_MS,
-        seen.ready_models_mono_ms + REPORT_FRESH_MS,
-        max(seen.next_trial_mono_ms, seen.unprobed_until_mono_ms),
-    )
-    return min((end for end in ends if end > now_mono_ms), default=math.inf)
+    until_mono_ms = math.inf
+    if seen.ejected:
+        trial_mono_ms = max(seen.next_trial_mono_ms, seen.unprobed_until_mono_ms)
+        if trial_mono_ms > now_mono_ms:
+            until_mono_ms = trial_mono_ms
+    for told_mono_ms in (seen.reported_mono_ms, seen.ready_models_mono_ms):
+        if now_mono_ms < told_mono_ms + REPORT_FRESH_MS < until_mono_ms:
+            until_mono_ms = told_mono_ms + REPORT_FRESH_MS
+    return until_mono_ms
 
 
 def _is_left_alone(seen: _Seen, now_mono_ms: float, *, spare_late: bool) -> bool:

@@ -127,14 +127,21 @@ class PrefixMemory:
         found: dict[str, float] = {}
         if known is None or not prompt.chain:
             return found
-        first, oldest = prompt.chain[0], now_mono_ms - FORGET_AFTER_MS
+        chain, oldest = prompt.chain, now_mono_ms - FORGET_AFTER_MS
+        first, last = chain[0], chain[-1]
+        whole = len(chain) * BLOCK_BYTES / prompt.total_bytes
         for node_id, replica in known.items():
-            seen_mono_ms = replica.blocks.get(first)
+            blocks = replica.blocks
+            seen_mono_ms = blocks.get(first)
             if seen_mono_ms is None or seen_mono_ms < oldest:
                 continue
             now_there = replicas.get(node_id)
-            if now_there is not None and now_there.generation == replica.generation:
-                found[node_id] = _share(replica, prompt, now_mono_ms) * replica.hit_ratio
+            if now_there is None or now_there.generation != replica.generation:
+                continue
+            # mostly a conversation goes on, and all of it is there
+            all_there = blocks.get(last, -math.inf) >= oldest
+            share = whole if all_there else _share(replica, prompt, now_mono_ms)
+            found[node_id] = share * replica.hit_ratio
         return found
 
     def told(self, node_id: str, model: str, expected_ratio: float, cached_ratio: float) -> None:
@@ -200,12 +207,9 @@ class PrefixMemory:
 def _share(replica: _Replica, prompt: PromptBlocks, now_mono_ms: float) -> float:
     """Return the share of ``prompt`` that is remembered, by halving: it is a beginning of it."""
     blocks, oldest = replica.blocks, now_mono_ms - FORGET_AFTER_MS
-    chain = prompt.chain
-    if blocks.get(chain[-1], -math.inf) >= oldest:  # as when a conversation goes on
-        return len(chain) * BLOCK_BYTES / prompt.total_bytes
 
     def is_unseen(link: int) -> bool:
         return blocks.get(link, -math.inf) < oldest
 
-    count = bisect_left(chain, True, key=is_unseen)
+    count = bisect_left(prompt.chain, True, key=is_unseen)
     return count * BLOCK_BYTES / prompt.total_bytes

@@ -139,10 +139,11 @@ def _own_state(
 
 def fill_lookup(around: Surroundings, now_mono_ms: float) -> Callable[[str], float]:
     """Return how full any node is: this one by its own count, others by their own word."""
+    own_node_id, told = around.node_id, around.live.fill_ratio
 
     def look_up(node_id: str) -> float:
-        if node_id == around.node_id:
+        if node_id == own_node_id:
             return around.own_fill.fill_ratio(now_mono_ms)
-        return around.live.fill_ratio(node_id, now_mono_ms)
+        return told(node_id, now_mono_ms)
 
     return look_up

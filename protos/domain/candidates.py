@@ -219,6 +219,7 @@ def gather(
     rounds, wire_ms = transfer_rounds(request.body_bytes), wire_time_ms(request.body_bytes)
     offers = offers_of(view, model, self_node_id)
     found: list[Candidate] = []
+    learned_of = learned.get
     for offer in _able(offers, request):
         node_id = offer.node_id
         state = live(node_id)
@@ -240,7 +241,7 @@ def gather(
         tokens = expected_tokens * (1.0 - state.cached_ratio)
         in_flight, queued = state.in_flight, state.queued
         headroom = offer.max_parallel - in_flight - queued
-        target = learned.get(node_id)
+        target = learned_of(node_id)
         evidence: Evidence | None = None
         if target is None or target.observations < FEW_OBSERVATIONS:
             rtts_ms = _round_trips(offer, state)

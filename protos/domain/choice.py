@@ -74,22 +74,20 @@ def choose(
     if not fitting:
         return _nothing_fits(view, request, candidates)
     sla_tier = request.deployment.sla_tier
-    pool = open_pool = with_open_places(fitting, sla_tier)
+    open_pool = pool = with_open_places(fitting, sla_tier)
     if edge_fill_ratio > 0.0:
         spare_ratio = EDGE_SPARE_RATIO[sla_tier]
-        unfilled = [
+        pool = [
             candidate
             for candidate in open_pool
-            if candidate.offer.is_edge
-            and candidate.headroom > spare_ratio * candidate.offer.max_parallel
-            and fill(candidate.offer.node_id) < edge_fill_ratio
-        ]
-        pool = unfilled or open_pool
+            if (offer := candidate.offer).is_edge
+            and candidate.headroom > spare_ratio * offer.max_parallel
+            and fill(offer.node_id) < edge_fill_ratio
+        ] or open_pool
     lowest = cheapest(fitting)
     tied = near_ties(pool, lowest if pool is fitting else None)
     chosen = tied[0] if len(tied) == 1 else break_ties(tied, draw)
-    billing = lowest.offer.pop.tier
-    return Placement(candidates, chosen, False, chosen.offer.pop.tier, billing)
+    return Placement(candidates, chosen, False, chosen.offer.pop.tier, lowest.offer.pop.tier)
 
 
 def has_open_places(candidate: Candidate, sla_tier: SlaTier) -> bool:
@@ -122,7 +120,10 @@ def cheapest(pool: Sequence[Candidate]) -> Candidate:
     lowest, soonest_ms = best.offer.rate_nano_usd_per_1k_tokens, best.ttft_ms_p99
     for candidate in pool:
         rate = candidate.offer.rate_nano_usd_per_1k_tokens
-        if rate <= lowest and (rate < lowest or candidate.ttft_ms_p99 < soonest_ms):
+        if rate == lowest:
+            if candidate.ttft_ms_p99 < soonest_ms:
+                best, soonest_ms = candidate, candidate.ttft_ms_p99
+        elif rate < lowest:
             best, lowest, soonest_ms = candidate, rate, candidate.ttft_ms_p99
     return best
 
@@ -148,7 +149,7 @@ def break_ties(tied: Sequence[Candidate], draw: float) -> Candidate:
 
     Agents share a picture of the fleet: without chance they would all run to the same target.
     """
-    total = sum(candidate.headroom for candidate in tied)
+    total = sum([candidate.headroom for candidate in tied])
     if total == 0:
         return tied[int(draw * len(tied))]
     left = draw * total
