@@ -123,7 +123,7 @@ class TargetModel:
         The first ones are kept together, and tell by what factor the profile is wrong: learned
         one by one they would leave errors behind that have nothing to do with the target.
         """
-        if not math.isfinite(outcome.took_ms - outcome.network_ms):
+        if not math.isfinite(outcome.took_ms - outcome.network_ms + sum(outcome.load)):
             return
         promised_ms = self.regimes[outcome.load.place].promised_ms(outcome.load.features())
         if outcome.censored and outcome.engine_ms <= promised_ms:

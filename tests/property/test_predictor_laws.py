@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -65,7 +66,7 @@ def steady(count, *, slow=1.0, seed=1, start_ms=0.0):
     return some
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(histories, loads)
 def test_quantiles_are_finite_in_order_and_not_below_zero(history, load):
     prediction = predict_learned(taught(history), load, HERE)
@@ -75,7 +76,7 @@ def test_quantiles_are_finite_in_order_and_not_below_zero(history, load):
     assert math.isfinite(p99)
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(histories, loads, st.integers(0, 3), st.floats(0.0, 1e6))
 def test_more_of_anything_never_makes_it_sooner(history, load, which, more):
     values = list(load)
@@ -89,7 +90,7 @@ def test_more_of_anything_never_makes_it_sooner(history, load, which, more):
         assert at(heavier.features()) >= at(load.features())
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abcdefgh"), outcomes), max_size=80))
 def test_memory_is_bounded_by_targets_and_a_target_by_its_windows(some):
     predictor = Predictor(max_targets=3)
@@ -107,7 +108,7 @@ def test_a_target_stops_growing():
     assert len(pickle.dumps(target)) < 1.02 * before
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("ab"), outcomes), max_size=60))
 def test_targets_learn_nothing_of_each_other(some):
     mixed, apart = Predictor(), Predictor()
@@ -124,7 +125,7 @@ def _coefficients(target):
     return [(regime.p50, regime.p95, regime.p99) for regime in target.regimes]
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(histories, outcomes)
 def test_a_censored_outcome_never_lowers_a_p99(history, outcome):
     target = taught([*steady(40, start_ms=-1e6), *history])
@@ -138,6 +139,19 @@ def test_a_censored_outcome_never_lowers_a_p99(history, outcome):
 
 
 @settings(deadline=None)
+@given(st.sampled_from(["took_ms", "network_ms", "prompt_tokens", "in_flight", "waiting"]))
+def test_what_is_no_number_teaches_nothing(field):
+    target = taught(steady(50))
+    before = _coefficients(target)
+    good = steady(1, start_ms=1e7)[0]
+    if field in Load._fields:
+        target.learn(replace(good, load=good.load._replace(**{field: math.nan})))
+    else:
+        target.learn(replace(good, **{field: math.nan}))
+    assert _coefficients(target) == before
+
+
+@settings(max_examples=40, deadline=None)
 @given(histories)
 def test_few_outcomes_are_not_enough_to_be_known(history):
     target = taught(history)
@@ -149,7 +163,7 @@ def test_few_outcomes_are_not_enough_to_be_known(history):
 @given(
     st.integers(CALIBRATION_OUTCOMES + 1, 400),
     st.floats(0.0, 1e9),
-    st.builds(Load, st.floats(0.0, 4_000.0), st.floats(0.0, 4.0)),
+    st.tuples(st.floats(0.0, 4_000.0), st.floats(0.0, 4.0)).map(lambda some: Load(*some)),
 )
 def test_one_outlier_of_any_size_hardly_moves_a_median(count, took_ms, load):
     target = taught(steady(count))
