@@ -21,6 +21,8 @@ from agent.core.exploration import EXPLORE_RATIO, Exploration
 from agent.core.fill import FillMeter
 from agent.core.live import LiveState
 from agent.core.prefixes import PrefixMemory, prompt_blocks
+from agent.core.routes import Api
+from agent.gateway.body_policy import GenerationBody
 from agent.gateway.placing import Placing
 from agent.gateway.surroundings import Surroundings, target_lookup
 from agent.peers.pool import PeerPool
@@ -129,12 +131,7 @@ class Gateway:
         """Yield so many requests, ready to be placed."""
         chance = self._chance
         popularity = [1.0 / rank for rank in range(1, len(self._models) + 1)]
-        body = SimpleNamespace(
-            stream=True,
-            api=SimpleNamespace(embeds=False),
-            prompt_tokens_estimate=PROMPT_TOKENS,
-            automatic_tools=False,
-        )
+        body = GenerationBody(Api.CHAT, {}, True, True, True, PROMPT_TOKENS, False)
         for model in chance.choices(self._models, popularity, k=count):
             yield Placing(
                 self.around,
