@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from agent.core.backlog import Backlog
 from agent.core.fill import UNKNOWN_FILL
-from protos.domain.router import UNKNOWN_TARGET, TargetLookup, TargetState
+from protos.domain.router import UNKNOWN_TARGET, TargetState
 
 #: Probes remembered of each target: about a minute of them.
 RTT_WINDOW = 64
@@ -98,33 +98,31 @@ class LiveState:
     ) -> TargetState:
         """Return what the router should know of ``node_id``."""
         cached_ratios = {node_id: cached_ratio} if cached_ratio else {}
-        look_up = self.lookup(now_mono_ms, lambda _: warm, cached_ratios, spare_late=spare_late)
-        return look_up(node_id)
+        return self.targets(
+            (node_id,), now_mono_ms, lambda _: warm, cached_ratios, spare_late=spare_late
+        )[node_id]
 
-    def lookup(
+    def targets(
         self,
+        node_ids: Iterable[str],
         now_mono_ms: float,
         is_warm: Callable[[str], bool],
         cached_ratios: Mapping[str, float],
         *,
         spare_late: bool = False,
-        own: tuple[str, TargetState] | None = None,
-    ) -> TargetLookup:
-        """Return what tells the router what it should know of any node, now.
+    ) -> dict[str, TargetState]:
+        """Return what the router should know of each of ``node_ids`` now.
 
-        ``spare_late``: one that is only late is not left alone, since nobody else is left. ``own``
-        is this node, which is not met over the network. Hot: a node's state is worked out once
-        between two changes of it.
+        ``spare_late``: one that is only late is not left alone, since nobody else is left. Hot: a
+        node's state is worked out once between two changes of it.
         """
         seen_of = self._seen.get
-        own_node_id, own_state = own or (None, UNKNOWN_TARGET)
-
-        def look_up(node_id: str) -> TargetState:
-            if node_id == own_node_id:
-                return own_state
+        found: dict[str, TargetState] = {}
+        for node_id in node_ids:
             seen = seen_of(node_id)
             if seen is None:
-                return UNKNOWN_TARGET
+                found[node_id] = UNKNOWN_TARGET
+                continue
             state, warm = seen.state, is_warm(node_id)
             if (
                 state is None
@@ -133,22 +131,21 @@ class LiveState:
                 or spare_late
             ):
                 state = _look_at(seen, now_mono_ms, warm=warm, spare_late=spare_late)
-            if not state.backlog_tokens and node_id not in cached_ratios:
-                return state
-            return TargetState(
-                state.rtt_ms_p50,
-                state.rtt_ms_p99,
-                state.in_flight,
-                state.queued,
-                warm,
-                state.ejected,
-                state.ready_models,
-                cached_ratios.get(node_id, 0.0),
-                state.backlog_tokens,
-                seen.backlog.progress_ms(now_mono_ms),
-            )
-
-        return look_up
+            if state.backlog_tokens or node_id in cached_ratios:
+                state = TargetState(
+                    state.rtt_ms_p50,
+                    state.rtt_ms_p99,
+                    state.in_flight,
+                    state.queued,
+                    warm,
+                    state.ejected,
+                    state.ready_models,
+                    cached_ratios.get(node_id, 0.0),
+                    state.backlog_tokens,
+                    seen.backlog.progress_ms(now_mono_ms),
+                )
+            found[node_id] = state
+        return found
 
     def backlog(self, node_id: str, now_mono_ms: float) -> tuple[float, float]:
         """Return prompt tokens on their way there, and for how long none has been taken in."""

@@ -107,16 +107,13 @@ def target_lookup(
     """
     replicas = around.view().replicas.get(model, {})
     cached = around.prefixes.cached_ratios(model, replicas, prompt, now_mono_ms)
-    own = None
-    if (node_id := around.node_id) in replicas:
-        cached_ratio = cached.get(node_id, 0.0)
-        own = (
-            node_id,
-            _own_state(around, model, now_mono_ms, cached_ratio, spare_late=spare_late),
-        )
-    return around.live.lookup(
-        now_mono_ms, around.peers.is_warm, cached, spare_late=spare_late, own=own
+    known = around.live.targets(
+        replicas, now_mono_ms, around.peers.is_warm, cached, spare_late=spare_late
     )
+    if (node_id := around.node_id) in known:
+        cached_ratio = cached.get(node_id, 0.0)
+        known[node_id] = _own_state(around, model, now_mono_ms, cached_ratio, spare_late=spare_late)
+    return known.__getitem__
 
 
 def _own_state(

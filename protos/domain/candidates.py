@@ -118,7 +118,6 @@ class Candidate:
     state: TargetState
     request: RequestShape
     evidence: Evidence | None
-    there_ms: float
     ttft_ms_p99: float
     fits: bool
     headroom: int
@@ -155,6 +154,11 @@ class Candidate:
         """Its way there and back: what an outcome is learned with."""
         rtt_ms, _ = _round_trips(self.offer, self.state)
         return network_to(rtt_ms, warm=self.state.warm, body_bytes=self.request.body_bytes)
+
+    @property
+    def there_ms(self) -> float:
+        """Its way, all of it."""
+        return self.network.total_ms
 
     @property
     def lower_quantiles_ms(self) -> tuple[float, float]:
@@ -256,7 +260,7 @@ def gather(
                 ttft_ms = line[0] + line[1] * (tokens / TOKENS_UNIT) + line[2] * in_flight
             ttft_ms += there_ms
         fits, headroom = ttft_ms <= budget_ms, headroom if headroom > 0 else 0
-        found.append(Candidate(offer, state, request, evidence, there_ms, ttft_ms, fits, headroom))
+        found.append(Candidate(offer, state, request, evidence, ttft_ms, fits, headroom))
     if rejected is not None:
         rejected += _rejected(offers, request, zones, live, {one.node.id for one in found})
     return found
