@@ -56,6 +56,11 @@ TARGETS = {
     "all_dead_ms": 50.0,
     "recovery_s": 3.0,
 }
+_MOCK_PROFILE = """max_parallel = 1024
+tokens_per_s = 100000.0
+first_token_ms_p99 = 5.0
+prefill_ms_per_token = 0.001
+"""
 #: Added to the harness's loads: one process is to carry a whole host, 20,000 tokens a second.
 _LOADS = '"s200": (200, 20000)}'
 _HOST_LOAD = ', "s400": (400, 20000)}'
@@ -148,6 +153,17 @@ def fix_ports(fleet: Fleet) -> None:
         path.write_text(text)
 
 
+def calibrate(fleet: Fleet) -> None:
+    """Say of both engines what the mock can do.
+
+    Taken for an engine of eight places, as an agent's defaults have it, half of a crowd's requests
+    would go to the peer: that is the hop row's to measure.
+    """
+    for node in (LOCAL, PEER):
+        path = _config(fleet, node)
+        path.write_text(path.read_text().replace("[engine]\n", "[engine]\n" + _MOCK_PROFILE))
+
+
 def agent_command(config: Path) -> str:
     return shlex.join([str(COMMANDS / "edgeforge-agent"), "serve", "--config", str(config)])
 
@@ -172,7 +188,7 @@ def peer_agent(fleet: Fleet, node: str) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
@@ -188,6 +204,7 @@ def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         for node in (LOCAL, PEER):
             fleet.kill(node)
         fix_ports(fleet)
+        calibrate(fleet)
         key, model = fleet.facts["api_key"], fleet.model
         plain = with_client(fleet, LOCAL, "plain", port=TARGET_PORT)
         harness.add("edgeforge", agent_command(plain), key, model)
