@@ -30,6 +30,8 @@ from tests.support.simulated_agent import Request, cost_nano_usd
 from tests.support.simulated_wan import RIVALS, Run, Wan
 from tests.support.wan_world import BUDGETS_MS, Arrival, arrivals, synthetic_lines, workload_lines
 
+#: None: there is nothing to tell.
+Row = dict[str, float | None]
 WARM_UP_MS = 60_000.0
 #: Name of a variant, and how it differs from the product as it is installed.
 VARIANTS: dict[str, dict[str, object]] = {
@@ -39,7 +41,7 @@ VARIANTS: dict[str, dict[str, object]] = {
 }
 
 
-def figures(run: Run, budget_ms: int, requests: Sequence[Request]) -> dict[str, float]:
+def figures(run: Run, budget_ms: int, requests: Sequence[Request]) -> Row:
     """Return what ``requests`` got, measured against ``budget_ms``."""
     served = [each for each in requests if each.ttft_ms is not None]
     ordered = sorted(each.ttft_ms for each in served if each.ttft_ms is not None)
@@ -63,8 +65,11 @@ def figures(run: Run, budget_ms: int, requests: Sequence[Request]) -> dict[str, 
         "hedge_ratio": _share(sum(each.hedged for each in requests), len(requests)),
         "predicted_miss_ratio": _share(sum(each.predicted_miss for each in served), len(served)),
         "requests": float(len(requests)),
+        # of the whole run: who had to wait, and who did so beside a free place in the same site
+        "run_waited_ratio": _share(run.queued, run.sent),
+        "run_herded_ratio": _share(run.herded, run.sent),
     }
-    return {name: round(value, 4) for name, value in row.items()}
+    return {name: None if math.isnan(value) else round(value, 4) for name, value in row.items()}
 
 
 def _covered(request: Request) -> bool | None:
@@ -81,7 +86,7 @@ def _share(part: float, whole: float) -> float:
     return part / whole if whole else math.nan
 
 
-def measure(run: Run, *, budgets_ms: Sequence[int]) -> dict[str, dict[str, float]]:
+def measure(run: Run, *, budgets_ms: Sequence[int]) -> dict[str, Row]:
     """Return the figures of each budget of one run."""
     counted = [each for each in run.requests if each.arrival.at_ms >= WARM_UP_MS]
     return {
@@ -92,13 +97,11 @@ def measure(run: Run, *, budgets_ms: Sequence[int]) -> dict[str, dict[str, float
     }
 
 
-def runs(
-    lines: Sequence[Line], length_ms: float, seed: int
-) -> dict[str, dict[str, dict[str, float]]]:
+def runs(lines: Sequence[Line], length_ms: float, seed: int) -> dict[str, dict[str, Row]]:
     """Run everything; return policy -> budget -> figures."""
     budgets_ms = tuple(BUDGETS_MS)
     mixed = arrivals(lines, budgets_ms, length_ms, seed)
-    result: dict[str, dict[str, dict[str, float]]] = {}
+    result: dict[str, dict[str, Row]] = {}
     for policy in RIVALS:
         run = Wan(mixed, length_ms, seed, policy=policy).run()
         result[policy] = measure(run, budgets_ms=budgets_ms)
@@ -132,13 +135,16 @@ _COLUMNS = {
 }
 
 
-def show(policy: str, rows: dict[str, dict[str, float]], run: Run) -> None:
+def show(policy: str, rows: dict[str, Row], run: Run) -> None:
     for budget, row in rows.items():
-        cells = "".join(f"{form.format(row[key]):>9}" for key, form in _COLUMNS.values())
-        print(f"{policy:18}{budget:>6}{cells}")
-    waited = _share(run.queued, run.sent)
-    herded = _share(run.herded, run.sent)
+        cells = "".join(f"{_cell(row[key], form):>9}" for key, form in _COLUMNS.values())
+        print(f"{policy:18}{budget:>6}{cells}", flush=True)
+    waited, herded = _share(run.queued, run.sent), _share(run.herded, run.sent)
     print(f"{'':24}waited for a place {waited:.1%}, beside a free one in that site {herded:.1%}")
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "-" if value is None else form.format(value)
 
 
 def main() -> None:
