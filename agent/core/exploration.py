@@ -39,6 +39,10 @@ class Exploration:
         self.budget = RequestShare(ratio, MAX_SAVED_EXPLORATIONS)
         self._look_mono_ms = -math.inf
 
+    def may(self, now_mono_ms: float) -> bool:
+        """Whether one is left, and it is time to look for whom. Hot."""
+        return self.budget.left and now_mono_ms >= self._look_mono_ms
+
     def instead_of(
         self,
         placement: Placement,
@@ -46,12 +50,12 @@ class Exploration:
         learned: Mapping[str, TargetModel],
         now_mono_ms: float,
     ) -> Candidate | None:
-        """Return whom to ask rather than the chosen one; None mostly. Hot.
+        """Return whom to ask rather than the chosen one; None mostly.
 
         Never anybody dearer, nor without a free place, nor where the chosen one could not be asked
         in time afterwards; and never for a strict deployment, nor for what is no stream.
         """
-        if not self.budget.left or now_mono_ms < self._look_mono_ms:
+        if not self.may(now_mono_ms):
             return None
         if placement.predicted_miss or request.deployment.strict or not request.stream:
             return None

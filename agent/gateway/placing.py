@@ -84,7 +84,8 @@ class Placing:
             if on_trial is None:
                 raise
             return on_trial
-        return self._explored(placement) if exploration.budget.left else placement
+        now_mono_ms = self._around.now_mono_ms()
+        return self._explored(placement, now_mono_ms) if exploration.may(now_mono_ms) else placement
 
     def place(self, *, first_token: bool = True, fall_back: bool = True) -> Placement:
         """Choose among those not tried yet, all hard filters anew. Raises: EdgeForgeError.
@@ -153,19 +154,19 @@ class Placing:
             learned=around.predictor.of_model(model),
         )
 
-    def _explored(self, placement: Placement) -> Placement:
+    def _explored(self, placement: Placement, now_mono_ms: float) -> Placement:
         """Return whom to ask in place of the chosen one, if that is worth finding out."""
         around = self._around
-        now, learned = around.now_mono_ms(), around.predictor.of_model(self._deployment.model)
-        shape = self._shape(now, strict=self._deployment.strict)
-        other = around.exploration.instead_of(placement, shape, learned, now)
+        learned = around.predictor.of_model(self._deployment.model)
+        shape = self._shape(now_mono_ms, strict=self._deployment.strict)
+        other = around.exploration.instead_of(placement, shape, learned, now_mono_ms)
         if other is None:
             return placement
         fall_back_ms = placement.chosen.ttft_ms_p99
         self.finding = Finding(
             "explored",
             explored_patience_ms(shape.budget_left_ms, fall_back_ms),
-            now + shape.budget_left_ms,
+            now_mono_ms + shape.budget_left_ms,
             around.trials,
         )
         return explored_placement(placement, other)
