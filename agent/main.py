@@ -53,14 +53,14 @@ _log = logging.getLogger(__name__)
 
 _CERTIFICATE_CHECK_S = 30.0
 #: Longest that another thread keeps the event loop waiting; Python's own 5 ms is a token's time.
-_SWITCH_INTERVAL_S = 0.000_5
+SWITCH_INTERVAL_S = 0.000_5
 #: Requests leave no cycles behind: the collector need not look after each few hundred objects.
 GC_THRESHOLDS = (50_000, 20, 50)
 
 
 def run(config: AgentConfig) -> None:
     """Run the agent until SIGTERM or SIGINT. Raises: ConfigInvalid when it cannot start."""
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(*GC_THRESHOLDS)
     uvloop.run(_run(config))
 

@@ -10,14 +10,22 @@ import hashlib
 import logging
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
 from protos.domain.errors import EdgeForgeError
-from protos.domain.routing_table import Snapshot, Table, TableRefused, apply, empty_table
+from protos.domain.routing_table import (
+    ROWS_PER_STEP,
+    Snapshot,
+    Table,
+    TableRefused,
+    apply,
+    empty_table,
+)
 from protos.v1 import fleet_pb2
 from protos.wire import snapshot_from_wire, snapshot_to_wire
 
@@ -57,7 +65,7 @@ class TableFiles:
         partial = path.with_suffix(".partial")
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(encode_image(image))
+            file.writelines(_image_parts(image))
             file.flush()
             os.fsync(file.fileno())
         partial.rename(path)
@@ -95,13 +103,34 @@ class TableFiles:
 
 def encode_image(image: Image) -> bytes:
     """Return the bytes of ``image``."""
+    return b"".join(_image_parts(image))
+
+
+def _image_parts(image: Image) -> list[bytes]:
     parts = [_CONFIRMED.pack(image.credentials_confirmed_unix_ms)]
     for table in image.tables:
-        snapshot = Snapshot(table.type, table.at, table.rows, table.digest)
-        data = snapshot_to_wire(snapshot, nonce=0).SerializeToString()
-        parts += [_LENGTH.pack(len(data)), data]
-    payload = b"".join(parts)
-    return _HEAD.pack(_MAGIC, len(payload), hashlib.sha256(payload).digest()) + payload
+        snapshot = list(_snapshot_parts(table))
+        parts += [_LENGTH.pack(sum(map(len, snapshot))), *snapshot]
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return [_HEAD.pack(_MAGIC, sum(map(len, parts)), digest.digest()), *parts]
+
+
+def _snapshot_parts(table: Table) -> Iterator[bytes]:
+    """Yield the bytes of a snapshot message piece by piece.
+
+    Messages written one behind the other are one message, their rows in order. A piece is short,
+    since nothing else runs in this process while it is made, whatever thread makes it.
+    """
+    head = Snapshot(table.type, table.at, {}, table.digest)
+    yield snapshot_to_wire(head, nonce=0).SerializeToString()
+    rows = iter(table.rows.items())
+    while piece := list(islice(rows, ROWS_PER_STEP)):
+        message = fleet_pb2.Snapshot(
+            rows=[fleet_pb2.Row(key=key, payload=row) for key, row in piece]
+        )
+        yield message.SerializeToString()
 
 
 def decode_image(data: bytes) -> Image:

@@ -18,6 +18,7 @@ import random
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Awaitable
 from dataclasses import replace
@@ -26,8 +27,9 @@ from statistics import median
 
 import uvloop
 
+from agent.link.table_files import Image, TableFiles
 from agent.link.tables import TableKeeper
-from agent.main import GC_THRESHOLDS
+from agent.main import GC_THRESHOLDS, SWITCH_INTERVAL_S
 from protos import wire
 from protos.domain.resources import ApiKey, Node, Replica, ReplicaState, Resource, ResourceType
 from protos.domain.routing_table import Snapshot, Table, TableVersion, diff, table_of
@@ -136,7 +138,7 @@ class Chunks(asyncio.Protocol):
             self.late_ms.append((now_ns - sent_ns) / 1e6)
 
 
-async def meanwhile(chunks: Chunks, work: Awaitable[None]) -> tuple[float, list[float]]:
+async def meanwhile(chunks: Chunks, work: Awaitable[object]) -> tuple[float, list[float]]:
     """Run ``work``; return how long it took, and how late each chunk was that came meanwhile."""
     await asyncio.sleep(SETTLE_S)
     chunks.late_ms, chunks.counting = [], True
@@ -172,6 +174,7 @@ async def _measure_beside(
     snapshot_late: list[float] = []
     again_late: list[float] = []
     delta_late: list[float] = []
+    image_late: list[float] = []
     _, idle_late = await meanwhile(chunks, asyncio.sleep(1.0))
     tables = keeper()
     for _ in range(ROUNDS):
@@ -192,6 +195,11 @@ async def _measure_beside(
             took_ms += step_ms
             delta_late += late
         delta_ms.append(took_ms)
+    with tempfile.TemporaryDirectory() as folder:
+        image, files = Image(tuple(tables.tables.values()), 0), TableFiles(Path(folder))
+        for _ in range(ROUNDS):
+            _, late = await meanwhile(chunks, asyncio.to_thread(files.save, image))
+            image_late += late
     late = [*snapshot_late, *again_late, *delta_late]
     return {
         "delta_1pct_ms": round(median(delta_ms), 2),
@@ -199,6 +207,7 @@ async def _measure_beside(
         "chunk_delay_ms_p99_delta": _p99(delta_late),
         "chunk_delay_ms_p99_snapshot": _p99(snapshot_late),
         "chunk_delay_ms_p99_snapshot_again": _p99(again_late),
+        "chunk_delay_ms_p99_image": _p99(image_late),
         "chunk_delay_ms_max": round(max(late), 2),
         "chunk_delay_ms_p99_idle": _p99(idle_late),
         "chunks_meanwhile": len(late),
@@ -211,7 +220,8 @@ def _p99(values: list[float]) -> float:
 
 
 def measure_changes(held: dict[ResourceType, Table], chance: random.Random) -> dict[str, float]:
-    """Apply whole tables, then changes of 1 %, beside a stream of chunks."""
+    """Apply whole tables, then changes of 1 %, then write the image, beside a stream of chunks."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(*GC_THRESHOLDS)
     gc.collect()
     gc.freeze()

@@ -18,11 +18,12 @@ from agent.link.table_files import (
     BadImage,
     Image,
     TableFiles,
+    _image_parts,
     decode_image,
     encode_image,
 )
-from protos.domain.resources import resource_type, row_key
-from protos.domain.routing_table import TableVersion, table_of
+from protos.domain.resources import ResourceType, resource_type, row_key
+from protos.domain.routing_table import ROWS_PER_STEP, TableVersion, table_of
 from protos.wire import encode_row
 from tests.support.rows import ONE_OF_EACH
 
@@ -53,6 +54,19 @@ def test_what_was_saved_comes_back(files: TableFiles) -> None:
     assert files.load() is None
     files.save(image())
     assert files.load() == image()
+
+
+def test_a_table_of_many_rows_is_written_in_short_pieces_and_is_one_table(
+    files: TableFiles,
+) -> None:
+    rows = {f"pop/P{index}": b"%d" % index for index in range(3 * ROWS_PER_STEP + 1)}
+    whole = Image((table_of(ResourceType.TOPOLOGY, TableVersion(1, 1), rows),), 1)
+    path = files.save(whole)
+    assert path.read_bytes() == encode_image(whole)
+    assert files.load() == whole
+    assert list(whole.tables[0].rows) == list(files.load().tables[0].rows)
+    pieces = [len(part) for part in _image_parts(whole)]
+    assert max(pieces) < 2 * sum(pieces) / 3, "no piece is most of it"
 
 
 def test_the_newest_counts_and_three_are_kept(files: TableFiles, tmp_path: Path) -> None:
