@@ -67,12 +67,14 @@ class ExternalModel:
     context_tokens: int
 
 
-def plan_fleet(wish: FleetWish, engine_venv: Path, before: FleetFacts | None) -> FleetFacts:
-    """Return what to start; ports that ``before`` used are used again where they are free.
+def plan_fleet(
+    wish: FleetWish, engine_venv: Path, before: FleetFacts | None, folder: Path
+) -> FleetFacts:
+    """Return what to start in ``folder``; ports that ``before`` used are used again where free.
 
     Raises: LinkDown or InvalidRequest for a server that does not answer as one should.
     """
-    ports = Ports()
+    ports = Ports(str(folder))
     old = before or FleetFacts()
     agents = [
         _agent(wish, index, site, ports, next((a for a in old.agents if a.node == site.node), None))

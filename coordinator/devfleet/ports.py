@@ -1,7 +1,8 @@
 """Ports for processes that bind them seconds later, so that fleets started at once share none.
 
-A port that nobody listens on now may be another start's by the time it is bound. So each start
-claims what it takes, in a file that all of this user's starts read, for as long as a start takes.
+A port that nobody listens on now may be another start's by the time it is bound, or may be that of
+a process which is just being restarted. So each fleet claims what it takes for a while, in a file
+that all of this user's starts read; what it claimed itself it may take again.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-#: Who has not bound its port by then has failed.
-CLAIM_S = 120.0
+#: Long enough for a slow start, and for a test to kill and restart what has started.
+CLAIM_S = 600.0
 #: Where ports are found when the preferred one is taken: below what the kernel gives to outgoing
 #: connections, any of which could take a port before its process binds it.
 _ANY = range(20_000, 32_768)
 _MAX_FILE_BYTES = 1024 * 1024
+
+#: Port -> until when, and whose.
+_Claims = dict[int, tuple[float, str]]
 
 
 def claims_file() -> Path:
@@ -31,28 +35,33 @@ def claims_file() -> Path:
 
 
 class Ports:
-    """Hands out each port once: the preferred one if it is free and unclaimed, else any such."""
+    """Hands out each port once: the preferred one if it is free and unclaimed, else any such.
 
-    def __init__(self, claims: Path | None = None) -> None:
+    ``owner`` is what the ports are for: the folder of a fleet.
+    """
+
+    def __init__(self, owner: str, claims: Path | None = None) -> None:
+        self._owner = owner
         self._claims = claims or claims_file()
         self._taken: set[int] = set()
 
     def take(self, preferred: int = 0) -> int:
-        """Return a port on loopback that is this start's for ``CLAIM_S``."""
+        """Return a port on loopback that is the owner's for ``CLAIM_S``."""
         with self._locked_claims() as claims:
             now_s = time.monotonic()  # noqa: TID251 - the same clock for all processes of a host
-            for port, until_s in list(claims.items()):
+            for port, (until_s, _owner) in list(claims.items()):
                 if not now_s < until_s <= now_s + CLAIM_S:  # over, or from before a reboot
                     del claims[port]
+            others = {port for port, (_until_s, owner) in claims.items() if owner != self._owner}
             port = preferred
-            while not port or port in self._taken or port in claims or not _is_free(port):
+            while not port or port in self._taken or port in others or not _is_free(port):
                 port = random.choice(_ANY)
-            claims[port] = now_s + CLAIM_S
+            claims[port] = now_s + CLAIM_S, self._owner
         self._taken.add(port)
         return port
 
     @contextlib.contextmanager
-    def _locked_claims(self) -> Iterator[dict[int, float]]:
+    def _locked_claims(self) -> Iterator[_Claims]:
         """Yield the claims of all starts and write them back; those of none when it cannot."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
@@ -69,9 +78,10 @@ class Ports:
             json.dump(claims, file)
 
 
-def _read(text: str) -> dict[int, float]:
+def _read(text: str) -> _Claims:
     try:
-        return {int(port): float(until_s) for port, until_s in json.loads(text).items()}
+        told = json.loads(text).items()
+        return {int(port): (float(until_s), str(owner)) for port, (until_s, owner) in told}
     except (ValueError, TypeError, AttributeError):
         return {}
 

@@ -92,7 +92,7 @@ def _plan(options: UpOptions, before: FleetFacts | None) -> FleetFacts:
             "install it with packaging/engine/install, or attach a server with --engine-url",
         )
     require_memory(engines, available_mib())
-    return plan_fleet(options.wish, options.engine_venv, before)
+    return plan_fleet(options.wish, options.engine_venv, before, options.layout.root)
 
 
 def follow(layout: FleetLayout, tell: Tell) -> None:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.support.coordinator_process import free_ports
+from tests.support.ports import free_ports
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:

@@ -15,25 +15,19 @@ from grpc import aio
 
 from coordinator.clock import now_unix_ms
 from coordinator.config import load_config
-from coordinator.devfleet.ports import Ports
 from coordinator.first_run import initialise
 from protos.v1 import admin_pb2, resources_pb2
 from protos.v1.admin_pb2_grpc import AdminStub
 from protos.v1.enrolment_pb2 import EnrolRequest
 from protos.v1.enrolment_pb2_grpc import EnrolmentStub
 from tests.support.certificates import p256_key, private_pem, request_der
+from tests.support.ports import free_ports
 from tests.support.scripted_agent import NodeIdentity, coordinator_options
 from tests.support.waiting import wait_until
 
 COMMAND = Path(sys.executable).with_name("edgeforge-coordinator")
 SECTIONS = ("fleet", "admin", "enrolment", "http")
 _READY_TIMEOUT_S = 20.0
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on now, nor any other start of ours will soon."""
-    ports = Ports()
-    return [ports.take() for _ in range(count)]
 
 
 def config_text(folder: Path, ports: dict[str, int], extra: str = "") -> str:

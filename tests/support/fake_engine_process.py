@@ -17,6 +17,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.support.ports import free_ports
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -107,6 +109,9 @@ class FakeEngineProcess(EngineClient):
         return self.process.pid
 
     def start(self) -> None:
+        if self.uds is None and not self.port:
+            # none that an outgoing connection may take while the engine is down
+            (self.port,) = free_ports(1)
         where = ["--uds", self.uds] if self.uds is not None else ["--port", str(self.port)]
         kind = ["--runner", "pooling"] if self.embeds else []
         if self.uds is not None:

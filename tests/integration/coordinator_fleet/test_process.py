@@ -16,7 +16,8 @@ import pytest
 
 from coordinator.ca.authority import CertificateAuthority
 from coordinator.clock import now_unix_ms
-from tests.support.coordinator_process import COMMAND, SECTIONS, CoordinatorProcess, free_ports
+from tests.support.coordinator_process import COMMAND, SECTIONS, CoordinatorProcess
+from tests.support.ports import free_ports
 from tests.support.waiting import wait_until
 
 CONFIG_EXIT = 78

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from coordinator.devfleet.delay_config import Listener
-from tests.support.coordinator_process import free_ports
 from tests.support.delay_relay import DelayRelayProcess
+from tests.support.ports import free_ports
 from tests.support.waiting import wait_until_async
 
 RTT_MS = 60.0

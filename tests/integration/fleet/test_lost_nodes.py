@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from coordinator.devfleet.delay_config import Listener
-from tests.support.coordinator_process import free_ports
 from tests.support.delay_relay import DelayRelayProcess
 from tests.support.fake_engine_process import FakeEngineProcess
 from tests.support.fleet import AgentClient, Fleet
+from tests.support.ports import free_ports
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(180)
