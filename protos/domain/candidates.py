@@ -6,7 +6,6 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from protos.domain.errors import EdgeForgeError, InvalidRequest, NoReplica
 from protos.domain.learned_ttft import (
     P99,
     Evidence,
@@ -17,6 +16,7 @@ from protos.domain.learned_ttft import (
 )
 from protos.domain.offers import Filter, Offer, Offers, offers_of
 from protos.domain.predictor import FEW_OBSERVATIONS, NOTHING_LEARNED, TargetModel
+from protos.domain.refusals import Rejected
 from protos.domain.regimes import TOKENS_UNIT, Load
 from protos.domain.residency import allowed_zones
 from protos.domain.ttft import (
@@ -33,23 +33,6 @@ from protos.domain.ttft import (
 if TYPE_CHECKING:
     from protos.domain.fleet_view import FleetView
     from protos.domain.resources import Deployment, Node, Pop, Price, Replica
-
-#: How soon each filter may let a request through again.
-_RETRY_AFTER_S = {
-    Filter.TOPOLOGY: 5.0,
-    Filter.MODE: 60.0,
-    Filter.TOOLS: 60.0,
-    Filter.RESIDENCY: 60.0,
-    Filter.DEAD: 5.0,
-    Filter.UNROUTABLE: 5.0,
-    Filter.DRAINING: 5.0,
-    Filter.RETIRED: 60.0,
-    Filter.NOT_READY: 5.0,
-    Filter.ADAPTER: 60.0,
-    Filter.EJECTED: 1.0,
-    Filter.TRIED: 1.0,
-}
-_NOWHERE_RETRY_AFTER_S = 60.0
 
 
 @dataclass(slots=True)
@@ -192,16 +175,6 @@ class Candidate:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """A replica that a hard filter removed, and why."""
-
-    node_id: str
-    replica: Replica
-    pop: Pop | None
-    filter: Filter
-
-
 def gather(
     view: FleetView,
     request: RequestShape,
@@ -213,8 +186,7 @@ def gather(
 ) -> list[Candidate]:
     """Return every replica that may serve ``request``; add the others to ``rejected`` if given.
 
-    Hot: one pass over the model's replicas, without a call for most of them. What it works out is
-    the P99 that ``Candidate.prediction`` tells the terms of.
+    Hot: no call for most of them. It works out what ``Candidate.prediction`` tells the terms of.
     """
     deployment, budget_ms = request.deployment, request.budget_left_ms
     model = deployment.model
@@ -223,7 +195,6 @@ def gather(
     rounds, wire_ms = transfer_rounds(request.body_bytes), wire_time_ms(request.body_bytes)
     offers = offers_of(view, model, self_node_id)
     found: list[Candidate] = []
-    learned_of = learned.get
     for offer in _able(offers, request):
         node_id = offer.node_id
         state = live(node_id)
@@ -245,9 +216,8 @@ def gather(
         tokens = expected_tokens * (1.0 - state.cached_ratio)
         in_flight, queued = state.in_flight, state.queued
         headroom = offer.max_parallel - in_flight - queued
-        target = learned_of(node_id)
         evidence: Evidence | None = None
-        if target is None or target.observations < FEW_OBSERVATIONS:
+        if (target := learned.get(node_id)) is None or target.observations < FEW_OBSERVATIONS:
             rtts_ms = _round_trips(offer, state)
             ttft_ms = profile_ms_p99(offer.profile, there_ms, rtts_ms, 1 - headroom, tokens)
         else:
@@ -301,60 +271,6 @@ def _rejected(
         if each.node_id not in passed
     ]
     return lines + [Rejected(*each, Filter.TOPOLOGY) for each in offers.homeless]
-
-
-def check_context(view: FleetView, request: RequestShape) -> None:
-    """Refuse a prompt that no replica of the model can hold. Raises: InvalidRequest."""
-    model = view.models.get(request.deployment.model)
-    if model is None or not 0 < model.context_tokens <= request.prompt_tokens:
-        return
-    raise InvalidRequest(
-        f"the prompt has at least {request.prompt_tokens} tokens, "
-        f"the context of {request.deployment.name!r} is {model.context_tokens}",
-        "shorten the prompt",
-        code="context_length_exceeded",
-    )
-
-
-def no_replica(request: RequestShape, rejected: Sequence[Rejected]) -> EdgeForgeError:
-    """Return the error that says why nothing may serve ``request``, and when to try again.
-
-    Only engines of the other kind: the client asks for what the model does not do.
-    """
-    name = request.deployment.name
-    if not rejected:
-        return NoReplica(
-            f"{name!r} is deployed on no engine",
-            "place its model on a node, or retry later",
-            retry_after_s=_NOWHERE_RETRY_AFTER_S,
-        )
-    filters = {line.filter for line in rejected}
-    if filters == {Filter.MODE}:
-        if request.embeds:
-            does, instead = "generates text and gives no embeddings", "/v1/chat/completions"
-        else:
-            does, instead = "gives embeddings and generates no text", "/v1/embeddings"
-        return InvalidRequest(f"{name!r} {does}", f"call {instead}", param="model")
-    if filters == {Filter.TOOLS}:
-        return InvalidRequest(
-            f"{name!r} cannot call tools: its engine names no parser of tool calls",
-            "ask the operator to set engine.tool_parser, or leave the tools out",
-            code="tool_choice_unsupported",
-            param="tool_choice",
-        )
-    retry_after_s = min(_RETRY_AFTER_S[each] for each in filters)
-    if filters == {Filter.RESIDENCY}:
-        zones = allowed_zones(request.deployment.residency_zones, request.narrowed_zones)
-        return NoReplica(
-            f"residency leaves no engine for {name!r}: "
-            f"it may be served in {', '.join(sorted(zones or ())) or 'no zone at all'}",
-            "widen x-edgeforge-residency, or deploy in an allowed zone",
-            retry_after_s=retry_after_s,
-        )
-    why = ", ".join(sorted(filters))
-    return NoReplica(
-        f"no engine can serve {name!r} now: {why}", "retry later", retry_after_s=retry_after_s
-    )
 
 
 def _failed_filter(

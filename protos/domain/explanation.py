@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING
 
 from protos.domain.candidates import (
     Candidate,
-    Rejected,
     RequestShape,
     TargetLookup,
-    check_context,
     gather,
-    no_replica,
 )
 from protos.domain.choice import (
     EDGE_FILL_RATIO,
@@ -27,6 +24,7 @@ from protos.domain.choice import (
 from protos.domain.errors import BudgetUnreachable, InvalidRequest, NoReplica
 from protos.domain.offers import UNPRICED_NANO_USD_PER_1K_TOKENS, Filter
 from protos.domain.predictor import NOTHING_LEARNED, TargetModel
+from protos.domain.refusals import Rejected, check_context, no_replica
 from protos.domain.resources import Tier
 
 if TYPE_CHECKING:

@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING
 from protos.domain.candidates import (
     UNKNOWN_TARGET,
     Candidate,
-    Rejected,
     RequestShape,
     TargetLookup,
     TargetState,
-    check_context,
     gather,
-    no_replica,
 )
 from protos.domain.choice import EDGE_FILL_RATIO, Placement, choose
 from protos.domain.explanation import CandidateExplanation, RouteExplanation, explain
 from protos.domain.predictor import NOTHING_LEARNED, TargetModel
+from protos.domain.refusals import Rejected, check_context, no_replica
 
 if TYPE_CHECKING:
     from protos.domain.fleet_view import FleetView

@@ -7,14 +7,10 @@ from dataclasses import replace
 import pytest
 
 from protos.domain import geo
-from protos.domain.candidates import (
-    Rejected,
-    check_context,
-    gather,
-    no_replica,
-)
+from protos.domain.candidates import gather
 from protos.domain.errors import InvalidRequest, NoReplica
 from protos.domain.offers import UNPRICED_NANO_USD_PER_1K_TOKENS, Filter
+from protos.domain.refusals import Rejected, no_replica
 from protos.domain.resources import NodeHealth, NodeIntent, ReplicaState, Tier
 from tests.support.fleets import (
     deployment,
@@ -176,13 +172,6 @@ def test_rtt_without_a_p99_counts_as_steady():
     assert found.prediction == expected.prediction
 
 
-def test_context_is_checked_against_the_model():
-    with pytest.raises(InvalidRequest):
-        check_context(view(model(context_tokens=100)), request(prompt_tokens=100))
-    check_context(view(model(context_tokens=100)), request(prompt_tokens=99))
-    check_context(view(), request(prompt_tokens=10**9))
-
-
 def test_an_engine_of_the_other_kind_is_no_candidate_and_alone_it_is_the_clients_mistake():
     embedding = replace(replica("iad-1"), profile=replace(replica("iad-1").profile, embeds=True))
     fleet = view(pop("IAD"), node("iad-1", "IAD"), model(), embedding)
@@ -212,26 +201,6 @@ def test_an_engine_without_a_parser_is_no_candidate_when_the_model_may_call_a_to
     assert "engine.tool_parser" in refused.hint
     other = Rejected("gru-1", plain, None, Filter.EJECTED)
     assert isinstance(no_replica(asked, [line, other]), NoReplica)
-
-
-def test_retry_after_is_that_of_the_most_hopeful_reason():
-    far = Rejected("a-1", replica("a-1"), None, Filter.RETIRED)
-    soon = Rejected("b-1", replica("b-1"), None, Filter.EJECTED)
-    assert no_replica(request(), [far]).retry_after_s == 60.0
-    assert no_replica(request(), [far, soon]).retry_after_s == 1.0
-
-
-@pytest.mark.parametrize("filter_", list(Filter))
-def test_every_filter_can_be_said(filter_):
-    line = Rejected("a-1", replica("a-1"), None, filter_)
-    error = no_replica(request(), [line])
-    if filter_ in (Filter.MODE, Filter.TOOLS):
-        assert isinstance(error, InvalidRequest)
-        return
-    assert error.retry_after_s
-    assert error.retryable
-    if filter_ is not Filter.RESIDENCY:
-        assert filter_ in error.message
 
 
 def test_what_is_expected_in_a_targets_cache_need_not_be_computed():

@@ -1,0 +1,97 @@
+"""Why nothing may serve a request, in words, and when to try again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from protos.domain.errors import EdgeForgeError, InvalidRequest, NoReplica
+from protos.domain.offers import Filter
+from protos.domain.residency import allowed_zones
+
+if TYPE_CHECKING:
+    from protos.domain.candidates import RequestShape
+    from protos.domain.fleet_view import FleetView
+    from protos.domain.resources import Pop, Replica
+
+#: How soon each filter may let a request through again.
+_RETRY_AFTER_S = {
+    Filter.TOPOLOGY: 5.0,
+    Filter.MODE: 60.0,
+    Filter.TOOLS: 60.0,
+    Filter.RESIDENCY: 60.0,
+    Filter.DEAD: 5.0,
+    Filter.UNROUTABLE: 5.0,
+    Filter.DRAINING: 5.0,
+    Filter.RETIRED: 60.0,
+    Filter.NOT_READY: 5.0,
+    Filter.ADAPTER: 60.0,
+    Filter.EJECTED: 1.0,
+    Filter.TRIED: 1.0,
+}
+_NOWHERE_RETRY_AFTER_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A replica that a hard filter removed, and why."""
+
+    node_id: str
+    replica: Replica
+    pop: Pop | None
+    filter: Filter
+
+
+def check_context(view: FleetView, request: RequestShape) -> None:
+    """Refuse a prompt that no replica of the model can hold. Raises: InvalidRequest."""
+    model = view.models.get(request.deployment.model)
+    if model is None or not 0 < model.context_tokens <= request.prompt_tokens:
+        return
+    raise InvalidRequest(
+        f"the prompt has at least {request.prompt_tokens} tokens, "
+        f"the context of {request.deployment.name!r} is {model.context_tokens}",
+        "shorten the prompt",
+        code="context_length_exceeded",
+    )
+
+
+def no_replica(request: RequestShape, rejected: Sequence[Rejected]) -> EdgeForgeError:
+    """Return the error that says why nothing may serve ``request``, and when to try again.
+
+    Only engines of the other kind: the client asks for what the model does not do.
+    """
+    name = request.deployment.name
+    if not rejected:
+        return NoReplica(
+            f"{name!r} is deployed on no engine",
+            "place its model on a node, or retry later",
+            retry_after_s=_NOWHERE_RETRY_AFTER_S,
+        )
+    filters = {line.filter for line in rejected}
+    if filters == {Filter.MODE}:
+        if request.embeds:
+            does, instead = "generates text and gives no embeddings", "/v1/chat/completions"
+        else:
+            does, instead = "gives embeddings and generates no text", "/v1/embeddings"
+        return InvalidRequest(f"{name!r} {does}", f"call {instead}", param="model")
+    if filters == {Filter.TOOLS}:
+        return InvalidRequest(
+            f"{name!r} cannot call tools: its engine names no parser of tool calls",
+            "ask the operator to set engine.tool_parser, or leave the tools out",
+            code="tool_choice_unsupported",
+            param="tool_choice",
+        )
+    retry_after_s = min(_RETRY_AFTER_S[each] for each in filters)
+    if filters == {Filter.RESIDENCY}:
+        zones = allowed_zones(request.deployment.residency_zones, request.narrowed_zones)
+        return NoReplica(
+            f"residency leaves no engine for {name!r}: "
+            f"it may be served in {', '.join(sorted(zones or ())) or 'no zone at all'}",
+            "widen x-edgeforge-residency, or deploy in an allowed zone",
+            retry_after_s=retry_after_s,
+        )
+    why = ", ".join(sorted(filters))
+    return NoReplica(
+        f"no engine can serve {name!r} now: {why}", "retry later", retry_after_s=retry_after_s
+    )

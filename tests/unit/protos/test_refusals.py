@@ -1,0 +1,37 @@
+"""Every reason can be said, and says when to try again."""
+
+from __future__ import annotations
+
+import pytest
+
+from protos.domain.errors import InvalidRequest
+from protos.domain.offers import Filter
+from protos.domain.refusals import Rejected, check_context, no_replica
+from tests.support.fleets import model, replica, request, view
+
+
+def test_context_is_checked_against_the_model():
+    with pytest.raises(InvalidRequest):
+        check_context(view(model(context_tokens=100)), request(prompt_tokens=100))
+    check_context(view(model(context_tokens=100)), request(prompt_tokens=99))
+    check_context(view(), request(prompt_tokens=10**9))
+
+
+def test_retry_after_is_that_of_the_most_hopeful_reason():
+    far = Rejected("a-1", replica("a-1"), None, Filter.RETIRED)
+    soon = Rejected("b-1", replica("b-1"), None, Filter.EJECTED)
+    assert no_replica(request(), [far]).retry_after_s == 60.0
+    assert no_replica(request(), [far, soon]).retry_after_s == 1.0
+
+
+@pytest.mark.parametrize("filter_", list(Filter))
+def test_every_filter_can_be_said(filter_):
+    line = Rejected("a-1", replica("a-1"), None, filter_)
+    error = no_replica(request(), [line])
+    if filter_ in (Filter.MODE, Filter.TOOLS):
+        assert isinstance(error, InvalidRequest)
+        return
+    assert error.retry_after_s
+    assert error.retryable
+    if filter_ is not Filter.RESIDENCY:
+        assert filter_ in error.message
