@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 #: Targets remembered; the one not learned from for longest is forgotten first.
 MAX_TARGETS = 1_024
-#: The centre of waits for a place changes sooner.
-MEMORY_FULL_OBSERVATIONS = 100.0
+#: The centre of those who meet a crowd forgets sooner: each crowd is different.
+MEMORY_CROWD_OBSERVATIONS = 100.0
 #: However well they were known in one crowd, in the next they differ by so much.
 LEAST_SCALE_FULL = 0.08
 #: Outcomes under which a target is predicted by its profile.
@@ -102,10 +102,10 @@ class TargetModel:
         place_ms = queue_time_ms(profile, 1) * slowness
         self.regimes = (
             Regime((engine_ms, token_ms, batch_ms, 0.0, 0.0)),
-            Regime((engine_ms, token_ms, batch_ms, token_ms, 0.0)),
+            Regime((engine_ms, token_ms, batch_ms, token_ms, 0.0), MEMORY_CROWD_OBSERVATIONS),
             Regime(
                 (engine_ms, token_ms, batch_ms, token_ms, place_ms),
-                MEMORY_FULL_OBSERVATIONS,
+                MEMORY_CROWD_OBSERVATIONS,
                 LEAST_SCALE_FULL,
             ),
         )
