@@ -97,10 +97,9 @@ class LiveState:
         spare_late: bool = False,
     ) -> TargetState:
         """Return what the router should know of ``node_id``."""
-        cached_ratios = {node_id: cached_ratio} if cached_ratio else {}
-        return self.targets(
-            (node_id,), now_mono_ms, lambda _: warm, cached_ratios, spare_late=spare_late
-        )[node_id]
+        cached = {node_id: cached_ratio} if cached_ratio else {}
+        found = self.targets((node_id,), now_mono_ms, lambda _: warm, cached, spare_late=spare_late)
+        return found[node_id]
 
     def targets(
         self,
@@ -111,10 +110,10 @@ class LiveState:
         *,
         spare_late: bool = False,
     ) -> dict[str, TargetState]:
-        """Return what the router should know of each of ``node_ids`` now.
+        """Return what the router should know of each of ``node_ids`` now. Hot.
 
-        ``spare_late``: one that is only late is not left alone, since nobody else is left. Hot: a
-        node's state is worked out once between two changes of it.
+        ``spare_late``: one that is only late is not left alone, since nobody else is left. A node's
+        state is worked out once between two changes of it.
         """
         seen_of = self._seen.get
         found: dict[str, TargetState] = {}
