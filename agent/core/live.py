@@ -6,18 +6,13 @@ Everything here is this agent's own view; a target that it cannot reach may be w
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from agent.core.backlog import Backlog
 from agent.core.fill import UNKNOWN_FILL
+from agent.core.seen import EJECT_AFTER_FAILURES, REPORT_FRESH_MS, Seen
 from protos.domain.router import UNKNOWN_TARGET, TargetState
 
-#: Probes remembered of each target: about a minute of them.
-RTT_WINDOW = 64
-#: Failures in a row after which a target is left alone.
-EJECT_AFTER_FAILURES = 3
 #: First tokens in a row that were too late while another could be asked: cut, or overtaken.
 EJECT_AFTER_LATE = 3
 #: An ejected target gets one request in so long (half-open); its answer ends the ejection.
@@ -25,49 +20,10 @@ TRIAL_EVERY_MS = 1_000.0
 #: While its probes fail it gets none, for so long after each: longer than a probe may take to fail,
 #: so that a target that stays silent stays ejected from one failed probe to the next.
 EJECT_MS = 5_000.0
-#: Starts remembered of each target, to know which of them its last word cannot have counted.
-MAX_STARTS = 256
-#: A target's own word on its load and its models counts for so long.
-REPORT_FRESH_MS = 10_000.0
 #: Placements of so long ago count for 1/e of one now.
 DEMAND_WINDOW_MS = 600_000.0
 #: Nodes remembered beside those being served by; the one known for longest is forgotten first.
 MAX_NODES = 4_096
-
-
-@dataclass(slots=True)
-class _Seen:
-    rtts_ms: deque[float] = field(default_factory=lambda: deque(maxlen=RTT_WINDOW))
-    rtt_ms_p50: float | None = None
-    rtt_ms_p99: float | None = None
-    own_in_flight: int = 0
-    starts_mono_ms: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_STARTS))
-    #: Requests of ours that were counted in what the target last told.
-    reported_own: int = 0
-    backlog: Backlog = field(default_factory=Backlog)
-    placements: float = 0.0
-    placed_mono_ms: float = -math.inf
-    reported_in_flight: int = 0
-    reported_queued: int = 0
-    reported_fill_ratio: float | None = None
-    reported_mono_ms: float = -math.inf
-    ready_models: frozenset[str] | None = None
-    ready_models_mono_ms: float = -math.inf
-    failures: int = 0
-    lates: int = 0
-    ejected: bool = False
-    #: Whether all of its failures were the way to it, which a probe tells about too.
-    by_link: bool = True
-    #: Whether something failed since the last probe: the next answer may have waited for the end
-    #: of that, and tells how long the target was away, not how far it is.
-    disturbed: bool = False
-    next_trial_mono_ms: float = -math.inf
-    unprobed_until_mono_ms: float = -math.inf
-    reachable: bool | None = None
-    probed_mono_ms: float = -math.inf
-    #: Its state as it was worked out last, and until when time alone does not change it.
-    state: TargetState | None = None
-    state_until_mono_ms: float = -math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +39,7 @@ class LiveState:
     """Mutable, and fed from one event loop; time comes in with every call."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, _Seen] = {}
+        self._seen: dict[str, Seen] = {}
         #: Times that a target was ejected, since the start.
         self.ejections = 0
 
@@ -129,7 +85,7 @@ class LiveState:
                 or state.warm is not warm
                 or spare_late
             ):
-                state = _look_at(seen, now_mono_ms, warm=warm, spare_late=spare_late)
+                state = seen.look(now_mono_ms, warm=warm, spare_late=spare_late)
             if state.backlog_tokens or node_id in cached_ratios:
                 state = TargetState(
                     state.rtt_ms_p50,
@@ -156,7 +112,7 @@ class LiveState:
     def is_ejected(self, node_id: str, now_mono_ms: float, *, spare_late: bool = False) -> bool:
         """Whether ``node_id`` is left alone now; False also when its next trial is due."""
         seen = self._seen.get(node_id)
-        return seen is not None and _is_left_alone(seen, now_mono_ms, spare_late=spare_late)
+        return seen is not None and seen.is_left_alone(now_mono_ms, spare_late=spare_late)
 
     @property
     def ejected_now(self) -> int:
@@ -241,7 +197,7 @@ class LiveState:
         if seen.lates >= EJECT_AFTER_LATE:
             self._eject(seen, now_mono_ms)
 
-    def _eject(self, seen: _Seen, now_mono_ms: float) -> None:
+    def _eject(self, seen: Seen, now_mono_ms: float) -> None:
         self.ejections += not seen.ejected
         seen.ejected = True
         seen.next_trial_mono_ms = now_mono_ms + TRIAL_EVERY_MS
@@ -289,9 +245,7 @@ class LiveState:
         if now_mono_ms < seen.reported_mono_ms:
             return
         seen.reported_fill_ratio = fill_ratio
-        seen.reported_in_flight, seen.reported_queued = in_flight, queued
-        seen.reported_mono_ms = now_mono_ms
-        seen.reported_own = max(0, seen.own_in_flight - _unseen(seen, now_mono_ms))
+        seen.told_load(in_flight, queued, now_mono_ms)
         if ready_models is not None:
             seen.ready_models = frozenset(ready_models)
             seen.ready_models_mono_ms = now_mono_ms
@@ -314,7 +268,7 @@ class LiveState:
         for node_id in gone:
             del self._seen[node_id]
 
-    def _of(self, node_id: str) -> _Seen:
+    def _of(self, node_id: str) -> Seen:
         """Return what is known of ``node_id``, to be changed."""
         seen = self._seen.get(node_id)
         if seen is None:
@@ -322,78 +276,9 @@ class LiveState:
                 idle = (name for name, one in self._seen.items() if one.own_in_flight == 0)
                 if (longest_known := next(idle, None)) is not None:
                     del self._seen[longest_known]
-            seen = self._seen[node_id] = _Seen()
+            seen = self._seen[node_id] = Seen()
         seen.state = None
         return seen
-
-
-def _look_at(seen: _Seen, now_mono_ms: float, *, warm: bool, spare_late: bool) -> TargetState:
-    """Work out a node's state, but for what each request and each moment add to it."""
-    in_flight, queued = _load(seen, now_mono_ms)
-    told = now_mono_ms - seen.ready_models_mono_ms < REPORT_FRESH_MS
-    state = TargetState(
-        seen.rtt_ms_p50,
-        seen.rtt_ms_p99,
-        in_flight,
-        queued,
-        warm,
-        seen.ejected and _is_left_alone(seen, now_mono_ms, spare_late=spare_late),
-        seen.ready_models if told else None,
-        backlog_tokens=seen.backlog.tokens,
-    )
-    if not spare_late:
-        seen.state, seen.state_until_mono_ms = state, _until(seen, now_mono_ms)
-    return state
-
-
-def _until(seen: _Seen, now_mono_ms: float) -> float:
-    """Return when the next thing that is known of a node stops being true by itself."""
-    until_mono_ms = math.inf
-    if seen.ejected:
-        trial_mono_ms = max(seen.next_trial_mono_ms, seen.unprobed_until_mono_ms)
-        if trial_mono_ms > now_mono_ms:
-            until_mono_ms = trial_mono_ms
-    for told_mono_ms in (seen.reported_mono_ms, seen.ready_models_mono_ms):
-        if now_mono_ms < told_mono_ms + REPORT_FRESH_MS < until_mono_ms:
-            until_mono_ms = told_mono_ms + REPORT_FRESH_MS
-    return until_mono_ms
-
-
-def _is_left_alone(seen: _Seen, now_mono_ms: float, *, spare_late: bool) -> bool:
-    if spare_late and seen.failures < EJECT_AFTER_FAILURES:
-        return False
-    return seen.ejected and now_mono_ms < max(seen.next_trial_mono_ms, seen.unprobed_until_mono_ms)
-
-
-def _unseen(seen: _Seen, now_mono_ms: float) -> int:
-    """Return how many of our requests a target cannot have counted whose word comes now.
-
-    It spoke half a round trip ago, of what had been sent half a round trip before that.
-    """
-    counted_mono_ms = now_mono_ms - (seen.rtt_ms_p50 or 0.0)
-    unseen = 0
-    for started_mono_ms in reversed(seen.starts_mono_ms):
-        if started_mono_ms <= counted_mono_ms:
-            break
-        unseen += 1
-    return unseen
-
-
-def _load(seen: _Seen, now_mono_ms: float) -> tuple[int, int]:
-    """Return how many requests are served there and wait there: its word, and ours since.
-
-    What this agent has sent since the target spoke is added, or a burst would run to whoever was
-    empty a second ago; what has ended since is taken off, first from the line.
-    """
-    own = seen.own_in_flight
-    if now_mono_ms - seen.reported_mono_ms >= REPORT_FRESH_MS:
-        return own, 0
-    since = own - seen.reported_own
-    queued = seen.reported_queued
-    if since < 0:
-        left = min(queued, -since)
-        queued, since = queued - left, since + left
-    return max(seen.reported_in_flight + since, own - queued, 0), queued
 
 
 def _faded(passed_ms: float) -> float:

@@ -10,15 +10,12 @@ from hypothesis import strategies as st
 
 from agent.core.live import (
     DEMAND_WINDOW_MS,
-    EJECT_AFTER_FAILURES,
     EJECT_AFTER_LATE,
     MAX_NODES,
-    MAX_STARTS,
-    REPORT_FRESH_MS,
-    RTT_WINDOW,
     TRIAL_EVERY_MS,
     LiveState,
 )
+from agent.core.seen import EJECT_AFTER_FAILURES, MAX_STARTS, REPORT_FRESH_MS, RTT_WINDOW
 from protos.domain.router import UNKNOWN_TARGET
 
 

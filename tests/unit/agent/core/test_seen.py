@@ -1,0 +1,73 @@
+"""What follows from what was seen of a node: its load now, and whether it is left alone."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.core.seen import EJECT_AFTER_FAILURES, REPORT_FRESH_MS, Seen
+
+counts = st.integers(0, 50)
+
+
+def told(in_flight: int, queued: int, *, own: int = 0, at_mono_ms: float = 1_000.0) -> Seen:
+    seen = Seen(own_in_flight=own)
+    seen.told_load(in_flight, queued, at_mono_ms)
+    return seen
+
+
+def test_without_a_word_of_its_own_it_serves_what_we_sent() -> None:
+    assert Seen(own_in_flight=3).load(0.0) == (3, 0)
+    assert told(9, 4, own=2).load(1_000.0 + REPORT_FRESH_MS) == (2, 0), "its word is too old"
+
+
+def test_what_was_sent_since_its_word_is_added() -> None:
+    seen = told(9, 0, own=2)
+    seen.own_in_flight = 5
+    assert seen.load(1_001.0) == (12, 0)
+
+
+def test_what_was_on_its_way_when_it_spoke_is_not_counted_twice() -> None:
+    seen = Seen(own_in_flight=2, rtt_ms_p50=40.0)
+    seen.starts_mono_ms.extend([900.0, 990.0])
+    seen.told_load(1, 0, 1_000.0)
+    assert seen.load(1_000.0) == (2, 0), "the one sent 10 ms ago was not there yet"
+
+
+def test_what_ended_since_its_word_leaves_the_line_first() -> None:
+    seen = told(8, 3, own=6)
+    seen.own_in_flight = 4
+    assert seen.load(1_001.0) == (8, 1)
+    seen.own_in_flight = 0
+    assert seen.load(1_001.0) == (5, 0)
+
+
+@given(counts, counts, counts, counts)
+def test_load_is_never_negative_nor_less_than_ours(
+    in_flight: int, queued: int, own_then: int, own_now: int
+) -> None:
+    seen = told(in_flight, queued, own=own_then)
+    seen.own_in_flight = own_now
+    serving, waiting = seen.load(1_001.0)
+    assert serving >= 0
+    assert 0 <= waiting <= queued
+    assert serving + waiting >= own_now
+
+
+def test_late_ones_are_left_alone_unless_nobody_else_is_left_failed_ones_always() -> None:
+    late = Seen(ejected=True, next_trial_mono_ms=500.0)
+    assert late.is_left_alone(499.0, spare_late=False)
+    assert not late.is_left_alone(499.0, spare_late=True)
+    assert not late.is_left_alone(500.0, spare_late=False), "its trial is due"
+    failed = Seen(ejected=True, next_trial_mono_ms=500.0, failures=EJECT_AFTER_FAILURES)
+    assert failed.is_left_alone(499.0, spare_late=True)
+
+
+def test_a_state_is_remembered_until_time_alone_changes_it() -> None:
+    seen = told(1, 0)
+    state = seen.look(1_000.0, warm=True, spare_late=False)
+    assert seen.state is state
+    assert seen.state_until_mono_ms == 1_000.0 + REPORT_FRESH_MS
+    seen.state = None
+    seen.look(1_000.0, warm=True, spare_late=True)
+    assert seen.state is None, "what is true only when nobody else is left is not remembered"
