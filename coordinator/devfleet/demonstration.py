@@ -8,6 +8,7 @@ deciding agent gives.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -33,6 +34,9 @@ Tell = Callable[[str], None]
 
 #: Requests on each path before those that are shown: connections are made and engines have run.
 WARM_UP_REQUESTS = 3
+#: Before each request that is shown: engines share this machine's cores, and vLLM 0.32's worker
+#: polls for its next step for a second after each (``SpinCondition`` of ``shm_broadcast.py``).
+ENGINES_REST_S = 1.2
 _PICTURE_WIDTH = 110
 _TRACE_TIMEOUT_S = 15.0
 
@@ -107,6 +111,7 @@ def demonstrate(client: AdminClient, facts: FleetFacts, api_key: str, tell: Tell
         asked = admin_pb2.ExplainRouteRequest(
             deployment=deployment, via=case.via, budget_ms=case.budget_ms
         )
+        time.sleep(ENGINES_REST_S)
         explanation = client.call(lambda stub: stub.ExplainRoute, asked)
         answer = stream_answer(ports[case.via], api_key, deployment, case.budget_ms)
         expected = case.filled_tier if facts.edge_fill_ratio > 0 else case.tier
@@ -210,6 +215,8 @@ def _introduction(facts: FleetFacts) -> str:
         f"Round trips between the sites: {distances.SOURCE};",
         "those of LAG fitted from distance. The last mile is this machine's loopback, near zero,",
         "and the agents' links to the coordinator are direct.",
-        f"First {WARM_UP_REQUESTS} requests on each path that are not shown.",
+        f"First {WARM_UP_REQUESTS} requests on each path that are not shown; before each that is,",
+        f"{ENGINES_REST_S} s of rest: engines share this machine's cores, and one that has just",
+        "answered slows the next.",
     ]
     return "\n".join(lines)
