@@ -55,6 +55,9 @@ class Attempts:
         self._asking = Asking(around, pools, client, record, trail, body, deployment, accounting)
         self._placing = Placing(around, self._asking, trail.request, record, body, deployment)
         self._last: Trial | None = None
+        #: Nodes whose engines answered 5xx. A request that makes every engine fail would, if that
+        #: counted against them, take them from everybody else.
+        self._suspects: list[str] = []
 
     async def run(self, zones: frozenset[str] | None) -> None:
         """Ask one target after another. Raises: EdgeForgeError when none can answer."""
@@ -219,6 +222,10 @@ class Attempts:
         trial = self._verdict(running)
         if not trial.answered:
             self._last = trial
+            if trial.engine_error:
+                self._suspects.append(target.node_id)
+                self._asking.note_end(running, trial.reason)
+                return False
             self._asking.fail(running, trial.reason)
             if exchange.late:
                 self._placing.late |= {target.node_id}
@@ -234,6 +241,7 @@ class Attempts:
                 self._break_stream(exchange)
             return True
         self._around.live.succeeded(target.node_id)
+        self._blame_suspects()
         self._asking.note_end(running, "answered")
         self._asking.account(running)
         self._count_placement(placement, target)
@@ -248,6 +256,12 @@ class Attempts:
                 whole,
             )
         return True
+
+    def _blame_suspects(self) -> None:
+        """Another engine could answer: what failed was an engine, not what it was asked."""
+        now_mono_ms = self._around.now_mono_ms()
+        for node_id in self._suspects:
+            self._around.live.failed(node_id, now_mono_ms)
 
     def _count_placement(self, placement: Placement, target: Target) -> None:
         stats = self._stats

@@ -157,6 +157,21 @@ def test_an_engine_on_this_host_that_fails_is_left_alone_like_any_other(twins: T
     )
 
 
+def test_a_request_that_makes_every_engine_fail_takes_none_from_others(twins: Twins) -> None:
+    gru = twins.gru
+    before = gru.status()["first_byte"]["ejections"]
+    for engine in (twins.iad_engine, twins.gru_engine):
+        engine.control(error_status=500)
+    for _ in range(2 * EJECT_AFTER_FAILURES):
+        answer = gru.chat(stream=True)
+        assert answer.status == 502
+        assert len(gru.last_request()["attempts"]) == 2, "both are asked, each time"
+    for engine in (twins.iad_engine, twins.gru_engine):
+        engine.control()
+    assert gru.chat(stream=True).status == 200, "at once"
+    assert gru.status()["first_byte"]["ejections"] == before
+
+
 def test_prompts_are_remembered_where_they_went_and_forgotten_when_that_target_is_lost(
     twins: Twins,
 ) -> None:
