@@ -20,6 +20,8 @@ EJECT_AFTER_FAILURES = 3
 MAX_STARTS = 256
 #: A target's own word on its load and its models counts for so long.
 REPORT_FRESH_MS = 10_000.0
+#: A target that claims to serve more than so many is believed no more.
+MOST_TOLD = 1_000_000
 
 
 @dataclass(slots=True)
@@ -93,8 +95,9 @@ class Seen:
         return max(self.reported_in_flight + since, own - queued, 0), queued
 
     def told_load(self, in_flight: int, queued: int, now_mono_ms: float) -> None:
-        """It says how loaded it is."""
-        self.reported_in_flight, self.reported_queued = in_flight, queued
+        """It says how loaded it is: what no host can serve at once is told as that."""
+        self.reported_in_flight = min(max(0, in_flight), MOST_TOLD)
+        self.reported_queued = min(max(0, queued), MOST_TOLD)
         self.reported_mono_ms = now_mono_ms
         self.reported_own = max(0, self.own_in_flight - self._uncounted(now_mono_ms))
 

@@ -21,7 +21,7 @@ from protos.domain.regimes import (
     Regime,
     Vote,
 )
-from protos.domain.ttft import engine_p50_ms, queue_time_ms
+from protos.domain.ttft import MAX_QUEUE_MS, engine_p50_ms, queue_time_ms
 
 if TYPE_CHECKING:
     from protos.domain.resources import EngineProfile
@@ -66,8 +66,9 @@ class Outcome:
 
     @property
     def engine_ms(self) -> float:
-        """What of it the target took, what had passed of it before included."""
-        return max(LEAST_MS, self.took_ms - self.network_ms + self.load.head_start_ms)
+        """What of it the target took, what had passed of it before included; at most an hour."""
+        engine_ms = self.took_ms - self.network_ms + self.load.head_start_ms
+        return min(MAX_QUEUE_MS, max(LEAST_MS, engine_ms))
 
 
 class TargetModel:

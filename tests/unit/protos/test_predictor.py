@@ -103,3 +103,13 @@ def test_the_target_not_learned_from_for_longest_is_forgotten():
         predictor.learn(node, "m", profile(), Outcome(Load(1.0), 0.0, 40.0, 0.0))
     assert len(predictor) == 2
     assert set(predictor.of_model("m")) == {"a", "c"}
+
+
+def test_a_backlog_that_no_clock_could_have_kept_waiting_so_long_counts_as_an_hour():
+    predictor = Predictor()
+    for number in range(60):
+        load = Load(100.0, 1.0, 500.0, 0.0, 1e308)
+        predictor.learn("n", "m", profile(), Outcome(load, 5.0, 400.0, number * 1_000.0))
+    target = predictor.of_model("m")["n"]
+    assert Outcome(load, 5.0, 400.0, 0.0).engine_ms == 3_600_000.0
+    assert all(math.isfinite(sum(regime.p99)) for regime in target.regimes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.seen import EJECT_AFTER_FAILURES, REPORT_FRESH_MS, Seen
+from agent.core.seen import EJECT_AFTER_FAILURES, MOST_TOLD, REPORT_FRESH_MS, Seen
 
 counts = st.integers(0, 50)
 
@@ -40,6 +40,11 @@ def test_what_ended_since_its_word_leaves_the_line_first() -> None:
     assert seen.load(1_001.0) == (8, 1)
     seen.own_in_flight = 0
     assert seen.load(1_001.0) == (5, 0)
+
+
+def test_a_load_that_no_host_has_is_told_as_the_most_there_is() -> None:
+    assert told(10**400, 10**400).load(1_000.0) == (MOST_TOLD, MOST_TOLD)
+    assert told(-5, -5).load(1_000.0) == (0, 0)
 
 
 @given(counts, counts, counts, counts)
