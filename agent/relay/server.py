@@ -1,7 +1,4 @@
-"""The server's side of a connection: limits, one request at a time, back-pressure.
-
-httptools parses and has no limits; every one of them is enforced here, before a byte more is kept.
-"""
+"""The server's side of a connection: one request at a time, deadlines, back-pressure."""
 
 from __future__ import annotations
 
@@ -11,17 +8,10 @@ import socket
 from collections import deque
 from typing import TYPE_CHECKING, Protocol, cast
 
-import httptools
-
 from agent.relay.last_mile import last_mile_ms
 from agent.relay.messages import Header, Request, whole_response
-from protos.domain.errors import (
-    EdgeForgeError,
-    HeadersTooLarge,
-    InvalidRequest,
-    RequestTimeout,
-    TooLarge,
-)
+from agent.relay.reading import RequestReader
+from protos.domain.errors import EdgeForgeError, RequestTimeout, TooLarge
 
 if TYPE_CHECKING:
     from agent.relay.alarms import Alarms
@@ -36,8 +26,6 @@ _LINGER_MS = 2_000.0
 #: A round trip that was read counts for so long: the kernel smooths it over several anyway, and
 #: reading it costs 6 us.
 _LAST_MILE_HOLDS_MS = 500.0
-#: What a header costs beyond its bytes on the wire: ": " and the line's end.
-_HEADER_OVERHEAD_BYTES = 4
 
 
 class Drainable(Protocol):
@@ -61,7 +49,7 @@ class ServerConnection(asyncio.Protocol):
         self.deadline_mono_ms = float("inf")
         self._last_mile_ms = 0.0
         self._last_mile_until_mono_ms = float("-inf")
-        self._parser = httptools.HttpRequestParser(self)
+        self._reader = RequestReader(owner.limits, owner.now_mono_ms, self)
         self._queue: deque[Request] = deque()
         #: Serves one request after the other, from the first on; in between it waits for ``_next``.
         self._task: asyncio.Task[None] | None = None
@@ -71,7 +59,6 @@ class ServerConnection(asyncio.Protocol):
         self._closing = False
         self._read_paused = False
         self._successor: asyncio.Protocol | None = None
-        self._reset_message()
 
     # -- asyncio ---------------------------------------------------------------------------------
 
@@ -128,85 +115,25 @@ class ServerConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._closing:
             return
-        if self._first_byte_mono_ms == 0.0:
-            self._begin_message()
-        if not self._head_done:
-            self._head_bytes += len(data)
         try:
-            self._parse(data)
-        except httptools.HttpParserCallbackError as error:
-            cause = error.__context__
-            if not isinstance(cause, EdgeForgeError):
-                raise
-            self._refuse(cause)
-        except httptools.HttpParserError as error:
-            self._refuse(InvalidRequest(f"malformed HTTP request: {error}"))
-        else:
-            if not self._head_done and self._head_bytes > self._limits.max_header_bytes:
-                self._refuse(self._head_too_large())
+            self._reader.feed(data)
+        except EdgeForgeError as error:
+            self._refuse(error)
 
-    def _parse(self, data: bytes) -> None:
-        """Feed the parser; an offered upgrade is not taken. Source: RFC 9110, 7.8."""
-        while data:
-            try:
-                self._parser.feed_data(data)
-            except httptools.HttpParserUpgrade as offer:
-                data = data[offer.args[0] :]
-                self._parser = httptools.HttpRequestParser(self)
-            else:
-                return
+    # -- what the reader tells -------------------------------------------------------------------
 
-    # -- httptools -------------------------------------------------------------------------------
-
-    def on_message_begin(self) -> None:
-        if self._first_byte_mono_ms == 0.0:
-            self._begin_message()
-
-    def on_url(self, url: bytes) -> None:
-        self._target += url
-        self._counted_head_bytes += len(url)
-        if self._counted_head_bytes > self._limits.max_header_bytes:
-            raise self._head_too_large()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._counted_head_bytes += len(name) + len(value) + _HEADER_OVERHEAD_BYTES
-        if self._counted_head_bytes > self._limits.max_header_bytes:
-            raise self._head_too_large()
-        if not self._head_done:  # a trailer says nothing that is believed. RFC 9110, 6.5.1
-            self._raw_headers.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        self._head_done = True
-        self._headers = {name.lower(): value for name, value in self._raw_headers}
-        declared = self._headers.get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > self._limits.max_body_bytes:
-            raise self._body_too_large()
-        framed = declared != b"0" or b"transfer-encoding" in self._headers
-        if self._parser.should_upgrade() and framed:  # its body would be taken for what follows
-            raise InvalidRequest("an upgrade was offered with a body", "leave out Upgrade")
-        now = self._owner.now_mono_ms()
+    def on_request_begin(self, now_mono_ms: float) -> None:
         if not self.serving:
-            self.deadline_mono_ms = now + self._limits.body_timeout_ms
-        if self._headers.get(b"expect", b"").lower() == b"100-continue" and not self.serving:
+            self.deadline_mono_ms = now_mono_ms + self._limits.header_timeout_ms
+
+    def on_request_head(self, now_mono_ms: float, *, expects_continue: bool) -> None:
+        if self.serving:
+            return
+        self.deadline_mono_ms = now_mono_ms + self._limits.body_timeout_ms
+        if expects_continue:
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def on_body(self, body: bytes) -> None:
-        self._body_bytes += len(body)
-        if self._body_bytes > self._limits.max_body_bytes:
-            raise self._body_too_large()
-        self._body.append(body)
-
-    def on_message_complete(self) -> None:
-        request = Request(
-            method=self._parser.get_method().decode("latin-1"),
-            target=self._target,
-            headers=self._headers,
-            body=self._body[0] if len(self._body) == 1 else b"".join(self._body),
-            keep_alive=self._parser.should_keep_alive(),
-            first_byte_mono_ms=self._first_byte_mono_ms,
-            raw_headers=self._raw_headers,
-        )
-        self._reset_message()
+    def on_request(self, request: Request) -> None:
         if len(self._queue) >= MAX_PIPELINED:
             raise TooLarge("too many pipelined requests", "wait for an answer before the next")
         self._queue.append(request)
@@ -293,35 +220,12 @@ class ServerConnection(asyncio.Protocol):
         self._owner.timed_out += 1
         if self._closing:
             self.abort()
-        elif self._first_byte_mono_ms != 0.0:
+        elif self._reader.within_request:
             self._refuse(RequestTimeout("the request did not arrive in time"))
         else:
             self.close()
 
     # -- inside ----------------------------------------------------------------------------------
-
-    def _reset_message(self) -> None:
-        self._target = b""
-        self._headers = {}
-        self._raw_headers: list[Header] = []
-        self._body: list[bytes] = []
-        self._body_bytes = 0
-        self._head_bytes = 0
-        self._counted_head_bytes = 0
-        self._head_done = False
-        self._first_byte_mono_ms = 0.0
-
-    def _begin_message(self) -> None:
-        now = self._owner.now_mono_ms()
-        self._first_byte_mono_ms = now
-        if not self.serving:
-            self.deadline_mono_ms = now + self._limits.header_timeout_ms
-
-    def _head_too_large(self) -> HeadersTooLarge:
-        return HeadersTooLarge(f"request head over {self._limits.max_header_bytes} bytes")
-
-    def _body_too_large(self) -> TooLarge:
-        return TooLarge(f"request body over {self._limits.max_body_bytes} bytes")
 
     def _pause_reading_when_full(self) -> None:
         if len(self._queue) >= MAX_PIPELINED - 1 and self.transport is not None:
@@ -333,13 +237,9 @@ class ServerConnection(asyncio.Protocol):
         if self.serving:
             self.abort()
             return
-        status, headers, body = self._owner.render_error(error, self._path())
+        status, headers, body = self._owner.render_error(error, self._reader.path)
         self.write(whole_response(status, headers, body, keep_alive=False))
         self._close_gently()
-
-    def _path(self) -> str:
-        """Return the path of the request that is being read, as far as it has come."""
-        return self._target.partition(b"?")[0].decode("latin-1")
 
     def _close_gently(self) -> None:
         """Close behind an answer that came before the request's end.
@@ -407,7 +307,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _wait_for_next(self) -> None:
         limit_ms = self._limits.idle_timeout_ms
-        if self._first_byte_mono_ms != 0.0:
+        if self._reader.within_request:
             limit_ms = self._limits.header_timeout_ms
         self.deadline_mono_ms = self._owner.now_mono_ms() + limit_ms
 
