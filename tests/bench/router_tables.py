@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -165,6 +165,22 @@ async def _measure(held: dict[ResourceType, Table], chance: random.Random) -> di
             sender.wait()
 
 
+async def _took_ms(
+    chunks: Chunks,
+    tables: TableKeeper,
+    messages: Iterable[bytes],
+    take: Callable[[TableKeeper, bytes], Awaitable[object]],
+    late: list[float],
+) -> float:
+    """Take ``messages`` in turn; how late chunks were meanwhile is added to ``late``."""
+    took_ms = 0.0
+    for message in messages:
+        step_ms, step_late = await meanwhile(chunks, take(tables, message))
+        took_ms += step_ms
+        late += step_late
+    return took_ms
+
+
 async def _measure_beside(
     chunks: Chunks, held: dict[ResourceType, Table], chance: random.Random
 ) -> dict[str, float]:
@@ -179,22 +195,11 @@ async def _measure_beside(
     tables = keeper()
     for _ in range(ROUNDS):
         tables = keeper()
-        took_ms = 0.0
-        for message in whole:
-            step_ms, late = await meanwhile(chunks, take_snapshot(tables, message))
-            took_ms += step_ms
-            snapshot_late += late
-        snapshot_ms.append(took_ms)
-        for message in whole:  # again, as after a gap: the same rows in new bytes
-            _, late = await meanwhile(chunks, take_snapshot(tables, message))
-            again_late += late
+        snapshot_ms.append(await _took_ms(chunks, tables, whole, take_snapshot, snapshot_late))
+        # again, as after a gap: the same rows in new bytes
+        await _took_ms(chunks, tables, whole, take_snapshot, again_late)
     for messages in changes:
-        took_ms = 0.0
-        for message in messages:
-            step_ms, late = await meanwhile(chunks, take_delta(tables, message))
-            took_ms += step_ms
-            delta_late += late
-        delta_ms.append(took_ms)
+        delta_ms.append(await _took_ms(chunks, tables, messages, take_delta, delta_late))
     with tempfile.TemporaryDirectory() as folder:
         image, files = Image(tuple(tables.tables.values()), 0), TableFiles(Path(folder))
         for _ in range(ROUNDS):

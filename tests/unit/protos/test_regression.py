@@ -9,11 +9,17 @@ import pytest
 from protos.domain.regression import Regression
 
 
-def test_it_learns_a_law_that_its_prior_had_wrong():
-    regression, chance = Regression((30.0, 5.0), (1.0, 1.0), 600.0), random.Random(2)
-    for _ in range(2_000):
+def teach(regression, count, start, slope):
+    """Outcomes of a line."""
+    chance = random.Random(2)
+    for _ in range(count):
         x = (1.0, chance.uniform(0.0, 4.0))
-        regression.learn(x, 10.0 + 50.0 * x[1], max(1.0, regression.estimate(x)))
+        regression.learn(x, start + slope * x[1], max(1.0, regression.estimate(x)))
+
+
+def test_it_learns_a_law_that_its_prior_had_wrong():
+    regression = Regression((30.0, 5.0), (1.0, 1.0), 600.0)
+    teach(regression, 2_000, 10.0, 50.0)
     assert regression.coefficients == pytest.approx([10.0, 50.0], rel=0.1)
 
 
@@ -33,10 +39,8 @@ def test_a_change_of_speed_scales_everything():
 
 
 def test_an_anchor_does_not_hold_what_turns_out_ten_times_slower():
-    regression, chance = Regression((3.0, 1.0), (1.0, 1.0), 600.0), random.Random(2)
-    for _ in range(200):
-        x = (1.0, chance.uniform(0.0, 4.0))
-        regression.learn(x, 100.0 + 30.0 * x[1], max(1.0, regression.estimate(x)))
+    regression = Regression((3.0, 1.0), (1.0, 1.0), 600.0)
+    teach(regression, 200, 100.0, 30.0)
     assert regression.coefficients == pytest.approx([100.0, 30.0], rel=0.2)
 
 
