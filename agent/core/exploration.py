@@ -90,7 +90,7 @@ def is_doubtful(
     candidate: Candidate, learned: Mapping[str, TargetModel], now_mono_ms: float
 ) -> bool:
     """Whether a target is predicted by its profile, or from what was seen long ago."""
-    if candidate.evidence is None:
+    if not candidate.learned:
         return True
     target = learned.get(candidate.node.id)
     return target is None or now_mono_ms - target.learned_mono_ms >= STALE_MS

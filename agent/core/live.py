@@ -43,20 +43,6 @@ class LiveState:
         #: Times that a target was ejected, since the start.
         self.ejections = 0
 
-    def target(
-        self,
-        node_id: str,
-        now_mono_ms: float,
-        *,
-        warm: bool,
-        cached_ratio: float = 0.0,
-        spare_late: bool = False,
-    ) -> TargetState:
-        """Return what the router should know of ``node_id``."""
-        cached = {node_id: cached_ratio} if cached_ratio else {}
-        found = self.targets((node_id,), now_mono_ms, lambda _: warm, cached, spare_late=spare_late)
-        return found[node_id]
-
     def targets(
         self,
         node_ids: Iterable[str],

@@ -106,15 +106,6 @@ class PrefixMemory:
         while self._size > MAX_BLOCKS:
             self._forget_some()
 
-    def cached_ratio(
-        self, node_id: str, model: str, generation: int, prompt: PromptBlocks, now_mono_ms: float
-    ) -> float:
-        """Return the share of ``prompt`` that is expected in the cache there. Hot: 1 us."""
-        replica = self._replicas.get((node_id, model))
-        if replica is None or replica.generation != generation or not prompt.chain:
-            return 0.0
-        return _share(replica, prompt, now_mono_ms) * replica.hit_ratio
-
     def cached_ratios(
         self,
         model: str,
@@ -122,26 +113,22 @@ class PrefixMemory:
         prompt: PromptBlocks,
         now_mono_ms: float,
     ) -> dict[str, float]:
-        """Return ``cached_ratio`` of those among ``replicas`` where it is not 0. Hot."""
+        """Return the share of ``prompt`` expected in the cache of each of ``replicas``. Hot.
+
+        Those in whose cache none of it is expected are left out.
+        """
         known = self._by_model.get(model)
         found: dict[str, float] = {}
         if known is None or not prompt.chain:
             return found
-        chain, oldest = prompt.chain, now_mono_ms - FORGET_AFTER_MS
-        first, last = chain[0], chain[-1]
-        whole = len(chain) * BLOCK_BYTES / prompt.total_bytes
+        first, oldest = prompt.chain[0], now_mono_ms - FORGET_AFTER_MS
         for node_id, replica in known.items():
-            blocks = replica.blocks
-            seen_mono_ms = blocks.get(first)
+            seen_mono_ms = replica.blocks.get(first)
             if seen_mono_ms is None or seen_mono_ms < oldest:
                 continue
             now_there = replicas.get(node_id)
-            if now_there is None or now_there.generation != replica.generation:
-                continue
-            # mostly a conversation goes on, and all of it is there
-            all_there = blocks.get(last, -math.inf) >= oldest
-            share = whole if all_there else _share(replica, prompt, now_mono_ms)
-            found[node_id] = share * replica.hit_ratio
+            if now_there is not None and now_there.generation == replica.generation:
+                found[node_id] = _share(replica, prompt, now_mono_ms) * replica.hit_ratio
         return found
 
     def told(self, node_id: str, model: str, expected_ratio: float, cached_ratio: float) -> None:
@@ -206,10 +193,8 @@ class PrefixMemory:
 
 def _share(replica: _Replica, prompt: PromptBlocks, now_mono_ms: float) -> float:
     """Return the share of ``prompt`` that is remembered, by halving: it is a beginning of it."""
-    blocks, oldest = replica.blocks, now_mono_ms - FORGET_AFTER_MS
-
-    def is_unseen(link: int) -> bool:
-        return blocks.get(link, -math.inf) < oldest
-
-    count = bisect_left(prompt.chain, True, key=is_unseen)
+    blocks, chain, oldest = replica.blocks, prompt.chain, now_mono_ms - FORGET_AFTER_MS
+    count = len(chain)
+    if blocks.get(chain[-1], -math.inf) < oldest:  # mostly a conversation goes on: all is there
+        count = bisect_left(chain, True, key=lambda link: blocks.get(link, -math.inf) < oldest)
     return count * BLOCK_BYTES / prompt.total_bytes

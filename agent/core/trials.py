@@ -78,7 +78,7 @@ class Trials:
 
 def _least_ms(candidate: Candidate, by_profile_ms: float) -> float:
     """Return what a first token may take at best: of one not known yet less than its profile."""
-    if candidate.evidence is not None:
+    if candidate.learned:
         return by_profile_ms
     there_ms = candidate.there_ms
     return there_ms + max(0.0, by_profile_ms - there_ms) / UNKNOWN_DOUBT

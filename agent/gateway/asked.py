@@ -30,8 +30,6 @@ class Asked:
     #: What the choice of it was made with.
     budget_left_ms: float
     place: Place | None = None
-    #: Share of the prompt that was expected in the engine's cache.
-    cached_ratio: float = 0.0
     #: Key of its prompt in the target's backlog; 0: it is in none.
     prompt: int = 0
     #: What it finds out beside serving its client.

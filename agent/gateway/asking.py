@@ -174,15 +174,13 @@ class Asking:
         if asked.prompt == 0:
             return
         chosen = asked.placement.chosen
-        took_ms = now_mono_ms - asked.began_mono_ms
-        outcome = Outcome(
-            chosen.load, chosen.network.total_ms, took_ms, now_mono_ms, censored=censored
-        )
+        load, took_ms = chosen.load, now_mono_ms - asked.began_mono_ms
+        outcome = Outcome(load, chosen.there_ms, took_ms, now_mono_ms, censored=censored)
         self._around.coverage.note(
             took_ms,
-            chosen.prediction.ttft_ms_p99,
-            learned=chosen.prediction.learned,
-            place=chosen.load.place,
+            chosen.ttft_ms_p99,
+            learned=chosen.learned,
+            place=load.place,
             censored=censored,
         )
         self._around.predictor.learn(
@@ -225,12 +223,11 @@ class Asking:
         return generation_request(self._request.path, target, headers, payload, accept)
 
     def _note_prompt(self, asked: Asked) -> None:
-        """The engine there is about to see the prompt, and may have seen how it begins."""
-        around, replica = self._around, asked.placement.chosen.replica
-        key = replica.node_id, replica.model, replica.generation
-        now = asked.began_mono_ms
-        asked.cached_ratio = around.prefixes.cached_ratio(*key, self.prompt, now)
-        around.prefixes.seen(*key, self.prompt, now)
+        """The engine there is about to see the prompt."""
+        replica = asked.placement.chosen.replica
+        self._around.prefixes.seen(
+            replica.node_id, replica.model, replica.generation, self.prompt, asked.began_mono_ms
+        )
 
     def fail(self, running: Running, outcome: str) -> None:
         """An attempt failed: its target is a little less trusted."""
@@ -255,7 +252,10 @@ class Asking:
             )
             cached_ratio = trail.usage.cached_tokens / trail.usage.prompt_tokens
             self._around.prefixes.told(
-                asked.target.node_id, self._deployment.model, asked.cached_ratio, cached_ratio
+                asked.target.node_id,
+                self._deployment.model,
+                asked.placement.chosen.state.cached_ratio,
+                cached_ratio,
             )
         first_token = exchange.first_token_mono_ms
         answered = self._around.now_mono_ms() if first_token is None else first_token

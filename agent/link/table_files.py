@@ -65,7 +65,7 @@ class TableFiles:
         partial = path.with_suffix(".partial")
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            file.writelines(_image_parts(image))
+            file.writelines(image_parts(image))
             file.flush()
             os.fsync(file.fileno())
         partial.rename(path)
@@ -101,12 +101,8 @@ class TableFiles:
         return self._folder / f"table-{number:012d}.img"
 
 
-def encode_image(image: Image) -> bytes:
-    """Return the bytes of ``image``."""
-    return b"".join(_image_parts(image))
-
-
-def _image_parts(image: Image) -> list[bytes]:
+def image_parts(image: Image) -> list[bytes]:
+    """Return the bytes of ``image``, in pieces that are short to make."""
     parts = [_CONFIRMED.pack(image.credentials_confirmed_unix_ms)]
     for table in image.tables:
         snapshot = list(_snapshot_parts(table))

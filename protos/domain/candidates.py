@@ -144,12 +144,15 @@ class Candidate:
         return self.network.total_ms
 
     @property
+    def learned(self) -> bool:
+        """Whether it is predicted from outcomes rather than from its profile alone."""
+        return self.evidence is not None
+
+    @property
     def lower_quantiles_ms(self) -> tuple[float, float]:
         """Median and P95 of the first token."""
-        state, p99_ms = self.state, self.ttft_ms_p99
         if self.evidence is not None:
-            load = load_at(state, self.offer.max_parallel, self.request)
-            return lower_quantiles_ms(self.evidence, load, self.there_ms, p99_ms)
+            return lower_quantiles_ms(self.evidence, self.load, self.there_ms, self.ttft_ms_p99)
         told = self.prediction
         return told.ttft_ms_p50, told.p95_ms
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import mul
 from typing import TYPE_CHECKING
 
-from protos.domain.regimes import FEATURES, TOKENS_UNIT
+from protos.domain.regimes import FEATURES, TOKENS_UNIT, Place, place_of
 from protos.domain.ttft import Prediction
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from protos.domain.regimes import Load
     from protos.domain.ttft import Network
 
-#: Names of the terms of ``predict_learned``. ``progress`` is not above 0: what of the time of the
+#: Names of the terms of ``predict_from``. ``progress`` is not above 0: what of the time of the
 #: prompts ahead has passed already.
 LEARNED_TERMS = ("rtt", "handshake", "transfer", *FEATURES, "progress")
 
@@ -28,16 +28,11 @@ def evidence_of(
     target: TargetModel, backlog_tokens: float, waiting: float, progress_ms: float
 ) -> Evidence:
     """Return what ``target`` has taught of such a load. Hot."""
-    regimes = target.regimes
-    if waiting > 0:
-        regime = regimes[2]
-    elif backlog_tokens > 0.0:
-        regime = regimes[1]
-        if progress_ms > 0.0:
-            free = regimes[0]
-            return regime.p50, regime.p95, regime.p99, free.p50, free.p95, free.p99
-    else:
-        regime = regimes[0]
+    place = place_of(backlog_tokens, waiting)
+    regime = target.regimes[place]
+    if place is Place.BEHIND and progress_ms > 0.0:
+        free = target.regimes[Place.FREE]
+        return regime.p50, regime.p95, regime.p99, free.p50, free.p95, free.p99
     return regime.p50, regime.p95, regime.p99
 
 
@@ -83,13 +78,6 @@ def lower_quantiles_ms(
     median_ms = min(ttft_ms_p99, there_ms + learned_ms(evidence, MEDIAN, *load))
     p95_ms = max(median_ms, there_ms + learned_ms(evidence, P95, *load))
     return median_ms, min(ttft_ms_p99, p95_ms)
-
-
-def predict_learned(target: TargetModel, load: Load, network: Network) -> Prediction:
-    """Predict from what ``target`` did with the requests this agent sent there."""
-    evidence = evidence_of(target, load.backlog_tokens, load.waiting, load.progress_ms)
-    p99 = network.total_ms + learned_ms(evidence, P99, *load)
-    return predict_from(evidence, load, network, p99)
 
 
 def predict_from(

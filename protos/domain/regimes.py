@@ -48,6 +48,13 @@ class Place(enum.IntEnum):
     FULL = 2
 
 
+def place_of(backlog_tokens: float, waiting: float) -> Place:
+    """Return who is ahead, by prompts not taken in yet and requests in line. Hot."""
+    if waiting > 0.0:
+        return Place.FULL
+    return Place.BEHIND if backlog_tokens > 0.0 else Place.FREE
+
+
 class Load(NamedTuple):
     """What a request meets at its target, as the asking agent knows it.
 
@@ -80,9 +87,7 @@ class Load(NamedTuple):
     @property
     def place(self) -> Place:
         """Who is ahead of this request."""
-        if self.waiting > 0.0:
-            return Place.FULL
-        return Place.BEHIND if self.backlog_tokens > 0.0 else Place.FREE
+        return place_of(self.backlog_tokens, self.waiting)
 
 
 class _Known(NamedTuple):

@@ -14,6 +14,7 @@ from agent.core.prefixes import PrefixMemory, prompt_blocks
 from agent.core.routes import Api
 from agent.gateway.prompt_prefix import prompt_prefix
 from tests.bench.report import write_report
+from tests.support.fleets import replica
 
 SIZES_KB = (1, 8, 200)
 CANDIDATES = 20
@@ -36,15 +37,14 @@ def measure(size_kb: int) -> dict[str, float]:
     blocks = prompt_blocks(prompt, "m", "salt")
     memory = PrefixMemory()
     nodes = [f"node-{index}" for index in range(CANDIDATES)]
+    replicas = {node_id: replica(node_id, model="m") for node_id in nodes}
     for node_id in nodes:
         memory.seen(node_id, "m", 1, blocks, 0.0)
     return {
         "bytes": len(prompt),
         "prefix_us": median_us(lambda: prompt_prefix(Api.CHAT, fields)),
         "hash_us": median_us(lambda: prompt_blocks(prompt, "m", "salt")),
-        "look_up_20_us": median_us(
-            lambda: [memory.cached_ratio(node_id, "m", 1, blocks, 1.0) for node_id in nodes]
-        ),
+        "look_up_20_us": median_us(lambda: memory.cached_ratios("m", replicas, blocks, 1.0)),
         "seen_us": median_us(lambda: memory.seen("node-3", "m", 1, blocks, 1.0)),
     }
 

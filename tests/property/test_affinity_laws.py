@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from agent.core.prefixes import BLOCK_BYTES, PrefixMemory, prompt_blocks
 from protos.domain.ttft import network_to, predict
 from tests.support.fleets import MODEL, profile
+from tests.support.one_target import cached_ratio
 
 PARALLEL = 4
 #: One place in a queue costs 211 tokens at this speed, about 53 ms.
@@ -53,7 +54,7 @@ def test_a_skewed_prefix_never_piles_up_beyond_what_its_miss_costs(
         prompt = prompt_of(0 if rng.random() < hot_share else number + 1)
 
         def expected_ms(name: str, prompt=prompt, now_ms=now_ms) -> float:
-            cached = int(TOKENS * memory.cached_ratio(name, MODEL, 1, prompt, now_ms))
+            cached = int(TOKENS * cached_ratio(memory, name, MODEL, 1, prompt, now_ms))
             return predict(
                 PROFILE,
                 network_to(0.0, warm=True, body_bytes=0),
@@ -64,7 +65,7 @@ def test_a_skewed_prefix_never_piles_up_beyond_what_its_miss_costs(
             ).ttft_ms_p99
 
         chosen = min(names, key=expected_ms)
-        hits += memory.cached_ratio(chosen, MODEL, 1, prompt, now_ms) > 0.0
+        hits += cached_ratio(memory, chosen, MODEL, 1, prompt, now_ms) > 0.0
         least = min(in_flight[name] for name in names)
         queued = max(0, in_flight[chosen] + 1 - PARALLEL)
         least_queued = max(0, least + 1 - PARALLEL)

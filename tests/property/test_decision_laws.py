@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from functools import partial
+from itertools import takewhile
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.core.live import EJECT_AFTER_FAILURES, REPORT_FRESH_MS, LiveState
-from agent.core.prefixes import FORGET_AFTER_MS, PrefixMemory, prompt_blocks
+from agent.core.prefixes import (
+    BLOCK_BYTES,
+    FORGET_AFTER_MS,
+    PRIOR_HIT_RATIO,
+    PrefixMemory,
+    prompt_blocks,
+)
 from protos.domain.errors import BudgetUnreachable, InvalidRequest, NoReplica
 from protos.domain.predictor import FEW_OBSERVATIONS, Outcome, Predictor
 from protos.domain.regimes import Load
@@ -18,6 +27,7 @@ from protos.domain.router import place
 from tests.support.fleets import MODEL, model, node, pop, price, profile, replica
 from tests.support.fleets import view as view_of
 from tests.support.naive_router import choice, options
+from tests.support.one_target import seen_target
 from tests.support.strategies import (
     NODE_IDS,
     POP_IDS,
@@ -171,12 +181,12 @@ def test_what_is_remembered_of_a_node_is_what_would_be_found_out_now(
         happen(asked, event, node_id, now_ms, keys)
         happen(unasked, event, node_id, now_ms, other_keys)
         for each in NODE_IDS[:3]:
-            asked.target(each, now_ms, warm=warm, cached_ratio=cached)
+            seen_target(asked, each, now_ms, warm=warm, cached_ratio=cached)
     for later_ms in (now_ms, now_ms + passed_later_ms, now_ms + 2 * REPORT_FRESH_MS):
         for each in NODE_IDS[:3]:
             for warm in (True, False):
-                told = asked.target(each, later_ms, warm=warm, cached_ratio=cached)
-                assert told == unasked.target(each, later_ms, warm=warm, cached_ratio=cached)
+                told = seen_target(asked, each, later_ms, warm=warm, cached_ratio=cached)
+                assert told == seen_target(unasked, each, later_ms, warm=warm, cached_ratio=cached)
 
 
 prompts = st.sampled_from([bytes([number]) * size for number in range(3) for size in (300, 900)])
@@ -191,15 +201,25 @@ prompts = st.sampled_from([bytes([number]) * size for number in range(3) for siz
     prompts,
 )
 def test_cached_prefixes_of_all_replicas_at_once_are_those_of_each(seen, prompt):
-    memory, now_ms = PrefixMemory(), 0.0
+    memory, plain, now_ms = PrefixMemory(), {}, 0.0
     for node_id, generation, text, passed_ms in seen:
         now_ms += passed_ms
-        memory.seen(node_id, MODEL, generation, prompt_blocks(text, MODEL, "salt"), now_ms)
+        of_text = prompt_blocks(text, MODEL, "salt")
+        memory.seen(node_id, MODEL, generation, of_text, now_ms)
+        known_generation, links = plain.get(node_id, (generation, {}))
+        links = links if known_generation == generation else {}
+        plain[node_id] = generation, links | dict.fromkeys(of_text.chain, now_ms)
     blocks = prompt_blocks(prompt, MODEL, "salt")
     replicas = {node_id: replica(node_id) for node_id in NODE_IDS[2:]}
-    one_by_one = {
-        node_id: ratio
-        for node_id in replicas
-        if (ratio := memory.cached_ratio(node_id, MODEL, 1, blocks, now_ms)) > 0.0
-    }
+
+    def is_fresh(links, link):
+        return now_ms - links.get(link, -math.inf) <= FORGET_AFTER_MS
+
+    one_by_one = {}
+    for node_id in replicas:
+        generation, links = plain.get(node_id, (0, {}))
+        held = [*takewhile(partial(is_fresh, links), blocks.chain)] if generation == 1 else []
+        if held:
+            share = len(held) * BLOCK_BYTES / blocks.total_bytes
+            one_by_one[node_id] = share * PRIOR_HIT_RATIO
     assert memory.cached_ratios(MODEL, replicas, blocks, now_ms) == one_by_one

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protos.domain.learned_ttft import predict_learned
 from protos.domain.predictor import (
     CALIBRATION_OUTCOMES,
     CHANGE_OUTCOMES,
@@ -23,6 +22,7 @@ from protos.domain.predictor import (
 from protos.domain.regimes import Load
 from protos.domain.resources import EngineProfile
 from protos.domain.ttft import Network
+from tests.support.one_target import predict_learned
 
 PROFILE = EngineProfile(20.0, 0.05, 16, 1_000.0)
 HERE = Network(0.0, 0.0, 0.0)

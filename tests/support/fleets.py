@@ -69,8 +69,10 @@ def replica(
     model: str = MODEL,
     state: ReplicaState = ReplicaState.READY,
     max_parallel: int = 4,
+    generation: int = 1,
 ):
-    return Replica(node_id, model, state, profile(first_token_ms_p99, max_parallel=max_parallel), 1)
+    speed = profile(first_token_ms_p99, max_parallel=max_parallel)
+    return Replica(node_id, model, state, speed, generation)
 
 
 def price(tier: Tier, nano_usd_per_token: int, *, size_class: str = "xs"):

@@ -13,13 +13,14 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from protos.domain.learned_ttft import predict_learned
+from agent.core.backlog import Backlog
 from protos.domain.predictor import Outcome, Predictor, TargetModel
 from protos.domain.prompt_tokens import PromptTokens
 from protos.domain.regimes import Load
 from protos.domain.resources import EngineProfile
 from protos.domain.ttft import Network, predict
 from tests.support.azure_trace import Line
+from tests.support.one_target import predict_learned
 from tests.support.predictor_rivals import RIVALS, Guess, Rival
 from tests.support.simulated_engine import Asked, EngineSpeed, SimulatedEngine
 
@@ -119,6 +120,8 @@ class Sent:
     load: Load
     back_ms: float
     guesses: dict[str, Guess]
+    #: Its key in the backlog.
+    prompt: int
     took_ms: float = math.nan
 
     def missed(self, who: str) -> bool:
@@ -169,10 +172,8 @@ class Replay:
         self._rivals = {name: make() for name, make in rivals.items()}
         self._events: list[tuple[float, int, Asked | Sent, bool]] = []
         self._order = 0
-        self._backlog_tokens = 0.0
+        self._backlog = Backlog()
         self._own = 0
-        self._pending: dict[float, None] = {}
-        self._last_first_ms = 0.0
         self._told = 0
         self._told_queued = 0
         self._next_report_ms = 0.0
@@ -239,17 +240,14 @@ class Replay:
         guesses["edgeforge"] = self._promise(load)
         back_ms = self._rtt_ms() / 2
         self._own += 1
-        self._pending[line.at_ms] = None
-        self._backlog_tokens += tokens
-        return Sent(line.at_ms, line.prompt_tokens, body_bytes, load, back_ms, guesses)
+        prompt = self._backlog.add(tokens, line.at_ms)
+        return Sent(line.at_ms, line.prompt_tokens, body_bytes, load, back_ms, guesses, prompt)
 
     def _load(self, tokens: float, now_ms: float) -> Load:
         in_flight = max(self._own, self._told)
         waiting = max(0, in_flight + 1 - self._case.profile.max_parallel, self._told_queued)
-        progress_ms = 0.0
-        if self._pending:
-            progress_ms = now_ms - max(self._last_first_ms, next(iter(self._pending)))
-        return Load(tokens, in_flight, self._backlog_tokens, waiting, progress_ms)
+        progress_ms = self._backlog.progress_ms(now_ms)
+        return Load(tokens, in_flight, self._backlog.tokens, waiting, progress_ms)
 
     def _promise(self, load: Load) -> Guess:
         """Return what placement would: by profile, until there is enough to learn from."""
@@ -273,9 +271,7 @@ class Replay:
             return
         sent.took_ms = at_ms - sent.at_ms
         tokens = sent.load.prompt_tokens
-        self._pending.pop(sent.at_ms, None)
-        self._backlog_tokens = self._backlog_tokens - tokens if self._pending else 0.0
-        self._last_first_ms = at_ms
+        self._backlog.first_token(sent.prompt, at_ms)
         self._read_report()
         for rival in self._rivals.values():
             rival.learn(tokens, sent.took_ms)

@@ -27,6 +27,7 @@ from protos.domain.pricing import Usage, cost_of
 from protos.domain.prompt_tokens import PromptTokens
 from protos.domain.resources import EngineProfile, Tier
 from protos.domain.router import Placement, RequestShape, TargetState, place
+from tests.support.one_target import seen_target
 from tests.support.simulated_engine import Asked, SimulatedEngine
 from tests.support.wan_world import MODEL, SIZE_CLASS, Arrival, deployment_name
 
@@ -242,7 +243,7 @@ class SimulatedAgent:
     def _state(self, node_id: str, now: float, *, spare_late: bool) -> TargetState:
         live = self.live
         if node_id != self.node_id:
-            return live.target(node_id, now, warm=True, spare_late=spare_late)
+            return seen_target(live, node_id, now, warm=True, spare_late=spare_late)
         queue = self.node.queue
         ejected = live.is_ejected(node_id, now, spare_late=spare_late)
         backlog = live.backlog(node_id, now)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from protos.domain.learned_ttft import LEARNED_TERMS, predict_learned
+from protos.domain.learned_ttft import LEARNED_TERMS
 from protos.domain.predictor import FEW_OBSERVATIONS, Outcome, Predictor
 from protos.domain.regimes import Load
 from protos.domain.router import explain, place
@@ -10,6 +10,7 @@ from protos.domain.ttft import Network, network_to
 from tests.support.fleets import deployment, lookup, node, pop, profile, replica, request, view
 from tests.support.fleets import model as a_model
 from tests.support.fleets import target as a_target
+from tests.support.one_target import predict_learned
 
 NETWORK = Network(30.0, 0.0, 1.0)
 BEHIND = Load(100.0, 1.0, 4_000.0)

@@ -17,6 +17,7 @@ from agent.core.live import (
 )
 from agent.core.seen import EJECT_AFTER_FAILURES, MAX_STARTS, REPORT_FRESH_MS, RTT_WINDOW
 from protos.domain.router import UNKNOWN_TARGET
+from tests.support.one_target import seen_target
 
 
 @pytest.fixture
@@ -25,18 +26,18 @@ def live() -> LiveState:
 
 
 def test_a_node_never_heard_of_is_unknown(live: LiveState) -> None:
-    assert live.target("iad-1", 0.0, warm=False) is UNKNOWN_TARGET
+    assert seen_target(live, "iad-1", 0.0, warm=False) is UNKNOWN_TARGET
 
 
 def test_round_trips_are_a_median_and_a_tail_of_the_last_ones(live: LiveState) -> None:
     for rtt_ms in range(1, RTT_WINDOW + 1):
         live.probed("iad-1", float(rtt_ms), 0.0)
-    state = live.target("iad-1", 0.0, warm=True)
+    state = seen_target(live, "iad-1", 0.0, warm=True)
     assert state.rtt_ms_p50 == RTT_WINDOW / 2
     assert state.rtt_ms_p99 == RTT_WINDOW
     for _ in range(RTT_WINDOW):
         live.probed("iad-1", 7.0, 1.0)
-    assert live.target("iad-1", 1.0, warm=True).rtt_ms_p99 == 7.0
+    assert seen_target(live, "iad-1", 1.0, warm=True).rtt_ms_p99 == 7.0
 
 
 def test_own_requests_count_up_and_down_and_never_below_none(live: LiveState) -> None:
@@ -54,7 +55,7 @@ def test_prompts_on_their_way_are_a_backlog_until_their_first_token(live: LiveSt
     first = live.request_started("iad-1", 0.0, 300.0)
     second = live.request_started("iad-1", 10.0, 100.0)
     assert live.request_started("iad-1", 10.0) == 0, "nobody sees when a whole answer begins"
-    state = live.target("iad-1", 30.0, warm=True)
+    state = seen_target(live, "iad-1", 30.0, warm=True)
     assert (state.backlog_tokens, state.progress_ms) == (400.0, 30.0)
     live.first_token("iad-1", first, 40.0)
     assert live.backlog("iad-1", 45.0) == (100.0, 5.0)
@@ -78,15 +79,15 @@ def test_requests_of_ours_that_wait_there_are_not_counted_twice():
     for _ in range(10):
         live.request_started("iad-1", 0.0)
     live.reported("iad-1", 0.0, in_flight=4, queued=6)
-    ours_alone = live.target("iad-1", 0.0, warm=True)
+    ours_alone = seen_target(live, "iad-1", 0.0, warm=True)
     assert (ours_alone.in_flight, ours_alone.queued) == (4, 6)
     live.reported("iad-1", 0.0, in_flight=8, queued=6)
-    others_too = live.target("iad-1", 0.0, warm=True)
+    others_too = seen_target(live, "iad-1", 0.0, warm=True)
     assert (others_too.in_flight, others_too.queued) == (8, 6)
 
 
 def load(live: LiveState, now_mono_ms: float) -> tuple[int, int]:
-    state = live.target("iad-1", now_mono_ms, warm=True)
+    state = seen_target(live, "iad-1", now_mono_ms, warm=True)
     return state.in_flight, state.queued
 
 
@@ -142,15 +143,15 @@ def test_starts_remembered_are_bounded(live):
 
 def test_a_targets_own_word_counts_while_it_is_fresh(live: LiveState) -> None:
     live.reported("iad-1", 0.0, in_flight=9, queued=3, ready_models=["acme/m@1"])
-    fresh = live.target("iad-1", REPORT_FRESH_MS - 1, warm=True)
+    fresh = seen_target(live, "iad-1", REPORT_FRESH_MS - 1, warm=True)
     assert (fresh.in_flight, fresh.queued) == (9, 3)
     assert fresh.ready_models == {"acme/m@1"}
-    stale = live.target("iad-1", REPORT_FRESH_MS, warm=True)
+    stale = seen_target(live, "iad-1", REPORT_FRESH_MS, warm=True)
     assert (stale.in_flight, stale.queued, stale.ready_models) == (0, 0, None)
 
 
 def is_ejected(live: LiveState, now_mono_ms: float) -> bool:
-    return live.target("iad-1", now_mono_ms, warm=True).ejected
+    return seen_target(live, "iad-1", now_mono_ms, warm=True).ejected
 
 
 def ejected_at(live: LiveState, now_mono_ms: float) -> None:
@@ -235,7 +236,7 @@ def test_one_that_is_only_late_is_spared_when_nobody_else_is_left(live: LiveStat
         live.late("iad-1", 0.0)
     assert is_ejected(live, 0.0)
     assert not live.is_ejected("iad-1", 0.0, spare_late=True)
-    assert not live.target("iad-1", 0.0, warm=True, spare_late=True).ejected
+    assert not seen_target(live, "iad-1", 0.0, warm=True, spare_late=True).ejected
     ejected_at(live, 0.0)
     assert live.is_ejected("iad-1", 0.0, spare_late=True), "it fails, too"
 
@@ -247,15 +248,15 @@ def test_a_target_that_stays_silent_stays_ejected_between_two_failed_probes(
         now_mono_ms = probe * 2_000.0  # as long as a probe may take by default
         live.probe_failed("iad-1", now_mono_ms)
         if probe + 1 >= EJECT_AFTER_FAILURES:
-            assert live.target("iad-1", now_mono_ms + 1_999.0, warm=True).ejected
+            assert seen_target(live, "iad-1", now_mono_ms + 1_999.0, warm=True).ejected
     live.probed("iad-1", 5.0, 20_000.0)
-    assert not live.target("iad-1", 20_000.0, warm=True).ejected
+    assert not seen_target(live, "iad-1", 20_000.0, warm=True).ejected
 
 
 def test_loads_do_not_keep_an_old_word_on_models_fresh(live: LiveState) -> None:
     live.reported("iad-1", 0.0, in_flight=0, queued=0, ready_models=["acme/m@1"])
     live.reported("iad-1", REPORT_FRESH_MS, in_flight=1, queued=0)
-    state = live.target("iad-1", REPORT_FRESH_MS, warm=True)
+    state = seen_target(live, "iad-1", REPORT_FRESH_MS, warm=True)
     assert state.in_flight == 1
     assert state.ready_models is None
 
@@ -269,7 +270,7 @@ def test_more_busy_nodes_than_are_remembered_are_all_remembered(live: LiveState)
 def test_a_failed_probe_withdraws_what_the_target_said_it_can_serve(live: LiveState) -> None:
     live.reported("iad-1", 0.0, in_flight=0, queued=0, ready_models=["acme/m@1"])
     live.probe_failed("iad-1", 1.0)
-    assert live.target("iad-1", 1.0, warm=True).ready_models is None
+    assert seen_target(live, "iad-1", 1.0, warm=True).ready_models is None
 
 
 def test_the_first_answer_after_a_failure_is_no_round_trip(live: LiveState) -> None:
@@ -277,9 +278,9 @@ def test_the_first_answer_after_a_failure_is_no_round_trip(live: LiveState) -> N
     live.probed("iad-1", 5.0, 0.0)
     live.failed("iad-1", 1.0)
     live.probed("iad-1", 1_900.0, 2_000.0)
-    assert live.target("iad-1", 2_000.0, warm=True).rtt_ms_p99 == 5.0
+    assert seen_target(live, "iad-1", 2_000.0, warm=True).rtt_ms_p99 == 5.0
     live.probed("iad-1", 7.0, 3_000.0)
-    assert live.target("iad-1", 3_000.0, warm=True).rtt_ms_p99 == 7.0
+    assert seen_target(live, "iad-1", 3_000.0, warm=True).rtt_ms_p99 == 7.0
 
 
 def test_the_coordinator_is_told_of_recent_probes_only(live: LiveState) -> None:
@@ -296,9 +297,9 @@ def test_nodes_that_left_the_table_are_forgotten_once_they_serve_nothing(live: L
     live.probed("idle", 1.0, 0.0)
     live.probed("stays", 1.0, 0.0)
     live.forget_all_but({"stays": None})
-    assert live.target("idle", 0.0, warm=True) is UNKNOWN_TARGET
+    assert seen_target(live, "idle", 0.0, warm=True) is UNKNOWN_TARGET
     assert live.in_flight("busy") == 1
-    assert live.target("stays", 0.0, warm=True).rtt_ms_p50 == 1.0
+    assert seen_target(live, "stays", 0.0, warm=True).rtt_ms_p50 == 1.0
 
 
 def test_what_is_remembered_is_bounded_and_running_requests_are_kept(live: LiveState) -> None:
@@ -314,7 +315,7 @@ def test_the_tail_is_never_below_the_median_and_both_were_seen(rtts_ms: list[flo
     live = LiveState()
     for rtt_ms in rtts_ms:
         live.probed("iad-1", rtt_ms, 0.0)
-    state = live.target("iad-1", 0.0, warm=True)
+    state = seen_target(live, "iad-1", 0.0, warm=True)
     window = rtts_ms[-RTT_WINDOW:]
     assert state.rtt_ms_p50 in window
     assert state.rtt_ms_p99 in window

@@ -17,6 +17,7 @@ from agent.core.prefixes import (
     PrefixMemory,
     prompt_blocks,
 )
+from tests.support.one_target import cached_ratio
 
 MODEL = "acme/small@1"
 
@@ -45,7 +46,7 @@ def cached(
     salt: str = "acme",
 ) -> object:
     """The share of ``prompt`` expected in the cache, over the share that engines reuse."""
-    ratio = memory.cached_ratio(node, MODEL, generation, blocks(prompt, salt=salt), now_mono_ms)
+    ratio = cached_ratio(memory, node, MODEL, generation, blocks(prompt, salt=salt), now_mono_ms)
     return pytest.approx(ratio / memory.hit_ratio(node, MODEL))
 
 
@@ -107,7 +108,7 @@ def test_a_node_that_fails_or_leaves_is_forgotten(memory: PrefixMemory) -> None:
 
 
 def ratio(memory: PrefixMemory) -> float:
-    return memory.cached_ratio("iad-1", MODEL, 1, blocks(text(10)), 0.0)
+    return cached_ratio(memory, "iad-1", MODEL, 1, blocks(text(10)), 0.0)
 
 
 def test_the_engines_own_word_corrects_the_share(memory: PrefixMemory) -> None:

@@ -18,9 +18,8 @@ from agent.link.table_files import (
     BadImage,
     Image,
     TableFiles,
-    _image_parts,
     decode_image,
-    encode_image,
+    image_parts,
 )
 from protos.domain.resources import ResourceType, resource_type, row_key
 from protos.domain.routing_table import ROWS_PER_STEP, TableVersion, table_of
@@ -40,6 +39,10 @@ def image(version: int = 1) -> Image:
         for kind in sorted(kinds)
     )
     return Image(tables, 1_700_000_000_000)
+
+
+def encode_image(of: Image) -> bytes:
+    return b"".join(image_parts(of))
 
 
 WHOLE = encode_image(image())
@@ -65,7 +68,7 @@ def test_a_table_of_many_rows_is_written_in_short_pieces_and_is_one_table(
     assert path.read_bytes() == encode_image(whole)
     assert files.load() == whole
     assert list(whole.tables[0].rows) == list(files.load().tables[0].rows)
-    pieces = [len(part) for part in _image_parts(whole)]
+    pieces = [len(part) for part in image_parts(whole)]
     assert max(pieces) < 2 * sum(pieces) / 3, "no piece is most of it"
 
 
