@@ -69,11 +69,13 @@ def fleet(
 
 @pytest.fixture
 def gru(fleet: Fleet, clock: WallClock, engine: FakeEngineProcess) -> AgentClient:
-    """GRU, its clock right, and a request since."""
+    """GRU, its clock right, and a request ended since: an answer comes before its end."""
     engine.control()
     clock.set(0)
     agent = fleet.agent("gru-1")
-    assert agent.chat().status == 200
+    answer = agent.chat()
+    assert answer.status == 200
+    wait_ended(agent, answer.headers["x-edgeforge-trace-id"])
     return agent
 
 
@@ -91,8 +93,12 @@ def begun_stream(agent: AgentClient) -> Iterator[HTTPResponse]:
             yield response
 
 
+def wait_ended(agent: AgentClient, trace_id: str) -> None:
+    wait_until(lambda: agent.last_request()["trace_id"] == trace_id, 20, "its end")
+
+
 def trace_of(fleet: Fleet, trace_id: str) -> dict[str, Any]:
-    wait_until(lambda: fleet.agent("gru-1").last_request()["trace_id"] == trace_id, 20, "its end")
+    wait_ended(fleet.agent("gru-1"), trace_id)
     wait_until(lambda: fleet.agent("gru-1").status()["link"]["connected"], 30, "the link")
     return dict(json.loads(fleet.edgeforge("trace", "show", trace_id, "--json")))
 

