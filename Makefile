@@ -1,17 +1,18 @@
 # Two commands do everything: `make up` and `make test`. The rest is for those who change the code.
 .DEFAULT_GOAL := help
 .PHONY: help install engine up down test check bench proto clean
-PYTHON ?= python3.11
+# make ... PYTHON=python3.12 takes another Python than the one packaging/ finds
+WITH_PYTHON := $(if $(PYTHON),--python $(PYTHON))
 BIN := .venv/bin
 
 help: ## what each target does
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 \2/p' Makefile | sed 's/^  make \([a-z]*\) /  make \1\t/' | expand -t 16
 
 install: ## product environment, .venv
-	@packaging/install-product --python $(PYTHON) --venv .venv
+	@packaging/install-product $(WITH_PYTHON) --venv .venv
 
 engine: ## engine environment with vLLM, .venv-engine
-	@packaging/engine/install --python $(PYTHON) --venv .venv-engine
+	@packaging/engine/install $(WITH_PYTHON) --venv .venv-engine
 
 up: install engine ## start a real fleet of five sites on this machine and show what goes where
 	@$(BIN)/edgeforge up --detach $(if $(ENGINES),--engines $(ENGINES))
