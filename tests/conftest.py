@@ -1,4 +1,8 @@
-"""What every test gets: marks by folder, no sockets outside of ``integration``, plain signals."""
+"""What every test gets: marks by folder, no sockets outside of ``integration``, plain signals.
+
+Property tests see the same examples in every run, and no clock, so that whoever changes nothing
+meets no failure. ``--hypothesis-profile=search`` draws many others.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,17 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 _HERE = Path(__file__).parent
+
+settings.register_profile(
+    "suite", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile(
+    "search", max_examples=5_000, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("suite")
 
 
 def pytest_configure() -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 COMMAND = Path(sys.executable).with_name("edgeforge-agent")
 SECTIONS = ("client", "peer", "metrics")
-_READY_TIMEOUT_S = 30.0
+_READY_TIMEOUT_S = 60.0
 
 
 class AgentProcess:
@@ -55,7 +55,7 @@ class AgentProcess:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=40,
+            timeout=60,
             check=False,
             env={**os.environ, **(environ or {})},
         )
@@ -80,7 +80,7 @@ class AgentProcess:
     def wait(self) -> int:
         """Wait for the end and return the exit code."""
         assert self.process is not None
-        code = self.process.wait(timeout=40)
+        code = self.process.wait(timeout=60)
         self.process = None
         return code
 
@@ -94,7 +94,7 @@ class AgentProcess:
 
     def probe(self, path: str) -> int:
         """Return the status of a health path; 0 while nobody listens."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.ports["metrics"], timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports["metrics"], timeout=30)
         try:
             connection.request("GET", path)
             return connection.getresponse().status

@@ -27,7 +27,7 @@ from tests.support.waiting import wait_until
 
 COMMAND = Path(sys.executable).with_name("edgeforge-coordinator")
 SECTIONS = ("fleet", "admin", "enrolment", "http")
-_READY_TIMEOUT_S = 20.0
+_READY_TIMEOUT_S = 60.0
 
 
 def config_text(folder: Path, ports: dict[str, int], extra: str = "") -> str:
@@ -66,7 +66,7 @@ class CoordinatorProcess:
             [COMMAND, *arguments, "--config", self.config],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
             check=False,
             env={**os.environ, **(environ or {})},
         )
@@ -98,7 +98,7 @@ class CoordinatorProcess:
             return 0
         if self.process.poll() is None:
             self.process.send_signal(number)
-        code = self.process.wait(timeout=20)
+        code = self.process.wait(timeout=60)
         self.process = None
         return code
 

@@ -16,7 +16,7 @@ from tests.support.waiting import wait_until
 def send_fault(control: Path, fault: str, source: str, destination: str) -> None:
     """Ask a running relay for a fault, and wait until it holds."""
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(10)
+        sock.settimeout(30)
         sock.connect(str(control))
         asked = {"fault": fault, "source": source, "destination": destination}
         sock.sendall(json.dumps(asked).encode() + b"\n")
@@ -48,7 +48,7 @@ class DelayRelayProcess:
     def __enter__(self) -> DelayRelayProcess:
         argv = [sys.executable, "-m", "coordinator.devfleet.delay_relay", str(self._path)]
         self.process = subprocess.Popen(argv, stderr=subprocess.DEVNULL)
-        wait_until(self._control.exists, 20, "the relay to listen")
+        wait_until(self._control.exists, 60, "the relay to listen")
         return self
 
     def __exit__(
@@ -59,4 +59,4 @@ class DelayRelayProcess:
     ) -> None:
         assert self.process is not None
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(30)

@@ -69,7 +69,7 @@ class EngineHost:
         """End it, politely if it is still there."""
         self.process.terminate()
         try:
-            self.process.wait(20)
+            self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

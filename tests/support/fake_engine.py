@@ -59,6 +59,8 @@ from tests.support.fake_engine_wire import (
 )
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
+#: As uvicorn has it under vLLM; over it, connections take seconds.
+BACKLOG = 2_048
 #: What ends it politely.
 STOP_SIGNAL = signal.SIGTERM
 
@@ -88,6 +90,8 @@ class Behaviour:
     hang: bool = False
     #: Stop sending after this many tokens, and keep the connection open.
     stall_after_tokens: int | None = None
+    #: Pause after this many tokens until ``/control`` is used again.
+    hold_after_tokens: int | None = None
     #: A response head with so many bytes too much.
     long_head_bytes: int = 0
     #: A body, or the one event of a stream, that never ends.
@@ -125,6 +129,7 @@ class FakeEngine:
         self.behaviour = FIRST_BEHAVIOUR
         self.records: list[Record] = []
         self._count = 0
+        self._controlled = asyncio.Event()
 
     def application(self) -> web.Application:
         app = web.Application(client_max_size=MAX_BODY_BYTES)
@@ -151,6 +156,8 @@ class FakeEngine:
             self.behaviour = Behaviour(**await request.json())
         except TypeError as error:
             return web.json_response({"error": str(error)}, status=400)
+        self._controlled.set()
+        self._controlled = asyncio.Event()
         return web.json_response(dataclasses.asdict(self.behaviour))
 
     async def list_records(self, _request: web.Request) -> web.Response:
@@ -401,6 +408,8 @@ class FakeEngine:
             return True
         if behaviour.stall_after_tokens == sent:
             await asyncio.Event().wait()
+        if behaviour.hold_after_tokens == sent:
+            await self._controlled.wait()
         if behaviour.malformed_after_tokens == sent:
             await response.write(b'data: {"id": "cut off here\n\n')
         if behaviour.engine_error_after_tokens == sent:
@@ -433,9 +442,9 @@ async def serve(engine: FakeEngine, uds: str | None, port: int | None) -> None:
     runner = web.AppRunner(engine.application(), handler_cancellation=True, access_log=None)
     await runner.setup()
     if uds is not None:
-        await web.UnixSite(runner, uds).start()
+        await web.UnixSite(runner, uds, backlog=BACKLOG).start()
     else:
-        await web.TCPSite(runner, "127.0.0.1", port).start()
+        await web.TCPSite(runner, "127.0.0.1", port, backlog=BACKLOG).start()
     if uds is None:
         port = runner.addresses[0][1]
     line = {"ready": True, "port": port, "uds": uds, "pid": os.getpid()}

@@ -18,7 +18,7 @@ import tomllib
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 from tests.support.delay_relay import send_fault
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 COMMANDS = Path(sys.executable).parent
-UP_TIMEOUT_S = 90.0
+UP_TIMEOUT_S = 170.0
 #: With a real engine on a machine that does other things meanwhile.
 REAL_UP_TIMEOUT_S = 600.0
 
@@ -57,6 +57,9 @@ class Answer:
 class AgentClient:
     """One agent of a fleet, as its clients and its operator see it."""
 
+    #: By process: the trace of what was last asked of it through ``send``.
+    _asked: ClassVar[dict[int, str]] = {}
+
     def __init__(self, facts: dict[str, Any], api_key: str, model: str) -> None:
         self.node: str = facts["node"]
         self.url: str = facts["url"]
@@ -65,7 +68,7 @@ class AgentClient:
         self.api_key = api_key
         self.model = model
 
-    def connect(self, timeout_s: float = 20.0) -> http.client.HTTPConnection:
+    def connect(self, timeout_s: float = 60.0) -> http.client.HTTPConnection:
         parts = urlsplit(self.url)
         assert parts.hostname is not None
         return http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
@@ -86,6 +89,8 @@ class AgentClient:
             used.request("POST", path, payload, given | (headers or {}))
             response = used.getresponse()
             names = {name.lower(): value for name, value in response.getheaders()}
+            if (trace_id := names.get("x-edgeforge-trace-id")) is not None:
+                self._asked[self.pid] = trace_id
             return Answer(response.status, names, response.read())
         finally:
             if connection is None:
@@ -117,10 +122,19 @@ class AgentClient:
         }
 
     def last_request(self) -> dict[str, Any]:
-        """The record of its newest request."""
-        return dict(self.ask("GET", "/requests?limit=1")["requests"][0])
+        """The record of its newest request, once what was asked through ``send`` has ended.
 
-    def wait_ready(self, timeout_s: float = 20.0) -> None:
+        An answer is whole before its agent has written down what it was.
+        """
+        return wait_until(self._last_request, 30, f"{self.node} to have ended its last request")
+
+    def _last_request(self) -> dict[str, Any]:
+        newest = self.ask("GET", "/requests?limit=20")["requests"]
+        asked = self._asked.get(self.pid)
+        ended = asked is None or any(one["trace_id"] == asked for one in newest)
+        return dict(newest[0]) if ended else {}
+
+    def wait_ready(self, timeout_s: float = 60.0) -> None:
         wait_until(self._is_ready, timeout_s, f"{self.node} to be ready")
 
     def _is_ready(self) -> bool:
@@ -203,7 +217,7 @@ class Fleet:
         """``kill -9``, and wait until it is gone."""
         pid = self.pid(process)
         os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: not _runs(pid), 10, f"{process} to be gone")
+        wait_until(lambda: not _runs(pid), 30, f"{process} to be gone")
 
     def start(self, process: str) -> None:
         """Start one process again with the configuration it had; ``up`` would start all."""
@@ -215,7 +229,7 @@ class Fleet:
             argv = [program("edgeforge-coordinator"), "serve"]
             argv += ["--config", str(layout.coordinator_config)]
             self.facts["coordinator"]["pid"] = start_process(layout, process, argv)
-            wait_until(self._coordinator_listens, 20, "the coordinator to listen")
+            wait_until(self._coordinator_listens, 60, "the coordinator to listen")
             return
         argv = [program("edgeforge-agent"), "serve", "--config", str(layout.agent_config(process))]
         (facts,) = [agent for agent in self.facts["agents"] if agent["node"] == process]
@@ -241,7 +255,7 @@ class Fleet:
         others = [one for one in self.agents() if one.node != node]
         wait_until(
             lambda: any(_shared_tables(one) == _shared_tables(self.agent(node)) for one in others),
-            20,
+            60,
             f"{node} to hold what others hold",
         )
 
@@ -284,7 +298,7 @@ class Fleet:
         path = layout.agent_config(process) if process != "coordinator" else None
         facts = tomllib.loads((path or layout.coordinator_config).read_text())
         port = facts["metrics" if path else "http"]["port"]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
             return str(answer.read().decode())
 
     def log(self, process: str) -> str:

@@ -86,7 +86,7 @@ class OtlpReceiver:
     ) -> None:
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join(10)
+        self._thread.join(30)
 
 
 def _value(value: AnyValue) -> Any:

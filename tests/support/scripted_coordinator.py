@@ -99,7 +99,7 @@ class ScriptedCoordinator(fleet_pb2_grpc.FleetServicer):
                         return answer
             return None
 
-        answer = await wait_until_async(found, 10, f"an answer to push {nonce}")
+        answer = await wait_until_async(found, 30, f"an answer to push {nonce}")
         assert answer is not None
         return answer
 

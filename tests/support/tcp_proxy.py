@@ -31,7 +31,7 @@ class TcpProxy:
 
     def behave(self, mode: str) -> None:
         """Be ``pass``, ``silent`` or ``refuse`` from now on."""
-        asyncio.run_coroutine_threadsafe(self._behave(mode), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._behave(mode), self._loop).result(30)
 
     async def _behave(self, mode: str) -> None:
         self._mode = mode
@@ -90,7 +90,7 @@ class TcpProxy:
 
     def __enter__(self) -> TcpProxy:
         self._thread.start()
-        self._server = asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
+        self._server = asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(30)
         return self
 
     def __exit__(
@@ -99,7 +99,7 @@ class TcpProxy:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(30)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(30)
         self._loop.close()

@@ -36,7 +36,7 @@ async def coordinator(tmp_path: Path) -> AsyncIterator[ScriptedCoordinator]:
 @pytest.fixture
 async def agent(coordinator: ScriptedCoordinator, tmp_path: Path) -> AsyncIterator[LinkedAgent]:
     async with linked(coordinator, tmp_path / "identity") as one:
-        await wait_until_async(lambda: coordinator.hellos, 10, "a Hello")
+        await wait_until_async(lambda: coordinator.hellos, 30, "a Hello")
         yield one
 
 
@@ -167,14 +167,14 @@ async def test_questions_are_answered_by_their_id(coordinator, agent) -> None:
     query = fleet_pb2.Query(id="q7", timeout_ms=1_000, explain=fleet_pb2.ExplainQuery())
     coordinator.say(fleet_pb2.CoordinatorMessage(query=query))
     await wait_until_async(
-        lambda: any(message.answer.id == "q7" for message in coordinator.heard), 10, "the answer"
+        lambda: any(message.answer.id == "q7" for message in coordinator.heard), 30, "the answer"
     )
 
 
 async def test_beats_keep_the_credentials_young(coordinator, agent) -> None:
     assert agent.credentials.age_s() == float("inf")
     coordinator.beat()
-    await wait_until_async(lambda: agent.credentials.age_s() < 5, 10, "a confirmation")
+    await wait_until_async(lambda: agent.credentials.age_s() < 5, 30, "a confirmation")
 
 
 async def test_nothing_is_held_before_the_first_push(coordinator, agent) -> None:

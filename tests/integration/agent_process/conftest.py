@@ -38,7 +38,7 @@ def edgeforge(coordinator: CoordinatorProcess) -> Edgeforge:
             env={"EDGEFORGE_PROFILE": str(profile), "PATH": "/usr/bin:/bin"},
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
             check=False,
         )
 

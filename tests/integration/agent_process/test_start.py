@@ -93,6 +93,6 @@ def test_every_command_teaches() -> None:
 
     for command in ("serve", "enroll", "doctor", "status", "drain"):
         done = subprocess.run(
-            [COMMAND, command, "--help"], capture_output=True, text=True, timeout=30, check=True
+            [COMMAND, command, "--help"], capture_output=True, text=True, timeout=60, check=True
         )
         assert "Example: edgeforge-agent" in done.stdout

@@ -16,8 +16,6 @@ from tests.support.fake_engine_process import FakeEngineProcess
 from tests.support.fleet import COMMANDS, Fleet
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[FakeEngineProcess]:

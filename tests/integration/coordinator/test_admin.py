@@ -350,7 +350,7 @@ async def test_a_locked_database_is_said_and_passes(fleet, admin, database):
         assert "locked" in error.message
         assert len((await admin.ListPops(admin_pb2.ListPopsRequest())).pops) == 2
         other.execute("ROLLBACK")
-    await wait_until_async(lambda: fleet.store.available, 5.0, "the store available again")
+    await wait_until_async(lambda: fleet.store.available, 30, "the store available again")
     await admin.CreateAccount(request)
 
 

@@ -138,7 +138,7 @@ async def test_writers_are_limited_and_a_gone_one_frees_its_place(blobs, tmp_pat
 
     async with asyncio.TaskGroup() as group:
         slow = [group.create_task(blobs.write(bytes([one]) * 32, 2, stuck())) for one in (1, 2)]
-        await wait_until_async(lambda: len(files_in(tmp_path)) == 2, 5.0, "two being received")
+        await wait_until_async(lambda: len(files_in(tmp_path)) == 2, 30, "two being received")
         with pytest.raises(Overloaded):
             await blobs.write(SHA256, len(DATA), chunks_of(DATA))
         for task in slow:

@@ -10,7 +10,7 @@ import pytest
 from tests.support.coordinator_process import CoordinatorProcess, Operator
 
 #: Fast health, so that tests of it take seconds.
-FAST_HEALTH = "[health]\nstatus_interval_ms = 200\nlease_ms = 1500\nprobe_fresh_ms = 1500\n"
+FAST_HEALTH = "[health]\nstatus_interval_ms = 200\nlease_ms = 4000\nprobe_fresh_ms = 4000\n"
 
 
 @pytest.fixture

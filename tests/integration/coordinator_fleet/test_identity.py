@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.support.coordinator_process import CoordinatorProcess, Operator
 
-TIMEOUT_S = 15.0
+TIMEOUT_S = 30.0
 
 
 async def refused(agent: ScriptedAgent) -> aio.AioRpcError:

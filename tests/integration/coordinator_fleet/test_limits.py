@@ -20,18 +20,12 @@ if TYPE_CHECKING:
     from tests.support.coordinator_process import CoordinatorProcess, Operator
 
 TIMEOUT_S = 20.0
-FEW = """
-[limits]
-max_agents = 1
-agent_messages_per_s = 1
-agent_messages_burst = 20
-push_timeout_ms = 1500
-hello_timeout_ms = 300
-max_queries_per_node = 1
-query_timeout_ms = 400
-"""
 
-few = pytest.mark.parametrize("coordinator", [FEW], indirect=True)
+
+def limited(**limits: int) -> pytest.MarkDecorator:
+    """Serve with these limits. Short times only where they are to pass: others must be kept."""
+    lines = "".join(f"{name} = {value}\n" for name, value in limits.items())
+    return pytest.mark.parametrize("coordinator", [f"[limits]\n{lines}"], indirect=True)
 
 
 async def ended(agent: ScriptedAgent) -> grpc.StatusCode:
@@ -44,7 +38,7 @@ async def connected(agent: ScriptedAgent) -> None:
     await wait_until_async(lambda: agent.received.beats, TIMEOUT_S, "a beat")
 
 
-@few
+@limited(max_agents=1)
 async def test_one_agent_too_many_is_told_to_come_back(
     coordinator: CoordinatorProcess, operator: Operator
 ) -> None:
@@ -57,7 +51,7 @@ async def test_one_agent_too_many_is_told_to_come_back(
             assert int(metadata["edgeforge-retry-after-ms"]) >= 5_000
 
 
-@few
+@limited(agent_messages_per_s=1, agent_messages_burst=20)
 async def test_an_agent_that_floods_is_disconnected(
     coordinator: CoordinatorProcess, operator: Operator
 ) -> None:
@@ -65,10 +59,17 @@ async def test_an_agent_that_floods_is_disconnected(
         await connected(agent)
         for _ in range(40):
             agent.send_status()
-        assert await ended(agent) is grpc.StatusCode.RESOURCE_EXHAUSTED
+        # A message that is being written when the stream ends makes gRPC forget why it ended.
+        codes = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INTERNAL)
+        assert await ended(agent) in codes
+        await wait_until_async(
+            lambda: "too many messages from this agent" in coordinator.log_text(),
+            TIMEOUT_S,
+            "the reason in the log",
+        )
 
 
-@few
+@limited(push_timeout_ms=1_500)
 async def test_an_agent_that_never_answers_a_push_is_disconnected(
     coordinator: CoordinatorProcess, operator: Operator
 ) -> None:
@@ -79,7 +80,7 @@ async def test_an_agent_that_never_answers_a_push_is_disconnected(
         assert agent.received.go_away is not None
 
 
-@few
+@limited(hello_timeout_ms=300)
 async def test_a_stream_without_a_hello_ends(
     coordinator: CoordinatorProcess, operator: Operator
 ) -> None:
@@ -135,7 +136,7 @@ async def deploy(operator: Operator) -> admin_pb2.ExplainRouteRequest:
     return admin_pb2.ExplainRouteRequest(deployment="chat", via="gru-1")
 
 
-@few
+@limited(max_queries_per_node=1, query_timeout_ms=3_000)
 async def test_questions_are_answered_or_given_up(
     coordinator: CoordinatorProcess, operator: Operator
 ) -> None:

@@ -35,7 +35,7 @@ def get(process: CoordinatorProcess, path: str) -> tuple[int, str, str]:
     """Return status, content type and body."""
     url = f"http://{process.address('http')}{path}"
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=30) as answer:
             return answer.status, answer.headers["Content-Type"], answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -173,15 +173,15 @@ def test_http_connections_are_limited(tmp_path: Path) -> None:
     held = []
     try:
         for _ in range(2):
-            one = socket.create_connection(address, timeout=5)
+            one = socket.create_connection(address, timeout=30)
             one.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
             assert b"200 OK" in one.recv(4_096)
             held.append(one)
-        with socket.create_connection(address, timeout=5) as third:
+        with socket.create_connection(address, timeout=30) as third:
             third.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
             assert not _answered(third)
         held.pop().close()
-        wait_until(lambda: _served(address), 5.0, "a place free again")
+        wait_until(lambda: _served(address), 30, "a place free again")
     finally:
         for one in held:
             one.close()
@@ -191,7 +191,7 @@ def test_http_connections_are_limited(tmp_path: Path) -> None:
 def test_help_teaches() -> None:
     for command in ("init", "serve", "restore"):
         done = subprocess.run(
-            [COMMAND, command, "--help"], capture_output=True, text=True, check=True, timeout=30
+            [COMMAND, command, "--help"], capture_output=True, text=True, check=True, timeout=60
         )
         assert "--config" in done.stdout
         assert "--json" in done.stdout
@@ -205,6 +205,6 @@ def _answered(connection: socket.socket) -> bool:
 
 
 def _served(address: tuple[str, int]) -> bool:
-    with socket.create_connection(address, timeout=5) as one:
+    with socket.create_connection(address, timeout=30) as one:
         one.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         return _answered(one)

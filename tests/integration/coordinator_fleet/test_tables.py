@@ -14,7 +14,7 @@ from tests.support.waiting import wait_until_async
 if TYPE_CHECKING:
     from tests.support.coordinator_process import CoordinatorProcess, Operator
 
-TIMEOUT_S = 15.0
+TIMEOUT_S = 30.0
 
 
 async def until(condition, what: str) -> None:
@@ -22,7 +22,11 @@ async def until(condition, what: str) -> None:
 
 
 async def in_step(operator: Operator, agent: ScriptedAgent) -> None:
-    """Wait until the agent holds every table as the coordinator does."""
+    """Wait until the agent holds every table as the coordinator does.
+
+    It reports from then on: one that is silent is suspected in a while, which changes a table.
+    """
+    agent.keep_reporting()
 
     async def same() -> bool:
         info = await operator.node(agent.identity.node_id)

@@ -38,7 +38,7 @@ async def test_an_alarm_rings_once_and_not_before_its_time(clock: Clock, alarms:
     await later.wait()
     assert not rung, "the timer fired, but the clock has not come so far"
     clock.mono_ms = 1_003.0
-    await wait_until_async(lambda: bool(rung), 10, "the alarm")
+    await wait_until_async(lambda: bool(rung), 30, "the alarm")
     assert rung == [1_003.0]
     assert len(alarms) == 0
 
@@ -51,9 +51,9 @@ async def test_alarms_ring_in_time_in_whatever_order_they_were_set(
     alarms.set(1_050.0, lambda: rung.append("near"))
     alarms.set(1_001.0, lambda: rung.append("nearest"))
     clock.mono_ms = 1_001.0
-    await wait_until_async(lambda: rung == ["nearest"], 10, "the nearest")
+    await wait_until_async(lambda: rung == ["nearest"], 30, "the nearest")
     clock.mono_ms = 1_050.0
-    await wait_until_async(lambda: rung == ["nearest", "near"], 10, "the next")
+    await wait_until_async(lambda: rung == ["nearest", "near"], 30, "the next")
     assert len(alarms) == 1
 
 
@@ -72,7 +72,7 @@ async def test_a_cleared_alarm_never_rings_not_even_cleared_by_one_that_does(
     keys.append(alarms.set(1_004.0, lambda: rung.append("last")))
     alarms.clear(alarms.set(1_001.0, lambda: rung.append("cleared at once")))
     clock.mono_ms = 1_010.0
-    await wait_until_async(lambda: "last" in rung, 10, "the last")
+    await wait_until_async(lambda: "last" in rung, 30, "the last")
     assert rung == ["first", "last"]
     alarms.clear(keys[0])
 
@@ -88,9 +88,9 @@ async def test_an_alarm_set_by_one_that_rings_is_not_forgotten(
 
     alarms.set(1_001.0, again)
     clock.mono_ms = 1_001.0
-    await wait_until_async(lambda: rung == ["once"], 10, "the first")
+    await wait_until_async(lambda: rung == ["once"], 30, "the first")
     clock.mono_ms = 1_003.0
-    await wait_until_async(lambda: rung == ["once", "twice"], 10, "the second")
+    await wait_until_async(lambda: rung == ["once", "twice"], 30, "the second")
 
 
 async def test_one_that_fails_does_not_silence_the_others(clock: Clock, alarms: Alarms) -> None:
@@ -104,5 +104,5 @@ async def test_one_that_fails_does_not_silence_the_others(clock: Clock, alarms: 
     alarms.set(1_001.0, fail)
     alarms.set(1_001.0, lambda: rung.append("other"))
     clock.mono_ms = 1_002.0
-    await wait_until_async(lambda: bool(rung), 10, "the other")
+    await wait_until_async(lambda: bool(rung), 30, "the other")
     assert told

@@ -149,7 +149,7 @@ async def test_a_client_that_pipelines_without_end_is_cut_not_buffered() -> None
 
     async with served(never) as server:
         assert await server.talk(post(b"x") * (MAX_PIPELINED + 8)) == b""
-        await wait_until_async(lambda: not server.connections.busy, 10, "the handler to end")
+        await wait_until_async(lambda: not server.connections.busy, 30, "the handler to end")
 
 
 class _NoPeer(asyncio.Transport):
@@ -174,7 +174,7 @@ async def test_a_request_whose_client_is_gone_at_once_leaves_nobody_busy(
         connection.connection_made(_NoPeer())
         for _ in range(served_before):
             connection.data_received(post(b"x"))
-            await wait_until_async(lambda: not connection.serving, 10, "the first")
+            await wait_until_async(lambda: not connection.serving, 30, "the first")
         connection.data_received(post(b"x"))
         assert server.connections.busy == 1
         connection.connection_lost(None)
@@ -185,7 +185,7 @@ async def test_a_request_whose_client_is_gone_at_once_leaves_nobody_busy(
 async def test_connections_over_the_limit_are_closed_and_the_others_served() -> None:
     async with served(max_connections=2) as server:
         held = [await server.connect() for _ in range(2)]
-        await wait_until_async(lambda: len(server.connections.live) == 2, 10, "both accepted")
+        await wait_until_async(lambda: len(server.connections.live) == 2, 30, "both accepted")
         assert await server.talk(post(b"x")) == b""
         assert server.connections.refused == 1
         reader, writer = held[0]
@@ -207,10 +207,10 @@ async def test_a_client_that_leaves_cancels_its_request() -> None:
     async with served(slow) as server:
         _, writer = await server.connect()
         writer.write(post(b"x"))
-        await wait_until_async(lambda: server.connections.busy, 10, "the request to run")
+        await wait_until_async(lambda: server.connections.busy, 30, "the request to run")
         writer.close()
-        await asyncio.wait_for(ended.wait(), 10)
-        await wait_until_async(lambda: not server.connections.live, 10, "nothing to be left")
+        await asyncio.wait_for(ended.wait(), 30)
+        await wait_until_async(lambda: not server.connections.live, 30, "nothing to be left")
 
 
 async def test_a_handler_that_fails_costs_its_connection_only(
@@ -284,7 +284,7 @@ async def test_a_client_that_never_reads_its_answer_is_cut_in_the_end() -> None:
     async with served(large, idle_timeout_ms=300.0) as server:
         _, writer = await server.connect()
         writer.write(post(b"x", b"connection: close\r\n"))
-        await wait_until_async(lambda: server.connections.accepted, 10, "the connection")
+        await wait_until_async(lambda: server.connections.accepted, 30, "the connection")
         await wait_until_async(lambda: not server.connections.live, 20, "it to be cut")
         writer.close()
 
@@ -299,8 +299,8 @@ async def test_draining_lets_what_runs_end_and_takes_nothing_new() -> None:
     async with served(slow) as server:
         idle_reader, idle_writer = await server.connect()
         running = asyncio.create_task(server.talk(post(b"x")))
-        await wait_until_async(lambda: server.connections.busy, 10, "the request to run")
-        await wait_until_async(lambda: len(server.connections.live) == 2, 10, "both accepted")
+        await wait_until_async(lambda: server.connections.busy, 30, "the request to run")
+        await wait_until_async(lambda: len(server.connections.live) == 2, 30, "both accepted")
         server.connections.drain()
         assert await idle_reader.read() == b"", "an idle connection is closed at once"
         assert await server.talk(post(b"y")) == b""

@@ -198,7 +198,7 @@ def test_a_configuration_that_cannot_be_read_is_one_message(tmp_path: Path) -> N
         [sys.executable, "-m", "coordinator.devfleet.delay_relay", str(tmp_path / "bad.json")],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     assert done.returncode == 78

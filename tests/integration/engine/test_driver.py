@@ -39,7 +39,7 @@ class Driven:
             status = self.driver.status
             return status.state is state and status.generation >= generation
 
-        await wait_until_async(arrived, 10, f"{state}")
+        await wait_until_async(arrived, 30, f"{state}")
         return self.driver.status
 
 
@@ -101,7 +101,7 @@ async def test_a_probe_that_fails_in_any_way_is_tried_again(
 ) -> None:
     driven.body.probe_error = error
     await driven.driver.start()
-    await wait_until_async(lambda: driven.driver.status.pid == 42, 5, "the process")
+    await wait_until_async(lambda: driven.driver.status.pid == 42, 30, "the process")
     driven.body.probe_error = None
     await driven.until(EngineState.READY)
 
@@ -109,7 +109,7 @@ async def test_a_probe_that_fails_in_any_way_is_tried_again(
 async def test_a_stop_during_a_slow_start_is_not_lost(driven: Driven) -> None:
     driven.body.spawn_gate = asyncio.Event()
     await driven.driver.start()
-    await wait_until_async(lambda: driven.body.done == ["spawn"], 5, "the start is under way")
+    await wait_until_async(lambda: driven.body.done == ["spawn"], 30, "the start is under way")
     async with asyncio.TaskGroup() as group:
         group.create_task(driven.driver.stop())
         await driven.until(EngineState.STOPPING)

@@ -32,7 +32,7 @@ async def test_its_model_is_found_out(engine: FakeEngineProcess) -> None:
         assert status.endpoint.supports_continuous_usage
         assert status.pid is None
     assert watched.status.state is EngineState.ABSENT
-    assert engine.requests(), "it has ended with us"
+    assert engine.requests(looks=True), "it has ended with us"
 
 
 async def test_one_that_counts_only_at_the_end(engine: FakeEngineProcess) -> None:
@@ -57,11 +57,11 @@ async def test_one_that_cannot_chat(engine: FakeEngineProcess) -> None:
         status = await watched.until(READY)
         assert status.endpoint is not None
         assert status.endpoint.supports_continuous_usage
-        assert engine.requests()[-1]["path"] in ("/v1/completions", "/v1/models")
+        assert engine.requests(looks=True)[-1]["path"] in ("/v1/completions", "/v1/models")
 
 
 async def test_it_goes_and_comes_back(engine: FakeEngineProcess) -> None:
-    policy = replace(QUICK_POLICY, start_timeout_ms=500)
+    policy = replace(QUICK_POLICY, start_timeout_ms=1_000)
     async with external(engine.url, policy) as watched:
         await watched.until(READY)
         engine.kill()
@@ -86,7 +86,7 @@ async def test_it_comes_back_with_another_model(engine: FakeEngineProcess) -> No
 
 async def test_one_that_is_not_there_yet_is_awaited(engine: FakeEngineProcess) -> None:
     engine.kill()
-    policy = replace(QUICK_POLICY, start_timeout_ms=200)
+    policy = replace(QUICK_POLICY, start_timeout_ms=500)
     async with external(engine.url, policy) as watched:
         await watched.until(STARTING, generation=4)
         assert EngineState.FAILED not in watched.states
@@ -98,5 +98,6 @@ async def test_once_ready_it_is_not_made_to_generate(engine: FakeEngineProcess) 
     async with external(engine.url) as watched:
         await watched.until(READY)
         engine.forget()
-        await wait_until_async(lambda: len(engine.requests()) >= 3, 10, "three more looks")
-        assert {request["path"] for request in engine.requests()} == {"/v1/models"}
+        looks = lambda: engine.requests(looks=True)  # noqa: E731
+        await wait_until_async(lambda: len(looks()) >= 3, 30, "three more looks")
+        assert {request["path"] for request in looks()} == {"/v1/models"}

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 
 from tests.support.fake_engine_process import UnixHTTPConnection
 from tests.support.fleet import AgentClient, Fleet
-from tests.support.waiting import wait_until
+from tests.support.waiting import wait_until, waited_s, within_at_best
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -278,7 +279,8 @@ def assert_metered(agent: AgentClient, prompt_tokens: int, completion_tokens: in
 
 def test_a_client_that_leaves_aborts_the_generation_in_vllm(fleet: Fleet) -> None:
     engine_socket = _engine_socket(fleet)
-    for node in ("iad-1", "gru-1"):
+
+    def until_aborted_s(node: str) -> float:
         with client_of(fleet.agent(node)) as client:
             stream = client.chat.completions.create(
                 model=DEPLOYMENT,
@@ -289,9 +291,12 @@ def test_a_client_that_leaves_aborts_the_generation_in_vllm(fleet: Fleet) -> Non
                 extra_body={"ignore_eos": True},
             )
             next(iter(stream))
-            assert _running(engine_socket) == 1
+            assert _running(engine_socket) >= 1, "this one, and its agent's look at the engine"
             stream.close()
-        wait_until(lambda: _running(engine_socket) == 0, 1.0, "vLLM to have aborted the request")
+        return waited_s(lambda: _running(engine_socket) == 0, 30, "vLLM to abort the request")
+
+    for node in ("iad-1", "gru-1"):
+        within_at_best(1.0, partial(until_aborted_s, node))
 
 
 def test_vllm_killed_mid_stream_is_an_error_event_and_it_comes_back(fleet: Fleet) -> None:

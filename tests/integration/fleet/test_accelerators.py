@@ -16,8 +16,6 @@ from tests.support.fleet import Answer, Fleet
 from tests.support.stub_gpu import StubLibrary, build_amdsmi, build_nvml
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
-
 #: The promise: from the fault to a drained node that says why.
 DRAINED_WITHIN_S = 10
 #: The cheaper of the two: every request goes there while it is well.
@@ -98,7 +96,7 @@ def broken(twins: Fleet, stubs, monkeypatch: pytest.MonkeyPatch):
     yield use
     restart_with(twins, "none")
     twins.edgeforge("node", "resume", BROKEN)
-    wait_until(lambda: not twins.agent(BROKEN).status()["draining"], 10, "the node to be back")
+    wait_until(lambda: not twins.agent(BROKEN).status()["draining"], 30, "the node to be back")
 
 
 FAULTS = [
@@ -134,22 +132,20 @@ def test_streams_that_run_end_normally_while_new_requests_go_elsewhere(
 ):
     stub = broken("nvml")
     for engine in engines:
-        engine.control(tokens=40, token_delay_ms=100)
+        engine.control(hold_after_tokens=3)
     answers: list[Answer] = []
-    stream = threading.Thread(
-        target=lambda: answers.append(twins.agent(BROKEN).chat(stream=True, max_tokens=40))
-    )
+    stream = threading.Thread(target=lambda: answers.append(twins.agent(BROKEN).chat(stream=True)))
     stream.start()
     try:
         in_flight = lambda: twins.agent(BROKEN).status()["in_flight"]  # noqa: E731
-        wait_until(lambda: in_flight() == 1, 10, "the stream to run")
+        wait_until(lambda: in_flight() == 1, 30, "the stream to run")
         stub.set(xid=79, xid_number=1)
-        wait_until(lambda: twins.agent(BROKEN).status()["draining"], 10, "the node to drain")
+        wait_until(lambda: twins.agent(BROKEN).status()["draining"], 30, "the node to drain")
         assert stream.is_alive(), "the stream was cut"
     finally:
-        stream.join(30)
         for engine in engines:
             engine.control()
+        stream.join(60)
     (answer,) = answers
     assert answer.headers["x-edgeforge-node"] == BROKEN
     assert answer.events()[-1] == "[DONE]"
@@ -165,7 +161,7 @@ def test_a_hardware_fault_outlives_its_agent_and_waits_for_an_operator(twins: Fl
         twins.edgeforge("node", "resume", BROKEN)
     assert "drain by coordinator" in twins.edgeforge("node", "show", BROKEN)
     restart_with(twins, "none")
-    wait_until(lambda: not node_facts(twins, BROKEN)["faults"], 10, "a report without faults")
+    wait_until(lambda: not node_facts(twins, BROKEN)["faults"], 30, "a report without faults")
     assert node_facts(twins, BROKEN)["node"]["intent"] == "NODE_INTENT_DRAINING"
     assert served_by(twins, WELL) == WELL
     twins.edgeforge("node", "resume", BROKEN)
@@ -179,7 +175,7 @@ def test_every_metric_of_the_dashboard_is_one_that_the_fleet_shows_with_a_help_t
     twins: Fleet, broken
 ):
     broken("nvml").set(clock_bits=0x40)
-    wait_until(lambda: "edgeforge_accelerator_slowed{" in twins.metrics(BROKEN), 10, "a throttle")
+    wait_until(lambda: "edgeforge_accelerator_slowed{" in twins.metrics(BROKEN), 30, "a throttle")
     pages = twins.metrics(BROKEN) + twins.metrics("coordinator")
     helped = set(re.findall(r"^# HELP (edgeforge_\w+) \S", pages, re.MULTILINE))
     shown = set(re.findall(r"^(edgeforge_\w+)[{ ]", pages, re.MULTILINE))

@@ -20,8 +20,6 @@ from tests.support.fake_engine_process import FakeEngineProcess
 from tests.support.fleet import AgentClient, Fleet
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(120)
-
 HOUR_MS = 3_600_000
 IDLE_MS = 3_000
 
@@ -128,13 +126,13 @@ def test_a_clock_that_jumps_an_hour_moves_no_deadline(
     gru: AgentClient, clock: WallClock, engine: FakeEngineProcess, jump_ms: int
 ) -> None:
     engine.control(tokens=8, stall_after_tokens=3)
+    began_s = time.monotonic()
     with begun_stream(gru) as response:
-        began_s = time.monotonic()
         clock.set(jump_ms)
         rest = response.read()
     waited_ms = (time.monotonic() - began_s) * 1_000
     assert b"event: error" in rest or b'"error"' in rest
-    assert IDLE_MS * 0.8 <= waited_ms < 60_000, "neither at once nor in an hour"
+    assert IDLE_MS <= waited_ms < 60_000, "neither at once nor in an hour"
 
 
 def test_a_jump_between_two_requests_marks_the_later_one(

@@ -12,8 +12,6 @@ import pytest
 from tests.support.fleet import Fleet
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @contextlib.contextmanager
 def locked_database(fleet: Fleet) -> Iterator[None]:

@@ -12,8 +12,6 @@ from tests.support.fake_engine_process import FakeEngineProcess
 from tests.support.fleet import Fleet
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture
 def engines() -> Iterator[list[FakeEngineProcess]]:

@@ -11,8 +11,6 @@ from tests.support.fake_engine_process import FakeEngineProcess
 from tests.support.fleet import AgentClient, Fleet
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(120)
-
 WRITER, EMBEDDER = "acme-chat", "acme-embed"
 
 

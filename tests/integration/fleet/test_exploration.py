@@ -10,8 +10,6 @@ from protos.domain.predictor import FEW_OBSERVATIONS
 from tests.support.twins import MODEL, Twins, twin_fleet
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(180)
-
 GENEROUS = {"x-edgeforge-ttft-budget-ms": "60000"}
 TIGHT = {"x-edgeforge-ttft-budget-ms": "500"}
 SLOW_MS = 900

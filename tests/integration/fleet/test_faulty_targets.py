@@ -16,8 +16,6 @@ from tests.support.fleet import AgentClient
 from tests.support.twins import Twins, generations, twin_fleet
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(120)
-
 IDLE_MS = 3_000
 #: What an agent may hold of one answer, a reader's buffers and this machine's noise beside it.
 MEMORY_MB = 256
@@ -65,7 +63,7 @@ def test_a_target_that_accepts_and_says_nothing_makes_way_and_is_let_go(
 ) -> None:
     twins.iad.control(hang=True)
     assert served_by(twins.fleet.agent(node), stream=True) == "gru-1"
-    wait_until(lambda: is_let_go(twins.iad), 10, "the silent engine's request to be aborted")
+    wait_until(lambda: is_let_go(twins.iad), 30, "the silent engine's request to be aborted")
 
 
 @EVERY_WAY
@@ -77,7 +75,7 @@ def test_a_target_that_is_slow_before_its_first_token_makes_way_for_one_that_is_
     agent = twins.fleet.agent(node)
     assert served_by(agent, stream=True) == "gru-1"
     assert [one["node_id"] for one in agent.last_request()["attempts"]] == ["iad-1", "gru-1"]
-    wait_until(lambda: is_let_go(twins.iad), 10, "the slow engine's request to be aborted")
+    wait_until(lambda: is_let_go(twins.iad), 30, "the slow engine's request to be aborted")
 
 
 @EVERY_WAY
@@ -136,6 +134,6 @@ def test_a_target_that_sends_a_body_that_never_ends_is_replaced_and_memory_stays
     agents = twins.fleet.agents()
     before = [rss_mb(agent) for agent in agents]
     assert served_by(twins.fleet.agent(node), stream=stream) == "gru-1"
-    wait_until(lambda: is_let_go(twins.iad), 10, "the endless answer to be cut off")
+    wait_until(lambda: is_let_go(twins.iad), 30, "the endless answer to be cut off")
     grown = [rss_mb(agent) - mb for agent, mb in zip(agents, before, strict=True)]
     assert max(grown) < MEMORY_MB, grown

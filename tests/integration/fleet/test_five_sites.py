@@ -17,7 +17,6 @@ from tests.support.fake_engine_process import FakeEngineProcess
 from tests.support.fleet import Fleet
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(180)
 BUDGET = "x-edgeforge-ttft-budget-ms"
 #: As the real engines take on an idle machine.
 FIRST_TOKEN_DELAY_MS = 80
@@ -83,10 +82,12 @@ def test_agents_measure_the_round_trips_of_the_table(fleet: Fleet, via: str) -> 
     # Who holds no engine is nobody's target, and not probed.
     others = {"iad-1", "gru-1", "dxb-1"} - {via}
     wait_until(lambda: rtts_ms(fleet, via).keys() >= others, 30, f"{via} to reach the others")
-    for node, measured_ms in rtts_ms(fleet, via).items():
-        table_ms = round_trip_ms(POPS[via], POPS[node])
-        # Never shorter; longer by what a busy machine adds to a probe.
-        assert table_ms * 0.99 <= measured_ms <= table_ms + 60, f"{via} to {node}"
+    table_ms = {node: round_trip_ms(POPS[via], POPS[node]) for node in others}
+    told = rtts_ms(fleet, via)
+    assert all(told[node] >= table_ms[node] * 0.99 for node in others), "never shorter"
+    # Longer by what a busy machine adds to a probe; medians get over a moment of that.
+    near = lambda node: rtts_ms(fleet, via)[node] <= table_ms[node] + 60  # noqa: E731
+    wait_until(lambda: all(near(node) for node in others), 60, f"{via} to measure the distances")
 
 
 def test_every_placement_of_the_demonstration(fleet: Fleet) -> None:

@@ -12,8 +12,6 @@ from protos.domain.learned_ttft import LEARNED_TERMS
 from protos.domain.predictor import FEW_OBSERVATIONS
 from tests.support.twins import MODEL, Twins, twin_fleet
 
-pytestmark = pytest.mark.timeout(120)
-
 SLOW_MS = 800
 BUDGET_MS = 500
 #: By then it must have been found out.

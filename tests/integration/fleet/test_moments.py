@@ -10,8 +10,6 @@ import pytest
 from agent.core.live import EJECT_AFTER_LATE
 from tests.support.twins import Twins, generations, twin_fleet
 
-pytestmark = pytest.mark.timeout(120)
-
 IDLE_MS = 3_000
 
 

@@ -12,8 +12,6 @@ from tests.support.fake_engine_process import FakeEngineProcess
 from tests.support.fleet import Fleet
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
-
 #: The cheaper of the two: every request goes there unless an order keeps it away.
 CHEAP, OTHER = "iad-1", "gru-1"
 
@@ -51,7 +49,7 @@ def test_a_drained_node_serves_nothing_new_and_its_own_clients_are_served_elsewh
     wait_until(lambda: served_by(twins, OTHER) == CHEAP, 20, "the cheap one to serve")
     twins.edgeforge("node", "drain", CHEAP, "--reason", "new fans")
     for via in (OTHER, CHEAP):
-        wait_until(lambda via=via: served_by(twins, via) == OTHER, 10, f"{via} to place elsewhere")
+        wait_until(lambda via=via: served_by(twins, via) == OTHER, 30, f"{via} to place elsewhere")
     # The operator's name is the installation's own; the reason is what was said.
     assert shown(twins)["node"]["intent_reason"].endswith(": new fans")
     status = twins.agent(CHEAP).status()
@@ -62,7 +60,7 @@ def test_a_drained_node_serves_nothing_new_and_its_own_clients_are_served_elsewh
 def test_a_cordoned_node_serves_on(twins: Fleet):
     twins.edgeforge("node", "cordon", CHEAP)
     wait_until(
-        lambda: shown(twins)["node"]["intent"] == "NODE_INTENT_CORDONED", 10, "the cordon to show"
+        lambda: shown(twins)["node"]["intent"] == "NODE_INTENT_CORDONED", 30, "the cordon to show"
     )
     assert served_by(twins, OTHER) == CHEAP
 
@@ -72,7 +70,7 @@ def test_a_retired_nodes_pin_moves_no_request_fails_and_it_holds_nothing_in_the_
     assert retired["order"]["phase"] == "retired"
     assert [move["node_id"] for move in retired["order"]["moves"]] == [OTHER]
     assert served_by(twins, CHEAP) == OTHER
-    wait_until(lambda: shown(twins)["replicas"] == [], 10, "the retired node to hold nothing")
+    wait_until(lambda: shown(twins)["replicas"] == [], 30, "the retired node to hold nothing")
     (deployment,) = json.loads(twins.edgeforge("deployment", "ls", "--json"))
     assert deployment["node_ids"] == [OTHER]
     # Pins stay where they went: the operator says where the model goes back to.

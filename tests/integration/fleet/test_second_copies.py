@@ -11,8 +11,6 @@ from tests.support.fleet import Answer
 from tests.support.twins import Twins, generations, twin_fleet
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(120)
-
 LATE_MS = 5_000
 #: So that a second target still is in time when the first is late.
 GENEROUS = {"x-edgeforge-ttft-budget-ms": "10000"}
@@ -38,7 +36,7 @@ def chat(twins: Twins, headers: dict[str, str] = GENEROUS, **fields: Any) -> Ans
 
 
 def wait_aborted(twins: Twins) -> None:
-    wait_until(lambda: twins.iad.running() == 0, 5, "the loser to be aborted")
+    wait_until(lambda: twins.iad.running() == 0, 30, "the loser to be aborted")
 
 
 def test_a_late_first_token_is_served_by_a_second_copy_and_the_loser_is_aborted_and_not_billed(
@@ -72,7 +70,7 @@ def test_a_first_copy_that_is_sooner_after_all_wins_and_the_second_is_aborted(
     answer = chat(twins)
     assert answer.headers["x-edgeforge-node"] == "iad-1"
     assert answer.events()[-1] == "[DONE]"
-    wait_until(lambda: twins.gru.running() == 0, 5, "the second copy to be aborted")
+    wait_until(lambda: twins.gru.running() == 0, 30, "the second copy to be aborted")
     (lost,) = generations(twins.gru)
     assert lost["state"] == "aborted"
     assert {node for node, _ in twins.outcomes()} == {"iad-1", "gru-1"}
@@ -99,16 +97,16 @@ def test_a_second_copy_that_fails_leaves_it_to_the_first(twins: Twins) -> None:
 
 
 def test_a_client_gone_while_both_copies_run_aborts_both(twins: Twins) -> None:
-    twins.iad.control(first_token_delay_ms=LATE_MS * 4)
-    twins.gru.control(first_token_delay_ms=LATE_MS * 4)
+    twins.iad.control(first_token_delay_ms=60_000)
+    twins.gru.control(first_token_delay_ms=60_000)
     connection = twins.agent.connect()
     headers = {"authorization": f"Bearer {twins.agent.api_key}"} | GENEROUS
     body = b'{"model":"twin","messages":[],"stream":true}'
     connection.request("POST", "/v1/chat/completions", body, headers)
-    wait_until(lambda: twins.iad.running() and twins.gru.running(), 10, "both copies to run")
+    wait_until(lambda: twins.iad.running() and twins.gru.running(), 30, "both copies to run")
     connection.close()
     for engine in (twins.iad, twins.gru):
-        wait_until(lambda engine=engine: engine.running() == 0, 5, "the copy to be aborted")
+        wait_until(lambda engine=engine: engine.running() == 0, 30, "the copy to be aborted")
     assert twins.agent.last_request()["client_gone"]
 
 

@@ -11,7 +11,6 @@ from tests.support.fake_engine_process import FakeEngineProcess
 from tests.support.fleet import COMMANDS, Fleet
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(120)
 NEVER = {"x-edgeforge-ttft-budget-ms": "0.001"}
 
 

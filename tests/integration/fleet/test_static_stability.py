@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import threading
 
-import pytest
-
 from tests.support.fleet import AgentClient, Fleet
 from tests.support.waiting import wait_until
-
-pytestmark = pytest.mark.timeout(180)
 
 
 class Load:
@@ -88,7 +84,7 @@ def test_coordinator_killed_then_agent_restarted_then_coordinator_back_clients_n
         load.wait_for(50)
     assert not load.errors
 
-    wait_until(lambda: is_on_disk(fleet, "gru-1"), 10, "its tables to be on disk")
+    wait_until(lambda: is_on_disk(fleet, "gru-1"), 30, "its tables to be on disk")
     fleet.kill("gru-1")
     fleet.start("gru-1")
     restarted = fleet.agent("gru-1")

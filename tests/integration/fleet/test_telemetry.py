@@ -11,8 +11,6 @@ from tests.support.fleet import Fleet
 from tests.support.otlp_receiver import OtlpReceiver
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture(scope="module")
 def receiver() -> Iterator[OtlpReceiver]:

@@ -13,8 +13,6 @@ from tests.support.fleet import Answer, Fleet
 from tests.support.model_files import model_files
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(180)
-
 NAME, MODEL = "tiny", "acme/tiny@1"
 CHAT, MESSAGES, RESPONSES = "/v1/chat/completions", "/v1/messages", "/v1/responses"
 FUNCTION = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}

@@ -12,8 +12,6 @@ from tests.support.fake_engine_process import FakeEngineProcess
 from tests.support.fleet import Answer, Fleet
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def timing(answer: Answer) -> dict[str, float]:
     """The parts of Server-Timing and their durations."""

@@ -14,8 +14,6 @@ import pytest
 from tests.support.fake_engine_process import FakeEngineProcess
 from tests.support.fleet import AgentClient, Fleet
 
-pytestmark = pytest.mark.timeout(180)
-
 PATHS = [
     "/v1/chat/completions",
     "/v1/completions",

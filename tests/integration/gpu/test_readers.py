@@ -304,7 +304,7 @@ child.wait()
         pid = int(agent.stdout.readline())
         wait_until(lambda: _sleeps_in_the_library(pid), 20, "the child to hang")
         agent.kill()
-    wait_until(lambda: not Path(f"/proc/{pid}/maps").exists() or _is_gone(pid), 10, "it to die")
+    wait_until(lambda: not Path(f"/proc/{pid}/maps").exists() or _is_gone(pid), 30, "it to die")
 
 
 def _sleeps_in_the_library(pid: int) -> bool:
