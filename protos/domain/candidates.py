@@ -227,10 +227,9 @@ def gather(
             if state.backlog_tokens or headroom < 1 or queued:
                 evidence, ttft_ms = _behind(target, state, tokens, 1 - headroom)
             else:
-                free = target.regimes[0]
-                line = free.p99
-                evidence = free.p50, free.p95, line
-                ttft_ms = line[0] + line[1] * (tokens / TOKENS_UNIT) + line[2] * in_flight
+                evidence = target.regimes[0].quantiles
+                engine_ms, prompt_ms, batch_ms, _, _ = evidence[P99]
+                ttft_ms = engine_ms + prompt_ms * (tokens / TOKENS_UNIT) + batch_ms * in_flight
             ttft_ms += there_ms
         fits, headroom = ttft_ms <= budget_ms, headroom if headroom > 0 else 0
         found.append(Candidate(offer, state, request, evidence, ttft_ms, fits, headroom))

@@ -31,9 +31,8 @@ def evidence_of(
     place = place_of(backlog_tokens, waiting)
     regime = target.regimes[place]
     if place is Place.BEHIND and progress_ms > 0.0:
-        free = target.regimes[Place.FREE]
-        return regime.p50, regime.p95, regime.p99, free.p50, free.p95, free.p99
-    return regime.p50, regime.p95, regime.p99
+        return regime.quantiles + target.regimes[Place.FREE].quantiles
+    return regime.quantiles
 
 
 def learned_ms(

@@ -126,27 +126,28 @@ class TargetModel:
         """
         if not math.isfinite(outcome.took_ms - outcome.network_ms + sum(outcome.load)):
             return
-        promised_ms = self.regimes[outcome.load.place].promised_ms(outcome.load.features())
+        features = outcome.load.features()
+        promised_ms = self.regimes[outcome.load.place].promised_ms(features)
         if outcome.censored and outcome.engine_ms <= promised_ms:
             return  # Known only to be longer: this says nothing new.
         self.observations += 1
         self.learned_mono_ms = outcome.at_mono_ms
         if self._first is None:
-            self._learn(outcome)
+            self._learn(outcome, features)
             return
         self._first.append(outcome)
         if len(self._first) == CALIBRATION_OUTCOMES:
             first, self._first = self._first, None
             self._begin(median(self._ratio(each) for each in first))
             for each in first:
-                self._learn(each)
+                self._learn(each, each.load.features())
 
     def _ratio(self, outcome: Outcome) -> float:
         load = outcome.load
         return outcome.engine_ms / self.regimes[load.place].centre_ms(load.features())
 
-    def _learn(self, outcome: Outcome) -> None:
-        place, features = outcome.load.place, outcome.load.features()
+    def _learn(self, outcome: Outcome, features: tuple[float, ...]) -> None:
+        place = outcome.load.place
         at_ms, sent_ms = outcome.at_mono_ms, outcome.at_mono_ms - outcome.took_ms
         # Outcomes that overlap say the same thing: only one of them is a witness.
         alone = sent_ms >= self._alone_from_mono_ms

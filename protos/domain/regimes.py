@@ -124,9 +124,7 @@ class Regime:
         "_now",
         "_past",
         "_scale",
-        "p50",
-        "p95",
-        "p99",
+        "quantiles",
         "residuals",
     )
 
@@ -141,12 +139,22 @@ class Regime:
         scale = [each * _START_SCALE for each in prior]
         self._scale = Regression(scale, TYPICAL, MEMORY_OBSERVATIONS)
         self.residuals = ResidualWindow(_START_QUANTILE)
-        #: Coefficients of the median, P95 and P99; replaced whole.
-        self.p50: tuple[float, ...] = ()
-        self.p95: tuple[float, ...] = ()
-        self.p99: tuple[float, ...] = ()
+        #: Coefficients of the median, P95 and P99; replaced whole: kept, they stay as they were.
+        self.quantiles: tuple[tuple[float, ...], ...] = ()
         self._now = self._refresh(-math.inf)
         self._past = deque([self._now], maxlen=_MOMENTS)
+
+    @property
+    def p50(self) -> tuple[float, ...]:
+        return self.quantiles[0]
+
+    @property
+    def p95(self) -> tuple[float, ...]:
+        return self.quantiles[1]
+
+    @property
+    def p99(self) -> tuple[float, ...]:
+        return self.quantiles[2]
 
     def learn(
         self,
@@ -228,10 +236,12 @@ class Regime:
         scale = tuple(map(max, self._scale.coefficients, [least * each for each in centre]))
         p99 = self.residuals.quantile(LEVEL)
         p95 = min(p99, self.residuals.quantile(_P95))
-        self.p50 = centre
-        self.p95 = tuple([c + p95 * s for c, s in zip(centre, scale, strict=True)])
-        self.p99 = tuple([c + p99 * s for c, s in zip(centre, scale, strict=True)])
+        self.quantiles = centre, _above(centre, scale, p95), _above(centre, scale, p99)
         return _Known(at_mono_ms, centre, scale, self.p99)
+
+
+def _above(centre: Sequence[float], scale: Sequence[float], scales: float) -> tuple[float, ...]:
+    return tuple([c + scales * s for c, s in zip(centre, scale, strict=True)])
 
 
 def _dot(a: Sequence[float], b: Sequence[float]) -> float:

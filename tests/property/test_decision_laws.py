@@ -26,7 +26,7 @@ from protos.domain.resources import Replica, ReplicaState, Tier
 from protos.domain.router import place
 from tests.support.fleets import MODEL, model, node, pop, price, profile, replica
 from tests.support.fleets import view as view_of
-from tests.support.naive_router import choice, options
+from tests.support.naive_router import choice, options, tiers
 from tests.support.one_target import seen_target
 from tests.support.strategies import (
     NODE_IDS,
@@ -77,13 +77,15 @@ def able_fleets(draw):
 
 
 able_targets = st.builds(
-    lambda state, in_flight, queued: replace(
-        state, ejected=False, ready_models=None, in_flight=in_flight, queued=queued
+    lambda state, in_flight, queued, ahead: replace(
+        state, ejected=False, ready_models=None, in_flight=in_flight, queued=queued,
+        backlog_tokens=ahead[0], progress_ms=ahead[1],
     ),
     targets,
-    st.integers(0, 8),
-    st.sampled_from([0, 0, 1, 3]),
-)
+    st.sampled_from([0, 1, 2, 8]),
+    st.sampled_from([0, 0, 0, 3]),
+    st.sampled_from([(0.0, 0.0), (700.0, 0.0), (700.0, 30.0), (700.0, 5_000.0)]),
+)  # fmt: skip
 able_lookups = st.fixed_dictionaries(dict.fromkeys(NODE_IDS, able_targets))
 able_requests = st.builds(
     lambda shape, budget_ms: replace(
@@ -132,8 +134,12 @@ def test_the_fast_way_decides_as_the_plain_one(
             assert candidate.headroom == each.free
             assert candidate.prediction.ttft_ms_p99 == candidate.ttft_ms_p99
             assert sum(candidate.prediction.values_ms) == pytest.approx(candidate.ttft_ms_p99)
+            told_ms = dict(candidate.prediction.terms())
+            assert told_ms == pytest.approx(dict.fromkeys(told_ms, 0.0) | each.terms, abs=1e-6)
         chosen = choice(shape, expected, draw, fill, ratio)
         assert placement.chosen.node.id == chosen.node_id
+        serving_and_billing = placement.serving_tier, placement.billing_tier
+        assert serving_and_billing == tiers(view, shape, expected, chosen)
 
 
 node_events = st.sampled_from(

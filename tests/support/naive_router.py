@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from protos.domain import geo
 from protos.domain.choice import (
+    DEFAULT_TIER,
     EDGE_SPARE_RATIO,
     KEPT_RATIO,
     NEAR_TIE_MS,
@@ -31,6 +32,8 @@ class Option:
     p99_ms: float
     places: int
     free: int
+    #: What the P99 is made of, zero terms left out.
+    terms: dict[str, float]
 
 
 def may_serve(view, shape, node_id, state, excluded):
@@ -84,6 +87,7 @@ def option(view, shape, self_node_id, node_id, state, target):
         p50, p95, p99 = (network.total_ms + each for each in (p50, p95, p99))
         p50 = min(p50, p99)
         p95 = min(p99, max(p50, p95))
+        terms = learned_terms(target, network, tokens, state, waiting, p99)
     else:
         told = predict(
             profile,
@@ -94,11 +98,32 @@ def option(view, shape, self_node_id, node_id, state, target):
             prompt_tokens=tokens,
         )
         p50, p95, p99 = told.ttft_ms_p50, told.p95_ms, told.ttft_ms_p99
+        terms = dict(told.terms())
     model = view.models.get(replica.model)
     price = None if model is None else view.prices.get((model.size_class, pop.tier))
     rate = UNPRICED if price is None else rate_nano_usd_per_1k_tokens(price)
     free = max(0, profile.max_parallel - there)
-    return Option(node_id, pop.tier, rate, p50, p95, p99, profile.max_parallel, free)
+    terms = {name: value_ms for name, value_ms in terms.items() if value_ms}
+    return Option(node_id, pop.tier, rate, p50, p95, p99, profile.max_parallel, free, terms)
+
+
+def learned_terms(target, network, tokens, state, waiting, p99):
+    """The way, each coefficient by its feature, and the progress that makes up the rest."""
+    place = 2 if waiting > 0 else 1 if state.backlog_tokens else 0
+    line = target.regimes[place].p99
+    terms = {
+        "rtt": network.rtt_ms,
+        "handshake": network.handshake_ms,
+        "transfer": network.transfer_ms,
+        "engine": line[0],
+        "prefill": line[1] * tokens / 1_000.0,
+        "batch": line[2] * state.in_flight,
+        "backlog": line[3] * state.backlog_tokens / 1_000.0,
+        "queue": line[4] * waiting,
+    }
+    if place == 1:
+        terms["progress"] = p99 - sum(terms.values())
+    return terms
 
 
 def learned_ms(target, tokens, state, waiting):
@@ -171,6 +196,20 @@ def choice(shape, found, draw, fill, ratio):
     tied = [each for each in cheapest if each.p99_ms <= latest_ms]
     tickets = [each for each in tied for _ in range(each.free)] or tied
     return tickets[int(draw * len(tickets))]
+
+
+def tiers(view, shape, found, chosen):
+    """Which tier serves, and which is billed: the cheapest and then soonest of those in time."""
+    fitting = [each for each in found if each.p99_ms <= shape.budget_left_ms]
+    if fitting:
+        return chosen.tier, min(fitting, key=lambda each: (each.rate, each.p99_ms)).tier
+    default, model = DEFAULT_TIER[shape.deployment.sla_tier], view.models[shape.deployment.model]
+    prices = {
+        tier: rate_nano_usd_per_1k_tokens(view.prices[model.size_class, tier])
+        for tier in (chosen.tier, default)
+        if (model.size_class, tier) in view.prices
+    }
+    return chosen.tier, min(prices, key=prices.__getitem__, default=chosen.tier)
 
 
 def is_open(free, places, shape):

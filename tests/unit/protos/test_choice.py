@@ -133,6 +133,24 @@ def two_tiers(edge_price=12, central_price=10, edge_ms=50.0, central_ms=100.0):
     )
 
 
+@pytest.mark.parametrize("tiers", [(Tier.EDGE, Tier.CENTRAL), (Tier.CENTRAL, Tier.EDGE)])
+def test_of_targets_exactly_alike_the_first_of_the_table_serves_a_miss_and_is_billed(tiers):
+    first, second = tiers
+
+    def placed(*rates, budget_left_ms):
+        fleet = view(
+            pop("A", first), pop("B", second), node("n-a", "A"), node("n-b", "B"), model(),
+            replica("n-a", 50.0), replica("n-b", 50.0), *map(price, tiers, rates),
+        )  # fmt: skip
+        return chosen(fleet, request(budget_left_ms=budget_left_ms))
+
+    missed = placed(20, 10, budget_left_ms=10.0)
+    assert missed.predicted_miss
+    assert [each.node.id for each in missed.candidates] == ["n-a", "n-b"], "whatever their rates"
+    assert missed.chosen.node.id == "n-a"
+    assert placed(10, 10, budget_left_ms=100.0).billing_tier is first
+
+
 def test_cheapest_that_fits_even_when_it_is_later():
     placement = chosen(two_tiers(), fill=lambda _: 0.9)
     assert placement.chosen.node.id == "iad-1"
