@@ -203,7 +203,7 @@ class Regime:
 
     def promised_ms(self, features: Sequence[float]) -> float:
         """Return the P99."""
-        return _dot(self.p99, features)
+        return _dot(self._now.p99, features)
 
     def expect(self, centre: Sequence[float]) -> None:
         """Where nothing was seen yet, be no sooner than ``centre``: a lighter regime's."""
@@ -236,12 +236,10 @@ class Regime:
         scale = tuple(map(max, self._scale.coefficients, [least * each for each in centre]))
         p99 = self.residuals.quantile(LEVEL)
         p95 = min(p99, self.residuals.quantile(_P95))
-        self.quantiles = centre, _above(centre, scale, p95), _above(centre, scale, p99)
-        return _Known(at_mono_ms, centre, scale, self.p99)
-
-
-def _above(centre: Sequence[float], scale: Sequence[float], scales: float) -> tuple[float, ...]:
-    return tuple([c + scales * s for c, s in zip(centre, scale, strict=True)])
+        p95_line = tuple([c + p95 * s for c, s in zip(centre, scale, strict=True)])
+        p99_line = tuple([c + p99 * s for c, s in zip(centre, scale, strict=True)])
+        self.quantiles = centre, p95_line, p99_line
+        return _Known(at_mono_ms, centre, scale, p99_line)
 
 
 def _dot(a: Sequence[float], b: Sequence[float]) -> float:
