@@ -218,7 +218,7 @@ class LimitsConfig:
     #: Requests in progress on the client port; over it: 429.
     max_in_flight: int = setting(4_096, at_least=1)
     #: Requests in progress on the local engine, waiting ones included; over it: 503 to peers.
-    max_engine_in_flight: int = setting(256, at_least=1)
+    max_engine_in_flight: int = setting(1_024, at_least=1)
     #: Targets tried for one request before its first byte.
     max_attempts: int = setting(3, at_least=1, at_most=16)
     #: A stream that has sent nothing for so long has failed.

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from agent.relay.messages import Header, request_bytes
-from agent.relay.upstream import Address, UpstreamPool
+from agent.relay.upstream import Address
+from agent.relay.upstream_pool import UpstreamPool
 
 if TYPE_CHECKING:
     from agent.core.engine_status import EngineEndpoint

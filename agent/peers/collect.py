@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from agent.relay.upstream import ResponseSink, UpstreamPool
+from agent.relay.upstream import ResponseSink
 from protos.domain.errors import LinkDown, TooLarge
 
 if TYPE_CHECKING:
     from agent.relay.messages import Header
+    from agent.relay.upstream_pool import UpstreamPool
 
 _MAX_BYTES = 1024 * 1024
 

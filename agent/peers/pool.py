@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from agent.core.warm_set import WarmCandidate, choose_warm
 from agent.peers.tls import NODE_DNS_SUFFIX, PeerTls
-from agent.relay.upstream import Address, UpstreamPool
+from agent.relay.upstream import Address
+from agent.relay.upstream_pool import UpstreamPool
 from agent.tasks import Background
 from protos.domain.errors import LinkDown
 from protos.domain.geo import great_circle_km, prior_rtt_ms_p50
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: Connections kept to one peer after a burst.
-_MAX_IDLE = 64
+#: Connections kept to one peer after a burst, while they are needed again and again.
+_MAX_IDLE = 1_024
+#: How long those that nobody needs are kept.
+_KEEP_UNNEEDED_MS = 30_000.0
 _CONNECT_TIMEOUT_MS = 2_000.0
 #: How long a choice of warm targets holds while the table stays the same.
 _CHOICE_MS = 10_000.0
@@ -64,6 +67,7 @@ class PeerPool:
         self._addresses: dict[str, tuple[str, int]] = {}
         self._background = Background(max_tasks=1_024)
         self._warming: set[str] = set()
+        self._tidied_mono_ms = now_mono_ms()
 
     def pool_for(self, node_id: str) -> UpstreamPool | None:
         """Return the connections to ``node_id`` where the table says it is; None if it does not."""
@@ -135,11 +139,13 @@ class PeerPool:
         )
 
     def keep_warm(self) -> None:
-        """Dial what is missing to the targets; drop pools of nodes that have left the table."""
+        """Dial what is missing to the targets; close what nobody needs or the table has no more."""
         nodes = self._view().nodes
         for node_id in [one for one in self._pools if one not in nodes]:
             self._forget(node_id)
-        for node_id in self.targets():
+        targets = self.targets()
+        self._close_unneeded(targets)
+        for node_id in targets:
             pool = self.pool_for(node_id)
             if pool is not None:
                 self._start_warming(node_id, pool)
@@ -152,6 +158,15 @@ class PeerPool:
     async def close(self) -> None:
         await self._background.close()
         self.reset()
+
+    def _close_unneeded(self, targets: list[str]) -> None:
+        now_mono_ms = self._now_mono_ms()
+        if now_mono_ms < self._tidied_mono_ms + _KEEP_UNNEEDED_MS:
+            return
+        self._tidied_mono_ms = now_mono_ms
+        spares = dict.fromkeys(targets, self._config.warm_spares)
+        for node_id, pool in self._pools.items():
+            pool.close_unneeded(keep=spares.get(node_id, 0))
 
     def _refill(self, node_id: str) -> None:
         """A spare was taken: have another before the next request or abort, not a probe later."""

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from agent.core.engine_status import EngineEndpoint
     from agent.core.fill import FillMeter
     from agent.relay.server import ServerConnection
-    from agent.relay.upstream import UpstreamPool
+    from agent.relay.upstream_pool import UpstreamPool
     from protos.domain.fleet_view import FleetView
 
 _log = logging.getLogger(__name__)

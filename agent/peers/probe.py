@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from agent.config import PeerConfig
     from agent.core.live import LiveState
     from agent.peers.pool import PeerPool
-    from agent.relay.upstream import UpstreamPool
+    from agent.relay.upstream_pool import UpstreamPool
 
 _log = logging.getLogger(__name__)
 

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 from agent.relay.messages import LAST_CHUNK, Header, chunk
 from agent.relay.sse import EventStream, MalformedStream
-from agent.relay.upstream import ResponseSink, UpstreamConnection, UpstreamPool
+from agent.relay.upstream import ResponseSink, UpstreamConnection
 from protos.domain.errors import LinkDown
 
 if TYPE_CHECKING:
     from agent.relay.alarms import Alarms
     from agent.relay.server import ServerConnection
+    from agent.relay.upstream_pool import UpstreamPool
 
 #: Largest response that is kept whole before it is passed on.
 MAX_WHOLE_RESPONSE_BYTES = 64 * 1024 * 1024
@@ -233,21 +234,35 @@ class Exchange(ResponseSink):
     # -- inside ----------------------------------------------------------------------------------
 
     async def _run(self, pool: UpstreamPool, request: bytes, patience: Patience) -> None:
+        self.last_read_mono_ms = self._now_mono_ms()
         connection = pool.take_nowait()
         if connection is not None:
             await self._attempt(pool, connection, request, patience)
             if not (self.ending is Ending.REPLACEABLE and self.unanswered):
                 return
             self._restart()
+        connection = await self._stand_in_line(pool, patience)
+        if connection is not None:
+            await self._attempt(pool, connection, request, patience)
+
+    async def _stand_in_line(
+        self, pool: UpstreamPool, patience: Patience
+    ) -> UpstreamConnection | None:
+        """Return a connection of ``pool``; None if the attempt has ended before there was one."""
+        began_mono_ms = self.last_read_mono_ms
+        left_ms = began_mono_ms + patience.first_byte_ms - self._now_mono_ms()
         try:
-            connection = await pool.dial()
+            async with asyncio.timeout(left_ms / 1_000):
+                connection = await pool.take()
+        except TimeoutError:
+            self.time_out(self._now_mono_ms() - began_mono_ms)
         except LinkDown as error:
             self.fail(error.message)
-            return
-        if self.ending is not None:  # lost meanwhile
-            pool.give_back(connection)
-            return
-        await self._attempt(pool, connection, request, patience)
+        else:
+            if self.ending is None:
+                return connection
+            pool.give_back(connection)  # lost meanwhile
+        return None
 
     async def _attempt(
         self,
@@ -256,7 +271,6 @@ class Exchange(ResponseSink):
         request: bytes,
         patience: Patience,
     ) -> None:
-        self.last_read_mono_ms = self._now_mono_ms()
         self._connection = connection
         connection.send(request, self)
         if self.started:

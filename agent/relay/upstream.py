@@ -12,7 +12,6 @@ import httptools
 
 from agent.relay.messages import HOP_BY_HOP, Header
 from agent.relay.server import set_nodelay
-from protos.domain.errors import LinkDown
 
 #: Largest response head; an engine that sends more is broken.
 MAX_RESPONSE_HEAD_BYTES = 64 * 1024
@@ -74,7 +73,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.closed = True
         self._parser = None  # it holds this connection, and would be garbage together with it
         self._on_closed(self)
-        self._lose("connection closed by the other side" if exc is None else _words(exc))
+        self._lose("connection closed by the other side" if exc is None else words_of(exc))
 
     def eof_received(self) -> bool:
         return False
@@ -182,96 +181,8 @@ class UpstreamConnection(asyncio.Protocol):
             sink.on_lost(reason, answered=self._answered)
 
 
-class UpstreamPool:
-    """Connections to one address: the most recently used first, spares bounded."""
-
-    def __init__(
-        self,
-        address: Address,
-        *,
-        max_idle: int,
-        connect_timeout_ms: float,
-        tls: Callable[[], ssl.SSLContext] | None = None,
-        spares: int = 0,
-        refill: Callable[[], None] | None = None,
-    ) -> None:
-        self.address = address
-        self._spares = spares
-        self._refill = refill
-        self._max_idle = max_idle
-        self._connect_timeout_ms = connect_timeout_ms
-        self._tls = tls
-        self._idle: list[UpstreamConnection] = []
-        self._closed = False
-        self.dials = 0
-
-    @property
-    def idle(self) -> int:
-        """Connections that stand ready."""
-        return len(self._idle)
-
-    def take_nowait(self) -> UpstreamConnection | None:
-        """Return a connection that stands ready, or None.
-
-        ``refill`` is called at once when fewer than ``spares`` are left for the next.
-        """
-        taken = None
-        while self._idle and taken is None:
-            connection = self._idle.pop()
-            taken = connection if connection.reusable else None
-        if len(self._idle) < self._spares and self._refill is not None:
-            self._refill()
-        return taken
-
-    async def dial(self) -> UpstreamConnection:
-        """Open a connection. Raises: LinkDown naming the target and the reason."""
-        loop = asyncio.get_running_loop()
-        address = self.address
-        self.dials += 1
-        context = self._tls() if address.tls and self._tls is not None else None
-        try:
-            async with asyncio.timeout(self._connect_timeout_ms / 1_000):
-                if address.uds_path is not None:
-                    _, connection = await loop.create_unix_connection(self._make, address.uds_path)
-                else:
-                    _, connection = await loop.create_connection(
-                        self._make,
-                        address.host,
-                        address.port,
-                        ssl=context,
-                        server_hostname=address.server_name if context is not None else None,
-                        local_addr=(address.source_address, 0) if address.source_address else None,
-                    )
-        except TimeoutError as error:
-            limit = f"{self._connect_timeout_ms:.0f} ms"
-            raise LinkDown(f"{address.name}: no connection within {limit}") from error
-        except (OSError, ssl.SSLError) as error:
-            raise LinkDown(f"{address.name}: {_words(error)}") from error
-        return connection
-
-    def give_back(self, connection: UpstreamConnection) -> None:
-        """Keep ``connection`` for the next request, or close it."""
-        if connection.reusable and not self._closed and len(self._idle) < self._max_idle:
-            self._idle.append(connection)
-        elif not connection.closed:
-            connection.abort()
-
-    def close(self) -> None:
-        """Close what is idle; connections in use end with their request."""
-        self._closed = True
-        idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.abort()
-
-    def _make(self) -> UpstreamConnection:
-        return UpstreamConnection(self._forget)
-
-    def _forget(self, connection: UpstreamConnection) -> None:
-        if connection in self._idle:
-            self._idle.remove(connection)
-
-
-def _words(error: BaseException) -> str:
+def words_of(error: BaseException) -> str:
+    """Return why a connection failed, in a few words."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate refused: {error.verify_message}"
     if isinstance(error, OSError) and error.strerror:

@@ -14,7 +14,8 @@ from agent.relay.exchange import Claim, Ending, Exchange, Patience
 from agent.relay.messages import Header, Request, request_bytes, response_head, whole_response
 from agent.relay.server import ServerConnection
 from agent.relay.sse import EventStream
-from agent.relay.upstream import Address, UpstreamPool
+from agent.relay.upstream import Address
+from agent.relay.upstream_pool import UpstreamPool
 from tests.support.served import served
 
 WHOLE = b'{"id":"x","choices":[]}'

@@ -35,11 +35,7 @@ def crowd_fleet(
     open_files: None,
     engine: FakeEngineProcess,
     tmp_path_factory: pytest.TempPathFactory,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Fleet]:
-    monkeypatch.setenv("EDGEFORGE_AGENT__LIMITS__MAX_ENGINE_IN_FLIGHT", str(2 * CLIENTS))
-    # a thousand at once on a core that others use too
-    monkeypatch.setenv("EDGEFORGE_AGENT__LIMITS__CONNECT_TIMEOUT_MS", "60000")
     with Fleet(tmp_path_factory.mktemp("w"), [engine.url]) as running:
         yield running
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from agent.core.live import LiveState
 from agent.peers.pool import PeerPool
-from agent.relay.upstream import UpstreamConnection, UpstreamPool
+from agent.relay.upstream import UpstreamConnection
+from agent.relay.upstream_pool import UpstreamPool
 from protos.domain.resources import ReplicaState
 from tests.support import fleets
 from tests.support.certificates import p256_key, private_pem, self_signed_pem

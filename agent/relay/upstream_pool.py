@@ -1,0 +1,205 @@
+"""Connections to one address: those that stand ready, and a line for those that do not."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Callable
+
+from agent.relay.upstream import Address, UpstreamConnection, words_of
+from agent.tasks import Background
+from protos.domain.errors import LinkDown
+
+#: Connections that are being made to one address at a time: handshakes beside each other make all
+#: of them late, and a limit on those of a far node is one on its bursts, a round trip or two each.
+MAX_DIALS = 64
+#: Requests that wait for a connection to one address.
+MAX_IN_LINE = 1_024
+
+
+class UpstreamPool:
+    """Connections to one address: the most recently used first, spares bounded.
+
+    Whoever finds none ready stands in line, and has the next that comes back or has been made.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        max_idle: int,
+        connect_timeout_ms: float,
+        tls: Callable[[], ssl.SSLContext] | None = None,
+        spares: int = 0,
+        refill: Callable[[], None] | None = None,
+    ) -> None:
+        self.address = address
+        self._spares = spares
+        self._refill = refill
+        self._max_idle = max_idle
+        self._connect_timeout_ms = connect_timeout_ms
+        self._tls = tls
+        self._idle: list[UpstreamConnection] = []
+        #: Fewest that stood ready since ``close_unneeded``: as many have not been needed.
+        self._fewest_idle = 0
+        self._line: deque[asyncio.Future[UpstreamConnection]] = deque()
+        #: Counts one that ends until the event loop comes round; until then another may begin.
+        self._background = Background(max_tasks=2 * MAX_DIALS)
+        self._dialling = 0
+        self._dialled = 0
+        self._closed = False
+        self.dials = 0
+
+    @property
+    def idle(self) -> int:
+        """Connections that stand ready."""
+        return len(self._idle)
+
+    @property
+    def in_line(self) -> int:
+        """Requests that wait for a connection."""
+        return len(self._line)
+
+    def take_nowait(self) -> UpstreamConnection | None:
+        """Return a connection that stands ready, or None.
+
+        ``refill`` is called at once when fewer than ``spares`` are left for the next.
+        """
+        taken = None
+        while self._idle and taken is None:
+            connection = self._idle.pop()
+            taken = connection if connection.reusable else None
+        left = len(self._idle)
+        if left < self._fewest_idle:
+            self._fewest_idle = left
+        if left < self._spares and self._refill is not None:
+            self._refill()
+        return taken
+
+    async def take(self) -> UpstreamConnection:
+        """Stand in line for a connection: one that comes back, or one made for who waits.
+
+        The limit on making one counts from its own beginning, so the wait of many in line is not
+        taken for a dead target. Raises: LinkDown naming the target and the reason, for all in line
+        at once if nothing could be connected; or when the line is full.
+        """
+        if len(self._line) >= MAX_IN_LINE:
+            raise LinkDown(f"{self.address.name}: {MAX_IN_LINE} requests wait for a connection")
+        turn: asyncio.Future[UpstreamConnection] = asyncio.get_running_loop().create_future()
+        self._line.append(turn)
+        self._dial_for_line()
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn in self._line:
+                self._line.remove(turn)
+            elif turn.done() and not turn.cancelled() and turn.exception() is None:
+                self.give_back(turn.result())
+            raise
+
+    async def dial(self) -> UpstreamConnection:
+        """Open a connection. Raises: LinkDown naming the target and the reason."""
+        loop = asyncio.get_running_loop()
+        address = self.address
+        self.dials += 1
+        context = self._tls() if address.tls and self._tls is not None else None
+        try:
+            async with asyncio.timeout(self._connect_timeout_ms / 1_000):
+                if address.uds_path is not None:
+                    _, connection = await loop.create_unix_connection(self._make, address.uds_path)
+                else:
+                    _, connection = await loop.create_connection(
+                        self._make,
+                        address.host,
+                        address.port,
+                        ssl=context,
+                        server_hostname=address.server_name if context is not None else None,
+                        local_addr=(address.source_address, 0) if address.source_address else None,
+                    )
+        except TimeoutError as error:
+            limit = f"{self._connect_timeout_ms:.0f} ms"
+            raise LinkDown(f"{address.name}: no connection within {limit}") from error
+        except (OSError, ssl.SSLError) as error:
+            raise LinkDown(f"{address.name}: {words_of(error)}") from error
+        return connection
+
+    def give_back(self, connection: UpstreamConnection) -> None:
+        """Keep ``connection`` for the next request, or close it."""
+        if connection.reusable:
+            if self._line and self._hand(connection):
+                return
+            if not self._closed and len(self._idle) < self._max_idle:
+                self._idle.append(connection)
+                return
+        if not connection.closed:
+            connection.abort()
+
+    def close_unneeded(self, keep: int) -> None:
+        """Close what nobody has needed since the last call, but for ``keep``."""
+        unneeded = max(0, min(self._fewest_idle, len(self._idle)) - keep)
+        longest_unused, self._idle = self._idle[:unneeded], self._idle[unneeded:]
+        self._fewest_idle = len(self._idle)
+        for connection in longest_unused:
+            connection.abort()
+
+    def close(self) -> None:
+        """Close what is idle; connections in use, or waited for, end with their request."""
+        self._closed = True
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.abort()
+
+    def _dial_for_line(self) -> None:
+        """Have as many connections in the making as requests wait, up to the limit."""
+        while self._dialling < min(len(self._line), MAX_DIALS):
+            self._dialling += 1
+            self._background.spawn(self._dial_while_needed(), name=f"dial-{self.address.name}")
+
+    async def _dial_while_needed(self) -> None:
+        """Make connections one after the other, while more wait than others are making."""
+        try:
+            while len(self._line) >= self._dialling:
+                await self._dial_once()
+        finally:
+            self._dialling -= 1
+
+    async def _dial_once(self) -> None:
+        dialled_before = self._dialled
+        try:
+            connection = await self.dial()
+        except Exception as error:
+            # while others succeed, one that failed speaks only for itself
+            alone = self._dialled > dialled_before
+            self._refuse(error, 1 if alone else len(self._line))
+            if not isinstance(error, LinkDown):
+                raise  # a fault of ours: logged by who runs this
+        else:
+            self._dialled += 1
+            self.give_back(connection)
+
+    def _hand(self, connection: UpstreamConnection) -> bool:
+        """Give ``connection`` to the first in line; False when all have gone."""
+        while self._line:
+            turn = self._line.popleft()
+            if not turn.done():
+                turn.set_result(connection)
+                return True
+        return False
+
+    def _refuse(self, error: Exception, count: int) -> None:
+        if isinstance(error, LinkDown):
+            reason = error.message
+        else:
+            reason = f"{self.address.name}: {words_of(error)}"
+        for _ in range(min(count, len(self._line))):
+            turn = self._line.popleft()
+            if not turn.done():
+                turn.set_exception(LinkDown(reason))
+
+    def _make(self) -> UpstreamConnection:
+        return UpstreamConnection(self._forget)
+
+    def _forget(self, connection: UpstreamConnection) -> None:
+        if connection in self._idle:
+            self._idle.remove(connection)
