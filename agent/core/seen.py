@@ -63,7 +63,7 @@ class Seen:
     def look(self, now_mono_ms: float, *, warm: bool, spare_late: bool) -> TargetState:
         """Work out its state, but for what each request and each moment add to it."""
         in_flight, queued = self.load(now_mono_ms)
-        told = now_mono_ms - self.ready_models_mono_ms < REPORT_FRESH_MS
+        told = now_mono_ms < self.ready_models_mono_ms + REPORT_FRESH_MS
         state = TargetState(
             self.rtt_ms_p50,
             self.rtt_ms_p99,
@@ -85,7 +85,7 @@ class Seen:
         was empty a second ago; what has ended since is taken off, first from the line.
         """
         own = self.own_in_flight
-        if now_mono_ms - self.reported_mono_ms >= REPORT_FRESH_MS:
+        if now_mono_ms >= self.reported_mono_ms + REPORT_FRESH_MS:
             return own, 0
         since = own - self.reported_own
         queued = self.reported_queued
