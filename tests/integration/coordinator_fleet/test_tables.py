@@ -232,10 +232,10 @@ async def test_what_a_node_should_hold_is_told_to_that_node_only(
     assert isinstance(two.rows(ResourceType.DEPLOYMENTS)["model/acme/far@1"], Model)
     # Its replica becomes visible to all as soon as the node says it is ready, and goes with it.
     ready = {"model": "acme/far@1", "state": resources_pb2.REPLICA_STATE_READY, "generation": 3}
-    one.send_status(replicas=[ready])
+    one.keep_reporting(replicas=[ready])
     key = "replica/gru-1/acme/far@1"
     await until(lambda: key in two.rows(ResourceType.DEPLOYMENTS), "the replica's row")
-    one.send_status(replicas=[])
+    one.keep_reporting(replicas=[])
     await until(lambda: key not in two.rows(ResourceType.DEPLOYMENTS), "the row's removal")
     assert two.rows(ResourceType.DESIRED) == {}
     await in_step(operator, two)
