@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections import deque
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from collections.abc import Callable
 from agent.relay.upstream import Address, UpstreamConnection, words_of
 from agent.tasks import Background
 from protos.domain.errors import LinkDown
+
+_log = logging.getLogger(__name__)
 
 #: Connections that are being made to one address at a time: handshakes beside each other make all
 #: of them late, and a limit on those of a far node is one on its bursts, a round trip or two each.
@@ -168,12 +171,11 @@ class UpstreamPool:
         dialled_before = self._dialled
         try:
             connection = await self.dial()
+        except LinkDown as error:
+            self._refuse(error.message, dialled_before)
         except Exception as error:
-            # while others succeed, one that failed speaks only for itself
-            alone = self._dialled > dialled_before
-            self._refuse(error, 1 if alone else len(self._line))
-            if not isinstance(error, LinkDown):
-                raise  # a fault of ours: logged by who runs this
+            _log.exception("fault while connecting to %s", self.address.name)
+            self._refuse(f"{self.address.name}: {words_of(error)}", dialled_before)
         else:
             self._dialled += 1
             self.give_back(connection)
@@ -187,12 +189,10 @@ class UpstreamPool:
                 return True
         return False
 
-    def _refuse(self, error: Exception, count: int) -> None:
-        if isinstance(error, LinkDown):
-            reason = error.message
-        else:
-            reason = f"{self.address.name}: {words_of(error)}"
-        for _ in range(min(count, len(self._line))):
+    def _refuse(self, reason: str, dialled_before: int) -> None:
+        """Tell all in line why; or the first only, where others have connected meanwhile."""
+        alone = self._dialled > dialled_before
+        for _ in range(min(1, len(self._line)) if alone else len(self._line)):
             turn = self._line.popleft()
             if not turn.done():
                 turn.set_exception(LinkDown(reason))

@@ -54,7 +54,7 @@ class _HeldPool(UpstreamPool):
 
 
 class _Target:
-    """A port, the pool before it, and how many connections of it are open there."""
+    """The other end: how many connections are open there."""
 
     def __init__(self) -> None:
         self.open = 0
