@@ -15,19 +15,19 @@ from agent.core.coverage import Coverage
 from agent.core.engine_queue import EngineQueue
 from agent.core.exploration import Exploration
 from agent.core.fill import FillMeter
+from agent.core.half_open import HalfOpenTargets
 from agent.core.hedging import HedgeBudget
 from agent.core.live import LiveState
 from agent.core.prefixes import PrefixMemory
-from agent.core.trials import Trials
+from agent.drain_state import OpenEngines
+from agent.gateway.context import GatewayContext
 from agent.gateway.records import RequestRecords
 from agent.gateway.server import ClientPort
-from agent.gateway.surroundings import Surroundings
 from agent.gateway.targets import EnginePools
 from agent.peers.pool import PeerPool
 from agent.peers.port import PeerPort, PeerService
 from agent.peers.probe import Prober
 from agent.peers.tls import PeerTls
-from agent.standing import OpenEngines
 from agent.trace_ids import TraceIds
 from agent.traces.export import ExportStats, make_export
 from agent.traces.keeper import TraceKeeper
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.config import AgentConfig
+    from agent.drain_state import DrainState
     from agent.link.identity import Identity
     from agent.replicas import Replicas
-    from agent.standing import Standing
     from protos.domain.fleet_view import FleetView
 
 
@@ -54,7 +54,7 @@ class DataPlane:
         *,
         view: Callable[[], FleetView],
         replicas: Replicas,
-        standing: Standing,
+        standing: DrainState,
         credentials_usable: Callable[[], bool],
         draw: Callable[[], float],
     ) -> None:
@@ -64,7 +64,7 @@ class DataPlane:
         self.coverage = Coverage()
         self.hedges = HedgeBudget(config.router.hedge_ratio)
         self.exploration = Exploration(config.router.explore_ratio)
-        self.trials = Trials()
+        self.trials = HalfOpenTargets()
         self.fill = FillMeter(config.engine.tokens_per_s)
         self.records = RequestRecords(config.limits.max_records)
         self._build_traces(config, identity)
@@ -73,7 +73,7 @@ class DataPlane:
         self.prober = Prober(config.peer, self._peers, self.live, now_mono_ms)
         self._pools = EnginePools(connect_timeout_ms=config.limits.connect_timeout_ms)
         engine_queue = EngineQueue(config.engine.max_parallel)
-        self.around = Surroundings(
+        self.around = GatewayContext(
             node_id=node_id,
             pop_id=identity.pop_id,
             limits=config.limits,

@@ -13,15 +13,15 @@ from agent.link.reports import SelfDescription, hello, status
 if TYPE_CHECKING:
     from agent.config import AgentConfig
     from agent.core.live import LiveState
+    from agent.drain_state import DrainState
+    from agent.gateway.context import GatewayStats
     from agent.gateway.records import RequestRecords
-    from agent.gateway.surroundings import GatewayStats
     from agent.gpu.watch import GpuWatch
     from agent.link.identity import Identity
     from agent.link.status import CredentialsAge
     from agent.link.tables import TableKeeper
     from agent.peers.port import PeerPort
     from agent.replicas import Replicas
-    from agent.standing import Standing
     from protos.v1 import fleet_pb2
 
 
@@ -38,7 +38,7 @@ class Introduction:
     gateway: GatewayStats
     peer_port: PeerPort
     records: RequestRecords
-    standing: Standing
+    standing: DrainState
     gpu: GpuWatch
     now_mono_ms: Callable[[], float]
     now_unix_ms: Callable[[], int]

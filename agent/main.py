@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from agent.admin.server import AdminServer
-from agent.answers import Answers
 from agent.artifacts.files import FileStore
 from agent.artifacts.models import ModelStore
 from agent.clock import now_mono_ms, now_unix_ms
 from agent.core.backoff import BackoffPolicy
 from agent.data_plane import DataPlane
+from agent.drain_state import DrainState
 from agent.engine.process import require_engine_environment
 from agent.engines import environment, external_engine, vllm_maker
 from agent.gpu.reader import chosen_kind
@@ -36,8 +36,8 @@ from agent.link.table_files import TableFiles
 from agent.link.tables import TableKeeper
 from agent.metrics.registry import make_registry
 from agent.metrics.server import MetricsServer
+from agent.query_handler import QueryHandler
 from agent.replicas import Replicas
-from agent.standing import Standing
 from agent.state_lock import lock_state_dir
 from agent.tasks import Background
 from agent.telling import Telling
@@ -130,7 +130,7 @@ class Agent:
 
     def _build_data_plane(self) -> None:
         config = self._config
-        self._standing = Standing(self._identity.node_id)
+        self._standing = DrainState(self._identity.node_id)
         self._gpu = GpuWatch(
             chosen_kind(config.gpu.kind),
             interval_ms=config.gpu.interval_ms,
@@ -171,7 +171,7 @@ class Agent:
                 make_channel=self._channel,
                 make_hello=introduction.hello,
                 make_status=introduction.status,
-                answer=Answers(plane.around, self._gpu, plane.traces).answer,
+                answer=QueryHandler(plane.around, self._gpu, plane.traces).answer,
                 now_mono_ms=now_mono_ms,
                 now_unix_ms=now_unix_ms,
                 draw=self._draw,

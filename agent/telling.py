@@ -25,12 +25,13 @@ if TYPE_CHECKING:
     from agent.core.coverage import Coverage
     from agent.core.exploration import Exploration
     from agent.core.fill import FillMeter
+    from agent.core.half_open import HalfOpenTargets
     from agent.core.hedging import HedgeBudget
     from agent.core.live import LiveState
     from agent.core.prefixes import PrefixMemory
-    from agent.core.trials import Trials
+    from agent.drain_state import DrainState
+    from agent.gateway.context import GatewayStats
     from agent.gateway.records import RequestRecords
-    from agent.gateway.surroundings import GatewayStats
     from agent.gpu.watch import GpuWatch
     from agent.link.identity import Identity
     from agent.link.tables import TableKeeper
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from agent.peers.probe import Prober
     from agent.relay.connections import ConnectionSet
     from agent.replicas import Replicas
-    from agent.standing import Standing
     from agent.traces.export import ExportStats
     from agent.traces.keeper import TraceStats
 
@@ -76,7 +76,7 @@ class Telling:
     live: LiveState
     hedges: HedgeBudget
     exploration: Exploration
-    trials: Trials
+    trials: HalfOpenTargets
     fill: FillMeter
     coverage: Coverage
     prefixes: PrefixMemory
@@ -87,7 +87,7 @@ class Telling:
     records: RequestRecords
     traces: TraceStats
     trace_export: ExportStats
-    standing: Standing
+    standing: DrainState
     gpu: GpuWatch
     files: FileStore
     now_mono_ms: Callable[[], float]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from agent.core.fill import UNKNOWN_FILL
-from agent.core.seen import EJECT_AFTER_FAILURES, REPORT_FRESH_MS, Seen
+from agent.core.peer_state import EJECT_AFTER_FAILURES, REPORT_FRESH_MS, PeerState
 from protos.domain.router import UNKNOWN_TARGET, TargetState
 
 #: First tokens in a row that were too late while another could be asked: cut, or overtaken.
@@ -39,7 +39,7 @@ class LiveState:
     """Mutable, and fed from one event loop; time comes in with every call."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, Seen] = {}
+        self._seen: dict[str, PeerState] = {}
         #: Times that a target was ejected, since the start.
         self.ejections = 0
 
@@ -183,7 +183,7 @@ class LiveState:
         if seen.lates >= EJECT_AFTER_LATE:
             self._eject(seen, now_mono_ms)
 
-    def _eject(self, seen: Seen, now_mono_ms: float) -> None:
+    def _eject(self, seen: PeerState, now_mono_ms: float) -> None:
         self.ejections += not seen.ejected
         seen.ejected = True
         seen.next_trial_mono_ms = now_mono_ms + TRIAL_EVERY_MS
@@ -254,7 +254,7 @@ class LiveState:
         for node_id in gone:
             del self._seen[node_id]
 
-    def _of(self, node_id: str) -> Seen:
+    def _of(self, node_id: str) -> PeerState:
         """Return what is known of ``node_id``, to be changed."""
         seen = self._seen.get(node_id)
         if seen is None:
@@ -262,7 +262,7 @@ class LiveState:
                 idle = (name for name, one in self._seen.items() if one.own_in_flight == 0)
                 if (longest_known := next(idle, None)) is not None:
                     del self._seen[longest_known]
-            seen = self._seen[node_id] = Seen()
+            seen = self._seen[node_id] = PeerState()
         seen.state = None
         return seen
 

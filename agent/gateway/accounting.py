@@ -13,8 +13,8 @@ from agent.relay.formats import body_usage
 from protos.domain.pricing import Usage, cost_of, format_usd
 
 if TYPE_CHECKING:
+    from agent.gateway.context import GatewayContext, GatewayStats
     from agent.gateway.records import RequestRecord
-    from agent.gateway.surroundings import GatewayStats, Surroundings
     from agent.gateway.trail import Trail
     from agent.relay.exchange import Exchange
     from protos.domain.resources import Price, Tier
@@ -25,7 +25,7 @@ class Accounting:
 
     def __init__(
         self,
-        around: Surroundings,
+        around: GatewayContext,
         stats: GatewayStats,
         record: RequestRecord,
         trail: Trail,

@@ -14,7 +14,7 @@ from agent.gateway.errors import internal_error, render_error
 from protos.domain.errors import EdgeForgeError, InvalidRequest, NotFound
 
 if TYPE_CHECKING:
-    from agent.gateway.surroundings import Surroundings
+    from agent.gateway.context import GatewayContext
     from protos.domain.fleet_view import FleetView
     from protos.domain.resources import Deployment
 
@@ -25,7 +25,7 @@ _NO_ENDS = {"first_id": None, "last_id": None}
 _Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def make_app(around: Surroundings) -> web.Application:
+def make_app(around: GatewayContext) -> web.Application:
     """Return the application behind the relay's hand-off."""
     api = _ModelsApi(around)
     app = web.Application(middlewares=[_shaped_errors])
@@ -35,7 +35,7 @@ def make_app(around: Surroundings) -> web.Application:
 
 
 class _ModelsApi:
-    def __init__(self, around: Surroundings) -> None:
+    def __init__(self, around: GatewayContext) -> None:
         self._around = around
 
     async def list_models(self, request: web.Request) -> web.Response:

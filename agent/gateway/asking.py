@@ -22,8 +22,8 @@ from protos.domain.predictor import Outcome
 if TYPE_CHECKING:
     from agent.gateway.accounting import Accounting
     from agent.gateway.body_policy import GenerationBody
+    from agent.gateway.context import GatewayContext
     from agent.gateway.placing import Finding
-    from agent.gateway.surroundings import Surroundings
     from agent.gateway.trail import Trail
     from agent.relay.messages import Header, Request
     from agent.relay.server import ServerConnection
@@ -37,7 +37,7 @@ class Asking:
 
     def __init__(
         self,
-        around: Surroundings,
+        around: GatewayContext,
         pools: EnginePools,
         client: ServerConnection,
         record: RequestRecord,

@@ -21,8 +21,8 @@ from protos.domain.errors import EdgeForgeError, EngineFailed, NoReplica
 if TYPE_CHECKING:
     from agent.gateway.asked import Running
     from agent.gateway.body_policy import GenerationBody
+    from agent.gateway.context import GatewayContext, GatewayStats
     from agent.gateway.records import RequestRecord
-    from agent.gateway.surroundings import GatewayStats, Surroundings
     from agent.gateway.targets import EnginePools, Target
     from agent.gateway.trail import Trail
     from agent.relay.server import ServerConnection
@@ -35,7 +35,7 @@ class Attempts:
 
     def __init__(
         self,
-        around: Surroundings,
+        around: GatewayContext,
         pools: EnginePools,
         stats: GatewayStats,
         client: ServerConnection,
@@ -109,7 +109,7 @@ class Attempts:
         if alone or not self._around.hedges.enabled:
             await self._asking.run(running, patience)
             return await self._conclude(running)
-        copy = SecondCopy(lambda: self._begin_copy(running), self._run_copy, self._client.alarms)
+        copy = SecondCopy(lambda: self._begin_copy(running), self._run_copy, self._client.deadlines)
         copy.arm(running.asked.began_mono_ms + hedge_after_ms(placement.chosen.prediction))
         try:
             await self._asking.run(running, patience)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.gateway.surroundings import Surroundings, fill_lookup, target_lookup
+from agent.gateway.context import GatewayContext, fill_lookup, target_lookup
 from protos.domain.errors import NotFound
 from protos.domain.router import RequestShape, RouteExplanation, explain
 
@@ -12,7 +12,7 @@ _BYTES_PER_TOKEN = 4
 
 
 def explain_route(
-    around: Surroundings, deployment_name: str, budget_ms: float, prompt_tokens: int
+    around: GatewayContext, deployment_name: str, budget_ms: float, prompt_tokens: int
 ) -> RouteExplanation:
     """Explain a stream of ``deployment_name``; 0 means its own budget, and a short prompt.
 

@@ -12,10 +12,10 @@ from agent.gateway.attempts import Attempts
 from agent.gateway.authentication import authenticate, find_deployment
 from agent.gateway.body_policy import read_body
 from agent.gateway.body_rules import BodyCaps
+from agent.gateway.context import GatewayContext, GatewayStats
 from agent.gateway.errors import internal_error, render_error
 from agent.gateway.records import RequestRecord
 from agent.gateway.request_headers import parse_budget_ms, parse_zones
-from agent.gateway.surroundings import GatewayStats, Surroundings
 from agent.gateway.trail import Finished, Trail
 from protos.domain.errors import EdgeForgeError, NoReplica, Overloaded
 
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 class GenerationHandler:
     """Serves generation requests; one ``serve`` call a request."""
 
-    def __init__(self, around: Surroundings, pools: EnginePools) -> None:
+    def __init__(self, around: GatewayContext, pools: EnginePools) -> None:
         self._around = around
         self._pools = pools
         limits = around.limits

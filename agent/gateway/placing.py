@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 from agent.core.attempts import Expectation
 from agent.core.exploration import explored_patience_ms
-from agent.gateway.surroundings import fill_lookup, target_lookup
+from agent.gateway.context import fill_lookup, target_lookup
 from protos.domain.choice import explored_placement, missed_placement
 from protos.domain.errors import BudgetUnreachable, NoReplica
 from protos.domain.router import Candidate, Placement, RequestShape, place
 
 if TYPE_CHECKING:
-    from agent.core.trials import Trials
+    from agent.core.half_open import HalfOpenTargets
     from agent.gateway.asking import Asking
     from agent.gateway.body_policy import GenerationBody
+    from agent.gateway.context import GatewayContext
     from agent.gateway.records import RequestRecord
-    from agent.gateway.surroundings import Surroundings
     from agent.relay.messages import Request
     from protos.domain.resources import Deployment
 
@@ -33,7 +33,7 @@ class Finding:
     why: str
     patience_ms: float
     deadline_mono_ms: float
-    trials: Trials
+    trials: HalfOpenTargets
     trial: Candidate | None = None
 
     def ended(self, first_token_mono_ms: float | None, now_mono_ms: float) -> None:
@@ -50,7 +50,7 @@ class Placing:
 
     def __init__(
         self,
-        around: Surroundings,
+        around: GatewayContext,
         asking: Asking,
         request: Request,
         record: RequestRecord,

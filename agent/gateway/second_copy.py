@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent.gateway.asked import Running
-    from agent.relay.alarms import Alarms
+    from agent.relay.deadlines import Deadlines
 
 
 class SecondCopy:
@@ -23,19 +23,19 @@ class SecondCopy:
         self,
         begin: Callable[[], Running | None],
         run: Callable[[Running], Coroutine[object, object, None]],
-        alarms: Alarms,
+        deadlines: Deadlines,
     ) -> None:
         self._begin = begin
         self._run = run
-        self._alarms = alarms
-        self._alarm = 0
+        self._deadlines = deadlines
+        self._deadline = 0
         self._task: asyncio.Task[None] | None = None
         #: The copy, once it has been sent.
         self.running: Running | None = None
 
     def arm(self, at_mono_ms: float) -> None:
         """Send the copy then, unless closed before."""
-        self._alarm = self._alarms.set(at_mono_ms, self._fire)
+        self._deadline = self._deadlines.set(at_mono_ms, self._fire)
 
     async def wait_ended(self) -> None:
         """Wait for the end of the copy that was sent; cancelled, the copy is cancelled too."""
@@ -44,7 +44,7 @@ class SecondCopy:
 
     async def close(self) -> None:
         """Send no copy any more, and cut the one that runs."""
-        self._alarms.clear(self._alarm)
+        self._deadlines.clear(self._deadline)
         if self._task is not None and not self._task.done():
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

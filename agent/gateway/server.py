@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from agent.config import ClientConfig
-    from agent.gateway.surroundings import Surroundings
+    from agent.gateway.context import GatewayContext
     from agent.gateway.targets import EnginePools
     from agent.relay.messages import Request
     from agent.relay.server import ServerConnection
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class ClientPort:
     """Where customers arrive."""
 
-    def __init__(self, config: ClientConfig, around: Surroundings, pools: EnginePools) -> None:
+    def __init__(self, config: ClientConfig, around: GatewayContext, pools: EnginePools) -> None:
         self._config = config
         self.handler = GenerationHandler(around, pools)
         limits = ServerLimits(

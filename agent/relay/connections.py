@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.relay.alarms import Alarms
+from agent.relay.deadlines import Deadlines
 
 if TYPE_CHECKING:
     from agent.relay.messages import Header, Request
@@ -53,7 +53,7 @@ class ConnectionSet:
         self.now_mono_ms = now_mono_ms
         self.gate = gate
         #: Deadlines of the requests in progress.
-        self.alarms = Alarms(now_mono_ms)
+        self.deadlines = Deadlines(now_mono_ms)
         self.live: set[ServerConnection] = set()
         self.draining = False
         #: Connections that are serving a request.

@@ -18,7 +18,7 @@ from agent.relay.upstream import ResponseSink, UpstreamConnection
 from protos.domain.errors import LinkDown
 
 if TYPE_CHECKING:
-    from agent.relay.alarms import Alarms
+    from agent.relay.deadlines import Deadlines
     from agent.relay.server import ServerConnection
     from agent.relay.upstream_pool import UpstreamPool
 
@@ -275,7 +275,7 @@ class Exchange(ResponseSink):
         connection.send(request, self)
         if self.started:
             self._client.flow_from(connection)
-        watch = _Watch(self, patience, self._client.alarms, self._now_mono_ms)
+        watch = _Watch(self, patience, self._client.deadlines, self._now_mono_ms)
         try:
             await self._ended
         finally:
@@ -319,24 +319,31 @@ class Exchange(ResponseSink):
 class _Watch:
     """Ends an exchange that has been silent for too long; set again only when it rings."""
 
-    __slots__ = ("_alarm", "_alarms", "_begun_mono_ms", "_exchange", "_now_mono_ms", "_patience")
+    __slots__ = (
+        "_begun_mono_ms",
+        "_deadline",
+        "_deadlines",
+        "_exchange",
+        "_now_mono_ms",
+        "_patience",
+    )
 
     def __init__(
         self,
         exchange: Exchange,
         patience: Patience,
-        alarms: Alarms,
+        deadlines: Deadlines,
         now_mono_ms: Callable[[], float],
     ) -> None:
         self._exchange = exchange
         self._patience = patience
         self._now_mono_ms = now_mono_ms
         self._begun_mono_ms = exchange.last_read_mono_ms
-        self._alarms = alarms
-        self._alarm = alarms.set(self._begun_mono_ms + patience.first_byte_ms, self._ring)
+        self._deadlines = deadlines
+        self._deadline = deadlines.set(self._begun_mono_ms + patience.first_byte_ms, self._ring)
 
     def cancel(self) -> None:
-        self._alarms.clear(self._alarm)
+        self._deadlines.clear(self._deadline)
 
     def _ring(self) -> None:
         exchange, patience, now = self._exchange, self._patience, self._now_mono_ms()
@@ -347,7 +354,7 @@ class _Watch:
         if waited + 1.0 >= limit:
             exchange.time_out(waited)
         else:
-            self._alarm = self._alarms.set(now + limit - waited, self._ring)
+            self._deadline = self._deadlines.set(now + limit - waited, self._ring)
 
 
 def is_event_stream(headers: list[Header]) -> bool:

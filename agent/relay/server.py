@@ -14,8 +14,8 @@ from agent.relay.reading import RequestReader
 from protos.domain.errors import EdgeForgeError, RequestTimeout, TooLarge
 
 if TYPE_CHECKING:
-    from agent.relay.alarms import Alarms
     from agent.relay.connections import ConnectionSet
+    from agent.relay.deadlines import Deadlines
 
 _log = logging.getLogger(__name__)
 
@@ -150,9 +150,9 @@ class ServerConnection(asyncio.Protocol):
         return self._closing
 
     @property
-    def alarms(self) -> Alarms:
+    def deadlines(self) -> Deadlines:
         """Where deadlines of this client's requests are set."""
-        return self._owner.alarms
+        return self._owner.deadlines
 
     def last_mile_ms(self, now_mono_ms: float) -> float:
         """Return the smoothed round trip to this client, read again when it has grown old."""

@@ -23,8 +23,8 @@ from agent.core.live import LiveState
 from agent.core.prefixes import PrefixMemory, prompt_blocks
 from agent.core.routes import Api
 from agent.gateway.body_policy import GenerationBody
+from agent.gateway.context import GatewayContext, target_lookup
 from agent.gateway.placing import Placing
-from agent.gateway.surroundings import Surroundings, target_lookup
 from agent.peers.pool import PeerPool
 from protos.domain.fleet_view import FleetView
 from protos.domain.predictor import FEW_OBSERVATIONS, Outcome, Predictor
@@ -74,8 +74,8 @@ class Gateway:
             for _ in range(8):
                 self._probe(node_id)
 
-    def _surroundings(self) -> Surroundings:
-        everything: dict[str, Any] = {each.name: None for each in fields(Surroundings)}
+    def _surroundings(self) -> GatewayContext:
+        everything: dict[str, Any] = {each.name: None for each in fields(GatewayContext)}
         everything |= {
             "node_id": SELF_NODE_ID,
             "view": lambda: self.view,
@@ -92,7 +92,7 @@ class Gateway:
             "draw": self._chance.random,
             "edge_fill_ratio": 0.7,
         }
-        return Surroundings(**everything)
+        return GatewayContext(**everything)
 
     def _peers(self) -> PeerPool:
         config = SimpleNamespace(source_address="", warm_spares=2, max_warm_targets=WARM_TARGETS)

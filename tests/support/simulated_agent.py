@@ -16,9 +16,9 @@ from agent.core.attempts import Expectation, next_patience
 from agent.core.engine_queue import EngineQueue, Place
 from agent.core.exploration import Exploration, explored_patience_ms
 from agent.core.fill import FillMeter
+from agent.core.half_open import HalfOpenTargets
 from agent.core.hedging import HEDGE_RATIO, HedgeBudget, hedge_after_ms, hedge_to
 from agent.core.live import LiveState
-from agent.core.trials import Trials
 from protos.domain.choice import explored_placement, missed_placement
 from protos.domain.errors import BudgetUnreachable, NoReplica
 from protos.domain.fleet_view import FleetView
@@ -142,7 +142,7 @@ class SimulatedAgent:
         self.prompt_tokens = PromptTokens()
         self.hedges = HedgeBudget(HEDGE_RATIO)
         self.exploration = Exploration(explore_ratio)
-        self.trials = Trials()
+        self.trials = HalfOpenTargets()
         self._view = view
         self._network = network
         self._send = send

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agent.core.live import TRIAL_EVERY_MS
-from agent.core.seen import EJECT_AFTER_FAILURES
+from agent.core.peer_state import EJECT_AFTER_FAILURES
 from tests.support.fake_engine_process import FakeEngineProcess
 from tests.support.fleet import AgentClient, Fleet
 from tests.support.tcp_proxy import TcpProxy

@@ -15,7 +15,7 @@ from agent.core.live import (
     TRIAL_EVERY_MS,
     LiveState,
 )
-from agent.core.seen import EJECT_AFTER_FAILURES, MAX_STARTS, REPORT_FRESH_MS, RTT_WINDOW
+from agent.core.peer_state import EJECT_AFTER_FAILURES, MAX_STARTS, REPORT_FRESH_MS, RTT_WINDOW
 from protos.domain.router import UNKNOWN_TARGET
 from tests.support.one_target import seen_target
 

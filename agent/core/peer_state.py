@@ -25,7 +25,7 @@ MOST_TOLD = 1_000_000
 
 
 @dataclass(slots=True)
-class Seen:
+class PeerState:
     """Everything about one node beyond the table; times are monotonic milliseconds."""
 
     rtts_ms: deque[float] = field(default_factory=lambda: deque(maxlen=RTT_WINDOW))

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from agent.core.engine_queue import EngineQueue
     from agent.core.exploration import Exploration
     from agent.core.fill import FillMeter
+    from agent.core.half_open import HalfOpenTargets
     from agent.core.hedging import HedgeBudget
     from agent.core.live import LiveState
     from agent.core.prefixes import PrefixMemory
-    from agent.core.trials import Trials
     from agent.gateway.records import RequestRecords
     from agent.gateway.targets import LocalEngines, PeerTargets
     from agent.gateway.trail import TraceSink
@@ -50,7 +50,7 @@ class GatewayStats:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class GatewayContext:
     """Everything a request is decided on, beyond the request itself."""
 
     node_id: str
@@ -83,7 +83,7 @@ class Surroundings:
     #: How many requests may find out what a target is like that placement leaves alone.
     exploration: Exploration
     #: Which targets a strict deployment's requests may try though they are predicted late.
-    trials: Trials
+    trials: HalfOpenTargets
     #: How full this node's own engine is.
     own_fill: FillMeter
     #: Edge nodes under it are preferred among those that fit; 0: price alone.
@@ -94,7 +94,7 @@ _NONE_READY: frozenset[str] = frozenset()
 
 
 def target_lookup(
-    around: Surroundings,
+    around: GatewayContext,
     model: str,
     now_mono_ms: float,
     prompt: PromptBlocks = NO_BLOCKS,
@@ -117,7 +117,7 @@ def target_lookup(
 
 
 def _own_state(
-    around: Surroundings, model: str, now_mono_ms: float, cached_ratio: float, *, spare_late: bool
+    around: GatewayContext, model: str, now_mono_ms: float, cached_ratio: float, *, spare_late: bool
 ) -> TargetState:
     node_id, queue = around.node_id, around.engine_queue
     ready = around.engines.endpoint_for(model) is not None
@@ -134,7 +134,7 @@ def _own_state(
     )
 
 
-def fill_lookup(around: Surroundings, now_mono_ms: float) -> Callable[[str], float]:
+def fill_lookup(around: GatewayContext, now_mono_ms: float) -> Callable[[str], float]:
     """Return how full any node is: this one by its own count, others by their own word."""
     own_node_id, told = around.node_id, around.live.fill_ratio
 

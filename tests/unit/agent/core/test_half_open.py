@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.core.trials import MAX_PAUSE_MS, MAX_TARGETS, TRIAL_EVERY_MS, Trials
+from agent.core.half_open import MAX_PAUSE_MS, MAX_TARGETS, TRIAL_EVERY_MS, HalfOpenTargets
 from protos.domain.candidates import gather
 from protos.domain.predictor import FEW_OBSERVATIONS, Outcome, Predictor
 from protos.domain.regimes import Load
@@ -45,11 +45,11 @@ def candidates(*, took_ms=400.0, outcomes=100, live=NEAR, names=("gru-1",), firs
 def test_a_strict_deployment_is_not_kept_from_a_target_for_ever():
     slow = candidates()
     assert not slow[0].fits
-    assert Trials().of(slow, BUDGET_MS, 0.0) is slow[0]
+    assert HalfOpenTargets().of(slow, BUDGET_MS, 0.0) is slow[0]
 
 
 def test_one_at_a_time_until_it_has_answered():
-    trials, slow = Trials(), candidates()
+    trials, slow = HalfOpenTargets(), candidates()
     assert trials.of(slow, BUDGET_MS, 0.0) is slow[0]
     assert trials.of(slow, BUDGET_MS, TRIAL_EVERY_MS - 1.0) is None
     assert trials.of(slow, BUDGET_MS, TRIAL_EVERY_MS) is slow[0]
@@ -57,14 +57,14 @@ def test_one_at_a_time_until_it_has_answered():
 
 
 def test_one_in_time_is_followed_at_once():
-    trials, slow = Trials(), candidates()
+    trials, slow = HalfOpenTargets(), candidates()
     trials.of(slow, BUDGET_MS, 0.0)
     trials.ended(slow[0], 30.0, in_time=True)
     assert trials.of(slow, BUDGET_MS, 30.0) is slow[0]
 
 
 def test_each_that_is_late_halves_how_often_down_to_a_bound():
-    trials, slow, now = Trials(), candidates(), 0.0
+    trials, slow, now = HalfOpenTargets(), candidates(), 0.0
     assert trials.of(slow, BUDGET_MS, now) is slow[0]
     for pause_s in (2, 4, 8, 16, 30, 30):
         trials.ended(slow[0], now, in_time=False)
@@ -75,34 +75,35 @@ def test_each_that_is_late_halves_how_often_down_to_a_bound():
 
 
 def test_no_trial_where_the_profile_says_late_too():
-    assert Trials().of(candidates(first_token_ms=90.0), BUDGET_MS, 0.0) is None
+    assert HalfOpenTargets().of(candidates(first_token_ms=90.0), BUDGET_MS, 0.0) is None
 
 
 def test_what_is_not_known_yet_is_tried_until_it_is_though_its_profile_says_late():
     """A profile worse than the engine would close it to a strict deployment for ever."""
     unknown = candidates(outcomes=FEW_OBSERVATIONS - 1, first_token_ms=250.0)
     assert not unknown[0].fits
-    assert Trials().of(unknown, BUDGET_MS, 0.0) is unknown[0]
+    assert HalfOpenTargets().of(unknown, BUDGET_MS, 0.0) is unknown[0]
     known = candidates(outcomes=FEW_OBSERVATIONS, first_token_ms=250.0)
-    assert Trials().of(known, BUDGET_MS, 0.0) is None
+    assert HalfOpenTargets().of(known, BUDGET_MS, 0.0) is None
 
 
 def test_no_trial_of_what_would_have_to_be_many_times_as_fast_as_its_profile():
-    assert Trials().of(candidates(outcomes=0, first_token_ms=900.0), BUDGET_MS, 0.0) is None
+    slow = candidates(outcomes=0, first_token_ms=900.0)
+    assert HalfOpenTargets().of(slow, BUDGET_MS, 0.0) is None
 
 
 def test_no_trial_where_the_way_there_alone_takes_too_long():
     far = lookup({}, default=target(BUDGET_MS + 1.0))
-    assert Trials().of(candidates(outcomes=0, live=far), BUDGET_MS, 0.0) is None
+    assert HalfOpenTargets().of(candidates(outcomes=0, live=far), BUDGET_MS, 0.0) is None
 
 
 def test_no_trial_without_a_free_place():
     full = candidates(live=lookup({}, default=target(in_flight=4)))
-    assert Trials().of(full, BUDGET_MS, 0.0) is None
+    assert HalfOpenTargets().of(full, BUDGET_MS, 0.0) is None
 
 
 def test_what_is_remembered_is_bounded():
-    trials = Trials()
+    trials = HalfOpenTargets()
     for number in range(MAX_TARGETS + 10):
         slow = candidates(names=(f"gru-{number}",), outcomes=20)
         assert trials.of(slow, BUDGET_MS, 0.0) is slow[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.standing import OpenEngines, Standing
+from agent.drain_state import DrainState, OpenEngines
 from protos.domain.fleet_view import FleetView
 from protos.domain.resources import NodeIntent
 from tests.support import fleets
@@ -19,17 +19,17 @@ def fleet(intent: NodeIntent | None = NodeIntent.ACTIVE) -> FleetView:
 
 
 @pytest.fixture
-def standing() -> Standing:
-    one = Standing("gru-1")
+def standing() -> DrainState:
+    one = DrainState("gru-1")
     one.look_at(fleet())
     return one
 
 
-def test_a_node_serves_until_there_is_a_reason_not_to(standing: Standing) -> None:
+def test_a_node_serves_until_there_is_a_reason_not_to(standing: DrainState) -> None:
     assert not standing.draining
 
 
-def test_what_the_table_says_is_obeyed_but_never_reported_back(standing: Standing) -> None:
+def test_what_the_table_says_is_obeyed_but_never_reported_back(standing: DrainState) -> None:
     standing.look_at(fleet(NodeIntent.DRAINING))
     assert standing.draining
     assert standing.own_reason == ""
@@ -38,7 +38,7 @@ def test_what_the_table_says_is_obeyed_but_never_reported_back(standing: Standin
 
 
 def test_a_drain_by_the_hosts_operator_is_reported_and_ends_with_his_word(
-    standing: Standing,
+    standing: DrainState,
 ) -> None:
     standing.by_operator = True
     assert standing.own_reason
@@ -50,13 +50,13 @@ def test_a_drain_by_the_hosts_operator_is_reported_and_ends_with_his_word(
     assert not standing.draining
 
 
-def test_a_stop_is_reported(standing: Standing) -> None:
+def test_a_stop_is_reported(standing: DrainState) -> None:
     standing.stopping = True
     assert "stopping" in standing.own_reason
 
 
 def test_a_node_that_left_the_table_takes_nothing_and_an_empty_table_says_nothing(
-    standing: Standing,
+    standing: DrainState,
 ) -> None:
     standing.look_at(fleet(None))
     assert standing.draining
@@ -64,12 +64,12 @@ def test_a_node_that_left_the_table_takes_nothing_and_an_empty_table_says_nothin
     assert not standing.draining
 
 
-def test_a_cordoned_node_goes_on_serving(standing: Standing) -> None:
+def test_a_cordoned_node_goes_on_serving(standing: DrainState) -> None:
     standing.look_at(fleet(NodeIntent.CORDONED))
     assert not standing.draining
 
 
-def test_listeners_hear_of_changes(standing: Standing) -> None:
+def test_listeners_hear_of_changes(standing: DrainState) -> None:
     heard: list[bool] = []
     standing.on_change(heard.append)
     standing.by_operator = True
@@ -77,7 +77,7 @@ def test_listeners_hear_of_changes(standing: Standing) -> None:
     assert heard == [True, False]
 
 
-def test_bad_health_drains_and_is_reported_but_turns_no_client_away(standing: Standing) -> None:
+def test_bad_health_drains_and_is_reported_but_turns_no_client_away(standing: DrainState) -> None:
     heard: list[bool] = []
     standing.on_change(heard.append)
     standing.by_health = "GPU 0 is lost"
@@ -88,7 +88,7 @@ def test_bad_health_drains_and_is_reported_but_turns_no_client_away(standing: St
     assert standing.draining, "the fleet's order stands"
 
 
-def test_a_draining_nodes_engine_is_closed_to_the_gateway(standing: Standing) -> None:
+def test_a_draining_nodes_engine_is_closed_to_the_gateway(standing: DrainState) -> None:
     class Engines:
         def endpoint_for(self, model: str) -> str:
             return model

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from agent.relay.alarms import Alarms
+from agent.relay.deadlines import Deadlines
 from tests.support.waiting import wait_until_async
 
 
@@ -26,74 +26,78 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def alarms(clock: Clock) -> Alarms:
-    return Alarms(clock.now_mono_ms)
+def deadlines(clock: Clock) -> Deadlines:
+    return Deadlines(clock.now_mono_ms)
 
 
-async def test_an_alarm_rings_once_and_not_before_its_time(clock: Clock, alarms: Alarms) -> None:
+async def test_a_deadline_rings_once_and_not_before_its_time(
+    clock: Clock, deadlines: Deadlines
+) -> None:
     rung: list[float] = []
-    alarms.set(1_003.0, lambda: rung.append(clock.mono_ms))
+    deadlines.set(1_003.0, lambda: rung.append(clock.mono_ms))
     later = asyncio.Event()
     asyncio.get_running_loop().call_later(0.02, later.set)
     await later.wait()
     assert not rung, "the timer fired, but the clock has not come so far"
     clock.mono_ms = 1_003.0
-    await wait_until_async(lambda: bool(rung), 30, "the alarm")
+    await wait_until_async(lambda: bool(rung), 30, "the deadline")
     assert rung == [1_003.0]
-    assert len(alarms) == 0
+    assert len(deadlines) == 0
 
 
-async def test_alarms_ring_in_time_in_whatever_order_they_were_set(
-    clock: Clock, alarms: Alarms
+async def test_deadlines_ring_in_time_in_whatever_order_they_were_set(
+    clock: Clock, deadlines: Deadlines
 ) -> None:
     rung: list[str] = []
-    alarms.set(600_000.0, lambda: rung.append("far"))
-    alarms.set(1_050.0, lambda: rung.append("near"))
-    alarms.set(1_001.0, lambda: rung.append("nearest"))
+    deadlines.set(600_000.0, lambda: rung.append("far"))
+    deadlines.set(1_050.0, lambda: rung.append("near"))
+    deadlines.set(1_001.0, lambda: rung.append("nearest"))
     clock.mono_ms = 1_001.0
     await wait_until_async(lambda: rung == ["nearest"], 30, "the nearest")
     clock.mono_ms = 1_050.0
     await wait_until_async(lambda: rung == ["nearest", "near"], 30, "the next")
-    assert len(alarms) == 1
+    assert len(deadlines) == 1
 
 
-async def test_a_cleared_alarm_never_rings_not_even_cleared_by_one_that_does(
-    clock: Clock, alarms: Alarms
+async def test_a_cleared_deadline_never_rings_not_even_cleared_by_one_that_does(
+    clock: Clock, deadlines: Deadlines
 ) -> None:
     rung: list[str] = []
     keys: list[int] = []
 
     def first() -> None:
         rung.append("first")
-        alarms.clear(keys[1])
+        deadlines.clear(keys[1])
 
-    keys.append(alarms.set(1_002.0, first))
-    keys.append(alarms.set(1_002.0, lambda: rung.append("cleared")))
-    keys.append(alarms.set(1_004.0, lambda: rung.append("last")))
-    alarms.clear(alarms.set(1_001.0, lambda: rung.append("cleared at once")))
+    keys.append(deadlines.set(1_002.0, first))
+    keys.append(deadlines.set(1_002.0, lambda: rung.append("cleared")))
+    keys.append(deadlines.set(1_004.0, lambda: rung.append("last")))
+    deadlines.clear(deadlines.set(1_001.0, lambda: rung.append("cleared at once")))
     clock.mono_ms = 1_010.0
     await wait_until_async(lambda: "last" in rung, 30, "the last")
     assert rung == ["first", "last"]
-    alarms.clear(keys[0])
+    deadlines.clear(keys[0])
 
 
-async def test_an_alarm_set_by_one_that_rings_is_not_forgotten(
-    clock: Clock, alarms: Alarms
+async def test_a_deadline_set_by_one_that_rings_is_not_forgotten(
+    clock: Clock, deadlines: Deadlines
 ) -> None:
     rung: list[str] = []
 
     def again() -> None:
         rung.append("once")
-        alarms.set(clock.mono_ms + 2.0, lambda: rung.append("twice"))
+        deadlines.set(clock.mono_ms + 2.0, lambda: rung.append("twice"))
 
-    alarms.set(1_001.0, again)
+    deadlines.set(1_001.0, again)
     clock.mono_ms = 1_001.0
     await wait_until_async(lambda: rung == ["once"], 30, "the first")
     clock.mono_ms = 1_003.0
     await wait_until_async(lambda: rung == ["once", "twice"], 30, "the second")
 
 
-async def test_one_that_fails_does_not_silence_the_others(clock: Clock, alarms: Alarms) -> None:
+async def test_one_that_fails_does_not_silence_the_others(
+    clock: Clock, deadlines: Deadlines
+) -> None:
     rung: list[str] = []
     told: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, said: told.append(said))
@@ -101,8 +105,8 @@ async def test_one_that_fails_does_not_silence_the_others(clock: Clock, alarms: 
     def fail() -> None:
         raise ValueError("a bug")
 
-    alarms.set(1_001.0, fail)
-    alarms.set(1_001.0, lambda: rung.append("other"))
+    deadlines.set(1_001.0, fail)
+    deadlines.set(1_001.0, lambda: rung.append("other"))
     clock.mono_ms = 1_002.0
     await wait_until_async(lambda: bool(rung), 30, "the other")
     assert told

@@ -27,7 +27,7 @@ UNKNOWN_DOUBT = 4.0
 MAX_TARGETS = 1_024
 
 
-class Trials:
+class HalfOpenTargets:
     """When each (node, model) may be tried again."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from protos.domain.fleet_view import FleetView
 
 
-class Standing:
+class DrainState:
     """Reasons to drain: its operator, its health, the fleet, the table, its own stop."""
 
     def __init__(self, node_id: str) -> None:
@@ -112,7 +112,7 @@ class _Engines(Protocol):
 class OpenEngines:
     """This node's engines as the gateway may use them: none while the node drains."""
 
-    def __init__(self, engines: _Engines, standing: Standing) -> None:
+    def __init__(self, engines: _Engines, standing: DrainState) -> None:
         self._engines = engines
         self._standing = standing
 

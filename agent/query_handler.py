@@ -1,4 +1,4 @@
-"""Answers to what the coordinator asks for operators: what only this agent knows."""
+"""Answers the questions that the coordinator asks an agent on behalf of operators."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from protos.v1 import fleet_pb2
 from protos.wire import explanation_to_wire
 
 if TYPE_CHECKING:
-    from agent.gateway.surroundings import Surroundings
+    from agent.gateway.context import GatewayContext
     from agent.gpu.watch import GpuWatch
     from agent.traces.keeper import TraceKeeper
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class QueryHandler:
     """One method for each question of ``fleet.proto``."""
 
-    around: Surroundings
+    around: GatewayContext
     gpu: GpuWatch
     traces: TraceKeeper
 

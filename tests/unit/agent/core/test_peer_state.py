@@ -5,19 +5,19 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.seen import EJECT_AFTER_FAILURES, MOST_TOLD, REPORT_FRESH_MS, Seen
+from agent.core.peer_state import EJECT_AFTER_FAILURES, MOST_TOLD, REPORT_FRESH_MS, PeerState
 
 counts = st.integers(0, 50)
 
 
-def told(in_flight: int, queued: int, *, own: int = 0, at_mono_ms: float = 1_000.0) -> Seen:
-    seen = Seen(own_in_flight=own)
+def told(in_flight: int, queued: int, *, own: int = 0, at_mono_ms: float = 1_000.0) -> PeerState:
+    seen = PeerState(own_in_flight=own)
     seen.told_load(in_flight, queued, at_mono_ms)
     return seen
 
 
 def test_without_a_word_of_its_own_it_serves_what_we_sent() -> None:
-    assert Seen(own_in_flight=3).load(0.0) == (3, 0)
+    assert PeerState(own_in_flight=3).load(0.0) == (3, 0)
     assert told(9, 4, own=2).load(1_000.0 + REPORT_FRESH_MS) == (2, 0), "its word is too old"
 
 
@@ -28,7 +28,7 @@ def test_what_was_sent_since_its_word_is_added() -> None:
 
 
 def test_what_was_on_its_way_when_it_spoke_is_not_counted_twice() -> None:
-    seen = Seen(own_in_flight=2, rtt_ms_p50=40.0)
+    seen = PeerState(own_in_flight=2, rtt_ms_p50=40.0)
     seen.starts_mono_ms.extend([900.0, 990.0])
     seen.told_load(1, 0, 1_000.0)
     assert seen.load(1_000.0) == (2, 0), "the one sent 10 ms ago was not there yet"
@@ -60,11 +60,11 @@ def test_load_is_never_negative_nor_less_than_ours(
 
 
 def test_late_ones_are_left_alone_unless_nobody_else_is_left_failed_ones_always() -> None:
-    late = Seen(ejected=True, next_trial_mono_ms=500.0)
+    late = PeerState(ejected=True, next_trial_mono_ms=500.0)
     assert late.is_left_alone(499.0, spare_late=False)
     assert not late.is_left_alone(499.0, spare_late=True)
     assert not late.is_left_alone(500.0, spare_late=False), "its trial is due"
-    failed = Seen(ejected=True, next_trial_mono_ms=500.0, failures=EJECT_AFTER_FAILURES)
+    failed = PeerState(ejected=True, next_trial_mono_ms=500.0, failures=EJECT_AFTER_FAILURES)
     assert failed.is_left_alone(499.0, spare_late=True)
 
 

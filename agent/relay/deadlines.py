@@ -14,8 +14,8 @@ from collections.abc import Callable
 _EARLY_MS = 1.0
 
 
-class Alarms:
-    """For one event loop. As long as what is in progress: whoever sets an alarm clears it again."""
+class Deadlines:
+    """For one event loop. Bounded by requests in progress: who sets a deadline clears it again."""
 
     def __init__(self, now_mono_ms: Callable[[], float]) -> None:
         self._now_mono_ms = now_mono_ms
@@ -53,9 +53,9 @@ class Alarms:
         due = [key for key, (at_mono_ms, _) in self._set.items() if at_mono_ms <= until_mono_ms]
         try:
             for key in due:
-                alarm = self._set.pop(key, None)
-                if alarm is not None:  # one before it may have cleared it
-                    alarm[1]()
+                deadline = self._set.pop(key, None)
+                if deadline is not None:  # one before it may have cleared it
+                    deadline[1]()
         finally:
             next_mono_ms = min((at_mono_ms for at_mono_ms, _ in self._set.values()), default=None)
             if next_mono_ms is not None and next_mono_ms < self._timer_mono_ms:
