@@ -13,7 +13,7 @@ GUESS_LATE_AT_LEAST_MS = 2_000.0
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class Verdict:
     """How one attempt ended before its client saw anything of it."""
 
     answered: bool
@@ -22,15 +22,15 @@ class Trial:
     reason: str
 
     @classmethod
-    def failed(cls, reason: str) -> Trial:
+    def failed(cls, reason: str) -> Verdict:
         """The target did not answer at all."""
         return cls(answered=False, engine_error=False, reason=reason)
 
 
-_ANSWERED = Trial(answered=True, engine_error=False, reason="")
+_ANSWERED = Verdict(answered=True, engine_error=False, reason="")
 
 
-def verdict_of_status(status: int) -> Trial:
+def verdict_of_status(status: int) -> Verdict:
     """Return what a whole response of ``status`` means: 4xx is an answer, 5xx is not.
 
     503 is a refusal to serve just now; a stale generation (409, peers only) is placed again.
@@ -38,9 +38,9 @@ def verdict_of_status(status: int) -> Trial:
     if status < 409:
         return _ANSWERED
     if status in (409, 503):
-        return Trial(answered=False, engine_error=False, reason=f"refused with {status}")
+        return Verdict(answered=False, engine_error=False, reason=f"refused with {status}")
     if status >= 500:
-        return Trial(answered=False, engine_error=True, reason=f"engine answered {status}")
+        return Verdict(answered=False, engine_error=True, reason=f"engine answered {status}")
     return _ANSWERED
 
 
@@ -49,7 +49,7 @@ class Expectation:
     """What was predicted of the target that is asked, and of the best other one. Written once.
 
     ``learned``: from outcomes, so that the P99 is one; otherwise from a profile.
-    ``other_ttft_ms_p99`` is None when nobody else could be asked.
+    ``other_ttft_ms_p99`` is None when no other target could be asked.
     """
 
     ttft_ms_p50: float
@@ -59,34 +59,22 @@ class Expectation:
     other_ttft_ms_p99: float | None
 
 
-def next_patience(
-    expectation: Expectation | None, *, idle_ms: float, response_ms: float
-) -> tuple[float, float]:
-    """Return how long an attempt may take to its first byte, and be silent afterwards.
-
-    The last attempt is not cut off while it may still answer; nobody can see the first token of a
-    request without a stream, so nothing is expected of it (None), and its deadline covers only the
-    answer as a whole.
-    """
-    if expectation is None:
-        return response_ms, response_ms
-    if expectation.other_ttft_ms_p99 is None:
-        return idle_ms, idle_ms
-    return min(first_token_deadline_ms(expectation), idle_ms), idle_ms
-
-
 def first_token_deadline_ms(expectation: Expectation) -> float:
-    """Return after how long the target makes way for the other, which there must be.
+    """Return after how long a target without a first token makes way for the other one.
+
+    ``other_ttft_ms_p99`` must not be None: a deadline acts only where another would be sooner.
 
     Never before its P99. From then on a token is expected to take as long again as it is beyond
     its median (first-token times have tails like that), so the other is sooner once it would take
     less; or at the last moment at which the other is still inside the budget, if that is sooner.
+    A prediction that is a guess gets more time.
     """
     other_ms = expectation.other_ttft_ms_p99
     assert other_ms is not None
-    if not expectation.learned:
-        return max(GUESS_LATE_AT_LEAST_MS, GUESS_LATE_FACTOR * expectation.ttft_ms_p99)
     late_ms = expectation.ttft_ms_p50 + other_ms
+    if not expectation.learned:
+        guess_ms = GUESS_LATE_FACTOR * expectation.ttft_ms_p99
+        return max(GUESS_LATE_AT_LEAST_MS, guess_ms, late_ms)
     last_chance_ms = expectation.budget_left_ms - other_ms
     if last_chance_ms > 0.0:
         late_ms = min(late_ms, last_chance_ms)

@@ -150,6 +150,11 @@ class LiveState:
         seen.own_in_flight = max(0, seen.own_in_flight - 1)
         seen.backlog.take_off(prompt)
 
+    def is_reachable(self, node_id: str) -> bool:
+        """Whether the last probe reached ``node_id``; True before the first one."""
+        seen = self._seen.get(node_id)
+        return seen is None or seen.reachable is not False
+
     def in_flight(self, node_id: str) -> int:
         """Requests from this agent being served there."""
         seen = self._seen.get(node_id)

@@ -1,4 +1,4 @@
-"""The way of a request: authenticate, check, place, try, answer, record."""
+"""The way of a request: authenticate, check, run its machine, log what came of it."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from agent.core.promises import shed_by
-from agent.core.routes import GENERATION_PATHS
-from agent.gateway.attempts import Attempts
+from agent.core.prefixes import BLOCK_BYTES, NO_BLOCKS, prompt_blocks
+from agent.core.request.context import RequestContext
+from agent.core.request.log import RequestLog
+from agent.core.request.machine import RequestMachine
+from agent.formats.body import BodyCaps, GenerationBody, read_body
+from agent.formats.errors import internal_error
 from agent.gateway.authentication import authenticate, find_deployment
-from agent.gateway.body_policy import read_body
-from agent.gateway.body_rules import BodyCaps
-from agent.gateway.context import GatewayContext, GatewayStats
-from agent.gateway.errors import internal_error, render_error
-from agent.gateway.records import RequestRecord
 from agent.gateway.request_headers import parse_budget_ms, parse_zones
-from agent.gateway.trail import Finished, Trail
+from agent.gateway.runner import RequestRunner
+from agent.gateway.stats import GatewayStats
 from protos.domain.errors import EdgeForgeError, NoReplica, Overloaded
 
 if TYPE_CHECKING:
-    from agent.gateway.targets import EnginePools
+    from agent.formats import ApiFormat
+    from agent.gateway.context import GatewayContext
     from agent.relay.messages import Request
     from agent.relay.server import ServerConnection
 
@@ -30,105 +30,113 @@ _log = logging.getLogger(__name__)
 class GenerationHandler:
     """Serves generation requests; one ``serve`` call a request."""
 
-    def __init__(self, around: GatewayContext, pools: EnginePools) -> None:
-        self._around = around
-        self._pools = pools
-        limits = around.limits
+    def __init__(self, gateway: GatewayContext, stats: GatewayStats) -> None:
+        self._gateway = gateway
+        limits = gateway.limits
         self._caps = BodyCaps(limits.max_n, limits.max_prompt_logprobs, limits.max_inputs)
-        self.stats = GatewayStats()
+        self.stats = stats
         self.draining = False
 
-    async def serve(self, request: Request, client: ServerConnection) -> None:
+    async def serve(self, api: ApiFormat, request: Request, client: ServerConnection) -> None:
         """Answer ``request``. Cancelled when the client goes away, which aborts the engine."""
-        around = self._around
-        stats = self.stats
-        unix_ms, mono_ms = around.now_unix_ms(), around.now_mono_ms()
-        trail = Trail(request, mono_ms, around.clocks.jumps)
-        around.clocks.look(unix_ms, mono_ms)
-        began_unix_ms = unix_ms - int(mono_ms - request.first_byte_mono_ms)
-        record = RequestRecord(around.trace_id(), began_unix_ms, request.path)
+        gateway, stats = self._gateway, self.stats
+        unix_ms, mono_ms = gateway.now_unix_ms(), gateway.now_mono_ms()
+        jumps_before = gateway.clocks.jumps
+        gateway.clocks.look(unix_ms, mono_ms)
+        first_byte_mono_ms = request.first_byte_mono_ms
+        log = RequestLog(
+            request.trace_id,
+            unix_ms - int(mono_ms - first_byte_mono_ms),
+            api.path,
+            first_byte_mono_ms,
+            mono_ms,
+            request.client_request_id,
+        )
+        log.last_mile_ms = request.last_mile_ms
         stats.requests += 1
         stats.in_flight += 1
+        runner = None
         try:
-            await self._serve(client, record, trail)
+            runner = self._admit(api, request, client, log)
+            await runner.run()
         except EdgeForgeError as error:
-            self._answer_error(request, client, record, error)
+            self._answer_error(api, request, client, log, error)
         except asyncio.CancelledError:
-            record.client_gone = True
-            stats.clients_gone += 1
+            log.client_gone = True
             raise
         except Exception:
-            _log.exception("request failed trace_id=%s", record.trace_id)
-            self._answer_error(request, client, record, internal_error())
+            _log.exception("request failed trace_id=%s", log.trace_id)
+            if runner is not None and runner.started:
+                client.abort()
+            else:
+                self._answer_error(api, request, client, log, internal_error())
         finally:
             stats.in_flight -= 1
-            self._finish(record, trail)
+            self._finish(log, jumps_before)
 
-    def _finish(self, record: RequestRecord, trail: Trail) -> None:
-        around = self._around
-        mono_ms = around.now_mono_ms()
-        record.took_ms = mono_ms - trail.request.first_byte_mono_ms
-        jumps = around.clocks.look(around.now_unix_ms(), mono_ms)
-        record.clock_jumped = jumps != trail.jumps_before
-        record.last_mile_ms = trail.request.last_mile_ms
-        self._count(record)
-        around.records.add(record)
-        if not record.account:
-            return  # strangers must not push customers' traces out of the ring
-        finished = Finished(record, trail, (around.node_id, around.pop_id))
-        around.traces(finished.trace, finished.matters)
-
-    def _count(self, record: RequestRecord) -> None:
-        if record.deployment and not record.shed:
-            promises = self.stats.promises.of(record.sla)
-            promises.admitted += 1
-            if (felt_ms := record.felt_ttft_ms) is not None:
-                promises.first_token(felt_ms, record.budget_ms)
-
-    async def _serve(self, client: ServerConnection, record: RequestRecord, trail: Trail) -> None:
-        around, limits, request = self._around, self._around.limits, trail.request
-        view, api = around.view(), GENERATION_PATHS[request.path]
+    def _admit(
+        self, api: ApiFormat, request: Request, client: ServerConnection, log: RequestLog
+    ) -> RequestRunner:
+        """Return what runs the request. Raises: EdgeForgeError for one that is not admitted."""
+        gateway, limits = self._gateway, self._gateway.limits
+        view = gateway.state.view()
         caller = authenticate(
-            request.headers,
-            view,
-            around.now_unix_ms(),
-            around.credentials_usable,
-            takes_x_api_key=api.is_anthropic,
+            request.headers, view, gateway.now_unix_ms(), gateway.credentials_usable
         )
-        record.account = caller.account.id
+        log.account = caller.account.id
         if self.draining:
             raise NoReplica("this site is draining", "try again: another site answers then")
         if self.stats.in_flight > limits.max_in_flight:
             raise Overloaded("too many requests in progress here", retry_after_s=1.0)
-        body = read_body(
-            request.body,
-            api,
-            cache_salt=caller.account.cache_salt,
-            caps=self._caps,
-        )
+        salt = caller.account.cache_salt
+        body = read_body(request.body, api, cache_salt=salt, caps=self._caps)
         deployment = find_deployment(caller, body.model, view)
-        record.deployment, record.stream = deployment.name, body.stream
-        record.sla = deployment.sla_tier
-        record.budget_ms = parse_budget_ms(request.headers, deployment.ttft_budget_ms)
-        trail.model = deployment.model
-        trail.authed_mono_ms = around.now_mono_ms()
-        attempts = Attempts(
-            around, self._pools, self.stats, client, record, trail, body, deployment
+        log.deployment, log.stream = deployment.name, body.stream
+        log.model, log.sla = deployment.model, deployment.sla_tier
+        log.budget_ms = parse_budget_ms(request.headers, deployment.ttft_budget_ms)
+        blocks = NO_BLOCKS
+        if len(request.body) >= BLOCK_BYTES:  # in a smaller body no block can be
+            blocks = prompt_blocks(api.prompt_prefix(body.fields), deployment.model, salt)
+        context = RequestContext(
+            view=view,
+            account=log.account,
+            deployment=deployment,
+            stream=body.stream,
+            embeds=api.embeds,
+            needs_tool_parser=body.needs_tool_parser,
+            prompt_tokens=body.prompt_tokens_estimate,
+            body_bytes=len(request.body),
+            budget_ms=log.budget_ms,
+            last_mile_ms=request.last_mile_ms,
+            first_byte_mono_ms=request.first_byte_mono_ms,
+            zones=parse_zones(request.headers),
+            blocks=blocks,
         )
-        await attempts.run(parse_zones(request.headers))
+        log.authed_mono_ms = gateway.now_mono_ms()
+        machine = RequestMachine(gateway.state, context, gateway.policy, log)
+        return RequestRunner(gateway, client, request, body, context, machine, log)
 
     def _answer_error(
         self,
+        api: ApiFormat,
         request: Request,
         client: ServerConnection,
-        record: RequestRecord,
+        log: RequestLog,
         error: EdgeForgeError,
     ) -> None:
-        self.stats.errors += 1
-        record.status, record.error = error.http_status, error.message
-        if (reason := shed_by(error)) is not None:
-            record.shed = reason
-            self.stats.promises.of(record.sla).shed[reason] += 1
-        status, headers, body = render_error(error, request.path)
-        headers.append((b"x-edgeforge-trace-id", record.trace_id.encode()))
+        """Answer a request that was not admitted."""
+        log.refused(error)
+        status, headers, body = api.render_error(error)
         client.respond(request, status, headers, body)
+
+    def _finish(self, log: RequestLog, jumps_before: int) -> None:
+        gateway = self._gateway
+        mono_ms = gateway.now_mono_ms()
+        log.took_ms = mono_ms - log.first_byte_mono_ms
+        jumps = gateway.clocks.look(gateway.now_unix_ms(), mono_ms)
+        log.clock_jumped = jumps != jumps_before
+        self.stats.finished(log)
+        gateway.records.add(log)
+        finished = log.finish((gateway.state.node_id, gateway.pop_id))
+        if log.account:  # strangers must not push customers' traces out of the ring
+            gateway.traces(finished.trace, log.matters)

@@ -24,13 +24,13 @@ class LocalEngines(Protocol):
 
 
 class PeerTargets(Protocol):
-    """Warm connections to other nodes."""
+    """Open connections to other nodes."""
 
     def pool_for(self, node_id: str) -> UpstreamPool | None:
         """Return the connections to ``node_id``, or None if the table has no address for it."""
 
     def is_warm(self, node_id: str) -> bool:
-        """Whether a connection stands ready."""
+        """Whether an open connection is ready."""
 
 
 @dataclass(slots=True)
@@ -39,7 +39,6 @@ class Target:
 
     node_id: str
     pool: UpstreamPool
-    host: bytes
     #: Name of the model in the body, and whether the engine reports usage on every chunk.
     model: str
     continuous_usage: bool
@@ -72,6 +71,33 @@ class EnginePools:
             self._pool.close()
 
 
+class Targets:
+    """The nodes that this agent can send requests to, itself among them."""
+
+    def __init__(
+        self, node_id: str, engines: LocalEngines, pools: EnginePools, peers: PeerTargets
+    ) -> None:
+        self._node_id = node_id
+        self._engines = engines
+        self._pools = pools
+        self._peers = peers
+
+    def serves_here(self, model: str) -> bool:
+        """Whether this node's own engine can be asked for ``model`` now."""
+        return self._engines.endpoint_for(model) is not None
+
+    def find(self, node_id: str, model: str, *, embeds: bool) -> Target | None:
+        """Return ``node_id`` ready to be asked, or None if it no longer is."""
+        if node_id != self._node_id:
+            peer_pool = self._peers.pool_for(node_id)
+            return None if peer_pool is None else Target(node_id, peer_pool, model, True, True)
+        endpoint = self._engines.endpoint_for(model)
+        if endpoint is None or endpoint.embeds is not embeds:
+            return None
+        pool = self._pools.pool_for(endpoint)
+        return Target(node_id, pool, endpoint.model, endpoint.supports_continuous_usage, False)
+
+
 def engine_address(endpoint: EngineEndpoint) -> Address:
     """Return where ``endpoint`` listens."""
     if endpoint.uds_path is not None:
@@ -92,4 +118,4 @@ def generation_request(
 ) -> bytes:
     """Return the bytes of a generation request for ``target``."""
     sent = [(b"content-type", b"application/json"), (b"accept", accept), *headers]
-    return request_bytes("POST", path.encode(), target.host, sent, body)
+    return request_bytes("POST", path.encode(), target.pool.address.host_header, sent, body)

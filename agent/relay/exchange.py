@@ -1,360 +1,179 @@
-"""One attempt at one request: send it, and pass on what comes back.
+"""One request sent upstream for one client, and its response as it comes.
 
-Until the first byte has gone to the client an attempt can be replaced by another; the head of a
-stream, and events that carry no token yet, are therefore held until the first token.
+Driven by the event loop's callbacks: no task waits for it. What is done with the response is the
+subclass's.
 """
 
 from __future__ import annotations
 
-import asyncio
 import enum
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.relay.messages import LAST_CHUNK, Header, chunk
-from agent.relay.sse import EventStream, MalformedStream
-from agent.relay.upstream import ResponseSink, UpstreamConnection
+from agent.relay.upstream import UpstreamConnection
 from protos.domain.errors import LinkDown
 
 if TYPE_CHECKING:
-    from agent.relay.deadlines import Deadlines
+    import asyncio
+
+    from agent.relay.messages import Header
     from agent.relay.server import ServerConnection
     from agent.relay.upstream_pool import UpstreamPool
 
-#: Largest response that is kept whole before it is passed on.
-MAX_WHOLE_RESPONSE_BYTES = 64 * 1024 * 1024
-
-
-#: Events without a token that are held back at the start of a stream.
-MAX_HELD_BYTES = 64 * 1024
-
 
 class Ending(enum.StrEnum):
-    """How an attempt ended."""
+    """How an exchange ended."""
 
-    #: The whole response is here, or has been passed on.
+    #: The whole response is here.
     COMPLETE = "complete"
-    #: Failed before the client saw a byte: another target may answer.
-    REPLACEABLE = "replaceable"
-    #: Failed after: the client must be told.
-    BROKEN = "broken"
-    #: Another attempt at the same request had its first token sooner.
+    #: No connection, a cut one, or a response that cannot be read.
     LOST = "lost"
+    #: It was cut here.
+    ABORTED = "aborted"
 
 
-@dataclass(slots=True)
-class Patience:
-    """How long an attempt may be silent: until its first byte, and between two reads."""
+class Exchange(ABC):
+    """Sends one request and receives its response; ``_ended`` is called once, at its end."""
 
-    first_byte_ms: float
-    idle_ms: float
-
-
-#: Makes the head of the response to the client from the engine's status and headers.
-HeadMaker = Callable[[int, list[Header]], bytes]
-
-
-#: Told of tokens as they come: how many, and when (monotonic ms).
-TokenCounter = Callable[[int, float], None]
-
-
-class Claim:
-    """One client's answer, which one of several exchanges takes; the others are cut at once."""
-
-    def __init__(self) -> None:
-        self._running: list[Exchange] = []
-
-    def join(self, exchange: Exchange) -> None:
-        """``exchange`` runs for the answer, until it is taken."""
-        self._running.append(exchange)
-
-    def take(self, exchange: Exchange) -> None:
-        """``exchange`` has the first token."""
-        others, self._running = self._running, []
-        for other in others:
-            if other is not exchange:
-                other.lose()
-
-    def leave(self, exchange: Exchange) -> None:
-        """``exchange`` is over: holding each other, only the collector would free the two."""
-        if exchange in self._running:
-            self._running.remove(exchange)
-
-
-class Exchange(ResponseSink):
-    """Receives one response for one client.
-
-    Until it has a first token nothing of the client's connection is touched, so that several may
-    run for one client; ``claim`` says which may go on.
-    """
-
-    def __init__(
-        self,
-        client: ServerConnection,
-        events: EventStream | None,
-        make_head: HeadMaker,
-        now_mono_ms: Callable[[], float],
-        count_tokens: TokenCounter | None = None,
-        claim: Claim | None = None,
-        on_first_token: Callable[[float, list[Header]], None] | None = None,
-    ) -> None:
+    def __init__(self, client: ServerConnection, now_mono_ms: Callable[[], float]) -> None:
         self._client = client
-        self._on_first_token = on_first_token
-        self._claim = claim
-        self._connection: UpstreamConnection | None = None
-        self._count_tokens = count_tokens
-        self.events = events
-        self._make_head = make_head
         self._now_mono_ms = now_mono_ms
-        self._streaming = False
+        self._pool: UpstreamPool | None = None
+        self._request = b""
+        self._connection: UpstreamConnection | None = None
+        #: Whether the connection was kept open since an earlier request: it may be stale.
+        self._reused = False
+        self._turn: asyncio.Future[UpstreamConnection] | None = None
+        self._complete = False
         self._gathered: list[bytes] = []
-        self._held = b""
-        self._size_bytes = 0
-        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.status = 0
         self.headers: list[Header] = []
         self.ending: Ending | None = None
         self.reason = ""
-        #: Whether the connection died without a byte of answer: a kept-alive one may just be stale.
-        self.unanswered = False
-        #: Whether it was ended since its first token did not come in time.
-        self.late = False
-        #: Whether the client has been sent anything.
+        #: Whether the client has been sent a part of it: from then on it slows the upstream down.
         self.started = False
-        self.head_mono_ms = 0.0
-        self.first_token_mono_ms: float | None = None
-        self.last_read_mono_ms = now_mono_ms()
-        if claim is not None:
-            claim.join(self)
 
-    # -- ResponseSink ----------------------------------------------------------------------------
+    # -- what users call
 
-    def on_head(self, status: int, headers: list[Header]) -> None:
-        self.status, self.headers = status, headers
-        self.head_mono_ms = self.last_read_mono_ms = self._now_mono_ms()
-        self._streaming = self.events is not None and status == 200 and is_event_stream(headers)
+    def start(self, pool: UpstreamPool, request: bytes) -> None:
+        """Send ``request`` to ``pool``'s address."""
+        self._pool, self._request = pool, request
+        connection = pool.take_nowait()
+        if connection is None:
+            self._join_line(pool)
+        else:
+            self._reused = True
+            self._send(connection)
+
+    def abort(self) -> None:
+        """Cut it; an engine takes that as "client gone" and stops generating."""
+        self._end(Ending.ABORTED, "")
+
+    def fail(self, reason: str) -> None:
+        """End it for ``reason``."""
+        self._end(Ending.LOST, reason)
+
+    # -- ResponseSink
+
+    @abstractmethod
+    def on_head(self, status: int, headers: list[Header]) -> None: ...
 
     def on_body(self, data: bytes) -> None:
         self._gathered.append(data)
-        if not self._streaming:
-            self._size_bytes += len(data)
-            if self._size_bytes > MAX_WHOLE_RESPONSE_BYTES:
-                self.fail("response larger than 64 MiB")
 
     def on_read_end(self) -> None:
+        """Take in what one read brought; the end of the response comes with the last of them.
+
+        The connection is given back only here, when all bytes of the read have been seen: bytes
+        behind a response must never be taken for the next one.
+        """
         if self.ending is not None:
             return
-        self.last_read_mono_ms = now = self._now_mono_ms()
-        if not self._streaming or not self._gathered:
-            return
-        events = self.events
-        assert events is not None
-        data = self._gathered[0] if len(self._gathered) == 1 else b"".join(self._gathered)
-        self._gathered.clear()
-        before = events.events
-        try:
-            passed_on = events.feed(data)
-        except MalformedStream as error:
-            self.fail(f"malformed event stream: {error}")
-            return
-        if passed_on:
-            if self.started:
-                self._client.write(chunk(passed_on))
-            else:
-                self._pass_on(passed_on, events)
-        if self._count_tokens is not None:
-            self._count_tokens(events.events - before, now)
-        if self.first_token_mono_ms is None and events.token_seen:
-            self.first_token_mono_ms = now
-            if self._on_first_token is not None:
-                self._on_first_token(now, self.headers)
-        if events.error_event is not None:
-            self.fail("the engine failed: " + events.error_event.decode("utf-8", "replace")[:300])
+        self._on_read()
+        if self._complete and self.ending is None:
+            self._on_response_end()
 
     def on_complete(self) -> None:
-        self.on_read_end()
-        if self.ending is not None:
-            return
-        if self._streaming:
-            events = self.events
-            assert events is not None
-            if not events.done:
-                self.fail("the stream ended without its last event")
-                return
-            if self.started:
-                self._client.write(LAST_CHUNK)
-        self._end(Ending.COMPLETE, "")
+        self._complete = True
 
     def on_lost(self, reason: str, *, answered: bool) -> None:
-        self.unanswered = not answered
-        self.fail(reason)
-
-    # -- what the gateway uses -------------------------------------------------------------------
-
-    @property
-    def streamed(self) -> bool:
-        """Whether the response went to the client as it came."""
-        return self._streaming and self.started
-
-    @property
-    def body(self) -> bytes:
-        """The whole body of a response that was not streamed."""
-        return b"".join(self._gathered)
-
-    def resume_from(self, broken: Exchange) -> None:
-        """Go on with the stream that ``broken`` began: its client has a head and tokens."""
-        self.started = True
-        self.first_token_mono_ms = broken.first_token_mono_ms
-
-    def lose(self) -> None:
-        """Another exchange answers the client: cut this one."""
-        self._end(Ending.LOST, "another target was sooner")
-
-    def time_out(self, waited_ms: float) -> None:
-        """Nothing came for too long."""
-        self.late = not self.started
-        self.fail(f"nothing came for {waited_ms:.0f} ms")
-
-    def fail(self, reason: str) -> None:
-        """End the attempt for ``reason``."""
-        self._end(Ending.BROKEN if self.started else Ending.REPLACEABLE, reason)
-
-    async def run(self, pool: UpstreamPool, request: bytes, patience: Patience) -> None:
-        """Send ``request`` to ``pool``'s address and wait until the response has ended.
-
-        The outcome is in ``ending``; only cancellation is raised, and it cuts the connection.
-        """
-        try:
-            await self._run(pool, request, patience)
-        finally:
-            if self._claim is not None:
-                self._claim.leave(self)
-
-    # -- inside ----------------------------------------------------------------------------------
-
-    async def _run(self, pool: UpstreamPool, request: bytes, patience: Patience) -> None:
-        self.last_read_mono_ms = self._now_mono_ms()
-        connection = pool.take_nowait()
-        if connection is not None:
-            await self._attempt(pool, connection, request, patience)
-            if not (self.ending is Ending.REPLACEABLE and self.unanswered):
-                return
-            self._restart()
-        connection = await self._stand_in_line(pool, patience)
-        if connection is not None:
-            await self._attempt(pool, connection, request, patience)
-
-    async def _stand_in_line(
-        self, pool: UpstreamPool, patience: Patience
-    ) -> UpstreamConnection | None:
-        """Return a connection of ``pool``; None if the attempt has ended before there was one."""
-        began_mono_ms = self.last_read_mono_ms
-        left_ms = began_mono_ms + patience.first_byte_ms - self._now_mono_ms()
-        try:
-            async with asyncio.timeout(left_ms / 1_000):
-                connection = await pool.take()
-        except TimeoutError:
-            self.time_out(self._now_mono_ms() - began_mono_ms)
-        except LinkDown as error:
-            self.fail(error.message)
-        else:
-            if self.ending is None:
-                return connection
-            pool.give_back(connection)  # lost meanwhile
-        return None
-
-    async def _attempt(
-        self,
-        pool: UpstreamPool,
-        connection: UpstreamConnection,
-        request: bytes,
-        patience: Patience,
-    ) -> None:
-        self._connection = connection
-        connection.send(request, self)
-        if self.started:
-            self._client.flow_from(connection)
-        watch = _Watch(self, patience, self._client.deadlines, self._now_mono_ms)
-        try:
-            await self._ended
-        finally:
-            watch.cancel()
-            if self.started:
-                self._client.flow_from(None)
-            if self.ending is Ending.COMPLETE:
-                pool.give_back(connection)
-            else:
-                connection.abort()
-
-    def _restart(self) -> None:
-        self._ended = asyncio.get_running_loop().create_future()
-        self._gathered.clear()
-        self._held = b""
-        self.ending, self.reason, self.unanswered = None, "", False
-
-    def _pass_on(self, data: bytes, events: EventStream) -> None:
-        """Begin the answer, or hold ``data``: while it has no token it can still be replaced."""
-        data = self._held + data
-        if not (events.token_seen or events.done or len(data) > MAX_HELD_BYTES):
-            self._held = data
+        if self.ending is not None:
             return
-        self._start()
-        self._client.write(self._make_head(self.status, self.headers) + chunk(data))
+        pool = self._pool
+        if self._reused and not answered and not self.status and pool is not None:
+            # a connection that the other side had closed meanwhile; on a new one it is asked again
+            self._reused, self._connection = False, None
+            self._join_line(pool)
+            return
+        self._end(Ending.LOST, reason)
 
-    def _start(self) -> None:
-        """Take the client: from here on it is ours to write to, and to be slowed by."""
-        if self._claim is not None:
-            self._claim.take(self)
+    # -- what subclasses do
+
+    @abstractmethod
+    def _on_read(self) -> None:
+        """Take ``_gathered``, which one read brought; it may be empty."""
+
+    @abstractmethod
+    def _on_response_end(self) -> None:
+        """Call ``_end``: the response is whole."""
+
+    @abstractmethod
+    def _ended(self) -> None:
+        """Called once, when ``ending`` has been set to other than ``ABORTED``."""
+
+    def _take_client(self) -> None:
+        """From here on the client gets this response, and slows it down by reading slowly."""
         self.started = True
         self._client.flow_from(self._connection)
 
     def _end(self, ending: Ending, reason: str) -> None:
-        if self.ending is None:
-            self.ending, self.reason = ending, reason
-        if not self._ended.done():
-            self._ended.set_result(None)
+        if self.ending is not None:
+            return
+        self.ending, self.reason = ending, reason
+        if self.started:
+            self._client.flow_from(None)
+        connection, pool = self._connection, self._pool
+        self._connection = None
+        if self._turn is not None and pool is not None:
+            turn, self._turn = self._turn, None
+            pool.leave_line(turn)
+        if connection is not None and pool is not None:
+            if ending is Ending.COMPLETE:
+                pool.give_back(connection)
+            else:
+                connection.abort()
+        if ending is not Ending.ABORTED:
+            self._ended()
 
+    # -- inside
 
-class _Watch:
-    """Ends an exchange that has been silent for too long; set again only when it rings."""
+    def _send(self, connection: UpstreamConnection) -> None:
+        self._connection = connection
+        if self.started:
+            self._client.flow_from(connection)
+        connection.send(self._request, self)
 
-    __slots__ = (
-        "_begun_mono_ms",
-        "_deadline",
-        "_deadlines",
-        "_exchange",
-        "_now_mono_ms",
-        "_patience",
-    )
+    def _join_line(self, pool: UpstreamPool) -> None:
+        try:
+            turn = self._turn = pool.join_line()
+        except LinkDown as error:
+            self._end(Ending.LOST, error.message)
+            return
+        turn.add_done_callback(self._on_turn)
 
-    def __init__(
-        self,
-        exchange: Exchange,
-        patience: Patience,
-        deadlines: Deadlines,
-        now_mono_ms: Callable[[], float],
-    ) -> None:
-        self._exchange = exchange
-        self._patience = patience
-        self._now_mono_ms = now_mono_ms
-        self._begun_mono_ms = exchange.last_read_mono_ms
-        self._deadlines = deadlines
-        self._deadline = deadlines.set(self._begun_mono_ms + patience.first_byte_ms, self._ring)
-
-    def cancel(self) -> None:
-        self._deadlines.clear(self._deadline)
-
-    def _ring(self) -> None:
-        exchange, patience, now = self._exchange, self._patience, self._now_mono_ms()
-        if exchange.started:
-            waited, limit = now - exchange.last_read_mono_ms, patience.idle_ms
+    def _on_turn(self, turn: asyncio.Future[UpstreamConnection]) -> None:
+        if turn is not self._turn:
+            # it left the line; an error that came too late concerns nobody
+            turn.cancelled() or turn.exception()
+            return
+        self._turn = None
+        if turn.cancelled():
+            self._end(Ending.LOST, "no connection")
+        elif (error := turn.exception()) is not None:
+            self._end(Ending.LOST, error.message if isinstance(error, LinkDown) else repr(error))
         else:
-            waited, limit = now - self._begun_mono_ms, patience.first_byte_ms
-        if waited + 1.0 >= limit:
-            exchange.time_out(waited)
-        else:
-            self._deadline = self._deadlines.set(now + limit - waited, self._ring)
+            self._send(turn.result())
 
 
 def is_event_stream(headers: list[Header]) -> bool:

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agent.core.fill import filling_tokens
-from agent.core.token_usage import read_usage
-from agent.relay.exchange import (
-    MAX_HELD_BYTES,
-    Ending,
-    Exchange,
-    HeadMaker,
-    TokenCounter,
-    is_event_stream,
-)
+from agent.formats.sse import EventStream, MalformedStream, find_usage
+from agent.formats.usage import read_usage
+from agent.relay.client_answer import MAX_HELD_BYTES
+from agent.relay.exchange import Ending, Exchange, is_event_stream
 from agent.relay.messages import LAST_CHUNK, Header, chunk
-from agent.relay.sse import EventStream, MalformedStream, find_usage
 
 if TYPE_CHECKING:
+    from agent.core.request.attempt import TokenCounter
     from agent.relay.server import ServerConnection
+    from agent.relay.upstream_pool import UpstreamPool
     from protos.domain.pricing import Usage
 
 #: A whole response ends with its usage, within so many bytes.
 _USAGE_TAIL_BYTES = 4_096
 
+#: Makes the head of the response to the asking agent from the engine's status and headers.
+HeadMaker = Callable[[int, list[Header]], bytes]
+
 
 class PassThrough(Exchange):
     """Passes a response on as it comes: what a peer port does for the agent that asked.
 
-    The head of a stream waits for its first token, so that it can tell what that took here.
+    The head of a stream waits for its first token, so that it can say what that took here.
     ``events`` looks for that token; ``token_mark`` is found once in every event that carries one.
     """
 
@@ -44,26 +44,35 @@ class PassThrough(Exchange):
         *,
         embeds: bool = False,
     ) -> None:
-        super().__init__(client, None, make_head, now_mono_ms, count_tokens)
+        super().__init__(client, now_mono_ms)
         self._first = events
+        self._make_head = make_head
+        self._count_tokens = count_tokens
         self._token_mark = token_mark
         self._embeds = embeds
+        self._streaming = False
+        self._held = b""
+        self._tail = b""
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def run(self, pool: UpstreamPool, request: bytes) -> None:
+        """Send ``request`` and wait until the response has ended; cancelled, it is cut."""
+        self.start(pool, request)
+        try:
+            await self._over
+        finally:
+            self.abort()
 
     def on_head(self, status: int, headers: list[Header]) -> None:
         self.status, self.headers = status, headers
-        self.head_mono_ms = self.last_read_mono_ms = self._now_mono_ms()
         self._streaming = is_event_stream(headers)
-        self._tail = b""
         if not self._streaming:
-            self._start()
+            self._begin()
 
-    def on_body(self, data: bytes) -> None:
-        self._gathered.append(data)
-
-    def on_read_end(self) -> None:
-        self.last_read_mono_ms = now = self._now_mono_ms()
-        if not self._gathered or self.ending is not None:
+    def _on_read(self) -> None:
+        if not self._gathered:
             return
+        now = self._now_mono_ms()
         data = b"".join(self._gathered)
         self._gathered.clear()
         if not self.started:
@@ -71,28 +80,30 @@ class PassThrough(Exchange):
             if not self._has_first_token(held) and len(data) <= MAX_HELD_BYTES:
                 self._held = data
                 return
-            self._start()
+            self._begin()
         self._client.write(chunk(data))
-        if self._count_tokens is not None:
-            if self._streaming:
-                self._count_tokens(data.count(self._token_mark), now)
-            else:
-                self._tail = (self._tail + data)[-_USAGE_TAIL_BYTES:]
+        if self._streaming:
+            self._count_tokens(data.count(self._token_mark), now)
+        else:
+            self._tail = (self._tail + data)[-_USAGE_TAIL_BYTES:]
 
-    def on_complete(self) -> None:
-        self.on_read_end()
-        if self._count_tokens is not None and self._tail:
+    def _on_response_end(self) -> None:
+        if self._tail:
             tokens = filling_tokens(_usage(self._tail), embeds=self._embeds)
-            self._count_tokens(tokens, self.last_read_mono_ms)
+            self._count_tokens(tokens, self._now_mono_ms())
         if not self.started:
-            self._start()
+            self._begin()
             if self._held:
                 self._client.write(chunk(self._held))
         self._client.write(LAST_CHUNK)
         self._end(Ending.COMPLETE, "")
 
-    def _start(self) -> None:
-        super()._start()
+    def _ended(self) -> None:
+        if not self._over.done():
+            self._over.set_result(None)
+
+    def _begin(self) -> None:
+        self._take_client()
         self._client.write(self._make_head(self.status, self.headers))
 
     def _has_first_token(self, data: bytes) -> bool:
@@ -106,5 +117,5 @@ class PassThrough(Exchange):
 
 
 def _usage(tail: bytes) -> Usage:
-    """Return the tokens that the end of a whole response tells of; none when it does not."""
+    """Return the tokens that the end of a whole response reports; none when it does not."""
     return read_usage(find_usage(tail) or {})

@@ -80,25 +80,35 @@ class UpstreamPool:
             self._refill()
         return taken
 
-    async def take(self) -> UpstreamConnection:
+    def join_line(self) -> asyncio.Future[UpstreamConnection]:
         """Stand in line for a connection: one that comes back, or one made for who waits.
 
-        The limit on making one counts from its own beginning, so the wait of many in line is not
-        taken for a dead target. Raises: LinkDown naming the target and the reason, for all in line
-        at once if nothing could be connected; or when the line is full.
+        The future ends with the connection, or with LinkDown naming the target and the reason: for
+        all in line at once if nothing could be connected. The limit on making one counts from its
+        own beginning, so the wait of many in line is not taken for a dead target.
+        Raises: LinkDown when the line is full.
         """
         if len(self._line) >= MAX_IN_LINE:
             raise LinkDown(f"{self.address.name}: {MAX_IN_LINE} requests wait for a connection")
         turn: asyncio.Future[UpstreamConnection] = asyncio.get_running_loop().create_future()
         self._line.append(turn)
         self._dial_for_line()
+        return turn
+
+    def leave_line(self, turn: asyncio.Future[UpstreamConnection]) -> None:
+        """Give up a place in line; a connection that was handed over meanwhile goes back."""
+        if turn in self._line:
+            self._line.remove(turn)
+        elif turn.done() and not turn.cancelled() and turn.exception() is None:
+            self.give_back(turn.result())
+
+    async def take(self) -> UpstreamConnection:
+        """Wait in line for a connection. Raises: LinkDown as ``join_line``."""
+        turn = self.join_line()
         try:
             return await turn
         except asyncio.CancelledError:
-            if turn in self._line:
-                self._line.remove(turn)
-            elif turn.done() and not turn.cancelled() and turn.exception() is None:
-                self.give_back(turn.result())
+            self.leave_line(turn)
             raise
 
     async def dial(self) -> UpstreamConnection:

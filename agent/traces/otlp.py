@@ -47,8 +47,6 @@ _MAX_BATCH_SPANS = 512
 #: How long the end of the agent waits for spans to be sent.
 CLOSE_TIMEOUT_S = 3.0
 _MAX_HEADERS_BYTES = 64 * 1024
-#: How the outcomes of attempts begin that were nobody's fault.
-_NO_FAULT = ("answered", "client gone", "a second copy", "second copy", "went on")
 _OPERATIONS = {
     "/v1/chat/completions": "chat",
     "/v1/completions": "text_completion",
@@ -136,15 +134,16 @@ class OtlpExport:
             kind=SpanKind.CLIENT,
             attributes={
                 "edgeforge.node": attempt.node_id,
-                "edgeforge.outcome": attempt.outcome,
+                "edgeforge.outcome": str(attempt.outcome),
+                "edgeforge.purpose": str(attempt.purpose),
                 "edgeforge.budget_left_ms": attempt.budget_left_ms,
                 "edgeforge.candidates": len(attempt.candidates) + attempt.candidates_left_out,
                 "edgeforge.candidates_fitting": sum(one.fits for one in attempt.candidates),
             },
             start_time=_unix_ns(trace, attempt.began_ms),
         )
-        if not attempt.outcome.startswith(_NO_FAULT):
-            span.set_status(Status(StatusCode.ERROR, attempt.outcome))
+        if attempt.outcome.is_fault:
+            span.set_status(Status(StatusCode.ERROR, attempt.summary))
         span.end(_unix_ns(trace, attempt.began_ms + attempt.took_ms))
 
 

@@ -172,7 +172,7 @@ def _attempt_line(number: int, attempt: TraceAttempt) -> str:
     fitting = sum(one.fits for one in attempt.candidates)
     left_out = f", {attempt.candidates_left_out} more" if attempt.candidates_left_out else ""
     return (
-        f"attempt {number}: {attempt.node_id}, {_printable(attempt.outcome)}"
+        f"attempt {number}: {attempt.node_id}, {_printable(attempt.summary)}"
         f" after {attempt.took_ms:.1f} ms; {attempt.budget_left_ms:.0f} ms were left,"
         f" {fitting} of {len(attempt.candidates)} candidates fitted{left_out}"
     )

@@ -5,6 +5,7 @@ Times are milliseconds from the request's first byte, on the ingress agent's mon
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,60 @@ MAX_TEXT_CHARS = 500
 
 NO_USAGE = Usage(0, 0, 0)
 NO_COST = Cost(0, 0, 0)
+
+
+class AttemptOutcome(enum.StrEnum):
+    """How one attempt at a request ended."""
+
+    #: Its answer went to the client, whole.
+    ANSWERED = "answered"
+    #: It brought a stream to its end that another attempt had begun.
+    CONTINUED = "continued"
+    #: No connection, a cut one or a malformed answer, before the client saw a byte.
+    FAILED = "failed"
+    #: The target refused to serve just now (409, 503).
+    REFUSED = "refused"
+    #: The engine answered 5xx.
+    ENGINE_ERROR = "engine_error"
+    #: No first token in time; another target was predicted to be sooner.
+    LATE = "late"
+    #: Another attempt at the same request had the first token.
+    OVERTAKEN = "overtaken"
+    #: It failed after the client had a part of its answer.
+    BROKEN = "broken"
+    #: The target could not be asked any more.
+    NOT_SENT = "not_sent"
+    CLIENT_GONE = "client_gone"
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether the target or the way to it is to blame."""
+        return self in _FAULTS
+
+
+_FAULTS = frozenset(
+    {
+        AttemptOutcome.FAILED,
+        AttemptOutcome.REFUSED,
+        AttemptOutcome.ENGINE_ERROR,
+        AttemptOutcome.LATE,
+        AttemptOutcome.BROKEN,
+    }
+)
+
+
+class AttemptPurpose(enum.StrEnum):
+    """Why a target was asked."""
+
+    SERVE = "serve"
+    #: To find out what a hardly known target is like.
+    EXPLORE = "explore"
+    #: To find out whether a target that was late is in time again (strict deployments).
+    TRIAL = "trial"
+    #: Beside a first copy whose first token was late.
+    SECOND_COPY = "second_copy"
+    #: To continue a broken stream.
+    REST = "rest"
 
 
 @dataclass(slots=True)
@@ -61,13 +116,26 @@ class TraceAttempt:
     """
 
     node_id: str
-    outcome: str
+    outcome: AttemptOutcome
     began_ms: float
     took_ms: float
     budget_left_ms: float = 0.0
     predicted_miss: bool = False
     candidates: tuple[TraceCandidate, ...] = ()
     candidates_left_out: int = 0
+    purpose: AttemptPurpose = AttemptPurpose.SERVE
+    #: Why it ended so, in words; empty when the outcome says it all.
+    detail: str = ""
+
+    @property
+    def summary(self) -> str:
+        """Purpose, outcome and detail in one line: "second copy: failed: connection refused"."""
+        parts = [str(self.outcome).replace("_", " ")]
+        if self.purpose is not AttemptPurpose.SERVE:
+            parts.insert(0, str(self.purpose).replace("_", " "))
+        if self.detail:
+            parts.append(self.detail)
+        return ": ".join(parts)
 
 
 @dataclass(slots=True)
@@ -128,6 +196,8 @@ class Trace:
     usage: Usage = NO_USAGE
     cost: Cost = NO_COST
     card_version: int = 0
+    #: The ``x-request-id`` that the client sent, if any; its own text.
+    client_request_id: str = ""
 
     @property
     def felt_ttft_ms(self) -> float | None:

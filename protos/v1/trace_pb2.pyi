@@ -111,15 +111,21 @@ class TraceAttempt(_message.Message):
     PREDICTED_MISS_FIELD_NUMBER: _builtins.int
     CANDIDATES_FIELD_NUMBER: _builtins.int
     CANDIDATES_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     outcome: _builtins.str
-    """"answered", or why not"""
+    """"answered", "failed", "late" ...: AttemptOutcome of protos/domain/trace.py"""
     began_ms: _builtins.float
     took_ms: _builtins.float
     budget_left_ms: _builtins.float
     """that the choice was made with"""
     predicted_miss: _builtins.bool
     candidates_left_out: _builtins.int
+    purpose: _builtins.str
+    """"serve", "explore", "trial", "second_copy", "rest"; empty: "serve" """
+    detail: _builtins.str
+    """why it ended so, in words"""
     @_builtins.property
     def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___TraceCandidate]:
         """soonest first, at most 64"""
@@ -135,10 +141,12 @@ class TraceAttempt(_message.Message):
         predicted_miss: _builtins.bool = ...,
         candidates: _abc.Iterable[Global___TraceCandidate] | None = ...,
         candidates_left_out: _builtins.int = ...,
+        purpose: _builtins.str = ...,
+        detail: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["began_ms", b"began_ms", "budget_left_ms", b"budget_left_ms", "candidates", b"candidates", "candidates_left_out", b"candidates_left_out", "node_id", b"node_id", "outcome", b"outcome", "predicted_miss", b"predicted_miss", "took_ms", b"took_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["began_ms", b"began_ms", "budget_left_ms", b"budget_left_ms", "candidates", b"candidates", "candidates_left_out", b"candidates_left_out", "detail", b"detail", "node_id", b"node_id", "outcome", b"outcome", "predicted_miss", b"predicted_miss", "purpose", b"purpose", "took_ms", b"took_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -264,6 +272,7 @@ class Trace(_message.Message):
     PREDICTED_TTFT_MS_P99_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
     COST_FIELD_NUMBER: _builtins.int
+    CLIENT_REQUEST_ID_FIELD_NUMBER: _builtins.int
     trace_id: _builtins.str
     ingress_node_id: _builtins.str
     ingress_pop_id: _builtins.str
@@ -295,6 +304,8 @@ class Trace(_message.Message):
     billing_tier: _builtins.str
     predicted_miss: _builtins.bool
     predicted_ttft_ms_p99: _builtins.float
+    client_request_id: _builtins.str
+    """the x-request-id that the client sent; its own text"""
     @_builtins.property
     def far(self) -> Global___TraceFarTimes: ...
     @_builtins.property
@@ -345,10 +356,11 @@ class Trace(_message.Message):
         predicted_ttft_ms_p99: _builtins.float = ...,
         tokens: Global___TraceTokens | None = ...,
         cost: Global___TraceCost | None = ...,
+        client_request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_asked_ms", b"_asked_ms", "_authed_ms", b"_authed_ms", "_first_token_ms", b"_first_token_ms", "_placed_ms", b"_placed_ms", "asked_ms", b"asked_ms", "authed_ms", b"authed_ms", "cost", b"cost", "far", b"far", "first_token_ms", b"first_token_ms", "placed_ms", b"placed_ms", "tokens", b"tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_asked_ms", b"_asked_ms", "_authed_ms", b"_authed_ms", "_first_token_ms", b"_first_token_ms", "_placed_ms", b"_placed_ms", "account", b"account", "asked_ms", b"asked_ms", "attempts", b"attempts", "authed_ms", b"authed_ms", "began_unix_ms", b"began_unix_ms", "billing_tier", b"billing_tier", "budget_ms", b"budget_ms", "client_gone", b"client_gone", "clock_jumped", b"clock_jumped", "cost", b"cost", "deployment", b"deployment", "ended_ms", b"ended_ms", "error", b"error", "far", b"far", "first_token_ms", b"first_token_ms", "ingress_node_id", b"ingress_node_id", "ingress_pop_id", b"ingress_pop_id", "last_mile_ms", b"last_mile_ms", "model", b"model", "node_id", b"node_id", "path", b"path", "placed_ms", b"placed_ms", "pop_id", b"pop_id", "predicted_miss", b"predicted_miss", "predicted_ttft_ms_p99", b"predicted_ttft_ms_p99", "read_ms", b"read_ms", "serving_tier", b"serving_tier", "status", b"status", "stream", b"stream", "token_gaps_us", b"token_gaps_us", "tokens", b"tokens", "tokens_left_out", b"tokens_left_out", "trace_id", b"trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_asked_ms", b"_asked_ms", "_authed_ms", b"_authed_ms", "_first_token_ms", b"_first_token_ms", "_placed_ms", b"_placed_ms", "account", b"account", "asked_ms", b"asked_ms", "attempts", b"attempts", "authed_ms", b"authed_ms", "began_unix_ms", b"began_unix_ms", "billing_tier", b"billing_tier", "budget_ms", b"budget_ms", "client_gone", b"client_gone", "client_request_id", b"client_request_id", "clock_jumped", b"clock_jumped", "cost", b"cost", "deployment", b"deployment", "ended_ms", b"ended_ms", "error", b"error", "far", b"far", "first_token_ms", b"first_token_ms", "ingress_node_id", b"ingress_node_id", "ingress_pop_id", b"ingress_pop_id", "last_mile_ms", b"last_mile_ms", "model", b"model", "node_id", b"node_id", "path", b"path", "placed_ms", b"placed_ms", "pop_id", b"pop_id", "predicted_miss", b"predicted_miss", "predicted_ttft_ms_p99", b"predicted_ttft_ms_p99", "read_ms", b"read_ms", "serving_tier", b"serving_tier", "status", b"status", "stream", b"stream", "token_gaps_us", b"token_gaps_us", "tokens", b"tokens", "tokens_left_out", b"tokens_left_out", "trace_id", b"trace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__asked_ms: _TypeAlias = _typing.Literal["asked_ms"]  # noqa: Y015
     _WhichOneofArgType__asked_ms: _TypeAlias = _typing.Literal["_asked_ms", b"_asked_ms"]  # noqa: Y015

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from protos.domain.pricing import Cost, Usage
-from protos.domain.trace import FarTimes, Trace, TraceAttempt, TraceCandidate
+from protos.domain.trace import (
+    AttemptOutcome,
+    AttemptPurpose,
+    FarTimes,
+    Trace,
+    TraceAttempt,
+    TraceCandidate,
+)
 from protos.v1 import trace_pb2
 from protos.wire.enums import TIER_TO_WIRE, tier_from_wire
 
@@ -39,6 +46,7 @@ _PLAIN = (
     "billing_tier",
     "predicted_miss",
     "predicted_ttft_ms_p99",
+    "client_request_id",
 )
 #: Moments that a request may not have come to.
 _MOMENTS = ("authed_ms", "placed_ms", "asked_ms", "first_token_ms")
@@ -138,6 +146,8 @@ def _attempt_to_wire(attempt: TraceAttempt) -> trace_pb2.TraceAttempt:
     return trace_pb2.TraceAttempt(
         node_id=attempt.node_id,
         outcome=attempt.outcome,
+        purpose=attempt.purpose,
+        detail=attempt.detail,
         began_ms=attempt.began_ms,
         took_ms=attempt.took_ms,
         budget_left_ms=attempt.budget_left_ms,
@@ -197,9 +207,14 @@ def _candidates_from_wire(
 
 
 def _attempt_from_wire(message: trace_pb2.TraceAttempt) -> TraceAttempt:
+    outcome, detail = _outcome_from_wire(message)
+    purposes = AttemptPurpose.__members__.values()
+    purpose = message.purpose if message.purpose in purposes else AttemptPurpose.SERVE
     return TraceAttempt(
         node_id=message.node_id,
-        outcome=message.outcome,
+        outcome=outcome,
+        purpose=AttemptPurpose(purpose),
+        detail=detail,
         began_ms=message.began_ms,
         took_ms=message.took_ms,
         budget_left_ms=message.budget_left_ms,
@@ -207,3 +222,11 @@ def _attempt_from_wire(message: trace_pb2.TraceAttempt) -> TraceAttempt:
         candidates=_candidates_from_wire(message.candidates),
         candidates_left_out=message.candidates_left_out,
     )
+
+
+def _outcome_from_wire(message: trace_pb2.TraceAttempt) -> tuple[AttemptOutcome, str]:
+    """Return outcome and detail; an outcome that this version does not know is a failure's text."""
+    try:
+        return AttemptOutcome(message.outcome), message.detail
+    except ValueError:
+        return AttemptOutcome.FAILED, message.detail or message.outcome

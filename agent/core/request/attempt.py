@@ -1,0 +1,124 @@
+"""One target that is asked for one request, and what it was chosen for."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from protos.domain.trace import MAX_TOKEN_TIMES, AttemptPurpose
+
+if TYPE_CHECKING:
+    from agent.core.engine_queue import Place
+    from agent.core.half_open import HalfOpenTargets
+    from protos.domain.router import Candidate, Placement
+
+#: Receives the number of tokens of one read, and when it was (monotonic ms).
+TokenCounter = Callable[[int, float], None]
+
+
+class TokenTimes:
+    """When each token of one answer came, up to ``MAX_TOKEN_TIMES``."""
+
+    __slots__ = ("also", "left_out", "times_mono_ms")
+
+    def __init__(self, also: TokenCounter | None) -> None:
+        self.times_mono_ms = array("d")
+        self.left_out = 0
+        #: Is given each read's tokens too.
+        self.also = also
+
+    def count(self, tokens: int, now_mono_ms: float) -> None:
+        """Note ``tokens`` that came with one read. Hot."""
+        times = self.times_mono_ms
+        if tokens == 1 and len(times) < MAX_TOKEN_TIMES:
+            times.append(now_mono_ms)
+        elif tokens > 0:
+            kept = min(tokens, MAX_TOKEN_TIMES - len(times))
+            times.extend([now_mono_ms] * kept)
+            self.left_out += tokens - kept
+        if self.also is not None:
+            self.also(tokens, now_mono_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What an attempt finds out of its target, and how long it may take for it.
+
+    ``trial`` is the half-open target that a strict deployment's request tries, else None.
+    """
+
+    purpose: AttemptPurpose
+    patience_ms: float
+    deadline_mono_ms: float
+    half_open: HalfOpenTargets
+    trial: Candidate | None = None
+
+    def ended(self, first_token_mono_ms: float | None, now_mono_ms: float) -> None:
+        """Take the result: when a first token came, or None when none will."""
+        if self.trial is not None:
+            in_time = (
+                first_token_mono_ms is not None and first_token_mono_ms <= self.deadline_mono_ms
+            )
+            self.half_open.ended(self.trial, now_mono_ms, in_time=in_time)
+
+
+class Attempt:
+    """One attempt under way. The machine writes it, but for ``last_read_mono_ms`` and ``io``."""
+
+    __slots__ = (
+        "began_mono_ms",
+        "budget_left_ms",
+        "finding",
+        "first_token_mono_ms",
+        "io",
+        "last_read_mono_ms",
+        "learned",
+        "number",
+        "place",
+        "placement",
+        "prompt_key",
+        "purpose",
+        "resumes",
+        "tokens",
+    )
+
+    def __init__(
+        self,
+        number: int,
+        placement: Placement,
+        purpose: AttemptPurpose,
+        began_mono_ms: float,
+        budget_left_ms: float,
+        tokens: TokenTimes,
+        finding: Finding | None = None,
+        resumes: Attempt | None = None,
+    ) -> None:
+        #: 1 for the request's first.
+        self.number = number
+        self.placement = placement
+        self.purpose = purpose
+        self.began_mono_ms = began_mono_ms
+        #: What the choice was made with.
+        self.budget_left_ms = budget_left_ms
+        self.tokens = tokens
+        self.finding = finding
+        #: The broken attempt whose stream this one continues.
+        self.resumes = resumes
+        #: Its stay at this node's own engine; None at a peer, which has a queue of its own.
+        self.place: Place | None = None
+        #: Key of its prompt in the target's backlog; 0: it is in none.
+        self.prompt_key = 0
+        #: Whether the predictor has been given its outcome.
+        self.learned = False
+        self.first_token_mono_ms: float | None = None
+        #: Of the last bytes of its answer; -inf before the first. Written by the runner.
+        self.last_read_mono_ms = -math.inf
+        #: The runner's own: what carries the attempt.
+        self.io: object = None
+
+    @property
+    def node_id(self) -> str:
+        return self.placement.chosen.node.id

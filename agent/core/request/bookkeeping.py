@@ -1,0 +1,206 @@
+"""What the attempts of one request mean for all that come after it, and for its own log.
+
+Changes the agent's shared knowledge (load, failures, outcomes, caches) and the request's log;
+decides nothing about the request.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.core.fill import filling_tokens
+from agent.core.request.log import AttemptLog
+from protos.domain.predictor import Outcome
+from protos.domain.pricing import cost_of
+from protos.domain.trace import AttemptOutcome, FarTimes
+
+if TYPE_CHECKING:
+    from agent.core.peer_load import PeerLoad
+    from agent.core.request.attempt import Attempt
+    from agent.core.request.context import RequestContext
+    from agent.core.request.log import RequestLog
+    from agent.core.request.state import RouterState
+    from protos.domain.pricing import Usage
+    from protos.domain.router import Placement
+
+
+class Bookkeeping:
+    """One request's marks on its agent's knowledge and on its own log."""
+
+    __slots__ = ("_log", "_request", "_state")
+
+    def __init__(self, state: RouterState, request: RequestContext, log: RequestLog) -> None:
+        self._state = state
+        self._request = request
+        self._log = log
+
+    def promised(self, placement: Placement) -> None:
+        """The request is placed: what its customer is told of it."""
+        log = self._log
+        log.predicted_miss = placement.predicted_miss
+        log.serving_tier, log.billing_tier = placement.serving_tier, placement.billing_tier
+        log.predicted_ttft_ms_p99 = placement.chosen.ttft_ms_p99
+
+    def asked(self, attempt: Attempt) -> None:
+        """``attempt`` is sent to its target."""
+        state, placement, began_mono_ms = self._state, attempt.placement, attempt.began_mono_ms
+        node_id = attempt.node_id
+        if self._log.placed_mono_ms is None:
+            self._log.placed_mono_ms = began_mono_ms
+        # the first token of a whole answer is not seen, nor that of the rest of a broken stream
+        seen = self._request.stream and attempt.resumes is None
+        tokens = max(1.0, placement.chosen.load.prompt_tokens) if seen else 0.0
+        attempt.prompt_key = state.live.request_started(node_id, began_mono_ms, tokens)
+        if node_id == state.node_id:
+            attempt.place = state.engine_queue.enter(began_mono_ms)
+        replica = placement.chosen.replica
+        state.prefixes.seen(
+            replica.node_id, replica.model, replica.generation, self._request.blocks, began_mono_ms
+        )
+
+    def progressed(self, attempt: Attempt, now_mono_ms: float) -> None:
+        """The target's engine generates for ``attempt``, whatever its client will see of it."""
+        if attempt.prompt_key and not attempt.learned:
+            self._state.live.first_token(attempt.node_id, attempt.prompt_key, now_mono_ms)
+            self._learn(attempt, now_mono_ms)
+
+    def first_token(self, attempt: Attempt, load: PeerLoad | None, now_mono_ms: float) -> None:
+        """A first token is here. The load is in its head: at the stream's end it would be old."""
+        self.reported(attempt, load, now_mono_ms)
+        self.progressed(attempt, now_mono_ms)
+        if attempt.finding is not None:
+            attempt.finding.ended(now_mono_ms, now_mono_ms)
+
+    def reported(self, attempt: Attempt, load: PeerLoad | None, now_mono_ms: float) -> None:
+        """A peer reported its load with an answer."""
+        if load is not None:
+            self._state.live.reported(
+                attempt.node_id,
+                now_mono_ms,
+                in_flight=load.in_flight,
+                queued=load.queued,
+                fill_ratio=load.fill_ratio,
+                # one that drains says so here; what it is ready for is the probe's to say
+                ready_models=() if load.draining else None,
+            )
+
+    def left(self, attempt: Attempt, now_mono_ms: float, *, cut: bool) -> None:
+        """``attempt`` is over. ``cut``: while it might still have had a first token."""
+        state = self._state
+        state.live.request_ended(attempt.node_id, attempt.prompt_key)
+        if attempt.place is not None:
+            state.engine_queue.leave(attempt.place, now_mono_ms)
+        if attempt.first_token_mono_ms is None:
+            if cut:
+                self._learn(attempt, now_mono_ms, censored=True)
+            if attempt.finding is not None:
+                attempt.finding.ended(None, now_mono_ms)
+
+    def succeeded(self, attempt: Attempt) -> None:
+        """The target answered."""
+        self._state.live.succeeded(attempt.node_id)
+
+    def late(self, attempt: Attempt, now_mono_ms: float) -> None:
+        """The first token was too late, while another target could be asked."""
+        self._state.live.late(attempt.node_id, now_mono_ms)
+
+    def failed(self, node_id: str, now_mono_ms: float, *, of_link: bool, forget: bool) -> None:
+        """The target failed. ``forget``: its engine may be a new one, with an empty cache."""
+        if forget:
+            self._state.prefixes.forget(node_id)
+        self._state.live.failed(node_id, now_mono_ms, of_link=of_link)
+
+    def note(
+        self, attempt: Attempt, outcome: AttemptOutcome, now_mono_ms: float, detail: str = ""
+    ) -> None:
+        """Put the end of ``attempt`` into the log."""
+        log, began_mono_ms = self._log, attempt.began_mono_ms
+        log.attempts.append(
+            AttemptLog(
+                attempt.node_id,
+                outcome,
+                attempt.purpose,
+                detail,
+                now_mono_ms - began_mono_ms,
+                began_mono_ms,
+                attempt.budget_left_ms,
+            )
+        )
+        log.placements.append(attempt.placement)
+
+    def answering(self, attempt: Attempt, status: int) -> None:
+        """The client gets the answer of ``attempt``."""
+        log, placement, state = self._log, attempt.placement, self._state
+        log.status = status
+        log.node_id = attempt.node_id
+        log.pop_id = placement.chosen.pop.id
+        log.by_peer = log.node_id != state.node_id
+        log.serving_tier = placement.serving_tier
+        log.billing_tier = placement.billing_tier
+
+    def account(
+        self,
+        attempt: Attempt,
+        usage: Usage | None,
+        far: FarTimes | None,
+        now_mono_ms: float,
+        *,
+        whole: bool,
+    ) -> None:
+        """Put tokens, times and cost of the answer of ``attempt`` into the log."""
+        log, state, request = self._log, self._state, self._request
+        first_token_mono_ms = attempt.first_token_mono_ms
+        answered_mono_ms = now_mono_ms if first_token_mono_ms is None else first_token_mono_ms
+        log.first_token_mono_ms = first_token_mono_ms
+        log.asked_mono_ms, log.tokens = attempt.began_mono_ms, attempt.tokens
+        log.pop_id = attempt.placement.chosen.pop.id
+        log.far = far_times(attempt, far, answered_mono_ms)
+        if usage is None:
+            return
+        log.usage = usage
+        if whole and attempt.place is not None:
+            state.own_fill.count(filling_tokens(usage, embeds=request.embeds), now_mono_ms)
+        price = request.price(attempt.placement.billing_tier)
+        if price is not None:
+            log.cost, log.card_version = cost_of(usage, price), price.card_version
+        if usage.prompt_tokens > 0:
+            name = request.deployment.name
+            state.prompt_tokens.counted(name, request.body_bytes, usage.prompt_tokens)
+            state.prefixes.told(
+                attempt.node_id,
+                request.deployment.model,
+                attempt.placement.chosen.state.cached_ratio,
+                usage.cached_tokens / usage.prompt_tokens,
+            )
+
+    def _learn(self, attempt: Attempt, now_mono_ms: float, *, censored: bool = False) -> None:
+        if attempt.prompt_key == 0 or attempt.learned:
+            return
+        attempt.learned = True
+        chosen = attempt.placement.chosen
+        load, took_ms = chosen.load, now_mono_ms - attempt.began_mono_ms
+        outcome = Outcome(load, chosen.there_ms, took_ms, now_mono_ms, censored=censored)
+        state = self._state
+        state.coverage.note(
+            took_ms,
+            chosen.ttft_ms_p99,
+            learned=chosen.learned,
+            place=load.place,
+            censored=censored,
+        )
+        state.predictor.learn(
+            chosen.node.id, self._request.deployment.model, chosen.replica.profile, outcome
+        )
+
+
+def far_times(
+    attempt: Attempt, said: FarTimes | None, answered_mono_ms: float
+) -> FarTimes | None:
+    """Return how the target spent the time until ``answered_mono_ms``, as far as it is known.
+
+    ``said`` is a peer's own report; of this node's engine the place in its queue says it.
+    """
+    place = attempt.place
+    if place is None:
+        return said
+    return FarTimes(0.0, place.queue_ms(answered_mono_ms), answered_mono_ms - attempt.began_mono_ms)

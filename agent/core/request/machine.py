@@ -1,0 +1,500 @@
+"""The life of one request as a machine: events in, commands out, no connection in sight.
+
+Whoever drives it performs each command in order and reports what came of it; time is an argument.
+
+    begun -> asking -> answering -> over
+    asking -> asking       the target failed, refused, or another is predicted sooner: asked next
+    answering -> answering the stream broke, and another replica continues it
+    anything -> over       the client left, or no target is left
+
+While asking, a second copy may run beside a late first one; the first token decides between them.
+Waiting is not failing: an attempt is cut only where another target is predicted to be sooner, where
+its target is known to be gone, or after ``max_wait_ms`` of silence.
+
+Laws: at most one attempt's answer reaches the client; one response head, one end; every attempt
+that was asked ends or is cancelled; nothing is commanded once the request is over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from agent.core.attempts import Verdict, verdict_of_status
+from agent.core.request.attempt import Attempt, TokenTimes
+from agent.core.request.bookkeeping import Bookkeeping
+from agent.core.request.messages import (
+    Account,
+    AnswerBegun,
+    Ask,
+    AttemptEnded,
+    Begun,
+    Cancel,
+    ClientGone,
+    Command,
+    CutClient,
+    DeadlinePassed,
+    Ending,
+    EngineProgressed,
+    Event,
+    FirstToken,
+    NotSent,
+    RespondError,
+    RespondWhole,
+    Rest,
+    WriteEnd,
+    WriteErrorEvent,
+    WriteHead,
+    WriteHeartbeat,
+)
+from agent.core.request.placing import Placer
+from agent.core.request.timing import RequestPolicy, RequestTimers
+from protos.domain.errors import DeadlineExceeded, EdgeForgeError, EngineFailed, NoReplica
+from protos.domain.trace import AttemptOutcome, AttemptPurpose
+
+if TYPE_CHECKING:
+    from agent.core.request.context import RequestContext
+    from agent.core.request.log import RequestLog
+    from agent.core.request.state import RouterState
+    from protos.domain.pricing import Usage
+    from protos.domain.router import Placement
+    from protos.domain.trace import FarTimes
+
+
+class RequestMachine:
+    """One request. The public attributes are for reading."""
+
+    def __init__(
+        self, state: RouterState, request: RequestContext, policy: RequestPolicy, log: RequestLog
+    ) -> None:
+        self._state = state
+        self._request = request
+        self._policy = policy
+        self._log = log
+        self._placer = Placer(state, request)
+        self._books = Bookkeeping(state, request, log)
+        self._timers = RequestTimers(policy)
+        self._running: list[Attempt] = []
+        #: Attempts that were asked one after the other; second copies are not among them.
+        self._asked = 0
+        #: The attempt whose answer goes to the client.
+        self._answering: Attempt | None = None
+        #: Whether the client has a response head: an error is then told in an event.
+        self._head_sent = False
+        self._last: AttemptEnded | None = None
+        self._last_verdict: Verdict | None = None
+        #: Nodes whose engines answered 5xx. A request that makes every engine fail would, if that
+        #: counted against them, take them from everybody else.
+        self._suspects: list[str] = []
+        self.over = False
+
+    @property
+    def next_deadline_mono_ms(self) -> float:
+        """When ``DeadlinePassed`` is due at the latest; inf: never."""
+        return self._timers.next_mono_ms
+
+    def handle(self, event: Event, now_mono_ms: float) -> list[Command]:
+        """Take ``event`` and return what to do, in order. Hot: some five events a request.
+
+        Events that come after the end change nothing.
+        """
+        if self.over:
+            return []
+        if isinstance(event, FirstToken):
+            return self._on_first_token(event, now_mono_ms)
+        if isinstance(event, AttemptEnded):
+            return self._on_ended(event, now_mono_ms)
+        if isinstance(event, Begun):
+            return self._on_begun(now_mono_ms)
+        if isinstance(event, DeadlinePassed):
+            return self._on_deadline(event, now_mono_ms)
+        if isinstance(event, EngineProgressed):
+            self._books.progressed(event.attempt, now_mono_ms)
+            return []
+        if isinstance(event, AnswerBegun):
+            return self._begin_answer(event.attempt, now_mono_ms)
+        if isinstance(event, ClientGone):
+            return self._on_client_gone(event.usage, event.far, now_mono_ms)
+        return self._on_not_sent(event, now_mono_ms)
+
+    # -- asking
+
+    def _on_begun(self, now_mono_ms: float) -> list[Command]:
+        if self._request.stream:
+            self._state.hedges.earn()
+            self._state.exploration.budget.earn()
+        self._timers.begin(now_mono_ms, stream=self._request.stream)
+        return self._ask_next(now_mono_ms)
+
+    def _ask_next(self, now_mono_ms: float) -> list[Command]:
+        """Ask the next target, or give up."""
+        if self._asked >= self._policy.max_attempts:
+            return self._out_of_targets(None, now_mono_ms)
+        try:
+            placement = self._placer.next_attempt(now_mono_ms)
+        except NoReplica as error:
+            return self._out_of_targets(error, now_mono_ms)
+        except EdgeForgeError as error:
+            return self._give_up(error)
+        return [self._ask(placement, now_mono_ms)]
+
+    def _ask(self, placement: Placement, now_mono_ms: float) -> Ask:
+        finding = self._placer.finding
+        self._asked += 1
+        self._books.promised(placement)
+        purpose = AttemptPurpose.SERVE if finding is None else finding.purpose
+        attempt = self._begin(placement, purpose, now_mono_ms)
+        attempt.finding = finding
+        if self._request.stream:
+            self._expect(attempt)
+        return Ask(attempt)
+
+    def _begin(
+        self,
+        placement: Placement,
+        purpose: AttemptPurpose,
+        now_mono_ms: float,
+        resumes: Attempt | None = None,
+    ) -> Attempt:
+        """Return a new attempt, which is to be asked at once."""
+        state, placer = self._state, self._placer
+        node_id = placement.chosen.node.id
+        count_fill = state.own_fill.count if node_id == state.node_id else None
+        if resumes is None:
+            tokens = TokenTimes(count_fill)
+        else:
+            tokens = resumes.tokens
+            tokens.also = count_fill
+        number = len(self._log.attempts) + len(self._running) + 1
+        attempt = Attempt(
+            number, placement, purpose, now_mono_ms, placer.budget_left_ms, tokens, None, resumes
+        )
+        placer.tried |= {node_id}
+        self._running.append(attempt)
+        self._books.asked(attempt)
+        return attempt
+
+    def _expect(self, attempt: Attempt) -> None:
+        """Set when another target is to be thought of, from what was predicted of this one."""
+        placer, last = self._placer, self._asked >= self._policy.max_attempts
+        other_ms = None if last else placer.other_ttft_ms_p99(attempt.placement)
+        expectation = placer.expectation(attempt, other_ms)
+        self._timers.expect(
+            attempt, expectation, last=last, may_hedge=self._state.hedges.enabled
+        )
+
+    def _on_not_sent(self, event: NotSent, now_mono_ms: float) -> list[Command]:
+        attempt = event.attempt
+        self._running.remove(attempt)
+        self._books.left(attempt, now_mono_ms, cut=False)
+        self._books.note(attempt, AttemptOutcome.NOT_SENT, now_mono_ms, event.reason)
+        if attempt.resumes is not None:
+            return self._continue(attempt.resumes, event.rest, None, None, now_mono_ms)
+        return [] if self._running else self._ask_next(now_mono_ms)
+
+    # -- the answer
+
+    def _on_first_token(self, event: FirstToken, now_mono_ms: float) -> list[Command]:
+        attempt = event.attempt
+        attempt.first_token_mono_ms = now_mono_ms
+        self._books.first_token(attempt, event.load, now_mono_ms)
+        if self._answering is attempt:
+            return []
+        return self._begin_answer(attempt, now_mono_ms)
+
+    def _begin_answer(self, attempt: Attempt, now_mono_ms: float) -> list[Command]:
+        """Let the answer of ``attempt`` go to the client, and cut every other attempt."""
+        commands = self._overtake(attempt, now_mono_ms)
+        self._answering = attempt
+        self._head_sent = True
+        self._books.answering(attempt, 200)
+        self._timers.answering()
+        commands.append(WriteHead(attempt))
+        return commands
+
+    def _overtake(self, winner: Attempt, now_mono_ms: float) -> list[Command]:
+        """Cut every attempt but ``winner``."""
+        commands: list[Command] = []
+        if len(self._running) > 1 or (self._running and self._running[0] is not winner):
+            for other in [one for one in self._running if one is not winner]:
+                commands.append(self._cut(other, AttemptOutcome.OVERTAKEN, now_mono_ms))
+                if other.number < winner.number:
+                    self._books.late(other, now_mono_ms)
+        return commands
+
+    def _cut(self, attempt: Attempt, outcome: AttemptOutcome, now_mono_ms: float) -> Cancel:
+        self._running.remove(attempt)
+        self._books.left(attempt, now_mono_ms, cut=True)
+        self._books.note(attempt, outcome, now_mono_ms)
+        return Cancel(attempt)
+
+    def _on_ended(self, event: AttemptEnded, now_mono_ms: float) -> list[Command]:
+        attempt = event.attempt
+        self._running.remove(attempt)
+        self._books.left(attempt, now_mono_ms, cut=False)
+        if attempt.first_token_mono_ms is None:
+            self._books.reported(attempt, event.load, now_mono_ms)
+        if attempt.resumes is not None and event.ending is not Ending.STREAM:
+            why = event.reason or f"answered {event.status}"
+            self._fail(attempt, event, AttemptOutcome.FAILED, f"could not go on: {why}", now_mono_ms)
+            return self._continue(attempt.resumes, event.rest, event.usage, event.far, now_mono_ms)
+        if event.ending is Ending.STREAM:
+            return self._on_answered(event, now_mono_ms)
+        if event.ending is Ending.WHOLE:
+            verdict = verdict_of_status(event.status)
+            if verdict.answered:
+                return self._on_answered(event, now_mono_ms)
+            return self._on_failed(event, verdict, now_mono_ms)
+        if attempt is self._answering:
+            self._fail(attempt, event, AttemptOutcome.BROKEN, event.reason, now_mono_ms)
+            return self._continue(attempt, event.rest, event.usage, event.far, now_mono_ms)
+        return self._on_failed(event, Verdict.failed(event.reason), now_mono_ms)
+
+    def _on_answered(self, event: AttemptEnded, now_mono_ms: float) -> list[Command]:
+        attempt, books, log = event.attempt, self._books, self._log
+        commands = self._overtake(attempt, now_mono_ms)
+        books.succeeded(attempt)
+        for node_id in self._suspects:  # another engine could answer: what failed were engines
+            books.failed(node_id, now_mono_ms, of_link=False, forget=False)
+        first = attempt
+        if attempt.resumes is None:
+            books.note(attempt, AttemptOutcome.ANSWERED, now_mono_ms)
+            books.answering(attempt, event.status)
+        else:
+            log.continued = True
+            books.note(attempt, AttemptOutcome.CONTINUED, now_mono_ms)
+            first = _first_of(attempt)
+        log.answered = True
+        log.hedge_won = attempt.purpose is AttemptPurpose.SECOND_COPY
+        whole = event.ending is Ending.WHOLE
+        books.account(first, event.usage, event.far, now_mono_ms, whole=whole)
+        commands.append(Account())
+        if not whole:
+            commands.append(WriteEnd(attempt))
+        elif self._head_sent:
+            error = EngineFailed("the engine answered without a stream", "send the request again")
+            log.error = error.message
+            commands.append(WriteErrorEvent(error, attempt if event.status >= 400 else None))
+        else:
+            commands.append(RespondWhole(attempt))
+        self.over = True
+        return commands
+
+    # -- failures
+
+    def _on_failed(
+        self, event: AttemptEnded, verdict: Verdict, now_mono_ms: float
+    ) -> list[Command]:
+        """The attempt failed before its client saw anything of it."""
+        attempt = event.attempt
+        self._last, self._last_verdict = event, verdict
+        if verdict.engine_error:
+            self._suspects.append(attempt.node_id)
+            self._books.note(attempt, AttemptOutcome.ENGINE_ERROR, now_mono_ms, verdict.reason)
+        else:
+            refused = event.ending is Ending.WHOLE
+            outcome = AttemptOutcome.REFUSED if refused else AttemptOutcome.FAILED
+            self._fail(attempt, event, outcome, verdict.reason, now_mono_ms)
+        if self._running:  # its other copy goes on
+            self._timers.one_left(now_mono_ms)
+            return []
+        self._log.replaced += 1
+        return self._ask_next(now_mono_ms)
+
+    def _fail(
+        self,
+        attempt: Attempt,
+        event: AttemptEnded,
+        outcome: AttemptOutcome,
+        detail: str,
+        now_mono_ms: float,
+    ) -> None:
+        """The target failed: it is trusted a little less."""
+        of_link = event.status == 0
+        self._books.failed(
+            attempt.node_id,
+            now_mono_ms,
+            of_link=of_link,
+            forget=of_link or attempt is self._answering or attempt.resumes is not None,
+        )
+        self._books.note(attempt, outcome, now_mono_ms, detail)
+
+    def _continue(
+        self,
+        broken: Attempt,
+        rest: Rest,
+        usage: Usage | None,
+        far: FarTimes | None,
+        now_mono_ms: float,
+    ) -> list[Command]:
+        """Let another replica continue a broken stream, or end it with an error event."""
+        first, log = _first_of(broken), self._log
+        if rest is Rest.END:
+            log.answered = True
+            self._books.account(first, usage, far, now_mono_ms, whole=False)
+            self.over = True
+            return [Account(), WriteEnd(broken)]
+        if rest is Rest.TEXT and len(self._placer.tried) < self._policy.max_attempts:
+            placement = self._placer.another(now_mono_ms)
+            if placement is not None:
+                placement = replace(placement, billing_tier=first.placement.billing_tier)
+                purpose = AttemptPurpose.REST
+                self._answering = self._begin(placement, purpose, now_mono_ms, resumes=broken)
+                return [Ask(self._answering)]
+        log.broken = True
+        log.error = log.attempts[-1].detail
+        self._books.account(first, usage, far, now_mono_ms, whole=False)
+        self.over = True
+        error = EngineFailed("the engine failed during the stream", "send the request again")
+        return [Account(), WriteErrorEvent(error)]
+
+    def _out_of_targets(self, error: NoReplica | None, now_mono_ms: float) -> list[Command]:
+        """Give up: an engine's own failure says more than an empty list of targets."""
+        last, verdict = self._last, self._last_verdict
+        if last is not None and verdict is not None and verdict.engine_error:
+            failed = EngineFailed(
+                f"every engine that was asked failed; the last: {verdict.reason}",
+                "try again",
+                retry_after_s=1.0,
+            )
+            self._log.refused(failed)
+            self._log.status, self._log.node_id = last.status, last.attempt.node_id
+            self.over = True
+            if self._head_sent:
+                return [WriteErrorEvent(failed, last.attempt)]
+            return [RespondWhole(last.attempt)]
+        if error is not None and verdict is None:
+            return self._give_up(error)
+        reason = verdict.reason if verdict is not None else "none is ready"
+        name = self._request.deployment.name
+        return self._give_up(
+            NoReplica(
+                f"no engine can serve {name!r} now: {reason}",
+                "try again in a moment",
+                retry_after_s=1.0,
+            )
+        )
+
+    def _give_up(self, error: EdgeForgeError) -> list[Command]:
+        self._log.refused(error)
+        self.over = True
+        return [WriteErrorEvent(error)] if self._head_sent else [RespondError(error)]
+
+    def _on_client_gone(
+        self, usage: Usage | None, far: FarTimes | None, now_mono_ms: float
+    ) -> list[Command]:
+        log = self._log
+        answering = self._answering or (self._running[0] if self._running else None)
+        commands: list[Command] = [
+            self._cut(attempt, AttemptOutcome.CLIENT_GONE, now_mono_ms)
+            for attempt in list(self._running)
+        ]
+        log.client_gone = True
+        if answering is not None:
+            first = _first_of(answering)
+            self._books.answering(first, log.status)
+            self._books.account(first, usage, far, now_mono_ms, whole=False)
+        self.over = True
+        commands.append(Account())
+        return commands
+
+    # -- time
+
+    def _on_deadline(self, event: DeadlinePassed, now_mono_ms: float) -> list[Command]:
+        timers = self._timers
+        commands: list[Command] = []
+        if timers.hedge_is_due(now_mono_ms):
+            commands += self._second_copy(now_mono_ms)
+        if timers.patience_is_due(now_mono_ms):
+            commands += self._reconsider(now_mono_ms)
+        if timers.silence_is_due(now_mono_ms):
+            commands += self._look_for_silence(event, now_mono_ms)
+        if not self.over and timers.heartbeat_is_due(now_mono_ms):
+            commands += self._heartbeat(event, now_mono_ms)
+        return commands
+
+    def _second_copy(self, now_mono_ms: float) -> list[Command]:
+        """Send a late request to a second target, if one is in time and the share allows it."""
+        if self._answering is not None or len(self._running) != 1:
+            return []
+        placement = self._placer.second_copy(now_mono_ms)
+        if placement is None or not self._state.hedges.take():
+            return []
+        # the customer pays for the first choice: the second was the product's
+        billing_tier = self._running[0].placement.billing_tier
+        placement = replace(placement, billing_tier=billing_tier)
+        return [Ask(self._begin(placement, AttemptPurpose.SECOND_COPY, now_mono_ms))]
+
+    def _reconsider(self, now_mono_ms: float) -> list[Command]:
+        """Replace a late attempt if another target is predicted to be sooner; else wait on."""
+        if self._answering is not None or len(self._running) != 1:
+            return []
+        attempt = self._running[0]
+        other = self._placer.another(now_mono_ms)
+        if other is None:
+            self._timers.look_again(attempt, now_mono_ms)
+            return []
+        expectation = self._placer.expectation(attempt, other.chosen.ttft_ms_p99)
+        if not self._timers.is_late(attempt, expectation, now_mono_ms):
+            return []
+        cancel = self._cut(attempt, AttemptOutcome.LATE, now_mono_ms)
+        self._books.late(attempt, now_mono_ms)
+        self._placer.late |= {attempt.node_id}
+        self._placer.finding = None
+        self._log.replaced += 1
+        return [cancel, self._ask(other, now_mono_ms)]
+
+    def _look_for_silence(self, event: DeadlinePassed, now_mono_ms: float) -> list[Command]:
+        """Give up attempts that are silent and whose target is gone; others may take their time."""
+        commands: list[Command] = []
+        self._timers.checked_silence(self._running, now_mono_ms)
+        for attempt in list(self._running):
+            silent_ms = now_mono_ms - max(attempt.began_mono_ms, attempt.last_read_mono_ms)
+            if not self._timers.is_silent(silent_ms):
+                continue
+            answering = attempt is self._answering
+            if answering and event.client_stalled:
+                return [*self._on_client_gone(event.usage, None, now_mono_ms), CutClient()]
+            if silent_ms >= self._policy.max_wait_ms:
+                return self._wait_no_longer(event.usage, now_mono_ms)
+            gone = not self._state.live.is_reachable(attempt.node_id)
+            elsewhere = answering and event.rest is Rest.TEXT
+            if gone or (elsewhere and self._placer.another(now_mono_ms) is not None):
+                reason = f"nothing came for {silent_ms:.0f} ms"
+                commands.append(Cancel(attempt))
+                lost = AttemptEnded(
+                    attempt, Ending.LOST, 200 if answering else 0, reason, event.usage
+                )
+                lost.rest = event.rest
+                commands += self._on_ended(lost, now_mono_ms)
+                if self.over:
+                    break
+        return commands
+
+    def _wait_no_longer(self, usage: Usage | None, now_mono_ms: float) -> list[Command]:
+        answering = self._answering
+        commands: list[Command] = [
+            self._cut(attempt, AttemptOutcome.LATE, now_mono_ms) for attempt in list(self._running)
+        ]
+        if answering is not None:
+            self._log.broken = True
+            self._books.account(_first_of(answering), usage, None, now_mono_ms, whole=False)
+            commands.append(Account())
+        hours = self._policy.max_wait_ms / 3_600_000.0
+        error = DeadlineExceeded(f"nothing came for {hours:.1f} h", "send the request again")
+        return [*commands, *self._give_up(error)]
+
+    def _heartbeat(self, event: DeadlinePassed, now_mono_ms: float) -> list[Command]:
+        answering = self._answering
+        if not self._timers.beat(answering, now_mono_ms) or event.client_stalled:
+            return []
+        self._head_sent = True
+        attempt = answering or (self._running[0] if self._running else None)
+        return [WriteHeartbeat(attempt)]
+
+
+def _first_of(attempt: Attempt) -> Attempt:
+    """Return the attempt that began the stream which ``attempt`` continues; it is billed as that."""
+    while attempt.resumes is not None:
+        attempt = attempt.resumes
+    return attempt

@@ -1,0 +1,111 @@
+"""What an agent knows of its fleet, on which it decides every request; shared by all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.core.prefixes import NO_BLOCKS, PromptBlocks
+from protos.domain.router import TargetLookup, TargetState
+
+if TYPE_CHECKING:
+    from agent.core.coverage import Coverage
+    from agent.core.engine_queue import EngineQueue
+    from agent.core.exploration import Exploration
+    from agent.core.fill import FillMeter
+    from agent.core.half_open import HalfOpenTargets
+    from agent.core.hedging import HedgeBudget
+    from agent.core.live import LiveState
+    from agent.core.prefixes import PrefixMemory
+    from protos.domain.fleet_view import FleetView
+    from protos.domain.predictor import Predictor
+    from protos.domain.prompt_tokens import PromptTokens
+
+
+@dataclass(slots=True)
+class RouterState:
+    """One agent's knowledge. Its parts change; which parts it has does not."""
+
+    node_id: str
+    #: The routing table as it is now.
+    view: Callable[[], FleetView]
+    #: Whether this node's own engine can be asked for a model now.
+    serves_here: Callable[[str], bool]
+    #: Whether an open connection to a node is ready.
+    is_warm: Callable[[str], bool]
+    #: Returns a number in [0, 1), uniformly distributed.
+    draw: Callable[[], float]
+    live: LiveState
+    engine_queue: EngineQueue
+    #: Which prompts each engine may hold in its cache.
+    prefixes: PrefixMemory
+    #: What the first tokens of each (node, model) have taken.
+    predictor: Predictor
+    #: How often first tokens came within what was predicted.
+    coverage: Coverage
+    #: How many tokens each deployment's bodies have.
+    prompt_tokens: PromptTokens
+    #: How many requests may be sent twice.
+    hedges: HedgeBudget
+    #: How many requests may go to a target that is hardly known.
+    exploration: Exploration
+    #: Which targets a strict deployment may try though they are predicted late.
+    half_open: HalfOpenTargets
+    #: How full this node's own engine is.
+    own_fill: FillMeter
+    #: Edge nodes under this fill are preferred among those that fit; 0: by price alone.
+    edge_fill_ratio: float
+
+    def targets(
+        self,
+        model: str,
+        now_mono_ms: float,
+        prompt: PromptBlocks = NO_BLOCKS,
+        *,
+        spare_late: bool = False,
+    ) -> TargetLookup:
+        """Return a look-up of what is known of each node that may serve ``model``. Hot.
+
+        ``spare_late``: nodes that are ejected only for late first tokens count as not ejected.
+        """
+        replicas = self.view().replicas.get(model, {})
+        cached = self.prefixes.cached_ratios(model, replicas, prompt, now_mono_ms)
+        known = self.live.targets(
+            replicas, now_mono_ms, self.is_warm, cached, spare_late=spare_late
+        )
+        if (node_id := self.node_id) in known:
+            known[node_id] = self._own(
+                model, now_mono_ms, cached.get(node_id, 0.0), spare_late=spare_late
+            )
+        return known.__getitem__
+
+    def fill(self, now_mono_ms: float) -> Callable[[str], float]:
+        """Return a look-up of how full a node is: this one as counted, others as reported."""
+        own_node_id, reported = self.node_id, self.live.fill_ratio
+
+        def look_up(node_id: str) -> float:
+            if node_id == own_node_id:
+                return self.own_fill.fill_ratio(now_mono_ms)
+            return reported(node_id, now_mono_ms)
+
+        return look_up
+
+    def _own(
+        self, model: str, now_mono_ms: float, cached_ratio: float, *, spare_late: bool
+    ) -> TargetState:
+        node_id, queue = self.node_id, self.engine_queue
+        return TargetState(
+            0.0,
+            0.0,
+            queue.serving,
+            queue.waiting,
+            True,
+            self.live.is_ejected(node_id, now_mono_ms, spare_late=spare_late),
+            frozenset((model,)) if self.serves_here(model) else _NONE_READY,
+            cached_ratio,
+            *self.live.backlog(node_id, now_mono_ms),
+        )
+
+
+_NONE_READY: frozenset[str] = frozenset()

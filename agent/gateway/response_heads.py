@@ -1,0 +1,131 @@
+"""Heads of what the client gets: the engine's headers that pass, and what is said of the request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.core.fill import told_fill
+from agent.core.peer_load import PeerLoad
+from agent.core.request.bookkeeping import far_times
+from agent.relay.far_times import read_far_times
+from agent.relay.messages import Header, response_head
+from protos.domain.pricing import format_usd
+from protos.domain.trace import asked_cuts
+
+if TYPE_CHECKING:
+    from agent.core.request.attempt import Attempt
+    from agent.core.request.log import RequestLog
+    from agent.relay.messages import Framing, Request
+    from agent.relay.server import ServerConnection
+    from protos.domain.trace import FarTimes
+
+#: Headers of an engine that mean something to its client.
+_PASSED_ON = frozenset({b"cache-control", b"retry-after"})
+_EVENT_STREAM: Header = (b"content-type", b"text/event-stream; charset=utf-8")
+_JSON: Header = (b"content-type", b"application/json")
+
+
+class ResponseHeads:
+    """Makes the head of one response when its time has come."""
+
+    __slots__ = ("_client", "_log", "_request")
+
+    def __init__(self, client: ServerConnection, request: Request, log: RequestLog) -> None:
+        self._client = client
+        self._request = request
+        self._log = log
+
+    def stream(
+        self,
+        attempt: Attempt,
+        status: int,
+        headers: list[Header],
+        now_mono_ms: float,
+        framing: Framing,
+    ) -> bytes:
+        """Return the head of a stream, which goes with its first token."""
+        ours = [_EVENT_STREAM, *self._served_by(attempt, headers, now_mono_ms, stream=True)]
+        return self._framed(status, ours, framing)
+
+    def early_stream(self, framing: Framing) -> bytes:
+        """Return the head of a stream of which nobody knows yet who will serve it."""
+        return self._framed(200, [_EVENT_STREAM, *self._about_request()], framing)
+
+    def whole(
+        self, attempt: Attempt, headers: list[Header], now_mono_ms: float, cost_nano_usd: int
+    ) -> list[Header]:
+        """Return the headers of a response with a length."""
+        ours = [_JSON, *self._served_by(attempt, headers, now_mono_ms, stream=False)]
+        ours.append((b"x-edgeforge-cost-usd", format_usd(cost_nano_usd).encode()))
+        return ours
+
+    def _framed(self, status: int, headers: list[Header], framing: Framing) -> bytes:
+        headers += framing.headers
+        keep_alive = framing.may_keep_alive and self._client.may_keep_alive(self._request)
+        return response_head(status, headers, keep_alive=keep_alive)
+
+    def _about_request(self) -> list[Header]:
+        trace_id = self._log.trace_id.encode()
+        return [
+            (b"x-request-id", trace_id),
+            (b"request-id", trace_id),
+            (b"x-edgeforge-trace-id", trace_id),
+            *self._request.cors_headers,
+        ]
+
+    def _served_by(
+        self, attempt: Attempt, headers: list[Header], now_mono_ms: float, *, stream: bool
+    ) -> list[Header]:
+        log = self._log
+        said = read_far_times(headers) if attempt.place is None else None
+        far = far_times(attempt, said, now_mono_ms)
+        ours = [header for header in headers if header[0] in _PASSED_ON]
+        ours += self._about_request()
+        ours += [
+            (b"x-edgeforge-node", attempt.node_id.encode()),
+            (b"x-edgeforge-tier", attempt.placement.serving_tier.encode()),
+            (b"server-timing", server_timing(log, attempt, far, now_mono_ms, stream=stream)),
+        ]
+        if log.predicted_miss:
+            ours.append((b"x-edgeforge-predicted-miss", b"true"))
+        return ours
+
+
+def server_timing(
+    log: RequestLog,
+    attempt: Attempt,
+    far: FarTimes | None,
+    answered_mono_ms: float,
+    *,
+    stream: bool,
+) -> bytes:
+    """Return where the time until now went, as browsers and tools read it. Durations in ms.
+
+    Source: W3C Server Timing.
+    """
+    read, began = log.read_mono_ms, attempt.began_mono_ms
+    authed = log.authed_mono_ms or read
+    placed = log.placed_mono_ms or began
+    timed = [f"auth;dur={authed - read:.3f}, route;dur={placed - authed:.3f}"]
+    at = began
+    for name, until in asked_cuts(far, began, answered_mono_ms, stream=stream):
+        if until > at:
+            timed.append(f"{name};dur={until - at:.3f}")
+            at = until
+        else:
+            timed.append(name + ";dur=0.000")
+    return ", ".join(timed).encode()
+
+
+def load_of(headers: list[Header]) -> PeerLoad | None:
+    """Return the load that a peer put on its response, or None."""
+    for name, value in headers:
+        if name == b"x-edgeforge-load":
+            parts = dict(part.partition(b"=")[::2] for part in value.split(b";"))
+            try:
+                in_flight, queued = int(parts.get(b"in_flight", 0)), int(parts.get(b"queued", 0))
+            except ValueError:
+                return None
+            fill_ratio = told_fill(parts.get(b"fill"))
+            return PeerLoad(in_flight, queued, fill_ratio, parts.get(b"draining") == b"1")
+    return None

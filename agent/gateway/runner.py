@@ -1,0 +1,388 @@
+"""Performs the commands of one request's machine on sockets, and reports what comes of them."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from functools import partial
+from typing import TYPE_CHECKING
+
+import orjson
+
+from agent.core.request.messages import (
+    Account,
+    AnswerBegun,
+    Ask,
+    AttemptEnded,
+    Begun,
+    Cancel,
+    ClientGone,
+    Command,
+    CutClient,
+    DeadlinePassed,
+    Ending,
+    EngineProgressed,
+    Event,
+    FirstToken,
+    NotSent,
+    RespondError,
+    RespondWhole,
+    Rest,
+    WriteEnd,
+    WriteErrorEvent,
+    WriteHead,
+    WriteHeartbeat,
+)
+from agent.formats.continuing import ContinuableStream
+from agent.formats.usage import read_usage
+from agent.gateway.response_heads import ResponseHeads, load_of
+from agent.gateway.targets import generation_request
+from agent.relay import exchange
+from agent.relay.client_answer import ClientAnswer
+from agent.relay.far_times import read_far_times
+from agent.relay.messages import framing_of
+from protos.domain.pricing import Usage, cost_of, format_usd
+
+if TYPE_CHECKING:
+    from agent.core.request.attempt import Attempt
+    from agent.core.request.context import RequestContext
+    from agent.core.request.log import RequestLog
+    from agent.core.request.machine import RequestMachine
+    from agent.formats import ApiFormat
+    from agent.formats.body import GenerationBody
+    from agent.formats.sse import EventStream
+    from agent.gateway.context import GatewayContext
+    from agent.gateway.targets import Target
+    from agent.relay.messages import Request
+    from agent.relay.server import ServerConnection
+    from protos.domain.errors import EdgeForgeError
+    from protos.domain.resources import Price
+    from protos.domain.trace import FarTimes
+
+
+class RequestRunner:
+    """Runs one request: its machine decides, this acts. Also an ``AnswerOwner``."""
+
+    def __init__(
+        self,
+        gateway: GatewayContext,
+        client: ServerConnection,
+        request: Request,
+        body: GenerationBody,
+        context: RequestContext,
+        machine: RequestMachine,
+        log: RequestLog,
+    ) -> None:
+        self._gateway = gateway
+        self._client = client
+        self._request = request
+        self._body = body
+        self._api: ApiFormat = body.api
+        self._context = context
+        self._machine = machine
+        self._log = log
+        self._heads = ResponseHeads(client, request, log)
+        self._framing = framing_of(request)
+        self._now_mono_ms = gateway.now_mono_ms
+        self._answers: list[ClientAnswer] = []
+        #: The answer that goes to the client.
+        self._answering: ClientAnswer | None = None
+        self._head_sent = False
+        self._events: list[Event] = []
+        self._handling = False
+        self._timer = 0
+        self._timer_mono_ms = math.inf
+        self._over: asyncio.Future[None] | None = None
+        self._failure: Exception | None = None
+
+    async def run(self) -> None:
+        """Answer the client. Raises: whatever is a bug; cancelled, the engines are cut."""
+        try:
+            self._handle(Begun())
+            if not self._machine.over and self._failure is None:
+                self._over = asyncio.get_running_loop().create_future()
+                await self._over
+        except asyncio.CancelledError:
+            answer = self._answering or (self._answers[-1] if self._answers else None)
+            gone = ClientGone() if answer is None else ClientGone(*self._counted(answer))
+            self._handle(gone)
+            raise
+        finally:
+            self._release()
+        if self._failure is not None:
+            raise self._failure
+
+    @property
+    def started(self) -> bool:
+        """Whether the client has a part of its answer."""
+        return self._head_sent
+
+    # -- AnswerOwner
+
+    def on_progress(self, answer: ClientAnswer, now_mono_ms: float) -> None:
+        self._handle(EngineProgressed(answer.attempt))
+
+    def on_first_token(self, answer: ClientAnswer, now_mono_ms: float) -> None:
+        attempt = answer.attempt
+        load = load_of(answer.headers) if attempt.place is None else None
+        self._handle(FirstToken(attempt, load))
+
+    def on_answer_begun(self, answer: ClientAnswer, now_mono_ms: float) -> None:
+        self._handle(AnswerBegun(answer.attempt))
+
+    def on_answer_ended(self, answer: ClientAnswer) -> None:
+        attempt, status = answer.attempt, answer.status
+        if answer.ending is exchange.Ending.LOST:
+            ending = Ending.LOST
+        else:
+            ending = Ending.STREAM if answer.streamed else Ending.WHOLE
+        load = None
+        if attempt.place is None and attempt.first_token_mono_ms is None:
+            load = load_of(answer.headers)
+        usage, far = self._counted(answer)
+        rest = self._rest_of(answer) if answer.started else Rest.UNKNOWN
+        self._handle(AttemptEnded(attempt, ending, status, answer.reason, usage, load, far, rest))
+
+    # -- events and commands
+
+    def _handle(self, event: Event) -> None:
+        """Give ``event`` to the machine and perform what it commands; events within wait."""
+        events = self._events
+        events.append(event)
+        if self._handling:
+            return
+        self._handling = True
+        machine = self._machine
+        try:
+            while events and self._failure is None:
+                for command in machine.handle(events.pop(0), self._now_mono_ms()):
+                    self._perform(command)
+        except Exception as error:
+            self._failure = error
+        finally:
+            self._handling = False
+        if machine.over or self._failure is not None:
+            if self._over is not None and not self._over.done():
+                self._over.set_result(None)
+        elif (due_mono_ms := machine.next_deadline_mono_ms) < self._timer_mono_ms:
+            self._set_timer(due_mono_ms)
+
+    def _perform(self, command: Command) -> None:
+        if isinstance(command, Ask):
+            self._ask(command.attempt)
+        elif isinstance(command, WriteHead):
+            self._write_head(command.attempt)
+        elif isinstance(command, WriteEnd):
+            self._write_end(command.attempt)
+        elif isinstance(command, Account):
+            pass  # what must be durable before the end of the answer is written goes here
+        elif isinstance(command, RespondWhole):
+            self._respond_whole(command.attempt)
+        elif isinstance(command, Cancel):
+            _answer_of(command.attempt).abort()
+        elif isinstance(command, WriteHeartbeat):
+            self._write_heartbeat()
+        elif isinstance(command, RespondError):
+            self._respond_error(command.error)
+        elif isinstance(command, WriteErrorEvent):
+            self._write_error_event(command.error, command.refused)
+        elif isinstance(command, CutClient):
+            self._client.abort()
+
+    def _set_timer(self, due_mono_ms: float) -> None:
+        """Ring at ``due_mono_ms``. A timer that rings early is harmless, so few are cleared."""
+        deadlines = self._client.deadlines
+        deadlines.clear(self._timer)
+        self._timer_mono_ms = due_mono_ms
+        self._timer = deadlines.set(due_mono_ms, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer, self._timer_mono_ms = 0, math.inf
+        answer = self._answering
+        event = DeadlinePassed(self._client.write_paused)
+        if answer is not None:
+            event.usage, _ = self._counted(answer)
+            event.rest = self._rest_of(answer)
+        self._handle(event)
+
+    # -- asking
+
+    def _ask(self, attempt: Attempt) -> None:
+        context, broken = self._context, attempt.resumes
+        target = self._gateway.targets.find(
+            attempt.node_id, context.deployment.model, embeds=context.embeds
+        )
+        events, fields = None, self._body.fields
+        if broken is not None:
+            rest = self._rest_fields(_answer_of(broken))
+            if rest is None:
+                self._handle(NotSent(attempt, "nothing is left to generate"))
+                return
+            events, fields = rest
+        if target is None:
+            left = Rest.UNKNOWN if broken is None else Rest.TEXT
+            self._handle(NotSent(attempt, "not ready", left))
+            return
+        if isinstance(events, ContinuableStream):
+            events.go_on()
+        elif context.stream:
+            events = self._event_stream(attempt, target)
+        answer = ClientAnswer(
+            self._client,
+            self,
+            attempt,
+            events,
+            self._now_mono_ms,
+            self._framing.frame,
+            resumes=broken is not None,
+        )
+        attempt.io = answer
+        self._answers.append(answer)
+        if broken is not None:
+            self._answering = answer
+        answer.start(target.pool, self._message(target, fields))
+
+    def _event_stream(self, attempt: Attempt, target: Target) -> EventStream:
+        body, deployment = self._body, self._context.deployment
+        beside_usage = partial(_cost_field, self._context.price(attempt.placement.billing_tier))
+        if deployment.continue_streams:
+            continuable = self._api.continuable_stream(
+                body.fields,
+                include_usage=body.include_usage,
+                continuous_usage=body.continuous_usage,
+                beside_usage=beside_usage,
+            )
+            if continuable is not None:
+                return continuable
+        return self._api.event_stream(
+            include_usage=body.include_usage,
+            continuous_usage=body.continuous_usage,
+            beside_usage=beside_usage,
+        )
+
+    def _message(self, target: Target, fields: dict[str, object]) -> bytes:
+        log = self._log
+        trace_id = log.trace_id.encode()
+        headers = [(b"x-request-id", trace_id)]
+        if target.peer:
+            headers += [
+                (b"x-edgeforge-trace-id", trace_id),
+                (b"x-edgeforge-account", log.account.encode()),
+                (b"x-edgeforge-deployment", log.deployment.encode()),
+                (b"x-edgeforge-model", log.model.encode()),
+            ]
+        body = self._body
+        payload = body.for_engine(
+            target.model, continuous_usage=target.continuous_usage, fields=fields
+        )
+        accept = b"text/event-stream" if body.stream else b"application/json"
+        return generation_request(self._api.path, target, headers, payload, accept)
+
+    def _rest_fields(
+        self, broken: ClientAnswer
+    ) -> tuple[ContinuableStream, dict[str, object]] | None:
+        """Return the reader of a broken stream, and the body that asks for the rest of it."""
+        events = broken.events
+        if not isinstance(events, ContinuableStream):
+            return None
+        fields = self._api.continued(self._body.fields, events.text, events.completion_tokens)
+        return None if fields is None else (events, fields)
+
+    def _rest_of(self, answer: ClientAnswer) -> Rest:
+        events = answer.events
+        if not isinstance(events, ContinuableStream):
+            return Rest.UNKNOWN
+        if events.lacks_only_its_end:
+            return Rest.END if events.can_end else Rest.UNKNOWN
+        return Rest.TEXT if events.can_go_on else Rest.UNKNOWN
+
+    def _counted(self, answer: ClientAnswer) -> tuple[Usage | None, FarTimes | None]:
+        """Return the tokens that the engine counted as far as it said, and the peer's times."""
+        far = read_far_times(answer.headers) if answer.attempt.place is None else None
+        if answer.streamed and answer.events is not None:
+            found = answer.events.usage()
+        elif answer.status == 200 and answer.ending is exchange.Ending.COMPLETE:
+            found = self._api.body_usage(answer.body)
+        else:
+            found = None
+        return None if found is None else read_usage(found), far
+
+    # -- answering
+
+    def _write_head(self, attempt: Attempt) -> None:
+        answer = self._answering = _answer_of(attempt)
+        head = b""
+        if not self._head_sent:
+            self._head_sent = True
+            head = self._heads.stream(
+                attempt, answer.status, answer.headers, self._now_mono_ms(), self._framing
+            )
+        answer.pass_on(head)
+
+    def _write_heartbeat(self) -> None:
+        head = b""
+        if not self._head_sent:
+            self._head_sent = True
+            head = self._heads.early_stream(self._framing)
+        self._client.write(head + self._framing.frame(self._api.heartbeat))
+
+    def _write_end(self, attempt: Attempt) -> None:
+        answer = _answer_of(attempt)
+        events = answer.events
+        last = b"" if events is None else events.last_events()
+        answer.write_end(last, self._framing.end)
+
+    def _respond_whole(self, attempt: Attempt) -> None:
+        answer, log = _answer_of(attempt), self._log
+        whole = answer.body
+        if answer.status >= 400:
+            whole = self._api.engine_refusal(answer.status, whole)
+        else:
+            whole = self._body.as_asked(whole)
+        headers = self._heads.whole(
+            attempt, answer.headers, self._now_mono_ms(), log.cost.total_nano_usd
+        )
+        self._client.respond(self._request, answer.status, headers, whole)
+
+    def _respond_error(self, error: EdgeForgeError) -> None:
+        status, headers, body = self._api.render_error(error)
+        self._client.respond(self._request, status, headers, body)
+
+    def _write_error_event(self, error: EdgeForgeError, refused: Attempt | None) -> None:
+        """End the stream with an error event; the connection ends with it."""
+        events = self._answering.events if self._answering is not None else None
+        sent = events.passed if events is not None else 0
+        if refused is None:
+            event = self._api.error_event(error, sent)
+        else:
+            answer = _answer_of(refused)
+            event = self._api.refusal_event(answer.status, answer.body, sent)
+        self._client.write(self._framing.frame(event) + self._framing.end)
+        self._client.close()
+
+    def _release(self) -> None:
+        """Let go of everything that holds this: only the collector would free a circle."""
+        self._client.deadlines.clear(self._timer)
+        for answer in self._answers:
+            answer.abort()
+            answer.release()
+            answer.attempt.io = None
+        self._answers.clear()
+        self._answering = None
+
+
+def _answer_of(attempt: Attempt) -> ClientAnswer:
+    answer = attempt.io
+    assert isinstance(answer, ClientAnswer)
+    return answer
+
+
+def _cost_field(price: Price | None, usage: bytes) -> bytes:
+    """Return the field with the cost beside ``usage``; empty for what has no price."""
+    try:
+        said = orjson.loads(usage)
+    except orjson.JSONDecodeError:
+        said = None
+    if price is None or not isinstance(said, dict):
+        return b""
+    return b',"cost_usd":' + format_usd(cost_of(read_usage(said), price).total_nano_usd).encode()

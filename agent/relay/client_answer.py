@@ -1,0 +1,170 @@
+"""An engine's answer on its way to a client of this agent: held, passed on, or kept whole.
+
+Until its first token an answer can be replaced by another's, so nothing of it is passed on before:
+the head, and events that carry no token yet, are held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from agent.formats.sse import EventStream, MalformedStream
+from agent.relay.exchange import Ending, Exchange, is_event_stream
+
+if TYPE_CHECKING:
+    from agent.core.request.attempt import Attempt
+    from agent.relay.messages import Header
+    from agent.relay.server import ServerConnection
+
+#: Largest response that is kept whole before it is passed on.
+MAX_WHOLE_RESPONSE_BYTES = 64 * 1024 * 1024
+#: Events without a token that are held at the start of a stream.
+MAX_HELD_BYTES = 64 * 1024
+
+
+class AnswerOwner(Protocol):
+    """Decides what becomes of an answer; may call ``pass_on`` or ``abort`` at once."""
+
+    def on_progress(self, answer: ClientAnswer, now_mono_ms: float) -> None:
+        """The engine generates, though no token for the client has come yet."""
+
+    def on_first_token(self, answer: ClientAnswer, now_mono_ms: float) -> None:
+        """The first content, reasoning or tool delta is here."""
+
+    def on_answer_begun(self, answer: ClientAnswer, now_mono_ms: float) -> None:
+        """It has no token, but cannot be held any longer."""
+
+    def on_answer_ended(self, answer: ClientAnswer) -> None:
+        """It has ended, other than by ``abort``."""
+
+
+class ClientAnswer(Exchange):
+    """The answer of one attempt. ``frame`` puts a piece of a stream into the client's framing."""
+
+    def __init__(
+        self,
+        client: ServerConnection,
+        owner: AnswerOwner,
+        attempt: Attempt,
+        events: EventStream | None,
+        now_mono_ms: Callable[[], float],
+        frame: Callable[[bytes], bytes],
+        *,
+        resumes: bool = False,
+    ) -> None:
+        super().__init__(client, now_mono_ms)
+        self._owner: AnswerOwner | None = owner
+        self.attempt = attempt
+        self.events = events
+        self._frame = frame
+        self._streaming = False
+        self._held = b""
+        self._size_bytes = 0
+        self._progressed = resumes
+        self._token_seen = resumes
+        #: Bytes to be written before the next piece: the response head.
+        self._head = b""
+        #: It continues a stream that the client already gets.
+        self.started = resumes
+
+    @property
+    def streamed(self) -> bool:
+        """Whether it went to the client as it came."""
+        return self._streaming and self.started
+
+    @property
+    def body(self) -> bytes:
+        """The whole body of a response that was not streamed."""
+        return b"".join(self._gathered)
+
+    def pass_on(self, head: bytes) -> None:
+        """Let it go to the client from now on, behind ``head``."""
+        self._head = head
+        self._take_client()
+
+    def release(self) -> None:
+        """Let go of who decides: holding each other, only the collector would free them."""
+        self._owner = None
+
+    def on_head(self, status: int, headers: list[Header]) -> None:
+        self.status, self.headers = status, headers
+        self.attempt.last_read_mono_ms = self._now_mono_ms()
+        self._streaming = self.events is not None and status == 200 and is_event_stream(headers)
+
+    def on_body(self, data: bytes) -> None:
+        self._gathered.append(data)
+        if not self._streaming:
+            self._size_bytes += len(data)
+            if self._size_bytes > MAX_WHOLE_RESPONSE_BYTES:
+                self.fail("response larger than 64 MiB")
+
+    def _on_read(self) -> None:
+        attempt, gathered = self.attempt, self._gathered
+        attempt.last_read_mono_ms = now = self._now_mono_ms()
+        if not gathered:
+            return
+        if not self._streaming:
+            return
+        data = gathered[0] if len(gathered) == 1 else b"".join(gathered)
+        gathered.clear()
+        events = self.events
+        assert events is not None
+        before = events.events
+        try:
+            passed_on = events.feed(data)
+        except MalformedStream as error:
+            self.fail(f"malformed event stream: {error}")
+            return
+        if not self._token_seen:
+            passed_on = self._before_first_token(events, passed_on, now)
+        if passed_on and self.started:
+            self._write(passed_on)
+        attempt.tokens.count(events.events - before, now)
+        if events.error_event is not None:
+            said = events.error_event.decode("utf-8", "replace")[:300]
+            self.fail("the engine failed: " + said)
+
+    def _before_first_token(self, events: EventStream, passed_on: bytes, now_mono_ms: float) -> bytes:
+        """Hold what came before the first token; return what may go to the client now."""
+        held = self._held + passed_on if self._held else passed_on
+        owner = self._owner
+        if owner is None:
+            return b""
+        if events.token_seen:
+            self._token_seen = True
+            owner.on_first_token(self, now_mono_ms)
+        elif events.progress_seen and not self._progressed:
+            self._progressed = True
+            owner.on_progress(self, now_mono_ms)
+        if not self.started and (events.done or len(held) > MAX_HELD_BYTES) and self.ending is None:
+            owner.on_answer_begun(self, now_mono_ms)
+        if self.started:
+            self._held = b""
+            return held
+        self._held = held
+        return b""
+
+    def _write(self, data: bytes) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._client.write(head + self._frame(data))
+        else:
+            self._client.write(self._frame(data))
+
+    def _on_response_end(self) -> None:
+        events = self.events
+        if self._streaming and (events is None or not events.done):
+            self.fail("the stream ended without its last event")
+        else:
+            self._end(Ending.COMPLETE, "")
+
+    def _ended(self) -> None:
+        if self._owner is not None:
+            self._owner.on_answer_ended(self)
+
+    def write_end(self, last: bytes, terminator: bytes) -> None:
+        """Write ``last``, the last events of the stream if any, and the framing's ``terminator``."""
+        data = self._frame(last) if last else b""
+        head, self._head = self._head, b""
+        self._client.write(head + data + terminator)
