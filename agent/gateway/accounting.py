@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import orjson
 
 from agent.core.fill import filling_tokens
-from agent.core.routes import GENERATION_PATHS, Api
-from agent.core.token_usage import read_usage
-from agent.relay.formats import body_usage
+from agent.formats import FORMATS, ApiFormat
+from agent.formats.usage import read_usage
 from protos.domain.pricing import Usage, cost_of, format_usd
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ class Accounting:
             first_byte = trail.request.first_byte_mono_ms
             trail.first_token_mono_ms = exchange.first_token_mono_ms
             record.ttft_ms = exchange.first_token_mono_ms - first_byte
-        api = GENERATION_PATHS[trail.request.path]
+        api = FORMATS[trail.request.path]
         usage = usage_of(exchange, api)
         if usage is None:
             return
@@ -78,10 +77,10 @@ class Accounting:
         return view.prices.get((model.size_class, billing_tier)) if model else None
 
 
-def usage_of(exchange: Exchange, api: Api) -> Usage | None:
+def usage_of(exchange: Exchange, api: ApiFormat) -> Usage | None:
     """Return the tokens that the engine counted, as far as it said; None when it did not."""
     if exchange.streamed and exchange.events is not None:
         found = exchange.events.usage()
     else:
-        found = body_usage(api, exchange.body)
+        found = api.body_usage(exchange.body)
     return None if found is None else read_usage(found)

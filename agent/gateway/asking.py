@@ -6,28 +6,24 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
-from agent.core.continuation import can_continue
 from agent.core.prefixes import BLOCK_BYTES, NO_BLOCKS, prompt_blocks
 from agent.gateway.asked import Asked, Running
-from agent.gateway.prompt_prefix import prompt_prefix
 from agent.gateway.records import Attempt, RequestRecord
 from agent.gateway.responses import ResponseHeads, load_of
 from agent.gateway.targets import EnginePools, Target, generation_request
 from agent.gateway.trail import TokenTimes
-from agent.relay.continuing import ContinuableStream
 from agent.relay.exchange import Claim, Ending, Exchange, Patience
-from agent.relay.formats import event_stream
 from protos.domain.predictor import Outcome
 
 if TYPE_CHECKING:
+    from agent.formats.body import GenerationBody
+    from agent.formats.sse import EventStream
     from agent.gateway.accounting import Accounting
-    from agent.gateway.body_policy import GenerationBody
     from agent.gateway.context import GatewayContext
     from agent.gateway.placing import Finding
     from agent.gateway.trail import Trail
     from agent.relay.messages import Header, Request
     from agent.relay.server import ServerConnection
-    from agent.relay.sse import EventStream
     from protos.domain.resources import Deployment
     from protos.domain.router import Placement
 
@@ -60,7 +56,7 @@ class Asking:
         self.prompt = NO_BLOCKS
         if len(self._request.body) >= BLOCK_BYTES:  # in a smaller body no block can be
             self.prompt = prompt_blocks(
-                prompt_prefix(body.api, body.fields),
+                body.api.prompt_prefix(body.fields),
                 deployment.model,
                 str(body.fields["cache_salt"]),
             )
@@ -192,17 +188,16 @@ class Asking:
         if not body.stream:
             return None
         beside_usage = partial(self._accounting.cost_field, placement.billing_tier)
-        continuable = self._deployment.continue_streams and can_continue(
-            self._request.path, body.fields
-        )
-        if continuable:
-            return ContinuableStream(
+        if self._deployment.continue_streams:
+            continuable = body.api.continuable_stream(
+                body.fields,
                 include_usage=body.include_usage,
                 continuous_usage=body.continuous_usage,
                 beside_usage=beside_usage,
             )
-        return event_stream(
-            body.api,
+            if continuable is not None:
+                return continuable
+        return body.api.event_stream(
             include_usage=body.include_usage,
             continuous_usage=body.continuous_usage,
             beside_usage=beside_usage,

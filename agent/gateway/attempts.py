@@ -6,21 +6,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.core.attempts import Trial, next_patience, verdict_of_status
-from agent.core.continuation import continued
 from agent.core.hedging import hedge_after_ms, hedge_to
+from agent.formats.continuing import ContinuableStream
 from agent.gateway.accounting import Accounting
 from agent.gateway.asking import Asking
-from agent.gateway.errors import engine_refusal, error_event
 from agent.gateway.placing import Placing
 from agent.gateway.second_copy import SecondCopy
-from agent.relay.continuing import ContinuableStream
 from agent.relay.exchange import Ending, Exchange, Patience
 from agent.relay.messages import LAST_CHUNK, Request, chunk
 from protos.domain.errors import EdgeForgeError, EngineFailed, NoReplica
 
 if TYPE_CHECKING:
+    from agent.formats.body import GenerationBody
     from agent.gateway.asked import Running
-    from agent.gateway.body_policy import GenerationBody
     from agent.gateway.context import GatewayContext, GatewayStats
     from agent.gateway.records import RequestRecord
     from agent.gateway.targets import EnginePools, Target
@@ -177,7 +175,7 @@ class Attempts:
         idle_ms = self._around.limits.stream_idle_timeout_ms
         while events.can_go_on and len(self._placing.tried) < self._around.limits.max_attempts:
             told = events.completion_tokens
-            fields = continued(self._request.path, self._body.fields, events.text, told)
+            fields = self._body.api.continued(self._body.fields, events.text, told)
             if fields is None:
                 return False
             try:
@@ -248,7 +246,7 @@ class Attempts:
         if not exchange.streamed:
             whole = exchange.body
             if exchange.status >= 400:
-                whole = engine_refusal(self._request.path, exchange.status, whole)
+                whole = self._body.api.engine_refusal(exchange.status, whole)
             self._client.respond(
                 self._request,
                 exchange.status,
@@ -278,7 +276,7 @@ class Attempts:
         self._record.status, self._record.error = exchange.status, exchange.reason
         error = EngineFailed("the engine failed during the stream", "send the request again")
         sent = exchange.events.passed if exchange.events is not None else 0
-        event = error_event(error, self._request.path, sent)
+        event = self._body.api.error_event(error, sent)
         self._client.write(chunk(event) + LAST_CHUNK)
         self._client.close()
 

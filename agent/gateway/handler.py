@@ -7,13 +7,13 @@ import logging
 from typing import TYPE_CHECKING
 
 from agent.core.promises import shed_by
-from agent.core.routes import GENERATION_PATHS
+from agent.formats import FORMATS
+from agent.formats.body import BodyCaps, read_body
+from agent.formats.errors import internal_error
+from agent.formats.registry import render_error
 from agent.gateway.attempts import Attempts
 from agent.gateway.authentication import authenticate, find_deployment
-from agent.gateway.body_policy import read_body
-from agent.gateway.body_rules import BodyCaps
 from agent.gateway.context import GatewayContext, GatewayStats
-from agent.gateway.errors import internal_error, render_error
 from agent.gateway.records import RequestRecord
 from agent.gateway.request_headers import parse_budget_ms, parse_zones
 from agent.gateway.trail import Finished, Trail
@@ -87,7 +87,7 @@ class GenerationHandler:
 
     async def _serve(self, client: ServerConnection, record: RequestRecord, trail: Trail) -> None:
         around, limits, request = self._around, self._around.limits, trail.request
-        view, api = around.view(), GENERATION_PATHS[request.path]
+        view, api = around.view(), FORMATS[request.path]
         caller = authenticate(
             request.headers,
             view,

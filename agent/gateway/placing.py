@@ -15,8 +15,8 @@ from protos.domain.router import Candidate, Placement, RequestShape, place
 
 if TYPE_CHECKING:
     from agent.core.half_open import HalfOpenTargets
+    from agent.formats.body import GenerationBody
     from agent.gateway.asking import Asking
-    from agent.gateway.body_policy import GenerationBody
     from agent.gateway.context import GatewayContext
     from agent.gateway.records import RequestRecord
     from agent.relay.messages import Request

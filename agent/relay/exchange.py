@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agent.formats.sse import EventStream, MalformedStream
 from agent.relay.messages import LAST_CHUNK, Header, chunk
-from agent.relay.sse import EventStream, MalformedStream
 from agent.relay.upstream import ResponseSink, UpstreamConnection
 from protos.domain.errors import LinkDown
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agent.core.fill import filling_tokens
-from agent.core.token_usage import read_usage
+from agent.formats.sse import EventStream, MalformedStream, find_usage
+from agent.formats.usage import read_usage
 from agent.relay.exchange import (
     MAX_HELD_BYTES,
     Ending,
@@ -16,7 +17,6 @@ from agent.relay.exchange import (
     is_event_stream,
 )
 from agent.relay.messages import LAST_CHUNK, Header, chunk
-from agent.relay.sse import EventStream, MalformedStream, find_usage
 
 if TYPE_CHECKING:
     from agent.relay.server import ServerConnection

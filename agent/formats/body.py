@@ -1,41 +1,45 @@
-"""What of a request's body reaches an engine: one parse, refusals, caps, and what is always set.
+"""The part of a request's body that reaches an engine: one parse, refusals, caps, fixed fields.
 
-Unknown fields pass, and a wrong type goes on to become the engine's own 400: it knows best.
+Unknown fields pass, and a value of a wrong type too: the engine answers it with its own 400.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import orjson
 
-from agent.core.routes import Api
-from agent.gateway.body_rules import BodyCaps, check_body, needs_tool_parser
-from agent.gateway.prompt_size import estimate_prompt_tokens
+from agent.formats.body_rules import BodyCaps, check_body, needs_tool_parser
 from protos.domain.errors import InvalidRequest
 
-_NOTHING_ASKED: Mapping[str, object] = {}
-#: What a vLLM reads as true; a stream by any of these names is metered as a stream.
+if TYPE_CHECKING:
+    from agent.formats.descriptor import ApiFormat
+
+__all__ = ["BodyCaps", "GenerationBody", "read_body"]
+
+_NO_OPTIONS: Mapping[str, object] = {}
+#: What vLLM reads as true: a stream in any of these spellings is metered as a stream.
 _TRUE_WORDS = frozenset({"1", "true", "t", "yes", "y", "on"})
 
 
 @dataclass(slots=True)
 class GenerationBody:
-    """A request's body, parsed once and rewritten at most once a target."""
+    """A request's body, parsed once and written once for each target."""
 
-    api: Api
+    api: ApiFormat
     fields: dict[str, object]
     stream: bool
     include_usage: bool
     continuous_usage: bool
     prompt_tokens_estimate: int
-    #: The model may or must call a tool, which an engine has to find in its words.
+    #: Whether the model may or must call a tool, which an engine has to find in its output.
     needs_tool_parser: bool
 
     @property
     def model(self) -> object:
-        """What the client put into ``model``; any type."""
+        """The client's ``model``, of any type."""
         return self.fields.get("model")
 
     def for_engine(self, model: str, *, continuous_usage: bool) -> bytes:
@@ -51,11 +55,11 @@ class GenerationBody:
             fields["stream_options"] = options
         try:
             return orjson.dumps(fields)
-        except orjson.JSONEncodeError as error:  # it writes less deep than it reads
+        except orjson.JSONEncodeError as error:  # orjson reads deeper values than it writes
             raise InvalidRequest("the body is nested too deeply") from error
 
 
-def read_body(body: bytes, api: Api, *, cache_salt: str, caps: BodyCaps) -> GenerationBody:
+def read_body(body: bytes, api: ApiFormat, *, cache_salt: str, caps: BodyCaps) -> GenerationBody:
     """Parse and check ``body``. Raises: InvalidRequest."""
     try:
         fields = orjson.loads(body)
@@ -63,25 +67,25 @@ def read_body(body: bytes, api: Api, *, cache_salt: str, caps: BodyCaps) -> Gene
         raise InvalidRequest(f"the body is not valid JSON: {error}") from error
     if not isinstance(fields, dict):
         raise InvalidRequest("the body must be a JSON object")
-    check_body(api, fields, caps)
+    check_body(api.rules, fields, caps)
     fields.pop("store", None)
-    fields.pop("request_id", None)  # an engine takes it for the request's own, ours is a header
+    fields.pop("request_id", None)  # an engine would prefer it to the header that is sent
     fields["cache_salt"] = cache_salt
-    if api is Api.RESPONSES:
-        fields["store"] = False  # left out it is true
+    if api.rules.always:
+        fields.update(api.rules.always)
     stream = api.generates and _is_true(fields.get("stream"))
     if stream:
         fields["stream"] = True
     given = fields.get("stream_options")
-    asked = given if isinstance(given, dict) else _NOTHING_ASKED
+    options = given if isinstance(given, dict) else _NO_OPTIONS
     return GenerationBody(
         api=api,
         fields=fields,
         stream=stream,
-        include_usage=_is_true(asked.get("include_usage")),
-        continuous_usage=_is_true(asked.get("continuous_usage_stats")),
-        prompt_tokens_estimate=estimate_prompt_tokens(api, fields),
-        needs_tool_parser="tools" in fields and needs_tool_parser(api, fields),
+        include_usage=_is_true(options.get("include_usage")),
+        continuous_usage=_is_true(options.get("continuous_usage_stats")),
+        prompt_tokens_estimate=api.estimate_prompt_tokens(fields),
+        needs_tool_parser="tools" in fields and needs_tool_parser(api.rules, fields),
     )
 
 
