@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from agent.core.routes import Api
+from agent.formats import FORMATS
+from agent.formats.errors import internal_error
+from agent.formats.messages import MESSAGES
+from agent.formats.registry import render_error
 from agent.gateway.authentication import Caller, authenticate, find_deployment, may_call
-from agent.gateway.errors import internal_error, render_error
 from protos.domain.errors import EdgeForgeError, InvalidRequest, NotFound
 
 if TYPE_CHECKING:
@@ -104,7 +106,7 @@ def _is_anthropic(request: web.Request) -> bool:
 @web.middleware
 async def _shaped_errors(request: web.Request, handler: _Next) -> web.StreamResponse:
     """Answer errors in the asker's words; the connection, given away by the relay, ends then."""
-    words = Api.MESSAGES if _is_anthropic(request) else request.path
+    words = MESSAGES.path if _is_anthropic(request) else request.path
     try:
         response = await handler(request)
     except EdgeForgeError as error:
@@ -117,7 +119,7 @@ async def _shaped_errors(request: web.Request, handler: _Next) -> web.StreamResp
     except web.HTTPNotFound:
         unknown = NotFound(
             f"unknown route: {request.method} {request.path[:200]}",
-            f"POST {', '.join(Api)} and GET /v1/models are served",
+            f"POST {', '.join(FORMATS)} and GET /v1/models are served",
             code="unknown_url",
         )
         response = _error_response(unknown, words)

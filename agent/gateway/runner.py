@@ -34,6 +34,7 @@ from agent.core.request.messages import (
     WriteHeartbeat,
 )
 from agent.formats.continuing import ContinuableStream
+from agent.formats.errors import engine_error
 from agent.formats.usage import read_usage
 from agent.gateway.response_heads import ResponseHeads, load_of
 from agent.gateway.targets import generation_request
@@ -337,8 +338,6 @@ class RequestRunner:
         whole = answer.body
         if answer.status >= 400:
             whole = self._api.engine_refusal(answer.status, whole)
-        else:
-            whole = self._body.as_asked(whole)
         headers = self._heads.whole(
             attempt, answer.headers, self._now_mono_ms(), log.cost.total_nano_usd
         )
@@ -352,11 +351,10 @@ class RequestRunner:
         """End the stream with an error event; the connection ends with it."""
         events = self._answering.events if self._answering is not None else None
         sent = events.passed if events is not None else 0
-        if refused is None:
-            event = self._api.error_event(error, sent)
-        else:
+        if refused is not None:
             answer = _answer_of(refused)
-            event = self._api.refusal_event(answer.status, answer.body, sent)
+            error = engine_error(answer.status, answer.body)
+        event = self._api.error_event(error, sent)
         self._client.write(self._framing.frame(event) + self._framing.end)
         self._client.close()
 

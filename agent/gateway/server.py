@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from agent.core.routes import GENERATION_PATHS
+from agent.formats import FORMATS
+from agent.formats.registry import render_error
 from agent.gateway.app import make_app
-from agent.gateway.errors import render_error
 from agent.gateway.handler import GenerationHandler
 from agent.gateway.tls import ClientCertificate
 from agent.relay.connections import ConnectionSet, ServerLimits
@@ -81,7 +81,7 @@ class ClientPort:
         await self._runner.cleanup()
 
     async def _serve(self, request: Request, client: ServerConnection) -> None:
-        if request.path in GENERATION_PATHS and request.method == "POST":
+        if request.path in FORMATS and request.method == "POST":
             request.last_mile_ms = client.last_mile_ms(request.first_byte_mono_ms)
             await self.handler.serve(request, client)
             return

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from agent.core.routes import GENERATION_PATHS, Api
+from agent.formats import FORMATS, ApiFormat
 from agent.peers.tls import PeerTls, peer_node_id
 from agent.relay.connections import ConnectionSet, ServerLimits
 from agent.relay.exchange import Ending, Patience
 from agent.relay.far_times import far_times_header
-from agent.relay.formats import TOKEN_MARKS, event_stream
 from agent.relay.listener import Listener
 from agent.relay.messages import Header, Request, request_bytes, response_head
 from agent.relay.pass_through import PassThrough
@@ -126,12 +125,13 @@ class PeerPort:
             if request.path == "/probe" and request.method == "GET":
                 self._answer_probe(request, client)
                 return
-            if request.path not in GENERATION_PATHS or request.method != "POST":
+            api = FORMATS.get(request.path)
+            if api is None or request.method != "POST":
                 raise NotFound(f"unknown route {request.path[:100]}")
             stats.requests += 1
             stats.in_flight += 1
             try:
-                await self._generate(request, client)
+                await self._generate(request, api, client)
             finally:
                 stats.in_flight -= 1
         except EdgeForgeError as error:
@@ -139,10 +139,9 @@ class PeerPort:
             status, headers, body = _render_error(error)
             client.respond(request, status, [*headers, self._load()], body)
 
-    async def _generate(self, request: Request, client: ServerConnection) -> None:
+    async def _generate(self, request: Request, api: ApiFormat, client: ServerConnection) -> None:
         """Serve from the local engine or refuse. Raises: NoReplica, InvalidRequest."""
         service, limits = self._service, self._config.limits
-        api = Api(request.path)
         model = request.headers.get(b"x-edgeforge-model", b"").decode("latin-1")
         endpoint = service.endpoint_for(model)
         if service.draining():
@@ -150,7 +149,7 @@ class PeerPort:
         if endpoint is None:
             raise NoReplica(f"node {service.node_id} does not serve {model[:100]!r} now")
         if endpoint.embeds is not api.embeds:
-            raise NoReplica(f"the engine of node {service.node_id} does not serve {api}")
+            raise NoReplica(f"the engine of node {service.node_id} does not serve {api.path}")
         if self.stats.in_flight + service.local_in_flight() > limits.max_engine_in_flight:
             raise NoReplica(f"node {service.node_id} is full")
         body = request.body
@@ -160,7 +159,7 @@ class PeerPort:
         place = service.engine_queue.enter(service.now_mono_ms())
         exchange = PassThrough(
             client,
-            event_stream(api, include_usage=True, continuous_usage=True),
+            api.event_stream(include_usage=True, continuous_usage=True),
             lambda status, headers: response_head(
                 status,
                 [
@@ -173,7 +172,7 @@ class PeerPort:
             ),
             service.now_mono_ms,
             service.fill.count,
-            TOKEN_MARKS[api],
+            api.token_mark,
             embeds=api.embeds,
         )
         message = request_bytes(

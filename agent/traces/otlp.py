@@ -27,6 +27,7 @@ from opentelemetry.semconv.attributes.http_attributes import HTTP_RESPONSE_STATU
 from opentelemetry.semconv.attributes.url_attributes import URL_PATH
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
+from agent.formats import FORMATS
 from agent.traces.export import ExportStats
 from protos.domain.errors import ConfigInvalid
 from protos.domain.trace import token_pace, waterfall
@@ -47,13 +48,6 @@ _MAX_BATCH_SPANS = 512
 #: How long the end of the agent waits for spans to be sent.
 CLOSE_TIMEOUT_S = 3.0
 _MAX_HEADERS_BYTES = 64 * 1024
-_OPERATIONS = {
-    "/v1/chat/completions": "chat",
-    "/v1/completions": "text_completion",
-    "/v1/embeddings": "embeddings",
-    "/v1/messages": "chat",
-    "/v1/responses": "chat",
-}
 
 
 class OtlpExport:
@@ -259,7 +253,8 @@ class _Counting(SpanExporter):
 
 
 def _operation(trace: Trace) -> str:
-    return _OPERATIONS.get(trace.path, "generate_content")
+    api = FORMATS.get(trace.path)
+    return api.operation if api is not None else "generate_content"
 
 
 def _failed(trace: Trace) -> bool:

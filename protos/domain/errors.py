@@ -1,6 +1,6 @@
 """The error taxonomy: every failure that a user can meet, and the code it becomes at each edge.
 
-Raise these anywhere; only ``agent/gateway/errors.py`` and the gRPC interceptors translate them.
+Raise these anywhere; only ``agent/formats/errors.py`` and the gRPC interceptors translate them.
 """
 
 from __future__ import annotations

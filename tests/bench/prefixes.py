@@ -11,8 +11,7 @@ import time
 from collections.abc import Callable
 
 from agent.core.prefixes import PrefixMemory, prompt_blocks
-from agent.core.routes import Api
-from agent.gateway.prompt_prefix import prompt_prefix
+from agent.formats.chat import CHAT
 from tests.bench.report import write_report
 from tests.support.fleets import replica
 
@@ -33,7 +32,7 @@ def median_us(work: Callable[[], object]) -> float:
 def measure(size_kb: int) -> dict[str, float]:
     text = " ".join(f"word{index}" for index in range(size_kb * 1_024 // 8))
     fields = {"messages": [{"role": "system", "content": text}, {"role": "user", "content": "x"}]}
-    prompt = prompt_prefix(Api.CHAT, fields)
+    prompt = CHAT.prompt_prefix(fields)
     blocks = prompt_blocks(prompt, "m", "salt")
     memory = PrefixMemory()
     nodes = [f"node-{index}" for index in range(CANDIDATES)]
@@ -42,7 +41,7 @@ def measure(size_kb: int) -> dict[str, float]:
         memory.seen(node_id, "m", 1, blocks, 0.0)
     return {
         "bytes": len(prompt),
-        "prefix_us": median_us(lambda: prompt_prefix(Api.CHAT, fields)),
+        "prefix_us": median_us(lambda: CHAT.prompt_prefix(fields)),
         "hash_us": median_us(lambda: prompt_blocks(prompt, "m", "salt")),
         "look_up_20_us": median_us(lambda: memory.cached_ratios("m", replicas, blocks, 1.0)),
         "seen_us": median_us(lambda: memory.seen("node-3", "m", 1, blocks, 1.0)),

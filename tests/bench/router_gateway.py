@@ -21,8 +21,8 @@ from agent.core.exploration import EXPLORE_RATIO, Exploration
 from agent.core.fill import FillMeter
 from agent.core.live import LiveState
 from agent.core.prefixes import PrefixMemory, prompt_blocks
-from agent.core.routes import Api
-from agent.gateway.body_policy import GenerationBody
+from agent.formats.body import GenerationBody
+from agent.formats.chat import CHAT
 from agent.gateway.context import GatewayContext, target_lookup
 from agent.gateway.placing import Placing
 from agent.peers.pool import PeerPool
@@ -131,7 +131,7 @@ class Gateway:
         """Yield so many requests, ready to be placed."""
         chance = self._chance
         popularity = [1.0 / rank for rank in range(1, len(self._models) + 1)]
-        body = GenerationBody(Api.CHAT, {}, True, True, True, PROMPT_TOKENS, False)
+        body = GenerationBody(CHAT, {}, True, True, True, PROMPT_TOKENS, False)
         for model in chance.choices(self._models, popularity, k=count):
             yield Placing(
                 self.around,

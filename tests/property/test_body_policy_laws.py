@@ -10,9 +10,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agent.core.routes import Api
-from agent.gateway.body_policy import read_body
-from agent.gateway.body_rules import MEDIA_PARTS, REFUSED_FIELDS, REFUSED_FIELDS_OF, BodyCaps
+from agent.formats import FORMATS, ApiFormat
+from agent.formats.body import read_body
+from agent.formats.body_rules import MEDIA_PARTS, REFUSED_FIELDS, BodyCaps
+from agent.formats.chat import CHAT
+from agent.formats.completions import COMPLETIONS
+from agent.formats.count_tokens import COUNT_TOKENS
+from agent.formats.embeddings import EMBEDDINGS
+from agent.formats.messages import MESSAGES
+from agent.formats.responses import RESPONSES
 from protos.domain.errors import EdgeForgeError
 
 CAPS = BodyCaps(max_n=4, max_prompt_logprobs=5, max_inputs=16)
@@ -20,8 +26,7 @@ SALT = "the-accounts-own"
 #: Names that mean something somewhere, so that chance finds them.
 NAMES = sorted(
     {
-        *REFUSED_FIELDS,
-        *(name for names in REFUSED_FIELDS_OF.values() for name in names),
+        *(name for api in FORMATS.values() for name in api.rules.refused),
         *MEDIA_PARTS,
         *("model", "messages", "prompt", "input", "system", "instructions", "content", "type"),
         *("tools", "tool_choice", "stream", "stream_options", "include_usage", "store", "source"),
@@ -58,10 +63,10 @@ VALUES = st.recursive(
     max_leaves=25,
 )
 BODIES = st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=8), VALUES, max_size=8)
-EVERY_FORMAT = pytest.mark.parametrize("api", list(Api))
+EVERY_FORMAT = pytest.mark.parametrize("api", FORMATS.values())
 
 
-def sent_for(api: Api, body: bytes) -> Any:
+def sent_for(api: ApiFormat, body: bytes) -> Any:
     """Return what an engine would get, or None for what is refused."""
     try:
         read = read_body(body, api, cache_salt=SALT, caps=CAPS)
@@ -73,7 +78,7 @@ def sent_for(api: Api, body: bytes) -> Any:
 
 @EVERY_FORMAT
 @given(body=st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
-def test_no_bytes_do_more_than_be_refused(api: Api, body: bytes) -> None:
+def test_no_bytes_do_more_than_be_refused(api: ApiFormat, body: bytes) -> None:
     sent = sent_for(api, body)
     assert sent is None or sent["cache_salt"] == SALT
 
@@ -83,7 +88,7 @@ def test_no_bytes_do_more_than_be_refused(api: Api, body: bytes) -> None:
 @example(body={"vllm_xargs": {"kv_transfer_params": {}}})
 @example(body={"stream": "Yes", "stream_options": {"include_usage": False}})
 @example(body={"input": [[{"content": [{"file_url": "http://h/"}]}]]})
-def test_what_passes_is_harmless_and_the_accounts(api: Api, body: dict[str, Any]) -> None:
+def test_what_passes_is_harmless_and_the_accounts(api: ApiFormat, body: dict[str, Any]) -> None:
     sent = sent_for(api, orjson.dumps(body))
     if sent is None:
         return
@@ -94,25 +99,25 @@ def test_what_passes_is_harmless_and_the_accounts(api: Api, body: dict[str, Any]
     for place in (sent, sent.get("chat_template_kwargs"), sent.get("vllm_xargs")):
         if isinstance(place, dict):
             assert all(place.get(name) is None for name in REFUSED_FIELDS)
-    assert all(not sent.get(name) for name in REFUSED_FIELDS_OF.get(api, ()))
+    assert all(not sent.get(name) for name in api.rules.refused)
     if sent.get("stream") is True and api.has_stream_options:
         assert sent["stream_options"]["include_usage"] is True
     for name in CONVERSATION_OF[api]:
         assert not list(media_in(sent.get(name)))
     tools = sent.get("tools")
-    if api is not Api.EMBEDDINGS and api is not Api.COMPLETIONS and isinstance(tools, list):
+    if api is not EMBEDDINGS and api is not COMPLETIONS and isinstance(tools, list):
         kinds = [tool["type"] for tool in tools if isinstance(tool, dict) and "type" in tool]
         assert not {"mcp", "web_search"} & {kind for kind in kinds if isinstance(kind, str)}
 
 
 #: Where each format's conversation is; elsewhere an engine reads none.
 CONVERSATION_OF = {
-    Api.CHAT: ("messages",),
-    Api.COMPLETIONS: (),
-    Api.RESPONSES: ("input", "previous_input_messages"),
-    Api.EMBEDDINGS: ("messages", "input"),
-    Api.MESSAGES: ("messages", "system"),
-    Api.COUNT_TOKENS: ("messages", "system"),
+    CHAT: ("messages",),
+    COMPLETIONS: (),
+    RESPONSES: ("input", "previous_input_messages"),
+    EMBEDDINGS: ("messages", "input"),
+    MESSAGES: ("messages", "system"),
+    COUNT_TOKENS: ("messages", "system"),
 }
 
 
@@ -137,10 +142,10 @@ def media_in(value: Any) -> Any:
 @EVERY_FORMAT
 @given(text=st.text(min_size=0, max_size=300), times=st.integers(1, 20))
 def test_the_estimate_is_never_more_than_an_eighth_of_the_text(
-    api: Api, text: str, times: int
+    api: ApiFormat, text: str, times: int
 ) -> None:
     body = {"prompt": text, "input": text, "messages": [{"role": "user", "content": text}] * times}
-    if api is Api.RESPONSES:
+    if api is RESPONSES:
         del body["prompt"]
     read = read_body(orjson.dumps(body), api, cache_salt=SALT, caps=CAPS)
     assert read.prompt_tokens_estimate <= max(1, len(text) * times // 8)

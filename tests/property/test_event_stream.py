@@ -8,7 +8,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.relay.sse import EventStream, MalformedStream
+from agent.formats.sse import EventStream, MalformedStream
 
 TEXTS = st.text(max_size=20)
 EVENTS = st.lists(st.tuples(TEXTS, st.booleans()), max_size=12)

@@ -11,7 +11,7 @@ import asyncio
 import sys
 
 from agent.clock import now_mono_ms
-from agent.gateway.errors import render_error
+from agent.formats.registry import render_error
 from agent.relay.connections import ConnectionSet
 from agent.relay.last_mile import last_mile_ms
 from agent.relay.listener import Listener

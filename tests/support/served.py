@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from agent.clock import now_mono_ms
-from agent.gateway.errors import render_error
+from agent.formats.registry import render_error
 from agent.relay.connections import ConnectionSet, ServerLimits
 from agent.relay.listener import Listener
 from agent.relay.messages import Request

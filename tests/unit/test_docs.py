@@ -193,6 +193,7 @@ def test_configuration_fields_say_what_they_are_for(file_name, kind):
 
 ROOMS = {
     "agent": ROOT / "agent" / "core",
+    "agent/formats": ROOT / "agent" / "formats",
     "coordinator": ROOT / "coordinator" / "core",
     "protos": ROOT / "protos" / "domain",
 }

@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from agent.clock import now_mono_ms
+from agent.formats.sse import EventStream
 from agent.relay.exchange import Claim, Ending, Exchange, Patience
 from agent.relay.messages import Header, Request, request_bytes, response_head, whole_response
 from agent.relay.server import ServerConnection
-from agent.relay.sse import EventStream
 from agent.relay.upstream import Address
 from agent.relay.upstream_pool import UpstreamPool
 from tests.support.served import served

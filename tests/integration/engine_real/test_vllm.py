@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from agent.core.continuation import can_continue, continued
 from agent.engine.guard import all_processes
-from agent.relay.continuing import ContinuableStream
+from agent.formats import FORMATS
+from agent.formats.continuing import ContinuableStream
 from tests.support.engine_answers import ask, shape
 from tests.support.engine_host import EngineHost
 from tests.support.fake_engine_process import FakeEngineProcess
@@ -140,8 +140,9 @@ def test_a_stream_that_breaks_and_goes_on_says_what_it_would_have_said(
         **COUNTING,
         **prompt,
     }
-    assert can_continue(path, body)
-    whole = ContinuableStream(include_usage=True, continuous_usage=False)
+    api = FORMATS[path]
+    whole = api.continuable_stream(body, include_usage=True, continuous_usage=False)
+    assert whole is not None
     status, stream = ask(real.uds, path, body)
     assert status == 200
     whole.feed(stream)
@@ -151,7 +152,7 @@ def test_a_stream_that_breaks_and_goes_on_says_what_it_would_have_said(
     halves.feed(b"\n\n".join([*events, b""]))
     assert halves.completion_tokens == break_after
     halves.go_on()
-    rest = continued(path, body, halves.text, halves.completion_tokens)
+    rest = api.continued(body, halves.text, halves.completion_tokens)
     status, stream = ask(real.uds, path, rest)
     assert status == 200, stream
     passed = halves.feed(stream)

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.core.routes import Api
-from agent.gateway.body_rules import REFUSED_FIELDS, REFUSED_FIELDS_OF
+from agent.formats import FORMATS
 from tests.support.fake_engine_process import FakeEngineProcess
 from tests.support.fleet import AgentClient, Answer, Fleet
 from tests.support.request_bodies import SCHEMAS, bodies
@@ -30,7 +29,7 @@ EVERY_WAY = pytest.mark.parametrize("node", ["iad-1", "gru-1"])
 def is_shaped(path: str, answer: Answer) -> bool:
     """Whether an error is one in the words of ``path``."""
     told = answer.json()
-    if Api(path).is_anthropic:
+    if FORMATS[path].is_anthropic:
         return told["type"] == "error" and bool(told["error"]["message"])
     return bool(told["error"]["message"]) and "type" in told["error"]
 
@@ -39,7 +38,7 @@ def assert_harmless(path: str, sent: dict[str, Any]) -> None:
     """What the engine was asked keeps every limit."""
     assert sent["cache_salt"]
     assert not sent.get("store")
-    for name in (*REFUSED_FIELDS, *REFUSED_FIELDS_OF.get(Api(path), ())):
+    for name in FORMATS[path].rules.refused:
         assert not sent.get(name)
     for name, most in (("n", MAX_N), ("best_of", MAX_N), ("prompt_logprobs", MAX_PROMPT_LOGPROBS)):
         value = sent.get(name)

@@ -1,31 +1,30 @@
-"""An event stream that can break and go on from another engine without its client noticing.
+"""An event stream that can continue on another engine without its client noticing.
 
-It remembers what the client was sent, and makes the second engine's events look like the first's:
-same id and time, no second role, usage of one request. Costs a parse of every event, so only
-streams of deployments that ask for it are read like this.
+It keeps the text that the client has received, and rewrites the second engine's events to look like
+the first's: same id and time, no second role, usage of one request. It parses every event, so it is
+used only for deployments that request it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import orjson
 
-from agent.relay.sse import EventStream, MalformedStream
+from agent.formats.sse import BesideUsage, EventStream, MalformedStream
 
-#: Text remembered of one stream; a longer one is not continued.
+#: Text kept of one stream; a stream with more is not continued.
 MAX_TEXT_BYTES = 1024 * 1024
 _DATA = b"data: "
 _END = b"\n\n"
-#: What an event of a continued stream has from the first engine.
+#: Fields that every event of a continued stream has from the first engine.
 _KEPT_FIELDS = ("id", "object", "created", "model")
 _CHUNK = "chat.completion.chunk"
 
 
 @dataclass(slots=True)
 class _Counts:
-    """Usage as the client is to see it."""
+    """Usage that the client receives."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -33,14 +32,14 @@ class _Counts:
 
 
 class ContinuableStream(EventStream):
-    """An ``EventStream`` that outlives its engine."""
+    """An ``EventStream`` that can change its engine."""
 
     def __init__(
         self,
         *,
         include_usage: bool,
         continuous_usage: bool,
-        beside_usage: Callable[[bytes], bytes] | None = None,
+        beside_usage: BesideUsage | None = None,
     ) -> None:
         super().__init__(
             include_usage=include_usage,
@@ -52,34 +51,34 @@ class ContinuableStream(EventStream):
         self._first: dict[str, object] = {}
         self._plain = True
         self._finished = False
-        #: As of the last read that was passed on.
+        #: At the last read that was passed on.
         self._known_usage: bytes | None = None
         self._known_events = 0
         self._before = _Counts()
-        #: White space that the next engine says again.
+        #: White space that the next engine repeats.
         self._owed = ""
-        #: Times that another engine went on.
+        #: Number of times that another engine continued.
         self.seams = 0
 
     @property
     def text(self) -> str:
-        """All that the client has been sent of the answer."""
+        """The answer's text that the client has received."""
         if len(self._texts) > 1:
             self._texts = ["".join(self._texts)]
         return self._texts[0] if self._texts else ""
 
     @property
     def completion_tokens(self) -> int:
-        """Tokens the client has been sent: as the engines counted, else one for each event."""
+        """Tokens that the client has received: the engines' count, else one for each event."""
         return self._counts().completion_tokens
 
     @property
     def can_go_on(self) -> bool:
-        """Whether what the client has been sent is plain text that has not come to its end."""
+        """Whether the client has received plain text only, and not all of it."""
         return self._plain and not self._finished and not self.done and bool(self._texts)
 
     def go_on(self) -> None:
-        """The engine is lost; what is fed from now on comes from another."""
+        """Expect the bytes of another engine from now on."""
         self._last_usage, self.events = self._known_usage, self._known_events
         self._before = self._counts()
         text = self.text
@@ -90,14 +89,22 @@ class ContinuableStream(EventStream):
 
     @property
     def lacks_only_its_end(self) -> bool:
-        """Whether the client has been sent every word, and why there are no more."""
+        """Whether the client has the whole text and its finish reason, but not the last event."""
         return self._plain and self._finished and not self.done
 
-    def ending(self) -> bytes:
-        """Return what a stream that lost its engine behind the last word still has to say.
+    @property
+    def can_end(self) -> bool:
+        """Whether the missing end can be written: not when it lacks a usage that was requested."""
+        return self.lacks_only_its_end and not (self._include_usage and self._known_usage is None)
 
-        Nothing when the client asked for a usage that the engine never told.
-        """
+    def last_events(self) -> bytes:
+        """Return what ends the stream; made here when its engine was lost after the last text."""
+        if self.lacks_only_its_end:
+            return self._missing_end() + self._end_event
+        return self._end_event
+
+    def _missing_end(self) -> bytes:
+        """Return the usage of a stream that lost its engine after its finish reason."""
         self._last_usage = self._known_usage
         usage = self.usage()
         if usage is None and self._include_usage:
@@ -128,7 +135,7 @@ class ContinuableStream(EventStream):
         return super()._filter(event)
 
     def _note(self, payload: bytes) -> None:
-        """Remember one event that the client is sent."""
+        """Keep the text of one event that the client receives."""
         message = _parsed(payload)
         if not self._first:
             self._first = {name: message[name] for name in _KEPT_FIELDS if name in message}
@@ -150,7 +157,7 @@ class ContinuableStream(EventStream):
             self._texts.clear()
 
     def _as_before(self, event: bytes) -> bytes:
-        """Return another engine's event as the first would have sent it; empty: not at all."""
+        """Return another engine's event as the first would have sent it; empty to omit it."""
         message = _parsed(event[len(_DATA) :])
         if "error" in message:
             return event
@@ -169,7 +176,7 @@ class ContinuableStream(EventStream):
         return _DATA + orjson.dumps(message)
 
     def _drop_owed(self, choice: dict[str, object]) -> None:
-        """Take from a delta its role, and the white space that the client has already."""
+        """Remove from a delta its role, and the white space that the client already has."""
         delta = choice.get("delta")
         if not isinstance(delta, dict):
             return
@@ -186,11 +193,11 @@ class ContinuableStream(EventStream):
             self._owed = ""
 
     def _summed(self, usage: dict[str, object]) -> dict[str, object]:
-        """Return the usage of both engines as one request's: its prompt, and all that was said."""
+        """Return the usage of both engines as one: the client's prompt, and the whole answer."""
         before = self._before
         completion = before.completion_tokens + _count(usage.get("completion_tokens"))
         prompt = before.prompt_tokens
-        if prompt == 0:  # the first engine never said
+        if prompt == 0:  # the first engine sent no usage
             prompt = _count(usage.get("prompt_tokens")) - before.completion_tokens
             prompt = before.prompt_tokens = max(1, prompt)
         summed = usage | {
@@ -224,7 +231,7 @@ def _parsed(payload: bytes) -> dict[str, object]:
 
 
 def _said(choice: object) -> str | None:
-    """Return the text of a choice, empty for none; None when it holds what is no plain text."""
+    """Return the text of a choice, empty for none; None when it has more than plain text."""
     if not isinstance(choice, dict) or choice.get("logprobs") or choice.get("index", 0) != 0:
         return None
     text = choice.get("text")

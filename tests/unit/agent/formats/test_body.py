@@ -7,21 +7,24 @@ from typing import Any
 
 import pytest
 
-from agent.core.routes import Api
-from agent.gateway.body_policy import GenerationBody, read_body
-from agent.gateway.body_rules import BodyCaps
+from agent.formats import ApiFormat
+from agent.formats.body import GenerationBody, read_body
+from agent.formats.body_rules import BodyCaps
+from agent.formats.chat import CHAT
+from agent.formats.messages import MESSAGES
+from agent.formats.responses import RESPONSES
 from protos.domain.errors import InvalidRequest
 
 CAPS = BodyCaps(max_n=4, max_prompt_logprobs=5, max_inputs=3)
 
 
-def read(body: bytes | dict[str, Any], api: Api = Api.CHAT) -> GenerationBody:
+def read(body: bytes | dict[str, Any], api: ApiFormat = CHAT) -> GenerationBody:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     return read_body(data, api, cache_salt="ours", caps=CAPS)
 
 
 def sent(
-    body: bytes | dict[str, Any], api: Api = Api.CHAT, *, continuous_usage: bool = False
+    body: bytes | dict[str, Any], api: ApiFormat = CHAT, *, continuous_usage: bool = False
 ) -> dict[str, Any]:
     return dict(json.loads(read(body, api).for_engine("m@1", continuous_usage=continuous_usage)))
 
@@ -175,8 +178,8 @@ def test_a_stream_in_every_spelling_that_an_engine_takes_is_metered_as_one(value
     assert body["stream_options"]["include_usage"] is True
 
 
-@pytest.mark.parametrize("api", [Api.RESPONSES, Api.MESSAGES])
-def test_stream_options_are_only_set_where_the_format_has_them(api: Api) -> None:
+@pytest.mark.parametrize("api", [RESPONSES, MESSAGES])
+def test_stream_options_are_only_set_where_the_format_has_them(api: ApiFormat) -> None:
     body = sent({"stream": True}, api, continuous_usage=True)
     assert body["stream"] is True
     assert "stream_options" not in body
@@ -184,10 +187,6 @@ def test_stream_options_are_only_set_where_the_format_has_them(api: Api) -> None
 
 
 def test_nothing_is_kept_between_requests_and_ids_are_ours() -> None:
-    assert sent({"store": True, "request_id": "x"}, Api.RESPONSES)["store"] is False
+    assert sent({"store": True, "request_id": "x"}, RESPONSES)["store"] is False
     assert "request_id" not in sent({"request_id": "x"})
-    assert "store" not in sent({"store": True}, Api.MESSAGES)
-
-
-def test_embeddings_are_never_a_stream() -> None:
-    assert not read({"stream": True}, Api.EMBEDDINGS).stream
+    assert "store" not in sent({"store": True}, MESSAGES)

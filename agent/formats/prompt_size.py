@@ -1,43 +1,35 @@
-"""How long a prompt is at least, without a tokenizer: text is counted, the rest of a body is not.
+"""The least length of a prompt, without a tokenizer: text counts, the rest of a body does not.
 
-A guess that is too low costs a little precision; one that is too high refuses a prompt that fits.
+An estimate that is too low costs precision; one that is too high refuses a prompt that fits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agent.core.routes import Api
-
-#: Characters of text in one token: more than any text that people write has.
+#: Characters of text in one token: more than texts in any natural language have.
 CHARS_PER_TOKEN = 8
-#: Values looked at, and the rest of their object or list; what lies behind is not counted.
+#: Values visited, and the rest of their object or list; values after these are not counted.
 MAX_VISITED = 100_000
 
-_PROMPT_FIELDS = {
-    Api.CHAT: ("messages",),
-    Api.COMPLETIONS: ("prompt",),
-    Api.RESPONSES: ("instructions", "input"),
-    Api.EMBEDDINGS: ("input", "messages"),
-    Api.MESSAGES: ("system", "messages"),
-    # who counts wants to know, and not to be refused by a guess
-    Api.COUNT_TOKENS: (),
-}
-#: Formats whose prompt may be a list of prompts, each of them a request of its own to an engine.
-_BATCHED = frozenset({Api.COMPLETIONS, Api.EMBEDDINGS})
 #: Parts of a conversation that a template may leave out.
 _NOT_PROMPT = frozenset(
     {"id", "type", "role", "signature", "data", "thinking", "encrypted_content"}
 )
 
 
-def estimate_prompt_tokens(api: Api, fields: Mapping[str, object]) -> int:
-    """Return the tokens of the prompt, of the longest in a batch; never more than it has."""
+def estimate_prompt_tokens(
+    names: tuple[str, ...], fields: Mapping[str, object], *, is_batched: bool
+) -> int:
+    """Return a number that the prompt's tokens do not fall below, at least 1.
+
+    ``is_batched``: a prompt may be a list of prompts, of which the longest counts.
+    """
     if _is_cut(fields):
         return 1
-    sizes = [_size(api, fields.get(name)) for name in _PROMPT_FIELDS[api]]
-    longest = max(sizes) if api in _BATCHED else sum(sizes)
-    return max(1, longest)
+    if is_batched:
+        return max(1, *[_batch_size(fields.get(name)) for name in names])
+    return max(1, sum([_text_chars(fields.get(name)) // CHARS_PER_TOKEN for name in names]))
 
 
 def _is_cut(fields: Mapping[str, object]) -> bool:
@@ -45,8 +37,8 @@ def _is_cut(fields: Mapping[str, object]) -> bool:
     return fields.get("truncate_prompt_tokens") is not None or fields.get("truncation") == "auto"
 
 
-def _size(api: Api, value: object) -> int:
-    if api not in _BATCHED or not isinstance(value, list):
+def _batch_size(value: object) -> int:
+    if not isinstance(value, list):
         return _text_chars(value) // CHARS_PER_TOKEN
     if value and all(isinstance(token, int) for token in value):
         return len(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.core.token_usage import MAX_TOKENS, read_usage
+from agent.formats.usage import MAX_TOKENS, read_usage
 from protos.domain.pricing import Usage
 
 

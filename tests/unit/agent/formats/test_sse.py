@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from agent.relay.sse import MAX_EVENT_BYTES, EventStream, MalformedStream, find_usage
+from agent.formats.sse import MAX_CHOICES, MAX_EVENT_BYTES, EventStream, MalformedStream, find_usage
 
 ROLE = b'data: {"choices":[{"delta":{"role":"assistant","content":""}}]}\n\n'
 TOKEN = b'data: {"choices":[{"delta":{"content":"hi"}}]}\n\n'
@@ -156,3 +156,62 @@ def test_further_fields_go_beside_the_usage_that_was_asked_for() -> None:
     silent = EventStream(include_usage=False, continuous_usage=False, beside_usage=beside)
     assert silent.feed(LAST_USAGE) == b""
     assert len(seen) == 1
+
+
+def chunk(**fields: object) -> bytes:
+    return b"data: " + json.dumps(fields, separators=(",", ":")).encode() + b"\n\n"
+
+
+EMPTY = chunk(choices=[{"index": 0, "delta": {"content": ""}}])
+
+
+@pytest.mark.parametrize(
+    "proof",
+    [
+        TOKEN,
+        EMPTY,
+        chunk(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}]),
+        chunk(choices=[], usage={"prompt_tokens": 7, "completion_tokens": 1}),
+    ],
+)
+def test_progress_is_a_token_a_second_event_of_a_choice_or_a_count(proof: bytes) -> None:
+    events = stream()
+    events.feed(ROLE)
+    assert not events.progress_seen, "a role is sent before anything is generated"
+    events.feed(proof)
+    assert events.progress_seen
+    assert events.token_seen is (proof == TOKEN)
+
+
+def test_a_first_event_with_a_count_is_progress_and_one_that_counts_none_is_not() -> None:
+    for tokens, proves in ((0, False), (1, True)):
+        events = stream()
+        usage = {"prompt_tokens": 7, "completion_tokens": tokens}
+        events.feed(chunk(choices=[{"index": 0, "delta": {"role": "assistant"}}], usage=usage))
+        assert events.progress_seen is proves
+        assert not events.token_seen
+
+
+def test_the_role_chunks_of_several_choices_are_no_progress() -> None:
+    events = stream()
+    for index in range(4):
+        events.feed(chunk(choices=[{"index": index, "delta": {"role": "assistant"}}]))
+        assert not events.progress_seen
+    events.feed(chunk(choices=[{"index": 2, "delta": {"content": ""}}]))
+    assert events.progress_seen
+    assert not events.token_seen
+
+
+def test_more_first_events_than_a_request_can_have_choices_are_progress() -> None:
+    events = stream()
+    for index in range(MAX_CHOICES + 1):
+        assert not events.progress_seen
+        events.feed(chunk(choices=[{"index": index, "delta": {"role": "assistant"}}]))
+    assert events.progress_seen
+
+
+@pytest.mark.parametrize("data", [b": wait\n\n", b'data: {"error":{"message":"m"}}\n\n'])
+def test_comments_and_errors_are_no_progress(data: bytes) -> None:
+    events = stream()
+    events.feed(ROLE + data)
+    assert not events.progress_seen

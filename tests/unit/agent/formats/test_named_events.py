@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from agent.core.routes import Api
-from agent.relay.formats import TOKEN_MARKS, body_usage, event_stream
-from agent.relay.named_events import MessagesEvents, ResponsesEvents
-from agent.relay.sse import EventStream, MalformedStream
+from agent.formats import ApiFormat
+from agent.formats.messages import MESSAGES
+from agent.formats.named_events import MessagesEvents, ResponsesEvents
+from agent.formats.responses import RESPONSES
+from agent.formats.sse import EventStream, MalformedStream
 
 
 def event(name: str, **fields: Any) -> bytes:
@@ -41,21 +42,21 @@ RESPONSE = [
 @pytest.mark.parametrize(
     ("api", "events", "token_at", "usage"),
     [
-        (Api.MESSAGES, MESSAGE, 2, {"input_tokens": 32, "output_tokens": 3}),
-        (Api.RESPONSES, RESPONSE, 2, {"input_tokens": 5, "output_tokens": 1}),
+        (MESSAGES, MESSAGE, 2, {"input_tokens": 32, "output_tokens": 3}),
+        (RESPONSES, RESPONSE, 2, {"input_tokens": 5, "output_tokens": 1}),
     ],
 )
 def test_a_stream_passes_whole_its_first_token_is_a_delta_and_its_end_is_known(
-    api: Api, events: list[bytes], token_at: int, usage: dict[str, int]
+    api: ApiFormat, events: list[bytes], token_at: int, usage: dict[str, int]
 ) -> None:
-    stream = event_stream(api, include_usage=False, continuous_usage=False)
+    stream = api.event_stream(include_usage=False, continuous_usage=False)
     for at, one in enumerate(events):
         assert stream.feed(one) == one
         assert stream.token_seen is (at >= token_at)
         assert stream.done is (at == len(events) - 1)
     assert stream.usage() == usage
     assert stream.passed == len(events)
-    assert stream.events == sum(TOKEN_MARKS[api] in one for one in events)
+    assert stream.events == sum(api.token_mark in one for one in events)
 
 
 @pytest.mark.parametrize(
@@ -132,20 +133,9 @@ def test_comments_pass() -> None:
     assert MessagesEvents().feed(b": ping\n\n") == b": ping\n\n"
 
 
-def test_a_response_is_not_billed_by_what_its_request_said() -> None:
-    body = {"usage": {"input_tokens": 5}, "user": {"usage": {"input_tokens": 0}}}
-    data = json.dumps(body, separators=(",", ":")).encode()
-    assert body_usage(Api.RESPONSES, data) == {"input_tokens": 5}
-    assert body_usage(Api.RESPONSES, b"[") is None
-    assert body_usage(Api.RESPONSES, b'{"usage":5}') is None
-    assert body_usage(Api.EMBEDDINGS, b'{"data":[],"usage":{"prompt_tokens":5}}') == {
-        "prompt_tokens": 5
-    }
-
-
-@pytest.mark.parametrize(("api", "events"), [(Api.MESSAGES, MESSAGE), (Api.RESPONSES, RESPONSE)])
+@pytest.mark.parametrize(("api", "events"), [(MESSAGES, MESSAGE), (RESPONSES, RESPONSE)])
 def test_a_field_beside_the_usage_goes_into_the_event_that_tells_it(
-    api: Api, events: list[bytes]
+    api: ApiFormat, events: list[bytes]
 ) -> None:
     told: list[bytes] = []
 
@@ -153,7 +143,42 @@ def test_a_field_beside_the_usage_goes_into_the_event_that_tells_it(
         told.append(usage)
         return b',"cost_usd":0.1'
 
-    stream = event_stream(api, include_usage=False, continuous_usage=False, beside_usage=beside)
+    stream = api.event_stream(include_usage=False, continuous_usage=False, beside_usage=beside)
     passed = stream.feed(b"".join(events))
     assert passed.count(b',"cost_usd":0.1}\n\n') == 1
-    assert json.loads(told[0])["output_tokens"] == (3 if api is Api.MESSAGES else 1)
+    assert json.loads(told[0])["output_tokens"] == (3 if api is MESSAGES else 1)
+
+
+@pytest.mark.parametrize(
+    ("api", "proof", "is_token"),
+    [
+        (MESSAGES, event("content_block_delta", delta={"type": "text_delta", "text": ""}), True),
+        (MESSAGES, event("message_delta", delta={}, usage={"output_tokens": 1}), False),
+        (RESPONSES, event("response.output_text.delta", delta=""), True),
+        (RESPONSES, event("response.mcp_call_arguments.delta", delta=""), False),
+        (RESPONSES, event("response.completed", response={"usage": {"output_tokens": 1}}), False),
+    ],
+)
+def test_progress_is_a_delta_even_when_empty_or_a_count(
+    api: ApiFormat, proof: bytes, is_token: bool
+) -> None:
+    stream = api.event_stream(include_usage=True, continuous_usage=True)
+    stream.feed((MESSAGE if api is MESSAGES else RESPONSE)[0])
+    assert not stream.progress_seen
+    stream.feed(proof)
+    assert stream.progress_seen
+    assert stream.token_seen is is_token
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        event("message_delta", delta={}, usage={"output_tokens": 0}),
+        event("ping"),
+        event("error", error={"message": "m"}),
+    ],
+)
+def test_pings_errors_and_counts_of_nothing_are_no_progress(data: bytes) -> None:
+    stream = MessagesEvents()
+    stream.feed(MESSAGE[0] + data)
+    assert not stream.progress_seen

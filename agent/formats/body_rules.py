@@ -1,18 +1,17 @@
-"""What a body may not ask for, in every format: to run a template, reach out, keep, or jump ahead.
+"""What a body may not request: templates, outgoing connections, stored state, priority.
 
-The rules look where vLLM 0.32 looks, and nowhere else: a tool's schema or arguments may well have
-a field called ``image_url``. Source: vLLM 0.32, ``entrypoints/*/protocol.py``.
+The rules look where vLLM 0.32 looks, and nowhere else: a tool's schema or arguments may have a
+field called ``image_url``. Source: vLLM 0.32, ``entrypoints/*/protocol.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from agent.core.routes import Api
 from protos.domain.errors import InvalidRequest
 
-#: Fields that could make an engine run a template, unpickle, reach out, or jump the queue.
+#: Fields that could make an engine run a template, unpickle, connect elsewhere, or skip its queue.
 REFUSED_FIELDS = (
     "chat_template",
     "kv_transfer_params",
@@ -20,23 +19,10 @@ REFUSED_FIELDS = (
     "priority",
     "prompt_embeds",
 )
-#: Further ones of one format: what is kept between requests, and what asks other servers.
-REFUSED_FIELDS_OF: Mapping[Api, tuple[str, ...]] = {
-    Api.RESPONSES: ("previous_response_id", "conversation", "prompt", "background"),
-    Api.MESSAGES: ("mcp_servers", "container"),
-    Api.COUNT_TOKENS: ("mcp_servers", "container"),
-}
-#: Objects that are handed on, field by field, into places where such a field would count.
+#: Objects whose fields an engine copies to places where such a field has an effect.
 _CARRIERS = ("chat_template_kwargs", "vllm_xargs")
-#: Few requests have one of these: only those are looked at more closely.
-_WATCHED: Mapping[Api, frozenset[str]] = {
-    api: frozenset(
-        {*REFUSED_FIELDS, *REFUSED_FIELDS_OF.get(api, ()), *_CARRIERS}
-        | {"n", "best_of", "prompt_logprobs", "echo"}
-    )
-    for api in Api
-}
-#: Parts of a message that make an engine fetch an address, or take what it once fetched.
+_CAPPED = ("n", "best_of", "prompt_logprobs", "echo")
+#: Parts of a message that make an engine fetch an address, or use what it fetched before.
 MEDIA_PARTS = frozenset(
     {
         "image_url",
@@ -51,63 +37,88 @@ MEDIA_PARTS = frozenset(
         "file_id",
     }
 )
-#: Tools that a client answers itself; every other kind is a server's work.
-_CLIENT_TOOLS: Mapping[Api, frozenset[str]] = {
-    Api.CHAT: frozenset({"function", "custom"}),
-    Api.RESPONSES: frozenset({"function", "custom", "namespace"}),
-    Api.MESSAGES: frozenset({"custom"}),
-    Api.COUNT_TOKENS: frozenset({"custom"}),
-}
-_ENCODINGS = ("float", "base64")
-_CONVERSATION = {
-    Api.CHAT: ("messages",),
-    Api.RESPONSES: ("input", "previous_input_messages"),
-    Api.EMBEDDINGS: ("messages", "input"),
-    Api.MESSAGES: ("messages", "system"),
-    Api.COUNT_TOKENS: ("messages", "system"),
-}
-#: Fields of a block that hold a tool's own words, in which every name is allowed.
-_TOOL_WORDS = frozenset({"input", "tool", "arguments"})
+#: Fields of a block that hold a tool's input or output, in which every name is allowed.
+_TOOL_DATA = frozenset({"input", "tool", "arguments"})
 MAX_SCANNED_PARTS = 10_000
-#: A tuple, since ``dict | list`` written at a test is made anew each time: 0.1 us.
+#: A tuple: ``dict | list`` in an expression is built at each evaluation, which takes 0.1 us.
 _NESTED = (dict, list)
 
 
 @dataclass(frozen=True, slots=True)
 class BodyCaps:
-    """How much of the dear things one request may ask for."""
+    """Upper limits of the costly fields of one request."""
 
     max_n: int
     max_prompt_logprobs: int
     max_inputs: int
 
 
-def check_body(api: Api, fields: Mapping[str, object], caps: BodyCaps) -> None:
+@dataclass(frozen=True, slots=True, eq=False)
+class BodyRules:
+    """What the bodies of one format may request; made by ``make_rules``."""
+
+    #: Fields that are refused, those of every format included.
+    refused: tuple[str, ...]
+    #: Few bodies have one of these fields: only those are examined further.
+    watched: frozenset[str]
+    #: Types of tools that a client runs itself; every other type needs a server. None: no tools.
+    client_tools: frozenset[str] | None
+    #: Fields that hold the conversation.
+    conversation: tuple[str, ...]
+    #: Whether the prompt may be a list of prompts, whose number is limited.
+    takes_batches: bool
+    #: Whether tools with this ``tool_choice`` need a parser; None: never.
+    calls_tools: Callable[[object], bool] | None
+    #: Raises InvalidRequest for what only this format refuses.
+    check_more: Callable[[Mapping[str, object]], None] | None
+    #: Fields that every body for an engine has.
+    always: Mapping[str, object]
+
+
+def make_rules(
+    *,
+    refused: tuple[str, ...] = (),
+    client_tools: frozenset[str] | None = None,
+    conversation: tuple[str, ...] = (),
+    takes_batches: bool = False,
+    calls_tools: Callable[[object], bool] | None = None,
+    check_more: Callable[[Mapping[str, object]], None] | None = None,
+    always: Mapping[str, object] | None = None,
+) -> BodyRules:
+    """Return the rules of a format that refuses ``refused`` besides ``REFUSED_FIELDS``."""
+    refused = (*REFUSED_FIELDS, *refused)
+    return BodyRules(
+        refused=refused,
+        watched=frozenset({*refused, *_CARRIERS, *_CAPPED}),
+        client_tools=client_tools,
+        conversation=conversation,
+        takes_batches=takes_batches,
+        calls_tools=calls_tools,
+        check_more=check_more,
+        always=always or {},
+    )
+
+
+def check_body(rules: BodyRules, fields: Mapping[str, object], caps: BodyCaps) -> None:
     """Raise InvalidRequest for a body that may not reach an engine."""
-    if not _WATCHED[api].isdisjoint(fields):
-        _check_refused(api, fields)
+    if not rules.watched.isdisjoint(fields):
+        _check_refused(rules, fields)
         for name in ("n", "best_of"):
             _check_cap(fields, name, caps.max_n)
         _check_logprobs(fields, caps.max_prompt_logprobs)
-    if api is Api.COMPLETIONS or api is Api.EMBEDDINGS:
+    if rules.takes_batches:
         for name in ("prompt", "input", "messages"):
             _check_inputs(fields, name, caps.max_inputs)
-    if api is Api.EMBEDDINGS:
-        encoding = fields.get("encoding_format")
-        if encoding is not None and encoding not in _ENCODINGS:
-            raise InvalidRequest(
-                "'encoding_format' is not known here",
-                "use float or base64",
-                param="encoding_format",
-            )
-    else:
-        _check_tools(api, fields)
-    for name in _CONVERSATION.get(api, ()):
+    if rules.check_more is not None:
+        rules.check_more(fields)
+    if rules.client_tools is not None:
+        _check_tools(rules.client_tools, fields)
+    for name in rules.conversation:
         _check_media(name, fields.get(name))
 
 
-def _check_refused(api: Api, fields: Mapping[str, object]) -> None:
-    for name in (*REFUSED_FIELDS, *REFUSED_FIELDS_OF.get(api, ())):
+def _check_refused(rules: BodyRules, fields: Mapping[str, object]) -> None:
+    for name in rules.refused:
         value = fields.get(name)
         if value is None or (name == "background" and value is False):
             continue
@@ -128,13 +139,13 @@ def _check_cap(fields: Mapping[str, object], name: str, most: int) -> None:
 
 
 def _check_logprobs(fields: Mapping[str, object], most: int) -> None:
-    """Cap logprobs of the prompt; a completion that echoes its prompt has them by another name."""
+    """Cap logprobs of the prompt; an echoed prompt has them in the field ``logprobs``."""
     names = ["prompt_logprobs"]
     if fields.get("echo"):
         names.append("logprobs")
     for name in names:
         _check_cap(fields, name, most)
-        if _as_number(fields.get(name)) == -1:  # vLLM's "all of the vocabulary"
+        if _as_number(fields.get(name)) == -1:  # vLLM: the whole vocabulary
             raise InvalidRequest(f"{name!r} of -1 is not allowed", param=name)
 
 
@@ -151,7 +162,7 @@ def _check_inputs(fields: Mapping[str, object], name: str, most: int) -> None:
 
 
 def _as_number(value: object) -> float | None:
-    """Return what an engine would read: it takes 3.0 and "3" for 3."""
+    """Return the number that an engine would read: it accepts 3.0 and "3" as 3."""
     if isinstance(value, int | float | str):
         try:
             return float(value)
@@ -160,10 +171,9 @@ def _as_number(value: object) -> float | None:
     return None
 
 
-def _check_tools(api: Api, fields: Mapping[str, object]) -> None:
-    allowed = _CLIENT_TOOLS.get(api)
+def _check_tools(allowed: frozenset[str], fields: Mapping[str, object]) -> None:
     tools = fields.get("tools")
-    if allowed is None or not isinstance(tools, list):
+    if not isinstance(tools, list):
         return
     for kind in _tool_kinds(tools):
         if kind is not None and kind not in allowed:
@@ -175,18 +185,14 @@ def _check_tools(api: Api, fields: Mapping[str, object]) -> None:
             )
 
 
-def needs_tool_parser(api: Api, fields: Mapping[str, object]) -> bool:
-    """Whether an engine must be able to find a tool's call in what its model says.
+def needs_tool_parser(rules: BodyRules, fields: Mapping[str, object]) -> bool:
+    """Whether an engine must be able to find a tool call in the output of its model.
 
-    Chat without a choice means "auto", Messages too; a choice of null leaves the tools of chat out.
     Responses without a parser are text. Source: vLLM 0.32, ``renderers/online_renderer.py``.
     """
-    if not fields.get("tools"):
+    if rules.calls_tools is None or not fields.get("tools"):
         return False
-    choice = fields.get("tool_choice", "auto")
-    if api is Api.CHAT:
-        return choice not in (None, "none")
-    return api is Api.MESSAGES and choice != {"type": "none"}
+    return rules.calls_tools(fields.get("tool_choice", "auto"))
 
 
 def _tool_kinds(tools: list[object]) -> Iterator[object]:
@@ -200,7 +206,7 @@ def _tool_kinds(tools: list[object]) -> Iterator[object]:
 
 
 def _check_media(name: str, conversation: object) -> None:
-    """Refuse media by address anywhere in a conversation, but in the words of its tools."""
+    """Refuse media by address anywhere in a conversation, except in the data of tools."""
     pending: list[object] = [conversation]
     scanned = 0
     while pending:
@@ -218,7 +224,7 @@ def _check_media(name: str, conversation: object) -> None:
         pending += [
             one
             for key, one in current.items()
-            if isinstance(one, _NESTED) and key not in _TOOL_WORDS
+            if isinstance(one, _NESTED) and key not in _TOOL_DATA
         ]
 
 

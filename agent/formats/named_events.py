@@ -1,36 +1,36 @@
 """Event streams whose events have names: OpenAI Responses and Anthropic Messages.
 
-Here usage is part of the format, so nothing is asked for and nothing cut out. One look at an
-event's name says what it is; JSON is read only where a stream begins and ends.
+Usage is part of these formats, so it is neither requested nor removed. An event is recognised by
+its name; JSON is parsed only where a stream begins and ends.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 
 import orjson
 
-from agent.relay.sse import EventStream, MalformedStream
+from agent.formats.sse import BesideUsage, EventStream, MalformedStream, counts_tokens
 
 _EVENT = b"event: "
+_END = b"\n\n"
 _DATA = b"\ndata: "
 
 
 class NamedEvents(EventStream, ABC):
-    """The part that both formats share: naming, counting, and the error event."""
+    """The shared part of both formats: names, counts, and the error event."""
 
     #: Names of the events that carry content, reasoning or a tool call.
     token_names: frozenset[bytes]
     #: Names of the events by which an engine gives up.
     failure_names = frozenset({b"error"})
 
-    def __init__(self, beside_usage: Callable[[bytes], bytes] | None = None) -> None:
+    def __init__(self, beside_usage: BesideUsage | None = None) -> None:
         super().__init__(include_usage=True, continuous_usage=True, beside_usage=beside_usage)
         self._usage: dict[str, object] | None = None
 
     def usage(self) -> dict[str, object] | None:
-        """Return what was counted; of a stream that was cut, as far as it had come."""
+        """Return the usage; of a stream that was cut, the usage until then."""
         return self._usage
 
     def _filter(self, event: bytes) -> bytes:
@@ -46,7 +46,7 @@ class NamedEvents(EventStream, ABC):
         if name in self.token_names:
             if not self.token_seen:
                 _parse(payload)
-                self.token_seen = True
+                self.token_seen = self.progress_seen = True
             self.events += 1
         elif name in self.failure_names:
             self.error_event = payload
@@ -54,15 +54,22 @@ class NamedEvents(EventStream, ABC):
         elif self._counts_all(name, payload) and self._beside_usage is not None:
             event = event[:-1] + self._beside_usage(orjson.dumps(self._usage)) + b"}"
         self.passed += 1
+        if self.done and not self._end_event:
+            self._end_event = event + _END
+            return b""
         return event
+
+    def _note_progress(self) -> None:
+        if not self.progress_seen:
+            self.progress_seen = counts_tokens(self._usage, "output_tokens")
 
     @abstractmethod
     def _counts_all(self, name: bytes, payload: bytes) -> bool:
-        """Look at an event that carries no token; whether it tells the usage of the whole."""
+        """Read an event that carries no token; True if it has the usage of the whole answer."""
 
 
 class ResponsesEvents(NamedEvents):
-    """OpenAI Responses: usage comes once, with the response that ends the stream."""
+    """OpenAI Responses: the event that ends the stream has the usage."""
 
     token_names = frozenset(
         {
@@ -78,7 +85,7 @@ class ResponsesEvents(NamedEvents):
     _ends = frozenset({b"response.completed", b"response.incomplete"})
 
     def usage(self) -> dict[str, object] | None:
-        """Return the engine's count; of a cut stream the deltas, since nothing else was told."""
+        """Return the engine's count; of a cut stream the number of deltas."""
         if self._usage is None and self.events:
             return {"input_tokens": 0, "output_tokens": self.events, "input_tokens_details": None}
         return self._usage
@@ -87,22 +94,25 @@ class ResponsesEvents(NamedEvents):
         if name in self._ends:
             self._usage = _object(_object(_parse(payload).get("response")).get("usage"))
             self.done = True
+            self._note_progress()
         elif not self.passed:
             _parse(payload)
+        if not self.progress_seen and name.endswith(b".delta"):
+            self.progress_seen = True  # of a kind that is not in token_names
         return self.done
 
 
 class MessagesEvents(NamedEvents):
-    """Anthropic Messages: the prompt is counted at the start, the answer at the end."""
+    """Anthropic Messages: the first event has the prompt's usage, the last the answer's."""
 
     token_names = frozenset({b"content_block_delta"})
 
-    def __init__(self, beside_usage: Callable[[bytes], bytes] | None = None) -> None:
+    def __init__(self, beside_usage: BesideUsage | None = None) -> None:
         super().__init__(beside_usage)
         self._counted = False
 
     def usage(self) -> dict[str, object] | None:
-        """Return both counts; of a cut stream, its deltas count as the answer's tokens."""
+        """Return both counts; of a cut stream, each delta counts as a token of the answer."""
         if self._usage is None or self._counted:
             return self._usage
         return self._usage | {"output_tokens": self.events}
@@ -113,6 +123,7 @@ class MessagesEvents(NamedEvents):
         elif name == b"message_delta":
             self._usage = (self._usage or {}) | _object(_parse(payload).get("usage"))
             self._counted = True
+            self._note_progress()
             return True
         elif name == b"message_stop":
             self.done = True

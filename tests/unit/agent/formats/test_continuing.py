@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.relay.continuing import MAX_TEXT_BYTES, ContinuableStream
-from agent.relay.sse import EventStream, MalformedStream
+from agent.formats.continuing import MAX_TEXT_BYTES, ContinuableStream
+from agent.formats.sse import EventStream, MalformedStream
 
 DONE = b"data: [DONE]\n\n"
 

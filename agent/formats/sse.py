@@ -1,7 +1,7 @@
-"""Server-sent events as bytes: framing, first token, usage, and what the client did not ask for.
+"""Server-sent events as bytes: framing, first token, usage, removal of what was not requested.
 
-An event is looked at, not parsed: one search for its usage, one for its end. JSON is read only
-until the first token is seen and for the last usage of a stream.
+Events are searched, not parsed: once for their usage, once for their end. JSON is parsed only
+until the first token and for the last usage of a stream.
 """
 
 from __future__ import annotations
@@ -10,8 +10,17 @@ from collections.abc import Callable
 
 import orjson
 
-#: An event larger than this is no event of an engine.
+#: Returns fields (``,"name":value``) to add beside a usage object, from its JSON.
+BesideUsage = Callable[[bytes], bytes]
+
+#: Larger events are malformed.
 MAX_EVENT_BYTES = 4 * 1024 * 1024
+#: Choices whose first event is expected to carry no token; more events than this prove progress.
+MAX_CHOICES = 128
+#: A comment: clients of every format ignore it. Source: WHATWG HTML, "Server-sent events".
+COMMENT = b": keep-alive\n\n"
+#: How an event of the chat and completions formats begins.
+CHUNK_MARK = b'data: {"'
 
 _END = b"\n\n"
 _DATA = b"data: "
@@ -23,15 +32,16 @@ _TOKEN_FIELDS = ("content", "reasoning", "reasoning_content", "tool_calls", "ref
 
 
 class MalformedStream(ValueError):
-    """The engine sent what is no event stream."""
+    """The engine sent something that is no event stream."""
 
 
 class EventStream:
-    """Takes an engine's stream by reads and gives what the client should see.
+    """Reads an engine's stream and returns the part that the client should receive.
 
-    ``include_usage``: the client asked for the usage chunk. ``continuous_usage``: and for usage on
-    every chunk. Whatever it did not ask for is cut out, since usage is always asked of the engine.
-    ``beside_usage`` returns further fields (``,"name":value``) for the usage chunk, from its usage.
+    ``include_usage``: the client requested the usage chunk. ``continuous_usage``: it also requested
+    usage in every chunk. Engines are asked for usage in every stream; what the client did not
+    request is removed here.
+    ``beside_usage``: returns further fields for the usage chunk.
     """
 
     def __init__(
@@ -39,7 +49,7 @@ class EventStream:
         *,
         include_usage: bool,
         continuous_usage: bool,
-        beside_usage: Callable[[bytes], bytes] | None = None,
+        beside_usage: BesideUsage | None = None,
     ) -> None:
         self._include_usage = include_usage
         self._continuous_usage = continuous_usage
@@ -52,7 +62,14 @@ class EventStream:
         self.passed = 0
         #: True from the first content, reasoning or tool delta on.
         self.token_seen = False
+        #: True from the first event on which proves that the engine has generated a token, even
+        #: when the client sees none of it.
+        self.progress_seen = False
+        self._choices_begun: list[int] = []
         self.done = False
+        #: The event that ends the stream. It is not passed on with the others: what must be durable
+        #: before the client sees the end is written first.
+        self._end_event = b""
         #: The engine's own error event, if it sent one.
         self.error_event: bytes | None = None
 
@@ -77,8 +94,12 @@ class EventStream:
         kept.append(b"")
         return _END.join(kept)
 
+    def last_events(self) -> bytes:
+        """Return what ends the stream, once everything before it has been passed on."""
+        return self._end_event
+
     def usage(self) -> dict[str, object] | None:
-        """Return the last usage that was seen, or None."""
+        """Return the last usage of the stream so far, or None."""
         if self._last_usage is None:
             return None
         try:
@@ -89,19 +110,20 @@ class EventStream:
 
     def _filter(self, event: bytes) -> bytes:
         if self.error_event is not None:
-            return b""  # the engine goes on to [DONE] after its error; a client must not see it
+            return b""  # after its error an engine sends [DONE], which a client must not receive
         if not event.startswith(_DATA):
             if event[:1] in (b":", b"e", b"i", b"r", b""):  # comment, event, id, retry, padding
                 return event
             raise MalformedStream("an event without data")
         if event == _DONE:
             self.done = True
-            return event
+            self._end_event = event + _END
+            return b""
         if event.startswith(_ERROR_STARTS):
             self.error_event = event[len(_DATA) :]
             return b""
         if not self.token_seen:
-            self.token_seen = _has_token(event[len(_DATA) :])
+            self._look_for_token(event)
         elif not event.endswith(b"}"):
             raise MalformedStream("an event that is no JSON object")
         at = event.find(_USAGE)
@@ -110,7 +132,7 @@ class EventStream:
             return event
         opens = at + len(_USAGE) - 1
         end = event.find(b"}", opens) + 1
-        if event.find(b"{", opens + 1, end) >= 0 or end == 0:  # it holds another, or has no end
+        if event.find(b"{", opens + 1, end) >= 0 or end == 0:  # it contains another, or has no end
             end = _object_end(event, opens)
         self._last_usage = event[opens:end]
         if _NO_CHOICES in event:
@@ -120,8 +142,36 @@ class EventStream:
             return event
         return _without_field(event, at, end)
 
+    def _look_for_token(self, event: bytes) -> None:
+        """Set ``token_seen`` and ``progress_seen``; not called once a token has been seen."""
+        message = _parsed(event[len(_DATA) :])
+        fields = message if isinstance(message, dict) else {}
+        choices = fields.get("choices")
+        if not isinstance(choices, list):  # another shape: its first event counts as a token
+            self.token_seen = self.progress_seen = True
+            return
+        for choice in choices:
+            if _has_token(choice):
+                self.token_seen = self.progress_seen = True
+                return
+        if not self.progress_seen:
+            self.progress_seen = self._is_begun(choices) or counts_tokens(
+                fields.get("usage"), "completion_tokens"
+            )
+
+    def _is_begun(self, choices: list[object]) -> bool:
+        """Whether one of ``choices`` was in an event before: the first may carry a role only."""
+        begun = self._choices_begun
+        for choice in choices:
+            given = choice.get("index") if isinstance(choice, dict) else None
+            index = given if isinstance(given, int) else 0
+            if index in begun or len(begun) == MAX_CHOICES:
+                return True
+            begun.append(index)
+        return False
+
     def _usage_chunk(self, event: bytes, usage_end: int) -> bytes:
-        """Return the chunk that only tells the usage, as far as the client asked for it."""
+        """Return the chunk that only carries usage, or nothing if the client did not request it."""
         if not self._include_usage:
             return b""
         if self._beside_usage is None or self._last_usage is None:
@@ -129,8 +179,17 @@ class EventStream:
         return event[:usage_end] + self._beside_usage(self._last_usage) + event[usage_end:]
 
 
+def open_event_stream(
+    include_usage: bool, continuous_usage: bool, beside_usage: BesideUsage | None
+) -> EventStream:
+    """Return a reader for the chat and completions formats."""
+    return EventStream(
+        include_usage=include_usage, continuous_usage=continuous_usage, beside_usage=beside_usage
+    )
+
+
 def _without_field(event: bytes, start: int, end: int) -> bytes:
-    """Return ``event`` without the field there and the comma that went with it."""
+    """Return ``event`` without the field at that place and without its comma."""
     if event[start - 1 : start] == b",":
         start -= 1
     elif event[end : end + 1] == b",":
@@ -139,7 +198,7 @@ def _without_field(event: bytes, start: int, end: int) -> bytes:
 
 
 def find_usage(body: bytes) -> dict[str, object] | None:
-    """Return the usage of a whole response body, or None; the rest of it is not parsed."""
+    """Return the usage of a whole response body, or None. Parses nothing but the usage."""
     at = body.rfind(_USAGE)
     if at < 0:
         return None
@@ -152,7 +211,7 @@ def find_usage(body: bytes) -> dict[str, object] | None:
 
 
 def _object_end(data: bytes, start: int) -> int:
-    """Return the index behind the object that opens at ``start``; its texts hold no braces."""
+    """Return the index after the object that opens at ``start``; its strings contain no braces."""
     close = start
     while True:
         close = data.find(b"}", close) + 1
@@ -162,21 +221,24 @@ def _object_end(data: bytes, start: int) -> int:
             return close
 
 
-def _has_token(payload: bytes) -> bool:
-    """Whether a chunk carries content, reasoning or a tool call; a role alone is no token."""
+def counts_tokens(usage: object, name: str) -> bool:
+    """Whether a usage object has a positive count in its field ``name``."""
+    value = usage.get(name) if isinstance(usage, dict) else None
+    return isinstance(value, int) and value >= 1
+
+
+def _parsed(payload: bytes) -> object:
     try:
-        message = orjson.loads(payload)
+        return orjson.loads(payload)
     except orjson.JSONDecodeError as error:
         raise MalformedStream("an event that is no JSON object") from error
-    choices = message.get("choices") if isinstance(message, dict) else None
-    if not isinstance(choices, list):
-        return True  # not of the chat or completions shape: its first event counts
-    for choice in choices:
-        if not isinstance(choice, dict):
-            continue
-        if choice.get("text"):
-            return True
-        delta = choice.get("delta")
-        if isinstance(delta, dict) and any(delta.get(name) for name in _TOKEN_FIELDS):
-            return True
-    return False
+
+
+def _has_token(choice: object) -> bool:
+    """Whether a choice carries content, reasoning or a tool call; a role alone is no token."""
+    if not isinstance(choice, dict):
+        return False
+    if choice.get("text"):
+        return True
+    delta = choice.get("delta")
+    return isinstance(delta, dict) and any(delta.get(name) for name in _TOKEN_FIELDS)

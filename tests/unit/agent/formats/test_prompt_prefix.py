@@ -6,54 +6,55 @@ from itertools import takewhile
 
 import pytest
 
-from agent.core.routes import Api
-from agent.gateway.prompt_prefix import PROMPT_FIELDS, prompt_prefix
+from agent.formats import FORMATS, ApiFormat
+from agent.formats.chat import CHAT
+from agent.formats.completions import COMPLETIONS
 
 SYSTEM = {"role": "system", "content": "You are helpful. " * 20}
 HELLO = {"role": "user", "content": "Hello"}
 ANSWER = {"role": "assistant", "content": "Hi"}
 
 
-def shared(api: Api, one: dict[str, object], other: dict[str, object]) -> int:
-    both = [prompt_prefix(api, fields).decode() for fields in (one, other)]
+def shared(api: ApiFormat, one: dict[str, object], other: dict[str, object]) -> int:
+    both = [api.prompt_prefix(fields).decode() for fields in (one, other)]
     alike = takewhile(lambda pair: pair[0] == pair[1], zip(*both, strict=False))
     return len(list(alike))
 
 
 def test_a_longer_conversation_begins_like_the_shorter() -> None:
     short = {"messages": [SYSTEM, HELLO]}
-    assert shared(Api.CHAT, short, {"messages": [SYSTEM, HELLO, ANSWER]}) >= len(
-        prompt_prefix(Api.CHAT, short)
+    assert shared(CHAT, short, {"messages": [SYSTEM, HELLO, ANSWER]}) >= len(
+        CHAT.prompt_prefix(short)
     ) - len("]")
 
 
 def test_the_order_of_keys_and_what_is_no_prompt_do_not_matter() -> None:
     turned = {name: HELLO[name] for name in reversed(HELLO)}
     one = {"messages": [HELLO], "temperature": 0.5}
-    assert prompt_prefix(Api.CHAT, one) == prompt_prefix(Api.CHAT, {"messages": [turned]})
+    assert CHAT.prompt_prefix(one) == CHAT.prompt_prefix({"messages": [turned]})
 
 
 def test_tools_stand_before_the_conversation() -> None:
     tools = [{"type": "function", "function": {"name": "f"}}]
     with_tools = {"messages": [HELLO], "tools": tools}
-    assert shared(Api.CHAT, with_tools, {"messages": [HELLO]}) <= 3
-    assert shared(Api.CHAT, with_tools, {"messages": [SYSTEM], "tools": tools}) > 40
+    assert shared(CHAT, with_tools, {"messages": [HELLO]}) <= 3
+    assert shared(CHAT, with_tools, {"messages": [SYSTEM], "tools": tools}) > 40
 
 
 def test_text_and_tokens_of_completions() -> None:
-    assert prompt_prefix(Api.COMPLETIONS, {"prompt": "Once"}) == b"Once"
-    assert prompt_prefix(Api.COMPLETIONS, {"prompt": [1, 2]}) == b"[1,2]"
+    assert COMPLETIONS.prompt_prefix({"prompt": "Once"}) == b"Once"
+    assert COMPLETIONS.prompt_prefix({"prompt": [1, 2]}) == b"[1,2]"
 
 
-@pytest.mark.parametrize("api", list(Api))
-def test_every_format_is_read_and_anything_in_it_is_survived(api: Api) -> None:
-    assert prompt_prefix(api, {}) == b""
+@pytest.mark.parametrize("api", FORMATS.values())
+def test_every_format_is_read_and_anything_in_it_is_survived(api: ApiFormat) -> None:
+    assert api.prompt_prefix({}) == b""
     for value in (None, 7, "x", [], {}, [[1]]):
-        prompt_prefix(api, dict.fromkeys(PROMPT_FIELDS[api], value))
+        api.prompt_prefix(dict.fromkeys(api.prefix_fields, value))
 
 
 def test_what_is_too_deep_to_be_written_has_no_prefix() -> None:
     deep: object = 1
     for _ in range(2_000):
         deep = [deep]
-    assert prompt_prefix(Api.CHAT, {"messages": deep}) == b""
+    assert CHAT.prompt_prefix({"messages": deep}) == b""

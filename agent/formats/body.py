@@ -1,0 +1,107 @@
+"""The part of a request's body that reaches an engine: one parse, refusals, caps, fixed fields.
+
+Unknown fields pass, and a value of a wrong type too: the engine answers it with its own 400.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import orjson
+
+from agent.formats.body_rules import BodyCaps, check_body, needs_tool_parser
+from protos.domain.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from agent.formats.descriptor import ApiFormat
+
+__all__ = ["BodyCaps", "GenerationBody", "read_body"]
+
+_NO_OPTIONS: Mapping[str, object] = {}
+#: What vLLM reads as true: a stream in any of these spellings is metered as a stream.
+_TRUE_WORDS = frozenset({"1", "true", "t", "yes", "y", "on"})
+
+
+@dataclass(slots=True)
+class GenerationBody:
+    """A request's body, parsed once and written once for each target."""
+
+    api: ApiFormat
+    fields: dict[str, object]
+    stream: bool
+    include_usage: bool
+    continuous_usage: bool
+    prompt_tokens_estimate: int
+    #: Whether the model may or must call a tool, which an engine has to find in its output.
+    needs_tool_parser: bool
+
+    @property
+    def model(self) -> object:
+        """The client's ``model``, of any type."""
+        return self.fields.get("model")
+
+    def for_engine(
+        self,
+        model: str,
+        *,
+        continuous_usage: bool,
+        fields: dict[str, object] | None = None,
+    ) -> bytes:
+        """Return the body for an engine that calls the model ``model``.
+
+        ``fields`` replaces the body's own, for the rest of a broken stream. Raises: InvalidRequest.
+        """
+        if fields is None:
+            fields = self.fields
+        fields["model"] = model
+        if self.stream and self.api.has_stream_options:
+            given = fields.get("stream_options")
+            options = dict(given) if isinstance(given, dict) else {}
+            options["include_usage"] = True
+            if continuous_usage:
+                options["continuous_usage_stats"] = True
+            fields["stream_options"] = options
+        try:
+            return orjson.dumps(fields)
+        except orjson.JSONEncodeError as error:  # orjson reads deeper values than it writes
+            raise InvalidRequest("the body is nested too deeply") from error
+
+
+def read_body(body: bytes, api: ApiFormat, *, cache_salt: str, caps: BodyCaps) -> GenerationBody:
+    """Parse and check ``body``. Raises: InvalidRequest."""
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"the body is not valid JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise InvalidRequest("the body must be a JSON object")
+    check_body(api.rules, fields, caps)
+    fields.pop("store", None)
+    fields.pop("request_id", None)  # an engine would prefer it to the header that is sent
+    fields["cache_salt"] = cache_salt
+    if api.rules.always:
+        fields.update(api.rules.always)
+    stream = api.generates and _is_true(fields.get("stream"))
+    if stream:
+        fields["stream"] = True
+    given = fields.get("stream_options")
+    options = given if isinstance(given, dict) else _NO_OPTIONS
+    return GenerationBody(
+        api=api,
+        fields=fields,
+        stream=stream,
+        include_usage=_is_true(options.get("include_usage")),
+        continuous_usage=_is_true(options.get("continuous_usage_stats")),
+        prompt_tokens_estimate=api.estimate_prompt_tokens(fields),
+        needs_tool_parser="tools" in fields and needs_tool_parser(api.rules, fields),
+    )
+
+
+def _is_true(value: object) -> bool:
+    if value is None:
+        return False
+    if isinstance(value, str):
+        return value.lower() in _TRUE_WORDS
+    return isinstance(value, int | float) and value == 1
