@@ -8,48 +8,38 @@ from agent.core.fill import told_fill
 from agent.core.peer_load import PeerLoad
 from agent.core.request.bookkeeping import far_times
 from agent.relay.far_times import read_far_times
-from agent.relay.messages import Header, response_head
 from protos.domain.pricing import format_usd
 from protos.domain.trace import asked_cuts
 
 if TYPE_CHECKING:
     from agent.core.request.attempt import Attempt
     from agent.core.request.log import RequestLog
-    from agent.relay.messages import Framing, Request
-    from agent.relay.server import ServerConnection
+    from agent.relay.messages import Header
     from protos.domain.trace import FarTimes
 
 #: Headers of an engine that mean something to its client.
 _PASSED_ON = frozenset({b"cache-control", b"retry-after"})
-_EVENT_STREAM: Header = (b"content-type", b"text/event-stream; charset=utf-8")
-_JSON: Header = (b"content-type", b"application/json")
+_EVENT_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
+_JSON = (b"content-type", b"application/json")
 
 
 class ResponseHeads:
-    """Makes the head of one response when its time has come."""
+    """Makes the headers of one response when their time has come."""
 
-    __slots__ = ("_client", "_log", "_request")
+    __slots__ = ("_log",)
 
-    def __init__(self, client: ServerConnection, request: Request, log: RequestLog) -> None:
-        self._client = client
-        self._request = request
+    def __init__(self, log: RequestLog) -> None:
         self._log = log
 
     def stream(
-        self,
-        attempt: Attempt,
-        status: int,
-        headers: list[Header],
-        now_mono_ms: float,
-        framing: Framing,
-    ) -> bytes:
-        """Return the head of a stream, which goes with its first token."""
-        ours = [_EVENT_STREAM, *self._served_by(attempt, headers, now_mono_ms, stream=True)]
-        return self._framed(status, ours, framing)
+        self, attempt: Attempt, headers: list[Header], now_mono_ms: float
+    ) -> list[Header]:
+        """Return the headers of a stream; they go with its first token."""
+        return [_EVENT_STREAM, *self._served_by(attempt, headers, now_mono_ms, stream=True)]
 
-    def early_stream(self, framing: Framing) -> bytes:
-        """Return the head of a stream of which nobody knows yet who will serve it."""
-        return self._framed(200, [_EVENT_STREAM, *self._about_request()], framing)
+    def early_stream(self) -> list[Header]:
+        """Return the headers of a stream before it is known which target will serve it."""
+        return [_EVENT_STREAM]
 
     def whole(
         self, attempt: Attempt, headers: list[Header], now_mono_ms: float, cost_nano_usd: int
@@ -59,20 +49,6 @@ class ResponseHeads:
         ours.append((b"x-edgeforge-cost-usd", format_usd(cost_nano_usd).encode()))
         return ours
 
-    def _framed(self, status: int, headers: list[Header], framing: Framing) -> bytes:
-        headers += framing.headers
-        keep_alive = framing.may_keep_alive and self._client.may_keep_alive(self._request)
-        return response_head(status, headers, keep_alive=keep_alive)
-
-    def _about_request(self) -> list[Header]:
-        trace_id = self._log.trace_id.encode()
-        return [
-            (b"x-request-id", trace_id),
-            (b"request-id", trace_id),
-            (b"x-edgeforge-trace-id", trace_id),
-            *self._request.cors_headers,
-        ]
-
     def _served_by(
         self, attempt: Attempt, headers: list[Header], now_mono_ms: float, *, stream: bool
     ) -> list[Header]:
@@ -80,7 +56,6 @@ class ResponseHeads:
         said = read_far_times(headers) if attempt.place is None else None
         far = far_times(attempt, said, now_mono_ms)
         ours = [header for header in headers if header[0] in _PASSED_ON]
-        ours += self._about_request()
         ours += [
             (b"x-edgeforge-node", attempt.node_id.encode()),
             (b"x-edgeforge-tier", attempt.placement.serving_tier.encode()),

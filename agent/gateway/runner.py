@@ -41,7 +41,6 @@ from agent.gateway.targets import generation_request
 from agent.relay import exchange
 from agent.relay.client_answer import ClientAnswer
 from agent.relay.far_times import read_far_times
-from agent.relay.messages import framing_of
 from protos.domain.pricing import Usage, cost_of, format_usd
 
 if TYPE_CHECKING:
@@ -82,8 +81,7 @@ class RequestRunner:
         self._context = context
         self._machine = machine
         self._log = log
-        self._heads = ResponseHeads(client, request, log)
-        self._framing = framing_of(request)
+        self._heads = ResponseHeads(log)
         self._now_mono_ms = gateway.now_mono_ms
         self._answers: list[ClientAnswer] = []
         #: The answer that goes to the client.
@@ -230,11 +228,11 @@ class RequestRunner:
             events = self._event_stream(attempt, target)
         answer = ClientAnswer(
             self._client,
+            self._request,
             self,
             attempt,
             events,
             self._now_mono_ms,
-            self._framing.frame,
             resumes=broken is not None,
         )
         attempt.io = answer
@@ -312,26 +310,24 @@ class RequestRunner:
 
     def _write_head(self, attempt: Attempt) -> None:
         answer = self._answering = _answer_of(attempt)
-        head = b""
+        headers = None
         if not self._head_sent:
             self._head_sent = True
-            head = self._heads.stream(
-                attempt, answer.status, answer.headers, self._now_mono_ms(), self._framing
-            )
-        answer.pass_on(head)
+            headers = self._heads.stream(attempt, answer.headers, self._now_mono_ms())
+        answer.pass_on(headers)
 
     def _write_heartbeat(self) -> None:
-        head = b""
-        if not self._head_sent:
+        heartbeat = self._api.heartbeat
+        if self._head_sent:
+            self._client.write_piece(heartbeat)
+        else:
             self._head_sent = True
-            head = self._heads.early_stream(self._framing)
-        self._client.write(head + self._framing.frame(self._api.heartbeat))
+            self._client.begin_stream(self._request, 200, self._heads.early_stream(), heartbeat)
 
     def _write_end(self, attempt: Attempt) -> None:
         answer = _answer_of(attempt)
         events = answer.events
-        last = b"" if events is None else events.last_events()
-        answer.write_end(last, self._framing.end)
+        answer.write_end(b"" if events is None else events.last_events())
 
     def _respond_whole(self, attempt: Attempt) -> None:
         answer, log = _answer_of(attempt), self._log
@@ -355,7 +351,7 @@ class RequestRunner:
             answer = _answer_of(refused)
             error = engine_error(answer.status, answer.body)
         event = self._api.error_event(error, sent)
-        self._client.write(self._framing.frame(event) + self._framing.end)
+        self._client.end_stream(event)
         self._client.close()
 
     def _release(self) -> None:

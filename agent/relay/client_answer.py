@@ -14,7 +14,7 @@ from agent.relay.exchange import Ending, Exchange, is_event_stream
 
 if TYPE_CHECKING:
     from agent.core.request.attempt import Attempt
-    from agent.relay.messages import Header
+    from agent.relay.messages import Header, Request
     from agent.relay.server import ServerConnection
 
 #: Largest response that is kept whole before it is passed on.
@@ -40,16 +40,16 @@ class AnswerOwner(Protocol):
 
 
 class ClientAnswer(Exchange):
-    """The answer of one attempt. ``frame`` puts a piece of a stream into the client's framing."""
+    """The answer of one attempt at ``request``."""
 
     def __init__(
         self,
         client: ServerConnection,
+        request: Request,
         owner: AnswerOwner,
         attempt: Attempt,
         events: EventStream | None,
         now_mono_ms: Callable[[], float],
-        frame: Callable[[bytes], bytes],
         *,
         resumes: bool = False,
     ) -> None:
@@ -57,14 +57,14 @@ class ClientAnswer(Exchange):
         self._owner: AnswerOwner | None = owner
         self.attempt = attempt
         self.events = events
-        self._frame = frame
+        self._asked = request
         self._streaming = False
         self._held = b""
         self._size_bytes = 0
         self._progressed = resumes
         self._token_seen = resumes
-        #: Bytes to be written before the next piece: the response head.
-        self._head = b""
+        #: Headers of the response head, which goes with the next piece.
+        self._head: list[Header] | None = None
         #: It continues a stream that the client already gets.
         self.started = resumes
 
@@ -78,9 +78,9 @@ class ClientAnswer(Exchange):
         """The whole body of a response that was not streamed."""
         return b"".join(self._gathered)
 
-    def pass_on(self, head: bytes) -> None:
-        """Let it go to the client from now on, behind ``head``."""
-        self._head = head
+    def pass_on(self, headers: list[Header] | None) -> None:
+        """Let it go to the client from now on, behind a head of ``headers``; None: it has one."""
+        self._head = headers
         self._take_client()
 
     def release(self) -> None:
@@ -146,11 +146,11 @@ class ClientAnswer(Exchange):
         return b""
 
     def _write(self, data: bytes) -> None:
-        if self._head:
-            head, self._head = self._head, b""
-            self._client.write(head + self._frame(data))
+        if self._head is None:
+            self._client.write_piece(data)
         else:
-            self._client.write(self._frame(data))
+            headers, self._head = self._head, None
+            self._client.begin_stream(self._asked, 200, headers, data)
 
     def _on_response_end(self) -> None:
         events = self.events
@@ -163,8 +163,9 @@ class ClientAnswer(Exchange):
         if self._owner is not None:
             self._owner.on_answer_ended(self)
 
-    def write_end(self, last: bytes, terminator: bytes) -> None:
-        """Write ``last``, the last events of the stream if any, and the framing's ``terminator``."""
-        data = self._frame(last) if last else b""
-        head, self._head = self._head, b""
-        self._client.write(head + data + terminator)
+    def write_end(self, last: bytes) -> None:
+        """Write ``last``, the last events of the stream if there are any, and its end."""
+        if self._head is not None:
+            self._write(last)
+            last = b""
+        self._client.end_stream(last)
