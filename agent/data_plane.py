@@ -1,6 +1,6 @@
-"""What serves requests, assembled: both ports, what they decide on, what they leave behind.
+"""Assembles what serves requests: both ports, the state they decide on, records and traces.
 
-``main`` hands it what the rest of the agent knows; nothing in here knows the coordinator.
+``main`` passes in what other parts provide; nothing here depends on the coordinator.
 """
 
 from __future__ import annotations
@@ -29,15 +29,17 @@ from agent.peers.port import PeerPort, PeerService
 from agent.peers.probe import Prober
 from agent.peers.tls import PeerTls
 from agent.trace_ids import TraceIds
-from agent.traces.export import ExportStats, make_export
+from agent.traces.export import make_export
 from agent.traces.keeper import TraceKeeper
+from agent.traces.stats import ExportStats
 from protos.domain.predictor import Predictor
 from protos.domain.prompt_tokens import PromptTokens
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from agent.config import AgentConfig
+    from agent.core.samples import MetricSource, StatusSource
     from agent.drain_state import DrainState
     from agent.link.identity import Identity
     from agent.replicas import Replicas
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
 
 
 class DataPlane:
-    """The parts of one agent that a request meets, built in the order they need one another."""
+    """The parts of one agent that serve requests, built in the order of their dependencies."""
 
     def __init__(
         self,
@@ -54,7 +56,7 @@ class DataPlane:
         *,
         view: Callable[[], FleetView],
         replicas: Replicas,
-        standing: DrainState,
+        drain_state: DrainState,
         credentials_usable: Callable[[], bool],
         draw: Callable[[], float],
     ) -> None:
@@ -78,7 +80,7 @@ class DataPlane:
             pop_id=identity.pop_id,
             limits=config.limits,
             view=view,
-            engines=OpenEngines(replicas, standing),
+            engines=OpenEngines(replicas, drain_state),
             peers=self._peers,
             live=self.live,
             records=self.records,
@@ -110,11 +112,11 @@ class DataPlane:
             fill=self.fill,
             engine_queue=engine_queue,
             local_in_flight=lambda: self.live.in_flight(node_id),
-            draining=lambda: standing.draining,
+            draining=lambda: drain_state.draining,
             now_mono_ms=now_mono_ms,
         )
         self.peer_port = PeerPort(config, self._tls, service)
-        standing.on_change(self.client_port.set_draining)
+        drain_state.on_change(self.client_port.set_draining)
 
     def _build_traces(self, config: AgentConfig, identity: Identity) -> None:
         self._export = make_export(
@@ -131,6 +133,25 @@ class DataPlane:
             export=self._export.offer if self._export is not None else None,
         )
 
+    def parts(self) -> Iterable[MetricSource | StatusSource]:
+        """Return every part here that offers metrics or status."""
+        return (
+            self.client_port.handler.stats,
+            self.client_port,
+            self.peer_port.stats,
+            self.prober,
+            self.live,
+            self.hedges,
+            self.exploration,
+            self.trials,
+            self.fill,
+            self.coverage,
+            self.prefixes,
+            self.records,
+            self.traces.stats,
+            self.export_stats,
+        )
+
     async def start(self) -> None:
         """Open both ports. Raises: ConfigInvalid for one in use."""
         self.traces.start()
@@ -138,7 +159,7 @@ class DataPlane:
         await self.client_port.start()
 
     async def drain(self, grace_ms: float) -> None:
-        """Take nothing new, let what runs end for ``grace_ms``, and close the ports."""
+        """Refuse new requests, let running ones end for up to ``grace_ms``, and close the ports."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.client_port.drain(grace_ms))
             group.create_task(self.peer_port.drain(grace_ms))
@@ -146,19 +167,19 @@ class DataPlane:
         await self.peer_port.stop()
 
     async def close(self) -> None:
-        """Write what is left of requests, and let the connections go."""
+        """Write pending traces and close all connections."""
         await self.traces.close()
         if self._export is not None:
             await asyncio.to_thread(self._export.close)
         await self._peers.close()
         self._pools.close()
 
-    def look_at(self, view: FleetView) -> None:
-        """Nodes may have left the table: what was known of them goes."""
+    def on_view_changed(self, view: FleetView) -> None:
+        """Drop the state of nodes that have left the table."""
         self.live.forget_all_but(view.nodes)
         self.prefixes.forget_all_but(view.nodes)
 
     def use_renewed_identity(self) -> None:
-        """This node has another certificate: connections made with the old one end."""
+        """Load the renewed certificate and drop connections made with the old one."""
         self._tls.reload()
         self._peers.reset()

@@ -1,4 +1,4 @@
-"""Answers the questions that the coordinator asks an agent on behalf of operators."""
+"""Answers the coordinator's queries, which it makes on behalf of operators."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class QueryHandler:
-    """One method for each question of ``fleet.proto``."""
+    """One case for each query of ``fleet.proto``."""
 
     around: GatewayContext
     gpu: GpuWatch
     traces: TraceKeeper
 
     async def answer(self, query: fleet_pb2.Query) -> fleet_pb2.Answer:
-        """Return the answer. Raises: EdgeForgeError, whose text goes back instead of it."""
+        """Return the answer. Raises: EdgeForgeError, whose text is sent instead."""
         match query.WhichOneof("question"):
             case "explain":
                 return self._explain(query.explain)
@@ -47,5 +47,5 @@ class QueryHandler:
         return fleet_pb2.Answer(explanation=explanation_to_wire(explanation))
 
     def _resume(self) -> fleet_pb2.Answer:
-        standing = [fault_to_wire(fault) for fault in self.gpu.resume()]
-        return fleet_pb2.Answer(resumption=fleet_pb2.Resumption(standing=standing))
+        remaining = [fault_to_wire(fault) for fault in self.gpu.resume()]
+        return fleet_pb2.Answer(resumption=fleet_pb2.Resumption(standing=remaining))

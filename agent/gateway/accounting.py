@@ -13,8 +13,9 @@ from agent.relay.formats import body_usage
 from protos.domain.pricing import Usage, cost_of, format_usd
 
 if TYPE_CHECKING:
-    from agent.gateway.context import GatewayContext, GatewayStats
+    from agent.gateway.context import GatewayContext
     from agent.gateway.records import RequestRecord
+    from agent.gateway.stats import GatewayStats
     from agent.gateway.trail import Trail
     from agent.relay.exchange import Exchange
     from protos.domain.resources import Price, Tier

@@ -21,8 +21,9 @@ from protos.domain.errors import EdgeForgeError, EngineFailed, NoReplica
 if TYPE_CHECKING:
     from agent.gateway.asked import Running
     from agent.gateway.body_policy import GenerationBody
-    from agent.gateway.context import GatewayContext, GatewayStats
+    from agent.gateway.context import GatewayContext
     from agent.gateway.records import RequestRecord
+    from agent.gateway.stats import GatewayStats
     from agent.gateway.targets import EnginePools, Target
     from agent.gateway.trail import Trail
     from agent.relay.server import ServerConnection

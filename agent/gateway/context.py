@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,29 +24,7 @@ if TYPE_CHECKING:
     from protos.domain.predictor import Predictor
     from protos.domain.prompt_tokens import PromptTokens
 from agent.core.prefixes import NO_BLOCKS, PromptBlocks
-from agent.core.promises import PromisesBySla
 from protos.domain.router import TargetLookup, TargetState
-
-
-@dataclass(slots=True)
-class GatewayStats:
-    """Plain counters, read by the metrics room."""
-
-    requests: int = 0
-    in_flight: int = 0
-    errors: int = 0
-    replaced: int = 0
-    clients_gone: int = 0
-    predicted_misses: int = 0
-    hedges_won: int = 0
-    streams_continued: int = 0
-    streams_broken: int = 0
-    local: int = 0
-    to_peers: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    #: By SLA tier: first tokens, and what was shed beside them.
-    promises: PromisesBySla = field(default_factory=PromisesBySla)
 
 
 @dataclass(frozen=True, slots=True)

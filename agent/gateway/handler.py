@@ -12,14 +12,15 @@ from agent.gateway.attempts import Attempts
 from agent.gateway.authentication import authenticate, find_deployment
 from agent.gateway.body_policy import read_body
 from agent.gateway.body_rules import BodyCaps
-from agent.gateway.context import GatewayContext, GatewayStats
 from agent.gateway.errors import internal_error, render_error
 from agent.gateway.records import RequestRecord
 from agent.gateway.request_headers import parse_budget_ms, parse_zones
+from agent.gateway.stats import GatewayStats
 from agent.gateway.trail import Finished, Trail
 from protos.domain.errors import EdgeForgeError, NoReplica, Overloaded
 
 if TYPE_CHECKING:
+    from agent.gateway.context import GatewayContext
     from agent.gateway.targets import EnginePools
     from agent.relay.messages import Request
     from agent.relay.server import ServerConnection

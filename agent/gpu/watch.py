@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from agent.core.accelerator_health import (
@@ -18,8 +19,11 @@ from agent.core.accelerator_health import (
     Severity,
     Ticked,
     active_fatal,
+    fault_samples,
 )
+from agent.core.accelerators import reading_samples
 from agent.core.backoff import BackoffPolicy, full_jitter_ms
+from agent.core.samples import Sample, Samples
 from agent.gpu.process import ReaderBroken, ReaderChild
 from agent.gpu.reader import CPU, NONE
 
@@ -79,6 +83,31 @@ class GpuWatch:
     def reader_pid(self) -> int | None:
         """The child's process id, None without one."""
         return self._child.pid
+
+    def samples(self, _now_mono_ms: float) -> Samples:
+        """Yield every accelerator's figures, the faults, and how reading goes."""
+        yield from reading_samples(self.readings)
+        yield from fault_samples(self.faults)
+        yield Sample(
+            "edgeforge_accelerator_readings", "Readings taken.", float(self.reads), counter=True
+        )
+        yield Sample(
+            "edgeforge_accelerator_reader_failures",
+            "Readers that stalled, died or sent an invalid answer.",
+            float(self.failures),
+            counter=True,
+        )
+
+    def status(self, _now_mono_ms: float) -> dict[str, object]:
+        """Return readings and faults."""
+        return {
+            "gpu": {
+                "kind": self.kind,
+                "reader_pid": self.reader_pid,
+                "accelerators": [asdict(one) for one in self.readings],
+                "faults": [asdict(one) for one in self.faults],
+            }
+        }
 
     def resume(self) -> list[Fault]:
         """Forget what is gone, as an operator asked; return the fatal faults that are not."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from agent.core.routes import GENERATION_PATHS, Api
+from agent.core.samples import Samples, counter_samples
 from agent.peers.tls import PeerTls, peer_node_id
 from agent.relay.connections import ConnectionSet, ServerLimits
 from agent.relay.exchange import Ending, Patience
@@ -40,19 +41,27 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: Headers of an engine that the asking agent reads.
+_HELP = {
+    "requests": "Requests from other agents.",
+    "refused": "Requests of other agents that were refused.",
+}
+#: Response headers of an engine that the asking agent reads.
 _PASSED_ON = frozenset({b"content-type", b"retry-after"})
 _JSON: Header = (b"content-type", b"application/json")
 
 
 @dataclass(slots=True)
 class PeerPortStats:
-    """Plain counters, read by the metrics room."""
+    """Counters of other agents' requests; ``_HELP`` names those that are metrics."""
 
     requests: int = 0
     in_flight: int = 0
     refused: int = 0
     broken: int = 0
+
+    def samples(self, _now_mono_ms: float) -> Samples:
+        """Yield the counters."""
+        yield from counter_samples("edgeforge_peer_", self, _HELP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +81,7 @@ class PeerService:
 
 
 class PeerPort:
-    """Where other agents arrive."""
+    """The listener for other agents' requests."""
 
     def __init__(self, config: AgentConfig, tls: PeerTls, service: PeerService) -> None:
         self._config = config

@@ -12,7 +12,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -24,6 +23,7 @@ from agent.traces.ring import (
     row_of,
     set_aside,
 )
+from agent.traces.stats import TraceStats
 from protos.domain.errors import EngineFailed
 
 if TYPE_CHECKING:
@@ -51,19 +51,6 @@ CLOSE_TIMEOUT_S = 5.0
 #: the interpreter for so long. That costs both of them as much as a step does.
 _STEPS_AT_ONCE = 6
 _YIELD_S = 0.0001
-
-
-@dataclass(slots=True)
-class TraceStats:
-    """Plain counters, read by the metrics room."""
-
-    kept: int = 0
-    #: Not kept: too many were pending, or the disk did not take them.
-    dropped: int = 0
-    rows: int = 0
-    kept_bytes: int = 0
-    #: Why the last batch could not be written; empty when it was.
-    failure: str = ""
 
 
 class TraceKeeper:

@@ -27,7 +27,7 @@ from opentelemetry.semconv.attributes.http_attributes import HTTP_RESPONSE_STATU
 from opentelemetry.semconv.attributes.url_attributes import URL_PATH
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from agent.traces.export import ExportStats
+from agent.traces.stats import ExportStats
 from protos.domain.errors import ConfigInvalid
 from protos.domain.trace import token_pace, waterfall
 
