@@ -1,4 +1,4 @@
-"""``edgeforge-agent``: what a host's operator types."""
+"""The command line ``edgeforge-agent``, for a host's operator."""
 
 from __future__ import annotations
 

@@ -40,9 +40,9 @@ class QueryHandler:
             case _:
                 return fleet_pb2.Answer(error="this agent is too old for the question")
 
-    def _explain(self, asked: fleet_pb2.ExplainQuery) -> fleet_pb2.Answer:
+    def _explain(self, query: fleet_pb2.ExplainQuery) -> fleet_pb2.Answer:
         explanation = explain_route(
-            self.around, asked.deployment, asked.budget_ms, asked.prompt_tokens
+            self.around, query.deployment, query.budget_ms, query.prompt_tokens
         )
         return fleet_pb2.Answer(explanation=explanation_to_wire(explanation))
 

@@ -18,7 +18,7 @@ _MAX_TEXT_CHARS = 300
 
 
 def clipped(text: str) -> str:
-    """Return ``text`` as long as a message may carry it."""
+    """Return ``text``, cut to the length that a message may carry."""
     return text[:_MAX_TEXT_CHARS]
 
 

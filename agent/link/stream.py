@@ -1,4 +1,4 @@
-"""The fleet stream: Hello, then tables in, status out, questions answered; reconnect for ever."""
+"""The fleet stream: receives tables and queries, sends Hello and Status, and reconnects."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: Messages that wait to be sent; a status is dropped rather than waiting for a place.
+#: Most messages that wait to be sent; a status over it is dropped.
 _MAX_OUTGOING = 256
 _MAX_QUERIES = 16
-#: A stream that brings not even a beat for so long is dead.
+#: A stream without any message for this long, beats included, is dead.
 _SILENCE_S = 15.0
-#: A stream that stood for so long has proved that the coordinator is well.
+#: After a stream that lasted this long, the back-off starts anew.
 _HEALTHY_MS = 10_000.0
 _SHORTEST_PAUSE_MS = 50.0
-#: Doublings added to the pause while the coordinator refuses this node.
+#: Doublings added to the back-off while the coordinator refuses this node.
 _SLOWER_WHEN_REFUSED = 4
 _MAX_ERROR_CHARS = 500
 
-#: What may be said in a Connect call.
+#: The type of a Connect call.
 Call = aio.StreamStreamCall[fleet_pb2.AgentMessage, fleet_pb2.CoordinatorMessage]
 
 
 @dataclass(frozen=True, slots=True)
 class LinkDuties:
-    """What the link is handed by ``agent.main``."""
+    """What the link gets from ``agent.main``."""
 
     make_channel: Callable[[], aio.Channel]
     make_hello: Callable[[], fleet_pb2.Hello]
@@ -61,7 +61,7 @@ class LinkDuties:
 
 
 class FleetLink:
-    """Keeps one stream to the coordinator; serving clients never waits for it."""
+    """Maintains one stream to the coordinator. Requests never wait for it."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class FleetLink:
         self.status = LinkStatus()
 
     def report_soon(self) -> None:
-        """Send a status at once: something changed that the fleet should know."""
+        """Send a status now instead of at the next interval."""
         self._status_due.set()
 
     async def run(self) -> None:
@@ -113,11 +113,11 @@ class FleetLink:
         status.failures_in_a_row = 1 if healthy else status.failures_in_a_row + 1
         status.refused = str(error) if isinstance(error, (Forbidden, Unauthenticated)) else ""
         if str(error) != status.last_error or healthy:
-            _log.warning("link to the coordinator lost, serving on reason=%s", error)
+            _log.warning("link to the coordinator lost, clients are still served reason=%s", error)
         status.last_error = str(error)
 
     async def _session(self) -> EdgeForgeError:
-        """Hold one stream until it ends, and return why it did."""
+        """Run one stream to its end, and return the reason."""
         self._outgoing = asyncio.Queue(_MAX_OUTGOING)
         tasks = Background(max_tasks=_MAX_QUERIES + 2)
         try:
@@ -161,7 +161,10 @@ class FleetLink:
                     self._answer_later(message.query, tasks)
                 case "go_away":
                     self._retry_after_ms = float(message.go_away.retry_after_ms)
-                    _log.info("coordinator says go away reason=%s", message.go_away.reason)
+                    _log.info(
+                        "coordinator asked this agent to reconnect later reason=%s",
+                        message.go_away.reason,
+                    )
                     return
 
     def _note_connected(self) -> None:
@@ -169,7 +172,7 @@ class FleetLink:
         status.connected, status.refused = True, ""
         status.connects += 1
         status.since_mono_ms = self._duties.now_mono_ms()
-        _log.info("link to the coordinator stands connects=%d", status.connects)
+        _log.info("link to the coordinator established connects=%d", status.connects)
 
     async def _take(self, push: Push, nonce: int) -> None:
         kind = resource_type_to_wire(push.type)
@@ -214,7 +217,7 @@ class FleetLink:
             try:
                 await call.write(message)
             except (aio.AioRpcError, asyncio.InvalidStateError):
-                return  # the reader finds out why
+                return  # the reader gets the reason
 
     async def _report(self) -> None:
         while True:
@@ -237,5 +240,5 @@ class FleetLink:
 
 
 def have_of(tables: TableKeeper) -> list[fleet_pb2.Have]:
-    """Return what this agent holds, one entry a type."""
+    """Return the version of each table that this agent holds."""
     return [have_to_wire(tables.tables[kind]) for kind in ResourceType]

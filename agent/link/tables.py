@@ -35,7 +35,7 @@ SLICE_MS = 1.0
 #: Rows decoded, or compared, between two readings of the clock.
 _ROWS_PER_STEP = 64
 _COMPARED_PER_STEP = 1_024
-#: Rows beyond which a push makes enough objects to wake the garbage collector for milliseconds.
+#: Rows from which a push creates enough objects to start a garbage collection of milliseconds.
 BULK_ROWS = 4_096
 #: Refusals of a type in a row after which they are logged as errors.
 LOUD_AFTER_REFUSALS = 3
@@ -53,11 +53,11 @@ class TableKeeper:
         self.view = FleetView()
         self.refusals: dict[ResourceType, int] = dict.fromkeys(ResourceType, 0)
         self.last_refusal = ""
-        #: Whether any table has ever been taken, from disk or from the coordinator.
+        #: Whether any table was taken since the start, from disk or from the coordinator.
         self.loaded = False
 
     async def apply(self, push: Push) -> Table:
-        """Take a push and return the new table. Raises: TableRefused, with the old one kept."""
+        """Apply a push and return the new table. Raises: TableRefused, keeping the old one."""
         rows = push.rows if isinstance(push, Snapshot) else push.upserts
         try:
             with _uncollected(len(rows)):
@@ -71,7 +71,7 @@ class TableKeeper:
         return table
 
     async def restore(self, tables: Iterable[Table]) -> None:
-        """Take tables that were verified when they were read from disk. Raises: TableRefused."""
+        """Take over tables that were read and verified from disk. Raises: TableRefused."""
         view, taken = self.view, {}
         for table in tables:
             push = Snapshot(table.type, table.at, table.rows, table.digest)

@@ -66,7 +66,7 @@ class PeerPortStats:
 
 @dataclass(frozen=True, slots=True)
 class PeerService:
-    """What the peer port is handed by ``agent.main``."""
+    """What the peer port gets from ``agent.data_plane``."""
 
     node_id: str
     view: Callable[[], FleetView]
@@ -91,7 +91,7 @@ class PeerPort:
         client = config.client
         limits = ServerLimits(
             max_header_bytes=client.max_header_bytes,
-            max_body_bytes=client.max_body_bytes + 64 * 1024,  # rewriting may lengthen a body
+            max_body_bytes=client.max_body_bytes + 64 * 1024,  # rewriting can lengthen a body
             header_timeout_ms=client.header_timeout_ms,
             body_timeout_ms=client.body_timeout_ms,
             idle_timeout_ms=max(client.idle_timeout_ms, 600_000.0),
@@ -105,7 +105,7 @@ class PeerPort:
 
     @property
     def port(self) -> int:
-        """The port that is listened on."""
+        """The port number in use."""
         return self._listener.port
 
     async def start(self) -> None:
@@ -114,14 +114,14 @@ class PeerPort:
         await self._listener.start(peer.host, peer.port, self._tls.server)
 
     async def drain(self, grace_ms: float) -> None:
-        """Accept nothing more and let running requests end."""
+        """Accept no new requests and let running ones end."""
         await self._listener.drain(grace_ms)
 
     async def stop(self) -> None:
         await self._listener.stop()
 
     def _admit(self, transport: asyncio.BaseTransport) -> str:
-        """Return the node at the other end. Raises: Forbidden when the table does not know it."""
+        """Return the connected node's id. Raises: Forbidden when it is not in the table."""
         node_id = peer_node_id(transport)
         if node_id not in self._service.view().nodes:
             raise Forbidden(f"node {node_id} is not in the table")
@@ -149,7 +149,7 @@ class PeerPort:
             client.respond(request, status, [*headers, self._load()], body)
 
     async def _generate(self, request: Request, client: ServerConnection) -> None:
-        """Serve from the local engine or refuse. Raises: NoReplica, InvalidRequest."""
+        """Serve from the local engine. Raises: NoReplica, InvalidRequest."""
         service, limits = self._service, self._config.limits
         api = Api(request.path)
         model = request.headers.get(b"x-edgeforge-model", b"").decode("latin-1")
@@ -201,7 +201,7 @@ class PeerPort:
             raise NoReplica(f"the engine of node {service.node_id} failed: {exchange.reason}")
         if exchange.ending is Ending.BROKEN:
             self.stats.broken += 1
-            client.abort()  # the asking agent sees a cut body and tells its client
+            client.abort()  # the other agent sees a cut body and ends its client's stream
 
     def _answer_probe(self, request: Request, client: ServerConnection) -> None:
         service = self._service
@@ -216,7 +216,7 @@ class PeerPort:
         client.respond(request, 200, [_JSON], orjson.dumps(answer))
 
     def _timing(self, request: Request, place: Place) -> Header:
-        """Return where the time went here until now: with the first token, or the whole answer."""
+        """Return the time spent here up to the first token, or up to the whole answer."""
         now, sent = self._service.now_mono_ms(), place.entered_mono_ms
         admission_ms = sent - request.first_byte_mono_ms
         return far_times_header(FarTimes(admission_ms, place.queue_ms(now), now - sent))
@@ -225,11 +225,11 @@ class PeerPort:
         in_flight, queued = self._engine_load()
         draining = b";draining=1" if self._service.draining() else b""
         fill_ratio = self._service.fill.fill_ratio(self._service.now_mono_ms())
-        said = b"in_flight=%d;queued=%d;fill=%.3f" % (in_flight, queued, fill_ratio)
-        return b"x-edgeforge-load", said + draining
+        load = b"in_flight=%d;queued=%d;fill=%.3f" % (in_flight, queued, fill_ratio)
+        return b"x-edgeforge-load", load + draining
 
     def _engine_load(self) -> tuple[int, int]:
-        """Return how many requests the engine serves, whoever sent them, and how many wait."""
+        """Return how many requests the engine serves, from all agents, and how many wait."""
         queued = self._service.engine_queue.waiting
         here = self.stats.in_flight + self._service.local_in_flight()
         return max(0, here - queued), queued
@@ -244,7 +244,7 @@ def _engine_headers(request: Request) -> list[Header]:
 
 
 def _adapt_body(body: bytes, endpoint: EngineEndpoint) -> bytes:
-    """Return the body as an external engine wants it: its own name of the model."""
+    """Return the body with the external engine's own name for the model."""
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as error:
