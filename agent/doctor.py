@@ -38,7 +38,7 @@ class Finding:
         return asdict(self)
 
 
-def examine(config: AgentConfig) -> list[Finding]:
+def run_checks(config: AgentConfig) -> list[Finding]:
     """Run every check, without changing anything."""
     checks: tuple[Callable[[AgentConfig], Finding], ...] = (
         _identity,

@@ -30,7 +30,7 @@ from agent.link.identity import CurrentIdentity, load_identity, make_private_fol
 from agent.link.persistence import TablePersistence
 from agent.link.renewal import run_renewal
 from agent.link.status import CredentialsAge
-from agent.link.stream import FleetLink, LinkDuties
+from agent.link.stream import FleetLink, LinkCallbacks
 from agent.link.table_files import TableFiles
 from agent.link.tables import TableKeeper
 from agent.observability.agent_status import AgentStatus
@@ -155,7 +155,7 @@ class Agent:
 
     def _build_link(self) -> None:
         config, plane = self._config, self._plane
-        report = StatusReport(
+        self.report = StatusReport(
             config=config,
             identity=self._identity,
             tables=self._tables,
@@ -170,10 +170,10 @@ class Agent:
             now_mono_ms=now_mono_ms,
         )
         self._link = FleetLink(
-            LinkDuties(
+            LinkCallbacks(
                 make_channel=self._channel,
-                make_hello=report.hello,
-                make_status=report.status,
+                make_hello=self.report.hello,
+                make_status=self.report.status,
                 answer=QueryHandler(plane.around, self._gpu, plane.traces).answer,
                 now_mono_ms=now_mono_ms,
                 now_unix_ms=now_unix_ms,

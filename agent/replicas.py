@@ -75,7 +75,7 @@ class Replicas:
         self._on_change = on_change
         self._draw = draw
         self._desired: Mapping[str, DesiredReplica] = {}
-        self._whole: set[str] = set()
+        self._complete: set[str] = set()
         self._pulling: set[str] = set()
         self._errors: dict[str, str] = {}
         self._engine: Engine | None = None
@@ -173,13 +173,13 @@ class Replicas:
         if self._make_engine is None:
             return
         wanted = wanted_model(self._desired)
-        if wanted is not None and self._models.is_whole(wanted):
-            self._whole.add(wanted.model)
-        held = Held(frozenset(self._whole), frozenset(self._pulling), self._engine_model)
+        if wanted is not None and self._models.is_complete(wanted):
+            self._complete.add(wanted.model)
+        held = Held(frozenset(self._complete), frozenset(self._pulling), self._engine_model)
         for step in next_steps(self._desired, held):
-            await self._do(step)
+            await self._perform(step)
 
-    async def _do(self, step: Step) -> None:
+    async def _perform(self, step: Step) -> None:
         match step:
             case Pull(desired):
                 self._pulling.add(desired.model)
@@ -224,7 +224,7 @@ class Replicas:
                 else:
                     _log.info("model pulled model=%s path=%s", desired.model, path.name)
                     self._errors.pop(desired.model, None)
-                    self._whole.add(desired.model)
+                    self._complete.add(desired.model)
                     break
         finally:
             self._pulling.discard(desired.model)

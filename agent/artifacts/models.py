@@ -30,7 +30,7 @@ class ModelStore:
         name = _UNSAFE.sub("-", desired.model)[:80]
         return self._folder / f"{name}-{manifest_sha256(desired.files).hex()[:16]}"
 
-    def is_whole(self, desired: DesiredReplica) -> bool:
+    def is_complete(self, desired: DesiredReplica) -> bool:
         """Return whether every file of the model is present and verified."""
         return self.path_of(desired).is_dir()
 

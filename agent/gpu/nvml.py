@@ -53,8 +53,8 @@ class NvmlReader:
 
     def close(self) -> None:
         if self._events is not None:
-            self._quiet(self._nvml.nvmlEventSetFree, self._events)
-        self._quiet(self._nvml.nvmlShutdown)
+            self._try_call(self._nvml.nvmlEventSetFree, self._events)
+        self._try_call(self._nvml.nvmlShutdown)
 
     def _device(self, index: int) -> _Device:
         nvml = self._nvml
@@ -78,7 +78,7 @@ class NvmlReader:
             if device.handle is not None:
                 supported = self._ask(nvml.nvmlDeviceGetSupportedEventTypes, device.handle)
                 types = wanted & (wanted if supported is None else supported)
-                self._quiet(nvml.nvmlDeviceRegisterEvents, device.handle, types, self._events)
+                self._try_call(nvml.nvmlDeviceRegisterEvents, device.handle, types, self._events)
 
     def _new_events(self) -> dict[str, list[AcceleratorEvent]]:
         """Return the events since the last call, by the id of their GPU."""
@@ -154,7 +154,7 @@ class NvmlReader:
         except self._nvml.NVMLError:
             return None
 
-    def _quiet(self, call: Callable[..., object], *arguments: Any) -> None:  # noqa: ANN401
+    def _try_call(self, call: Callable[..., object], *arguments: Any) -> None:  # noqa: ANN401
         self._ask(call, *arguments)
 
 

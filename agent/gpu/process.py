@@ -26,7 +26,7 @@ class ReaderChild:
     def __init__(self, kind: str) -> None:
         self._argv = [sys.executable, "-P", "-m", "agent.gpu.child", "--kind", kind]
         self._process: Process | None = None
-        self._condemned = False
+        self._killed = False
 
     @property
     def pid(self) -> int | None:
@@ -54,25 +54,25 @@ class ReaderChild:
         process = self._process
         if process is None:
             return
-        self._condemned = True
+        self._killed = True
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_REAP_TIMEOUT_S):
                 await process.wait()
-        self._let_go_if_ended()
+        self._forget_if_exited()
 
-    def _let_go_if_ended(self) -> None:
+    def _forget_if_exited(self) -> None:
         if self._process is not None and self._process.returncode is not None:
-            self._process, self._condemned = None, False
+            self._process, self._killed = None, False
 
     async def _read(self) -> tuple[Reading, ...]:
         if self._process is not None and self._process.returncode is not None:
-            expected = self._condemned
-            self._let_go_if_ended()
+            expected = self._killed
+            self._forget_if_exited()
             if not expected:
                 raise ReaderBroken("the reader died")
-        if self._condemned:
+        if self._killed:
             raise ReaderBroken("the last reader hangs in its driver and cannot be killed")
         if self._process is None:
             self._process = await asyncio.create_subprocess_exec(

@@ -48,7 +48,7 @@ Call = aio.StreamStreamCall[fleet_pb2.AgentMessage, fleet_pb2.CoordinatorMessage
 
 
 @dataclass(frozen=True, slots=True)
-class LinkDuties:
+class LinkCallbacks:
     """What the link gets from ``agent.main``."""
 
     make_channel: Callable[[], aio.Channel]
@@ -65,14 +65,14 @@ class FleetLink:
 
     def __init__(
         self,
-        duties: LinkDuties,
+        callbacks: LinkCallbacks,
         tables: TableKeeper,
         credentials: CredentialsAge,
         *,
         status_interval_ms: float,
         reconnect: BackoffPolicy,
     ) -> None:
-        self._duties = duties
+        self._callbacks = callbacks
         self._tables = tables
         self._credentials = credentials
         self._status_interval_ms = status_interval_ms
@@ -90,10 +90,10 @@ class FleetLink:
     async def run(self) -> None:
         """Connect and reconnect until cancelled."""
         while True:
-            began = self._duties.now_mono_ms()
+            began = self._callbacks.now_mono_ms()
             self._retry_after_ms = None
             error = await self._session()
-            healthy = self._duties.now_mono_ms() - began > _HEALTHY_MS
+            healthy = self._callbacks.now_mono_ms() - began > _HEALTHY_MS
             self._note_loss(error, healthy=healthy)
             await asyncio.sleep(self._pause_ms() / 1_000)
 
@@ -103,13 +103,13 @@ class FleetLink:
         failures = self.status.failures_in_a_row
         if self.status.refused:
             failures += _SLOWER_WHEN_REFUSED
-        pause_ms = full_jitter_ms(self._reconnect, failures, self._duties.draw())
+        pause_ms = full_jitter_ms(self._reconnect, failures, self._callbacks.draw())
         return max(pause_ms, _SHORTEST_PAUSE_MS)
 
     def _note_loss(self, error: EdgeForgeError, *, healthy: bool) -> None:
         status = self.status
         status.connected = False
-        status.since_mono_ms = self._duties.now_mono_ms()
+        status.since_mono_ms = self._callbacks.now_mono_ms()
         status.failures_in_a_row = 1 if healthy else status.failures_in_a_row + 1
         status.refused = str(error) if isinstance(error, (Forbidden, Unauthenticated)) else ""
         if str(error) != status.last_error or healthy:
@@ -121,10 +121,10 @@ class FleetLink:
         self._outgoing = asyncio.Queue(_MAX_OUTGOING)
         tasks = Background(max_tasks=_MAX_QUERIES + 2)
         try:
-            async with self._duties.make_channel() as channel:
+            async with self._callbacks.make_channel() as channel:
                 call = fleet_pb2_grpc.FleetStub(channel).Connect()
                 try:
-                    await call.write(fleet_pb2.AgentMessage(hello=self._duties.make_hello()))
+                    await call.write(fleet_pb2.AgentMessage(hello=self._callbacks.make_hello()))
                     tasks.spawn(self._write(call), name="link-write")
                     tasks.spawn(self._report(), name="link-report")
                     await self._read(call, tasks)
@@ -149,12 +149,12 @@ class FleetLink:
             match message.WhichOneof("message"):
                 case "snapshot":
                     steps = snapshot_from_wire_steps(message.snapshot)
-                    await self._take(await self._tables.in_slices(steps), message.snapshot.nonce)
+                    await self._apply(await self._tables.in_slices(steps), message.snapshot.nonce)
                 case "delta":
                     change = delta_from_wire_steps(message.delta)
-                    await self._take(await self._tables.in_slices(change), message.delta.nonce)
+                    await self._apply(await self._tables.in_slices(change), message.delta.nonce)
                 case "beat":
-                    now_unix_ms = self._duties.now_unix_ms()
+                    now_unix_ms = self._callbacks.now_unix_ms()
                     self.status.clock_offset_ms = float(message.beat.unix_ms - now_unix_ms)
                     self._credentials.confirm()
                 case "query":
@@ -171,10 +171,10 @@ class FleetLink:
         status = self.status
         status.connected, status.refused = True, ""
         status.connects += 1
-        status.since_mono_ms = self._duties.now_mono_ms()
+        status.since_mono_ms = self._callbacks.now_mono_ms()
         _log.info("link to the coordinator established connects=%d", status.connects)
 
-    async def _take(self, push: Push, nonce: int) -> None:
+    async def _apply(self, push: Push, nonce: int) -> None:
         kind = resource_type_to_wire(push.type)
         try:
             table = await self._tables.apply(push)
@@ -203,7 +203,7 @@ class FleetLink:
     async def _answer(self, query: fleet_pb2.Query) -> None:
         try:
             async with asyncio.timeout(max(query.timeout_ms, 1) / 1_000):
-                answer = await self._duties.answer(query)
+                answer = await self._callbacks.answer(query)
         except TimeoutError:
             answer = fleet_pb2.Answer(error="no answer in time")
         except EdgeForgeError as error:
@@ -223,7 +223,7 @@ class FleetLink:
         while True:
             self._status_due.clear()
             self._status_seq += 1
-            status = self._duties.make_status()
+            status = self._callbacks.make_status()
             status.seq = self._status_seq
             self._send_nowait(fleet_pb2.AgentMessage(status=status))
             try:

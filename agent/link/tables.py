@@ -60,14 +60,14 @@ class TableKeeper:
         """Apply a push and return the new table. Raises: TableRefused, keeping the old one."""
         rows = push.rows if isinstance(push, Snapshot) else push.upserts
         try:
-            with _uncollected(len(rows)):
+            with _collector_paused(len(rows)):
                 table = await self.in_slices(apply_steps(self.tables[push.type], push))
                 view = await self.in_slices(self._view_steps(push, table))
         except TableRefused as refused:
             self._count_refusal(push.type, refused)
             raise
         self.refusals[push.type] = 0
-        self._take({push.type: table}, view)
+        self._replace({push.type: table}, view)
         return table
 
     async def restore(self, tables: Iterable[Table]) -> None:
@@ -77,7 +77,7 @@ class TableKeeper:
             push = Snapshot(table.type, table.at, table.rows, table.digest)
             view = await self.in_slices(self._view_steps(push, table, view))
             taken[table.type] = table
-        self._take(taken, view)
+        self._replace(taken, view)
 
     def missing(self) -> Iterable[str]:
         """Yield that no table has been taken yet, if so."""
@@ -118,7 +118,7 @@ class TableKeeper:
             "refusals_in_a_row": self.refusals[kind],
         }
 
-    def _take(self, tables: Mapping[ResourceType, Table], view: FleetView) -> None:
+    def _replace(self, tables: Mapping[ResourceType, Table], view: FleetView) -> None:
         self.tables.update(tables)
         self.view = view
         self.loaded = True
@@ -168,7 +168,7 @@ class TableKeeper:
 
 
 @contextmanager
-def _uncollected(rows: int) -> Iterator[None]:
+def _collector_paused(rows: int) -> Iterator[None]:
     """Pause the garbage collector for a large push: rows are kept and form no cycles."""
     if rows < BULK_ROWS or not gc.isenabled():
         yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 from collections.abc import Callable
@@ -67,7 +66,7 @@ class PeerPool:
         self._addresses: dict[str, tuple[str, int]] = {}
         self._background = Background(max_tasks=1_024)
         self._warming: set[str] = set()
-        self._tidied_mono_ms = now_mono_ms()
+        self._closed_unused_mono_ms = now_mono_ms()
 
     def pool_for(self, node_id: str) -> UpstreamPool | None:
         """Return the pool for ``node_id`` at its address in the table; None without one."""
@@ -144,7 +143,7 @@ class PeerPool:
         for node_id in [one for one in self._pools if one not in nodes]:
             self._forget(node_id)
         targets = self.targets()
-        self._close_unneeded(targets)
+        self._close_unused(targets)
         for node_id in targets:
             pool = self.pool_for(node_id)
             if pool is not None:
@@ -159,11 +158,11 @@ class PeerPool:
         await self._background.close()
         self.reset()
 
-    def _close_unneeded(self, targets: list[str]) -> None:
+    def _close_unused(self, targets: list[str]) -> None:
         now_mono_ms = self._now_mono_ms()
-        if now_mono_ms < self._tidied_mono_ms + _KEEP_UNUSED_MS:
+        if now_mono_ms < self._closed_unused_mono_ms + _KEEP_UNUSED_MS:
             return
-        self._tidied_mono_ms = now_mono_ms
+        self._closed_unused_mono_ms = now_mono_ms
         spares = dict.fromkeys(targets, self._config.warm_spares)
         for node_id, pool in self._pools.items():
             pool.close_unneeded(keep=spares.get(node_id, 0))
@@ -210,10 +209,3 @@ def _address(node: Node, source_address: str) -> Address:
         server_name=node.id + NODE_DNS_SUFFIX,
         source_address=source_address or None,
     )
-
-
-async def run_warming(pool: PeerPool, interval_ms: float) -> None:
-    """Keep targets warm until cancelled."""
-    while True:
-        pool.keep_warm()
-        await asyncio.sleep(interval_ms / 1_000)

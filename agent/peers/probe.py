@@ -11,7 +11,7 @@ import orjson
 
 from agent.core.fill import told_fill
 from agent.core.samples import Sample, Samples
-from agent.peers.collect import fetch_whole
+from agent.peers.fetch import fetch_response
 from agent.relay.messages import request_bytes
 from protos.domain.errors import EdgeForgeError, LinkDown
 
@@ -72,7 +72,7 @@ class Prober:
         began = self._now_mono_ms()
         request = request_bytes("GET", b"/probe", pool.address.host_header, [], b"")
         try:
-            status, body = await fetch_whole(pool, request, self._config.probe_timeout_ms)
+            status, body = await fetch_response(pool, request, self._config.probe_timeout_ms)
             if status != 200:
                 raise LinkDown(f"probe answered {status}")
             answer = orjson.loads(body)

@@ -20,8 +20,8 @@ from agent.traces.ring import (
     find_trace,
     is_damaged,
     list_traces,
+    rename_damaged,
     row_of,
-    set_aside,
 )
 from agent.traces.stats import TraceStats
 from protos.domain.errors import EngineFailed
@@ -75,7 +75,7 @@ class TraceKeeper:
         self._pending: deque[Callable[[], Trace]] = deque()
         self._ring: TraceRing | None = None
         self._wake = threading.Event()
-        self._hurry = threading.Event()
+        self._flush_requested = threading.Event()
         self._settled = threading.Condition()
         #: Accepted so far, and processed so far, kept or not; -1 before the file was opened.
         self._taken, self._done = 0, -1
@@ -113,7 +113,7 @@ class TraceKeeper:
         if self._thread.ident is None:
             return  # the agent failed before it started the thread
         self._closing = True
-        self._hurry.set()
+        self._flush_requested.set()
         self._wake.set()
         await asyncio.to_thread(self._thread.join, CLOSE_TIMEOUT_S)
 
@@ -121,7 +121,7 @@ class TraceKeeper:
         until = self._taken
 
         def settle_and_read() -> T:
-            self._hurry.set()
+            self._flush_requested.set()
             with self._settled:
                 self._settled.wait_for(lambda: self._done >= until, SETTLE_TIMEOUT_S)
             return read()
@@ -140,12 +140,12 @@ class TraceKeeper:
         self._settle(1)
         while True:
             self._wake.wait()
-            hurried = self._hurry.wait(BATCH_WAIT_S)
+            flush_requested = self._flush_requested.wait(BATCH_WAIT_S)
             # Cleared before the queue is read, so that later additions set them again.
-            self._hurry.clear()
+            self._flush_requested.clear()
             self._wake.clear()
             closing = self._closing
-            left = len(self._pending) if hurried or closing else MAX_BATCH
+            left = len(self._pending) if flush_requested or closing else MAX_BATCH
             while self._pending and left > 0:
                 self._process([self._pending.popleft() for _ in range(self._batch())])
                 left -= MAX_BATCH
@@ -216,4 +216,4 @@ class TraceKeeper:
             self._ring = None
         if isinstance(error, sqlite3.Error) and is_damaged(error):
             _log.error("the traces on disk are damaged and set aside path=%s", self._path)
-            set_aside(self._path)
+            rename_damaged(self._path)

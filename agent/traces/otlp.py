@@ -72,13 +72,13 @@ class OtlpExport:
             timeout=config.export_timeout_ms / 1_000,
         )
         self._processor = BatchSpanProcessor(
-            _Counting(sender, self.stats),
+            _CountingExporter(sender, self.stats),
             max_queue_size=config.max_queued_spans,
             max_export_batch_size=min(_MAX_BATCH_SPANS, config.max_queued_spans),
             schedule_delay_millis=_SCHEDULE_MS,
             export_timeout_millis=config.export_timeout_ms,
         )
-        self._ids = _TraceIds()
+        self._ids = _GivenTraceIds()
         provider = TracerProvider(
             sampler=TraceIdRatioBased(config.sample_ratio),
             resource=Resource.create(
@@ -216,7 +216,7 @@ def read_headers(path: str) -> dict[str, str]:
     return headers
 
 
-class _TraceIds(RandomIdGenerator):
+class _GivenTraceIds(RandomIdGenerator):
     """Gives spans the trace id that the client received."""
 
     def __init__(self) -> None:
@@ -226,7 +226,7 @@ class _TraceIds(RandomIdGenerator):
         return self.next_trace_id or super().generate_trace_id()
 
 
-class _Counting(SpanExporter):
+class _CountingExporter(SpanExporter):
     """Counts the spans that the receiver took. Called on the SDK's own thread."""
 
     def __init__(self, sender: SpanExporter, stats: ExportStats) -> None:

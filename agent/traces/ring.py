@@ -181,7 +181,7 @@ def is_damaged(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
 
 
-def set_aside(path: Path) -> None:
+def rename_damaged(path: Path) -> None:
     """Rename a damaged file; only the latest one is kept."""
     for suffix in ("", "-wal", "-shm"):
         beside = path.with_name(path.name + suffix)

@@ -45,7 +45,9 @@ class _Collector(ResponseSink):
             self.done.set_exception(LinkDown(reason))
 
 
-async def fetch_whole(pool: UpstreamPool, request: bytes, timeout_ms: float) -> tuple[int, bytes]:
+async def fetch_response(
+    pool: UpstreamPool, request: bytes, timeout_ms: float
+) -> tuple[int, bytes]:
     """Return status and body of a small response. Raises: LinkDown, TooLarge, TimeoutError.
 
     A kept-alive connection that was already closed is replaced once.
