@@ -1,4 +1,4 @@
-"""``edgeforge-agent``: what a host's operator types."""
+"""The command line ``edgeforge-agent``, for a host's operator."""
 
 from __future__ import annotations
 
@@ -121,9 +121,9 @@ def doctor(config: ConfigOption = _DEFAULT_CONFIG, json_output: JsonOption = Fal
 
     Example: edgeforge-agent doctor --config agent.toml
     """
-    from agent.doctor import examine
+    from agent.doctor import run_checks
 
-    findings = examine(_load(config))
+    findings = run_checks(_load(config))
     if json_output:
         print(json.dumps([finding.as_json() for finding in findings], indent=1))
     else:

@@ -1,4 +1,4 @@
-"""The agent's only clocks; everything else is handed them by ``agent.main``."""
+"""The agent's only clocks; ``agent.main`` passes them to every part."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import time
 
 
 def now_mono_ms() -> float:
-    """Milliseconds on the monotonic clock: for deadlines and durations."""
+    """Return milliseconds on the monotonic clock: for deadlines and durations."""
     return time.monotonic() * 1000.0
 
 
 def now_unix_ms() -> int:
-    """Milliseconds since 1970 in UTC: for records and expiry, never for deadlines."""
+    """Return milliseconds since 1970 in UTC: for records and expiry, never for deadlines."""
     return time.time_ns() // 1_000_000

@@ -221,10 +221,15 @@ class LimitsConfig:
     max_engine_in_flight: int = setting(1_024, at_least=1)
     #: Targets tried for one request before its first byte.
     max_attempts: int = setting(3, at_least=1, at_most=16)
-    #: A stream that has sent nothing for so long has failed.
+    #: After so long without a byte from an engine or a peer it is checked whether that target is
+    #: still reachable, and whether the client still reads. An attempt is given up only if not, or
+    #: if another target can continue its stream.
     stream_idle_timeout_ms: float = setting(120_000.0, at_least=100)
-    #: A request without a stream that has not answered after so long has failed.
-    response_timeout_ms: float = setting(600_000.0, at_least=100)
+    #: Longest wait for the first byte of an answer, and between two.
+    max_wait_ms: float = setting(21_600_000.0, at_least=1_000)
+    #: A stream's client that has had no byte for so long is sent a comment (a ping in the Messages
+    #: format), and again at that pace; 0: never.
+    stream_heartbeat_ms: float = setting(5_000.0, at_least=0)
     #: Connecting to an engine or a peer.
     connect_timeout_ms: float = setting(2_000.0, at_least=10)
     #: Bytes buffered towards a client that reads slowly before the engine is held back.

@@ -1,6 +1,6 @@
-"""What serves requests, assembled: both ports, what they decide on, what they leave behind.
+"""Assembles what serves requests: both ports, the state they decide on, records and traces.
 
-``main`` hands it what the rest of the agent knows; nothing in here knows the coordinator.
+``main`` passes in what other parts provide; nothing here depends on the coordinator.
 """
 
 from __future__ import annotations
@@ -20,24 +20,28 @@ from agent.core.hedging import HedgeBudget
 from agent.core.live import LiveState
 from agent.core.prefixes import PrefixMemory
 from agent.drain_state import OpenEngines
+from agent.core.request.state import RouterState
+from agent.core.request.timing import RequestPolicy
 from agent.gateway.context import GatewayContext
 from agent.gateway.records import RequestRecords
 from agent.gateway.server import ClientPort
-from agent.gateway.targets import EnginePools
+from agent.gateway.targets import EnginePools, Targets
 from agent.peers.pool import PeerPool
 from agent.peers.port import PeerPort, PeerService
 from agent.peers.probe import Prober
 from agent.peers.tls import PeerTls
 from agent.trace_ids import TraceIds
-from agent.traces.export import ExportStats, make_export
+from agent.traces.export import make_export
 from agent.traces.keeper import TraceKeeper
+from agent.traces.stats import ExportStats
 from protos.domain.predictor import Predictor
 from protos.domain.prompt_tokens import PromptTokens
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from agent.config import AgentConfig
+    from agent.core.samples import MetricSource, StatusSource
     from agent.drain_state import DrainState
     from agent.link.identity import Identity
     from agent.replicas import Replicas
@@ -45,7 +49,7 @@ if TYPE_CHECKING:
 
 
 class DataPlane:
-    """The parts of one agent that a request meets, built in the order they need one another."""
+    """The parts of one agent that serve requests, built in the order of their dependencies."""
 
     def __init__(
         self,
@@ -54,7 +58,7 @@ class DataPlane:
         *,
         view: Callable[[], FleetView],
         replicas: Replicas,
-        standing: DrainState,
+        drain_state: DrainState,
         credentials_usable: Callable[[], bool],
         draw: Callable[[], float],
     ) -> None:
@@ -64,7 +68,7 @@ class DataPlane:
         self.coverage = Coverage()
         self.hedges = HedgeBudget(config.router.hedge_ratio)
         self.exploration = Exploration(config.router.explore_ratio)
-        self.trials = HalfOpenTargets()
+        self.half_open = HalfOpenTargets()
         self.fill = FillMeter(config.engine.tokens_per_s)
         self.records = RequestRecords(config.limits.max_records)
         self._build_traces(config, identity)
@@ -73,34 +77,45 @@ class DataPlane:
         self.prober = Prober(config.peer, self._peers, self.live, now_mono_ms)
         self._pools = EnginePools(connect_timeout_ms=config.limits.connect_timeout_ms)
         engine_queue = EngineQueue(config.engine.max_parallel)
-        self.around = GatewayContext(
+        targets = Targets(node_id, OpenEngines(replicas, drain_state), self._pools, self._peers)
+        self.state = RouterState(
             node_id=node_id,
-            pop_id=identity.pop_id,
-            limits=config.limits,
             view=view,
-            engines=OpenEngines(replicas, standing),
-            peers=self._peers,
-            live=self.live,
-            records=self.records,
-            traces=self.traces.take,
-            clocks=ClockWatch(),
-            engine_queue=engine_queue,
-            credentials_usable=credentials_usable,
-            now_mono_ms=now_mono_ms,
-            now_unix_ms=now_unix_ms,
+            serves_here=targets.serves_here,
+            is_warm=self._peers.is_warm,
             draw=draw,
-            trace_id=TraceIds().make,
+            live=self.live,
+            engine_queue=engine_queue,
             prefixes=self.prefixes,
             predictor=Predictor(),
             coverage=self.coverage,
             prompt_tokens=PromptTokens(),
             hedges=self.hedges,
             exploration=self.exploration,
-            trials=self.trials,
+            half_open=self.half_open,
             own_fill=self.fill,
             edge_fill_ratio=config.router.edge_fill_ratio,
         )
-        self.client_port = ClientPort(config.client, self.around, self._pools)
+        limits = config.limits
+        self.gateway = GatewayContext(
+            pop_id=identity.pop_id,
+            limits=limits,
+            policy=RequestPolicy(
+                limits.max_attempts,
+                limits.stream_heartbeat_ms,
+                limits.stream_idle_timeout_ms,
+                limits.max_wait_ms,
+            ),
+            state=self.state,
+            targets=targets,
+            records=self.records,
+            traces=self.traces.take,
+            clocks=ClockWatch(),
+            credentials_usable=credentials_usable,
+            now_mono_ms=now_mono_ms,
+            now_unix_ms=now_unix_ms,
+        )
+        self.client_port = ClientPort(config.client, self.gateway)
         service = PeerService(
             node_id=node_id,
             view=view,
@@ -110,11 +125,11 @@ class DataPlane:
             fill=self.fill,
             engine_queue=engine_queue,
             local_in_flight=lambda: self.live.in_flight(node_id),
-            draining=lambda: standing.draining,
+            draining=lambda: drain_state.draining,
             now_mono_ms=now_mono_ms,
         )
         self.peer_port = PeerPort(config, self._tls, service)
-        standing.on_change(self.client_port.set_draining)
+        drain_state.on_change(self.client_port.set_draining)
 
     def _build_traces(self, config: AgentConfig, identity: Identity) -> None:
         self._export = make_export(
@@ -131,6 +146,25 @@ class DataPlane:
             export=self._export.offer if self._export is not None else None,
         )
 
+    def parts(self) -> Iterable[MetricSource | StatusSource]:
+        """Return every part here that offers metrics or status."""
+        return (
+            self.client_port.handler.stats,
+            self.client_port,
+            self.peer_port.stats,
+            self.prober,
+            self.live,
+            self.hedges,
+            self.exploration,
+            self.half_open,
+            self.fill,
+            self.coverage,
+            self.prefixes,
+            self.records,
+            self.traces.stats,
+            self.export_stats,
+        )
+
     async def start(self) -> None:
         """Open both ports. Raises: ConfigInvalid for one in use."""
         self.traces.start()
@@ -138,7 +172,7 @@ class DataPlane:
         await self.client_port.start()
 
     async def drain(self, grace_ms: float) -> None:
-        """Take nothing new, let what runs end for ``grace_ms``, and close the ports."""
+        """Refuse new requests, let running ones end for up to ``grace_ms``, and close the ports."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.client_port.drain(grace_ms))
             group.create_task(self.peer_port.drain(grace_ms))
@@ -146,19 +180,19 @@ class DataPlane:
         await self.peer_port.stop()
 
     async def close(self) -> None:
-        """Write what is left of requests, and let the connections go."""
+        """Write pending traces and close all connections."""
         await self.traces.close()
         if self._export is not None:
             await asyncio.to_thread(self._export.close)
         await self._peers.close()
         self._pools.close()
 
-    def look_at(self, view: FleetView) -> None:
-        """Nodes may have left the table: what was known of them goes."""
+    def on_view_changed(self, view: FleetView) -> None:
+        """Drop the state of nodes that have left the table."""
         self.live.forget_all_but(view.nodes)
         self.prefixes.forget_all_but(view.nodes)
 
     def use_renewed_identity(self) -> None:
-        """This node has another certificate: connections made with the old one end."""
+        """Load the renewed certificate and drop connections made with the old one."""
         self._tls.reload()
         self._peers.reset()

@@ -1,4 +1,4 @@
-"""``edgeforge-agent doctor``: everything this host needs, and the next step for what is missing."""
+"""``edgeforge-agent doctor``: checks this host, with a next step for each failed check."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _DAY_MS = 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check: what was found, and what to do when it is not right."""
+    """The result of one check, and the next step when it failed."""
 
     check: str
     ok: bool
@@ -38,8 +38,8 @@ class Finding:
         return asdict(self)
 
 
-def examine(config: AgentConfig) -> list[Finding]:
-    """Run every check; none of them changes anything."""
+def run_checks(config: AgentConfig) -> list[Finding]:
+    """Run every check, without changing anything."""
     checks: tuple[Callable[[AgentConfig], Finding], ...] = (
         _identity,
         _coordinator,

@@ -1,14 +1,15 @@
-"""Whether this node should take new requests, and why not.
+"""Whether this node accepts new requests, and the reason when it does not.
 
-Draining closes its engine: nothing new starts there, and what runs may end. Clients that still
-arrive are served elsewhere, unless the host itself is to be left alone.
+While the node drains, its engine accepts no new requests and finishes running ones. Clients that
+still connect are served by other nodes, unless the whole host is drained.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
+from agent.core.samples import Sample, Samples
 from protos.domain.resources import NodeIntent
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class DrainState:
-    """Reasons to drain: its operator, its health, the fleet, the table, its own stop."""
+    """Reasons to drain: the operator, accelerator health, the fleet, removal, a stop."""
 
     def __init__(self, node_id: str) -> None:
         self._node_id = node_id
@@ -31,14 +32,14 @@ class DrainState:
         self.serving = False
 
     def on_change(self, listener: Callable[[bool], None]) -> None:
-        """Call ``listener`` with whether clients are refused, whenever that may change."""
+        """Call ``listener`` with ``refuses_clients`` whenever that may have changed."""
         self._listeners.append(listener)
 
     @property
     def own_reason(self) -> str:
-        """Why this host itself wants no new requests: all that is reported to the coordinator.
+        """Why this host itself drains; the only reason reported to the coordinator.
 
-        What the table says is left out: reported back, it would keep itself alive for ever.
+        The table's intent is left out: reported back, it would never end.
         """
         if self._stopping:
             return "the agent is stopping"
@@ -48,7 +49,7 @@ class DrainState:
 
     @property
     def reason(self) -> str:
-        """Why the engine takes nothing new; empty when it does."""
+        """Why the engine accepts no new requests; empty when it does."""
         if own := self.own_reason:
             return own
         if self._removed:
@@ -57,7 +58,7 @@ class DrainState:
 
     @property
     def refuses_clients(self) -> bool:
-        """Whether clients are turned away; else they are served elsewhere."""
+        """Whether clients are refused; otherwise other nodes serve them."""
         return self._stopping or self._by_operator or self._removed
 
     @property
@@ -71,7 +72,7 @@ class DrainState:
     @by_operator.setter
     def by_operator(self, drained: bool) -> None:
         self._by_operator = drained
-        self._tell()
+        self._notify()
 
     @property
     def by_health(self) -> str:
@@ -80,7 +81,7 @@ class DrainState:
     @by_health.setter
     def by_health(self, reason: str) -> None:
         self._by_health = reason
-        self._tell()
+        self._notify()
 
     @property
     def stopping(self) -> bool:
@@ -89,18 +90,33 @@ class DrainState:
     @stopping.setter
     def stopping(self, stopping: bool) -> None:
         self._stopping = stopping
-        self._tell()
+        self._notify()
 
-    def look_at(self, view: FleetView) -> None:
-        """Read what the table says of this node; an empty table says nothing."""
+    def on_view_changed(self, view: FleetView) -> None:
+        """Read this node's intent from the table; an empty table carries none."""
         node = view.nodes.get(self._node_id)
         self._removed = node is None and bool(view.nodes)
         self._by_fleet = ""
         if node is not None and node.intent in (NodeIntent.DRAINING, NodeIntent.RETIRED):
             self._by_fleet = node.intent_reason or f"{node.intent} by the fleet's operator"
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
+    def missing(self) -> Iterable[str]:
+        """Yield closed ports and the reason to drain, if there is one."""
+        if not self.serving:
+            yield "open ports"
+        if self.draining:
+            yield self.reason
+
+    def samples(self, _now_mono_ms: float) -> Samples:
+        """Yield whether the node drains."""
+        yield Sample("edgeforge_draining", "1 while new requests are refused.", self.draining)
+
+    def status(self, _now_mono_ms: float) -> dict[str, object]:
+        """Return whether the node drains, and why."""
+        return {"draining": self.draining, "draining_reason": self.reason}
+
+    def _notify(self) -> None:
         for listener in self._listeners:
             listener(self.refuses_clients)
 
@@ -110,12 +126,12 @@ class _Engines(Protocol):
 
 
 class OpenEngines:
-    """This node's engines as the gateway may use them: none while the node drains."""
+    """This node's engines as the gateway sees them: none while the node drains."""
 
-    def __init__(self, engines: _Engines, standing: DrainState) -> None:
+    def __init__(self, engines: _Engines, drain_state: DrainState) -> None:
         self._engines = engines
-        self._standing = standing
+        self._drain_state = drain_state
 
     def endpoint_for(self, model: str) -> EngineEndpoint | None:
         """Return where ``model`` is served on this node, or None while it is not. Hot."""
-        return None if self._standing.draining else self._engines.endpoint_for(model)
+        return None if self._drain_state.draining else self._engines.endpoint_for(model)

@@ -1,4 +1,4 @@
-"""Which engine this host runs, made from its configuration."""
+"""Makes this host's engine from its configuration."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from protos.domain.resources import DesiredReplica
 
 _GIB = 1024**3
-#: vLLM's own variable; the engine inherits it.
+#: A variable of vLLM's; the engine process inherits it.
 _BIND_VARIABLE = "VLLM_CPU_OMP_THREADS_BIND"
 
 
 def find_accelerator(named: str) -> Accelerator:
-    """Return what the engine computes on; "auto" looks for a GPU's device files."""
+    """Return the kind of accelerator; "auto" checks for GPU device files."""
     if named != "auto":
         return Accelerator(named)
     if Path("/dev/nvidiactl").exists():
@@ -43,7 +43,7 @@ def vllm_maker(
     draw: Callable[[], float],
     on_change: Callable[[EngineStatus], None],
 ) -> Callable[[DesiredReplica, str], Engine]:
-    """Return what makes the engine of a model whose directory is given."""
+    """Return a function that makes the engine for a model in a given directory."""
     if config.cpu_bind:
         environ[_BIND_VARIABLE] = config.cpu_bind
 
@@ -82,7 +82,7 @@ def external_engine(
     draw: Callable[[], float],
     on_change: Callable[[EngineStatus], None],
 ) -> Engine | None:
-    """Return the server that already runs, where the configuration names one."""
+    """Return the external server that the configuration names, or None."""
     if config.kind != "external":
         return None
     return ExternalEngine(
@@ -95,5 +95,5 @@ def external_engine(
 
 
 def environment() -> MutableMapping[str, str]:
-    """The process's environment: what engines inherit a part of."""
+    """Return the process's environment, of which engines inherit a part."""
     return os.environ

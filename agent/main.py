@@ -1,4 +1,4 @@
-"""Where the agent is assembled; what serves requests is put together in ``data_plane``."""
+"""Assembles the agent; the parts that serve requests are assembled in ``data_plane``."""
 
 from __future__ import annotations
 
@@ -24,37 +24,39 @@ from agent.engine.process import require_engine_environment
 from agent.engines import environment, external_engine, vllm_maker
 from agent.gpu.reader import chosen_kind
 from agent.gpu.watch import GpuWatch
-from agent.introduction import Introduction
 from agent.link.blobs import BlobSource
 from agent.link.channel import node_channel
-from agent.link.identity import Identity, load_identity, make_private_folder
+from agent.link.identity import CurrentIdentity, load_identity, make_private_folder
 from agent.link.persistence import TablePersistence
 from agent.link.renewal import run_renewal
 from agent.link.status import CredentialsAge
-from agent.link.stream import FleetLink, LinkDuties
+from agent.link.stream import FleetLink, LinkCallbacks
 from agent.link.table_files import TableFiles
 from agent.link.tables import TableKeeper
-from agent.metrics.registry import make_registry
-from agent.metrics.server import MetricsServer
+from agent.observability.agent_status import AgentStatus
+from agent.observability.prometheus import make_registry
+from agent.observability.server import MetricsServer
 from agent.query_handler import QueryHandler
 from agent.replicas import Replicas
 from agent.state_lock import lock_state_dir
+from agent.status_report import StatusReport
 from agent.tasks import Background
-from agent.telling import Telling
 from protos.domain.resources import ResourceType
 
 if TYPE_CHECKING:
     from grpc import aio
 
     from agent.config import AgentConfig
+    from agent.link.identity import Identity
     from protos.domain.fleet_view import FleetView
 
 _log = logging.getLogger(__name__)
 
 _CERTIFICATE_CHECK_S = 30.0
-#: Longest that another thread keeps the event loop waiting; Python's own 5 ms is a token's time.
+#: Longest time that another thread holds the interpreter; Python's default of 5 ms is too long
+#: for the event loop, since a token may take that long.
 SWITCH_INTERVAL_S = 0.000_5
-#: Requests leave no cycles behind: the collector need not look after each few hundred objects.
+#: Requests create no reference cycles, so that the collector may run rarely.
 GC_THRESHOLDS = (50_000, 20, 50)
 
 
@@ -72,13 +74,15 @@ async def _run(config: AgentConfig) -> None:
 
 
 class Agent:
-    """All parts of one agent, built in the order they need one another."""
+    """All parts of one agent, built in the order of their dependencies."""
 
     def __init__(self, config: AgentConfig) -> None:
         self._config = config
         self._draw = random.Random().random
         make_private_folder(config.state_dir)
-        self._identity: Identity = load_identity(config.identity_dir)
+        self._identity = CurrentIdentity(
+            load_identity(config.identity_dir), config.client_url, now_unix_ms
+        )
         if config.engine.kind == "vllm":
             require_engine_environment(Path(config.engine.venv).absolute())
         self._background = Background(max_tasks=32)
@@ -92,9 +96,9 @@ class Agent:
     # -- assembly --------------------------------------------------------------------------------
 
     def _build_tables(self) -> None:
-        self._credentials = CredentialsAge(now_mono_ms)
+        self._credentials = CredentialsAge(now_mono_ms, self._config.limits.credentials_max_age_s)
         self._files = TableFiles(self._config.state_dir / "tables")
-        self._tables = TableKeeper(now_mono_ms, self._on_view)
+        self._tables = TableKeeper(now_mono_ms, self._on_view_changed)
         self._persistence = TablePersistence(
             self._files, self._tables, self._credentials, now_unix_ms
         )
@@ -130,7 +134,7 @@ class Agent:
 
     def _build_data_plane(self) -> None:
         config = self._config
-        self._standing = DrainState(self._identity.node_id)
+        self._drain_state = DrainState(self._identity.value.node_id)
         self._gpu = GpuWatch(
             chosen_kind(config.gpu.kind),
             interval_ms=config.gpu.interval_ms,
@@ -141,19 +145,19 @@ class Agent:
         )
         self._plane = DataPlane(
             config,
-            self._identity,
+            self._identity.value,
             view=lambda: self._tables.view,
             replicas=self._replicas,
-            standing=self._standing,
-            credentials_usable=self._credentials_usable,
+            drain_state=self._drain_state,
+            credentials_usable=self._credentials.usable,
             draw=self._draw,
         )
 
     def _build_link(self) -> None:
         config, plane = self._config, self._plane
-        introduction = Introduction(
+        self.report = StatusReport(
             config=config,
-            identity=lambda: self._identity,
+            identity=self._identity,
             tables=self._tables,
             credentials=self._credentials,
             replicas=self._replicas,
@@ -161,17 +165,16 @@ class Agent:
             gateway=plane.client_port.handler.stats,
             peer_port=plane.peer_port,
             records=plane.records,
-            standing=self._standing,
+            drain_state=self._drain_state,
             gpu=self._gpu,
             now_mono_ms=now_mono_ms,
-            now_unix_ms=now_unix_ms,
         )
         self._link = FleetLink(
-            LinkDuties(
+            LinkCallbacks(
                 make_channel=self._channel,
-                make_hello=introduction.hello,
-                make_status=introduction.status,
-                answer=QueryHandler(plane.around, self._gpu, plane.traces).answer,
+                make_hello=self.report.hello,
+                make_status=self.report.status,
+                answer=QueryHandler(plane.state, self._gpu, plane.traces, now_mono_ms).answer,
                 now_mono_ms=now_mono_ms,
                 now_unix_ms=now_unix_ms,
                 draw=self._draw,
@@ -187,56 +190,41 @@ class Agent:
 
     def _build_surfaces(self) -> None:
         config, plane = self._config, self._plane
-        self._telling = Telling(
-            config=config,
-            identity=lambda: self._identity,
-            link=self._link.status,
-            tables=self._tables,
-            credentials=self._credentials,
-            replicas=self._replicas,
-            live=plane.live,
-            hedges=plane.hedges,
-            exploration=plane.exploration,
-            trials=plane.trials,
-            fill=plane.fill,
-            coverage=plane.coverage,
-            prefixes=plane.prefixes,
-            gateway=plane.client_port.handler.stats,
-            client_connections=plane.client_port.connections,
-            peer_port=plane.peer_port.stats,
-            prober=plane.prober,
-            records=plane.records,
-            traces=plane.traces.stats,
-            trace_export=plane.export_stats,
-            standing=self._standing,
-            gpu=self._gpu,
-            files=self._model_files,
-            now_mono_ms=now_mono_ms,
-            now_unix_ms=now_unix_ms,
+        self.status = AgentStatus(now_mono_ms)
+        self.status.register(
+            self._identity,
+            self._tables,
+            self._drain_state,
+            self._credentials,
+            self._link.status,
+            self._replicas,
+            self._model_files,
+            self._gpu,
+            *plane.parts(),
         )
-        registry = make_registry(self._telling.samples)
+        registry = make_registry(self.status.samples)
         self._metrics = MetricsServer(
-            config.metrics.host, config.metrics.port, registry, self._telling.missing
+            config.metrics.host, config.metrics.port, registry, self.status.missing
         )
         self._admin = AdminServer(
             config.admin_socket,
-            status=self._telling.status,
-            requests=self._telling.requests,
+            status=self.status.status,
+            requests=plane.records.latest_json,
             set_draining=self._set_operator_draining,
         )
 
     # -- life ------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Start everything, serve until told to stop, then end in order."""
+        """Start every part, serve until a signal, then stop them in order."""
         try:
             await self._start()
             self._watch_signals()
             gc.collect()
-            gc.freeze()  # what stands now stays: no collection looks at it again
+            gc.freeze()  # what exists now is permanent: exclude it from collections
             _log.info(
                 "agent serves node=%s client=%s peer_port=%d",
-                self._identity.node_id,
+                self._identity.value.node_id,
                 self._config.client_url,
                 self._plane.peer_port.port,
             )
@@ -253,7 +241,7 @@ class Agent:
             self._credentials.restore(image.credentials_confirmed_unix_ms, now_unix_ms())
             await self._tables.restore(image.tables)
         await self._plane.start()
-        self._standing.serving = True
+        self._drain_state.serving = True
         spawn = self._background.spawn
         spawn(self._replicas.run(), name="replicas")
         spawn(self._persistence.run(), name="table-images")
@@ -273,7 +261,7 @@ class Agent:
         )
 
     async def _end(self) -> None:
-        self._standing.stopping = True
+        self._drain_state.stopping = True
         self._link.report_soon()
         await self._plane.drain(self._config.limits.drain_timeout_ms)
         await self._background.close()
@@ -293,33 +281,30 @@ class Agent:
             await asyncio.sleep(_CERTIFICATE_CHECK_S)
             self._plane.client_port.reload_certificate_if_changed()
 
-    # -- what parts ask of one another -----------------------------------------------------------
+    # -- callbacks between parts -----------------------------------------------------------------
 
     def _channel(self) -> aio.Channel:
-        address = self._config.coordinator.fleet_address or self._identity.fleet_address
+        address = self._config.coordinator.fleet_address or self._identity.value.fleet_address
         return node_channel(address, self._config.identity_dir)
 
-    def _on_view(self, view: FleetView, changed: frozenset[ResourceType]) -> None:
+    def _on_view_changed(self, view: FleetView, changed: frozenset[ResourceType]) -> None:
         if ResourceType.DESIRED in changed:
             self._replicas.set_desired(view.desired)
         if ResourceType.TOPOLOGY in changed:
-            self._standing.look_at(view)
-            self._plane.look_at(view)
+            self._drain_state.on_view_changed(view)
+            self._plane.on_view_changed(view)
         self._persistence.changed()
 
     def _on_renewed(self, identity: Identity) -> None:
-        self._identity = identity
+        self._identity.value = identity
         self._plane.use_renewed_identity()
 
     def _on_accelerators(self) -> None:
-        self._standing.by_health = self._gpu.drain_reason
+        self._drain_state.by_health = self._gpu.drain_reason
         self._link.report_soon()
 
     def _set_operator_draining(self, draining: bool) -> None:
-        self._standing.by_operator = draining
+        self._drain_state.by_operator = draining
         if not draining:
             self._gpu.resume()
         self._link.report_soon()
-
-    def _credentials_usable(self) -> bool:
-        return self._credentials.age_s() <= self._config.limits.credentials_max_age_s

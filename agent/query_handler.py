@@ -1,7 +1,8 @@
-"""Answers the questions that the coordinator asks an agent on behalf of operators."""
+"""Answers the coordinator's queries, which it makes on behalf of operators."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,21 +12,22 @@ from protos.v1 import fleet_pb2
 from protos.wire import explanation_to_wire
 
 if TYPE_CHECKING:
-    from agent.gateway.context import GatewayContext
+    from agent.core.request.state import RouterState
     from agent.gpu.watch import GpuWatch
     from agent.traces.keeper import TraceKeeper
 
 
 @dataclass(frozen=True, slots=True)
 class QueryHandler:
-    """One method for each question of ``fleet.proto``."""
+    """One case for each query of ``fleet.proto``."""
 
-    around: GatewayContext
+    state: RouterState
     gpu: GpuWatch
     traces: TraceKeeper
+    now_mono_ms: Callable[[], float]
 
     async def answer(self, query: fleet_pb2.Query) -> fleet_pb2.Answer:
-        """Return the answer. Raises: EdgeForgeError, whose text goes back instead of it."""
+        """Return the answer. Raises: EdgeForgeError, whose text is sent instead."""
         match query.WhichOneof("question"):
             case "explain":
                 return self._explain(query.explain)
@@ -40,12 +42,16 @@ class QueryHandler:
             case _:
                 return fleet_pb2.Answer(error="this agent is too old for the question")
 
-    def _explain(self, asked: fleet_pb2.ExplainQuery) -> fleet_pb2.Answer:
+    def _explain(self, query: fleet_pb2.ExplainQuery) -> fleet_pb2.Answer:
         explanation = explain_route(
-            self.around, asked.deployment, asked.budget_ms, asked.prompt_tokens
+            self.state,
+            query.deployment,
+            query.budget_ms,
+            query.prompt_tokens,
+            self.now_mono_ms(),
         )
         return fleet_pb2.Answer(explanation=explanation_to_wire(explanation))
 
     def _resume(self) -> fleet_pb2.Answer:
-        standing = [fault_to_wire(fault) for fault in self.gpu.resume()]
-        return fleet_pb2.Answer(resumption=fleet_pb2.Resumption(standing=standing))
+        remaining = [fault_to_wire(fault) for fault in self.gpu.resume()]
+        return fleet_pb2.Answer(resumption=fleet_pb2.Resumption(standing=remaining))

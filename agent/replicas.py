@@ -1,10 +1,11 @@
-"""Makes true what this node should hold: pulls, starts, stops, and tells how far each one is."""
+"""Brings this node to its desired state: pulls models, starts and stops the engine."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Protocol
 
 from agent.core.backoff import BackoffPolicy, full_jitter_ms
@@ -19,6 +20,7 @@ from agent.core.reconcile import (
     next_steps,
     wanted_model,
 )
+from agent.core.samples import Sample, Samples
 from agent.tasks import Background
 from protos.domain.errors import EdgeForgeError
 from protos.domain.resources import DesiredReplica, ReplicaState
@@ -43,7 +45,7 @@ _REPLICA_STATE = {
 
 
 class Engine(Protocol):
-    """What runs a model: vLLM of ours, or a server of somebody else's."""
+    """What runs a model: a vLLM child process, or an external server."""
 
     @property
     def status(self) -> EngineStatus: ...
@@ -52,9 +54,9 @@ class Engine(Protocol):
 
 
 class Replicas:
-    """Reconciles this node; everything runs on one event loop.
+    """Reconciles this node with its desired replicas, on one event loop.
 
-    ``make_engine`` builds the engine of a model whose directory is given; None on a node whose
+    ``make_engine`` builds the engine for a model in the given directory; None on a node whose
     engine is external or absent.
     """
 
@@ -73,7 +75,7 @@ class Replicas:
         self._on_change = on_change
         self._draw = draw
         self._desired: Mapping[str, DesiredReplica] = {}
-        self._whole: set[str] = set()
+        self._complete: set[str] = set()
         self._pulling: set[str] = set()
         self._errors: dict[str, str] = {}
         self._engine: Engine | None = None
@@ -82,12 +84,12 @@ class Replicas:
         self._background = Background(max_tasks=64)
 
     def set_desired(self, desired: Mapping[str, DesiredReplica]) -> None:
-        """Take a new table of what this node should hold."""
+        """Take a new table of desired replicas."""
         self._desired = desired
         self._wake.set()
 
     def changed(self) -> None:
-        """The engine has changed its state."""
+        """Reconcile and report again: the engine's state has changed."""
         self._wake.set()
         self._on_change()
 
@@ -107,13 +109,50 @@ class Replicas:
 
     @property
     def engine_status(self) -> EngineStatus:
-        """The engine as it is now, whichever kind."""
+        """The engine's status, whichever kind it is."""
         engine = self._external or self._engine
         return engine.status if engine is not None else _ABSENT
 
+    @property
+    def engine_kind(self) -> str:
+        """``engine.kind`` of the configuration: external, vllm or none."""
+        if self._external is not None:
+            return "external"
+        return "none" if self._make_engine is None else "vllm"
+
     def report(self) -> list[HeldReplica]:
-        """Return how far each desired model is."""
+        """Return the state of each desired model."""
         return [self._report_one(model) for model in self._desired]
+
+    def samples(self, _now_mono_ms: float) -> Samples:
+        """Yield whether the engine is ready, and its restarts."""
+        engine = self.engine_status
+        yield Sample(
+            "edgeforge_engine_ready",
+            "1 while the engine serves.",
+            float(engine.state is EngineState.READY),
+        )
+        yield Sample(
+            "edgeforge_engine_restarts",
+            "Starts after a failure.",
+            float(engine.restarts),
+            counter=True,
+        )
+
+    def status(self, _now_mono_ms: float) -> dict[str, object]:
+        """Return the engine and the desired models."""
+        engine = self.engine_status
+        return {
+            "engine": {
+                "kind": self.engine_kind,
+                "state": engine.state.value,
+                "pid": engine.pid,
+                "restarts": engine.restarts,
+                "generation": engine.generation,
+                "last_error": engine.last_error,
+            },
+            "replicas": [asdict(held) for held in self.report()],
+        }
 
     async def run(self) -> None:
         """Reconcile until cancelled, then stop the engine."""
@@ -134,13 +173,13 @@ class Replicas:
         if self._make_engine is None:
             return
         wanted = wanted_model(self._desired)
-        if wanted is not None and self._models.is_whole(wanted):
-            self._whole.add(wanted.model)
-        held = Held(frozenset(self._whole), frozenset(self._pulling), self._engine_model)
+        if wanted is not None and self._models.is_complete(wanted):
+            self._complete.add(wanted.model)
+        held = Held(frozenset(self._complete), frozenset(self._pulling), self._engine_model)
         for step in next_steps(self._desired, held):
-            await self._do(step)
+            await self._perform(step)
 
-    async def _do(self, step: Step) -> None:
+    async def _perform(self, step: Step) -> None:
         match step:
             case Pull(desired):
                 self._pulling.add(desired.model)
@@ -168,7 +207,7 @@ class Replicas:
         self._errors.pop(desired.model, None)
 
     async def _pull(self, desired: DesiredReplica) -> None:
-        """Pull until it is here or no longer wanted."""
+        """Pull, with retries, until the model is complete or no longer desired."""
         failures = 0
         try:
             while self._desired.get(desired.model) == desired:
@@ -185,7 +224,7 @@ class Replicas:
                 else:
                     _log.info("model pulled model=%s path=%s", desired.model, path.name)
                     self._errors.pop(desired.model, None)
-                    self._whole.add(desired.model)
+                    self._complete.add(desired.model)
                     break
         finally:
             self._pulling.discard(desired.model)

@@ -1,4 +1,4 @@
-"""One agent a state folder: two would fight over its socket, its engine and its tables."""
+"""A lock on the state folder: two agents would share its socket, engine and tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from protos.domain.errors import ConfigInvalid
 
 @contextlib.contextmanager
 def lock_state_dir(folder: Path) -> Iterator[None]:
-    """Hold ``folder`` for this process. Raises: ConfigInvalid when another one holds it."""
+    """Lock ``folder`` for this process. Raises: ConfigInvalid when another holds it."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(folder / "agent.lock", os.O_RDWR | os.O_CREAT, 0o600)

@@ -1,4 +1,4 @@
-"""Background work that outlives its starter: referenced, logged when it crashes, ended on close."""
+"""Background tasks: kept referenced, logged when they fail, cancelled on close."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _log = logging.getLogger(__name__)
 
 
 class Background:
-    """A bounded set of tasks with one owner."""
+    """A bounded set of tasks with one owner, on one event loop."""
 
     def __init__(self, *, max_tasks: int = 10_000) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
@@ -30,7 +30,7 @@ class Background:
         return task
 
     async def close(self) -> None:
-        """Cancel everything and wait until it has ended."""
+        """Cancel all tasks and wait for their end."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -1,1 +1,1 @@
-"""What this host's operator may ask and order, over a Unix socket."""
+"""Status, recent requests and drain for this host's operator, over a Unix socket."""

@@ -1,4 +1,4 @@
-"""The other end of the administration socket: what the command line uses."""
+"""The client of the administration socket, used by the command line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def ask_agent(socket_path: Path, method: str, path: str) -> dict[str, object]:
-    """Ask the running agent. Raises: LinkDown when none answers; EdgeForgeError for its refusal."""
+    """Send a request to the running agent. Raises: LinkDown without one; EdgeForgeError."""
     connection = _UnixConnection(socket_path)
     try:
         connection.request(method, path)

@@ -1,4 +1,4 @@
-"""The administration socket: ``edgeforge-agent status`` and ``drain`` talk to it."""
+"""The server of the administration socket, for ``edgeforge-agent status`` and ``drain``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aiohttp import web
 
 from protos.domain.errors import ConfigInvalid
 
-#: Longest path of a Unix socket. Source: unix(7), sun_path less its terminating zero.
+#: Longest path of a Unix socket. Source: unix(7), sun_path without its terminating zero.
 MAX_SOCKET_PATH_BYTES = 107
 _MAX_REQUESTS = 10_000
 _DEFAULT_REQUESTS = 100
@@ -41,7 +41,7 @@ class AdminServer:
         self._runner = web.AppRunner(app, access_log=None)
 
     async def start(self) -> None:
-        """Listen. Raises: ConfigInvalid when the path cannot be a socket's."""
+        """Listen. Raises: ConfigInvalid when a socket cannot be made at the path."""
         if len(os.fsencode(self._path)) > MAX_SOCKET_PATH_BYTES:
             raise ConfigInvalid(
                 [f"admin.socket: {self._path} is longer than {MAX_SOCKET_PATH_BYTES} bytes"],

@@ -1,4 +1,4 @@
-"""Files by content: a pull resumes where it stopped, and nothing unverified has its final name."""
+"""Files by digest: pulls resume, and a file gets its final name only after verification."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from weakref import WeakValueDictionary
 
+from agent.core.samples import Sample, Samples
 from protos.domain.errors import EdgeForgeError, LinkDown, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -26,26 +27,35 @@ Fetch = Callable[[bytes, int], AsyncIterator[bytes]]
 
 
 class DigestMismatch(EdgeForgeError):
-    """The bytes that came are not the file that was asked for."""
+    """The received bytes do not have the expected digest."""
 
     default_retryable = True
 
 
 class FileStore:
-    """One folder of files named by their SHA-256, and one of pulls under way."""
+    """One folder of files named by their SHA-256, and one of unfinished pulls."""
 
     def __init__(self, folder: Path, fetch: Fetch, *, max_pulls: int) -> None:
         self._files = folder / "files"
         self._partial = folder / "partial"
         self._fetch = fetch
         self._pulls = asyncio.Semaphore(max_pulls)
-        #: One pull of a content at a time, whatever it is called.
+        #: One pull for each digest at a time, whatever the file is called.
         self._locks: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
         self.pulled_bytes = 0
 
     def path_of(self, file: ModelFile) -> Path:
-        """Where the verified file is, once it is here."""
+        """Return the path of the verified file, whether or not it exists yet."""
         return self._files / file.sha256.hex()
+
+    def samples(self, _now_mono_ms: float) -> Samples:
+        """Yield the bytes pulled since the start."""
+        yield Sample(
+            "edgeforge_pulled_bytes",
+            "Bytes of models pulled.",
+            float(self.pulled_bytes),
+            counter=True,
+        )
 
     async def ensure(self, file: ModelFile) -> Path:
         """Return the verified file, pulling what is missing.
@@ -65,7 +75,7 @@ class FileStore:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise StoreUnavailable(
                         f"the disk is full: {file.path} needs {file.size_bytes} bytes",
-                        "free space below the state folder; the pull goes on by itself",
+                        "free space below the state folder; the pull then continues by itself",
                     ) from error
                 raise
 
@@ -95,7 +105,7 @@ class FileStore:
 
 
 def _hash_existing(partial: Path, size_bytes: int) -> tuple[hashlib._Hash, int]:
-    """Return the digest so far and the length of what an earlier pull left."""
+    """Return digest and length of what an earlier pull wrote."""
     digest = hashlib.sha256()
     if not partial.is_file():
         return digest, 0

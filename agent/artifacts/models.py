@@ -1,4 +1,4 @@
-"""Models as directories an engine can read, made of verified files."""
+"""Models as directories that an engine can read, linked from verified files."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
 class ModelStore:
-    """One directory a model, named by its manifest so that another version is another directory."""
+    """One directory for each model version, named by the digest of its manifest."""
 
     def __init__(self, folder: Path, files: FileStore) -> None:
         self._folder = folder
         self._files = files
 
     def path_of(self, desired: DesiredReplica) -> Path:
-        """Where the model is, once it is whole."""
+        """Return the model's directory, whether or not it exists yet."""
         name = _UNSAFE.sub("-", desired.model)[:80]
         return self._folder / f"{name}-{manifest_sha256(desired.files).hex()[:16]}"
 
-    def is_whole(self, desired: DesiredReplica) -> bool:
-        """Whether every file of the model is here, verified."""
+    def is_complete(self, desired: DesiredReplica) -> bool:
+        """Return whether every file of the model is present and verified."""
         return self.path_of(desired).is_dir()
 
     async def ensure(self, desired: DesiredReplica) -> Path:
         """Pull what is missing and return the model's directory.
 
-        Raises: InvalidRequest for a manifest that may not be used; DigestMismatch, LinkDown,
-        StoreUnavailable, all worth trying again.
+        Raises: InvalidRequest for a manifest that is not allowed; DigestMismatch, LinkDown,
+        StoreUnavailable, which are retryable.
         """
         check_manifest(desired.files)
         path = self.path_of(desired)

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from agent.core.accelerators import POWER_REASONS, THERMAL_REASONS, AcceleratorEvent, Reading
+from agent.core.samples import Sample, Samples
 
 #: XIDs after which NVIDIA asks for a reset of the GPU or of its host, or for its repair.
 #: Source: https://docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html (resolution
@@ -313,6 +314,19 @@ class AcceleratorHealth:
 def active_fatal(faults: Iterable[Fault]) -> list[Fault]:
     """Return what stands against a resume."""
     return [one for one in faults if one.severity is Severity.FATAL and one.active]
+
+
+def fault_samples(faults: Sequence[Fault]) -> Samples:
+    """Yield how many faults there are of each severity and kind, zeros included."""
+    for severity in Severity:
+        for kind in FaultKind:
+            count = sum(one.kind is kind and one.severity is severity for one in faults)
+            yield Sample(
+                "edgeforge_accelerator_faults",
+                "Faults that are present; a fatal one drains the node.",
+                float(count),
+                labels=(("severity", severity.value), ("kind", kind.value)),
+            )
 
 
 def _order(fault: Fault) -> tuple[bool, str, str, int]:

@@ -9,6 +9,18 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from agent.core.samples import Sample, Samples
+
+#: Field of a Reading that is a metric -> help text.
+_HELP = {
+    "utilisation_ratio": "Share of the time in which the accelerator computed.",
+    "memory_used_bytes": "Accelerator memory in use.",
+    "memory_total_bytes": "Accelerator memory in total.",
+    "temperature_celsius": "Temperature of the hottest sensor that the vendor reports.",
+    "power_watts": "Power drawn.",
+    "ecc_corrected": "Memory errors corrected since the driver was loaded.",
+    "ecc_uncorrected": "Memory errors not corrected since the driver was loaded.",
+}
 MAX_ACCELERATORS = 64
 MAX_EVENTS = 64
 MAX_REASONS = 16
@@ -51,6 +63,26 @@ class Reading:
     ecc_uncorrected: int | None = None
     lost: bool = False
     events: tuple[AcceleratorEvent, ...] = ()
+
+
+def reading_samples(readings: Iterable[Reading]) -> Samples:
+    """Yield a metric for each figure of each accelerator."""
+    for one in readings:
+        labels = (("accelerator", one.id), ("index", str(one.index)))
+        for name, text in _HELP.items():
+            if (value := getattr(one, name)) is not None:
+                yield Sample(f"edgeforge_accelerator_{name}", text, float(value), labels=labels)
+        lost = float(one.lost)
+        yield Sample(
+            "edgeforge_accelerator_lost", "1 when the driver lost it.", lost, labels=labels
+        )
+        for reason in one.clock_reasons:
+            yield Sample(
+                "edgeforge_accelerator_slowed",
+                "1 while it runs below its clock, by reason.",
+                1.0,
+                labels=(*labels, ("reason", reason)),
+            )
 
 
 def readings_to_json(readings: Iterable[Reading]) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from agent.core.samples import Sample, Samples
 from protos.domain.regimes import Place
 
 #: What a prediction was made from: a profile alone, or outcomes.
@@ -64,3 +65,30 @@ class Coverage:
             whole.seen += tally.seen
             whole.kept += tally.kept
         return whole
+
+    def samples(self, _now_mono_ms: float) -> Samples:
+        """Yield predicted first tokens and those within their P99, by basis and place."""
+        for basis, place, tally in self.items():
+            labels = (("basis", basis), ("place", place.name.lower()))
+            yield Sample(
+                "edgeforge_predictions",
+                "First tokens that had a predicted P99, by its basis and by what was ahead.",
+                float(tally.seen),
+                counter=True,
+                labels=labels,
+            )
+            yield Sample(
+                "edgeforge_predictions_kept",
+                "Of the predicted first tokens, those that came within their P99.",
+                float(tally.kept),
+                counter=True,
+                labels=labels,
+            )
+
+    def status(self, _now_mono_ms: float) -> dict[str, object]:
+        """Return how often the predicted P99 was kept, by basis."""
+        found: dict[str, object] = {}
+        for basis in BASES:
+            tally = self.by_basis(basis)
+            found[basis] = {"seen": tally.seen, "kept": tally.kept, "kept_ratio": tally.ratio}
+        return {"predictions": found}

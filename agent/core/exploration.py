@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from agent.core.request_share import RequestShare
+from agent.core.samples import Sample, Samples
 from protos.domain.ttft import predict
 
 if TYPE_CHECKING:
@@ -76,6 +77,20 @@ class Exploration:
             return None
         self.budget.take()
         return min(doubtful, key=lambda candidate: _order(candidate, learned))
+
+    def samples(self, _now_mono_ms: float) -> Samples:
+        """Yield how many explorations were sent."""
+        yield Sample(
+            "edgeforge_gateway_explorations_sent",
+            "Streams sent to a target to learn its speed.",
+            float(self.budget.sent),
+            counter=True,
+        )
+
+    def status(self, _now_mono_ms: float) -> dict[str, object]:
+        """Return how many explorations were sent, and their share."""
+        budget = self.budget
+        return {"first_byte": {"explorations_sent": budget.sent, "explore_share": budget.share}}
 
 
 def explored_patience_ms(budget_left_ms: float, fall_back_ms: float) -> float:

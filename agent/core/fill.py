@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from agent.core.samples import Sample, Samples
+
 if TYPE_CHECKING:
     from protos.domain.pricing import Usage
 
@@ -45,6 +47,18 @@ class FillMeter:
     def fill_ratio(self, now_mono_ms: float) -> float:
         """Return the share of the capacity in use: 0 idle, 1 full."""
         return self.tokens_per_s(now_mono_ms) / self._capacity_tokens_per_s
+
+    def samples(self, now_mono_ms: float) -> Samples:
+        """Yield the engine's fill."""
+        yield Sample(
+            "edgeforge_engine_fill_ratio",
+            "Tokens per second of the last minute over the engine's capacity.",
+            self.fill_ratio(now_mono_ms),
+        )
+
+    def status(self, now_mono_ms: float) -> dict[str, object]:
+        """Return the engine's fill."""
+        return {"engine": {"fill_ratio": self.fill_ratio(now_mono_ms)}}
 
     def _decay(self, now_mono_ms: float) -> None:
         passed_ms = now_mono_ms - self._at_mono_ms

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from agent.core.exploration import is_free, profile_ms
+from agent.core.samples import Sample, Samples
 
 if TYPE_CHECKING:
     from protos.domain.router import Candidate
@@ -67,6 +68,19 @@ class HalfOpenTargets:
             return
         _, pause_ms = self._due.get(_key(candidate), (0.0, TRIAL_EVERY_MS))
         self._set(candidate, now_mono_ms, min(2.0 * pause_ms, MAX_PAUSE_MS))
+
+    def samples(self, _now_mono_ms: float) -> Samples:
+        """Yield how many trials were sent."""
+        yield Sample(
+            "edgeforge_gateway_strict_trials",
+            "Requests of strict deployments let through to try a target predicted late.",
+            float(self.sent),
+            counter=True,
+        )
+
+    def status(self, _now_mono_ms: float) -> dict[str, object]:
+        """Return how many trials were sent."""
+        return {"first_byte": {"strict_trials": self.sent}}
 
     def _set(self, candidate: Candidate, now_mono_ms: float, pause_ms: float) -> None:
         key = _key(candidate)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from agent.core.request_share import RequestShare
+from agent.core.samples import Sample, Samples
 
 if TYPE_CHECKING:
     from protos.domain.router import Candidate
@@ -24,6 +25,20 @@ class HedgeBudget(RequestShare):
 
     def __init__(self, ratio: float) -> None:
         super().__init__(ratio, MAX_SAVED_HEDGES)
+
+    def samples(self, _now_mono_ms: float) -> Samples:
+        """Yield how many second copies were sent, and their share."""
+        yield Sample(
+            "edgeforge_gateway_hedges_sent",
+            "Second copies of late requests.",
+            float(self.sent),
+            counter=True,
+        )
+        yield Sample("edgeforge_gateway_hedge_share", "Second copies over streams.", self.share)
+
+    def status(self, _now_mono_ms: float) -> dict[str, object]:
+        """Return the same."""
+        return {"first_byte": {"hedges_sent": self.sent, "hedge_share": self.share}}
 
 
 def hedge_after_ms(prediction: Prediction) -> float:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from agent.core.fill import UNKNOWN_FILL
 from agent.core.peer_state import EJECT_AFTER_FAILURES, REPORT_FRESH_MS, PeerState
+from agent.core.samples import Sample, Samples
 from protos.domain.router import UNKNOWN_TARGET, TargetState
 
 #: First tokens in a row that were too late while another could be asked: cut, or overtaken.
@@ -258,6 +259,23 @@ class LiveState:
         ]
         for node_id in gone:
             del self._seen[node_id]
+
+    def samples(self, _now_mono_ms: float) -> Samples:
+        """Yield how many targets are ejected, and how often that happened."""
+        yield Sample("edgeforge_targets_ejected", "Targets ejected now.", float(self.ejected_now))
+        yield Sample(
+            "edgeforge_target_ejections",
+            "Times a target was ejected.",
+            float(self.ejections),
+            counter=True,
+        )
+
+    def status(self, now_mono_ms: float) -> dict[str, object]:
+        """Return the peers probed recently, and the ejections."""
+        return {
+            "peers": [asdict(peer) for peer in self.peer_views(now_mono_ms)],
+            "first_byte": {"ejections": self.ejections, "ejected": self.ejected_now},
+        }
 
     def _of(self, node_id: str) -> PeerState:
         """Return what is known of ``node_id``, to be changed."""

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from agent.core.samples import Sample, Samples
+
 if TYPE_CHECKING:
     from protos.domain.resources import Replica
 
@@ -87,6 +89,18 @@ class PrefixMemory:
     def __len__(self) -> int:
         """Blocks remembered, all replicas together."""
         return self._size
+
+    def samples(self, _now_mono_ms: float) -> Samples:
+        """Yield how many blocks are remembered."""
+        yield Sample(
+            "edgeforge_prefix_blocks",
+            "Blocks of prompts remembered, all engines together.",
+            float(self._size),
+        )
+
+    def status(self, _now_mono_ms: float) -> dict[str, object]:
+        """Return how many blocks are remembered."""
+        return {"prefix_blocks": self._size}
 
     def seen(
         self, node_id: str, model: str, generation: int, prompt: PromptBlocks, now_mono_ms: float

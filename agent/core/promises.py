@@ -10,6 +10,7 @@ import enum
 from bisect import bisect_left
 from collections.abc import Iterable
 
+from agent.core.samples import HistogramSample, Sample, Samples
 from protos.domain.errors import BudgetUnreachable, EdgeForgeError, NoReplica, Overloaded
 from protos.domain.resources import SlaTier
 
@@ -18,6 +19,7 @@ FIRST_TOKEN_BOUNDS_MS = (
     *(10.0, 20.0, 40.0, 60.0, 80.0, 100.0, 150.0, 200.0, 300.0, 500.0, 750.0),
     *(1_000.0, 1_500.0, 2_000.0, 3_000.0, 5_000.0, 10_000.0, 30_000.0),
 )
+_BOUNDS_S = tuple(bound_ms / 1_000.0 for bound_ms in FIRST_TOKEN_BOUNDS_MS)
 #: SLA of a request that was shed before its deployment was looked at.
 UNKNOWN_SLA = "unknown"
 
@@ -74,3 +76,38 @@ class PromisesBySla:
     def items(self) -> Iterable[tuple[str, Promises]]:
         """Return every tier's, with or without a request."""
         return self._by_sla.items()
+
+    def samples(self, _now_mono_ms: float) -> Samples:
+        """Yield every tier's first tokens, late ones, admitted and shed requests."""
+        for sla, of in self.items():
+            labels = (("sla", sla),)
+            yield HistogramSample(
+                "edgeforge_gateway_first_token_seconds",
+                "From a stream's first byte to its first token, last mile included.",
+                _BOUNDS_S,
+                of.buckets,
+                of.first_token_ms_sum / 1_000.0,
+                labels,
+            )
+            yield Sample(
+                "edgeforge_gateway_first_tokens_late",
+                "First tokens that came after their budget.",
+                float(of.late),
+                counter=True,
+                labels=labels,
+            )
+            yield Sample(
+                "edgeforge_gateway_admitted",
+                "Requests of a known deployment that were not shed.",
+                float(of.admitted),
+                counter=True,
+                labels=labels,
+            )
+            for reason, count in of.shed.items():
+                yield Sample(
+                    "edgeforge_gateway_shed",
+                    "Valid requests that were refused, by reason.",
+                    float(count),
+                    counter=True,
+                    labels=(*labels, ("reason", reason.value)),
+                )

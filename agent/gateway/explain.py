@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.gateway.context import GatewayContext, fill_lookup, target_lookup
+from agent.core.request.state import RouterState
 from protos.domain.errors import NotFound
 from protos.domain.router import RequestShape, RouteExplanation, explain
 
@@ -12,13 +12,13 @@ _BYTES_PER_TOKEN = 4
 
 
 def explain_route(
-    around: GatewayContext, deployment_name: str, budget_ms: float, prompt_tokens: int
+    state: RouterState, deployment_name: str, budget_ms: float, prompt_tokens: int, now_mono_ms: float
 ) -> RouteExplanation:
     """Explain a stream of ``deployment_name``; 0 means its own budget, and a short prompt.
 
     Raises: NotFound.
     """
-    view = around.view()
+    view = state.view()
     deployment = view.deployments.get(deployment_name)
     if deployment is None:
         raise NotFound(
@@ -35,14 +35,13 @@ def explain_route(
         narrowed_zones=None,
         embeds=any(replica.profile.embeds for replica in replicas),
     )
-    now_mono_ms = around.now_mono_ms()
     return explain(
         view,
         shape,
-        around.node_id,
-        target_lookup(around, deployment.model, now_mono_ms),
-        draw=around.draw(),
-        fill=fill_lookup(around, now_mono_ms),
-        edge_fill_ratio=around.edge_fill_ratio,
-        learned=around.predictor.of_model(deployment.model),
+        state.node_id,
+        state.targets(deployment.model, now_mono_ms),
+        draw=state.draw(),
+        fill=state.fill(now_mono_ms),
+        edge_fill_ratio=state.edge_fill_ratio,
+        learned=state.predictor.of_model(deployment.model),
     )

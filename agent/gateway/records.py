@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import asdict
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,10 @@ class RequestRecords:
         newest = list(self._ring)[-count:] if count > 0 else []
         return newest[::-1]
 
+    def latest_json(self, count: int) -> list[dict[str, object]]:
+        """Return the same as JSON."""
+        return [log.as_json() for log in self.latest(count)]
+
     def service(self) -> Service:
         """Return how the latest requests were served."""
         return _service(islice(reversed(self._ring), MAX_SUMMARISED))
@@ -47,6 +52,12 @@ class RequestRecords:
                 found.setdefault(log.deployment, []).append(log)
         busiest = sorted(found, key=lambda name: (-len(found[name]), name))
         return {name: _service(found[name]) for name in busiest[:MAX_DEPLOYMENTS]}
+
+    def status(self, _now_mono_ms: float) -> dict[str, object]:
+        """Return how the latest requests were served, altogether and by deployment."""
+        by_deployment = self.service_by_deployment()
+        deployments = {name: _service_status(of) for name, of in by_deployment.items()}
+        return {"service": {"all": _service_status(self.service()), "deployments": deployments}}
 
 
 def _service(logs: Iterable[RequestLog]) -> Service:
@@ -61,3 +72,7 @@ def _service(logs: Iterable[RequestLog]) -> Service:
         if (felt_ms := log.felt_ttft_ms) is not None:
             first_tokens_ms.append(felt_ms)
     return service_of(first_tokens_ms, admitted=admitted, shed=shed)
+
+
+def _service_status(service: Service) -> dict[str, object]:
+    return asdict(service) | {"shed_ratio": service.shed_ratio, "said": str(service)}

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from agent.config import ClientConfig
+    from agent.core.samples import Samples
     from agent.gateway.context import GatewayContext
     from agent.gateway.targets import EnginePools
     from agent.relay.messages import Request
@@ -49,6 +50,14 @@ class ClientPort:
     def port(self) -> int:
         """The port that is listened on."""
         return self._listener.port
+
+    def samples(self, _now_mono_ms: float) -> Samples:
+        """Yield the figures of clients' connections."""
+        yield from self.connections.samples("edgeforge_client_connections")
+
+    def status(self, _now_mono_ms: float) -> dict[str, object]:
+        """Return how many clients' connections are open."""
+        return {"connections": len(self.connections.live)}
 
     async def start(self) -> None:
         """Listen. Raises: ConfigInvalid for a port in use or a bad certificate."""

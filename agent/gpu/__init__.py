@@ -1,1 +1,1 @@
-"""Readers of accelerators: a vendor's code runs in a child process and nowhere else."""
+"""Readers of accelerators. Vendors' libraries run only in a child process."""

@@ -1,4 +1,4 @@
-"""AMD's system management interface through its own Python binding, ``amdsmi``."""
+"""Reads AMD GPUs through ``amdsmi``, the Python binding of AMD's management library."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agent.gpu.reader import ReaderUnavailable
 T = TypeVar("T")
 
 _MIB = 1024 * 1024
-#: amdsmi.h, amdsmi_violation_status_t -> our words.
+#: Fields of amdsmi.h's amdsmi_violation_status_t -> clock reasons.
 _CLOCK_REASONS = {
     "active_ppt_pwr": "power_cap",
     "active_prochot_thrm": "thermal_hardware",
@@ -62,7 +62,7 @@ class AmdSmiReader:
         asic = self._ask(smi.amdsmi_get_gpu_asic_info, handle)
         name = str(asic.get("market_name", "unknown")) if asic else "unknown"
         kind = smi.AmdSmiEvtNotificationType
-        # Needs rights on the device file; a reader without them has counters only.
+        # Events need access to the device file; without it only counters are read.
         events = self._ask(smi.AmdSmiEventReader, handle, [kind.GPU_PRE_RESET])
         return _Device(index, identity, name, handle, events)
 
@@ -94,7 +94,7 @@ class AmdSmiReader:
         )
 
     def _is_lost(self, handle: Any) -> bool:  # noqa: ANN401
-        """Whether the driver does not reach the GPU; it says so in several ways."""
+        """Return whether the driver cannot reach the GPU, which several codes report."""
         smi = self._smi
         gone = {
             smi.amdsmi_wrapper.AMDSMI_STATUS_NOT_FOUND,
@@ -125,7 +125,7 @@ class AmdSmiReader:
         return tuple(sorted(active))
 
     def _new_events(self) -> dict[int, list[AcceleratorEvent]]:
-        """Return the events since the last call, by GPU; the library has one queue for all."""
+        """Return new events by the index of their GPU; the library has one queue for all."""
         listening = [device for device in self._devices if device.events is not None]
         found = self._ask(listening[0].events.read, 0, MAX_EVENTS) if listening else None
         by_index: dict[int, list[AcceleratorEvent]] = {}
@@ -139,7 +139,7 @@ class AmdSmiReader:
         return by_index
 
     def _ask(self, call: Callable[..., T], *arguments: Any) -> T | None:  # noqa: ANN401
-        """Return what the GPU tells, None for what it does not."""
+        """Return a call's result, or None when the GPU does not support it."""
         try:
             return call(*arguments)
         except self._smi.AmdSmiException:
@@ -148,17 +148,17 @@ class AmdSmiReader:
 
 def _library() -> Any:  # noqa: ANN401
     try:
-        import amdsmi  # only ever in the child
+        import amdsmi  # in the child process only
     except ImportError as error:
         raise ReaderUnavailable("amdsmi is not installed: edgeforge[amd]") from error
     except (KeyError, AttributeError, OSError) as error:
-        # What its import does without libamd_smi.so, or with one of another version.
+        # Raised by the import when libamd_smi.so is absent or has another version.
         raise ReaderUnavailable(f"amdsmi cannot load libamd_smi.so: {error!r}") from error
     return amdsmi
 
 
 def _counted(answer: dict[str, Any] | None, key: str) -> int | None:
-    """Return a number; the binding says "N/A" for what the GPU does not tell."""
+    """Return a number, or None: the binding answers "N/A" for what is not supported."""
     value = None if answer is None else answer.get(key)
     return value if isinstance(value, int) else None
 

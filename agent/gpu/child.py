@@ -1,7 +1,7 @@
-"""The child that runs a vendor's code: a line in asks for a reading, a line of JSON answers.
+"""The child process that runs a vendor's library: one line in, one reading as JSON out.
 
-``python -m agent.gpu.child --kind nvml``. It may hang, crash or print what it likes: the agent has
-a deadline, and believes nothing that it has not checked.
+``python -m agent.gpu.child --kind nvml``. It may hang, crash or print anything: the agent sets a
+deadline for each answer and validates it.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ def _send(out: TextIO, answer: dict[str, object]) -> None:
 
 
 def _private_output() -> TextIO:
-    """Return the pipe to the agent; what a library prints goes to the log instead."""
+    """Return the pipe to the agent, and redirect what a library prints to the log."""
     pipe = os.dup(1)
     os.dup2(2, 1)
     return os.fdopen(pipe, "w", encoding="utf-8")
 
 
 def _die_with_parent() -> None:
-    """Be killed by the kernel when the agent is: a hung call reads no end of input."""
+    """Have the kernel kill this process when the agent dies: a hung call cannot see that."""
     parent = os.getppid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

@@ -1,4 +1,4 @@
-"""A host without a GPU: its processors and memory, from /proc and /sys."""
+"""Reads the processors and memory of a host without a GPU, from /proc and /sys."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class CpuReader:
         return (total - available) * 1_024, total * 1_024
 
     def _temperature_celsius(self) -> float | None:
-        """Return the hottest zone; many virtual machines have none."""
+        """Return the hottest thermal zone; many virtual machines have none."""
         found = []
         for zone in sorted((self._root / "sys/class/thermal").glob("thermal_zone*/temp")):
             try:

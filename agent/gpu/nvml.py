@@ -1,4 +1,4 @@
-"""NVIDIA's management library through its own Python binding, ``nvidia-ml-py``."""
+"""Reads NVIDIA GPUs through ``nvidia-ml-py``, the Python binding of NVML."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agent.gpu.reader import ReaderUnavailable
 
 T = TypeVar("T")
 
-#: nvml.h: bits of the clocks' event reasons -> our words. What is not slower is left out.
+#: Bits of nvml.h's clocks event reasons that mean slower -> clock reasons.
 _CLOCK_REASONS = {
     0x04: "power_cap",
     0x08: "hardware",
@@ -26,7 +26,7 @@ class _Device:
     index: int
     id: str
     name: str
-    handle: Any  # None: it was lost before we could ask
+    handle: Any  # None when the GPU was lost before it was opened
 
 
 class NvmlReader:
@@ -53,8 +53,8 @@ class NvmlReader:
 
     def close(self) -> None:
         if self._events is not None:
-            self._quiet(self._nvml.nvmlEventSetFree, self._events)
-        self._quiet(self._nvml.nvmlShutdown)
+            self._try_call(self._nvml.nvmlEventSetFree, self._events)
+        self._try_call(self._nvml.nvmlShutdown)
 
     def _device(self, index: int) -> _Device:
         nvml = self._nvml
@@ -67,7 +67,7 @@ class NvmlReader:
             return _Device(index, f"nvml-{index}", "unknown", None)
 
     def _watch_events(self) -> None:
-        """Have XIDs kept for us between readings; a driver without events is read all the same."""
+        """Subscribe to XIDs; without events in the driver, only readings are taken."""
         nvml = self._nvml
         wanted = nvml.nvmlEventTypeXidCriticalError
         try:
@@ -78,7 +78,7 @@ class NvmlReader:
             if device.handle is not None:
                 supported = self._ask(nvml.nvmlDeviceGetSupportedEventTypes, device.handle)
                 types = wanted & (wanted if supported is None else supported)
-                self._quiet(nvml.nvmlDeviceRegisterEvents, device.handle, types, self._events)
+                self._try_call(nvml.nvmlDeviceRegisterEvents, device.handle, types, self._events)
 
     def _new_events(self) -> dict[str, list[AcceleratorEvent]]:
         """Return the events since the last call, by the id of their GPU."""
@@ -88,7 +88,7 @@ class NvmlReader:
             try:
                 event = nvml.nvmlEventSetWait_v2(self._events, 0)
             except nvml.NVMLError:
-                break  # a timeout: there is none; anything else will show in the readings
+                break  # a timeout means no event; other errors appear in the readings
             if event.eventType == nvml.nvmlEventTypeXidCriticalError:
                 identity = self._ask(nvml.nvmlDeviceGetUUID, event.device) or self._only_id()
                 code = int(event.eventData)
@@ -96,7 +96,7 @@ class NvmlReader:
         return found
 
     def _only_id(self) -> str:
-        """A lost GPU may not tell its name any more; with one GPU there is no doubt."""
+        """Return the first GPU's id, for an event of a lost GPU that has no UUID any more."""
         return self._devices[0].id if self._devices else ""
 
     def _reading(self, device: _Device, events: list[AcceleratorEvent]) -> Reading:
@@ -132,14 +132,14 @@ class NvmlReader:
     def _temperature_celsius(self, handle: Any) -> float | None:  # noqa: ANN401
         nvml = self._nvml
         new = self._ask(nvml.nvmlDeviceGetTemperatureV, handle, nvml.NVML_TEMPERATURE_GPU)
-        if new is None:  # a driver from before the versioned call
+        if new is None:  # a driver without the versioned call
             new = self._ask(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU)
         return None if new is None else float(new)
 
     def _clock_reasons(self, handle: Any) -> tuple[str, ...]:  # noqa: ANN401
         nvml = self._nvml
         bits = self._ask(nvml.nvmlDeviceGetCurrentClocksEventReasons, handle)
-        if bits is None:  # the name before driver 535
+        if bits is None:  # the function's name before driver 535
             bits = self._ask(nvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle) or 0
         return tuple(word for bit, word in _CLOCK_REASONS.items() if bits & bit)
 
@@ -148,19 +148,19 @@ class NvmlReader:
         return self._ask(nvml.nvmlDeviceGetTotalEccErrors, handle, kind, nvml.NVML_VOLATILE_ECC)
 
     def _ask(self, call: Callable[..., T], *arguments: Any) -> T | None:  # noqa: ANN401
-        """Return what the GPU tells, None for what it does not."""
+        """Return a call's result, or None when the GPU does not support it."""
         try:
             return call(*arguments)
         except self._nvml.NVMLError:
             return None
 
-    def _quiet(self, call: Callable[..., object], *arguments: Any) -> None:  # noqa: ANN401
+    def _try_call(self, call: Callable[..., object], *arguments: Any) -> None:  # noqa: ANN401
         self._ask(call, *arguments)
 
 
 def _library() -> Any:  # noqa: ANN401
     try:
-        import pynvml  # only ever in the child
+        import pynvml  # in the child process only
     except ImportError as error:
         raise ReaderUnavailable("nvidia-ml-py is not installed: edgeforge[nvidia]") from error
     return pynvml

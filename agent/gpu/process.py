@@ -1,4 +1,4 @@
-"""The agent's end of a reader's child: a deadline for every answer, and an end for every child."""
+"""Starts, reads and kills the child process of a reader, with a deadline for every answer."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ import orjson
 from agent.core.accelerators import Reading, plain_text, readings_from_json
 
 MAX_LINE_BYTES = 256 * 1024
-#: A process in an uninterruptible call of its driver cannot be killed; nobody waits for it.
+#: Longest wait for a killed child: one in an uninterruptible driver call stays.
 _REAP_TIMEOUT_S = 2.0
 
 
 class ReaderBroken(Exception):
-    """The child stalled, died, could not read, or talked nonsense."""
+    """The child stalled, died, could not read, or sent an invalid answer."""
 
 
 class ReaderChild:
-    """One child after another; never two at once."""
+    """At most one child process at a time; a new one is started when it has ended."""
 
     def __init__(self, kind: str) -> None:
         self._argv = [sys.executable, "-P", "-m", "agent.gpu.child", "--kind", kind]
         self._process: Process | None = None
-        self._condemned = False
+        self._killed = False
 
     @property
     def pid(self) -> int | None:
-        """The child's process id, None without one."""
+        """The child's process id, or None without a child."""
         return None if self._process is None else self._process.pid
 
     async def read(self, deadline_ms: float) -> tuple[Reading, ...]:
-        """Return a reading of every accelerator. Raises: ReaderBroken; the child is gone then."""
+        """Return a reading of every accelerator. Raises: ReaderBroken, with the child killed."""
         try:
             async with asyncio.timeout(deadline_ms / 1_000):
                 return await self._read()
@@ -45,35 +45,35 @@ class ReaderChild:
             await self.kill()
             raise
         except (OSError, RuntimeError, ValueError) as error:
-            # RuntimeError is uvloop's word for a pipe that has closed.
+            # uvloop raises RuntimeError for a closed pipe.
             await self.kill()
             raise ReaderBroken(str(error)) from error
 
     async def kill(self) -> None:
-        """End the child, if there is one."""
+        """Kill the child, if there is one."""
         process = self._process
         if process is None:
             return
-        self._condemned = True
+        self._killed = True
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_REAP_TIMEOUT_S):
                 await process.wait()
-        self._let_go_if_ended()
+        self._forget_if_exited()
 
-    def _let_go_if_ended(self) -> None:
+    def _forget_if_exited(self) -> None:
         if self._process is not None and self._process.returncode is not None:
-            self._process, self._condemned = None, False
+            self._process, self._killed = None, False
 
     async def _read(self) -> tuple[Reading, ...]:
         if self._process is not None and self._process.returncode is not None:
-            expected = self._condemned
-            self._let_go_if_ended()
+            expected = self._killed
+            self._forget_if_exited()
             if not expected:
                 raise ReaderBroken("the reader died")
-        if self._condemned:
-            raise ReaderBroken("the last reader hangs in its driver and cannot be ended")
+        if self._killed:
+            raise ReaderBroken("the last reader hangs in its driver and cannot be killed")
         if self._process is None:
             self._process = await asyncio.create_subprocess_exec(
                 *self._argv, stdin=PIPE, stdout=PIPE, limit=MAX_LINE_BYTES

@@ -1,7 +1,6 @@
-"""What every kind of reader is, and where the kinds are found.
+"""The protocol of readers, and the look-up of a reader by its kind.
 
-A kind of somebody else's needs no change here: a distribution that is installed beside the agent
-and offers an entry point in the group ``edgeforge.accelerators``.
+Other distributions add kinds with an entry point in the group ``edgeforge.accelerators``.
 """
 
 from __future__ import annotations
@@ -19,27 +18,27 @@ if TYPE_CHECKING:
     from agent.core.accelerators import Reading
 
 ENTRY_POINT_GROUP = "edgeforge.accelerators"
-#: Reads nothing: no child is started.
+#: No accelerator is read and no child is started.
 NONE = "none"
-#: Looks for a GPU's device files.
+#: The kind is chosen by the GPU device files that exist.
 AUTO = "auto"
 CPU = "cpu"
 
-_OURS = {
+_BUILT_IN = {
     "nvml": "agent.gpu.nvml:NvmlReader",
     "amdsmi": "agent.gpu.amdsmi:AmdSmiReader",
     CPU: "agent.gpu.cpu:CpuReader",
 }
-#: Source: the device files that NVIDIA's and AMD's kernel drivers make.
+#: Source: the device files that NVIDIA's and AMD's kernel drivers create.
 _DEVICE_FILES = {"nvml": "dev/nvidiactl", "amdsmi": "dev/kfd"}
 
 
 class ReaderUnavailable(Exception):
-    """The vendor's library is absent, or its driver does not answer."""
+    """The vendor's library is not installed, or its driver does not answer."""
 
 
 class Reader(Protocol):
-    """One vendor's accelerators. Used in the child only; every call may block for ever."""
+    """Reads one vendor's accelerators, in the child process: every call may block for ever."""
 
     def open(self) -> None:
         """Load the library and find the accelerators. Raises: ReaderUnavailable."""
@@ -48,21 +47,21 @@ class Reader(Protocol):
         """Return one reading of each accelerator. Raises: ReaderUnavailable."""
 
     def close(self) -> None:
-        """Let go of the library."""
+        """Close the library."""
 
 
 def kinds() -> dict[str, EntryPoint]:
-    """Return every kind of reader there is; ours cannot be replaced."""
+    """Return every kind of reader; the built-in ones cannot be overridden."""
     found = {one.name: one for one in entry_points(group=ENTRY_POINT_GROUP)}
-    ours = {
+    built_in = {
         name: EntryPoint(name=name, value=value, group=ENTRY_POINT_GROUP)
-        for name, value in _OURS.items()
+        for name, value in _BUILT_IN.items()
     }
-    return found | ours
+    return found | built_in
 
 
 def make_reader(kind: str) -> Reader:
-    """Return a reader of ``kind``, not opened yet. Raises: ReaderUnavailable."""
+    """Return an unopened reader of ``kind``. Raises: ReaderUnavailable."""
     entry = kinds().get(kind)
     if entry is None:
         raise ReaderUnavailable(f"no reader of kind {kind!r}")

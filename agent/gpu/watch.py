@@ -1,10 +1,11 @@
-"""Reads the accelerators again and again, and tells what is wrong with them."""
+"""Reads the accelerators at an interval and derives their faults."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from agent.core.accelerator_health import (
@@ -18,8 +19,11 @@ from agent.core.accelerator_health import (
     Severity,
     Ticked,
     active_fatal,
+    fault_samples,
 )
+from agent.core.accelerators import reading_samples
 from agent.core.backoff import BackoffPolicy, full_jitter_ms
+from agent.core.samples import Sample, Samples
 from agent.gpu.process import ReaderBroken, ReaderChild
 from agent.gpu.reader import CPU, NONE
 
@@ -34,9 +38,9 @@ _TICK_S = 0.5
 
 
 class GpuWatch:
-    """One node's accelerators. Everything runs on one event loop.
+    """The readings and faults of one node's accelerators, on one event loop.
 
-    ``on_change`` is called when a fault came, went or changed; ``draw`` returns chance in [0, 1).
+    ``on_change`` is called when the faults change; ``draw`` returns a random number in [0, 1).
     """
 
     def __init__(
@@ -56,10 +60,10 @@ class GpuWatch:
         self._draw = draw
         self._on_change = on_change
         self._child = ReaderChild(kind)
-        # Where there is only a CPU, being blind is no reason to turn requests away.
+        # Without a GPU, missing readings do not drain the node.
         policy = HealthPolicy(blind_is_fatal=kind != CPU)
         self._health = AcceleratorHealth(policy, now_mono_ms())
-        self._told: frozenset[Fault] = frozenset()
+        self._logged_faults: frozenset[Fault] = frozenset()
         #: The last reading of each accelerator.
         self.readings: tuple[Reading, ...] = ()
         self.reads = 0
@@ -67,21 +71,46 @@ class GpuWatch:
 
     @property
     def faults(self) -> tuple[Fault, ...]:
-        """Everything wrong, the fatal first."""
+        """All faults, fatal ones first."""
         return self._health.faults
 
     @property
     def drain_reason(self) -> str:
-        """Why this node must not serve; empty when it may."""
+        """Why this node must drain; empty when it need not."""
         return self._health.drain_reason
 
     @property
     def reader_pid(self) -> int | None:
-        """The child's process id, None without one."""
+        """The child's process id, or None without a child."""
         return self._child.pid
 
+    def samples(self, _now_mono_ms: float) -> Samples:
+        """Yield every accelerator's figures, the faults, and readings taken and failed."""
+        yield from reading_samples(self.readings)
+        yield from fault_samples(self.faults)
+        yield Sample(
+            "edgeforge_accelerator_readings", "Readings taken.", float(self.reads), counter=True
+        )
+        yield Sample(
+            "edgeforge_accelerator_reader_failures",
+            "Readers that stalled, died or sent an invalid answer.",
+            float(self.failures),
+            counter=True,
+        )
+
+    def status(self, _now_mono_ms: float) -> dict[str, object]:
+        """Return readings and faults."""
+        return {
+            "gpu": {
+                "kind": self.kind,
+                "reader_pid": self.reader_pid,
+                "accelerators": [asdict(one) for one in self.readings],
+                "faults": [asdict(one) for one in self.faults],
+            }
+        }
+
     def resume(self) -> list[Fault]:
-        """Forget what is gone, as an operator asked; return the fatal faults that are not."""
+        """Clear faults that are no longer present; return the fatal ones that still are."""
         self._handle(OperatorResumed())
         return active_fatal(self.faults)
 
@@ -117,7 +146,7 @@ class GpuWatch:
             await asyncio.sleep(max(0.0, pause_ms) / 1_000)
 
     async def _read_once(self) -> tuple[Reading, ...]:
-        """Raises: ReaderBroken, whatever went wrong: nothing may end the watch unseen."""
+        """Return readings. Raises: ReaderBroken for any failure, so that the watch goes on."""
         try:
             return await self._child.read(self._deadline_ms)
         except ReaderBroken:
@@ -128,7 +157,7 @@ class GpuWatch:
             raise ReaderBroken(f"{type(error).__name__}: {error}") from error
 
     async def _tick(self) -> None:
-        """Have time judged while a reader hangs."""
+        """Evaluate deadlines while a reader hangs."""
         while True:
             await asyncio.sleep(_TICK_S)
             self._handle(Ticked())
@@ -137,8 +166,8 @@ class GpuWatch:
         if not self._health.handle(event, self._now_mono_ms()):
             return
         faults = frozenset(self.faults)
-        for fault in faults - self._told:
+        for fault in faults - self._logged_faults:
             level = logging.ERROR if fault.severity is Severity.FATAL else logging.WARNING
             _log.log(level, "accelerator fault kind=%s: %s", fault.kind, fault.detail)
-        self._told = faults
+        self._logged_faults = faults
         self._on_change()

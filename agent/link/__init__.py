@@ -1,1 +1,1 @@
-"""The agent's side of the coordinator: identity, the fleet stream, the tables it brings, blobs."""
+"""The link to the coordinator: identity, the fleet stream, tables and model files."""

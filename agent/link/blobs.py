@@ -1,4 +1,4 @@
-"""Files of models from the coordinator, by digest, over a channel of their own."""
+"""Downloads model files from the coordinator by digest, each over its own channel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from protos.v1 import fleet_pb2, fleet_pb2_grpc
 
 
 class BlobSource:
-    """Where files come from; a big pull never holds up the fleet stream."""
+    """The coordinator's files; a large download does not delay the fleet stream."""
 
     def __init__(self, make_channel: Callable[[], aio.Channel]) -> None:
         self._make_channel = make_channel

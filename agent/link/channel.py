@@ -1,4 +1,4 @@
-"""gRPC channels to the coordinator: our CA only, one fixed name, bounded messages."""
+"""gRPC channels to the coordinator: the fleet's CA only, one fixed name, bounded messages."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from agent.link.identity import CA, CERT, KEY
 from protos.domain.errors import ConfigInvalid
 from protos.domain.routing_table import MAX_TABLE_BYTES
 
-#: The name that the coordinator's certificate carries whatever its address is.
+#: The name in the coordinator's certificate, whatever its address is.
 COORDINATOR_NAME = "coordinator.edgeforge.internal"
 
 _OPTIONS = (
     ("grpc.ssl_target_name_override", COORDINATOR_NAME),
     ("grpc.max_receive_message_length", MAX_TABLE_BYTES + 1024 * 1024),
     ("grpc.max_send_message_length", 4 * 1024 * 1024),
-    # A coordinator behind a silent partition must be noticed within seconds.
+    # A silent network partition must be detected within seconds.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.enable_http_proxy", 0),
-    # The link paces its own attempts.
+    # The link has its own back-off between attempts.
     ("grpc.enable_retries", 0),
     ("grpc.initial_reconnect_backoff_ms", 250),
     ("grpc.min_reconnect_backoff_ms", 250),
@@ -32,7 +32,7 @@ _OPTIONS = (
 
 
 def node_channel(address: str, identity_dir: Path) -> aio.Channel:
-    """Return a channel that proves which node this is. Raises: ConfigInvalid without files."""
+    """Return a channel with this node's certificate. Raises: ConfigInvalid without files."""
     try:
         credentials = grpc.ssl_channel_credentials(
             root_certificates=(identity_dir / CA).read_bytes(),
@@ -45,6 +45,6 @@ def node_channel(address: str, identity_dir: Path) -> aio.Channel:
 
 
 def enrolment_channel(address: str, ca_pem: bytes) -> aio.Channel:
-    """Return a channel of somebody who has no certificate yet, to a coordinator of this CA."""
+    """Return a channel without a client certificate to a coordinator of this CA."""
     credentials = grpc.ssl_channel_credentials(root_certificates=ca_pem)
     return aio.secure_channel(address, credentials, options=_OPTIONS)

@@ -1,4 +1,4 @@
-"""Enrolment: one token becomes a certificate, and the CA is pinned before a secret is sent."""
+"""Enrolment: exchanges a one-time token for a certificate, after pinning the CA."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _TIMEOUT_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class EnrolmentToken:
-    """``EF1.<ca-sha256>.<id>.<secret>``, taken apart."""
+    """The parts of ``EF1.<ca-sha256>.<id>.<secret>``."""
 
     ca_sha256: str
     id: str
@@ -46,7 +46,7 @@ class EnrolmentToken:
 
 
 def parse_token(text: str) -> EnrolmentToken:
-    """Take a token apart. Raises: InvalidRequest, never showing it."""
+    """Parse a token. Raises: InvalidRequest, without the token in its text."""
     match = _TOKEN.fullmatch(text.strip())
     if match is None:
         raise InvalidRequest(
@@ -57,10 +57,10 @@ def parse_token(text: str) -> EnrolmentToken:
 
 
 async def enrol(address: str, token: EnrolmentToken, folder: Path) -> Identity:
-    """Enrol this host at ``address`` and keep the identity in ``folder``.
+    """Enrol this host at ``address`` and save the identity in ``folder``.
 
-    The key is on disk before the token is sent: if the answer is lost, asking again with the same
-    key brings the same certificate. Raises: LinkDown, Unauthenticated.
+    The key is on disk before the token is sent: after a lost answer, a retry with the same key
+    returns the same certificate. Raises: LinkDown, Unauthenticated.
     """
     ca_pem = await asyncio.to_thread(_pinned_ca, address, token.ca_sha256)
     key = load_or_make_key(folder)
@@ -90,7 +90,7 @@ async def enrol(address: str, token: EnrolmentToken, folder: Path) -> Identity:
 
 
 def load_or_make_key(folder: Path) -> ec.EllipticCurvePrivateKey:
-    """Return the key of an unanswered request, or a new one that is now on disk."""
+    """Return the key of an unanswered request, or a new one after writing it to disk."""
     make_private_folder(folder)
     pending = folder / PENDING_KEY
     if pending.is_file():
@@ -112,7 +112,7 @@ def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def signing_request(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """Return a CSR in DER; its name means nothing, the coordinator decides."""
+    """Return a CSR in DER; the coordinator ignores its subject."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "edgeforge-agent")])
     request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
     return request.public_bytes(serialization.Encoding.DER)
@@ -121,7 +121,7 @@ def signing_request(key: ec.EllipticCurvePrivateKey) -> bytes:
 def identity_of(
     certificate_pem: bytes, *, node_id: str, pop_id: str, fleet_address: str
 ) -> Identity:
-    """Return the facts to keep beside a certificate."""
+    """Return the identity to save beside a certificate."""
     certificate = x509.load_pem_x509_certificate(certificate_pem)
     return Identity(
         node_id=node_id,
@@ -133,9 +133,9 @@ def identity_of(
 
 
 def _pinned_ca(address: str, ca_sha256: str) -> bytes:
-    """Return, in PEM, the CA that the server shows and whose digest is ``ca_sha256``.
+    """Return, in PEM, the certificate of the server's chain whose digest is ``ca_sha256``.
 
-    The connection itself proves nothing yet; it carries no secret and only brings the chain.
+    The connection is not authenticated and carries no secret; only its chain is read.
     Raises: LinkDown; Unauthenticated when the server's CA is another.
     """
     host, _, port = address.rpartition(":")
@@ -144,7 +144,9 @@ def _pinned_ca(address: str, ca_sha256: str) -> bytes:
     context.set_alpn_protos([b"h2"])
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=_TIMEOUT_S) as sock:
-            sock.settimeout(None)  # pyOpenSSL wants a blocking socket; the kernel keeps the limit
+            sock.settimeout(
+                None
+            )  # pyOpenSSL needs a blocking socket; the kernel applies the timeout
             limit = int(_TIMEOUT_S).to_bytes(8, "little") + bytes(8)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
             connection = SSL.Connection(context, sock)
@@ -162,6 +164,6 @@ def _pinned_ca(address: str, ca_sha256: str) -> bytes:
             return certificate.public_bytes(serialization.Encoding.PEM)
     raise Unauthenticated(
         f"{address} is not the coordinator that made this token: its CA is another",
-        "nothing was sent; check the address, and that nobody stands between",
+        "nothing was sent; check the address and for a proxy in between",
         code="ca_mismatch",
     )

@@ -1,4 +1,4 @@
-"""What a failed call to the coordinator means."""
+"""Translation of failed gRPC calls into errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def rpc_error(error: aio.AioRpcError) -> EdgeForgeError:
-    """Return what a failed call means, with the other side's hint."""
+    """Return the error that the coordinator reported, with its hint."""
     metadata = error.trailing_metadata() or ()
     pairs = [(str(key), value) for key, value in metadata]
     return error_from_metadata(error.code().name, error.details() or "", pairs)

@@ -1,12 +1,14 @@
-"""Who this node is: files in ``state_dir/identity``, written at enrolment and at every renewal."""
+"""The node's identity: files in ``state_dir/identity``, written at enrolment and every renewal."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from agent.core.samples import Sample, Samples
 from protos.domain.errors import ConfigInvalid
 
 KEY = "key.pem"
@@ -21,7 +23,7 @@ _HINT = "enrol this host: edgeforge-agent enroll --config FILE --token-file -"
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What enrolment taught; the times are those of the certificate."""
+    """What the coordinator assigned at enrolment; the times are those of the certificate."""
 
     node_id: str
     pop_id: str
@@ -32,6 +34,37 @@ class Identity:
     def age_s(self, now_unix_ms: int) -> float:
         """Return how long ago the certificate was issued."""
         return max(0.0, (now_unix_ms - self.not_before_unix_ms) / 1_000)
+
+
+@dataclass(slots=True)
+class CurrentIdentity:
+    """The identity in use, replaced at each renewal, and the URL that clients reach it at."""
+
+    value: Identity
+    client_url: str
+    now_unix_ms: Callable[[], int]
+
+    def certificate_age_s(self) -> float:
+        """Return seconds since the certificate was issued."""
+        return self.value.age_s(self.now_unix_ms())
+
+    def samples(self, _now_mono_ms: float) -> Samples:
+        """Yield the certificate's age."""
+        yield Sample(
+            "edgeforge_certificate_age_seconds",
+            "Since this node's certificate was issued.",
+            self.certificate_age_s(),
+        )
+
+    def status(self, _now_mono_ms: float) -> dict[str, object]:
+        """Return the node's names and its certificate's times."""
+        return {
+            "node": self.value.node_id,
+            "pop": self.value.pop_id,
+            "client_url": self.client_url,
+            "certificate_age_s": self.certificate_age_s(),
+            "certificate_not_after_unix_ms": self.value.not_after_unix_ms,
+        }
 
 
 def load_identity(folder: Path) -> Identity:
@@ -49,7 +82,7 @@ def load_identity(folder: Path) -> Identity:
 def save_identity(
     folder: Path, identity: Identity, *, key_pem: bytes, cert_pem: bytes, ca_pem: bytes
 ) -> None:
-    """Write all files; the facts last, so that a half-written identity is none."""
+    """Write all files, ``identity.json`` last: without it the others are not an identity."""
     make_private_folder(folder)
     (folder / FACTS).unlink(missing_ok=True)
     write_private(folder / KEY, key_pem)
@@ -60,13 +93,13 @@ def save_identity(
 
 
 def make_private_folder(folder: Path) -> None:
-    """Make ``folder`` so that only its owner may look inside."""
+    """Make ``folder``, accessible to its owner only."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write ``data`` whole or not at all, readable by its owner only."""
+    """Write ``data`` atomically, readable by its owner only."""
     partial = path.with_suffix(path.suffix + ".partial")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:

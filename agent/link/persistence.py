@@ -1,4 +1,4 @@
-"""Keeps the images on disk in step with the tables, off the event loop and not too often."""
+"""Writes table images to disk after changes, off the event loop and at a limited rate."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: Changes that come close together make one image.
+#: Changes within this time are written in one image.
 _DEBOUNCE_S = 0.2
-#: Even without a change, so that the credentials' age on disk does not run away.
+#: An image is written this often without a change, to refresh the credentials' age on disk.
 _REFRESH_S = 3_600.0
 _RETRY_S = 5.0
 
 
 class TablePersistence:
-    """Writes an image after a change; a full disk is said once and tried again."""
+    """Writes an image after a change; failures are logged once and retried."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class TablePersistence:
         self.written = 0
 
     def changed(self) -> None:
-        """The tables have changed."""
+        """Schedule an image: the tables have changed."""
         self._changed.set()
 
     async def run(self) -> None:

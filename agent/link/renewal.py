@@ -1,4 +1,4 @@
-"""A new certificate every day, long before the old one ends."""
+"""Renews the node's certificate daily; it is valid for weeks."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _TIMEOUT_S = 30.0
 
 
 def renewal_due_ms(identity: Identity, now_unix_ms: int, draw: float) -> float:
-    """Return how long to wait before renewing: a day after issue, up to a tenth later or sooner."""
+    """Return the time until renewal, which is due a day after issue with 10 % jitter."""
     due_unix_ms = identity.not_before_unix_ms + _DAY_MS * (0.9 + 0.2 * draw)
     return max(0.0, due_unix_ms - now_unix_ms)
 
 
 async def renew(make_channel: Callable[[], aio.Channel], folder: Path) -> Identity:
-    """Fetch a certificate for a new key and keep it. Raises: EdgeForgeError."""
-    # Imported when needed: it is large, and a day lies between two uses.
+    """Fetch a certificate for a new key and save it. Raises: EdgeForgeError."""
+    # Imported on use: the module is large and needed once a day.
     from agent.link.enrol import identity_of, key_pem, load_or_make_key, signing_request
 
     old = load_identity(folder)
@@ -65,7 +65,7 @@ async def run_renewal(
     now_unix_ms: Callable[[], int],
     draw: Callable[[], float],
 ) -> None:
-    """Renew daily until cancelled; a failure is tried again, the certificate lasts for weeks."""
+    """Renew daily until cancelled; failures are retried."""
     while True:
         await asyncio.sleep(renewal_due_ms(load_identity(folder), now_unix_ms(), draw()) / 1_000)
         try:

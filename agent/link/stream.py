@@ -1,4 +1,4 @@
-"""The fleet stream: Hello, then tables in, status out, questions answered; reconnect for ever."""
+"""The fleet stream: receives tables and queries, sends Hello and Status, and reconnects."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: Messages that wait to be sent; a status is dropped rather than waiting for a place.
+#: Most messages that wait to be sent; a status over it is dropped.
 _MAX_OUTGOING = 256
 _MAX_QUERIES = 16
-#: A stream that brings not even a beat for so long is dead.
+#: A stream without any message for this long, beats included, is dead.
 _SILENCE_S = 15.0
-#: A stream that stood for so long has proved that the coordinator is well.
+#: After a stream that lasted this long, the back-off starts anew.
 _HEALTHY_MS = 10_000.0
 _SHORTEST_PAUSE_MS = 50.0
-#: Doublings added to the pause while the coordinator refuses this node.
+#: Doublings added to the back-off while the coordinator refuses this node.
 _SLOWER_WHEN_REFUSED = 4
 _MAX_ERROR_CHARS = 500
 
-#: What may be said in a Connect call.
+#: The type of a Connect call.
 Call = aio.StreamStreamCall[fleet_pb2.AgentMessage, fleet_pb2.CoordinatorMessage]
 
 
 @dataclass(frozen=True, slots=True)
-class LinkDuties:
-    """What the link is handed by ``agent.main``."""
+class LinkCallbacks:
+    """What the link gets from ``agent.main``."""
 
     make_channel: Callable[[], aio.Channel]
     make_hello: Callable[[], fleet_pb2.Hello]
@@ -61,18 +61,18 @@ class LinkDuties:
 
 
 class FleetLink:
-    """Keeps one stream to the coordinator; serving clients never waits for it."""
+    """Maintains one stream to the coordinator. Requests never wait for it."""
 
     def __init__(
         self,
-        duties: LinkDuties,
+        callbacks: LinkCallbacks,
         tables: TableKeeper,
         credentials: CredentialsAge,
         *,
         status_interval_ms: float,
         reconnect: BackoffPolicy,
     ) -> None:
-        self._duties = duties
+        self._callbacks = callbacks
         self._tables = tables
         self._credentials = credentials
         self._status_interval_ms = status_interval_ms
@@ -84,16 +84,16 @@ class FleetLink:
         self.status = LinkStatus()
 
     def report_soon(self) -> None:
-        """Send a status at once: something changed that the fleet should know."""
+        """Send a status now instead of at the next interval."""
         self._status_due.set()
 
     async def run(self) -> None:
         """Connect and reconnect until cancelled."""
         while True:
-            began = self._duties.now_mono_ms()
+            began = self._callbacks.now_mono_ms()
             self._retry_after_ms = None
             error = await self._session()
-            healthy = self._duties.now_mono_ms() - began > _HEALTHY_MS
+            healthy = self._callbacks.now_mono_ms() - began > _HEALTHY_MS
             self._note_loss(error, healthy=healthy)
             await asyncio.sleep(self._pause_ms() / 1_000)
 
@@ -103,28 +103,28 @@ class FleetLink:
         failures = self.status.failures_in_a_row
         if self.status.refused:
             failures += _SLOWER_WHEN_REFUSED
-        pause_ms = full_jitter_ms(self._reconnect, failures, self._duties.draw())
+        pause_ms = full_jitter_ms(self._reconnect, failures, self._callbacks.draw())
         return max(pause_ms, _SHORTEST_PAUSE_MS)
 
     def _note_loss(self, error: EdgeForgeError, *, healthy: bool) -> None:
         status = self.status
         status.connected = False
-        status.since_mono_ms = self._duties.now_mono_ms()
+        status.since_mono_ms = self._callbacks.now_mono_ms()
         status.failures_in_a_row = 1 if healthy else status.failures_in_a_row + 1
         status.refused = str(error) if isinstance(error, (Forbidden, Unauthenticated)) else ""
         if str(error) != status.last_error or healthy:
-            _log.warning("link to the coordinator lost, serving on reason=%s", error)
+            _log.warning("link to the coordinator lost, clients are still served reason=%s", error)
         status.last_error = str(error)
 
     async def _session(self) -> EdgeForgeError:
-        """Hold one stream until it ends, and return why it did."""
+        """Run one stream to its end, and return the reason."""
         self._outgoing = asyncio.Queue(_MAX_OUTGOING)
         tasks = Background(max_tasks=_MAX_QUERIES + 2)
         try:
-            async with self._duties.make_channel() as channel:
+            async with self._callbacks.make_channel() as channel:
                 call = fleet_pb2_grpc.FleetStub(channel).Connect()
                 try:
-                    await call.write(fleet_pb2.AgentMessage(hello=self._duties.make_hello()))
+                    await call.write(fleet_pb2.AgentMessage(hello=self._callbacks.make_hello()))
                     tasks.spawn(self._write(call), name="link-write")
                     tasks.spawn(self._report(), name="link-report")
                     await self._read(call, tasks)
@@ -149,29 +149,32 @@ class FleetLink:
             match message.WhichOneof("message"):
                 case "snapshot":
                     steps = snapshot_from_wire_steps(message.snapshot)
-                    await self._take(await self._tables.in_slices(steps), message.snapshot.nonce)
+                    await self._apply(await self._tables.in_slices(steps), message.snapshot.nonce)
                 case "delta":
                     change = delta_from_wire_steps(message.delta)
-                    await self._take(await self._tables.in_slices(change), message.delta.nonce)
+                    await self._apply(await self._tables.in_slices(change), message.delta.nonce)
                 case "beat":
-                    now_unix_ms = self._duties.now_unix_ms()
+                    now_unix_ms = self._callbacks.now_unix_ms()
                     self.status.clock_offset_ms = float(message.beat.unix_ms - now_unix_ms)
                     self._credentials.confirm()
                 case "query":
                     self._answer_later(message.query, tasks)
                 case "go_away":
                     self._retry_after_ms = float(message.go_away.retry_after_ms)
-                    _log.info("coordinator says go away reason=%s", message.go_away.reason)
+                    _log.info(
+                        "coordinator asked this agent to reconnect later reason=%s",
+                        message.go_away.reason,
+                    )
                     return
 
     def _note_connected(self) -> None:
         status = self.status
         status.connected, status.refused = True, ""
         status.connects += 1
-        status.since_mono_ms = self._duties.now_mono_ms()
-        _log.info("link to the coordinator stands connects=%d", status.connects)
+        status.since_mono_ms = self._callbacks.now_mono_ms()
+        _log.info("link to the coordinator established connects=%d", status.connects)
 
-    async def _take(self, push: Push, nonce: int) -> None:
+    async def _apply(self, push: Push, nonce: int) -> None:
         kind = resource_type_to_wire(push.type)
         try:
             table = await self._tables.apply(push)
@@ -200,7 +203,7 @@ class FleetLink:
     async def _answer(self, query: fleet_pb2.Query) -> None:
         try:
             async with asyncio.timeout(max(query.timeout_ms, 1) / 1_000):
-                answer = await self._duties.answer(query)
+                answer = await self._callbacks.answer(query)
         except TimeoutError:
             answer = fleet_pb2.Answer(error="no answer in time")
         except EdgeForgeError as error:
@@ -214,13 +217,13 @@ class FleetLink:
             try:
                 await call.write(message)
             except (aio.AioRpcError, asyncio.InvalidStateError):
-                return  # the reader finds out why
+                return  # the reader gets the reason
 
     async def _report(self) -> None:
         while True:
             self._status_due.clear()
             self._status_seq += 1
-            status = self._duties.make_status()
+            status = self._callbacks.make_status()
             status.seq = self._status_seq
             self._send_nowait(fleet_pb2.AgentMessage(status=status))
             try:
@@ -237,5 +240,5 @@ class FleetLink:
 
 
 def have_of(tables: TableKeeper) -> list[fleet_pb2.Have]:
-    """Return what this agent holds, one entry a type."""
+    """Return the version of each table that this agent holds."""
     return [have_to_wire(tables.tables[kind]) for kind in ResourceType]

@@ -1,4 +1,4 @@
-"""The last good tables on disk: whole and verified, or not used.
+"""The last accepted tables on disk, verified when read.
 
 An image is ``magic | length | SHA-256 | payload``; the payload is when the credentials were last
 confirmed (Unix ms) and, for each type, a length and its snapshot message.
@@ -40,25 +40,25 @@ _MAX_IMAGE_BYTES = 1024 * 1024 * 1024
 
 
 class BadImage(Exception):
-    """An image that cannot be trusted, and why."""
+    """An image that is damaged, and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """Tables as they were at one moment."""
+    """The tables at one moment."""
 
     tables: tuple[Table, ...]
     credentials_confirmed_unix_ms: int
 
 
 class TableFiles:
-    """Images in one folder, numbered; the newest valid one counts."""
+    """Numbered images in one folder; the newest valid one is used."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def save(self, image: Image) -> Path:
-        """Write an image, then drop all but the newest three. Blocks. Raises: OSError."""
+        """Write an image, then delete all but the newest three. Blocks. Raises: OSError."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         numbers = self._numbers()
         path = self._path(numbers[-1] + 1 if numbers else 1)
@@ -75,7 +75,7 @@ class TableFiles:
         return path
 
     def load(self) -> Image | None:
-        """Return the newest valid image, or None. A bad one is put aside and said in the log."""
+        """Return the newest valid image, or None. Damaged ones are renamed and logged."""
         for number in reversed(self._numbers()):
             path = self._path(number)
             try:
@@ -84,7 +84,7 @@ class TableFiles:
                 return decode_image(path.read_bytes())
             except (BadImage, OSError) as error:
                 _log.error(
-                    "table image not usable, trying the one before file=%s reason=%s",
+                    "table image not usable, trying the previous one file=%s reason=%s",
                     path.name,
                     error,
                 )
@@ -102,7 +102,7 @@ class TableFiles:
 
 
 def image_parts(image: Image) -> list[bytes]:
-    """Return the bytes of ``image``, in pieces that are short to make."""
+    """Return the bytes of ``image`` in pieces, each made in a short time."""
     parts = [_CONFIRMED.pack(image.credentials_confirmed_unix_ms)]
     for table in image.tables:
         snapshot = list(_snapshot_parts(table))
@@ -116,8 +116,8 @@ def image_parts(image: Image) -> list[bytes]:
 def _snapshot_parts(table: Table) -> Iterator[bytes]:
     """Yield the bytes of a snapshot message piece by piece.
 
-    Messages written one behind the other are one message, their rows in order. A piece is short,
-    since nothing else runs in this process while it is made, whatever thread makes it.
+    Concatenated messages parse as one message with the rows in order. Pieces are small, since
+    serialising holds the interpreter lock.
     """
     head = Snapshot(table.type, table.at, {}, table.digest)
     yield snapshot_to_wire(head, nonce=0).SerializeToString()

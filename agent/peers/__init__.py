@@ -1,1 +1,1 @@
-"""Agent to agent: warm mutual-TLS connections, probes, the peer port."""
+"""Agent to agent: warm mutual-TLS connections, probes, and the peer port."""

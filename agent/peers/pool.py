@@ -1,8 +1,7 @@
-"""Connections to other nodes: addresses only from the table, the warm ones chosen by demand."""
+"""Connections to other nodes: addresses from the table only, warm targets chosen by demand."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 from collections.abc import Callable
@@ -26,18 +25,18 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: Connections kept to one peer after a burst, while they are needed again and again.
+#: Most idle connections kept to one peer after a burst, while they are still used.
 _MAX_IDLE = 1_024
-#: How long those that nobody needs are kept.
-_KEEP_UNNEEDED_MS = 30_000.0
+#: How long unused connections are kept.
+_KEEP_UNUSED_MS = 30_000.0
 _CONNECT_TIMEOUT_MS = 2_000.0
-#: How long a choice of warm targets holds while the table stays the same.
+#: How long a choice of warm targets is kept while the table stays the same.
 _CHOICE_MS = 10_000.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Chosen:
-    """Targets as they were chosen last: looking at every replica is for once in a while."""
+class _WarmChoice:
+    """The latest choice of targets, kept because choosing reads every replica."""
 
     view: FleetView
     until_mono_ms: float
@@ -45,7 +44,7 @@ class _Chosen:
 
 
 class PeerPool:
-    """Pools by node; those of nodes that hold replicas are kept warm."""
+    """Connection pools by node; pools of nodes that hold replicas are kept warm."""
 
     def __init__(
         self,
@@ -62,15 +61,15 @@ class PeerPool:
         self._view = view
         self._live = live
         self._now_mono_ms = now_mono_ms
-        self._chosen: _Chosen | None = None
+        self._chosen: _WarmChoice | None = None
         self._pools: dict[str, UpstreamPool] = {}
         self._addresses: dict[str, tuple[str, int]] = {}
         self._background = Background(max_tasks=1_024)
         self._warming: set[str] = set()
-        self._tidied_mono_ms = now_mono_ms()
+        self._closed_unused_mono_ms = now_mono_ms()
 
     def pool_for(self, node_id: str) -> UpstreamPool | None:
-        """Return the connections to ``node_id`` where the table says it is; None if it does not."""
+        """Return the pool for ``node_id`` at its address in the table; None without one."""
         node = self._view().nodes.get(node_id)
         if node is None or not node.peer_host or not node.peer_port:
             self._forget(node_id)
@@ -92,21 +91,21 @@ class PeerPool:
         return pool
 
     def is_warm(self, node_id: str) -> bool:
-        """Whether a connection stands ready."""
+        """Return whether an idle connection is open."""
         pool = self._pools.get(node_id)
         return pool is not None and pool.idle > 0
 
     def targets(self) -> list[str]:
-        """Return the nodes to keep warm and to ask, chosen by demand among holders of replicas.
+        """Return the nodes to keep warm and to probe, chosen by demand among holders of replicas.
 
-        Those that are on their way are asked too: by its probe a node says that it is ready before
-        the table does, and with the coordinator away only so.
+        Replicas that are not ready yet count too: a probe's answer reports readiness before the
+        table does, and is the only report while the coordinator is unreachable.
         """
         view, now_mono_ms = self._view(), self._now_mono_ms()
         chosen = self._chosen
         if chosen is None or chosen.view is not view or now_mono_ms >= chosen.until_mono_ms:
             nodes = choose_warm(self._holders(view, now_mono_ms), self._config.max_warm_targets)
-            self._chosen = chosen = _Chosen(view, now_mono_ms + _CHOICE_MS, nodes)
+            self._chosen = chosen = _WarmChoice(view, now_mono_ms + _CHOICE_MS, nodes)
         return chosen.nodes
 
     def _holders(self, view: FleetView, now_mono_ms: float) -> list[WarmCandidate]:
@@ -125,7 +124,7 @@ class PeerPool:
         ]
 
     def _rtt_ms(self, view: FleetView, node_id: str) -> float:
-        """Return the measured round trip, or the one to expect over the distance."""
+        """Return the measured round trip, or an estimate from the distance."""
         measured = self._live.rtt_ms_p50(node_id)
         if measured is not None:
             return measured
@@ -139,19 +138,19 @@ class PeerPool:
         )
 
     def keep_warm(self) -> None:
-        """Dial what is missing to the targets; close what nobody needs or the table has no more."""
+        """Dial missing connections to targets; close unused ones and those of removed nodes."""
         nodes = self._view().nodes
         for node_id in [one for one in self._pools if one not in nodes]:
             self._forget(node_id)
         targets = self.targets()
-        self._close_unneeded(targets)
+        self._close_unused(targets)
         for node_id in targets:
             pool = self.pool_for(node_id)
             if pool is not None:
                 self._start_warming(node_id, pool)
 
     def reset(self) -> None:
-        """Drop idle connections: the identity they were made with has been renewed."""
+        """Close idle connections, which were made with the old certificate."""
         for node_id in list(self._pools):
             self._forget(node_id)
 
@@ -159,17 +158,17 @@ class PeerPool:
         await self._background.close()
         self.reset()
 
-    def _close_unneeded(self, targets: list[str]) -> None:
+    def _close_unused(self, targets: list[str]) -> None:
         now_mono_ms = self._now_mono_ms()
-        if now_mono_ms < self._tidied_mono_ms + _KEEP_UNNEEDED_MS:
+        if now_mono_ms < self._closed_unused_mono_ms + _KEEP_UNUSED_MS:
             return
-        self._tidied_mono_ms = now_mono_ms
+        self._closed_unused_mono_ms = now_mono_ms
         spares = dict.fromkeys(targets, self._config.warm_spares)
         for node_id, pool in self._pools.items():
             pool.close_unneeded(keep=spares.get(node_id, 0))
 
     def _refill(self, node_id: str) -> None:
-        """A spare was taken: have another before the next request or abort, not a probe later."""
+        """Replace a taken spare at once, instead of at the next probe."""
         pool = self._pools.get(node_id)
         if pool is not None and node_id in self.targets():
             self._start_warming(node_id, pool)
@@ -210,10 +209,3 @@ def _address(node: Node, source_address: str) -> Address:
         server_name=node.id + NODE_DNS_SUFFIX,
         source_address=source_address or None,
     )
-
-
-async def run_warming(pool: PeerPool, interval_ms: float) -> None:
-    """Keep targets warm until cancelled."""
-    while True:
-        pool.keep_warm()
-        await asyncio.sleep(interval_ms / 1_000)

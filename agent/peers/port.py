@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from agent.core.samples import Samples, counter_samples
 from agent.formats import FORMATS, ApiFormat
 from agent.peers.tls import PeerTls, peer_node_id
 from agent.relay.connections import ConnectionSet, ServerLimits
-from agent.relay.exchange import Ending, Patience
+from agent.relay.exchange import Ending
 from agent.relay.far_times import far_times_header
 from agent.relay.listener import Listener
 from agent.relay.messages import Header, Request, request_bytes, response_head
@@ -39,24 +40,32 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: Headers of an engine that the asking agent reads.
+_HELP = {
+    "requests": "Requests from other agents.",
+    "refused": "Requests of other agents that were refused.",
+}
+#: Response headers of an engine that the asking agent reads.
 _PASSED_ON = frozenset({b"content-type", b"retry-after"})
 _JSON: Header = (b"content-type", b"application/json")
 
 
 @dataclass(slots=True)
 class PeerPortStats:
-    """Plain counters, read by the metrics room."""
+    """Counters of other agents' requests; ``_HELP`` names those that are metrics."""
 
     requests: int = 0
     in_flight: int = 0
     refused: int = 0
     broken: int = 0
 
+    def samples(self, _now_mono_ms: float) -> Samples:
+        """Yield the counters."""
+        yield from counter_samples("edgeforge_peer_", self, _HELP)
+
 
 @dataclass(frozen=True, slots=True)
 class PeerService:
-    """What the peer port is handed by ``agent.main``."""
+    """What the peer port gets from ``agent.data_plane``."""
 
     node_id: str
     view: Callable[[], FleetView]
@@ -71,7 +80,7 @@ class PeerService:
 
 
 class PeerPort:
-    """Where other agents arrive."""
+    """The listener for other agents' requests."""
 
     def __init__(self, config: AgentConfig, tls: PeerTls, service: PeerService) -> None:
         self._config = config
@@ -81,7 +90,7 @@ class PeerPort:
         client = config.client
         limits = ServerLimits(
             max_header_bytes=client.max_header_bytes,
-            max_body_bytes=client.max_body_bytes + 64 * 1024,  # rewriting may lengthen a body
+            max_body_bytes=client.max_body_bytes + 64 * 1024,  # rewriting can lengthen a body
             header_timeout_ms=client.header_timeout_ms,
             body_timeout_ms=client.body_timeout_ms,
             idle_timeout_ms=max(client.idle_timeout_ms, 600_000.0),
@@ -95,7 +104,7 @@ class PeerPort:
 
     @property
     def port(self) -> int:
-        """The port that is listened on."""
+        """The port number in use."""
         return self._listener.port
 
     async def start(self) -> None:
@@ -104,14 +113,14 @@ class PeerPort:
         await self._listener.start(peer.host, peer.port, self._tls.server)
 
     async def drain(self, grace_ms: float) -> None:
-        """Accept nothing more and let running requests end."""
+        """Accept no new requests and let running ones end."""
         await self._listener.drain(grace_ms)
 
     async def stop(self) -> None:
         await self._listener.stop()
 
     def _admit(self, transport: asyncio.BaseTransport) -> str:
-        """Return the node at the other end. Raises: Forbidden when the table does not know it."""
+        """Return the connected node's id. Raises: Forbidden when it is not in the table."""
         node_id = peer_node_id(transport)
         if node_id not in self._service.view().nodes:
             raise Forbidden(f"node {node_id} is not in the table")
@@ -140,7 +149,7 @@ class PeerPort:
             client.respond(request, status, [*headers, self._load()], body)
 
     async def _generate(self, request: Request, api: ApiFormat, client: ServerConnection) -> None:
-        """Serve from the local engine or refuse. Raises: NoReplica, InvalidRequest."""
+        """Serve from the local engine. Raises: NoReplica, InvalidRequest."""
         service, limits = self._service, self._config.limits
         model = request.headers.get(b"x-edgeforge-model", b"").decode("latin-1")
         endpoint = service.endpoint_for(model)
@@ -182,16 +191,16 @@ class PeerPort:
             _engine_headers(request),
             body,
         )
-        patience = Patience(limits.response_timeout_ms, limits.stream_idle_timeout_ms)
+        # how long to wait is decided where the client is: this connection's end cuts the engine
         try:
-            await exchange.run(pool, message, patience)
+            await exchange.run(pool, message)
         finally:
             service.engine_queue.leave(place, service.now_mono_ms())
-        if exchange.ending is Ending.REPLACEABLE:
-            raise NoReplica(f"the engine of node {service.node_id} failed: {exchange.reason}")
-        if exchange.ending is Ending.BROKEN:
+        if exchange.ending is Ending.LOST:
+            if not exchange.started:
+                raise NoReplica(f"the engine of node {service.node_id} failed: {exchange.reason}")
             self.stats.broken += 1
-            client.abort()  # the asking agent sees a cut body and tells its client
+            client.abort()  # the other agent sees a cut body and ends its client's stream
 
     def _answer_probe(self, request: Request, client: ServerConnection) -> None:
         service = self._service
@@ -206,7 +215,7 @@ class PeerPort:
         client.respond(request, 200, [_JSON], orjson.dumps(answer))
 
     def _timing(self, request: Request, place: Place) -> Header:
-        """Return where the time went here until now: with the first token, or the whole answer."""
+        """Return the time spent here up to the first token, or up to the whole answer."""
         now, sent = self._service.now_mono_ms(), place.entered_mono_ms
         admission_ms = sent - request.first_byte_mono_ms
         return far_times_header(FarTimes(admission_ms, place.queue_ms(now), now - sent))
@@ -215,11 +224,11 @@ class PeerPort:
         in_flight, queued = self._engine_load()
         draining = b";draining=1" if self._service.draining() else b""
         fill_ratio = self._service.fill.fill_ratio(self._service.now_mono_ms())
-        said = b"in_flight=%d;queued=%d;fill=%.3f" % (in_flight, queued, fill_ratio)
-        return b"x-edgeforge-load", said + draining
+        load = b"in_flight=%d;queued=%d;fill=%.3f" % (in_flight, queued, fill_ratio)
+        return b"x-edgeforge-load", load + draining
 
     def _engine_load(self) -> tuple[int, int]:
-        """Return how many requests the engine serves, whoever sent them, and how many wait."""
+        """Return how many requests the engine serves, from all agents, and how many wait."""
         queued = self._service.engine_queue.waiting
         here = self.stats.in_flight + self._service.local_in_flight()
         return max(0, here - queued), queued
@@ -234,7 +243,7 @@ def _engine_headers(request: Request) -> list[Header]:
 
 
 def _adapt_body(body: bytes, endpoint: EngineEndpoint) -> bytes:
-    """Return the body as an external engine wants it: its own name of the model."""
+    """Return the body with the external engine's own name for the model."""
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -1,4 +1,4 @@
-"""Once a second: how far is each target, how loaded, and what can it serve."""
+"""Probes each warm target for its round trip, load and ready models."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import orjson
 
 from agent.core.fill import told_fill
-from agent.peers.collect import fetch_whole
+from agent.core.samples import Sample, Samples
+from agent.peers.fetch import fetch_response
 from agent.relay.messages import request_bytes
 from protos.domain.errors import EdgeForgeError, LinkDown
 
@@ -26,7 +27,7 @@ _MAX_MODELS = 1_024
 
 
 class Prober:
-    """Probes the pool's targets; what it learns goes into the live state."""
+    """Probes the pool's targets and records the answers in the live state."""
 
     def __init__(
         self,
@@ -51,6 +52,11 @@ class Prober:
             spent_ms = self._now_mono_ms() - began
             await asyncio.sleep(max(0.0, self._config.probe_interval_ms - spent_ms) / 1_000)
 
+    def samples(self, _now_mono_ms: float) -> Samples:
+        """Yield probes sent and failed."""
+        yield Sample("edgeforge_probes", "Probes sent.", self.sent, counter=True)
+        yield Sample("edgeforge_probes_failed", "Probes not answered.", self.failed, counter=True)
+
     async def probe_all(self) -> None:
         """Probe every target once, all at the same time."""
         async with asyncio.TaskGroup() as group:
@@ -66,7 +72,7 @@ class Prober:
         began = self._now_mono_ms()
         request = request_bytes("GET", b"/probe", pool.address.host_header, [], b"")
         try:
-            status, body = await fetch_whole(pool, request, self._config.probe_timeout_ms)
+            status, body = await fetch_response(pool, request, self._config.probe_timeout_ms)
             if status != 200:
                 raise LinkDown(f"probe answered {status}")
             answer = orjson.loads(body)
@@ -86,7 +92,7 @@ class Prober:
             _log.debug("probe failed node=%s reason=%r", node_id, error)
             return
         now = self._now_mono_ms()
-        if warm:  # a probe that had to shake hands says nothing about the round trip
+        if warm:  # with a handshake, the time would not be the round trip
             live.probed(node_id, now - began, now)
         else:
             live.reached(node_id)

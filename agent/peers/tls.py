@@ -1,4 +1,4 @@
-"""TLS between agents: our CA only, both sides prove who they are."""
+"""Mutual TLS between agents, with the fleet's CA only."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     import asyncio
 
 NODE_URI_PREFIX = "edgeforge://node/"
-#: A node's certificate carries ``<id>`` + this as a DNS name; dialling asks OpenSSL for exactly it.
+#: A node's certificate has ``<id>`` + this as a DNS name, which OpenSSL checks when dialling.
 NODE_DNS_SUFFIX = ".node.edgeforge.internal"
 
 
 class PeerTls:
-    """Contexts made of the node's identity files; built anew after a renewal."""
+    """TLS contexts made from the node's identity files, and remade after a renewal."""
 
     def __init__(self, identity_dir: Path) -> None:
         self._dir = identity_dir
@@ -26,13 +26,13 @@ class PeerTls:
         self.server.verify_mode = ssl.CERT_REQUIRED
 
     def client(self) -> ssl.SSLContext:
-        """Return the context for dialling; the name to check is given at the dial."""
+        """Return the context for dialling; the dialler passes the name to check."""
         if self._client is None:
             self._client = self._load(ssl.PROTOCOL_TLS_CLIENT)
         return self._client
 
     def reload(self) -> None:
-        """Use the renewed certificate and CA bundle for connections made from now on."""
+        """Load the renewed certificate and CA bundle, for new connections."""
         self._client = None
         self.server.load_cert_chain(self._dir / "cert.pem", self._dir / "key.pem")
         self.server.load_verify_locations(self._dir / "ca.pem")

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agent.core.samples import Sample, Samples
 from agent.relay.deadlines import Deadlines
 
 if TYPE_CHECKING:
@@ -91,3 +92,17 @@ class ConnectionSet:
         """Cut whatever is left."""
         for connection in list(self.live):
             connection.abort()
+
+    def samples(self, prefix: str) -> Samples:
+        """Yield open, accepted, refused and timed-out connections, their names after ``prefix``."""
+        yield Sample(prefix, "Connections open.", float(len(self.live)))
+        yield Sample(f"{prefix}_accepted", "Connections accepted.", self.accepted, counter=True)
+        yield Sample(
+            f"{prefix}_refused", "Connections refused over the limit.", self.refused, counter=True
+        )
+        yield Sample(
+            f"{prefix}_timed_out",
+            "Connections closed for being too slow or idle.",
+            self.timed_out,
+            counter=True,
+        )

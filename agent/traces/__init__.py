@@ -1,1 +1,1 @@
-"""Traces of finished requests: kept on this host within bounds, and exported if asked."""
+"""Traces of finished requests: kept on this host within limits, and exported if configured."""

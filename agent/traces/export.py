@@ -1,44 +1,33 @@
-"""Whether traces are exported, and through what: nothing is imported for it unless it is asked."""
+"""Makes the configured export of traces; OpenTelemetry is imported only when one is configured."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from protos.domain.errors import ConfigInvalid
 
 if TYPE_CHECKING:
     from agent.config import TelemetryConfig
+    from agent.traces.stats import ExportStats
     from protos.domain.trace import Trace
 
 
-@dataclass(slots=True)
-class ExportStats:
-    """Plain counters, read by the metrics room."""
-
-    exported_spans: int = 0
-    #: The receiver did not take them.
-    failed_spans: int = 0
-    #: Traces not offered to it: too many spans were waiting.
-    dropped_traces: int = 0
-
-
 class TraceExport(Protocol):
-    """Takes traces on the thread that keeps them, and never waits."""
+    """Accepts traces on the keeper's thread, without blocking."""
 
     stats: ExportStats
 
     def offer(self, trace: Trace) -> None:
-        """Queue ``trace`` to be sent, or drop and count it."""
+        """Queue ``trace`` to be sent, or drop it and count that."""
 
     def close(self) -> None:
-        """Send what waits, for a bounded time."""
+        """Send queued spans, for a bounded time."""
 
 
 def make_export(
     config: TelemetryConfig, *, node_id: str, pop_id: str, version: str
 ) -> TraceExport | None:
-    """Return what ``[telemetry]`` asks for. Raises: ConfigInvalid when it cannot be had."""
+    """Return the export that ``[telemetry]`` configures, or None. Raises: ConfigInvalid."""
     if not config.otlp_endpoint:
         return None
     try:

@@ -1,6 +1,6 @@
-"""Keeps traces without the event loop ever waiting: one thread makes, writes and hands them on.
+"""Builds, writes and exports traces on a thread of its own, so that the event loop never waits.
 
-What does not fit is dropped and counted: a trace is never worth a request.
+Traces over the limits are dropped and counted; requests are never delayed for them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -21,9 +20,10 @@ from agent.traces.ring import (
     find_trace,
     is_damaged,
     list_traces,
+    rename_damaged,
     row_of,
-    set_aside,
 )
+from agent.traces.stats import TraceStats
 from protos.domain.errors import EngineFailed
 
 if TYPE_CHECKING:
@@ -35,39 +35,26 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
-#: Finished requests that may wait for the thread; the next one's trace is dropped.
+#: Most finished requests that wait for the thread; further traces are dropped.
 MAX_PENDING = 4_096
-#: Places that only requests which failed or were late may take.
+#: Share of ``MAX_PENDING`` reserved for requests that failed or were late.
 RESERVED_SHARE = 0.25
-#: Traces written in one transaction, and the time from one to the next: a trace costs more than the
-#: way of its request, so that of a crowd a sample is kept, and every one that failed or was late.
+#: Traces in one transaction, and the time between two. A trace costs more CPU than its request:
+#: above this rate only a sample is kept, and those that failed or were late.
 MAX_BATCH = 256
 BATCH_WAIT_S = 1.0
-#: How long a reading waits for what finished before it to be written.
+#: Longest wait of a query for the requests that finished before it to be written.
 SETTLE_TIMEOUT_S = 2.0
-#: How long the end waits for what is pending.
+#: Longest time that closing waits for pending traces.
 CLOSE_TIMEOUT_S = 5.0
-#: After so many steps, of about 30 us each for a small trace, the thread lets the event loop have
-#: the interpreter for so long. That costs both of them as much as a step does.
+#: After this many steps, of about 30 us each for a small trace, the thread releases the
+#: interpreter to the event loop for this long. A switch costs about as much as a step.
 _STEPS_AT_ONCE = 6
 _YIELD_S = 0.0001
 
 
-@dataclass(slots=True)
-class TraceStats:
-    """Plain counters, read by the metrics room."""
-
-    kept: int = 0
-    #: Not kept: too many were pending, or the disk did not take them.
-    dropped: int = 0
-    rows: int = 0
-    kept_bytes: int = 0
-    #: Why the last batch could not be written; empty when it was.
-    failure: str = ""
-
-
 class TraceKeeper:
-    """Takes finished requests; answers what was asked about them."""
+    """Accepts finished requests and answers queries about their traces."""
 
     def __init__(
         self,
@@ -88,9 +75,9 @@ class TraceKeeper:
         self._pending: deque[Callable[[], Trace]] = deque()
         self._ring: TraceRing | None = None
         self._wake = threading.Event()
-        self._hurry = threading.Event()
+        self._flush_requested = threading.Event()
         self._settled = threading.Condition()
-        #: Taken so far, and done with so far, kept or not; -1 before the file was tried.
+        #: Accepted so far, and processed so far, kept or not; -1 before the file was opened.
         self._taken, self._done = 0, -1
         self._closing = False
         self._steps = 0
@@ -101,9 +88,9 @@ class TraceKeeper:
         self._thread.start()
 
     def take(self, make: Callable[[], Trace], matters: bool = False) -> None:
-        """Take what makes the trace of a finished request. Hot; for the event loop only.
+        """Accept a function that builds a finished request's trace. Hot; for the event loop only.
 
-        ``matters``: somebody will ask for it, since it failed or was late.
+        ``matters``: the request failed or was late, so that its trace may use reserved places.
         """
         if len(self._pending) >= (self._max_pending if matters else self._max_ordinary):
             self.stats.dropped += 1
@@ -113,20 +100,20 @@ class TraceKeeper:
         if not self._wake.is_set():
             self._wake.set()
 
-    async def listed(self, asked: trace_pb2.TraceFilter) -> list[trace_pb2.TraceSummary]:
-        """Return a list. Raises: InvalidRequest, EngineFailed when the disk does not answer."""
-        return await self._read(lambda: list_traces(self._path, asked))
+    async def listed(self, wanted: trace_pb2.TraceFilter) -> list[trace_pb2.TraceSummary]:
+        """Return trace summaries. Raises: InvalidRequest, EngineFailed when the disk fails."""
+        return await self._read(lambda: list_traces(self._path, wanted))
 
     async def found(self, trace_id: str) -> trace_pb2.Trace | None:
-        """Return one trace, or None. Raises: EngineFailed when the disk does not answer."""
+        """Return one trace, or None. Raises: EngineFailed when the disk fails."""
         return await self._read(lambda: find_trace(self._path, trace_id))
 
     async def close(self) -> None:
-        """Write what is pending, for a bounded time."""
+        """Write pending traces, for a bounded time."""
         if self._thread.ident is None:
-            return  # never started: something else of the agent could not
+            return  # the agent failed before it started the thread
         self._closing = True
-        self._hurry.set()
+        self._flush_requested.set()
         self._wake.set()
         await asyncio.to_thread(self._thread.join, CLOSE_TIMEOUT_S)
 
@@ -134,7 +121,7 @@ class TraceKeeper:
         until = self._taken
 
         def settle_and_read() -> T:
-            self._hurry.set()
+            self._flush_requested.set()
             with self._settled:
                 self._settled.wait_for(lambda: self._done >= until, SETTLE_TIMEOUT_S)
             return read()
@@ -153,14 +140,14 @@ class TraceKeeper:
         self._settle(1)
         while True:
             self._wake.wait()
-            hurried = self._hurry.wait(BATCH_WAIT_S)
-            # Cleared before the queue is looked at: what comes from here on sets them again.
-            self._hurry.clear()
+            flush_requested = self._flush_requested.wait(BATCH_WAIT_S)
+            # Cleared before the queue is read, so that later additions set them again.
+            self._flush_requested.clear()
             self._wake.clear()
             closing = self._closing
-            left = len(self._pending) if hurried or closing else MAX_BATCH
+            left = len(self._pending) if flush_requested or closing else MAX_BATCH
             while self._pending and left > 0:
-                self._work_off([self._pending.popleft() for _ in range(self._batch())])
+                self._process([self._pending.popleft() for _ in range(self._batch())])
                 left -= MAX_BATCH
             if closing:
                 break
@@ -172,7 +159,7 @@ class TraceKeeper:
     def _batch(self) -> int:
         return min(MAX_BATCH, len(self._pending))
 
-    def _work_off(self, makers: list[Callable[[], Trace]]) -> None:
+    def _process(self, makers: list[Callable[[], Trace]]) -> None:
         rows = [row for row in map(self._make_row, makers) if row is not None]
         self.stats.dropped += len(makers) - len(rows)
         self._write(rows)
@@ -185,19 +172,19 @@ class TraceKeeper:
 
     def _make_row(self, make: Callable[[], Trace]) -> Row | None:
         try:
-            self._breathe()
+            self._yield_interpreter()
             trace = make()
-            self._breathe()
+            self._yield_interpreter()
             row = row_of(trace)
             if self._export is not None:
-                self._breathe()
+                self._yield_interpreter()
                 self._export(trace)
-        except Exception:  # a bug must cost this trace, not every later one
+        except Exception:  # a bug loses this trace, not every later one
             _log.exception("a trace could not be made")
             return None
         return row
 
-    def _breathe(self) -> None:
+    def _yield_interpreter(self) -> None:
         self._steps += 1
         if self._steps % _STEPS_AT_ONCE == 0:
             time.sleep(_YIELD_S)
@@ -217,7 +204,7 @@ class TraceKeeper:
         stats.kept += len(rows)
         stats.rows, stats.kept_bytes = ring.rows, ring.kept_bytes
         if stats.failure:
-            _log.info("traces are kept again")
+            _log.info("traces are written again")
             stats.failure = ""
 
     def _failed(self, error: sqlite3.Error | OSError) -> None:
@@ -229,4 +216,4 @@ class TraceKeeper:
             self._ring = None
         if isinstance(error, sqlite3.Error) and is_damaged(error):
             _log.error("the traces on disk are damaged and set aside path=%s", self._path)
-            set_aside(self._path)
+            rename_damaged(self._path)

@@ -1,7 +1,7 @@
-"""Traces as OpenTelemetry spans, sent over OTLP by the official SDK, away from the hot path.
+"""Exports traces as OpenTelemetry spans over OTLP with the official SDK, off the event loop.
 
-GenAI semantic conventions where they have a name for it, ``edgeforge.*`` where they have none.
-Neither prompts nor answers are in a trace, so none are exported.
+Attributes are named by the GenAI semantic conventions where these have a name, ``edgeforge.*``
+elsewhere. Traces hold neither prompts nor answers, so none are exported.
 Source: opentelemetry.io/docs/specs/semconv/gen-ai, as in the version of the package installed.
 """
 
@@ -28,7 +28,7 @@ from opentelemetry.semconv.attributes.url_attributes import URL_PATH
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from agent.formats import FORMATS
-from agent.traces.export import ExportStats
+from agent.traces.stats import ExportStats
 from protos.domain.errors import ConfigInvalid
 from protos.domain.trace import token_pace, waterfall
 
@@ -42,19 +42,19 @@ _log = logging.getLogger(__name__)
 
 SERVICE_NAME = "edgeforge-agent"
 PROVIDER = "edgeforge"
-#: How long finished spans wait for company, and how many travel together.
+#: Interval between batches of finished spans, and the most spans in one.
 _SCHEDULE_MS = 1_000.0
 _MAX_BATCH_SPANS = 512
-#: How long the end of the agent waits for spans to be sent.
+#: Longest time that closing waits for spans to be sent.
 CLOSE_TIMEOUT_S = 3.0
 _MAX_HEADERS_BYTES = 64 * 1024
 
 
 class OtlpExport:
-    """Offers finished traces to a receiver. For one thread: the one that keeps traces."""
+    """Sends finished traces to a receiver. Not thread-safe: used by the keeper's thread."""
 
     def __init__(self, config: TelemetryConfig, node_id: str, pop_id: str, version: str) -> None:
-        """Raises: ConfigInvalid for a headers file that cannot be used."""
+        """Open no connection yet. Raises: ConfigInvalid for an unusable headers file."""
         self.stats = ExportStats()
         self._max_queued_spans = config.max_queued_spans
         self._offered_spans = 0
@@ -64,13 +64,13 @@ class OtlpExport:
             timeout=config.export_timeout_ms / 1_000,
         )
         self._processor = BatchSpanProcessor(
-            _Counting(sender, self.stats),
+            _CountingExporter(sender, self.stats),
             max_queue_size=config.max_queued_spans,
             max_export_batch_size=min(_MAX_BATCH_SPANS, config.max_queued_spans),
             schedule_delay_millis=_SCHEDULE_MS,
             export_timeout_millis=config.export_timeout_ms,
         )
-        self._ids = _TraceIds()
+        self._ids = _GivenTraceIds()
         provider = TracerProvider(
             sampler=TraceIdRatioBased(config.sample_ratio),
             resource=Resource.create(
@@ -88,7 +88,7 @@ class OtlpExport:
         self._tracer = provider.get_tracer("edgeforge.traces", version)
 
     def offer(self, trace: Trace) -> None:
-        """Queue the spans of ``trace``, or drop it when too many wait."""
+        """Queue the spans of ``trace``, or drop it when too many are queued."""
         stats = self.stats
         waiting = self._offered_spans - stats.exported_spans - stats.failed_spans
         spans = 1 + len(trace.attempts)
@@ -116,7 +116,7 @@ class OtlpExport:
         root.end(_unix_ns(trace, trace.ended_ms))
 
     def close(self) -> None:
-        """Send what waits, for a bounded time; the SDK's own bound is half a minute."""
+        """Send queued spans for a bounded time; the SDK's own limit is half a minute."""
         ending = threading.Thread(target=self._processor.shutdown, name="otlp-end", daemon=True)
         ending.start()
         ending.join(CLOSE_TIMEOUT_S)
@@ -143,7 +143,7 @@ class OtlpExport:
 
 def request_attributes(trace: Trace) -> dict[str, AttributeValue]:
     """Return the attributes of a request's own span."""
-    said: dict[str, AttributeValue] = {
+    attributes: dict[str, AttributeValue] = {
         gen_ai.GEN_AI_OPERATION_NAME: _operation(trace),
         gen_ai.GEN_AI_PROVIDER_NAME: PROVIDER,
         gen_ai.GEN_AI_REQUEST_MODEL: trace.deployment,
@@ -175,18 +175,18 @@ def request_attributes(trace: Trace) -> dict[str, AttributeValue]:
     }
     if trace.first_token_ms is not None:
         pace = token_pace(trace)
-        # Seconds: the unit of the conventions.
-        said["gen_ai.response.time_to_first_chunk"] = trace.first_token_ms / 1_000.0
-        said["edgeforge.tpot_ms_p50"] = pace.tpot_ms_p50
-        said["edgeforge.tpot_ms_p99"] = pace.tpot_ms_p99
+        # The conventions' unit is seconds.
+        attributes["gen_ai.response.time_to_first_chunk"] = trace.first_token_ms / 1_000.0
+        attributes["edgeforge.tpot_ms_p50"] = pace.tpot_ms_p50
+        attributes["edgeforge.tpot_ms_p99"] = pace.tpot_ms_p99
     if _failed(trace):
-        said[ERROR_TYPE] = str(trace.status or "_OTHER")
-    said |= {f"edgeforge.part.{part.name}_ms": part.took_ms for part in waterfall(trace)}
-    return {name: value for name, value in said.items() if value != ""}
+        attributes[ERROR_TYPE] = str(trace.status or "_OTHER")
+    attributes |= {f"edgeforge.part.{part.name}_ms": part.took_ms for part in waterfall(trace)}
+    return {name: value for name, value in attributes.items() if value != ""}
 
 
 def read_headers(path: str) -> dict[str, str]:
-    """Return the headers of ``path``, a ``name: value`` a line. Raises: ConfigInvalid."""
+    """Return the headers in ``path``, one ``name: value`` a line. Raises: ConfigInvalid."""
     if not path:
         return {}
     key = "telemetry.otlp_headers_file"
@@ -209,8 +209,8 @@ def read_headers(path: str) -> dict[str, str]:
     return headers
 
 
-class _TraceIds(RandomIdGenerator):
-    """Spans carry the id that the client was given."""
+class _GivenTraceIds(RandomIdGenerator):
+    """Gives spans the trace id that the client received."""
 
     def __init__(self) -> None:
         self.next_trace_id = 0
@@ -219,8 +219,8 @@ class _TraceIds(RandomIdGenerator):
         return self.next_trace_id or super().generate_trace_id()
 
 
-class _Counting(SpanExporter):
-    """Counts what the receiver took; the SDK's queue has its own thread, which calls this."""
+class _CountingExporter(SpanExporter):
+    """Counts the spans that the receiver took. Called on the SDK's own thread."""
 
     def __init__(self, sender: SpanExporter, stats: ExportStats) -> None:
         self._sender = sender
@@ -230,7 +230,7 @@ class _Counting(SpanExporter):
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         try:
             result = self._sender.export(spans)
-        except Exception:  # a sender's mistake must not end the SDK's thread, nor its count
+        except Exception:  # neither the SDK's thread nor the count may stop
             _log.exception("spans could not be sent")
             result = SpanExportResult.FAILURE
         failed = result is not SpanExportResult.SUCCESS
@@ -258,7 +258,7 @@ def _operation(trace: Trace) -> str:
 
 
 def _failed(trace: Trace) -> bool:
-    """Whether it is an error of the server's, as the conventions want it: 4xx is not."""
+    """Return whether the request failed on the server's side; by the conventions 4xx did not."""
     return trace.status >= 500 or (bool(trace.error) and trace.status < 400)
 
 

@@ -1,6 +1,6 @@
-"""The last traces on this host's disk: a SQLite file that is bounded in rows and in bytes.
+"""The latest traces on this host's disk: a SQLite file with limits in rows and in bytes.
 
-Not thread-safe: the writer has one for writing, each reading opens one of its own.
+Not thread-safe: the writer has one connection, and each query opens its own.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from protos.wire import place_in_order, summary_to_wire, trace_to_wire
 if TYPE_CHECKING:
     from protos.domain.trace import Trace
 
-#: Most traces in one answer.
+#: Most traces in one list.
 MAX_LISTED = 500
 DEFAULT_LISTED = 20
-#: What a row weighs beyond its messages: columns, indexes, page slack. Rounded up.
+#: Size of a row beyond its messages: columns, indexes, page slack. Rounded up.
 ROW_OVERHEAD_BYTES = 300
 #: The file may grow to this multiple of the bytes kept: free pages and indexes.
 FILE_SLACK = 2
@@ -54,17 +54,17 @@ _ORDERS = {
     trace_pb2.TRACE_ORDER_SLOWEST: "felt_ttft_ms",
 }
 
-#: A trace as it is kept: its line in a list, and the whole of it.
+#: A trace as stored: its summary, and the whole message serialised.
 Row = tuple[trace_pb2.TraceSummary, bytes]
 
 
 def row_of(trace: Trace) -> Row:
-    """Return ``trace`` as it is kept."""
+    """Return ``trace`` as stored."""
     return summary_to_wire(trace), trace_to_wire(trace).SerializeToString()
 
 
 class TraceRing:
-    """An open ring. Every method raises sqlite3.Error when the disk does not play along."""
+    """An open file. Every method raises sqlite3.Error when the disk fails."""
 
     def __init__(self, path: Path, *, max_rows: int, max_bytes: int) -> None:
         self._max_rows = max_rows
@@ -81,7 +81,7 @@ class TraceRing:
         self._connection.close()
 
     def append(self, rows: list[Row]) -> None:
-        """Keep ``rows``, all or none, and let the oldest go."""
+        """Store ``rows``, all or none, and delete the oldest over the limits."""
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -137,26 +137,28 @@ class TraceRing:
         connection.execute(f"PRAGMA max_page_count = {file_bytes // page_bytes}")
 
 
-def list_traces(path: Path, asked: trace_pb2.TraceFilter) -> list[trace_pb2.TraceSummary]:
-    """Return the lines that ``asked`` describes, in its order.
+def list_traces(path: Path, wanted: trace_pb2.TraceFilter) -> list[trace_pb2.TraceSummary]:
+    """Return the summaries that match the filter, in its order.
 
     Raises: InvalidRequest for an unknown order or a limit over the bound, sqlite3.Error.
     """
-    column = _ORDERS.get(asked.order)
-    if column is None or asked.limit > MAX_LISTED:
-        raise InvalidRequest(f"a list of {asked.limit} traces in order {asked.order} is impossible")
+    column = _ORDERS.get(wanted.order)
+    if column is None or wanted.limit > MAX_LISTED:
+        raise InvalidRequest(
+            f"a list of {wanted.limit} traces in order {wanted.order} is impossible"
+        )
     where, values = ["1"], list[object]()
-    if asked.deployment:
+    if wanted.deployment:
         where.append("deployment = ?")
-        values.append(asked.deployment)
-    if asked.missed:
+        values.append(wanted.deployment)
+    if wanted.missed:
         where.append("missed")
-    if asked.order == trace_pb2.TRACE_ORDER_SLOWEST:
+    if wanted.order == trace_pb2.TRACE_ORDER_SLOWEST:
         where.append("felt_ttft_ms >= 0")
-    if asked.HasField("after"):
+    if wanted.HasField("after"):
         where.append(f"({column}, trace_id) < (?, ?)")
-        values += [asked.after.value, asked.after.trace_id]
-    values.append(asked.limit or DEFAULT_LISTED)
+        values += [wanted.after.value, wanted.after.trace_id]
+    values.append(wanted.limit or DEFAULT_LISTED)
     with _reading(path) as connection:
         found = connection.execute(
             f"SELECT summary FROM traces WHERE {' AND '.join(where)}"
@@ -175,12 +177,12 @@ def find_trace(path: Path, trace_id: str) -> trace_pb2.Trace | None:
 
 
 def is_damaged(error: sqlite3.Error) -> bool:
-    """Whether ``error`` says that the file is no database any more."""
+    """Return whether ``error`` means that the file is damaged."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
 
 
-def set_aside(path: Path) -> None:
-    """Make room for a new ring where a damaged one lies; the last such one is kept."""
+def rename_damaged(path: Path) -> None:
+    """Rename a damaged file; only the latest one is kept."""
     for suffix in ("", "-wal", "-shm"):
         beside = path.with_name(path.name + suffix)
         with contextlib.suppress(FileNotFoundError):
@@ -208,7 +210,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
-        # A power cut may cost the last traces, never the file.
+        # A power cut may lose the latest traces but does not damage the file.
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")

@@ -11,7 +11,7 @@ from agent.clock import now_mono_ms, now_unix_ms
 from agent.core.backoff import BackoffPolicy
 from agent.link.channel import node_channel
 from agent.link.status import CredentialsAge
-from agent.link.stream import FleetLink, LinkDuties, have_of
+from agent.link.stream import FleetLink, LinkCallbacks, have_of
 from agent.link.tables import TableKeeper
 from protos.domain.fleet_view import FleetView
 from protos.domain.resources import Resource, ResourceType, row_key
@@ -30,7 +30,7 @@ class LinkedAgent:
         self.tables = TableKeeper(now_mono_ms, lambda view, _changed: self.views.append(view))
         self.queries: list[fleet_pb2.Query] = []
         self.link = FleetLink(
-            LinkDuties(
+            LinkCallbacks(
                 make_channel=lambda: node_channel(coordinator.address, identity_dir),
                 make_hello=lambda: fleet_pb2.Hello(node_id=NODE_ID, have=have_of(self.tables)),
                 make_status=fleet_pb2.Status,

@@ -52,9 +52,9 @@ WHOLE = desired(file_of("config.json", CONFIG), file_of("model.safetensors", WEI
 
 async def test_a_model_is_pulled_verified_and_published(coordinator, tmp_path) -> None:
     models, files = stores(coordinator, tmp_path)
-    assert not models.is_whole(WHOLE)
+    assert not models.is_complete(WHOLE)
     path = await models.ensure(WHOLE)
-    assert models.is_whole(WHOLE)
+    assert models.is_complete(WHOLE)
     assert (path / "model.safetensors").read_bytes() == WEIGHTS
     assert (path / "config.json").read_bytes() == CONFIG
     pulled = files.pulled_bytes

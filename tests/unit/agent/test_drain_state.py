@@ -19,81 +19,83 @@ def fleet(intent: NodeIntent | None = NodeIntent.ACTIVE) -> FleetView:
 
 
 @pytest.fixture
-def standing() -> DrainState:
+def drain_state() -> DrainState:
     one = DrainState("gru-1")
-    one.look_at(fleet())
+    one.on_view_changed(fleet())
     return one
 
 
-def test_a_node_serves_until_there_is_a_reason_not_to(standing: DrainState) -> None:
-    assert not standing.draining
+def test_a_node_serves_until_there_is_a_reason_not_to(drain_state: DrainState) -> None:
+    assert not drain_state.draining
 
 
-def test_what_the_table_says_is_obeyed_but_never_reported_back(standing: DrainState) -> None:
-    standing.look_at(fleet(NodeIntent.DRAINING))
-    assert standing.draining
-    assert standing.own_reason == ""
-    standing.look_at(fleet())
-    assert not standing.draining
+def test_what_the_table_says_is_obeyed_but_never_reported_back(drain_state: DrainState) -> None:
+    drain_state.on_view_changed(fleet(NodeIntent.DRAINING))
+    assert drain_state.draining
+    assert drain_state.own_reason == ""
+    drain_state.on_view_changed(fleet())
+    assert not drain_state.draining
 
 
 def test_a_drain_by_the_hosts_operator_is_reported_and_ends_with_his_word(
-    standing: DrainState,
+    drain_state: DrainState,
 ) -> None:
-    standing.by_operator = True
-    assert standing.own_reason
-    standing.look_at(fleet(NodeIntent.DRAINING))
-    standing.by_operator = False
-    assert standing.own_reason == ""
-    assert standing.draining, "until the table follows"
-    standing.look_at(fleet())
-    assert not standing.draining
+    drain_state.by_operator = True
+    assert drain_state.own_reason
+    drain_state.on_view_changed(fleet(NodeIntent.DRAINING))
+    drain_state.by_operator = False
+    assert drain_state.own_reason == ""
+    assert drain_state.draining, "until the table follows"
+    drain_state.on_view_changed(fleet())
+    assert not drain_state.draining
 
 
-def test_a_stop_is_reported(standing: DrainState) -> None:
-    standing.stopping = True
-    assert "stopping" in standing.own_reason
+def test_a_stop_is_reported(drain_state: DrainState) -> None:
+    drain_state.stopping = True
+    assert "stopping" in drain_state.own_reason
 
 
 def test_a_node_that_left_the_table_takes_nothing_and_an_empty_table_says_nothing(
-    standing: DrainState,
+    drain_state: DrainState,
 ) -> None:
-    standing.look_at(fleet(None))
-    assert standing.draining
-    standing.look_at(FleetView())
-    assert not standing.draining
+    drain_state.on_view_changed(fleet(None))
+    assert drain_state.draining
+    drain_state.on_view_changed(FleetView())
+    assert not drain_state.draining
 
 
-def test_a_cordoned_node_goes_on_serving(standing: DrainState) -> None:
-    standing.look_at(fleet(NodeIntent.CORDONED))
-    assert not standing.draining
+def test_a_cordoned_node_goes_on_serving(drain_state: DrainState) -> None:
+    drain_state.on_view_changed(fleet(NodeIntent.CORDONED))
+    assert not drain_state.draining
 
 
-def test_listeners_hear_of_changes(standing: DrainState) -> None:
+def test_listeners_hear_of_changes(drain_state: DrainState) -> None:
     heard: list[bool] = []
-    standing.on_change(heard.append)
-    standing.by_operator = True
-    standing.by_operator = False
+    drain_state.on_change(heard.append)
+    drain_state.by_operator = True
+    drain_state.by_operator = False
     assert heard == [True, False]
 
 
-def test_bad_health_drains_and_is_reported_but_turns_no_client_away(standing: DrainState) -> None:
+def test_bad_health_drains_and_is_reported_but_refuses_no_client(
+    drain_state: DrainState,
+) -> None:
     heard: list[bool] = []
-    standing.on_change(heard.append)
-    standing.by_health = "GPU 0 is lost"
-    assert standing.reason == standing.own_reason == "GPU 0 is lost"
-    standing.look_at(fleet(NodeIntent.DRAINING))
+    drain_state.on_change(heard.append)
+    drain_state.by_health = "GPU 0 is lost"
+    assert drain_state.reason == drain_state.own_reason == "GPU 0 is lost"
+    drain_state.on_view_changed(fleet(NodeIntent.DRAINING))
     assert heard == [False, False]
-    standing.by_health = ""
-    assert standing.draining, "the fleet's order stands"
+    drain_state.by_health = ""
+    assert drain_state.draining, "the fleet's order stands"
 
 
-def test_a_draining_nodes_engine_is_closed_to_the_gateway(standing: DrainState) -> None:
+def test_a_draining_nodes_engine_is_closed_to_the_gateway(drain_state: DrainState) -> None:
     class Engines:
         def endpoint_for(self, model: str) -> str:
             return model
 
-    engines = OpenEngines(Engines(), standing)  # type: ignore[arg-type]
+    engines = OpenEngines(Engines(), drain_state)  # type: ignore[arg-type]
     assert engines.endpoint_for("small") == "small"
-    standing.by_health = "GPU 0 is lost"
+    drain_state.by_health = "GPU 0 is lost"
     assert engines.endpoint_for("small") is None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import generate_latest
 
-from agent.metrics.registry import HistogramSample, Sample, make_registry
+from agent.core.samples import HistogramSample, Sample
+from agent.observability.prometheus import make_registry
 
 
 def test_a_histogram_is_cumulative_with_everything_under_its_last_bound() -> None:

@@ -1,9 +1,8 @@
-"""Prometheus metrics made of plain counters when somebody looks; nothing is paid per token."""
+"""Prometheus exposition of the parts' samples, gathered at each scrape."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
@@ -16,32 +15,11 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One number now. ``labels`` are (name, value) pairs, the same names for every sample."""
-
-    name: str
-    help: str
-    value: float
-    counter: bool = False
-    labels: tuple[tuple[str, str], ...] = ()
+from agent.core.samples import HistogramSample, Sample, Samples
 
 
-@dataclass(frozen=True, slots=True)
-class HistogramSample:
-    """How often a value fell under each bound. ``counts`` has one more: over all bounds."""
-
-    name: str
-    help: str
-    bounds: Sequence[float]
-    counts: Sequence[int]
-    total: float
-    labels: tuple[tuple[str, str], ...] = ()
-
-
-class _PlainCounters(Collector):
-    def __init__(self, read: Callable[[], Iterable[Sample | HistogramSample]]) -> None:
+class _SampleCollector(Collector):
+    def __init__(self, read: Callable[[], Samples]) -> None:
         self._read = read
 
     def collect(self) -> Iterable[Metric]:
@@ -68,10 +46,10 @@ def _family_of(sample: Sample | HistogramSample) -> Metric:
     return kind(sample.name, sample.help, labels=names)
 
 
-def make_registry(read: Callable[[], Iterable[Sample | HistogramSample]]) -> CollectorRegistry:
-    """Return a registry that shows ``read``'s samples beside the process's own."""
+def make_registry(read: Callable[[], Samples]) -> CollectorRegistry:
+    """Return a registry of ``read``'s samples and the process's own metrics."""
     registry = CollectorRegistry()
-    registry.register(_PlainCounters(read))
+    registry.register(_SampleCollector(read))
     ProcessCollector(registry=registry)
     GCCollector(registry=registry)
     return registry

@@ -1,4 +1,4 @@
-"""``/livez``, ``/readyz`` and ``/metrics``, on a port of their own for this host only."""
+"""Serves ``/livez``, ``/readyz`` and ``/metrics`` on a port for this host only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from protos.domain.errors import ConfigInvalid
 
 
 class MetricsServer:
-    """``missing`` names what keeps this agent from being ready; empty is ready."""
+    """``missing`` returns what keeps this agent from being ready; empty when it is ready."""
 
     def __init__(
         self, host: str, port: int, registry: CollectorRegistry, missing: Callable[[], list[str]]

@@ -1,4 +1,4 @@
-"""A small response from a peer, kept whole: what a probe reads."""
+"""Fetches a small response from a peer into memory, for probes."""
 
 from __future__ import annotations
 
@@ -45,10 +45,12 @@ class _Collector(ResponseSink):
             self.done.set_exception(LinkDown(reason))
 
 
-async def fetch_whole(pool: UpstreamPool, request: bytes, timeout_ms: float) -> tuple[int, bytes]:
-    """Return status and body of a small answer. Raises: LinkDown, TooLarge, TimeoutError.
+async def fetch_response(
+    pool: UpstreamPool, request: bytes, timeout_ms: float
+) -> tuple[int, bytes]:
+    """Return status and body of a small response. Raises: LinkDown, TooLarge, TimeoutError.
 
-    A kept-alive connection that turns out to be dead is replaced once.
+    A kept-alive connection that was already closed is replaced once.
     """
     async with asyncio.timeout(timeout_ms / 1_000):
         kept = pool.take_nowait()

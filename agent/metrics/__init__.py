@@ -1,1 +1,0 @@
-"""What monitoring reads on this host: life, readiness, numbers."""

@@ -1,0 +1,93 @@
+"""The agent's messages about itself to the coordinator: Hello once, a Status every 2 s."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from agent.link.reports import (
+    accelerator_to_wire,
+    clipped,
+    fault_to_wire,
+    peer_to_wire,
+    replica_to_wire,
+)
+from agent.link.stream import have_of
+from protos.v1 import fleet_pb2
+from protos.wire import SCHEMA, profile_to_wire, service_to_wire
+
+if TYPE_CHECKING:
+    from agent.config import AgentConfig
+    from agent.core.live import LiveState
+    from agent.drain_state import DrainState
+    from agent.gateway.records import RequestRecords
+    from agent.gateway.stats import GatewayStats
+    from agent.gpu.watch import GpuWatch
+    from agent.link.identity import CurrentIdentity
+    from agent.link.status import CredentialsAge
+    from agent.link.tables import TableKeeper
+    from agent.peers.port import PeerPort
+    from agent.replicas import Replicas
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReport:
+    """Reads the parts that the coordinator is told about; a field of Status is a line here."""
+
+    config: AgentConfig
+    identity: CurrentIdentity
+    tables: TableKeeper
+    credentials: CredentialsAge
+    replicas: Replicas
+    live: LiveState
+    gateway: GatewayStats
+    peer_port: PeerPort
+    records: RequestRecords
+    drain_state: DrainState
+    gpu: GpuWatch
+    now_mono_ms: Callable[[], float]
+    #: New at each start of the agent.
+    boot_id: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    def hello(self) -> fleet_pb2.Hello:
+        """Return the first message of a stream."""
+        config = self.config
+        peer_host, peer_port = config.peer_address
+        return fleet_pb2.Hello(
+            node_id=self.identity.value.node_id,
+            boot_id=self.boot_id,
+            schema=SCHEMA,
+            have=have_of(self.tables),
+            agent_version=version("edgeforge"),
+            peer_host=peer_host,
+            peer_port=peer_port or self.peer_port.port,
+            client_url=config.client_url,
+            engine_kind=config.engine.kind,
+            profile=profile_to_wire(config.engine.profile()),
+        )
+
+    def status(self) -> fleet_pb2.Status:
+        """Return the node's state now; the link numbers it."""
+        reason = self.drain_state.own_reason
+        return fleet_pb2.Status(
+            have=have_of(self.tables),
+            replicas=[replica_to_wire(held) for held in self.replicas.report()],
+            peers=[peer_to_wire(peer) for peer in self.live.peer_views(self.now_mono_ms())],
+            in_flight_requests=self.gateway.in_flight,
+            engine_in_flight_requests=self._engine_in_flight(),
+            draining=bool(reason),
+            draining_reason=clipped(reason),
+            accelerators=[accelerator_to_wire(one) for one in self.gpu.readings],
+            faults=[fault_to_wire(one) for one in self.gpu.faults],
+            credentials_age_s=self.credentials.age_s(),
+            certificate_age_s=self.identity.certificate_age_s(),
+            service=service_to_wire(self.records.service()),
+        )
+
+    def _engine_in_flight(self) -> int:
+        """Return requests at this node's engine, from peers and from its own clients."""
+        own = self.live.in_flight(self.identity.value.node_id)
+        return self.peer_port.stats.in_flight + own

@@ -1,0 +1,73 @@
+"""The agent's messages about itself to the coordinator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.clock import now_mono_ms
+from agent.core.accelerator_health import Fault, FaultKind, Severity
+from agent.core.accelerators import Reading
+from agent.gpu.watch import GpuWatch
+from protos.domain.resources import DesiredReplica, ModelSource, ResourceType
+from protos.v1 import fleet_pb2
+from tests.support.assembled_agent import NODE_ID, assembled_agent
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.status_report import StatusReport
+
+LOST = Fault("GPU-1", FaultKind.LOST, Severity.FATAL, 0, "x" * 1_000, 0.0)
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> StatusReport:
+    return assembled_agent(tmp_path).report
+
+
+@pytest.fixture
+def busy_report(report: StatusReport, monkeypatch: pytest.MonkeyPatch) -> StatusReport:
+    """Return the report of a node on which every part has something to say."""
+    monkeypatch.setattr(GpuWatch, "faults", property(lambda _: (LOST,)))
+    report.gpu.readings = (Reading("GPU-1", 0, "H100", lost=True),)
+    wanted = DesiredReplica("acme/chat@1", ModelSource.EXTERNAL, (), 8_192)
+    report.replicas.set_desired({wanted.model: wanted})
+    report.live.probed("iad-1", 3.0, now_mono_ms())
+    report.live.request_started(NODE_ID, now_mono_ms())
+    report.gateway.in_flight = 2
+    report.peer_port.stats.in_flight = 3
+    report.drain_state.by_operator = True
+    return report
+
+
+def test_every_field_of_a_status_is_reported_but_the_number_that_the_link_gives(
+    busy_report: StatusReport,
+) -> None:
+    reported = {field.name for field, _ in busy_report.status().ListFields()}
+    assert reported == {field.name for field in fleet_pb2.Status.DESCRIPTOR.fields} - {"seq"}
+
+
+def test_every_field_of_a_hello_is_reported(
+    report: StatusReport,
+) -> None:
+    reported = {field.name for field, _ in report.hello().ListFields()}
+    assert reported == {field.name for field in fleet_pb2.Hello.DESCRIPTOR.fields}
+
+
+def test_the_engines_requests_are_those_of_peers_and_of_own_clients(
+    busy_report: StatusReport,
+) -> None:
+    status = busy_report.status()
+    assert status.in_flight_requests == 2
+    assert status.engine_in_flight_requests == 4
+
+
+def test_long_texts_are_cut(busy_report: StatusReport) -> None:
+    (fault,) = busy_report.status().faults
+    assert len(fault.detail) == 300
+
+
+def test_a_version_of_each_table_is_reported(report: StatusReport) -> None:
+    assert len(report.status().have) == len(report.hello().have) == len(ResourceType)
