@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StatusReport:
-    """Reads the parts that the coordinator is told about; a field of Status is a line here."""
+    """Reads the parts whose state the coordinator needs; each field of Status is one line here."""
 
     config: AgentConfig
     identity: CurrentIdentity
