@@ -19,9 +19,9 @@ from agent.core.half_open import HalfOpenTargets
 from agent.core.hedging import HedgeBudget
 from agent.core.live import LiveState
 from agent.core.prefixes import PrefixMemory
-from agent.drain_state import OpenEngines
 from agent.core.request.state import RouterState
 from agent.core.request.timing import RequestPolicy
+from agent.drain_state import OpenEngines
 from agent.gateway.context import GatewayContext
 from agent.gateway.records import RequestRecords
 from agent.gateway.server import ClientPort
@@ -30,7 +30,6 @@ from agent.peers.pool import PeerPool
 from agent.peers.port import PeerPort, PeerService
 from agent.peers.probe import Prober
 from agent.peers.tls import PeerTls
-from agent.trace_ids import TraceIds
 from agent.traces.export import make_export
 from agent.traces.keeper import TraceKeeper
 from agent.traces.stats import ExportStats

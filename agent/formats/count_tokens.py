@@ -5,13 +5,12 @@ from __future__ import annotations
 from agent.formats.anthropic_errors import (
     ANTHROPIC_WORDS,
     anthropic_body,
-    engine_message,
     event_data,
     response_body,
 )
 from agent.formats.body_rules import make_rules
 from agent.formats.descriptor import ApiFormat
-from agent.formats.errors import ErrorWords
+from agent.formats.errors import ErrorWords, engine_message
 from agent.formats.messages import CLIENT_TOOLS, CONVERSATION, MESSAGES, REFUSED_FIELDS
 
 _NOT_SERVED = "the engine of this model counts no tokens. Send the message: its usage tells them."

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from agent.core.request.state import RouterState
+from typing import TYPE_CHECKING
+
 from protos.domain.errors import NotFound
 from protos.domain.router import RequestShape, RouteExplanation, explain
+
+if TYPE_CHECKING:
+    from agent.core.request.state import RouterState
 
 #: A question without a prompt is asked for a short one.
 _DEFAULT_PROMPT_TOKENS = 32
@@ -12,7 +16,11 @@ _BYTES_PER_TOKEN = 4
 
 
 def explain_route(
-    state: RouterState, deployment_name: str, budget_ms: float, prompt_tokens: int, now_mono_ms: float
+    state: RouterState,
+    deployment_name: str,
+    budget_ms: float,
+    prompt_tokens: int,
+    now_mono_ms: float,
 ) -> RouteExplanation:
     """Explain a stream of ``deployment_name``; 0 means its own budget, and a short prompt.
 

@@ -10,17 +10,17 @@ from agent.core.prefixes import BLOCK_BYTES, NO_BLOCKS, prompt_blocks
 from agent.core.request.context import RequestContext
 from agent.core.request.log import RequestLog
 from agent.core.request.machine import RequestMachine
-from agent.formats.body import BodyCaps, GenerationBody, read_body
+from agent.formats.body import BodyCaps, read_body
 from agent.formats.errors import internal_error
 from agent.gateway.authentication import authenticate, find_deployment
 from agent.gateway.request_headers import parse_budget_ms, parse_zones
 from agent.gateway.runner import RequestRunner
-from agent.gateway.stats import GatewayStats
 from protos.domain.errors import EdgeForgeError, NoReplica, Overloaded
 
 if TYPE_CHECKING:
     from agent.formats import ApiFormat
     from agent.gateway.context import GatewayContext
+    from agent.gateway.stats import GatewayStats
     from agent.relay.messages import Request
     from agent.relay.server import ServerConnection
 

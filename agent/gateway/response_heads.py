@@ -1,4 +1,4 @@
-"""Heads of what the client gets: the engine's headers that pass, and what is said of the request."""
+"""Response heads: the engine's headers that pass, and what is said of the request."""
 
 from __future__ import annotations
 
@@ -31,9 +31,7 @@ class ResponseHeads:
     def __init__(self, log: RequestLog) -> None:
         self._log = log
 
-    def stream(
-        self, attempt: Attempt, headers: list[Header], now_mono_ms: float
-    ) -> list[Header]:
+    def stream(self, attempt: Attempt, headers: list[Header], now_mono_ms: float) -> list[Header]:
         """Return the headers of a stream; they go with its first token."""
         return [_EVENT_STREAM, *self._served_by(attempt, headers, now_mono_ms, stream=True)]
 

@@ -211,7 +211,8 @@ class RequestRunner:
         target = self._gateway.targets.find(
             attempt.node_id, context.deployment.model, embeds=context.embeds
         )
-        events, fields = None, self._body.fields
+        events: EventStream | None = None
+        fields = self._body.fields
         if broken is not None:
             rest = self._rest_fields(_answer_of(broken))
             if rest is None:

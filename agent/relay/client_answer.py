@@ -125,7 +125,9 @@ class ClientAnswer(Exchange):
             said = events.error_event.decode("utf-8", "replace")[:300]
             self.fail("the engine failed: " + said)
 
-    def _before_first_token(self, events: EventStream, passed_on: bytes, now_mono_ms: float) -> bytes:
+    def _before_first_token(
+        self, events: EventStream, passed_on: bytes, now_mono_ms: float
+    ) -> bytes:
         """Hold what came before the first token; return what may go to the client now."""
         held = self._held + passed_on if self._held else passed_on
         owner = self._owner

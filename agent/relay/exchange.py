@@ -11,7 +11,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from agent.relay.upstream import UpstreamConnection
 from protos.domain.errors import LinkDown
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
     from agent.relay.messages import Header
     from agent.relay.server import ServerConnection
+    from agent.relay.upstream import UpstreamConnection
     from agent.relay.upstream_pool import UpstreamPool
 
 

@@ -193,9 +193,7 @@ class Bookkeeping:
         )
 
 
-def far_times(
-    attempt: Attempt, said: FarTimes | None, answered_mono_ms: float
-) -> FarTimes | None:
+def far_times(attempt: Attempt, said: FarTimes | None, answered_mono_ms: float) -> FarTimes | None:
     """Return how the target spent the time until ``answered_mono_ms``, as far as it is known.
 
     ``said`` is a peer's own report; of this node's engine the place in its queue says it.

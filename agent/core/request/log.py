@@ -112,7 +112,9 @@ class RequestLog:
     def ttft_ms(self) -> float | None:
         """From the first byte to the first token; None for a request without a stream."""
         first_token_mono_ms = self.first_token_mono_ms
-        return None if first_token_mono_ms is None else first_token_mono_ms - self.first_byte_mono_ms
+        return (
+            None if first_token_mono_ms is None else first_token_mono_ms - self.first_byte_mono_ms
+        )
 
     @property
     def felt_ttft_ms(self) -> float | None:

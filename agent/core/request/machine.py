@@ -179,9 +179,7 @@ class RequestMachine:
         placer, last = self._placer, self._asked >= self._policy.max_attempts
         other_ms = None if last else placer.other_ttft_ms_p99(attempt.placement)
         expectation = placer.expectation(attempt, other_ms)
-        self._timers.expect(
-            attempt, expectation, last=last, may_hedge=self._state.hedges.enabled
-        )
+        self._timers.expect(attempt, expectation, last=last, may_hedge=self._state.hedges.enabled)
 
     def _on_not_sent(self, event: NotSent, now_mono_ms: float) -> list[Command]:
         attempt = event.attempt
@@ -236,7 +234,9 @@ class RequestMachine:
             self._books.reported(attempt, event.load, now_mono_ms)
         if attempt.resumes is not None and event.ending is not Ending.STREAM:
             why = event.reason or f"answered {event.status}"
-            self._fail(attempt, event, AttemptOutcome.FAILED, f"could not go on: {why}", now_mono_ms)
+            self._fail(
+                attempt, event, AttemptOutcome.FAILED, f"could not go on: {why}", now_mono_ms
+            )
             return self._continue(attempt.resumes, event.rest, event.usage, event.far, now_mono_ms)
         if event.ending is Ending.STREAM:
             return self._on_answered(event, now_mono_ms)
@@ -494,7 +494,7 @@ class RequestMachine:
 
 
 def _first_of(attempt: Attempt) -> Attempt:
-    """Return the attempt that began the stream which ``attempt`` continues; it is billed as that."""
+    """Return the attempt that began the stream: all of it is billed as that one's."""
     while attempt.resumes is not None:
         attempt = attempt.resumes
     return attempt
