@@ -1,0 +1,163 @@
+"""Laws of one request's machine, over histories of whatever targets, clients and clocks may do."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.core.request.messages import Rest
+from agent.core.request.timing import RequestPolicy
+from tests.support.fleets import deployment
+from tests.support.request_world import RequestWorld, fleet
+
+NODES = {"near": 20.0, "far": 60.0, "last": 90.0}
+HAPPENINGS = (
+    *("token", "progress", "stream_ends", "lost", "refused", "failed", "mistake", "not_sent"),
+    *("wait", "gone"),
+)
+rests = st.sampled_from(list(Rest))
+steps = st.tuples(
+    st.sampled_from(HAPPENINGS),
+    st.integers(0, 2),
+    st.sampled_from([0.0, 1.0, 30.0, 400.0, 6_000.0, 130_000.0]),
+    rests,
+    st.booleans(),
+)
+
+
+class History:
+    """Gives the machine what can happen to a running attempt, and keeps what it commanded."""
+
+    def __init__(self, *, stream: bool, strict: bool, known: bool, budget_ms: float) -> None:
+        policy = RequestPolicy(max_wait_ms=1_000_000.0)
+        self.world = world = RequestWorld(
+            fleet(NODES),
+            of=deployment(strict=strict),
+            stream=stream,
+            budget_ms=budget_ms,
+            hedge_ratio=1.0,
+            explore_ratio=1.0,
+            policy=policy,
+        )
+        self.stream = stream
+        self.running: list[str] = []
+        self.headed: str | None = None
+        self.heads = self.ends = self.beats = 0
+        self.before_end: list[str] = []
+        if known:
+            for name, ms in NODES.items():
+                world.learned(name, ms)
+        self._take(world.begin())
+
+    def step(self, what: str, whom: int, ms: float, rest: Rest, stalled: bool) -> None:
+        world = self.world
+        if what == "wait":
+            self._take(world.wait(ms, stalled=stalled, rest=rest if self.headed else Rest.UNKNOWN))
+            return
+        if what == "gone":
+            self._take(world.gone(ms))
+            return
+        if not self.running:
+            return
+        name = self.running[whom % len(self.running)]
+        attempt = world.attempts[name]
+        answering = self.headed == name
+        if what == "progress":
+            self._take(world.progress(name, ms))
+        elif what == "token":
+            if self.stream and attempt.first_token_mono_ms is None and attempt.resumes is None:
+                self._take(world.token(name, ms))
+        elif what == "stream_ends":
+            if answering:
+                self._left(name)
+                self._take(world.stream_ends(name, ms))
+        elif what == "lost":
+            self._left(name)
+            status, left = (200, rest) if answering else (0, Rest.UNKNOWN)
+            self._take(world.lost(name, ms, status=status, rest=left))
+        elif what == "not_sent":
+            if attempt.last_read_mono_ms < 0 and not attempt.first_token_mono_ms:
+                self._left(name)
+                self._take(world.not_sent(name, rest))
+        elif not answering:
+            self._left(name)
+            status = {"refused": 503, "failed": 500, "mistake": 400}[what]
+            self._take(world.whole(name, status, ms))
+
+    def _left(self, name: str) -> None:
+        self.running.remove(name)
+
+    def _take(self, said: list[str]) -> None:
+        for command in said:
+            assert not self.ends, f"{command} after the end"
+            word, _, rest = command.partition(" ")
+            if word == "ask":
+                name, _, purpose = rest.partition(" ")
+                assert name not in self.running, "asked twice at once"
+                self.running.append(name)
+                if purpose == "(rest)":
+                    assert self.headed is not None
+                    self.headed = name
+            elif word == "cancel":
+                self.running.remove(rest)
+            elif word == "head":
+                self.heads += 1
+                assert self.running == [rest], "another attempt runs beside the answer"
+                self.headed = rest
+            elif word == "heartbeat":
+                assert self.stream
+                self.beats += 1
+            elif word in ("end", "respond", "error", "cut"):
+                if command.startswith("error event"):
+                    assert self.heads or self.beats, "an event before any head"
+                elif word in ("respond", "error"):
+                    assert self.heads + self.beats == 0, "a response behind a head"
+                elif word == "end":
+                    assert "account" in self.before_end, "the end before what must be durable"
+                self.ends += 1
+            self.before_end.append(command)
+        if self.world.machine.over:
+            self.check_over()
+
+    def check_over(self) -> None:
+        world = self.world
+        assert not self.running, "an attempt outlives its request"
+        assert all(not world.state.live.in_flight(name) for name in NODES)
+        assert world.state.engine_queue.serving == 0
+        assert self.heads <= 1
+        assert self.ends == 1 or world.log.client_gone
+        asked = [command for command in self.before_end if command.startswith("ask")]
+        assert len(world.log.attempts) == len(world.log.placements) == len(asked)
+
+
+@given(
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([5.0, 70.0, 500.0]),
+    st.lists(steps, max_size=30),
+)
+def test_one_answer_one_end_and_nothing_left_behind(stream, strict, known, budget_ms, happenings):
+    history = History(stream=stream, strict=strict, known=known, budget_ms=budget_ms)
+    for happening in happenings:
+        if history.world.machine.over:
+            break
+        history.step(*happening)
+    if not history.world.machine.over:
+        history.step("gone", 0, 0.0, Rest.UNKNOWN, False)
+    assert history.world.machine.over
+
+
+@given(st.booleans(), st.lists(steps, max_size=12))
+def test_a_request_comes_to_its_end_by_time_alone_when_nothing_answers(known, happenings):
+    """What never answers is given up after the longest wait, not held for ever."""
+    history = History(stream=True, strict=False, known=known, budget_ms=500.0)
+    for happening in happenings:
+        if history.world.machine.over:
+            return
+        history.step(*happening)
+    for _ in range(60):
+        if history.world.machine.over:
+            return
+        history.step("wait", 0, 100_000.0, Rest.UNKNOWN, False)
+    raise AssertionError("it waits for ever")

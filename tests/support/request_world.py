@@ -1,0 +1,213 @@
+"""One request's machine on a fleet of a few nodes: a clock, and commands as words.
+
+Knows nothing of what the machine decides; it gives it events and prints what it commands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from agent.core.coverage import Coverage
+from agent.core.engine_queue import EngineQueue
+from agent.core.exploration import Exploration
+from agent.core.fill import FillMeter
+from agent.core.half_open import HalfOpenTargets
+from agent.core.hedging import HedgeBudget
+from agent.core.live import LiveState
+from agent.core.peer_load import PeerLoad
+from agent.core.prefixes import NO_BLOCKS, PrefixMemory
+from agent.core.request import messages as m
+from agent.core.request.attempt import Attempt
+from agent.core.request.context import RequestContext
+from agent.core.request.log import RequestLog
+from agent.core.request.machine import RequestMachine
+from agent.core.request.state import RouterState
+from agent.core.request.timing import RequestPolicy
+from protos.domain.fleet_view import FleetView
+from protos.domain.predictor import Outcome, Predictor
+from protos.domain.pricing import Usage
+from protos.domain.prompt_tokens import PromptTokens
+from protos.domain.regimes import Load
+from protos.domain.resources import Deployment, Tier
+from tests.support.fleets import MODEL, deployment, model, node, pop, price, profile, replica, view
+
+USAGE = Usage(10, 0, 20)
+
+
+def fleet(first_token_ms: dict[str, float], tiers: dict[str, Tier] | None = None) -> FleetView:
+    """One POP and one node for each name; all central at one price unless ``tiers`` says else."""
+    rows = [model(), price(Tier.CENTRAL, 10), price(Tier.REGIONAL, 11), price(Tier.EDGE, 12)]
+    for name, ms in first_token_ms.items():
+        tier = (tiers or {}).get(name, Tier.CENTRAL)
+        rows += [pop(name.upper(), tier), node(name, name.upper()), replica(name, ms)]
+    return view(*rows)
+
+
+class RequestWorld:
+    """``near`` is the agent's own node unless ``node_id`` says otherwise."""
+
+    def __init__(
+        self,
+        table: FleetView,
+        *,
+        of: Deployment | None = None,
+        budget_ms: float = 500.0,
+        stream: bool = True,
+        node_id: str = "near",
+        policy: RequestPolicy | None = None,
+        hedge_ratio: float = 0.0,
+        explore_ratio: float = 0.0,
+    ) -> None:
+        self.now = 1_000.0
+        self.table = table
+        self.state = RouterState(
+            node_id=node_id,
+            view=lambda: self.table,
+            serves_here=lambda model: True,
+            is_warm=lambda node_id: True,
+            draw=lambda: 0.0,
+            live=LiveState(),
+            engine_queue=EngineQueue(4),
+            prefixes=PrefixMemory(),
+            predictor=Predictor(),
+            coverage=Coverage(),
+            prompt_tokens=PromptTokens(),
+            hedges=HedgeBudget(hedge_ratio),
+            exploration=Exploration(explore_ratio),
+            half_open=HalfOpenTargets(),
+            own_fill=FillMeter(400.0),
+            edge_fill_ratio=0.0,
+        )
+        self._of = of or deployment()
+        self._budget_ms = budget_ms
+        self._stream = stream
+        self._policy = policy or RequestPolicy()
+        self.attempts: dict[str, Attempt] = {}
+        self.log = RequestLog("t", 0, "/v1/chat/completions", self.now)
+        for name in table.nodes:
+            for _ in range(4):
+                self.state.live.probed(name, 1.0, self.now)
+
+    def learned(self, name: str, took_ms: float, count: int = 60) -> None:
+        """Let ``count`` outcomes have shown that a first token takes ``took_ms`` there."""
+        for number in range(count):
+            outcome = Outcome(Load(10.0), 1.0, took_ms, self.now - count + number)
+            self.state.predictor.learn(name, MODEL, profile(took_ms), outcome)
+
+    def begin(self) -> list[str]:
+        """Let the request begin."""
+        context = RequestContext(
+            view=self.table,
+            account="acme",
+            deployment=self._of,
+            stream=self._stream,
+            embeds=False,
+            needs_tool_parser=False,
+            prompt_tokens=10,
+            body_bytes=200,
+            budget_ms=self._budget_ms,
+            last_mile_ms=0.0,
+            first_byte_mono_ms=self.now,
+            zones=None,
+            blocks=NO_BLOCKS,
+        )
+        self.log = RequestLog("t", 0, "/v1/chat/completions", self.now)
+        self.machine = RequestMachine(self.state, context, self._policy, self.log)
+        return self._do(m.Begun())
+
+    # -- what happens
+
+    def token(self, name: str, after_ms: float = 0.0, load: PeerLoad | None = None) -> list[str]:
+        """A first token comes from ``name``."""
+        self.now += after_ms
+        self.attempts[name].last_read_mono_ms = self.now
+        return self._do(m.FirstToken(self.attempts[name], load))
+
+    def progress(self, name: str, after_ms: float = 0.0) -> list[str]:
+        """The engine at ``name`` generates something that is no token for the client."""
+        self.now += after_ms
+        self.attempts[name].last_read_mono_ms = self.now
+        return self._do(m.EngineProgressed(self.attempts[name]))
+
+    def read(self, name: str, after_ms: float = 0.0) -> None:
+        """More of the answer comes from ``name``; no event for the machine."""
+        self.now += after_ms
+        self.attempts[name].last_read_mono_ms = self.now
+
+    def stream_ends(self, name: str, after_ms: float = 0.0, usage: Usage = USAGE) -> list[str]:
+        """The last event of the stream comes from ``name``."""
+        self.now += after_ms
+        return self._do(m.AttemptEnded(self.attempts[name], m.Ending.STREAM, 200, usage=usage))
+
+    def whole(self, name: str, status: int = 200, after_ms: float = 0.0) -> list[str]:
+        """A whole response comes from ``name``."""
+        self.now += after_ms
+        usage = USAGE if status == 200 else None
+        return self._do(m.AttemptEnded(self.attempts[name], m.Ending.WHOLE, status, usage=usage))
+
+    def lost(
+        self,
+        name: str,
+        after_ms: float = 0.0,
+        *,
+        status: int = 0,
+        rest: m.Rest = m.Rest.UNKNOWN,
+        reason: str = "connection refused",
+    ) -> list[str]:
+        """The connection to ``name`` fails."""
+        self.now += after_ms
+        ended = m.AttemptEnded(self.attempts[name], m.Ending.LOST, status, reason, USAGE)
+        ended.rest = rest
+        return self._do(ended)
+
+    def not_sent(self, name: str, rest: m.Rest = m.Rest.UNKNOWN) -> list[str]:
+        """``name`` cannot be asked any more."""
+        return self._do(m.NotSent(self.attempts[name], "not ready", rest))
+
+    def gone(self, after_ms: float = 0.0) -> list[str]:
+        """The client leaves."""
+        self.now += after_ms
+        return self._do(m.ClientGone(USAGE))
+
+    def wait(self, ms: float, *, stalled: bool = False, rest: m.Rest = m.Rest.UNKNOWN) -> list[str]:
+        """Let ``ms`` pass; every deadline that comes due on the way is given to the machine."""
+        until, done = self.now + ms, []
+        while not self.machine.over and self.machine.next_deadline_mono_ms <= until:
+            before = self.machine.next_deadline_mono_ms
+            self.now = max(self.now, before)
+            done += self._do(m.DeadlinePassed(stalled, USAGE, rest))
+            assert self.machine.over or self.machine.next_deadline_mono_ms > before, "it spins"
+        self.now = until
+        return done
+
+    # -- what is commanded
+
+    def _do(self, event: m.Event) -> list[str]:
+        return list(self._words(self.machine.handle(event, self.now)))
+
+    def _words(self, commands: Iterable[m.Command]) -> Iterable[str]:
+        for command in commands:
+            if isinstance(command, m.Ask):
+                self.attempts[command.attempt.node_id] = command.attempt
+            yield _WORDS[type(command)](command)
+
+
+def _error(error: object) -> str:
+    return f"{getattr(error, 'http_status', 0)} {type(error).__name__}"
+
+
+_WORDS: dict[type, Callable[..., str]] = {
+    m.Ask: lambda c: (
+        f"ask {c.attempt.node_id}"
+        + ("" if c.attempt.purpose == "serve" else f" ({c.attempt.purpose})")
+    ),
+    m.Cancel: lambda c: f"cancel {c.attempt.node_id}",
+    m.WriteHead: lambda c: f"head {c.attempt.node_id}",
+    m.WriteHeartbeat: lambda c: "heartbeat",
+    m.WriteEnd: lambda c: f"end {c.attempt.node_id}",
+    m.RespondWhole: lambda c: f"respond {c.attempt.node_id}",
+    m.RespondError: lambda c: f"error {_error(c.error)}",
+    m.WriteErrorEvent: lambda c: f"error event {_error(c.error)}",
+    m.CutClient: lambda c: "cut client",
+    m.Account: lambda c: "account",
+}
