@@ -56,6 +56,7 @@ class DataPlane:
         replicas: Replicas,
         standing: DrainState,
         credentials_usable: Callable[[], bool],
+        ready: Callable[[], bool],
         draw: Callable[[], float],
     ) -> None:
         node_id = identity.node_id
@@ -100,7 +101,9 @@ class DataPlane:
             own_fill=self.fill,
             edge_fill_ratio=config.router.edge_fill_ratio,
         )
-        self.client_port = ClientPort(config.client, self.around, self._pools)
+        self.client_port = ClientPort(
+            config.client, self.around, self._pools, ready, version("edgeforge")
+        )
         service = PeerService(
             node_id=node_id,
             view=view,

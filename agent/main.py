@@ -146,6 +146,7 @@ class Agent:
             replicas=self._replicas,
             standing=self._standing,
             credentials_usable=self._credentials_usable,
+            ready=lambda: not self._telling.missing(),
             draw=self._draw,
         )
 

@@ -46,7 +46,7 @@ class GenerationHandler:
         trail = Trail(request, mono_ms, around.clocks.jumps)
         around.clocks.look(unix_ms, mono_ms)
         began_unix_ms = unix_ms - int(mono_ms - request.first_byte_mono_ms)
-        record = RequestRecord(around.trace_id(), began_unix_ms, request.path)
+        record = RequestRecord(request.trace_id, began_unix_ms, request.path)
         stats.requests += 1
         stats.in_flight += 1
         try:
@@ -93,7 +93,6 @@ class GenerationHandler:
             view,
             around.now_unix_ms(),
             around.credentials_usable,
-            takes_x_api_key=api.is_anthropic,
         )
         record.account = caller.account.id
         if self.draining:
@@ -130,5 +129,4 @@ class GenerationHandler:
             record.shed = reason
             self.stats.promises.of(record.sla).shed[reason] += 1
         status, headers, body = render_error(error, request.path)
-        headers.append((b"x-edgeforge-trace-id", record.trace_id.encode()))
         client.respond(request, status, headers, body)

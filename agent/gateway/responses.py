@@ -41,7 +41,7 @@ class ResponseHeads:
 
     def stream_head(self, status: int, headers: list[Header]) -> bytes:
         """Return the head of a stream: with its first token."""
-        ours = self._headers(headers, stream=True)
+        ours = self._headers(headers, stream=True) + self._trail.request.answer_headers()
         ours.append((b"transfer-encoding", b"chunked"))
         keep_alive = self._client.may_keep_alive(self._trail.request)
         return response_head(status, ours, keep_alive=keep_alive)
@@ -58,7 +58,6 @@ class ResponseHeads:
         now = self._now_mono_ms()
         far = self._asked.far_times(headers, now)
         ours += [
-            (b"x-edgeforge-trace-id", record.trace_id.encode()),
             (b"x-edgeforge-node", self._asked.target.node_id.encode()),
             (b"x-edgeforge-tier", self._asked.placement.serving_tier.encode()),
             (b"server-timing", server_timing(self._trail, self._asked, far, now, stream=stream)),
