@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from protos.domain.settings import read_settings, setting, tcp_port
 ENV_PREFIX = "EDGEFORGE_AGENT"
 
 _MIB = 1024 * 1024
+#: An origin as browsers send it: scheme, host, port, in lower case. Source: RFC 6454, 6.1.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,8 @@ class ClientConfig:
     body_timeout_ms: float = setting(60_000.0, at_least=10)
     #: A kept-alive connection without a request is closed after this.
     idle_timeout_ms: float = setting(75_000.0, at_least=10)
+    #: Origins whose web pages may read responses, such as https://app.example.com; "*": all.
+    cors_origins: tuple[str, ...] = setting(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +157,7 @@ class EngineConfig:
             max_parallel=self.max_parallel,
             tokens_per_s=self.tokens_per_s,
             embeds=self.mode == "embed",
+            context_tokens=self.max_context_tokens,
             lacks_tool_parser=self._lacks_tool_parser,
         )
 
@@ -317,6 +323,11 @@ def _check_together(config: AgentConfig) -> list[str]:
     problems = []
     if bool(config.client.cert_file) != bool(config.client.key_file):
         problems.append("client.cert_file and client.key_file: give both or neither")
+    problems += [
+        f"client.cors_origins: {origin!r} is not an origin such as https://app.example.com, nor *"
+        for origin in config.client.cors_origins
+        if origin != "*" and _ORIGIN.fullmatch(origin) is None
+    ]
     engine = config.engine
     if engine.kind == "external" and not engine.url.startswith(("http://", "https://")):
         problems.append(f"engine.url: {engine.url!r} is no http(s) URL, and kind is external")

@@ -30,6 +30,7 @@ from agent.peers.pool import PeerPool
 from agent.peers.port import PeerPort, PeerService
 from agent.peers.probe import Prober
 from agent.peers.tls import PeerTls
+from agent.trace_ids import TraceIds
 from agent.traces.export import make_export
 from agent.traces.keeper import TraceKeeper
 from agent.traces.stats import ExportStats
@@ -59,6 +60,7 @@ class DataPlane:
         replicas: Replicas,
         drain_state: DrainState,
         credentials_usable: Callable[[], bool],
+        ready: Callable[[], bool],
         draw: Callable[[], float],
     ) -> None:
         node_id = identity.node_id
@@ -113,8 +115,9 @@ class DataPlane:
             credentials_usable=credentials_usable,
             now_mono_ms=now_mono_ms,
             now_unix_ms=now_unix_ms,
+            make_trace_id=TraceIds().make,
         )
-        self.client_port = ClientPort(config.client, self.gateway)
+        self.client_port = ClientPort(config.client, self.gateway, ready, version("edgeforge"))
         service = PeerService(
             node_id=node_id,
             view=view,

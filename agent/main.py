@@ -150,6 +150,7 @@ class Agent:
             replicas=self._replicas,
             drain_state=self._drain_state,
             credentials_usable=self._credentials.usable,
+            ready=lambda: not self.status.missing(),
             draw=self._draw,
         )
 

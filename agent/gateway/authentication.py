@@ -1,4 +1,4 @@
-"""Who is asking: the key's digest is in the table, so nobody is called."""
+"""Authentication by API key, from the table in memory, and the deployments that a key may call."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from protos.domain.errors import NotFound, Unauthenticated
+from protos.domain.errors import InvalidRequest, NotFound, Unauthenticated
 
 if TYPE_CHECKING:
     from protos.domain.fleet_view import FleetView
     from protos.domain.resources import Account, ApiKey, Deployment
 
 _MAX_KEY_BYTES = 512
-_HINT = "send a valid key as 'Authorization: Bearer <key>'"
+_HINT = "send a valid key as 'Authorization: Bearer <key>' or 'x-api-key: <key>'"
 
 
 @dataclass(slots=True)
@@ -30,14 +30,9 @@ def authenticate(
     view: FleetView,
     now_unix_ms: int,
     credentials_usable: Callable[[], bool],
-    *,
-    takes_x_api_key: bool = False,
 ) -> Caller:
-    """Return who sent ``headers``; Anthropic's clients say so in ``x-api-key``.
-
-    Raises: Unauthenticated.
-    """
-    secret = _given_key(headers, takes_x_api_key=takes_x_api_key)
+    """Return the key in ``headers`` and its account. Raises: Unauthenticated."""
+    secret = _given_key(headers)
     if not credentials_usable():
         raise Unauthenticated(
             "keys cannot be checked: this site has been cut off for too long",
@@ -54,19 +49,22 @@ def authenticate(
     return Caller(key, account)
 
 
-def _given_key(headers: Mapping[bytes, bytes], *, takes_x_api_key: bool) -> bytes:
-    """Return the key in ``headers``; Authorization wins. Raises: Unauthenticated."""
+def _given_key(headers: Mapping[bytes, bytes]) -> bytes:
+    """Return the key in ``headers``: a bearer token, else ``x-api-key``. Raises: Unauthenticated.
+
+    A proxy may add an ``Authorization`` of its own, and some clients send an empty one.
+    """
     given = headers.get(b"authorization", b"")
-    if not given and takes_x_api_key and (key := headers.get(b"x-api-key", b"").strip()):
-        if len(key) > _MAX_KEY_BYTES:
-            raise Unauthenticated("the x-api-key header holds no key", _HINT)
-        return key
-    if not given:
-        raise Unauthenticated("no API key was given", _HINT)
     scheme, _, secret = given.partition(b" ")
     secret = secret.strip()
-    if scheme.lower() != b"bearer" or not secret or len(secret) > _MAX_KEY_BYTES:
+    if scheme.lower() != b"bearer" or not secret:
+        secret = headers.get(b"x-api-key", b"").strip()
+    if not secret and given:
         raise Unauthenticated("the Authorization header is not of the form 'Bearer <key>'", _HINT)
+    if not secret:
+        raise Unauthenticated("no API key was given", _HINT)
+    if len(secret) > _MAX_KEY_BYTES:
+        raise Unauthenticated("the API key is too long", _HINT)
     return secret
 
 
@@ -78,14 +76,35 @@ def may_call(caller: Caller, deployment: Deployment) -> bool:
 
 
 def find_deployment(caller: Caller, name: object, view: FleetView) -> Deployment:
-    """Return the deployment called ``name``. Raises: NotFound, also for another account's."""
-    deployment = view.deployments.get(name) if isinstance(name, str) else None
-    if deployment is None or not may_call(caller, deployment):
-        shown = repr(name[:128]) if isinstance(name, str) else f"of type {type(name).__name__}"
-        raise NotFound(
-            f"the model {shown} does not exist",
-            "GET /v1/models lists what this key may call",
-            code="model_not_found",
-            param="model",
-        )
-    return deployment
+    """Return the deployment called ``name``, or the caller's first one of the model ``name``.
+
+    Raises: InvalidRequest for what is no name; NotFound, also for another account's. Hot.
+    """
+    if not isinstance(name, str) or not name:
+        raise _no_model_name(name)
+    deployment = view.deployments.get(name)
+    if deployment is not None and may_call(caller, deployment):
+        return deployment
+    if name in view.models:
+        called = [
+            one for one in view.deployments.values() if one.model == name and may_call(caller, one)
+        ]
+        if called:
+            return min(called, key=_name_of)
+    raise NotFound(
+        f"the model {name[:128]!r} does not exist",
+        "GET /v1/models lists what this key may call",
+        code="model_not_found",
+        param="model",
+    )
+
+
+def _name_of(deployment: Deployment) -> str:
+    return deployment.name
+
+
+def _no_model_name(given: object) -> InvalidRequest:
+    message = "'model' is not a text with the name of a model"
+    if given is None or given == "":
+        message = "you must provide the parameter 'model'"
+    return InvalidRequest(message, "GET /v1/models lists what this key may call", param="model")

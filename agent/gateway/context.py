@@ -38,3 +38,4 @@ class GatewayContext:
     credentials_usable: Callable[[], bool]
     now_mono_ms: Callable[[], float]
     now_unix_ms: Callable[[], int]
+    make_trace_id: Callable[[], str]

@@ -1,4 +1,4 @@
-"""The two headers of ours that a client may send; every other ``x-edgeforge-*`` means nothing."""
+"""The two ``x-edgeforge-*`` headers that clients may send; all others are ignored."""
 
 from __future__ import annotations
 

@@ -1,50 +1,62 @@
-"""The client port: generation goes to the relay, everything else to aiohttp, on one connection."""
+"""The client port: where customers' requests arrive and are served."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-
 from agent.formats import FORMATS
-from agent.formats.registry import render_error
-from agent.gateway.app import make_app
+from agent.gateway.client_routes import ClientRoutes, render_refusal
+from agent.gateway.cors import Cors
 from agent.gateway.handler import GenerationHandler
+from agent.gateway.health import Health
+from agent.gateway.stats import GatewayStats
 from agent.gateway.tls import ClientCertificate
-from agent.relay.connections import ConnectionSet, ServerLimits
+from agent.relay.connections import ConnectionSet
+from agent.relay.limits import ServerLimits
 from agent.relay.listener import Listener
 
 if TYPE_CHECKING:
-    import asyncio
+    from collections.abc import Callable
 
     from agent.config import ClientConfig
     from agent.core.samples import Samples
     from agent.gateway.context import GatewayContext
-    from agent.gateway.targets import EnginePools
     from agent.relay.messages import Request
     from agent.relay.server import ServerConnection
 
 
 class ClientPort:
-    """Where customers arrive."""
+    """``ready`` says whether new clients should be sent here: what the health routes answer."""
 
-    def __init__(self, config: ClientConfig, around: GatewayContext, pools: EnginePools) -> None:
+    def __init__(
+        self,
+        config: ClientConfig,
+        gateway: GatewayContext,
+        ready: Callable[[], bool],
+        version: str,
+    ) -> None:
         self._config = config
-        self.handler = GenerationHandler(around, pools)
+        self.handler = GenerationHandler(gateway, GatewayStats())
         limits = ServerLimits(
             max_header_bytes=config.max_header_bytes,
             max_body_bytes=config.max_body_bytes,
             header_timeout_ms=config.header_timeout_ms,
             body_timeout_ms=config.body_timeout_ms,
             idle_timeout_ms=config.idle_timeout_ms,
-            buffer_bytes=around.limits.client_buffer_bytes,
+            buffer_bytes=gateway.limits.client_buffer_bytes,
             max_connections=config.max_connections,
         )
-        self.connections = ConnectionSet(self._serve, render_error, limits, around.now_mono_ms)
-        self._listener = Listener("client.port", self.connections)
+        self.connections = ConnectionSet(
+            render_refusal,
+            limits,
+            gateway.now_mono_ms,
+            make_trace_id=gateway.make_trace_id,
+            cors_headers=Cors(config.cors_origins).headers_for if config.cors_origins else None,
+        )
+        self._listener = Listener("client.port", self.connections, self._serve)
         self._certificate: ClientCertificate | None = None
-        self._runner = web.AppRunner(make_app(around), access_log=None, keepalive_timeout=0)
+        self._routes = ClientRoutes(gateway, Health(ready, version), config.max_body_bytes)
 
     @property
     def port(self) -> int:
@@ -64,20 +76,19 @@ class ClientPort:
         config = self._config
         if config.cert_file:
             self._certificate = ClientCertificate(Path(config.cert_file), Path(config.key_file))
-        await self._runner.setup()
         tls = self._certificate.context if self._certificate is not None else None
         await self._listener.start(config.host, config.port, tls)
 
     def reload_certificate(self) -> bool:
-        """Take a renewed certificate from disk; False when there was nothing to take."""
+        """Load a renewed certificate from disk; False if that failed, or without TLS."""
         return self._certificate is not None and self._certificate.reload()
 
     def reload_certificate_if_changed(self) -> bool:
-        """Like ``reload_certificate``, when the files have changed."""
+        """Load it if its files have changed; False if they have not."""
         return self._certificate is not None and self._certificate.reload_if_changed()
 
     def set_draining(self, draining: bool) -> None:
-        """Refuse new requests with 503, or take them again; the port stays open."""
+        """Refuse new requests with 503, or accept them again; the port stays open."""
         self.handler.draining = draining
 
     async def drain(self, grace_ms: float) -> None:
@@ -86,15 +97,17 @@ class ClientPort:
         await self._listener.drain(grace_ms)
 
     async def stop(self) -> None:
+        """Close the port and cut the remaining connections."""
         await self._listener.stop()
-        await self._runner.cleanup()
 
     async def _serve(self, request: Request, client: ServerConnection) -> None:
-        if request.path in FORMATS and request.method == "POST":
-            request.last_mile_ms = client.last_mile_ms(request.first_byte_mono_ms)
-            await self.handler.serve(request, client)
-            return
-        server = self._runner.server
-        assert server is not None
-        successor: asyncio.Protocol = server()
-        client.hand_off(request, successor)
+        """Hot for a generation whose path is spelled as usual and whose body is not compressed."""
+        api = FORMATS.get(request.path)
+        if api is None or request.method != "POST" or b"content-encoding" in request.headers:
+            answer = await self._routes.answer(request)
+            if answer is not None:
+                client.respond(request, *answer)
+                return
+            api = FORMATS[request.path]
+        request.last_mile_ms = client.last_mile_ms(request.first_byte_mono_ms)
+        await self.handler.serve(api, request, client)

@@ -1,4 +1,4 @@
-"""The client port's certificate, reloaded without a restart."""
+"""The client port's TLS certificate, reloaded without a restart."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ALPN = ["http/1.1"]
 class ClientCertificate:
     """A certificate and key on disk, and the TLS context made of them.
 
-    New connections use what was loaded last; those that stand keep theirs.
+    New connections use what was loaded last; open connections keep theirs.
     """
 
     def __init__(self, cert_file: Path, key_file: Path) -> None:
@@ -46,7 +46,7 @@ class ClientCertificate:
         return True
 
     def reload_if_changed(self) -> bool:
-        """Reload when the files are others than those loaded; True when it did."""
+        """Reload if the files have changed since; True if it did."""
         return self._read_stamp() != self._stamp and self.reload()
 
     def _load(self) -> None:

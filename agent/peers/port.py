@@ -12,9 +12,10 @@ import orjson
 from agent.core.samples import Samples, counter_samples
 from agent.formats import FORMATS, ApiFormat
 from agent.peers.tls import PeerTls, peer_node_id
-from agent.relay.connections import ConnectionSet, ServerLimits
+from agent.relay.connections import ConnectionSet
 from agent.relay.exchange import Ending
 from agent.relay.far_times import far_times_header
+from agent.relay.limits import ServerLimits
 from agent.relay.listener import Listener
 from agent.relay.messages import Header, Request, request_bytes, response_head
 from agent.relay.pass_through import PassThrough
@@ -98,9 +99,9 @@ class PeerPort:
             max_connections=client.max_connections,
         )
         self.connections = ConnectionSet(
-            self._serve, _render_error, limits, service.now_mono_ms, gate=self._admit
+            _render_error, limits, service.now_mono_ms, gate=self._admit
         )
-        self._listener = Listener("peer.port", self.connections)
+        self._listener = Listener("peer.port", self.connections, self._serve)
 
     @property
     def port(self) -> int:

@@ -1,61 +1,72 @@
-"""All connections of one listener: their limits, their number, their deadlines, their end."""
+"""All connections of one listener: limits, counters, deadlines, drain."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 from agent.core.samples import Sample, Samples
 from agent.relay.deadlines import Deadlines
 
 if TYPE_CHECKING:
-    from agent.relay.messages import Header, Request
-    from agent.relay.server import ServerConnection
+    from agent.relay.limits import ServerLimits
+    from agent.relay.messages import Header
     from protos.domain.errors import EdgeForgeError
 
-
-@dataclass(frozen=True, slots=True)
-class ServerLimits:
-    """What one connection may cost."""
-
-    max_header_bytes: int
-    max_body_bytes: int
-    header_timeout_ms: float
-    body_timeout_ms: float
-    idle_timeout_ms: float
-    buffer_bytes: int
-    max_connections: int
-
-
-#: Serves one request; cancelled when its client goes away.
-Handler = Callable[["Request", "ServerConnection"], Awaitable[None]]
-#: Turns an error, and the path that was asked for, into a response: (status, headers, body).
-ErrorRenderer = Callable[["EdgeForgeError", str], tuple[int, list["Header"], bytes]]
+#: Status, headers and body of a response.
+Answer = tuple[int, list["Header"], bytes]
+#: Turns an error, and the path of its request, into a response.
+ErrorRenderer = Callable[["EdgeForgeError", str], Answer]
 #: Admits a connection when it is made, for example by its certificate. Raises to refuse.
 Gate = Callable[[asyncio.BaseTransport], object]
+#: Returns the headers that a browser needs on every response to the given ``Origin``.
+CorsHeaders = Callable[[bytes], tuple["Header", ...]]
+
+
+class Connection(Protocol):
+    """What a set of connections does with one of them."""
+
+    deadline_mono_ms: float
+
+    def deadline_passed(self) -> None:
+        """Act on a deadline that has passed."""
+
+    def close_when_idle(self) -> None:
+        """Close now, or after the request in progress."""
+
+    def abort(self) -> None:
+        """Cut the connection."""
+
+
+def _no_trace_id() -> str:
+    return ""
 
 
 class ConnectionSet:
-    """All connections of one listener: counted, swept for deadlines, drained."""
+    """All connections of one listener: counted, swept for deadlines, drained.
+
+    ``make_trace_id`` names each request; responses carry the name. Without it they carry none.
+    """
 
     def __init__(
         self,
-        handler: Handler,
         render_error: ErrorRenderer,
         limits: ServerLimits,
         now_mono_ms: Callable[[], float],
         gate: Gate | None = None,
+        make_trace_id: Callable[[], str] = _no_trace_id,
+        cors_headers: CorsHeaders | None = None,
     ) -> None:
-        self.handler = handler
         self.render_error = render_error
         self.limits = limits
         self.now_mono_ms = now_mono_ms
         self.gate = gate
+        self.make_trace_id = make_trace_id
+        self.cors_headers = cors_headers
         #: Deadlines of the requests in progress.
         self.deadlines = Deadlines(now_mono_ms)
-        self.live: set[ServerConnection] = set()
+        self.live: set[Connection] = set()
         self.draining = False
         #: Connections that are serving a request.
         self.busy = 0
@@ -65,7 +76,7 @@ class ConnectionSet:
         self.timed_out = 0
 
     def sweep(self) -> None:
-        """Close connections whose deadline has passed; call a few times a second."""
+        """Act on connections whose deadline has passed; call a few times a second."""
         now = self.now_mono_ms()
         for connection in [one for one in self.live if one.deadline_mono_ms <= now]:
             connection.deadline_passed()
@@ -83,13 +94,13 @@ class ConnectionSet:
             await self._idle.wait()
 
     def count_busy(self, change: int) -> None:
-        """Called by a connection when it starts (1) and ends (-1) serving."""
+        """Count a connection that starts (1) or ends (-1) serving a request."""
         self.busy += change
         if not self.busy:
             self._idle.set()
 
     def abort(self) -> None:
-        """Cut whatever is left."""
+        """Cut all connections."""
         for connection in list(self.live):
             connection.abort()
 

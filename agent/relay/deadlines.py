@@ -1,7 +1,7 @@
-"""Deadlines of many requests behind one timer: a timer of its own costs each request 3 us.
+"""Deadlines of many requests behind one timer: a timer for each costs a request 3 us.
 
-Nearly every deadline is taken back unused. So setting one is a row in a table, and the event loop's
-timer is touched only for one that is sooner than all before it.
+Nearly every deadline is cleared before it is due. So setting one adds a row to a table, and the
+event loop's timer changes only for a deadline that is sooner than all others.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import asyncio
 import math
 from collections.abc import Callable
 
-#: What the loop's timer may be early by: it counts in whole milliseconds.
+#: By how much the loop's timer may be early: it counts in whole milliseconds.
 _EARLY_MS = 1.0
 
 
 class Deadlines:
-    """For one event loop. Bounded by requests in progress: who sets a deadline clears it again."""
+    """For one event loop. Bounded by requests in progress: each clears the deadlines it sets."""
 
     def __init__(self, now_mono_ms: Callable[[], float]) -> None:
         self._now_mono_ms = now_mono_ms
@@ -27,17 +27,17 @@ class Deadlines:
     def __len__(self) -> int:
         return len(self._set)
 
-    def set(self, at_mono_ms: float, ring: Callable[[], None]) -> int:
-        """Call ``ring`` at ``at_mono_ms``, once; return the key to clear it by. Hot."""
+    def set(self, at_mono_ms: float, callback: Callable[[], None]) -> int:
+        """Call ``callback`` at ``at_mono_ms``, once; return the key to clear it by. Hot."""
         key = self._next_key
         self._next_key = key + 1
-        self._set[key] = (at_mono_ms, ring)
+        self._set[key] = (at_mono_ms, callback)
         if at_mono_ms < self._timer_mono_ms:
             self._wind(at_mono_ms)
         return key
 
     def clear(self, key: int) -> None:
-        """Ring no more; nothing happens for one that has rung. Hot."""
+        """Cancel a deadline; one that has passed is ignored. Hot."""
         self._set.pop(key, None)
 
     def _wind(self, at_mono_ms: float) -> None:
@@ -54,7 +54,7 @@ class Deadlines:
         try:
             for key in due:
                 deadline = self._set.pop(key, None)
-                if deadline is not None:  # one before it may have cleared it
+                if deadline is not None:  # an earlier one may have cleared it
                     deadline[1]()
         finally:
             next_mono_ms = min((at_mono_ms for at_mono_ms, _ in self._set.values()), default=None)

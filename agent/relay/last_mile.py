@@ -1,4 +1,4 @@
-"""The kernel's smoothed round trip of a client's own connection: the last mile of the budget."""
+"""The last mile: the kernel's smoothed round trip of a client's connection."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TCP_INFO_BYTES = 104
 
 
 def last_mile_ms(transport: asyncio.BaseTransport | None) -> float:
-    """Return the smoothed round trip in ms; 0 where the kernel does not say."""
+    """Return the smoothed round trip in ms; 0 where the kernel does not provide it."""
     sock = transport.get_extra_info("socket") if transport is not None else None
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return 0.0

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import ssl
 
     from agent.relay.connections import ConnectionSet
+    from agent.relay.server import Handler
 
 _BACKLOG = 4_096
 _SWEEP_S = 0.25
@@ -23,19 +24,20 @@ _SWEEP_S = 0.25
 class Listener:
     """One port."""
 
-    def __init__(self, name: str, connections: ConnectionSet) -> None:
+    def __init__(self, name: str, connections: ConnectionSet, handler: Handler) -> None:
         self._name = name
         self.connections = connections
+        self._handler = handler
         self._server: asyncio.Server | None = None
         self._background = Background(max_tasks=4)
         self.port = 0
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
-        """Listen. Raises: ConfigInvalid when the address cannot be had."""
+        """Listen. Raises: ConfigInvalid when the address cannot be used."""
         loop = asyncio.get_running_loop()
         try:
             self._server = await loop.create_server(
-                lambda: ServerConnection(self.connections),
+                lambda: ServerConnection(self.connections, self._handler),
                 host,
                 port,
                 ssl=tls,
@@ -56,7 +58,7 @@ class Listener:
             await asyncio.wait_for(self.connections.wait_idle(), grace_ms / 1_000)
 
     async def stop(self) -> None:
-        """Close the port and cut what is left."""
+        """Close the port and cut the remaining connections."""
         if self._server is not None:
             self._server.close()
         self.connections.abort()
@@ -70,5 +72,5 @@ class Listener:
 
 def _listen_problem(name: str, host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"{name}: {host}:{port} is in use; stop who holds it or choose another port"
+        return f"{name}: {host}:{port} is in use; stop what uses it or choose another port"
     return f"{name}: cannot listen on {host}:{port}: {error.strerror or error}"

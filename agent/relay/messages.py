@@ -1,14 +1,15 @@
-"""HTTP/1.1 messages as the relay handles them: parsed heads, and heads ready to send."""
+"""HTTP messages of the relay: parsed requests, and responses and requests ready to send."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
 Header = tuple[bytes, bytes]
 
-#: Headers that belong to one connection, never to what travels through it. Source: RFC 9110, 7.6.1.
+#: Headers of one connection, which are not forwarded. Source: RFC 9110, 7.6.1.
 HOP_BY_HOP = frozenset(
     {
         b"connection",
@@ -23,7 +24,12 @@ HOP_BY_HOP = frozenset(
     }
 )
 LAST_CHUNK = b"0\r\n\r\n"
+#: Sent to a client of HTTP/1.0 that asked for it; HTTP/1.1 keeps connections open by default.
+KEEP_ALIVE: Header = (b"connection", b"keep-alive")
 
+#: A client's request id that is kept: short, and harmless in a log.
+_CLIENT_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+_BODILESS = frozenset({204, 304})
 _STATUS_LINES = {
     status.value: b"HTTP/1.1 %d %b" % (status.value, status.phrase.encode())
     for status in HTTPStatus
@@ -42,14 +48,37 @@ class Request:
     keep_alive: bool
     #: When its first byte was read: the budget clock starts here.
     first_byte_mono_ms: float
-    #: Smoothed round trip of the client's connection, 0 where the kernel does not say.
+    #: Smoothed round trip of the client's connection, 0 where the kernel does not provide it.
     last_mile_ms: float = 0.0
-    raw_headers: list[Header] = field(default_factory=list)
+    #: Its client speaks HTTP/1.0: no chunked response, no interim response.
+    http10: bool = False
+    #: Name of this request in logs, traces and response headers; empty on the peer port.
+    trace_id: str = ""
+    #: What a browser needs on every response; empty without ``Origin``.
+    cors_headers: tuple[Header, ...] = ()
     #: The target without its query.
     path: str = field(init=False)
 
     def __post_init__(self) -> None:
         self.path = self.target.partition(b"?")[0].decode("latin-1")
+
+    @property
+    def client_request_id(self) -> str:
+        """The client's own ``x-request-id``; empty if it has none, or one unfit for a log."""
+        given = self.headers.get(b"x-request-id", b"")
+        return given.decode("ascii") if _CLIENT_REQUEST_ID.fullmatch(given) else ""
+
+    def answer_headers(self) -> list[Header]:
+        """Return the headers that every response to this request carries. Hot."""
+        if not self.trace_id:
+            return list(self.cors_headers)
+        return [*id_headers(self.trace_id), *self.cors_headers]
+
+
+def id_headers(trace_id: str) -> tuple[Header, Header, Header]:
+    """Return the request's id as OpenAI's and Anthropic's clients, and our tools, look for it."""
+    value = trace_id.encode()
+    return (b"x-request-id", value), (b"request-id", value), (b"x-edgeforge-trace-id", value)
 
 
 def response_head(status: int, headers: Iterable[Header], *, keep_alive: bool) -> bytes:
@@ -62,11 +91,22 @@ def response_head(status: int, headers: Iterable[Header], *, keep_alive: bool) -
 
 
 def whole_response(
-    status: int, headers: Iterable[Header], body: bytes, *, keep_alive: bool
+    status: int,
+    headers: Iterable[Header],
+    body: bytes,
+    *,
+    keep_alive: bool,
+    head_only: bool = False,
 ) -> bytes:
-    """Return a response with its body and ``content-length``."""
+    """Return a response with its body and ``content-length``.
+
+    ``head_only`` answers HEAD: the length of the body, without it. 204 has neither.
+    """
+    if status in _BODILESS:
+        return response_head(status, headers, keep_alive=keep_alive)
     framed = [*headers, (b"content-length", b"%d" % len(body))]
-    return response_head(status, framed, keep_alive=keep_alive) + body
+    head = response_head(status, framed, keep_alive=keep_alive)
+    return head if head_only else head + body
 
 
 def request_bytes(

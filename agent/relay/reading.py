@@ -1,6 +1,6 @@
-"""Requests read off one connection, whole.
+"""Reads whole requests from one connection.
 
-httptools parses and has no limits; every one of them is enforced here, before a byte more is kept.
+httptools parses and has no limits: each limit is enforced here, before more bytes are kept.
 """
 
 from __future__ import annotations
@@ -10,31 +10,33 @@ from typing import TYPE_CHECKING, Protocol
 
 import httptools
 
-from agent.relay.messages import Header, Request
+from agent.relay.messages import Request
 from protos.domain.errors import EdgeForgeError, HeadersTooLarge, InvalidRequest, TooLarge
 
 if TYPE_CHECKING:
-    from agent.relay.connections import ServerLimits
+    from agent.relay.limits import ServerLimits
 
 #: What a header costs beyond its bytes on the wire: ": " and the line's end.
 _HEADER_OVERHEAD_BYTES = 4
 
 
 class RequestSink(Protocol):
-    """Whoever serves what is read. What it raises, ``RequestReader.feed`` raises."""
+    """Serves what is read. What it raises, ``RequestReader.feed`` raises."""
 
     def on_request_begin(self, now_mono_ms: float) -> None:
-        """The first byte of a request is here."""
+        """The first byte of a request has arrived."""
 
     def on_request_head(self, now_mono_ms: float, *, expects_continue: bool) -> None:
-        """A head is here; ``expects_continue``: its client waits before it sends the body."""
+        """A head has arrived; ``expects_continue``: its client waits before it sends the body."""
 
     def on_request(self, request: Request) -> None:
-        """A whole request is here."""
+        """A whole request has arrived."""
 
 
 class RequestReader:
-    """Makes bytes into requests for ``sink``; one at a time, each from its first byte on."""
+    """Makes requests of bytes for ``sink``, one at a time."""
+
+    _body_framing: bytes
 
     def __init__(
         self, limits: ServerLimits, now_mono_ms: Callable[[], float], sink: RequestSink
@@ -47,22 +49,45 @@ class RequestReader:
 
     @property
     def within_request(self) -> bool:
-        """Whether a part of a request has come, and not all of it."""
+        """Whether a request has begun to arrive and is not complete."""
         return self._first_byte_mono_ms != 0.0
 
     @property
     def path(self) -> str:
-        """The path of the request that is being read, as far as it has come."""
+        """The path of the request that is being read, as far as it has arrived, undecoded."""
         return self._target.partition(b"?")[0].decode("latin-1")
 
+    def header(self, name: bytes) -> bytes | None:
+        """Return a header of the request that is being read, if it has arrived."""
+        return self._headers.get(name)
+
     def feed(self, data: bytes) -> None:
-        """Take in what came. Raises: EdgeForgeError for what is malformed or over a limit."""
+        """Take in what has arrived. Raises: EdgeForgeError for malformed data or over a limit."""
         if self._first_byte_mono_ms == 0.0:
             self._begin()
-        if not self._head_done:
+        if self._head_done:
+            self._feed_body(data)
+        else:
             self._head_bytes += len(data)
-        try:
             self._parse(data)
+            self._check_head()
+
+    def _check_head(self) -> None:
+        if not self._head_done and self._head_bytes > self._limits.max_header_bytes:
+            raise self._head_too_large()
+
+    def _feed_body(self, data: bytes) -> None:
+        """Take in data that begins behind a head, and count what of it is not the body's."""
+        began_mono_ms, body_bytes = self._first_byte_mono_ms, self._body_bytes
+        self._parse(data)
+        if self._first_byte_mono_ms == began_mono_ms:
+            self._framing_bytes += len(data) - (self._body_bytes - body_bytes)
+            if self._framing_bytes > self._limits.max_body_bytes + self._limits.max_header_bytes:
+                raise TooLarge("chunks and trailers of the body are over its limit")
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self._feed_parser(data)
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__
             if not isinstance(cause, EdgeForgeError):
@@ -70,17 +95,20 @@ class RequestReader:
             raise cause from None
         except httptools.HttpParserError as error:
             raise InvalidRequest(f"malformed HTTP request: {error}") from error
-        if not self._head_done and self._head_bytes > self._limits.max_header_bytes:
-            raise self._head_too_large()
 
-    def _parse(self, data: bytes) -> None:
-        """Feed the parser; an offered upgrade is not taken. Source: RFC 9110, 7.8."""
+    def _feed_parser(self, data: bytes) -> None:
+        """Feed the parser; an offered upgrade is declined. Source: RFC 9110, 7.8."""
         while data:
             try:
                 self._parser.feed_data(data)
             except httptools.HttpParserUpgrade as offer:
                 data = data[offer.args[0] :]
-                self._parser = httptools.HttpRequestParser(self)
+                if self._body_framing:
+                    self._parser = httptools.HttpRequestParser(_BodyBehindOffer(self))
+                    self._parser.feed_data(self._body_framing)
+                    self._body_framing = b""
+                else:
+                    self._parser = httptools.HttpRequestParser(self)
             else:
                 return
 
@@ -100,19 +128,25 @@ class RequestReader:
         self._counted_head_bytes += len(name) + len(value) + _HEADER_OVERHEAD_BYTES
         if self._counted_head_bytes > self._limits.max_header_bytes:
             raise self._head_too_large()
-        if not self._head_done:  # a trailer says nothing that is believed. RFC 9110, 6.5.1
-            self._raw_headers.append((name, value))
+        if not self._head_done:  # trailers are dropped. RFC 9110, 6.5.1
+            self._headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
         self._head_done = True
-        self._headers = {name.lower(): value for name, value in self._raw_headers}
-        declared = self._headers.get(b"content-length", b"0")
+        headers, parser = self._headers, self._parser
+        declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self._limits.max_body_bytes:
             raise self._body_too_large()
-        framed = declared != b"0" or b"transfer-encoding" in self._headers
-        if self._parser.should_upgrade() and framed:  # its body would be taken for what follows
-            raise InvalidRequest("an upgrade was offered with a body", "leave out Upgrade")
-        expects_continue = self._headers.get(b"expect", b"").lower() == b"100-continue"
+        version = parser.get_http_version()
+        if version != "1.1":
+            self._check_old_version(version)
+        self._method = parser.get_method().decode("latin-1")
+        self._keep_alive = parser.should_keep_alive()
+        if parser.should_upgrade():
+            self._decline_upgrade()
+        expects_continue = (
+            not self._http10 and headers.get(b"expect", b"").lower() == b"100-continue"
+        )
         self._sink.on_request_head(self._now_mono_ms(), expects_continue=expects_continue)
 
     def on_body(self, body: bytes) -> None:
@@ -122,14 +156,16 @@ class RequestReader:
         self._body.append(body)
 
     def on_message_complete(self) -> None:
+        if self._body_framing:
+            return  # the parser skips the body behind an offered upgrade: another one reads it
         request = Request(
-            method=self._parser.get_method().decode("latin-1"),
+            method=self._method,
             target=self._target,
             headers=self._headers,
             body=self._body[0] if len(self._body) == 1 else b"".join(self._body),
-            keep_alive=self._parser.should_keep_alive(),
+            keep_alive=self._keep_alive,
             first_byte_mono_ms=self._first_byte_mono_ms,
-            raw_headers=self._raw_headers,
+            http10=self._http10,
         )
         self._reset()
         self._sink.on_request(request)
@@ -137,15 +173,42 @@ class RequestReader:
     # -- inside ----------------------------------------------------------------------------------
 
     def _reset(self) -> None:
+        self._method = ""
         self._target = b""
-        self._headers = {}
-        self._raw_headers: list[Header] = []
+        self._headers: dict[bytes, bytes] = {}
+        self._http10 = False
+        self._keep_alive = False
         self._body: list[bytes] = []
         self._body_bytes = 0
+        #: Bytes behind the head that are not the body's: chunk sizes, trailers.
+        self._framing_bytes = 0
+        #: A head that frames the body of a request whose upgrade is declined, until it is read.
+        self._body_framing = b""
         self._head_bytes = 0
         self._counted_head_bytes = 0
         self._head_done = False
         self._first_byte_mono_ms = 0.0
+
+    def _check_old_version(self, version: str) -> None:
+        """Raises: InvalidRequest. Source: RFC 9112, 6.1, for a body of HTTP/1.0."""
+        if version != "1.0":
+            raise InvalidRequest(f"HTTP/{version} is not served on this connection", "use HTTP/1.1")
+        if b"transfer-encoding" in self._headers:
+            raise InvalidRequest("Transfer-Encoding in HTTP/1.0", "send Content-Length")
+        self._http10 = True
+
+    def _decline_upgrade(self) -> None:
+        """Note how the body is framed: httptools skips the body behind an offered upgrade."""
+        framing = [
+            b"%b: %b\r\n" % (name, self._headers[name])
+            for name in (b"content-length", b"transfer-encoding")
+            if name in self._headers
+        ]
+        if not framing:
+            return
+        if self._method == "CONNECT":
+            raise InvalidRequest("a CONNECT request with a body")
+        self._body_framing = b"POST / HTTP/1.1\r\n%b\r\n" % b"".join(framing)
 
     def _begin(self) -> None:
         self._first_byte_mono_ms = now = self._now_mono_ms()
@@ -156,3 +219,34 @@ class RequestReader:
 
     def _body_too_large(self) -> TooLarge:
         return TooLarge(f"request body over {self._limits.max_body_bytes} bytes")
+
+
+class _BodyBehindOffer:
+    """Callbacks of a parser that reads a body whose head was read by another parser.
+
+    Its own first head says only how the body is framed, and is dropped.
+    """
+
+    def __init__(self, reader: RequestReader) -> None:
+        self._reader = reader
+        self._in_framing = True
+        self.on_body = reader.on_body
+        self.on_message_complete = reader.on_message_complete
+
+    def on_message_begin(self) -> None:
+        if not self._in_framing:
+            self._reader.on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        if not self._in_framing:
+            self._reader.on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_framing:
+            self._reader.on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if self._in_framing:
+            self._in_framing = False
+        else:
+            self._reader.on_headers_complete()

@@ -1,4 +1,4 @@
-"""The server's side of a connection: one request at a time, deadlines, back-pressure."""
+"""One client's connection: one request at a time, deadlines, back-pressure, framing."""
 
 from __future__ import annotations
 
@@ -6,10 +6,20 @@ import asyncio
 import logging
 import socket
 from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol, cast
 
 from agent.relay.last_mile import last_mile_ms
-from agent.relay.messages import Header, Request, whole_response
+from agent.relay.messages import (
+    KEEP_ALIVE,
+    LAST_CHUNK,
+    Header,
+    Request,
+    chunk,
+    id_headers,
+    response_head,
+    whole_response,
+)
 from agent.relay.reading import RequestReader
 from protos.domain.errors import EdgeForgeError, RequestTimeout, TooLarge
 
@@ -23,13 +33,17 @@ _log = logging.getLogger(__name__)
 MAX_PIPELINED = 4
 #: How long a refused client may take to read the refusal.
 _LINGER_MS = 2_000.0
-#: A round trip that was read counts for so long: the kernel smooths it over several anyway, and
-#: reading it costs 6 us.
+#: A round trip that was read is used for this long: the kernel smooths it over several anyway,
+#: and reading it costs 6 us.
 _LAST_MILE_HOLDS_MS = 500.0
+_CHUNKED: Header = (b"transfer-encoding", b"chunked")
+
+#: Serves one request; cancelled when its client disconnects.
+Handler = Callable[[Request, "ServerConnection"], Awaitable[None]]
 
 
 class Drainable(Protocol):
-    """Whoever fills a connection's write buffer and must pause when it is full."""
+    """A source that fills a connection's write buffer and pauses when it is full."""
 
     def pause(self) -> None: ...
     def resume(self) -> None: ...
@@ -38,11 +52,12 @@ class Drainable(Protocol):
 class ServerConnection(asyncio.Protocol):
     """One client's connection."""
 
-    def __init__(self, owner: ConnectionSet) -> None:
+    def __init__(self, owner: ConnectionSet, handler: Handler) -> None:
         self._owner = owner
+        self._handler = handler
         self._limits = owner.limits
         self.transport: asyncio.Transport | None = None
-        #: What the gate made of the connection, such as a peer's identity.
+        #: What the gate returned for this connection, such as a peer's identity.
         self.context: object = None
         self.serving = False
         self._in_handler = False
@@ -51,19 +66,20 @@ class ServerConnection(asyncio.Protocol):
         self._last_mile_until_mono_ms = float("-inf")
         self._reader = RequestReader(owner.limits, owner.now_mono_ms, self)
         self._queue: deque[Request] = deque()
-        #: Serves one request after the other, from the first on; in between it waits for ``_next``.
+        #: Serves all requests of this connection; between two it waits for ``_next``.
         self._task: asyncio.Task[None] | None = None
         self._next: asyncio.Future[Request] | None = None
         self._source: Drainable | None = None
         self._write_paused = False
         self._closing = False
         self._read_paused = False
-        self._successor: asyncio.Protocol | None = None
+        #: Whether the stream in progress is sent in chunks.
+        self._chunked = True
 
     # -- asyncio ---------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+        transport = cast("asyncio.Transport", transport)  # uvloop's does not inherit from it
         self.transport = transport
         owner = self._owner
         owner.accepted += 1
@@ -92,7 +108,7 @@ class ServerConnection(asyncio.Protocol):
         self.deadline_mono_ms = float("inf")
         if self._task is not None:
             self._task.cancel()
-        if self.serving and not self._in_handler:  # its handler will never begin
+        if self.serving and not self._in_handler:  # the handler will not begin
             self.serving = False
             self._owner.count_busy(-1)
 
@@ -120,7 +136,7 @@ class ServerConnection(asyncio.Protocol):
         except EdgeForgeError as error:
             self._refuse(error)
 
-    # -- what the reader tells -------------------------------------------------------------------
+    # -- called by the reader --------------------------------------------------------------------
 
     def on_request_begin(self, now_mono_ms: float) -> None:
         if not self.serving:
@@ -136,33 +152,42 @@ class ServerConnection(asyncio.Protocol):
     def on_request(self, request: Request) -> None:
         if len(self._queue) >= MAX_PIPELINED:
             raise TooLarge("too many pipelined requests", "wait for an answer before the next")
+        owner = self._owner
+        request.trace_id = owner.make_trace_id()
+        if owner.cors_headers is not None and (origin := request.headers.get(b"origin")):
+            request.cors_headers = owner.cors_headers(origin)
         self._queue.append(request)
         if self.serving:
             self._pause_reading_when_full()
         else:
             self._serve_next()
 
-    # -- what handlers use -----------------------------------------------------------------------
+    # -- used by handlers ------------------------------------------------------------------------
 
     @property
     def closing(self) -> bool:
-        """Whether nothing more can be said to this client."""
+        """Whether nothing more can be sent to this client."""
         return self._closing
 
     @property
+    def write_paused(self) -> bool:
+        """Whether the client reads more slowly than it is sent to."""
+        return self._write_paused
+
+    @property
     def deadlines(self) -> Deadlines:
-        """Where deadlines of this client's requests are set."""
+        """Deadlines of the requests of this listener."""
         return self._owner.deadlines
 
     def last_mile_ms(self, now_mono_ms: float) -> float:
-        """Return the smoothed round trip to this client, read again when it has grown old."""
+        """Return the smoothed round trip to this client, at most 500 ms old."""
         if now_mono_ms >= self._last_mile_until_mono_ms:
             self._last_mile_ms = last_mile_ms(self.transport)
             self._last_mile_until_mono_ms = now_mono_ms + _LAST_MILE_HOLDS_MS
         return self._last_mile_ms
 
     def write(self, data: bytes) -> None:
-        """Send bytes as they are; dropped when the client is gone."""
+        """Send bytes as they are; dropped when the client has disconnected."""
         if self.transport is not None and not self._closing:
             self.transport.write(data)
 
@@ -173,38 +198,61 @@ class ServerConnection(asyncio.Protocol):
             source.pause()
 
     def respond(self, request: Request, status: int, headers: list[Header], body: bytes) -> None:
-        """Send a whole response; the connection closes after it when it must."""
+        """Send a whole response; the connection closes after it when it must.
+
+        The request's own ``answer_headers`` are added.
+        """
         keep_alive = self.may_keep_alive(request)
-        self.write(whole_response(status, headers, body, keep_alive=keep_alive))
+        head_only = request.method == "HEAD"
+        answer = self._with_own_headers(request, headers, keep_alive=keep_alive)
+        self.write(whole_response(status, answer, body, keep_alive=keep_alive, head_only=head_only))
+
+    def begin_stream(
+        self, request: Request, status: int, headers: list[Header], first: bytes = b""
+    ) -> None:
+        """Send the head of a stream and its first piece, in one write.
+
+        The request's own ``answer_headers`` and the framing are added: chunks, or for HTTP/1.0 a
+        connection that closes at the stream's end. Source: RFC 9112, 6.3.
+        """
+        self._chunked = chunked = not request.http10
+        if not chunked:
+            request.keep_alive = False
+        keep_alive = self.may_keep_alive(request)
+        answer = self._with_own_headers(request, headers, keep_alive=keep_alive)
+        if chunked:
+            answer.append(_CHUNKED)
+        data = response_head(status, answer, keep_alive=keep_alive)
+        if first:
+            data += chunk(first) if chunked else first
+        self.write(data)
+
+    def write_piece(self, data: bytes) -> None:
+        """Send a piece of the stream, not empty; dropped when the client has disconnected. Hot."""
+        transport = self.transport
+        if transport is not None and not self._closing:
+            transport.write(chunk(data) if self._chunked else data)
+
+    def end_stream(self, last: bytes = b"") -> None:
+        """Send the last piece, if there is one, and the end of the stream."""
+        if self._chunked:
+            self.write(chunk(last) + LAST_CHUNK if last else LAST_CHUNK)
+        elif last:
+            self.write(last)
 
     def may_keep_alive(self, request: Request) -> bool:
         """Whether this connection may carry another request after ``request``."""
         return request.keep_alive and not self._owner.draining and not self._closing
 
-    def hand_off(self, request: Request, successor: asyncio.Protocol) -> None:
-        """Give the connection for good to another protocol, beginning with ``request``."""
-        transport = self.transport
-        if transport is None or self._closing:
-            return
-        self._closing = True
-        self._owner.live.discard(self)
-        self.deadline_mono_ms = float("inf")
-        if self._read_paused:
-            transport.resume_reading()
-        self._successor = successor
-        transport.set_protocol(successor)
-        successor.connection_made(transport)
-        successor.data_received(_as_received(request))
-
     def close(self) -> None:
-        """Close once everything written has been sent, or the client has not read it in time."""
+        """Close when everything written has been sent, or at the deadline for reading it."""
         self._closing = True
         if self.transport is not None:
             self.transport.close()
             self.deadline_mono_ms = self._owner.now_mono_ms() + self._limits.idle_timeout_ms
 
     def close_when_idle(self) -> None:
-        """Close now if no request is in progress; else its end closes it."""
+        """Close now if no request is in progress, else after it."""
         if not self.serving:
             self.close()
 
@@ -215,7 +263,7 @@ class ServerConnection(asyncio.Protocol):
             self.transport.abort()
 
     def deadline_passed(self) -> None:
-        """End a connection that kept us waiting: 408 within a request, silence between two."""
+        """End a connection that was too slow: 408 within a request, no answer between two."""
         self.deadline_mono_ms = float("inf")
         self._owner.timed_out += 1
         if self._closing:
@@ -227,25 +275,38 @@ class ServerConnection(asyncio.Protocol):
 
     # -- inside ----------------------------------------------------------------------------------
 
+    def _with_own_headers(
+        self, request: Request, headers: list[Header], *, keep_alive: bool
+    ) -> list[Header]:
+        answer = headers + request.answer_headers()
+        if keep_alive and request.http10:
+            answer.append(KEEP_ALIVE)
+        return answer
+
     def _pause_reading_when_full(self) -> None:
         if len(self._queue) >= MAX_PIPELINED - 1 and self.transport is not None:
             self._read_paused = True
             self.transport.pause_reading()
 
     def _refuse(self, error: EdgeForgeError) -> None:
-        """Answer a request that cannot be read on, and close; bytes behind it mean nothing."""
+        """Answer a request that cannot be read further, and close; later bytes are dropped."""
         if self.serving:
             self.abort()
             return
-        status, headers, body = self._owner.render_error(error, self._reader.path)
+        owner, reader = self._owner, self._reader
+        status, headers, body = owner.render_error(error, reader.path)
+        if trace_id := owner.make_trace_id():
+            headers.extend(id_headers(trace_id))
+        if owner.cors_headers is not None and (origin := reader.header(b"origin")):
+            headers.extend(owner.cors_headers(origin))
         self.write(whole_response(status, headers, body, keep_alive=False))
         self._close_gently()
 
     def _close_gently(self) -> None:
-        """Close behind an answer that came before the request's end.
+        """Close after an answer that was sent before the request's end.
 
-        Closed with bytes unread, the kernel resets the connection, and the answer may be lost with
-        it. So what still comes is read and dropped, for ``_LINGER_MS`` at most.
+        The kernel resets a connection that is closed with bytes unread, and the answer may be
+        lost. So what still arrives is read and dropped, for ``_LINGER_MS`` at most.
         """
         transport = self.transport
         if transport is None or not transport.can_write_eof():
@@ -271,9 +332,9 @@ class ServerConnection(asyncio.Protocol):
             self._next.set_result(request)
 
     async def _serve_all(self, request: Request) -> None:
-        """Serve ``request`` and those behind it, one at a time: a task each costs them 5 us more.
+        """Serve ``request`` and those behind it, one at a time: a task for each costs 5 us more.
 
-        Cancelled when the client goes away.
+        Cancelled when the client disconnects.
         """
         loop = asyncio.get_running_loop()
         while True:
@@ -293,12 +354,12 @@ class ServerConnection(asyncio.Protocol):
     async def _serve(self, request: Request) -> None:
         self._in_handler = True
         try:
-            await self._owner.handler(request, self)
+            await self._handler(request, self)
         except asyncio.CancelledError:
             self.abort()
             raise
         except Exception:
-            _log.exception("request failed path=%s", request.path)
+            _log.exception("request failed path=%r", request.path)
             self.abort()
         finally:
             self.flow_from(None)
@@ -317,14 +378,3 @@ def set_nodelay(transport: asyncio.BaseTransport) -> None:
     sock = transport.get_extra_info("socket")
     if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def _as_received(request: Request) -> bytes:
-    """Return ``request`` as bytes again, its body framed by length."""
-    framing = (b"content-length", b"transfer-encoding", b"expect")
-    kept = [header for header in request.raw_headers if header[0].lower() not in framing]
-    if request.body:
-        kept.append((b"content-length", b"%d" % len(request.body)))
-    head = [b"%b %b HTTP/1.1" % (request.method.encode("latin-1"), request.target)]
-    head.extend(b"%b: %b" % header for header in kept)
-    return b"\r\n".join(head) + b"\r\n\r\n" + request.body

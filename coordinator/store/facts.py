@@ -59,13 +59,13 @@ def node_record(connection: sqlite3.Connection, node_id: str) -> NodeRecord | No
     """Return an enrolled node with its certificates, oldest first."""
     row = connection.execute(
         "SELECT pop_id, enrolled_unix_ms, engine_kind, agent_version, first_token_ms_p99,"
-        " prefill_ms_per_token, max_parallel, tokens_per_s, embeds, lacks_tool_parser"
-        " FROM nodes WHERE id = ?",
+        " prefill_ms_per_token, max_parallel, tokens_per_s, embeds, lacks_tool_parser,"
+        " context_tokens FROM nodes WHERE id = ?",
         (node_id,),
     ).fetchone()
     if row is None:
         return None
-    pop_id, enrolled_unix_ms, engine_kind, agent_version, *figures, embeds, lacks_parser = row
+    pop_id, enrolled_unix_ms, engine_kind, agent_version, *profile = row
     certificates = connection.execute(
         "SELECT serial, not_after_unix_ms FROM certificates WHERE node_id = ?"
         " ORDER BY not_after_unix_ms, serial",
@@ -77,12 +77,33 @@ def node_record(connection: sqlite3.Connection, node_id: str) -> NodeRecord | No
         enrolled_unix_ms=enrolled_unix_ms,
         engine_kind=engine_kind,
         agent_version=agent_version,
-        profile=None
-        if figures[0] is None
-        else EngineProfile(*(*figures, bool(embeds), bool(lacks_parser))),
+        profile=_profile(*profile),
         certificates=tuple(
             CertificateRecord(int(serial, 16), not_after) for serial, not_after in certificates
         ),
+    )
+
+
+def _profile(
+    first_token_ms_p99: float | None,
+    prefill_ms_per_token: float,
+    max_parallel: int,
+    tokens_per_s: float,
+    embeds: int,
+    lacks_tool_parser: int,
+    context_tokens: int,
+) -> EngineProfile | None:
+    """Return the profile in these columns; None before the node has registered."""
+    if first_token_ms_p99 is None:
+        return None
+    return EngineProfile(
+        first_token_ms_p99,
+        prefill_ms_per_token,
+        max_parallel,
+        tokens_per_s,
+        bool(embeds),
+        bool(lacks_tool_parser),
+        context_tokens,
     )
 
 

@@ -190,3 +190,8 @@ def _0006_engine_mode(database: Database) -> None:
 @_migration
 def _0007_tool_parser(database: Database) -> None:
     database.execute("ALTER TABLE nodes ADD COLUMN lacks_tool_parser INTEGER NOT NULL DEFAULT 0")
+
+
+@_migration
+def _0008_served_context(database: Database) -> None:
+    database.execute("ALTER TABLE nodes ADD COLUMN context_tokens INTEGER NOT NULL DEFAULT 0")

@@ -52,7 +52,7 @@ def register(tx: Transaction, registration: NodeRegistration) -> None:
     tx.execute(
         "UPDATE nodes SET engine_kind = ?, agent_version = ?, first_token_ms_p99 = ?,"
         " prefill_ms_per_token = ?, max_parallel = ?, tokens_per_s = ?, embeds = ?,"
-        " lacks_tool_parser = ? WHERE id = ?",
+        " lacks_tool_parser = ?, context_tokens = ? WHERE id = ?",
         (
             registration.engine_kind,
             registration.agent_version,
@@ -62,6 +62,7 @@ def register(tx: Transaction, registration: NodeRegistration) -> None:
             profile.tokens_per_s,
             int(profile.embeds),
             int(profile.lacks_tool_parser),
+            profile.context_tokens,
             node_id,
         ),
     )

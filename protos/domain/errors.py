@@ -97,6 +97,14 @@ class HeadersTooLarge(TooLarge):
     http_status = 431
 
 
+class UnsupportedEncoding(EdgeForgeError):
+    """The body's content encoding is not supported."""
+
+    http_status = 415
+    grpc_code = "INVALID_ARGUMENT"
+    openai_type = "invalid_request_error"
+
+
 class RequestTimeout(EdgeForgeError):
     """The client did not finish sending its request in time."""
 

@@ -138,6 +138,8 @@ class EngineProfile:
     embeds: bool = False
     #: It is known to have no parser of tool calls: it cannot call tools.
     lacks_tool_parser: bool = False
+    #: Longest context that the engine was started with; 0: the model's own.
+    context_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

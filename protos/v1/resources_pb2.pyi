@@ -384,6 +384,7 @@ class EngineProfile(_message.Message):
     TOKENS_PER_S_FIELD_NUMBER: _builtins.int
     EMBEDS_FIELD_NUMBER: _builtins.int
     LACKS_TOOL_PARSER_FIELD_NUMBER: _builtins.int
+    CONTEXT_TOKENS_FIELD_NUMBER: _builtins.int
     first_token_ms_p99: _builtins.float
     """empty queue, one short prompt, no network"""
     prefill_ms_per_token: _builtins.float
@@ -395,6 +396,8 @@ class EngineProfile(_message.Message):
     """gives embeddings, generates nothing"""
     lacks_tool_parser: _builtins.bool
     """cannot call tools; false: it can, or nobody knows"""
+    context_tokens: _builtins.int
+    """longest that the engine was started with; 0: the model's own"""
     def __init__(
         self,
         *,
@@ -404,10 +407,11 @@ class EngineProfile(_message.Message):
         tokens_per_s: _builtins.float = ...,
         embeds: _builtins.bool = ...,
         lacks_tool_parser: _builtins.bool = ...,
+        context_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embeds", b"embeds", "first_token_ms_p99", b"first_token_ms_p99", "lacks_tool_parser", b"lacks_tool_parser", "max_parallel", b"max_parallel", "prefill_ms_per_token", b"prefill_ms_per_token", "tokens_per_s", b"tokens_per_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_tokens", b"context_tokens", "embeds", b"embeds", "first_token_ms_p99", b"first_token_ms_p99", "lacks_tool_parser", b"lacks_tool_parser", "max_parallel", b"max_parallel", "prefill_ms_per_token", b"prefill_ms_per_token", "tokens_per_s", b"tokens_per_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -244,6 +244,7 @@ def profile_to_wire(profile: d.EngineProfile) -> r.EngineProfile:
         tokens_per_s=profile.tokens_per_s,
         embeds=profile.embeds,
         lacks_tool_parser=profile.lacks_tool_parser,
+        context_tokens=profile.context_tokens,
     )
 
 
@@ -259,6 +260,7 @@ def profile_from_wire(profile: r.EngineProfile) -> d.EngineProfile:
         tokens_per_s=profile.tokens_per_s,
         embeds=profile.embeds,
         lacks_tool_parser=profile.lacks_tool_parser,
+        context_tokens=profile.context_tokens,
     )
 
 

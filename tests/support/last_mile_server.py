@@ -25,7 +25,7 @@ async def tell(request: Request, client: ServerConnection) -> None:
 
 
 async def serve(host: str) -> None:
-    listener = Listener("client.port", ConnectionSet(tell, render_error, LIMITS, now_mono_ms))
+    listener = Listener("client.port", ConnectionSet(render_error, LIMITS, now_mono_ms), tell)
     await listener.start(host, 0, None)
     print(listener.port, flush=True)
     await asyncio.to_thread(sys.stdin.read)

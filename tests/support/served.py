@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from agent.clock import now_mono_ms
-from agent.formats.registry import render_error
-from agent.relay.connections import ConnectionSet, ServerLimits
+from agent.gateway.client_routes import render_refusal
+from agent.relay.connections import ConnectionSet, CorsHeaders
+from agent.relay.limits import ServerLimits
 from agent.relay.listener import Listener
 from agent.relay.messages import Request
 from agent.relay.server import ServerConnection
+from agent.trace_ids import TraceIds
 
 LIMITS = ServerLimits(
     max_header_bytes=2_048,
@@ -27,7 +29,7 @@ LIMITS = ServerLimits(
 
 @dataclass
 class Served:
-    """A port, and what stands behind it."""
+    """A port, and the connections made to it."""
 
     connections: ConnectionSet
     port: int
@@ -61,11 +63,20 @@ async def echo(request: Request, client: ServerConnection) -> None:
 
 @contextlib.asynccontextmanager
 async def served(
-    handler: Callable[[Request, ServerConnection], Awaitable[None]] = echo, **limits: float
+    handler: Callable[[Request, ServerConnection], Awaitable[None]] = echo,
+    *,
+    cors_headers: CorsHeaders | None = None,
+    **limits: float,
 ) -> AsyncIterator[Served]:
     """Serve ``handler``; ``limits`` replace fields of ``LIMITS``."""
-    connections = ConnectionSet(handler, render_error, replace(LIMITS, **limits), now_mono_ms)
-    listener = Listener("client.port", connections)
+    connections = ConnectionSet(
+        render_refusal,
+        replace(LIMITS, **limits),
+        now_mono_ms,
+        make_trace_id=TraceIds().make,
+        cors_headers=cors_headers,
+    )
+    listener = Listener("client.port", connections, handler)
     await listener.start("127.0.0.1", 0, None)
     try:
         yield Served(connections, listener.port)

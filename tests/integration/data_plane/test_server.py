@@ -88,14 +88,6 @@ async def test_an_offered_upgrade_is_not_taken_and_the_request_served() -> None:
         assert answer.endswith(b"next")
 
 
-async def test_an_upgrade_offered_with_a_body_is_400_and_smuggles_nothing() -> None:
-    hidden = b"GET /hidden HTTP/1.1\r\nhost: x\r\n\r\n"
-    async with served() as server:
-        answer = await server.talk(post(hidden, OFFER))
-        assert status_of(answer) == 400
-        assert b"hidden" not in answer
-
-
 async def test_a_trailer_says_nothing_that_is_believed() -> None:
     async def tell(request: Request, client: ServerConnection) -> None:
         client.respond(request, 200, [], request.headers.get(b"authorization", b"nobody"))
@@ -170,7 +162,7 @@ async def test_a_request_whose_client_is_gone_at_once_leaves_nobody_busy(
     served_before: int,
 ) -> None:
     async with served() as server:
-        connection = ServerConnection(server.connections)
+        connection = ServerConnection(server.connections, echo)
         connection.connection_made(_NoPeer())
         for _ in range(served_before):
             connection.data_received(post(b"x"))
@@ -309,29 +301,6 @@ async def test_draining_lets_what_runs_end_and_takes_nothing_new() -> None:
         assert status_of(answer) == 200
         assert b"connection: close" in answer
         idle_writer.close()
-
-
-async def test_what_is_handed_off_reaches_the_other_protocol_whole() -> None:
-    got: list[bytes] = []
-
-    class Other(asyncio.Protocol):
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            self.transport = transport
-
-        def data_received(self, data: bytes) -> None:
-            got.append(data)
-            self.transport.write(b"from the other")  # type: ignore[attr-defined]
-            self.transport.close()
-
-    async def give(request: Request, client: ServerConnection) -> None:
-        client.hand_off(request, Other())
-
-    async with served(give) as server:
-        assert await server.talk(post(b"abc", b"X-Test: 1\r\n")) == b"from the other"
-    (data,) = got
-    assert data.startswith(HEAD)
-    assert data.endswith(b"\r\n\r\nabc")
-    assert b"X-Test: 1" in data
 
 
 async def test_a_client_that_is_still_sending_gets_to_read_its_refusal() -> None:

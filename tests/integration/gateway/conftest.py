@@ -9,6 +9,8 @@ import pytest
 from tests.support.fake_engine_process import FakeEngineProcess
 from tests.support.fleet import Fleet
 
+APP_ORIGIN = "https://app.example.com"
+
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[FakeEngineProcess]:
@@ -18,9 +20,12 @@ def engine() -> Iterator[FakeEngineProcess]:
 
 @pytest.fixture(scope="session")
 def fleet(engine: FakeEngineProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """IAD with the engine, GRU without."""
-    with Fleet(tmp_path_factory.mktemp("g"), [engine.url]) as running:
-        yield running
+    """IAD with the engine, GRU without; pages of one origin may read responses."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("EDGEFORGE_AGENT__CLIENT__CORS_ORIGINS", APP_ORIGIN)
+        running = Fleet(tmp_path_factory.mktemp("g"), [engine.url])
+        with running:
+            yield running
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 from urllib.parse import urlsplit
@@ -43,9 +44,13 @@ def asked(engine: FakeEngineProcess) -> list[str]:
         (400, b'{"model": "acme-chat", "priority": 1}', {}),
         (400, b'{"model": "acme-chat", "a": ' + b"[" * 300 + b"]" * 300 + b"}", {}),
         (404, b'{"model": "nosuch"}', {}),
-        (404, b"{}", {}),
+        (400, b"{}", {}),
+        (400, b'{"model": 5}', {}),
         (401, b'{"model": "acme-chat"}', {"authorization": ""}),
         (401, b'{"model": "acme-chat"}', {"authorization": "Bearer wrong"}),
+        (415, b'{"model": "acme-chat"}', {"content-encoding": "br"}),
+        (400, b'{"model": "acme-chat"}', {"content-encoding": "gzip"}),
+        (413, gzip.compress(bytes(64 * 1024 * 1024)), {"content-encoding": "gzip"}),
         (431, b'{"model": "acme-chat"}', {"x-long": "x" * 200_000}),
     ],
 )

@@ -80,8 +80,8 @@ async def port(tmp_path: Path) -> AsyncIterator[Port]:
     async def handler(request: Request, client: ServerConnection) -> None:
         await echo(request, client)
 
-    connections = ConnectionSet(handler, lambda _error: (500, [], b""), LIMITS, lambda: 1.0)
-    listener = Listener("client.port", connections)
+    connections = ConnectionSet(lambda _error, _path: (500, [], b""), LIMITS, lambda: 1.0)
+    listener = Listener("client.port", connections, handler)
     await listener.start("127.0.0.1", 0, certificate.context)
     yield Port(certificate, listener.port, tmp_path)
     await listener.stop()

@@ -16,6 +16,7 @@ TABLE = [
     (errors.RequestTimeout, 408, "DEADLINE_EXCEEDED", False),
     (errors.Conflict, 409, "ABORTED", True),
     (errors.TooLarge, 413, "RESOURCE_EXHAUSTED", False),
+    (errors.UnsupportedEncoding, 415, "INVALID_ARGUMENT", False),
     (errors.HeadersTooLarge, 431, "RESOURCE_EXHAUSTED", False),
     (errors.Overloaded, 429, "RESOURCE_EXHAUSTED", True),
     (errors.BudgetUnreachable, 429, "RESOURCE_EXHAUSTED", True),

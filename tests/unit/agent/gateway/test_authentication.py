@@ -1,15 +1,16 @@
-"""Who may call what."""
+"""Keys, and the deployments that they may call."""
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 
 from agent.gateway.authentication import Caller, authenticate, find_deployment
-from protos.domain.errors import NotFound, Unauthenticated
+from protos.domain.errors import InvalidRequest, NotFound, Unauthenticated
 from protos.domain.resources import Account, ApiKey
-from tests.support.fleets import deployment, view
+from tests.support.fleets import MODEL, deployment, model, view
 
 NOW_UNIX_MS = 1_000
 SECRET = b"ef-secret"
@@ -54,20 +55,32 @@ def test_anything_but_a_valid_key_is_401(header: bytes | None) -> None:
     assert caught.value.http_status == 401
 
 
-def test_anthropics_header_names_a_key_where_it_is_taken() -> None:
+@pytest.mark.parametrize(
+    "beside", [None, b"", b"Bearer", b"Bearer  ", b"Basic dXNlcjpwYXNz", b"ef-secret"]
+)
+def test_x_api_key_is_a_key_without_a_bearer_token_beside_it(beside: bytes | None) -> None:
     world = view(Account("acme", "salt"), key())
-    headers = {b"x-api-key": b"ef-secret"}
-    caller = authenticate(headers, world, NOW_UNIX_MS, lambda: True, takes_x_api_key=True)
-    assert caller.account.id == "acme"
+    headers = {b"x-api-key": b" ef-secret "}
+    if beside is not None:
+        headers[b"authorization"] = beside
+    assert authenticate(headers, world, NOW_UNIX_MS, lambda: True).account.id == "acme"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {b"x-api-key": b""},
+        {b"x-api-key": b"other"},
+        {b"x-api-key": b"x" * 513},
+        {b"x-api-key": b"Bearer ef-secret"},
+        {b"x-api-key": b"ef-secret", b"authorization": b"Bearer other"},
+    ],
+    ids=["empty", "unknown", "long", "with-a-scheme", "another-bearer-token"],
+)
+def test_anything_but_a_valid_x_api_key_is_401(headers: dict[bytes, bytes]) -> None:
+    world = view(Account("acme", "salt"), key())
     with pytest.raises(Unauthenticated):
         authenticate(headers, world, NOW_UNIX_MS, lambda: True)
-    for wrong in (
-        {b"x-api-key": b""},
-        {b"x-api-key": b"x" * 513},
-        headers | {b"authorization": b"Bearer other"},
-    ):
-        with pytest.raises(Unauthenticated):
-            authenticate(wrong, world, NOW_UNIX_MS, lambda: True, takes_x_api_key=True)
 
 
 def test_a_key_ends_at_its_millisecond() -> None:
@@ -91,15 +104,42 @@ def test_a_digest_is_no_key() -> None:
         sign_in(b"Bearer " + hashlib.sha256(SECRET).hexdigest().encode(), key())
 
 
-@pytest.mark.parametrize(
-    "name", [None, 5, True, [], {}, "", "nobody", "x" * 100_000, ["x"] * 9_999]
-)
-def test_an_unknown_model_of_any_type_is_404_and_is_not_echoed_at_length(name: object) -> None:
+@pytest.mark.parametrize("name", ["nobody", "x" * 100_000, "acme/other@1", MODEL + " "])
+def test_an_unknown_model_is_404_and_is_not_echoed_at_length(name: str) -> None:
     caller = Caller(key(), Account("acme", "salt"))
     with pytest.raises(NotFound) as caught:
-        find_deployment(caller, name, view(deployment("small")))
+        find_deployment(caller, name, view(model(), deployment("small")))
     assert caught.value.code == "model_not_found"
     assert len(caught.value.message) < 200
+
+
+@pytest.mark.parametrize("name", [None, "", 5, True, [], {}, ["x"] * 9_999])
+def test_a_missing_model_and_one_of_a_wrong_type_are_400_that_name_the_parameter(
+    name: object,
+) -> None:
+    caller = Caller(key(), Account("acme", "salt"))
+    with pytest.raises(InvalidRequest, match="model") as caught:
+        find_deployment(caller, name, view(model(), deployment("small")))
+    assert (caught.value.http_status, caught.value.param) == (400, "model")
+    assert "NoneType" not in caught.value.message
+
+
+def test_the_models_own_name_is_the_callers_first_deployment_of_it() -> None:
+    others = replace(deployment("a-first"), account_id="other")
+    world = view(model(), others, deployment("small"), deployment("b-second"))
+    caller = Caller(key(), Account("acme", "salt"))
+    assert find_deployment(caller, MODEL, world).name == "b-second"
+    narrowed = Caller(key(only=("small",)), Account("acme", "salt"))
+    assert find_deployment(narrowed, MODEL, world).name == "small"
+    stranger = Caller(key(account="third"), Account("third", "salt"))
+    with pytest.raises(NotFound):
+        find_deployment(stranger, MODEL, world)
+
+
+def test_a_deployment_that_is_called_as_a_model_comes_first() -> None:
+    world = view(model(), deployment(MODEL, model="acme/other@1"), deployment("a-small"))
+    caller = Caller(key(), Account("acme", "salt"))
+    assert find_deployment(caller, MODEL, world).name == MODEL
 
 
 def test_another_accounts_model_looks_as_if_it_did_not_exist() -> None:

@@ -1,0 +1,18 @@
+"""Limits of the connections of one listener."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """What one connection may cost."""
+
+    max_header_bytes: int
+    max_body_bytes: int
+    header_timeout_ms: float
+    body_timeout_ms: float
+    idle_timeout_ms: float
+    buffer_bytes: int
+    max_connections: int
