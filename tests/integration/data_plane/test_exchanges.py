@@ -1,4 +1,4 @@
-"""Exchanges between a client's connection and an engine's: real sockets, no fleet."""
+"""Requests between a client's connection and an engine's: real sockets, no fleet."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from agent.clock import now_mono_ms
-from agent.formats.sse import EventStream
-from agent.relay.exchange import Claim, Ending, Exchange, Patience
-from agent.relay.messages import Header, Request, request_bytes, response_head, whole_response
-from agent.relay.server import ServerConnection
+from agent.gateway.runner import RequestRunner
+from agent.relay.exchange import Exchange
+from agent.relay.messages import whole_response
 from agent.relay.upstream import Address
 from agent.relay.upstream_pool import UpstreamPool
-from tests.support.served import served
+from tests.support.in_process_gateway import (
+    chat_request,
+    in_process_gateway,
+    replaced_policy,
+    table,
+)
 
 WHOLE = b'{"id":"x","choices":[]}'
+ASK_WHOLE = chat_request(b'{"model":"small","messages":[]}')
+ASK_STREAM = chat_request()
 CHUNK = b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n'
 STREAM = CHUNK * 3 + b"data: [DONE]\n\n"
-PATIENCE = Patience(10_000.0, 10_000.0)
-REQUEST = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}"
 ROUNDS = 20
 
 
@@ -37,16 +40,18 @@ class _Engine(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        for _ in range(data.count(b"\r\n\r\n{}")):
+        for _ in range(data.count(b"POST ")):
             self._transport.write(self._answer)
 
 
 @contextlib.asynccontextmanager
-async def engine(kind: bytes, body: bytes, behind: bytes = b"") -> AsyncIterator[UpstreamPool]:
+async def engine(
+    kind: bytes, body: bytes, behind: bytes = b"", make: type[_Engine] = _Engine
+) -> AsyncIterator[UpstreamPool]:
     """Connections to an engine that answers ``body``, and says ``behind`` unasked after it."""
     answer = whole_response(200, [(b"content-type", kind)], body, keep_alive=True) + behind
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Engine(answer), "127.0.0.1", 0)
+    server = await loop.create_server(lambda: make(answer), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     pool = UpstreamPool(
         Address("engine", b"engine", host="127.0.0.1", port=port),
@@ -70,62 +75,111 @@ def uncollected() -> Iterator[None]:
 
 @pytest.mark.usefixtures("uncollected")
 @pytest.mark.parametrize(
-    ("kind", "body"),
-    [(b"application/json", WHOLE), (b"text/event-stream", STREAM)],
+    ("kind", "body", "request_", "last"),
+    [
+        (b"application/json", WHOLE, ASK_WHOLE, WHOLE),
+        (b"text/event-stream", STREAM, ASK_STREAM, b"0\r\n\r\n"),
+    ],
     ids=["whole", "stream"],
 )
-async def test_an_exchange_that_is_over_leaves_nothing_to_the_garbage_collector(
-    kind: bytes, body: bytes
+async def test_a_request_that_is_over_leaves_nothing_to_the_garbage_collector(
+    kind: bytes, body: bytes, request_: bytes, last: bytes
 ) -> None:
-    endings: list[Ending | None] = []
-
-    async with engine(kind, body) as pool:
-
-        async def relay(request: Request, client: ServerConnection) -> None:
-            events = EventStream(include_usage=False, continuous_usage=False)
-            exchange = Exchange(client, events, _head, now_mono_ms, claim=Claim())
-            message = request_bytes("POST", request.target, b"engine", [], request.body)
-            await exchange.run(pool, message, PATIENCE)
-            endings.append(exchange.ending)
-            if not exchange.streamed:
-                client.respond(request, 200, [], exchange.body)
-
-        async with served(relay) as server:
-            reader, writer = await server.connect()
-            last = WHOLE if body is WHOLE else b"0\r\n\r\n"
-            for round_ in range(ROUNDS):
-                if round_ == 1:
-                    gc.collect()  # what the connections needed; from here on only requests
-                writer.write(REQUEST)
-                await asyncio.wait_for(reader.readuntil(last), 20)
-            left = [one for one in gc.get_objects() if isinstance(one, Exchange)]
-            writer.close()
-            await writer.wait_closed()
-
-    assert endings == [Ending.COMPLETE] * ROUNDS
-    assert len(left) <= 1, "the last one's task may not have ended yet"
+    async with engine(kind, body) as pool, in_process_gateway({"near": pool}) as gateway:
+        reader, writer = await gateway.server.connect()
+        for round_ in range(ROUNDS):
+            if round_ == 1:
+                gc.collect()  # what the connections needed; from here on only requests
+            writer.write(request_)
+            await asyncio.wait_for(reader.readuntil(last), 20)
+        left = [one for one in gc.get_objects() if isinstance(one, Exchange | RequestRunner)]
+        writer.close()
+        await writer.wait_closed()
+    assert [log.status for log in gateway.records.latest(ROUNDS)] == [200] * ROUNDS
+    assert len(left) <= 2, "the last one's task may not have ended yet"
 
 
 async def test_bytes_behind_a_response_are_never_taken_for_the_next_one() -> None:
     forged = whole_response(200, [], b"forged", keep_alive=True)
     for behind in (forged, forged[:20], b"{}"):
-        async with engine(b"application/json", WHOLE, behind) as pool:
-
-            async def relay(request: Request, client: ServerConnection, pool=pool) -> None:
-                exchange = Exchange(client, None, _head, now_mono_ms)
-                await exchange.run(pool, REQUEST, PATIENCE)
-                client.respond(request, 200, [], exchange.body)
-
-            async with served(relay) as server:
-                reader, writer = await server.connect()
-                for _ in range(3):
-                    writer.write(REQUEST)
-                    answer = await asyncio.wait_for(reader.readuntil(WHOLE), 20)
-                    assert b"forged" not in answer
-                writer.close()
-                await writer.wait_closed()
+        async with (
+            engine(b"application/json", WHOLE, behind) as pool,
+            in_process_gateway({"near": pool}) as gateway,
+        ):
+            reader, writer = await gateway.server.connect()
+            for _ in range(3):
+                writer.write(ASK_WHOLE)
+                answer = await asyncio.wait_for(reader.readuntil(WHOLE), 20)
+                assert b"forged" not in answer
+            writer.close()
+            await writer.wait_closed()
             assert pool.dials == 3, "a connection that said too much served again"
 
 
-def _head(status: int, headers: list[Header]) -> bytes:
-    return response_head(status, [*headers, (b"transfer-encoding", b"chunked")], keep_alive=True)
+async def test_a_silent_engine_costs_the_client_neither_its_proxy_nor_its_place() -> None:
+    """The head and heartbeats come while the engine says nothing, and then its answer."""
+    silent = asyncio.Event()
+
+    class _Slow(_Engine):
+        def data_received(self, data: bytes) -> None:
+            loop = asyncio.get_running_loop()
+            loop.create_task(self._later())  # noqa: RUF006
+
+        async def _later(self) -> None:
+            await silent.wait()
+            self._transport.write(self._answer)
+
+    async with engine(b"text/event-stream", STREAM, make=_Slow) as pool:
+        policy = replaced_policy(heartbeat_ms=50.0)
+        async with in_process_gateway({"near": pool}, policy=policy) as gateway:
+            reader, writer = await gateway.server.connect()
+            writer.write(ASK_STREAM)
+            said = await asyncio.wait_for(reader.readuntil(b": keep-alive\n\n"), 20)
+            assert said.startswith(b"HTTP/1.1 200 OK")
+            assert b"text/event-stream" in said
+            assert b"x-request-id: " in said
+            await asyncio.wait_for(reader.readuntil(b": keep-alive\n\n"), 20)
+            silent.set()
+            rest = await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), 20)
+            assert b'"content":"a"' in rest
+            assert b"HTTP/1.1" not in rest, "one head"
+            writer.close()
+            await writer.wait_closed()
+    assert pool.dials == 1, "asked once"
+
+
+async def test_what_fails_after_a_heartbeat_is_an_error_event_and_the_connection_ends() -> None:
+    class _Dies(_Engine):
+        def data_received(self, data: bytes) -> None:
+            asyncio.get_running_loop().call_later(0.2, self._transport.abort)
+
+    async with engine(b"text/event-stream", STREAM, make=_Dies) as pool:
+        policy = replaced_policy(heartbeat_ms=20.0)
+        async with in_process_gateway({"near": pool}, policy=policy) as gateway:
+            said = await gateway.server.talk(ASK_STREAM)
+    head, _, events = said.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK")
+    assert b"event: error" in events
+    assert said.endswith(b"0\r\n\r\n")
+
+
+async def test_a_late_target_makes_way_for_one_that_is_sooner() -> None:
+    class _Silent(_Engine):
+        def data_received(self, data: bytes) -> None:
+            """Says nothing."""
+
+    async with (
+        engine(b"text/event-stream", STREAM, make=_Silent) as near,
+        engine(b"text/event-stream", STREAM) as far,
+        in_process_gateway(
+            {"near": near, "far": far}, table({"near": 20.0, "far": 60.0})
+        ) as gateway,
+    ):
+        reader, writer = await gateway.server.connect()
+        writer.write(ASK_STREAM)
+        said = await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), 20)
+        assert b"x-edgeforge-node: far" in said
+        writer.close()
+        await writer.wait_closed()
+        log = gateway.records.latest(1)[0]
+    assert [str(one.outcome) for one in log.attempts] == ["late", "answered"]

@@ -8,17 +8,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from agent.clock import now_mono_ms
-from agent.relay.exchange import Ending, Exchange, Patience
-from agent.relay.messages import Request
-from agent.relay.server import ServerConnection
 from agent.relay.upstream import Address, UpstreamConnection
 from agent.relay.upstream_pool import MAX_DIALS, MAX_IN_LINE, UpstreamPool
 from protos.domain.errors import LinkDown
-from tests.support.served import served
+from tests.support.in_process_gateway import chat_request, in_process_gateway, replaced_policy
 from tests.support.waiting import wait_until_async
 
-REQUEST = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}"
+BODY = b'{"model":"small","stream":true,"messages":[]}'
 
 
 class _HeldPool(UpstreamPool):
@@ -195,24 +191,12 @@ async def test_a_line_that_is_full_refuses_at_once() -> None:
         await wait_until_async(lambda: pool.held == 0, 20, "the dials")
 
 
-async def test_an_attempt_that_waits_for_a_connection_is_late_when_its_patience_ends() -> None:
-    exchanges: list[Exchange] = []
+async def test_an_attempt_that_is_cut_while_it_waits_for_a_connection_leaves_the_line() -> None:
     async with held_pool() as (pool, _):
-
-        async def relay(request: Request, client: ServerConnection) -> None:
-            exchange = Exchange(client, None, lambda _status, _headers: b"", now_mono_ms)
-            exchanges.append(exchange)
-            await exchange.run(pool, REQUEST, Patience(50.0, 60_000.0))
-            client.respond(request, 200, [], b"late")
-
-        async with served(relay) as server:
-            reader, writer = await server.connect()
-            writer.write(REQUEST)
-            await asyncio.wait_for(reader.readuntil(b"late"), 20)
-            writer.close()
-            await writer.wait_closed()
-        assert exchanges[0].ending is Ending.REPLACEABLE
-        assert exchanges[0].late
+        policy = replaced_policy(heartbeat_ms=0.0, stream_idle_ms=100.0, max_wait_ms=150.0)
+        async with in_process_gateway({"near": pool}, policy=policy) as gateway:
+            said = await gateway.server.talk(chat_request(BODY, (b"connection", b"close")))
+        assert b"504" in said.partition(b"\r\n")[0]
         assert pool.in_line == 0
         pool.let_all()
         await wait_until_async(lambda: pool.held == 0, 20, "the dial")

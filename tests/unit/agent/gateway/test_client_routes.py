@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from agent.core.routes import Api
+from agent.formats import FORMATS
 from agent.gateway.client_routes import ClientRoutes, render_refusal
 from agent.gateway.health import Health
 from agent.relay.messages import Request
@@ -17,6 +17,7 @@ from protos.domain.errors import HeadersTooLarge
 from protos.domain.resources import Account, ApiKey
 from tests.support.fleets import deployment, model, view
 
+CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 SECRET = b"ef-secret"
 KEY = ApiKey("k1", hashlib.sha256(SECRET).digest(), "acme", (), 0)
 WORLD = view(model(), deployment("small"), Account("acme", "salt"), KEY)
@@ -30,7 +31,9 @@ class Routes:
 
     def __init__(self, *, ready: bool = True) -> None:
         around = SimpleNamespace(
-            view=lambda: WORLD, now_unix_ms=lambda: 0, credentials_usable=lambda: True
+            state=SimpleNamespace(view=lambda: WORLD),
+            now_unix_ms=lambda: 0,
+            credentials_usable=lambda: True,
         )
         self._routes = ClientRoutes(around, Health(lambda: ready, "1.2.3"), 1_024)
         self.request = Request("GET", b"/", {}, b"", True, 0.0)
@@ -73,7 +76,7 @@ def test_an_agent_that_is_not_ready_is_alive(path: str) -> None:
 
 @pytest.mark.parametrize(
     ("path", "allowed"),
-    [(api.value, b"POST, OPTIONS") for api in Api]
+    [(path, b"POST, OPTIONS") for path in FORMATS]
     + [(path, b"GET, HEAD, OPTIONS") for path in (*HEALTH, "/v1/models", "/v1/models/small")],
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "PUT", "PATCH", "CONNECT"])
@@ -88,7 +91,7 @@ def test_a_wrong_method_is_405_with_what_is_allowed(path: str, allowed: bytes, m
     assert (error.get("type") == "error") is path.startswith("/v1/messages"), "the format's words"
 
 
-@pytest.mark.parametrize("path", [*HEALTH, *Api, "/v1/models"])
+@pytest.mark.parametrize("path", [*HEALTH, *FORMATS, "/v1/models"])
 def test_options_without_an_origin_says_what_is_allowed(path: str) -> None:
     status, headers, body = Routes().ask("OPTIONS", path)
     assert (status, body) == (204, b"")
@@ -96,7 +99,7 @@ def test_options_without_an_origin_says_what_is_allowed(path: str) -> None:
     assert not [name for name in headers if name.startswith(b"access-control")]
 
 
-@pytest.mark.parametrize("path", [*Api, "/v1/models", "/health", "/nosuch"])
+@pytest.mark.parametrize("path", [*FORMATS, "/v1/models", "/health", "/nosuch"])
 def test_a_preflight_of_an_allowed_origin_needs_no_key(path: str) -> None:
     asked = {
         b"origin": b"https://app.example.com",
@@ -113,7 +116,7 @@ def test_a_preflight_of_an_allowed_origin_needs_no_key(path: str) -> None:
 
 def test_a_preflight_of_another_origin_allows_nothing() -> None:
     asked = {b"origin": b"https://evil.test", b"access-control-request-method": b"POST"}
-    _, headers, _ = Routes().ask("OPTIONS", Api.CHAT, asked)
+    _, headers, _ = Routes().ask("OPTIONS", CHAT, asked)
     assert not [name for name in headers if name.startswith(b"access-control")]
 
 
@@ -122,7 +125,7 @@ def test_a_preflight_of_another_origin_allows_nothing() -> None:
 )
 def test_what_is_no_list_of_header_names_is_not_sent_back(names: bytes) -> None:
     asked = {b"access-control-request-method": b"POST", b"access-control-request-headers": names}
-    _, headers, _ = Routes().ask("OPTIONS", Api.CHAT, asked, cors=ORIGIN)
+    _, headers, _ = Routes().ask("OPTIONS", CHAT, asked, cors=ORIGIN)
     assert headers[b"access-control-allow-headers"] == b"authorization, content-type, x-api-key"
 
 
@@ -140,7 +143,7 @@ def test_an_unknown_route_is_404(method: str, target: str) -> None:
 def test_a_generation_is_handled_however_its_path_is_spelled(target: str) -> None:
     routes = Routes()
     assert routes.ask("POST", target, SIGNED, b"{}") is None
-    assert routes.request.path == Api.CHAT
+    assert routes.request.path == CHAT
 
 
 def test_a_broken_escape_is_400_in_words() -> None:
@@ -151,7 +154,7 @@ def test_a_broken_escape_is_400_in_words() -> None:
 
 def test_an_unknown_content_encoding_is_415_with_those_that_are_accepted() -> None:
     headers = SIGNED | {b"content-encoding": b"br"}
-    status, answered, body = Routes().ask("POST", Api.MESSAGES, headers, b"{}")
+    status, answered, body = Routes().ask("POST", MESSAGES, headers, b"{}")
     assert status == 415
     assert answered[b"accept-encoding"] == b"gzip, deflate, zstd"
     assert json.loads(body)["type"] == "error"
@@ -160,7 +163,7 @@ def test_an_unknown_content_encoding_is_415_with_those_that_are_accepted() -> No
 @pytest.mark.parametrize("key", [b"", b"Bearer wrong"])
 def test_nothing_is_decoded_for_a_client_without_a_valid_key(key: bytes) -> None:
     headers = {b"authorization": key, b"content-encoding": b"gzip"}
-    assert Routes().ask("POST", Api.CHAT, headers, gzip.compress(bytes(10**6)))[0] == 401
+    assert Routes().ask("POST", CHAT, headers, gzip.compress(bytes(10**6)))[0] == 401
 
 
 def test_a_refusal_before_its_request_is_whole_has_its_formats_words() -> None:

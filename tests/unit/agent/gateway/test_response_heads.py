@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agent.gateway.responses import PeerLoad, load_of
+from agent.core.peer_load import PeerLoad
+from agent.gateway.response_heads import load_of
 
 
 @pytest.mark.parametrize(
