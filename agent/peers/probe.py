@@ -1,9 +1,10 @@
-"""Once a second: how far is each target, how loaded, and what can it serve."""
+"""Asks each target once a second for its round trip, its load and the models that it serves."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _MAX_MODELS = 1_024
+_MAX_INCARNATION_CHARS = 64
 
 
 class Prober:
-    """Probes the pool's targets; what it learns goes into the live state."""
+    """Probes the pool's targets and keeps the results in the live state."""
 
     def __init__(
         self,
@@ -73,6 +75,7 @@ class Prober:
             in_flight, queued = int(answer["in_flight"]), int(answer["queued"])
             fill_ratio = told_fill(answer.get("fill"))
             models = [str(name) for name in answer["ready_models"][:_MAX_MODELS]]
+            incarnation = _incarnation(answer)
         except (
             EdgeForgeError,
             TimeoutError,
@@ -82,11 +85,13 @@ class Prober:
             AttributeError,
         ) as error:
             self.failed += 1
-            live.probe_failed(node_id, self._now_mono_ms())
+            # Only one that got no answer in time may wait behind requests that are answered.
+            sent_mono_ms = began if isinstance(error, TimeoutError) else math.inf
+            live.probe_failed(node_id, self._now_mono_ms(), sent_mono_ms)
             _log.debug("probe failed node=%s reason=%r", node_id, error)
             return
         now = self._now_mono_ms()
-        if warm:  # a probe that had to shake hands says nothing about the round trip
+        if warm:  # the time of a probe with a handshake is no round trip
             live.probed(node_id, now - began, now)
         else:
             live.reached(node_id)
@@ -97,4 +102,11 @@ class Prober:
             queued=queued,
             fill_ratio=fill_ratio,
             ready_models=models,
+            incarnation=incarnation,
         )
+
+
+def _incarnation(answer: dict[str, object]) -> str | None:
+    """Return which run of its engine the node reports; None of an agent that does not say it."""
+    said = answer.get("incarnation")
+    return None if said is None else str(said)[:_MAX_INCARNATION_CHARS]
