@@ -1,4 +1,4 @@
-"""Which engine this host runs, made from its configuration."""
+"""Makes this host's engine from its configuration."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BIND_VARIABLE = "VLLM_CPU_OMP_THREADS_BIND"
 
 
 def find_accelerator(named: str) -> Accelerator:
-    """Return what the engine computes on; "auto" looks for a GPU's device files."""
+    """Return the kind of device to compute on; "auto" looks for a GPU's device files."""
     if named != "auto":
         return Accelerator(named)
     if Path("/dev/nvidiactl").exists():
@@ -46,7 +46,7 @@ def vllm_maker(
     on_change: Callable[[EngineStatus], None],
     relayed_mono_ms: RelayedAt,
 ) -> Callable[[DesiredReplica, str], Engine]:
-    """Return what makes the engine of a model whose directory is given."""
+    """Return a function that makes the engine of a model from its directory."""
     if config.cpu_bind:
         environ[_BIND_VARIABLE] = config.cpu_bind
 
@@ -90,7 +90,7 @@ def external_engine(
     on_change: Callable[[EngineStatus], None],
     relayed_mono_ms: RelayedAt,
 ) -> Engine | None:
-    """Return the server that already runs, where the configuration names one."""
+    """Return the external server that the configuration names, None if it names none."""
     if config.kind != "external":
         return None
     return ExternalEngine(
@@ -105,5 +105,5 @@ def external_engine(
 
 
 def environment() -> MutableMapping[str, str]:
-    """The process's environment: what engines inherit a part of."""
+    """Return this process's environment, of which engines inherit a part."""
     return os.environ

@@ -1,4 +1,4 @@
-"""Makes true what this node should hold: pulls, starts, stops, and tells how far each one is."""
+"""Reconciles this node with what it should hold: pulls models, starts and stops its engine."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _REPLICA_STATE = {
 
 
 class Engine(Protocol):
-    """What runs a model: vLLM of ours, or a server of somebody else's."""
+    """What runs a model: a vLLM that this agent started, or an external server."""
 
     @property
     def status(self) -> EngineStatus: ...
@@ -52,10 +52,10 @@ class Engine(Protocol):
 
 
 class Replicas:
-    """Reconciles this node; everything runs on one event loop.
+    """Holds this node's models and engine; runs on one event loop.
 
-    ``make_engine`` builds the engine of a model whose directory is given; None on a node whose
-    engine is external or absent.
+    ``make_engine`` makes the engine of a model from its directory; None on a node whose engine is
+    external or absent.
     """
 
     def __init__(
@@ -82,17 +82,17 @@ class Replicas:
         self._background = Background(max_tasks=64)
 
     def set_desired(self, desired: Mapping[str, DesiredReplica]) -> None:
-        """Take a new table of what this node should hold."""
+        """Take a new table of the models that this node should hold."""
         self._desired = desired
         self._wake.set()
 
     def changed(self) -> None:
-        """The engine has changed its state."""
+        """The engine has changed its state: reconcile, and report."""
         self._wake.set()
         self._on_change()
 
     def endpoint_for(self, model: str) -> EngineEndpoint | None:
-        """Return where ``model`` is served on this node now, or None. Hot."""
+        """Return the endpoint that serves ``model`` on this node now, or None. Hot."""
         if model not in self._desired:
             return None
         if model == self._engine_model and self._engine is not None:
@@ -107,12 +107,12 @@ class Replicas:
 
     @property
     def engine_status(self) -> EngineStatus:
-        """The engine as it is now, whichever kind."""
+        """The status of the engine, external or not."""
         engine = self._external or self._engine
         return engine.status if engine is not None else _ABSENT
 
     def report(self) -> list[HeldReplica]:
-        """Return how far each desired model is."""
+        """Return the state of each desired model."""
         return [self._report_one(model) for model in self._desired]
 
     async def run(self) -> None:
@@ -168,7 +168,7 @@ class Replicas:
         self._errors.pop(desired.model, None)
 
     async def _pull(self, desired: DesiredReplica) -> None:
-        """Pull until it is here or no longer wanted."""
+        """Pull a model until it is complete or no longer desired."""
         failures = 0
         try:
             while self._desired.get(desired.model) == desired:

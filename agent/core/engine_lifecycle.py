@@ -1,12 +1,12 @@
-"""The life of one engine as a machine: events in, commands out, no process in sight.
+"""The life cycle of one engine as a sans-io machine: events in, commands out.
 
-Whoever drives it performs each command and reports what came of it; time and chance are arguments.
+A driver performs each command and reports its result as an event; time and chance are arguments.
 
     absent -> starting -> warming -> ready           listening, then a real generation answered
     starting | warming | ready -> backoff            its process ended
     starting | warming -> stopping -> backoff        ended: not ready within the start timeout
     ready -> stopping -> backoff                     ended: no progress within the stall timeout
-    backoff | failed -> starting                     after a while; failed is backoff without hope
+    backoff | failed -> starting                     after a delay; failed after many failures
     anything -> stopping -> absent                   asked to stop
 
 Laws: at most one process at a time; ``ready`` only after a generation by *this* process; while an
@@ -52,7 +52,7 @@ _LOST_MS = 2_000.0
 
 
 class EngineLifecycle:
-    """One engine's machine. The public attributes are for reading."""
+    """One engine's machine. The public attributes are read-only."""
 
     def __init__(self, policy: EnginePolicy, now_mono_ms: float) -> None:
         self.policy = policy
@@ -122,14 +122,14 @@ class EngineLifecycle:
                 return self._on_deadline(now_mono_ms)
         return []
 
-    # Wishes
+    # Requests to start and stop
 
     def _on_start(self, now_mono_ms: float) -> list[Command]:
         if self._wanted:
             return []
         self._wanted = True
         self._failures = 0
-        # While the old process is stopping: the new one follows when it is gone.
+        # While the old process is stopping the new one starts when it has ended.
         return [] if self._alive else self._spawn(now_mono_ms)
 
     def _on_stop(self, now_mono_ms: float) -> list[Command]:
@@ -143,7 +143,7 @@ class EngineLifecycle:
         self._act_at_ms = now_mono_ms + self.policy.stop_grace_ms
         return [TerminateProcess(self.generation)]
 
-    # What happens to the process
+    # The process
 
     def _spawn(self, now_mono_ms: float) -> list[Command]:
         self.generation += 1
@@ -184,7 +184,7 @@ class EngineLifecycle:
         return []
 
     def _give_up(self, reason: str, now_mono_ms: float) -> list[Command]:
-        """End a process that is there but does not do its work."""
+        """End a process that does not start in time or has stalled."""
         self._count_failure(reason, now_mono_ms)
         self._enter(EngineState.STOPPING, now_mono_ms)
         self._given_up = True

@@ -1,4 +1,4 @@
-"""How long an engine may take for what, and how often it is looked at."""
+"""Time limits and probe intervals of an engine."""
 
 from __future__ import annotations
 

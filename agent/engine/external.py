@@ -137,7 +137,7 @@ class ExternalBody:
 
 
 class ExternalEngine:
-    """Watches the server at ``url``, with the interface of ``EngineSupervisor``.
+    """Probes the server at ``url``, with the interface of ``EngineSupervisor``.
 
     Raises: ConfigInvalid if ``url`` is not an http(s) origin.
     """
@@ -168,9 +168,9 @@ class ExternalEngine:
         return self._driver.status
 
     async def start(self) -> None:
-        """Watch it from now on; returns before it is known to be ready."""
+        """Probe it from now on; returns before it is known to be ready."""
         await self._driver.start()
 
     async def stop(self) -> None:
-        """Watch it no longer."""
+        """Stop probing it."""
         await self._driver.stop()

@@ -59,7 +59,7 @@ class VllmBody:
         return self._process.pid
 
     async def wait(self) -> str:
-        """Return why it ended, once its whole tree is gone."""
+        """Return the reason of its end, once its whole tree has ended."""
         assert self._process is not None
         return await self._process.wait()
 
@@ -121,7 +121,7 @@ class EngineSupervisor:
         return self._driver.status
 
     async def start(self) -> None:
-        """Keep the engine running from now on; returns before it is ready.
+        """Keep the engine running; returns before it is ready.
 
         Raises: NoEngineEnvironment; ConfigInvalid if the state folder's path is too long for a
         socket or the specification has options that are not allowed.
@@ -137,5 +137,5 @@ class EngineSupervisor:
         await self._driver.start()
 
     async def stop(self) -> None:
-        """End the engine and return when its whole tree is gone."""
+        """End the engine and return when its whole tree has ended."""
         await self._driver.stop()
