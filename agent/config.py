@@ -140,6 +140,9 @@ class EngineConfig:
     max_context_tokens: int = setting(0, at_least=0)
     #: From start to the first real generation; over it the engine is killed and started again.
     start_timeout_ms: float = setting(600_000.0, at_least=1_000)
+    #: Without any progress for so long (a token relayed, a probe answered, a change of vLLM's own
+    #: counters) a ready engine is ended and started again, an external one used no longer.
+    stall_timeout_ms: float = setting(120_000.0, at_least=1_000)
     #: Requests served before a queue forms.
     max_parallel: int = setting(8, at_least=1, at_most=65_536)
     #: First token of a short prompt on an idle engine, P99, before anything was observed.

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from agent.clock import now_mono_ms, now_unix_ms
 from agent.core.clock_watch import ClockWatch
 from agent.core.coverage import Coverage
 from agent.core.engine_queue import EngineQueue
+from agent.core.engine_status import EngineState
 from agent.core.exploration import Exploration
 from agent.core.fill import FillMeter
 from agent.core.half_open import HalfOpenTargets
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from agent.config import AgentConfig
+    from agent.core.engine_status import EngineStatus
     from agent.core.samples import MetricSource, StatusSource
     from agent.drain_state import DrainState
     from agent.link.identity import Identity
@@ -124,6 +127,7 @@ class DataPlane:
             endpoint_for=replicas.endpoint_for,
             engine_pool=self._pools.pool_for,
             ready_models=replicas.ready_models,
+            incarnation=partial(_incarnation, now_unix_ms(), replicas),
             fill=self.fill,
             engine_queue=engine_queue,
             local_in_flight=lambda: self.live.in_flight(node_id),
@@ -189,6 +193,11 @@ class DataPlane:
         await self._peers.close()
         self._pools.close()
 
+    def on_engine_changed(self, status: EngineStatus) -> None:
+        """The local engine changed its state."""
+        ready = status.state is EngineState.READY
+        self.live.engine_changed(self.state.node_id, str(status.generation), ready=ready)
+
     def on_view_changed(self, view: FleetView) -> None:
         """Drop the state of nodes that have left the table."""
         self.live.forget_all_but(view.nodes)
@@ -198,3 +207,8 @@ class DataPlane:
         """Load the renewed certificate and drop connections made with the old one."""
         self._tls.reload()
         self._peers.reset()
+
+
+def _incarnation(began_unix_ms: float, replicas: Replicas) -> str:
+    """Return which run of this host's engine serves, unlike those of an earlier agent."""
+    return f"{began_unix_ms:.0f}-{replicas.engine_status.generation}"

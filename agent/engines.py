@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, MutableMapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.core.engine_lifecycle import EnginePolicy
+from agent.core.engine_policy import EnginePolicy
 from agent.engine.argv import Accelerator, EngineSpec
-from agent.engine.external import ExternalEngine
+from agent.engine.external import EXTERNAL_POLICY, ExternalEngine
 from agent.engine.supervisor import EngineSupervisor
 
 if TYPE_CHECKING:
     from agent.config import EngineConfig
     from agent.core.engine_status import EngineStatus
+    from agent.engine.driver import RelayedAt
     from agent.replicas import Engine
     from protos.domain.resources import DesiredReplica
 
@@ -42,6 +44,7 @@ def vllm_maker(
     now_mono_ms: Callable[[], float],
     draw: Callable[[], float],
     on_change: Callable[[EngineStatus], None],
+    relayed_mono_ms: RelayedAt,
 ) -> Callable[[DesiredReplica, str], Engine]:
     """Return a function that makes the engine for a model in a given directory."""
     if config.cpu_bind:
@@ -69,7 +72,11 @@ def vllm_maker(
             now_mono_ms=now_mono_ms,
             draw=draw,
             on_change=on_change,
-            policy=EnginePolicy(start_timeout_ms=config.start_timeout_ms),
+            policy=EnginePolicy(
+                start_timeout_ms=config.start_timeout_ms,
+                stall_timeout_ms=config.stall_timeout_ms,
+            ),
+            relayed_mono_ms=relayed_mono_ms,
         )
 
     return make
@@ -81,6 +88,7 @@ def external_engine(
     now_mono_ms: Callable[[], float],
     draw: Callable[[], float],
     on_change: Callable[[EngineStatus], None],
+    relayed_mono_ms: RelayedAt,
 ) -> Engine | None:
     """Return the external server that the configuration names, or None."""
     if config.kind != "external":
@@ -91,6 +99,8 @@ def external_engine(
         now_mono_ms=now_mono_ms,
         draw=draw,
         on_change=on_change,
+        policy=replace(EXTERNAL_POLICY, stall_timeout_ms=config.stall_timeout_ms),
+        relayed_mono_ms=relayed_mono_ms,
     )
 
 

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from grpc import aio
 
     from agent.config import AgentConfig
+    from agent.core.engine_status import EngineStatus
     from agent.link.identity import Identity
     from protos.domain.fleet_view import FleetView
 
@@ -116,7 +117,8 @@ class Agent:
             environ=environment(),
             now_mono_ms=now_mono_ms,
             draw=self._draw,
-            on_change=lambda _status: self._replicas.changed(),
+            on_change=self._on_engine,
+            relayed_mono_ms=self._relayed_mono_ms,
         )
         self._model_files = files
         self._replicas = Replicas(
@@ -126,7 +128,8 @@ class Agent:
                 config.engine,
                 now_mono_ms=now_mono_ms,
                 draw=self._draw,
-                on_change=lambda _status: self._replicas.changed(),
+                on_change=self._on_engine,
+                relayed_mono_ms=self._relayed_mono_ms,
             ),
             on_change=lambda: self._link.report_soon(),
             draw=self._draw,
@@ -299,6 +302,13 @@ class Agent:
     def _on_renewed(self, identity: Identity) -> None:
         self._identity.value = identity
         self._plane.use_renewed_identity()
+
+    def _on_engine(self, status: EngineStatus) -> None:
+        self._plane.on_engine_changed(status)
+        self._replicas.changed()
+
+    def _relayed_mono_ms(self) -> float:
+        return self._plane.fill.counted_mono_ms
 
     def _on_accelerators(self) -> None:
         self._drain_state.by_health = self._gpu.drain_reason

@@ -94,7 +94,7 @@ class Replicas:
         self._on_change()
 
     def endpoint_for(self, model: str) -> EngineEndpoint | None:
-        """Return where ``model`` is served on this node now, or None. Hot."""
+        """Return the endpoint that serves ``model`` on this node now, or None. Hot."""
         if model not in self._desired:
             return None
         if model == self._engine_model and self._engine is not None:

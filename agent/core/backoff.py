@@ -1,10 +1,10 @@
-"""How long to wait before trying again."""
+"""Delays before a retry."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Past this many doublings every sensible base has reached its cap; keeps the power small.
+#: More doublings than any base needs to reach its cap; bounds the power.
 _MAX_DOUBLINGS = 40
 
 
@@ -23,7 +23,7 @@ class BackoffPolicy:
 def full_jitter_ms(policy: BackoffPolicy, failures: int, draw: float) -> float:
     """Return the delay after ``failures`` failures in a row (1 is the first), ``draw`` in [0, 1].
 
-    Uniform between zero and the ceiling, so that a crowd that failed together does not return
+    Uniform between zero and the ceiling, so that clients that failed together do not retry
     together. Source: M. Brooker, "Exponential Backoff And Jitter", 2015.
     """
     if failures < 1:

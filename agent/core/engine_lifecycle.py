@@ -1,171 +1,58 @@
-"""The life of one engine as a machine: events in, commands out, no process in sight.
+"""The life cycle of one engine as a sans-io machine: events in, commands out.
 
-Whoever drives it performs each command and reports what came of it; time and chance are arguments.
+A driver performs each command and reports its result as an event; time and chance are arguments.
 
     absent -> starting -> warming -> ready           listening, then a real generation answered
     starting | warming | ready -> backoff            its process ended
-    starting | warming | ready -> stopping -> backoff    it was ended, for not answering
-    backoff | failed -> starting                     after a while; failed is backoff without hope
+    starting | warming -> stopping -> backoff        ended: not ready within the start timeout
+    ready -> stopping -> backoff                     ended: no progress within the stall timeout
+    backoff | failed -> starting                     after a delay; failed after many failures
     anything -> stopping -> absent                   asked to stop
 
-Laws: at most one process at a time; ``ready`` only after a generation by *this* process; after a
-stop nothing starts until asked; every state that waits on others has a deadline.
+Laws: at most one process at a time; ``ready`` only after a generation by *this* process; while an
+engine makes progress no outcome of a probe ends it; after a stop nothing starts until asked; every
+state that waits on others has a deadline.
 """
 
 from __future__ import annotations
 
-import enum
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from agent.core.backoff import BackoffPolicy, full_jitter_ms
+from agent.core.backoff import full_jitter_ms
+from agent.core.engine_events import (
+    Command,
+    CountersRead,
+    DeadlinePassed,
+    Event,
+    KillProcess,
+    ProbeFailed,
+    ProbeKind,
+    ProbeSucceeded,
+    ProcessExited,
+    ProcessNotStarted,
+    ProcessStarted,
+    ProgressSeen,
+    ReadCounters,
+    SendProbe,
+    SpawnProcess,
+    StartRequested,
+    StopRequested,
+    TerminateProcess,
+)
+from agent.core.engine_liveness import Counters, EngineLiveness
 from agent.core.engine_status import EngineState
 
-
-@dataclass(frozen=True, slots=True)
-class EnginePolicy:
-    """The patience that one kind of engine deserves."""
-
-    #: From spawn to the first generation.
-    start_timeout_ms: float = 600_000
-    #: Between looks at an engine that does not listen yet, or has failed to generate while warming.
-    start_probe_interval_ms: float = 250
-    listen_timeout_ms: float = 1_000
-    #: For one generation of one token, behind whatever the engine is busy with.
-    generate_timeout_ms: float = 30_000
-    #: Between generations that only prove a ready engine alive. It is the net for engines that
-    #: hang; one that dies is seen at once.
-    live_probe_interval_ms: float = 15_000
-    #: Failures in a row before a ready engine is given up and ended.
-    live_probe_failures: int = 3
-    #: After a failure; an engine that has just died refuses at once, and its end comes as an event.
-    live_probe_retry_ms: float = 1_000
-    #: From a polite request to end until the whole tree is killed.
-    stop_grace_ms: float = 10_000
-    #: Between kills of a tree that does not go.
-    kill_interval_ms: float = 5_000
-    backoff: BackoffPolicy = field(default_factory=lambda: BackoffPolicy(500, 60_000))
-    #: Ready this long, and earlier failures are forgotten.
-    healthy_after_ms: float = 60_000
-    #: Failed starts in a row before the state says ``failed``.
-    start_failures: int = 5
-    #: Between starts of a failed engine: a host must mend by itself when its disk is free again.
-    failed_retry_ms: float = 300_000
-
-
-class ProbeKind(enum.StrEnum):
-    """What is asked of an engine."""
-
-    LISTENING = "listening"
-    GENERATION = "generation"
-
-
-@dataclass(frozen=True, slots=True)
-class StartRequested:
-    """It shall run."""
-
-
-@dataclass(frozen=True, slots=True)
-class StopRequested:
-    """It shall not run."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessStarted:
-    """The process of ``generation`` exists; an engine that is not ours has no ``pid``."""
-
-    generation: int
-    pid: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessNotStarted:
-    """There is no process of ``generation`` and there was none."""
-
-    generation: int
-    reason: str
-    #: False: no retry will help before somebody changes something.
-    retryable: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessExited:
-    """The process of ``generation`` and all it had started are gone."""
-
-    generation: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class ProbeSucceeded:
-    """Probe ``probe`` got its answer."""
-
-    probe: int
-
-
-@dataclass(frozen=True, slots=True)
-class ProbeFailed:
-    """Probe ``probe`` got an error, or none in time."""
-
-    probe: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class DeadlinePassed:
-    """``next_deadline_ms`` may have come; early is harmless."""
-
-
-Event = (
-    StartRequested
-    | StopRequested
-    | ProcessStarted
-    | ProcessNotStarted
-    | ProcessExited
-    | ProbeSucceeded
-    | ProbeFailed
-    | DeadlinePassed
-)
-
-
-@dataclass(frozen=True, slots=True)
-class SpawnProcess:
-    """Start it; report ``ProcessStarted`` or ``ProcessNotStarted``, and later ``ProcessExited``."""
-
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class SendProbe:
-    """Ask, and answer with ``ProbeSucceeded`` or ``ProbeFailed`` within ``timeout_ms``."""
-
-    probe: int
-    kind: ProbeKind
-    timeout_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class TerminateProcess:
-    """Ask the process of ``generation`` to end."""
-
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class KillProcess:
-    """End the process of ``generation`` and its whole tree, now."""
-
-    generation: int
-
-
-Command = SpawnProcess | SendProbe | TerminateProcess | KillProcess
+if TYPE_CHECKING:
+    from agent.core.engine_policy import EnginePolicy
 
 _RUNNING = (EngineState.STARTING, EngineState.WARMING, EngineState.READY)
-#: A probe that reports nothing is given up this long after its own timeout.
-_LOST_PROBE_MS = 2_000.0
+_GENERATING = (EngineState.WARMING, EngineState.READY)
+#: A probe or reading that reports nothing is given up this long after its own timeout.
+_LOST_MS = 2_000.0
 
 
 class EngineLifecycle:
-    """One engine's machine. The public attributes are for reading."""
+    """One engine's machine. The public attributes are read-only."""
 
     def __init__(self, policy: EnginePolicy, now_mono_ms: float) -> None:
         self.policy = policy
@@ -173,7 +60,7 @@ class EngineLifecycle:
         self.since_mono_ms = now_mono_ms
         #: Counts process starts; 0 before the first.
         self.generation = 0
-        #: Process starts that nobody asked for.
+        #: Process starts after a failure.
         self.restarts = 0
         self.last_error: str | None = None
         self.pid: int | None = None
@@ -182,9 +69,16 @@ class EngineLifecycle:
         #: Being stopped for its own fault, not by request.
         self._given_up = False
         self._failures = 0
+        self._liveness = EngineLiveness(policy.stall_timeout_ms)
         self._probe = 0
         self._probe_pending = False
-        self._probe_failures = 0
+        #: Why the latest probe of a ready engine failed; None if none has since its progress.
+        self._probe_error: str | None = None
+        self._reading = 0
+        #: When a reading of the counters that reports nothing is given up; None without one.
+        self._reading_until_ms: float | None = None
+        #: When to read the counters next; None while no probe is overdue.
+        self._read_at_ms: float | None = None
         #: When to act next: probe, start again, kill again, or give a probe up.
         self._act_at_ms: float | None = None
         self._start_limit_at_ms: float | None = None
@@ -192,8 +86,13 @@ class EngineLifecycle:
     @property
     def next_deadline_ms(self) -> float | None:
         """When ``DeadlinePassed`` is due at the latest, on the caller's clock; None is never."""
-        times = [at for at in (self._act_at_ms, self._start_limit_at_ms) if at is not None]
-        return min(times, default=None)
+        reading_ms = self._reading_until_ms
+        times = (
+            self._act_at_ms,
+            self._start_limit_at_ms,
+            self._look_at_ms if reading_ms is None else reading_ms,
+        )
+        return min((at for at in times if at is not None), default=None)
 
     def handle(self, event: Event, now_mono_ms: float, draw: float) -> list[Command]:
         """Take ``event`` and return what to do, in order. ``draw`` in [0, 1] spreads a backoff.
@@ -213,19 +112,24 @@ class EngineLifecycle:
                     self._probe_pending = False
                     if isinstance(event, ProbeSucceeded):
                         return self._on_answer(now_mono_ms)
-                    return self._on_silence(event.reason, now_mono_ms)
+                    return self._on_probe_failed(event.reason, now_mono_ms)
+            case ProgressSeen(at_mono_ms):
+                self._on_progress(min(at_mono_ms, now_mono_ms))
+            case CountersRead(reading, counters):
+                if self._reading_until_ms is not None and reading == self._reading:
+                    return self._on_counters(counters, now_mono_ms)
             case DeadlinePassed():
                 return self._on_deadline(now_mono_ms)
         return []
 
-    # Wishes
+    # Requests to start and stop
 
     def _on_start(self, now_mono_ms: float) -> list[Command]:
         if self._wanted:
             return []
         self._wanted = True
         self._failures = 0
-        # While the old process is stopping: the new one follows when it is gone.
+        # While the old process is stopping the new one starts when it has ended.
         return [] if self._alive else self._spawn(now_mono_ms)
 
     def _on_stop(self, now_mono_ms: float) -> list[Command]:
@@ -239,11 +143,12 @@ class EngineLifecycle:
         self._act_at_ms = now_mono_ms + self.policy.stop_grace_ms
         return [TerminateProcess(self.generation)]
 
-    # What happens to the process
+    # The process
 
     def _spawn(self, now_mono_ms: float) -> list[Command]:
         self.generation += 1
         self._alive = True
+        self._liveness.forget()
         self._enter(EngineState.STARTING, now_mono_ms)
         self._act_at_ms = now_mono_ms + self.policy.start_probe_interval_ms
         self._start_limit_at_ms = now_mono_ms + self.policy.start_timeout_ms
@@ -279,7 +184,7 @@ class EngineLifecycle:
         return []
 
     def _give_up(self, reason: str, now_mono_ms: float) -> list[Command]:
-        """End a process that is there but does not do its work."""
+        """End a process that does not start in time or has stalled."""
         self._count_failure(reason, now_mono_ms)
         self._enter(EngineState.STOPPING, now_mono_ms)
         self._given_up = True
@@ -293,20 +198,27 @@ class EngineLifecycle:
         self._failures += 1
         self.last_error = reason
 
-    # Probes
+    # Probes and progress
 
     def _send_probe(self, now_mono_ms: float) -> list[Command]:
+        policy = self.policy
         if self.state is EngineState.STARTING:
-            kind, timeout_ms = ProbeKind.LISTENING, self.policy.listen_timeout_ms
+            kind, timeout_ms = ProbeKind.LISTENING, policy.listen_timeout_ms
+        elif self.state is EngineState.WARMING:
+            # Not asked again while it may be answering: the first generation may take long.
+            kind = ProbeKind.GENERATION
+            timeout_ms = max(policy.generate_timeout_ms, policy.stall_timeout_ms)
         else:
-            kind, timeout_ms = ProbeKind.GENERATION, self.policy.generate_timeout_ms
+            kind = ProbeKind.GENERATION
+            timeout_ms = policy.share_of_stall_ms(policy.generate_timeout_ms)
         self._probe += 1
         self._probe_pending = True
-        self._act_at_ms = now_mono_ms + timeout_ms + _LOST_PROBE_MS
+        self._act_at_ms = now_mono_ms + timeout_ms + _LOST_MS
+        if kind is ProbeKind.GENERATION and self._read_at_ms is None:
+            self._read_at_ms = now_mono_ms + policy.share_of_stall_ms(policy.overdue_ms)
         return [SendProbe(self._probe, kind, timeout_ms)]
 
     def _on_answer(self, now_mono_ms: float) -> list[Command]:
-        self._probe_failures = 0
         if self.state is EngineState.STARTING:
             limit_ms = self._start_limit_at_ms
             self._enter(EngineState.WARMING, now_mono_ms)
@@ -314,34 +226,99 @@ class EngineLifecycle:
             return self._send_probe(now_mono_ms)
         if self.state is EngineState.WARMING:
             self._enter(EngineState.READY, now_mono_ms)
-        self._act_at_ms = now_mono_ms + self.policy.live_probe_interval_ms
+        self._liveness.progressed(now_mono_ms)
+        self._read_at_ms = self._probe_error = None
+        self._act_at_ms = self._probe_due_ms
         return []
 
-    def _on_silence(self, reason: str, now_mono_ms: float) -> list[Command]:
+    def _on_probe_failed(self, reason: str, now_mono_ms: float) -> list[Command]:
         if self.state is EngineState.READY:
-            self._probe_failures += 1
-            if self._probe_failures >= self.policy.live_probe_failures:
-                return self._give_up(f"ready, but does not generate: {reason}", now_mono_ms)
-            self._act_at_ms = now_mono_ms + self.policy.live_probe_retry_ms
+            self._probe_error = reason
+            retry_ms = self.policy.share_of_stall_ms(self.policy.live_probe_retry_ms)
+            self._act_at_ms = max(now_mono_ms + retry_ms, self._probe_due_ms)
             return []
         if self.state is EngineState.WARMING:
             self.last_error = reason
         self._act_at_ms = now_mono_ms + self.policy.start_probe_interval_ms
         return []
 
+    def _on_progress(self, at_mono_ms: float) -> None:
+        if self.state not in _GENERATING or not self._liveness.progressed(at_mono_ms):
+            return
+        self._read_at_ms = self._probe_error = None
+        if self.state is EngineState.READY and not self._probe_pending:
+            self._act_at_ms = self._probe_due_ms
+
+    def _read_counters(self, now_mono_ms: float) -> list[Command]:
+        self._reading += 1
+        timeout_ms = self.policy.counters_timeout_ms
+        self._reading_until_ms = now_mono_ms + timeout_ms + _LOST_MS
+        return [ReadCounters(self._reading, timeout_ms)]
+
+    def _on_counters(self, counters: Counters | None, now_mono_ms: float) -> list[Command]:
+        """Take what was read; a ready engine is ended here, after the latest evidence."""
+        self._reading_until_ms = None
+        policy, liveness = self.policy, self._liveness
+        moved = liveness.read(counters, now_mono_ms)
+        self._read_at_ms = now_mono_ms + policy.share_of_stall_ms(policy.live_probe_interval_ms)
+        if self.state is not EngineState.READY:
+            return []
+        if moved:
+            self._probe_error = None
+            if not self._probe_pending:
+                self._act_at_ms = self._probe_due_ms
+        elif self._probe_error is not None and now_mono_ms >= liveness.stalls_at_ms:
+            stall_s = policy.stall_timeout_ms / 1000
+            reason = f"ready, but made no progress for {stall_s:.0f} s: {self._probe_error}"
+            return self._give_up(reason, now_mono_ms)
+        return []
+
+    @property
+    def _probe_due_ms(self) -> float:
+        """When a ready engine is probed unless it makes progress before."""
+        policy, liveness = self.policy, self._liveness
+        due_ms = liveness.progress_mono_ms + policy.share_of_stall_ms(policy.live_probe_interval_ms)
+        if liveness.counters_moved_last:
+            # After the next reading: while the counters move, no probe joins the engine's queue.
+            due_ms += policy.share_of_stall_ms(policy.overdue_ms)
+        return due_ms
+
     # Time
 
     def _on_deadline(self, now_mono_ms: float) -> list[Command]:
         limit_ms = self._start_limit_at_ms
         if limit_ms is not None and now_mono_ms >= limit_ms:
-            why = f": {self.last_error}" if self.state is EngineState.WARMING else ""
-            timeout_s = self.policy.start_timeout_ms / 1000
-            return self._give_up(f"not ready within {timeout_s:.0f} s{why}", now_mono_ms)
-        if self._act_at_ms is None or now_mono_ms < self._act_at_ms:
-            return []
+            # Of a warming engine only; one that starts has made no progress yet.
+            longer_ms = self._liveness.progress_mono_ms + self.policy.stall_timeout_ms
+            if now_mono_ms >= longer_ms:
+                return self._give_up(self._not_ready(), now_mono_ms)
+            self._start_limit_at_ms = longer_ms
+        if _is_due(self._reading_until_ms, now_mono_ms):
+            commands = self._on_counters(None, now_mono_ms)
+        elif self._reading_until_ms is None and _is_due(self._look_at_ms, now_mono_ms):
+            commands = self._read_counters(now_mono_ms)
+        else:
+            commands = []
+        if _is_due(self._act_at_ms, now_mono_ms):
+            commands += self._act(now_mono_ms)
+        return commands
+
+    @property
+    def _look_at_ms(self) -> float | None:
+        """When the counters are read next: a probe is overdue, or the engine may be stalled.
+
+        Without a failed probe since its progress no engine is stalled: this host may have stood
+        still instead.
+        """
+        if self.state is EngineState.READY and self._probe_error is not None:
+            stalls_at_ms = self._liveness.stalls_at_ms
+            return stalls_at_ms if self._read_at_ms is None else min(self._read_at_ms, stalls_at_ms)
+        return self._read_at_ms
+
+    def _act(self, now_mono_ms: float) -> list[Command]:
         if self._probe_pending:
             self._probe_pending = False
-            return self._on_silence("the probe was lost", now_mono_ms)
+            return self._on_probe_failed("the probe was lost", now_mono_ms)
         if self.state in _RUNNING:
             return self._send_probe(now_mono_ms)
         if self.state is EngineState.STOPPING:
@@ -352,8 +329,12 @@ class EngineLifecycle:
             return self._spawn(now_mono_ms)
         return []
 
+    def _not_ready(self) -> str:
+        why = f": {self.last_error}" if self.state is EngineState.WARMING else ""
+        return f"not ready within {self.policy.start_timeout_ms / 1000:.0f} s{why}"
+
     def _enter(self, state: EngineState, now_mono_ms: float) -> None:
-        """Change the state and forget its predecessor's deadlines and probe."""
+        """Change the state and forget its predecessor's deadlines, probe and reading."""
         if state is not self.state:
             self.since_mono_ms = now_mono_ms
         self.state = state
@@ -361,4 +342,10 @@ class EngineLifecycle:
         self._start_limit_at_ms = None
         self._given_up = False
         self._probe_pending = False
-        self._probe_failures = 0
+        self._probe_error = None
+        self._reading_until_ms = None
+        self._read_at_ms = None
+
+
+def _is_due(at_ms: float | None, now_mono_ms: float) -> bool:
+    return at_ms is not None and now_mono_ms >= at_ms

@@ -1,8 +1,8 @@
-"""Who waits for one of an engine's places, first come first served. Pure.
+"""The requests that wait for one of an engine's places, first come first served. Pure.
 
-No engine tells when a request left its queue; but what it serves at once is known, and so is who
-came before. A request that gets its first token while it should be waiting was never waiting: the
-engine has more places than it was said to have.
+Engines do not report when a request leaves their queue; it follows from the number of places and
+the order of arrival. A request that gets its first token while it should be waiting did not wait:
+the engine has more places than configured.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import deque
 
 
 class Place:
-    """One request's stay at the engine."""
+    """One request at the engine, from its arrival to its end."""
 
     __slots__ = ("entered_mono_ms", "left", "served_mono_ms")
 
@@ -22,7 +22,7 @@ class Place:
         self.left = False
 
     def queue_ms(self, first_token_mono_ms: float) -> float:
-        """Return how long it waited, if its first token came at ``first_token_mono_ms``."""
+        """Return how long it waited, given when its first token came."""
         served = self.served_mono_ms
         if served is None or served > first_token_mono_ms:
             return 0.0
@@ -30,22 +30,22 @@ class Place:
 
 
 class EngineQueue:
-    """All requests at one engine, whoever sent them. Each enters once and leaves once."""
+    """All requests at one engine, local and from peers. Each enters once and leaves once."""
 
     def __init__(self, places: int) -> None:
         self._places = places
         self._free = places
         self._waiting: deque[Place] = deque()
-        #: Requests that wait for a place now.
+        #: Requests that wait for a place.
         self.waiting = 0
 
     @property
     def serving(self) -> int:
-        """Requests that have a place now."""
+        """Requests that have a place."""
         return self._places - self._free
 
     def enter(self, now_mono_ms: float) -> Place:
-        """Take the place of a request that is sent to the engine now."""
+        """Take a place, or wait for one, for a request that is sent to the engine now."""
         if self._free > 0:
             self._free -= 1
             return Place(now_mono_ms, now_mono_ms)
@@ -55,7 +55,7 @@ class EngineQueue:
         return place
 
     def leave(self, place: Place, now_mono_ms: float) -> None:
-        """Give ``place`` back: to the one that has waited longest, if any waits."""
+        """Release ``place`` to the request that has waited longest, if any waits."""
         place.left = True
         if place.served_mono_ms is None:
             self.waiting -= 1

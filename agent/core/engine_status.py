@@ -1,4 +1,4 @@
-"""What the rest of the agent may know of an engine."""
+"""An engine's state as the rest of the agent sees it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 class EngineState(enum.StrEnum):
-    """Where an engine is in its life."""
+    """The states of an engine's life cycle."""
 
     ABSENT = "absent"
     STARTING = "starting"
@@ -20,9 +20,9 @@ class EngineState(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EngineEndpoint:
-    """Where a ready engine listens: a Unix socket of ours, or a host and port of its operator's.
+    """Where a ready engine listens: a private Unix socket, or the host and port of an external one.
 
-    ``model`` is the name to put into requests.
+    ``model`` is the model's name in requests.
     """
 
     model: str
@@ -31,13 +31,13 @@ class EngineEndpoint:
     port: int | None
     tls: bool
     supports_continuous_usage: bool
-    #: It gives embeddings, and generates nothing.
+    #: It serves embeddings and generates no text.
     embeds: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """One moment of an engine; ``generation`` grows with every process start."""
+    """An engine at one moment; ``generation`` grows with every process start."""
 
     state: EngineState
     endpoint: EngineEndpoint | None

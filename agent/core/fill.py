@@ -31,9 +31,13 @@ class FillMeter:
         self._capacity_tokens_per_s = capacity_tokens_per_s
         self._rate_tokens_per_s = 0.0
         self._at_mono_ms = -math.inf
+        #: When the engine's latest token came: the proof that it makes progress.
+        self.counted_mono_ms = -math.inf
 
     def count(self, tokens: int, now_mono_ms: float) -> None:
         """``tokens`` have just been generated. Hot: called for each read of a stream."""
+        if tokens > 0:
+            self.counted_mono_ms = now_mono_ms
         if now_mono_ms - self._at_mono_ms >= _STEP_MS:
             self._decay(now_mono_ms)
         self._rate_tokens_per_s += tokens * 1_000.0 / RATE_WINDOW_MS

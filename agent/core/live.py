@@ -1,6 +1,6 @@
 """What this agent knows of other nodes beyond the table: round trips, load, failures. Pure.
 
-Everything here is this agent's own view; a target that it cannot reach may be well for others.
+This is one agent's own view: a target that it cannot reach may be reachable for others.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from agent.core.peer_state import EJECT_AFTER_FAILURES, REPORT_FRESH_MS, PeerSta
 from agent.core.samples import Sample, Samples
 from protos.domain.router import UNKNOWN_TARGET, TargetState
 
-#: First tokens in a row that were too late while another could be asked: cut, or overtaken.
+#: Attempts in a row that were cut or overtaken because another target was sooner.
 EJECT_AFTER_LATE = 3
-#: An ejected target gets one request in so long (half-open); its answer ends the ejection.
+#: An ejected target gets one request in so long (half-open); its first token ends the ejection.
 TRIAL_EVERY_MS = 1_000.0
-#: While its probes fail it gets none, for so long after each: longer than a probe may take to fail,
-#: so that a target that stays silent stays ejected from one failed probe to the next.
+#: While its probes fail it gets none for so long after each: longer than a probe may take to fail,
+#: so that a silent target stays ejected from one failed probe to the next.
 EJECT_MS = 5_000.0
 #: Placements of so long ago count for 1/e of one now.
 DEMAND_WINDOW_MS = 600_000.0
-#: Nodes remembered beside those being served by; the one known for longest is forgotten first.
+#: Nodes remembered; over it the one known for longest that serves nothing is forgotten.
 MAX_NODES = 4_096
 
 
@@ -37,7 +37,7 @@ class PeerView:
 
 
 class LiveState:
-    """Mutable, and fed from one event loop; time comes in with every call."""
+    """All nodes as this agent sees them. Mutable; used from one event loop."""
 
     def __init__(self) -> None:
         self._seen: dict[str, PeerState] = {}
@@ -55,8 +55,8 @@ class LiveState:
     ) -> dict[str, TargetState]:
         """Return what the router should know of each of ``node_ids`` now. Hot.
 
-        ``spare_late``: one that is only late is not left alone, since nobody else is left. A node's
-        state is worked out once between two changes of it.
+        ``spare_late``: a node with late first tokens only is not left alone; for a request that no
+        other node can take. A node's state is worked out once between two changes of it.
         """
         seen_of = self._seen.get
         found: dict[str, TargetState] = {}
@@ -90,7 +90,7 @@ class LiveState:
         return found
 
     def backlog(self, node_id: str, now_mono_ms: float) -> tuple[float, float]:
-        """Return prompt tokens on their way there, and for how long none has been taken in."""
+        """Return prompt tokens sent there without a first token, and for how long none came."""
         seen = self._seen.get(node_id)
         if seen is None:
             return 0.0, 0.0
@@ -107,18 +107,18 @@ class LiveState:
         return sum(seen.ejected for seen in self._seen.values())
 
     def fill_ratio(self, node_id: str, now_mono_ms: float) -> float:
-        """Return how full ``node_id`` said it is, or ``UNKNOWN_FILL`` when it has not lately."""
+        """Return the fill that ``node_id`` reported, ``UNKNOWN_FILL`` without a fresh report."""
         seen = self._seen.get(node_id)
         if seen is None or now_mono_ms - seen.reported_mono_ms >= REPORT_FRESH_MS:
             return UNKNOWN_FILL
-        told = seen.reported_fill_ratio
-        return UNKNOWN_FILL if told is None else told
+        reported = seen.reported_fill_ratio
+        return UNKNOWN_FILL if reported is None else reported
 
     def request_started(self, node_id: str, now_mono_ms: float, prompt_tokens: float = 0.0) -> int:
-        """A request was placed there: of an ejected target it is the trial. Hot.
+        """A request was placed there; of an ejected target it is the trial. Hot.
 
-        Return the key of its prompt for ``first_token`` and ``request_ended``; 0 without tokens,
-        since nobody will see when its first token comes.
+        Return the key of its prompt for ``first_token`` and ``request_ended``; 0 for a request
+        whose first token cannot be seen (``prompt_tokens`` is 0).
         """
         seen = self._of(node_id)
         seen.own_in_flight += 1
@@ -130,11 +130,19 @@ class LiveState:
         return seen.backlog.add(prompt_tokens, now_mono_ms) if prompt_tokens > 0.0 else 0
 
     def first_token(self, node_id: str, prompt: int, now_mono_ms: float) -> None:
-        """The prompt of key ``prompt`` was taken in there."""
-        self._of(node_id).backlog.first_token(prompt, now_mono_ms)
+        """The first token for the prompt of key ``prompt`` came from there. Hot.
+
+        It ends a row of late ones, and an ejection: a whole answer may take minutes. Of a target
+        that had failed, one more failure ejects it again until an answer is complete.
+        """
+        seen = self._of(node_id)
+        seen.backlog.first_token(prompt, now_mono_ms)
+        if seen.lates or seen.ejected:
+            seen.lates, seen.ejected = 0, False
+            seen.failures = min(seen.failures, EJECT_AFTER_FAILURES - 1)
 
     def demand(self, node_id: str, now_mono_ms: float) -> float:
-        """Return how many requests were placed there lately, older ones counting less."""
+        """Return how many requests were placed there, older ones counting less."""
         seen = self._seen.get(node_id)
         if seen is None:
             return 0.0
@@ -162,16 +170,13 @@ class LiveState:
         return 0 if seen is None else seen.own_in_flight
 
     def succeeded(self, node_id: str) -> None:
-        """A request got its answer, in time: all is forgiven."""
-        seen = self._of(node_id)
-        seen.failures = seen.lates = 0
-        seen.ejected, seen.by_link = False, True
-        seen.unprobed_until_mono_ms = -math.inf
+        """A request was answered in time: ends an ejection, and every row of failures."""
+        _forgive(self._of(node_id))
 
     def failed(self, node_id: str, now_mono_ms: float, *, of_link: bool = False) -> None:
         """A request failed; several in a row eject the target until one is answered.
 
-        ``of_link``: the target was not reached, so that a probe that reaches it forgives.
+        ``of_link``: the target was not reached, so that an answered probe ends the ejection.
         """
         seen = self._of(node_id)
         seen.failures += 1
@@ -180,8 +185,14 @@ class LiveState:
         if seen.failures >= EJECT_AFTER_FAILURES:
             self._eject(seen, now_mono_ms)
 
-    def late(self, node_id: str, now_mono_ms: float) -> None:
-        """A first token was too late while another target could be asked. Not a failure."""
+    def late(self, node_id: str, now_mono_ms: float, *, another_in_time: bool = True) -> None:
+        """An attempt was cut or overtaken before its first token. Not a failure.
+
+        Counts only where ``another_in_time``: being late is no reason to leave a target alone
+        while no other target is in time.
+        """
+        if not another_in_time:
+            return
         seen = self._of(node_id)
         seen.by_link = False
         seen.disturbed = True
@@ -207,15 +218,24 @@ class LiveState:
         self.reached(node_id)
 
     def reached(self, node_id: str) -> None:
-        """A probe was answered: the way is open. Whether requests are, only they tell."""
+        """A probe was answered: ends an ejection unless a request failed beyond the link."""
         seen = self._of(node_id)
         seen.unprobed_until_mono_ms = -math.inf
         if seen.by_link:
             self.succeeded(node_id)
 
-    def probe_failed(self, node_id: str, now_mono_ms: float) -> None:
-        """A probe was not answered."""
+    def probe_failed(
+        self, node_id: str, now_mono_ms: float, sent_mono_ms: float = math.inf
+    ) -> None:
+        """A probe that was sent at ``sent_mono_ms`` was not answered.
+
+        That is no failure of a target that has answered a request since: it is alive, and its
+        probe waits behind others.
+        """
         seen = self._of(node_id)
+        if seen.reported_mono_ms >= sent_mono_ms:
+            seen.disturbed = True
+            return
         seen.reachable, seen.probed_mono_ms = False, now_mono_ms
         seen.ready_models = None
         self.failed(node_id, now_mono_ms, of_link=True)
@@ -231,19 +251,32 @@ class LiveState:
         queued: int,
         fill_ratio: float | None = None,
         ready_models: Iterable[str] | None = None,
+        incarnation: str | None = None,
     ) -> None:
-        """The target said how loaded it is, and perhaps what it can serve. Late news are none."""
+        """Take a target's report of its load, and of its models where it names them.
+
+        Ignores reports older than the latest. ``incarnation``: which run of which engine serves
+        there; failures of an earlier run are not this one's.
+        """
         seen = self._of(node_id)
         if now_mono_ms < seen.reported_mono_ms:
             return
         seen.reported_fill_ratio = fill_ratio
-        seen.told_load(in_flight, queued, now_mono_ms)
+        seen.take_report(in_flight, queued, now_mono_ms)
         if ready_models is not None:
             seen.ready_models = frozenset(ready_models)
             seen.ready_models_mono_ms = now_mono_ms
+            if seen.engine_is(incarnation, ready=bool(seen.ready_models)):
+                _forgive(seen)
+
+    def engine_changed(self, node_id: str, incarnation: str, *, ready: bool) -> None:
+        """This node's own engine changed its state: one that has become ready is used at once."""
+        seen = self._of(node_id)
+        if seen.engine_is(incarnation, ready=ready):
+            _forgive(seen)
 
     def peer_views(self, now_mono_ms: float) -> list[PeerView]:
-        """Return whom this agent reached lately, and whom not."""
+        """Return for each node with a fresh probe whether it was answered."""
         return [
             PeerView(node_id, seen.reachable, seen.rtt_ms_p50 or 0.0)
             for node_id, seen in self._seen.items()
@@ -251,7 +284,7 @@ class LiveState:
         ]
 
     def forget_all_but(self, nodes: Mapping[str, object]) -> None:
-        """Drop nodes that have left the table and serve nothing of ours."""
+        """Drop nodes that have left the table and serve no request of this agent."""
         gone = [
             node_id
             for node_id, seen in self._seen.items()
@@ -288,6 +321,12 @@ class LiveState:
             seen = self._seen[node_id] = PeerState()
         seen.state = None
         return seen
+
+
+def _forgive(seen: PeerState) -> None:
+    seen.failures = seen.lates = 0
+    seen.ejected, seen.by_link = False, True
+    seen.unprobed_until_mono_ms = -math.inf
 
 
 def _faded(passed_ms: float) -> float:

@@ -1,6 +1,6 @@
-"""One node as this agent has seen it: what was probed, told, sent and failed. Pure.
+"""One node as this agent sees it: its probes, reports, requests and failures. Pure.
 
-Kept by ``live``, which says what changes it; here is what follows from it at a moment.
+``live`` changes it; this module works out what follows from it at a given time.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from protos.domain.router import TargetState
 
 #: Probes remembered of each target: about a minute of them.
 RTT_WINDOW = 64
-#: Failures in a row after which a target is left alone.
+#: Failures in a row after which a target is ejected.
 EJECT_AFTER_FAILURES = 3
-#: Starts remembered of each target, to know which of them its last word cannot have counted.
+#: Starts remembered of each target, to know which of them its latest report cannot count.
 MAX_STARTS = 256
-#: A target's own word on its load and its models counts for so long.
+#: A target's report of its load and its models is used for so long.
 REPORT_FRESH_MS = 10_000.0
-#: A target that claims to serve more than so many is believed no more.
-MOST_TOLD = 1_000_000
+#: A report of more requests than this counts as this many.
+MAX_REPORTED = 1_000_000
 
 
 @dataclass(slots=True)
@@ -33,7 +33,7 @@ class PeerState:
     rtt_ms_p99: float | None = None
     own_in_flight: int = 0
     starts_mono_ms: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_STARTS))
-    #: Requests of ours that were counted in what the target last told.
+    #: Requests of this agent that the target's latest report counts.
     reported_own: int = 0
     backlog: Backlog = field(default_factory=Backlog)
     placements: float = 0.0
@@ -47,23 +47,26 @@ class PeerState:
     failures: int = 0
     lates: int = 0
     ejected: bool = False
-    #: Whether all of its failures were the way to it, which a probe tells about too.
+    #: Whether all of its failures were failures to reach it, which an answered probe refutes.
     by_link: bool = True
     #: Whether something failed since the last probe: the next answer may have waited for the end
-    #: of that, and tells how long the target was away, not how far it is.
+    #: of that, so the time it took is no round trip.
     disturbed: bool = False
     next_trial_mono_ms: float = -math.inf
     unprobed_until_mono_ms: float = -math.inf
     reachable: bool | None = None
     probed_mono_ms: float = -math.inf
+    #: Which run of which engine serves there, None if unknown; and whether it was ready.
+    incarnation: str | None = None
+    engine_ready: bool | None = None
     #: Its state as it was worked out last, and until when time alone does not change it.
     state: TargetState | None = None
     state_until_mono_ms: float = -math.inf
 
     def look(self, now_mono_ms: float, *, warm: bool, spare_late: bool) -> TargetState:
-        """Work out its state, but for what each request and each moment add to it."""
+        """Work out its state, without its cached prefixes and the age of its backlog."""
         in_flight, queued = self.load(now_mono_ms)
-        told = now_mono_ms < self.ready_models_mono_ms + REPORT_FRESH_MS
+        is_fresh = now_mono_ms < self.ready_models_mono_ms + REPORT_FRESH_MS
         state = TargetState(
             self.rtt_ms_p50,
             self.rtt_ms_p99,
@@ -71,7 +74,7 @@ class PeerState:
             queued,
             warm,
             self.ejected and self.is_left_alone(now_mono_ms, spare_late=spare_late),
-            self.ready_models if told else None,
+            self.ready_models if is_fresh else None,
             backlog_tokens=self.backlog.tokens,
         )
         if not spare_late:
@@ -79,10 +82,11 @@ class PeerState:
         return state
 
     def load(self, now_mono_ms: float) -> tuple[int, int]:
-        """Return how many requests are served there and wait there: its word, and ours since.
+        """Return how many requests are served there and wait there, as of now.
 
-        What this agent has sent since the target spoke is added, or a burst would run to whoever
-        was empty a second ago; what has ended since is taken off, first from the line.
+        Requests that this agent sent since the target's report are added, or a burst would go to
+        the target that was empty a second ago; those that ended since are taken off, waiting ones
+        first.
         """
         own = self.own_in_flight
         if now_mono_ms >= self.reported_mono_ms + REPORT_FRESH_MS:
@@ -94,36 +98,49 @@ class PeerState:
             queued, since = queued - left, since + left
         return max(self.reported_in_flight + since, own - queued, 0), queued
 
-    def told_load(self, in_flight: int, queued: int, now_mono_ms: float) -> None:
-        """It says how loaded it is: what no host can serve at once is told as that."""
-        self.reported_in_flight = min(max(0, in_flight), MOST_TOLD)
-        self.reported_queued = min(max(0, queued), MOST_TOLD)
+    def take_report(self, in_flight: int, queued: int, now_mono_ms: float) -> None:
+        """Take the target's report of its load, limited to ``MAX_REPORTED``."""
+        self.reported_in_flight = min(max(0, in_flight), MAX_REPORTED)
+        self.reported_queued = min(max(0, queued), MAX_REPORTED)
         self.reported_mono_ms = now_mono_ms
         self.reported_own = max(0, self.own_in_flight - self._uncounted(now_mono_ms))
 
+    def engine_is(self, incarnation: str | None, *, ready: bool) -> bool:
+        """Take which engine serves there; return whether it has just become ready.
+
+        That is: another run of an engine, or one that was not ready before. The first report says
+        nothing of what was before it; ``incarnation`` None: it does not say which run it is.
+        """
+        was_ready, was = self.engine_ready, self.incarnation
+        self.engine_ready = ready
+        if incarnation is not None and ready:
+            self.incarnation = incarnation
+        is_another = None not in (incarnation, was) and incarnation != was
+        return ready and (was_ready is False or is_another)
+
     def is_left_alone(self, now_mono_ms: float, *, spare_late: bool) -> bool:
-        """Whether it gets no request now; ``spare_late``: being late only is no reason."""
+        """Whether it gets no request now; ``spare_late``: late first tokens are no reason."""
         if spare_late and self.failures < EJECT_AFTER_FAILURES:
             return False
         until_mono_ms = max(self.next_trial_mono_ms, self.unprobed_until_mono_ms)
         return self.ejected and now_mono_ms < until_mono_ms
 
     def _until(self, now_mono_ms: float) -> float:
-        """Return when the next thing that is known of it stops being true by itself."""
+        """Return when its state changes next by the passing of time alone."""
         until_mono_ms = math.inf
         if self.ejected:
             trial_mono_ms = max(self.next_trial_mono_ms, self.unprobed_until_mono_ms)
             if trial_mono_ms > now_mono_ms:
                 until_mono_ms = trial_mono_ms
-        for told_mono_ms in (self.reported_mono_ms, self.ready_models_mono_ms):
-            if now_mono_ms < told_mono_ms + REPORT_FRESH_MS < until_mono_ms:
-                until_mono_ms = told_mono_ms + REPORT_FRESH_MS
+        for reported_mono_ms in (self.reported_mono_ms, self.ready_models_mono_ms):
+            if now_mono_ms < reported_mono_ms + REPORT_FRESH_MS < until_mono_ms:
+                until_mono_ms = reported_mono_ms + REPORT_FRESH_MS
         return until_mono_ms
 
     def _uncounted(self, now_mono_ms: float) -> int:
-        """Return how many of our requests it cannot have counted when its word comes now.
+        """Return how many of this agent's requests a report that arrives now cannot count.
 
-        It spoke half a round trip ago, of what had been sent half a round trip before that.
+        It was made half a round trip ago, of what had been sent half a round trip before that.
         """
         counted_mono_ms = now_mono_ms - (self.rtt_ms_p50 or 0.0)
         uncounted = 0

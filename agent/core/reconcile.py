@@ -1,6 +1,6 @@
-"""From what this node should hold to what must be done next. Pure.
+"""The steps from what a node holds to what it should hold. Pure.
 
-One engine, one model: of several desired ones the first by name is held, until planners know more.
+A node has one engine with one model: of several desired ones it holds the first by name.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from protos.domain.resources import DesiredReplica, ModelSource, ReplicaState
 
 @dataclass(frozen=True, slots=True)
 class Pull:
-    """Bring a model's files here."""
+    """Pull a model's files to this node."""
 
     desired: DesiredReplica
 
 
 @dataclass(frozen=True, slots=True)
 class StartEngine:
-    """Start an engine with a model whose files are here."""
+    """Start an engine with a model whose files are complete."""
 
     desired: DesiredReplica
 
 
 @dataclass(frozen=True, slots=True)
 class StopEngine:
-    """Stop the engine: its model is wanted no longer, or another one is."""
+    """Stop the engine: its model is no longer desired, or another one is."""
 
     model: str
 
@@ -47,7 +47,7 @@ Step = Pull | StartEngine | StopEngine
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What this node has now. ``engine_model`` is None when no engine of ours runs."""
+    """What this node has. ``engine_model`` is None while the agent runs no engine."""
 
     whole: frozenset[str]
     pulling: frozenset[str]
@@ -55,13 +55,13 @@ class Held:
 
 
 def wanted_model(desired: Mapping[str, DesiredReplica]) -> DesiredReplica | None:
-    """Return the managed model that this node's engine should hold, if any."""
+    """Return the managed model that this node's engine should serve, if any."""
     managed = sorted(name for name, one in desired.items() if one.source is ModelSource.MANAGED)
     return desired[managed[0]] if managed else None
 
 
 def next_steps(desired: Mapping[str, DesiredReplica], held: Held) -> list[Step]:
-    """Return what to do now; called again whenever something has changed."""
+    """Return the steps to do now; called again after each change."""
     wanted = wanted_model(desired)
     steps: list[Step] = []
     if held.engine_model is not None and (wanted is None or wanted.model != held.engine_model):

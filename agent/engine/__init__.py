@@ -1,1 +1,1 @@
-"""vLLM as a child process, or somebody else's server: started, watched, ended without a trace."""
+"""Engines: vLLM as a child process, or an external server; started, probed and ended."""

@@ -1,4 +1,4 @@
-"""From what an engine shall be to the command that makes it so."""
+"""The command line and environment that start a vLLM from its specification."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 from protos.domain.errors import ConfigInvalid
 
-#: What a vLLM may inherit from the agent's environment. An allowlist: whatever an operator exports
-#: on a host (tokens, proxies, VLLM_SERVER_DEV_MODE) stays outside.
+#: Variables that a vLLM inherits from the agent's environment. An allowlist: anything else that is
+#: exported on a host (tokens, proxies, VLLM_SERVER_DEV_MODE) is not passed on.
 INHERITED_VARIABLES = frozenset(
     {
         "CUDA_DEVICE_ORDER",
@@ -35,7 +35,7 @@ INHERITED_VARIABLES = frozenset(
     }
 )
 
-#: vLLM options an operator may add. An allowlist again: new releases bring new options that open
+#: vLLM options that an operator may add. An allowlist: new releases bring new options that open
 #: routes, run code or listen somewhere.
 EXTRA_OPTIONS = frozenset(
     {
@@ -67,7 +67,7 @@ EXTRA_OPTIONS = frozenset(
 
 
 class Accelerator(enum.StrEnum):
-    """What the engine computes on."""
+    """The kind of device that the engine computes on."""
 
     CPU = "cpu"
     CUDA = "cuda"
@@ -76,22 +76,22 @@ class Accelerator(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """One vLLM: from which environment, with which model, how big."""
+    """One vLLM: its environment, its model and its sizes."""
 
     #: The engine environment, as ``packaging/engine/install`` makes it.
     environment: Path
     #: A directory with safetensors, tokenizer and configuration.
     model_dir: Path
-    #: The name to put into requests.
+    #: The model's name in requests.
     model: str
-    #: Prompt and answer together.
+    #: Tokens of prompt and answer together.
     context_tokens: int
     accelerator: Accelerator
-    #: Requests computed at once; the rest waits in the engine.
+    #: Requests computed at once; further ones wait in the engine.
     max_parallel: int = 8
     #: None leaves it to vLLM on a GPU (what is free), and is 1 GiB on a CPU.
     kv_cache_bytes: int | None = None
-    #: It gives embeddings, and generates nothing.
+    #: It serves embeddings and generates no text.
     embeds: bool = False
     #: vLLM's names of its parsers; empty for none.
     tool_parser: str = ""
@@ -107,7 +107,7 @@ class EngineSpec:
 
 @dataclass(frozen=True, slots=True)
 class EngineCommand:
-    """What to execute, with the whole of its environment."""
+    """What to execute, with its complete environment."""
 
     argv: tuple[str, ...]
     env: dict[str, str]
@@ -121,7 +121,7 @@ def engine_command(
 ) -> EngineCommand:
     """Return the command for ``spec``, to be run in the private folder of ``uds_path``.
 
-    ``home_dir`` must outlive the engine: vLLM caches there what makes its next start faster.
+    ``home_dir`` must outlive the engine: vLLM keeps its caches there for a faster next start.
 
     Raises: ConfigInvalid naming every option that is not allowed.
     """
@@ -153,7 +153,7 @@ def engine_command(
         "DO_NOT_TRACK": "1",
         "HF_HUB_OFFLINE": "1",
         "HOME": str(home_dir),
-        # First what packaging/engine/install had to bring along on a bare host.
+        # First the libraries that packaging/engine/install added on a bare host.
         "LD_LIBRARY_PATH": ":".join(
             [str(spec.environment / "lib" / "system"), *env.get("LD_LIBRARY_PATH", "").split(":")]
         ).rstrip(":"),
@@ -164,8 +164,8 @@ def engine_command(
         "VLLM_RPC_BASE_PATH": ".",
     }
     if spec.accelerator is Accelerator.CPU:
-        # Or the first request with a JSON schema compiles a kernel, and without a compiler on the
-        # host it ends the engine.
+        # Without it the first request with a JSON schema compiles a kernel, and ends the engine
+        # on a host without a compiler.
         env["TORCHDYNAMO_DISABLE"] = "1"
     return EngineCommand(tuple(argv), env)
 
@@ -174,7 +174,7 @@ def extra_option_problems(extra_args: tuple[str, ...]) -> list[str]:
     """Return a sentence for each option in ``extra_args`` that an operator may not set."""
     problems = []
     for argument in extra_args:
-        # vLLM takes underscores for hyphens, and a dot for a key inside an option.
+        # vLLM reads underscores as hyphens, and what follows a dot as a key inside an option.
         name = argument.partition("=")[0].partition(".")[0].replace("_", "-")
         if argument.startswith("-") and name not in EXTRA_OPTIONS and not _is_number(argument):
             problems.append(f"engine option {name} is not allowed")

@@ -1,19 +1,19 @@
-"""Lets an engine's machine act on a real engine, and tells it what came of that."""
+"""Performs the commands of an engine's machine on a real engine, and reports what came of them."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import aiohttp
 
-from agent.core.engine_lifecycle import (
+from agent.core.engine_events import (
     Command,
+    CountersRead,
     DeadlinePassed,
-    EngineLifecycle,
-    EnginePolicy,
     Event,
     KillProcess,
     ProbeFailed,
@@ -22,27 +22,43 @@ from agent.core.engine_lifecycle import (
     ProcessExited,
     ProcessNotStarted,
     ProcessStarted,
+    ProgressSeen,
+    ReadCounters,
     SendProbe,
     SpawnProcess,
     StartRequested,
     StopRequested,
     TerminateProcess,
 )
+from agent.core.engine_lifecycle import EngineLifecycle
 from agent.core.engine_status import EngineEndpoint, EngineState, EngineStatus
 from agent.tasks import Background
 from protos.domain.errors import EdgeForgeError
 
+if TYPE_CHECKING:
+    from agent.core.engine_liveness import Counters
+    from agent.core.engine_policy import EnginePolicy
+
 _log = logging.getLogger(__name__)
+
+
+#: When a token of the engine's answers was relayed last; monotonic milliseconds.
+RelayedAt = Callable[[], float]
+
+
+def never_relayed() -> float:
+    """Return the time of the last token where no request passes through this agent."""
+    return -math.inf
 
 
 class EngineBody(Protocol):
     """What the driver needs of a kind of engine."""
 
     async def spawn(self) -> int | None:
-        """Bring it to life and return its pid, if it is ours. Raises: EdgeForgeError."""
+        """Start it and return its pid; None for an external engine. Raises: EdgeForgeError."""
 
     async def wait(self) -> str:
-        """Return why it is gone, once it is."""
+        """Return the reason of its end, once it has ended."""
 
     def terminate(self) -> None:
         """Ask it to end."""
@@ -55,6 +71,9 @@ class EngineBody(Protocol):
 
     async def generate(self) -> None:
         """Return if it generates; raise otherwise."""
+
+    async def counters(self) -> Counters | None:
+        """Return the engine's own counters, None if it has none; raise if they cannot be read."""
 
     @property
     def endpoint(self) -> EngineEndpoint:
@@ -72,16 +91,18 @@ class EngineDriver:
         now_mono_ms: Callable[[], float],
         draw: Callable[[], float],
         on_change: Callable[[EngineStatus], None],
+        relayed_mono_ms: RelayedAt = never_relayed,
     ) -> None:
         self._body = body
         self._policy = policy
         self._now_mono_ms = now_mono_ms
         self._draw = draw
         self._on_change = on_change
+        self._relayed_mono_ms = relayed_mono_ms
         self._machine = EngineLifecycle(policy, now_mono_ms())
         self._background = Background(max_tasks=8)
         self._timer: asyncio.TimerHandle | None = None
-        #: An end that was asked for while the process was still being made.
+        #: An end that was requested while the process was still being started.
         self._end_early: Callable[[], None] | None = None
         self._spawned = False
         self._absent = asyncio.Event()
@@ -102,7 +123,7 @@ class EngineDriver:
         )
 
     async def start(self) -> None:
-        """Want it to run, from now on and after every crash; returns before it is ready."""
+        """Keep it running, after crashes too; returns before it is ready."""
         self._tell(StartRequested())
 
     async def stop(self) -> None:
@@ -121,7 +142,10 @@ class EngineDriver:
     def _tell(self, event: Event) -> None:
         machine = self._machine
         before = machine.state
-        commands = machine.handle(event, self._now_mono_ms(), self._draw())
+        now_mono_ms, draw = self._now_mono_ms(), self._draw()
+        # First, so that every decision knows the latest progress.
+        commands = machine.handle(ProgressSeen(self._relayed_mono_ms()), now_mono_ms, draw)
+        commands += machine.handle(event, now_mono_ms, draw)
         if machine.state is not before:
             _log.info(
                 "engine state=%s was=%s generation=%d restarts=%d error=%s",
@@ -146,7 +170,7 @@ class EngineDriver:
             self._timer = None
         deadline_ms = self._machine.next_deadline_ms
         if deadline_ms is not None:
-            # Never zero: an alarm that rings a hair early must not spin.
+            # Never zero: a timer that fires a little early must not spin.
             delay_s = max(deadline_ms - self._now_mono_ms(), 1.0) / 1000
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(delay_s, self._tell, DeadlinePassed())
@@ -159,7 +183,7 @@ class EngineDriver:
         try:
             self._on_change(status)
         except Exception:
-            _log.exception("nobody could be told of the engine state=%s", status.state)
+            _log.exception("the engine's state could not be reported state=%s", status.state)
 
     def _perform(self, command: Command) -> None:
         match command:
@@ -169,6 +193,8 @@ class EngineDriver:
                 self._background.spawn(self._live(generation), name=f"engine-{generation}")
             case SendProbe():
                 self._background.spawn(self._ask(command), name=f"engine-probe-{command.probe}")
+            case ReadCounters():
+                self._background.spawn(self._read(command), name=f"engine-read-{command.reading}")
             case TerminateProcess():
                 self._end(self._body.terminate)
             case KillProcess():
@@ -181,7 +207,7 @@ class EngineDriver:
             self._end_early = how
 
     async def _live(self, generation: int) -> None:
-        """See one process from its beginning to its end."""
+        """Start one process and report its start and its end."""
         try:
             pid = await self._body.spawn()
         except EdgeForgeError as error:
@@ -214,3 +240,14 @@ class EngineDriver:
             _log.exception("a probe failed in an unforeseen way")
             event = ProbeFailed(command.probe, repr(error))
         self._tell(event)
+
+    async def _read(self, command: ReadCounters) -> None:
+        counters: Counters | None = None
+        try:
+            async with asyncio.timeout(command.timeout_ms / 1000):
+                counters = await self._body.counters()
+        except (TimeoutError, EdgeForgeError, aiohttp.ClientError, OSError) as error:
+            _log.info("the engine's counters cannot be read reason=%r", error)
+        except Exception:
+            _log.exception("reading the engine's counters failed in an unforeseen way")
+        self._tell(CountersRead(command.reading, counters))

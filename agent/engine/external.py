@@ -1,30 +1,35 @@
-"""Somebody else's OpenAI-compatible server as an engine: found out, watched, never touched."""
+"""An OpenAI-compatible server that this agent does not run, as an engine: probed, never ended."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable
 from urllib.parse import SplitResult, urlsplit
 
+import aiohttp
+
 from agent.core.backoff import BackoffPolicy
-from agent.core.engine_lifecycle import EnginePolicy
+from agent.core.engine_policy import EnginePolicy
 from agent.core.engine_status import EngineEndpoint, EngineStatus
-from agent.engine.driver import EngineDriver
+from agent.engine.driver import EngineDriver, RelayedAt, never_relayed
 from agent.engine.probe import ProbeTarget, check_embeds, counts_while_streaming, served_model
 from protos.domain.errors import ConfigInvalid, EngineFailed
 
-#: Once it has generated, being asked for its models must do: its generations may cost somebody.
+#: Connections refused in a row after which a server that was ready has ended.
+_REFUSALS_OF_ENDED = 2
+
+#: Once it has generated it is only asked for its models: its generations may cost money.
 EXTERNAL_POLICY = EnginePolicy(
     start_timeout_ms=60_000,
     start_probe_interval_ms=500,
     listen_timeout_ms=5_000,
     generate_timeout_ms=30_000,
     live_probe_interval_ms=15_000,
-    live_probe_failures=2,
     stop_grace_ms=1_000,
     kill_interval_ms=1_000,
     backoff=BackoffPolicy(base_ms=500, cap_ms=10_000),
-    # There is nothing to wear out by asking again.
+    # Asking again costs nothing.
     start_failures=2**31,
 )
 
@@ -50,7 +55,7 @@ def parse_engine_url(url: str) -> SplitResult:
 
 
 class ExternalBody:
-    """A server that starts and stops without us: alive is what answers."""
+    """A server whose process this agent does not see: it has ended when nothing listens there."""
 
     def __init__(self, url: str, *, embeds: bool = False) -> None:
         parts = parse_engine_url(url)
@@ -61,7 +66,9 @@ class ExternalBody:
         self._model = ""
         self._embeds = embeds
         self._endpoint: EngineEndpoint | None = None
+        self._refusals = 0
         self._over = asyncio.Event()
+        self._why_over = ""
 
     @property
     def endpoint(self) -> EngineEndpoint:
@@ -70,22 +77,23 @@ class ExternalBody:
         return self._endpoint
 
     async def spawn(self) -> None:
-        """There is nothing to start."""
+        """Begin to use it; its operator starts it."""
         self._over.clear()
         self._endpoint = None
+        self._refusals = 0
 
     async def wait(self) -> str:
-        """Return when we have given it up."""
+        """Return the reason once it is no longer used."""
         await self._over.wait()
-        return "not used any more"
+        return self._why_over
 
     def terminate(self) -> None:
-        """Leave it."""
-        self._over.set()
+        """Use it no longer."""
+        self._leave("not used any more")
 
     def kill(self) -> None:
-        """Leave it; it is not ours to kill."""
-        self._over.set()
+        """Use it no longer; its process is its operator's."""
+        self._leave("not used any more")
 
     async def listen(self) -> None:
         """Raise unless it offers a model."""
@@ -100,14 +108,28 @@ class ExternalBody:
                 self._model, None, host, port, tls, continuous, self._embeds
             )
             return
-        offered = await served_model(self._target)
+        try:
+            offered = await served_model(self._target)
+        except aiohttp.ClientConnectorError as error:
+            self._refusals += error.errno == errno.ECONNREFUSED
+            if self._refusals >= _REFUSALS_OF_ENDED:
+                self._leave(f"nothing listens at {self._target.base_url}")
+            raise
+        self._refusals = 0
         if offered != self._endpoint.model:
-            # Our requests would name a model that it no longer has: start over.
-            self._over.set()
-            raise EngineFailed(f"it serves {offered} instead of {self._endpoint.model} now")
+            # Requests would name a model that it no longer has: start over.
+            self._leave(f"it serves {offered} instead of {self._endpoint.model} now")
+            raise EngineFailed(self._why_over)
+
+    async def counters(self) -> None:
+        """Return None: what an external server counts is unknown."""
+
+    def _leave(self, reason: str) -> None:
+        self._why_over = reason
+        self._over.set()
 
     async def _try_out(self) -> bool:
-        """Let it do once what it is for; tell whether it counts while it streams."""
+        """Make it embed or generate once; return whether it counts while it streams."""
         if self._embeds:
             await check_embeds(self._target, self._model)
             return False
@@ -115,7 +137,7 @@ class ExternalBody:
 
 
 class ExternalEngine:
-    """Watches the server at ``url``, with the interface of ``EngineSupervisor``.
+    """Probes the server at ``url``, with the interface of ``EngineSupervisor``.
 
     Raises: ConfigInvalid if ``url`` is not an http(s) origin.
     """
@@ -129,6 +151,7 @@ class ExternalEngine:
         on_change: Callable[[EngineStatus], None],
         draw: Callable[[], float] = lambda: 1.0,
         policy: EnginePolicy = EXTERNAL_POLICY,
+        relayed_mono_ms: RelayedAt = never_relayed,
     ) -> None:
         self._driver = EngineDriver(
             ExternalBody(url, embeds=embeds),
@@ -136,6 +159,7 @@ class ExternalEngine:
             now_mono_ms=now_mono_ms,
             draw=draw,
             on_change=on_change,
+            relayed_mono_ms=relayed_mono_ms,
         )
 
     @property
@@ -144,9 +168,9 @@ class ExternalEngine:
         return self._driver.status
 
     async def start(self) -> None:
-        """Watch it from now on; returns before it is known to be ready."""
+        """Probe it from now on; returns before it is known to be ready."""
         await self._driver.start()
 
     async def stop(self) -> None:
-        """Watch it no longer."""
+        """Stop probing it."""
         await self._driver.stop()

@@ -1,16 +1,17 @@
-"""Runs one engine and leaves nothing behind, whatever kills whom.
+"""Runs one engine and ends its whole process tree, whichever process is killed first.
 
     python -I -S guard.py --record F --log F --log-bytes N --log-files N --grace-ms N -- ARGV...
 
-A process of its own, run by path with nothing but the standard library: small, and independent of
-the agent's life. It is the subreaper of everything the engine starts, so no descendant can leave
-its sight by double-forking or by making a session.
+A process of its own, run by path with the standard library only: small, and independent of the
+agent's life. It is the subreaper of everything that the engine starts, so it also sees descendants
+that fork twice or make a session.
 
-- The engine ends: what it left is killed, then the guard exits with its code (128 + signal number).
+- The engine ends: its descendants are killed, then the guard exits with the engine's code (128 +
+  signal number).
 - SIGTERM, or the agent is gone (standard input closes, even on ``kill -9``): SIGTERM to the engine,
   after ``--grace-ms`` SIGKILL to the whole tree. SIGQUIT: SIGKILL at once.
-- The guard itself is killed: the kernel kills the engine's first process, and whoever comes next
-  finds the rest through ``--record`` (``agent/engine/leftovers.py``).
+- The guard itself is killed: the kernel kills the engine's first process, and the next start finds
+  the others through ``--record`` (``agent/engine/leftovers.py``).
 
 Its only output is the engine's pid, one line. What the engine prints goes to a log that rotates by
 size. The agent imports the ``/proc`` readers.
@@ -29,9 +30,9 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-#: In every descendant's environment: tells ours from others' after the guard has died.
+#: In every descendant's environment: identifies them after the guard has died.
 RUN_VARIABLE = "EDGEFORGE_ENGINE_RUN"
-#: multiprocessing's tracker unlinks shared memory once all others are dead; it gets this long.
+#: multiprocessing's tracker unlinks shared memory once the others are dead; then it is killed.
 TRACKER_GRACE_S = 2.0
 POLL_S = 0.02
 READ_BYTES = 64 * 1024
@@ -43,7 +44,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 class Stat(NamedTuple):
-    """What ``/proc/PID/stat`` says; ``start_ticks`` tells a pid from its later namesake."""
+    """A process from ``/proc/PID/stat``; ``start_ticks`` distinguishes it if its pid is reused."""
 
     pid: int
     state: str
@@ -53,7 +54,7 @@ class Stat(NamedTuple):
 
 
 def read_stat(pid: int) -> Stat | None:
-    """Return the process's facts, or None if there is no such process."""
+    """Return process ``pid``, or None if there is none."""
     try:
         text = Path(f"/proc/{pid}/stat").read_bytes().decode("utf-8", "replace")
     except OSError:
@@ -64,13 +65,13 @@ def read_stat(pid: int) -> Stat | None:
 
 
 def all_processes() -> list[Stat]:
-    """Return every process that can be seen, zombies included."""
+    """Return every visible process, zombies included."""
     found = (read_stat(int(name)) for name in os.listdir("/proc") if name.isdigit())
     return [stat for stat in found if stat is not None]
 
 
 def descendants(root: int) -> list[Stat]:
-    """Return the children of ``root``, theirs, and so on, without zombies."""
+    """Return all descendants of ``root``, without zombies."""
     children: dict[int, list[Stat]] = {}
     for stat in all_processes():
         children.setdefault(stat.parent, []).append(stat)
@@ -84,7 +85,7 @@ def descendants(root: int) -> list[Stat]:
 
 
 def is_tracker(pid: int) -> bool:
-    """Tell whether ``pid`` is Python's multiprocessing resource tracker."""
+    """Return whether ``pid`` is Python's multiprocessing resource tracker."""
     try:
         return b"multiprocessing.resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -92,20 +93,20 @@ def is_tracker(pid: int) -> bool:
 
 
 def send_signal(pid: int, number: int) -> None:
-    """Signal ``pid`` if it is still there."""
+    """Signal ``pid`` if it still exists."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
 
 
 def boot_id() -> str:
-    """Return what the kernel calls this boot: pids of another one mean nothing."""
+    """Return the kernel's id of this boot; pids recorded in another boot are void."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 class RotatingLog:
     """``path``, ``path.1`` ... ``path.<files - 1>``, each at most ``limit_bytes``.
 
-    A full disk loses lines, never the engine.
+    On a full disk lines are lost; the engine runs on.
     """
 
     def __init__(self, path: Path, limit_bytes: int, files: int) -> None:
@@ -166,7 +167,7 @@ class Guard:
     def run(self) -> int:
         """Run the engine to its end and return the exit code to pass on."""
         self._prctl(_PR_SET_CHILD_SUBREAPER, 1)
-        # A second string to standard input's bow; it alone would miss a thread that ended first.
+        # Beside the end of standard input; alone it would miss an agent whose thread ended first.
         self._prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         wakeup_read = self._watch_signals()
         output_read = self._start_engine()
@@ -204,7 +205,7 @@ class Guard:
         signal.set_wakeup_fd(wakeup_write, warn_on_full_buffer=False)
         for number in _OWN_SIGNALS:
             signal.signal(number, lambda _number, _frame: None)
-        # A terminal's Ctrl-C and hang-up are the agent's to answer.
+        # Ctrl-C and a hang-up of the terminal are handled by the agent.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         return wakeup_read
@@ -215,7 +216,7 @@ class Guard:
         assert own is not None
         run = f"{boot_id()}/{guard_pid}/{own.start_ticks}"
         output_read, output_write = os.pipe()
-        # Held back until the child has its own handlers, or it would swallow an early SIGTERM.
+        # Blocked until the child has its own handlers, or an early SIGTERM would be lost.
         signal.pthread_sigmask(signal.SIG_BLOCK, _OWN_SIGNALS)
         pid = os.fork()
         if pid == 0:
@@ -226,13 +227,13 @@ class Guard:
         self._engine_pid = pid
         self._write_record(run, guard_pid, own.start_ticks)
         self._log.say(f"started pid {pid}: {Path(self._argv[0]).name}")
-        # The agent may be gone by now; its absence is noticed elsewhere.
+        # The agent may have ended by now; the end of standard input shows it.
         with contextlib.suppress(BrokenPipeError):
             os.write(1, f"{pid}\n".encode())
         return output_read
 
     def _become_engine(self, guard_pid: int, run: str, output_write: int) -> None:
-        """In the child: never returns."""
+        """Replace the forked child by the engine; never returns."""
         try:
             os.setsid()
             self._prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -283,11 +284,11 @@ class Guard:
         if not self._stopping:
             self._stopping = True
             send_signal(self._engine_pid, signal.SIGTERM)
-            # A timer of zero would be no timer.
+            # A timer of zero would be switched off.
             signal.setitimer(signal.ITIMER_REAL, max(self._grace_ms, 1) / 1000)
 
     def _reap(self) -> bool:
-        """Collect the dead; false when there is no child left at all."""
+        """Reap ended children; return False when no child is left."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -300,7 +301,7 @@ class Guard:
                 self._engine_code = code if code >= 0 else 128 - code
 
     def _kill_tree(self) -> None:
-        """Kill until the kernel says that no child is left: orphans become ours, so that is all."""
+        """Kill until no child is left; orphans become children of this subreaper."""
         waits_left = int(TRACKER_GRACE_S / POLL_S)
         while self._reap():
             for stat in descendants(os.getpid()):
@@ -316,7 +317,7 @@ class Guard:
 
 
 def main(arguments: list[str]) -> int:
-    """Parse the command line and guard the engine that follows ``--``."""
+    """Parse the command line and run the engine that follows ``--``."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--record", type=Path, required=True)
     parser.add_argument("--log", type=Path, required=True)

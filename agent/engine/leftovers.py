@@ -1,4 +1,4 @@
-"""Ends what an earlier guard left, when the guard itself was killed before it could."""
+"""Ends the processes of an earlier engine whose guard was killed."""
 
 from __future__ import annotations
 
@@ -21,20 +21,19 @@ from agent.engine.guard import (
 )
 from protos.domain.errors import EngineFailed
 
-#: A living guard needs a moment to kill its tree; a killed process to be taken off the table.
+#: For a living guard to kill its tree, and for killed processes to disappear.
 CLEAR_TIMEOUT_S = 10.0
 
 _log = logging.getLogger(__name__)
 
 
 def clear_leftovers(record_path: Path) -> int:
-    """Kill what the record at ``record_path`` speaks of and return how many processes that were.
+    """Kill the processes recorded at ``record_path`` and return how many there were.
 
-    Blocks for up to ``CLEAR_TIMEOUT_S``. Pids that mean something else by now are left alone: a
-    process is ours only with the recorded start time, the recorded session, or the mark in its
-    environment.
+    Blocks for up to ``CLEAR_TIMEOUT_S``. Reused pids are not killed: a process counts only with the
+    recorded start time, the recorded session, or the mark in its environment.
 
-    Raises: EngineFailed if something does not go, so that nobody starts a second engine beside it.
+    Raises: EngineFailed if a process does not end, so that no second engine starts beside it.
     """
     record = _read_record(record_path)
     if record is None or record.get("boot_id") != boot_id():
@@ -48,7 +47,7 @@ def clear_leftovers(record_path: Path) -> int:
         if not ours:
             break
         for stat in ours:
-            # A guard that lives does its own work best: it sees the whole tree.
+            # A living guard ends its tree itself: it sees the whole of it.
             send_signal(stat.pid, signal.SIGQUIT if stat is guard else signal.SIGKILL)
             seen.add(stat.pid)
         time.sleep(POLL_S)
@@ -75,7 +74,7 @@ def _read_record(path: Path) -> dict[str, Any] | None:
 
 
 def _alive(pid: int, start_ticks: int) -> Stat | None:
-    """Return the process if it still is the one that started at ``start_ticks``."""
+    """Return process ``pid`` if it is the one that started at ``start_ticks``."""
     stat = read_stat(pid)
     if stat is None or stat.state == "Z" or stat.start_ticks != start_ticks:
         return None
@@ -86,8 +85,8 @@ def _recorded(record: dict[str, Any]) -> list[Stat]:
     """Return every living process of the recorded run."""
     session, since_ticks = int(record["engine_pid"]), int(record["guard_start_ticks"])
     leader = read_stat(session)
-    # The kernel does not reuse a pid while a session bears it: with no leader, or the right one,
-    # the session is the recorded one.
+    # The kernel does not reuse a pid while a session has that id: without a leader, or with the
+    # recorded one, the session is the recorded one.
     is_ours = leader is None or leader.start_ticks == record.get("engine_start_ticks")
     return [
         stat

@@ -1,20 +1,35 @@
-"""Asking an engine whether it is there and whether it really generates."""
+"""Requests to an engine that find out whether it listens, generates and makes progress."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import orjson
 
 from protos.domain.errors import EngineFailed
 
-#: An answer to one token; more means that something else is speaking.
+if TYPE_CHECKING:
+    from agent.core.engine_liveness import Counters
+
+#: Largest answer to a probe, and largest page of counters, that is read.
 MAX_ANSWER_BYTES = 1024 * 1024
 _PROMPT = "Hello"
 #: Keeps the probe's prefix apart from the tenants' in the engine's cache.
 _CACHE_SALT = "edgeforge-probe"
+#: What vLLM 0.32 changes after a step of its scheduler, and only then. During a prefill in chunks
+#: no token is counted before the last chunk; the KV cache in use grows with each.
+#: Source: vllm/v1/metrics/loggers.py, ``PrometheusStatLogger.record``.
+_PROGRESS_COUNTERS = (
+    b"vllm:generation_tokens_total",
+    b"vllm:prompt_tokens_total",
+    b"vllm:iteration_tokens_total_count",
+    b"vllm:request_success_total",
+    b"vllm:kv_cache_usage_perc",
+    b"vllm:num_requests_running",
+    b"vllm:num_requests_waiting",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +69,23 @@ async def check_embeds(target: ProbeTarget, model: str) -> None:
         raise EngineFailed("an embedding came back empty")
 
 
+async def read_counters(target: ProbeTarget) -> Counters | None:
+    """Return vLLM's counters of progress, None if it has none. Raises as ``check_listening``."""
+    url = f"{target.base_url}/metrics"
+    async with _session(target) as session, session.get(url) as response:
+        return progress_counters(await _read(response, "/metrics"))
+
+
+def progress_counters(page: bytes) -> Counters | None:
+    """Return the lines of a metrics page that change with an engine's work, None without any."""
+    lines = tuple(
+        line
+        for line in page.splitlines()
+        if line.partition(b"{")[0].partition(b" ")[0] in _PROGRESS_COUNTERS
+    )
+    return lines or None
+
+
 async def served_model(target: ProbeTarget) -> str:
     """Return the name of the first model that the server offers. Raises as ``check_listening``."""
     url = f"{target.base_url}/v1/models"
@@ -67,10 +99,10 @@ async def served_model(target: ProbeTarget) -> str:
 
 
 async def counts_while_streaming(target: ProbeTarget, model: str) -> bool:
-    """Generate a token as a stream; tell whether usage comes with the tokens, not only at the end.
+    """Return whether usage comes with the tokens of a stream, by generating one token.
 
-    Servers differ: one that refuses the option is asked again without it, one that cannot chat is
-    asked to complete. Raises as ``check_listening``, for the last of these.
+    A server that refuses the option is asked without it, one that cannot chat for a completion.
+    Raises as ``check_listening``, for the last of these.
     """
     common = {"model": model, "max_tokens": 1, "stream": True}
     counting = {"stream_options": {"include_usage": True, "continuous_usage_stats": True}}
@@ -142,7 +174,7 @@ def _parse(data: bytes, path: str) -> dict[str, Any]:
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise EngineFailed(f"{path} answers with what is no JSON") from error
+        raise EngineFailed(f"{path} answers with something other than JSON") from error
     if not isinstance(value, dict):
-        raise EngineFailed(f"{path} answers with what is no JSON object")
+        raise EngineFailed(f"{path} answers with something other than a JSON object")
     return value

@@ -1,4 +1,4 @@
-"""One run of one vLLM under its guard: folders, start, end, and what is to say about it."""
+"""One run of one vLLM under its guard: folders, start, end, and the reason of its end."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 #: ``sun_path`` of a Unix socket, less its closing zero. Source: unix(7).
 MAX_UDS_PATH_BYTES = 107
-#: The engine's own share of the polite end, shorter than the machine's patience with the guard.
+#: From SIGTERM to SIGKILL of the engine; shorter than the machine's grace for the guard.
 GUARD_GRACE_MS = 5_000
 LOG_FILE_BYTES = 8 * 1024 * 1024
 LOG_FILES = 4
 _LOG_TAIL_BYTES = 16 * 1024
 _REASON_CHARS = 300
-#: As at the end of a traceback, with or without vLLM's prefix.
+#: The last line of a traceback, with or without vLLM's prefix.
 _EXCEPTION = re.compile(r"\b[A-Za-z_.]+(Error|Exception): .+")
-#: A few imports and a fork, on a host that may be busy.
+#: For a few imports and a fork on a busy host.
 _GUARD_START_S = 20.0
 
 _log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class EnginePaths:
-    """Where one engine keeps its things, all below a state folder of the node."""
+    """The files and folders of one engine, below a state folder of the node."""
 
     state_dir: Path
 
@@ -50,12 +50,12 @@ class EnginePaths:
 
     @property
     def uds_path(self) -> Path:
-        """Where the engine listens."""
+        """The socket that the engine listens on."""
         return self.run_dir / "e.sock"
 
     @property
     def home_dir(self) -> Path:
-        """What the engine caches for its next start."""
+        """The engine's caches, kept for its next start."""
         return self.state_dir / "home"
 
     @property
@@ -65,7 +65,7 @@ class EnginePaths:
 
     @property
     def record_path(self) -> Path:
-        """Who runs, for whoever has to clean up."""
+        """The processes that run, for ``leftovers``."""
         return self.state_dir / "engine.json"
 
     def check(self) -> None:
@@ -78,7 +78,7 @@ class EnginePaths:
             )
 
     def prepare(self) -> None:
-        """Make the folders, and the private one empty."""
+        """Make the folders; empty the private one."""
         for folder in (self.state_dir, self.home_dir):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         shutil.rmtree(self.run_dir, ignore_errors=True)
@@ -96,20 +96,20 @@ def require_engine_environment(environment: Path) -> None:
 
 
 class EngineProcess:
-    """A guard and the engine below it. Make it with ``spawn``."""
+    """A guard and its engine. Made by ``spawn``."""
 
     def __init__(
         self, process: asyncio.subprocess.Process, engine_pid: int | None, paths: EnginePaths
     ) -> None:
         self._process = process
-        #: The engine's first process; None if the guard ended before it could say.
+        #: The engine's first process; None if the guard ended before it reported one.
         self.pid = engine_pid
         self._paths = paths
         self._asked_to_die = False
 
     @classmethod
     async def spawn(cls, command: EngineCommand, paths: EnginePaths) -> EngineProcess:
-        """Start ``command``, after ending what an earlier one may have left.
+        """Start ``command``, after ending what an earlier run left.
 
         The agent must keep this object: with it the guard's standard input closes, and a guard
         without an agent ends its engine.
@@ -134,7 +134,7 @@ class EngineProcess:
                 stderr=asyncio.subprocess.DEVNULL,
                 cwd=paths.run_dir,
                 env=command.env,
-                # A Ctrl-C at the agent's terminal is for the agent alone.
+                # Ctrl-C at the agent's terminal must not reach the engine.
                 start_new_session=True,
             )
         except OSError as error:
@@ -151,16 +151,16 @@ class EngineProcess:
         return cls(process, int(line) if line.strip().isdigit() else None, paths)
 
     def terminate(self) -> None:
-        """Ask for an end; it comes within ``GUARD_GRACE_MS`` and a little."""
+        """Ask it to end; the guard kills it after ``GUARD_GRACE_MS``."""
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End the whole tree now; asked again, end the guard too and clean up without it."""
+        """End the whole tree now; a second call also kills the guard."""
         self._signal(signal.SIGKILL if self._asked_to_die else signal.SIGQUIT)
         self._asked_to_die = True
 
     async def wait(self) -> str:
-        """Return why it ended, once all of it is gone."""
+        """Return the reason of its end, once the whole tree has ended."""
         code = await self._process.wait()
         if self._process.stdin is not None:
             self._process.stdin.close()
@@ -168,7 +168,7 @@ class EngineProcess:
             try:
                 await asyncio.to_thread(clear_leftovers, self._paths.record_path)
             except EdgeForgeError as error:
-                # The next start tries again, and refuses to run beside them.
+                # The next start tries again, and is refused while they run.
                 _log.error("cannot clean up after the guard error=%s", error)
             return f"its guard was killed by signal {-code}"
         if code > 128:
@@ -182,7 +182,7 @@ class EngineProcess:
 
 
 def last_words(log_path: Path) -> str:
-    """Return the last exception that the newest run logged, or else its last line."""
+    """Return the last exception that the latest run logged, or else its last line."""
     try:
         with log_path.open("rb") as stream:
             stream.seek(max(0, log_path.stat().st_size - _LOG_TAIL_BYTES))
@@ -190,7 +190,7 @@ def last_words(log_path: Path) -> str:
     except OSError:
         return ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    # Only of this run: the guard says when it starts one.
+    # Of this run only: the guard logs each start.
     for at in range(len(lines) - 1, -1, -1):
         if lines[at].startswith("[guard] started"):
             lines = lines[at + 1 :]

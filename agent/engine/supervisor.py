@@ -1,17 +1,27 @@
-"""vLLM as our child: kept running, on a private socket, until told otherwise."""
+"""vLLM as a child process: kept running, on a private socket, until it is stopped."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from agent.core.engine_lifecycle import EnginePolicy
+from agent.core.engine_policy import EnginePolicy
 from agent.core.engine_status import EngineEndpoint, EngineStatus
 from agent.engine.argv import EngineSpec, engine_command
-from agent.engine.driver import EngineDriver
-from agent.engine.probe import ProbeTarget, check_embeds, check_generates, check_listening
+from agent.engine.driver import EngineDriver, RelayedAt, never_relayed
+from agent.engine.probe import (
+    ProbeTarget,
+    check_embeds,
+    check_generates,
+    check_listening,
+    read_counters,
+)
 from agent.engine.process import EnginePaths, EngineProcess, require_engine_environment
+
+if TYPE_CHECKING:
+    from agent.core.engine_liveness import Counters
 
 
 class VllmBody:
@@ -49,7 +59,7 @@ class VllmBody:
         return self._process.pid
 
     async def wait(self) -> str:
-        """Return why it ended, once its whole tree is gone."""
+        """Return the reason of its end, once its whole tree has ended."""
         assert self._process is not None
         return await self._process.wait()
 
@@ -72,6 +82,10 @@ class VllmBody:
         check = check_embeds if self._spec.embeds else check_generates
         await check(self._target, self._spec.model)
 
+    async def counters(self) -> Counters | None:
+        """Return vLLM's own counters, read over the private socket."""
+        return await read_counters(self._target)
+
 
 class EngineSupervisor:
     """Keeps the vLLM of ``spec`` running; its files live below ``state_dir``.
@@ -88,6 +102,7 @@ class EngineSupervisor:
         draw: Callable[[], float],
         on_change: Callable[[EngineStatus], None],
         policy: EnginePolicy | None = None,
+        relayed_mono_ms: RelayedAt = never_relayed,
     ) -> None:
         self._spec = spec
         self._paths = EnginePaths(state_dir)
@@ -97,6 +112,7 @@ class EngineSupervisor:
             now_mono_ms=now_mono_ms,
             draw=draw,
             on_change=on_change,
+            relayed_mono_ms=relayed_mono_ms,
         )
 
     @property
@@ -105,7 +121,7 @@ class EngineSupervisor:
         return self._driver.status
 
     async def start(self) -> None:
-        """Keep the engine running from now on; returns before it is ready.
+        """Keep the engine running; returns before it is ready.
 
         Raises: NoEngineEnvironment; ConfigInvalid if the state folder's path is too long for a
         socket or the specification has options that are not allowed.
@@ -121,5 +137,5 @@ class EngineSupervisor:
         await self._driver.start()
 
     async def stop(self) -> None:
-        """End the engine and return when its whole tree is gone."""
+        """End the engine and return when its whole tree has ended."""
         await self._driver.stop()

@@ -73,6 +73,8 @@ class PeerService:
     endpoint_for: Callable[[str], EngineEndpoint | None]
     engine_pool: Callable[[EngineEndpoint], UpstreamPool]
     ready_models: Callable[[], list[str]]
+    #: Changes with every start of the engine.
+    incarnation: Callable[[], str]
     fill: FillMeter
     engine_queue: EngineQueue
     local_in_flight: Callable[[], int]
@@ -212,6 +214,7 @@ class PeerPort:
             "queued": queued,
             "fill": service.fill.fill_ratio(service.now_mono_ms()),
             "ready_models": [] if service.draining() else service.ready_models(),
+            "incarnation": service.incarnation(),
         }
         client.respond(request, 200, [_JSON], orjson.dumps(answer))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _MAX_MODELS = 1_024
+_MAX_INCARNATION_CHARS = 64
 
 
 class Prober:
@@ -79,6 +81,7 @@ class Prober:
             in_flight, queued = int(answer["in_flight"]), int(answer["queued"])
             fill_ratio = told_fill(answer.get("fill"))
             models = [str(name) for name in answer["ready_models"][:_MAX_MODELS]]
+            incarnation = _incarnation(answer)
         except (
             EdgeForgeError,
             TimeoutError,
@@ -88,7 +91,9 @@ class Prober:
             AttributeError,
         ) as error:
             self.failed += 1
-            live.probe_failed(node_id, self._now_mono_ms())
+            # Only one that got no answer in time may wait behind requests that are answered.
+            sent_mono_ms = began if isinstance(error, TimeoutError) else math.inf
+            live.probe_failed(node_id, self._now_mono_ms(), sent_mono_ms)
             _log.debug("probe failed node=%s reason=%r", node_id, error)
             return
         now = self._now_mono_ms()
@@ -103,4 +108,11 @@ class Prober:
             queued=queued,
             fill_ratio=fill_ratio,
             ready_models=models,
+            incarnation=incarnation,
         )
+
+
+def _incarnation(answer: dict[str, object]) -> str | None:
+    """Return which run of its engine the node reports; None of an agent that does not say it."""
+    said = answer.get("incarnation")
+    return None if said is None else str(said)[:_MAX_INCARNATION_CHARS]

@@ -91,6 +91,7 @@ class UpstreamConnection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._lose(f"malformed HTTP response: {error}")
             self.abort()
+            sink.on_read_end()  # the response may have been whole before
             return
         if not self._head_done and self._head_bytes > MAX_RESPONSE_HEAD_BYTES:
             self._lose("response head too large")

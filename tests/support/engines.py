@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.core.backoff import BackoffPolicy
-from agent.core.engine_lifecycle import EnginePolicy
+from agent.core.engine_policy import EnginePolicy
+from agent.engine.driver import RelayedAt, never_relayed
 from agent.engine.external import ExternalEngine
 from agent.engine.supervisor import EngineSupervisor
 from tests.support.engine_host import spec_for
@@ -26,7 +27,6 @@ QUICK_POLICY = EnginePolicy(
     start_probe_interval_ms=20,
     generate_timeout_ms=10_000,
     live_probe_interval_ms=50,
-    live_probe_failures=2,
     live_probe_retry_ms=300,
     stop_grace_ms=10_000,
     kill_interval_ms=2_000,
@@ -74,7 +74,10 @@ class Watched:
 
 @contextlib.asynccontextmanager
 async def supervised(
-    environment: Path, state_dir: Path, policy: EnginePolicy = QUICK_POLICY
+    environment: Path,
+    state_dir: Path,
+    policy: EnginePolicy = QUICK_POLICY,
+    relayed_mono_ms: RelayedAt = never_relayed,
 ) -> AsyncIterator[Watched]:
     """Start a supervisor, and stop it at the end."""
     watched = Watched()
@@ -85,6 +88,7 @@ async def supervised(
         draw=random.random,
         on_change=watched.seen.append,
         policy=policy,
+        relayed_mono_ms=relayed_mono_ms,
     )
     await watched.engine.start()
     try:

@@ -88,6 +88,10 @@ class Behaviour:
     error_status: int | None = None
     #: Read the request and never answer.
     hang: bool = False
+    #: Never answer while the counters show that a prompt is taken in, step by step.
+    prefill_without_end: bool = False
+    #: Never answer ``/v1/models``.
+    hang_models: bool = False
     #: Stop sending after this many tokens, and keep the connection open.
     stall_after_tokens: int | None = None
     #: Pause after this many tokens until ``/control`` is used again.
@@ -129,6 +133,8 @@ class FakeEngine:
         self.behaviour = FIRST_BEHAVIOUR
         self.records: list[Record] = []
         self._count = 0
+        self._steps = 0
+        self._counters = ""
         self._controlled = asyncio.Event()
 
     def application(self) -> web.Application:
@@ -188,6 +194,8 @@ class FakeEngine:
 
     async def models(self, request: web.Request) -> web.Response:
         await self.record(request)
+        if self.behaviour.hang_models:
+            await asyncio.Event().wait()
         model = {
             "id": self.model,
             "object": "model",
@@ -209,10 +217,17 @@ class FakeEngine:
 
     async def metrics(self, request: web.Request) -> web.Response:
         await self.record(request)
-        generating = [record for record in self.records if record.state == "running"]
-        label = f'{{engine="0",model_name="{self.model}"}}'
-        text = f"vllm:num_requests_running{label} {float(len(generating))}\n"
-        return web.Response(text=text)
+        if not self.behaviour.hang:  # a scheduler that hangs reports nothing more
+            self._steps += self.behaviour.prefill_without_end
+            running = sum(record.state == "running" for record in self.records)
+            tokens = sum(record.tokens_sent for record in self.records)
+            label = f'{{engine="0",model_name="{self.model}"}}'
+            self._counters = (
+                f"vllm:num_requests_running{label} {float(running)}\n"
+                f"vllm:kv_cache_usage_perc{label} {self._steps / 1_000}\n"
+                f"vllm:generation_tokens_total{label} {float(tokens)}\n"
+            )
+        return web.Response(text=self._counters)
 
     async def unknown(self, request: web.Request) -> web.Response:
         await self.record(request)
@@ -246,7 +261,7 @@ class FakeEngine:
     ) -> web.StreamResponse:
         if (refused := refusal(record.body, self.model)) is not None:
             return refused
-        if behaviour.hang:
+        if behaviour.hang or behaviour.prefill_without_end:
             await asyncio.Event().wait()
         await asyncio.sleep(behaviour.head_delay_ms / 1000)
         if behaviour.error_status is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from agent.core.engine_liveness import Counters
 from agent.core.engine_status import EngineEndpoint
 
 ENDPOINT = EngineEndpoint(
@@ -61,3 +62,9 @@ class ScriptedBody:
     async def generate(self) -> None:
         """Answer, or fail as told."""
         await self.listen()
+
+    async def counters(self) -> Counters | None:
+        """Fail as told; else there are none."""
+        self.done.append("counters")
+        await self.listen()
+        return None

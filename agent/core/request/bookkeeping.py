@@ -100,9 +100,9 @@ class Bookkeeping:
         """The target answered."""
         self._state.live.succeeded(attempt.node_id)
 
-    def late(self, attempt: Attempt, now_mono_ms: float) -> None:
-        """The first token was too late, while another target could be asked."""
-        self._state.live.late(attempt.node_id, now_mono_ms)
+    def late(self, attempt: Attempt, now_mono_ms: float, *, another_in_time: bool) -> None:
+        """The attempt was cut, or overtaken, before its first token."""
+        self._state.live.late(attempt.node_id, now_mono_ms, another_in_time=another_in_time)
 
     def failed(self, node_id: str, now_mono_ms: float, *, of_link: bool, forget: bool) -> None:
         """The target failed. ``forget``: its engine may be a new one, with an empty cache."""

@@ -217,7 +217,8 @@ class RequestMachine:
             for other in [one for one in self._running if one is not winner]:
                 commands.append(self._cut(other, AttemptOutcome.OVERTAKEN, now_mono_ms))
                 if other.number < winner.number:
-                    self._books.late(other, now_mono_ms)
+                    in_time = winner.placement.chosen.fits
+                    self._books.late(other, now_mono_ms, another_in_time=in_time)
         return commands
 
     def _cut(self, attempt: Attempt, outcome: AttemptOutcome, now_mono_ms: float) -> Cancel:
@@ -438,7 +439,7 @@ class RequestMachine:
         if not self._timers.is_late(attempt, expectation, now_mono_ms):
             return []
         cancel = self._cut(attempt, AttemptOutcome.LATE, now_mono_ms)
-        self._books.late(attempt, now_mono_ms)
+        self._books.late(attempt, now_mono_ms, another_in_time=other.chosen.fits)
         self._placer.late |= {attempt.node_id}
         self._placer.finding = None
         self._log.replaced += 1

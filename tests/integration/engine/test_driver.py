@@ -64,7 +64,7 @@ async def test_a_listener_that_fails_does_not_stop_the_engine(
     driven.listener_error = RuntimeError("no ears")
     await driven.driver.start()
     await driven.until(EngineState.READY)
-    assert "nobody could be told" in caplog.text
+    assert "state could not be reported" in caplog.text
 
 
 async def test_nothing_is_reported_twice(driven: Driven) -> None:

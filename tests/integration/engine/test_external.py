@@ -1,4 +1,4 @@
-"""Somebody else's engine: found out, watched, never touched."""
+"""An external engine: its model is found out, it is probed, and never ended."""
 
 from __future__ import annotations
 
@@ -71,6 +71,29 @@ async def test_it_goes_and_comes_back(engine: FakeEngineProcess) -> None:
         engine.start()
         back = await watched.until(READY, generation=2)
         assert back.endpoint is not None
+
+
+async def test_one_that_ended_is_known_by_refused_connections_long_before_a_stall(
+    engine: FakeEngineProcess,
+) -> None:
+    policy = replace(QUICK_POLICY, start_timeout_ms=1_000, stall_timeout_ms=600_000)
+    async with external(engine.url, policy) as watched:
+        await watched.until(READY)
+        engine.kill()
+        gone = await watched.until(BACKOFF)
+        assert gone.last_error == f"nothing listens at {engine.url}"
+
+
+async def test_one_that_says_nothing_is_left_after_the_stall_timeout(
+    engine: FakeEngineProcess,
+) -> None:
+    async with external(engine.url, replace(QUICK_POLICY, stall_timeout_ms=1_000)) as watched:
+        await watched.until(READY)
+        engine.control(hang_models=True)
+        gone = await watched.until(BACKOFF)
+        assert "made no progress for 1 s" in str(gone.last_error)
+        engine.control()
+        await watched.until(READY, generation=2)
 
 
 async def test_it_comes_back_with_another_model(engine: FakeEngineProcess) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from agent.core.engine_status import EngineState
 from protos.domain.errors import ConfigInvalid, NoEngineEnvironment
-from tests.support.engines import QUICK_POLICY, supervised
+from tests.support.engines import QUICK_POLICY, Watched, supervised
 from tests.support.fake_vllm import fake_environment, family
 from tests.support.waiting import wait_until_async
 
@@ -110,14 +111,71 @@ async def test_one_that_never_listens_is_ended(environment: Path, state_dir: Pat
         assert family(environment) == []
 
 
+#: Four probes fit into it, and two readings of the counters.
+QUICK_STALL = replace(QUICK_POLICY, stall_timeout_ms=2_000)
+
+
 async def test_one_that_hangs_is_ended_and_replaced(environment: Path, state_dir: Path) -> None:
-    policy = replace(QUICK_POLICY, generate_timeout_ms=900)
-    async with supervised(environment, state_dir, policy) as watched:
+    async with supervised(environment, state_dir, QUICK_STALL) as watched:
         await watched.until(READY)
         watched.control.control(hang=True)
         second = await watched.until(READY, generation=2)
         assert second.last_error is not None
-        assert "does not generate: no answer within 900 ms" in second.last_error
+        assert "made no progress for 2 s: no answer within 500 ms" in second.last_error
+
+
+async def test_a_stopped_process_is_found_out_within_the_stall_timeout(
+    environment: Path, state_dir: Path
+) -> None:
+    async with supervised(environment, state_dir, QUICK_STALL) as watched:
+        first = await watched.until(READY)
+        assert first.pid is not None
+        os.kill(first.pid, signal.SIGSTOP)
+        second = await watched.until(READY, generation=2)
+        assert (second.restarts, second.generation) == (1, 2)
+        assert "made no progress for 2 s" in str(second.last_error)
+    assert family(environment) == []
+
+
+def failed_probes(watched: Watched) -> int:
+    looks = watched.control.requests(looks=True)
+    return sum(look["state"] == "aborted" for look in looks)
+
+
+async def test_probes_that_time_out_behind_a_line_end_no_engine_whose_tokens_are_relayed(
+    environment: Path, state_dir: Path
+) -> None:
+    def a_token_now_and_then() -> float:
+        now_mono_ms = time.monotonic() * 1_000
+        return now_mono_ms - now_mono_ms % 1_500
+
+    async with supervised(
+        environment, state_dir, QUICK_STALL, relayed_mono_ms=a_token_now_and_then
+    ) as watched:
+        await watched.until(READY)
+        watched.control.control(hang=True)
+        await wait_until_async(lambda: failed_probes(watched) >= 4, 60, "probes to time out")
+        assert watched.states[-1] is READY
+        assert watched.status.generation == 1
+
+
+async def test_an_engine_whose_own_counters_move_is_left_to_its_long_prefill(
+    environment: Path, state_dir: Path
+) -> None:
+    policy = replace(QUICK_STALL, live_probe_interval_ms=500)
+    async with supervised(environment, state_dir, policy) as watched:
+        await watched.until(READY)
+        watched.control.control(prefill_without_end=True)
+
+        def readings() -> int:
+            looks = watched.control.requests(looks=True)
+            return sum(look["path"] == "/metrics" for look in looks)
+
+        began_s = time.monotonic()
+        await wait_until_async(lambda: readings() >= 8, 60, "the counters to be read")
+        assert time.monotonic() - began_s > 2.0, "longer than a stall takes"
+        assert watched.states[-1] is READY
+        assert watched.status.generation == 1
 
 
 async def test_a_stop_that_the_engine_ignores_ends_in_a_kill(

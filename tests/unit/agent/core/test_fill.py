@@ -73,3 +73,14 @@ def test_what_a_peer_says_is_read_within_limits(said: object, fill: float) -> No
 def test_what_is_generated_fills_an_engine_and_what_is_read_one_that_embeds() -> None:
     assert filling_tokens(Usage(30, 10, 5), embeds=False) == 5
     assert filling_tokens(Usage(30, 10, 0), embeds=True) == 30
+
+
+def test_the_latest_token_is_remembered_as_progress_and_a_read_without_one_is_not() -> None:
+    meter = FillMeter(10.0)
+    assert meter.counted_mono_ms == -math.inf
+    meter.count(1, 1_000.0)
+    meter.fill_ratio(1_004.0)
+    meter.count(1, 1_005.0)
+    assert meter.counted_mono_ms == 1_005.0, "whoever looks at the rate meanwhile"
+    meter.count(0, 2_000.0)
+    assert meter.counted_mono_ms == 1_005.0

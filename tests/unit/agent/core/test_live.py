@@ -241,6 +241,99 @@ def test_one_that_is_only_late_is_spared_when_nobody_else_is_left(live: LiveStat
     assert live.is_ejected("iad-1", 0.0, spare_late=True), "it fails, too"
 
 
+def test_late_ones_count_only_where_another_target_was_in_time(live: LiveState) -> None:
+    for _ in range(10 * EJECT_AFTER_LATE):
+        live.late("iad-1", 0.0, another_in_time=False)
+    assert not is_ejected(live, 0.0)
+    assert live.ejections == 0
+
+
+def test_an_engine_whose_first_tokens_come_is_not_ejected_for_those_that_were_overtaken(
+    live: LiveState,
+) -> None:
+    """Its streams run for minutes; only their ends were taken for a success."""
+    for second in range(60):
+        now_mono_ms = second * 1_000.0
+        prompt = live.request_started("iad-1", now_mono_ms, 10.0)
+        for _ in range(EJECT_AFTER_LATE - 1):
+            live.late("iad-1", now_mono_ms)
+        live.first_token("iad-1", prompt, now_mono_ms)
+    assert live.ejections == 0
+
+
+def test_the_first_token_of_a_trial_ends_an_ejection_and_one_more_failure_renews_it(
+    live: LiveState,
+) -> None:
+    """Or an idle engine would get one request a second while the trial's stream runs."""
+    ejected_at(live, 0.0)
+    trial = live.request_started("iad-1", TRIAL_EVERY_MS, 10.0)
+    assert is_ejected(live, TRIAL_EVERY_MS)
+    live.first_token("iad-1", trial, TRIAL_EVERY_MS + 50)
+    assert not is_ejected(live, TRIAL_EVERY_MS + 50)
+    live.failed("iad-1", TRIAL_EVERY_MS + 60)
+    assert is_ejected(live, TRIAL_EVERY_MS + 60)
+
+
+def test_after_its_restart_this_nodes_own_engine_is_used_at_once(live: LiveState) -> None:
+    live.engine_changed("iad-1", "1", ready=True)
+    ejected_at(live, 0.0)
+    live.engine_changed("iad-1", "1", ready=False)
+    live.engine_changed("iad-1", "2", ready=False)
+    assert live.is_ejected("iad-1", 1.0)
+    live.engine_changed("iad-1", "2", ready=True)
+    assert not live.is_ejected("iad-1", 1.0)
+    for _ in range(EJECT_AFTER_FAILURES - 1):
+        live.failed("iad-1", 2.0)
+    assert not live.is_ejected("iad-1", 2.0), "what failed was another process"
+
+
+def reports(live: LiveState, now_mono_ms: float, incarnation: str | None, *models: str) -> None:
+    live.probed("iad-1", 5.0, now_mono_ms)
+    live.reported(
+        "iad-1", now_mono_ms, in_flight=0, queued=0, ready_models=models, incarnation=incarnation
+    )
+
+
+def test_a_peer_whose_engine_was_restarted_between_two_probes_is_used_at_once(
+    live: LiveState,
+) -> None:
+    reports(live, 0.0, "7-1", "acme/m@1")
+    ejected_at(live, 1.0)
+    reports(live, 2.0, "7-1", "acme/m@1")
+    assert is_ejected(live, 2.0), "the same engine fails still"
+    reports(live, 3.0, "7-2", "acme/m@1")
+    assert not is_ejected(live, 3.0)
+
+
+def test_a_peer_whose_engine_is_ready_again_is_used_at_once(live: LiveState) -> None:
+    reports(live, 0.0, None, "acme/m@1")
+    ejected_at(live, 1.0)
+    reports(live, 2.0, None)
+    assert is_ejected(live, 2.0)
+    reports(live, 3.0, None, "acme/m@1")
+    assert not is_ejected(live, 3.0)
+
+
+def test_a_report_of_the_load_alone_does_not_tell_of_another_engine(live: LiveState) -> None:
+    reports(live, 0.0, "7-1", "acme/m@1")
+    ejected_at(live, 1.0)
+    live.reported("iad-1", 2.0, in_flight=1, queued=0)
+    assert is_ejected(live, 2.0)
+
+
+def test_a_probe_that_waits_behind_requests_that_are_answered_is_no_failure(
+    live: LiveState,
+) -> None:
+    for second in range(2 * EJECT_AFTER_FAILURES):
+        sent_mono_ms = second * 2_000.0
+        live.reported("iad-1", sent_mono_ms + 500.0, in_flight=8, queued=9)
+        live.probe_failed("iad-1", sent_mono_ms + 2_000.0, sent_mono_ms)
+    assert not is_ejected(live, 12_000.0)
+    for probe in range(EJECT_AFTER_FAILURES):
+        live.probe_failed("iad-1", 14_000.0 + probe, 12_000.0)
+    assert is_ejected(live, 14_010.0), "nothing at all came since"
+
+
 def test_a_target_that_stays_silent_stays_ejected_between_two_failed_probes(
     live: LiveState,
 ) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.peer_state import EJECT_AFTER_FAILURES, MOST_TOLD, REPORT_FRESH_MS, PeerState
+from agent.core.peer_state import EJECT_AFTER_FAILURES, MAX_REPORTED, REPORT_FRESH_MS, PeerState
 
 counts = st.integers(0, 50)
 
 
 def told(in_flight: int, queued: int, *, own: int = 0, at_mono_ms: float = 1_000.0) -> PeerState:
     seen = PeerState(own_in_flight=own)
-    seen.told_load(in_flight, queued, at_mono_ms)
+    seen.take_report(in_flight, queued, at_mono_ms)
     return seen
 
 
@@ -30,7 +30,7 @@ def test_what_was_sent_since_its_word_is_added() -> None:
 def test_what_was_on_its_way_when_it_spoke_is_not_counted_twice() -> None:
     seen = PeerState(own_in_flight=2, rtt_ms_p50=40.0)
     seen.starts_mono_ms.extend([900.0, 990.0])
-    seen.told_load(1, 0, 1_000.0)
+    seen.take_report(1, 0, 1_000.0)
     assert seen.load(1_000.0) == (2, 0), "the one sent 10 ms ago was not there yet"
 
 
@@ -43,7 +43,7 @@ def test_what_ended_since_its_word_leaves_the_line_first() -> None:
 
 
 def test_a_load_that_no_host_has_is_told_as_the_most_there_is() -> None:
-    assert told(10**400, 10**400).load(1_000.0) == (MOST_TOLD, MOST_TOLD)
+    assert told(10**400, 10**400).load(1_000.0) == (MAX_REPORTED, MAX_REPORTED)
     assert told(-5, -5).load(1_000.0) == (0, 0)
 
 
@@ -76,3 +76,23 @@ def test_a_state_is_remembered_until_time_alone_changes_it() -> None:
     seen.state = None
     seen.look(1_000.0, warm=True, spare_late=True)
     assert seen.state is None, "what is true only when nobody else is left is not remembered"
+
+
+def test_an_engine_has_just_become_ready_when_it_was_not_or_is_another_run() -> None:
+    seen = PeerState()
+    assert not seen.engine_is("1", ready=True), "what was before the first report is unknown"
+    assert not seen.engine_is("1", ready=True)
+    assert not seen.engine_is("1", ready=False)
+    assert seen.engine_is("1", ready=True), "ready again"
+    assert seen.engine_is("2", ready=True), "restarted between two reports"
+    assert not seen.engine_is("3", ready=False), "restarted, and not ready yet"
+    assert seen.engine_is("3", ready=True)
+
+
+def test_a_report_that_does_not_say_which_engine_it_is_of_tells_its_readiness_only() -> None:
+    seen = PeerState()
+    seen.engine_is("1", ready=True)
+    assert not seen.engine_is(None, ready=True)
+    assert not seen.engine_is(None, ready=False)
+    assert seen.engine_is(None, ready=True)
+    assert not seen.engine_is("1", ready=True), "its run is still the one known"
