@@ -108,7 +108,9 @@ def render_refusal(error: EdgeForgeError, path: str) -> Answer:
 
 def _words(request: Request) -> str:
     """Return the path whose format an error is to have."""
-    return Api.MESSAGES if is_anthropic(request) else request.path
+    if request.path not in GENERATION_PATHS and is_anthropic(request):
+        return Api.MESSAGES
+    return request.path
 
 
 def _method_not_allowed(request: Request, methods: tuple[str, ...]) -> Answer:
