@@ -136,7 +136,7 @@ class EngineConfig:
     kv_cache_gib: int = setting(0, at_least=0)
     #: Cores for the engine's compute threads on hosts without a GPU, such as "1"; empty: vLLM's.
     cpu_bind: str = setting("")
-    #: Longest context served; 0: the model's own.
+    #: Longest context served (external: what it was started with); 0: the model's own.
     max_context_tokens: int = setting(0, at_least=0)
     #: From start to the first real generation; over it the engine is killed and started again.
     start_timeout_ms: float = setting(600_000.0, at_least=1_000)

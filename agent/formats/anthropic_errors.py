@@ -23,6 +23,7 @@ _TYPES = {
     405: "invalid_request_error",
     408: "invalid_request_error",
     413: "request_too_large",
+    415: "invalid_request_error",
     421: "invalid_request_error",
     429: "rate_limit_error",
     431: "request_too_large",

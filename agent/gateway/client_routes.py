@@ -113,7 +113,9 @@ def render_refusal(error: EdgeForgeError, path: str) -> Answer:
 
 def _words(request: Request) -> str:
     """Return the path whose format an error is to have."""
-    return MESSAGES.path if is_anthropic(request) else request.path
+    if request.path not in FORMATS and is_anthropic(request):
+        return MESSAGES.path
+    return request.path
 
 
 def _method_not_allowed(request: Request, methods: tuple[str, ...]) -> Answer:

@@ -103,10 +103,10 @@ class RequestReader:
                 self._parser.feed_data(data)
             except httptools.HttpParserUpgrade as offer:
                 data = data[offer.args[0] :]
-                if self._body_framing:
+                framing, self._body_framing = self._body_framing, b""
+                if framing:
                     self._parser = httptools.HttpRequestParser(_BodyBehindOffer(self))
-                    self._parser.feed_data(self._body_framing)
-                    self._body_framing = b""
+                    self._parser.feed_data(framing)
                 else:
                     self._parser = httptools.HttpRequestParser(self)
             else:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol, cast
 
-from agent.relay.last_mile import last_mile_ms
 from agent.relay.messages import (
     KEEP_ALIVE,
     LAST_CHUNK,
@@ -21,6 +19,7 @@ from agent.relay.messages import (
     whole_response,
 )
 from agent.relay.reading import RequestReader
+from agent.relay.tcp import last_mile_ms, set_nodelay
 from protos.domain.errors import EdgeForgeError, RequestTimeout, TooLarge
 
 if TYPE_CHECKING:
@@ -371,10 +370,3 @@ class ServerConnection(asyncio.Protocol):
         if self._reader.within_request:
             limit_ms = self._limits.header_timeout_ms
         self.deadline_mono_ms = self._owner.now_mono_ms() + limit_ms
-
-
-def set_nodelay(transport: asyncio.BaseTransport) -> None:
-    """Switch Nagle's algorithm off: held back with delayed ACKs it costs a token 40 ms."""
-    sock = transport.get_extra_info("socket")
-    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

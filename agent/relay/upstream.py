@@ -11,7 +11,7 @@ from typing import Protocol, cast
 import httptools
 
 from agent.relay.messages import HOP_BY_HOP, Header
-from agent.relay.server import set_nodelay
+from agent.relay.tcp import set_nodelay
 
 #: Largest response head; an engine that sends more is broken.
 MAX_RESPONSE_HEAD_BYTES = 64 * 1024

@@ -13,10 +13,10 @@ import sys
 from agent.clock import now_mono_ms
 from agent.formats.registry import render_error
 from agent.relay.connections import ConnectionSet
-from agent.relay.last_mile import last_mile_ms
 from agent.relay.listener import Listener
 from agent.relay.messages import Request
 from agent.relay.server import ServerConnection
+from agent.relay.tcp import last_mile_ms
 from tests.support.served import LIMITS
 
 

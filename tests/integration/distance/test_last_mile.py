@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from agent.relay.last_mile import last_mile_ms
 from agent.relay.messages import Request
 from agent.relay.server import ServerConnection
+from agent.relay.tcp import last_mile_ms
 from tests.support.packet_delay import ADDRESS_A, TwoHosts, two_hosts, why_not
 from tests.support.served import served
 

@@ -10,6 +10,8 @@ from tests.support.fake_engine_process import FakeEngineProcess
 from tests.support.fleet import Fleet
 
 APP_ORIGIN = "https://app.example.com"
+#: What the engine is started with: less than the 2,048 tokens of its model.
+SERVED_TOKENS = 1_024
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +25,7 @@ def fleet(engine: FakeEngineProcess, tmp_path_factory: pytest.TempPathFactory) -
     """IAD with the engine, GRU without; pages of one origin may read responses."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("EDGEFORGE_AGENT__CLIENT__CORS_ORIGINS", APP_ORIGIN)
+        environment.setenv("EDGEFORGE_AGENT__ENGINE__MAX_CONTEXT_TOKENS", str(SERVED_TOKENS))
         running = Fleet(tmp_path_factory.mktemp("g"), [engine.url])
         with running:
             yield running

@@ -13,7 +13,7 @@ import openai
 import pytest
 import zstandard
 
-from tests.integration.gateway.conftest import APP_ORIGIN
+from tests.integration.gateway.conftest import APP_ORIGIN, SERVED_TOKENS
 from tests.support.fake_engine_process import FakeEngineProcess
 from tests.support.fleet import AgentClient, Fleet
 
@@ -160,7 +160,7 @@ def test_models_are_listed_with_the_context_that_is_served_and_found_by_both_nam
     agent = fleet.agent("gru-1")
     with openai.OpenAI(base_url=f"{agent.url}/v1", api_key=agent.api_key) as client:
         (listed,) = client.models.list()
-        assert listed.max_model_len == 2_048
+        assert listed.max_model_len == SERVED_TOKENS
         assert client.models.retrieve(agent.model).id == agent.model
         assert client.models.retrieve(listed.root).id == listed.root
     assert agent.chat(model=listed.root).status == 200

@@ -108,3 +108,18 @@ def test_peers_dial_what_is_advertised(path: Path) -> None:
     assert load(path, MINIMAL).peer_address == ("127.0.0.1", 7443)
     told = load(path, MINIMAL + '[peer]\nadvertise_host = "gru.example"\nadvertise_port = 1\n')
     assert told.peer_address == ("gru.example", 1)
+
+
+@pytest.mark.parametrize("origin", ["https://app.example.com", "http://localhost:3000", "*"])
+def test_origins_of_pages_are_taken_as_browsers_send_them(path: Path, origin: str) -> None:
+    config = load(path, MINIMAL + f'[client]\ncors_origins = ["{origin}"]\n')
+    assert config.client.cors_origins == (origin,)
+
+
+@pytest.mark.parametrize(
+    "origin", ["app.example.com", "https://app.example.com/", "https://App.example.com", "null", ""]
+)
+def test_what_no_browser_sends_as_an_origin_is_a_mistake(path: Path, origin: str) -> None:
+    with pytest.raises(ConfigInvalid) as caught:
+        load(path, MINIMAL + f'[client]\ncors_origins = ["{origin}"]\n')
+    assert "client.cors_origins" in caught.value.problems[0]

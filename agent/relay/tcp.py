@@ -1,4 +1,4 @@
-"""The last mile: the kernel's smoothed round trip of a client's connection."""
+"""What the relay asks of the kernel for one TCP connection."""
 
 from __future__ import annotations
 
@@ -9,15 +9,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import asyncio
 
+_TCP_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 #: Offset of ``tcpi_rtt`` (microseconds, u32) in ``struct tcp_info``. Source: linux/tcp.h.
 _RTT_OFFSET = 68
 _TCP_INFO_BYTES = 104
 
 
+def set_nodelay(transport: asyncio.BaseTransport) -> None:
+    """Switch Nagle's algorithm off: held back with delayed ACKs it costs a token 40 ms."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.family in _TCP_FAMILIES:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
 def last_mile_ms(transport: asyncio.BaseTransport | None) -> float:
-    """Return the smoothed round trip in ms; 0 where the kernel does not provide it."""
+    """Return the smoothed round trip to a client in ms; 0 where the kernel does not provide it."""
     sock = transport.get_extra_info("socket") if transport is not None else None
-    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+    if sock is None or sock.family not in _TCP_FAMILIES:
         return 0.0
     try:
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
