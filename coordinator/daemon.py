@@ -128,14 +128,14 @@ async def _serve(config: CoordinatorConfig, as_json: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
 
-    def tell() -> None:
+    def announce_ready() -> None:
         if as_json:
             addresses = {
                 section: join_address(*where) for section, where in config.listeners().items()
             }
             _print_json({"ready": True, "pid": os.getpid(), **addresses})
 
-    await serve_until(config, stop, tell)
+    await serve_until(config, stop, announce_ready)
 
 
 def _log_to_stderr(config: CoordinatorConfig) -> None:

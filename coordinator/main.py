@@ -22,6 +22,7 @@ from coordinator.core.fleet_figures import FleetCounters, FleetGauges
 from coordinator.first_run import check_ports_free
 from coordinator.native_log import NativeLog
 from coordinator.rpc.admin import AdminParts, AdminService
+from coordinator.rpc.agent_queries import QueryLimits
 from coordinator.rpc.desired_rows import DesiredRows
 from coordinator.rpc.enrolment import MAX_MESSAGE_BYTES, EnrolmentService
 from coordinator.rpc.fleet import FleetLimits, FleetParts, FleetService
@@ -34,7 +35,6 @@ from coordinator.rpc.interceptors import ErrorInterceptor, IdentityInterceptor
 from coordinator.rpc.listeners import Server, ServerCredentials, bind, make_server
 from coordinator.rpc.placement_writer import PlacementWriter
 from coordinator.rpc.push_bytes import PushEncoder
-from coordinator.rpc.questions import QuestionLimits
 from coordinator.rpc.refusals import RefusalRecorder
 from coordinator.store.records import AuditNote
 from coordinator.store.store import Store
@@ -129,7 +129,7 @@ def make_fleet(
     registry = FleetRegistry(
         store,
         max_agents=limits.max_agents,
-        question_limits=QuestionLimits(
+        query_limits=QueryLimits(
             limits.max_queries, limits.max_queries_per_node, limits.query_timeout_ms
         ),
         counters=counters,

@@ -10,7 +10,7 @@ import typer
 
 from coordinator.cli.common import JsonOption, admin, group
 from coordinator.cli.model_upload import dequantise, register, scan_folder, upload_missing
-from coordinator.cli.output import as_json, enum_word, print_json, print_table, tell
+from coordinator.cli.output import as_json, enum_word, print_json, print_progress, print_table
 from protos.domain.errors import InvalidRequest
 from protos.v1 import admin_pb2, resources_pb2
 
@@ -47,10 +47,10 @@ def import_model(
                     f"{path} is neither a directory nor a .gguf file",
                     "give the directory that holds config.json and *.safetensors",
                 )
-            folder = dequantise(path, Path(scratch) / "model", engine_venv, tell)
-        files = scan_folder(folder, tell)
+            folder = dequantise(path, Path(scratch) / "model", engine_venv, print_progress)
+        files = scan_folder(folder, print_progress)
         with admin() as client:
-            sent_bytes = upload_missing(client, folder, files, tell)
+            sent_bytes = upload_missing(client, folder, files, print_progress)
             model = register(client, name, files, context_tokens)
     if json_output:
         print_json(as_json(model) | {"uploaded_bytes": sent_bytes})

@@ -9,7 +9,7 @@ import typer
 
 from coordinator.cli.common import JsonOption, admin
 from coordinator.cli.node import app, describe_order
-from coordinator.cli.output import as_json, enum_word, print_json, tell
+from coordinator.cli.output import as_json, enum_word, print_json, print_progress
 from protos.domain.errors import DeadlineExceeded, NotFound
 from protos.v1 import admin_pb2, resources_pb2
 
@@ -90,7 +90,7 @@ def _wait_retired(node: str, info: admin_pb2.NodeInfo, timeout_s: float) -> admi
             lines = describe_order(info.order)
             for line in lines:
                 if line not in told:
-                    tell(line)
+                    print_progress(line)
             told = lines
             if info.order.phase == "retired" or not info.HasField("order"):
                 return info

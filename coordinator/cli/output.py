@@ -46,7 +46,7 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False)
 
 
-def tell(text: str) -> None:
+def print_progress(text: str) -> None:
     """Print one line of progress to standard error."""
     print(text, file=sys.stderr, flush=True)
 

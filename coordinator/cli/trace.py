@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from coordinator.cli.common import JsonOption, admin, group
-from coordinator.cli.output import as_json, console, print_json, print_table, tell
+from coordinator.cli.output import as_json, console, print_json, print_progress, print_table
 from coordinator.cli.trace_view import trace_picture
 from protos.domain.errors import InvalidRequest
 from protos.domain.pricing import format_usd
@@ -74,9 +74,9 @@ def list_traces(
     if response.traces:
         print(f"these: {_service(response.traces)}")
     for one in response.unsearched:
-        tell(f"not searched: {one.node_id}: {one.reason}")
+        print_progress(f"not searched: {one.node_id}: {one.reason}")
     if response.HasField("next"):
-        tell(f"more: --after {response.next.value!r}:{response.next.trace_id}")
+        print_progress(f"more: --after {response.next.value!r}:{response.next.trace_id}")
 
 
 @app.command("show")

@@ -22,9 +22,9 @@ import sys
 from pathlib import Path
 
 from coordinator.clock import now_mono_ms
-from coordinator.devfleet.alarm import Alarm
 from coordinator.devfleet.delay_config import DelayConfig, Listener, load_delay_config
 from coordinator.devfleet.delayed_connection import DelayedConnection
+from coordinator.devfleet.exact_timer import ExactTimer
 from coordinator.devfleet.link_faults import Fault, LinkFaults
 from protos.domain.errors import EdgeForgeError
 
@@ -49,7 +49,7 @@ class DelayRelay:
         self._faults = LinkFaults(config.hosts)
         self._connections: set[DelayedConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._alarm = Alarm(now_mono_ms)
+        self._timer = ExactTimer(now_mono_ms)
         self._servers: list[asyncio.Server] = []
 
     async def start(self) -> None:
@@ -89,7 +89,7 @@ class DelayRelay:
             listener.destination,
             round_trip_ms=round_trip_ms,
             faults=self._faults,
-            alarm=self._alarm,
+            timer=self._timer,
             now_mono_ms=now_mono_ms,
             on_end=self._connections.discard,
         )
@@ -108,7 +108,7 @@ class DelayRelay:
             return
         # The destination hears of the connection when its first packet would have arrived.
         arrived = asyncio.Event()
-        self._alarm.at(
+        self._timer.at(
             connection.accepted_mono_ms + connection.one_way_ms, lambda _now: arrived.set()
         )
         await arrived.wait()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 from coordinator.devfleet.delay_line import DelayLine, Mark
 
 if TYPE_CHECKING:
-    from coordinator.devfleet.alarm import Alarm
+    from coordinator.devfleet.exact_timer import ExactTimer
     from coordinator.devfleet.link_faults import LinkFaults
 
 
@@ -27,7 +27,7 @@ class DelayedConnection:
         *,
         round_trip_ms: float,
         faults: LinkFaults,
-        alarm: Alarm,
+        timer: ExactTimer,
         now_mono_ms: Callable[[], float],
         on_end: Callable[[DelayedConnection], None],
     ) -> None:
@@ -42,8 +42,8 @@ class DelayedConnection:
         established = self.accepted_mono_ms + round_trip_ms
         forth = DelayLine(self.one_way_ms, established)
         back = DelayLine(self.one_way_ms, established + self.one_way_ms)
-        self.near = Side(self, forth, alarm, now_mono_ms)
-        self.far = Side(self, back, alarm, now_mono_ms)
+        self.near = Side(self, forth, timer, now_mono_ms)
+        self.far = Side(self, back, timer, now_mono_ms)
         self.near.other, self.far.other = self.far, self.near
         self.look_at_faults(self.accepted_mono_ms)
 
@@ -101,12 +101,12 @@ class Side(asyncio.Protocol):
         self,
         connection: DelayedConnection,
         line: DelayLine,
-        alarm: Alarm,
+        timer: ExactTimer,
         now_mono_ms: Callable[[], float],
     ) -> None:
         self._connection = connection
         self._line = line
-        self._alarm = alarm
+        self._timer = timer
         self._now_mono_ms = now_mono_ms
         self._transport: asyncio.Transport | None = None
         self._writable = True
@@ -162,7 +162,7 @@ class Side(asyncio.Protocol):
         """Put ``item`` on its way to the other side."""
         now = self._now_mono_ms()
         self._line.put(item, now)
-        self._set_alarm()
+        self._set_timer()
 
     def hold(self, held: bool, now_mono_ms: float) -> None:
         """Hold what is read here, or let it go."""
@@ -170,7 +170,7 @@ class Side(asyncio.Protocol):
             self._line.block()
         elif self._held and not held:
             self._line.unblock(now_mono_ms)
-            self._set_alarm()
+            self._set_timer()
         self._held = held
 
     def pump(self, now_mono_ms: float) -> None:
@@ -189,7 +189,7 @@ class Side(asyncio.Protocol):
                 self.delivered_end = True
                 _end(out)
                 self._connection.finish()
-        self._set_alarm()
+        self._set_timer()
         if not self._reading and self._line.has_room and not self.closed:
             self._reading = True
             if self._transport is not None:
@@ -207,7 +207,7 @@ class Side(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _set_alarm(self) -> None:
+    def _set_timer(self) -> None:
         due = self._line.next_due_mono_ms
         if due is not None and self.other._writable and not self.other.closed:
-            self._alarm.at(due, self.pump)
+            self._timer.at(due, self.pump)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from coordinator.devfleet.layout import FleetFacts
     from protos.domain.trace import Trace, TraceAttempt, TraceCandidate
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 #: Requests on each path before those that are shown: connections are made and engines have run.
 WARM_UP_REQUESTS = 3
@@ -98,11 +98,13 @@ class Outcome:
         }
 
 
-def demonstrate(client: AdminClient, facts: FleetFacts, api_key: str, tell: Tell) -> list[Outcome]:
+def demonstrate(
+    client: AdminClient, facts: FleetFacts, api_key: str, report: Report
+) -> list[Outcome]:
     """Send the requests and explain them. Raises: EdgeForgeError when one is not answered."""
     deployment = facts.deployments[0].name
     ports = {agent.pop: agent.client_port for agent in facts.agents}
-    tell(_introduction(facts))
+    report(_introduction(facts))
     for case in CASES:
         for _ in range(WARM_UP_REQUESTS):
             stream_answer(ports[case.via], api_key, deployment, case.budget_ms)
@@ -118,7 +120,7 @@ def demonstrate(client: AdminClient, facts: FleetFacts, api_key: str, tell: Tell
         trace = fetch_trace(client, answer.trace_id, case.via)
         outcome = Outcome(case, expected, explanation, answer, trace)
         outcomes.append(outcome)
-        tell(f"\n{number}. {describe(outcome)}")
+        report(f"\n{number}. {describe(outcome)}")
     return outcomes
 
 

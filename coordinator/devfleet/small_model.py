@@ -60,7 +60,7 @@ def fetch_small_model(cache_dir: Path) -> Path:
 
 
 def is_expected(path: Path) -> bool:
-    """Tell whether ``path`` is the pinned file, byte for byte."""
+    """Report whether ``path`` is the pinned file, byte for byte."""
     try:
         if path.stat().st_size != GGUF_BYTES:
             return False

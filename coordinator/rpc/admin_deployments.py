@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from coordinator.rpc.admin_parts import AdminRoom, note_of
+from coordinator.rpc.admin_parts import AdminServicerBase, note_of
 from protos.domain.errors import InvalidRequest, NotFound
 from protos.domain.ids import (
     check_account_id,
@@ -29,7 +29,7 @@ _MAX_ZONES = 50
 _ENGINE_OF = {ModelSource.MANAGED: "vllm", ModelSource.EXTERNAL: "external"}
 
 
-class DeploymentRoom(AdminRoom):
+class DeploymentAdminServicer(AdminServicerBase):
     """Deployments and their placement."""
 
     async def ApplyDeployment(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from coordinator.rpc.admin_parts import AdminRoom, note_of
+from coordinator.rpc.admin_parts import AdminServicerBase, note_of
 from protos.domain.errors import EngineFailed, InvalidRequest, LinkDown, NotFound
 from protos.domain.ids import check_deployment_name
 from protos.v1 import admin_pb2, fleet_pb2
@@ -21,7 +21,7 @@ MAX_BUDGET_MS = 600_000.0
 _EXPLAIN_TIMEOUT_MS = 5_000
 
 
-class FleetRoom(AdminRoom):
+class FleetAdminServicer(AdminServicerBase):
     """Prices, audit, explanations, forced tables."""
 
     async def ListPrices(

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from coordinator.blobs.store import CHUNK_BYTES
-from coordinator.rpc.admin_parts import AdminRoom, note_of
+from coordinator.rpc.admin_parts import AdminServicerBase, note_of
 from coordinator.rpc.model_import import ImportedModel, inspect_model
 from protos.domain.errors import DeadlineExceeded, InvalidRequest, TooLarge
 from protos.domain.ids import check_model_name
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 UPLOAD_IDLE_S = 60.0
 
 
-class ModelRoom(AdminRoom):
+class ModelAdminServicer(AdminServicerBase):
     """Blobs and models."""
 
     async def FindMissingBlobs(

@@ -7,7 +7,7 @@ import math
 import secrets
 from typing import TYPE_CHECKING
 
-from coordinator.rpc.admin_parts import AdminRoom, note_of
+from coordinator.rpc.admin_parts import AdminServicerBase, note_of
 from coordinator.rpc.identity import peer_identity
 from coordinator.rpc.order_messages import order_of, order_to_wire, resume_refused
 from coordinator.store.records import NodeRecord, TokenRecord
@@ -28,7 +28,7 @@ _SECRET_BYTES = 32
 _SHARED = tuple(one for one in ResourceType if one is not ResourceType.DESIRED)
 
 
-class NodeRoom(AdminRoom):
+class NodeAdminServicer(AdminServicerBase):
     """POPs, enrolment tokens, nodes."""
 
     async def CreatePop(

@@ -36,7 +36,7 @@ class AdminParts:
     on_ordered: Callable[[str], None]
 
 
-class AdminRoom:
+class AdminServicerBase:
     """Base of the calls about one noun."""
 
     def __init__(self, parts: AdminParts) -> None:

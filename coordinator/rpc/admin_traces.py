@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from coordinator.rpc.admin_parts import AdminRoom
+from coordinator.rpc.admin_parts import AdminServicerBase
 from protos.domain.errors import EdgeForgeError, InvalidRequest, LinkDown, NotFound
 from protos.v1 import admin_pb2, fleet_pb2, trace_pb2
 from protos.wire import place_in_order
@@ -36,7 +36,7 @@ class _Replies:
     unsearched: list[admin_pb2.Unsearched]
 
 
-class TraceRoom(AdminRoom):
+class TraceAdminServicer(AdminServicerBase):
     """Lists and single traces."""
 
     async def ListTraces(

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coordinator.core.push_session import Forced, Holding, TableChanged
+from coordinator.rpc.agent_queries import AgentQueries, QueryLimits
 from coordinator.rpc.live import LiveNode
-from coordinator.rpc.questions import QuestionLimits, Questions
 from protos.domain.errors import Forbidden, LinkDown, Overloaded
 from protos.domain.resources import ResourceType
 from protos.v1 import fleet_pb2
@@ -56,7 +56,7 @@ class FleetRegistry:
         store: Store,
         *,
         max_agents: int,
-        question_limits: QuestionLimits,
+        query_limits: QueryLimits,
         counters: FleetCounters,
         now_mono_ms: Callable[[], float],
         now_unix_ms: Callable[[], int],
@@ -71,7 +71,7 @@ class FleetRegistry:
         self._now_unix_ms = now_unix_ms
         self._draw = draw
         self._on_topology_forced = on_topology_forced
-        self._questions = Questions(question_limits, counters)
+        self._queries = AgentQueries(query_limits, counters)
         self._sessions: dict[str, AgentSession] = {}
         self._heard: dict[str, _Heard] = {}
         self._stopping = False
@@ -119,7 +119,7 @@ class FleetRegistry:
         was_the_latest = self._sessions.get(session.node_id) is session
         if was_the_latest:
             del self._sessions[session.node_id]
-        self._questions.lost(session)
+        self._queries.lost(session)
         return was_the_latest
 
     def heard(self, session: AgentSession, status: fleet_pb2.Status) -> None:
@@ -128,7 +128,7 @@ class FleetRegistry:
 
     def answered(self, session: AgentSession, answer: fleet_pb2.Answer) -> None:
         """Take in an Answer."""
-        self._questions.answer(session, answer)
+        self._queries.answer(session, answer)
 
     async def ask(self, node_id: str, query: fleet_pb2.Query) -> fleet_pb2.Answer:
         """Ask one connected agent. Raises: LinkDown, DeadlineExceeded, Overloaded."""
@@ -138,7 +138,7 @@ class FleetRegistry:
                 f"node {node_id!r} is not connected",
                 "`edgeforge node ls` shows which are; see the log of its agent",
             )
-        return await self._questions.ask(session, query)
+        return await self._queries.ask(session, query)
 
     async def force_table(self, resource_type: ResourceType) -> int:
         """Push the present table of one type to every agent, forced; return how many.
@@ -208,7 +208,7 @@ class FleetRegistry:
             self._urgent.clear()
             changed, self._changed = self._changed, set()
             for resource_type, scope in sorted(changed, key=lambda one: one[0] is not _URGENT):
-                await self._tell(resource_type, scope)
+                await self._notify(resource_type, scope)
             pause_ms = ROUND_PAUSE_MS + ROUND_PAUSE_MS_PER_AGENT * len(self._sessions)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(pause_ms, MAX_ROUND_PAUSE_MS) / 1_000):
@@ -227,7 +227,7 @@ class FleetRegistry:
                 session.tick()
             await asyncio.sleep(BEAT_INTERVAL_S)
 
-    async def _tell(self, resource_type: ResourceType, scope: str) -> None:
+    async def _notify(self, resource_type: ResourceType, scope: str) -> None:
         if scope:
             session = self._sessions.get(scope)
             if session is not None:

@@ -68,7 +68,7 @@ class AgentSession:
         self._machine = machine
         self._parts = parts
         self._pushes: deque[SendSnapshot | SendDelta] = deque()
-        self._questions: deque[bytes] = deque()
+        self._queries: deque[bytes] = deque()
         self._beat: bytes | None = None
         self._farewell: fleet_pb2.GoAway | None = None
         self._error: EdgeForgeError | None = None
@@ -100,9 +100,9 @@ class AgentSession:
         self._beat = data
         self._wake.set()
 
-    def send_question(self, data: bytes) -> None:
+    def send_query(self, data: bytes) -> None:
         """Send a Query. The asker has counted it: this queue is bounded by that."""
-        self._questions.append(data)
+        self._queries.append(data)
         self._wake.set()
 
     def end(
@@ -137,8 +137,8 @@ class AgentSession:
         if self._beat is not None:
             data, self._beat = self._beat, None
             await self._write(write, data)
-        elif self._questions:
-            await self._write(write, self._questions.popleft())
+        elif self._queries:
+            await self._write(write, self._queries.popleft())
         elif self._pushes:
             await self._write_push(write, self._pushes.popleft())
         else:

@@ -29,7 +29,7 @@ from coordinator.core.failure_detector import (
     Ticked,
 )
 from coordinator.core.table_builder import ReplicaReport, replica_changes
-from coordinator.rpc.order_keeper import OrderKeeper
+from coordinator.rpc.node_order_controller import NodeOrderController
 from coordinator.store.records import AuditNote, NodeRecord, NodeRegistration
 from protos.domain.errors import EdgeForgeError, StoreUnavailable
 from protos.domain.resources import Node, Replica, ResourceType
@@ -72,7 +72,7 @@ class FleetSupervisor:
     ) -> None:
         self._store = store
         self._placement = placement
-        self._orders = OrderKeeper(store, placement, now_unix_ms)
+        self._orders = NodeOrderController(store, placement, now_unix_ms)
         self._counters = counters
         self._now_mono_ms = now_mono_ms
         self._now_unix_ms = now_unix_ms

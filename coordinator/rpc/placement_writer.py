@@ -65,7 +65,7 @@ class PlacementWriter:
         if self._seen is not None and self._seen.is_same(seen):
             return
         plan = plan_placements(self.fleet())
-        self._tell(frozenset(plan.unplaced))
+        self._log_unplaced(frozenset(plan.unplaced))
         for node_id, replica in plan.desired.items():
             wanted = {} if replica is None else {replica.model: replica}
             if wanted != self._desired.of(node_id):
@@ -92,7 +92,7 @@ class PlacementWriter:
             placements=self._store.placements(),
         )
 
-    def _tell(self, unplaced: frozenset[Unplaced]) -> None:
+    def _log_unplaced(self, unplaced: frozenset[Unplaced]) -> None:
         for one in sorted(unplaced - self._unplaced, key=lambda one: (one.deployment, one.node_id)):
             _log.warning(
                 "not placed deployment=%s node=%s: %s", one.deployment, one.node_id, one.reason

@@ -10,7 +10,7 @@ from coordinator.store.nodes import require_node
 
 if TYPE_CHECKING:
     from coordinator.core.node_orders import NodeOrder
-    from coordinator.store.facts import Facts
+    from coordinator.store.cached_tables import CachedTables
     from coordinator.store.transaction import Transaction
 
 
@@ -37,11 +37,11 @@ def put(tx: Transaction, node_id: str, order: NodeOrder | None) -> None:
             ),
         )
 
-    def keep(facts: Facts) -> None:
+    def keep(cached: CachedTables) -> None:
         if order is None:
-            facts.orders.pop(node_id, None)
+            cached.orders.pop(node_id, None)
         else:
-            facts.orders[node_id] = order
+            cached.orders[node_id] = order
 
     tx.effects.append(keep)
 
@@ -56,7 +56,7 @@ def set_pins(tx: Transaction, pins: Mapping[str, Sequence[str]]) -> None:
                 "INSERT INTO placements (deployment, node_id) VALUES (?, ?)", (name, node_id)
             )
 
-    def keep(facts: Facts) -> None:
-        facts.placements.update(ordered)
+    def keep(cached: CachedTables) -> None:
+        cached.placements.update(ordered)
 
     tx.effects.append(keep)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from coordinator.store.facts import Facts, node_record
+from coordinator.store.cached_tables import CachedTables, node_record
 from protos.domain.errors import NotFound
 from protos.domain.resources import (
     DesiredReplica,
@@ -94,11 +94,11 @@ def remove(tx: Transaction, node_id: str) -> None:
     tx.execute("DELETE FROM node_orders WHERE node_id = ?", (node_id,))
     tx.execute("DELETE FROM nodes WHERE id = ?", (node_id,))
 
-    def forget(facts: Facts) -> None:
-        facts.nodes.pop(node_id, None)
-        facts.orders.pop(node_id, None)
-        for name, node_ids in facts.placements.items():
-            facts.placements[name] = tuple(other for other in node_ids if other != node_id)
+    def forget(cached: CachedTables) -> None:
+        cached.nodes.pop(node_id, None)
+        cached.orders.pop(node_id, None)
+        for name, node_ids in cached.placements.items():
+            cached.placements[name] = tuple(other for other in node_ids if other != node_id)
 
     tx.effects.append(forget)
 
@@ -163,7 +163,7 @@ def _refresh(tx: Transaction, node_id: str) -> None:
     record = node_record(tx.connection, node_id)
     assert record is not None
 
-    def refresh(facts: Facts) -> None:
-        facts.nodes[node_id] = record
+    def refresh(cached: CachedTables) -> None:
+        cached.nodes[node_id] = record
 
     tx.effects.append(refresh)

@@ -225,9 +225,9 @@ async def test_queued_writes_are_finished_on_close(store, database, clock):
 
 async def test_a_mistake_in_a_write_is_the_callers(store):
     with pytest.raises(InvalidRequest):
-        await store._ledger.write(lambda tx: _raise(InvalidRequest("no")))
+        await store._runtime.write(lambda tx: _raise(InvalidRequest("no")))
     with pytest.raises(sqlite3.OperationalError, match="syntax"):
-        await store._ledger.write(lambda tx: tx.execute("SELEKT"))
+        await store._runtime.write(lambda tx: tx.execute("SELEKT"))
     assert store.available
     await store.put_pop(GRU)
 

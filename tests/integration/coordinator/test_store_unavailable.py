@@ -46,7 +46,7 @@ async def busy_writer(store):
         begun.set()
         over.wait(60)
 
-    job = asyncio.create_task(store._ledger.write(work))
+    job = asyncio.create_task(store._runtime.write(work))
     try:
         assert await asyncio.to_thread(begun.wait, 60)
         yield
@@ -115,7 +115,7 @@ async def test_a_locked_database_that_needs_a_migration_is_left_alone(database, 
 
 
 async def test_the_queue_is_bounded(store):
-    store._ledger._writer._jobs.maxsize = 4
+    store._runtime._writer._jobs.maxsize = 4
     async with busy_writer(store):
         waiting = [asyncio.create_task(store.put_pop(GRU)) for _ in range(20)]
         await wait_until_async(lambda: sum(one.done() for one in waiting) == 16, 30, "16 refused")
@@ -146,8 +146,8 @@ async def test_a_full_database_file(store, caplog):
     def limit(pages: int):
         return lambda tx: tx.execute(f"PRAGMA max_page_count = {pages}").fetchone()
 
-    (pages,) = await store._ledger.write(lambda tx: tx.execute("PRAGMA page_count").fetchone())
-    await store._ledger.write(limit(pages))
+    (pages,) = await store._runtime.write(lambda tx: tx.execute("PRAGMA page_count").fetchone())
+    await store._runtime.write(limit(pages))
     before = store.table(ResourceType.DEPLOYMENTS)
     many = [ModelFile(f"{number}.json", b"s" * 32, number) for number in range(10_000)]
     with pytest.raises(StoreUnavailable, match="full") as caught:
@@ -156,7 +156,7 @@ async def test_a_full_database_file(store, caplog):
     assert "free space" in caught.value.hint
     assert store.manifest(MODEL.name) == ()
     assert store.table(ResourceType.DEPLOYMENTS) == before
-    await store._ledger.write(limit(1_000_000))
+    await store._runtime.write(limit(1_000_000))
     await store.put_model(MODEL, many)
     assert len(store.manifest(MODEL.name)) == 10_000
     assert state_lines(caplog)[0] == ("ERROR", "database unavailable")

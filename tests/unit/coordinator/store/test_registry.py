@@ -29,7 +29,7 @@ def put(store, wanted, node_ids=("gru-1",), create_only=False):
 
 def test_a_model_and_its_files_are_kept(store):
     assert store.projection.view.models[MODEL.name] == MODEL
-    assert store.facts.manifests[MODEL.name] == FILES
+    assert store.cached.manifests[MODEL.name] == FILES
 
 
 def test_registering_the_same_again_changes_nothing(store):
@@ -48,9 +48,9 @@ def test_a_version_never_changes(store):
 
 def test_a_deployment_is_placed_where_asked_and_replaced(store):
     put(store, deployment())
-    assert store.facts.placements == {"chat": ("gru-1",)}
+    assert store.cached.placements == {"chat": ("gru-1",)}
     put(store, replace(deployment(), ttft_budget_ms=200), ())
-    assert store.facts.placements == {"chat": ()}
+    assert store.cached.placements == {"chat": ()}
     assert store.projection.view.deployments["chat"].ttft_budget_ms == 200
 
 
@@ -85,6 +85,6 @@ def test_removal(store):
     put(store, deployment())
     store.write(lambda tx: registry.remove_deployment(tx, "chat"))
     assert not store.projection.view.deployments
-    assert not store.facts.placements
+    assert not store.cached.placements
     with pytest.raises(NotFound):
         store.write(lambda tx: registry.remove_deployment(tx, "chat"))

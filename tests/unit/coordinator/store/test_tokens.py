@@ -53,7 +53,7 @@ def test_first_use_enrols_and_is_audited(store):
     redemption = redeem(store, "t")
     assert (redemption.node_id, redemption.pop_id, redemption.again) == ("gru-1", "GRU", False)
     assert redemption.certificate_pem == b"FIRST"
-    assert store.facts.nodes["gru-1"].enrolled_unix_ms == START_UNIX_MS
+    assert store.cached.nodes["gru-1"].enrolled_unix_ms == START_UNIX_MS
     (entry,) = audit.entries(store.connection, 1)
     assert entry.note.action == "enrolment.accepted"
     assert (b"k" * 32).hex() in entry.note.detail
@@ -65,7 +65,7 @@ def test_the_same_key_again_gets_the_same_certificate(store):
     again = redeem(store, "t", pem=b"SECOND", serial=2)
     assert again.again
     assert again.certificate_pem == b"FIRST"
-    assert [one.serial for one in store.facts.nodes["gru-1"].certificates] == [1]
+    assert [one.serial for one in store.cached.nodes["gru-1"].certificates] == [1]
 
 
 def test_another_key_is_refused(store):

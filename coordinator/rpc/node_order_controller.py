@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class OrderKeeper:
+class NodeOrderController:
     """Called by the supervisor only; each ``write`` makes at most one step for each node."""
 
     def __init__(

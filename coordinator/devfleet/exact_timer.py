@@ -27,7 +27,7 @@ class _Itimerspec(ctypes.Structure):
     _fields_ = [("it_interval", _Timespec), ("it_value", _Timespec)]
 
 
-class Alarm:
+class ExactTimer:
     """Calls back on the running event loop; times are of the monotonic clock."""
 
     def __init__(self, now_mono_ms: Callable[[], float]) -> None:
