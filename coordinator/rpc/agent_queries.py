@@ -65,7 +65,7 @@ class AgentQueries:
             self._of_node += Counter()  # drops the zeros
 
     def answer(self, session: AgentSession, answer: fleet_pb2.Answer) -> None:
-        """Take an answer in. One that is late, or answers another session's query, changes nothing."""
+        """Take an answer in; ignores one that is late or answers another session's query."""
         asked, answered = self._waiting.get(answer.id, (None, None))
         if asked is session and answered is not None and not answered.done():
             answered.set_result(answer)

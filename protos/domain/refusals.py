@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from protos.domain.errors import EdgeForgeError, InvalidRequest, NoReplica
-from protos.domain.offers import Filter
+from protos.domain.offers import Filter, Rejected
 from protos.domain.residency import allowed_zones
 
 if TYPE_CHECKING:
     from protos.domain.candidates import RequestShape
     from protos.domain.fleet_view import FleetView
-    from protos.domain.resources import Pop, Replica
 
 #: How soon each filter may let a request through again.
 _RETRY_AFTER_S = {
@@ -31,16 +29,6 @@ _RETRY_AFTER_S = {
     Filter.TRIED: 1.0,
 }
 _NOWHERE_RETRY_AFTER_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """A replica that a hard filter removed, and why."""
-
-    node_id: str
-    replica: Replica
-    pop: Pop | None
-    filter: Filter
 
 
 def check_context(view: FleetView, request: RequestShape) -> None:

@@ -16,10 +16,11 @@ from protos.domain.candidates import (
 from protos.domain.choice import EDGE_FILL_RATIO, Placement, choose
 from protos.domain.explanation import CandidateExplanation, RouteExplanation, explain
 from protos.domain.predictor import NOTHING_LEARNED, TargetModel
-from protos.domain.refusals import Rejected, check_context, no_replica
+from protos.domain.refusals import check_context, no_replica
 
 if TYPE_CHECKING:
     from protos.domain.fleet_view import FleetView
+    from protos.domain.offers import Rejected
 
 __all__ = [
     "EDGE_FILL_RATIO",

@@ -9,8 +9,8 @@ import pytest
 from protos.domain import geo
 from protos.domain.candidates import gather
 from protos.domain.errors import InvalidRequest, NoReplica
-from protos.domain.offers import UNPRICED_NANO_USD_PER_1K_TOKENS, Filter
-from protos.domain.refusals import Rejected, no_replica
+from protos.domain.offers import UNPRICED_NANO_USD_PER_1K_TOKENS, Filter, Rejected
+from protos.domain.refusals import no_replica
 from protos.domain.resources import NodeHealth, NodeIntent, ReplicaState, Tier
 from tests.support.fleets import (
     deployment,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from protos.domain.errors import InvalidRequest
-from protos.domain.offers import Filter
-from protos.domain.refusals import Rejected, check_context, no_replica
+from protos.domain.offers import Filter, Rejected
+from protos.domain.refusals import check_context, no_replica
 from tests.support.fleets import model, replica, request, view
 
 
