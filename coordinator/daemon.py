@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import signal
@@ -19,6 +18,8 @@ from coordinator.first_run import initialise
 from coordinator.main import serve as serve_until
 from coordinator.store.backup import restore as restore_database
 from protos.domain.errors import ConfigInvalid, EdgeForgeError
+from protos.output.logs import log_to_stderr
+from protos.output.terminal import print_error, print_json, print_line
 
 app = typer.Typer(
     name="edgeforge-coordinator",
@@ -60,18 +61,19 @@ def init(
     _log_to_stderr(loaded)
     made = asyncio.run(initialise(loaded, operator, now_unix_ms=clock.now_unix_ms))
     if as_json:
-        _print_json(
+        print_json(
             {
                 "state_dir": str(loaded.state_dir),
                 "operator": made.operator,
                 "profile": str(made.profile),
                 "ca_sha256": made.ca_sha256_hex,
-            }
+            },
+            indent=None,
         )
         return
-    typer.echo(f"coordinator made in {loaded.state_dir}")
-    typer.echo(f"operator {made.operator}: {made.profile}")
-    typer.echo(f"next: edgeforge-coordinator serve --config {config}")
+    print_line(f"coordinator made in {loaded.state_dir}")
+    print_line(f"operator {made.operator}: {made.profile}")
+    print_line(f"next: edgeforge-coordinator serve --config {config}")
 
 
 @app.command()
@@ -101,25 +103,19 @@ def restore(
     _log_to_stderr(loaded)
     epoch = restore_database(backup, loaded.database, now_unix_ms=clock.now_unix_ms())
     if as_json:
-        _print_json({"database": str(loaded.database), "epoch": epoch})
+        print_json({"database": str(loaded.database), "epoch": epoch}, indent=None)
         return
-    typer.echo(f"restored {backup} as {loaded.database}, epoch {epoch}")
-    typer.echo(f"next: edgeforge-coordinator serve --config {config}")
+    print_line(f"restored {backup} as {loaded.database}, epoch {epoch}")
+    print_line(f"next: edgeforge-coordinator serve --config {config}")
 
 
 def run() -> None:
     """Entry point: an error is one message and one hint, and its exit code tells what to do."""
     try:
         app()
-    except ConfigInvalid as error:
-        for problem in error.problems:
-            _complain(problem)
-        _hint(error)
-        sys.exit(error.exit_code)
     except EdgeForgeError as error:
-        _complain(error.message)
-        _hint(error)
-        sys.exit(_EXIT_FAILED)
+        print_error("edgeforge-coordinator", error)
+        sys.exit(error.exit_code if isinstance(error, ConfigInvalid) else _EXIT_FAILED)
 
 
 async def _serve(config: CoordinatorConfig, as_json: bool) -> None:
@@ -133,28 +129,10 @@ async def _serve(config: CoordinatorConfig, as_json: bool) -> None:
             addresses = {
                 section: join_address(*where) for section, where in config.listeners().items()
             }
-            _print_json({"ready": True, "pid": os.getpid(), **addresses})
+            print_json({"ready": True, "pid": os.getpid(), **addresses}, indent=None)
 
     await serve_until(config, stop, announce_ready)
 
 
 def _log_to_stderr(config: CoordinatorConfig) -> None:
-    logging.basicConfig(
-        level=config.coordinator.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        stream=sys.stderr,
-    )
-
-
-def _print_json(value: dict[str, object]) -> None:
-    sys.stdout.write(json.dumps(value) + "\n")
-    sys.stdout.flush()
-
-
-def _complain(problem: str) -> None:
-    typer.echo(f"edgeforge-coordinator: {problem}", err=True)
-
-
-def _hint(error: EdgeForgeError) -> None:
-    if error.hint:
-        typer.echo(f"  {error.hint}", err=True)
+    log_to_stderr(logging.getLevelNamesMapping()[config.coordinator.log_level.upper()])

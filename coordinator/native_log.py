@@ -12,6 +12,8 @@ import re
 import threading
 from collections.abc import Callable
 
+from protos.domain.plain_text import escaped
+
 #: As glog and abseil begin a line: severity, date, time, thread, source.
 _NATIVE_LINE = re.compile(rb"[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ [\w.]+:\d+\] ")
 _HANDSHAKE = re.compile(
@@ -32,6 +34,19 @@ def refused_cause(line: bytes) -> str | None:
 def is_native(line: bytes) -> bool:
     """Return whether the C core wrote ``line``."""
     return _NATIVE_LINE.match(line) is not None
+
+
+def passed_on(line: bytes) -> bytes:
+    """Return what goes to standard error for ``line``: our own as it is, an error of the C core.
+
+    Not through logging: its lock may be held by a thread that waits for this one.
+    """
+    if not is_native(line):
+        return line
+    if line[:1] not in b"EF":
+        return b""
+    message = line.partition(b"] ")[2].decode("utf-8", "replace").rstrip("\n")
+    return f"grpc: {escaped(message)}\n".encode()
 
 
 class NativeLog:
@@ -79,11 +94,8 @@ class NativeLog:
         cause = refused_cause(line)
         if cause is not None:
             self._on_refused(cause)
-        elif not is_native(line):
-            self._write(line)
-        elif line[:1] in b"EF":
-            # Not through logging: its lock may be held by a thread that waits for this one.
-            self._write(b"grpc: " + line.partition(b"] ")[2])
+        else:
+            self._write(passed_on(line))
 
     def _write(self, data: bytes) -> None:
         # A closed standard error must not fill the pipe and stop the process.

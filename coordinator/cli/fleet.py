@@ -9,7 +9,6 @@ import typer
 
 from coordinator.cli.client import connected, load_profile
 from coordinator.cli.common import JsonOption
-from coordinator.cli.output import print_json, print_progress
 from coordinator.devfleet.demonstration import demonstrate
 from coordinator.devfleet.down import bring_down
 from coordinator.devfleet.layout import FleetLayout, read_facts
@@ -18,6 +17,7 @@ from coordinator.devfleet.processes import running_pid
 from coordinator.devfleet.sites import MAX_ENGINES, TWO_SITES
 from coordinator.devfleet.up import UpOptions, bring_up, follow
 from protos.domain.errors import NotFound
+from protos.output.terminal import print_json, print_progress, print_text
 
 StateDirOption = Annotated[
     Path,
@@ -76,7 +76,7 @@ def up(
     if json_output:
         print_json(description.as_json())
     else:
-        print(description.how_to_talk())
+        print_text(description.how_to_talk())
     if not detach:
         follow(options.layout, print_progress)
 
@@ -92,7 +92,8 @@ def demo(state_dir: StateDirOption = _DEFAULT_STATE_DIR, json_output: JsonOption
         raise NotFound("no fleet of five sites runs here", "start it first: edgeforge up --detach")
     api_key = layout.api_key.read_text(encoding="utf-8").strip()
     with connected(load_profile(layout.profile)) as client:
-        outcomes = demonstrate(client, facts, api_key, print_progress if json_output else print)
+        report = print_progress if json_output else print_text
+        outcomes = demonstrate(client, facts, api_key, report)
     if json_output:
         print_json([outcome.as_json() for outcome in outcomes])
 

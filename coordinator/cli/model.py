@@ -10,8 +10,9 @@ import typer
 
 from coordinator.cli.common import JsonOption, admin, group
 from coordinator.cli.model_upload import dequantise, register, scan_folder, upload_missing
-from coordinator.cli.output import as_json, enum_word, print_json, print_progress, print_table
+from coordinator.cli.output import as_json, enum_word
 from protos.domain.errors import InvalidRequest
+from protos.output.terminal import print_json, print_line, print_progress, print_table
 from protos.v1 import admin_pb2, resources_pb2
 
 app = group("model", "The registry of models.")
@@ -56,7 +57,7 @@ def import_model(
         print_json(as_json(model) | {"uploaded_bytes": sent_bytes})
     else:
         already = "; every file was there already" if sent_bytes == 0 else ""
-        print(f"{model.name}: {model.family}, {_size(model.weights_bytes)}{already}")
+        print_line(f"{model.name}: {model.family}, {_size(model.weights_bytes)}{already}")
 
 
 @app.command("ls")

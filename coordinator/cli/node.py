@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from coordinator.cli.common import JsonOption, admin, group
-from coordinator.cli.output import as_json, enum_word, print_json, print_table
+from coordinator.cli.output import as_json, enum_word
 from protos.domain.errors import NotFound
+from protos.output.terminal import print_json, print_line, print_table
 from protos.v1 import admin_pb2, fleet_pb2, resources_pb2
 from protos.wire import service_from_wire
 
@@ -36,7 +37,7 @@ def create_token(
     if json_output:
         print_json(as_json(response))
     else:
-        print(response.token)
+        print_line(response.token)
 
 
 @app.command("ls")
@@ -100,7 +101,7 @@ def remove_node(node: str) -> None:
     """
     with admin() as client:
         client.call(lambda stub: stub.RemoveNode, admin_pb2.RemoveNodeRequest(node_id=node))
-    print(f"removed {node}")
+    print_line(f"removed {node}")
 
 
 def _nodes() -> list[admin_pb2.NodeInfo]:

@@ -9,8 +9,9 @@ import typer
 
 from coordinator.cli.common import JsonOption, admin
 from coordinator.cli.node import app, describe_order
-from coordinator.cli.output import as_json, enum_word, print_json, print_progress
+from coordinator.cli.output import as_json, enum_word
 from protos.domain.errors import DeadlineExceeded, NotFound
+from protos.output.terminal import print_json, print_line, print_progress
 from protos.v1 import admin_pb2, resources_pb2
 
 __all__ = ["app"]
@@ -27,7 +28,7 @@ def drain_node(node: str, reason: ReasonOption = "", json_output: JsonOption = F
 
     Example: edgeforge node drain gru-1 --reason "new power supply"
     """
-    _say(_order(node, admin_pb2.NODE_ORDER_KIND_DRAIN, reason), json_output)
+    _print_order(_order(node, admin_pb2.NODE_ORDER_KIND_DRAIN, reason), json_output)
 
 
 @app.command("cordon")
@@ -36,7 +37,7 @@ def cordon_node(node: str, reason: ReasonOption = "", json_output: JsonOption = 
 
     Example: edgeforge node cordon gru-1
     """
-    _say(_order(node, admin_pb2.NODE_ORDER_KIND_CORDON, reason), json_output)
+    _print_order(_order(node, admin_pb2.NODE_ORDER_KIND_CORDON, reason), json_output)
 
 
 @app.command("resume")
@@ -47,7 +48,7 @@ def resume_node(node: str, json_output: JsonOption = False) -> None:
 
     Example: edgeforge node resume gru-1
     """
-    _say(_order(node, admin_pb2.NODE_ORDER_KIND_RESUME, ""), json_output)
+    _print_order(_order(node, admin_pb2.NODE_ORDER_KIND_RESUME, ""), json_output)
 
 
 @app.command("retire")
@@ -70,7 +71,7 @@ def retire_node(
     info = _order(node, admin_pb2.NODE_ORDER_KIND_RETIRE, reason, force=force)
     if not no_wait:
         info = _wait_retired(node, info, timeout_s)
-    _say(info, json_output)
+    _print_order(info, json_output)
 
 
 def _order(
@@ -106,12 +107,12 @@ def _wait_retired(node: str, info: admin_pb2.NodeInfo, timeout_s: float) -> admi
     )
 
 
-def _say(info: admin_pb2.NodeInfo, json_output: bool) -> None:
+def _print_order(info: admin_pb2.NodeInfo, json_output: bool) -> None:
     if json_output:
         print_json(as_json(info))
         return
     intent = enum_word(resources_pb2.NodeIntent.Name(info.node.intent), "NODE_INTENT_")
     if info.HasField("order"):
-        print(f"{info.node.id}: {'; '.join(describe_order(info.order))}")
+        print_line(f"{info.node.id}: {'; '.join(describe_order(info.order))}")
     else:
-        print(f"{info.node.id}: resumed, {intent} until the fleet has heard")
+        print_line(f"{info.node.id}: resumed, {intent} until the fleet has heard")

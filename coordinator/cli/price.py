@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from coordinator.cli.common import JsonOption, admin, group
-from coordinator.cli.output import as_json, enum_word, print_json, print_table
+from coordinator.cli.output import as_json, enum_word
 from protos.domain.errors import InvalidRequest
 from protos.domain.resources import ResourceType
+from protos.output.terminal import print_json, print_line, print_table
 from protos.v1 import admin_pb2, resources_pb2
 from protos.wire import resource_type_to_wire
 
@@ -96,4 +97,4 @@ def force_table(
     request = admin_pb2.ForceTableRequest(type=wire_type)
     with admin() as client:
         response = client.call(lambda stub: stub.ForceTable, request)
-    print(f"sent to {response.agents} agents")
+    print_line(f"sent to {response.agents} agents")

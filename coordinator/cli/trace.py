@@ -9,11 +9,18 @@ from typing import Annotated
 import typer
 
 from coordinator.cli.common import JsonOption, admin, group
-from coordinator.cli.output import as_json, console, print_json, print_progress, print_table
+from coordinator.cli.output import as_json
 from coordinator.cli.trace_view import trace_picture
 from protos.domain.errors import InvalidRequest
 from protos.domain.pricing import format_usd
 from protos.domain.service import SHED_STATUSES, Service, service_of
+from protos.output.terminal import (
+    print_json,
+    print_line,
+    print_picture,
+    print_progress,
+    print_table,
+)
 from protos.v1 import admin_pb2, trace_pb2
 from protos.wire import trace_from_wire
 
@@ -72,7 +79,7 @@ def list_traces(
         "no traces",
     )
     if response.traces:
-        print(f"these: {_service(response.traces)}")
+        print_line(f"these: {_service(response.traces)}")
     for one in response.unsearched:
         print_progress(f"not searched: {one.node_id}: {one.reason}")
     if response.HasField("next"):
@@ -97,7 +104,7 @@ def show(
     if json_output:
         print_json(as_json(message))
     else:
-        console().print(trace_picture(trace_from_wire(message)))
+        print_picture(trace_picture(trace_from_wire(message)))
 
 
 def _service(lines: Sequence[trace_pb2.TraceSummary]) -> Service:

@@ -27,6 +27,8 @@ from coordinator.devfleet.delayed_connection import DelayedConnection
 from coordinator.devfleet.exact_timer import ExactTimer
 from coordinator.devfleet.link_faults import Fault, LinkFaults
 from protos.domain.errors import EdgeForgeError
+from protos.output.logs import log_to_stderr
+from protos.output.terminal import print_error
 
 _log = logging.getLogger("edgeforge.delay_relay")
 
@@ -162,11 +164,12 @@ async def _serve(config: DelayConfig) -> None:
 
 def main() -> None:
     """Relay until told to stop."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_stderr(logging.INFO)
     try:
         asyncio.run(_serve(load_delay_config(Path(sys.argv[1]))))
     except (EdgeForgeError, OSError, IndexError) as error:
-        print(f"delay relay: {error}", file=sys.stderr)
+        known = error if isinstance(error, EdgeForgeError) else EdgeForgeError(str(error))
+        print_error("delay relay", known)
         sys.exit(_EXIT_CONFIG)
 
 

@@ -13,15 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from coordinator.cli.output import as_json
 from coordinator.cli.trace_view import tokens_line, waterfall_table
 from coordinator.devfleet import distances
 from coordinator.devfleet.streamed_answer import StreamedAnswer, stream_answer
 from coordinator.devfleet.waiting import wait_for
 from protos.domain.errors import NotFound
+from protos.domain.plain_text import escaped
 from protos.domain.pricing import format_usd
+from protos.output.terminal import as_text, plain, stacked
 from protos.v1 import admin_pb2, fleet_pb2
 from protos.wire import trace_from_wire
 
@@ -149,11 +149,8 @@ def describe(outcome: Outcome) -> str:
 
 def picture(trace: Trace) -> str:
     """Return the waterfall of latency and cost as plain text."""
-    out = Console(width=_PICTURE_WIDTH, color_system=None, highlight=False)
-    with out.capture() as captured:
-        out.print(waterfall_table(trace))
-        out.print(tokens_line(trace))
-    return "\n".join("   " + line.rstrip() for line in captured.get().splitlines())
+    drawn = as_text(stacked((waterfall_table(trace), plain(tokens_line(trace)))), _PICTURE_WIDTH)
+    return "\n".join("   " + line.rstrip() for line in drawn.splitlines())
 
 
 def fetch_trace(client: AdminClient, trace_id: str, via: str) -> Trace:
@@ -176,7 +173,7 @@ def _headline(outcome: Outcome) -> str:
     if not outcome.as_expected:
         return (
             f"{served}, not {outcome.expected_tier} as where three engines are idle;"
-            f" {outcome.explanation.summary}"
+            f" {escaped(outcome.explanation.summary)}"
         )
     if outcome.expected_tier != case.tier:
         return f"{served}: it is paid for whether used or not, and has room"

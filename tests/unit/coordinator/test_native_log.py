@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from coordinator.native_log import is_native, refused_cause
+from coordinator.native_log import is_native, passed_on, refused_cause
 
 PREFIX = b"I1124 08:41:54.803193   13360 ssl_transport_security.cc:2563] "
 OTHER_CA = (
@@ -31,3 +31,10 @@ def test_our_own_lines_pass():
     assert is_native(PORT_SCAN)
     assert refused_cause(OURS) is None
     assert not is_native(b"Traceback (most recent call last):\n")
+
+
+def test_an_error_of_the_c_core_is_passed_on_escaped():
+    line = b"E" + PREFIX[1:] + b"peer said \x1b]0;x\x07\xff\n"
+    assert passed_on(line).decode() == "grpc: peer said \\x1b]0;x\\x07\ufffd\n"
+    assert passed_on(PORT_SCAN) == b""
+    assert passed_on(OURS) == OURS
