@@ -1,4 +1,4 @@
-"""The administration service: one class for gRPC, one module for each noun."""
+"""The administration service: one gRPC class, inherited from one module for each resource."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deployments: what customers call, and where their operator wants it."""
+"""Deployments, and the nodes that operators pin them to."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class DeploymentAdminServicer(AdminServicerBase):
     async def ApplyDeployment(
         self, request: admin_pb2.ApplyDeploymentRequest, context: Context
     ) -> admin_pb2.DeploymentInfo:
-        """Create a deployment, or replace it unless only its creation was asked."""
+        """Create a deployment, or replace it unless ``create_only`` is set."""
         deployment = _checked_deployment(request.deployment)
         model = self._store.view().models.get(deployment.model)
         if model is None:
@@ -87,7 +87,7 @@ class DeploymentAdminServicer(AdminServicerBase):
         )
 
     def _check_nodes(self, deployment: Deployment, model: Model, node_ids: Sequence[str]) -> None:
-        """Raises: NotFound, InvalidRequest: what the node lacks, and which nodes would do."""
+        """Raises: NotFound, InvalidRequest: what the node lacks, and which nodes are suitable."""
         if len(node_ids) > _MAX_NODES:
             raise InvalidRequest(f"{len(node_ids)} nodes are more than {_MAX_NODES}")
         wanted = _ENGINE_OF[model.source]

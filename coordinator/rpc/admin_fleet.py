@@ -1,4 +1,4 @@
-"""What concerns the fleet as a whole: prices, the audit, why a request goes where it goes."""
+"""Calls about the whole fleet: prices, the audit, explanations of placement, forced tables."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class FleetAdminServicer(AdminServicerBase):
     async def ExplainRoute(
         self, request: admin_pb2.ExplainRouteRequest, context: Context
     ) -> fleet_pb2.RouteExplanation:
-        """Ask the agent that a request would reach, with its own learned predictions."""
+        """Return how the agent that would get the request explains its placement."""
         name = check_deployment_name(request.deployment)
         deployments = self._store.view().deployments
         if name not in deployments:

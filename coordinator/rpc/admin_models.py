@@ -1,4 +1,4 @@
-"""The registry: blobs first, then the model that names them."""
+"""The registry: uploads of blobs, then registration of the model that names them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ModelAdminServicer(AdminServicerBase):
         request_iterator: AsyncIterator[admin_pb2.UploadBlobRequest],
         context: Context,
     ) -> admin_pb2.UploadBlobResponse:
-        """Take in one file; it is there afterwards only if all of it is."""
+        """Receive one file; it is kept only if it is complete and its digest is right."""
         first = await _next(request_iterator)
         if first is None:
             raise InvalidRequest("the upload is empty", "send sha256 and size_bytes first")
@@ -131,7 +131,7 @@ def _external_facts(request: admin_pb2.RegisterModelRequest) -> ImportedModel:
 
 
 def _context_tokens(asked: int, facts: ImportedModel) -> int:
-    """Return the model's context, which may be asked to be shorter than what it was made for."""
+    """Return the model's context in tokens; ``asked`` may only shorten it."""
     if asked > facts.context_tokens:
         raise InvalidRequest(
             f"a context of {asked} tokens is more than the model's {facts.context_tokens}",

@@ -65,13 +65,13 @@ class AgentQueries:
             self._of_node += Counter()  # drops the zeros
 
     def answer(self, session: AgentSession, answer: fleet_pb2.Answer) -> None:
-        """Take an answer in; ignores one that is late or answers another session's query."""
+        """Deliver an answer; one that is late or answers another session's query is ignored."""
         asked, answered = self._waiting.get(answer.id, (None, None))
         if asked is session and answered is not None and not answered.done():
             answered.set_result(answer)
 
     def lost(self, session: AgentSession) -> None:
-        """Fail what was asked on a stream that has ended."""
+        """Fail the queries of a stream that has ended."""
         for asked, answered in self._waiting.values():
             if asked is session and not answered.done():
                 self._counters.questions_failed += 1

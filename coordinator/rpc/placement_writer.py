@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What the last written plan was made of."""
+    """The input of the last written plan."""
 
     nodes: Mapping[str, Node]
     models: Mapping[str, Model]
@@ -27,7 +27,7 @@ class _Seen:
     placements: dict[str, tuple[str, ...]]
 
     def is_same(self, other: _Seen) -> bool:
-        """Indexes are replaced, never changed: the same one holds the same rows."""
+        """Compare by identity: indexes are replaced, never changed."""
         return (
             self.nodes is other.nodes
             and self.models is other.models
@@ -47,19 +47,19 @@ class PlacementWriter:
 
     @property
     def unplaced(self) -> int:
-        """How many wishes the last plan could not fulfil."""
+        """Number of placements that the last plan could not make."""
         return len(self._unplaced)
 
     def look_again(self) -> None:
-        """Something that no row shows has changed, such as a node's engine kind."""
+        """Plan again although no row has changed, as after a change of a node's engine kind."""
         self._seen = None
 
     def forget(self, node_id: str) -> None:
-        """Drop what is remembered of a removed node."""
+        """Drop the cached table of a removed node."""
         self._desired.forget(node_id)
 
     async def write(self) -> None:
-        """Plan if anything has changed, and write what differs. Raises: StoreUnavailable."""
+        """Plan if the input has changed, and write what differs. Raises: StoreUnavailable."""
         view = self._store.view()
         seen = _Seen(view.nodes, view.models, view.deployments, dict(self._store.placements()))
         if self._seen is not None and self._seen.is_same(seen):
@@ -71,11 +71,11 @@ class PlacementWriter:
             if wanted != self._desired.of(node_id):
                 await self._store.set_desired(node_id, wanted)
                 _log.info("planned node=%s holds=%s", node_id, _text(replica))
-        # Only now: a plan that could not be written is made again.
+        # Set after the writes, so that a plan whose write failed is made again.
         self._seen = seen
 
     def fleet(self) -> PlanInput:
-        """Return what plans are made of."""
+        """Return the planner's input."""
         view = self._store.view()
         return PlanInput(
             nodes={
