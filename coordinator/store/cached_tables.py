@@ -1,4 +1,4 @@
-"""In memory, changed after commits only: what is asked without waiting and agents never see."""
+"""Relational tables cached in memory: read without waiting, changed after commits only."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class CachedTables:
-    """The relational tables that are asked without waiting."""
+    """The cached tables; agents get none of them."""
 
     nodes: dict[str, NodeRecord] = field(default_factory=dict)
     #: deployment -> node ids in order
     placements: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    #: node id -> what stands for it
+    #: node id -> its order
     orders: dict[str, NodeOrder] = field(default_factory=dict)
     #: model -> files by path
     manifests: dict[str, tuple[ModelFile, ...]] = field(default_factory=dict)

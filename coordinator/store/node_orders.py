@@ -1,4 +1,4 @@
-"""Orders for nodes, kept until they are resumed, and the pins that a retirement moves."""
+"""Node orders, kept until the node is resumed, and the pins that a retirement moves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def put(tx: Transaction, node_id: str, order: NodeOrder | None) -> None:
-    """Make ``order`` stand for an enrolled node; None forgets what stood. Raises: NotFound."""
+    """Set the order of an enrolled node; None deletes it. Raises: NotFound."""
     require_node(tx, node_id)
     tx.execute("DELETE FROM node_orders WHERE node_id = ?", (node_id,))
     if order is not None:
@@ -47,7 +47,7 @@ def put(tx: Transaction, node_id: str, order: NodeOrder | None) -> None:
 
 
 def set_pins(tx: Transaction, pins: Mapping[str, Sequence[str]]) -> None:
-    """Replace where deployments are pinned."""
+    """Replace the pins of deployments."""
     ordered = {name: tuple(sorted(set(node_ids))) for name, node_ids in pins.items()}
     for name, node_ids in ordered.items():
         tx.execute("DELETE FROM placements WHERE deployment = ?", (name,))

@@ -1,4 +1,4 @@
-"""POPs, models and deployments, and where their operators want them."""
+"""POPs, models, deployments, and the pins of deployments to nodes."""
 
 from __future__ import annotations
 

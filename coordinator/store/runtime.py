@@ -1,4 +1,4 @@
-"""The database, its two threads, and the memory that follows its commits."""
+"""The database runtime: a writer thread, a reader thread, and tables in memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
-#: What a probe writes: room enough that "the disk has space again" is worth saying.
+#: Bytes that a probe writes: enough to show that the disk has space again.
 _PROBE_CHARS = 65_536
 
 
@@ -55,7 +55,7 @@ class DatabaseRuntime:
         return self._writer.available
 
     def on_change(self, callback: Callable[[ResourceType, str], None]) -> None:
-        """Have ``callback`` told of every table that a commit changed."""
+        """Call ``callback`` with every table that a commit changed."""
         self._callbacks.append(callback)
 
     async def write(self, change: Callable[[Transaction], T], note: AuditNote | None = None) -> T:
@@ -68,11 +68,11 @@ class DatabaseRuntime:
         return result
 
     async def read(self, question: Callable[[sqlite3.Connection], T]) -> T:
-        """Ask the database, beside the writes. Raises: StoreUnavailable."""
+        """Query the database in the reader thread. Raises: StoreUnavailable."""
         return await self._reader.run(question)
 
     async def close(self) -> None:
-        """Finish the queued work and let go of the file."""
+        """Finish the queued work and release the file."""
         await self._reader.close()
         await self._writer.close()
         self._lock.release()
@@ -93,7 +93,7 @@ class DatabaseRuntime:
 async def open_runtime(
     path: Path, *, now_unix_ms: Callable[[], int], must_exist: bool, busy_timeout_ms: int
 ) -> DatabaseRuntime:
-    """Own, migrate and load the database at ``path``.
+    """Lock, migrate and load the database at ``path``.
 
     Raises: NotFound, Conflict, ConfigInvalid, StoreUnavailable; see ``Store.open``.
     """

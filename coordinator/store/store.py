@@ -1,8 +1,8 @@
-"""The facade: every question to, and every change of, the coordinator's state.
+"""The facade of the coordinator's state: all queries and all changes.
 
-Reads that a request waits for are answered from memory. Writes go through one thread, each in one
-transaction with its audit note and its change rows; what they changed is published on the event
-loop after the commit, in commit order, before the caller's ``await`` returns. All ``async``
+Reads that a request waits for come from memory. Writes run in one thread, each in one transaction
+with its audit note and its change rows; the changes are published on the event loop after the
+commit, in commit order, before the caller's ``await`` returns. All ``async``
 methods raise StoreUnavailable (retryable) while the database is locked or its disk is full.
 """
 
@@ -77,10 +77,10 @@ class Store:
         )
 
     async def close(self) -> None:
-        """Finish the queued writes and let go of the database."""
+        """Finish the queued writes and release the database."""
         await self._runtime.close()
 
-    # What is in memory.
+    # Reads from memory.
 
     @property
     def epoch(self) -> int:
@@ -105,7 +105,7 @@ class Store:
         self._runtime.on_change(callback)
 
     def engine_kind(self, node_id: str) -> str:
-        """Return the node's engine kind, empty if the node is unknown or has not said yet."""
+        """Return the node's engine kind, empty if the node is unknown or has not reported it."""
         record = self.node_record(node_id)
         return record.engine_kind if record else ""
 
@@ -118,11 +118,11 @@ class Store:
         return self._runtime.cached.nodes
 
     def node_orders(self) -> Mapping[str, NodeOrder]:
-        """Return what stands for nodes, by id."""
+        """Return the orders by node id."""
         return self._runtime.cached.orders
 
     def placements(self) -> Mapping[str, tuple[str, ...]]:
-        """Return deployment -> node ids where its operator wants the model."""
+        """Return deployment -> node ids that it is pinned to."""
         return self._runtime.cached.placements
 
     def manifest(self, model: str) -> tuple[ModelFile, ...]:
@@ -135,14 +135,14 @@ class Store:
         created = self._runtime.cached.keys_created_unix_ms
         return [KeyRecord(keys[key_id], at) for key_id, at in created.items()]
 
-    # What is read from the database.
+    # Reads from the database.
 
     async def delta_since(
         self, resource_type: ResourceType, scope: str, version: int
     ) -> Delta | None:
         """Return the push that leads from ``version`` to the table in memory.
 
-        None if it cannot be told (compacted away, or newer than ours): send a snapshot.
+        None if changes are missing (compacted, or ``version`` is newer): send a snapshot.
         """
         return self._runtime.projection.delta_since(resource_type, scope, version)
 
@@ -163,14 +163,14 @@ class Store:
     async def register_node(
         self, registration: NodeRegistration, *, note: AuditNote | None = None
     ) -> None:
-        """Record what an enrolled node says of itself, and list it in the topology.
+        """Record the registration of an enrolled node, and list it in the topology.
 
         Health and intent of a listed node stay; a new one is READY and ACTIVE. NotFound if removed.
         """
         await self._runtime.write(lambda tx: nodes.register(tx, registration), note)
 
     async def remove_node(self, node_id: str, *, note: AuditNote | None = None) -> None:
-        """Remove a node, its replicas, placements and desired rows: this revokes it. NotFound."""
+        """Remove a node, its replicas, placements and desired rows, which revokes it. NotFound."""
         await self._runtime.write(lambda tx: nodes.remove(tx, node_id), note)
 
     async def set_node_health(self, healths: Mapping[str, NodeHealth]) -> None:
@@ -191,7 +191,7 @@ class Store:
         pins: Mapping[str, Sequence[str]] | None = None,
         note: AuditNote | None = None,
     ) -> None:
-        """Make an order stand, or forget it; ``pins`` move with it. NotFound."""
+        """Set or delete a node's order, and ``pins`` in the same transaction. NotFound."""
 
         def change(tx: Transaction) -> None:
             node_orders.put(tx, node_id, order)
@@ -238,7 +238,7 @@ class Store:
         create_only: bool,
         note: AuditNote | None = None,
     ) -> None:
-        """Create or replace a deployment and where its operator wants it.
+        """Create or replace a deployment and its pins.
 
         NotFound if account, model or a node is unknown; Conflict if it exists and ``create_only``,
         or belongs to another account.
@@ -265,11 +265,11 @@ class Store:
     async def put_key(
         self, key: ApiKey, created_unix_ms: int, *, note: AuditNote | None = None
     ) -> None:
-        """Create a key. NotFound if its account or a deployment of its is unknown."""
+        """Create a key. NotFound if its account or one of its deployments is unknown."""
         await self._runtime.write(lambda tx: customers.put_key(tx, key, created_unix_ms), note)
 
     async def revoke_key(self, key_id: str, *, note: AuditNote | None = None) -> None:
-        """Remove a key from the table: this revokes it. NotFound."""
+        """Remove a key from the table, which revokes it. NotFound."""
         await self._runtime.write(lambda tx: customers.revoke_key(tx, key_id), note)
 
     async def put_prices(self, prices: Sequence[Price], *, note: AuditNote | None = None) -> None:
@@ -281,7 +281,7 @@ class Store:
     async def create_token(
         self, token: TokenRecord, *, note: AuditNote | None = None
     ) -> TokenRecord:
-        """Keep a token and return it with the node's name chosen if it was empty.
+        """Store a token and return it; a name is chosen if its node has none.
 
         A note's subject, when empty, becomes ``node/<id>``. NotFound if the POP is unknown;
         Conflict if the name is enrolled, or was removed less than a certificate's life ago.
@@ -300,8 +300,8 @@ class Store:
     ) -> Redemption:
         """Use a token whose secret the caller has proved, for the holder of one public key.
 
-        The first call enrols the node and keeps ``certificate_pem``; the same key again gets the
-        kept one; audited either way. Raises: TokenRefused (unaudited).
+        The first call enrols the node and stores ``certificate_pem``; a later call with the same
+        key gets the stored one; both are audited. Raises: TokenRefused (unaudited).
         """
         return await self._runtime.write(
             lambda tx: tokens.redeem(
@@ -323,7 +323,7 @@ class Store:
         await self._runtime.write(lambda tx: tx.note(note))
 
     async def compact(self, *, older_than_unix_ms: int) -> int:
-        """Drop change rows older than that and trim the audit; return how many changes went."""
+        """Drop older change rows and trim the audit; return how many changes were dropped."""
         dropped = 0
         while step := await self._runtime.write(
             lambda tx: changes.compact_step(tx, older_than_unix_ms)

@@ -35,7 +35,7 @@ class Change:
 
 
 class Transaction:
-    """What a write may do. Lives in the writer's thread, within one database transaction."""
+    """The operations of a write. Used in the writer's thread, within one database transaction."""
 
     def __init__(self, connection: sqlite3.Connection, now_unix_ms: int) -> None:
         self.connection = connection
