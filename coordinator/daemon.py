@@ -54,7 +54,7 @@ def init(
 ) -> None:
     """Make the authority, the database and the first operator's certificate.
 
-    Done once for a fleet. Nothing that exists is ever overwritten. Afterwards `serve` runs it and
+    Done once for a fleet. Existing files are never overwritten. Afterwards `serve` runs it and
     `edgeforge --profile STATE_DIR/operators/NAME/profile.toml` talks to it.
     """
     loaded = load_config(config, os.environ)
@@ -81,7 +81,7 @@ def serve(config: ConfigOption, as_json: JsonOption = False) -> None:
     """Run the coordinator until SIGTERM or SIGINT.
 
     Exit code 78 means that the configuration must be mended first (a mistake, or a port in use).
-    With --json one line tells the addresses once all listeners are open.
+    With --json one line names the addresses once all listeners are open.
     """
     loaded = load_config(config, os.environ)
     _log_to_stderr(loaded)
@@ -96,8 +96,8 @@ def restore(
 ) -> None:
     """Put a backup of the database in place, under a higher epoch.
 
-    The coordinator must be stopped. The higher epoch makes every agent take the restored tables
-    for newer than what it holds. The replaced database is kept beside it.
+    The coordinator must be stopped. The higher epoch makes every agent accept the restored tables
+    as newer than those it holds. The replaced database is kept beside it.
     """
     loaded = load_config(config, os.environ)
     _log_to_stderr(loaded)
@@ -110,7 +110,7 @@ def restore(
 
 
 def run() -> None:
-    """Entry point: an error is one message and one hint, and its exit code tells what to do."""
+    """Entry point: prints an error with its hint and exits with its code."""
     try:
         app()
     except EdgeForgeError as error:

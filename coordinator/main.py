@@ -1,4 +1,4 @@
-"""The one place where the coordinator's parts are assembled, started and stopped."""
+"""Assembles, starts and stops the coordinator's parts."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: Calls beside the streams and files that the fleet listener takes: renewals, refused streams.
+#: Calls that the fleet listener admits beside streams and files: renewals, refused streams.
 _SPARE_FLEET_CALLS = 256
 _SHARED_TYPES = tuple(one for one in ResourceType if one is not ResourceType.DESIRED)
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """The parts around the live fleet."""
+    """The parts of the fleet service."""
 
     registry: FleetRegistry
     supervisor: FleetSupervisor
@@ -113,7 +113,7 @@ async def serve(
 def make_fleet(
     config: CoordinatorConfig, store: Store, authority: CertificateAuthority, blobs: BlobStore
 ) -> Fleet:
-    """Assemble the parts around the live fleet."""
+    """Assemble the parts of the fleet service."""
     limits, counters = config.limits, FleetCounters()
     desired = DesiredRows(store)
     placement = PlacementWriter(store, desired)
@@ -272,7 +272,7 @@ def _make_http(
 
 
 def _watch_handshakes(fleet: Fleet) -> NativeLog:
-    """Put TLS clients without a certificate of ours on record."""
+    """Log and audit TLS clients without a valid certificate."""
     loop = asyncio.get_running_loop()
     under_way: set[asyncio.Task[None]] = set()
 

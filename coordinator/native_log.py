@@ -1,7 +1,7 @@
-"""What gRPC's C core says on standard error: caught, because nobody else sees refused handshakes.
+"""Reads what gRPC's C core writes to standard error, the only record of refused handshakes.
 
-A client without a certificate of ours never reaches Python: the handshake fails below it, and a
-line on descriptor 2 is all that tells. The lines are read through a pipe; ours pass on unchanged.
+The handshake of a client without a valid certificate fails in the C core, which reports it only
+with a line on descriptor 2. Lines are read through a pipe; the product's own pass unchanged.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from protos.domain.plain_text import escaped
 
-#: As glog and abseil begin a line: severity, date, time, thread, source.
+#: The start of a line of glog or abseil: severity, date, time, thread, source.
 _NATIVE_LINE = re.compile(rb"[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ [\w.]+:\d+\] ")
 _HANDSHAKE = re.compile(
     rb"Handshake failed.*(?P<cause>CERTIFICATE_VERIFY_FAILED[^\n]{0,100}"
@@ -26,7 +26,7 @@ _STDERR = 2
 
 
 def refused_cause(line: bytes) -> str | None:
-    """Return why a TLS client was refused if ``line`` tells of one."""
+    """Return why a TLS client was refused, None if ``line`` reports no such refusal."""
     found = _HANDSHAKE.search(line)
     return found["cause"].decode("ascii", "replace").strip() if found else None
 
@@ -37,9 +37,9 @@ def is_native(line: bytes) -> bool:
 
 
 def passed_on(line: bytes) -> bytes:
-    """Return what goes to standard error for ``line``: our own as it is, an error of the C core.
+    """Return what is written for ``line``: our own unchanged, errors of the C core escaped.
 
-    Not through logging: its lock may be held by a thread that waits for this one.
+    Not written through logging: its lock may be held by a thread that waits for this one.
     """
     if not is_native(line):
         return line
@@ -50,7 +50,7 @@ def passed_on(line: bytes) -> bytes:
 
 
 class NativeLog:
-    """Stands between the process and its standard error from ``start`` to ``close``."""
+    """Filters the process's standard error from ``start`` to ``close``."""
 
     def __init__(self, on_refused: Callable[[str], None]) -> None:
         """``on_refused(cause)`` is called in the reading thread."""
@@ -59,7 +59,7 @@ class NativeLog:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Put a pipe in the place of descriptor 2."""
+        """Replace descriptor 2 by a pipe."""
         self._stderr = os.dup(_STDERR)
         read_end, write_end = os.pipe()
         os.dup2(write_end, _STDERR)
@@ -70,7 +70,7 @@ class NativeLog:
         self._thread.start()
 
     def close(self) -> None:
-        """Put descriptor 2 back; all that was written before has passed on."""
+        """Restore descriptor 2, after everything written before was passed on."""
         if self._thread is not None:
             os.dup2(self._stderr, _STDERR)  # closes the pipe's last write end
             self._thread.join()

@@ -30,7 +30,7 @@ COUNTERS = {
     "questions_failed": ("questions_failed", "Questions to agents without an answer"),
     "blob_bytes": ("blob_bytes", "Bytes of model files sent to nodes"),
     "blobs_refused": ("blobs_refused", "Requests for model files refused"),
-    "handshakes_refused": ("handshakes_refused", "TLS clients without a certificate of ours"),
+    "handshakes_refused": ("handshakes_refused", "TLS clients without a valid certificate"),
     "alarms": ("alarms", "Conditions that an operator should look at"),
     "passes_deferred": ("passes_deferred", "Supervisor passes that the database refused"),
 }

@@ -151,11 +151,11 @@ class BlobStore:
             async for chunk in chunks:
                 received_bytes += len(chunk)
                 if received_bytes > size_bytes:
-                    raise InvalidRequest(f"more than the {size_bytes} bytes that were told")
+                    raise InvalidRequest(f"more than the announced {size_bytes} bytes")
                 await asyncio.to_thread(_append, descriptor, chunk)
                 await asyncio.to_thread(hasher.update, chunk)
             if received_bytes != size_bytes:
-                raise InvalidRequest(f"{received_bytes} bytes came, {size_bytes} were told")
+                raise InvalidRequest(f"{received_bytes} bytes received, {size_bytes} announced")
             if hasher.digest() != sha256:
                 raise InvalidRequest(
                     f"the data is not that of {sha256.hex()}", "read the file again and retry"

@@ -1,4 +1,4 @@
-"""``edgeforge account`` and ``edgeforge key``: customers and what they authenticate with."""
+"""``edgeforge account`` and ``edgeforge key``: customers' accounts and API keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``edgeforge deployment``: what customers call."""
+"""``edgeforge deployment``: deployments and their pins to nodes."""
 
 from __future__ import annotations
 

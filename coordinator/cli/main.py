@@ -1,4 +1,4 @@
-"""The ``edgeforge`` command: its nouns put together, its errors printed once."""
+"""The ``edgeforge`` command: assembles the command groups and prints errors."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def main(
         typer.Option(help="Operator's profile.toml; default: $EDGEFORGE_PROFILE, ./.edgeforge."),
     ] = None,
 ) -> None:
-    """Remember which coordinator is meant."""
+    """Remember the profile that was named."""
     name_profile(profile)
 
 
 def run() -> None:
-    """Entry point: one message and a next step for every error we know."""
+    """Entry point: prints an EdgeForgeError with its hint and exits with its code."""
     try:
         app()
     except EdgeForgeError as error:

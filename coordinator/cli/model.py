@@ -36,7 +36,7 @@ def import_model(
     ] = Path(DEFAULT_ENGINE_VENV),
     json_output: JsonOption = False,
 ) -> None:
-    """Import a model. An interrupted import goes on where it stopped; equal files travel once.
+    """Import a model. An interrupted import continues where it stopped; no file is uploaded twice.
 
     Example: edgeforge model import ./llama-8b --name acme/llama-8b@1
     """

@@ -1,4 +1,4 @@
-"""From files on this machine to a model in the registry."""
+"""Imports files of this machine as a model of the registry."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CHUNK_BYTES = 1024 * 1024
 _UPLOAD_TIMEOUT_S = 3_600.0
 _REGISTER_TIMEOUT_S = 300.0
 _CONVERT_TIMEOUT_S = 3_600.0
-#: Files of a downloaded model that nobody needs and everybody has.
+#: Files that downloads contain and no engine needs.
 _IGNORED = frozenset({".gitattributes", ".gitignore"})
 _CONVERTER = Path(__file__).parent.parent / "blobs" / "gguf_to_safetensors.py"
 
@@ -30,7 +30,7 @@ _CONVERTER = Path(__file__).parent.parent / "blobs" / "gguf_to_safetensors.py"
 def dequantise(gguf: Path, target: Path, engine_venv: Path, report: Report) -> Path:
     """Turn a GGUF file into a safetensors directory. Raises: InvalidRequest with the reason.
 
-    Done by the engine environment's Python, because torch lives there and not here.
+    Runs the engine environment's Python, which has torch; the product environment has not.
     """
     python = engine_venv / "bin" / "python"
     if not os.access(python, os.X_OK):
@@ -55,11 +55,11 @@ def dequantise(gguf: Path, target: Path, engine_venv: Path, report: Report) -> P
 
 
 def scan_folder(folder: Path, report: Report) -> list[ModelFile]:
-    """Return the manifest of ``folder``. Raises: InvalidRequest for what may not be in one."""
+    """Return the manifest of ``folder``. Raises: InvalidRequest for files not allowed in it."""
     if not folder.is_dir():
         raise InvalidRequest(f"{folder} is no directory", "give a safetensors directory or a .gguf")
     paths = sorted(_walk(folder))
-    # Names are judged before anything is opened.
+    # Names are checked before any file is opened.
     check_manifest([ModelFile(name, bytes(32), path.stat().st_size) for name, path in paths])
     files = []
     for name, path in paths:
@@ -75,7 +75,7 @@ def scan_folder(folder: Path, report: Report) -> list[ModelFile]:
 def upload_missing(
     client: AdminClient, folder: Path, files: list[ModelFile], report: Report
 ) -> int:
-    """Upload what the coordinator does not have, and return how many bytes that was."""
+    """Upload the files that the coordinator lacks; return their bytes."""
     request = admin_pb2.FindMissingBlobsRequest(sha256=[file.sha256 for file in files])
     missing = set(client.call(lambda stub: stub.FindMissingBlobs, request).sha256)
     sent_bytes = 0

@@ -1,4 +1,4 @@
-"""Messages as commands show them; ``protos.output.terminal`` prints."""
+"""Protobuf messages as commands print them; ``protos.output.terminal`` prints."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ def as_json(message: Message) -> dict[str, object]:
 
 
 def enum_word(name: str, prefix: str) -> str:
-    """Return the value of an enum as people write it: TIER_EDGE is "edge"."""
+    """Return the word for an enum value: TIER_EDGE is "edge"."""
     return name.removeprefix(prefix).lower()

@@ -1,4 +1,4 @@
-"""``edgeforge price``, ``audit`` and ``table``: what the fleet charges, who did what, and force."""
+"""``edgeforge price``, ``audit`` and ``table``: the price card, the audit, forced tables."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def list_audit(
     limit: Annotated[int, typer.Option(help="Newest entries to show.", min=1, max=10_000)] = 100,
     json_output: JsonOption = False,
 ) -> None:
-    """List what was done and refused, newest first.
+    """List changes and refusals, newest first.
 
     Example: edgeforge audit ls --limit 20
     """
@@ -83,9 +83,9 @@ def list_audit(
 def force_table(
     kind: Annotated[str, typer.Argument(help="topology, deployments, prices or desired.")],
 ) -> None:
-    """Send a table again, telling agents that it is meant to have shrunk.
+    """Send a table again, past the agents' shrink guard.
 
-    Agents refuse a table that empties or halves at once; this is how an operator says it is so.
+    Agents refuse a table that empties or halves at once; this confirms that it is intended.
 
     Example: edgeforge table force topology
     """

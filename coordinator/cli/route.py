@@ -1,4 +1,4 @@
-"""``edgeforge route``: where a request would go, and why."""
+"""``edgeforge route``: explanations of placement."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def explain(
 ) -> None:
     """Print every candidate with its terms, and why it won or lost.
 
-    The agent itself answers, from what it knows now.
+    The agent answers from its present state.
 
     Example: edgeforge route explain --deployment chat --via GRU --budget-ms 150
     """

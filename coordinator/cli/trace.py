@@ -1,4 +1,4 @@
-"""``edgeforge trace``: what happened to single requests, from the agents that served them."""
+"""``edgeforge trace``: traces of finished requests, from the agents that served them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def list_traces(
     after: Annotated[str, typer.Option(help="Go on where a list ended: it says how.")] = "",
     json_output: JsonOption = False,
 ) -> None:
-    """List finished requests, newest first. The agents hold them; those not asked are named.
+    """List finished requests, newest first. Agents that could not be asked are named.
 
     Example: edgeforge trace ls --deployment chat --missed
     """
@@ -94,7 +94,7 @@ def show(
     via: ViaOption = "",
     json_output: JsonOption = False,
 ) -> None:
-    """Draw where one request's latency and cost were paid, and who was considered for it.
+    """Draw one request's latency and cost, part by part, and its candidates.
 
     Example: edgeforge trace show 8f14e45fceea167a5a36dedd4bea2543
     """
@@ -108,7 +108,7 @@ def show(
 
 
 def _service(lines: Sequence[trace_pb2.TraceSummary]) -> Service:
-    """Return how those that are listed were served: no latency without what was shed."""
+    """Return the service level of the listed requests, shed ones included."""
     shed = sum(line.status in SHED_STATUSES for line in lines)
     felt_ms = [line.felt_ttft_ms for line in lines if line.HasField("felt_ttft_ms")]
     return service_of(felt_ms, admitted=len(lines) - shed, shed=shed)

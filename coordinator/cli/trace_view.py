@@ -34,7 +34,7 @@ _STYLES = {
 
 
 def trace_picture(trace: Trace) -> Picture:
-    """Return the whole picture: what happened, the waterfall, the tokens, who was considered."""
+    """Return the whole picture: summary, waterfall, tokens, and candidates of each attempt."""
     parts: list[Picture] = [plain(line) for line in headlines(trace)]
     parts += [plain(""), waterfall_table(trace)]
     tokens = tokens_line(trace)
@@ -46,7 +46,7 @@ def trace_picture(trace: Trace) -> Picture:
 
 
 def headlines(trace: Trace) -> list[str]:
-    """Return what happened, in a few sentences."""
+    """Return the summary of a trace, a few lines."""
     at = datetime.fromtimestamp(trace.began_unix_ms / 1_000, UTC)
     served = f", served by {trace.node_id} ({trace.pop_id})" if trace.node_id else ""
     lines = [
@@ -68,9 +68,9 @@ def headlines(trace: Trace) -> list[str]:
 
 
 def waterfall_table(trace: Trace) -> Picture:
-    """Return the bars: a row for each part, time and cost each on one axis for all rows."""
+    """Return the waterfall: a row for each part, with time and cost on common axes."""
     rows = [Part("last mile", 0.0, trace.last_mile_ms)] if trace.last_mile_ms > 0.0 else []
-    # The user's clock starts a last mile earlier than ours.
+    # The user's time starts one last mile before the agent's.
     rows += [
         Part(part.name, part.began_ms + trace.last_mile_ms, part.took_ms)
         for part in waterfall(trace)
@@ -104,7 +104,7 @@ def waterfall_table(trace: Trace) -> Picture:
 def bar(began: float, took: float, whole: float, cells: int) -> str:
     """Return a bar from ``began`` to ``began + took`` on an axis of ``whole`` over ``cells``.
 
-    What is not nothing is at least a sliver, and nothing leaves the axis.
+    A positive value is drawn at least as a sliver; a bar never leaves the axis.
     """
     if whole <= 0.0 or took <= 0.0:
         return ""
@@ -114,7 +114,7 @@ def bar(began: float, took: float, whole: float, cells: int) -> str:
 
 
 def tokens_line(trace: Trace) -> str:
-    """Return how many tokens there were and how steadily they came; empty for none."""
+    """Return the numbers of tokens, their cost and their pace; empty for none."""
     usage, cost = trace.usage, trace.cost
     if not (usage.prompt_tokens or usage.completion_tokens or trace.token_gaps_us):
         return ""
@@ -133,7 +133,7 @@ def tokens_line(trace: Trace) -> str:
 
 
 def _cost_by_part(trace: Trace) -> dict[str, int]:
-    """Return which part of the time each part of the cost paid for."""
+    """Return the cost in nano-USD by the part of the time that it is for."""
     cost = trace.cost
     prompt_nano_usd = cost.prompt_nano_usd + cost.cached_nano_usd
     if trace.first_token_ms is None:

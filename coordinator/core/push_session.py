@@ -264,9 +264,9 @@ class PushSession:
         stream.stopped_at = max(refused.target, stream.stopped_at or refused.target)
         stream.snapshot_retries = 0
         stream.wants_snapshot = nack.reason.wants_snapshot
-        told = f"version={_text(refused.target)} reason={nack.reason} {nack.detail}".rstrip()
+        detail = f"version={_text(refused.target)} reason={nack.reason} {nack.detail}".rstrip()
         return [
-            Alarm(AlarmKind.TABLE_REFUSED, nack.type, told),
+            Alarm(AlarmKind.TABLE_REFUSED, nack.type, detail),
             *self._next((nack.type,)),
         ]
 
@@ -317,7 +317,7 @@ class PushSession:
         if stream.ahead_told == stream.have.at:
             return []
         stream.ahead_told = stream.have.at
-        detail = f"agent={_text(stream.have.at)} ours={_text(stream.table.at)}"
+        detail = f"agent={_text(stream.have.at)} present={_text(stream.table.at)}"
         return [Alarm(AlarmKind.AGENT_AHEAD, type_, detail)]
 
     def _push(
