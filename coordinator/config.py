@@ -27,7 +27,7 @@ _WILDCARDS = ("0.0.0.0", "::")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 
 
-def _port(default: int) -> Any:  # noqa: ANN401 - stands where a default stands
+def _port(default: int) -> Any:  # noqa: ANN401 - used as a default
     """Declare a port that is published to others, so that 0 is not allowed."""
     return setting(default, at_least=1, at_most=65_535)
 

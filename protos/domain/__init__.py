@@ -1,1 +1,1 @@
-"""Pure rules over plain values: no clock, no chance, no input or output, no wire type."""
+"""Pure rules over plain values: no clock, no random numbers, no input or output, no wire type."""

@@ -1,4 +1,4 @@
-"""Which replicas may serve a request at all, and what each is predicted to take and cost."""
+"""Which replicas may serve a request, with the predicted first token and the price of each."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class RequestShape:
-    """What the router needs to know of a request. Written once; not frozen: it is hot.
+    """A request as the router sees it. Never changed; not frozen, for speed.
 
     ``prompt_tokens`` must not over-estimate: prompts longer than the model's context are refused.
-    ``expected_tokens`` is what to predict with; 0: the same.
+    ``expected_tokens`` is what predictions use; 0: ``prompt_tokens``.
     ``budget_left_ms`` is the first-token budget less what has passed since the first byte.
     ``narrowed_zones`` is the request's own residency header; None when it has none.
     """
@@ -51,7 +51,7 @@ class RequestShape:
     stream: bool
     budget_left_ms: float
     narrowed_zones: frozenset[str] | None
-    #: It needs an engine that embeds; else one that generates.
+    #: The request needs an engine that embeds; else one that generates.
     embeds: bool = False
     expected_tokens: int = 0
     #: The model may or must call a tool.
@@ -60,13 +60,13 @@ class RequestShape:
 
 @dataclass(slots=True)
 class TargetState:
-    """What this agent knows of a node beyond the table. Written once; not frozen: it is hot.
+    """What this agent knows of a node beyond the table. Never changed; not frozen, for speed.
 
     ``rtt_ms_*`` is None until measured: the router then estimates it from the distance.
-    ``in_flight`` requests are being served there, ``queued`` ones wait for their turn.
-    ``warm``: a connection stands open. ``ejected``: it failed lately and is left alone for a while.
-    ``ready_models``: what its agent itself said it can serve, fresher than the table; None when it
-    has not said. ``cached_ratio`` is the share of this request's prompt expected in its cache.
+    ``in_flight`` requests are being served there, ``queued`` ones wait in its engine.
+    ``warm``: a connection is open. ``ejected``: it gets no requests for a while after failures.
+    ``ready_models``: those its agent reported as ready, fresher than the table; None without a
+    report. ``cached_ratio`` is the share of this request's prompt expected in its cache.
     ``backlog_tokens`` of prompts that this agent sent there have no first token yet, and
     ``progress_ms`` have passed since one of them had.
     """
@@ -85,16 +85,16 @@ class TargetState:
 
 TargetLookup = Callable[[str], TargetState]
 
-#: What is known of a node that this agent has never spoken to.
+#: The state of a node that this agent has never connected to.
 UNKNOWN_TARGET = TargetState(None, None, 0, 0, warm=False, ejected=False)
 
 
 @dataclass(slots=True)
 class Candidate:
-    """A target that passed every hard filter. Written once; not frozen because it is hot.
+    """A target that passed every hard filter. Never changed; not frozen, for speed.
 
-    ``headroom`` is how many more requests it serves before a queue forms, not below 0. What few
-    ask for is worked out when they do, from what was known at the decision.
+    ``headroom`` is how many more requests it serves before a queue forms, not below 0. Properties
+    are computed when they are read, from the state at the decision.
     """
 
     offer: Offer
@@ -124,28 +124,28 @@ class Candidate:
 
     @property
     def price_nano_usd_per_1k_tokens(self) -> int:
-        """For 1,000 prompt tokens and 1,000 completion tokens."""
+        """The rate for 1,000 prompt tokens and 1,000 completion tokens."""
         return self.offer.rate_nano_usd_per_1k_tokens
 
     @property
     def load(self) -> Load:
-        """What the request would meet there: what an outcome is learned with."""
+        """The load that the request would meet there; outcomes are learned with it."""
         return load_at(self.state, self.offer.max_parallel, self.request)
 
     @property
     def network(self) -> Network:
-        """Its way there and back: what an outcome is learned with."""
+        """The network time there and back; outcomes are learned with it."""
         rtt_ms, _ = _round_trips(self.offer, self.state)
         return network_to(rtt_ms, warm=self.state.warm, body_bytes=self.request.body_bytes)
 
     @property
     def there_ms(self) -> float:
-        """Its way, all of it."""
+        """The whole network time."""
         return self.network.total_ms
 
     @property
     def learned(self) -> bool:
-        """Whether it is predicted from outcomes rather than from its profile alone."""
+        """Whether the prediction comes from outcomes rather than from the profile."""
         return self.evidence is not None
 
     @property
@@ -153,12 +153,12 @@ class Candidate:
         """Median and P95 of the first token."""
         if self.evidence is not None:
             return lower_quantiles_ms(self.evidence, self.load, self.there_ms, self.ttft_ms_p99)
-        told = self.prediction
-        return told.ttft_ms_p50, told.p95_ms
+        prediction = self.prediction
+        return prediction.ttft_ms_p50, prediction.p95_ms
 
     @property
     def prediction(self) -> Prediction:
-        """How ``ttft_ms_p99`` comes about."""
+        """The terms of ``ttft_ms_p99``."""
         made = self._prediction
         if made is None:
             made = self._prediction = self._predict()
@@ -189,7 +189,8 @@ def gather(
 ) -> list[Candidate]:
     """Return every replica that may serve ``request``; add the others to ``rejected`` if given.
 
-    Hot: no call for most of them. It works out what ``Candidate.prediction`` tells the terms of.
+    Hot: no function call for most replicas. ``Candidate.prediction`` computes the terms of
+    ``ttft_ms_p99``, not this.
     """
     deployment, budget_ms = request.deployment, request.budget_left_ms
     model = deployment.model
@@ -239,7 +240,7 @@ def gather(
 
 
 def _able(offers: Offers, request: RequestShape) -> Sequence[Offer]:
-    """Return those that can do what ``request`` asks for, whoever is ready now."""
+    """Return the offers able to serve ``request``, ready or not."""
     if request.deployment.adapter:
         return ()
     able = offers.embedding if request.embeds else offers.generating
@@ -251,7 +252,7 @@ def _able(offers: Offers, request: RequestShape) -> Sequence[Offer]:
 def _behind(
     target: TargetModel, state: TargetState, tokens: float, over: int
 ) -> tuple[Evidence, float]:
-    """Predict a target where somebody is ahead; ``over`` more than it has places for."""
+    """Predict a target with requests ahead; ``over`` of them exceed its places."""
     queued, backlog, progress_ms = state.queued, state.backlog_tokens, state.progress_ms
     waiting = over if over > queued else queued
     evidence = evidence_of(target, backlog, waiting, progress_ms)
@@ -281,7 +282,7 @@ def _failed_filter(
     zones: frozenset[str] | None,
     live: TargetLookup,
 ) -> Filter:
-    """Return the first hard filter that ``offer``, which passes not all of them, fails."""
+    """Return the first hard filter that ``offer`` fails; it fails at least one."""
     if offer.profile.embeds is not request.embeds:
         return Filter.MODE
     if zones is not None and offer.zone not in zones:
@@ -300,7 +301,7 @@ def _failed_filter(
 
 
 def load_at(state: TargetState, max_parallel: int, request: RequestShape) -> Load:
-    """Return what ``request`` would meet at a target of ``max_parallel`` places in ``state``."""
+    """Return the load for ``request`` at a target of ``max_parallel`` places in ``state``."""
     in_flight, queued = state.in_flight, state.queued
     return Load(
         (request.expected_tokens or request.prompt_tokens) * (1.0 - state.cached_ratio),
@@ -312,7 +313,7 @@ def load_at(state: TargetState, max_parallel: int, request: RequestShape) -> Loa
 
 
 def _round_trips(offer: Offer, state: TargetState) -> tuple[float, float]:
-    """Return median and P99 of the round trip: measured, or guessed from the distance."""
+    """Return median and P99 of the round trip: measured, or estimated from the distance."""
     if offer.is_own:
         return 0.0, 0.0
     if (rtt_ms_p50 := state.rtt_ms_p50) is None:

@@ -1,4 +1,4 @@
-"""Which of the candidates serves, and which tier its customer pays for."""
+"""Chooses the serving candidate and the billing tier."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 #: Edge nodes under this share of their calibrated tokens/s are preferred among those that fit.
 EDGE_FILL_RATIO = 0.70
 #: Share of its places that must stay free for an edge node to be preferred. Its fill lags by a
-#: minute: in a burst the last places are for those with the least time.
+#: minute, and in a burst the last places are kept for the requests with the least time.
 EDGE_SPARE_RATIO = {
     SlaTier.REALTIME: 0.0,
     SlaTier.INTERACTIVE: 0.25,
     SlaTier.STANDARD: 0.5,
 }
-#: Share of a target's places beyond its first that each SLA tier leaves to those with less time, as
-#: long as another target in time has more of them free.
+#: Share of a target's places beyond its first that each SLA tier leaves to tiers with less time, as
+#: long as another target that fits has more of them free.
 KEPT_RATIO = {
     SlaTier.REALTIME: 0.0,
     SlaTier.INTERACTIVE: 0.1,
@@ -45,9 +45,9 @@ _MIN_RETRY_AFTER_S = 1.0
 
 @dataclass(slots=True)
 class Placement:
-    """Where a request goes, what it was chosen from, and which tiers serve and bill it.
+    """The chosen target, the candidates it was chosen from, and the serving and billing tiers.
 
-    Serving tier is our choice; billing tier is the customer's.
+    The serving tier is the router's choice; billing depends on the deployment.
     """
 
     candidates: list[Candidate]
@@ -91,17 +91,17 @@ def choose(
 
 
 def has_open_places(candidate: Candidate, sla_tier: SlaTier) -> bool:
-    """Whether a place is free there that is not kept for those with less time."""
+    """Whether a place is free there that is not kept for tiers with less time."""
     return candidate.headroom - 1 >= KEPT_RATIO[sla_tier] * (candidate.offer.max_parallel - 1)
 
 
 def with_open_places(fitting: list[Candidate], sla_tier: SlaTier) -> list[Candidate]:
     """Return those of ``fitting`` with a place open to ``sla_tier``; all of them if none has. Hot.
 
-    Nobody is refused for it: a kept place is still better than none.
+    Kept places are a preference only: no request is refused for them.
     """
     kept_ratio = KEPT_RATIO[sla_tier]
-    # ``has_open_places`` of each without the calls, which cost a decision among 20 a twentieth
+    # ``has_open_places`` inlined: its calls cost 5 % of a decision among 20
     found = [
         candidate
         for candidate in fitting
@@ -111,12 +111,12 @@ def with_open_places(fitting: list[Candidate], sla_tier: SlaTier) -> list[Candid
 
 
 def has_spare_places(candidate: Candidate, sla_tier: SlaTier) -> bool:
-    """Whether enough places are free there for it to be preferred to what is cheaper."""
+    """Whether enough places are free there for it to be preferred to a cheaper target."""
     return candidate.headroom > EDGE_SPARE_RATIO[sla_tier] * candidate.offer.max_parallel
 
 
 def cheapest(pool: Sequence[Candidate]) -> Candidate:
-    """Return the cheapest of ``pool``, and of those the soonest. Hot."""
+    """Return the cheapest of ``pool``; among equals the one with the lowest P99. Hot."""
     best = pool[0]
     lowest, soonest_ms = best.offer.rate_nano_usd_per_1k_tokens, best.ttft_ms_p99
     for candidate in pool:
@@ -130,9 +130,9 @@ def cheapest(pool: Sequence[Candidate]) -> Candidate:
 
 
 def near_ties(pool: Sequence[Candidate], best: Candidate | None = None) -> list[Candidate]:
-    """Return the cheapest of ``pool`` whose predictions are about as early as the earliest.
+    """Return the cheapest of ``pool`` whose predictions are close to the lowest of them.
 
-    ``best`` is the cheapest and soonest of them, if that is known already.
+    ``best`` is the result of ``cheapest``, if it is known already.
     """
     best = best or cheapest(pool)
     rate, earliest_ms = best.offer.rate_nano_usd_per_1k_tokens, best.ttft_ms_p99
@@ -146,9 +146,9 @@ def near_ties(pool: Sequence[Candidate], best: Candidate | None = None) -> list[
 
 
 def break_ties(tied: Sequence[Candidate], draw: float) -> Candidate:
-    """Return one of ``tied``, each as likely as its headroom is large; ``draw`` in [0, 1).
+    """Return one of ``tied`` with a probability proportional to its headroom; ``draw`` in [0, 1).
 
-    Agents share a picture of the fleet: without chance they would all run to the same target.
+    Agents have the same view of the fleet: without randomness all would choose the same target.
     """
     total = sum([candidate.headroom for candidate in tied])
     if total == 0:
@@ -179,15 +179,15 @@ def _nothing_fits(view: FleetView, request: RequestShape, candidates: list[Candi
 def missed_placement(
     view: FleetView, request: RequestShape, candidates: list[Candidate], chosen: Candidate
 ) -> Placement:
-    """Return the placement on ``chosen``, of which a miss is predicted."""
+    """Return the placement on ``chosen`` as a predicted miss."""
     serving = chosen.pop.tier
     return Placement(candidates, chosen, True, serving, _lower_tier(view, request, serving))
 
 
 def explored_placement(placement: Placement, other: Candidate) -> Placement:
-    """Return ``placement`` with ``other``, who is not dearer, in place of the chosen one.
+    """Return ``placement`` with ``other``, which is not dearer, in place of the chosen one.
 
-    Billed as it would have been, or as ``other`` where that is cheaper.
+    Billed at the cheaper of the original tier and that of ``other``.
     """
     billed = min(
         candidate.price_nano_usd_per_1k_tokens
@@ -201,10 +201,10 @@ def explored_placement(placement: Placement, other: Candidate) -> Placement:
 
 
 def _retry_after_s(candidates: Sequence[Candidate], budget_ms: float) -> float:
-    """Return when the first line is predicted to be short enough.
+    """Return the seconds until the first queue is predicted to be short enough.
 
-    A line gets shorter by what passes. Where no line is what is too long, it is the time by which
-    the fastest is too slow.
+    A queue shortens by the time that passes. Where no queue is the cause, the result is the time by
+    which the fastest target is over the budget.
     """
     over_ms = [candidate.ttft_ms_p99 - budget_ms for candidate in candidates]
     by_waiting = [
@@ -216,10 +216,10 @@ def _retry_after_s(candidates: Sequence[Candidate], budget_ms: float) -> float:
 
 
 def likeliest_in_time(candidates: Sequence[Candidate], budget_ms: float) -> Candidate:
-    """Return who most likely answers within ``budget_ms``; of those alike, the lowest P99.
+    """Return the candidate most likely within ``budget_ms``; among equals the lowest P99.
 
-    A distant target of steady speed may have the lowest P99 and no chance at all, while the one
-    next door is in time nine times of ten.
+    A distant target of steady speed may have the lowest P99 and be late every time, while a near
+    one is in time nine times of ten.
     """
     best, most, soonest_ms = candidates[0], -1.0, 0.0
     for candidate in candidates:
@@ -231,9 +231,9 @@ def likeliest_in_time(candidates: Sequence[Candidate], budget_ms: float) -> Cand
 
 
 def in_time_ratio(p50_ms: float, p95_ms: float, p99_ms: float, budget_ms: float) -> float:
-    """Return how likely a first token comes within ``budget_ms``, between the known quantiles.
+    """Return the probability of a first token within ``budget_ms``, between known quantiles.
 
-    0 up to the median: less than even chances are not worth telling apart.
+    0 below the median: probabilities under one half are not distinguished.
     """
     if budget_ms >= p99_ms:
         return 0.99

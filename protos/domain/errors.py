@@ -1,4 +1,4 @@
-"""The error taxonomy: every failure that a user can meet, and the code it becomes at each edge.
+"""The error taxonomy: every failure that a user can get, with its HTTP and gRPC codes.
 
 Raise these anywhere; only ``agent/gateway/errors.py`` and the gRPC interceptors translate them.
 """
@@ -15,7 +15,7 @@ class EdgeForgeError(Exception):
     grpc_code: ClassVar[str] = "INTERNAL"
     #: ``error.type`` of the OpenAI error body.
     openai_type: ClassVar[str] = "server_error"
-    #: ``error.code`` of the OpenAI error body, unless the instance says better.
+    #: ``error.code`` of the OpenAI error body, unless the instance has its own.
     default_code: ClassVar[str | None] = None
     default_retryable: ClassVar[bool] = False
 
@@ -42,7 +42,7 @@ class EdgeForgeError(Exception):
 
 
 class InvalidRequest(EdgeForgeError):
-    """The request cannot be understood or is not allowed as it stands."""
+    """The request cannot be parsed or is not allowed in this form."""
 
     http_status = 400
     grpc_code = "INVALID_ARGUMENT"
@@ -50,7 +50,7 @@ class InvalidRequest(EdgeForgeError):
 
 
 class Unauthenticated(EdgeForgeError):
-    """Nobody, or nobody known, is asking."""
+    """No valid credential was presented."""
 
     http_status = 401
     grpc_code = "UNAUTHENTICATED"
@@ -59,7 +59,7 @@ class Unauthenticated(EdgeForgeError):
 
 
 class Forbidden(EdgeForgeError):
-    """Known, but not allowed."""
+    """The caller is authenticated and not permitted."""
 
     http_status = 403
     grpc_code = "PERMISSION_DENIED"
@@ -106,7 +106,7 @@ class RequestTimeout(EdgeForgeError):
 
 
 class Overloaded(EdgeForgeError):
-    """A limit on work in progress is reached."""
+    """A limit on requests in progress is reached."""
 
     http_status = 429
     grpc_code = "RESOURCE_EXHAUSTED"
@@ -116,7 +116,7 @@ class Overloaded(EdgeForgeError):
 
 
 class BudgetUnreachable(Overloaded):
-    """A strict deployment, and no target is predicted to keep its first-token budget."""
+    """The deployment is strict and no target is predicted to keep its first-token budget."""
 
     default_code = "budget_unreachable"
 
@@ -158,7 +158,7 @@ class StoreUnavailable(EdgeForgeError):
 
 
 class DeadlineExceeded(EdgeForgeError):
-    """The work did not end in the time it was given."""
+    """The work did not end before its deadline."""
 
     http_status = 504
     grpc_code = "DEADLINE_EXCEEDED"
@@ -177,4 +177,4 @@ class ConfigInvalid(EdgeForgeError):
 
 
 class NoEngineEnvironment(ConfigInvalid):
-    """The configuration asks for vLLM, and its virtual environment is not installed."""
+    """The configuration needs vLLM, whose virtual environment is not installed."""

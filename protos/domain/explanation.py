@@ -1,4 +1,4 @@
-"""Why a request would go where it goes: every replica of its model, won or lost, in words."""
+"""Explains a placement: for every replica of the model, why it won or lost."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 class CandidateExplanation:
     """Why one replica won or lost; ``prediction`` is None when a hard filter removed it.
 
-    ``price_nano_usd_per_1k_tokens`` is 0 when the card has none, or a filter came first.
+    ``price_nano_usd_per_1k_tokens`` is 0 when the card has none, or a filter removed the replica.
     """
 
     node_id: str
@@ -52,7 +52,7 @@ class CandidateExplanation:
 
 @dataclass(frozen=True, slots=True)
 class RouteExplanation:
-    """Every replica of a deployment's model as one agent sees it now."""
+    """The explanation of every replica of a deployment's model, from one agent's state."""
 
     deployment: str
     via_node: str
@@ -76,9 +76,9 @@ def explain(
     excluded: frozenset[str] = frozenset(),
     learned: Mapping[str, TargetModel] = NOTHING_LEARNED,
 ) -> RouteExplanation:
-    """Say what ``router.place`` would do with the same arguments, and why. Not hot.
+    """Return what ``router.place`` would do with the same arguments, and why. Not hot.
 
-    A refusal is told in ``summary``, not raised. Candidates come first, by price then time.
+    A refusal is described in ``summary``, not raised. Candidates come first, by price then time.
     """
     rejected: list[Rejected] = []
     candidates = gather(view, request, self_node_id, live, excluded, rejected, learned)
@@ -111,7 +111,7 @@ def explain(
 
 
 class _Words:
-    """Turns one placement into reasons."""
+    """Words the reasons of one placement."""
 
     def __init__(
         self,

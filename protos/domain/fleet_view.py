@@ -1,6 +1,6 @@
-"""What the router reads: the routing table's rows, decoded and indexed.
+"""The router's input: the routing table's rows, decoded and indexed.
 
-A ``FleetView`` is replaced, never changed, so a request keeps the picture it started with.
+A ``FleetView`` is replaced, never changed, so a request keeps the view it started with.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ROWS_PER_STEP = 256
 
 @dataclass(frozen=True, slots=True)
 class FleetView:
-    """An agent's whole picture of the fleet at one moment."""
+    """An agent's view of the fleet at one moment."""
 
     pops: Mapping[str, Pop] = field(default_factory=dict)
     nodes: Mapping[str, Node] = field(default_factory=dict)
@@ -72,7 +72,7 @@ def with_changes_steps(
 ) -> Generator[None, None, FleetView]:
     """Like ``with_changes``, yielding every ROWS_PER_STEP rows so that a caller can pause.
 
-    An upsert whose predecessor sat under another index (a key's digest changed) must have that
+    An upsert whose predecessor has another index key (an API key's digest changed) must have that
     predecessor among ``removes``.
     """
     draft = _Draft(view)

@@ -2,8 +2,8 @@
 
 Source: medians between 2,350 ordered pairs of 50 regions, Microsoft, "Azure network round-trip
 latency statistics". Fitted against great-circle distance by least absolute log ratio, two slopes
-with the kink at 4,000 km (``tests/bench/fit_rtt_prior.py``): land routes bend more per kilometre
-than ocean cables. Fitted, not measured: it only has to rank targets until the first probe answers.
+with the kink at 4,000 km (``tests/bench/fit_rtt_prior.py``): land routes have more detours
+than ocean cables. The estimate only ranks targets until the first probe answers.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def great_circle_km(
 
 
 def prior_rtt_ms_p50(distance_km: float) -> float:
-    """Return the median round trip to expect over ``distance_km``."""
+    """Return the expected median round trip over ``distance_km``."""
     if distance_km < _SAME_SITE_KM:
         return _SAME_SITE_RTT_MS
     near_km = min(distance_km, _KINK_KM)
@@ -45,5 +45,5 @@ def prior_rtt_ms_p50(distance_km: float) -> float:
 
 
 def prior_rtt_ms_p99(distance_km: float) -> float:
-    """Return a round trip that nearly all pairs ``distance_km`` apart stay under."""
+    """Return the expected P99 of the round trip over ``distance_km``."""
     return _P99_RATIO * prior_rtt_ms_p50(distance_km)

@@ -1,6 +1,6 @@
-"""Names of things: their grammar, and nothing else.
+"""The grammar of names.
 
-A name that reaches a path, a label or a certificate has passed one of these first.
+Every name used in a path, a label or a certificate passes one of these checks first.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a model may consist of: refused here means refused unopened."""
+"""Which files a model may consist of; checked before any file is opened."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 MAX_FILES = 1_000
 MAX_PATH_CHARS = 200
 MAX_PATH_PARTS = 4
-#: Everything but weights is read into memory somewhere.
+#: Limit of all files but weights, since they are read into memory.
 MAX_TEXT_FILE_BYTES = 64 * 1024**2
 MAX_FILE_BYTES = 64 * 1024**3
 MAX_TOTAL_BYTES = 2 * 1024**4
 MAX_CONTEXT_TOKENS = 16 * 1024**2
 
 _WEIGHTS_SUFFIX = ".safetensors"
-#: Data only: tensors, tokenizers (``.model`` is SentencePiece's), templates, prose.
+#: Data only: tensors, tokenizers (``.model`` is SentencePiece's), templates, documentation.
 ALLOWED_SUFFIXES = (_WEIGHTS_SUFFIX, ".json", ".txt", ".model", ".jinja", ".md")
 ALLOWED_NAMES = ("LICENSE", "NOTICE")
 #: Formats that can run code when they are read.
 _CODE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".py")
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
-#: What the engine can run, by ``architectures`` of config.json, and its family.
+#: Architectures of config.json that the engine can run -> family.
 FAMILY_OF_ARCHITECTURE = {
     "LlamaForCausalLM": "llama",
     "MistralForCausalLM": "mistral",
@@ -47,7 +47,7 @@ _CODE_KEYS = frozenset({"auto_map", "custom_pipelines", "custom_generate", "trus
 
 
 class ModelConfig(NamedTuple):
-    """What the fleet needs to know of a ``config.json``."""
+    """The parts of a ``config.json`` that the fleet uses."""
 
     family: str
     context_tokens: int
@@ -136,7 +136,7 @@ def check_model_config(config: Mapping[str, object]) -> ModelConfig:
 def refuse_remote_code(config: Mapping[str, object]) -> None:
     """Refuse a configuration that names code, at any depth. Raises: InvalidRequest.
 
-    For config.json and its like (tokenizer_config.json, ...), not for vocabularies.
+    For config.json, tokenizer_config.json and the like, not for vocabularies.
     """
     for key, value in _items(config):
         if key in _CODE_KEYS and value not in (None, False):

@@ -1,4 +1,4 @@
-"""Text that others wrote, made safe for one line of a terminal or a log."""
+"""Escapes text for one line of a terminal or a log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why nothing may serve a request, in words, and when to try again."""
+"""The errors for a request that no replica may serve, with the time to retry."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from protos.domain.candidates import RequestShape
     from protos.domain.fleet_view import FleetView
 
-#: How soon each filter may let a request through again.
+#: Retry time by the filter that removed a replica.
 _RETRY_AFTER_S = {
     Filter.TOPOLOGY: 5.0,
     Filter.MODE: 60.0,
@@ -45,9 +45,9 @@ def check_context(view: FleetView, request: RequestShape) -> None:
 
 
 def no_replica(request: RequestShape, rejected: Sequence[Rejected]) -> EdgeForgeError:
-    """Return the error that says why nothing may serve ``request``, and when to try again.
+    """Return the error for ``request`` when hard filters removed all replicas.
 
-    Only engines of the other kind: the client asks for what the model does not do.
+    InvalidRequest if the model cannot do what is asked, else NoReplica with a time to retry.
     """
     name = request.deployment.name
     if not rejected:

@@ -1,4 +1,4 @@
-"""Where a request goes: hard filters, then the cheapest target that is predicted to be in time."""
+"""Places a request: hard filters, then the cheapest target predicted to keep the budget."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def place(
     """Choose where ``request`` goes. Hot: linear in the replicas of the model.
 
     ``draw`` is uniform in [0, 1). ``fill`` gives a node's tokens/s over its calibrated capacity.
-    ``excluded`` are nodes already tried for this request. ``learned`` is what outcomes have taught
-    of the model's nodes; the others are predicted by profile.
+    ``excluded`` are nodes already tried for this request. ``learned`` holds the predictors
+    of the model's nodes that have any; the others are predicted by profile.
     Raises: NoReplica with Retry-After; BudgetUnreachable for a strict deployment; InvalidRequest
     when the prompt is longer than the model's context.
     """
