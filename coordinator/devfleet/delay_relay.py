@@ -1,10 +1,10 @@
-"""The distances of a laptop's fleet: every byte between its sites passes here and takes its time.
+"""A relay that delays all bytes between the sites of a local fleet by their distances.
 
     python -m coordinator.devfleet.delay_relay CONFIG
 
 One process for all links. Half a round trip each way, no jitter, order kept; a connection's first
-byte crosses after the round trip of TCP's handshake. Bandwidth, loss and slow start are not
-imitated. On its control socket it takes one JSON object a line, ``{"fault", "source",
+byte leaves after the round trip of TCP's handshake. Bandwidth, loss and slow start are not
+simulated. On its control socket it takes one JSON object a line, ``{"fault", "source",
 "destination"}``, and answers ``{"ok"}`` or ``{"error"}``.
 """
 
@@ -33,13 +33,13 @@ from protos.output.terminal import print_error
 _log = logging.getLogger("edgeforge.delay_relay")
 
 _HOST = "127.0.0.1"
-#: Connections at once; over it the newest is reset.
+#: Connections at once; further ones are reset.
 MAX_CONNECTIONS = 4_096
 _BACKLOG = 1_024
 _CONNECT_TIMEOUT_S = 10.0
 _MAX_CONTROL_LINE_BYTES = 4_096
 _EXIT_CONFIG = 78
-#: Linger for no time: close with a reset.
+#: SO_LINGER of 0 s: close with a reset.
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -55,7 +55,7 @@ class DelayRelay:
         self._servers: list[asyncio.Server] = []
 
     async def start(self) -> None:
-        """Listen everywhere; the control socket comes last and says that all is ready."""
+        """Listen on all ports; the control socket opens last, when all is ready."""
         loop = asyncio.get_running_loop()
         for listener in self._config.listeners:
             sock = socket.create_server((_HOST, listener.port), backlog=_BACKLOG)
@@ -108,7 +108,7 @@ class DelayRelay:
         await loop.connect_accepted_socket(lambda: connection.near, sock)
         if connection.mute:
             return
-        # The destination hears of the connection when its first packet would have arrived.
+        # The destination is dialled when the first packet would have arrived.
         arrived = asyncio.Event()
         self._timer.at(
             connection.accepted_mono_ms + connection.one_way_ms, lambda _now: arrived.set()
@@ -163,7 +163,7 @@ async def _serve(config: DelayConfig) -> None:
 
 
 def main() -> None:
-    """Relay until told to stop."""
+    """Relay until SIGTERM or SIGINT."""
     log_to_stderr(logging.INFO)
     try:
         asyncio.run(_serve(load_delay_config(Path(sys.argv[1]))))

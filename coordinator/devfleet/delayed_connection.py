@@ -1,4 +1,4 @@
-"""One connection through the delaying relay: two sockets, and a delay line each way."""
+"""One connection through the delay relay: two sockets, and a delay line each way."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class DelayedConnection:
-    """Carries what ``source`` and ``destination`` say to one another; nobody waits for ever.
+    """Relays between ``source`` and ``destination``, delayed both ways.
 
-    ``dial`` opens the way to the destination; ``on_end`` is called once both sides are closed.
+    ``on_end`` is called once both sides are closed.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class DelayedConnection:
         self._faults = faults
         self._on_end = on_end
         self._ended = False
-        #: Accepted while its link was half-open: it never says anything, not even once healed.
+        #: Accepted while its link was half-open: it carries no byte, even after the link is healed.
         self.mute = faults.silences(source, destination)
         established = self.accepted_mono_ms + round_trip_ms
         forth = DelayLine(self.one_way_ms, established)
@@ -48,7 +48,7 @@ class DelayedConnection:
         self.look_at_faults(self.accepted_mono_ms)
 
     def look_at_faults(self, now_mono_ms: float) -> None:
-        """Take in that links broke or healed."""
+        """Apply the present faults of the link."""
         faults, source, destination = self._faults, self.source, self.destination
         if faults.refuses(source, destination):
             self.abort()
@@ -60,17 +60,17 @@ class DelayedConnection:
             self.abort()
 
     def refuse(self) -> None:
-        """The destination cannot be dialled: the source hears it one way later."""
+        """Refuse the connection: the source gets the reset after the one-way delay."""
         self.far.send(Mark.RESET)
 
     def side_lost(self) -> None:
-        """One socket is gone; the connection has ended when both are."""
+        """Note that one socket is closed; the connection ends when both are."""
         if not self._ended and self.near.closed and (self.far.closed or self.far.absent):
             self._ended = True
             self._on_end(self)
 
     def finish(self) -> None:
-        """Both directions have said all they had to."""
+        """Close both sides once both directions have ended."""
         if self.near.delivered_end and self.far.delivered_end:
             self.near.close()
             self.far.close()
@@ -84,7 +84,7 @@ class DelayedConnection:
 
 
 def _end(out: asyncio.Transport) -> None:
-    """Say that no more comes, to a side that may be gone without our having heard of it."""
+    """Send the end of stream to a side that may be closed already."""
     try:
         if out.can_write_eof() and not out.is_closing():
             out.write_eof()
@@ -113,12 +113,12 @@ class Side(asyncio.Protocol):
         self._reading = True
         self._held = False
         self.closed = False
-        #: Whether the end of what was read here has been written on the other side.
+        #: Whether the end of stream read here was written on the other side.
         self.delivered_end = False
 
     @property
     def absent(self) -> bool:
-        """Whether there never was a socket."""
+        """Whether there has been no socket."""
         return self._transport is None
 
     # -- asyncio ---------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ class Side(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self.send(Mark.END)
-        return True  # the other direction may still have something to say
+        return True  # the other direction may still be open
 
     def pause_writing(self) -> None:
         self._writable = False
@@ -156,16 +156,16 @@ class Side(asyncio.Protocol):
             self.send(Mark.RESET)
         self._connection.side_lost()
 
-    # -- what the connection asks ----------------------------------------------------------------
+    # -- called by the connection ----------------------------------------------------------------
 
     def send(self, item: bytes | Mark) -> None:
-        """Put ``item`` on its way to the other side."""
+        """Send ``item`` to the other side."""
         now = self._now_mono_ms()
         self._line.put(item, now)
         self._set_timer()
 
     def hold(self, held: bool, now_mono_ms: float) -> None:
-        """Hold what is read here, or let it go."""
+        """Hold or release what is read here."""
         if held and not self._held:
             self._line.block()
         elif self._held and not held:
@@ -174,7 +174,7 @@ class Side(asyncio.Protocol):
         self._held = held
 
     def pump(self, now_mono_ms: float) -> None:
-        """Write on the other side what has arrived there."""
+        """Write the items that are due on the other side."""
         out = self.other._transport
         if out is None or self.other.closed or not self.other._writable:
             if out is None and self.other.closed:
@@ -196,7 +196,7 @@ class Side(asyncio.Protocol):
                 self._transport.resume_reading()
 
     def drop(self) -> None:
-        """Forget what was on its way: the other side is gone."""
+        """Drop all items: the other side is gone."""
         self._line.drop_all()
 
     def close(self) -> None:

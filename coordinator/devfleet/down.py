@@ -1,4 +1,4 @@
-"""``edgeforge down``: agents first, then the coordinator, and nothing left behind."""
+"""``edgeforge down``: stops agents, then coordinator and relay, then what is left."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _AGENT_TIMEOUT_S = 40.0
 _COORDINATOR_TIMEOUT_S = 30.0
 _LEFTOVER_TIMEOUT_S = 10.0
 _POLL_S = 0.1
-#: What agents still need while they stop.
+#: Processes that agents need while they stop.
 _LAST = (RELAY, "coordinator")
 
 
 def bring_down(layout: FleetLayout, report: Callable[[str], None], *, purge: bool) -> None:
-    """Stop everything. Raises: EdgeForgeError naming what would not end."""
+    """Stop all processes. Raises: EdgeForgeError naming those that did not end."""
     names = started_names(layout)
     agents = [name for name in names if name not in _LAST and running_pid(layout, name)]
     if agents:
@@ -51,7 +51,7 @@ def bring_down(layout: FleetLayout, report: Callable[[str], None], *, purge: boo
 
 
 def _end_leftovers(layout: FleetLayout, report: Callable[[str], None]) -> None:
-    """End engines whose agent died before it could."""
+    """End engines whose agent died before it ended them."""
     left = leftovers(layout)
     deadline_s = time.monotonic() + _LEFTOVER_TIMEOUT_S  # noqa: TID251 - waits for processes
     while left:

@@ -1,4 +1,4 @@
-"""What a laptop's fleet registers with its coordinator; everything may be done twice."""
+"""Registers a local fleet with its coordinator; every step is idempotent."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def ensure_pops(client: AdminClient, facts: FleetFacts) -> None:
 
 
 def ensure_api_key(client: AdminClient, layout: FleetLayout) -> str:
-    """Return the fleet's key, made on the first start and kept for this user only."""
+    """Return the fleet's key, made at the first start and readable by this user only."""
     accounts = client.call(lambda stub: stub.ListAccounts, admin_pb2.ListAccountsRequest()).ids
     if ACCOUNT not in accounts:
         request = admin_pb2.CreateAccountRequest(id=ACCOUNT)
@@ -67,7 +67,7 @@ def ensure_models(
 
 
 def ensure_deployments(client: AdminClient, deployments: list[DeploymentFacts]) -> None:
-    """Make the deployments what they shall be, and remove those of an earlier fleet."""
+    """Create or change the deployments, and remove those of an earlier fleet."""
     wanted = {deployment.name for deployment in deployments}
     listed = client.call(lambda stub: stub.ListDeployments, admin_pb2.ListDeploymentsRequest())
     for info in listed.deployments:
@@ -89,7 +89,7 @@ def ensure_deployments(client: AdminClient, deployments: list[DeploymentFacts]) 
 
 
 def remove_other_nodes(client: AdminClient, wanted: set[str]) -> None:
-    """Forget nodes of an earlier fleet that had more engines."""
+    """Remove nodes of an earlier fleet that had more engines."""
     nodes = client.call(lambda stub: stub.ListNodes, admin_pb2.ListNodesRequest()).nodes
     for info in nodes:
         if info.node.id not in wanted:
@@ -109,4 +109,4 @@ def _import_small_model(
         try:
             register(client, SMALL_MODEL, files, 0)
         except Conflict:
-            return  # somebody was quicker
+            return  # another start has registered it

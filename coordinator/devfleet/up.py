@@ -1,4 +1,4 @@
-"""``edgeforge up``: a real fleet, step by step; a second call starts only what is missing."""
+"""``edgeforge up``: starts a local fleet; a second call starts only what is missing."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _ENROL_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class UpOptions:
-    """What the command line said."""
+    """The options of the command."""
 
     layout: FleetLayout
     wish: FleetWish
@@ -84,7 +84,7 @@ def bring_up(options: UpOptions, report: Report) -> FleetDescription:
 
 
 def _plan(options: UpOptions, before: FleetFacts | None) -> FleetFacts:
-    """Return what to start. Raises: EdgeForgeError when this machine cannot."""
+    """Return the fleet to start. Raises: EdgeForgeError when this machine cannot run it."""
     engines = options.wish.engine_count
     if engines and not _has_engine_environment(options.engine_venv):
         raise NoEngineEnvironment(
@@ -96,7 +96,7 @@ def _plan(options: UpOptions, before: FleetFacts | None) -> FleetFacts:
 
 
 def follow(layout: FleetLayout, report: Report) -> None:
-    """Stay in the foreground: Ctrl-C, or the end of any process, stops the fleet."""
+    """Stay in the foreground until Ctrl-C or the end of any process stops the fleet."""
     facts = read_facts(layout)
     try:
         report("Ctrl-C stops the fleet")
@@ -202,7 +202,7 @@ def _wait_connected(client: AdminClient, layout: FleetLayout, facts: FleetFacts)
         for name in facts.processes:
             require_running(layout, name)
         nodes = client.call(lambda stub: stub.ListNodes, admin_pb2.ListNodesRequest()).nodes
-        # Connected comes first, what it told of its engine a moment later.
+        # An agent is connected a moment before it reports its engine.
         return wanted <= {info.node.id for info in nodes if info.connected and info.engine_kind}
 
     wait_for(connected_all, START_TIMEOUT_S, "every agent to connect to the coordinator")
@@ -212,7 +212,7 @@ def _wait_replicas(
     client: AdminClient, layout: FleetLayout, facts: FleetFacts, report: Report
 ) -> None:
     began_s = time.monotonic()  # noqa: TID251 - waits for other processes
-    told: dict[str, str] = {}
+    reported: dict[str, str] = {}
 
     def all_ready() -> bool:
         for name in facts.processes:
@@ -227,8 +227,8 @@ def _wait_replicas(
                 states[info.deployment.name, replica.node_id] = word
         for (name, node_id), word in states.items():
             line = f"{name} on {node_id}: {word}"
-            if told.get(f"{name}/{node_id}") != line:
-                told[f"{name}/{node_id}"] = line
+            if reported.get(f"{name}/{node_id}") != line:
+                reported[f"{name}/{node_id}"] = line
                 spent_s = time.monotonic() - began_s  # noqa: TID251 - as above
                 report(f"{line} ({spent_s:.0f} s)")
         return all(
@@ -269,7 +269,7 @@ def _show_first_request(facts: FleetFacts, api_key: str, report: Report) -> None
 
 
 def _check_same_fleet(options: UpOptions, facts: FleetFacts) -> None:
-    """Refuse to turn a running fleet into another one. Raises: Conflict."""
+    """Refuse to change a running fleet into a different one. Raises: Conflict."""
     wish, running = options.wish, ""
     if wish.engine_urls and list(wish.engine_urls) != facts.engine_urls:
         running = ", ".join(facts.engine_urls) or "vLLM"
