@@ -1,4 +1,4 @@
-"""What a stranger writes into an anonymous call is shown to operators and logged as text."""
+"""Text of an anonymous call is shown to operators and logged as text."""
 
 from __future__ import annotations
 

@@ -22,11 +22,11 @@ def test_a_certificate_of_another_authority_is_noticed():
     assert refused_cause(NONE) == "PEER_DID_NOT_RETURN_A_CERTIFICATE"
 
 
-def test_strangers_that_do_not_speak_tls_are_not():
+def test_clients_that_do_not_speak_tls_are_ignored():
     assert refused_cause(PORT_SCAN) is None
 
 
-def test_our_own_lines_pass():
+def test_lines_of_the_product_pass_unchanged():
     assert not is_native(OURS)
     assert is_native(PORT_SCAN)
     assert refused_cause(OURS) is None

@@ -1,4 +1,4 @@
-"""What a view says of a model's replicas is found out once."""
+"""Offers are computed from a view once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from protos.domain.resources import NodeHealth, NodeIntent, ReplicaState, Tier
 from tests.support.fleets import MODEL, model, node, pop, price, replica, three_tiers, view
 
 
-def test_an_offer_is_a_replica_where_it_stands_and_at_its_price():
+def test_an_offer_is_a_replica_with_its_place_and_price():
     offers = {each.node_id: each for each in offers_of(three_tiers(), MODEL, "gru-1").offers}
     edge, central = offers["gru-1"], offers["iad-1"]
     assert (edge.is_own, edge.is_edge, edge.zone) == (True, True, "US")
@@ -20,7 +20,7 @@ def test_an_offer_is_a_replica_where_it_stands_and_at_its_price():
     assert central.max_parallel == central.replica.profile.max_parallel
 
 
-def test_it_is_found_out_once_for_a_view_and_anew_for_the_next():
+def test_offers_are_computed_once_for_each_view():
     fleet = three_tiers()
     first = offers_of(fleet, MODEL, "gru-1")
     assert offers_of(fleet, MODEL, "gru-1") is first
@@ -43,7 +43,7 @@ def test_another_node_sees_other_distances():
     assert from_iad.prior_rtts_ms()[0] < 1.0
 
 
-def test_barred_homeless_and_unpriced_ones_are_told_apart():
+def test_barred_homeless_and_unpriced_replicas_are_distinguished():
     fleet = view(
         pop("IAD"), model(), node("iad-1", "IAD", intent=NodeIntent.RETIRED),
         node("iad-2", "IAD"), node("gru-1", "GRU"),
@@ -59,7 +59,7 @@ def test_barred_homeless_and_unpriced_ones_are_told_apart():
     assert [node_id for node_id, _, _ in found.homeless] == ["gru-1", "lost-1"]
 
 
-def test_a_view_remembers_so_many_models_and_forgets_the_oldest():
+def test_a_view_keeps_a_bounded_number_of_models_and_drops_the_oldest():
     fleet = three_tiers()
     for number in range(MAX_REMEMBERED + 1):
         offers_of(fleet, f"acme/m-{number}@1", "gru-1")

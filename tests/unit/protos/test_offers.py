@@ -1,4 +1,4 @@
-"""The round trip to expect before one was measured."""
+"""The expected round trip before one was measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nodes: what they say is listed, late words of removed ones are not."""
+"""Nodes: registration, listing, removal; late reports of removed nodes."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_registering_again_keeps_health_and_intent_and_follows_addresses(store):
     assert store.cached.nodes["gru-1"].engine_kind == "none"
 
 
-def test_saying_the_same_again_changes_no_table(store):
+def test_an_equal_registration_changes_no_table(store):
     register(store)
     at = store.projection.table(ResourceType.TOPOLOGY, "").at
     register(store, agent_version="0.2.0")
@@ -99,7 +99,7 @@ def test_desired_rows_are_the_nodes_own_and_replaced_as_a_whole(store):
     assert not store.projection.view.desired
 
 
-def test_removal_takes_everything_that_names_the_node(store):
+def test_removal_deletes_every_row_that_names_the_node(store):
     register(store)
     store.write(lambda tx: customers.create_account(tx, Account("acme", "salt")))
     store.write(lambda tx: registry.put_model(tx, MODEL, FILES))
@@ -116,7 +116,7 @@ def test_removal_takes_everything_that_names_the_node(store):
     assert view.deployments
 
 
-def test_late_words_of_a_removed_node_bring_nothing_back(store):
+def test_late_reports_of_a_removed_node_restore_nothing(store):
     register(store)
     store.write(lambda tx: nodes.remove(tx, "gru-1"))
     before = store.projection.table(ResourceType.DEPLOYMENTS, "").at

@@ -1,4 +1,4 @@
-"""Models are versions that never change; deployments never change hands."""
+"""Models are immutable versions; deployments keep their account."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_deployment_is_placed_where_asked_and_replaced(store):
         (deployment(), ("gru-9",), "no node 'gru-9'"),
     ],
 )
-def test_what_it_names_must_exist(store, wanted, node_ids, says):
+def test_a_deployments_account_model_and_nodes_must_exist(store, wanted, node_ids, says):
     with pytest.raises(NotFound, match=says) as caught:
         put(store, wanted, node_ids)
     assert caught.value.hint
@@ -75,7 +75,7 @@ def test_create_only_refuses_an_existing_one(store):
         put(store, deployment(), create_only=True)
 
 
-def test_a_deployment_never_changes_hands(store):
+def test_a_deployment_cannot_change_its_account(store):
     put(store, deployment())
     with pytest.raises(Conflict, match="belongs to account 'acme'"):
         put(store, deployment(account_id="other"))
