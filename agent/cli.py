@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from agent.admin.client import ask_agent
 from agent.config import AgentConfig, load_config
 from protos.domain.errors import ConfigInvalid, EdgeForgeError, InvalidRequest
+from protos.output.logs import log_to_stderr
+from protos.output.terminal import print_error, print_json, print_line, print_table
 
 app = typer.Typer(
     name="edgeforge-agent",
@@ -39,25 +39,15 @@ ConfigOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 _DEFAULT_CONFIG = Path("/etc/edgeforge/agent.toml")
 _MAX_TOKEN_BYTES = 4_096
-#: Wide enough that a pipe gets every row on one line.
-_PIPE_WIDTH = 200
 
 
 def run() -> None:
     """Entry point: one message and a next step for every error we know."""
     try:
         app()
-    except ConfigInvalid as error:
-        for problem in error.problems:
-            print(f"edgeforge-agent: {problem}", file=sys.stderr)
-        if error.hint:
-            print(f"  {error.hint}", file=sys.stderr)
-        sys.exit(error.exit_code)
     except EdgeForgeError as error:
-        print(f"edgeforge-agent: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"  {error.hint}", file=sys.stderr)
-        sys.exit(1)
+        print_error("edgeforge-agent", error)
+        sys.exit(error.exit_code if isinstance(error, ConfigInvalid) else 1)
 
 
 @app.command()
@@ -106,11 +96,11 @@ def enroll(
     token = parse_token(_read_token(token_file))
     identity = asyncio.run(enrol(address, token, loaded.identity_dir))
     if json_output:
-        print(json.dumps({"node": identity.node_id, "pop": identity.pop_id}))
+        print_json({"node": identity.node_id, "pop": identity.pop_id}, indent=None)
         return
     until = datetime.fromtimestamp(identity.not_after_unix_ms / 1_000, UTC)
-    print(f"enrolled as {identity.node_id} in {identity.pop_id}, certificate until {until:%F}")
-    print(f"next: edgeforge-agent serve --config {config}")
+    print_line(f"enrolled as {identity.node_id} in {identity.pop_id}, certificate until {until:%F}")
+    print_line(f"next: edgeforge-agent serve --config {config}")
 
 
 @app.command()
@@ -125,12 +115,12 @@ def doctor(config: ConfigOption = _DEFAULT_CONFIG, json_output: JsonOption = Fal
 
     findings = run_checks(_load(config))
     if json_output:
-        print(json.dumps([finding.as_json() for finding in findings], indent=1))
+        print_json([finding.as_json() for finding in findings])
     else:
-        table = Table("check", "result", "what", "next step", box=None, pad_edge=False)
-        for one in findings:
-            table.add_row(one.check, "ok" if one.ok else "FAILED", one.found, one.next_step)
-        _console().print(table)
+        rows = [
+            (one.check, "ok" if one.ok else "FAILED", one.found, one.next_step) for one in findings
+        ]
+        print_table(("check", "result", "what", "next step"), rows, "")
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
 
@@ -143,9 +133,9 @@ def status(config: ConfigOption = _DEFAULT_CONFIG, json_output: JsonOption = Fal
     """
     answer = ask_agent(_load(config).admin_socket, "GET", "/status")
     if json_output:
-        print(json.dumps(answer, indent=1))
+        print_json(answer)
     else:
-        _print_status(answer)
+        print_table(("", ""), _status_rows(answer), "")
 
 
 @app.command()
@@ -161,10 +151,10 @@ def drain(
     path = "/resume" if resume else "/drain"
     answer = ask_agent(_load(config).admin_socket, "POST", path)
     if json_output:
-        print(json.dumps(answer, indent=1))
+        print_json(answer)
     else:
         said = answer["draining_reason"] or "no"
-        print(f"draining: {said}; requests in progress: {answer['in_flight']}")
+        print_line(f"draining: {said}; requests in progress: {answer['in_flight']}")
 
 
 def set_up_logging(level: str) -> None:
@@ -172,13 +162,7 @@ def set_up_logging(level: str) -> None:
     number = logging.getLevelNamesMapping().get(level.upper())
     if number is None:
         raise ConfigInvalid([f"--log-level {level!r} is none of debug, info, warning, error"])
-    logging.basicConfig(
-        level=number, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
-    )
-
-
-def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False)
+    log_to_stderr(number)
 
 
 def _load(path: Path) -> AgentConfig:
@@ -195,41 +179,39 @@ def _read_token(token_file: str) -> str:
         raise InvalidRequest(f"cannot read the token file: {error}") from error
 
 
-def _print_status(answer: dict[str, Any]) -> None:
+def _status_rows(answer: dict[str, Any]) -> Iterator[tuple[str, str]]:
     link, engine = answer["link"], answer["engine"]
     ready = "ready" if answer["ready"] else "not ready: " + "; ".join(answer["missing"])
     linked = f"for {link['since_s']:.0f} s" if link["connected"] else f"down: {link['last_error']}"
-    summary = Table(box=None, show_header=False, pad_edge=False)
-    summary.add_row("node", f"{answer['node']} in {answer['pop']}, {ready}")
-    summary.add_row("clients", f"{answer['client_url']}, {answer['in_flight']} in progress")
-    summary.add_row("link", linked)
-    summary.add_row(
+    yield "node", f"{answer['node']} in {answer['pop']}, {ready}"
+    yield "clients", f"{answer['client_url']}, {answer['in_flight']} in progress"
+    yield "link", linked
+    yield (
         "engine",
         f"{engine['kind']}, {engine['state']}, {engine['restarts']} restarts"
         f", {engine['fill_ratio']:.0%} full",
     )
     service = answer["service"]
-    summary.add_row("requests", service["all"]["said"])
+    yield "requests", service["all"]["said"]
     for name, of in service["deployments"].items():
-        summary.add_row("deployment", f"{name}: {of['said']}")
+        yield "deployment", f"{name}: {of['said']}"
     for basis, of in answer["predictions"].items():
         if of["seen"]:
             said = f"{of['kept_ratio']:.1%} of {of['seen']:,} first tokens within their P99"
-            summary.add_row("predictions", f"{basis}: {said}")
+            yield "predictions", f"{basis}: {said}"
     traces = answer["traces"]
     failing = f", not written: {traces['failure']}" if traces["failure"] else ""
-    summary.add_row("traces", f"{traces['rows']} kept, {traces['dropped']} dropped{failing}")
+    yield "traces", f"{traces['rows']} kept, {traces['dropped']} dropped{failing}"
     if answer["draining"]:
-        summary.add_row("draining", answer["draining_reason"])
+        yield "draining", answer["draining_reason"]
     for gpu in answer["gpu"]["accelerators"]:
         busy = gpu["utilisation_ratio"]
         share = "" if busy is None else f", {busy:.0%} busy"
-        summary.add_row("accelerator", f"{gpu['index']} {gpu['name']} {gpu['id']}{share}")
+        yield "accelerator", f"{gpu['index']} {gpu['name']} {gpu['id']}{share}"
     for fault in answer["gpu"]["faults"]:
-        summary.add_row("fault", f"{fault['severity']}: {fault['detail']}")
+        yield "fault", f"{fault['severity']}: {fault['detail']}"
     for held in answer["replicas"]:
-        summary.add_row("replica", f"{held['model']}: {held['state']} {held['error']}")
+        yield "replica", f"{held['model']}: {held['state']} {held['error']}"
     for peer in answer["peers"]:
         reached = f"{peer['rtt_ms']:.1f} ms" if peer["reachable"] else "unreachable"
-        summary.add_row("peer", f"{peer['node_id']}: {reached}")
-    _console().print(summary)
+        yield "peer", f"{peer['node_id']}: {reached}"

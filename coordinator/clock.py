@@ -1,4 +1,4 @@
-"""The coordinator's only clocks; everything else is handed them by ``coordinator.main``."""
+"""The coordinator's only clocks; ``coordinator.main`` passes them to all other parts."""
 
 from __future__ import annotations
 

@@ -23,12 +23,12 @@ _GIB = 1024 * _MIB
 
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 _WILDCARDS = ("0.0.0.0", "::")
-#: What a certificate may call a coordinator.
+#: Valid names of a coordinator in its certificate.
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 
 
-def _port(default: int) -> Any:  # noqa: ANN401 - stands where a default stands
-    """Declare a port that others are told, so the kernel may not choose it."""
+def _port(default: int) -> Any:  # noqa: ANN401 - used as a default
+    """Declare a port that is published to others, so that 0 is not allowed."""
     return setting(default, at_least=1, at_most=65_535)
 
 
@@ -36,12 +36,12 @@ def _port(default: int) -> Any:  # noqa: ANN401 - stands where a default stands
 class CoordinatorSection:
     """``[coordinator]``"""
 
-    #: Folder of everything kept: authority, database, blobs, operators. Made with mode 0700.
+    #: Folder of all state: authority, database, blobs, operators. Made with mode 0700.
     #: A relative path starts at the folder of the configuration file.
     state_dir: str = setting()
-    #: What this coordinator is called in its certificate.
+    #: Name of this coordinator in its certificate.
     name: str = setting("coordinator")
-    #: How much is logged: debug, info, warning or error.
+    #: Lowest level that is logged: debug, info, warning or error.
     log_level: str = setting("info", choices=_LOG_LEVELS)
 
 
@@ -53,7 +53,7 @@ class FleetSection:
     host: str = setting("127.0.0.1")
     #: TCP port to listen on.
     port: int = _port(7401)
-    #: host:port that agents are told at enrolment; empty: host and port as listened on.
+    #: host:port that agents get at enrolment; empty: host and port as listened on.
     advertise: str = setting("")
 
 
@@ -93,19 +93,19 @@ class HttpSection:
 
 @dataclass(frozen=True, slots=True)
 class HealthSection:
-    """``[health]``: when a silent node is suspected, and when it is given up."""
+    """``[health]``: when a silent node becomes suspect, and when dead."""
 
     #: How often an agent reports.
     status_interval_ms: float = setting(2_000.0, at_least=50, at_most=60_000)
     #: Reports missed in a row that make a node suspect.
     suspect_after_misses: int = setting(3, at_least=1, at_most=100)
-    #: A node that has been silent for this long is dead, and what it held is planned anew.
+    #: A node that has been silent for this long is dead, and its replicas are planned again.
     lease_ms: float = setting(30_000.0, at_least=200, at_most=3_600_000)
     #: A peer's failed probe counts against a suspect node for this long.
     probe_fresh_ms: float = setting(6_000.0, at_least=50, at_most=600_000)
     #: When more than this share of the fleet, and this many nodes, vanish at once: freeze, alarm.
     freeze_share: float = setting(0.30, at_least=0.01, at_most=1.0)
-    #: See freeze_share: fewer missing nodes than this never freeze the fleet.
+    #: Fewer missing nodes than this never freeze the fleet; see freeze_share.
     freeze_min_nodes: int = setting(10, at_least=1)
 
 
@@ -113,13 +113,13 @@ class HealthSection:
 class LimitsSection:
     """``[limits]``"""
 
-    #: Agents connected at once; the next one is told to come back later.
+    #: Agents connected at once; the next one is refused with a time to retry.
     max_agents: int = setting(5_000, at_least=1)
     #: Largest message from an agent or an operator.
     max_message_bytes: int = setting(4 * _MIB, at_least=64 * _KIB, at_most=64 * _MIB)
     #: Messages from one agent in a second, on average. Over it, its stream ends.
     agent_messages_per_s: float = setting(20.0, at_least=1)
-    #: Messages from one agent at once, before the average counts.
+    #: Messages that one agent may send at once above the average.
     agent_messages_burst: float = setting(200.0, at_least=10)
     #: Snapshots and deltas under way at once; others wait their turn.
     concurrent_pushes: int = setting(32, at_least=1, at_most=4_096)
@@ -127,11 +127,11 @@ class LimitsSection:
     push_timeout_ms: float = setting(60_000.0, at_least=100)
     #: From the opening of a stream to its Hello.
     hello_timeout_ms: float = setting(10_000.0, at_least=10)
-    #: Questions to agents that may wait for their answer at once.
+    #: Queries to agents that may wait for their answers at once.
     max_queries: int = setting(256, at_least=1)
     #: Of these, those to one agent.
     max_queries_per_node: int = setting(8, at_least=1)
-    #: Longest time a question may wait for its answer.
+    #: Longest time that a query may wait for its answer.
     query_timeout_ms: float = setting(30_000.0, at_least=10)
     #: Largest file of a model.
     max_blob_bytes: int = setting(64 * _GIB, at_least=1)
@@ -145,15 +145,15 @@ class LimitsSection:
     max_enrolment_calls: int = setting(64, at_least=1)
     #: Connections to the HTTP listener.
     max_http_connections: int = setting(256, at_least=1)
-    #: Change log kept for agents that come back late; older ones get a whole table.
+    #: Age of changes kept for agents that reconnect; agents further behind get a snapshot.
     history_max_age_s: float = setting(604_800.0, at_least=60)
-    #: How long running calls may go on after a stop was asked.
+    #: How long running calls may continue after a stop.
     stop_grace_ms: float = setting(5_000.0, at_least=0, at_most=25_000)
 
 
 @dataclass(frozen=True, slots=True)
 class CoordinatorConfig:
-    """The whole file."""
+    """The whole configuration file."""
 
     coordinator: CoordinatorSection
     fleet: FleetSection
@@ -226,7 +226,7 @@ def load_config(path: Path, environ: Mapping[str, str]) -> CoordinatorConfig:
 def parse_config(
     parsed: Mapping[str, object], environ: Mapping[str, str], *, base: Path
 ) -> CoordinatorConfig:
-    """Check what a file lying in the folder ``base`` says. Raises: ConfigInvalid."""
+    """Check the text of a file in the folder ``base``. Raises: ConfigInvalid."""
     problems: list[str] = []
     config: CoordinatorConfig | None
     try:
@@ -250,7 +250,7 @@ def join_address(host: str, port: int) -> str:
 def _read_the_rest(
     parsed: Mapping[str, object], environ: Mapping[str, str], problems: Sequence[str]
 ) -> CoordinatorConfig | None:
-    """Read without the keys that ``problems`` name, so that the others are checked together too."""
+    """Read without the keys named in ``problems``, so that the rest is checked as a whole too."""
     wrong = {problem.partition(":")[0] for problem in problems}
     rest: dict[str, object] = {}
     for section, keys in parsed.items():
@@ -280,7 +280,7 @@ def _table(value: object) -> Mapping[str, object]:
 
 
 def _check_together(config: CoordinatorConfig) -> list[str]:
-    """Return what is wrong between keys that are right one by one."""
+    """Return mistakes between keys that are valid one by one."""
     problems = []
     if _NAME.fullmatch(config.coordinator.name) is None:
         problems.append(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import signal
@@ -19,6 +18,8 @@ from coordinator.first_run import initialise
 from coordinator.main import serve as serve_until
 from coordinator.store.backup import restore as restore_database
 from protos.domain.errors import ConfigInvalid, EdgeForgeError
+from protos.output.logs import log_to_stderr
+from protos.output.terminal import print_error, print_json, print_line
 
 app = typer.Typer(
     name="edgeforge-coordinator",
@@ -53,25 +54,26 @@ def init(
 ) -> None:
     """Make the authority, the database and the first operator's certificate.
 
-    Done once for a fleet. Nothing that exists is ever overwritten. Afterwards `serve` runs it and
+    Done once for a fleet. Existing files are never overwritten. Afterwards `serve` runs it and
     `edgeforge --profile STATE_DIR/operators/NAME/profile.toml` talks to it.
     """
     loaded = load_config(config, os.environ)
     _log_to_stderr(loaded)
     made = asyncio.run(initialise(loaded, operator, now_unix_ms=clock.now_unix_ms))
     if as_json:
-        _print_json(
+        print_json(
             {
                 "state_dir": str(loaded.state_dir),
                 "operator": made.operator,
                 "profile": str(made.profile),
                 "ca_sha256": made.ca_sha256_hex,
-            }
+            },
+            indent=None,
         )
         return
-    typer.echo(f"coordinator made in {loaded.state_dir}")
-    typer.echo(f"operator {made.operator}: {made.profile}")
-    typer.echo(f"next: edgeforge-coordinator serve --config {config}")
+    print_line(f"coordinator made in {loaded.state_dir}")
+    print_line(f"operator {made.operator}: {made.profile}")
+    print_line(f"next: edgeforge-coordinator serve --config {config}")
 
 
 @app.command()
@@ -79,7 +81,7 @@ def serve(config: ConfigOption, as_json: JsonOption = False) -> None:
     """Run the coordinator until SIGTERM or SIGINT.
 
     Exit code 78 means that the configuration must be mended first (a mistake, or a port in use).
-    With --json one line tells the addresses once all listeners are open.
+    With --json one line names the addresses once all listeners are open.
     """
     loaded = load_config(config, os.environ)
     _log_to_stderr(loaded)
@@ -94,32 +96,26 @@ def restore(
 ) -> None:
     """Put a backup of the database in place, under a higher epoch.
 
-    The coordinator must be stopped. The higher epoch makes every agent take the restored tables
-    for newer than what it holds. The replaced database is kept beside it.
+    The coordinator must be stopped. The higher epoch makes every agent accept the restored tables
+    as newer than those it holds. The replaced database is kept beside it.
     """
     loaded = load_config(config, os.environ)
     _log_to_stderr(loaded)
     epoch = restore_database(backup, loaded.database, now_unix_ms=clock.now_unix_ms())
     if as_json:
-        _print_json({"database": str(loaded.database), "epoch": epoch})
+        print_json({"database": str(loaded.database), "epoch": epoch}, indent=None)
         return
-    typer.echo(f"restored {backup} as {loaded.database}, epoch {epoch}")
-    typer.echo(f"next: edgeforge-coordinator serve --config {config}")
+    print_line(f"restored {backup} as {loaded.database}, epoch {epoch}")
+    print_line(f"next: edgeforge-coordinator serve --config {config}")
 
 
 def run() -> None:
-    """Entry point: an error is one message and one hint, and its exit code tells what to do."""
+    """Entry point: prints an error with its hint and exits with its code."""
     try:
         app()
-    except ConfigInvalid as error:
-        for problem in error.problems:
-            _complain(problem)
-        _hint(error)
-        sys.exit(error.exit_code)
     except EdgeForgeError as error:
-        _complain(error.message)
-        _hint(error)
-        sys.exit(_EXIT_FAILED)
+        print_error("edgeforge-coordinator", error)
+        sys.exit(error.exit_code if isinstance(error, ConfigInvalid) else _EXIT_FAILED)
 
 
 async def _serve(config: CoordinatorConfig, as_json: bool) -> None:
@@ -128,33 +124,15 @@ async def _serve(config: CoordinatorConfig, as_json: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
 
-    def tell() -> None:
+    def announce_ready() -> None:
         if as_json:
             addresses = {
                 section: join_address(*where) for section, where in config.listeners().items()
             }
-            _print_json({"ready": True, "pid": os.getpid(), **addresses})
+            print_json({"ready": True, "pid": os.getpid(), **addresses}, indent=None)
 
-    await serve_until(config, stop, tell)
+    await serve_until(config, stop, announce_ready)
 
 
 def _log_to_stderr(config: CoordinatorConfig) -> None:
-    logging.basicConfig(
-        level=config.coordinator.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        stream=sys.stderr,
-    )
-
-
-def _print_json(value: dict[str, object]) -> None:
-    sys.stdout.write(json.dumps(value) + "\n")
-    sys.stdout.flush()
-
-
-def _complain(problem: str) -> None:
-    typer.echo(f"edgeforge-coordinator: {problem}", err=True)
-
-
-def _hint(error: EdgeForgeError) -> None:
-    if error.hint:
-        typer.echo(f"  {error.hint}", err=True)
+    log_to_stderr(logging.getLevelNamesMapping()[config.coordinator.log_level.upper()])

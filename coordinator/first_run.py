@@ -1,4 +1,4 @@
-"""`init`: authority, first operator, database with the default price card; all or nothing."""
+"""`init`: makes authority, first operator and database with the default price card, or nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROFILE = "profile.toml"
 
 @dataclass(frozen=True, slots=True)
 class FirstRun:
-    """What `init` has made."""
+    """What `init` made."""
 
     ca_sha256_hex: str
     operator: str
@@ -38,8 +38,8 @@ async def initialise(
 ) -> FirstRun:
     """Make everything that `serve` needs.
 
-    It is made in a folder beside its place and moved there at the end, the database last, so that
-    an interrupted run leaves nothing that looks whole. Raises: Conflict if there is something
+    It is made in a folder beside the final one and moved at the end, the database last, so that an
+    interrupted run leaves nothing that `serve` accepts. Raises: Conflict if there is something
     already; InvalidRequest for an operator's name; ConfigInvalid, StoreUnavailable.
     """
     check_person(operator)
@@ -72,7 +72,7 @@ async def initialise(
 
 
 def check_untouched(config: CoordinatorConfig) -> None:
-    """Raises: Conflict naming what is there already."""
+    """Raises: Conflict naming what exists already."""
     there = [
         path.name
         for path in (config.database, config.ca_dir, config.operators_dir, config.blobs_dir)
@@ -103,7 +103,7 @@ def _try_bind(host: str, port: int) -> None:
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
     with socket.socket(family, kind, protocol) as probe:
-        # As the listeners do: connections of an earlier process may still be winding down.
+        # As the listeners do, since connections of an earlier process may be in TIME_WAIT.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(address)
         probe.listen()
@@ -137,7 +137,7 @@ async def _make_database(path: Path, operator: str, now_unix_ms: Callable[[], in
         await store.put_prices(default_price_card(), note=note)
     finally:
         await store.close()
-    # Closing has folded the log into the file; only the file is moved.
+    # Closing has merged the write-ahead log into the file; only the file is moved.
     for beside in ("-wal", "-shm", ".lock"):
         path.with_name(path.name + beside).unlink(missing_ok=True)
 

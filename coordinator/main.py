@@ -1,4 +1,4 @@
-"""The one place where the coordinator's parts are assembled, started and stopped."""
+"""Assembles, starts and stops the coordinator's parts."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from coordinator.core.fleet_figures import FleetCounters, FleetGauges
 from coordinator.first_run import check_ports_free
 from coordinator.native_log import NativeLog
 from coordinator.rpc.admin import AdminParts, AdminService
+from coordinator.rpc.agent_queries import QueryLimits
 from coordinator.rpc.desired_rows import DesiredRows
 from coordinator.rpc.enrolment import MAX_MESSAGE_BYTES, EnrolmentService
 from coordinator.rpc.fleet import FleetLimits, FleetParts, FleetService
@@ -34,7 +35,6 @@ from coordinator.rpc.interceptors import ErrorInterceptor, IdentityInterceptor
 from coordinator.rpc.listeners import Server, ServerCredentials, bind, make_server
 from coordinator.rpc.placement_writer import PlacementWriter
 from coordinator.rpc.push_bytes import PushEncoder
-from coordinator.rpc.questions import QuestionLimits
 from coordinator.rpc.refusals import RefusalRecorder
 from coordinator.store.records import AuditNote
 from coordinator.store.store import Store
@@ -47,14 +47,14 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: Calls beside the streams and files that the fleet listener takes: renewals, refused streams.
+#: Calls that the fleet listener admits beside streams and files: renewals, refused streams.
 _SPARE_FLEET_CALLS = 256
 _SHARED_TYPES = tuple(one for one in ResourceType if one is not ResourceType.DESIRED)
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """The parts around the live fleet."""
+    """The parts of the fleet service."""
 
     registry: FleetRegistry
     supervisor: FleetSupervisor
@@ -113,7 +113,7 @@ async def serve(
 def make_fleet(
     config: CoordinatorConfig, store: Store, authority: CertificateAuthority, blobs: BlobStore
 ) -> Fleet:
-    """Assemble the parts around the live fleet."""
+    """Assemble the parts of the fleet service."""
     limits, counters = config.limits, FleetCounters()
     desired = DesiredRows(store)
     placement = PlacementWriter(store, desired)
@@ -129,7 +129,7 @@ def make_fleet(
     registry = FleetRegistry(
         store,
         max_agents=limits.max_agents,
-        question_limits=QuestionLimits(
+        query_limits=QueryLimits(
             limits.max_queries, limits.max_queries_per_node, limits.query_timeout_ms
         ),
         counters=counters,
@@ -272,7 +272,7 @@ def _make_http(
 
 
 def _watch_handshakes(fleet: Fleet) -> NativeLog:
-    """Put TLS clients without a certificate of ours on record."""
+    """Log and audit TLS clients without a valid certificate."""
     loop = asyncio.get_running_loop()
     under_way: set[asyncio.Task[None]] = set()
 

@@ -1,7 +1,7 @@
-"""What gRPC's C core says on standard error: caught, because nobody else sees refused handshakes.
+"""Reads what gRPC's C core writes to standard error, the only record of refused handshakes.
 
-A client without a certificate of ours never reaches Python: the handshake fails below it, and a
-line on descriptor 2 is all that tells. The lines are read through a pipe; ours pass on unchanged.
+The handshake of a client without a valid certificate fails in the C core, which reports it only
+with a line on descriptor 2. Lines are read through a pipe; the product's own pass unchanged.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import re
 import threading
 from collections.abc import Callable
 
-#: As glog and abseil begin a line: severity, date, time, thread, source.
+from protos.domain.plain_text import escaped
+
+#: The start of a line of glog or abseil: severity, date, time, thread, source.
 _NATIVE_LINE = re.compile(rb"[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ [\w.]+:\d+\] ")
 _HANDSHAKE = re.compile(
     rb"Handshake failed.*(?P<cause>CERTIFICATE_VERIFY_FAILED[^\n]{0,100}"
@@ -24,7 +26,7 @@ _STDERR = 2
 
 
 def refused_cause(line: bytes) -> str | None:
-    """Return why a TLS client was refused if ``line`` tells of one."""
+    """Return why a TLS client was refused, None if ``line`` reports no such refusal."""
     found = _HANDSHAKE.search(line)
     return found["cause"].decode("ascii", "replace").strip() if found else None
 
@@ -34,8 +36,21 @@ def is_native(line: bytes) -> bool:
     return _NATIVE_LINE.match(line) is not None
 
 
+def passed_on(line: bytes) -> bytes:
+    """Return what is written for ``line``: our own unchanged, errors of the C core escaped.
+
+    Not written through logging: its lock may be held by a thread that waits for this one.
+    """
+    if not is_native(line):
+        return line
+    if line[:1] not in b"EF":
+        return b""
+    message = line.partition(b"] ")[2].decode("utf-8", "replace").rstrip("\n")
+    return f"grpc: {escaped(message)}\n".encode()
+
+
 class NativeLog:
-    """Stands between the process and its standard error from ``start`` to ``close``."""
+    """Filters the process's standard error from ``start`` to ``close``."""
 
     def __init__(self, on_refused: Callable[[str], None]) -> None:
         """``on_refused(cause)`` is called in the reading thread."""
@@ -44,7 +59,7 @@ class NativeLog:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Put a pipe in the place of descriptor 2."""
+        """Replace descriptor 2 by a pipe."""
         self._stderr = os.dup(_STDERR)
         read_end, write_end = os.pipe()
         os.dup2(write_end, _STDERR)
@@ -55,7 +70,7 @@ class NativeLog:
         self._thread.start()
 
     def close(self) -> None:
-        """Put descriptor 2 back; all that was written before has passed on."""
+        """Restore descriptor 2, after everything written before was passed on."""
         if self._thread is not None:
             os.dup2(self._stderr, _STDERR)  # closes the pipe's last write end
             self._thread.join()
@@ -79,11 +94,8 @@ class NativeLog:
         cause = refused_cause(line)
         if cause is not None:
             self._on_refused(cause)
-        elif not is_native(line):
-            self._write(line)
-        elif line[:1] in b"EF":
-            # Not through logging: its lock may be held by a thread that waits for this one.
-            self._write(b"grpc: " + line.partition(b"] ")[2])
+        else:
+            self._write(passed_on(line))
 
     def _write(self, data: bytes) -> None:
         # A closed standard error must not fill the pipe and stop the process.

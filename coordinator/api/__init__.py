@@ -1,1 +1,1 @@
-"""HTTP for machines and the public: health, metrics, the price card."""
+"""The HTTP listener: health, metrics, the public price card."""

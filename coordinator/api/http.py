@@ -1,4 +1,4 @@
-"""The HTTP listener: small answers to GET, and nothing else."""
+"""The HTTP listener: GET only."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: Nobody sends a body here.
+#: No route takes a body.
 _MAX_BODY_BYTES = 1_024
 _MAX_LINE_BYTES = 4_096
 _MAX_FIELD_BYTES = 8_190
 _KEEP_ALIVE_S = 15.0
-#: Running answers may take this long once a stop was asked.
+#: Longest that running requests may take after a stop.
 _STOP_TIMEOUT_S = 2.0
 _CARD_MAX_AGE_S = 60
 _PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
@@ -36,16 +36,16 @@ _PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors '
 
 @dataclass(frozen=True, slots=True)
 class HttpParts:
-    """What the listener shows."""
+    """The dependencies of the listener."""
 
-    #: What is missing before agents and operators can be served; empty: ready.
+    #: Returns what is missing before agents and operators can be served; empty: ready.
     missing: Callable[[], Sequence[str]]
     prices: Callable[[], Iterable[Price]]
     metrics: CollectorRegistry
 
 
 class HttpListener:
-    """One address. Made, started and closed by ``main``."""
+    """Listens on one address. Made, started and closed by ``main``."""
 
     def __init__(self, parts: HttpParts, host: str, port: int, *, max_connections: int) -> None:
         self._parts = parts
@@ -128,7 +128,7 @@ class HttpListener:
 
 
 class _Refusing(asyncio.Protocol):
-    """Closes at once."""
+    """Closes a connection at once: over the limit."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport.close()

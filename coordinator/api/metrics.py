@@ -1,4 +1,4 @@
-"""What Prometheus reads: counted elsewhere, gathered here when it asks."""
+"""Prometheus metrics, collected at each scrape from counters and gauges kept elsewhere."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ COUNTERS = {
     "questions_failed": ("questions_failed", "Questions to agents without an answer"),
     "blob_bytes": ("blob_bytes", "Bytes of model files sent to nodes"),
     "blobs_refused": ("blobs_refused", "Requests for model files refused"),
-    "handshakes_refused": ("handshakes_refused", "TLS clients without a certificate of ours"),
+    "handshakes_refused": ("handshakes_refused", "TLS clients without a valid certificate"),
     "alarms": ("alarms", "Conditions that an operator should look at"),
     "passes_deferred": ("passes_deferred", "Supervisor passes that the database refused"),
 }
-#: Fields of FleetCounters that carry a label, and are shown by hand below.
+#: Fields of FleetCounters that have a label; collected separately below.
 LABELLED = frozenset({"nacks"})
 
 _PREFIX = "edgeforge_coordinator_"
@@ -56,7 +56,7 @@ class _FleetCollector(Collector):
         self._gauges = gauges
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: asking at registration would need the fleet already."""
+        """Return nothing: collecting at registration would need the fleet already."""
         return ()
 
     def collect(self) -> Iterable[Metric]:

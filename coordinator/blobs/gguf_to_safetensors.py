@@ -2,12 +2,12 @@
 
 Run by path with the *engine* environment's Python, because torch and transformers live there; the
 product environment has neither. Only the standard library is imported at the top, so that a wrong
-interpreter gets a sentence and not a traceback.
+interpreter causes an error message and not a traceback.
 
 Standard output is JSON lines and nothing else. Progress is ``{"stage": str, "elapsed_ms": int}``,
 the last line is ``{"stage": "done", "files": {name: bytes}, ...}`` or
 ``{"error": {"message": str, "hint": str}}`` with a non-zero exit: 64 usage, 65 the file is bad or
-not allowed, 69 wrong interpreter, 73 the target cannot be written. Libraries' chatter goes to
+not allowed, 69 wrong interpreter, 73 the target cannot be written. Output of libraries goes to
 standard error. The same source gives the same bytes.
 """
 
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Both must be set before transformers is imported: nothing here may ask the network.
+# Both must be set before transformers is imported: nothing here may use the network.
 OFFLINE_ENV = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 #: GGUF's ``general.architecture`` -> the family as the registry calls it. Mistral files usually say
@@ -52,7 +52,7 @@ EXIT_NO_TARGET = 73
 
 
 class ConversionError(Exception):
-    """What went wrong, in a sentence, and the exit code that says so."""
+    """A failed conversion, with its exit code."""
 
     def __init__(self, exit_code: int, message: str, hint: str) -> None:
         super().__init__(message)
@@ -62,7 +62,7 @@ class ConversionError(Exception):
 
 
 class Reporter:
-    """Writes the JSON lines; repeats the current stage while it takes long."""
+    """Writes the JSON lines; repeats the current stage every two seconds."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -141,7 +141,7 @@ def read_header(source: Path) -> dict[str, Any]:
 
 
 def load_tokenizer(source: Path, header: dict[str, Any]) -> Any:  # noqa: ANN401
-    """Return the file's tokenizer, with what transformers leaves out of it put back."""
+    """Return the file's tokenizer, completed where transformers omits parts of it."""
     from tokenizers import pre_tokenizers, processors
     from transformers import AutoTokenizer
 
@@ -150,7 +150,7 @@ def load_tokenizer(source: Path, header: dict[str, Any]) -> Any:  # noqa: ANN401
     )
     backend = tokenizer.backend_tokenizer
     if header["pre_tokenizer"] == "smollm":
-        # SmolLM's merges were learned with every digit on its own.
+        # SmolLM's merges were trained with each digit as a token.
         backend.pre_tokenizer = pre_tokenizers.Sequence(
             [
                 pre_tokenizers.Digits(individual_digits=True),
@@ -189,7 +189,7 @@ def convert(source: Path, target: Path, header: dict[str, Any], reporter: Report
 
 
 def tidy(target: Path) -> None:
-    """Drop traces of this machine and this run, and make the files readable to other accounts."""
+    """Remove paths of this machine from the files, and make them readable to other accounts."""
     traces = {
         "_name_or_path",
         "_model_name_or_path",
@@ -207,14 +207,14 @@ def tidy(target: Path) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the first 300 characters of what ``error`` says, on one line."""
+    """Return the first 300 characters of the error's message, on one line."""
     return " ".join(str(error).split())[:300]
 
 
 def run(source: Path, target: Path, reporter: Reporter) -> None:
     """Convert into a folder beside ``target`` and publish it by rename."""
     os.environ.update(OFFLINE_ENV)
-    # Beside the interpreter's own modules, this folder's must not be importable by libraries.
+    # Libraries must not import modules of this folder.
     sys.path[:] = [entry for entry in sys.path if Path(entry) != Path(__file__).parent]
     try:
         import gguf  # noqa: F401
@@ -240,7 +240,7 @@ def run(source: Path, target: Path, reporter: Reporter) -> None:
         convert(source, partial, header, reporter)
         partial.replace(target)
     except Exception as error:
-        # transformers raises OSError for bad contents too; only the system's own carry an errno.
+        # transformers raises OSError for bad contents too; only the system's errors have an errno.
         if isinstance(error, OSError) and error.errno is not None:
             message = f"cannot write {target}: {one_line(error)}"
             raise ConversionError(
@@ -260,7 +260,7 @@ def run(source: Path, target: Path, reporter: Reporter) -> None:
 
 
 def main(argv: list[str]) -> int:
-    # Libraries print to standard output too: keep the real one for ourselves.
+    # Libraries print to standard output too: keep the real one for the JSON lines.
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     reporter = Reporter(stream)

@@ -1,7 +1,7 @@
-"""A content-addressed folder: what is in it is named by its SHA-256 and was whole when it came in.
+"""A content-addressed folder: each file is named by its SHA-256, which is checked on receipt.
 
-``<folder>/ab/cd/<sha256>`` holds a blob; ``<folder>/incoming/`` what is being received, which is
-dropped at the next start. All disk work is done in threads.
+``<folder>/ab/cd/<sha256>`` holds a blob; ``<folder>/incoming/`` those being received, which are
+deleted at the next start. All disk work is done in threads.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CHUNK_BYTES = 1024 * 1024
 MAX_BLOB_BYTES = 64 * 1024**3
 #: Blobs that may be received at once.
 MAX_WRITERS = 8
-#: Space that a blob may not use up: the database needs some on the same disk.
+#: Free space that blobs must leave: the database needs some on the same disk.
 RESERVE_BYTES = 64 * 1024**2
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -59,7 +59,7 @@ class BlobStore:
         max_writers: int = MAX_WRITERS,
         reserve_bytes: int = RESERVE_BYTES,
     ) -> BlobStore:
-        """Use ``folder``, made if missing, and drop what an earlier process left half received."""
+        """Open ``folder``, made if missing, and delete what an earlier process received in part."""
         store = cls(
             folder,
             max_blob_bytes=max_blob_bytes,
@@ -73,21 +73,21 @@ class BlobStore:
         return store
 
     def size_bytes(self, sha256: bytes) -> int | None:
-        """Return a blob's size, None if it is not here. Raises: InvalidRequest."""
+        """Return a blob's size, None if it is not stored. Raises: InvalidRequest."""
         try:
             return self._path(sha256).stat().st_size
         except FileNotFoundError:
             return None
 
     def missing(self, sha256s: Sequence[bytes]) -> list[bytes]:
-        """Return those that are not here, each once, in order. Raises: InvalidRequest."""
+        """Return the digests that are not stored, each once, in order. Raises: InvalidRequest."""
         return [one for one in dict.fromkeys(sha256s) if self.size_bytes(one) is None]
 
     async def write(self, sha256: bytes, size_bytes: int, chunks: AsyncIterator[bytes]) -> None:
-        """Receive a blob whole or not at all; one that is here already is not read again.
+        """Receive a blob completely or not at all; a stored one is not received again.
 
-        Raises: InvalidRequest when size or digest are not as told; TooLarge; Overloaded;
-        StoreUnavailable when the disk is full. Nothing is left behind in any of these cases.
+        Raises: InvalidRequest when size or digest differ from those announced; TooLarge;
+        Overloaded; StoreUnavailable when the disk is full. No file is left after an error.
         """
         if size_bytes > self._max_blob_bytes:
             raise TooLarge(
@@ -151,11 +151,11 @@ class BlobStore:
             async for chunk in chunks:
                 received_bytes += len(chunk)
                 if received_bytes > size_bytes:
-                    raise InvalidRequest(f"more than the {size_bytes} bytes that were told")
+                    raise InvalidRequest(f"more than the announced {size_bytes} bytes")
                 await asyncio.to_thread(_append, descriptor, chunk)
                 await asyncio.to_thread(hasher.update, chunk)
             if received_bytes != size_bytes:
-                raise InvalidRequest(f"{received_bytes} bytes came, {size_bytes} were told")
+                raise InvalidRequest(f"{received_bytes} bytes received, {size_bytes} announced")
             if hasher.digest() != sha256:
                 raise InvalidRequest(
                     f"the data is not that of {sha256.hex()}", "read the file again and retry"
@@ -205,7 +205,7 @@ def _check_space(folder: Path, needed_bytes: int) -> None:
 
 @contextlib.contextmanager
 def _disk_errors(folder: Path) -> Iterator[None]:
-    """Turn a failing disk into StoreUnavailable, said once in the log for each blob."""
+    """Translate disk errors to StoreUnavailable, logged once for each blob."""
     try:
         yield
     except OSError as error:

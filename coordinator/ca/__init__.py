@@ -1,1 +1,1 @@
-"""The certificate authority: who may call itself what."""
+"""The certificate authority."""

@@ -37,7 +37,7 @@ _PERSON = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 
 
 class CertificateAuthority:
-    """Signs certificates with names that we choose. Safe to use from any thread."""
+    """Signs certificates; names come from its callers. Safe to use from any thread."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class CertificateAuthority:
         self.certificate_pem = _pem(certificate)
         #: Every authority that the fleet trusts now, one or two.
         self.bundle_pem = self.certificate_pem + (_pem(also_trusted) if also_trusted else b"")
-        #: What an enrolment token pins: hexadecimal SHA-256 over the certificate.
+        #: Hexadecimal SHA-256 of the certificate; enrolment tokens pin it.
         self.sha256_hex = hashlib.sha256(
             certificate.public_bytes(serialization.Encoding.DER)
         ).hexdigest()
@@ -110,9 +110,9 @@ class CertificateAuthority:
         )
 
     def new_coordinator(self, name: str) -> tuple[bytes, bytes]:
-        """Return a new private key (PEM) and its chain: the server certificate, then ours.
+        """Return a new private key (PEM) and its chain: server certificate, authority certificate.
 
-        Made anew at every start and kept in memory only.
+        Issued at every start and kept in memory only.
         """
         key = new_key()
         leaf = coordinator_leaf(check_person(name))
@@ -127,7 +127,7 @@ class CertificateAuthority:
 
 
 def trust_also(folder: Path, certificate_pem: bytes) -> None:
-    """Put a second authority into the bundle, before or after it becomes the one that signs.
+    """Add a second authority to the bundle, before or after it becomes the signing one.
 
     Raises: Conflict if there are two already; InvalidRequest if it is no authority.
     """
@@ -154,7 +154,7 @@ def drop_also_trusted(folder: Path) -> None:
 
 
 def check_person(name: str) -> str:
-    """Return ``name`` if an operator or a coordinator may be called so. Raises: InvalidRequest."""
+    """Return ``name`` if it is valid for an operator or a coordinator. Raises: InvalidRequest."""
     if _PERSON.fullmatch(name) is None:
         raise InvalidRequest(
             f"{name[:80]!r} cannot name an operator or coordinator",

@@ -1,4 +1,4 @@
-"""What is in each kind of certificate."""
+"""The contents of each kind of certificate."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CA_LIFE_MS = 3_650 * DAY_MS
 NODE_LIFE_MS = 30 * DAY_MS
 OPERATOR_LIFE_MS = 365 * DAY_MS
 COORDINATOR_LIFE_MS = 825 * DAY_MS
-#: A certificate is valid from a little before it was made: clocks differ.
+#: A certificate is valid from a little before its issue, since clocks differ.
 BACKDATED_MS = 5 * 60_000
 
 COORDINATOR_DNS_NAME = "coordinator.edgeforge.internal"
@@ -40,7 +40,7 @@ class IssuedCertificate:
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """What a certificate says of its holder."""
+    """The names and usages in a certificate."""
 
     kind: str
     name: str
@@ -50,17 +50,17 @@ class Leaf:
 
 
 def node_leaf(node_id: str) -> Leaf:
-    """A node is a server to its peers and a client of the coordinator and its peers."""
+    """Return the leaf of a node: server to its peers, client of coordinator and peers."""
     return Leaf("node", node_id, (node_id + NODE_DNS_SUFFIX,), True, NODE_LIFE_MS)
 
 
 def operator_leaf(name: str) -> Leaf:
-    """An operator is a client only."""
+    """Return the leaf of an operator: client only."""
     return Leaf("operator", name, (), False, OPERATOR_LIFE_MS)
 
 
 def coordinator_leaf(name: str) -> Leaf:
-    """A coordinator is found under one name wherever it runs."""
+    """Return the leaf of a coordinator, which has the same DNS name on every host."""
     return Leaf("coordinator", name, (COORDINATOR_DNS_NAME,), True, COORDINATOR_LIFE_MS)
 
 
@@ -83,7 +83,7 @@ def signed_leaf(
     issuer_key: ec.EllipticCurvePrivateKey,
     now_unix_ms: int,
 ) -> IssuedCertificate:
-    """Return a certificate for ``key`` with our names only."""
+    """Return a certificate for ``key`` with the names of ``leaf`` only."""
     usages = [ExtendedKeyUsageOID.CLIENT_AUTH]
     if leaf.is_server:
         usages.append(ExtendedKeyUsageOID.SERVER_AUTH)

@@ -1,4 +1,4 @@
-"""Keys and certificates on disk: written whole, and never where others could read a key."""
+"""Keys and certificates on disk: written atomically, keys readable by their owner only."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def write_public(path: Path, pem: bytes, *, replace: bool = False) -> None:
 def read_key(path: Path) -> bytes:
     """Return a private key that only its owner can read.
 
-    Raises: NotFound; ConfigInvalid if anybody but the owner may read it.
+    Raises: NotFound; ConfigInvalid if others than the owner may read it.
     """
     try:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Certificate requests: only the key in them counts, and only if its holder signed it."""
+"""Certificate requests: only the key is used, and only if the request is signed with it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PublicKey = ec.EllipticCurvePublicKey
 
 
 def public_key_of(csr_der: bytes) -> PublicKey:
-    """Return the P-256 key of a request that its holder signed; names in it are ignored.
+    """Return the P-256 key of a correctly signed request; names in it are ignored.
 
     Raises: InvalidRequest.
     """

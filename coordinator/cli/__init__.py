@@ -1,1 +1,1 @@
-"""``edgeforge``: what operators and developers type; it talks to a coordinator."""
+"""The ``edgeforge`` command of operators and developers: a client of a coordinator."""

@@ -1,4 +1,4 @@
-"""``edgeforge account`` and ``edgeforge key``: customers and what they authenticate with."""
+"""``edgeforge account`` and ``edgeforge key``: customers' accounts and API keys."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from coordinator.cli.common import JsonOption, admin, group
-from coordinator.cli.output import as_json, print_json, print_table
+from coordinator.cli.output import as_json
 from coordinator.clock import now_unix_ms
+from protos.output.terminal import print_json, print_line, print_table
 from protos.v1 import admin_pb2
 
 app = group("account", "Customers.")
@@ -26,7 +27,7 @@ def create_account(account: str) -> None:
     """
     with admin() as client:
         client.call(lambda stub: stub.CreateAccount, admin_pb2.CreateAccountRequest(id=account))
-    print(f"created {account}; next: edgeforge key create --account {account}")
+    print_line(f"created {account}; next: edgeforge key create --account {account}")
 
 
 @app.command("ls")
@@ -66,7 +67,7 @@ def create_key(
     if json_output:
         print_json(as_json(response))
     else:
-        print(response.api_key)
+        print_line(response.api_key)
 
 
 @key_app.command("ls")
@@ -108,7 +109,7 @@ def revoke_key(key: Annotated[str, typer.Argument(help="The key's public part.")
     """
     with admin() as client:
         client.call(lambda stub: stub.RevokeKey, admin_pb2.RevokeKeyRequest(id=key))
-    print(f"revoked {key}")
+    print_line(f"revoked {key}")
 
 
 def _day(unix_ms: int) -> str:

@@ -25,7 +25,7 @@ _PROFILE_KEYS = ("admin_address", "ca_file", "cert_file", "key_file")
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Where a coordinator is and who asks: an operator's ``profile.toml``."""
+    """A coordinator's address and an operator's credentials: ``profile.toml``."""
 
     path: Path
     admin_address: str
@@ -71,7 +71,7 @@ def find_profile(named: Path | None, environ: dict[str, str], home: Path) -> Pat
 
 
 class AdminClient:
-    """Calls of the Admin service, with our errors."""
+    """Calls the Admin service; translates its errors."""
 
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
@@ -101,7 +101,7 @@ class AdminClient:
         try:
             return method(self._stub)(request, timeout=timeout_s)
         except grpc.RpcError as error:
-            # A failed call is its own grpc.Call, which the stubs do not say.
+            # A failed call is also a grpc.Call, which the type stubs omit.
             raise self._translate(cast("grpc.Call", error)) from error
 
     def close(self) -> None:
@@ -120,7 +120,7 @@ class AdminClient:
 
 @contextlib.contextmanager
 def connected(profile: Profile) -> Iterator[AdminClient]:
-    """Hand out a client and close it."""
+    """Provide a client and close it afterwards."""
     client = AdminClient(profile)
     try:
         yield client

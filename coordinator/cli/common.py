@@ -1,4 +1,4 @@
-"""What every command shares: the profile option, --json, and the client made of them."""
+"""Shared by all commands: the profile option, --json, and the client for the profile."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def name_profile(path: Path | None) -> None:
 
 @contextmanager
 def admin() -> Iterator[AdminClient]:
-    """Hand out a client of the coordinator that the user means."""
+    """Provide a client of the coordinator that the profile names."""
     path = find_profile(_named_profile[0], dict(os.environ), Path.home())
     with connected(load_profile(path)) as client:
         yield client
 
 
 def group(name: str, text: str) -> typer.Typer:
-    """Return an application for commands about one noun."""
+    """Return the command group of one kind of resource."""
     return typer.Typer(name=name, help=text, no_args_is_help=True, pretty_exceptions_enable=False)

@@ -1,4 +1,4 @@
-"""``edgeforge deployment``: what customers call."""
+"""``edgeforge deployment``: deployments and their pins to nodes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import typer
 
 from coordinator.cli.client import AdminClient
 from coordinator.cli.common import JsonOption, admin, group
-from coordinator.cli.output import as_json, enum_word, print_json, print_table
+from coordinator.cli.output import as_json, enum_word
 from protos.domain.errors import InvalidRequest, NotFound
 from protos.domain.resources import SlaTier
+from protos.output.terminal import print_json, print_line, print_table
 from protos.v1 import admin_pb2, resources_pb2
 
 app = group("deployment", "What customers call: a model, a first-token budget, where it may run.")
@@ -156,7 +157,7 @@ def remove_deployment(name: str) -> None:
     request = admin_pb2.RemoveDeploymentRequest(name=name)
     with admin() as client:
         client.call(lambda stub: stub.RemoveDeployment, request)
-    print(f"removed {name}")
+    print_line(f"removed {name}")
 
 
 def _all(client: AdminClient) -> list[admin_pb2.DeploymentInfo]:
@@ -191,8 +192,8 @@ def _print_one(info: admin_pb2.DeploymentInfo, json_output: bool) -> None:
         return
     deployment = info.deployment
     replicas = ", ".join(_replica(one) for one in info.replicas) or "none yet"
-    print(f"{deployment.name}: {deployment.model}, budget {deployment.ttft_budget_ms} ms")
-    print(f"  account {deployment.account_id}, nodes {', '.join(info.node_ids) or 'none'}")
+    print_line(f"{deployment.name}: {deployment.model}, budget {deployment.ttft_budget_ms} ms")
+    print_line(f"  account {deployment.account_id}, nodes {', '.join(info.node_ids) or 'none'}")
     if deployment.continue_streams:
-        print("  a broken stream goes on from another replica")
-    print(f"  replicas {replicas}")
+        print_line("  a broken stream goes on from another replica")
+    print_line(f"  replicas {replicas}")

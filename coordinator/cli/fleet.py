@@ -9,7 +9,6 @@ import typer
 
 from coordinator.cli.client import connected, load_profile
 from coordinator.cli.common import JsonOption
-from coordinator.cli.output import print_json, tell
 from coordinator.devfleet.demonstration import demonstrate
 from coordinator.devfleet.down import bring_down
 from coordinator.devfleet.layout import FleetLayout, read_facts
@@ -18,6 +17,7 @@ from coordinator.devfleet.processes import running_pid
 from coordinator.devfleet.sites import MAX_ENGINES, TWO_SITES
 from coordinator.devfleet.up import UpOptions, bring_up, follow
 from protos.domain.errors import NotFound
+from protos.output.terminal import print_json, print_progress, print_text
 
 StateDirOption = Annotated[
     Path,
@@ -72,13 +72,13 @@ def up(
         wish=FleetWish(tuple(engine_url or ()), sites, engines, edge_fill),
         engine_venv=engine_venv.absolute(),
     )
-    description = bring_up(options, tell)
+    description = bring_up(options, print_progress)
     if json_output:
         print_json(description.as_json())
     else:
-        print(description.how_to_talk())
+        print_text(description.how_to_talk())
     if not detach:
-        follow(options.layout, tell)
+        follow(options.layout, print_progress)
 
 
 def demo(state_dir: StateDirOption = _DEFAULT_STATE_DIR, json_output: JsonOption = False) -> None:
@@ -92,7 +92,8 @@ def demo(state_dir: StateDirOption = _DEFAULT_STATE_DIR, json_output: JsonOption
         raise NotFound("no fleet of five sites runs here", "start it first: edgeforge up --detach")
     api_key = layout.api_key.read_text(encoding="utf-8").strip()
     with connected(load_profile(layout.profile)) as client:
-        outcomes = demonstrate(client, facts, api_key, tell if json_output else print)
+        report = print_progress if json_output else print_text
+        outcomes = demonstrate(client, facts, api_key, report)
     if json_output:
         print_json([outcome.as_json() for outcome in outcomes])
 
@@ -105,4 +106,4 @@ def down(
 
     Example: edgeforge down
     """
-    bring_down(FleetLayout(state_dir.absolute()), tell, purge=purge)
+    bring_down(FleetLayout(state_dir.absolute()), print_progress, purge=purge)

@@ -1,4 +1,4 @@
-"""The ``edgeforge`` command: its nouns put together, its errors printed once."""
+"""The ``edgeforge`` command: assembles the command groups and prints errors."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 from coordinator.cli import account, deployment, fleet, model, node_orders, pop, price, route, trace
 from coordinator.cli.common import name_profile
 from protos.domain.errors import ConfigInvalid, EdgeForgeError
+from protos.output.terminal import print_error
 
 app = typer.Typer(
     name="edgeforge",
@@ -45,22 +46,14 @@ def main(
         typer.Option(help="Operator's profile.toml; default: $EDGEFORGE_PROFILE, ./.edgeforge."),
     ] = None,
 ) -> None:
-    """Remember which coordinator is meant."""
+    """Remember the profile that was named."""
     name_profile(profile)
 
 
 def run() -> None:
-    """Entry point: one message and a next step for every error we know."""
+    """Entry point: prints an EdgeForgeError with its hint and exits with its code."""
     try:
         app()
-    except ConfigInvalid as error:
-        for problem in error.problems:
-            print(f"edgeforge: {problem}", file=sys.stderr)
-        if error.hint:
-            print(f"  {error.hint}", file=sys.stderr)
-        sys.exit(error.exit_code)
     except EdgeForgeError as error:
-        print(f"edgeforge: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"  {error.hint}", file=sys.stderr)
-        sys.exit(1)
+        print_error("edgeforge", error)
+        sys.exit(error.exit_code if isinstance(error, ConfigInvalid) else 1)

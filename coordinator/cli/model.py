@@ -10,8 +10,9 @@ import typer
 
 from coordinator.cli.common import JsonOption, admin, group
 from coordinator.cli.model_upload import dequantise, register, scan_folder, upload_missing
-from coordinator.cli.output import as_json, enum_word, print_json, print_table, tell
+from coordinator.cli.output import as_json, enum_word
 from protos.domain.errors import InvalidRequest
+from protos.output.terminal import print_json, print_line, print_progress, print_table
 from protos.v1 import admin_pb2, resources_pb2
 
 app = group("model", "The registry of models.")
@@ -35,7 +36,7 @@ def import_model(
     ] = Path(DEFAULT_ENGINE_VENV),
     json_output: JsonOption = False,
 ) -> None:
-    """Import a model. An interrupted import goes on where it stopped; equal files travel once.
+    """Import a model. An interrupted import continues where it stopped; no file is uploaded twice.
 
     Example: edgeforge model import ./llama-8b --name acme/llama-8b@1
     """
@@ -47,16 +48,16 @@ def import_model(
                     f"{path} is neither a directory nor a .gguf file",
                     "give the directory that holds config.json and *.safetensors",
                 )
-            folder = dequantise(path, Path(scratch) / "model", engine_venv, tell)
-        files = scan_folder(folder, tell)
+            folder = dequantise(path, Path(scratch) / "model", engine_venv, print_progress)
+        files = scan_folder(folder, print_progress)
         with admin() as client:
-            sent_bytes = upload_missing(client, folder, files, tell)
+            sent_bytes = upload_missing(client, folder, files, print_progress)
             model = register(client, name, files, context_tokens)
     if json_output:
         print_json(as_json(model) | {"uploaded_bytes": sent_bytes})
     else:
         already = "; every file was there already" if sent_bytes == 0 else ""
-        print(f"{model.name}: {model.family}, {_size(model.weights_bytes)}{already}")
+        print_line(f"{model.name}: {model.family}, {_size(model.weights_bytes)}{already}")
 
 
 @app.command("ls")

@@ -1,4 +1,4 @@
-"""From files on this machine to a model in the registry."""
+"""Imports files of this machine as a model of the registry."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from protos.domain.resources import ModelFile, ModelSource
 from protos.v1 import admin_pb2, resources_pb2
 from protos.wire import model_file_to_wire, model_source_to_wire
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 _CHUNK_BYTES = 1024 * 1024
 _UPLOAD_TIMEOUT_S = 3_600.0
 _REGISTER_TIMEOUT_S = 300.0
 _CONVERT_TIMEOUT_S = 3_600.0
-#: Files of a downloaded model that nobody needs and everybody has.
+#: Files that downloads contain and no engine needs.
 _IGNORED = frozenset({".gitattributes", ".gitignore"})
 _CONVERTER = Path(__file__).parent.parent / "blobs" / "gguf_to_safetensors.py"
 
 
-def dequantise(gguf: Path, target: Path, engine_venv: Path, tell: Tell) -> Path:
+def dequantise(gguf: Path, target: Path, engine_venv: Path, report: Report) -> Path:
     """Turn a GGUF file into a safetensors directory. Raises: InvalidRequest with the reason.
 
-    Done by the engine environment's Python, because torch lives there and not here.
+    Runs the engine environment's Python, which has torch; the product environment has not.
     """
     python = engine_venv / "bin" / "python"
     if not os.access(python, os.X_OK):
@@ -38,7 +38,7 @@ def dequantise(gguf: Path, target: Path, engine_venv: Path, tell: Tell) -> Path:
             [f"a GGUF file is dequantised by the engine environment, and {python} is not there"],
             "install it: packaging/engine/install, or name it with --engine-venv",
         )
-    tell(f"dequantising {gguf.name}")
+    report(f"dequantising {gguf.name}")
     done = subprocess.run(
         [str(python.absolute()), str(_CONVERTER), str(gguf.absolute()), str(target)],
         capture_output=True,
@@ -54,26 +54,28 @@ def dequantise(gguf: Path, target: Path, engine_venv: Path, tell: Tell) -> Path:
     return target
 
 
-def scan_folder(folder: Path, tell: Tell) -> list[ModelFile]:
-    """Return the manifest of ``folder``. Raises: InvalidRequest for what may not be in one."""
+def scan_folder(folder: Path, report: Report) -> list[ModelFile]:
+    """Return the manifest of ``folder``. Raises: InvalidRequest for files not allowed in it."""
     if not folder.is_dir():
         raise InvalidRequest(f"{folder} is no directory", "give a safetensors directory or a .gguf")
     paths = sorted(_walk(folder))
-    # Names are judged before anything is opened.
+    # Names are checked before any file is opened.
     check_manifest([ModelFile(name, bytes(32), path.stat().st_size) for name, path in paths])
     files = []
     for name, path in paths:
         size_bytes = path.stat().st_size
         if size_bytes > 64 * _CHUNK_BYTES:
-            tell(f"hashing {name} ({size_bytes / 1024**2:.0f} MiB)")
+            report(f"hashing {name} ({size_bytes / 1024**2:.0f} MiB)")
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").digest()
         files.append(ModelFile(name, digest, size_bytes))
     return files
 
 
-def upload_missing(client: AdminClient, folder: Path, files: list[ModelFile], tell: Tell) -> int:
-    """Upload what the coordinator does not have, and return how many bytes that was."""
+def upload_missing(
+    client: AdminClient, folder: Path, files: list[ModelFile], report: Report
+) -> int:
+    """Upload the files that the coordinator lacks; return their bytes."""
     request = admin_pb2.FindMissingBlobsRequest(sha256=[file.sha256 for file in files])
     missing = set(client.call(lambda stub: stub.FindMissingBlobs, request).sha256)
     sent_bytes = 0
@@ -81,7 +83,7 @@ def upload_missing(client: AdminClient, folder: Path, files: list[ModelFile], te
         if file.sha256 not in missing:
             continue
         missing.discard(file.sha256)
-        tell(f"uploading {file.path} ({file.size_bytes / 1024**2:.1f} MiB)")
+        report(f"uploading {file.path} ({file.size_bytes / 1024**2:.1f} MiB)")
         messages = _upload_messages(folder / file.path, file)
         client.call(lambda stub: stub.UploadBlob, messages, _UPLOAD_TIMEOUT_S)
         sent_bytes += file.size_bytes

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from coordinator.cli.common import JsonOption, admin, group
-from coordinator.cli.output import as_json, enum_word, print_json, print_table
+from coordinator.cli.output import as_json, enum_word
 from protos.domain.errors import NotFound
+from protos.output.terminal import print_json, print_line, print_table
 from protos.v1 import admin_pb2, fleet_pb2, resources_pb2
 from protos.wire import service_from_wire
 
@@ -36,7 +37,7 @@ def create_token(
     if json_output:
         print_json(as_json(response))
     else:
-        print(response.token)
+        print_line(response.token)
 
 
 @app.command("ls")
@@ -94,13 +95,13 @@ def show_node(node: str, json_output: JsonOption = False) -> None:
 
 @app.command("rm")
 def remove_node(node: str) -> None:
-    """Remove a host for good: its certificate means nothing from then on.
+    """Remove a host for good: its certificate is refused from then on.
 
     Example: edgeforge node rm gru-1
     """
     with admin() as client:
         client.call(lambda stub: stub.RemoveNode, admin_pb2.RemoveNodeRequest(node_id=node))
-    print(f"removed {node}")
+    print_line(f"removed {node}")
 
 
 def _nodes() -> list[admin_pb2.NodeInfo]:
@@ -144,24 +145,24 @@ def _fault(fault: fleet_pb2.AcceleratorFault) -> str:
 
 
 def _accelerator(one: fleet_pb2.Accelerator) -> str:
-    told = [f"{one.index} {one.name} {one.id}"]
+    parts = [f"{one.index} {one.name} {one.id}"]
     if one.lost:
-        told.append("lost")
+        parts.append("lost")
     if one.HasField("utilisation_ratio"):
-        told.append(f"{one.utilisation_ratio:.0%} busy")
+        parts.append(f"{one.utilisation_ratio:.0%} busy")
     if one.HasField("memory_used_bytes"):
-        told.append(
+        parts.append(
             f"{one.memory_used_bytes / _GIB:.1f} of {one.memory_total_bytes / _GIB:.1f} GiB"
         )
     if one.HasField("temperature_celsius"):
-        told.append(f"{one.temperature_celsius:.0f} C")
+        parts.append(f"{one.temperature_celsius:.0f} C")
     if one.HasField("power_watts"):
-        told.append(f"{one.power_watts:.0f} W")
+        parts.append(f"{one.power_watts:.0f} W")
     if one.HasField("ecc_uncorrected"):
-        told.append(f"ECC {one.ecc_corrected} corrected, {one.ecc_uncorrected} not")
+        parts.append(f"ECC {one.ecc_corrected} corrected, {one.ecc_uncorrected} not")
     if one.clock_reasons:
-        told.append("slowed by " + ", ".join(one.clock_reasons))
-    return ", ".join(told)
+        parts.append("slowed by " + ", ".join(one.clock_reasons))
+    return ", ".join(parts)
 
 
 def _link(info: admin_pb2.NodeInfo) -> str:
@@ -186,7 +187,7 @@ def _table(info: admin_pb2.NodeInfo, have: fleet_pb2.Have) -> str:
 
 
 def describe_order(order: admin_pb2.NodeOrder) -> list[str]:
-    """Return one line for each thing there is to say of what stands for a host."""
+    """Return a host's order and its moves, a line each."""
     kind = enum_word(admin_pb2.NodeOrderKind.Name(order.kind), "NODE_ORDER_KIND_")
     lines = [f"{kind} by {order.by}" + (f", {order.phase}" if order.phase else "")]
     for move in order.moves:

@@ -1,4 +1,4 @@
-"""``edgeforge node drain | cordon | resume | retire``: what stands for a host."""
+"""``edgeforge node drain | cordon | resume | retire``: orders for a host."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import typer
 
 from coordinator.cli.common import JsonOption, admin
 from coordinator.cli.node import app, describe_order
-from coordinator.cli.output import as_json, enum_word, print_json, tell
+from coordinator.cli.output import as_json, enum_word
 from protos.domain.errors import DeadlineExceeded, NotFound
+from protos.output.terminal import print_json, print_line, print_progress
 from protos.v1 import admin_pb2, resources_pb2
 
 __all__ = ["app"]
@@ -23,31 +24,31 @@ TimeoutOption = Annotated[float, typer.Option(help="Seconds to wait for it to be
 
 @app.command("drain")
 def drain_node(node: str, reason: ReasonOption = "", json_output: JsonOption = False) -> None:
-    """Take no new request on a host's engine; running streams end. Clients are served elsewhere.
+    """Drain a host's engine: no new requests, running ones end. Other hosts serve its clients.
 
     Example: edgeforge node drain gru-1 --reason "new power supply"
     """
-    _say(_order(node, admin_pb2.NODE_ORDER_KIND_DRAIN, reason), json_output)
+    _print_order(_order(node, admin_pb2.NODE_ORDER_KIND_DRAIN, reason), json_output)
 
 
 @app.command("cordon")
 def cordon_node(node: str, reason: ReasonOption = "", json_output: JsonOption = False) -> None:
-    """Plan nothing new onto a host; what it holds it serves on.
+    """Plan no new model onto a host; it keeps serving those it holds.
 
     Example: edgeforge node cordon gru-1
     """
-    _say(_order(node, admin_pb2.NODE_ORDER_KIND_CORDON, reason), json_output)
+    _print_order(_order(node, admin_pb2.NODE_ORDER_KIND_CORDON, reason), json_output)
 
 
 @app.command("resume")
 def resume_node(node: str, json_output: JsonOption = False) -> None:
-    """Take a host back: after a drain, a cordon, a retirement, or a fault that is mended.
+    """End a drain, a cordon or a retirement, also one that followed from a repaired fault.
 
-    Refused while a fault stands. Pins that a retirement moved stay where they went.
+    Refused while a fault is active. Pins that a retirement moved are not moved back.
 
     Example: edgeforge node resume gru-1
     """
-    _say(_order(node, admin_pb2.NODE_ORDER_KIND_RESUME, ""), json_output)
+    _print_order(_order(node, admin_pb2.NODE_ORDER_KIND_RESUME, ""), json_output)
 
 
 @app.command("retire")
@@ -55,22 +56,22 @@ def retire_node(
     node: str,
     reason: ReasonOption = "",
     force: Annotated[
-        bool, typer.Option("--force", help="Retire though a replica has nowhere to go.")
+        bool, typer.Option("--force", help="Retire even if a replica has no target.")
     ] = False,
     no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="Order it and return; node show tells the rest.")
+        bool, typer.Option("--no-wait", help="Order it and return; node show shows the progress.")
     ] = False,
     timeout_s: TimeoutOption = 1_800.0,
     json_output: JsonOption = False,
 ) -> None:
-    """Take a host out for good: its replicas move first, then it drains, then it holds nothing.
+    """Retire a host: its replicas move first, then it drains, then it holds no model.
 
     Example: edgeforge node retire gru-1
     """
     info = _order(node, admin_pb2.NODE_ORDER_KIND_RETIRE, reason, force=force)
     if not no_wait:
         info = _wait_retired(node, info, timeout_s)
-    _say(info, json_output)
+    _print_order(info, json_output)
 
 
 def _order(
@@ -82,16 +83,16 @@ def _order(
 
 
 def _wait_retired(node: str, info: admin_pb2.NodeInfo, timeout_s: float) -> admin_pb2.NodeInfo:
-    """Tell each step until the host has retired. Raises: DeadlineExceeded."""
-    told: list[str] = []
+    """Print each step until the host has retired. Raises: DeadlineExceeded."""
+    printed: list[str] = []
     polls = max(1, int(timeout_s / _POLL_S))
     with admin() as client:
         for _ in range(polls):
             lines = describe_order(info.order)
             for line in lines:
-                if line not in told:
-                    tell(line)
-            told = lines
+                if line not in printed:
+                    print_progress(line)
+            printed = lines
             if info.order.phase == "retired" or not info.HasField("order"):
                 return info
             time.sleep(_POLL_S)
@@ -101,17 +102,17 @@ def _wait_retired(node: str, info: admin_pb2.NodeInfo, timeout_s: float) -> admi
                 raise NotFound(f"node {node} was removed meanwhile")
             info = found[0]
     raise DeadlineExceeded(
-        f"{node} has not retired within {timeout_s:.0f} s; it goes on: {'; '.join(told)}",
-        "edgeforge node show tells how far it is; --force leaves behind what has nowhere to go",
+        f"{node} has not retired within {timeout_s:.0f} s; it goes on: {'; '.join(printed)}",
+        "edgeforge node show shows the progress; --force drops replicas that have no target",
     )
 
 
-def _say(info: admin_pb2.NodeInfo, json_output: bool) -> None:
+def _print_order(info: admin_pb2.NodeInfo, json_output: bool) -> None:
     if json_output:
         print_json(as_json(info))
         return
     intent = enum_word(resources_pb2.NodeIntent.Name(info.node.intent), "NODE_INTENT_")
     if info.HasField("order"):
-        print(f"{info.node.id}: {'; '.join(describe_order(info.order))}")
+        print_line(f"{info.node.id}: {'; '.join(describe_order(info.order))}")
     else:
-        print(f"{info.node.id}: resumed, {intent} until the fleet has heard")
+        print_line(f"{info.node.id}: resumed, {intent} until the fleet has heard")

@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from coordinator.cli.common import JsonOption, admin, group
-from coordinator.cli.output import as_json, enum_word, print_json, print_table
+from coordinator.cli.output import as_json, enum_word
 from protos.domain.errors import InvalidRequest
 from protos.domain.resources import Tier
+from protos.output.terminal import print_json, print_line, print_table
 from protos.v1 import admin_pb2, resources_pb2
 from protos.wire import tier_to_wire
 
@@ -51,7 +52,7 @@ def create_pop(
     if json_output:
         print_json(as_json(created))
     else:
-        print(f"{created.id}: {tier}, zone {zone}")
+        print_line(f"{created.id}: {tier}, zone {zone}")
 
 
 @app.command("ls")

@@ -1,4 +1,4 @@
-"""``edgeforge price``, ``audit`` and ``table``: what the fleet charges, who did what, and force."""
+"""``edgeforge price``, ``audit`` and ``table``: the price card, the audit, forced tables."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from coordinator.cli.common import JsonOption, admin, group
-from coordinator.cli.output import as_json, enum_word, print_json, print_table
+from coordinator.cli.output import as_json, enum_word
 from protos.domain.errors import InvalidRequest
 from protos.domain.resources import ResourceType
+from protos.output.terminal import print_json, print_line, print_table
 from protos.v1 import admin_pb2, resources_pb2
 from protos.wire import resource_type_to_wire
 
@@ -52,7 +53,7 @@ def list_audit(
     limit: Annotated[int, typer.Option(help="Newest entries to show.", min=1, max=10_000)] = 100,
     json_output: JsonOption = False,
 ) -> None:
-    """List what was done and refused, newest first.
+    """List changes and refusals, newest first.
 
     Example: edgeforge audit ls --limit 20
     """
@@ -82,9 +83,9 @@ def list_audit(
 def force_table(
     kind: Annotated[str, typer.Argument(help="topology, deployments, prices or desired.")],
 ) -> None:
-    """Send a table again, telling agents that it is meant to have shrunk.
+    """Send a table again, past the agents' shrink guard.
 
-    Agents refuse a table that empties or halves at once; this is how an operator says it is so.
+    Agents refuse a table that empties or halves at once; this confirms that it is intended.
 
     Example: edgeforge table force topology
     """
@@ -96,4 +97,4 @@ def force_table(
     request = admin_pb2.ForceTableRequest(type=wire_type)
     with admin() as client:
         response = client.call(lambda stub: stub.ForceTable, request)
-    print(f"sent to {response.agents} agents")
+    print_line(f"sent to {response.agents} agents")

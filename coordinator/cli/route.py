@@ -1,4 +1,4 @@
-"""``edgeforge route``: where a request would go, and why."""
+"""``edgeforge route``: explanations of placement."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from coordinator.cli.common import JsonOption, admin, group
-from coordinator.cli.output import as_json, console, enum_word, print_json, print_table
+from coordinator.cli.output import as_json, enum_word
+from protos.output.terminal import print_json, print_line, print_table
 from protos.v1 import admin_pb2, fleet_pb2, resources_pb2
 
 app = group("route", "Where a request would go now, and why.")
@@ -25,7 +26,7 @@ def explain(
 ) -> None:
     """Print every candidate with its terms, and why it won or lost.
 
-    The agent itself answers, from what it knows now.
+    The agent answers from its present state.
 
     Example: edgeforge route explain --deployment chat --via GRU --budget-ms 150
     """
@@ -42,8 +43,7 @@ def explain(
 
 def print_explanation(explanation: fleet_pb2.RouteExplanation) -> None:
     """Print an explanation for people."""
-    out = console()
-    out.print(
+    print_line(
         f"{explanation.deployment} via {explanation.via_node}, "
         f"budget {explanation.budget_ms:.0f} ms: {explanation.summary}"
     )

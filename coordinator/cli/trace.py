@@ -1,4 +1,4 @@
-"""``edgeforge trace``: what happened to single requests, from the agents that served them."""
+"""``edgeforge trace``: traces of finished requests, from the agents that served them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,18 @@ from typing import Annotated
 import typer
 
 from coordinator.cli.common import JsonOption, admin, group
-from coordinator.cli.output import as_json, console, print_json, print_table, tell
+from coordinator.cli.output import as_json
 from coordinator.cli.trace_view import trace_picture
 from protos.domain.errors import InvalidRequest
 from protos.domain.pricing import format_usd
 from protos.domain.service import SHED_STATUSES, Service, service_of
+from protos.output.terminal import (
+    print_json,
+    print_line,
+    print_picture,
+    print_progress,
+    print_table,
+)
 from protos.v1 import admin_pb2, trace_pb2
 from protos.wire import trace_from_wire
 
@@ -52,7 +59,7 @@ def list_traces(
     after: Annotated[str, typer.Option(help="Go on where a list ended: it says how.")] = "",
     json_output: JsonOption = False,
 ) -> None:
-    """List finished requests, newest first. The agents hold them; those not asked are named.
+    """List finished requests, newest first. Agents that could not be asked are named.
 
     Example: edgeforge trace ls --deployment chat --missed
     """
@@ -72,11 +79,11 @@ def list_traces(
         "no traces",
     )
     if response.traces:
-        print(f"these: {_service(response.traces)}")
+        print_line(f"these: {_service(response.traces)}")
     for one in response.unsearched:
-        tell(f"not searched: {one.node_id}: {one.reason}")
+        print_progress(f"not searched: {one.node_id}: {one.reason}")
     if response.HasField("next"):
-        tell(f"more: --after {response.next.value!r}:{response.next.trace_id}")
+        print_progress(f"more: --after {response.next.value!r}:{response.next.trace_id}")
 
 
 @app.command("show")
@@ -87,7 +94,7 @@ def show(
     via: ViaOption = "",
     json_output: JsonOption = False,
 ) -> None:
-    """Draw where one request's latency and cost were paid, and who was considered for it.
+    """Draw one request's latency and cost, part by part, and its candidates.
 
     Example: edgeforge trace show 8f14e45fceea167a5a36dedd4bea2543
     """
@@ -97,11 +104,11 @@ def show(
     if json_output:
         print_json(as_json(message))
     else:
-        console().print(trace_picture(trace_from_wire(message)))
+        print_picture(trace_picture(trace_from_wire(message)))
 
 
 def _service(lines: Sequence[trace_pb2.TraceSummary]) -> Service:
-    """Return how those that are listed were served: no latency without what was shed."""
+    """Return the service level of the listed requests, shed ones included."""
     shed = sum(line.status in SHED_STATUSES for line in lines)
     felt_ms = [line.felt_ttft_ms for line in lines if line.HasField("felt_ttft_ms")]
     return service_of(felt_ms, admitted=len(lines) - shed, shed=shed)

@@ -1,16 +1,11 @@
 """One trace as a picture in the terminal: latency and cost, part by part, on common axes.
 
-Pure: a trace in, something that rich prints out; ``edgeforge trace show`` and the demonstration of
-``edgeforge up`` both draw with it.
+Prints nothing: ``edgeforge trace show`` and ``edgeforge up``'s demonstration print the picture.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from protos.domain.pricing import format_usd
 from protos.domain.trace import (
@@ -21,6 +16,7 @@ from protos.domain.trace import (
     token_pace,
     waterfall,
 )
+from protos.output.terminal import Column, Picture, plain, plain_table, stacked
 
 #: Cells of the time axis and of the cost axis.
 TIME_CELLS = 48
@@ -37,25 +33,25 @@ _STYLES = {
 }
 
 
-def trace_picture(trace: Trace) -> RenderableType:
-    """Return the whole picture: what happened, the waterfall, the tokens, who was considered."""
-    parts: list[RenderableType] = [Text(line) for line in headlines(trace)]
-    parts += [Text(""), waterfall_table(trace)]
+def trace_picture(trace: Trace) -> Picture:
+    """Return the whole picture: summary, waterfall, tokens, and candidates of each attempt."""
+    parts: list[Picture] = [plain(line) for line in headlines(trace)]
+    parts += [plain(""), waterfall_table(trace)]
     tokens = tokens_line(trace)
     if tokens:
-        parts.append(Text(tokens))
+        parts.append(plain(tokens))
     for number, attempt in enumerate(trace.attempts, 1):
-        parts += [Text(""), Text(_attempt_line(number, attempt)), _candidates_table(attempt)]
-    return Group(*parts)
+        parts += [plain(""), plain(_attempt_line(number, attempt)), _candidates_table(attempt)]
+    return stacked(parts)
 
 
 def headlines(trace: Trace) -> list[str]:
-    """Return what happened, in a few sentences."""
+    """Return the summary of a trace, a few lines."""
     at = datetime.fromtimestamp(trace.began_unix_ms / 1_000, UTC)
     served = f", served by {trace.node_id} ({trace.pop_id})" if trace.node_id else ""
     lines = [
         f"trace {trace.trace_id}  {at:%Y-%m-%d %H:%M:%S} UTC",
-        f"{trace.deployment or _printable(trace.path)}"
+        f"{trace.deployment or trace.path}"
         f" via {trace.ingress_node_id} ({trace.ingress_pop_id})"
         f"{served}: {_outcome(trace)}",
     ]
@@ -71,10 +67,10 @@ def headlines(trace: Trace) -> list[str]:
     return lines
 
 
-def waterfall_table(trace: Trace) -> Table:
-    """Return the bars: a row for each part, time and cost each on one axis for all rows."""
+def waterfall_table(trace: Trace) -> Picture:
+    """Return the waterfall: a row for each part, with time and cost on common axes."""
     rows = [Part("last mile", 0.0, trace.last_mile_ms)] if trace.last_mile_ms > 0.0 else []
-    # The user's clock starts a last mile earlier than ours.
+    # The user's time starts one last mile before the agent's.
     rows += [
         Part(part.name, part.began_ms + trace.last_mile_ms, part.took_ms)
         for part in waterfall(trace)
@@ -82,29 +78,33 @@ def waterfall_table(trace: Trace) -> Table:
     whole_ms = max((part.began_ms + part.took_ms for part in rows), default=0.0)
     costs = _cost_by_part(trace)
     whole_nano_usd = sum(costs.values())
-    table = Table(box=None, pad_edge=False, header_style="bold", show_footer=True)
-    table.add_column("part", footer="sum")
-    table.add_column("ms", justify="right", footer=f"{whole_ms:.1f}")
-    table.add_column(f"0 {'─' * (TIME_CELLS - 12)} {whole_ms:.0f} ms", min_width=TIME_CELLS)
-    table.add_column("nano-USD", justify="right", footer=f"{whole_nano_usd:,}")
-    table.add_column("cost", min_width=COST_CELLS)
+    columns = (
+        Column("part", footer="sum"),
+        Column("ms", footer=f"{whole_ms:.1f}", align="right"),
+        Column(f"0 {'─' * (TIME_CELLS - 12)} {whole_ms:.0f} ms", min_width=TIME_CELLS),
+        Column("nano-USD", footer=f"{whole_nano_usd:,}", align="right"),
+        Column("cost", min_width=COST_CELLS),
+    )
+    cells = []
     for part in rows:
         style = _STYLES.get(part.name, "cyan")
         nano_usd = costs.get(part.name, 0)
-        table.add_row(
-            part.name,
-            f"{part.took_ms:.1f}",
-            Text(bar(part.began_ms, part.took_ms, whole_ms, TIME_CELLS), style=style),
-            f"{nano_usd:,}" if nano_usd else "",
-            Text(bar(0.0, nano_usd, whole_nano_usd, COST_CELLS), style=style),
+        cells.append(
+            (
+                part.name,
+                f"{part.took_ms:.1f}",
+                plain(bar(part.began_ms, part.took_ms, whole_ms, TIME_CELLS), style=style),
+                f"{nano_usd:,}" if nano_usd else "",
+                plain(bar(0.0, nano_usd, whole_nano_usd, COST_CELLS), style=style),
+            )
         )
-    return table
+    return plain_table(columns, cells)
 
 
 def bar(began: float, took: float, whole: float, cells: int) -> str:
     """Return a bar from ``began`` to ``began + took`` on an axis of ``whole`` over ``cells``.
 
-    What is not nothing is at least a sliver, and nothing leaves the axis.
+    A positive value is drawn at least as a sliver; a bar never leaves the axis.
     """
     if whole <= 0.0 or took <= 0.0:
         return ""
@@ -114,7 +114,7 @@ def bar(began: float, took: float, whole: float, cells: int) -> str:
 
 
 def tokens_line(trace: Trace) -> str:
-    """Return how many tokens there were and how steadily they came; empty for none."""
+    """Return the numbers of tokens, their cost and their pace; empty for none."""
     usage, cost = trace.usage, trace.cost
     if not (usage.prompt_tokens or usage.completion_tokens or trace.token_gaps_us):
         return ""
@@ -133,7 +133,7 @@ def tokens_line(trace: Trace) -> str:
 
 
 def _cost_by_part(trace: Trace) -> dict[str, int]:
-    """Return which part of the time each part of the cost paid for."""
+    """Return the cost in nano-USD by the part of the time that it is for."""
     cost = trace.cost
     prompt_nano_usd = cost.prompt_nano_usd + cost.cached_nano_usd
     if trace.first_token_ms is None:
@@ -146,7 +146,7 @@ def _outcome(trace: Trace) -> str:
         return "the client left"
     kind = "stream" if trace.stream else "whole answer"
     if trace.error:
-        return f"{trace.status or 'no answer'}, {_printable(trace.error)}"
+        return f"{trace.status or 'no answer'}, {trace.error}"
     return f"{trace.status}, {kind}"
 
 
@@ -172,36 +172,35 @@ def _attempt_line(number: int, attempt: TraceAttempt) -> str:
     fitting = sum(one.fits for one in attempt.candidates)
     left_out = f", {attempt.candidates_left_out} more" if attempt.candidates_left_out else ""
     return (
-        f"attempt {number}: {attempt.node_id}, {_printable(attempt.summary)}"
+        f"attempt {number}: {attempt.node_id}, {attempt.summary}"
         f" after {attempt.took_ms:.1f} ms; {attempt.budget_left_ms:.0f} ms were left,"
         f" {fitting} of {len(attempt.candidates)} candidates fitted{left_out}"
     )
 
 
-def _candidates_table(attempt: TraceAttempt) -> Table:
+def _candidates_table(attempt: TraceAttempt) -> Picture:
     names = list(dict.fromkeys(term.name for one in attempt.candidates for term in one.terms))
     columns = ("", "node", "pop", "tier", "P99 ms", *names, "nUSD/1k+1k", "room", "budget")
-    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    rows = []
     for one in attempt.candidates:
         terms = {term.name: term.value_ms for term in one.terms}
-        table.add_row(
-            "->" if one.chosen else "",
-            one.node_id,
-            one.pop_id,
-            str(one.tier),
-            f"{one.ttft_ms_p99:.1f}",
-            *(f"{terms[name]:.1f}" if name in terms else "-" for name in names),
-            f"{one.price_nano_usd_per_1k_tokens:,}" if one.price_nano_usd_per_1k_tokens else "-",
-            str(one.headroom),
-            _verdict(one, attempt.budget_left_ms),
+        rows.append(
+            (
+                "->" if one.chosen else "",
+                one.node_id,
+                one.pop_id,
+                str(one.tier),
+                f"{one.ttft_ms_p99:.1f}",
+                *(f"{terms[name]:.1f}" if name in terms else "-" for name in names),
+                f"{one.price_nano_usd_per_1k_tokens:,}"
+                if one.price_nano_usd_per_1k_tokens
+                else "-",
+                str(one.headroom),
+                _verdict(one, attempt.budget_left_ms),
+            )
         )
-    return table
+    return plain_table(columns, rows)
 
 
 def _verdict(one: TraceCandidate, budget_left_ms: float) -> str:
     return "fits" if one.fits else f"over by {one.ttft_ms_p99 - budget_left_ms:.1f} ms"
-
-
-def _printable(text: str) -> str:
-    """Return ``text`` without what moves a terminal's cursor: engines and clients wrote it."""
-    return "".join(char if char.isprintable() else "?" for char in text)

@@ -1,11 +1,11 @@
-"""Who is alive: leases that statuses renew, seconded by the probes of peers.
+"""Node health from leases, which status reports renew, and from the probes of peers.
 
-A node that misses a few reports is suspect, and still routable: it may be only us who cannot hear
-it. A peer's fresh failed probe makes a suspect node unroutable, and at once one whose stream has
-ended before that probe, as when a process dies. Only the end of its lease makes it dead. Nothing
-gets worse while a large part of the fleet has vanished at once, because then we are the likelier
-fault. Laws: no death before the lease ends; death within the bound (lease plus one tick); a late
-status is always safe.
+A node that misses a few reports is suspect and still routable: the fault may be on the way to the
+coordinator. A peer's fresh failed probe makes a suspect node unroutable; when the node's stream
+ended before that probe, as when a process dies, it does so at once. Only the end of its lease makes
+a node dead. No health gets worse while a large part of the fleet is missing at once, because then
+the coordinator's own network is the likelier fault. Laws: no death before the lease ends; death
+within the bound (lease plus one tick); a late status is always safe.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class DetectorPolicy:
     probe_fresh_ms: float = 6_000.0
     freeze_share: float = 0.30
     freeze_min_nodes: int = 10
-    #: Longest pause of an agent between two attempts to reach us: after our own absence, silence
-    #: counts from its end.
+    #: Longest pause of an agent between two attempts to connect: after a restart of the coordinator
+    #: silence counts from the end of this pause.
     reconnect_ms: float = 60_000.0
 
     @property
@@ -38,9 +38,9 @@ class DetectorPolicy:
 
 @dataclass(frozen=True, slots=True)
 class NodeListed:
-    """A node is in the table; ``health`` is what the table says of it. A known node keeps all.
+    """A node is in the table with this ``health``. Nothing changes for a node already listed.
 
-    ``returning``: we have just started, and it may not have found us again yet.
+    ``returning``: the coordinator has just started and the node may not have reconnected yet.
     """
 
     node_id: str
@@ -65,7 +65,7 @@ class StatusReceived:
 
 @dataclass(frozen=True, slots=True)
 class StreamEnded:
-    """A node's stream is gone; perhaps the node is too."""
+    """A node's stream has ended; the node may still be alive."""
 
     node_id: str
 
@@ -93,7 +93,7 @@ class SetHealth:
 
 @dataclass(frozen=True, slots=True)
 class RaiseFreezeAlarm:
-    """Too many vanished at once; nothing gets worse until they return or an operator speaks."""
+    """Too many nodes are missing at once; no health gets worse until the freeze ends."""
 
     missing: int
     fleet: int
@@ -112,7 +112,7 @@ Command = SetHealth | RaiseFreezeAlarm | ClearFreezeAlarm
 
 @dataclass(slots=True)
 class _Lease:
-    """One node. ``heard_mono_ms`` is the last status, or when the lease begins, perhaps ahead."""
+    """One node. ``heard_mono_ms``: its last status, or the start of its lease, maybe ahead."""
 
     heard_mono_ms: float
     health: NodeHealth
@@ -124,18 +124,18 @@ class _Lease:
 
 
 class FailureDetector:
-    """Decides each node's health. One for a fleet; times never go back."""
+    """Decides each node's health. One instance for a fleet; times must not decrease."""
 
     def __init__(self, policy: DetectorPolicy, now_mono_ms: float) -> None:
         self._policy = policy
         self._leases: dict[str, _Lease] = {}
         self._ticked_mono_ms = now_mono_ms
-        #: Nodes whose stream has ended, and when; until their next status, or their death.
+        #: Nodes whose stream has ended, and when; removed at their next status or when dead.
         self._hung_up_mono_ms: dict[str, float] = {}
         self.frozen = False
 
     def handle(self, event: Event, now_mono_ms: float) -> list[Command]:
-        """Take ``event`` in and return what to do, at most one health for each node."""
+        """Apply ``event`` and return the commands, at most one SetHealth for each node."""
         match event:
             case NodeListed(node_id, health, returning):
                 if node_id not in self._leases:
@@ -158,7 +158,7 @@ class FailureDetector:
                 return self._on_lifted(now_mono_ms)
 
     def next_deadline_ms(self) -> float | None:
-        """Return the moment of the next tick that can change anything, None if none can."""
+        """Return when the next tick can change anything, None if no tick can."""
         deadlines = [
             lease.heard_mono_ms + silence_ms
             for lease in self._leases.values()
@@ -167,12 +167,12 @@ class FailureDetector:
         return min(deadlines, default=None)
 
     def health_of(self, node_id: str) -> NodeHealth | None:
-        """Return what is believed of a listed node."""
+        """Return the health of a listed node."""
         lease = self._leases.get(node_id)
         return lease.health if lease else None
 
     def healths(self) -> dict[str, NodeHealth]:
-        """Return what is believed of every listed node."""
+        """Return the health of every listed node."""
         return {node_id: lease.health for node_id, lease in self._leases.items()}
 
     def _on_status(
@@ -198,7 +198,7 @@ class FailureDetector:
         return commands
 
     def _second(self, node_id: str, lease: _Lease, now_mono_ms: float) -> list[Command]:
-        """Judge a node that a peer has just told of, if we miss it ourselves; ticks judge death."""
+        """Update a node that a peer has just failed to reach; only ticks decide death."""
         if self._is_gone(node_id, lease):
             return self._set(node_id, lease, NodeHealth.UNROUTABLE)
         if lease.health not in (NodeHealth.SUSPECT, NodeHealth.UNROUTABLE):
@@ -209,7 +209,7 @@ class FailureDetector:
     def _is_gone(self, node_id: str, lease: _Lease) -> bool:
         """Whether its stream ended and a peer has failed to reach it since.
 
-        Never while so many have hung up that we, or the way to us, are the likelier fault.
+        False while so many streams have ended that the coordinator's network is the likelier fault.
         """
         hung_up = self._hung_up_mono_ms
         since_mono_ms = hung_up.get(node_id)
@@ -228,7 +228,7 @@ class FailureDetector:
         return commands
 
     def _forgive_own_stall(self, now_mono_ms: float) -> None:
-        """Add the time in which we did not listen to every lease."""
+        """Extend every lease by the time in which this process did not run."""
         deaf_ms = now_mono_ms - self._ticked_mono_ms
         self._ticked_mono_ms = now_mono_ms
         if deaf_ms >= self._policy.suspect_ms:
@@ -248,7 +248,7 @@ class FailureDetector:
                 self.frozen = True
                 return [RaiseFreezeAlarm(len(missing), fleet)]
             return []
-        # Those who come back do so over a minute; half of them is not yet their return.
+        # Hysteresis, since nodes reconnect over a minute: ends at half of the share that began it.
         back = len(missing) * 2 <= self._policy.freeze_share * fleet
         if not back and len(missing) >= self._policy.freeze_min_nodes:
             return []
@@ -267,7 +267,7 @@ class FailureDetector:
         return [ClearFreezeAlarm(len(missing), by_operator=True)]
 
     def _missing(self, now_mono_ms: float) -> list[_Lease]:
-        """Return those who are silent, neither dead nor written off."""
+        """Return the silent nodes that are neither dead nor confirmed as gone."""
         return [
             lease
             for lease in self._leases.values()
@@ -289,7 +289,7 @@ class FailureDetector:
             return NodeHealth.UNROUTABLE
         if self._any_fresh(lease.answered_mono_ms, now_mono_ms):
             return NodeHealth.SUSPECT
-        # Nobody has looked lately: what was believed stays.
+        # No fresh probe: the health stays.
         return NodeHealth.SUSPECT if lease.health is NodeHealth.READY else lease.health
 
     def _any_fresh(self, reports_mono_ms: Mapping[str, float], now_mono_ms: float) -> bool:

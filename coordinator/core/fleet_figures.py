@@ -1,4 +1,4 @@
-"""What the coordinator counts about its fleet; the metrics page shows it."""
+"""The coordinator's counters and gauges about its fleet, for the metrics page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class FleetCounters:
-    """Totals since the start of the process. Each has one writer, the part it names."""
+    """Totals since the start of the process. Each is written by one part only."""
 
     streams_opened: int = 0
     streams_refused: int = 0
@@ -17,7 +17,7 @@ class FleetCounters:
     snapshots_sent: int = 0
     deltas_sent: int = 0
     push_bytes: int = 0
-    #: Times that rows were turned into bytes; far below what was sent when many agents ask.
+    #: Times that rows were serialised; far below the pushes sent when many agents share one.
     pushes_serialised: int = 0
     acks: int = 0
     #: reason -> refused pushes
@@ -29,7 +29,7 @@ class FleetCounters:
     blobs_refused: int = 0
     handshakes_refused: int = 0
     alarms: int = 0
-    #: Passes of the supervisor that could not write.
+    #: Passes of the supervisor whose writes failed.
     passes_deferred: int = 0
 
 

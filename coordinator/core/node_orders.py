@@ -1,4 +1,4 @@
-"""What stands for a node until it is resumed, and the intent that all agents see of it."""
+"""Orders that hold for a node until it is resumed, and the intent that all agents see."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class OrderKind(enum.StrEnum):
 
 
 class Phase(enum.StrEnum):
-    """How far a retirement is."""
+    """The step that a retirement has reached."""
 
     MOVING = "moving"
     DRAINING = "draining"
@@ -32,7 +32,7 @@ class Phase(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Where a deployment pinned to a retiring node goes; ``node_id`` is empty for nowhere yet."""
+    """The target of a deployment pinned to a retiring node; ``node_id`` is empty while none."""
 
     deployment: str
     model: str
@@ -42,7 +42,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class NodeOrder:
-    """Stands until an operator resumes the node. ``at_unix_ms`` is of the order or its phase."""
+    """Holds until an operator resumes the node. ``at_unix_ms``: of the order or of its phase."""
 
     kind: OrderKind
     by: str
@@ -64,7 +64,7 @@ class NodeFault:
 
 @dataclass(frozen=True, slots=True)
 class NodeCondition:
-    """What a node last said of itself."""
+    """What a node last reported about itself."""
 
     draining: bool = False
     draining_reason: str = ""
@@ -77,7 +77,7 @@ def intent_of(
 ) -> tuple[NodeIntent, str]:
     """Return a node's intent and why.
 
-    ``condition`` is None for a node that has not reported yet: what it was drained for stays.
+    ``condition`` is None for a node that has not reported yet: its present intent stays.
     """
     if order is not None and order.phase is Phase.RETIRED:
         return NodeIntent.RETIRED, _said(order)
@@ -95,7 +95,7 @@ def intent_of(
 def order_after_faults(
     order: NodeOrder | None, faults: Iterable[NodeFault], now_unix_ms: int
 ) -> NodeOrder | None:
-    """Return the order that stands once ``faults`` are known: fatal hardware faults drain."""
+    """Return the order in force once ``faults`` are known: a fatal hardware fault drains."""
     if order is not None and order.kind is not OrderKind.CORDON:
         return order
     details = [one.detail for one in faults if one.fatal and one.latched]
@@ -114,10 +114,10 @@ def retirement_after(
     dead: bool,
     now_unix_ms: int,
 ) -> NodeOrder:
-    """Return the next state of a retirement; the same one when there is nothing to do.
+    """Return the next state of a retirement; the same one when nothing is due.
 
-    ``all_ready``: every move has its replica ready elsewhere. ``engine_in_flight`` is None while
-    the node is not heard.
+    ``all_ready``: every move has its replica ready elsewhere. ``engine_in_flight`` is None until
+    the node has reported.
     """
     if order.phase is Phase.MOVING:
         moved = replace(order, moves=moves)

@@ -1,7 +1,7 @@
-"""Which model each node should hold: the first planner, which follows the operators' word.
+"""Which model each node should hold, from the nodes that operators named for each deployment.
 
-Each deployment's model goes where its operator wants it. An engine holds one model, and only
-engines that fit its source: vLLM for managed models, somebody else's server for external ones.
+An engine holds one model, and only an engine of the kind that the model's source needs: vLLM for
+managed models, an external server for external ones.
 Laws: same input, same plan; a node that holds a wanted model keeps it (fewest moves); nothing is
 planned onto a node without an engine.
 """
@@ -26,11 +26,11 @@ ENGINE_KIND_OF = {ModelSource.MANAGED: "vllm", ModelSource.EXTERNAL: "external"}
 
 @dataclass(frozen=True, slots=True)
 class PlanNode:
-    """What planning needs to know of a node; ``engine_kind`` is empty until it has said so."""
+    """A node as the planner sees it; ``engine_kind`` is empty until the node has reported it."""
 
     engine_kind: str
     intent: NodeIntent
-    #: The model that it was told to hold, None if none.
+    #: The model that the last plan gave it, None if none.
     holds: str | None
 
 
@@ -43,13 +43,13 @@ class PlanInput:
     #: model -> its files
     manifests: Mapping[str, Sequence[ModelFile]]
     deployments: Mapping[str, Deployment]
-    #: deployment -> node ids where its operator wants it
+    #: deployment -> node ids that its operator named
     placements: Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Unplaced:
-    """A wish that this plan does not fulfil, and why."""
+    """A placement that was asked for and is not in this plan, and why."""
 
     deployment: str
     node_id: str
@@ -80,7 +80,7 @@ def plan_placements(fleet: PlanInput) -> PlacementPlan:
 
 
 def _wishes(fleet: PlanInput) -> tuple[dict[str, dict[str, list[str]]], list[Unplaced]]:
-    """Return node -> model -> deployments that want it there, and what no plan can fulfil."""
+    """Return node -> model -> deployments that ask for it there, and those that are impossible."""
     wishes: dict[str, dict[str, list[str]]] = {}
     unplaced: list[Unplaced] = []
     for name in sorted(fleet.deployments):
@@ -110,7 +110,7 @@ def _impossible(node: PlanNode | None, model: Model | None) -> str:
 
 
 def _chosen(node: PlanNode, wanted: Mapping[str, Sequence[str]]) -> str | None:
-    """Return the model for a node: what it holds if still wanted, else the first deployment's."""
+    """Return the model for a node: the held one if still asked for, else the first deployment's."""
     if node.holds in wanted:
         return node.holds
     if node.intent is not NodeIntent.ACTIVE:

@@ -16,7 +16,7 @@ CENTRAL_RATES_NANO_USD = {
     "xl": (900, 450, 1_800),
 }
 
-#: What a token costs more where land and power do: the product sells edge at 15-25 % above central.
+#: Premium over central, since space and power cost more there: edge is sold 15-25 % above central.
 PREMIUM_PERCENT = {Tier.EDGE: 20, Tier.REGIONAL: 10, Tier.CENTRAL: 0}
 
 

@@ -1,9 +1,9 @@
-"""What one connected agent is sent, and when: the machine behind its stream.
+"""What one connected agent is sent, and when: a machine for each stream.
 
-It knows what the agent holds (Hello, Ack, Nack) and what it should hold (TableChanged), and keeps
+It tracks what the agent holds (Hello, Ack, Nack) and what it should hold (TableChanged), and keeps
 at most one un-acknowledged push for each type; changes coalesce behind it. Laws: never two
-un-acknowledged pushes of one type; whatever is lost, both sides agree in the end; a version that
-the agent refuses for good is not sent again.
+un-acknowledged pushes of one type; whichever messages are lost, both sides converge; a version
+that the agent has refused for good is not sent again.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from protos.domain.routing_table import RefusalReason, TableVersion
 if TYPE_CHECKING:
     from protos.domain.resources import ResourceType
 
-#: Snapshots of one version that may be refused for a gap or a digest before we stop.
+#: Snapshots of one version that may be refused for a gap or a digest before no more are sent.
 MAX_SNAPSHOT_RETRIES = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """A table's identity: what an agent holds, or should hold. ``digest`` None: not told."""
+    """A table's identity: what an agent holds, or should hold. ``digest`` None: not known."""
 
     at: TableVersion
     digest: int | None
@@ -42,7 +42,7 @@ class HelloReceived:
 
 @dataclass(frozen=True, slots=True)
 class TableChanged:
-    """The agent should hold ``table`` now. One older than what is known already changes nothing."""
+    """The agent should hold ``table`` now. A version older than the known one is ignored."""
 
     type: ResourceType
     table: Holding
@@ -50,14 +50,14 @@ class TableChanged:
 
 @dataclass(frozen=True, slots=True)
 class Forced:
-    """An operator wants the present table accepted, shrink guard or not."""
+    """An operator asks that the present table be accepted in spite of the shrink guard."""
 
     type: ResourceType
 
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """A push has left, leading to ``at``; only now does the agent's time to answer begin."""
+    """A push leading to ``at`` was written; the agent's time to answer begins now."""
 
     type: ResourceType
     nonce: int
@@ -75,7 +75,7 @@ class Acked:
 
 @dataclass(frozen=True, slots=True)
 class Nacked:
-    """The agent refused a push, and still holds ``have``."""
+    """The agent refused a push and still holds ``have``."""
 
     type: ResourceType
     nonce: int
@@ -103,9 +103,9 @@ class SendSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class SendDelta:
-    """Send what leads from ``from_version`` to the present table; a snapshot if none can be made.
+    """Send the delta from ``from_version`` to the present table, or a snapshot if there is none.
 
-    Both answer to the same nonce.
+    The nonce is the same for both.
     """
 
     type: ResourceType
@@ -114,7 +114,7 @@ class SendDelta:
 
 
 class AlarmKind(enum.StrEnum):
-    """What an operator should look at."""
+    """Kinds of what an operator should look at."""
 
     AGENT_AHEAD = "agent_ahead"
     TABLE_REFUSED = "table_refused"
@@ -123,7 +123,7 @@ class AlarmKind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """Said once for each cause."""
+    """Raised once for each cause."""
 
     kind: AlarmKind
     type: ResourceType
@@ -132,7 +132,7 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class Disconnect:
-    """End the stream: the agent does not answer. It comes back with a Hello."""
+    """End the stream because the agent does not answer; it reconnects with a Hello."""
 
     reason: str
 
@@ -142,7 +142,7 @@ Command = SendSnapshot | SendDelta | Alarm | Disconnect
 
 @dataclass(frozen=True, slots=True)
 class _InFlight:
-    """A push that is neither acknowledged nor refused; without a deadline until it has left."""
+    """A push neither acknowledged nor refused; it has no deadline until it was written."""
 
     nonce: int
     target: TableVersion
@@ -160,14 +160,14 @@ class _Stream:
     in_flight: _InFlight | None = None
     wants_snapshot: bool = False
     forced: bool = False
-    #: Up to this version the agent has refused for good.
+    #: The agent has refused versions up to this one for good.
     stopped_at: TableVersion | None = None
     snapshot_retries: int = 0
     ahead_told: TableVersion | None = None
 
 
 class PushSession:
-    """One agent's stream. Made when it opens, with the tables that the agent should hold."""
+    """One agent's stream. Created when it opens, with the tables that the agent should hold."""
 
     def __init__(
         self,
@@ -182,7 +182,7 @@ class PushSession:
         self._open = False
 
     def handle(self, event: Event, now_mono_ms: float) -> list[Command]:
-        """Take ``event`` in and return what to do."""
+        """Apply ``event`` and return the commands."""
         match event:
             case HelloReceived(have):
                 self._open = True
@@ -206,7 +206,7 @@ class PushSession:
                 return self._on_tick(now_mono_ms)
 
     def next_deadline_ms(self) -> float | None:
-        """Return when an un-acknowledged push is given up, None if there is none."""
+        """Return when an un-acknowledged push times out, None if there is none."""
         return min(
             (
                 stream.in_flight.deadline_mono_ms
@@ -218,14 +218,14 @@ class PushSession:
 
     @property
     def converged(self) -> bool:
-        """Whether the agent holds every table as it should, and has said so."""
+        """Whether the agent has acknowledged the present version of every table."""
         return self._open and all(
             stream.in_flight is None and not stream.forced and stream.have.at == stream.table.at
             for stream in self._streams.values()
         )
 
     def holding(self, resource_type: ResourceType) -> Holding:
-        """Return what the agent has last said to hold."""
+        """Return what the agent last reported to hold."""
         return self._streams[resource_type].have
 
     def _on_pushed(self, pushed: Pushed, now_mono_ms: float) -> list[Command]:
@@ -264,9 +264,9 @@ class PushSession:
         stream.stopped_at = max(refused.target, stream.stopped_at or refused.target)
         stream.snapshot_retries = 0
         stream.wants_snapshot = nack.reason.wants_snapshot
-        told = f"version={_text(refused.target)} reason={nack.reason} {nack.detail}".rstrip()
+        detail = f"version={_text(refused.target)} reason={nack.reason} {nack.detail}".rstrip()
         return [
-            Alarm(AlarmKind.TABLE_REFUSED, nack.type, told),
+            Alarm(AlarmKind.TABLE_REFUSED, nack.type, detail),
             *self._next((nack.type,)),
         ]
 
@@ -295,7 +295,7 @@ class PushSession:
         if stream.in_flight is not None:
             return []
         if have.at > table.at:
-            return self._tell_ahead(type_, stream)
+            return self._alarm_ahead(type_, stream)
         if stream.forced:
             return [self._push(type_, stream, None)]
         if stream.stopped_at is not None and table.at <= stream.stopped_at:
@@ -312,12 +312,12 @@ class PushSession:
             return [self._push(type_, stream, None)]
         return [self._push(type_, stream, have.at.version)]
 
-    def _tell_ahead(self, type_: ResourceType, stream: _Stream) -> list[Command]:
-        """An agent holds more than we have ever written: our database went back in time."""
+    def _alarm_ahead(self, type_: ResourceType, stream: _Stream) -> list[Command]:
+        """Raise an alarm: the agent holds a version never written here, as after a restore."""
         if stream.ahead_told == stream.have.at:
             return []
         stream.ahead_told = stream.have.at
-        detail = f"agent={_text(stream.have.at)} ours={_text(stream.table.at)}"
+        detail = f"agent={_text(stream.have.at)} present={_text(stream.table.at)}"
         return [Alarm(AlarmKind.AGENT_AHEAD, type_, detail)]
 
     def _push(

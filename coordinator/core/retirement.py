@@ -18,7 +18,7 @@ from protos.domain.resources import Model, ModelSource, NodeIntent, Tier
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where a node is, and whether it is heard."""
+    """Where a node is, and whether its health is READY."""
 
     pop_id: str
     tier: Tier
@@ -29,7 +29,7 @@ class Site:
 def plan_moves(
     fleet: PlanInput, sites: Mapping[str, Site], node_id: str, kept: tuple[Move, ...]
 ) -> tuple[Move, ...]:
-    """Return a move for each deployment pinned to ``node_id``, as in ``kept`` where it can be."""
+    """Return a move for each deployment pinned to ``node_id``, as in ``kept`` where still valid."""
     occupied = _occupied(fleet)
     before = {move.deployment: move.node_id for move in kept}
     shared: set[str] = set()
@@ -61,7 +61,7 @@ def plan_moves(
 
 
 def _occupied(fleet: PlanInput) -> dict[str, str]:
-    """Return the model that each node holds, or will by its pins."""
+    """Return the model that each node holds, or will hold by its pins."""
     occupied = {name: node.holds for name, node in fleet.nodes.items() if node.holds}
     for deployment in sorted(fleet.placements):
         wanted = fleet.deployments.get(deployment)
@@ -85,14 +85,14 @@ def _can_take(
     if node.engine_kind != ENGINE_KIND_OF[model.source] or (zones and site.zone not in zones):
         return False
     holds = occupied.get(node_id)
-    # What an external engine can serve is its operator's word alone: only a pin says it.
+    # Only a pin says which model an external engine serves.
     return holds == model.name or (holds is None and model.source is ModelSource.MANAGED)
 
 
 def _distance(
     sites: Mapping[str, Site], occupied: Mapping[str, str], here: str, other: str
 ) -> tuple[bool, bool, bool, str]:
-    """Order targets: the same tier, a free engine before one that serves it already, the POP."""
+    """Return the sort key of a target: same tier, then a free engine, then the same POP."""
     home, site = sites.get(here), sites[other]
     return (
         home is not None and site.tier is not home.tier,

@@ -10,7 +10,7 @@ from protos.domain.resources import EngineProfile, Replica, ReplicaState
 
 @dataclass(frozen=True, slots=True)
 class ReplicaReport:
-    """What a node says of one model in its engine."""
+    """What a node reports about one model in its engine."""
 
     model: str
     state: ReplicaState
@@ -19,7 +19,7 @@ class ReplicaReport:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaChanges:
-    """What to write and what to remove; ``removes`` are ``(node_id, model)``."""
+    """Rows to write and to remove; ``removes`` are ``(node_id, model)``."""
 
     upserts: tuple[Replica, ...] = ()
     removes: tuple[tuple[str, str], ...] = ()
@@ -36,10 +36,10 @@ def replica_changes(
     known_models: Collection[str],
     rows: Mapping[str, Replica],
 ) -> ReplicaChanges:
-    """Return what makes the rows of ``node_id`` those that it has just reported.
+    """Return the changes that make the rows of ``node_id`` match its latest report.
 
-    ``rows`` are the present ones by model. A model that the registry does not know gets no row:
-    nobody could call it.
+    ``rows`` are the present ones by model. A model that is not in the registry gets no row: no
+    deployment can name it.
     """
     wanted = {
         report.model: Replica(node_id, report.model, report.state, profile, report.generation)

@@ -1,1 +1,1 @@
-"""A whole fleet on one machine, for trying, for laptops and for tests."""
+"""A fleet on one machine, for evaluation, development and tests."""

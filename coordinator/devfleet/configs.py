@@ -1,4 +1,4 @@
-"""The configuration files of a laptop's fleet: what an operator would write, written."""
+"""Writes the configuration files of a local fleet."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from coordinator.devfleet.layout import AgentFacts, FleetFacts, FleetLayout, wri
 from coordinator.devfleet.sites import FIVE_SITES
 
 _LOOPBACK = "127.0.0.1"
-#: Its small model has been taught tool calls in this form, and seldom makes any.
+#: The small model was trained with tool calls in this form, and seldom makes any.
 _TOOL_PARSER = "hermes"
-#: Memory of a CPU engine's KV cache: three engines shall fit into a laptop.
+#: Memory of a CPU engine's KV cache, so that three engines fit into a laptop.
 _KV_CACHE_GIB = 1
-#: A laptop's streams are short, and whoever stops a fleet is waiting.
+#: Short, since a user waits for the fleet to stop and its streams are short.
 _DRAIN_TIMEOUT_MS = 5_000
-#: A coordinator on the same machine is back as soon as it can be.
+#: Short, since the coordinator is on the same machine.
 _RECONNECT_MAX_MS = 2_000
 
 
@@ -70,7 +70,7 @@ def write_agent_config(layout: FleetLayout, facts: FleetFacts, agent: AgentFacts
 
 
 def write_relay_config(layout: FleetLayout, facts: FleetFacts) -> None:
-    """Write what the delaying relay is told: every agent by its address, every distance."""
+    """Write the delay relay's configuration: every agent by its address, every distance."""
     pops = {site.node: site.pop for site in FIVE_SITES}
     nodes = [agent.node for agent in facts.agents]
     config = DelayConfig(
@@ -92,7 +92,7 @@ def write_relay_config(layout: FleetLayout, facts: FleetFacts) -> None:
 
 
 def write_profile(layout: FleetLayout, facts: FleetFacts) -> None:
-    """Write the profile that ``edgeforge`` finds by itself."""
+    """Write the profile that ``edgeforge`` uses by default."""
     folder = layout.operator_profile.parent.relative_to(layout.root)
     values = {
         "admin_address": f"{_LOOPBACK}:{facts.admin_port}",
@@ -113,5 +113,5 @@ def _toml(sections: dict[str, dict[str, object]]) -> str:
 
 
 def _line(key: str, value: object) -> str:
-    # JSON's texts, numbers and booleans are TOML's too.
+    # JSON's strings, numbers and booleans are valid TOML.
     return f"{key} = {json.dumps(value, ensure_ascii=True)}\n"

@@ -1,4 +1,4 @@
-"""What a delaying relay is told: who is who, how far apart, and where it listens for whom."""
+"""The delay relay's configuration: hosts, round trips between them, and listeners."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from protos.domain.errors import ConfigInvalid
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """One port of the relay, and what stands behind it.
+    """One port of the relay and the port behind it.
 
-    ``source`` is who dials here; empty: told by the address that the connection comes from.
+    ``source`` is the host that dials here; empty: found by the connection's source address.
     """
 
     destination: str
@@ -24,7 +24,7 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class DelayConfig:
-    """The whole of it. ``sources``: host by address. ``round_trips_ms``: by source, destination."""
+    """The whole file. ``sources``: host by address. ``round_trips_ms``: by source, destination."""
 
     control_socket: str
     sources: dict[str, str]
@@ -33,7 +33,7 @@ class DelayConfig:
 
     @property
     def hosts(self) -> frozenset[str]:
-        """Everyone that a link may be named by."""
+        """All hosts that a link may name."""
         named = {listener.destination for listener in self.listeners}
         return frozenset(named | set(self.sources.values()) | set(self.round_trips_ms))
 

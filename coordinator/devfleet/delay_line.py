@@ -1,6 +1,6 @@
-"""One direction of a delayed connection: what goes in comes out in order, never before its time.
+"""One direction of a delayed connection: items leave in order and not before their time.
 
-Pure: time comes in with every call.
+Pure: time is an argument of every call.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ MAX_HELD_BYTES = 16 * 1024 * 1024
 
 
 class Mark(enum.Enum):
-    """What a connection says that is no byte; it takes the same way and the same time."""
+    """Events of a connection beside its bytes; they are delayed like bytes."""
 
     END = "end"
     RESET = "reset"
@@ -24,10 +24,10 @@ Item = bytes | Mark
 
 
 class DelayLine:
-    """Delays by ``one_way_ms``; nothing sent before ``opens_mono_ms`` counts as sent earlier.
+    """Delays by ``one_way_ms``; what is sent before ``opens_mono_ms`` counts as sent then.
 
-    ``opens_mono_ms`` is when the sender's side of the connection would have been established: a
-    relay's kernel says "connected" at once, a distant host only after a round trip.
+    ``opens_mono_ms`` is when the sender's side would be established over the distance: the relay's
+    own kernel accepts at once, a distant host only after a round trip.
     """
 
     def __init__(self, one_way_ms: float, opens_mono_ms: float) -> None:
@@ -44,12 +44,12 @@ class DelayLine:
 
     @property
     def has_room(self) -> bool:
-        """Whether a sender that had to wait may go on."""
+        """Whether a sender that had to wait may continue."""
         return self.held_bytes <= MAX_HELD_BYTES // 2
 
     @property
     def next_due_mono_ms(self) -> float | None:
-        """When the next item comes out; None while nothing is on its way."""
+        """When the next item is due; None while the line is empty."""
         if not self._items or self._items[0][0] == math.inf:
             return None
         return self._items[0][0]
@@ -62,7 +62,7 @@ class DelayLine:
             self.held_bytes += len(item)
 
     def take_due(self, now_mono_ms: float) -> list[Item]:
-        """Return what has arrived, in order."""
+        """Return the items that are due, in order."""
         arrived: list[Item] = []
         while self._items and self._items[0][0] <= now_mono_ms:
             item = self._items.popleft()[1]
@@ -72,17 +72,17 @@ class DelayLine:
         return arrived
 
     def block(self) -> None:
-        """Hold what is sent from now on; what is on its way arrives."""
+        """Hold what is sent from now on; earlier items still leave."""
         self._blocked = True
 
     def unblock(self, now_mono_ms: float) -> None:
-        """Send what was held, now."""
+        """Send the held items now."""
         self._blocked = False
         due = self._due(now_mono_ms)
         self._items = deque((min(was_due, due), item) for was_due, item in self._items)
 
     def drop_all(self) -> None:
-        """Forget what was sent: nobody is there to take it."""
+        """Drop all items: the receiver is gone."""
         self._items.clear()
         self.held_bytes = 0
 

@@ -1,10 +1,10 @@
-"""The distances of a laptop's fleet: every byte between its sites passes here and takes its time.
+"""A relay that delays all bytes between the sites of a local fleet by their distances.
 
     python -m coordinator.devfleet.delay_relay CONFIG
 
 One process for all links. Half a round trip each way, no jitter, order kept; a connection's first
-byte crosses after the round trip of TCP's handshake. Bandwidth, loss and slow start are not
-imitated. On its control socket it takes one JSON object a line, ``{"fault", "source",
+byte leaves after the round trip of TCP's handshake. Bandwidth, loss and slow start are not
+simulated. On its control socket it takes one JSON object a line, ``{"fault", "source",
 "destination"}``, and answers ``{"ok"}`` or ``{"error"}``.
 """
 
@@ -22,22 +22,24 @@ import sys
 from pathlib import Path
 
 from coordinator.clock import now_mono_ms
-from coordinator.devfleet.alarm import Alarm
 from coordinator.devfleet.delay_config import DelayConfig, Listener, load_delay_config
 from coordinator.devfleet.delayed_connection import DelayedConnection
+from coordinator.devfleet.exact_timer import ExactTimer
 from coordinator.devfleet.link_faults import Fault, LinkFaults
 from protos.domain.errors import EdgeForgeError
+from protos.output.logs import log_to_stderr
+from protos.output.terminal import print_error
 
 _log = logging.getLogger("edgeforge.delay_relay")
 
 _HOST = "127.0.0.1"
-#: Connections at once; over it the newest is reset.
+#: Connections at once; further ones are reset.
 MAX_CONNECTIONS = 4_096
 _BACKLOG = 1_024
 _CONNECT_TIMEOUT_S = 10.0
 _MAX_CONTROL_LINE_BYTES = 4_096
 _EXIT_CONFIG = 78
-#: Linger for no time: close with a reset.
+#: SO_LINGER of 0 s: close with a reset.
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -49,11 +51,11 @@ class DelayRelay:
         self._faults = LinkFaults(config.hosts)
         self._connections: set[DelayedConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._alarm = Alarm(now_mono_ms)
+        self._timer = ExactTimer(now_mono_ms)
         self._servers: list[asyncio.Server] = []
 
     async def start(self) -> None:
-        """Listen everywhere; the control socket comes last and says that all is ready."""
+        """Listen on all ports; the control socket opens last, when all is ready."""
         loop = asyncio.get_running_loop()
         for listener in self._config.listeners:
             sock = socket.create_server((_HOST, listener.port), backlog=_BACKLOG)
@@ -89,7 +91,7 @@ class DelayRelay:
             listener.destination,
             round_trip_ms=round_trip_ms,
             faults=self._faults,
-            alarm=self._alarm,
+            timer=self._timer,
             now_mono_ms=now_mono_ms,
             on_end=self._connections.discard,
         )
@@ -106,9 +108,9 @@ class DelayRelay:
         await loop.connect_accepted_socket(lambda: connection.near, sock)
         if connection.mute:
             return
-        # The destination hears of the connection when its first packet would have arrived.
+        # The destination is dialled when the first packet would have arrived.
         arrived = asyncio.Event()
-        self._alarm.at(
+        self._timer.at(
             connection.accepted_mono_ms + connection.one_way_ms, lambda _now: arrived.set()
         )
         await arrived.wait()
@@ -161,12 +163,13 @@ async def _serve(config: DelayConfig) -> None:
 
 
 def main() -> None:
-    """Relay until told to stop."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    """Relay until SIGTERM or SIGINT."""
+    log_to_stderr(logging.INFO)
     try:
         asyncio.run(_serve(load_delay_config(Path(sys.argv[1]))))
     except (EdgeForgeError, OSError, IndexError) as error:
-        print(f"delay relay: {error}", file=sys.stderr)
+        known = error if isinstance(error, EdgeForgeError) else EdgeForgeError(str(error))
+        print_error("delay relay", known)
         sys.exit(_EXIT_CONFIG)
 
 

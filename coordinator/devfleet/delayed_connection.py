@@ -1,4 +1,4 @@
-"""One connection through the delaying relay: two sockets, and a delay line each way."""
+"""One connection through the delay relay: two sockets, and a delay line each way."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, cast
 from coordinator.devfleet.delay_line import DelayLine, Mark
 
 if TYPE_CHECKING:
-    from coordinator.devfleet.alarm import Alarm
+    from coordinator.devfleet.exact_timer import ExactTimer
     from coordinator.devfleet.link_faults import LinkFaults
 
 
 class DelayedConnection:
-    """Carries what ``source`` and ``destination`` say to one another; nobody waits for ever.
+    """Relays between ``source`` and ``destination``, delayed both ways.
 
-    ``dial`` opens the way to the destination; ``on_end`` is called once both sides are closed.
+    ``on_end`` is called once both sides are closed.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class DelayedConnection:
         *,
         round_trip_ms: float,
         faults: LinkFaults,
-        alarm: Alarm,
+        timer: ExactTimer,
         now_mono_ms: Callable[[], float],
         on_end: Callable[[DelayedConnection], None],
     ) -> None:
@@ -37,18 +37,18 @@ class DelayedConnection:
         self._faults = faults
         self._on_end = on_end
         self._ended = False
-        #: Accepted while its link was half-open: it never says anything, not even once healed.
+        #: Accepted while its link was half-open: it carries no byte, even after the link is healed.
         self.mute = faults.silences(source, destination)
         established = self.accepted_mono_ms + round_trip_ms
         forth = DelayLine(self.one_way_ms, established)
         back = DelayLine(self.one_way_ms, established + self.one_way_ms)
-        self.near = Side(self, forth, alarm, now_mono_ms)
-        self.far = Side(self, back, alarm, now_mono_ms)
+        self.near = Side(self, forth, timer, now_mono_ms)
+        self.far = Side(self, back, timer, now_mono_ms)
         self.near.other, self.far.other = self.far, self.near
         self.look_at_faults(self.accepted_mono_ms)
 
     def look_at_faults(self, now_mono_ms: float) -> None:
-        """Take in that links broke or healed."""
+        """Apply the present faults of the link."""
         faults, source, destination = self._faults, self.source, self.destination
         if faults.refuses(source, destination):
             self.abort()
@@ -60,17 +60,17 @@ class DelayedConnection:
             self.abort()
 
     def refuse(self) -> None:
-        """The destination cannot be dialled: the source hears it one way later."""
+        """Refuse the connection: the source gets the reset after the one-way delay."""
         self.far.send(Mark.RESET)
 
     def side_lost(self) -> None:
-        """One socket is gone; the connection has ended when both are."""
+        """Note that one socket is closed; the connection ends when both are."""
         if not self._ended and self.near.closed and (self.far.closed or self.far.absent):
             self._ended = True
             self._on_end(self)
 
     def finish(self) -> None:
-        """Both directions have said all they had to."""
+        """Close both sides once both directions have ended."""
         if self.near.delivered_end and self.far.delivered_end:
             self.near.close()
             self.far.close()
@@ -84,7 +84,7 @@ class DelayedConnection:
 
 
 def _end(out: asyncio.Transport) -> None:
-    """Say that no more comes, to a side that may be gone without our having heard of it."""
+    """Send the end of stream to a side that may be closed already."""
     try:
         if out.can_write_eof() and not out.is_closing():
             out.write_eof()
@@ -101,24 +101,24 @@ class Side(asyncio.Protocol):
         self,
         connection: DelayedConnection,
         line: DelayLine,
-        alarm: Alarm,
+        timer: ExactTimer,
         now_mono_ms: Callable[[], float],
     ) -> None:
         self._connection = connection
         self._line = line
-        self._alarm = alarm
+        self._timer = timer
         self._now_mono_ms = now_mono_ms
         self._transport: asyncio.Transport | None = None
         self._writable = True
         self._reading = True
         self._held = False
         self.closed = False
-        #: Whether the end of what was read here has been written on the other side.
+        #: Whether the end of stream read here was written on the other side.
         self.delivered_end = False
 
     @property
     def absent(self) -> bool:
-        """Whether there never was a socket."""
+        """Whether there has been no socket."""
         return self._transport is None
 
     # -- asyncio ---------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ class Side(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self.send(Mark.END)
-        return True  # the other direction may still have something to say
+        return True  # the other direction may still be open
 
     def pause_writing(self) -> None:
         self._writable = False
@@ -156,25 +156,25 @@ class Side(asyncio.Protocol):
             self.send(Mark.RESET)
         self._connection.side_lost()
 
-    # -- what the connection asks ----------------------------------------------------------------
+    # -- called by the connection ----------------------------------------------------------------
 
     def send(self, item: bytes | Mark) -> None:
-        """Put ``item`` on its way to the other side."""
+        """Send ``item`` to the other side."""
         now = self._now_mono_ms()
         self._line.put(item, now)
-        self._set_alarm()
+        self._set_timer()
 
     def hold(self, held: bool, now_mono_ms: float) -> None:
-        """Hold what is read here, or let it go."""
+        """Hold or release what is read here."""
         if held and not self._held:
             self._line.block()
         elif self._held and not held:
             self._line.unblock(now_mono_ms)
-            self._set_alarm()
+            self._set_timer()
         self._held = held
 
     def pump(self, now_mono_ms: float) -> None:
-        """Write on the other side what has arrived there."""
+        """Write the items that are due on the other side."""
         out = self.other._transport
         if out is None or self.other.closed or not self.other._writable:
             if out is None and self.other.closed:
@@ -189,14 +189,14 @@ class Side(asyncio.Protocol):
                 self.delivered_end = True
                 _end(out)
                 self._connection.finish()
-        self._set_alarm()
+        self._set_timer()
         if not self._reading and self._line.has_room and not self.closed:
             self._reading = True
             if self._transport is not None:
                 self._transport.resume_reading()
 
     def drop(self) -> None:
-        """Forget what was on its way: the other side is gone."""
+        """Drop all items: the other side is gone."""
         self._line.drop_all()
 
     def close(self) -> None:
@@ -207,7 +207,7 @@ class Side(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _set_alarm(self) -> None:
+    def _set_timer(self) -> None:
         due = self._line.next_due_mono_ms
         if due is not None and self.other._writable and not self.other.closed:
-            self._alarm.at(due, self.pump)
+            self._timer.at(due, self.pump)

@@ -1,8 +1,7 @@
-"""What a new fleet of five sites does with four requests, told in the terminal: where each is
-placed and why, what was predicted and what came, and what it cost.
+"""The demonstration of a new fleet of five sites: four requests, with the placement of each, its
+reason, the predicted and the measured first token, and the cost.
 
-Nothing is made up: a placement that turns out otherwise is shown as it is, with the reason that the
-deciding agent gives.
+All values are real: an unexpected placement is shown as it is, with the deciding agent's reason.
 """
 
 from __future__ import annotations
@@ -13,15 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from coordinator.cli.output import as_json
 from coordinator.cli.trace_view import tokens_line, waterfall_table
 from coordinator.devfleet import distances
 from coordinator.devfleet.streamed_answer import StreamedAnswer, stream_answer
 from coordinator.devfleet.waiting import wait_for
 from protos.domain.errors import NotFound
+from protos.domain.plain_text import escaped
 from protos.domain.pricing import format_usd
+from protos.output.terminal import as_text, plain, stacked
 from protos.v1 import admin_pb2, fleet_pb2
 from protos.wire import trace_from_wire
 
@@ -30,11 +29,11 @@ if TYPE_CHECKING:
     from coordinator.devfleet.layout import FleetFacts
     from protos.domain.trace import Trace, TraceAttempt, TraceCandidate
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
-#: Requests on each path before those that are shown: connections are made and engines have run.
+#: Requests on each path before those shown, to open connections and warm up engines.
 WARM_UP_REQUESTS = 3
-#: Before each request that is shown: engines share this machine's cores, and vLLM 0.32's worker
+#: Pause before each request shown: engines share this machine's cores, and vLLM 0.32's worker
 #: polls for its next step for a second after each (``SpinCondition`` of ``shm_broadcast.py``).
 ENGINES_REST_S = 1.2
 _PICTURE_WIDTH = 110
@@ -43,13 +42,13 @@ _TRACE_TIMEOUT_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One request of the demonstration, and who serves it where engines are idle."""
+    """One request of the demonstration, and the tier that serves it when engines are idle."""
 
     via: str
     budget_ms: float
     tier: str
     because: str
-    #: Who serves it when edge nodes with room are preferred.
+    #: The tier that serves it when edge nodes with free capacity are preferred.
     filled_tier: str
 
 
@@ -57,16 +56,14 @@ CASES = (
     Case("GRU", 180.0, "edge", "the others are too far away", "edge"),
     Case("GRU", 2_000.0, "central", "it has the time, and is the cheapest", "edge"),
     Case("BOM", 250.0, "regional", "the only one near enough", "regional"),
-    Case(
-        "LAG", 80.0, "regional", "nobody can: the fastest, marked as a predicted miss", "regional"
-    ),
+    Case("LAG", 80.0, "regional", "none can: the fastest, marked as a predicted miss", "regional"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one case: ``explanation`` was asked for just before it was sent, ``trace``
-    holds the candidates as they were when it was placed.
+    """The result of one case. ``explanation`` was fetched just before the request, ``trace``
+    holds the candidates at its placement.
     """
 
     case: Case
@@ -80,7 +77,7 @@ class Outcome:
         return self.answer.tier == self.expected_tier
 
     def as_json(self) -> dict[str, object]:
-        """Return what ``edgeforge demo --json`` prints of it."""
+        """Return the object that ``edgeforge demo --json`` prints."""
         answer = self.answer
         return {
             "via": self.case.via,
@@ -98,11 +95,13 @@ class Outcome:
         }
 
 
-def demonstrate(client: AdminClient, facts: FleetFacts, api_key: str, tell: Tell) -> list[Outcome]:
+def demonstrate(
+    client: AdminClient, facts: FleetFacts, api_key: str, report: Report
+) -> list[Outcome]:
     """Send the requests and explain them. Raises: EdgeForgeError when one is not answered."""
     deployment = facts.deployments[0].name
     ports = {agent.pop: agent.client_port for agent in facts.agents}
-    tell(_introduction(facts))
+    report(_introduction(facts))
     for case in CASES:
         for _ in range(WARM_UP_REQUESTS):
             stream_answer(ports[case.via], api_key, deployment, case.budget_ms)
@@ -118,7 +117,7 @@ def demonstrate(client: AdminClient, facts: FleetFacts, api_key: str, tell: Tell
         trace = fetch_trace(client, answer.trace_id, case.via)
         outcome = Outcome(case, expected, explanation, answer, trace)
         outcomes.append(outcome)
-        tell(f"\n{number}. {describe(outcome)}")
+        report(f"\n{number}. {describe(outcome)}")
     return outcomes
 
 
@@ -147,15 +146,12 @@ def describe(outcome: Outcome) -> str:
 
 def picture(trace: Trace) -> str:
     """Return the waterfall of latency and cost as plain text."""
-    out = Console(width=_PICTURE_WIDTH, color_system=None, highlight=False)
-    with out.capture() as captured:
-        out.print(waterfall_table(trace))
-        out.print(tokens_line(trace))
-    return "\n".join("   " + line.rstrip() for line in captured.get().splitlines())
+    drawn = as_text(stacked((waterfall_table(trace), plain(tokens_line(trace)))), _PICTURE_WIDTH)
+    return "\n".join("   " + line.rstrip() for line in drawn.splitlines())
 
 
 def fetch_trace(client: AdminClient, trace_id: str, via: str) -> Trace:
-    """Return a trace that is written a moment after its request's end. Raises: EdgeForgeError."""
+    """Return a trace, waiting until its agent has written it. Raises: EdgeForgeError."""
     request = admin_pb2.GetTraceRequest(trace_id=trace_id, via=via)
     found: list[Trace] = []
 
@@ -174,7 +170,7 @@ def _headline(outcome: Outcome) -> str:
     if not outcome.as_expected:
         return (
             f"{served}, not {outcome.expected_tier} as where three engines are idle;"
-            f" {outcome.explanation.summary}"
+            f" {escaped(outcome.explanation.summary)}"
         )
     if outcome.expected_tier != case.tier:
         return f"{served}: it is paid for whether used or not, and has room"

@@ -1,4 +1,4 @@
-"""How to reach the fleet of this machine: for scripts, and for people to paste."""
+"""How to reach the local fleet: as JSON, and as commands to paste."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class FleetDescription:
     api_key: str
 
     def as_json(self) -> dict[str, object]:
-        """Return what ``edgeforge up --json`` prints."""
+        """Return the object that ``edgeforge up --json`` prints."""
         facts = self.facts
         return {
             "api_key": self.api_key,

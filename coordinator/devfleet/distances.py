@@ -1,10 +1,10 @@
-"""How far the five sites are apart: measured where it was measured, fitted for Lagos.
+"""Round trips between the five sites: measured, but fitted for Lagos.
 
 Source: Microsoft, "Azure network round-trip latency statistics": medians between the regions
 nearest to the sites: Brazil South (GRU), Central India (BOM), UAE North (DXB), East US (IAD). The
-table is not quite symmetric: its two directions of a pair were measured apart and differ by up to
-2 ms, so each is kept. Lagos has no region: its round trips are fitted from great-circle distance on
-all pairs of the same table (``protos/domain/geo.py``).
+table is not quite symmetric: the two directions of a pair differ by up to 2 ms, so both are kept.
+Lagos has no region: its round trips are fitted from great-circle distance on all pairs of
+the same table (``protos/domain/geo.py``).
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _MEASURED_MS: dict[tuple[str, str], float] = {
 
 
 def is_fitted(source: Pop, destination: Pop) -> bool:
-    """Whether the distance is a fit and no measurement."""
+    """Whether the round trip is fitted and not measured."""
     return LAG.id in (source.id, destination.id)
 
 
 def round_trip_ms(source: Pop, destination: Pop) -> float:
-    """Return the round trip that ``source`` sees to ``destination``, another of the five."""
+    """Return the round trip from ``source`` to ``destination``, two different sites."""
     if not is_fitted(source, destination):
         return _MEASURED_MS[source.id, destination.id]
     distance_km = great_circle_km(

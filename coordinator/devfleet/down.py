@@ -1,4 +1,4 @@
-"""``edgeforge down``: agents first, then the coordinator, and nothing left behind."""
+"""``edgeforge down``: stops agents, then coordinator and relay, then what is left."""
 
 from __future__ import annotations
 
@@ -23,41 +23,41 @@ _AGENT_TIMEOUT_S = 40.0
 _COORDINATOR_TIMEOUT_S = 30.0
 _LEFTOVER_TIMEOUT_S = 10.0
 _POLL_S = 0.1
-#: What agents still need while they stop.
+#: Processes that agents need while they stop.
 _LAST = (RELAY, "coordinator")
 
 
-def bring_down(layout: FleetLayout, tell: Callable[[str], None], *, purge: bool) -> None:
-    """Stop everything. Raises: EdgeForgeError naming what would not end."""
+def bring_down(layout: FleetLayout, report: Callable[[str], None], *, purge: bool) -> None:
+    """Stop all processes. Raises: EdgeForgeError naming those that did not end."""
     names = started_names(layout)
     agents = [name for name in names if name not in _LAST and running_pid(layout, name)]
     if agents:
-        tell(f"stopping {', '.join(agents)}")
+        report(f"stopping {', '.join(agents)}")
         with ThreadPoolExecutor(len(agents)) as pool:
             list(pool.map(lambda name: stop_process(layout, name, _AGENT_TIMEOUT_S), agents))
     for name in _LAST:
         if running_pid(layout, name) is not None:
-            tell(f"stopping the {name}")
+            report(f"stopping the {name}")
         stop_process(layout, name, _COORDINATOR_TIMEOUT_S)
     layout.relay_socket.unlink(missing_ok=True)
-    _end_leftovers(layout, tell)
+    _end_leftovers(layout, report)
     if not names:
-        tell("no fleet was started here")
+        report("no fleet was started here")
     else:
-        tell("the fleet is down")
+        report("the fleet is down")
     if purge:
         shutil.rmtree(layout.root, ignore_errors=True)
-        tell(f"deleted {layout.root}")
+        report(f"deleted {layout.root}")
 
 
-def _end_leftovers(layout: FleetLayout, tell: Callable[[str], None]) -> None:
-    """End engines whose agent died before it could."""
+def _end_leftovers(layout: FleetLayout, report: Callable[[str], None]) -> None:
+    """End engines whose agent died before it ended them."""
     left = leftovers(layout)
     deadline_s = time.monotonic() + _LEFTOVER_TIMEOUT_S  # noqa: TID251 - waits for processes
     while left:
         if time.monotonic() > deadline_s:  # noqa: TID251 - as above
             raise EdgeForgeError(f"processes that would not end: {left}", "kill them by hand")
-        tell(f"ending what was left behind: {left}")
+        report(f"ending what was left behind: {left}")
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Where a laptop's fleet keeps everything, and what it remembers between starts."""
+"""The files of a local fleet, and the facts that it keeps between starts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from protos.domain.errors import ConfigInvalid
 
 OPERATOR = "local"
-#: Name of the delaying relay among the processes.
+#: Name of the delay relay among the processes.
 RELAY = "relay"
 
 
@@ -34,7 +34,7 @@ class FleetLayout:
 
     @property
     def profile(self) -> Path:
-        """The profile that ``edgeforge`` finds by itself in this folder's parent."""
+        """The profile that ``edgeforge`` uses by default in this folder's parent."""
         return self.root / "profile.toml"
 
     @property
@@ -88,7 +88,7 @@ class DeploymentFacts:
     name: str
     model: str
     ttft_budget_ms: int
-    #: Of an external model; a managed one says it itself.
+    #: Of an external model; that of a managed one is in its files.
     context_tokens: int
     node_ids: list[str]
 
@@ -105,9 +105,9 @@ class AgentFacts:
     client_port: int
     peer_port: int
     metrics_port: int
-    #: Where its peers dial it: the delaying relay; 0: the agent itself.
+    #: Port of the delay relay that its peers dial; 0: they dial the agent itself.
     relay_port: int = 0
-    #: What it dials its peers from, by which the relay knows it; empty: any.
+    #: Source address of its connections to peers, which identifies it to the relay; empty: any.
     source_address: str = ""
     #: Cores of its engine; empty: vLLM chooses.
     cpu_bind: str = ""
@@ -119,7 +119,7 @@ class AgentFacts:
 
 @dataclass(slots=True)
 class FleetFacts:
-    """What was started last; the same again on the next start."""
+    """The fleet started last; the next start repeats it."""
 
     engine_urls: list[str] = field(default_factory=list)
     engine_venv: str = ""
@@ -133,7 +133,7 @@ class FleetFacts:
 
     @property
     def has_distances(self) -> bool:
-        """Whether a relay stands between the agents."""
+        """Whether a relay runs between the agents."""
         return any(agent.relay_port for agent in self.agents)
 
     @property
@@ -148,7 +148,7 @@ class FleetFacts:
 
 
 def read_facts(layout: FleetLayout) -> FleetFacts | None:
-    """Return what was started last, or None. Raises: ConfigInvalid when it is damaged."""
+    """Return the fleet started last, or None. Raises: ConfigInvalid when the file is damaged."""
     try:
         values = json.loads(layout.facts.read_text(encoding="utf-8"))
         values["agents"] = [AgentFacts(**one) for one in values["agents"]]
@@ -163,12 +163,12 @@ def read_facts(layout: FleetLayout) -> FleetFacts | None:
 
 
 def write_facts(layout: FleetLayout, facts: FleetFacts) -> None:
-    """Keep ``facts``, whole or not at all."""
+    """Write ``facts`` atomically."""
     write_private(layout.facts, json.dumps(asdict(facts), indent=1))
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write ``text`` whole or not at all, for this user only."""
+    """Write ``text`` atomically, readable by this user only."""
     partial = path.with_name(path.name + ".partial")
     with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)

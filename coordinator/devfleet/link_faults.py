@@ -1,4 +1,4 @@
-"""Which links between hosts are broken, and how: what tests and demonstrations ask a relay for."""
+"""Faults of links between hosts, set through the relay's control socket."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from protos.domain.errors import InvalidRequest
 
 
 class Fault(enum.StrEnum):
-    """What can be done to the link from a source to a destination."""
+    """A fault of the link from a source to a destination, or its end."""
 
-    #: Nothing passes between the two, either way, whoever dialled.
+    #: No byte passes between the two in either direction, whichever side dialled.
     CUT = "cut"
-    #: Nothing passes from the source to the destination; the other way it does.
+    #: No byte passes from the source to the destination; the other direction works.
     ONE_WAY = "one-way"
-    #: Connections that the source dials are accepted, and nothing is ever said on them.
+    #: Connections that the source dials are accepted and carry no byte.
     HALF_OPEN = "half-open"
-    #: Connections that the source dials are reset, the standing ones too.
+    #: Connections that the source dials are reset, open ones too.
     REFUSE = "refuse"
-    #: All is well again between the two.
+    #: Ends every fault between the two.
     HEAL = "heal"
 
 
 @dataclass(slots=True)
 class LinkFaults:
-    """Pure bookkeeping; pairs are (source, destination)."""
+    """The present faults; pairs are (source, destination)."""
 
     hosts: frozenset[str]
     _blocked: set[tuple[str, str]] = field(default_factory=set)
@@ -57,7 +57,7 @@ class LinkFaults:
         return (sender, receiver) in self._blocked
 
     def silences(self, source: str, destination: str) -> bool:
-        """Whether connections dialled by ``source`` meet silence."""
+        """Whether connections dialled by ``source`` carry no byte."""
         return (source, destination) in self._half_open
 
     def refuses(self, source: str, destination: str) -> bool:

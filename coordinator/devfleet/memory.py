@@ -1,4 +1,4 @@
-"""Whether this machine has the memory for its engines: better said than killed for."""
+"""Checks that this machine has the memory for the engines before they are started."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 from protos.domain.errors import EdgeForgeError
 
 _MIB = 1024 * 1024
-#: What one vLLM on a CPU adds: 1 GiB of KV cache, the model, three Python processes. Measured.
+#: One vLLM on a CPU: 1 GiB of KV cache, the model, three Python processes. Measured.
 ENGINE_MIB = 3_000
 #: Coordinator, five agents, the relay.
 FLEET_MIB = 700
 
-#: Files that nobody has used lately: the kernel gives their memory back when it is needed.
+#: Page cache not used recently: the kernel frees it when memory is needed.
 _RECLAIMABLE = re.compile(r"^inactive_file (\d+)$", re.MULTILINE)
 _AVAILABLE = re.compile(r"^MemAvailable:\s+(\d+) kB$", re.MULTILINE)
 
 
 def available_mib(root: Path = Path("/")) -> int | None:
-    """Return what could be used without swapping, container limits included; None if untold."""
+    """Return the memory usable without swapping, within container limits; None if unknown."""
     try:
         found = _AVAILABLE.search((root / "proc/meminfo").read_text(encoding="ascii"))
     except OSError:
@@ -40,7 +40,7 @@ def available_mib(root: Path = Path("/")) -> int | None:
 
 
 def require_memory(engines: int, free_mib: int | None) -> None:
-    """Raise EdgeForgeError, and say what would fit, unless ``engines`` fit into ``free_mib``."""
+    """Raise EdgeForgeError with the number that fits, unless ``engines`` fit into ``free_mib``."""
     needed_mib = FLEET_MIB + engines * ENGINE_MIB
     if not engines or free_mib is None or free_mib >= needed_mib:
         return

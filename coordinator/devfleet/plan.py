@@ -1,4 +1,4 @@
-"""What the fleet of this machine shall be: its sites, agents, ports, models and deployments."""
+"""Plans the local fleet: its sites, agents, ports, models and deployments."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from protos.domain.errors import InvalidRequest, LinkDown
 SMALL_MODEL = "edgeforge/smollm2-135m-instruct@1"
 SMALL_MODEL_DEPLOYMENT = "smollm2-135m-instruct"
 TTFT_BUDGET_MS = 1_000
-#: A model that a server offers, but too many for a laptop's table.
+#: Models taken from one server at most.
 _MAX_EXTERNAL_MODELS = 32
-_UNTOLD_CONTEXT_TOKENS = 131_072
+_UNKNOWN_CONTEXT_TOKENS = 131_072
 
 _PREFERRED = {"fleet": 7401, "admin": 7402, "enrolment": 7403, "http": 7404}
 _PREFERRED_CLIENT, _PREFERRED_PEER, _PREFERRED_METRICS = 8080, 7443, 9464
@@ -36,14 +36,14 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 
 @dataclass(frozen=True, slots=True)
 class FleetWish:
-    """What was asked for; None where nothing was said."""
+    """The options given; None where not given."""
 
     engine_urls: tuple[str, ...] = ()
-    #: 2 or 5; untold: two in front of servers that already run, else five.
+    #: 2 or 5; None: two with servers that already run, else five.
     sites: int | None = None
     #: vLLM engines to start.
     engines: int | None = None
-    #: Edge nodes filled to less than this are preferred; untold: placement by price alone.
+    #: Edge nodes filled to less than this are preferred; None: placement by price alone.
     edge_fill_ratio: float | None = None
 
     @property
@@ -52,7 +52,7 @@ class FleetWish:
 
     @property
     def engine_count(self) -> int:
-        """vLLM engines to start: none in front of servers that already run."""
+        """Number of vLLM engines to start: none with servers that already run."""
         if self.engine_urls:
             return 0
         return self.engines or (MAX_ENGINES if self.has_five_sites else 1)
@@ -60,7 +60,7 @@ class FleetWish:
 
 @dataclass(frozen=True, slots=True)
 class ExternalModel:
-    """A model of a server that already runs: as it calls it, and as the registry does."""
+    """A model of a server that already runs: its name there, and its name in the registry."""
 
     id: str
     name: str
@@ -70,9 +70,9 @@ class ExternalModel:
 def plan_fleet(
     wish: FleetWish, engine_venv: Path, before: FleetFacts | None, folder: Path
 ) -> FleetFacts:
-    """Return what to start in ``folder``; ports that ``before`` used are used again where free.
+    """Return the fleet to start in ``folder``; ports of ``before`` are used again where free.
 
-    Raises: LinkDown or InvalidRequest for a server that does not answer as one should.
+    Raises: LinkDown or InvalidRequest for a server that does not answer with a list of models.
     """
     ports = Ports(str(folder))
     old = before or FleetFacts()
@@ -94,7 +94,7 @@ def plan_fleet(
 
 
 def _sites(wish: FleetWish) -> list[Site]:
-    """Return the sites. Raises: InvalidRequest where there is no place for every server."""
+    """Return the sites. Raises: InvalidRequest for more servers than sites."""
     if not wish.has_five_sites:
         further = range(2, len(wish.engine_urls))
         return [*TWO_SITES, *(further_site(number) for number in further)]
@@ -134,9 +134,9 @@ def _agent(
 
 
 def cores_of(index: int, engines: int, cores: set[int]) -> str:
-    """Return the cores of one of several engines, from the last one down; they share too few.
+    """Return the cores of one of several engines, from the last one down; shared if too few.
 
-    vLLM binds every engine to the first core unless told otherwise; one alone may have its way.
+    By default vLLM binds every engine to the first core; a single engine keeps the default.
     """
     if engines < 2:
         return ""
@@ -147,7 +147,7 @@ def cores_of(index: int, engines: int, cores: set[int]) -> str:
 
 
 def external_models(url: str) -> list[ExternalModel]:
-    """Return what the server at ``url`` offers. Raises: LinkDown, InvalidRequest."""
+    """Return the models of the server at ``url``. Raises: LinkDown, InvalidRequest."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidRequest(f"--engine-url {url!r} is no http(s) URL", "http://127.0.0.1:8000")
@@ -175,18 +175,18 @@ def external_models(url: str) -> list[ExternalModel]:
 
 
 def _context_of(model: dict[str, object]) -> int:
-    """Return the context that vLLM tells of; others do not, and refuse too long a prompt."""
-    told = model.get("max_model_len")
-    return told if isinstance(told, int) and told > 0 else _UNTOLD_CONTEXT_TOKENS
+    """Return the context that vLLM reports; other servers report none and check it themselves."""
+    reported = model.get("max_model_len")
+    return reported if isinstance(reported, int) and reported > 0 else _UNKNOWN_CONTEXT_TOKENS
 
 
 def external_model_name(model_id: str) -> str:
-    """Return what the registry calls a server's model."""
+    """Return the registry's name for a server's model."""
     return f"external/{_UNSAFE.sub('-', model_id).strip('-.')[:95] or 'model'}@1"
 
 
 def _deployments(agents: list[AgentFacts]) -> list[DeploymentFacts]:
-    """Return one deployment a model; the same model on several servers is one."""
+    """Return one deployment for each model, which may be on several servers."""
     found: dict[str, DeploymentFacts] = {}
     for agent in agents:
         if agent.engine_kind == "vllm":

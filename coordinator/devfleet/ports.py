@@ -1,8 +1,8 @@
-"""Ports for processes that bind them seconds later, so that fleets started at once share none.
+"""Reserves ports for processes that bind them seconds later, so that fleets share none.
 
-A port that nobody listens on now may be another start's by the time it is bound, or may be that of
-a process which is just being restarted. So each fleet claims what it takes for a while, in a file
-that all of this user's starts read; what it claimed itself it may take again.
+A free port may be bound by another start meanwhile, or belong to a process that is being restarted.
+So each fleet claims its ports for a while, in a file that all starts of this user read; it may take
+its own claims again.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-#: Long enough for a slow start, and for a test to kill and restart what has started.
+#: Long enough for a slow start, and for tests that restart processes.
 CLAIM_S = 600.0
-#: Where ports are found when the preferred one is taken: below what the kernel gives to outgoing
-#: connections, any of which could take a port before its process binds it.
+#: Range searched when the preferred port is taken: below the kernel's range for outgoing
+#: connections, which could take a port before its process binds it.
 _ANY = range(20_000, 32_768)
 _MAX_FILE_BYTES = 1024 * 1024
 
-#: Port -> until when, and whose.
+#: Port -> end of the claim, and its owner.
 _Claims = dict[int, tuple[float, str]]
 
 
@@ -35,9 +35,9 @@ def claims_file() -> Path:
 
 
 class Ports:
-    """Hands out each port once: the preferred one if it is free and unclaimed, else any such.
+    """Returns each port once: the preferred one if it is free and unclaimed, else another.
 
-    ``owner`` is what the ports are for: the folder of a fleet.
+    ``owner`` is the folder of the fleet.
     """
 
     def __init__(self, owner: str, claims: Path | None = None) -> None:
@@ -46,7 +46,7 @@ class Ports:
         self._taken: set[int] = set()
 
     def take(self, preferred: int = 0) -> int:
-        """Return a port on loopback that is the owner's for ``CLAIM_S``."""
+        """Return a port on loopback, claimed for ``CLAIM_S``."""
         with self._locked_claims() as claims:
             now_s = time.monotonic()  # noqa: TID251 - the same clock for all processes of a host
             for port, (until_s, _owner) in list(claims.items()):
@@ -62,7 +62,7 @@ class Ports:
 
     @contextlib.contextmanager
     def _locked_claims(self) -> Iterator[_Claims]:
-        """Yield the claims of all starts and write them back; those of none when it cannot."""
+        """Yield the claims of all starts and write them back; none if the file cannot be used."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             descriptor = os.open(self._claims, flags, 0o600)
@@ -80,8 +80,8 @@ class Ports:
 
 def _read(text: str) -> _Claims:
     try:
-        told = json.loads(text).items()
-        return {int(port): (float(until_s), str(owner)) for port, (until_s, owner) in told}
+        claims = json.loads(text).items()
+        return {int(port): (float(until_s), str(owner)) for port, (until_s, owner) in claims}
     except (ValueError, TypeError, AttributeError):
         return {}
 

@@ -1,4 +1,4 @@
-"""Processes that outlive the command that started them, and are never mistaken for others."""
+"""Starts and stops processes that outlive the command, identified by pid and start time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from protos.domain.errors import EdgeForgeError
 
 _POLL_S = 0.05
 _LOG_TAIL_LINES = 12
-#: What this process itself started; usually it ends long before them.
+#: Children of this process, which usually ends long before them.
 _children: list[subprocess.Popen[bytes]] = []
 _OUR_PROGRAMS = frozenset(
     {
@@ -27,12 +27,12 @@ _OUR_PROGRAMS = frozenset(
         b"vllm.entrypoints.openai.api_server",
     }
 )
-#: Field 22 of /proc/PID/stat, counted behind the command's closing parenthesis. Source: proc(5).
+#: Field 22 of /proc/PID/stat, counted after the command's closing parenthesis. Source: proc(5).
 _START_TICKS_FIELD = 19
 
 
 def program(name: str) -> str:
-    """Return the path of one of our commands, beside this interpreter."""
+    """Return the path of one of the product's commands, beside this interpreter."""
     return str(Path(sys.executable).with_name(name))
 
 
@@ -55,7 +55,7 @@ def start_process(layout: FleetLayout, name: str, argv: list[str]) -> int:
 
 
 def running_pid(layout: FleetLayout, name: str) -> int | None:
-    """Return the pid of ``name`` if that very process still runs."""
+    """Return the pid of ``name`` if the same process still runs."""
     try:
         identity = json.loads(layout.pid_file(name).read_text(encoding="utf-8"))
         pid, ticks = int(identity["pid"]), identity["start_ticks"]
@@ -66,12 +66,12 @@ def running_pid(layout: FleetLayout, name: str) -> int | None:
 
 
 def started_names(layout: FleetLayout) -> list[str]:
-    """Return the names of what was started and not stopped, whatever became of it."""
+    """Return the names of all processes started and not stopped, dead ones included."""
     return sorted(path.stem for path in (layout.root / "pids").glob("*.json"))
 
 
 def stop_process(layout: FleetLayout, name: str, timeout_s: float) -> bool:
-    """End ``name`` gently, then for good. Returns whether it ended gently."""
+    """End ``name`` by SIGTERM, then by SIGKILL. Returns whether SIGTERM was enough."""
     pid = running_pid(layout, name)
     gentle = True
     if pid is not None:
@@ -87,9 +87,9 @@ def stop_process(layout: FleetLayout, name: str, timeout_s: float) -> bool:
 
 
 def leftovers(layout: FleetLayout) -> list[int]:
-    """Return processes of ours, and engines, that still name the fleet's folder as an argument.
+    """Return the product's processes and engines that have the fleet's folder in their arguments.
 
-    An editor or a pager that somebody opened on a log is none of them.
+    Other programs, such as an editor with a log open, are left out.
     """
     _reap()
     needle = str(layout.root).encode() + b"/"
@@ -151,5 +151,5 @@ def _start_ticks(pid: int) -> int | None:
 
 
 def _reap() -> None:
-    """Collect those of our own children that have ended, so that none stays as a zombie."""
+    """Reap children that have ended, so that none stays as a zombie."""
     _children[:] = [child for child in _children if child.poll() is None]

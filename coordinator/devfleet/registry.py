@@ -1,4 +1,4 @@
-"""What a laptop's fleet registers with its coordinator; everything may be done twice."""
+"""Registers a local fleet with its coordinator; every step is idempotent."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coordinator.cli.model_upload import Tell, dequantise, register, scan_folder, upload_missing
+from coordinator.cli.model_upload import Report, dequantise, register, scan_folder, upload_missing
 from coordinator.devfleet.layout import DeploymentFacts, FleetFacts, FleetLayout, write_private
 from coordinator.devfleet.plan import SMALL_MODEL
 from coordinator.devfleet.sites import pops_of
@@ -30,7 +30,7 @@ def ensure_pops(client: AdminClient, facts: FleetFacts) -> None:
 
 
 def ensure_api_key(client: AdminClient, layout: FleetLayout) -> str:
-    """Return the fleet's key, made on the first start and kept for this user only."""
+    """Return the fleet's key, made at the first start and readable by this user only."""
     accounts = client.call(lambda stub: stub.ListAccounts, admin_pb2.ListAccountsRequest()).ids
     if ACCOUNT not in accounts:
         request = admin_pb2.CreateAccountRequest(id=ACCOUNT)
@@ -44,7 +44,9 @@ def ensure_api_key(client: AdminClient, layout: FleetLayout) -> str:
     return api_key
 
 
-def ensure_models(client: AdminClient, layout: FleetLayout, facts: FleetFacts, tell: Tell) -> None:
+def ensure_models(
+    client: AdminClient, layout: FleetLayout, facts: FleetFacts, report: Report
+) -> None:
     """Register the model of every deployment; the small one is fetched and dequantised once."""
     known = {
         model.name
@@ -54,7 +56,7 @@ def ensure_models(client: AdminClient, layout: FleetLayout, facts: FleetFacts, t
         if deployment.model in known:
             continue
         if deployment.model == SMALL_MODEL:
-            _import_small_model(client, layout, Path(facts.engine_venv), tell)
+            _import_small_model(client, layout, Path(facts.engine_venv), report)
             continue
         request = admin_pb2.RegisterModelRequest(
             name=deployment.model,
@@ -65,7 +67,7 @@ def ensure_models(client: AdminClient, layout: FleetLayout, facts: FleetFacts, t
 
 
 def ensure_deployments(client: AdminClient, deployments: list[DeploymentFacts]) -> None:
-    """Make the deployments what they shall be, and remove those of an earlier fleet."""
+    """Create or change the deployments, and remove those of an earlier fleet."""
     wanted = {deployment.name for deployment in deployments}
     listed = client.call(lambda stub: stub.ListDeployments, admin_pb2.ListDeploymentsRequest())
     for info in listed.deployments:
@@ -87,7 +89,7 @@ def ensure_deployments(client: AdminClient, deployments: list[DeploymentFacts]) 
 
 
 def remove_other_nodes(client: AdminClient, wanted: set[str]) -> None:
-    """Forget nodes of an earlier fleet that had more engines."""
+    """Remove nodes of an earlier fleet that had more engines."""
     nodes = client.call(lambda stub: stub.ListNodes, admin_pb2.ListNodesRequest()).nodes
     for info in nodes:
         if info.node.id not in wanted:
@@ -96,15 +98,15 @@ def remove_other_nodes(client: AdminClient, wanted: set[str]) -> None:
 
 
 def _import_small_model(
-    client: AdminClient, layout: FleetLayout, engine_venv: Path, tell: Tell
+    client: AdminClient, layout: FleetLayout, engine_venv: Path, report: Report
 ) -> None:
-    tell("fetching SmolLM2-135M-Instruct (94 MiB, once)")
+    report("fetching SmolLM2-135M-Instruct (94 MiB, once)")
     gguf = fetch_small_model(layout.downloads)
     with tempfile.TemporaryDirectory(prefix="edgeforge-import-") as scratch:
-        folder = dequantise(gguf, Path(scratch) / "model", engine_venv, tell)
-        files = scan_folder(folder, tell)
-        upload_missing(client, folder, files, tell)
+        folder = dequantise(gguf, Path(scratch) / "model", engine_venv, report)
+        files = scan_folder(folder, report)
+        upload_missing(client, folder, files, report)
         try:
             register(client, SMALL_MODEL, files, 0)
         except Conflict:
-            return  # somebody was quicker
+            return  # another start has registered it

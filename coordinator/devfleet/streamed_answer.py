@@ -1,4 +1,4 @@
-"""One request as any client would send it, and what its answer tells of how it was placed."""
+"""Sends one streamed request as a client would, and reads placement and cost from the answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NANO_PER_USD = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class StreamedAnswer:
-    """What came back, from where, when its first token did, and what it cost."""
+    """The answer with its serving node, first token time and cost."""
 
     text: str
     node: str
@@ -76,7 +76,7 @@ def stream_answer(
 
 
 class _Reading:
-    """The events of one stream, as they come."""
+    """Reads the events of one stream."""
 
     def __init__(self, began_s: float) -> None:
         self._began_s = began_s

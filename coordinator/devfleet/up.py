@@ -1,4 +1,4 @@
-"""``edgeforge up``: a real fleet, step by step; a second call starts only what is missing."""
+"""``edgeforge up``: starts a local fleet; a second call starts only what is missing."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ from coordinator.devfleet.waiting import START_TIMEOUT_S, wait_for, wait_http
 from protos.domain.errors import Conflict, EdgeForgeError, NoEngineEnvironment
 from protos.v1 import admin_pb2, resources_pb2
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 _ENGINE_TIMEOUT_S = 900.0
 _ENROL_TIMEOUT_S = 60.0
@@ -58,14 +58,14 @@ _ENROL_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class UpOptions:
-    """What the command line said."""
+    """The options of the command."""
 
     layout: FleetLayout
     wish: FleetWish
     engine_venv: Path
 
 
-def bring_up(options: UpOptions, tell: Tell) -> FleetDescription:
+def bring_up(options: UpOptions, report: Report) -> FleetDescription:
     """Start what is missing and return how to reach the fleet. Raises: EdgeForgeError."""
     layout = options.layout
     before = read_facts(layout)
@@ -79,12 +79,12 @@ def bring_up(options: UpOptions, tell: Tell) -> FleetDescription:
         facts = _plan(options, before)
     layout.prepare()
     write_facts(layout, facts)
-    api_key = _start_all(layout, facts, tell)
+    api_key = _start_all(layout, facts, report)
     return FleetDescription(layout, facts, api_key)
 
 
 def _plan(options: UpOptions, before: FleetFacts | None) -> FleetFacts:
-    """Return what to start. Raises: EdgeForgeError when this machine cannot."""
+    """Return the fleet to start. Raises: EdgeForgeError when this machine cannot run it."""
     engines = options.wish.engine_count
     if engines and not _has_engine_environment(options.engine_venv):
         raise NoEngineEnvironment(
@@ -95,11 +95,11 @@ def _plan(options: UpOptions, before: FleetFacts | None) -> FleetFacts:
     return plan_fleet(options.wish, options.engine_venv, before, options.layout.root)
 
 
-def follow(layout: FleetLayout, tell: Tell) -> None:
-    """Stay in the foreground: Ctrl-C, or the end of any process, stops the fleet."""
+def follow(layout: FleetLayout, report: Report) -> None:
+    """Stay in the foreground until Ctrl-C or the end of any process stops the fleet."""
     facts = read_facts(layout)
     try:
-        tell("Ctrl-C stops the fleet")
+        report("Ctrl-C stops the fleet")
         while facts is not None:
             for name in facts.processes:
                 require_running(layout, name)
@@ -107,38 +107,38 @@ def follow(layout: FleetLayout, tell: Tell) -> None:
     except KeyboardInterrupt:
         pass
     finally:
-        bring_down(layout, tell, purge=False)
+        bring_down(layout, report, purge=False)
 
 
-def _start_all(layout: FleetLayout, facts: FleetFacts, tell: Tell) -> str:
-    _start_coordinator(layout, facts, tell)
+def _start_all(layout: FleetLayout, facts: FleetFacts, report: Report) -> str:
+    _start_coordinator(layout, facts, report)
     if facts.has_distances:
-        _start_relay(layout, facts, tell)
+        _start_relay(layout, facts, report)
     with connected(load_profile(layout.profile)) as client:
         ensure_pops(client, facts)
         remove_other_nodes(client, {agent.node for agent in facts.agents})
         for agent in facts.agents:
-            _start_agent(client, layout, facts, agent, tell)
+            _start_agent(client, layout, facts, agent, report)
         api_key = ensure_api_key(client, layout)
-        ensure_models(client, layout, facts, tell)
+        ensure_models(client, layout, facts, report)
         for agent in facts.agents:
             _wait_agent(layout, agent)
         _wait_connected(client, layout, facts)
         ensure_deployments(client, facts.deployments)
-        _wait_replicas(client, layout, facts, tell)
+        _wait_replicas(client, layout, facts, report)
         _wait_routes(client, layout, facts)
         if facts.has_distances:
-            demonstrate(client, facts, api_key, tell)
+            demonstrate(client, facts, api_key, report)
         elif not facts.engine_urls:
-            _show_first_request(facts, api_key, tell)
+            _show_first_request(facts, api_key, report)
     return api_key
 
 
-def _start_coordinator(layout: FleetLayout, facts: FleetFacts, tell: Tell) -> None:
+def _start_coordinator(layout: FleetLayout, facts: FleetFacts, report: Report) -> None:
     if running_pid(layout, "coordinator") is None:
         write_coordinator_config(layout, facts)
         if not layout.operator_profile.is_file():
-            tell("making the coordinator's authority and database")
+            report("making the coordinator's authority and database")
             _run_command(
                 [
                     *(program("edgeforge-coordinator"), "init", "--operator", OPERATOR),
@@ -146,17 +146,17 @@ def _start_coordinator(layout: FleetLayout, facts: FleetFacts, tell: Tell) -> No
                 ]
             )
         write_profile(layout, facts)
-        tell("starting the coordinator")
+        report("starting the coordinator")
         config = str(layout.coordinator_config)
         argv = [program("edgeforge-coordinator"), "serve", "--config", config]
         start_process(layout, "coordinator", argv)
     wait_http(layout, "coordinator", facts.http_port, "/readyz")
 
 
-def _start_relay(layout: FleetLayout, facts: FleetFacts, tell: Tell) -> None:
+def _start_relay(layout: FleetLayout, facts: FleetFacts, report: Report) -> None:
     if running_pid(layout, RELAY) is not None:
         return
-    tell(f"starting the relay that gives loopback its distances ({distances.SOURCE})")
+    report(f"starting the relay that gives loopback its distances ({distances.SOURCE})")
     write_relay_config(layout, facts)
     layout.relay_socket.unlink(missing_ok=True)
     module = "coordinator.devfleet.delay_relay"
@@ -170,7 +170,7 @@ def _start_relay(layout: FleetLayout, facts: FleetFacts, tell: Tell) -> None:
 
 
 def _start_agent(
-    client: AdminClient, layout: FleetLayout, facts: FleetFacts, agent: AgentFacts, tell: Tell
+    client: AdminClient, layout: FleetLayout, facts: FleetFacts, agent: AgentFacts, report: Report
 ) -> None:
     if running_pid(layout, agent.node) is not None:
         return
@@ -182,12 +182,12 @@ def _start_agent(
     }
     identity = layout.agent_state(agent.node) / "identity" / "identity.json"
     if agent.node not in known or not identity.is_file():
-        tell(f"enrolling {agent.node} in {agent.pop}")
+        report(f"enrolling {agent.node} in {agent.pop}")
         request = admin_pb2.CreateNodeTokenRequest(pop_id=agent.pop, node_id=agent.node)
         token = client.call(lambda stub: stub.CreateNodeToken, request).token
         argv = [program("edgeforge-agent"), "enroll", "--config", config, "--token-file", "-"]
         _run_command(argv, stdin=token)
-    tell(f"starting {agent.node}")
+    report(f"starting {agent.node}")
     start_process(layout, agent.node, [program("edgeforge-agent"), "serve", "--config", config])
 
 
@@ -202,15 +202,17 @@ def _wait_connected(client: AdminClient, layout: FleetLayout, facts: FleetFacts)
         for name in facts.processes:
             require_running(layout, name)
         nodes = client.call(lambda stub: stub.ListNodes, admin_pb2.ListNodesRequest()).nodes
-        # Connected comes first, what it told of its engine a moment later.
+        # An agent is connected a moment before it reports its engine.
         return wanted <= {info.node.id for info in nodes if info.connected and info.engine_kind}
 
     wait_for(connected_all, START_TIMEOUT_S, "every agent to connect to the coordinator")
 
 
-def _wait_replicas(client: AdminClient, layout: FleetLayout, facts: FleetFacts, tell: Tell) -> None:
+def _wait_replicas(
+    client: AdminClient, layout: FleetLayout, facts: FleetFacts, report: Report
+) -> None:
     began_s = time.monotonic()  # noqa: TID251 - waits for other processes
-    told: dict[str, str] = {}
+    reported: dict[str, str] = {}
 
     def all_ready() -> bool:
         for name in facts.processes:
@@ -225,10 +227,10 @@ def _wait_replicas(client: AdminClient, layout: FleetLayout, facts: FleetFacts, 
                 states[info.deployment.name, replica.node_id] = word
         for (name, node_id), word in states.items():
             line = f"{name} on {node_id}: {word}"
-            if told.get(f"{name}/{node_id}") != line:
-                told[f"{name}/{node_id}"] = line
+            if reported.get(f"{name}/{node_id}") != line:
+                reported[f"{name}/{node_id}"] = line
                 spent_s = time.monotonic() - began_s  # noqa: TID251 - as above
-                tell(f"{line} ({spent_s:.0f} s)")
+                report(f"{line} ({spent_s:.0f} s)")
         return all(
             states.get((deployment.name, node_id)) == "ready"
             for deployment in facts.deployments
@@ -255,19 +257,19 @@ def _wait_routes(client: AdminClient, layout: FleetLayout, facts: FleetFacts) ->
         wait_http(layout, agent.node, agent.metrics_port, "/readyz")
 
 
-def _show_first_request(facts: FleetFacts, api_key: str, tell: Tell) -> None:
+def _show_first_request(facts: FleetFacts, api_key: str, report: Report) -> None:
     agent = next((one for one in facts.agents if one.pop == "GRU"), facts.agents[0])
     deployment = facts.deployments[0]
     answer = stream_answer(agent.client_port, api_key, deployment.name)
-    tell(f"first request via {agent.pop}: placed on {answer.node} ({answer.tier})")
-    tell(
+    report(f"first request via {agent.pop}: placed on {answer.node} ({answer.tier})")
+    report(
         f"  first token after {answer.first_token_ms:.0f} ms"
         f" (budget {deployment.ttft_budget_ms} ms): {answer.text!r}"
     )
 
 
 def _check_same_fleet(options: UpOptions, facts: FleetFacts) -> None:
-    """Refuse to turn a running fleet into another one. Raises: Conflict."""
+    """Refuse to change a running fleet into a different one. Raises: Conflict."""
     wish, running = options.wish, ""
     if wish.engine_urls and list(wish.engine_urls) != facts.engine_urls:
         running = ", ".join(facts.engine_urls) or "vLLM"

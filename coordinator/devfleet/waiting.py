@@ -1,4 +1,4 @@
-"""Waiting for other processes: until something holds, for so long and no longer."""
+"""Waits for conditions of other processes, with a timeout."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import hashlib
 import secrets
 from typing import TYPE_CHECKING
 
-from coordinator.rpc.admin_parts import AdminRoom, note_of
+from coordinator.rpc.admin_parts import AdminServicerBase, note_of
 from protos.domain.errors import InvalidRequest
 from protos.domain.ids import check_account_id, check_deployment_name
 from protos.domain.resources import ApiKey
@@ -23,7 +23,7 @@ _SALT_BYTES = 16
 _MAX_ID_CHARS = 64
 
 
-class CustomerRoom(AdminRoom):
+class CustomerAdminServicer(AdminServicerBase):
     """Accounts and keys."""
 
     async def CreateAccount(

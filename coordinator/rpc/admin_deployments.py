@@ -1,4 +1,4 @@
-"""Deployments: what customers call, and where their operator wants it."""
+"""Deployments, and the nodes that operators pin them to."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from coordinator.rpc.admin_parts import AdminRoom, note_of
+from coordinator.rpc.admin_parts import AdminServicerBase, note_of
 from protos.domain.errors import InvalidRequest, NotFound
 from protos.domain.ids import (
     check_account_id,
@@ -29,13 +29,13 @@ _MAX_ZONES = 50
 _ENGINE_OF = {ModelSource.MANAGED: "vllm", ModelSource.EXTERNAL: "external"}
 
 
-class DeploymentRoom(AdminRoom):
+class DeploymentAdminServicer(AdminServicerBase):
     """Deployments and their placement."""
 
     async def ApplyDeployment(
         self, request: admin_pb2.ApplyDeploymentRequest, context: Context
     ) -> admin_pb2.DeploymentInfo:
-        """Create a deployment, or replace it unless only its creation was asked."""
+        """Create a deployment, or replace it unless ``create_only`` is set."""
         deployment = _checked_deployment(request.deployment)
         model = self._store.view().models.get(deployment.model)
         if model is None:
@@ -87,7 +87,7 @@ class DeploymentRoom(AdminRoom):
         )
 
     def _check_nodes(self, deployment: Deployment, model: Model, node_ids: Sequence[str]) -> None:
-        """Raises: NotFound, InvalidRequest: what the node lacks, and which nodes would do."""
+        """Raises: NotFound, InvalidRequest: what the node lacks, and which nodes are suitable."""
         if len(node_ids) > _MAX_NODES:
             raise InvalidRequest(f"{len(node_ids)} nodes are more than {_MAX_NODES}")
         wanted = _ENGINE_OF[model.source]

@@ -1,4 +1,4 @@
-"""What concerns the fleet as a whole: prices, the audit, why a request goes where it goes."""
+"""Calls about the whole fleet: prices, the audit, explanations of placement, forced tables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from coordinator.rpc.admin_parts import AdminRoom, note_of
+from coordinator.rpc.admin_parts import AdminServicerBase, note_of
 from protos.domain.errors import EngineFailed, InvalidRequest, LinkDown, NotFound
 from protos.domain.ids import check_deployment_name
 from protos.v1 import admin_pb2, fleet_pb2
@@ -21,7 +21,7 @@ MAX_BUDGET_MS = 600_000.0
 _EXPLAIN_TIMEOUT_MS = 5_000
 
 
-class FleetRoom(AdminRoom):
+class FleetAdminServicer(AdminServicerBase):
     """Prices, audit, explanations, forced tables."""
 
     async def ListPrices(
@@ -53,7 +53,7 @@ class FleetRoom(AdminRoom):
     async def ExplainRoute(
         self, request: admin_pb2.ExplainRouteRequest, context: Context
     ) -> fleet_pb2.RouteExplanation:
-        """Ask the agent that a request would reach, with its own learned predictions."""
+        """Return how the agent that would get the request explains its placement."""
         name = check_deployment_name(request.deployment)
         deployments = self._store.view().deployments
         if name not in deployments:

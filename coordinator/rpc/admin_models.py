@@ -1,4 +1,4 @@
-"""The registry: blobs first, then the model that names them."""
+"""The registry: uploads of blobs, then registration of the model that names them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from coordinator.blobs.store import CHUNK_BYTES
-from coordinator.rpc.admin_parts import AdminRoom, note_of
+from coordinator.rpc.admin_parts import AdminServicerBase, note_of
 from coordinator.rpc.model_import import ImportedModel, inspect_model
 from protos.domain.errors import DeadlineExceeded, InvalidRequest, TooLarge
 from protos.domain.ids import check_model_name
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 UPLOAD_IDLE_S = 60.0
 
 
-class ModelRoom(AdminRoom):
+class ModelAdminServicer(AdminServicerBase):
     """Blobs and models."""
 
     async def FindMissingBlobs(
@@ -41,7 +41,7 @@ class ModelRoom(AdminRoom):
         request_iterator: AsyncIterator[admin_pb2.UploadBlobRequest],
         context: Context,
     ) -> admin_pb2.UploadBlobResponse:
-        """Take in one file; it is there afterwards only if all of it is."""
+        """Receive one file; it is kept only if it is complete and its digest is right."""
         first = await _next(request_iterator)
         if first is None:
             raise InvalidRequest("the upload is empty", "send sha256 and size_bytes first")
@@ -131,7 +131,7 @@ def _external_facts(request: admin_pb2.RegisterModelRequest) -> ImportedModel:
 
 
 def _context_tokens(asked: int, facts: ImportedModel) -> int:
-    """Return the model's context, which may be asked to be shorter than what it was made for."""
+    """Return the model's context in tokens; ``asked`` may only shorten it."""
     if asked > facts.context_tokens:
         raise InvalidRequest(
             f"a context of {asked} tokens is more than the model's {facts.context_tokens}",

@@ -7,7 +7,7 @@ import math
 import secrets
 from typing import TYPE_CHECKING
 
-from coordinator.rpc.admin_parts import AdminRoom, note_of
+from coordinator.rpc.admin_parts import AdminServicerBase, note_of
 from coordinator.rpc.identity import peer_identity
 from coordinator.rpc.order_messages import order_of, order_to_wire, resume_refused
 from coordinator.store.records import NodeRecord, TokenRecord
@@ -28,13 +28,13 @@ _SECRET_BYTES = 32
 _SHARED = tuple(one for one in ResourceType if one is not ResourceType.DESIRED)
 
 
-class NodeRoom(AdminRoom):
+class NodeAdminServicer(AdminServicerBase):
     """POPs, enrolment tokens, nodes."""
 
     async def CreatePop(
         self, request: admin_pb2.CreatePopRequest, context: Context
     ) -> resources_pb2.Pop:
-        """Create a POP, or mend one that has no node yet."""
+        """Create a POP, or change one that has no node yet."""
         pop = _checked_pop(request.pop)
         present = self._store.view().pops.get(pop.id)
         in_use = sorted(
@@ -62,7 +62,7 @@ class NodeRoom(AdminRoom):
     async def CreateNodeToken(
         self, request: admin_pb2.CreateNodeTokenRequest, context: Context
     ) -> admin_pb2.CreateNodeTokenResponse:
-        """Return a token that enrols one node, once; its secret is shown here and kept nowhere."""
+        """Return a token that enrols one node, once; only the digest of its secret is kept."""
         check_pop_id(request.pop_id)
         if request.node_id:
             check_node_id(request.node_id)
@@ -93,14 +93,14 @@ class NodeRoom(AdminRoom):
     async def ListNodes(
         self, request: admin_pb2.ListNodesRequest, context: Context
     ) -> admin_pb2.ListNodesResponse:
-        """Return every enrolled node by name, with what was last heard of it."""
+        """Return every enrolled node by name, with its last report."""
         records = sorted(self._store.node_records().items())
         return admin_pb2.ListNodesResponse(nodes=[self._node_info(one) for _, one in records])
 
     async def RemoveNode(
         self, request: admin_pb2.RemoveNodeRequest, context: Context
     ) -> admin_pb2.RemoveNodeResponse:
-        """Remove a node from every table, which is what revokes its certificate."""
+        """Remove a node from every table, which also revokes its certificate."""
         check_node_id(request.node_id)
         await self._store.remove_node(
             request.node_id, note=note_of(context, "node.remove", f"node/{request.node_id}")
@@ -110,7 +110,7 @@ class NodeRoom(AdminRoom):
     async def OrderNode(
         self, request: admin_pb2.OrderNodeRequest, context: Context
     ) -> admin_pb2.NodeInfo:
-        """Drain, cordon, retire or resume a node. Raises: Conflict while a fault stands."""
+        """Drain, cordon, retire or resume a node. Raises: Conflict while a fault is active."""
         node_id = check_node_id(request.node_id)
         if node_id not in self._store.node_records():
             raise NotFound(f"no node {node_id!r} is enrolled", "`edgeforge node ls` shows them")
@@ -125,7 +125,7 @@ class NodeRoom(AdminRoom):
         return self._node_info(self._store.node_records()[node_id])
 
     async def _resume(self, node_id: str, context: Context) -> None:
-        """Forget what stands, if the node's own agent agrees. Raises: Conflict."""
+        """Delete the node's order, if its agent reports no fault. Raises: Conflict."""
         live = self._parts.live.live_node(node_id)
         if live is not None and live.connected:
             query = fleet_pb2.Query(timeout_ms=_RESUME_TIMEOUT_MS, resume=fleet_pb2.ResumeQuery())
@@ -144,7 +144,7 @@ class NodeRoom(AdminRoom):
         tables = [self._store.table(one) for one in _SHARED]
         tables.append(self._store.table(ResourceType.DESIRED, node_id))
         info = admin_pb2.NodeInfo(
-            # One that has never connected has neither addresses nor health.
+            # A node that has never connected has neither addresses nor health.
             node=node_to_wire(listed)
             if listed
             else resources_pb2.Node(id=node_id, pop_id=record.pop_id),

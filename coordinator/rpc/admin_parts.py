@@ -1,4 +1,4 @@
-"""What every administrative call is handed."""
+"""The dependencies of every administrative call."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AdminParts:
-    """The parts that administration works on; ``main`` assembles them."""
+    """The dependencies of administration; ``main`` assembles them."""
 
     store: Store
     authority: CertificateAuthority
@@ -30,14 +30,14 @@ class AdminParts:
     #: host:port of the enrolment listener as agents reach it.
     enrolment_address: str
     now_unix_ms: Callable[[], int]
-    #: Told of a node that an operator has resumed.
+    #: Called with a node that an operator has resumed.
     on_resumed: Callable[[str], None]
-    #: Told of a node for which something else stands now.
+    #: Called with a node whose order has changed.
     on_ordered: Callable[[str], None]
 
 
-class AdminRoom:
-    """Base of the calls about one noun."""
+class AdminServicerBase:
+    """Base of the servicers, each with the calls about one kind of resource."""
 
     def __init__(self, parts: AdminParts) -> None:
         self._parts = parts
@@ -48,5 +48,5 @@ class AdminRoom:
 
 
 def note_of(context: Context, action: str, subject: str, detail: str = "") -> AuditNote:
-    """Return the audit entry for what the caller is doing. Raises: Unauthenticated."""
+    """Return the audit entry for the caller's action. Raises: Unauthenticated."""
     return AuditNote(str(peer_identity(context)), action, subject, detail)

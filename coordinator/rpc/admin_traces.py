@@ -1,4 +1,4 @@
-"""Traces: asked of the agents that hold them, and put together; the coordinator keeps none."""
+"""Traces: fetched from the agents that hold them and merged; the coordinator keeps none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from coordinator.rpc.admin_parts import AdminRoom
+from coordinator.rpc.admin_parts import AdminServicerBase
 from protos.domain.errors import EdgeForgeError, InvalidRequest, LinkDown, NotFound
 from protos.v1 import admin_pb2, fleet_pb2, trace_pb2
 from protos.wire import place_in_order
@@ -19,30 +19,30 @@ if TYPE_CHECKING:
 
 DEFAULT_TRACES = 20
 MAX_TRACES = 500
-#: Agents asked for one answer, and at once.
+#: Agents asked for one answer, and how many of them at once.
 MAX_AGENTS = 512
 _MAX_AT_ONCE = 32
 _TIMEOUT_MS = 3_000
 _TRACE_ID_CHARS = 32
-#: Agents that were not searched which an error names.
+#: Most agents that an error names as not searched.
 _MAX_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
 class _Replies:
-    """What came back, by node; and who was not searched, with the reason."""
+    """The replies by node, and the nodes that were not searched with the reason."""
 
     answers: dict[str, fleet_pb2.Answer]
     unsearched: list[admin_pb2.Unsearched]
 
 
-class TraceRoom(AdminRoom):
+class TraceAdminServicer(AdminServicerBase):
     """Lists and single traces."""
 
     async def ListTraces(
         self, request: admin_pb2.ListTracesRequest, context: Context
     ) -> admin_pb2.ListTracesResponse:
-        """Merge what each agent lists; say which could not be asked."""
+        """Merge the lists of all agents; name those that could not be asked."""
         asked = trace_pb2.TraceFilter()
         asked.CopyFrom(request.filter)
         asked.limit = asked.limit or DEFAULT_TRACES
@@ -70,7 +70,7 @@ class TraceRoom(AdminRoom):
     async def GetTrace(
         self, request: admin_pb2.GetTraceRequest, context: Context
     ) -> trace_pb2.Trace:
-        """Find one trace. An agent that could not be asked is named, for it may hold the trace."""
+        """Find one trace. Agents that could not be asked are named, since they may hold it."""
         trace_id = _checked_id(request.trace_id)
         query = fleet_pb2.Query(
             timeout_ms=_TIMEOUT_MS, trace_show=fleet_pb2.TraceShowQuery(trace_id=trace_id)
@@ -90,7 +90,7 @@ class TraceRoom(AdminRoom):
         raise NotFound(said, "it may have been too old to be kept: `edgeforge trace ls`")
 
     async def _ask_all(self, via: str, query: fleet_pb2.Query) -> _Replies:
-        """Ask every agent that ``via`` means. Raises: NotFound."""
+        """Ask every agent that ``via`` names. Raises: NotFound."""
         connected, unsearched = self._agents_of(via)
         for node_id in connected[MAX_AGENTS:]:
             reason = f"more than {MAX_AGENTS} agents: name a node or a POP"
@@ -114,7 +114,7 @@ class TraceRoom(AdminRoom):
         return _Replies(answers, unsearched)
 
     def _agents_of(self, via: str) -> tuple[list[str], list[admin_pb2.Unsearched]]:
-        """Return the connected nodes that ``via`` means, and the others. Raises: NotFound."""
+        """Return the connected nodes that ``via`` names, and the others. Raises: NotFound."""
         records = self._store.node_records()
         if via and via not in records and via not in self._store.view().pops:
             raise NotFound(f"{via[:80]!r} is neither a POP nor a node", "edgeforge node ls")

@@ -1,4 +1,4 @@
-"""What each node should hold, read from its table and remembered by version."""
+"""What each node should hold, decoded from its table and cached by version."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class DesiredRows:
         self._decoded: dict[str, tuple[TableVersion, dict[str, DesiredReplica]]] = {}
 
     def of(self, node_id: str) -> dict[str, DesiredReplica]:
-        """Return what ``node_id`` should hold, by model. Not to be changed."""
+        """Return what ``node_id`` should hold, by model. The caller must not change it."""
         table = self._store.table(ResourceType.DESIRED, node_id)
         known = self._decoded.get(node_id)
         if known is not None and known[0] == table.at:
@@ -38,5 +38,5 @@ class DesiredRows:
         return any(file.sha256 == sha256 for row in self.of(node_id).values() for file in row.files)
 
     def forget(self, node_id: str) -> None:
-        """Drop what is remembered of a removed node."""
+        """Drop the cached table of a removed node."""
         self._decoded.pop(node_id, None)

@@ -1,6 +1,6 @@
-"""Enrolment: a token and a key's signed request in, a node's certificate out.
+"""Enrolment: exchanges a one-time token and a signed certificate request for a certificate.
 
-The caller is a stranger. It learns only that it was refused; the log and the audit learn why.
+The caller is not authenticated. A refusal does not say why; the log and the audit do.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: For the enrolment listener: a request is under 1 KiB.
+#: Of the enrolment listener; a request is under 1 KiB.
 MAX_MESSAGE_BYTES = 16 * 1024
 _MAX_ID_CHARS = 64
 _MAX_SECRET_CHARS = 128
-#: One audit entry tells of all calls that were over the rate in this time.
-_OVER_RATE_TOLD_EVERY_MS = 60_000.0
+#: One audit entry counts all calls over the rate in this time.
+_OVER_RATE_AUDITED_EVERY_MS = 60_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServicer):
         self._of_peer = RateLimit(per_s=limits.peer_per_s, burst=limits.peer_burst)
         self._overall = RateLimit(per_s=limits.overall_per_s, burst=limits.overall_burst)
         self._over_rate = 0
-        self._over_rate_told_mono_ms: float | None = None
+        self._over_rate_audited_mono_ms: float | None = None
 
     async def Enrol(
         self, request: enrolment_pb2.EnrolRequest, context: Context
@@ -121,7 +121,7 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServicer):
             raise TokenRefused(RefusalCause.FORGED, token.node_id)
         if token.expires_unix_ms <= self._now_unix_ms():
             raise TokenRefused(RefusalCause.EXPIRED, token.node_id)
-        # Not handed out unless this call is the one that uses the token.
+        # Sent only if this call is the one that uses the token.
         issued = self._authority.issue_node_key(token.node_id, key)
         return await self._store.redeem_token(
             token.id,
@@ -133,7 +133,7 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServicer):
         )
 
     async def _admit(self, address: str, actor: str) -> None:
-        """Raises: Overloaded. The peer's own limit first, so that one peer never uses up all."""
+        """Raises: Overloaded. The peer's limit comes first, so that no peer uses up all of it."""
         now_mono_ms = self._now_mono_ms()
         wait_s = self._of_peer.take(network_of(address), now_mono_ms)
         if wait_s == 0.0:
@@ -141,10 +141,10 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServicer):
         if wait_s == 0.0:
             return
         self._over_rate += 1
-        told = self._over_rate_told_mono_ms
-        if told is None or now_mono_ms - told >= _OVER_RATE_TOLD_EVERY_MS:
+        audited = self._over_rate_audited_mono_ms
+        if audited is None or now_mono_ms - audited >= _OVER_RATE_AUDITED_EVERY_MS:
             count, self._over_rate = self._over_rate, 0
-            self._over_rate_told_mono_ms = now_mono_ms
+            self._over_rate_audited_mono_ms = now_mono_ms
             _log.warning("enrolment over its rate peer=%s refused_calls=%d", address, count)
             note = AuditNote(actor, "enrolment.limited", "enrolment", f"refused_calls={count}")
             await self._store.audit(note.actor, note.action, note.subject, note.detail)

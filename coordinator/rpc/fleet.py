@@ -1,6 +1,6 @@
 """The fleet service: the stream of each agent, renewal of its certificate, its files.
 
-Every call comes with a verified certificate, and the node it names speaks only for itself.
+Every call has a verified certificate; a node may report only for the node that it names.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 SERVICE = "edgeforge.v1.Fleet"
-#: Renewals of one node: daily with jitter is the rule.
+#: Renewals of one node; agents renew once a day with jitter.
 _RENEWALS_PER_S = 1 / 60.0
 _RENEWALS_BURST = 3.0
 
@@ -68,7 +68,7 @@ class FleetLimits:
 
 @dataclass(frozen=True, slots=True)
 class FleetParts:
-    """The parts that the service works on; ``main`` assembles them."""
+    """The dependencies of the service; ``main`` assembles them."""
 
     store: Store
     authority: CertificateAuthority
@@ -82,7 +82,7 @@ class FleetParts:
 
 
 class FleetService:
-    """Behind an IdentityInterceptor that admits enrolled nodes only."""
+    """The fleet service, behind an IdentityInterceptor that admits enrolled nodes only."""
 
     def __init__(self, parts: FleetParts, limits: FleetLimits) -> None:
         self._parts = parts
@@ -90,7 +90,7 @@ class FleetService:
         self._renewals = RateLimit(per_s=_RENEWALS_PER_S, burst=_RENEWALS_BURST)
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """Return what a server is given. Connect moves bytes: pushes are serialised only once."""
+        """Return the gRPC handler; Connect sends bytes, so that a push is serialised only once."""
         return grpc.method_handlers_generic_handler(
             SERVICE,
             {
@@ -169,7 +169,7 @@ class FleetService:
         return message.hello
 
     async def _opened(self, hello: fleet_pb2.Hello, identity: Identity) -> AgentSession:
-        """Return the stream of a node that is who it says. Raises: Forbidden, InvalidRequest."""
+        """Open the stream if Hello and certificate agree. Raises: Forbidden, InvalidRequest."""
         if hello.node_id != identity.name:
             claimed = printable(hello.node_id, 64)
             note = AuditNote(
@@ -195,7 +195,7 @@ class FleetService:
     ) -> None:
         """Read and write until either side ends. Raises: what ended it.
 
-        A write under way is never cancelled: gRPC could not send the status after it.
+        A write in progress is not cancelled: gRPC could not send the status after it.
         """
         try:
             async with asyncio.TaskGroup() as group:

@@ -1,4 +1,4 @@
-"""Files of models on their way to nodes: a bounded number at once, of all and of each node."""
+"""Sends model files to nodes: a bounded number at once, in all and for each node."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: A node that takes no chunk for so long loses its place.
+#: A transfer ends when its node takes no chunk for so long.
 CHUNK_TIMEOUT_S = 60.0
 _RETRY_AFTER_S = 2.0
 
@@ -81,7 +81,7 @@ class FleetFiles:
 
     @contextlib.contextmanager
     def _place(self, node_id: str) -> Iterator[None]:
-        """Take one of the places. Raises: Overloaded."""
+        """Occupy one of the transfer slots. Raises: Overloaded."""
         if self._streams >= self._max_streams or (
             self._of_node[node_id] >= self._max_streams_per_node
         ):

@@ -1,4 +1,4 @@
-"""What agents say, checked and turned into plain values."""
+"""Checks messages from agents and converts them to domain values."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _MAX_DETAIL_CHARS = 300
 
 
 def agent_message(data: bytes) -> fleet_pb2.AgentMessage:
-    """Return a message as parsed. Raises: InvalidRequest."""
+    """Parse a message. Raises: InvalidRequest."""
     try:
         return fleet_pb2.AgentMessage.FromString(data)
     except DecodeError as error:
@@ -47,7 +47,7 @@ def agent_message(data: bytes) -> fleet_pb2.AgentMessage:
 
 
 def registration_of(hello: fleet_pb2.Hello) -> NodeRegistration:
-    """Return what a node says of itself. Raises: InvalidRequest naming the first mistake."""
+    """Return a node's registration. Raises: InvalidRequest naming the first mistake."""
     if hello.schema < SCHEMA:
         raise InvalidRequest(
             f"the agent understands rows of schema {hello.schema}, these are of schema {SCHEMA}",
@@ -71,7 +71,7 @@ def registration_of(hello: fleet_pb2.Hello) -> NodeRegistration:
 
 
 def holdings_of(have: Iterable[fleet_pb2.Have]) -> dict[ResourceType, Holding]:
-    """Return what an agent holds; types that we do not know (a newer agent's) are left out."""
+    """Return what an agent holds; types unknown here (a newer agent's) are left out."""
     holdings = {}
     for one in have:
         try:
@@ -104,7 +104,7 @@ def nacked_of(nack: fleet_pb2.Nack) -> Nacked:
 
 
 def reports_of(status: fleet_pb2.Status) -> tuple[ReplicaReport, ...]:
-    """Return what a node says of its engine. Raises: InvalidRequest over the limits."""
+    """Return a node's report of its replicas. Raises: InvalidRequest over the limits."""
     _check(len(status.replicas) <= MAX_REPLICAS, f"more than {MAX_REPLICAS} replicas")
     return tuple(
         ReplicaReport(one.model, replica_state_from_wire(one.state), one.generation)
@@ -113,7 +113,7 @@ def reports_of(status: fleet_pb2.Status) -> tuple[ReplicaReport, ...]:
 
 
 def condition_of(status: fleet_pb2.Status) -> NodeCondition:
-    """Return what a node says of its own health. Raises: InvalidRequest over the limits."""
+    """Return a node's report of its own condition. Raises: InvalidRequest over the limits."""
     _check(len(status.accelerators) <= MAX_ACCELERATORS, f"more than {MAX_ACCELERATORS} GPUs")
     _check(len(status.faults) <= MAX_FAULTS, f"more than {MAX_FAULTS} faults")
     return NodeCondition(
@@ -134,7 +134,7 @@ def reachable_of(status: fleet_pb2.Status) -> dict[str, bool]:
 
 
 def printable(text: str, max_chars: int) -> str:
-    """Return a stranger's text fit for one line of a log."""
+    """Return ``text`` cut to ``max_chars``, with what is not printable replaced by ``?``."""
     return "".join(char if char.isprintable() else "?" for char in text[:max_chars])
 
 

@@ -1,4 +1,4 @@
-"""Who is connected: one stream for each node, and what is said to all of them."""
+"""The connected agents: one stream for each node, and messages to all of them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coordinator.core.push_session import Forced, Holding, TableChanged
+from coordinator.rpc.agent_queries import AgentQueries, QueryLimits
 from coordinator.rpc.live import LiveNode
-from coordinator.rpc.questions import QuestionLimits, Questions
 from protos.domain.errors import Forbidden, LinkDown, Overloaded
 from protos.domain.resources import ResourceType
 from protos.v1 import fleet_pb2
@@ -24,46 +24,47 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 BEAT_INTERVAL_S = 1.0
-#: Between two rounds of pushes: nothing that a human notices while agents are few. A push and its
-#: answer cost about 0.4 ms, so that a busy time leaves room for statuses and beats.
+#: Between two rounds of pushes: short while agents are few. A push and its answer cost about
+#: 0.4 ms, so the pause grows with the agents to leave time for statuses and beats.
 ROUND_PAUSE_MS = 50.0
 ROUND_PAUSE_MS_PER_AGENT = 0.6
 MAX_ROUND_PAUSE_MS = 1_500.0
-#: A revoked key is promised to be useless within 2 s: credentials do not wait for a round.
+#: A revoked key must be refused within 2 s, so credentials do not wait for a round.
 _URGENT = ResourceType.CREDENTIALS
-#: Sessions told between two moments in which the event loop serves others.
+#: Sessions notified before the event loop runs other tasks.
 _SESSIONS_PER_STEP = 256
-#: A replaced stream's agent waits this long, lest two processes with one identity take turns fast.
+#: Retry time for the agent of a replaced stream, so that two processes with one identity do not
+#: replace each other in a fast loop.
 _REPLACED_RETRY_MS = 30_000
-#: When we stop, agents come back spread over this time.
+#: When the coordinator stops, agents reconnect spread over this time.
 _STOP_RETRY_MIN_MS = 500.0
 _STOP_RETRY_SPREAD_MS = 4_500.0
 
 
 @dataclass(slots=True)
 class _Heard:
-    """The last status of a node."""
+    """A node's last status."""
 
     at_mono_ms: float
     status: fleet_pb2.Status
 
 
 class FleetRegistry:
-    """All streams; answers what administration asks of the live fleet."""
+    """All streams; implements ``LiveFleet`` for administration."""
 
     def __init__(
         self,
         store: Store,
         *,
         max_agents: int,
-        question_limits: QuestionLimits,
+        query_limits: QueryLimits,
         counters: FleetCounters,
         now_mono_ms: Callable[[], float],
         now_unix_ms: Callable[[], int],
         draw: Callable[[], float],
         on_topology_forced: Callable[[], None],
     ) -> None:
-        """``draw`` returns chance in [0, 1)."""
+        """``draw`` returns a random number in [0, 1)."""
         self._store = store
         self._max_agents = max_agents
         self._counters = counters
@@ -71,7 +72,7 @@ class FleetRegistry:
         self._now_unix_ms = now_unix_ms
         self._draw = draw
         self._on_topology_forced = on_topology_forced
-        self._questions = Questions(question_limits, counters)
+        self._queries = AgentQueries(query_limits, counters)
         self._sessions: dict[str, AgentSession] = {}
         self._heard: dict[str, _Heard] = {}
         self._stopping = False
@@ -82,7 +83,7 @@ class FleetRegistry:
 
     @property
     def connected(self) -> int:
-        """How many agents have a stream."""
+        """Number of agents with a stream."""
         return len(self._sessions)
 
     def tables_of(self, node_id: str) -> dict[ResourceType, Holding]:
@@ -90,7 +91,7 @@ class FleetRegistry:
         return {one: self._holding(one, _scope(one, node_id)) for one in ResourceType}
 
     def open(self, session: AgentSession) -> None:
-        """Take in a stream whose Hello was right; an older one of its node ends.
+        """Register a stream after a valid Hello; an older stream of its node ends.
 
         Raises: Overloaded, LinkDown while stopping.
         """
@@ -115,35 +116,35 @@ class FleetRegistry:
         self._counters.streams_opened += 1
 
     def close(self, session: AgentSession) -> bool:
-        """Let go of a stream that has ended; whether its node is left without any."""
+        """Remove a stream that has ended; return whether its node has no stream now."""
         was_the_latest = self._sessions.get(session.node_id) is session
         if was_the_latest:
             del self._sessions[session.node_id]
-        self._questions.lost(session)
+        self._queries.lost(session)
         return was_the_latest
 
     def heard(self, session: AgentSession, status: fleet_pb2.Status) -> None:
-        """Keep a node's last status."""
+        """Store a node's last status."""
         self._heard[session.node_id] = _Heard(self._now_mono_ms(), status)
 
     def answered(self, session: AgentSession, answer: fleet_pb2.Answer) -> None:
-        """Take in an Answer."""
-        self._questions.answer(session, answer)
+        """Deliver an answer to its query."""
+        self._queries.answer(session, answer)
 
     async def ask(self, node_id: str, query: fleet_pb2.Query) -> fleet_pb2.Answer:
-        """Ask one connected agent. Raises: LinkDown, DeadlineExceeded, Overloaded."""
+        """Send a query to one connected agent. Raises: LinkDown, DeadlineExceeded, Overloaded."""
         session = self._sessions.get(node_id)
         if session is None or session.ended:
             raise LinkDown(
                 f"node {node_id!r} is not connected",
                 "`edgeforge node ls` shows which are; see the log of its agent",
             )
-        return await self._questions.ask(session, query)
+        return await self._queries.ask(session, query)
 
     async def force_table(self, resource_type: ResourceType) -> int:
         """Push the present table of one type to every agent, forced; return how many.
 
-        Forcing the topology also confirms that nodes missing in a freeze are really gone.
+        Forcing the topology also confirms that the nodes missing in a freeze are gone.
         """
         for session in self._sessions.values():
             session.handle(Forced(resource_type))
@@ -152,7 +153,7 @@ class FleetRegistry:
         return len(self._sessions)
 
     def live_node(self, node_id: str) -> LiveNode | None:
-        """Return what was heard of ``node_id`` since we started, None if nothing yet."""
+        """Return the state of ``node_id``, None if it has not reported since the start."""
         heard = self._heard.get(node_id)
         connected = node_id in self._sessions
         if heard is None:
@@ -172,7 +173,7 @@ class FleetRegistry:
         )
 
     def table_changed(self, resource_type: ResourceType, scope: str) -> None:
-        """Tell the streams concerned in the next round; for ``Store.on_change``."""
+        """Notify the streams concerned in the next round; a callback of ``Store.on_change``."""
         self._changed.add((resource_type, scope))
         self._round_due.set()
         if resource_type is _URGENT:
@@ -181,7 +182,7 @@ class FleetRegistry:
             self.end_removed()
 
     def end_removed(self) -> None:
-        """End the streams of nodes that were removed: removal is revocation."""
+        """End the streams of removed nodes, since removal revokes their certificates."""
         known = self._store.node_records()
         for node_id in self._heard.keys() - known.keys():
             del self._heard[node_id]
@@ -191,15 +192,15 @@ class FleetRegistry:
             self._sessions[node_id].end(reason, error=error)
 
     def stop(self) -> None:
-        """Refuse new streams and send all agents away, to come back spread over a few seconds."""
+        """Refuse new streams and end the present ones; agents reconnect spread over seconds."""
         self._stopping = True
         for session in self._sessions.values():
             session.end("the coordinator is stopping", retry_after_ms=int(self._stop_retry_ms()))
 
     async def push_rounds(self) -> None:
-        """Tell streams what has changed, at once and then in rounds. Runs until cancelled.
+        """Notify streams of changes, at once and then in rounds. Runs until cancelled.
 
-        What changes between two rounds coalesces, so that a busy time costs each agent one push a
+        Changes between two rounds coalesce, so that under many commits each agent gets one push a
         round and not one for each commit.
         """
         while True:
@@ -208,14 +209,14 @@ class FleetRegistry:
             self._urgent.clear()
             changed, self._changed = self._changed, set()
             for resource_type, scope in sorted(changed, key=lambda one: one[0] is not _URGENT):
-                await self._tell(resource_type, scope)
+                await self._notify(resource_type, scope)
             pause_ms = ROUND_PAUSE_MS + ROUND_PAUSE_MS_PER_AGENT * len(self._sessions)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(pause_ms, MAX_ROUND_PAUSE_MS) / 1_000):
                     await self._urgent.wait()
 
     async def beat(self) -> None:
-        """Send the time each second, and give up pushes that nobody answers. Runs until cancelled.
+        """Send the time each second, and time out unanswered pushes. Runs until cancelled.
 
         Source: design, "Time": agents keep an offset from it for their records.
         """
@@ -227,7 +228,7 @@ class FleetRegistry:
                 session.tick()
             await asyncio.sleep(BEAT_INTERVAL_S)
 
-    async def _tell(self, resource_type: ResourceType, scope: str) -> None:
+    async def _notify(self, resource_type: ResourceType, scope: str) -> None:
         if scope:
             session = self._sessions.get(scope)
             if session is not None:

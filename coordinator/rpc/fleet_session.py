@@ -1,7 +1,7 @@
-"""One agent's stream: carries out what the push machine decides, and what others want sent.
+"""One agent's stream: performs the push machine's commands and sends beats, queries and GoAway.
 
-Everything that waits to be written is bounded: one push for each type, one beat, the questions
-under way, one farewell.
+What waits to be written is bounded: one push for each type, one beat, the queries in progress,
+one GoAway.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: An agent that takes a message off the wire more slowly than this is disconnected.
+#: An agent that takes longer than this to read one message is disconnected.
 WRITE_TIMEOUT_S = 30.0
 SLOWEST_BYTES_PER_S = 128 * 1024
-#: The farewell is a courtesy: nobody waits long for it.
-_FAREWELL_TIMEOUT_S = 2.0
+#: Longest wait for GoAway to be written; the stream ends without it after that.
+_GO_AWAY_TIMEOUT_S = 2.0
 
 Write = Callable[[bytes], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class SessionParts:
-    """What every session is handed."""
+    """The dependencies of every session."""
 
     encoder: PushEncoder
-    #: Limit before work: pushes made and written at once, over all agents.
+    #: Pushes made and written at once, over all agents.
     push_slots: asyncio.Semaphore
     counters: FleetCounters
     now_mono_ms: Callable[[], float]
@@ -68,29 +68,29 @@ class AgentSession:
         self._machine = machine
         self._parts = parts
         self._pushes: deque[SendSnapshot | SendDelta] = deque()
-        self._questions: deque[bytes] = deque()
+        self._queries: deque[bytes] = deque()
         self._beat: bytes | None = None
-        self._farewell: fleet_pb2.GoAway | None = None
+        self._go_away: fleet_pb2.GoAway | None = None
         self._error: EdgeForgeError | None = None
         self._wake = asyncio.Event()
 
     @property
     def ended(self) -> bool:
-        """Whether nothing but the farewell will be sent any more."""
-        return self._farewell is not None
+        """Whether only GoAway remains to be sent."""
+        return self._go_away is not None
 
     @property
     def converged(self) -> bool:
-        """Whether the agent holds every table as it should."""
+        """Whether the agent has acknowledged every table."""
         return self._machine.converged
 
     def handle(self, event: Event) -> None:
-        """Let the push machine decide, and queue what it wants done."""
+        """Pass ``event`` to the push machine and queue its commands."""
         for command in self._machine.handle(event, self._parts.now_mono_ms()):
             self._queue(command)
 
     def tick(self) -> None:
-        """Give up a push that has waited too long for its answer."""
+        """Time out a push that has waited too long for its answer."""
         deadline_mono_ms = self._machine.next_deadline_ms()
         if deadline_mono_ms is not None and deadline_mono_ms <= self._parts.now_mono_ms():
             self.handle(Ticked())
@@ -100,45 +100,45 @@ class AgentSession:
         self._beat = data
         self._wake.set()
 
-    def send_question(self, data: bytes) -> None:
-        """Send a Query. The asker has counted it: this queue is bounded by that."""
-        self._questions.append(data)
+    def send_query(self, data: bytes) -> None:
+        """Send a Query. ``AgentQueries`` limits their number, which bounds this queue."""
+        self._queries.append(data)
         self._wake.set()
 
     def end(
         self, reason: str, *, retry_after_ms: int = 0, error: EdgeForgeError | None = None
     ) -> None:
-        """Send GoAway and end the stream, with ``error`` if given. The first call counts."""
+        """Send GoAway and end the stream, with ``error`` if given. Later calls are ignored."""
         if not self.ended:
-            self._farewell = fleet_pb2.GoAway(reason=reason, retry_after_ms=retry_after_ms)
+            self._go_away = fleet_pb2.GoAway(reason=reason, retry_after_ms=retry_after_ms)
             self._error = error
             self._wake.set()
 
     async def write_all(self, write: Write) -> None:
-        """Write whatever there is until the stream ends. Raises: what ``end`` was given."""
+        """Write all messages until the stream ends. Raises: the error passed to ``end``."""
         while not self.ended:
             await self._wake.wait()
             self._wake.clear()
             while await self._write_next(write):
                 pass
-        farewell = fleet_pb2.CoordinatorMessage(go_away=self._farewell).SerializeToString()
+        go_away = fleet_pb2.CoordinatorMessage(go_away=self._go_away).SerializeToString()
         try:
-            async with asyncio.timeout(_FAREWELL_TIMEOUT_S):
-                await write(farewell)
+            async with asyncio.timeout(_GO_AWAY_TIMEOUT_S):
+                await write(go_away)
         except TimeoutError:
-            _log.info("agent takes no farewell node=%s", self.node_id)
+            _log.info("agent does not read its go_away node=%s", self.node_id)
         if self._error is not None:
             raise self._error
 
     async def _write_next(self, write: Write) -> bool:
-        """Write one thing, quick ones first; return whether there was any."""
+        """Write one message, small ones first; return whether there was one."""
         if self.ended:
             return False
         if self._beat is not None:
             data, self._beat = self._beat, None
             await self._write(write, data)
-        elif self._questions:
-            await self._write(write, self._questions.popleft())
+        elif self._queries:
+            await self._write(write, self._queries.popleft())
         elif self._pushes:
             await self._write_push(write, self._pushes.popleft())
         else:
@@ -155,7 +155,7 @@ class AgentSession:
                 )
             else:
                 push = await encoder.delta(command.type, scope, command.from_version, command.nonce)
-            # It is the newest there is, perhaps newer than we were told; the answer may be quick.
+            # The version written may be newer than the command's; the answer may come at once.
             self.handle(TableChanged(command.type, Holding(push.at, None)))
             await self._write(write, push.data)
         counters.push_bytes += len(push.data)

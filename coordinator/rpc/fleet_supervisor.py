@@ -1,7 +1,7 @@
-"""Keeps the table true to the fleet: health, replicas, intents, and what each node should hold.
+"""Keeps the tables in step with the fleet: health, replicas, intents, desired replicas.
 
-Level triggered: each pass compares what is believed with what is written, and writes the
-difference. A pass that the database refuses is simply made again; nothing is queued for it.
+Level triggered: each pass compares the state in memory with the tables and writes the difference.
+A pass whose write fails is repeated; nothing is queued for it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from coordinator.core.failure_detector import (
     Ticked,
 )
 from coordinator.core.table_builder import ReplicaReport, replica_changes
-from coordinator.rpc.order_keeper import OrderKeeper
+from coordinator.rpc.node_order_controller import NodeOrderController
 from coordinator.store.records import AuditNote, NodeRecord, NodeRegistration
 from protos.domain.errors import EdgeForgeError, StoreUnavailable
 from protos.domain.resources import Node, Replica, ResourceType
@@ -44,9 +44,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 TICK_S = 0.5
-#: First contacts written in one pass, one transaction each: health must not wait for thousands.
+#: Registrations written in one pass, one transaction each, so that health does not wait for all.
 MAX_REGISTRATIONS_PER_PASS = 100
-#: Audit entries that wait for the database; the oldest go first.
+#: Audit entries that wait for the database; the oldest are dropped first.
 MAX_NOTES = 1_000
 _COMPACTION_INTERVAL_MS = 3_600_000.0
 
@@ -57,7 +57,7 @@ class _Report:
 
 
 class FleetSupervisor:
-    """The only writer of what follows from the fleet's behaviour. ``run`` does all the writing."""
+    """The only writer of rows derived from reports and probes. Only ``run`` writes."""
 
     def __init__(
         self,
@@ -72,13 +72,13 @@ class FleetSupervisor:
     ) -> None:
         self._store = store
         self._placement = placement
-        self._orders = OrderKeeper(store, placement, now_unix_ms)
+        self._orders = NodeOrderController(store, placement, now_unix_ms)
         self._counters = counters
         self._now_mono_ms = now_mono_ms
         self._now_unix_ms = now_unix_ms
         self._history_max_age_ms = history_max_age_ms
         self._detector = FailureDetector(policy, now_mono_ms())
-        #: Until the first look at the table: all in it were there before us.
+        #: Until the first pass: nodes in the table then were listed before this process started.
         self._returning = True
         self._registrations: dict[str, NodeRegistration] = {}
         self._reports: dict[str, _Report] = {}
@@ -92,11 +92,11 @@ class FleetSupervisor:
 
     @property
     def frozen(self) -> bool:
-        """Whether too much of the fleet has vanished at once."""
+        """Whether the fleet is frozen: too many nodes are missing at once."""
         return self._detector.frozen
 
     def hello(self, registration: NodeRegistration) -> None:
-        """Take in what a node says of itself; written only if it is news."""
+        """Store a node's registration; it is written only if it differs from the record."""
         node_id = registration.node_id
         record, node = self._store.node_record(node_id), self._store.view().nodes.get(node_id)
         if not _is_known(registration, record, node):
@@ -111,7 +111,7 @@ class FleetSupervisor:
         reachable: Mapping[str, bool],
         condition: NodeCondition,
     ) -> None:
-        """Take in a node's report."""
+        """Apply a node's status."""
         event = StatusReceived(node_id, reachable)
         self._perform(self._detector.handle(event, self._now_mono_ms()))
         if self._orders.heard(node_id, condition):
@@ -123,20 +123,20 @@ class FleetSupervisor:
             self._wake.set()
 
     def gone(self, node_id: str) -> None:
-        """Take in that a node's only stream has ended."""
+        """Apply the end of a node's only stream."""
         self._perform(self._detector.handle(StreamEnded(node_id), self._now_mono_ms()))
 
     def resumed(self, node_id: str) -> None:
-        """An operator has resumed a node: the faults it reported before no longer count."""
+        """Forget the faults that a node reported before an operator resumed it."""
         self._orders.resumed(node_id)
         self._wake.set()
 
     def ordered(self, node_id: str) -> None:
-        """Something else stands for a node: look soon."""
+        """Make a pass soon: a node's order has changed."""
         self._wake.set()
 
     def alarm(self, node_id: str, alarm: Alarm) -> None:
-        """Say what an operator should look at: log, audit, metrics."""
+        """Record an alarm in log, audit and metrics."""
         self._counters.alarms += 1
         _log.error(
             "alarm kind=%s node=%s type=%s %s", alarm.kind, node_id, alarm.type, alarm.detail
@@ -145,11 +145,11 @@ class FleetSupervisor:
         self._note(AuditNote("coordinator", f"alarm.{alarm.kind}", f"node/{node_id}", detail))
 
     def lift_freeze(self) -> None:
-        """An operator confirms that the missing nodes are really gone."""
+        """End a freeze: an operator confirms that the missing nodes are gone."""
         self._perform(self._detector.handle(FreezeLifted(), self._now_mono_ms()))
 
     def table_changed(self, resource_type: ResourceType, scope: str) -> None:
-        """Look again soon; for ``Store.on_change``."""
+        """Make a pass soon; a callback of ``Store.on_change``."""
         if resource_type in (ResourceType.TOPOLOGY, ResourceType.DEPLOYMENTS):
             self._wake.set()
 
@@ -164,7 +164,7 @@ class FleetSupervisor:
                 continue
 
     async def step(self) -> None:
-        """Tick, and make one pass; what fails is tried again at the next."""
+        """Tick and make one pass; what fails is repeated by the next."""
         self._wake.clear()
         self._sync_listed()
         self._perform(self._detector.handle(Ticked(), self._now_mono_ms()))
@@ -184,7 +184,7 @@ class FleetSupervisor:
             self._deferred = False
 
     async def _write_differences(self) -> None:
-        """Make the tables say what is believed now. Raises: StoreUnavailable."""
+        """Write what differs between memory and the tables. Raises: StoreUnavailable."""
         await self._write_registrations()
         self._sync_listed()
         await self._write_health()
@@ -199,7 +199,7 @@ class FleetSupervisor:
         await self._compact()
 
     def _sync_listed(self) -> None:
-        """Follow the table: leases of new nodes begin, those of removed nodes are forgotten."""
+        """Begin leases of newly listed nodes and drop those of removed ones."""
         nodes, now_mono_ms = self._store.view().nodes, self._now_mono_ms()
         leased = self._detector.healths()
         for node_id in nodes.keys() - leased.keys():
@@ -223,7 +223,7 @@ class FleetSupervisor:
             except StoreUnavailable:
                 raise
             except EdgeForgeError as error:
-                # One that can never be written must not hold up the health of all others.
+                # A registration that cannot be written must not delay the health of all others.
                 _log.warning("registration dropped node=%s: %s", node_id, error)
             if self._registrations.get(node_id) is registration:
                 del self._registrations[node_id]
@@ -283,7 +283,7 @@ class FleetSupervisor:
         _log.info("change log compacted dropped=%d", dropped)
 
     def _perform(self, commands: Sequence[Command]) -> None:
-        """Say what the detector decided; health itself is written by the next pass."""
+        """Log and audit the detector's commands; the next pass writes the health."""
         for command in commands:
             match command:
                 case SetHealth(node_id, health):
@@ -305,7 +305,7 @@ class FleetSupervisor:
 
 
 def _is_known(registration: NodeRegistration, record: NodeRecord | None, node: Node | None) -> bool:
-    """Return whether all that a node says of itself is written already: then no write is needed."""
+    """Return whether a node's registration equals its record, so that no write is needed."""
     return (
         record is not None
         and node is not None

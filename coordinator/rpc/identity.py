@@ -1,4 +1,4 @@
-"""Who is calling: the name in the certificate that TLS has verified."""
+"""The caller's identity, from the certificate that TLS has verified."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class IdentityKind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A verified caller; as text the way the audit names it, ``operator/ana``."""
+    """A verified caller. Its text is the actor of the audit, such as ``operator/ana``."""
 
     kind: IdentityKind
     name: str
@@ -43,23 +43,23 @@ class Identity:
 
 
 def identity_of(certificate_pem: bytes) -> Identity:
-    """Return whom a verified certificate names. Raises: Unauthenticated."""
+    """Return the identity that a verified certificate names. Raises: Unauthenticated."""
     try:
         certificate = x509.load_pem_x509_certificate(certificate_pem)
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (ValueError, x509.ExtensionNotFound) as error:
-        raise Unauthenticated("the client certificate names nobody") from error
+        raise Unauthenticated("the client certificate names no identity") from error
     uris = [urllib.parse.urlsplit(uri) for uri in _uris(names)]
-    ours = [uri for uri in uris if uri.scheme == _SCHEME]
-    if len(ours) != 1:
+    own = [uri for uri in uris if uri.scheme == _SCHEME]
+    if len(own) != 1:
         raise Unauthenticated("the client certificate does not name exactly one party")
-    uri = ours[0]
+    uri = own[0]
     try:
         kind = IdentityKind(uri.netloc)
         check = check_node_id if kind is IdentityKind.NODE else check_person
         name = check(uri.path.removeprefix("/"))
     except (ValueError, InvalidRequest) as error:
-        raise Unauthenticated("the client certificate names no party of ours") from error
+        raise Unauthenticated("the client certificate names no party of this fleet") from error
     return Identity(kind, name, certificate.serial_number)
 
 
@@ -83,7 +83,7 @@ def peer_address(context: Context) -> str:
 
 
 def network_of(address: str) -> str:
-    """Return what one party is likely to hold: an IPv4 address, or the /64 of an IPv6 one."""
+    """Return the network that one party usually has: an IPv4 address, or the /64 of an IPv6 one."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Around every RPC: errors become statuses here and only here, and callers show who they are."""
+"""Interceptors of every RPC: translation of errors to statuses, and authentication."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 class ErrorInterceptor(aio.ServerInterceptor):
-    """Turns an EdgeForgeError into its status, and anything else into INTERNAL and a traceback.
+    """Translates an EdgeForgeError to its status; any other error to INTERNAL, with a traceback.
 
     First in the list of interceptors, so that it sees what the others raise.
     """
@@ -70,12 +70,12 @@ class IdentityInterceptor(aio.ServerInterceptor):
         now_mono_ms: Callable[[], float],
         is_known: Callable[[Identity], bool] = lambda identity: True,
     ) -> None:
-        """``audit`` is ``Store.audit``; ``is_known`` tells who has been removed since."""
+        """``audit`` is ``Store.audit``; ``is_known`` returns False for removed nodes."""
         self._kinds = frozenset(kinds)
         self._audit = audit
         self._now_mono_ms = now_mono_ms
         self._is_known = is_known
-        #: A caller that hammers does not fill the audit.
+        #: Repeated refusals of one caller do not fill the audit.
         self._audited = RateLimit(per_s=0.1, burst=10)
 
     async def intercept_service(

@@ -18,22 +18,22 @@ Server = aio.Server
 
 _KEEPALIVE_TIME_MS = 20_000
 _KEEPALIVE_TIMEOUT_MS = 10_000
-#: Agents and operators ping too; more often than this is abuse.
+#: Clients that ping more often than this are disconnected.
 _MIN_PING_INTERVAL_MS = 5_000
 _HANDSHAKE_TIMEOUT_MS = 10_000
-#: Calls on one connection: a stream, renewals, files.
+#: Calls at once on one connection: a stream, renewals, files.
 _MAX_STREAMS_PER_CONNECTION = 32
 
 
 def make_server(
     interceptors: Sequence[aio.ServerInterceptor], *, max_calls: int, max_message_bytes: int
 ) -> aio.Server:
-    """Return a server that is not listening yet; over ``max_calls`` it answers at once, busy."""
+    """Return a server that is not listening yet; calls over ``max_calls`` are refused at once."""
     return aio.server(
         interceptors=interceptors,
         maximum_concurrent_rpcs=max_calls,
         options=[
-            # Without it two processes share a port, and each gets half of the calls.
+            # With SO_REUSEPORT two processes could share a port and each get half of the calls.
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", max_message_bytes),
             ("grpc.max_concurrent_streams", _MAX_STREAMS_PER_CONNECTION),
@@ -46,20 +46,20 @@ def make_server(
 
 
 class ServerCredentials:
-    """This process's certificate, made anew at every start and kept in memory only."""
+    """The server's certificate, issued at every start and kept in memory only."""
 
     def __init__(self, authority: CertificateAuthority, name: str) -> None:
         self._pair = authority.new_coordinator(name)
         self._bundle_pem = authority.bundle_pem
 
     def mutual(self) -> grpc.ServerCredentials:
-        """Callers must have a certificate of ours."""
+        """Return credentials that require a client certificate of this authority."""
         return grpc.ssl_server_credentials(
             [self._pair], root_certificates=self._bundle_pem, require_client_auth=True
         )
 
     def server_only(self) -> grpc.ServerCredentials:
-        """Callers have no certificate yet."""
+        """Return credentials that require no client certificate."""
         return grpc.ssl_server_credentials([self._pair])
 
 

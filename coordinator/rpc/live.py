@@ -1,4 +1,4 @@
-"""What administration asks of the live fleet; the fleet service answers, ``main`` hands it over."""
+"""Interfaces through which administration reads the live fleet; ``main`` passes them in."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ForceTable = Callable[[ResourceType], Awaitable[int]]
 
 @dataclass(frozen=True, slots=True)
 class LiveNode:
-    """What the coordinator has heard of one node since it started."""
+    """The reports of one node since the coordinator started."""
 
     connected: bool
     last_status_age_s: float
@@ -36,5 +36,5 @@ class LiveFleet(Protocol):
     """The fast state of the fleet, which no database holds."""
 
     def live_node(self, node_id: str) -> LiveNode | None:
-        """Return what was heard of ``node_id``, None if nothing yet."""
+        """Return the state of ``node_id``, None if it has not reported."""
         ...

@@ -1,4 +1,4 @@
-"""What is looked into before a model is registered: the small files, and the weights' heads."""
+"""Checks of a model before it is registered: its small files and the heads of its weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _CONFIG = "config.json"
 _INDEX = "model.safetensors.index.json"
 _WEIGHTS_SUFFIX = ".safetensors"
-#: Files that configure code, by the end of their name, and the most of them one model has.
+#: Suffixes of files that configure code, and the most of them in one model.
 _CONFIG_SUFFIX = "config.json"
 _MAX_CONFIGS = 32
 _MAX_JSON_BYTES = 16 * 1024**2
@@ -27,7 +27,7 @@ _MAX_HEADER_BYTES = 100 * 1024**2
 
 
 class ImportedModel(NamedTuple):
-    """What the registry keeps of a model's files."""
+    """What the registry stores about a model's files."""
 
     family: str
     context_tokens: int
@@ -35,7 +35,7 @@ class ImportedModel(NamedTuple):
 
 
 async def inspect_model(files: Sequence[ModelFile], blobs: BlobStore) -> ImportedModel:
-    """Return the facts of a model whose files may all be served. Raises: InvalidRequest."""
+    """Return what the registry stores, if all files may be served. Raises: InvalidRequest."""
     check_manifest(files)
     _check_blobs(files, blobs)
     by_path = {file.path: file for file in files}
@@ -82,7 +82,7 @@ async def _json_of(file: ModelFile, blobs: BlobStore) -> dict[str, object]:
 
 
 async def _check_weights(file: ModelFile, blobs: BlobStore) -> None:
-    """Look at the head only: enough to tell safetensors from something renamed."""
+    """Check the head only: enough to detect a file that is not safetensors."""
     head = await blobs.read_start(file.sha256, _HEADER_LENGTH_BYTES + 1)
     header_bytes = int.from_bytes(head[:_HEADER_LENGTH_BYTES], "little")
     room_bytes = min(_MAX_HEADER_BYTES, file.size_bytes - _HEADER_LENGTH_BYTES)

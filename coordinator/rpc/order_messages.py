@@ -1,4 +1,4 @@
-"""Orders for nodes between administration's messages and what is kept."""
+"""Conversion of node orders between administration's messages and domain values."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _KINDS_FROM_WIRE = {number: kind for kind, number in _KINDS.items()}
 
 
 def order_of(request: admin_pb2.OrderNodeRequest, *, by: str, now_unix_ms: int) -> NodeOrder:
-    """Return what an operator ordered. Raises: InvalidRequest."""
+    """Return the order that a request describes. Raises: InvalidRequest."""
     kind = _KINDS_FROM_WIRE.get(request.kind)
     if kind is None:
         raise InvalidRequest("the order is none of cordon, drain, retire, resume")
@@ -40,7 +40,7 @@ def order_of(request: admin_pb2.OrderNodeRequest, *, by: str, now_unix_ms: int) 
 
 
 def order_to_wire(order: NodeOrder, view: FleetView) -> admin_pb2.NodeOrder:
-    """Return what stands for a node, and how far its replicas are on their way."""
+    """Return a node's order as a message, with the state of each move."""
 
     def is_ready(model: str, node_id: str) -> bool:
         replica = view.replicas.get(model, {}).get(node_id)
@@ -66,7 +66,7 @@ def order_to_wire(order: NodeOrder, view: FleetView) -> admin_pb2.NodeOrder:
 
 
 def resume_refused(node_id: str, resumption: fleet_pb2.Resumption) -> Conflict:
-    """Return the error that says what stands against a resume."""
+    """Return the error that says which fault prevents a resume."""
     standing = "; ".join(fault.detail for fault in resumption.standing[:5])
     return Conflict(
         f"node {node_id!r} is not well: {standing}",

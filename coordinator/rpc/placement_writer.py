@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What the last written plan was made of."""
+    """The input of the last written plan."""
 
     nodes: Mapping[str, Node]
     models: Mapping[str, Model]
@@ -27,7 +27,7 @@ class _Seen:
     placements: dict[str, tuple[str, ...]]
 
     def is_same(self, other: _Seen) -> bool:
-        """Indexes are replaced, never changed: the same one holds the same rows."""
+        """Compare by identity: indexes are replaced, never changed."""
         return (
             self.nodes is other.nodes
             and self.models is other.models
@@ -47,35 +47,35 @@ class PlacementWriter:
 
     @property
     def unplaced(self) -> int:
-        """How many wishes the last plan could not fulfil."""
+        """Number of placements that the last plan could not make."""
         return len(self._unplaced)
 
     def look_again(self) -> None:
-        """Something that no row shows has changed, such as a node's engine kind."""
+        """Plan again although no row has changed, as after a change of a node's engine kind."""
         self._seen = None
 
     def forget(self, node_id: str) -> None:
-        """Drop what is remembered of a removed node."""
+        """Drop the cached table of a removed node."""
         self._desired.forget(node_id)
 
     async def write(self) -> None:
-        """Plan if anything has changed, and write what differs. Raises: StoreUnavailable."""
+        """Plan if the input has changed, and write what differs. Raises: StoreUnavailable."""
         view = self._store.view()
         seen = _Seen(view.nodes, view.models, view.deployments, dict(self._store.placements()))
         if self._seen is not None and self._seen.is_same(seen):
             return
         plan = plan_placements(self.fleet())
-        self._tell(frozenset(plan.unplaced))
+        self._log_unplaced(frozenset(plan.unplaced))
         for node_id, replica in plan.desired.items():
             wanted = {} if replica is None else {replica.model: replica}
             if wanted != self._desired.of(node_id):
                 await self._store.set_desired(node_id, wanted)
                 _log.info("planned node=%s holds=%s", node_id, _text(replica))
-        # Only now: a plan that could not be written is made again.
+        # Set after the writes, so that a plan whose write failed is made again.
         self._seen = seen
 
     def fleet(self) -> PlanInput:
-        """Return what plans are made of."""
+        """Return the planner's input."""
         view = self._store.view()
         return PlanInput(
             nodes={
@@ -92,7 +92,7 @@ class PlacementWriter:
             placements=self._store.placements(),
         )
 
-    def _tell(self, unplaced: frozenset[Unplaced]) -> None:
+    def _log_unplaced(self, unplaced: frozenset[Unplaced]) -> None:
         for one in sorted(unplaced - self._unplaced, key=lambda one: (one.deployment, one.node_id)):
             _log.warning(
                 "not placed deployment=%s node=%s: %s", one.deployment, one.node_id, one.reason

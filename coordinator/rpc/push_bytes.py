@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from coordinator.store.store import Store
     from protos.domain.resources import ResourceType
 
-#: Bodies kept; one for each type and, while agents lag behind, one for each version they are at.
+#: Bodies cached: one for each type and, while agents lag, one for each version they hold.
 MAX_BODIES = 64
-#: Bytes kept in bodies; larger tables are made anew for each agent, one after another.
+#: Bytes cached in all; tables that do not fit are serialised again for each agent.
 MAX_KEPT_BYTES = 256 * 1024 * 1024
-#: Tables above this size are serialised in a thread: the event loop has others to serve.
+#: Tables above this size are serialised in a thread, to keep the event loop free.
 _THREAD_ABOVE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class PushBytes:
-    """One message, ready to be written, and the version it leads to."""
+    """One serialised message and the version it leads to."""
 
     data: bytes
     at: TableVersion
@@ -48,7 +48,7 @@ _Key = tuple["ResourceType", int | None, bool]
 
 
 class PushEncoder:
-    """Makes pushes of the present tables. One for all sessions."""
+    """Serialises pushes of the present tables. One instance for all sessions."""
 
     def __init__(self, store: Store, counters: FleetCounters) -> None:
         self._store = store
@@ -67,7 +67,7 @@ class PushEncoder:
     async def delta(
         self, resource_type: ResourceType, scope: str, from_version: int, nonce: int
     ) -> PushBytes:
-        """Return what leads from ``from_version`` to the present table; else the whole of it."""
+        """Return the delta from ``from_version`` to the present table, or else a snapshot."""
         delta = await self._store.delta_since(resource_type, scope, from_version)
         if delta is None or len(delta.upserts) >= len(self._store.table(resource_type, scope).rows):
             return await self.snapshot(resource_type, scope, nonce, forced=False)
@@ -78,7 +78,7 @@ class PushEncoder:
         table = self._store.table(key[0], scope)
         if scope:
             return await self._made(table, delta, key)
-        # Whoever comes while it is being made waits for it instead of making another.
+        # Callers that arrive meanwhile await the same body instead of making another.
         async with self._making:
             table = self._store.table(key[0], scope)
             if delta is not None and delta.to_version != table.at.version:

@@ -15,7 +15,7 @@ class _Bucket:
 class RateLimit:
     """Admits ``burst`` at once and ``per_s`` on average for each key.
 
-    At most ``max_keys`` are told apart; beyond, the one that was quiet for longest is forgotten.
+    At most ``max_keys`` are kept; beyond that, the key that was idle for longest is dropped.
     """
 
     def __init__(self, *, per_s: float, burst: float, max_keys: int = 4_096) -> None:

@@ -1,4 +1,4 @@
-"""Refusals on record: logged each time, audited at a rate that a hammering caller cannot raise."""
+"""Records refusals: each is logged, and at most a limited rate for each actor is audited."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _AUDITED_BURST = 10.0
 
 
 class RefusalRecorder:
-    """Writes down who was refused what."""
+    """Logs and audits refusals."""
 
     def __init__(self, store: Store, now_mono_ms: Callable[[], float]) -> None:
         self._store = store
@@ -28,7 +28,7 @@ class RefusalRecorder:
         self._audited = RateLimit(per_s=_AUDITED_PER_S, burst=_AUDITED_BURST)
 
     async def record(self, note: AuditNote) -> None:
-        """Log ``note`` and audit it; a database that cannot be written changes no refusal."""
+        """Log ``note`` and audit it; a database that is unavailable only costs the audit entry."""
         _log.warning(
             "refused action=%s actor=%s subject=%s: %s",
             *(note.action, note.actor, note.subject, note.detail),

@@ -1,1 +1,1 @@
-"""All SQL of the coordinator: relational state, the append-only changes, the tables in memory."""
+"""All SQL of the coordinator: relational state, the change log, the tables in memory."""

@@ -1,4 +1,4 @@
-"""The audit: append-only and bounded; a flood of strangers never pushes out what operators did."""
+"""The audit: append-only and bounded; entries of anonymous callers cannot displace operators'."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KEPT_KNOWN = 1_000_000
 KEPT_ANONYMOUS = 50_000
 #: Longest text kept of one field.
 MAX_FIELD_CHARS = 1_000
-#: Most entries one question returns.
+#: Most entries that one query returns.
 MAX_ENTRIES = 10_000
 
 _ANONYMOUS = "anonymous@"

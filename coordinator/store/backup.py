@@ -17,7 +17,7 @@ from protos.domain.errors import Conflict, InvalidRequest, NotFound, StoreUnavai
 
 _log = logging.getLogger(__name__)
 
-#: Pages copied between two moments in which writes may go on.
+#: Pages copied before waiting writes get their turn.
 _PAGES_PER_STEP = 1_024
 _BESIDE = ("", "-wal", "-shm")
 
@@ -36,7 +36,7 @@ def copy_database(source: sqlite3.Connection, target: Path) -> None:
     try:
         with contextlib.closing(sqlite3.connect(target, isolation_level=None)) as copy:
             source.backup(copy, pages=_PAGES_PER_STEP)
-            # One file, without a log beside it.
+            # A single file, without a write-ahead log beside it.
             copy.execute("PRAGMA journal_mode = DELETE")
     except BaseException as error:
         _remove(target)
@@ -50,8 +50,8 @@ def restore(backup: Path, database: Path, *, now_unix_ms: int) -> int:
     """Put ``backup`` in the place of ``database`` and return the new epoch.
 
     The epoch becomes higher than that of both and than any an earlier restore can have given
-    (seconds since 1970), so that every agent takes the restored tables for newer. What was there
-    stays beside it as ``<name>.before-<unix ms>``. The coordinator must be stopped.
+    (seconds since 1970), so that every agent takes the restored tables for newer. The replaced file
+    is kept beside it as ``<name>.before-<unix ms>``. The coordinator must be stopped.
     Raises: Conflict when it runs; NotFound, InvalidRequest for an unusable backup; ConfigInvalid
     when a newer version wrote it; StoreUnavailable.
     """
@@ -79,7 +79,7 @@ def restore(backup: Path, database: Path, *, now_unix_ms: int) -> int:
 
 
 def _copy_checked(backup: Path, fresh: Path) -> None:
-    """Raises: InvalidRequest when ``backup`` is no sound database of ours."""
+    """Raises: InvalidRequest when ``backup`` is not an intact coordinator database."""
     try:
         with contextlib.closing(
             sqlite3.connect(f"{backup.absolute().as_uri()}?mode=ro", uri=True)
@@ -101,7 +101,7 @@ def _copy_checked(backup: Path, fresh: Path) -> None:
 
 
 def _present_epoch(database: Path) -> int:
-    """Return the epoch of what is about to be replaced, 0 if nobody can tell any more."""
+    """Return the epoch of the database to be replaced, 0 if it cannot be read."""
     if not database.exists():
         return 0
     try:

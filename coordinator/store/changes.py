@@ -1,4 +1,4 @@
-"""The append-only change log: what of it is kept in memory, and its compaction."""
+"""The append-only change log: its recent part in memory, and its compaction."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
     from coordinator.store.transaction import Transaction
 
-#: Changes of one table that differences are made from; an agent further behind gets a snapshot.
+#: Changes of one table kept for deltas; an agent further behind gets a snapshot.
 HISTORY_LIMIT = 8_192
-#: Changes of all tables that are read back at start.
+#: Changes of all tables that are read at start.
 LOADED_LIMIT = 200_000
-#: Changes dropped in one transaction, so that a compaction never holds up a write for long.
+#: Changes dropped in one transaction, so that a compaction delays no write for long.
 COMPACTION_STEP = 5_000
 
 
 class History:
-    """Which keys of one table changed when, newest last, back to ``floor``."""
+    """The versions at which keys of one table changed, newest last, back to ``floor``."""
 
     def __init__(self, floor: int = 0) -> None:
-        #: Every change after this version is here.
+        #: All changes after this version are kept.
         self.floor = floor
         self._seqs: list[int] = []
         self._keys: list[str] = []
@@ -46,7 +46,7 @@ class History:
             del self._seqs[:gone], self._keys[:gone]
 
     def delta(self, table: Table, version: int) -> Delta | None:
-        """Return the push that leads from ``version`` to ``table``, None if it cannot be told."""
+        """Return the push that leads from ``version`` to ``table``, None if changes are missing."""
         current = table.at.version
         if version > current or (version < self.floor and version != current):
             return None

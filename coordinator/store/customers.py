@@ -10,7 +10,7 @@ from protos.domain.errors import Conflict, NotFound
 from protos.domain.resources import Account, ApiKey, Deployment, Price, ResourceType, row_key
 
 if TYPE_CHECKING:
-    from coordinator.store.facts import Facts
+    from coordinator.store.cached_tables import CachedTables
     from coordinator.store.transaction import Transaction
 
 
@@ -36,8 +36,8 @@ def put_key(tx: Transaction, key: ApiKey, created_unix_ms: int) -> None:
     tx.put(key)
     tx.execute("INSERT INTO keys (id, created_unix_ms) VALUES (?, ?)", (key.id, created_unix_ms))
 
-    def keep(facts: Facts) -> None:
-        facts.keys_created_unix_ms[key.id] = created_unix_ms
+    def keep(cached: CachedTables) -> None:
+        cached.keys_created_unix_ms[key.id] = created_unix_ms
 
     tx.effects.append(keep)
 
@@ -48,8 +48,8 @@ def revoke_key(tx: Transaction, key_id: str) -> None:
         raise NotFound(f"there is no key {key_id!r}", "`edgeforge key ls` shows all")
     tx.execute("DELETE FROM keys WHERE id = ?", (key_id,))
 
-    def forget(facts: Facts) -> None:
-        facts.keys_created_unix_ms.pop(key_id, None)
+    def forget(cached: CachedTables) -> None:
+        cached.keys_created_unix_ms.pop(key_id, None)
 
     tx.effects.append(forget)
 

@@ -1,4 +1,4 @@
-"""Opening the database file: its permissions, its pragmas, its one owner, its failures."""
+"""Opens the database file: permissions, pragmas, the owner's lock, translation of errors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def connect(
     connection = sqlite3.connect(path, timeout=busy_timeout_ms / 1000, isolation_level=None)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
-        # FULL: an agent must never be ahead of us after a power cut.
+        # FULL: after a power cut no agent may hold a version that the database has lost.
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
@@ -49,7 +49,7 @@ def connect(
 
 
 def as_unavailable(error: sqlite3.Error, path: Path) -> StoreUnavailable | None:
-    """Return what ``error`` means to a caller; None if it is a mistake in our SQL."""
+    """Return the error for a caller; None if ``error`` is a mistake in the SQL."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in _LOCKED:
         return StoreUnavailable(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _Apply = Callable[[Database], None]
 
-#: name -> migration, in order. A name, once released, neither changes nor goes.
+#: name -> migration, in order. A released migration is never changed or removed.
 REGISTRY: dict[str, _Apply] = {}
 
 
@@ -52,7 +52,7 @@ def migrate(connection: sqlite3.Connection, now_unix_ms: int) -> tuple[str, ...]
 
 
 def applied_migrations(connection: sqlite3.Connection) -> frozenset[str]:
-    """Return the names of the migrations that the database has seen."""
+    """Return the names of the migrations that were applied to the database."""
     database = Database(connection, execute_plugins=False)
     if not database.table("migrations").exists():
         return frozenset()

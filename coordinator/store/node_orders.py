@@ -1,4 +1,4 @@
-"""Orders for nodes, kept until they are resumed, and the pins that a retirement moves."""
+"""Node orders, kept until the node is resumed, and the pins that a retirement moves."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from coordinator.store.nodes import require_node
 
 if TYPE_CHECKING:
     from coordinator.core.node_orders import NodeOrder
-    from coordinator.store.facts import Facts
+    from coordinator.store.cached_tables import CachedTables
     from coordinator.store.transaction import Transaction
 
 
 def put(tx: Transaction, node_id: str, order: NodeOrder | None) -> None:
-    """Make ``order`` stand for an enrolled node; None forgets what stood. Raises: NotFound."""
+    """Set the order of an enrolled node; None deletes it. Raises: NotFound."""
     require_node(tx, node_id)
     tx.execute("DELETE FROM node_orders WHERE node_id = ?", (node_id,))
     if order is not None:
@@ -37,17 +37,17 @@ def put(tx: Transaction, node_id: str, order: NodeOrder | None) -> None:
             ),
         )
 
-    def keep(facts: Facts) -> None:
+    def keep(cached: CachedTables) -> None:
         if order is None:
-            facts.orders.pop(node_id, None)
+            cached.orders.pop(node_id, None)
         else:
-            facts.orders[node_id] = order
+            cached.orders[node_id] = order
 
     tx.effects.append(keep)
 
 
 def set_pins(tx: Transaction, pins: Mapping[str, Sequence[str]]) -> None:
-    """Replace where deployments are pinned."""
+    """Replace the pins of deployments."""
     ordered = {name: tuple(sorted(set(node_ids))) for name, node_ids in pins.items()}
     for name, node_ids in ordered.items():
         tx.execute("DELETE FROM placements WHERE deployment = ?", (name,))
@@ -56,7 +56,7 @@ def set_pins(tx: Transaction, pins: Mapping[str, Sequence[str]]) -> None:
                 "INSERT INTO placements (deployment, node_id) VALUES (?, ?)", (name, node_id)
             )
 
-    def keep(facts: Facts) -> None:
-        facts.placements.update(ordered)
+    def keep(cached: CachedTables) -> None:
+        cached.placements.update(ordered)
 
     tx.effects.append(keep)

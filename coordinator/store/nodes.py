@@ -1,4 +1,4 @@
-"""Nodes: enrolled, registered, healthy or not, holding replicas, told what to hold, removed."""
+"""Nodes: enrolment, registration, health, intent, replicas, desired replicas, removal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from coordinator.store.facts import Facts, node_record
+from coordinator.store.cached_tables import CachedTables, node_record
 from protos.domain.errors import NotFound
 from protos.domain.resources import (
     DesiredReplica,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def enrol(tx: Transaction, node_id: str, pop_id: str, serial: int, not_after_unix_ms: int) -> None:
-    """Make a node known; it is listed in the topology when it first registers."""
+    """Enrol a node; it is listed in the topology when it first registers."""
     tx.execute(
         "INSERT INTO nodes (id, pop_id, enrolled_unix_ms, engine_kind, agent_version)"
         " VALUES (?, ?, ?, '', '')",
@@ -34,7 +34,7 @@ def enrol(tx: Transaction, node_id: str, pop_id: str, serial: int, not_after_uni
 
 
 def note_certificate(tx: Transaction, node_id: str, serial: int, not_after_unix_ms: int) -> None:
-    """Keep a certificate of an enrolled node, and forget the expired ones of all."""
+    """Record a certificate of an enrolled node, and delete the expired ones of all nodes."""
     require_node(tx, node_id)
     tx.execute("DELETE FROM certificates WHERE not_after_unix_ms < ?", (tx.now_unix_ms,))
     tx.execute(
@@ -46,7 +46,7 @@ def note_certificate(tx: Transaction, node_id: str, serial: int, not_after_unix_
 
 
 def register(tx: Transaction, registration: NodeRegistration) -> None:
-    """Take in what an enrolled node says of itself."""
+    """Record the registration of an enrolled node."""
     node_id, profile = registration.node_id, registration.profile
     pop_id = require_node(tx, node_id)
     tx.execute(
@@ -83,7 +83,7 @@ def register(tx: Transaction, registration: NodeRegistration) -> None:
 
 
 def remove(tx: Transaction, node_id: str) -> None:
-    """Forget a node everywhere but in its certificates, which keep its name from being reused."""
+    """Delete a node; its certificates are kept, so that its name is not used again."""
     require_node(tx, node_id)
     for key in tx.keys(ResourceType.DEPLOYMENTS, f"replica/{node_id}/"):
         tx.remove(ResourceType.DEPLOYMENTS, key)
@@ -95,11 +95,11 @@ def remove(tx: Transaction, node_id: str) -> None:
     tx.execute("DELETE FROM node_orders WHERE node_id = ?", (node_id,))
     tx.execute("DELETE FROM nodes WHERE id = ?", (node_id,))
 
-    def forget(facts: Facts) -> None:
-        facts.nodes.pop(node_id, None)
-        facts.orders.pop(node_id, None)
-        for name, node_ids in facts.placements.items():
-            facts.placements[name] = tuple(other for other in node_ids if other != node_id)
+    def forget(cached: CachedTables) -> None:
+        cached.nodes.pop(node_id, None)
+        cached.orders.pop(node_id, None)
+        for name, node_ids in cached.placements.items():
+            cached.placements[name] = tuple(other for other in node_ids if other != node_id)
 
     tx.effects.append(forget)
 
@@ -121,7 +121,7 @@ def set_intent(tx: Transaction, intents: Mapping[str, tuple[NodeIntent, str]]) -
 def put_replicas(
     tx: Transaction, upserts: Sequence[Replica], removes: Sequence[tuple[str, str]]
 ) -> None:
-    """Write replicas of listed nodes: a late report never brings a removed node back."""
+    """Write replicas of listed nodes; a late report does not restore a removed node."""
     for node_id, model in removes:
         tx.remove(ResourceType.DEPLOYMENTS, f"replica/{node_id}/{model}")
     for replica in upserts:
@@ -130,7 +130,7 @@ def put_replicas(
 
 
 def set_desired(tx: Transaction, node_id: str, desired: Mapping[str, DesiredReplica]) -> None:
-    """Make ``desired`` all that an enrolled node should hold."""
+    """Replace what an enrolled node should hold by ``desired``."""
     if node_record_exists(tx, node_id):
         wanted = {row_key(replica) for replica in desired.values()}
         for key in tx.keys(ResourceType.DESIRED, scope=node_id):
@@ -164,7 +164,7 @@ def _refresh(tx: Transaction, node_id: str) -> None:
     record = node_record(tx.connection, node_id)
     assert record is not None
 
-    def refresh(facts: Facts) -> None:
-        facts.nodes[node_id] = record
+    def refresh(cached: CachedTables) -> None:
+        cached.nodes[node_id] = record
 
     tx.effects.append(refresh)

@@ -1,4 +1,4 @@
-"""The routing table in memory: what every agent should hold, kept in step with the change log."""
+"""The routing tables in memory, as agents should hold them; updated after each commit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TableName = tuple[ResourceType, str]
 
 
 class Projection:
-    """All tables and the view of the shared ones. Replaced per commit, never changed in place."""
+    """All tables and the view of the shared ones. Replaced at commits, never changed in place."""
 
     def __init__(
         self, epoch: int, tables: Mapping[TableName, Table], histories: dict[TableName, History]
@@ -33,7 +33,7 @@ class Projection:
         self.epoch = epoch
         self._tables = dict(tables)
         self._histories = histories
-        #: Deltas already made of the present tables: many agents ask for the same one.
+        #: Deltas to the present tables, cached because many agents need the same one.
         self._deltas: dict[tuple[TableName, int], Delta | None] = {}
         self.view = FleetView()
         for (resource_type, scope), table in self._tables.items():
@@ -49,7 +49,7 @@ class Projection:
         return Table(resource_type, TableVersion(self.epoch, 0), {}, 0, 0)
 
     def delta_since(self, resource_type: ResourceType, scope: str, version: int) -> Delta | None:
-        """Return the push from ``version`` to the present table, None if it cannot be told."""
+        """Return the push from ``version`` to the present table, None if changes are missing."""
         name = (resource_type, scope)
         if (name, version) not in self._deltas:
             history = self._histories.get(name, _NO_HISTORY)
@@ -59,7 +59,7 @@ class Projection:
         return self._deltas[name, version]
 
     def publish(self, changes: Sequence[Change]) -> tuple[TableName, ...]:
-        """Take one commit's changes in; return the tables that changed."""
+        """Apply one commit's changes; return the tables that changed."""
         by_table: dict[TableName, dict[str, Change]] = {}
         for change in changes:
             name = (change.type, change.scope)
@@ -80,7 +80,7 @@ class Projection:
         return tuple(by_table)
 
     def forget(self, seq: int) -> None:
-        """Follow a compaction that dropped the changes up to ``seq``."""
+        """Drop the changes up to ``seq``, after a compaction."""
         self._deltas.clear()
         for history in self._histories.values():
             history.forget(seq)

@@ -1,4 +1,4 @@
-"""What the store keeps besides the rows that agents see."""
+"""Records of the store that are not rows for agents."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class NodeRegistration:
-    """What a node says of itself when its stream opens."""
+    """A node's description of itself when its stream opens."""
 
     node_id: str
     peer_host: str
@@ -46,7 +46,7 @@ class NodeRecord:
 
 @dataclass(frozen=True, slots=True)
 class TokenRecord:
-    """An enrolment token. Only the SHA-256 of its secret exists here.
+    """An enrolment token. Of its secret only the SHA-256 is stored.
 
     ``node_id`` is empty when the store is to choose the name.
     """
@@ -60,7 +60,7 @@ class TokenRecord:
 
 @dataclass(frozen=True, slots=True)
 class Redemption:
-    """The outcome of a redeemed token. ``again`` marks a lost reply that was answered again."""
+    """The outcome of a redeemed token. ``again``: the reply was sent before and is repeated."""
 
     node_id: str
     pop_id: str
@@ -69,7 +69,7 @@ class Redemption:
 
 
 class RefusalCause(enum.StrEnum):
-    """Why a token was refused: for the log and the audit, never for the caller."""
+    """Why a token was refused: for the log and the audit, not for the caller."""
 
     UNKNOWN = "unknown"
     FORGED = "forged"
@@ -80,7 +80,7 @@ class RefusalCause(enum.StrEnum):
 
 
 class TokenRefused(Exception):
-    """A token does not (or no longer) admit this caller."""
+    """The token does not admit this caller."""
 
     def __init__(self, cause: RefusalCause, node_id: str = "") -> None:
         super().__init__(cause)
@@ -98,7 +98,7 @@ class KeyRecord:
 
 @dataclass(frozen=True, slots=True)
 class AuditNote:
-    """Who did what to what; written in the same transaction as the change it tells of.
+    """An action, its actor and its subject; written in the transaction of the change.
 
     ``actor`` is ``operator/<name>``, ``node/<id>``, ``anonymous@<address>`` or ``coordinator``.
     """
@@ -111,7 +111,7 @@ class AuditNote:
 
 @dataclass(frozen=True, slots=True)
 class AuditRecord:
-    """One line of the audit, as kept."""
+    """One stored entry of the audit."""
 
     seq: int
     at_unix_ms: int

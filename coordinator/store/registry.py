@@ -1,4 +1,4 @@
-"""POPs, models and deployments, and where their operators want them."""
+"""POPs, models, deployments, and the pins of deployments to nodes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from protos.domain.errors import Conflict, NotFound
 from protos.domain.resources import Deployment, Model, ModelFile, Pop, ResourceType, row_key
 
 if TYPE_CHECKING:
-    from coordinator.store.facts import Facts
+    from coordinator.store.cached_tables import CachedTables
     from coordinator.store.transaction import Transaction
 
 
@@ -37,8 +37,8 @@ def put_model(tx: Transaction, model: Model, files: Sequence[ModelFile]) -> None
         )
     ordered = tuple(sorted(files, key=lambda file: file.path))
 
-    def keep(facts: Facts) -> None:
-        facts.manifests[model.name] = ordered
+    def keep(cached: CachedTables) -> None:
+        cached.manifests[model.name] = ordered
 
     tx.effects.append(keep)
 
@@ -74,8 +74,8 @@ def put_deployment(
             (deployment.name, node_id),
         )
 
-    def keep(facts: Facts) -> None:
-        facts.placements[deployment.name] = ordered
+    def keep(cached: CachedTables) -> None:
+        cached.placements[deployment.name] = ordered
 
     tx.effects.append(keep)
 
@@ -86,8 +86,8 @@ def remove_deployment(tx: Transaction, name: str) -> None:
         raise NotFound(f"there is no deployment {name!r}", "`edgeforge deployment ls` shows all")
     tx.execute("DELETE FROM placements WHERE deployment = ?", (name,))
 
-    def forget(facts: Facts) -> None:
-        facts.placements.pop(name, None)
+    def forget(cached: CachedTables) -> None:
+        cached.placements.pop(name, None)
 
     tx.effects.append(forget)
 

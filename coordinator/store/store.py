@@ -1,8 +1,8 @@
-"""The facade: every question to, and every change of, the coordinator's state.
+"""The facade of the coordinator's state: all queries and all changes.
 
-Reads that a request waits for are answered from memory. Writes go through one thread, each in one
-transaction with its audit note and its change rows; what they changed is published on the event
-loop after the commit, in commit order, before the caller's ``await`` returns. All ``async``
+Reads that a request waits for come from memory. Writes run in one thread, each in one transaction
+with its audit note and its change rows; the changes are published on the event loop after the
+commit, in commit order, before the caller's ``await`` returns. All ``async``
 methods raise StoreUnavailable (retryable) while the database is locked or its disk is full.
 """
 
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from coordinator.store import audit, changes, customers, node_orders, nodes, registry, tokens
 from coordinator.store.backup import copy_database
 from coordinator.store.database import BUSY_TIMEOUT_MS
-from coordinator.store.ledger import Ledger, open_ledger
 from coordinator.store.records import (
     AuditNote,
     AuditRecord,
@@ -25,6 +24,7 @@ from coordinator.store.records import (
     Redemption,
     TokenRecord,
 )
+from coordinator.store.runtime import DatabaseRuntime, open_runtime
 from protos.domain.resources import (
     Account,
     ApiKey,
@@ -50,8 +50,8 @@ if TYPE_CHECKING:
 class Store:
     """One coordinator's state. Made by ``open``; used from one event loop."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, runtime: DatabaseRuntime) -> None:
+        self._runtime = runtime
 
     @classmethod
     async def open(
@@ -68,7 +68,7 @@ class Store:
         it; ConfigInvalid when a newer version wrote it; StoreUnavailable.
         """
         return cls(
-            await open_ledger(
+            await open_runtime(
                 path,
                 now_unix_ms=now_unix_ms,
                 must_exist=must_exist,
@@ -77,111 +77,111 @@ class Store:
         )
 
     async def close(self) -> None:
-        """Finish the queued writes and let go of the database."""
-        await self._ledger.close()
+        """Finish the queued writes and release the database."""
+        await self._runtime.close()
 
-    # What is in memory.
+    # Reads from memory.
 
     @property
     def epoch(self) -> int:
         """First half of every table's version; raised by ``restore`` only."""
-        return self._ledger.projection.epoch
+        return self._runtime.projection.epoch
 
     @property
     def available(self) -> bool:
         """Whether the last write, or the last probe since, succeeded."""
-        return self._ledger.available
+        return self._runtime.available
 
     def view(self) -> FleetView:
         """Return every shared row, decoded and indexed."""
-        return self._ledger.projection.view
+        return self._runtime.projection.view
 
     def table(self, resource_type: ResourceType, scope: str = "") -> Table:
         """Return a table as agents should hold it. ``scope`` is a node id for DESIRED."""
-        return self._ledger.projection.table(resource_type, scope)
+        return self._runtime.projection.table(resource_type, scope)
 
     def on_change(self, callback: Callable[[ResourceType, str], None]) -> None:
         """Have ``callback(type, scope)`` called on the event loop after each commit."""
-        self._ledger.on_change(callback)
+        self._runtime.on_change(callback)
 
     def engine_kind(self, node_id: str) -> str:
-        """Return the node's engine kind, empty if the node is unknown or has not said yet."""
+        """Return the node's engine kind, empty if the node is unknown or has not reported it."""
         record = self.node_record(node_id)
         return record.engine_kind if record else ""
 
     def node_record(self, node_id: str) -> NodeRecord | None:
         """Return an enrolled node, None if never enrolled or removed."""
-        return self._ledger.facts.nodes.get(node_id)
+        return self._runtime.cached.nodes.get(node_id)
 
     def node_records(self) -> Mapping[str, NodeRecord]:
         """Return every enrolled node by id."""
-        return self._ledger.facts.nodes
+        return self._runtime.cached.nodes
 
     def node_orders(self) -> Mapping[str, NodeOrder]:
-        """Return what stands for nodes, by id."""
-        return self._ledger.facts.orders
+        """Return the orders by node id."""
+        return self._runtime.cached.orders
 
     def placements(self) -> Mapping[str, tuple[str, ...]]:
-        """Return deployment -> node ids where its operator wants the model."""
-        return self._ledger.facts.placements
+        """Return deployment -> node ids that it is pinned to."""
+        return self._runtime.cached.placements
 
     def manifest(self, model: str) -> tuple[ModelFile, ...]:
         """Return the files of ``model``; empty for an external or unknown one."""
-        return self._ledger.facts.manifests.get(model, ())
+        return self._runtime.cached.manifests.get(model, ())
 
     def keys_info(self) -> Sequence[KeyRecord]:
         """Return every key that is not revoked, oldest first."""
         keys = {key.id: key for key in self.view().keys.values()}
-        created = self._ledger.facts.keys_created_unix_ms
+        created = self._runtime.cached.keys_created_unix_ms
         return [KeyRecord(keys[key_id], at) for key_id, at in created.items()]
 
-    # What is read from the database.
+    # Reads from the database.
 
     async def delta_since(
         self, resource_type: ResourceType, scope: str, version: int
     ) -> Delta | None:
         """Return the push that leads from ``version`` to the table in memory.
 
-        None if it cannot be told (compacted away, or newer than ours): send a snapshot.
+        None if changes are missing (compacted, or ``version`` is newer): send a snapshot.
         """
-        return self._ledger.projection.delta_since(resource_type, scope, version)
+        return self._runtime.projection.delta_since(resource_type, scope, version)
 
     async def token(self, token_id: str) -> TokenRecord | None:
         """Return an enrolment token, used or not, expired or not."""
-        return await self._ledger.read(lambda connection: tokens.read(connection, token_id))
+        return await self._runtime.read(lambda connection: tokens.read(connection, token_id))
 
     async def audit_entries(self, limit: int) -> Sequence[AuditRecord]:
         """Return the newest entries, newest first."""
-        return await self._ledger.read(lambda connection: audit.entries(connection, limit))
+        return await self._runtime.read(lambda connection: audit.entries(connection, limit))
 
     # Nodes.
 
     async def put_pop(self, pop: Pop, *, note: AuditNote | None = None) -> None:
         """Create or replace a POP."""
-        await self._ledger.write(lambda tx: registry.put_pop(tx, pop), note)
+        await self._runtime.write(lambda tx: registry.put_pop(tx, pop), note)
 
     async def register_node(
         self, registration: NodeRegistration, *, note: AuditNote | None = None
     ) -> None:
-        """Record what an enrolled node says of itself, and list it in the topology.
+        """Record the registration of an enrolled node, and list it in the topology.
 
         Health and intent of a listed node stay; a new one is READY and ACTIVE. NotFound if removed.
         """
-        await self._ledger.write(lambda tx: nodes.register(tx, registration), note)
+        await self._runtime.write(lambda tx: nodes.register(tx, registration), note)
 
     async def remove_node(self, node_id: str, *, note: AuditNote | None = None) -> None:
-        """Remove a node, its replicas, placements and desired rows: this revokes it. NotFound."""
-        await self._ledger.write(lambda tx: nodes.remove(tx, node_id), note)
+        """Remove a node, its replicas, placements and desired rows, which revokes it. NotFound."""
+        await self._runtime.write(lambda tx: nodes.remove(tx, node_id), note)
 
     async def set_node_health(self, healths: Mapping[str, NodeHealth]) -> None:
         """Set the health of the listed nodes; unlisted ones are ignored."""
-        await self._ledger.write(lambda tx: nodes.set_health(tx, healths))
+        await self._runtime.write(lambda tx: nodes.set_health(tx, healths))
 
     async def set_node_intent(
         self, intents: Mapping[str, tuple[NodeIntent, str]], *, note: AuditNote | None = None
     ) -> None:
         """Set the intent of the listed nodes, and why; unlisted ones are ignored."""
-        await self._ledger.write(lambda tx: nodes.set_intent(tx, intents), note)
+        await self._runtime.write(lambda tx: nodes.set_intent(tx, intents), note)
 
     async def put_node_order(
         self,
@@ -191,23 +191,23 @@ class Store:
         pins: Mapping[str, Sequence[str]] | None = None,
         note: AuditNote | None = None,
     ) -> None:
-        """Make an order stand, or forget it; ``pins`` move with it. NotFound."""
+        """Set or delete a node's order, and ``pins`` in the same transaction. NotFound."""
 
         def change(tx: Transaction) -> None:
             node_orders.put(tx, node_id, order)
             node_orders.set_pins(tx, pins or {})
 
-        await self._ledger.write(change, note)
+        await self._runtime.write(change, note)
 
     async def put_replicas(
         self, upserts: Sequence[Replica], removes: Sequence[tuple[str, str]]
     ) -> None:
         """Write and remove ``(node_id, model)`` replicas; those of unlisted nodes are ignored."""
-        await self._ledger.write(lambda tx: nodes.put_replicas(tx, upserts, removes))
+        await self._runtime.write(lambda tx: nodes.put_replicas(tx, upserts, removes))
 
     async def set_desired(self, node_id: str, desired: Mapping[str, DesiredReplica]) -> None:
         """Replace what ``node_id`` should hold, by model name; ignored for a removed node."""
-        await self._ledger.write(lambda tx: nodes.set_desired(tx, node_id, desired))
+        await self._runtime.write(lambda tx: nodes.set_desired(tx, node_id, desired))
 
     async def note_certificate(
         self,
@@ -218,7 +218,7 @@ class Store:
         note: AuditNote | None = None,
     ) -> None:
         """Record a certificate issued to an enrolled node. NotFound if it was removed."""
-        await self._ledger.write(
+        await self._runtime.write(
             lambda tx: nodes.note_certificate(tx, node_id, serial, not_after_unix_ms), note
         )
 
@@ -228,7 +228,7 @@ class Store:
         self, model: Model, files: Sequence[ModelFile], *, note: AuditNote | None = None
     ) -> None:
         """Register a model. Conflict if the name is taken by other content."""
-        await self._ledger.write(lambda tx: registry.put_model(tx, model, files), note)
+        await self._runtime.write(lambda tx: registry.put_model(tx, model, files), note)
 
     async def put_deployment(
         self,
@@ -238,19 +238,19 @@ class Store:
         create_only: bool,
         note: AuditNote | None = None,
     ) -> None:
-        """Create or replace a deployment and where its operator wants it.
+        """Create or replace a deployment and its pins.
 
         NotFound if account, model or a node is unknown; Conflict if it exists and ``create_only``,
         or belongs to another account.
         """
-        await self._ledger.write(
+        await self._runtime.write(
             lambda tx: registry.put_deployment(tx, deployment, node_ids, create_only=create_only),
             note,
         )
 
     async def remove_deployment(self, name: str, *, note: AuditNote | None = None) -> None:
         """Remove a deployment and its placement. NotFound."""
-        await self._ledger.write(lambda tx: registry.remove_deployment(tx, name), note)
+        await self._runtime.write(lambda tx: registry.remove_deployment(tx, name), note)
 
     # Customers.
 
@@ -258,35 +258,35 @@ class Store:
         self, account_id: str, cache_salt: str, *, note: AuditNote | None = None
     ) -> None:
         """Create an account. Conflict if the name is taken."""
-        await self._ledger.write(
+        await self._runtime.write(
             lambda tx: customers.create_account(tx, Account(account_id, cache_salt)), note
         )
 
     async def put_key(
         self, key: ApiKey, created_unix_ms: int, *, note: AuditNote | None = None
     ) -> None:
-        """Create a key. NotFound if its account or a deployment of its is unknown."""
-        await self._ledger.write(lambda tx: customers.put_key(tx, key, created_unix_ms), note)
+        """Create a key. NotFound if its account or one of its deployments is unknown."""
+        await self._runtime.write(lambda tx: customers.put_key(tx, key, created_unix_ms), note)
 
     async def revoke_key(self, key_id: str, *, note: AuditNote | None = None) -> None:
-        """Remove a key from the table: this revokes it. NotFound."""
-        await self._ledger.write(lambda tx: customers.revoke_key(tx, key_id), note)
+        """Remove a key from the table, which revokes it. NotFound."""
+        await self._runtime.write(lambda tx: customers.revoke_key(tx, key_id), note)
 
     async def put_prices(self, prices: Sequence[Price], *, note: AuditNote | None = None) -> None:
         """Create or replace lines of the price card."""
-        await self._ledger.write(lambda tx: customers.put_prices(tx, prices), note)
+        await self._runtime.write(lambda tx: customers.put_prices(tx, prices), note)
 
     # Enrolment.
 
     async def create_token(
         self, token: TokenRecord, *, note: AuditNote | None = None
     ) -> TokenRecord:
-        """Keep a token and return it with the node's name chosen if it was empty.
+        """Store a token and return it; a name is chosen if its node has none.
 
         A note's subject, when empty, becomes ``node/<id>``. NotFound if the POP is unknown;
         Conflict if the name is enrolled, or was removed less than a certificate's life ago.
         """
-        return await self._ledger.write(lambda tx: tokens.create(tx, token, note))
+        return await self._runtime.write(lambda tx: tokens.create(tx, token, note))
 
     async def redeem_token(
         self,
@@ -300,10 +300,10 @@ class Store:
     ) -> Redemption:
         """Use a token whose secret the caller has proved, for the holder of one public key.
 
-        The first call enrols the node and keeps ``certificate_pem``; the same key again gets the
-        kept one; audited either way. Raises: TokenRefused (unaudited).
+        The first call enrols the node and stores ``certificate_pem``; a later call with the same
+        key gets the stored one; both are audited. Raises: TokenRefused (unaudited).
         """
-        return await self._ledger.write(
+        return await self._runtime.write(
             lambda tx: tokens.redeem(
                 tx,
                 token_id,
@@ -320,18 +320,18 @@ class Store:
     async def audit(self, actor: str, action: str, subject: str, detail: str) -> None:
         """Append one entry to the audit."""
         note = AuditNote(actor, action, subject, detail)
-        await self._ledger.write(lambda tx: tx.note(note))
+        await self._runtime.write(lambda tx: tx.note(note))
 
     async def compact(self, *, older_than_unix_ms: int) -> int:
-        """Drop change rows older than that and trim the audit; return how many changes went."""
+        """Drop older change rows and trim the audit; return how many changes were dropped."""
         dropped = 0
-        while step := await self._ledger.write(
+        while step := await self._runtime.write(
             lambda tx: changes.compact_step(tx, older_than_unix_ms)
         ):
             dropped += step
-        await self._ledger.write(lambda tx: audit.trim(tx.connection))
+        await self._runtime.write(lambda tx: audit.trim(tx.connection))
         return dropped
 
     async def backup(self, target: Path) -> None:
         """Write a consistent copy of the database to ``target``, which must not exist."""
-        await self._ledger.read(lambda connection: copy_database(connection, target))
+        await self._runtime.read(lambda connection: copy_database(connection, target))

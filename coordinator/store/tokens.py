@@ -1,4 +1,4 @@
-"""Enrolment tokens: one use, an hour's life, and the same answer to the same key."""
+"""Enrolment tokens: single use, an hour of validity, and the same reply to the same key."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from coordinator.store.transaction import Transaction
 
-#: Unused tokens that may be alive at once.
+#: Unused tokens that may be valid at once.
 MAX_LIVE_TOKENS = 10_000
-#: How long an expired token is remembered, so that the audit can say what it was.
+#: How long an expired token is kept, so that the audit can name it.
 _REMEMBERED_MS = 7 * 24 * 3_600_000
 
 
@@ -38,7 +38,7 @@ def read(connection: sqlite3.Connection, token_id: str) -> TokenRecord | None:
 
 
 def create(tx: Transaction, token: TokenRecord, note: AuditNote | None) -> TokenRecord:
-    """Keep a token, naming its node if nobody has; an older unused one of that name is void."""
+    """Store a token, choosing its node's name if empty; an unused older one of the name is void."""
     require_pop(tx, token.pop_id)
     tx.execute("DELETE FROM tokens WHERE expires_unix_ms < ?", (tx.now_unix_ms - _REMEMBERED_MS,))
     (live,) = tx.execute(
@@ -76,7 +76,7 @@ def redeem(
     not_after_unix_ms: int,
     actor: str,
 ) -> Redemption:
-    """Use a token once; the same public key gets the same certificate again while it lives."""
+    """Use a token once; the same public key gets the same certificate again while it is valid."""
     row = tx.execute(
         "SELECT pop_id, node_id, expires_unix_ms, used_unix_ms, public_key_sha256, certificate_pem"
         " FROM tokens WHERE id = ?",

@@ -15,7 +15,7 @@ from protos.wire import decode_row, encode_row
 if TYPE_CHECKING:
     import sqlite3
 
-    from coordinator.store.facts import Facts
+    from coordinator.store.cached_tables import CachedTables
     from coordinator.store.records import AuditNote
 
 T = TypeVar("T")
@@ -35,14 +35,14 @@ class Change:
 
 
 class Transaction:
-    """What a write may do. Lives in the writer's thread, within one database transaction."""
+    """The operations of a write. Used in the writer's thread, within one database transaction."""
 
     def __init__(self, connection: sqlite3.Connection, now_unix_ms: int) -> None:
         self.connection = connection
         self.now_unix_ms = now_unix_ms
         self.changes: list[Change] = []
-        #: Applied to the facts in memory once this has been committed.
-        self.effects: list[Callable[[Facts], None]] = []
+        #: Applied to the cached tables once this has been committed.
+        self.effects: list[Callable[[CachedTables], None]] = []
         #: Changes up to here were dropped by this transaction.
         self.compacted_to_seq = 0
 

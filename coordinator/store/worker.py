@@ -1,4 +1,4 @@
-"""One thread, one connection, one bounded queue: how the event loop talks to SQLite."""
+"""A thread with a SQLite connection and a bounded queue of jobs from the event loop."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 QUEUE_LIMIT = 1_024
 #: A job that has waited this long for its turn is refused instead of run.
 QUEUE_WAIT_LIMIT_MS = 5_000.0
-#: While unavailable and idle, how often a probe looks whether the database works again.
+#: How often a probe tests the database while it is unavailable and no job runs.
 _PROBE_INTERVAL_S = 0.5
 
 
@@ -39,8 +39,8 @@ class Worker:
     """Runs jobs one after another on its own connection.
 
     A job that fails because the database is locked, full or unreadable becomes StoreUnavailable;
-    the state is logged once when it begins and once when it ends, which a probe notices even if
-    nobody asks for anything.
+    the state is logged once when it begins and once when it ends, which a probe detects without
+    any job.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Worker:
         """Return what ``work(connection)`` returns in the thread.
 
         ``published(result)`` is called on the event loop, in the order of the jobs, before this
-        returns, and also when the caller has gone away meanwhile. Raises: StoreUnavailable.
+        returns, and also when the caller was cancelled meanwhile. Raises: StoreUnavailable.
         """
         if self._closing:
             raise StoreUnavailable("the coordinator is stopping", "ask again in a moment")

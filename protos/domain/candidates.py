@@ -14,9 +14,9 @@ from protos.domain.learned_ttft import (
     lower_quantiles_ms,
     predict_from,
 )
-from protos.domain.offers import Filter, Offer, Offers, offers_of
+from protos.domain.offer_lookup import offers_of
+from protos.domain.offers import Filter, Offer, Offers, Rejected
 from protos.domain.predictor import FEW_OBSERVATIONS, NOTHING_LEARNED, TargetModel
-from protos.domain.refusals import Rejected
 from protos.domain.regimes import TOKENS_UNIT, Load
 from protos.domain.residency import allowed_zones
 from protos.domain.ttft import (
@@ -189,8 +189,8 @@ def gather(
 ) -> list[Candidate]:
     """Return every replica that may serve ``request``; add the others to ``rejected`` if given.
 
-    Hot: no function call for most replicas. The terms of ``ttft_ms_p99`` are not computed here but by
-    ``Candidate.prediction``.
+    Hot: no function call for most replicas. ``Candidate.prediction`` computes the terms of
+    ``ttft_ms_p99``, not this.
     """
     deployment, budget_ms = request.deployment, request.budget_left_ms
     model = deployment.model

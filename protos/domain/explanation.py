@@ -22,9 +22,9 @@ from protos.domain.choice import (
     with_open_places,
 )
 from protos.domain.errors import BudgetUnreachable, InvalidRequest, NoReplica
-from protos.domain.offers import UNPRICED_NANO_USD_PER_1K_TOKENS, Filter
+from protos.domain.offers import UNPRICED_NANO_USD_PER_1K_TOKENS, Filter, Rejected
 from protos.domain.predictor import NOTHING_LEARNED, TargetModel
-from protos.domain.refusals import Rejected, check_context, no_replica
+from protos.domain.refusals import check_context, no_replica
 from protos.domain.resources import Tier
 
 if TYPE_CHECKING:

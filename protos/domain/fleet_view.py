@@ -46,7 +46,7 @@ class FleetView:
     prices: Mapping[tuple[str, Tier], Price] = field(default_factory=dict)
     #: model name -> what this node should hold
     desired: Mapping[str, DesiredReplica] = field(default_factory=dict)
-    #: What ``offers.offers_of`` has found out of this view; a new view begins without.
+    #: model name -> what ``offer_lookup.offers_of`` computed from this view; empty in a new view
     offers: dict[str, Offers] = field(default_factory=dict, init=False, repr=False, compare=False)
 
 

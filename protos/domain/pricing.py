@@ -1,4 +1,4 @@
-"""Money: integers in nano-USD, whose parts sum to the whole."""
+"""Prices and costs: integers in nano-USD; the parts sum to the total."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from protos.domain.errors import InvalidRequest
 if TYPE_CHECKING:
     from protos.domain.resources import Price
 
-#: Most tokens of one kind in one request; keeps every cost far inside 64 bits.
+#: Most tokens of one kind in one request, so that no cost exceeds 64 bits.
 MAX_TOKENS = 100_000_000
 
 _NANO_PER_USD = 1_000_000_000
 _GIB = 1024**3
 
-#: Size classes by the bytes of a model's weights: the first bound that is not exceeded.
+#: Size classes by the bytes of a model's weights: the first bound not exceeded applies.
 #: In 16-bit parameters: up to about 1, 4, 10 and 40 billion.
 SIZE_CLASS_BOUNDS_BYTES = (
     ("xs", 2 * _GIB),
@@ -38,7 +38,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one request costs, in parts: ``prompt_nano_usd`` is for the tokens not cached."""
+    """The cost of one request, in parts; ``prompt_nano_usd`` is for the tokens not cached."""
 
     prompt_nano_usd: int
     cached_nano_usd: int
@@ -51,7 +51,7 @@ class Cost:
 
 
 def cost_of(usage: Usage, price: Price) -> Cost:
-    """Return what ``usage`` costs at ``price``. Raises: InvalidRequest for impossible usage."""
+    """Return the cost of ``usage`` at ``price``. Raises: InvalidRequest for impossible usage."""
     if not 0 <= usage.cached_tokens <= usage.prompt_tokens <= MAX_TOKENS:
         raise InvalidRequest(
             f"{usage.cached_tokens} cached of {usage.prompt_tokens} prompt tokens is impossible"
@@ -67,7 +67,7 @@ def cost_of(usage: Usage, price: Price) -> Cost:
 
 
 def rate_nano_usd_per_1k_tokens(price: Price) -> int:
-    """Return what targets are compared by: 1,000 prompt tokens and 1,000 completion tokens."""
+    """Return the rate by which targets are compared: 1,000 prompt plus 1,000 completion tokens."""
     return 1_000 * (price.prompt_nano_usd_per_token + price.completion_nano_usd_per_token)
 
 

@@ -1,21 +1,19 @@
-"""Why nothing may serve a request, in words, and when to try again."""
+"""The errors for a request that no replica may serve, with the time to retry."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from protos.domain.errors import EdgeForgeError, InvalidRequest, NoReplica
-from protos.domain.offers import Filter
+from protos.domain.offers import Filter, Rejected
 from protos.domain.residency import allowed_zones
 
 if TYPE_CHECKING:
     from protos.domain.candidates import RequestShape
     from protos.domain.fleet_view import FleetView
-    from protos.domain.resources import Pop, Replica
 
-#: How soon each filter may let a request through again.
+#: Retry time by the filter that removed a replica.
 _RETRY_AFTER_S = {
     Filter.TOPOLOGY: 5.0,
     Filter.MODE: 60.0,
@@ -33,16 +31,6 @@ _RETRY_AFTER_S = {
 _NOWHERE_RETRY_AFTER_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """A replica that a hard filter removed, and why."""
-
-    node_id: str
-    replica: Replica
-    pop: Pop | None
-    filter: Filter
-
-
 def check_context(view: FleetView, request: RequestShape) -> None:
     """Refuse a prompt that no replica of the model can hold. Raises: InvalidRequest."""
     model = view.models.get(request.deployment.model)
@@ -57,9 +45,9 @@ def check_context(view: FleetView, request: RequestShape) -> None:
 
 
 def no_replica(request: RequestShape, rejected: Sequence[Rejected]) -> EdgeForgeError:
-    """Return the error that says why nothing may serve ``request``, and when to try again.
+    """Return the error for ``request`` when hard filters removed all replicas.
 
-    Only engines of the other kind: the client asks for what the model does not do.
+    InvalidRequest if the model cannot do what is asked, else NoReplica with a time to retry.
     """
     name = request.deployment.name
     if not rejected:

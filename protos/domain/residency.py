@@ -1,4 +1,4 @@
-"""Where a request may be served: a deployment's zones, narrowed by the request."""
+"""The zones a request may be served in: the deployment's, narrowed by the request."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Collection
 def allowed_zones(
     deployment_zones: Collection[str], narrowed_zones: frozenset[str] | None
 ) -> frozenset[str] | None:
-    """Return the zones that both allow; None is anywhere, the empty set nowhere.
+    """Return the zones that both allow; None means any zone, the empty set no zone.
 
     A deployment without zones may be served anywhere. A request can only narrow.
     """

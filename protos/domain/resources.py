@@ -1,4 +1,4 @@
-"""What the routing table holds, as plain values; ``protos.wire`` takes them to the wire."""
+"""The resources of the routing table; ``protos.wire`` converts them to messages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 class ResourceType(enum.StrEnum):
-    """The five streams of rows that make the routing table."""
+    """The five types of rows of the routing table; each is pushed on its own."""
 
     TOPOLOGY = "topology"
     DEPLOYMENTS = "deployments"
@@ -17,7 +17,7 @@ class ResourceType(enum.StrEnum):
 
 
 class Tier(enum.StrEnum):
-    """A pool's distance from its users; prices hang on it."""
+    """A POP's distance from its users; prices depend on it."""
 
     EDGE = "edge"
     REGIONAL = "regional"
@@ -25,7 +25,7 @@ class Tier(enum.StrEnum):
 
 
 class NodeHealth(enum.StrEnum):
-    """What the fleet believes of a node."""
+    """The health of a node as the coordinator judges it."""
 
     READY = "ready"
     SUSPECT = "suspect"
@@ -34,7 +34,7 @@ class NodeHealth(enum.StrEnum):
 
 
 class NodeIntent(enum.StrEnum):
-    """What its operator wants of a node."""
+    """Whether a node may get requests and replicas."""
 
     ACTIVE = "active"
     CORDONED = "cordoned"
@@ -50,7 +50,7 @@ class ModelSource(enum.StrEnum):
 
 
 class SlaTier(enum.StrEnum):
-    """What the customer bought: realtime P99 < 80 ms, interactive < 200 ms, standard."""
+    """The service level: realtime P99 < 80 ms, interactive < 200 ms, standard."""
 
     REALTIME = "realtime"
     INTERACTIVE = "interactive"
@@ -58,7 +58,7 @@ class SlaTier(enum.StrEnum):
 
 
 class ReplicaState(enum.StrEnum):
-    """How far a model is on its way into an engine."""
+    """The state of a model in an engine."""
 
     PULLING = "pulling"
     STARTING = "starting"
@@ -90,13 +90,13 @@ class Node:
     client_url: str
     health: NodeHealth
     intent: NodeIntent
-    #: Why it is not active, for people.
+    #: Why it is not active, for operators.
     intent_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A registry object, ``owner/name@version``."""
+    """A model of the registry, ``owner/name@version``."""
 
     name: str
     source: ModelSource
@@ -109,7 +109,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What a customer calls."""
+    """What a client names in ``model``: a model with its budget, zones and account."""
 
     name: str
     account_id: str
@@ -119,13 +119,13 @@ class Deployment:
     sla_tier: SlaTier
     residency_zones: tuple[str, ...]
     strict: bool
-    #: A stream that breaks after its first token goes on from another replica, where that can be.
+    #: A stream that breaks after its first token is continued by another replica if possible.
     continue_streams: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class EngineProfile:
-    """What the hardware is expected to do until it has been observed.
+    """Expected performance of an engine, used until outcomes are known.
 
     ``first_token_ms_p99`` is for an empty queue, a short prompt and no network.
     """
@@ -134,9 +134,9 @@ class EngineProfile:
     prefill_ms_per_token: float
     max_parallel: int
     tokens_per_s: float
-    #: It gives embeddings, and generates nothing.
+    #: The engine computes embeddings and generates no text.
     embeds: bool = False
-    #: It is known to have no parser of tool calls: it cannot call tools.
+    #: The engine is known to have no parser of tool calls.
     lacks_tool_parser: bool = False
     #: Longest context that the engine was started with; 0: the model's own.
     context_tokens: int = 0
@@ -144,7 +144,7 @@ class EngineProfile:
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """A model resident, or becoming so, in a node's engine."""
+    """A model in a node's engine, ready or not."""
 
     node_id: str
     model: str
@@ -155,7 +155,7 @@ class Replica:
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A customer's key; only the SHA-256 ``digest`` of it exists anywhere after its creation."""
+    """A customer's key; after its creation only its SHA-256 ``digest`` is stored."""
 
     id: str
     digest: bytes
@@ -166,7 +166,7 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A customer. ``cache_salt`` keeps its prefix cache apart from all others'."""
+    """A customer. ``cache_salt`` separates its prefix cache from all others."""
 
     id: str
     cache_salt: str
@@ -195,7 +195,7 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True)
 class DesiredReplica:
-    """What one node should hold."""
+    """A replica that a node should hold."""
 
     model: str
     source: ModelSource

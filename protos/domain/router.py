@@ -1,4 +1,4 @@
-"""Where a request goes: hard filters, then the cheapest target that is predicted to be in time."""
+"""Places a request: hard filters, then the cheapest target predicted to keep the budget."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from protos.domain.candidates import (
 from protos.domain.choice import EDGE_FILL_RATIO, Placement, choose
 from protos.domain.explanation import CandidateExplanation, RouteExplanation, explain
 from protos.domain.predictor import NOTHING_LEARNED, TargetModel
-from protos.domain.refusals import Rejected, check_context, no_replica
+from protos.domain.refusals import check_context, no_replica
 
 if TYPE_CHECKING:
     from protos.domain.fleet_view import FleetView
+    from protos.domain.offers import Rejected
 
 __all__ = [
     "EDGE_FILL_RATIO",
@@ -51,8 +52,8 @@ def place(
     """Choose where ``request`` goes. Hot: linear in the replicas of the model.
 
     ``draw`` is uniform in [0, 1). ``fill`` gives a node's tokens/s over its calibrated capacity.
-    ``excluded`` are nodes already tried for this request. ``learned`` is what outcomes have taught
-    of the model's nodes; the others are predicted by profile.
+    ``excluded`` are nodes already tried for this request. ``learned`` holds the predictors
+    of the model's nodes that have any; the others are predicted by profile.
     Raises: NoReplica with Retry-After; BudgetUnreachable for a strict deployment; InvalidRequest
     when the prompt is longer than the model's context.
     """

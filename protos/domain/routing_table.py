@@ -1,6 +1,6 @@
 """The routing-table protocol: versions, digests, differences, and what an agent refuses.
 
-Rows are opaque here: a key, and the bytes *as sent*. Nothing is ever re-serialised, because
+Rows are opaque here: a key, and the bytes *as sent*. They are never serialised again, because
 protobuf is not canonical. Laws: ``apply(a, diff(a, b)) == b``; a gap asks for a snapshot;
 reapplying changes nothing.
 """
@@ -21,7 +21,7 @@ _MODULUS = 1 << 256
 
 #: Rows hashed and applied between two yields; about 0.5 ms on a small host.
 ROWS_PER_STEP = 256
-#: Below this many rows a table may shrink to nothing without an operator's force.
+#: Tables of fewer rows may shrink to nothing without an operator's force.
 GUARDED_ABOVE_ROWS = 20
 #: Largest table of one type that an agent accepts.
 MAX_TABLE_BYTES = 256 * 1024 * 1024
@@ -30,7 +30,7 @@ MAX_ROWS = 2_000_000
 
 
 class RefusalReason(enum.StrEnum):
-    """Why an agent kept what it had."""
+    """Why an agent refused a push."""
 
     GAP = "gap"
     DIGEST = "digest"
@@ -41,12 +41,12 @@ class RefusalReason(enum.StrEnum):
 
     @property
     def wants_snapshot(self) -> bool:
-        """Whether a whole table mends it."""
+        """Whether a snapshot repairs it."""
         return self in (RefusalReason.GAP, RefusalReason.DIGEST)
 
 
 class TableRefused(Exception):
-    """A push was refused and the last good table kept."""
+    """A push was refused; the last good table is kept."""
 
     def __init__(self, reason: RefusalReason, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -64,7 +64,7 @@ class TableVersion:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """All rows of one type at one version. ``rows`` is never changed once here."""
+    """All rows of one type at one version. ``rows`` is never changed."""
 
     type: ResourceType
     at: TableVersion
@@ -102,7 +102,7 @@ Push = Snapshot | Delta
 
 
 def empty_table(resource_type: ResourceType) -> Table:
-    """Return what an agent holds before it has heard anything."""
+    """Return the table of an agent that has received none."""
     return Table(resource_type, TableVersion(0, 0), {}, 0, 0)
 
 
@@ -132,7 +132,7 @@ def table_of(resource_type: ResourceType, at: TableVersion, rows: Mapping[str, b
 
 
 def diff(old: Table, new: Table) -> Delta:
-    """Return the push that makes ``new`` of ``old``. Both are of one type and one epoch."""
+    """Return the delta from ``old`` to ``new``. Both are of one type and one epoch."""
     upserts = {key: row for key, row in new.rows.items() if old.rows.get(key) != row}
     removes = tuple(key for key in old.rows if key not in new.rows)
     return Delta(
@@ -196,7 +196,7 @@ def apply_steps(table: Table, push: Push) -> Generator[None, None, Table]:
 
 
 class _Draft:
-    """A copy of a table's rows with digest and size kept in step."""
+    """A copy of a table's rows, with its digest and size updated at each change."""
 
     def __init__(self, table: Table) -> None:
         self.rows = dict(table.rows)
@@ -233,7 +233,7 @@ def _order(table: Table, delta: Delta) -> TableVersion:
 
 
 def _check_shrink(table: Table, new_rows: int, push: Push) -> None:
-    """Refuse a table that empties or halves at once, unless revocation or an operator means it."""
+    """Refuse a table that halves at once, unless it is forced or its rows are credentials."""
     old_rows = len(table.rows)
     if push.forced or push.type is ResourceType.CREDENTIALS or old_rows <= GUARDED_ABOVE_ROWS:
         return

@@ -1,6 +1,6 @@
-"""How a stretch of requests was served: their first tokens, and how many were shed beside them.
+"""The service level of a set of requests: first tokens and the share that was shed.
 
-A latency without the share that was refused says nothing: whoever reads one here reads both.
+Both are always reported together, since shedding lowers the latency of the others.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
-#: Statuses of requests that were refused so that others keep their time, or had nowhere to go.
+#: Statuses of requests that were refused for load or for lack of a replica.
 SHED_STATUSES = frozenset({429, 503})
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Some requests: those that were taken, those that were shed, and first tokens as users felt.
+    """Numbers of admitted and shed requests, and quantiles of the first token as users felt it.
 
     ``first_tokens`` of the ``admitted`` were streams whose first token came; without any the
     quantiles are 0.

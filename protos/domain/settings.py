@@ -1,7 +1,7 @@
-"""Reading a configuration: sections of plain dataclasses, from a parsed file and an environment.
+"""Reads a configuration into dataclasses, one for each section, from a file and an environment.
 
-Every mistake is collected before any is reported: an operator mends a file once. Pure: the caller
-reads the file and hands in the environment.
+All mistakes are collected before any is reported, so that an operator corrects them at once. Pure:
+the caller passes in the parsed file and the environment.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ def setting(
     at_least: float | None = None,
     at_most: float | None = None,
     choices: tuple[str, ...] = (),
-) -> Any:  # noqa: ANN401 - as dataclasses.field, it stands where a default stands
+) -> Any:  # noqa: ANN401 - as dataclasses.field, it is used as a default
     """Declare a configuration field with its bounds (inclusive) or its choices."""
     limits = {"at_least": at_least, "at_most": at_most, "choices": choices}
     return dataclasses.field(default=default, metadata=limits)
 
 
-def tcp_port(default: int) -> Any:  # noqa: ANN401 - stands where a default stands
+def tcp_port(default: int) -> Any:  # noqa: ANN401 - used as a default
     """Declare a TCP port; 0 lets the kernel choose."""
     return setting(default, at_least=0, at_most=65_535)
 

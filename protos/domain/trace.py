@@ -1,4 +1,4 @@
-"""What happened to one request: where its latency was paid, where its cost, and who was considered.
+"""The trace of one request: its latency and its cost by part, its attempts and candidates.
 
 Times are milliseconds from the request's first byte, on the ingress agent's monotonic clock.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MAX_TOKEN_TIMES = 4_096
 #: Candidates kept for one placement, the chosen one among them; others are counted.
 MAX_CANDIDATES = 64
-#: Attempts kept for one request; no agent makes more.
+#: Attempts kept for one request; agents make no more.
 MAX_ATTEMPTS = 16
 #: Longest text of an error or an outcome that is kept.
 MAX_TEXT_CHARS = 500
@@ -86,7 +86,7 @@ class AttemptPurpose(enum.StrEnum):
 class TraceCandidate:
     """One target as the router saw it; ``price_nano_usd_per_1k_tokens`` is 0 when unpriced.
 
-    Written once; not frozen because there are dozens in a trace. ``term_values_ms`` follow
+    Never changed; not frozen, for speed: a trace has dozens. ``term_values_ms`` follow
     ``term_names``.
     """
 
@@ -110,9 +110,9 @@ class TraceCandidate:
 
 @dataclass(frozen=True, slots=True)
 class TraceAttempt:
-    """One target that was asked: why it, among whom, and how that ended.
+    """One attempt: its target, the candidates it was chosen from, and its outcome.
 
-    ``budget_left_ms`` is what the choice was made with; ``candidates`` come soonest first.
+    ``budget_left_ms`` is the budget at the choice; ``candidates`` are ordered by predicted P99.
     """
 
     node_id: str
@@ -140,9 +140,9 @@ class TraceAttempt:
 
 @dataclass(slots=True)
 class FarTimes:
-    """What the node that served says of its own time. Written once; not frozen: it is hot.
+    """Times reported by the serving node. Never changed; not frozen, for speed.
 
-    ``admission_ms``: from the request's first byte there until its engine was sent it.
+    ``admission_ms``: from the request's first byte there until it was sent to the engine.
     ``queue_ms``: of ``engine_ms``, the wait for one of the engine's places.
     ``engine_ms``: from then to its first token (a stream), or to its whole answer.
     """
@@ -156,10 +156,10 @@ class FarTimes:
 class Trace:
     """One finished request at the agent that its client reached.
 
-    ``read_ms`` .. ``ended_ms`` are moments: read whole; authenticated and checked; first target
-    chosen; the one that answered asked; first token; last byte. None: it never came so far.
+    ``read_ms`` .. ``ended_ms`` are moments: read completely; authenticated and checked; first
+    target chosen; answering target asked; first token; last byte. None: not reached.
     ``token_gaps_us``: microseconds from each token to the next, the first from the first byte.
-    ``far`` is None when nobody told. ``card_version`` 0: nothing was priced.
+    ``far`` is None when the node reported none. ``card_version`` 0: no price was known.
     """
 
     trace_id: str
@@ -201,12 +201,12 @@ class Trace:
 
     @property
     def felt_ttft_ms(self) -> float | None:
-        """What the user felt: the first token's time and the last mile; None without a stream."""
+        """The first token as the user felt it, last mile included; None without a stream."""
         return None if self.first_token_ms is None else self.first_token_ms + self.last_mile_ms
 
     @property
     def missed(self) -> bool:
-        """Whether the budget was not kept, or nobody was predicted to keep it."""
+        """Whether the budget was missed, or predicted to be missed."""
         if self.predicted_miss:
             return True
         felt_ms = self.felt_ttft_ms
@@ -217,15 +217,15 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One stretch of a request's time."""
+    """One part of a request's time."""
 
     name: str
     began_ms: float
     took_ms: float
 
 
-#: Names of the parts in their order; a request may lack some. ``failed`` is what attempts cost
-#: that were replaced, ``answer`` a whole answer's engine time, which cannot be told apart.
+#: Names of the parts in their order; a request may lack some. ``failed`` is the time of attempts
+#: that were replaced, ``answer`` the engine time of an answer that is not a stream.
 PARTS = (
     "receive",
     "auth",
@@ -241,10 +241,10 @@ PARTS = (
 
 
 def waterfall(trace: Trace) -> tuple[Part, ...]:
-    """Return where the time went, in order and without a gap, as far as the request came.
+    """Return the parts of the time, in order and without a gap, as far as the request got.
 
-    Up to ``prefill`` they sum to the first token. What the far node tells is its own clock's and
-    is trusted only as far as it fits into what was measured here. Network is both ways.
+    Up to ``prefill`` they sum to the first token. The serving node's times are from its own clock
+    and are cut to what was measured here. Network is the time of both ways.
     """
     cuts: list[tuple[str, float]] = [("receive", trace.read_ms)]
     if trace.authed_ms is not None:
@@ -292,12 +292,12 @@ def _parts(cuts: list[tuple[str, float]], end_ms: float) -> tuple[Part, ...]:
 
 
 def part_ms(parts: tuple[Part, ...], name: str) -> float:
-    """Return what ``name`` took, 0 when the request has no such part."""
+    """Return the time of the part ``name``, 0 when the request has no such part."""
     return sum(part.took_ms for part in parts if part.name == name)
 
 
 def token_gaps(times_ms: list[float]) -> tuple[int, ...]:
-    """Return the gaps in whole microseconds between moments; they sum without drifting."""
+    """Return the gaps in whole microseconds between moments; rounding errors do not add up."""
     gaps = []
     at_us = 0
     for time_ms in times_ms:
@@ -310,7 +310,7 @@ def token_gaps(times_ms: list[float]) -> tuple[int, ...]:
 
 
 def token_times_ms(gaps_us: tuple[int, ...]) -> tuple[float, ...]:
-    """Return each token's moment: what ``token_gaps`` was made of, to the microsecond."""
+    """Return each token's moment from ``token_gaps``, to the microsecond."""
     times = []
     at_us = 0
     for gap_us in gaps_us:
@@ -329,7 +329,7 @@ class TokenPace:
 
 
 def token_pace(trace: Trace) -> TokenPace:
-    """Return how steadily the tokens came. Tokens of one read come at once: a gap of 0."""
+    """Return the pace of the tokens. Tokens of one read have a gap of 0."""
     gaps = sorted(trace.token_gaps_us[1:])
     tokens = len(trace.token_gaps_us) + trace.tokens_left_out
     if not gaps:

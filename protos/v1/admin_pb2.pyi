@@ -30,22 +30,22 @@ class _NodeOrderKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NodeOrd
     DESCRIPTOR: _descriptor.EnumDescriptor
     NODE_ORDER_KIND_UNSPECIFIED: _NodeOrderKind.ValueType  # 0
     NODE_ORDER_KIND_RESUME: _NodeOrderKind.ValueType  # 1
-    """an order to forget the order"""
+    """deletes the order"""
     NODE_ORDER_KIND_CORDON: _NodeOrderKind.ValueType  # 2
-    """serves on, nothing new is planned there"""
+    """keeps serving, gets no new replica"""
     NODE_ORDER_KIND_DRAIN: _NodeOrderKind.ValueType  # 3
     """running streams end, new requests go elsewhere"""
     NODE_ORDER_KIND_RETIRE: _NodeOrderKind.ValueType  # 4
     """its replicas move first, then it drains"""
 
 class NodeOrderKind(_NodeOrderKind, metaclass=_NodeOrderKindEnumTypeWrapper):
-    """What stands for a node until it is resumed."""
+    """An order for a node, in force until the node is resumed."""
 
 NODE_ORDER_KIND_UNSPECIFIED: NodeOrderKind.ValueType  # 0
 NODE_ORDER_KIND_RESUME: NodeOrderKind.ValueType  # 1
-"""an order to forget the order"""
+"""deletes the order"""
 NODE_ORDER_KIND_CORDON: NodeOrderKind.ValueType  # 2
-"""serves on, nothing new is planned there"""
+"""keeps serving, gets no new replica"""
 NODE_ORDER_KIND_DRAIN: NodeOrderKind.ValueType  # 3
 """running streams end, new requests go elsewhere"""
 NODE_ORDER_KIND_RETIRE: NodeOrderKind.ValueType  # 4
@@ -116,7 +116,7 @@ class CreateNodeTokenRequest(_message.Message):
     TTL_S_FIELD_NUMBER: _builtins.int
     pop_id: _builtins.str
     node_id: _builtins.str
-    """empty: the coordinator names it"""
+    """empty: the coordinator chooses it"""
     ttl_s: _builtins.int
     """0: one hour"""
     def __init__(
@@ -267,10 +267,10 @@ class ReplicaMove(_message.Message):
     deployment: _builtins.str
     model: _builtins.str
     node_id: _builtins.str
-    """where it goes; empty: nowhere yet"""
+    """the target; empty: none yet"""
     ready: _builtins.bool
     reason: _builtins.str
-    """why nowhere"""
+    """why there is no target"""
     def __init__(
         self,
         *,
@@ -338,7 +338,7 @@ class OrderNodeRequest(_message.Message):
     reason: _builtins.str
     """shown beside the node"""
     force: _builtins.bool
-    """retire though a replica has nowhere to go"""
+    """retire even if a replica has no target"""
     def __init__(
         self,
         *,
@@ -579,7 +579,7 @@ class ApplyDeploymentRequest(_message.Message):
     def deployment(self) -> _resources_pb2.Deployment: ...
     @_builtins.property
     def node_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """where its operator wants the model"""
+        """the nodes it is pinned to"""
 
     def __init__(
         self,

@@ -193,14 +193,14 @@ class AdminServicer:
         raise NotImplementedError('Method not implemented!')
 
     def OrderNode(self, request, context):
-        """Drain, cordon, retire or resume; what follows is seen in ListNodes.
+        """Drain, cordon, retire or resume; ListNodes shows the progress.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def FindMissingBlobs(self, request, context):
-        """A model is imported in three steps, so that an interrupted import resumes and equal files travel once.
+        """A model is imported in three steps, so that an interrupted import resumes and equal files are uploaded once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -291,7 +291,7 @@ class AdminServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListTraces(self, request, context):
-        """Sends the current table again, telling agents to skip the shrink guard.
+        """Sends the current table again, past the shrink guard of agents.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,9 +40,9 @@ class AdminStub:
     ListNodes: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListNodesRequest, _admin_pb2.ListNodesResponse]
     RemoveNode: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RemoveNodeRequest, _admin_pb2.RemoveNodeResponse]
     OrderNode: _grpc.UnaryUnaryMultiCallable[_admin_pb2.OrderNodeRequest, _admin_pb2.NodeInfo]
-    """Drain, cordon, retire or resume; what follows is seen in ListNodes."""
+    """Drain, cordon, retire or resume; ListNodes shows the progress."""
     FindMissingBlobs: _grpc.UnaryUnaryMultiCallable[_admin_pb2.FindMissingBlobsRequest, _admin_pb2.FindMissingBlobsResponse]
-    """A model is imported in three steps, so that an interrupted import resumes and equal files travel once."""
+    """A model is imported in three steps, so that an interrupted import resumes and equal files are uploaded once."""
     UploadBlob: _grpc.StreamUnaryMultiCallable[_admin_pb2.UploadBlobRequest, _admin_pb2.UploadBlobResponse]
     RegisterModel: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RegisterModelRequest, _resources_pb2.Model]
     ListModels: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListModelsRequest, _admin_pb2.ListModelsResponse]
@@ -58,7 +58,7 @@ class AdminStub:
     ListAudit: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListAuditRequest, _admin_pb2.ListAuditResponse]
     ExplainRoute: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ExplainRouteRequest, _fleet_pb2.RouteExplanation]
     ListTraces: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListTracesRequest, _admin_pb2.ListTracesResponse]
-    """Sends the current table again, telling agents to skip the shrink guard."""
+    """Sends the current table again, past the shrink guard of agents."""
     GetTrace: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetTraceRequest, _trace_pb2.Trace]
     ForceTable: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ForceTableRequest, _admin_pb2.ForceTableResponse]
 
@@ -71,9 +71,9 @@ class AdminAsyncStub(AdminStub):
     ListNodes: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListNodesRequest, _admin_pb2.ListNodesResponse]  # type: ignore[assignment]
     RemoveNode: _aio.UnaryUnaryMultiCallable[_admin_pb2.RemoveNodeRequest, _admin_pb2.RemoveNodeResponse]  # type: ignore[assignment]
     OrderNode: _aio.UnaryUnaryMultiCallable[_admin_pb2.OrderNodeRequest, _admin_pb2.NodeInfo]  # type: ignore[assignment]
-    """Drain, cordon, retire or resume; what follows is seen in ListNodes."""
+    """Drain, cordon, retire or resume; ListNodes shows the progress."""
     FindMissingBlobs: _aio.UnaryUnaryMultiCallable[_admin_pb2.FindMissingBlobsRequest, _admin_pb2.FindMissingBlobsResponse]  # type: ignore[assignment]
-    """A model is imported in three steps, so that an interrupted import resumes and equal files travel once."""
+    """A model is imported in three steps, so that an interrupted import resumes and equal files are uploaded once."""
     UploadBlob: _aio.StreamUnaryMultiCallable[_admin_pb2.UploadBlobRequest, _admin_pb2.UploadBlobResponse]  # type: ignore[assignment]
     RegisterModel: _aio.UnaryUnaryMultiCallable[_admin_pb2.RegisterModelRequest, _resources_pb2.Model]  # type: ignore[assignment]
     ListModels: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListModelsRequest, _admin_pb2.ListModelsResponse]  # type: ignore[assignment]
@@ -89,7 +89,7 @@ class AdminAsyncStub(AdminStub):
     ListAudit: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListAuditRequest, _admin_pb2.ListAuditResponse]  # type: ignore[assignment]
     ExplainRoute: _aio.UnaryUnaryMultiCallable[_admin_pb2.ExplainRouteRequest, _fleet_pb2.RouteExplanation]  # type: ignore[assignment]
     ListTraces: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListTracesRequest, _admin_pb2.ListTracesResponse]  # type: ignore[assignment]
-    """Sends the current table again, telling agents to skip the shrink guard."""
+    """Sends the current table again, past the shrink guard of agents."""
     GetTrace: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetTraceRequest, _trace_pb2.Trace]  # type: ignore[assignment]
     ForceTable: _aio.UnaryUnaryMultiCallable[_admin_pb2.ForceTableRequest, _admin_pb2.ForceTableResponse]  # type: ignore[assignment]
 
@@ -135,7 +135,7 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.OrderNodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.NodeInfo, _abc.Awaitable[_admin_pb2.NodeInfo]]:
-        """Drain, cordon, retire or resume; what follows is seen in ListNodes."""
+        """Drain, cordon, retire or resume; ListNodes shows the progress."""
 
     @_abc_1.abstractmethod
     def FindMissingBlobs(
@@ -143,7 +143,7 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.FindMissingBlobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.FindMissingBlobsResponse, _abc.Awaitable[_admin_pb2.FindMissingBlobsResponse]]:
-        """A model is imported in three steps, so that an interrupted import resumes and equal files travel once."""
+        """A model is imported in three steps, so that an interrupted import resumes and equal files are uploaded once."""
 
     @_abc_1.abstractmethod
     def UploadBlob(
@@ -249,7 +249,7 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ListTracesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListTracesResponse, _abc.Awaitable[_admin_pb2.ListTracesResponse]]:
-        """Sends the current table again, telling agents to skip the shrink guard."""
+        """Sends the current table again, past the shrink guard of agents."""
 
     @_abc_1.abstractmethod
     def GetTrace(

@@ -70,7 +70,7 @@ class _NodeHealthEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NodeHealth
     NODE_HEALTH_UNSPECIFIED: _NodeHealth.ValueType  # 0
     NODE_HEALTH_READY: _NodeHealth.ValueType  # 1
     NODE_HEALTH_SUSPECT: _NodeHealth.ValueType  # 2
-    """still routable: the coordinator alone misses it"""
+    """still routable: only the coordinator misses its reports"""
     NODE_HEALTH_UNROUTABLE: _NodeHealth.ValueType  # 3
     """a peer's probe agrees"""
     NODE_HEALTH_DEAD: _NodeHealth.ValueType  # 4
@@ -81,7 +81,7 @@ class NodeHealth(_NodeHealth, metaclass=_NodeHealthEnumTypeWrapper): ...
 NODE_HEALTH_UNSPECIFIED: NodeHealth.ValueType  # 0
 NODE_HEALTH_READY: NodeHealth.ValueType  # 1
 NODE_HEALTH_SUSPECT: NodeHealth.ValueType  # 2
-"""still routable: the coordinator alone misses it"""
+"""still routable: only the coordinator misses its reports"""
 NODE_HEALTH_UNROUTABLE: NodeHealth.ValueType  # 3
 """a peer's probe agrees"""
 NODE_HEALTH_DEAD: NodeHealth.ValueType  # 4
@@ -123,7 +123,7 @@ class _ModelSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelSour
     MODEL_SOURCE_MANAGED: _ModelSource.ValueType  # 1
     """files in the registry"""
     MODEL_SOURCE_EXTERNAL: _ModelSource.ValueType  # 2
-    """lives in an engine that its operator runs"""
+    """served by an engine that its operator runs"""
 
 class ModelSource(_ModelSource, metaclass=_ModelSourceEnumTypeWrapper): ...
 
@@ -131,7 +131,7 @@ MODEL_SOURCE_UNSPECIFIED: ModelSource.ValueType  # 0
 MODEL_SOURCE_MANAGED: ModelSource.ValueType  # 1
 """files in the registry"""
 MODEL_SOURCE_EXTERNAL: ModelSource.ValueType  # 2
-"""lives in an engine that its operator runs"""
+"""served by an engine that its operator runs"""
 Global___ModelSource: _TypeAlias = ModelSource  # noqa: Y015
 
 class _SlaTier:
@@ -232,7 +232,7 @@ class Node(_message.Message):
     health: Global___NodeHealth.ValueType
     intent: Global___NodeIntent.ValueType
     intent_reason: _builtins.str
-    """why it is not active, for people"""
+    """why it is not active, for operators"""
     def __init__(
         self,
         *,
@@ -346,7 +346,7 @@ class Deployment(_message.Message):
     sla_tier: Global___SlaTier.ValueType
     strict: _builtins.bool
     continue_streams: _builtins.bool
-    """a broken stream goes on from another replica"""
+    """a broken stream is continued by another replica"""
     @_builtins.property
     def residency_zones(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """empty: anywhere"""
@@ -374,7 +374,7 @@ Global___Deployment: _TypeAlias = Deployment  # noqa: Y015
 
 @_typing.final
 class EngineProfile(_message.Message):
-    """What the hardware is expected to do until it has been observed."""
+    """Expected performance of an engine, used until outcomes are known."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -393,9 +393,9 @@ class EngineProfile(_message.Message):
     tokens_per_s: _builtins.float
     """calibrated capacity"""
     embeds: _builtins.bool
-    """gives embeddings, generates nothing"""
+    """computes embeddings, generates no text"""
     lacks_tool_parser: _builtins.bool
-    """cannot call tools; false: it can, or nobody knows"""
+    """cannot call tools; false: it can, or it is not known"""
     context_tokens: _builtins.int
     """longest that the engine was started with; 0: the model's own"""
     def __init__(

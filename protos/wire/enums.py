@@ -1,4 +1,4 @@
-"""Enumerations and their numbers on the wire."""
+"""Conversion of enumerations to and from their numbers on the wire."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An error beside its gRPC status: what travels in the trailing metadata, and how it is read."""
+"""Conversion of errors to and from gRPC's trailing metadata."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def error_to_metadata(error: EdgeForgeError) -> tuple[tuple[str, str | bytes], .
 def error_from_metadata(
     status_code: str, details: str, metadata: Iterable[tuple[str, str | bytes]]
 ) -> EdgeForgeError:
-    """Return the error that a status stands for; ``status_code`` as in ``UNAVAILABLE``.
+    """Return the error for a status; ``status_code`` as in ``UNAVAILABLE``.
 
     One that did not come from ``error_to_metadata`` (the channel's own) is retryable when the other
     side was unavailable or late.
@@ -62,7 +62,7 @@ def error_from_metadata(
 
 def _kinds(base: type[EdgeForgeError]) -> Iterator[type[EdgeForgeError]]:
     for kind in base.__subclasses__():
-        if kind is not ConfigInvalid:  # carries a list, and never travels
+        if kind is not ConfigInvalid:  # has a list of problems, and is never sent
             yield kind
             yield from _kinds(kind)
 

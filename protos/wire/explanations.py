@@ -1,4 +1,4 @@
-"""Route explanations, answered by agents and shown by the command line."""
+"""Conversion of route explanations to messages."""
 
 from __future__ import annotations
 

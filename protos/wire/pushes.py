@@ -1,4 +1,4 @@
-"""What travels on the fleet stream to keep a table: versions held, snapshots and deltas."""
+"""Conversion of the fleet stream's table messages: versions held, snapshots and deltas."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def _row_of(resource: d.Resource) -> Message:
 def decode_row(resource_type: ResourceType, payload: bytes) -> d.Resource | None:
     """Return the resource in ``payload``, or None for a kind this version does not know.
 
-    Raises: InvalidRequest when the bytes or an enum in them cannot be understood.
+    Raises: InvalidRequest when the bytes or an enum in them are invalid.
     """
     try:
         return _ROW_DECODERS[resource_type](payload)
@@ -249,7 +249,7 @@ def profile_to_wire(profile: d.EngineProfile) -> r.EngineProfile:
 
 
 def profile_from_wire(profile: r.EngineProfile) -> d.EngineProfile:
-    """Raises: InvalidRequest for a number that no prediction can be made from."""
+    """Raises: InvalidRequest for numbers unfit for predictions."""
     for value in (profile.first_token_ms_p99, profile.prefill_ms_per_token, profile.tokens_per_s):
         if not (isfinite(value) and value >= 0.0):
             raise InvalidRequest("an engine profile holds a negative or infinite number")

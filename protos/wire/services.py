@@ -1,4 +1,4 @@
-"""Services between their message and their domain value."""
+"""Conversion of service levels to and from messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Traces: kept as messages on an agent's disk, and sent as the same messages."""
+"""Conversion of traces to and from the messages that agents store and send."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _MAX_UINT32 = (1 << 32) - 1
-#: Fields that are named alike on both sides and need no conversion.
+#: Fields with the same name and type on both sides.
 _PLAIN = (
     "trace_id",
     "ingress_node_id",
@@ -48,7 +48,7 @@ _PLAIN = (
     "predicted_ttft_ms_p99",
     "client_request_id",
 )
-#: Moments that a request may not have come to.
+#: Moments that a request may not have reached.
 _MOMENTS = ("authed_ms", "placed_ms", "asked_ms", "first_token_ms")
 
 
@@ -91,7 +91,7 @@ def trace_to_wire(trace: Trace) -> trace_pb2.Trace:
 
 
 def trace_from_wire(message: trace_pb2.Trace) -> Trace:
-    """Raises: InvalidRequest for a tier that nobody knows."""
+    """Raises: InvalidRequest for an unknown tier."""
     plain: dict[str, Any] = {name: getattr(message, name) for name in _PLAIN}
     moments: dict[str, Any] = {
         name: getattr(message, name) if message.HasField(name) else None  # type: ignore[arg-type]
@@ -113,7 +113,7 @@ def trace_from_wire(message: trace_pb2.Trace) -> Trace:
 
 
 def summary_to_wire(trace: Trace) -> trace_pb2.TraceSummary:
-    """Return the line of a list that tells of ``trace``."""
+    """Return the summary of ``trace`` for a list."""
     return trace_pb2.TraceSummary(
         trace_id=trace.trace_id,
         ingress_node_id=trace.ingress_node_id,
@@ -135,7 +135,7 @@ def summary_to_wire(trace: Trace) -> trace_pb2.TraceSummary:
 
 
 def place_in_order(summary: trace_pb2.TraceSummary, order: int) -> tuple[float, str]:
-    """Return where a trace stands in a list: greater comes first; ids break ties."""
+    """Return the sort key of a trace in a list: greater comes first; ids break ties."""
     if order == trace_pb2.TRACE_ORDER_SLOWEST:
         felt_ms = summary.felt_ttft_ms if summary.HasField("felt_ttft_ms") else -1.0
         return felt_ms, summary.trace_id
@@ -158,9 +158,9 @@ def _attempt_to_wire(attempt: TraceAttempt) -> trace_pb2.TraceAttempt:
 
 
 def _candidates_to_wire(candidates: Sequence[TraceCandidate]) -> list[trace_pb2.TraceCandidate]:
-    """Names of terms are told when they change: nearly always once."""
+    """Names of terms are sent only where they differ from the candidate before."""
     messages = []
-    told: tuple[str, ...] = ()
+    sent: tuple[str, ...] = ()
     for one in candidates:
         messages.append(
             trace_pb2.TraceCandidate(
@@ -172,12 +172,12 @@ def _candidates_to_wire(candidates: Sequence[TraceCandidate]) -> list[trace_pb2.
                 ttft_ms_p50=one.ttft_ms_p50,
                 ttft_ms_p99=one.ttft_ms_p99,
                 term_values_ms=one.term_values_ms,
-                term_names=() if one.term_names == told else one.term_names,
+                term_names=() if one.term_names == sent else one.term_names,
                 price_nano_usd_per_1k_tokens=one.price_nano_usd_per_1k_tokens,
                 headroom=one.headroom,
             )
         )
-        told = one.term_names
+        sent = one.term_names
     return messages
 
 

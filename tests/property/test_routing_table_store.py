@@ -124,7 +124,7 @@ def test_projection_is_the_replay_of_changes_and_survives_a_restart(steps):
     store = fresh_store()
     for step in steps:
         store.write(step)
-    restarted, facts = store.reloaded()
+    restarted, cached = store.reloaded()
     for name in TABLES:
         table = store.projection.table(*name)
         rows, version = replayed(store, *name)
@@ -134,7 +134,7 @@ def test_projection_is_the_replay_of_changes_and_survives_a_restart(steps):
         assert table.size_bytes == sum(len(key) + len(row) for key, row in rows.items())
         assert restarted.table(*name) == table
     assert restarted.view == store.projection.view
-    assert facts == store.facts
+    assert cached == store.cached
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)

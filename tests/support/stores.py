@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from coordinator.store.facts import Facts, load_facts
+from coordinator.store.cached_tables import CachedTables, load_cached_tables
 from coordinator.store.migrations import migrate
 from coordinator.store.projection import Projection, load_projection
 from coordinator.store.records import AuditNote, NodeRegistration, TokenRecord
@@ -66,21 +66,21 @@ class MemoryStore:
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
         migrate(self.connection, self.clock())
         self.projection: Projection = load_projection(self.connection)
-        self.facts: Facts = load_facts(self.connection)
+        self.cached: CachedTables = load_cached_tables(self.connection)
 
     def write(self, change: Callable[[Transaction], T], note: AuditNote | None = None) -> T:
         """Commit one change and publish it."""
         result, tx = run_transaction(self.connection, self.clock(), change, note)
         for effect in tx.effects:
-            effect(self.facts)
+            effect(self.cached)
         if tx.compacted_to_seq:
             self.projection.forget(tx.compacted_to_seq)
         self.projection.publish(tx.changes)
         return result
 
-    def reloaded(self) -> tuple[Projection, Facts]:
+    def reloaded(self) -> tuple[Projection, CachedTables]:
         """Return what a restarted coordinator would have in memory."""
-        return load_projection(self.connection), load_facts(self.connection)
+        return load_projection(self.connection), load_cached_tables(self.connection)
 
 
 def registration(node_id: str, engine_kind: str = "vllm") -> NodeRegistration:

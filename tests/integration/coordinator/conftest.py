@@ -27,7 +27,7 @@ def database(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 1 MiB that really runs full."""
+    """A disk of 1 MiB."""
     folder = tmp_path / "small"
     folder.mkdir()
     if not mount_small_disk(folder, "1m"):
@@ -45,7 +45,7 @@ async def store(database: Path, clock: SetClock) -> AsyncIterator[Store]:
 
 @pytest.fixture
 async def listeners(tmp_path: Path, database: Path) -> AsyncIterator[Listeners]:
-    """Listeners at today's date: TLS looks at the real clock."""
+    """Listeners at today's date, since TLS uses the real clock."""
     today = SetClock(real_clock.now_unix_ms())
     store = await Store.open(database, now_unix_ms=today, busy_timeout_ms=200)
     async with listening(tmp_path, store, today) as listeners:
@@ -55,6 +55,6 @@ async def listeners(tmp_path: Path, database: Path) -> AsyncIterator[Listeners]:
 
 @pytest.fixture
 async def admin(listeners: Listeners) -> AsyncIterator[admin_pb2_grpc.AdminAsyncStub]:
-    """Administration as the operator ``ana`` sees it."""
+    """Administration, called by the operator ``ana``."""
     async with listeners.operator_channel() as channel:
         yield admin_pb2_grpc.AdminStub(channel)

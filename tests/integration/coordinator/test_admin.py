@@ -1,4 +1,4 @@
-"""Administration as an operator meets it: what works, what is refused, what is said then."""
+"""Administration: calls that work, calls that are refused, and the messages."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def newest(listeners):
 async def test_pops(listeners, admin):
     assert await admin.CreatePop(pop_request()) == pop_to_wire(GRU)
     assert await newest(listeners) == ("operator/ana", "pop.create", "pop/GRU")
-    await admin.CreatePop(pop_request(city="Guarulhos"))  # a slip, mended before any node came
+    await admin.CreatePop(pop_request(city="Guarulhos"))  # corrected before any node is enrolled
     (pop,) = (await admin.ListPops(admin_pb2.ListPopsRequest())).pops
     assert pop.city == "Guarulhos"
 
@@ -102,7 +102,7 @@ async def test_pops(listeners, admin):
         {"city": "x" * 200},
     ],
 )
-async def test_pops_that_cannot_be(listeners, admin, changes):
+async def test_invalid_pops_are_refused(listeners, admin, changes):
     assert type(await failure_of(admin.CreatePop(pop_request(**changes)))) is InvalidRequest
     assert not listeners.store.view().pops
 
@@ -114,7 +114,7 @@ async def test_a_pop_with_nodes_does_not_change_its_zone(fleet, admin):
     await admin.CreatePop(pop_request())  # the same again is no change
 
 
-async def test_tokens_that_cannot_be(fleet, admin):
+async def test_invalid_token_requests_are_refused(fleet, admin):
     for fields, kind, says in (
         ({"pop_id": "XXX"}, NotFound, "no POP 'XXX'"),
         ({"pop_id": "gru"}, InvalidRequest, "POP name"),
@@ -128,7 +128,7 @@ async def test_tokens_that_cannot_be(fleet, admin):
         assert says in error.message
 
 
-async def test_nodes_with_what_is_known_of_them(fleet, admin):
+async def test_nodes_are_listed_with_their_last_report(fleet, admin):
     have = fleet_pb2.Have(type=resources_pb2.RESOURCE_TYPE_PRICES, epoch=1, version=3)
     fleet.live.nodes["iad-1"] = LiveNode(
         connected=True,
@@ -207,7 +207,7 @@ async def test_deploying(fleet, admin):
         (deploy(nodes=[f"n-{number}" for number in range(1_001)]), InvalidRequest, ("1001",)),
     ],
 )
-async def test_deployments_that_cannot_be(fleet, admin, request_, kind, says):
+async def test_invalid_deployments_are_refused(fleet, admin, request_, kind, says):
     error = await failure_of(admin.ApplyDeployment(request_))
     assert type(error) is kind
     for words in says:
@@ -246,7 +246,7 @@ async def test_keys(fleet, admin):
     assert not (await admin.ListKeys(admin_pb2.ListKeysRequest())).keys
 
 
-async def test_keys_that_cannot_be(fleet, admin, monkeypatch):
+async def test_invalid_keys_are_refused(fleet, admin, monkeypatch):
     await admin.ApplyDeployment(deploy())
     await admin.CreateAccount(admin_pb2.CreateAccountRequest(id="globex"))
     for fields, kind, says in (
@@ -294,7 +294,7 @@ def explain(**fields):
     return admin_pb2.ExplainRouteRequest(**({"deployment": "chat", "via": "GRU"} | fields))
 
 
-async def test_explaining_asks_the_agent_that_a_client_would_reach(fleet, admin):
+async def test_an_explanation_comes_from_the_agent_that_a_client_would_reach(fleet, admin):
     await admin.ApplyDeployment(deploy())
     fleet.live.nodes["gru-1"] = LiveNode(connected=True, last_status_age_s=0.1)
     explanation = fleet_pb2.RouteExplanation(deployment="chat", via_node="gru-1", summary="iad-1")
@@ -309,7 +309,7 @@ async def test_explaining_asks_the_agent_that_a_client_would_reach(fleet, admin)
     assert query.timeout_ms > 0
 
 
-async def test_explanations_that_cannot_be(fleet, admin):
+async def test_invalid_explanations_are_refused(fleet, admin):
     await admin.ApplyDeployment(deploy())
     fleet.live.nodes["gru-1"] = LiveNode(connected=True, last_status_age_s=0.1)
     fleet.live.nodes["iad-1"] = LiveNode(connected=False, last_status_age_s=99.0)
@@ -339,8 +339,8 @@ async def test_forcing_a_table(fleet, admin):
     assert type(await failure_of(bad)) is InvalidRequest
 
 
-async def test_a_locked_database_is_said_and_passes(fleet, admin, database):
-    """Fault 11 as an operator meets it."""
+async def test_a_locked_database_is_reported_and_works_again_afterwards(fleet, admin, database):
+    """Fault 11, seen by an operator."""
     with closing(sqlite3.connect(database, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         request = admin_pb2.CreateAccountRequest(id="globex")
@@ -372,7 +372,7 @@ async def test_no_secret_is_in_any_file_of_the_coordinator(fleet, admin, tmp_pat
     for path in files:
         content = path.read_bytes()
         assert not [secret for secret in secrets if secret.encode() in content], path.name
-    # The scan can find things: what may be there is.
+    # The scan works: it finds what is not secret.
     database = b"".join(path.read_bytes() for path in files if "coordinator.db" in path.name)
     assert key.id.encode() in database
     assert hashlib.sha256(key.api_key.encode()).digest() in database

@@ -1,4 +1,4 @@
-"""The registry over administration: three steps in, and what is refused on the way."""
+"""The registry over administration: import in three steps, and refusals."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def test_importing_again_changes_nothing_and_other_content_is_a_conflict(a
     assert (await import_model(admin, other, "acme/tiny@2")).name == "acme/tiny@2"
 
 
-async def test_a_shorter_context_may_be_asked_a_longer_one_not(admin):
+async def test_a_context_may_be_shortened_but_not_lengthened(admin):
     error = await refusal_of(admin, model_files(), context_tokens=4_096)
     assert "2048" in error.message
     assert (await import_model(admin, model_files(), context_tokens=1_024)).context_tokens == 1_024
@@ -106,7 +106,7 @@ async def test_a_shorter_context_may_be_asked_a_longer_one_not(admin):
         (model_files() | {"model.safetensors.index.json": b"{}"}, "weight_map"),
     ],
 )
-async def test_what_is_refused(admin, files, says):
+async def test_manifests_that_are_not_allowed_are_refused(admin, files, says):
     error = await refusal_of(admin, files)
     assert says in str(error)
 
@@ -124,7 +124,7 @@ async def test_every_supported_family(admin):
         assert model.family == family
 
 
-async def test_a_model_whose_files_are_not_all_here(admin):
+async def test_a_model_with_missing_files_is_refused(admin):
     files = as_messages(model_files())
     request = admin_pb2.RegisterModelRequest(
         name=NAME, source=resources_pb2.MODEL_SOURCE_MANAGED, files=files
@@ -134,7 +134,7 @@ async def test_a_model_whose_files_are_not_all_here(admin):
     assert "import again" in error.hint
 
 
-async def test_a_size_that_is_not_the_blobs(admin):
+async def test_a_size_that_differs_from_the_blobs_is_refused(admin):
     files = model_files()
     await import_model(admin, files)
     messages = as_messages(files)
@@ -168,12 +168,12 @@ async def test_names_have_a_grammar(admin, name):
     assert "owner/name@version" in error.hint
 
 
-async def test_an_unspecified_source(admin):
+async def test_an_unspecified_source_is_refused(admin):
     error = await failure_of(admin.RegisterModel(admin_pb2.RegisterModelRequest(name=NAME)))
     assert "managed or external" in error.message
 
 
-async def test_uploads_that_are_not_as_told(admin, listeners):
+async def test_uploads_that_differ_from_their_announcement_are_refused(admin, listeners):
     data = b"x" * 1_000
     sha256 = hashlib.sha256(data).digest()
 
@@ -208,6 +208,6 @@ async def test_a_silent_upload_is_ended(admin, monkeypatch):
     assert type(error) is DeadlineExceeded
 
 
-async def test_too_many_questions_about_blobs(admin):
+async def test_too_many_digests_in_one_call_are_refused(admin):
     request = admin_pb2.FindMissingBlobsRequest(sha256=[b"x" * 32] * 1_001)
     assert type(await failure_of(admin.FindMissingBlobs(request))) is InvalidRequest

@@ -1,4 +1,4 @@
-"""Traces as an operator asks for them: merged from agents, and honest about who was not asked."""
+"""Traces for an operator: merged from agents, with the nodes that were not asked."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def late(_query: fleet_pb2.Query) -> fleet_pb2.Answer:
 
 @pytest.fixture
 async def fleet(listeners):
-    """GRU and IAD with an agent each; IAD's second was never heard of."""
+    """GRU and IAD with an agent each; IAD's second node has never connected."""
     await listeners.store.put_pop(GRU)
     await listeners.store.put_pop(IAD)
     for node_id, pop_id in (("gru-1", "GRU"), ("iad-1", "IAD"), ("iad-2", "IAD")):
@@ -64,7 +64,7 @@ def numbers(response):
     return [int(line.trace_id, 16) for line in response.traces]
 
 
-async def test_lists_are_merged_newest_first_and_name_who_was_not_searched(fleet, admin):
+async def test_lists_are_merged_newest_first_and_name_nodes_not_searched(fleet, admin):
     response = await listed(admin)
     assert numbers(response) == [4, 3, 2, 1]
     assert list(response.searched) == ["gru-1", "iad-1"]
@@ -110,7 +110,7 @@ async def test_via_asks_one_node_or_one_pop(fleet, admin):
     assert [node for node, _ in fleet.live.asked] == ["gru-1", "iad-1"]
 
 
-async def test_lists_that_cannot_be(fleet, admin):
+async def test_invalid_lists_are_refused(fleet, admin):
     filter_ = trace_pb2.TraceFilter(limit=501)
     too_many = admin.ListTraces(admin_pb2.ListTracesRequest(filter=filter_))
     assert type(await failure_of(too_many)) is InvalidRequest
@@ -131,7 +131,7 @@ async def test_a_trace_is_found_whoever_holds_it(fleet, admin):
     assert await admin.GetTrace(request) == trace_to_wire(trace(3))
 
 
-async def test_a_trace_that_is_not_found_says_where_it_was_looked_for(fleet, admin):
+async def test_a_trace_that_is_not_found_names_the_nodes_that_were_searched(fleet, admin):
     unknown = "f" * 32
     error = await failure_of(admin.GetTrace(admin_pb2.GetTraceRequest(trace_id=unknown)))
     assert type(error) is LinkDown

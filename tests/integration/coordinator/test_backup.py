@@ -1,4 +1,4 @@
-"""Backups: taken while it runs, put back under a higher epoch."""
+"""Backups: taken while the coordinator runs, restored under a higher epoch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.stores import GRU, IAD, START_UNIX_MS, SetClock
 
 @pytest.fixture
 async def backup(store, database, tmp_path):
-    """A backup with one POP, and a closed database that has gone on to two."""
+    """A backup with one POP, and a closed database that has two by now."""
     await store.put_pop(GRU)
     path = tmp_path / "backup.db"
     await store.backup(path)
@@ -42,7 +42,7 @@ async def test_a_restored_backup_is_newer_than_what_agents_hold(backup, database
     assert store.view().pops == {"GRU": GRU}
     table = store.table(ResourceType.TOPOLOGY)
     assert table.at.version < held.at.version
-    # An agent that was ahead takes it, and takes the old one no more.
+    # An agent that was ahead accepts it, and refuses the old one.
     taken = apply(held, Snapshot(table.type, table.at, table.rows, table.digest))
     assert taken == table
     with pytest.raises(TableRefused):
@@ -61,7 +61,7 @@ async def test_each_restore_is_above_all_earlier_ones_even_on_a_new_disk(backup,
     assert third > second
 
 
-async def test_what_was_there_stays_beside_it(backup, database, tmp_path):
+async def test_the_replaced_database_is_kept_beside_the_restored_one(backup, database, tmp_path):
     restore(backup, database, now_unix_ms=START_UNIX_MS)
     kept = tmp_path / f"coordinator.db.before-{START_UNIX_MS}"
     with closing(sqlite3.connect(kept)) as old:
@@ -77,7 +77,7 @@ async def test_a_damaged_database_can_be_replaced(backup, database):
     await store.close()
 
 
-async def test_a_running_coordinator_is_not_robbed(backup, database):
+async def test_the_database_of_a_running_coordinator_is_not_replaced(backup, database):
     owner = DatabaseLock(database)
     with pytest.raises(Conflict, match="another coordinator"):
         restore(backup, database, now_unix_ms=START_UNIX_MS)
@@ -85,7 +85,7 @@ async def test_a_running_coordinator_is_not_robbed(backup, database):
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database" * 100])
-async def test_what_is_no_backup_replaces_nothing(backup, database, content):
+async def test_a_file_that_is_no_backup_replaces_nothing(backup, database, content):
     before = database.read_bytes()
     backup.write_bytes(content)
     with pytest.raises(InvalidRequest):
@@ -93,7 +93,7 @@ async def test_what_is_no_backup_replaces_nothing(backup, database, content):
     assert database.read_bytes() == before
 
 
-async def test_a_torn_backup_replaces_nothing(backup, database):
+async def test_a_truncated_backup_replaces_nothing(backup, database):
     before = database.read_bytes()
     backup.write_bytes(backup.read_bytes()[: backup.stat().st_size // 2])
     with pytest.raises(InvalidRequest):
@@ -109,7 +109,7 @@ async def test_a_backup_of_a_newer_version_is_refused(backup, database):
         restore(backup, database, now_unix_ms=START_UNIX_MS)
 
 
-def test_no_backup_there(tmp_path):
+def test_a_missing_backup_is_named(tmp_path):
     with pytest.raises(NotFound):
         restore(tmp_path / "none", tmp_path / "coordinator.db", now_unix_ms=START_UNIX_MS)
 

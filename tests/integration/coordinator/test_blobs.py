@@ -1,4 +1,4 @@
-"""Blobs: whole or not at all, at most so large and so many, nothing left behind."""
+"""Blobs: complete or absent, bounded in size and number, no partial files."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def files_in(folder):
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-async def test_what_comes_in_comes_out(blobs, tmp_path):
+async def test_a_blob_is_read_as_it_was_written(blobs, tmp_path):
     await blobs.write(SHA256, len(DATA), chunks_of(DATA))
     assert await whole(blobs, SHA256) == DATA
     assert blobs.size_bytes(SHA256) == len(DATA)
@@ -71,13 +71,13 @@ async def test_an_empty_blob(blobs):
     assert await whole(blobs, sha256) == b""
 
 
-async def test_the_start_only(blobs):
+async def test_the_start_of_a_blob_is_read_alone(blobs):
     await blobs.write(SHA256, len(DATA), chunks_of(DATA))
     assert await blobs.read_start(SHA256, 10) == DATA[:10]
     assert await blobs.read_start(SHA256, len(DATA) * 2) == DATA
 
 
-async def test_what_is_not_there(blobs):
+async def test_missing_blobs_are_listed_and_cannot_be_read(blobs):
     await blobs.write(SHA256, len(DATA), chunks_of(DATA))
     other = b"x" * 32
     assert blobs.missing([other, SHA256, other]) == [other]
@@ -105,7 +105,7 @@ async def test_names_are_digests(blobs, name):
     ],
     ids=["flipped", "short", "long", "another name"],
 )
-async def test_what_is_not_as_told_is_refused_without_a_trace(
+async def test_a_wrong_size_or_digest_is_refused_and_leaves_no_file(
     blobs, tmp_path, sha256, size_bytes, data
 ):
     with pytest.raises(InvalidRequest):
@@ -124,12 +124,12 @@ async def never():
     yield b""
 
 
-async def test_what_is_here_is_not_received_again(blobs):
+async def test_a_stored_blob_is_not_received_again(blobs):
     await blobs.write(SHA256, len(DATA), chunks_of(DATA))
     await blobs.write(SHA256, len(DATA), never())
 
 
-async def test_writers_are_limited_and_a_gone_one_frees_its_place(blobs, tmp_path):
+async def test_writers_are_limited_and_a_cancelled_one_frees_its_slot(blobs, tmp_path):
     gate = asyncio.Event()
 
     async def stuck():
@@ -147,7 +147,7 @@ async def test_writers_are_limited_and_a_gone_one_frees_its_place(blobs, tmp_pat
     await blobs.write(SHA256, len(DATA), chunks_of(DATA))
 
 
-async def test_two_may_bring_the_same(blobs):
+async def test_two_writers_may_upload_the_same_blob(blobs):
     await asyncio.gather(*(blobs.write(SHA256, len(DATA), chunks_of(DATA)) for _ in range(2)))
     assert await whole(blobs, SHA256) == DATA
 
@@ -158,7 +158,7 @@ async def test_leftovers_of_a_killed_process_are_dropped_at_start(blobs, tmp_pat
     assert files_in(tmp_path) == []
 
 
-async def test_the_databases_share_of_the_disk_is_left_alone(small_disk, caplog):
+async def test_free_space_for_the_database_is_left(small_disk, caplog):
     blobs = BlobStore.open(small_disk / "blobs", reserve_bytes=900_000)
     data = bytes(300_000)
     with pytest.raises(StoreUnavailable, match="full"):

@@ -1,4 +1,4 @@
-"""Fault 9: who may call administration, and what the others are told."""
+"""Fault 9: who may call administration, and how others are refused."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def test_an_operator_may(listeners):
         assert await list_pops(channel) == admin_pb2.ListPopsResponse()
 
 
-async def test_a_node_may_not_and_it_is_on_record(listeners, caplog):
+async def test_a_node_may_not_and_its_refusal_is_audited(listeners, caplog):
     async with listeners.node_channel("gru-1") as channel:
         error = await failure_of(list_pops(channel))
     assert type(error) is Forbidden
@@ -55,14 +55,16 @@ async def test_every_rpc_is_refused_to_a_node(listeners):
             assert type(await failure_of(call)) is Forbidden, method.name
 
 
-async def test_a_hammering_caller_does_not_fill_the_audit(listeners):
+async def test_repeated_refusals_do_not_fill_the_audit(listeners):
     async with listeners.node_channel("gru-1") as channel:
         for _ in range(40):
             await failure_of(list_pops(channel))
     assert len(await listeners.store.audit_entries(100)) == 10
 
 
-async def test_nobody_and_strangers_do_not_get_through_the_handshake(listeners, tmp_path):
+async def test_clients_without_a_certificate_of_this_authority_fail_the_handshake(
+    listeners, tmp_path
+):
     stranger = CertificateAuthority.create(tmp_path / "stranger", now_unix_ms=listeners.clock)
     key_pem, issued = stranger.new_operator("ana")
     key = p256_key()
@@ -76,20 +78,20 @@ async def test_nobody_and_strangers_do_not_get_through_the_handshake(listeners, 
     assert await listeners.store.audit_entries(10) == []
 
 
-async def test_an_expired_certificate_does_not_get_through(listeners):
+async def test_an_expired_certificate_fails_the_handshake(listeners):
     listeners.clock.unix_ms -= 400 * 24 * 3_600_000
     async with listeners.operator_channel() as channel:
         assert type(await failure_of(list_pops(channel))) is LinkDown
 
 
-async def test_a_coordinators_certificate_is_no_operators(listeners):
+async def test_a_coordinators_certificate_is_not_accepted_as_an_operators(listeners):
     key_pem, chain_pem = listeners.authority.new_coordinator("coordinator")
     async with listeners.channel(listeners.admin_port, key_pem, chain_pem) as channel:
         error = await failure_of(list_pops(channel))
     assert type(error) in (Forbidden, LinkDown)
 
 
-async def test_enrolment_needs_no_certificate_and_offers_nothing_else(listeners):
+async def test_the_enrolment_listener_needs_no_certificate_and_serves_enrolment_only(listeners):
     async with listeners.channel(listeners.enrolment_port) as channel:
         enrol = channel.unary_unary("/edgeforge.v1.Enrolment/Enrol")
         request = enrolment_pb2.EnrolRequest().SerializeToString()

@@ -1,4 +1,4 @@
-"""Faults 9 and 10: tokens reused, expired, forged; a reply lost, asked again by either key."""
+"""Faults 9 and 10: tokens reused, expired, forged; a lost reply, with the same or another key."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def assert_refused(listeners, enrolment, request, cause, caplog):
     caplog.clear()
     error = await failure_of(enrolment.Enrol(request))
     assert type(error) is Unauthenticated
-    # Whatever the cause, a stranger reads the same.
+    # Every cause has the same error for the caller.
     assert (error.message, error.retryable, error.code) == (REFUSED, False, "enrolment_refused")
     assert "node token create" in error.hint
     ((actor, action, subject, detail),) = await audited(listeners)
@@ -111,7 +111,7 @@ async def test_enrolling(listeners, enrolment, token):
     )
 
 
-async def test_a_lost_reply_is_answered_again_for_the_same_key(listeners, enrolment, token):
+async def test_a_lost_reply_is_sent_again_for_the_same_key(listeners, enrolment, token):
     key = p256_key()
     first = await enrolment.Enrol(request_of(token, key))
     again = await enrolment.Enrol(request_of(token, key))  # a new request, signed anew
@@ -172,13 +172,13 @@ async def test_forged_and_unknown(listeners, enrolment, token, caplog):
     await enrolment.Enrol(request_of(token, key))
 
 
-async def test_an_empty_secret_opens_nothing(listeners, enrolment, token, caplog):
+async def test_an_empty_secret_is_refused(listeners, enrolment, token, caplog):
     request = request_of(token, p256_key(), secret="")
     error = await failure_of(enrolment.Enrol(request))
     assert error.message == REFUSED
 
 
-async def test_a_removed_node_stays_out(listeners, admin, enrolment, token, caplog):
+async def test_a_removed_node_is_refused(listeners, admin, enrolment, token, caplog):
     key = p256_key()
     await enrolment.Enrol(request_of(token, key))
     await admin.RemoveNode(admin_pb2.RemoveNodeRequest(node_id="gru-1"))
@@ -186,7 +186,9 @@ async def test_a_removed_node_stays_out(listeners, admin, enrolment, token, capl
 
 
 @pytest.mark.parametrize("csr", [b"", b"junk", bytes(5_000)])
-async def test_a_bad_request_for_a_certificate_uses_nothing_up(listeners, enrolment, token, csr):
+async def test_an_invalid_certificate_request_does_not_use_the_token(
+    listeners, enrolment, token, csr
+):
     key = p256_key()
     error = await failure_of(enrolment.Enrol(request_of(token, key, csr_der=csr)))
     assert type(error) is InvalidRequest
@@ -213,7 +215,7 @@ async def limited(folder, limits):
     await store.close()
 
 
-async def test_calls_over_the_rate_are_refused_and_told_once(tmp_path):
+async def test_calls_over_the_rate_are_refused_and_audited_once(tmp_path):
     limits = EnrolmentLimits(peer_per_s=1.0, peer_burst=2, overall_per_s=1.0, overall_burst=100)
     async with limited(tmp_path, limits) as (listeners, outcomes):
         errors = await outcomes(7)
@@ -222,7 +224,7 @@ async def test_calls_over_the_rate_are_refused_and_told_once(tmp_path):
         assert errors[-1].retry_after_s == pytest.approx(1.0)
         told = [one for one in await audited(listeners, 50) if one[1] == "enrolment.limited"]
         assert len(told) == 1
-        # Time heals it, and the next summary counts what was refused meanwhile.
+        # Later calls are admitted, and the next entry counts the refused ones.
         listeners.mono_ms.unix_ms += 61_000
         errors = await outcomes(3)
         assert [type(error) for error in errors] == [Unauthenticated] * 2 + [Overloaded]
@@ -237,7 +239,7 @@ async def test_all_peers_together_have_a_limit_too(tmp_path):
         assert [type(error) for error in errors] == [Unauthenticated] * 3 + [Overloaded] * 2
 
 
-async def test_a_locked_database_asks_to_come_back_and_uses_nothing_up(
+async def test_a_locked_database_is_retryable_and_does_not_use_the_token(
     listeners, enrolment, token, database
 ):
     key = p256_key()
@@ -251,7 +253,7 @@ async def test_a_locked_database_asks_to_come_back_and_uses_nothing_up(
     assert reply.node_id == "gru-1"
 
 
-async def test_a_certificate_lives_thirty_days(listeners, enrolment, token):
+async def test_a_certificate_is_valid_for_thirty_days(listeners, enrolment, token):
     reply = await enrolment.Enrol(request_of(token, p256_key()))
     certificate = x509.load_pem_x509_certificate(reply.certificate_pem)
     left_ms = certificate.not_valid_after_utc.timestamp() * 1_000 - listeners.clock()

@@ -1,4 +1,4 @@
-"""Orders for nodes over real TLS: taken, refused, kept over a restart, and on the audit."""
+"""Orders for nodes over real TLS: accepted, refused, kept over a restart, audited."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def order(kind, **fields):
         (RETIRE, OrderKind.RETIRE, "moving"),
     ],
 )
-async def test_an_order_stands_is_shown_and_audited(fleet, admin, kind, kept, phase):
+async def test_an_order_is_kept_shown_and_audited(fleet, admin, kind, kept, phase):
     info = await admin.OrderNode(order(kind, reason="new fans"))
     assert (info.order.kind, info.order.phase, info.order.reason) == (kind, phase, "new fans")
     standing = fleet.store.node_orders()["gru-1"]
@@ -62,14 +62,12 @@ async def test_an_order_stands_is_shown_and_audited(fleet, admin, kind, kept, ph
         (admin_pb2.OrderNodeRequest(node_id="../x", kind=DRAIN), InvalidRequest),
     ],
 )
-async def test_an_order_that_makes_no_sense_is_refused_and_nothing_stands(
-    fleet, admin, request_, error
-):
+async def test_an_invalid_order_is_refused_and_none_is_kept(fleet, admin, request_, error):
     assert type(await failure_of(admin.OrderNode(request_))) is error
     assert fleet.store.node_orders() == {}
 
 
-async def test_a_resume_asks_the_agent_and_is_refused_while_a_fault_stands(fleet, admin):
+async def test_a_resume_queries_the_agent_and_is_refused_while_a_fault_is_active(fleet, admin):
     await admin.OrderNode(order(DRAIN))
     fleet.live.nodes["gru-1"] = LiveNode(connected=True, last_status_age_s=0.1)
     fault = fleet_pb2.AcceleratorFault(detail="GPU 0 is lost", fatal=True, active=True)
@@ -88,7 +86,7 @@ async def test_a_resume_asks_the_agent_and_is_refused_while_a_fault_stands(fleet
     assert fleet.store.node_orders() == {}
 
 
-async def test_a_node_that_is_away_can_be_resumed_without_being_asked(fleet, admin):
+async def test_a_disconnected_node_can_be_resumed_without_a_query(fleet, admin):
     await admin.OrderNode(order(DRAIN))
     await admin.OrderNode(order(RESUME))
     assert fleet.live.asked == []
@@ -106,7 +104,7 @@ async def test_what_a_node_reports_of_its_accelerators_is_shown(fleet, admin):
     assert list(info.faults) == [fault]
 
 
-async def test_a_removed_node_takes_its_order_along(fleet, admin):
+async def test_the_order_of_a_removed_node_is_deleted(fleet, admin):
     await admin.OrderNode(order(DRAIN))
     await admin.RemoveNode(admin_pb2.RemoveNodeRequest(node_id="gru-1"))
     assert fleet.store.node_orders() == {}

@@ -72,7 +72,7 @@ async def test_a_restart_changes_nothing(store, database, clock):
     await again.close()
 
 
-async def test_what_is_awaited_is_already_published(store):
+async def test_a_write_is_published_before_its_await_returns(store):
     heard = []
     store.on_change(lambda kind, scope: heard.append((kind, scope, store.table(kind, scope).at)))
     await store.put_pop(GRU)
@@ -82,7 +82,7 @@ async def test_what_is_awaited_is_already_published(store):
     assert len(heard) == 1
 
 
-async def test_a_failing_callback_harms_nobody(store, caplog):
+async def test_a_failing_callback_affects_no_other(store, caplog):
     heard = []
     store.on_change(lambda kind, scope: 1 / 0)
     store.on_change(lambda kind, scope: heard.append(kind))
@@ -100,7 +100,7 @@ async def test_concurrent_writes_are_published_in_commit_order(store):
     assert set(store.view().pops) == {pop.id for pop in pops}
 
 
-async def test_a_write_whose_caller_went_away_is_still_published(store):
+async def test_a_write_whose_caller_was_cancelled_is_still_published(store):
     writing = asyncio.ensure_future(store.put_pop(GRU))
     await asyncio.sleep(0)
     writing.cancel()
@@ -148,7 +148,7 @@ async def test_compaction_keeps_young_deltas_and_says_when_it_cannot(store, cloc
     await again.close()
 
 
-async def test_an_unregistered_nodes_words_are_refused(store):
+async def test_reports_of_a_node_that_is_not_enrolled_are_refused(store):
     with pytest.raises(NotFound, match="no node 'gru-1'"):
         await store.register_node(registration("gru-1"))
 
@@ -163,7 +163,7 @@ async def test_an_audit_note_comes_with_its_change_only(store):
     assert (entry.note.action, entry.at_unix_ms) == ("pop.create", START_UNIX_MS)
 
 
-async def test_a_second_owner_is_refused_until_the_first_lets_go(store, database, clock):
+async def test_a_second_owner_is_refused_until_the_first_closes(store, database, clock):
     with pytest.raises(Conflict, match="another coordinator"):
         await Store.open(database, now_unix_ms=clock)
     await store.close()
@@ -171,13 +171,13 @@ async def test_a_second_owner_is_refused_until_the_first_lets_go(store, database
     await again.close()
 
 
-async def test_a_missing_database_is_not_made_up(tmp_path, clock):
+async def test_a_missing_database_is_not_created(tmp_path, clock):
     with pytest.raises(NotFound, match="no database"):
         await Store.open(tmp_path / "none.db", now_unix_ms=clock, must_exist=True)
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_newer_schema_is_refused_and_let_go(store, database, clock):
+async def test_a_newer_schema_is_refused_and_its_file_released(store, database, clock):
     await store.close()
     with closing(sqlite3.connect(database)) as other, other:
         other.execute("INSERT INTO migrations VALUES ('9999_future', 1)")
@@ -223,11 +223,11 @@ async def test_queued_writes_are_finished_on_close(store, database, clock):
     await again.close()
 
 
-async def test_a_mistake_in_a_write_is_the_callers(store):
+async def test_an_error_in_a_write_is_raised_to_its_caller(store):
     with pytest.raises(InvalidRequest):
-        await store._ledger.write(lambda tx: _raise(InvalidRequest("no")))
+        await store._runtime.write(lambda tx: _raise(InvalidRequest("no")))
     with pytest.raises(sqlite3.OperationalError, match="syntax"):
-        await store._ledger.write(lambda tx: tx.execute("SELEKT"))
+        await store._runtime.write(lambda tx: tx.execute("SELEKT"))
     assert store.available
     await store.put_pop(GRU)
 

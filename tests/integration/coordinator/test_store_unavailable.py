@@ -1,4 +1,4 @@
-"""Fault 11: database locked, disk full. Said once, retryable, over by itself."""
+"""Fault 11: database locked, disk full. Logged once, retryable, ends by itself."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def busy_writer(store):
         begun.set()
         over.wait(60)
 
-    job = asyncio.create_task(store._ledger.write(work))
+    job = asyncio.create_task(store._runtime.write(work))
     try:
         assert await asyncio.to_thread(begun.wait, 60)
         yield
@@ -66,12 +66,12 @@ async def test_a_locked_database_refuses_writes_and_resumes(store, database, cap
             assert caught.value.retryable
             assert caught.value.hint
         assert not store.available
-        # Agents are still served: what they ask comes from memory, or from a reader.
+        # Agents are still served from memory or by the reader.
         assert store.table(ResourceType.TOPOLOGY) is before
         assert await store.delta_since(ResourceType.TOPOLOGY, "", 0) is not None
         assert await store.audit_entries(5) == []
         assert state_lines(caplog) == [("ERROR", "database unavailable")]
-    # Nobody writes, and it is noticed all the same.
+    # No write is made; the probe notices the change.
     await wait_until_async(lambda: store.available, 30, "the store available again")
     await store.put_pop(IAD)
     assert set(store.view().pops) == {"GRU", "IAD"}
@@ -81,7 +81,7 @@ async def test_a_locked_database_refuses_writes_and_resumes(store, database, cap
     ]
 
 
-async def test_a_lock_shorter_than_the_patience_is_not_noticed(database, clock, caplog):
+async def test_a_lock_shorter_than_the_busy_timeout_is_not_noticed(database, clock, caplog):
     store = await Store.open(database, now_unix_ms=clock, busy_timeout_ms=60_000)
     with locked(database):
         writing = asyncio.ensure_future(store.put_pop(GRU))
@@ -92,7 +92,7 @@ async def test_a_lock_shorter_than_the_patience_is_not_noticed(database, clock, 
     await store.close()
 
 
-async def test_a_coordinator_that_starts_under_a_lock_serves_what_it_has(database, clock):
+async def test_a_coordinator_that_starts_under_a_lock_serves_its_tables(database, clock):
     store = await Store.open(database, now_unix_ms=clock)
     await store.put_pop(GRU)
     await store.close()
@@ -106,7 +106,7 @@ async def test_a_coordinator_that_starts_under_a_lock_serves_what_it_has(databas
     await again.close()
 
 
-async def test_a_locked_database_that_needs_a_migration_is_left_alone(database, clock):
+async def test_a_locked_database_that_needs_a_migration_is_not_changed(database, clock):
     sqlite3.connect(database).close()
     with locked(database), pytest.raises(StoreUnavailable, match="locked"):
         await Store.open(database, now_unix_ms=clock, busy_timeout_ms=100)
@@ -115,7 +115,7 @@ async def test_a_locked_database_that_needs_a_migration_is_left_alone(database, 
 
 
 async def test_the_queue_is_bounded(store):
-    store._ledger._writer._jobs.maxsize = 4
+    store._runtime._writer._jobs.maxsize = 4
     async with busy_writer(store):
         waiting = [asyncio.create_task(store.put_pop(GRU)) for _ in range(20)]
         await wait_until_async(lambda: sum(one.done() for one in waiting) == 16, 30, "16 refused")
@@ -126,7 +126,7 @@ async def test_the_queue_is_bounded(store):
     assert set(store.view().pops) == {"GRU"}
 
 
-async def test_those_who_waited_too_long_are_refused_without_a_try(store, monkeypatch):
+async def test_jobs_that_waited_too_long_are_refused_without_running(store, monkeypatch):
     async with busy_writer(store):
         in_time = asyncio.create_task(store.put_pop(IAD))
         await asyncio.sleep(0)
@@ -146,8 +146,8 @@ async def test_a_full_database_file(store, caplog):
     def limit(pages: int):
         return lambda tx: tx.execute(f"PRAGMA max_page_count = {pages}").fetchone()
 
-    (pages,) = await store._ledger.write(lambda tx: tx.execute("PRAGMA page_count").fetchone())
-    await store._ledger.write(limit(pages))
+    (pages,) = await store._runtime.write(lambda tx: tx.execute("PRAGMA page_count").fetchone())
+    await store._runtime.write(limit(pages))
     before = store.table(ResourceType.DEPLOYMENTS)
     many = [ModelFile(f"{number}.json", b"s" * 32, number) for number in range(10_000)]
     with pytest.raises(StoreUnavailable, match="full") as caught:
@@ -156,7 +156,7 @@ async def test_a_full_database_file(store, caplog):
     assert "free space" in caught.value.hint
     assert store.manifest(MODEL.name) == ()
     assert store.table(ResourceType.DEPLOYMENTS) == before
-    await store._ledger.write(limit(1_000_000))
+    await store._runtime.write(limit(1_000_000))
     await store.put_model(MODEL, many)
     assert len(store.manifest(MODEL.name)) == 10_000
     assert state_lines(caplog)[0] == ("ERROR", "database unavailable")

@@ -1,4 +1,4 @@
-"""Files of models: to the nodes that should hold them, from where they had stopped."""
+"""Files of models: sent to the nodes that should hold them, resumed at an offset."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def fetch(stub: FleetStub, data: bytes, offset_bytes: int = 0) -> list[byt
 
 
 @pytest.mark.parametrize("coordinator", ["[limits]\nblob_streams_per_node = 1\n"], indirect=True)
-async def test_a_node_gets_the_files_of_what_it_should_hold(
+async def test_a_node_gets_the_files_of_the_models_it_should_hold(
     coordinator: CoordinatorProcess, operator: Operator
 ) -> None:
     holder = ScriptedAgent(coordinator, await operator.enrol("gru-1"))
@@ -122,7 +122,7 @@ async def test_a_node_gets_the_files_of_what_it_should_hold(
             with pytest.raises(aio.AioRpcError) as beyond:
                 await fetch(stub, weights, len(weights) + 1)
             assert beyond.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-            # One that is read no further keeps its place; the next has to wait.
+            # A transfer that is not read keeps its slot; the next one is refused.
             request = fleet_pb2.FetchBlobRequest(sha256=hashlib.sha256(weights).digest())
             slow = stub.FetchBlob(request)
             await slow.read()

@@ -1,4 +1,4 @@
-"""Who is alive, as all agents see it."""
+"""Node health as all agents see it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def test_a_silent_node_is_suspect_then_dead_and_a_late_status_revives_it(
         await until_health(witness, "gru-1", NodeHealth.READY)
 
 
-async def test_a_peer_that_cannot_reach_it_either_makes_it_unroutable(
+async def test_a_peers_failed_probe_makes_a_suspect_node_unroutable(
     coordinator: CoordinatorProcess, operator: Operator
 ) -> None:
     quiet = ScriptedAgent(coordinator, await operator.enrol("gru-1"))
@@ -57,7 +57,7 @@ async def test_a_peer_that_cannot_reach_it_either_makes_it_unroutable(
         await until_health(witness, "gru-1", NodeHealth.UNROUTABLE, peers=unreachable)
 
 
-async def test_draining_is_shown_to_all_and_taken_back(
+async def test_draining_is_pushed_to_all_agents_and_withdrawn(
     coordinator: CoordinatorProcess, operator: Operator
 ) -> None:
     async with ScriptedAgent(coordinator, await operator.enrol("gru-1")) as agent:

@@ -1,4 +1,4 @@
-"""Who may speak on the fleet listener, and what is left on record of those who may not."""
+"""Who may call the fleet listener, and the audit of refusals."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def test_a_certificate_of_another_authority_is_refused(
     await agent.disconnect()
 
 
-async def test_a_name_that_was_never_enrolled_is_refused(
+async def test_a_node_that_was_never_enrolled_is_refused(
     coordinator: CoordinatorProcess, operator: Operator
 ) -> None:
     ours = CertificateAuthority.load(coordinator.state_dir / "ca", now_unix_ms=now_unix_ms)
@@ -92,7 +92,9 @@ async def test_a_name_that_was_never_enrolled_is_refused(
     await agent.disconnect()
 
 
-async def test_an_operator_is_no_agent(coordinator: CoordinatorProcess, operator: Operator) -> None:
+async def test_an_operators_certificate_is_refused(
+    coordinator: CoordinatorProcess, operator: Operator
+) -> None:
     folder = coordinator.operator_dir
     identity = NodeIdentity(
         "admin",
@@ -133,7 +135,7 @@ async def test_a_renewed_certificate_names_the_same_node(
 ) -> None:
     agent = ScriptedAgent(coordinator, await operator.enrol("gru-1"))
     key = p256_key()
-    # What the request asks for does not count.
+    # The names in the request are ignored.
     request = fleet_pb2.RenewRequest(csr_der=request_der(key, "gru-2", ("edgeforge://node/gru-2",)))
     async with agent.channel() as channel:
         answer = await FleetStub(channel).Renew(request)
@@ -182,7 +184,7 @@ MISTAKES = [
 ]
 
 
-async def test_a_hello_that_makes_no_sense_is_refused(
+async def test_an_invalid_hello_is_refused(
     coordinator: CoordinatorProcess, operator: Operator
 ) -> None:
     agent = ScriptedAgent(coordinator, await operator.enrol("gru-1"))

@@ -23,7 +23,7 @@ TIMEOUT_S = 20.0
 
 
 def limited(**limits: int) -> pytest.MarkDecorator:
-    """Serve with these limits. Short times only where they are to pass: others must be kept."""
+    """Serve with these limits; times are short only where the test lets them pass."""
     lines = "".join(f"{name} = {value}\n" for name, value in limits.items())
     return pytest.mark.parametrize("coordinator", [f"[limits]\n{lines}"], indirect=True)
 
@@ -39,7 +39,7 @@ async def connected(agent: ScriptedAgent) -> None:
 
 
 @limited(max_agents=1)
-async def test_one_agent_too_many_is_told_to_come_back(
+async def test_an_agent_over_the_limit_is_refused_with_a_time_to_retry(
     coordinator: CoordinatorProcess, operator: Operator
 ) -> None:
     async with ScriptedAgent(coordinator, await operator.enrol("gru-1")) as one:
@@ -52,14 +52,14 @@ async def test_one_agent_too_many_is_told_to_come_back(
 
 
 @limited(agent_messages_per_s=1, agent_messages_burst=20)
-async def test_an_agent_that_floods_is_disconnected(
+async def test_an_agent_over_the_message_rate_is_disconnected(
     coordinator: CoordinatorProcess, operator: Operator
 ) -> None:
     async with ScriptedAgent(coordinator, await operator.enrol("gru-1")) as agent:
         await connected(agent)
         for _ in range(40):
             agent.send_status()
-        # A message that is being written when the stream ends makes gRPC forget why it ended.
+        # When the stream ends during a write, gRPC loses the status.
         codes = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INTERNAL)
         assert await ended(agent) in codes
         await wait_until_async(
@@ -91,7 +91,7 @@ async def test_a_stream_without_a_hello_ends(
         assert await call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
-async def test_bytes_that_are_no_message_end_the_stream(
+async def test_bytes_that_do_not_parse_end_the_stream(
     coordinator: CoordinatorProcess, operator: Operator
 ) -> None:
     agent = ScriptedAgent(coordinator, await operator.enrol("gru-1"))
@@ -137,7 +137,7 @@ async def deploy(operator: Operator) -> admin_pb2.ExplainRouteRequest:
 
 
 @limited(max_queries_per_node=1, query_timeout_ms=3_000)
-async def test_questions_are_answered_or_given_up(
+async def test_queries_are_answered_or_time_out(
     coordinator: CoordinatorProcess, operator: Operator
 ) -> None:
     question = await deploy(operator)
@@ -173,7 +173,7 @@ async def test_questions_are_answered_or_given_up(
         )
 
 
-async def test_a_locked_database_keeps_tables_flowing_and_is_caught_up_with(
+async def test_while_the_database_is_locked_tables_are_still_pushed_and_writes_follow_later(
     coordinator: CoordinatorProcess, operator: Operator
 ) -> None:
     """Fault 11."""
@@ -202,7 +202,7 @@ async def test_a_locked_database_keeps_tables_flowing_and_is_caught_up_with(
     await agent.disconnect()
 
 
-async def test_a_stopping_coordinator_says_when_to_come_back(
+async def test_a_stopping_coordinator_sends_a_time_to_retry(
     coordinator: CoordinatorProcess, operator: Operator
 ) -> None:
     agent = ScriptedAgent(coordinator, await operator.enrol("gru-1"))

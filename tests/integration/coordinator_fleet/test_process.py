@@ -1,4 +1,4 @@
-"""The command itself: what it makes, what it refuses, how it ends."""
+"""The command: its files, its refusals, its end."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_a_signal_ends_it_cleanly(fresh: CoordinatorProcess, number: signal.Sign
     assert fresh.stop(number) == 0
     assert "coordinator stopped" in fresh.log_text()
     assert "Traceback" not in fresh.log_text()
-    # Nothing of the log is left beside the database, and all ports are free again.
+    # No write-ahead log is left beside the database, and all ports are free again.
     assert not (fresh.state_dir / "coordinator.db-wal").exists()
     fresh.start()
 
@@ -188,7 +188,7 @@ def test_http_connections_are_limited(tmp_path: Path) -> None:
         process.stop()
 
 
-def test_help_teaches() -> None:
+def test_every_command_has_help() -> None:
     for command in ("init", "serve", "restore"):
         done = subprocess.run(
             [COMMAND, command, "--help"], capture_output=True, text=True, check=True, timeout=60

@@ -67,7 +67,7 @@ async def test_a_snapshot_is_made_once_and_only_the_nonce_differs():
     assert counters.pushes_serialised == 1
 
 
-async def test_a_forced_one_says_so():
+async def test_a_forced_push_is_marked():
     making, _ = encoder(Tables())
     await making.snapshot(TOPOLOGY, "", 1, forced=False)
     push = await making.snapshot(TOPOLOGY, "", 2, forced=True)
@@ -88,7 +88,7 @@ async def test_a_delta_leads_to_the_present_table():
     assert counters.pushes_serialised == 1
 
 
-async def test_a_newer_table_replaces_what_was_kept():
+async def test_a_newer_table_replaces_the_cached_body():
     tables = Tables()
     making, counters = encoder(tables)
     await making.snapshot(TOPOLOGY, "", 1, forced=False)
@@ -99,7 +99,7 @@ async def test_a_newer_table_replaces_what_was_kept():
     assert counters.pushes_serialised == 2
 
 
-async def test_what_cannot_be_told_as_a_delta_is_a_snapshot():
+async def test_without_the_changes_a_delta_becomes_a_snapshot():
     tables = Tables()
     making, _ = encoder(tables)
     assert not (await making.delta(TOPOLOGY, "", 99, 1)).is_delta
@@ -112,7 +112,7 @@ async def test_a_delta_larger_than_the_table_is_a_snapshot():
     assert not (await making.delta(TOPOLOGY, "", 1, 1)).is_delta
 
 
-async def test_a_large_table_is_made_once_for_all_who_ask_at_the_same_time():
+async def test_a_large_table_is_serialised_once_for_concurrent_callers():
     tables = Tables(rows=3_000, row_bytes=200)
     making, counters = encoder(tables)
     pushes = await asyncio.gather(
@@ -122,7 +122,7 @@ async def test_a_large_table_is_made_once_for_all_who_ask_at_the_same_time():
     assert parsed(pushes[-1].data).snapshot.nonce == 50
 
 
-async def test_a_change_while_others_wait_is_not_lost():
+async def test_a_change_during_serialisation_is_not_lost():
     tables = Tables(rows=3_000, row_bytes=200)
     making, _ = encoder(tables)
     tables.change(first=b"1")
@@ -137,7 +137,7 @@ async def test_a_change_while_others_wait_is_not_lost():
     assert set(delta_from_wire(parsed(last.data).delta).upserts) == {"first", "second"}
 
 
-async def test_what_is_kept_is_bounded():
+async def test_cached_bodies_are_bounded():
     tables = Tables(rows=500)
     for index in range(MAX_BODIES * 2):
         tables.change(row=b"%d" % index)

@@ -1,4 +1,4 @@
-"""Everybody at once: a storm of Hellos costs little, and a resynchronisation next to nothing."""
+"""Many agents at once: the cost of their Hellos, and of a resynchronisation."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ async def test_many_hellos_at_once(tmp_path: Path) -> None:
         print(f"  pushes made {figure(process, 'pushes_serialised_total'):.0f},")
         print(f"  sent {sum(agent.pushes for agent in agents)}")
         assert process.rss_bytes() - idle_bytes < MAX_GROWTH_BYTES
-        # Serialised for all, not for each: far fewer than were sent.
+        # Serialised once for all: far fewer than were sent.
         assert figure(process, "pushes_serialised_total") < sum(a.pushes for a in agents) / 2
 
         await asyncio.to_thread(process.stop)

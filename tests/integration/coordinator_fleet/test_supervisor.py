@@ -1,4 +1,4 @@
-"""What the fleet shows becomes what the tables say: a real database, a clock that is set."""
+"""Reports become rows: with a real database and a clock set by the test."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ async def test_health_follows_silence_and_return(watch: Watch):
     assert watch.health("gru-2") is NodeHealth.READY
 
 
-async def test_a_fleet_in_step_writes_nothing(watch: Watch):
+async def test_a_fleet_without_changes_writes_nothing(watch: Watch):
     for node_id in ("gru-1", "gru-2"):
         await watch.join(node_id)
     watch.report("gru-1", replicas=READY)
@@ -142,7 +142,7 @@ async def test_a_fleet_in_step_writes_nothing(watch: Watch):
     assert watch.changes == 0
 
 
-async def test_leases_start_anew_with_the_process(watch: Watch):
+async def test_leases_start_again_with_the_process(watch: Watch):
     await watch.join("gru-1")
     watch.report("gru-1", replicas=READY)
     await watch.supervisor.step()
@@ -157,7 +157,7 @@ async def test_leases_start_anew_with_the_process(watch: Watch):
     assert watch.health("gru-1") is NodeHealth.DEAD
 
 
-async def test_replicas_and_draining_are_what_the_node_says(watch: Watch):
+async def test_replicas_and_draining_follow_the_nodes_report(watch: Watch):
     await watch.join("gru-1")
     watch.report("gru-1", replicas=READY, draining=True)
     await watch.supervisor.step()
@@ -180,7 +180,7 @@ async def test_a_replica_reported_before_its_model_is_registered_appears_with_it
     assert "gru-1" in watch.store.view().replicas[later]
 
 
-async def test_a_wish_is_planned_kept_and_withdrawn(watch: Watch):
+async def test_a_pinned_deployment_is_planned_kept_and_withdrawn(watch: Watch):
     await watch.join("gru-1")
     await watch.join("gru-2", "none")
     await watch.store.put_deployment(deployment(), ["gru-1", "gru-2"], create_only=True)
@@ -215,7 +215,7 @@ async def test_a_dead_node_keeps_its_plan(watch: Watch):
     assert set(watch.desired.of("gru-1")) == {MODEL.name}
 
 
-async def test_a_removed_node_leaves_nothing_behind(watch: Watch):
+async def test_a_removed_node_leaves_no_rows(watch: Watch):
     await watch.join("gru-1")
     watch.report("gru-1", replicas=READY)
     await watch.supervisor.step()
@@ -228,7 +228,7 @@ async def test_a_removed_node_leaves_nothing_behind(watch: Watch):
     assert watch.store.node_record("gru-1") is None
 
 
-async def test_a_freeze_holds_until_an_operator_speaks(watch: Watch):
+async def test_a_freeze_lasts_until_an_operator_ends_it(watch: Watch):
     names = [f"gru-{index}" for index in range(12)]
     for name in names:
         await watch.join(name)
@@ -244,7 +244,7 @@ async def test_a_freeze_holds_until_an_operator_speaks(watch: Watch):
     assert "fleet.unfrozen" in await watch.actions()
 
 
-async def test_while_the_database_is_locked_nothing_is_lost_and_it_is_said_once(
+async def test_while_the_database_is_locked_nothing_is_lost_and_it_is_logged_once(
     watch: Watch, caplog: pytest.LogCaptureFixture
 ):
     await watch.join("gru-1")

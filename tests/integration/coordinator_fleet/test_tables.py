@@ -24,7 +24,7 @@ async def until(condition, what: str) -> None:
 async def in_step(operator: Operator, agent: ScriptedAgent) -> None:
     """Wait until the agent holds every table as the coordinator does.
 
-    It reports from then on: one that is silent is suspected in a while, which changes a table.
+    It reports from then on, since a silent agent becomes suspect, which changes a table.
     """
     agent.keep_reporting()
 
@@ -71,7 +71,7 @@ async def test_a_change_travels_as_a_delta(
         await in_step(operator, agent)
 
 
-async def test_a_gap_is_mended_by_a_snapshot(
+async def test_a_gap_is_repaired_by_a_snapshot(
     coordinator: CoordinatorProcess, operator: Operator
 ) -> None:
     for name in ("one", "two"):
@@ -132,7 +132,7 @@ async def test_a_restart_keeps_versions_and_sends_nothing_again(
     await agent.disconnect()
 
 
-async def test_what_changed_while_an_agent_was_away_comes_as_a_delta(
+async def test_changes_during_a_disconnection_arrive_as_a_delta(
     coordinator: CoordinatorProcess, operator: Operator
 ) -> None:
     for name in ("one", "two", "three"):
@@ -149,7 +149,7 @@ async def test_what_changed_while_an_agent_was_away_comes_as_a_delta(
     await agent.disconnect()
 
 
-async def test_an_agent_ahead_of_a_restored_database_is_left_alone(
+async def test_an_agent_ahead_of_a_restored_database_gets_no_push(
     coordinator: CoordinatorProcess, operator: Operator
 ) -> None:
     await create_account(operator, "one")
@@ -197,7 +197,7 @@ async def test_a_restored_backup_reaches_every_agent_by_its_epoch(
     await agent.disconnect()
 
 
-async def test_what_a_node_should_hold_is_told_to_that_node_only(
+async def test_desired_rows_are_sent_to_their_node_only(
     coordinator: CoordinatorProcess, operator: Operator
 ) -> None:
     one = ScriptedAgent(coordinator, await operator.enrol("gru-1"))
@@ -230,7 +230,7 @@ async def test_what_a_node_should_hold_is_told_to_that_node_only(
     )
     await until(lambda: "replica/acme/far@1" in one.rows(ResourceType.DESIRED), "the desired row")
     assert isinstance(two.rows(ResourceType.DEPLOYMENTS)["model/acme/far@1"], Model)
-    # Its replica becomes visible to all as soon as the node says it is ready, and goes with it.
+    # Its replica is listed once the node reports it as ready, and removed with it.
     ready = {"model": "acme/far@1", "state": resources_pb2.REPLICA_STATE_READY, "generation": 3}
     one.keep_reporting(replicas=[ready])
     key = "replica/gru-1/acme/far@1"
@@ -239,7 +239,7 @@ async def test_what_a_node_should_hold_is_told_to_that_node_only(
     await until(lambda: key not in two.rows(ResourceType.DEPLOYMENTS), "the row's removal")
     assert two.rows(ResourceType.DESIRED) == {}
     await in_step(operator, two)
-    # The same deployment elsewhere: no row of the deployment changes, the plan does.
+    # The deployment moves: its row does not change, but the plan does.
     await operator.admin.ApplyDeployment(
         admin_pb2.ApplyDeploymentRequest(
             deployment=resources_pb2.Deployment(

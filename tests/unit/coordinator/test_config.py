@@ -47,13 +47,13 @@ def test_the_environment_replaces_keys():
     assert read.fleet_address == "127.0.0.1:9000"
 
 
-def test_what_agents_are_told_may_differ_from_what_is_listened_on():
+def test_the_advertised_address_may_differ_from_the_listening_one():
     read = parsed(fleet={"host": "0.0.0.0", "advertise": "fleet.example:7401"})
     assert read.fleet_address == "fleet.example:7401"
     assert parsed(fleet={"host": "::1"}).fleet_address == "[::1]:7401"
 
 
-def test_a_wildcard_cannot_be_told_to_anybody():
+def test_a_wildcard_address_cannot_be_advertised():
     found = problems(fleet={"host": "0.0.0.0"}, enrolment={"host": "::"})
     assert found == [
         "fleet.advertise: is required when fleet.host is 0.0.0.0",
@@ -95,7 +95,7 @@ def test_every_mistake_is_named_at_once_even_those_between_keys():
         ("fleet", "7401", "[fleet] must be a table"),
     ],
 )
-def test_each_mistake_is_told_with_its_key(section: str, keys: object, told: str):
+def test_each_mistake_names_its_key(section: str, keys: object, told: str):
     (found,) = problems(**{section: keys})
     assert told in found
 

@@ -1,4 +1,4 @@
-"""Hard filters one by one, and what each candidate is given."""
+"""Hard filters one by one, and the figures of candidates."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from protos.domain import geo
 from protos.domain.candidates import gather
 from protos.domain.errors import InvalidRequest, NoReplica
-from protos.domain.offers import UNPRICED_NANO_USD_PER_1K_TOKENS, Filter
-from protos.domain.refusals import Rejected, no_replica
+from protos.domain.offers import UNPRICED_NANO_USD_PER_1K_TOKENS, Filter, Rejected
+from protos.domain.refusals import no_replica
 from protos.domain.resources import NodeHealth, NodeIntent, ReplicaState, Tier
 from tests.support.fleets import (
     deployment,
@@ -41,7 +41,7 @@ def one(health=NodeHealth.READY, intent=NodeIntent.ACTIVE, state=ReplicaState.RE
 
 
 @pytest.mark.parametrize("health", [NodeHealth.READY, NodeHealth.SUSPECT])
-def test_a_node_that_only_the_coordinator_misses_still_serves(health):
+def test_a_suspect_node_still_serves(health):
     found, rejected = gathered(one(health))
     assert len(found) == 1
     assert rejected == []
@@ -59,7 +59,7 @@ def test_unhealthy_nodes_never_serve(health, expected):
     ("intent", "expected"),
     [(NodeIntent.DRAINING, Filter.DRAINING), (NodeIntent.RETIRED, Filter.RETIRED)],
 )
-def test_leaving_nodes_never_serve(intent, expected):
+def test_draining_and_retired_nodes_never_serve(intent, expected):
     assert gathered(one(intent=intent)) == ([], [expected])
 
 
@@ -151,7 +151,7 @@ def test_never_measured_target_is_estimated_from_its_distance():
     assert rtt_ms["iad-1"] <= geo.prior_rtt_ms_p99(distance_km)
 
 
-def test_an_agent_that_does_not_know_its_own_place_assumes_the_farthest():
+def test_an_agent_whose_own_pop_is_unknown_assumes_the_farthest_distance():
     found, _ = gathered(one(), live=lookup({}), via="stranger")
     assert found[0].prediction.ttft_ms_p50 > geo.prior_rtt_ms_p50(20_000.0)
 
@@ -203,7 +203,7 @@ def test_an_engine_without_a_parser_is_no_candidate_when_the_model_may_call_a_to
     assert isinstance(no_replica(asked, [line, other]), NoReplica)
 
 
-def test_what_is_expected_in_a_targets_cache_need_not_be_computed():
+def test_tokens_expected_in_a_targets_cache_are_not_predicted_as_prefill():
     fleet = view(pop("GRU"), node("gru-1", "GRU"), model(), replica("gru-1"))
     slow = replace(fleet.replicas[model().name]["gru-1"].profile, prefill_ms_per_token=1.0)
     fleet.replicas[model().name]["gru-1"] = replace(replica("gru-1"), profile=slow)

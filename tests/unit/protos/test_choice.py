@@ -1,4 +1,4 @@
-"""Who wins among those that may, and who pays what."""
+"""The choice among candidates, and the billing tier."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def chosen(fleet, shape=None, live=NEAR, *, draw=0.0, fill=None, ratio=0.70):
 
 
 def learned(candidate, *quantiles_ms):
-    """Let outcomes have shown these quantiles, whatever the load."""
+    """Predictors with these quantiles at any load."""
     candidate.evidence = tuple((ms, 0.0, 0.0, 0.0, 0.0) for ms in quantiles_ms)
     candidate.ttft_ms_p99, candidate.fits = quantiles_ms[-1], False
 
@@ -68,8 +68,8 @@ def test_in_time_ratio_of_a_prediction_without_a_spread():
     assert 0.5 < in_time_ratio(50.0, 50.0, 80.0, 51.0) < 0.99
 
 
-def test_where_nothing_fits_the_likely_one_serves_not_the_steady_one_far_away():
-    """P99 290 ms next door, but mostly 25; 144 ms at best elsewhere; 72 ms are left."""
+def test_where_nothing_fits_the_likeliest_in_time_serves_not_the_lowest_p99():
+    """A near target with P99 290 ms but mostly 25; a far one with 144 ms at best; 72 ms left."""
     fleet = two_tiers()
     shape = request(budget_left_ms=72.0)
     near, far = gather(fleet, shape, "nobody", NEAR, frozenset())
@@ -84,7 +84,7 @@ def test_where_nothing_fits_the_likely_one_serves_not_the_steady_one_far_away():
 
 
 @pytest.mark.parametrize("draw", [0.0, 0.5, 0.999])
-def test_equal_price_goes_to_the_sooner(draw):
+def test_of_equal_prices_the_lower_p99_wins(draw):
     assert chosen(one_pop(a=60.0, b=50.0), draw=draw).chosen.node.id == "iad-b"
 
 
@@ -108,12 +108,12 @@ def test_near_ties_without_headroom_are_spread_evenly():
     assert counts == {"iad-a": 50, "iad-b": 50}
 
 
-def test_a_draw_at_the_very_end_still_picks_someone():
+def test_the_largest_draw_still_picks_a_target():
     candidates = chosen(one_pop(a=50.0, b=50.0)).candidates
     assert break_ties(candidates, 1.0 - 2**-53) is candidates[1]
 
 
-def test_near_tie_is_bounded():
+def test_a_near_tie_is_bounded():
     assert len(near_ties(chosen(one_pop(a=50.0, b=52.5)).candidates)) == 2
     assert len(near_ties(chosen(one_pop(a=50.0, b=52.6)).candidates)) == 1
     assert len(near_ties(chosen(one_pop(a=10.0, b=12.0)).candidates)) == 2
@@ -177,8 +177,8 @@ def test_edge_is_preferred_only_under_its_fill_target(fill, node_id):
         (SlaTier.STANDARD, 2, "iad-1"),
     ],
 )
-def test_the_last_places_of_an_edge_are_for_those_with_the_least_time(sla, free, node_id):
-    """Whatever its fill of the last minute: the bench of five sites showed who suffers."""
+def test_the_last_places_of_an_edge_are_kept_for_the_least_time(sla, free, node_id):
+    """Independent of the fill of the last minute."""
     shape = request(deployment(sla_tier=sla), budget_left_ms=100_000.0)
     live = lookup({"gru-1": target(in_flight=4 - free)}, default=target())
     placement = chosen(two_tiers(), shape, live)
@@ -199,7 +199,7 @@ def test_fill_is_asked_of_edge_nodes_only():
     assert asked == ["gru-1"]
 
 
-def test_the_emptier_of_two_edges_is_not_forced_when_both_are_under_target():
+def test_of_two_edges_under_their_fill_target_the_emptier_is_not_forced():
     fleet = one_pop(a=50.0, b=50.0)
     fills = {"iad-a": 0.8, "iad-b": 0.1}
     for draw in (0.0, 0.9):
@@ -235,7 +235,7 @@ def test_a_miss_at_equal_rates_is_billed_as_served():
     assert chosen(two_tiers(edge_price=10), late).billing_tier is Tier.EDGE
 
 
-def test_a_miss_with_a_hole_in_the_price_card_is_billed_at_what_is_on_it():
+def test_a_miss_with_a_missing_price_is_billed_at_the_tier_that_has_one():
     late = request(budget_left_ms=10.0)
     fleet = view(
         pop("GRU", Tier.EDGE), node("gru-1", "GRU"), model(), replica("gru-1"),
@@ -255,7 +255,7 @@ def test_a_spent_budget_misses_but_is_still_served():
     assert chosen(two_tiers(), request(budget_left_ms=-5.0)).predicted_miss
 
 
-def test_strict_refusal_says_when_to_come_back():
+def test_a_strict_refusal_has_a_time_to_retry():
     shape = request(deployment(strict=True), budget_left_ms=10.0)
     slow = two_tiers(edge_ms=9_010.0, central_ms=9_500.0)
     with pytest.raises(BudgetUnreachable) as raised:
@@ -264,7 +264,7 @@ def test_strict_refusal_says_when_to_come_back():
 
 
 def cheap_and_dear(places):
-    """Both in time: central at 10 with so many places, edge at 12 with many."""
+    """Both fit: central at 10 with this number of places, edge at 12 with many."""
     return view(
         pop("IAD", Tier.CENTRAL), pop("GRU"), node("iad-1", "IAD"), node("gru-1", "GRU"), model(),
         price(Tier.CENTRAL, 10), price(Tier.EDGE, 12),
@@ -288,13 +288,13 @@ def filled_before_leaving(places, sla_tier):
 @pytest.mark.parametrize(
     ("places", "standard", "interactive"), [(1, 1, 1), (2, 1, 1), (4, 3, 3), (16, 13, 14)]
 )
-def test_the_last_places_are_kept_for_those_with_less_time(places, standard, interactive):
+def test_the_last_places_are_kept_for_tiers_with_less_time(places, standard, interactive):
     assert filled_before_leaving(places, SlaTier.STANDARD) == standard
     assert filled_before_leaving(places, SlaTier.INTERACTIVE) == interactive
     assert filled_before_leaving(places, SlaTier.REALTIME) == places
 
 
-def test_a_kept_place_is_better_than_none():
+def test_a_kept_place_is_used_when_no_other_is_free():
     fleet = one_pop(a=50.0)
     last = lookup({"iad-a": target(in_flight=3)})
     assert chosen(fleet, live=last).chosen.node.id == "iad-a"
@@ -303,7 +303,7 @@ def test_a_kept_place_is_better_than_none():
     assert chosen(fleet, patient, full).chosen.node.id == "iad-a"
 
 
-def test_a_free_place_that_costs_more_goes_before_a_line_even_one_that_is_in_time():
+def test_a_dearer_free_place_is_preferred_to_a_queue_that_fits():
     fleet = cheap_and_dear(4)
     live = lookup({"iad-1": target(in_flight=4)}, default=target())
     shape = request(deployment(sla_tier=SlaTier.REALTIME), budget_left_ms=10_000.0)
@@ -313,7 +313,7 @@ def test_a_free_place_that_costs_more_goes_before_a_line_even_one_that_is_in_tim
     assert placement.billing_tier is Tier.CENTRAL
 
 
-def test_a_strict_deployment_behind_a_line_is_refused_until_the_line_is_short_enough():
+def test_a_strict_deployment_is_refused_until_the_queue_is_short_enough():
     """Four places at 400 tokens/s: 527.5 ms a request ahead, 211 tokens each."""
     fleet = one_pop(a=50.0)
     shape = request(deployment(strict=True), budget_left_ms=150.0)
@@ -327,8 +327,8 @@ def test_a_strict_deployment_behind_a_line_is_refused_until_the_line_is_short_en
     )
 
 
-def test_retry_after_looks_at_lines_and_not_at_what_no_waiting_mends():
-    """One is 50 ms too slow for ever, the other has a line that is gone in 3 s."""
+def test_retry_after_counts_queues_and_not_what_waiting_cannot_shorten():
+    """One is always 50 ms too slow, the other has a queue that is gone in 3 s."""
     fleet = one_pop(slow=200.0, busy=50.0)
     shape = request(deployment(strict=True), budget_left_ms=150.0)
     live = lookup({"iad-busy": target(in_flight=4, queued=5)}, default=target())

@@ -1,4 +1,4 @@
-"""The code table of the house style, held against the classes."""
+"""The code table of the house style, compared with the classes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_no_error_is_missing_from_the_table():
     assert declared - {EdgeForgeError} == {row[0] for row in TABLE}
 
 
-def test_every_error_says_what_it_is():
+def test_every_error_has_a_summary():
     assert all(row[0].__doc__ for row in TABLE)
 
 
@@ -55,7 +55,7 @@ def test_an_error_shows_its_next_step():
     assert str(InvalidRequest("no model")) == "no model"
 
 
-def test_an_instance_may_say_better_than_its_class():
+def test_an_instance_may_override_its_class():
     error = Overloaded("full", retryable=False, code="queue_full", retry_after_s=2.0, param="n")
     assert (error.retryable, error.code, error.retry_after_s, error.param) == (
         False,

@@ -90,7 +90,7 @@ def test_hard_filtered_replicas_are_listed_last_with_their_reason():
     assert told.candidates[-1].prediction is None
 
 
-def test_refusals_are_told_not_raised():
+def test_refusals_are_described_not_raised():
     nowhere = explained(view(model(), deployment()))
     assert nowhere.summary.startswith("refused: 'small' is deployed on no engine")
     assert (nowhere.serving_tier, nowhere.billing_tier) == (None, None)
@@ -162,7 +162,7 @@ def test_a_tier_off_the_price_card_is_shown_without_a_price():
 @pytest.mark.parametrize("fill", [0.0, 0.8])
 @pytest.mark.parametrize("budget_ms", [50.0, 100.0, 150.0, 500.0])
 @pytest.mark.parametrize("draw", [0.0, 0.99])
-def test_explains_exactly_what_would_be_done(fill, budget_ms, draw):
+def test_an_explanation_equals_the_placement(fill, budget_ms, draw):
     fleet, shape = three_tiers(), request(budget_left_ms=budget_ms)
     told = explained(fleet, shape, fill=fill, draw=draw)
     done = place(fleet, shape, "gru-1", NEAR, draw=draw, fill=lambda _: fill)

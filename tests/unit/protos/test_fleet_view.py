@@ -19,14 +19,14 @@ def test_every_kind_lands_in_its_index_and_leaves_it():
     full = with_changes(FleetView(), (), ONE_OF_EACH)
     for field in fields(FleetView):
         if not field.init:
-            continue  # what was found out of it, not a row
+            continue  # computed from the view, not a row
         assert len(getattr(full, field.name)) == 1, field.name
     assert full.replicas["acme/m@1"]["gru-1"] == of_kind(Replica)
     assert full.keys[b"d" * 32] == of_kind(ApiKey)
     assert with_changes(full, ONE_OF_EACH, ()) == FleetView()
 
 
-def test_the_old_view_keeps_the_old_picture():
+def test_the_old_view_is_unchanged():
     before = view(pop("IAD"), node("iad-1", "IAD"), replica("iad-1"))
     after = with_changes(before, [replica("iad-1")], [replica("iad-2"), pop("GRU")])
     assert list(before.replicas["acme/small@1"]) == ["iad-1"]
@@ -35,7 +35,7 @@ def test_the_old_view_keeps_the_old_picture():
     assert list(after.pops) == ["IAD", "GRU"]
 
 
-def test_what_was_not_touched_is_shared():
+def test_unchanged_indexes_are_shared():
     before = view(pop("IAD"), node("iad-1", "IAD"), replica("iad-1"))
     after = with_changes(before, (), [pop("GRU")])
     assert after.nodes is before.nodes

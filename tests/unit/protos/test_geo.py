@@ -1,4 +1,4 @@
-"""Distances that can be looked up, and estimates held against published round trips."""
+"""Known distances, and estimates compared with published round trips."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def test_antipodes_do_not_leave_the_domain_of_arcsine():
         (TOKYO, SYDNEY, 103.0),
     ],
 )
-def test_estimates_are_near_what_is_measured(a, b, measured_ms):
+def test_estimates_are_near_the_measured_medians(a, b, measured_ms):
     """Source of the medians: Microsoft, "Azure network round-trip latency statistics"."""
     distance_km = great_circle_km(*a, *b)
     assert 0.6 < measured_ms / prior_rtt_ms_p50(distance_km) < 1.6
     assert measured_ms < prior_rtt_ms_p99(distance_km)
 
 
-def test_estimates_grow_with_distance_and_never_beat_light_in_glass():
+def test_estimates_grow_with_distance_and_stay_above_the_speed_of_light_in_fibre():
     """Light travels about 204 km per ms in fibre; a round trip covers the distance twice."""
     distances_km = [0.0, 1.0, 100.0, 1_000.0, 4_000.0, 4_001.0, 10_000.0, 20_000.0]
     estimates_ms = [prior_rtt_ms_p50(each) for each in distances_km]
@@ -49,5 +49,5 @@ def test_estimates_grow_with_distance_and_never_beat_light_in_glass():
         assert estimate_ms > 2 * distance_km / 204.0
 
 
-def test_hosts_of_one_site_are_near():
+def test_hosts_of_one_site_have_a_short_round_trip():
     assert prior_rtt_ms_p50(0.0) < 1.0

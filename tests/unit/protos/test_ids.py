@@ -1,4 +1,4 @@
-"""What may be a name."""
+"""The grammar of names."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_bad_names_are_refused_with_the_grammar(check):
         assert raised.value.hint.startswith("use ")
 
 
-def test_a_long_bad_name_is_not_repeated_whole():
+def test_a_long_invalid_name_is_cut_in_the_message():
     with pytest.raises(InvalidRequest) as raised:
         ids.check_node_id("x" * 100_000)
     assert len(raised.value.message) < 200

@@ -1,4 +1,4 @@
-"""What may be in the registry, and what is refused unopened."""
+"""Which files may be in the registry."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_configurations_that_name_code_are_refused(code):
         refuse_remote_code(code)
 
 
-def test_code_that_is_switched_off_is_no_code():
+def test_a_configuration_with_remote_code_disabled_passes():
     refuse_remote_code({"trust_remote_code": False, "auto_map": None})
 
 

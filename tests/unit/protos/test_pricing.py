@@ -33,7 +33,7 @@ def test_each_kind_of_token_has_its_own_rate():
     assert sum(getattr(cost, each.name) for each in fields(cost)) == cost.total_nano_usd
 
 
-def test_nothing_costs_nothing():
+def test_usage_of_zero_costs_zero():
     assert cost_of(Usage(0, 0, 0), PRICE).total_nano_usd == 0
 
 

@@ -1,12 +1,12 @@
-"""Every reason can be said, and says when to try again."""
+"""Every filter has an error with a time to retry."""
 
 from __future__ import annotations
 
 import pytest
 
 from protos.domain.errors import InvalidRequest
-from protos.domain.offers import Filter
-from protos.domain.refusals import Rejected, check_context, no_replica
+from protos.domain.offers import Filter, Rejected
+from protos.domain.refusals import check_context, no_replica
 from tests.support.fleets import model, replica, request, view
 
 
@@ -17,7 +17,7 @@ def test_context_is_checked_against_the_model():
     check_context(view(), request(prompt_tokens=10**9))
 
 
-def test_retry_after_is_that_of_the_most_hopeful_reason():
+def test_retry_after_is_the_shortest_of_the_reasons():
     far = Rejected("a-1", replica("a-1"), None, Filter.RETIRED)
     soon = Rejected("b-1", replica("b-1"), None, Filter.EJECTED)
     assert no_replica(request(), [far]).retry_after_s == 60.0
@@ -25,7 +25,7 @@ def test_retry_after_is_that_of_the_most_hopeful_reason():
 
 
 @pytest.mark.parametrize("filter_", list(Filter))
-def test_every_filter_can_be_said(filter_):
+def test_every_filter_has_an_error(filter_):
     line = Rejected("a-1", replica("a-1"), None, filter_)
     error = no_replica(request(), [line])
     if filter_ in (Filter.MODE, Filter.TOOLS):

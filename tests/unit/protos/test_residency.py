@@ -1,4 +1,4 @@
-"""A request narrows, never widens."""
+"""A request can only narrow the zones."""
 
 from __future__ import annotations
 

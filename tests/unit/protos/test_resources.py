@@ -1,4 +1,4 @@
-"""Every resource has its own key and its stream."""
+"""Every resource has its own key and type."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ KEYS = [
 
 
 @pytest.mark.parametrize(("resource", "expected"), list(zip(ONE_OF_EACH, KEYS, strict=True)))
-def test_keys_and_streams(resource, expected):
+def test_keys_and_types(resource, expected):
     assert (row_key(resource), resource_type(resource)) == expected
 
 
-def test_no_kind_is_forgotten_here():
+def test_every_kind_of_resource_is_tested():
     assert {type(each) for each in ONE_OF_EACH} == set(get_args(Resource))
     assert {stream for _, stream in KEYS} == set(ResourceType)
 

@@ -62,7 +62,7 @@ def test_replacement_never_returns_to_a_tried_target():
     assert raised.value.retry_after_s == 1.0
 
 
-def test_nothing_deployed_says_so():
+def test_no_replica_anywhere_is_an_error_that_names_it():
     fleet = view(model(), deployment())
     with pytest.raises(NoReplica, match="deployed on no engine") as raised:
         placed(fleet, request())
@@ -70,7 +70,7 @@ def test_nothing_deployed_says_so():
     assert raised.value.http_status == 503
 
 
-def test_none_ready_says_so_and_is_worth_a_short_wait():
+def test_no_ready_replica_is_an_error_with_a_short_time_to_retry():
     fleet = view(
         pop("IAD"), node("iad-1", "IAD"), model(), replica("iad-1", state=ReplicaState.STARTING)
     )
@@ -79,7 +79,7 @@ def test_none_ready_says_so_and_is_worth_a_short_wait():
     assert raised.value.retry_after_s == 5.0
 
 
-def test_residency_that_leaves_nothing_says_so():
+def test_residency_that_leaves_nothing_is_named():
     fleet = three_tiers()
     with pytest.raises(NoReplica, match=r"residency leaves no engine.*BR"):
         placed(fleet, request(deployment(zones=("BR",))))
@@ -146,7 +146,7 @@ def test_tier_without_a_price_serves_only_when_nothing_priced_fits():
     assert alone.chosen.price is None
 
 
-def test_own_agent_is_believed_before_the_table():
+def test_a_report_of_the_nodes_own_agent_overrides_the_table():
     fleet = three_tiers()
     down = lookup({"gru-1": target(ready_models=())}, default=target())
     assert placed(fleet, request(), down).chosen.node.id == "scl-1"

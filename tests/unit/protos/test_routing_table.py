@@ -1,4 +1,4 @@
-"""Versions, digests, guards: what an agent accepts, and what it keeps instead."""
+"""Versions, digests, guards: which pushes an agent accepts."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_reapplying_changes_nothing():
     assert apply(held, whole) == held
 
 
-def test_a_delta_that_removes_what_is_not_there_is_judged_by_its_digest():
+def test_a_delta_that_removes_a_missing_row_is_checked_by_its_digest():
     held = table(rows(2))
     push = Delta(TOPOLOGY, 1, 1, 2, {}, ("nobody",), held.digest)
     assert apply(held, push).rows == held.rows

@@ -46,7 +46,7 @@ def with_listener(**keys):
     return {"state": {"folder": "/s"}, "listener": keys}
 
 
-def test_defaults_stand_where_nothing_is_said():
+def test_defaults_apply_where_no_value_is_given():
     whole = read()
     assert whole.state.folder == "/s"
     assert whole.listener == Listener()

@@ -45,7 +45,7 @@ far_times = st.none() | st.builds(FarTimes, moments, moments, moments)
 
 @st.composite
 def traces(draw: st.DrawFn) -> Trace:
-    """Traces that got anywhere, or nowhere."""
+    """Traces that end at any step."""
     read, authed, placed, asked, token, ended = sorted(draw(st.tuples(*[moments] * 6)))
     far = draw(st.integers(min_value=0, max_value=4))
     return replace(
@@ -77,13 +77,13 @@ def test_a_replaced_attempt_is_a_part_of_its_own() -> None:
     assert part_ms(waterfall(replace(TRACE, asked_ms=60.0)), "failed") == 56.0
 
 
-def test_a_whole_answer_cannot_be_told_apart() -> None:
+def test_an_answer_without_a_stream_is_one_part() -> None:
     parts = waterfall(replace(TRACE, stream=False, first_token_ms=None, ended_ms=150.0))
     assert [part.name for part in parts][-2:] == ["queue", "answer"]
     assert part_ms(parts, "prefill") == 0.0
 
 
-def test_a_refused_request_has_what_it_came_to() -> None:
+def test_a_refused_request_has_the_parts_it_reached() -> None:
     trace = replace(TRACE, placed_ms=None, asked_ms=None, first_token_ms=None, ended_ms=2.0)
     assert waterfall(trace) == (Part("receive", 0.0, 1.0), Part("auth", 1.0, 1.0))
 
@@ -117,7 +117,7 @@ def test_parts_are_in_order_without_a_gap_and_sum_to_the_first_token(trace: Trac
 
 
 @given(st.lists(moments, max_size=50).map(sorted))
-def test_gaps_give_the_times_back_to_the_microsecond(times_ms: list[float]) -> None:
+def test_gaps_restore_the_times_to_the_microsecond(times_ms: list[float]) -> None:
     back = token_times_ms(token_gaps(times_ms))
     assert back == pytest.approx(times_ms, abs=0.001)
 

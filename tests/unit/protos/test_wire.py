@@ -1,4 +1,4 @@
-"""Messages and domain types, there and back."""
+"""Round trips between messages and domain types."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_unknown_enum_values_are_refused():
 
 @pytest.mark.parametrize("value", [-1.0, math.inf, math.nan])
 @pytest.mark.parametrize("field", ["first_token_ms_p99", "prefill_ms_per_token", "tokens_per_s"])
-def test_profiles_that_nothing_can_be_predicted_from_are_refused(field, value):
+def test_profiles_unfit_for_predictions_are_refused(field, value):
     with pytest.raises(InvalidRequest, match="profile"):
         wire.profile_from_wire(r.EngineProfile(**{field: value}))
 

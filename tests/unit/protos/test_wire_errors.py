@@ -1,4 +1,4 @@
-"""Errors survive the way through a status and its trailing metadata."""
+"""Errors survive the conversion to a status with trailing metadata and back."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_status_of_the_channel_itself():
     assert not other.retryable
 
 
-def test_a_kind_that_this_version_does_not_know():
+def test_an_unknown_kind_of_error():
     got = error_from_metadata(
         "INTERNAL", "new", (("edgeforge-error", "FromTheFuture"), ("edgeforge-retryable", "true"))
     )
@@ -59,7 +59,7 @@ def test_texts_are_cut_between_characters():
     assert set(round_trip(sent).hint) == {"é"}
 
 
-def test_a_broken_wait_is_ignored():
+def test_an_invalid_retry_time_is_ignored():
     metadata = (("edgeforge-error", "Overloaded"), ("edgeforge-retry-after-ms", "soon"))
     got = error_from_metadata("RESOURCE_EXHAUSTED", "busy", metadata)
     assert type(got) is Overloaded

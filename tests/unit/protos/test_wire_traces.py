@@ -1,4 +1,4 @@
-"""A trace survives the wire; lists are in an order that pages can be cut from."""
+"""A trace survives the conversion; lists have a total order for paging."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def test_a_trace_survives_the_wire(made: Trace) -> None:
     assert trace_from_wire(trace_pb2.Trace.FromString(sent)) == made
 
 
-def test_a_gap_longer_than_the_wire_holds_is_cut() -> None:
+def test_a_gap_over_the_fields_range_is_cut() -> None:
     sent = trace_to_wire(trace(token_gaps_us=(1 << 40,)))
     assert list(sent.token_gaps_us) == [(1 << 32) - 1]
 
 
-def test_newer_and_slower_come_first() -> None:
+def test_newer_or_slower_traces_come_first() -> None:
     old, new = summary_to_wire(trace(1, first_token_ms=900.0)), summary_to_wire(trace(2))
     never = summary_to_wire(refused(3))
     newest, slowest = trace_pb2.TRACE_ORDER_NEWEST, trace_pb2.TRACE_ORDER_SLOWEST

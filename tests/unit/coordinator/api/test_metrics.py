@@ -16,7 +16,7 @@ GAUGES = FleetGauges(
 )
 
 
-def test_figures_are_gathered_when_asked_for():
+def test_metrics_are_collected_at_each_scrape():
     counters = FleetCounters()
     registry = make_metrics(counters, lambda: GAUGES)
     counters.statuses = 9
@@ -36,7 +36,7 @@ def test_figures_are_gathered_when_asked_for():
         assert line in lines
 
 
-def test_every_figure_is_explained():
+def test_every_metric_has_a_help_text():
     text = generate_latest(make_metrics(FleetCounters(), lambda: GAUGES)).decode()
     named = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
     helped = {

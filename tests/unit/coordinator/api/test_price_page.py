@@ -24,7 +24,7 @@ def test_the_card_as_json_is_integers_in_a_stated_unit():
     )
 
 
-def test_the_version_of_a_card_is_its_newest_line():
+def test_the_version_of_a_card_is_that_of_its_newest_line():
     card = orjson.loads(card_json([Price("xs", Tier.EDGE, 1, 1, 1, 4), _line("s", 7)]))
     assert card["card_version"] == 7
     assert orjson.loads(card_json([]))["card_version"] == 0
@@ -41,7 +41,7 @@ def test_nothing_in_a_price_becomes_markup():
     assert "&lt;script&gt;" in page
 
 
-def test_a_class_that_we_do_not_know_comes_last():
+def test_an_unknown_size_class_comes_last():
     card = orjson.loads(card_json([_line("aa", 1), _line("xl", 1)]))
     assert [line["size_class"] for line in card["prices"]] == ["xl", "aa"]
 

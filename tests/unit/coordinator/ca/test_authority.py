@@ -1,4 +1,4 @@
-"""The authority's folder: private, never overwritten, two of them trusted at most."""
+"""The authority's folder: private, never overwritten, at most two trusted authorities."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_fingerprint_is_over_der(folder):
     assert load(folder).sha256_hex == hashlib.sha256(der).hexdigest()
 
 
-def test_nobody_else_can_read_the_key(folder):
+def test_the_key_is_readable_by_its_owner_only(folder):
     create(folder)
     assert mode(folder) == 0o700
     assert mode(folder / "authority.pem") == 0o600
@@ -72,14 +72,14 @@ def test_a_key_that_others_can_read_is_refused(folder, bits):
     assert b"PRIVATE" not in str(caught.value).encode()
 
 
-def test_a_missing_one_says_what_to_do(folder):
+def test_a_missing_authority_is_an_error_with_the_next_step(folder):
     with pytest.raises(NotFound) as caught:
         load(folder)
     assert "init" in caught.value.hint
 
 
 @pytest.mark.parametrize("content", [b"", b"junk", private_pem(p256_key())])
-def test_a_broken_one_is_refused(folder, content):
+def test_a_damaged_authority_is_refused(folder, content):
     create(folder)
     (folder / "authority.pem").write_bytes(content)
     with pytest.raises(ConfigInvalid):
@@ -109,7 +109,7 @@ def test_a_third_authority_is_refused(folder, tmp_path):
         trust_also(folder, create(tmp_path / "third").certificate_pem)
 
 
-def test_a_leaf_is_no_authority(folder):
+def test_a_leaf_is_refused_as_an_authority(folder):
     leaf = create(folder).issue_node("gru-1", request_der()).pem
     for pem in (leaf, b"junk"):
         with pytest.raises(InvalidRequest):

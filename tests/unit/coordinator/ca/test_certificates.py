@@ -1,4 +1,4 @@
-"""What certificates say: our names only, whatever the request asked for."""
+"""Contents of certificates: names of the authority only, those of the request are ignored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of the authority: written whole, with the right permissions whatever the umask."""
+"""Files of the authority: written atomically, with permissions independent of the umask."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def umask(request):
 
 
 @pytest.mark.usefixtures("umask")
-def test_permissions_do_not_hang_on_the_umask(tmp_path):
+def test_permissions_do_not_depend_on_the_umask(tmp_path):
     files.write_key(tmp_path / "key.pem", b"k")
     files.write_public(tmp_path / "cert.pem", b"c")
     modes = [stat.S_IMODE((tmp_path / one).stat().st_mode) for one in ("key.pem", "cert.pem")]
@@ -27,7 +27,7 @@ def test_permissions_do_not_hang_on_the_umask(tmp_path):
     assert files.read_key(tmp_path / "key.pem") == b"k"
 
 
-def test_replacing_must_be_asked_for(tmp_path):
+def test_an_existing_file_is_replaced_only_if_asked(tmp_path):
     path = tmp_path / "key.pem"
     files.write_key(path, b"old")
     with pytest.raises(Conflict):

@@ -40,7 +40,7 @@ def test_only_p256(key):
         public_key_of(request_der(key))
 
 
-def test_a_request_for_somebody_elses_key_is_refused():
+def test_a_request_not_signed_with_its_own_key_is_refused():
     mine, theirs = p256_key(), p256_key()
     spki = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     forged = request_der(mine).replace(
@@ -51,11 +51,11 @@ def test_a_request_for_somebody_elses_key_is_refused():
 
 
 @pytest.mark.parametrize("junk", [b"", b"junk", b"\x30\x82\xff\xff", request_der()[:-10]])
-def test_junk_is_refused(junk):
+def test_bytes_that_are_no_request_are_refused(junk):
     with pytest.raises(InvalidRequest):
         public_key_of(junk)
 
 
-def test_an_over_long_request_is_not_even_parsed():
+def test_a_request_over_the_limit_is_not_parsed():
     with pytest.raises(InvalidRequest, match="bytes"):
         public_key_of(bytes(MAX_REQUEST_BYTES + 1))

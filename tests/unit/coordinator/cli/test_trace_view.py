@@ -1,4 +1,4 @@
-"""The picture of a trace: bars that stay on their axis, sums, and nothing that moves a cursor."""
+"""The picture of a trace: bars on their axis, sums, and no control characters."""
 
 from __future__ import annotations
 
@@ -54,34 +54,34 @@ def test_the_budget_counts_what_the_user_felt() -> None:
     assert any("missed" in line and "predicted miss" in line for line in headlines(late))
 
 
-def test_tokens_are_told_with_their_pace_and_their_price() -> None:
+def test_tokens_are_shown_with_their_pace_and_their_price() -> None:
     said = tokens_line(trace())
     assert "15 prompt (1,500 nano-USD), 16 cached (400), 11 completion (3,300)" in said
     assert "TPOT P50 28.9 ms, P99 28.9 ms" in said
 
 
-def test_a_refused_request_is_drawn_as_far_as_it_came() -> None:
+def test_a_refused_request_is_drawn_as_far_as_it_got() -> None:
     lines = drawn(refused(4))
     assert any("503, no engine can serve" in line for line in lines)
     assert not any(line.startswith("prefill") for line in lines)
 
 
-def test_a_whole_answer_costs_in_one_part() -> None:
+def test_the_cost_of_an_answer_without_a_stream_is_one_part() -> None:
     lines = drawn(replace(trace(), stream=False, first_token_ms=None, token_gaps_us=()))
     assert "5,200" in row(lines, "answer")
 
 
-def test_a_jumped_clock_is_said() -> None:
+def test_a_jump_of_the_clock_is_shown() -> None:
     assert any("wall clock jumped" in line for line in headlines(trace(clock_jumped=True)))
 
 
-def test_what_an_engine_wrote_cannot_move_the_cursor() -> None:
+def test_control_characters_of_an_engine_are_escaped() -> None:
     hostile = replace(refused(), error="\x1b[2Jgone\r\n")
     assert not any("\x1b" in line for line in drawn(hostile))
 
 
 @given(amounts, amounts, amounts)
-def test_a_bar_stays_on_its_axis_and_what_is_not_nothing_is_seen(
+def test_a_bar_stays_on_its_axis_and_a_positive_value_is_visible(
     began: float, took: float, rest: float
 ) -> None:
     whole = began + took + rest

@@ -67,7 +67,7 @@ def test_three_missed_reports_make_a_node_suspect():
     assert fleet.commands == [SetHealth("a-1", SUSPECT)]
 
 
-def test_the_end_of_the_lease_is_death():
+def test_a_node_is_dead_at_the_end_of_its_lease():
     fleet = Fleet("a-1", "b-1")
     fleet.pass_ms(29_999, reporting=("b-1",))
     assert fleet.health("a-1") is SUSPECT
@@ -86,14 +86,14 @@ def test_a_late_status_revives():
     assert fleet.health("a-1") is READY
 
 
-def test_a_peer_alone_changes_nothing():
+def test_a_failed_probe_of_a_node_that_reports_changes_nothing():
     fleet = Fleet("a-1", "b-1")
     fleet.status("b-1", a_1=False)
     fleet.pass_ms(2_000, reporting=("a-1",))
     assert fleet.commands == []
 
 
-def test_a_peer_that_agrees_makes_a_suspect_node_unroutable_at_once():
+def test_a_failed_probe_makes_a_suspect_node_unroutable_at_once():
     fleet = Fleet("a-1", "b-1")
     fleet.pass_ms(6_000, reporting=("b-1",))
     assert fleet.health("a-1") is SUSPECT
@@ -114,7 +114,7 @@ def test_a_node_whose_stream_ended_is_unroutable_with_the_first_failed_probe_of_
     assert fleet.health("a-1") is DEAD
 
 
-def test_a_probe_that_failed_before_the_stream_ended_says_nothing_of_its_end():
+def test_a_probe_that_failed_before_the_stream_ended_is_ignored():
     fleet = Fleet("a-1", "b-1")
     fleet.status("b-1", a_1=False)
     fleet.pass_ms(500)
@@ -123,7 +123,7 @@ def test_a_probe_that_failed_before_the_stream_ended_says_nothing_of_its_end():
     assert fleet.commands == []
 
 
-def test_a_node_that_is_back_on_another_stream_is_not_judged_by_the_old_ones_end():
+def test_a_node_that_reconnected_is_not_judged_by_the_end_of_its_old_stream():
     fleet = Fleet("a-1", "b-1")
     fleet.hang_up("a-1")
     fleet.status("a-1")
@@ -131,7 +131,7 @@ def test_a_node_that_is_back_on_another_stream_is_not_judged_by_the_old_ones_end
     assert fleet.commands == []
 
 
-def test_a_node_that_hung_up_and_is_reached_by_its_peers_stays_routable():
+def test_a_node_without_a_stream_that_peers_reach_stays_routable():
     fleet = Fleet("a-1", "b-1")
     fleet.hang_up("a-1")
     fleet.status("b-1", a_1=True)
@@ -139,7 +139,7 @@ def test_a_node_that_hung_up_and_is_reached_by_its_peers_stays_routable():
     assert fleet.health("a-1") is SUSPECT
 
 
-def test_many_streams_that_end_at_once_make_nobody_unroutable():
+def test_many_streams_that_end_at_once_make_no_node_unroutable():
     fleet = Fleet(*names(20))
     gone, left = names(20)[:12], names(20)[12:]
     fleet.hang_up(*gone)
@@ -149,7 +149,7 @@ def test_many_streams_that_end_at_once_make_nobody_unroutable():
     assert fleet.commands == []
 
 
-def test_those_who_hung_up_and_died_long_ago_do_not_hide_the_next_one():
+def test_dead_nodes_do_not_count_among_the_streams_that_ended_at_once():
     fleet = Fleet(*names(20))
     for dead in names(20)[:12]:
         fleet.hang_up(dead)
@@ -164,7 +164,7 @@ def test_those_who_hung_up_and_died_long_ago_do_not_hide_the_next_one():
     assert fleet.health(last) is UNROUTABLE
 
 
-def test_a_fresh_failed_probe_is_remembered_until_it_is_stale():
+def test_a_failed_probe_counts_until_it_is_stale():
     fleet = Fleet("a-1", "b-1")
     fleet.pass_ms(3_000, reporting=("b-1",))
     fleet.status("b-1", a_1=False)
@@ -176,7 +176,7 @@ def test_a_fresh_failed_probe_is_remembered_until_it_is_stale():
     assert stale.health("a-1") is SUSPECT
 
 
-def test_a_peer_that_reaches_it_again_makes_it_routable():
+def test_a_successful_probe_makes_an_unroutable_node_routable():
     fleet = Fleet("a-1", "b-1")
     fleet.pass_ms(6_000, reporting=("b-1",))
     fleet.status("b-1", a_1=False)
@@ -184,7 +184,7 @@ def test_a_peer_that_reaches_it_again_makes_it_routable():
     assert fleet.health("a-1") is SUSPECT
 
 
-def test_an_unroutable_node_that_nobody_looks_at_any_more_stays_so():
+def test_an_unroutable_node_without_new_probes_stays_unroutable():
     fleet = Fleet("a-1", "b-1")
     fleet.pass_ms(6_000, reporting=("b-1",))
     fleet.status("b-1", a_1=False)
@@ -192,14 +192,14 @@ def test_an_unroutable_node_that_nobody_looks_at_any_more_stays_so():
     assert fleet.health("a-1") is UNROUTABLE
 
 
-def test_a_node_does_not_speak_about_itself():
+def test_a_node_cannot_report_a_probe_of_itself():
     fleet = Fleet("a-1")
     fleet.status("a-1", a_1=False)
     fleet.pass_ms(6_000)
     assert fleet.health("a-1") is SUSPECT
 
 
-def test_leases_start_anew_and_what_was_written_stays_until_there_is_news():
+def test_after_a_restart_leases_begin_again_and_health_stays_until_a_change():
     for health in NodeHealth:
         fleet = Fleet("a-1", health=health)
         fleet.pass_ms(5_500)
@@ -208,7 +208,7 @@ def test_leases_start_anew_and_what_was_written_stays_until_there_is_news():
         assert fleet.health("a-1") is READY
 
 
-def test_after_our_own_absence_silence_counts_from_the_latest_return():
+def test_after_a_restart_silence_counts_from_the_end_of_the_time_to_reconnect():
     fleet = Fleet()
     fleet.detector.handle(NodeListed("a-1", READY, returning=True), fleet.now_ms)
     fleet.detector.handle(NodeListed("b-1", READY, returning=True), fleet.now_ms)
@@ -224,7 +224,7 @@ def test_after_our_own_absence_silence_counts_from_the_latest_return():
     assert fleet.health("a-1") is DEAD
 
 
-def test_a_stall_of_ours_does_not_shorten_the_time_to_return():
+def test_a_stall_of_the_coordinator_does_not_shorten_the_time_to_reconnect():
     fleet = Fleet()
     fleet.detector.handle(NodeListed("a-1", READY, returning=True), fleet.now_ms)
     fleet.now_ms += 30_000
@@ -242,7 +242,7 @@ def test_a_removed_node_is_forgotten():
     assert fleet.detector.healths() == {}
 
 
-def test_our_own_stall_is_nobodys_silence():
+def test_a_stall_of_the_coordinator_is_not_counted_as_silence():
     fleet = Fleet("a-1", "b-1")
     fleet.pass_ms(2_000, reporting=("a-1", "b-1"))
     fleet.now_ms += 120_000
@@ -287,7 +287,7 @@ def test_nothing_gets_worse_in_a_freeze_but_returning_nodes_get_better():
     assert fleet.detector.frozen
 
 
-def test_their_return_ends_a_freeze_and_the_rest_gets_a_new_lease():
+def test_returning_nodes_end_a_freeze_and_the_rest_get_a_new_lease():
     fleet = Fleet(*names(20))
     fleet.pass_ms(60_000, reporting=names(20)[:8])
     back = names(20)[:17]
@@ -332,7 +332,7 @@ steps = st.lists(
 def test_no_death_before_the_lease_ends_and_death_within_the_bound(
     steps: list[tuple[float, bool, bool | None]],
 ):
-    """Whatever is heard in whatever order, with gaps below what counts as our own stall."""
+    """Any events in any order, with gaps shorter than a stall of the coordinator."""
     now_ms = heard_ms = 0.0
     detector = FailureDetector(POLICY, now_ms)
     for node_id in ("a", "b"):

@@ -10,7 +10,7 @@ def test_every_counter_is_shown():
     assert {field.name for field in fields(FleetCounters)} == COUNTERS.keys() | LABELLED
 
 
-def test_counters_of_two_coordinators_are_apart():
+def test_two_instances_have_separate_counters():
     one, two = FleetCounters(), FleetCounters()
     one.nacks["gap"] = 1
     one.statuses += 1

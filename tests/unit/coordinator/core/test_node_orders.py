@@ -1,4 +1,4 @@
-"""What stands for a node: orders, faults and reports put together; retirements step by step."""
+"""Intents from orders, faults and reports; the steps of a retirement."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ HOT = NodeFault("GPU 0 runs slower", fatal=False, latched=False)
         ),
     ],
 )
-def test_an_intent_follows_from_the_order_and_from_what_the_node_says(
+def test_an_intent_follows_from_the_order_and_the_nodes_report(
     order, condition, present, intent, reason
 ):
     found, why = intent_of(order, condition, present)
@@ -77,11 +77,11 @@ def test_a_fatal_hardware_fault_becomes_an_order_that_outlives_its_report():
     assert intent_of(order, FINE, NodeIntent.ACTIVE) == (NodeIntent.DRAINING, "GPU 0 is lost")
 
 
-def test_what_heals_by_itself_or_only_warns_becomes_none():
+def test_a_fault_that_is_not_latched_or_a_warning_becomes_no_order():
     assert order_after_faults(None, [BLIND, HOT], 7) is None
 
 
-def test_a_fault_goes_above_a_cordon_and_below_what_drains_already():
+def test_a_fault_replaces_a_cordon_but_not_a_drain_or_a_retirement():
     after = order_after_faults(CORDON, [LOST], 7)
     assert after is not None
     assert after.by == BY_HEALTH
@@ -109,6 +109,6 @@ def test_a_retirement_moves_then_drains_then_retires():
     assert step(draining, now_unix_ms=settled).phase is Phase.RETIRED
 
 
-def test_a_dead_node_has_nothing_left_to_drain_and_a_forced_one_leaves_behind():
+def test_a_dead_node_retires_without_draining_and_a_forced_one_without_its_moves():
     assert step(replace(RETIRE, phase=Phase.DRAINING), dead=True).phase is Phase.RETIRED
     assert step(replace(RETIRE, force=True)).phase is Phase.DRAINING

@@ -65,7 +65,7 @@ def reasons(plan_input: PlanInput) -> dict[tuple[str, str], str]:
     return {(one.deployment, one.node_id): one.reason for one in unplaced}
 
 
-def test_a_model_goes_where_its_operator_says():
+def test_a_model_goes_to_the_node_it_is_pinned_to():
     plan = plan_placements(fleet({"iad-1": host(), "iad-2": host()}, chat=(SMALL, ("iad-1",))))
     assert plan.desired == {
         "iad-1": DesiredReplica(SMALL, ModelSource.MANAGED, FILES, 8_192),
@@ -97,13 +97,13 @@ def test_an_engine_holds_one_model_and_keeps_what_it_holds():
     }
 
 
-def test_what_nobody_wants_any_more_is_let_go():
+def test_a_model_without_a_deployment_is_dropped():
     assert held(fleet({"iad-1": host(holds=SMALL)})) == {"iad-1": None}
     moved = fleet({"iad-1": host(holds=SMALL)}, b=(OTHER, ("iad-1",)))
     assert held(moved) == {"iad-1": OTHER}
 
 
-def test_no_engine_no_model():
+def test_a_node_without_an_engine_gets_no_model():
     plan_input = fleet(
         {"gru-1": host("none"), "gru-2": host("")},
         chat=(SMALL, ("gru-1", "gru-2", "gru-3")),
@@ -116,7 +116,7 @@ def test_no_engine_no_model():
     }
 
 
-def test_cordoned_and_draining_nodes_keep_theirs_and_get_nothing_new():
+def test_cordoned_and_draining_nodes_keep_their_model_and_get_no_new_one():
     for intent in (NodeIntent.CORDONED, NodeIntent.DRAINING):
         keeps = fleet({"iad-1": host(holds=SMALL, intent=intent)}, chat=(SMALL, ("iad-1",)))
         assert held(keeps) == {"iad-1": SMALL}
@@ -130,7 +130,7 @@ def test_a_retired_node_holds_nothing():
     assert held(fleet({"iad-1": retired}, chat=(SMALL, ("iad-1",)))) == {"iad-1": None}
 
 
-def test_a_deployment_of_an_unknown_model_is_said_to_be_so():
+def test_a_deployment_of_an_unknown_model_is_unplaced_with_the_reason():
     plan_input = fleet({"iad-1": host()}, chat=("acme/gone@1", ("iad-1",)))
     assert reasons(plan_input) == {("chat", "iad-1"): "its model is not in the registry"}
 
@@ -165,7 +165,7 @@ inputs = st.builds(
 
 
 @given(inputs)
-def test_every_wish_is_fulfilled_or_explained_and_engines_fit(plan_input: PlanInput):
+def test_every_pin_is_placed_or_unplaced_with_a_reason_and_engines_fit(plan_input: PlanInput):
     plan = plan_placements(plan_input)
     assert set(plan.desired) == set(plan_input.nodes)
     explained = {(one.deployment, one.node_id) for one in plan.unplaced}
@@ -199,8 +199,8 @@ def test_the_same_fleet_in_another_order_has_the_same_plan(plan_input: PlanInput
 
 
 @given(inputs)
-def test_a_plan_carried_out_is_planned_again(plan_input: PlanInput):
-    """Fewest moves: nothing that was placed moves while nothing changes."""
+def test_a_plan_that_was_carried_out_is_stable(plan_input: PlanInput):
+    """Fewest moves: without a change of the input nothing moves."""
     plan = plan_placements(plan_input)
     done = {
         node_id: replace(node, holds=replica.model if (replica := plan.desired[node_id]) else None)

@@ -31,7 +31,7 @@ def at(version: int, epoch: int = 1) -> TableVersion:
 
 
 def held(version: int, epoch: int = 1, digest: int | None = None) -> Holding:
-    """A digest that follows from the version, unless told."""
+    """A digest that follows from the version, unless given."""
     return Holding(at(version, epoch), version * 1_000 if digest is None else digest)
 
 
@@ -58,7 +58,7 @@ def test_an_empty_agent_gets_a_snapshot():
     assert Stream(held(5)).first == [SendSnapshot(TOPOLOGY, 1)]
 
 
-def test_an_empty_table_is_told_too():
+def test_an_empty_table_is_sent_too():
     assert Stream(held(0)).first == [SendSnapshot(TOPOLOGY, 1)]
 
 
@@ -76,21 +76,21 @@ def test_an_older_epoch_gets_a_snapshot():
     assert Stream(held(5, epoch=2), held(9)).first == [SendSnapshot(TOPOLOGY, 1)]
 
 
-def test_the_same_version_with_other_rows_is_alarming_and_mended():
+def test_the_same_version_with_other_rows_raises_an_alarm_and_gets_a_snapshot():
     (alarm, push) = Stream(held(5), held(5, digest=1)).first
     assert isinstance(alarm, Alarm)
     assert alarm.kind is AlarmKind.DIGEST_MISMATCH
     assert push == SendSnapshot(TOPOLOGY, 1)
 
 
-def test_an_agent_ahead_is_alarming_once_and_sent_nothing():
+def test_an_agent_ahead_raises_one_alarm_and_gets_nothing():
     stream = Stream(held(5), held(9))
     (alarm,) = stream.first
     assert isinstance(alarm, Alarm)
     assert alarm.kind is AlarmKind.AGENT_AHEAD
     assert stream.changed(held(6)) == []
     assert stream.session.handle(Forced(TOPOLOGY), 0.0) == []
-    # Once we have passed it, its rows are no longer ours to build upon; the digest decides.
+    # Later versions say nothing about its rows; the digest decides.
     assert stream.changed(held(10)) == [SendSnapshot(TOPOLOGY, 1, forced=True)]
 
 
@@ -110,7 +110,7 @@ def test_changes_coalesce_behind_an_unacknowledged_push():
     assert stream.session.converged
 
 
-def test_a_push_may_lead_further_than_was_known_when_it_was_ordered():
+def test_a_push_may_lead_to_a_newer_version_than_commanded():
     stream = Stream(held(5), held(3))
     stream.changed(held(6))
     stream.session.handle(Pushed(TOPOLOGY, 1, at(6)), 0.0)
@@ -118,8 +118,8 @@ def test_a_push_may_lead_further_than_was_known_when_it_was_ordered():
     assert stream.session.converged
 
 
-def test_an_agent_that_was_sent_more_than_was_told_is_not_ahead():
-    """Changes are told in rounds, and what is sent is the newest there is."""
+def test_an_agent_that_was_sent_a_newer_version_than_announced_is_not_ahead():
+    """Changes are announced in rounds; a push always has the newest version."""
     stream = Stream(held(5), held(3))
     assert stream.changed(Holding(at(7), None)) == []
     assert stream.acked(1, at(7)) == []
@@ -137,7 +137,7 @@ def test_types_do_not_wait_for_one_another():
     ]
 
 
-def test_acknowledgements_of_something_else_change_nothing():
+def test_acknowledgements_with_another_nonce_change_nothing():
     stream = Stream(held(5), held(3))
     assert stream.acked(99, at(5)) == []
     assert stream.nacked(99, RefusalReason.GAP, NOTHING) == []
@@ -151,7 +151,7 @@ def test_a_gap_or_a_digest_asks_for_a_snapshot():
         assert stream.nacked(1, reason, held(2)) == [SendSnapshot(TOPOLOGY, 2)]
 
 
-def test_snapshots_that_never_fit_are_given_up_until_a_newer_version():
+def test_snapshots_refused_repeatedly_stop_until_a_newer_version():
     stream = Stream(held(5))
     for nonce in range(1, MAX_SNAPSHOT_RETRIES + 1):
         assert stream.nacked(nonce, RefusalReason.DIGEST, NOTHING) == [
@@ -177,7 +177,7 @@ def test_a_version_refused_for_good_is_not_sent_again():
         assert stream.changed(held(6)) == [SendDelta(TOPOLOGY, 2, 3)]
 
 
-def test_a_refusal_counts_for_the_version_that_was_really_sent():
+def test_a_refusal_counts_for_the_version_that_was_sent():
     stream = Stream(held(5), held(3))
     stream.changed(held(6))
     stream.session.handle(Pushed(TOPOLOGY, 1, at(6)), 0.0)
@@ -186,21 +186,21 @@ def test_a_refusal_counts_for_the_version_that_was_really_sent():
     assert stream.changed(held(6)) == []
 
 
-def test_what_changed_behind_a_refused_push_is_tried():
+def test_a_newer_version_is_sent_after_a_refused_one():
     stream = Stream(held(5), held(3))
     stream.changed(held(6))
     (_, push) = stream.nacked(1, RefusalReason.SHRUNK, held(3))
     assert push == SendDelta(TOPOLOGY, 2, 3)
 
 
-def test_what_a_refusal_says_is_held_is_built_upon():
+def test_the_next_delta_starts_from_what_a_refusal_reports():
     stream = Stream(held(5), held(3))
     stream.nacked(1, RefusalReason.TOO_LARGE, held(2))
     assert stream.session.holding(TOPOLOGY) == held(2)
     assert stream.changed(held(6)) == [SendDelta(TOPOLOGY, 2, 2)]
 
 
-def test_force_sends_a_refused_version_again_and_even_one_that_is_held():
+def test_force_sends_a_refused_version_again_and_a_held_one_too():
     stream = Stream(held(5), held(3))
     stream.nacked(1, RefusalReason.SHRUNK, held(3))
     assert stream.session.handle(Forced(TOPOLOGY), 0.0) == [SendSnapshot(TOPOLOGY, 2, forced=True)]
@@ -231,7 +231,7 @@ def test_the_time_to_answer_begins_when_the_push_has_left():
     assert session.handle(Ticked(), 9_999.0) == []
 
 
-def test_an_answer_in_time_stops_the_clock():
+def test_an_answer_in_time_ends_the_deadline():
     stream = Stream(held(5))
     stream.session.handle(Pushed(TOPOLOGY, 1, at(5)), 0.0)
     stream.acked(1, at(5))

@@ -1,4 +1,4 @@
-"""Where a retiring node's replicas go, and when they have nowhere to go."""
+"""Targets for a retiring node's replicas, and cases without a target."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def fleet(nodes: dict[str, PlanNode], zones: tuple[str, ...] = (), **pins):
 
 
 def sites(*node_ids: str, **changes: Site) -> dict[str, Site]:
-    """A node's POP is its name's first part, all in one tier and zone unless told."""
+    """A node's POP is its name's first part; one tier and zone unless given."""
     plain = {one: Site(one.split("-")[0], Tier.EDGE, "US", healthy=True) for one in node_ids}
     return plain | {name.replace("_", "-"): site for name, site in changes.items()}
 
@@ -83,7 +83,7 @@ def test_deployments_of_one_model_move_together_and_two_models_never_share():
         (host(), Site("a", Tier.EDGE, "BR", healthy=True)),
     ],
 )
-def test_nothing_moves_to_a_node_that_cannot_take_it_and_the_reason_is_told(target, site):
+def test_nothing_moves_to_a_node_that_cannot_take_it_and_the_reason_is_given(target, site):
     nodes = {"a-1": HERE, "a-2": target}
     where = sites(*nodes) | ({"a-2": site} if site else {})
     plan_input = fleet(nodes, ("US",), chat=(SMALL, ("a-1",)))
@@ -92,7 +92,7 @@ def test_nothing_moves_to_a_node_that_cannot_take_it_and_the_reason_is_told(targ
     assert move.reason == "no other active vllm engine in US is free or holds acme/small@1"
 
 
-def test_a_node_that_somebody_else_is_about_to_use_is_not_free():
+def test_a_node_that_another_deployment_is_pinned_to_is_not_free():
     nodes = {"a-1": HERE, "a-2": host()}
     pins = {"chat": (SMALL, ("a-1",)), "code": (OTHER, ("a-2",))}
     assert moved(fleet(nodes, **pins), sites(*nodes)) == {"chat": ""}
@@ -106,7 +106,7 @@ def test_an_external_model_moves_only_where_an_operator_has_pinned_it():
     assert moved(fleet(alone, chat=(FAR, ("a-1",))), sites(*alone)) == {"chat": ""}
 
 
-def test_a_move_under_way_is_kept_when_a_nearer_node_comes_and_made_anew_when_its_target_goes():
+def test_a_move_is_kept_when_a_nearer_node_appears_and_replanned_when_its_target_goes():
     nodes = {"a-1": HERE, "b-1": host(), "a-2": host()}
     pins = fleet(nodes, chat=(SMALL, ("a-1",)))
     kept = (Move("chat", SMALL, "b-1"),)
@@ -140,7 +140,7 @@ pin_facts = st.dictionaries(
     pin_facts,
     st.sampled_from([(), ("US",)]),
 )
-def test_moves_are_ones_that_the_plan_then_fulfils(nodes, where, pins, zones):
+def test_the_placement_plan_accepts_the_moves(nodes, where, pins, zones):
     plan_input = fleet(nodes, zones, **pins)
     moves = plan_moves(plan_input, where, "a-1", ())
     assert moves == plan_moves(plan_input, where, "a-1", moves), "a plan once made stands"

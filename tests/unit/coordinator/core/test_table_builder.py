@@ -29,11 +29,11 @@ def test_an_equal_report_changes_nothing():
     assert not changes([ReplicaReport("acme/a@1", ReplicaState.READY, 1)], [row("acme/a@1")])
 
 
-def test_what_is_no_longer_reported_goes():
+def test_a_model_no_longer_reported_is_removed():
     assert changes([], [row("acme/a@1")]).removes == (("gru-1", "acme/a@1"),)
 
 
-def test_a_model_that_the_registry_does_not_know_gets_no_row():
+def test_a_model_that_is_not_in_the_registry_gets_no_row():
     assert not changes([ReplicaReport("acme/strange@1", ReplicaState.READY, 1)])
 
 
@@ -53,7 +53,7 @@ rows = st.builds(row, st.sampled_from(sorted(KNOWN)), st.sampled_from(list(Repli
 
 
 @given(st.lists(reports, max_size=4), st.lists(rows, max_size=3))
-def test_changes_carried_out_leave_nothing_to_change(reported, present):
+def test_applied_changes_leave_no_further_change(reported, present):
     after = {one.model: one for one in present}
     first = changes(reported, after.values())
     for _, model in first.removes:

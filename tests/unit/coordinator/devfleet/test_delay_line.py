@@ -1,4 +1,4 @@
-"""What goes in comes out in order, and never before its time."""
+"""Items leave in order and not before their time."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def test_bytes_arrive_half_a_round_trip_later() -> None:
     assert line.next_due_mono_ms is None
 
 
-def test_nothing_leaves_before_the_connection_would_stand() -> None:
+def test_nothing_leaves_before_the_connection_would_be_established() -> None:
     line = DelayLine(60.0, 220.0)
     line.put(b"a", 100.0)
     assert line.next_due_mono_ms == 280.0
 
 
-def test_the_end_takes_the_same_way_as_bytes() -> None:
+def test_the_end_of_stream_is_delayed_like_bytes() -> None:
     line = DelayLine(10.0, 0.0)
     line.put(b"a", 0.0)
     line.put(Mark.END, 1.0)
@@ -31,7 +31,7 @@ def test_the_end_takes_the_same_way_as_bytes() -> None:
     assert line.take_due(11.0) == [Mark.END]
 
 
-def test_a_blocked_line_lets_through_what_was_on_its_way_and_holds_the_rest() -> None:
+def test_a_blocked_line_delivers_earlier_items_and_holds_later_ones() -> None:
     line = DelayLine(10.0, 0.0)
     line.put(b"before", 0.0)
     line.block()
@@ -43,7 +43,7 @@ def test_a_blocked_line_lets_through_what_was_on_its_way_and_holds_the_rest() ->
     assert line.take_due(2_010.0) == [b"held"]
 
 
-def test_a_full_line_says_so_and_has_room_again_at_half() -> None:
+def test_a_full_line_has_room_again_when_half_empty() -> None:
     line = DelayLine(10.0, 0.0)
     half = bytes(MAX_HELD_BYTES // 2)
     line.put(half, 0.0)

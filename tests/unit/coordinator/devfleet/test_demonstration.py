@@ -1,4 +1,4 @@
-"""What the demonstration says of a request: as it was, a broken promise included."""
+"""The demonstration shows requests as they were, missed budgets included."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ def outcome(first_token_ms: float, tier: str = "regional") -> Outcome:
     return Outcome(THROUGH_BOM, "regional", explanation, answer, trace())
 
 
-def test_a_kept_budget_is_told_with_what_was_predicted() -> None:
+def test_a_kept_budget_is_shown_with_the_prediction() -> None:
     text = describe(outcome(131.0))
     assert "regional serves (dxb-1): the only one near enough" in text
     assert "P99 predicted 141 ms, came after 131 ms\n" in text
 
 
-def test_a_missed_budget_is_told_too() -> None:
+def test_a_missed_budget_is_shown_too() -> None:
     assert "came after 957 ms, 707 ms over the budget" in describe(outcome(957.0))
 
 
-def test_another_placement_than_expected_is_shown_with_the_agents_reason() -> None:
+def test_an_unexpected_placement_is_shown_with_the_agents_reason() -> None:
     text = describe(outcome(131.0, tier="edge"))
     assert "edge serves (dxb-1), not regional" in text
     assert "edge capacity is free" in text

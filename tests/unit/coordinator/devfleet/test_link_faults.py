@@ -1,4 +1,4 @@
-"""Which links are broken, and how."""
+"""Faults of links."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ def faults() -> LinkFaults:
     return LinkFaults(frozenset({"BOM", "DXB", "GRU"}))
 
 
-def test_one_way_leaves_the_other_way_and_the_others_alone(faults: LinkFaults) -> None:
+def test_a_one_way_fault_affects_no_other_direction_or_link(faults: LinkFaults) -> None:
     faults.apply(Fault.ONE_WAY, "BOM", "DXB")
     assert faults.blocks("BOM", "DXB")
     assert not faults.blocks("DXB", "BOM")
     assert not faults.blocks("GRU", "DXB")
 
 
-def test_a_cut_is_both_ways(faults: LinkFaults) -> None:
+def test_a_cut_blocks_both_directions(faults: LinkFaults) -> None:
     faults.apply(Fault.CUT, "BOM", "DXB")
     assert faults.blocks("BOM", "DXB")
     assert faults.blocks("DXB", "BOM")
 
 
-def test_half_open_and_refused_are_the_diallers(faults: LinkFaults) -> None:
+def test_half_open_and_refused_apply_to_connections_of_the_source(faults: LinkFaults) -> None:
     faults.apply(Fault.HALF_OPEN, "BOM", "DXB")
     faults.apply(Fault.REFUSE, "GRU", "DXB")
     assert faults.silences("BOM", "DXB")
@@ -35,7 +35,7 @@ def test_half_open_and_refused_are_the_diallers(faults: LinkFaults) -> None:
 
 
 @pytest.mark.parametrize("fault", [Fault.CUT, Fault.ONE_WAY, Fault.HALF_OPEN, Fault.REFUSE])
-def test_healing_heals_everything_between_the_two(faults: LinkFaults, fault: Fault) -> None:
+def test_healing_ends_every_fault_of_the_link(faults: LinkFaults, fault: Fault) -> None:
     faults.apply(fault, "BOM", "DXB")
     faults.apply(Fault.HEAL, "DXB", "BOM")
     for pair in (("BOM", "DXB"), ("DXB", "BOM")):

@@ -1,4 +1,4 @@
-"""Which sites, engines and cores a laptop's fleet gets."""
+"""Sites, engines and cores of a local fleet."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import pytest
 from coordinator.devfleet.plan import FleetWish, cores_of
 
 
-def test_untold_it_is_three_engines_in_five_sites() -> None:
+def test_the_default_is_three_engines_in_five_sites() -> None:
     assert FleetWish().has_five_sites
     assert FleetWish().engine_count == 3
 
 
-def test_in_front_of_servers_that_run_it_is_two_sites_unless_told() -> None:
+def test_with_running_servers_the_default_is_two_sites() -> None:
     urls = ("http://127.0.0.1:8000",)
     assert not FleetWish(urls).has_five_sites
     assert FleetWish(urls, sites=5).has_five_sites
     assert FleetWish(urls, sites=5).engine_count == 0
 
 
-def test_two_sites_have_one_engine_unless_told() -> None:
+def test_two_sites_have_one_engine_by_default() -> None:
     assert FleetWish(sites=2).engine_count == 1
     assert FleetWish(sites=2, engines=2).engine_count == 2
 
 
-def test_an_engine_alone_takes_the_cores_that_vllm_chooses() -> None:
+def test_a_single_engine_takes_the_cores_that_vllm_chooses() -> None:
     assert cores_of(0, 1, {0, 1, 2, 3}) == ""
 
 

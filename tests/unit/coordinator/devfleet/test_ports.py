@@ -1,4 +1,4 @@
-"""Ports of fleets that start at once: none is handed out twice, and a claim does not last."""
+"""Ports of fleets that start at once: none is claimed twice, and claims expire."""
 
 from __future__ import annotations
 
@@ -28,13 +28,11 @@ def test_two_starts_at_once_never_share_a_port(claims: Path) -> None:
     assert max(taken) < max(outgoing_from, 32_768), "an outgoing connection could take it"
 
 
-def test_a_port_that_somebody_listens_on_is_not_taken(claims: Path) -> None:
+def test_a_port_in_use_is_not_taken(claims: Path) -> None:
     assert Ports("fleet-1", claims).take(PREFERRED + 1) != PREFERRED + 1
 
 
-def test_a_claim_ends_when_the_start_it_was_for_must_have_ended(
-    claims: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_claim_expires(claims: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = [1_000.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now_s[0])
     assert Ports("fleet-2", claims).take(PREFERRED) == PREFERRED
@@ -50,13 +48,13 @@ def test_a_claim_ends_when_the_start_it_was_for_must_have_ended(
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", '{"7401": ["soon", "a"]}', '{"7401": null}', '{"7401": 9e9}']
 )
-def test_a_damaged_file_of_claims_holds_none(claims: Path, text: str) -> None:
+def test_a_damaged_file_counts_as_no_claims(claims: Path, text: str) -> None:
     claims.write_text(text)
     assert Ports("fleet-6", claims).take(PREFERRED) == PREFERRED
     assert str(PREFERRED) in json.loads(claims.read_text())
 
 
-def test_a_file_that_cannot_be_written_keeps_nobody_from_starting(claims: Path) -> None:
+def test_a_file_that_cannot_be_written_prevents_no_start(claims: Path) -> None:
     claims.symlink_to(claims.with_name("elsewhere"))
     ports = Ports("fleet-7", claims)
     assert ports.take(PREFERRED) == PREFERRED

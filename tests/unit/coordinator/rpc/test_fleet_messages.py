@@ -39,7 +39,7 @@ def hello(**changes: object) -> fleet_pb2.Hello:
     return fleet_pb2.Hello(**{**fields, **changes})  # type: ignore[arg-type]
 
 
-def test_a_sound_hello_is_a_registration():
+def test_a_valid_hello_is_a_registration():
     registration = registration_of(hello(schema=2))
     assert (registration.node_id, registration.peer_port) == ("gru-1", 7_443)
     assert registration.profile.max_parallel == 4
@@ -68,7 +68,7 @@ def test_a_sound_hello_is_a_registration():
         {"profile": resources_pb2.EngineProfile(tokens_per_s=-1.0)},
     ],
 )
-def test_an_unsound_hello_is_refused(changes: dict[str, object]):
+def test_an_invalid_hello_is_refused(changes: dict[str, object]):
     with pytest.raises(InvalidRequest):
         registration_of(hello(**changes))
 
@@ -108,7 +108,7 @@ def test_reports_and_probes_are_bounded():
         reachable_of(fleet_pb2.Status(peers=[peer] * (MAX_PEERS + 1)))
 
 
-def test_a_refusal_is_fit_for_a_log():
+def test_the_text_of_a_refusal_is_printable_and_cut():
     nack = fleet_pb2.Nack(
         nonce=3,
         type=resources_pb2.RESOURCE_TYPE_TOPOLOGY,

@@ -1,4 +1,4 @@
-"""Who a certificate names, and where a call came from."""
+"""The identity in a certificate, and a caller's address."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_names_of_our_authority(tmp_path):
         ("edgeforge://operator/Ana%20",),
     ],
 )
-def test_certificates_that_name_nobody(uris):
+def test_certificates_without_one_valid_name_are_refused(uris):
     with pytest.raises(Unauthenticated):
         identity_of(self_signed_pem(p256_key(), uris))
 
@@ -84,5 +84,5 @@ def test_addresses(peer, address):
         ("unknown", "unknown"),
     ],
 )
-def test_one_party_is_an_address_or_a_64(address, network):
+def test_a_party_is_an_ipv4_address_or_an_ipv6_64(address, network):
     assert network_of(address) == network

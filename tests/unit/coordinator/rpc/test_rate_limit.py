@@ -24,7 +24,7 @@ def test_keys_do_not_share():
     assert limit.take("a", 0.0) > 0.0
 
 
-def test_the_quietest_key_is_forgotten_over_the_limit():
+def test_over_the_limit_the_longest_idle_key_is_dropped():
     limit = RateLimit(per_s=1.0, burst=1, max_keys=2)
     for key in ("a", "b", "a", "c"):
         limit.take(key, 0.0)

@@ -1,4 +1,4 @@
-"""The audit: newest first, cut to size, strangers trimmed apart from operators."""
+"""The audit: newest first, fields cut, anonymous entries trimmed apart from the others."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_fields_are_cut(store):
     assert len(record.note.detail) == audit.MAX_FIELD_CHARS
 
 
-def test_a_flood_of_strangers_pushes_out_strangers_only(store, monkeypatch):
+def test_many_anonymous_entries_displace_anonymous_ones_only(store, monkeypatch):
     monkeypatch.setattr(audit, "KEPT_ANONYMOUS", 3)
     store.write(lambda tx: tx.note(AuditNote("operator/ana", "key.create", "key/1")))
     for number in range(10):

@@ -1,4 +1,4 @@
-"""History: differences back to a floor, bounded."""
+"""History: deltas back to a floor, bounded."""
 
 from __future__ import annotations
 

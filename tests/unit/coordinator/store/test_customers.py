@@ -36,7 +36,7 @@ def test_a_key_is_found_by_its_digest(store):
     key = api_key("k1", deployments=("chat",))
     put(store, key)
     assert store.projection.view.keys[key.digest] == key
-    assert store.facts.keys_created_unix_ms == {"k1": 5}
+    assert store.cached.keys_created_unix_ms == {"k1": 5}
 
 
 @pytest.mark.parametrize(
@@ -47,19 +47,19 @@ def test_a_key_is_found_by_its_digest(store):
         api_key("k1", account_id="other", deployments=("chat",)),
     ],
 )
-def test_a_key_opens_only_what_its_account_has(store, key):
+def test_a_key_may_name_only_deployments_of_its_account(store, key):
     with pytest.raises(NotFound) as caught:
         put(store, key)
     assert caught.value.hint
     assert not store.projection.view.keys
 
 
-def test_a_revoked_key_is_gone_from_table_view_and_facts(store):
+def test_a_revoked_key_is_removed_from_table_view_and_cache(store):
     put(store, api_key("k1"))
     store.write(lambda tx: customers.revoke_key(tx, "k1"))
     assert "key/k1" not in store.projection.table(ResourceType.CREDENTIALS, "").rows
     assert not store.projection.view.keys
-    assert not store.facts.keys_created_unix_ms
+    assert not store.cached.keys_created_unix_ms
     with pytest.raises(NotFound):
         store.write(lambda tx: customers.revoke_key(tx, "k1"))
 

@@ -35,7 +35,7 @@ def test_only_the_missing_ones_are_applied(connection, monkeypatch):
     connection.execute("SELECT rack FROM nodes")
 
 
-def test_a_failing_one_leaves_nothing_behind(connection, monkeypatch):
+def test_a_failing_migration_changes_nothing(connection, monkeypatch):
     migrate(connection, 1)
 
     def broken(database):

@@ -1,4 +1,4 @@
-"""Nodes: what they say is listed, late words of removed ones are not."""
+"""Nodes: registration, listing, removal; late reports of removed nodes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def register(store, **changes):
 
 
 def test_an_enrolled_node_is_known_but_not_listed(store):
-    record = store.facts.nodes["gru-1"]
+    record = store.cached.nodes["gru-1"]
     assert (record.pop_id, record.engine_kind, record.profile) == ("GRU", "", None)
     assert record.certificates == (CertificateRecord(7, START_UNIX_MS + DAY_MS),)
     assert not store.projection.view.nodes
@@ -56,7 +56,7 @@ def test_registering_lists_it_ready_and_active(store):
     register(store)
     node = store.projection.view.nodes["gru-1"]
     assert (node.health, node.intent, node.pop_id) == (NodeHealth.READY, NodeIntent.ACTIVE, "GRU")
-    assert store.facts.nodes["gru-1"].profile == PROFILE
+    assert store.cached.nodes["gru-1"].profile == PROFILE
 
 
 def test_registering_again_keeps_health_and_intent_and_follows_addresses(store):
@@ -67,23 +67,23 @@ def test_registering_again_keeps_health_and_intent_and_follows_addresses(store):
     node = store.projection.view.nodes["gru-1"]
     assert (node.health, node.intent) == (NodeHealth.SUSPECT, NodeIntent.DRAINING)
     assert node.peer_host == "10.9.9.9"
-    assert store.facts.nodes["gru-1"].engine_kind == "none"
+    assert store.cached.nodes["gru-1"].engine_kind == "none"
 
 
-def test_saying_the_same_again_changes_no_table(store):
+def test_an_equal_registration_changes_no_table(store):
     register(store)
     at = store.projection.table(ResourceType.TOPOLOGY, "").at
     register(store, agent_version="0.2.0")
     store.write(lambda tx: nodes.set_health(tx, {"gru-1": NodeHealth.READY}))
     assert store.projection.table(ResourceType.TOPOLOGY, "").at == at
-    assert store.facts.nodes["gru-1"].agent_version == "0.2.0"
+    assert store.cached.nodes["gru-1"].agent_version == "0.2.0"
 
 
 def test_expired_certificates_are_forgotten_when_one_is_added(store):
     store.clock.unix_ms += 2 * DAY_MS
     later = store.clock.unix_ms + DAY_MS
     store.write(lambda tx: nodes.note_certificate(tx, "gru-1", 8, later))
-    assert store.facts.nodes["gru-1"].certificates == (CertificateRecord(8, later),)
+    assert store.cached.nodes["gru-1"].certificates == (CertificateRecord(8, later),)
 
 
 def test_desired_rows_are_the_nodes_own_and_replaced_as_a_whole(store):
@@ -99,7 +99,7 @@ def test_desired_rows_are_the_nodes_own_and_replaced_as_a_whole(store):
     assert not store.projection.view.desired
 
 
-def test_removal_takes_everything_that_names_the_node(store):
+def test_removal_deletes_every_row_that_names_the_node(store):
     register(store)
     store.write(lambda tx: customers.create_account(tx, Account("acme", "salt")))
     store.write(lambda tx: registry.put_model(tx, MODEL, FILES))
@@ -111,12 +111,12 @@ def test_removal_takes_everything_that_names_the_node(store):
     assert "gru-1" not in view.nodes
     assert not view.replicas
     assert not store.projection.table(ResourceType.DESIRED, "gru-1").rows
-    assert store.facts.placements == {"chat": ()}
-    assert "gru-1" not in store.facts.nodes
+    assert store.cached.placements == {"chat": ()}
+    assert "gru-1" not in store.cached.nodes
     assert view.deployments
 
 
-def test_late_words_of_a_removed_node_bring_nothing_back(store):
+def test_late_reports_of_a_removed_node_restore_nothing(store):
     register(store)
     store.write(lambda tx: nodes.remove(tx, "gru-1"))
     before = store.projection.table(ResourceType.DEPLOYMENTS, "").at

@@ -1,4 +1,4 @@
-"""Models are versions that never change; deployments never change hands."""
+"""Models are immutable versions; deployments keep their account."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def put(store, wanted, node_ids=("gru-1",), create_only=False):
 
 def test_a_model_and_its_files_are_kept(store):
     assert store.projection.view.models[MODEL.name] == MODEL
-    assert store.facts.manifests[MODEL.name] == FILES
+    assert store.cached.manifests[MODEL.name] == FILES
 
 
 def test_registering_the_same_again_changes_nothing(store):
@@ -48,9 +48,9 @@ def test_a_version_never_changes(store):
 
 def test_a_deployment_is_placed_where_asked_and_replaced(store):
     put(store, deployment())
-    assert store.facts.placements == {"chat": ("gru-1",)}
+    assert store.cached.placements == {"chat": ("gru-1",)}
     put(store, replace(deployment(), ttft_budget_ms=200), ())
-    assert store.facts.placements == {"chat": ()}
+    assert store.cached.placements == {"chat": ()}
     assert store.projection.view.deployments["chat"].ttft_budget_ms == 200
 
 
@@ -62,7 +62,7 @@ def test_a_deployment_is_placed_where_asked_and_replaced(store):
         (deployment(), ("gru-9",), "no node 'gru-9'"),
     ],
 )
-def test_what_it_names_must_exist(store, wanted, node_ids, says):
+def test_a_deployments_account_model_and_nodes_must_exist(store, wanted, node_ids, says):
     with pytest.raises(NotFound, match=says) as caught:
         put(store, wanted, node_ids)
     assert caught.value.hint
@@ -75,7 +75,7 @@ def test_create_only_refuses_an_existing_one(store):
         put(store, deployment(), create_only=True)
 
 
-def test_a_deployment_never_changes_hands(store):
+def test_a_deployment_cannot_change_its_account(store):
     put(store, deployment())
     with pytest.raises(Conflict, match="belongs to account 'acme'"):
         put(store, deployment(account_id="other"))
@@ -85,6 +85,6 @@ def test_removal(store):
     put(store, deployment())
     store.write(lambda tx: registry.remove_deployment(tx, "chat"))
     assert not store.projection.view.deployments
-    assert not store.facts.placements
+    assert not store.cached.placements
     with pytest.raises(NotFound):
         store.write(lambda tx: registry.remove_deployment(tx, "chat"))

@@ -1,4 +1,4 @@
-"""Tokens: one use, an hour, one key; names are not given twice while a certificate lives."""
+"""Tokens: one use, an hour, one key; a name is reserved while a certificate of it is valid."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_first_use_enrols_and_is_audited(store):
     redemption = redeem(store, "t")
     assert (redemption.node_id, redemption.pop_id, redemption.again) == ("gru-1", "GRU", False)
     assert redemption.certificate_pem == b"FIRST"
-    assert store.facts.nodes["gru-1"].enrolled_unix_ms == START_UNIX_MS
+    assert store.cached.nodes["gru-1"].enrolled_unix_ms == START_UNIX_MS
     (entry,) = audit.entries(store.connection, 1)
     assert entry.note.action == "enrolment.accepted"
     assert (b"k" * 32).hex() in entry.note.detail
@@ -65,7 +65,7 @@ def test_the_same_key_again_gets_the_same_certificate(store):
     again = redeem(store, "t", pem=b"SECOND", serial=2)
     assert again.again
     assert again.certificate_pem == b"FIRST"
-    assert [one.serial for one in store.facts.nodes["gru-1"].certificates] == [1]
+    assert [one.serial for one in store.cached.nodes["gru-1"].certificates] == [1]
 
 
 def test_another_key_is_refused(store):
@@ -107,20 +107,20 @@ def test_the_coordinator_names_nodes_and_skips_names_that_are_taken(store):
     assert named == ["gru-1", "gru-3"]
 
 
-def test_the_note_tells_the_chosen_name_and_no_secret(store):
+def test_the_audit_note_has_the_chosen_name_and_no_secret(store):
     create(store, token_record("a"), AuditNote("operator/ana", "token.create", ""))
     (entry,) = audit.entries(store.connection, 1)
     assert entry.note.subject == "node/gru-1"
 
 
-def test_an_enrolled_name_is_not_given_again(store):
+def test_an_enrolled_name_is_not_assigned_again(store):
     create(store, token_record("t", "gru-1"))
     redeem(store, "t")
     with pytest.raises(Conflict, match="is enrolled"):
         create(store, token_record("u", "gru-1"))
 
 
-def test_a_removed_name_rests_until_its_certificates_have_expired(store):
+def test_a_removed_name_is_reserved_until_its_certificates_have_expired(store):
     create(store, token_record("t", "gru-1"))
     redeem(store, "t")
     store.write(lambda tx: nodes.remove(tx, "gru-1"))
@@ -137,7 +137,7 @@ def test_unknown_pop(store):
         create(store, token_record("t", pop_id="XXX"))
 
 
-def test_live_tokens_are_limited_and_expired_ones_do_not_count(store, monkeypatch):
+def test_valid_tokens_are_limited_and_expired_ones_do_not_count(store, monkeypatch):
     monkeypatch.setattr(tokens, "MAX_LIVE_TOKENS", 2)
     for token_id in ("a", "b"):
         create(store, token_record(token_id))

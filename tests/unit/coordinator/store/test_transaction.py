@@ -1,4 +1,4 @@
-"""A transaction: equal bytes change nothing, failures leave nothing, rows have a limit."""
+"""A transaction: equal bytes are no change, failures are rolled back, rows have a limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The database, its two threads, and the memory that follows its commits."""
+"""The database runtime: a writer thread, a reader thread, and tables in memory."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from coordinator import clock
+from coordinator.store.cached_tables import CachedTables, load_cached_tables
 from coordinator.store.database import DatabaseLock, connect
-from coordinator.store.facts import Facts, load_facts
 from coordinator.store.migrations import migrate
 from coordinator.store.projection import Projection, load_projection
 from coordinator.store.transaction import Transaction, run_transaction
@@ -27,19 +27,19 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
-#: What a probe writes: room enough that "the disk has space again" is worth saying.
+#: Bytes that a probe writes: enough to show that the disk has space again.
 _PROBE_CHARS = 65_536
 
 
-class Ledger:
-    """Runs transactions and publishes what they changed. Made by ``open_ledger``."""
+class DatabaseRuntime:
+    """Runs transactions and publishes what they changed. Made by ``open_runtime``."""
 
     def __init__(
         self,
         writer: Worker,
         reader: Worker,
         lock: DatabaseLock,
-        loaded: tuple[Projection, Facts],
+        loaded: tuple[Projection, CachedTables],
         now_unix_ms: Callable[[], int],
     ) -> None:
         self._writer = writer
@@ -47,7 +47,7 @@ class Ledger:
         self._lock = lock
         self._now_unix_ms = now_unix_ms
         self._callbacks: list[Callable[[ResourceType, str], None]] = []
-        self.projection, self.facts = loaded
+        self.projection, self.cached = loaded
 
     @property
     def available(self) -> bool:
@@ -55,7 +55,7 @@ class Ledger:
         return self._writer.available
 
     def on_change(self, callback: Callable[[ResourceType, str], None]) -> None:
-        """Have ``callback`` told of every table that a commit changed."""
+        """Call ``callback`` with every table that a commit changed."""
         self._callbacks.append(callback)
 
     async def write(self, change: Callable[[Transaction], T], note: AuditNote | None = None) -> T:
@@ -68,18 +68,18 @@ class Ledger:
         return result
 
     async def read(self, question: Callable[[sqlite3.Connection], T]) -> T:
-        """Ask the database, beside the writes. Raises: StoreUnavailable."""
+        """Query the database in the reader thread. Raises: StoreUnavailable."""
         return await self._reader.run(question)
 
     async def close(self) -> None:
-        """Finish the queued work and let go of the file."""
+        """Finish the queued work and release the file."""
         await self._reader.close()
         await self._writer.close()
         self._lock.release()
 
     def _publish(self, committed: Transaction) -> None:
         for effect in committed.effects:
-            effect(self.facts)
+            effect(self.cached)
         if committed.compacted_to_seq:
             self.projection.forget(committed.compacted_to_seq)
         for resource_type, scope in self.projection.publish(committed.changes):
@@ -90,10 +90,10 @@ class Ledger:
                     _log.exception("change callback failed type=%s", resource_type)
 
 
-async def open_ledger(
+async def open_runtime(
     path: Path, *, now_unix_ms: Callable[[], int], must_exist: bool, busy_timeout_ms: int
-) -> Ledger:
-    """Own, migrate and load the database at ``path``.
+) -> DatabaseRuntime:
+    """Lock, migrate and load the database at ``path``.
 
     Raises: NotFound, Conflict, ConfigInvalid, StoreUnavailable; see ``Store.open``.
     """
@@ -115,7 +115,7 @@ async def open_ledger(
         await writer.start()
         applied = await writer.run(lambda connection: migrate(connection, now_unix_ms()))
         loaded = await writer.run(
-            lambda connection: (load_projection(connection), load_facts(connection))
+            lambda connection: (load_projection(connection), load_cached_tables(connection))
         )
         await reader.start()
     except BaseException:
@@ -125,7 +125,7 @@ async def open_ledger(
         raise
     if applied:
         _log.info("database migrated file=%s migrations=%s", path.name, ",".join(applied))
-    return Ledger(writer, reader, lock, loaded, now_unix_ms)
+    return DatabaseRuntime(writer, reader, lock, loaded, now_unix_ms)
 
 
 def _own(path: Path, must_exist: bool) -> DatabaseLock:

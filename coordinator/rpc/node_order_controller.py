@@ -1,4 +1,4 @@
-"""Follows orders for nodes: from faults and operators to what all agents see, step by step."""
+"""Carries out orders for nodes: derives intents and moves pins, one step a pass."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class OrderKeeper:
+class NodeOrderController:
     """Called by the supervisor only; each ``write`` makes at most one step for each node."""
 
     def __init__(
@@ -41,23 +41,23 @@ class OrderKeeper:
         self._conditions: dict[str, NodeCondition] = {}
 
     def heard(self, node_id: str, condition: NodeCondition) -> bool:
-        """Take in what a node says of itself; return whether it is news."""
+        """Store a node's condition; return whether it has changed."""
         if self._conditions.get(node_id) == condition:
             return False
         self._conditions[node_id] = condition
         return True
 
     def resumed(self, node_id: str) -> None:
-        """What a node told of its faults until now no longer counts: it has just forgotten them."""
+        """Forget the faults that a node has reported: its agent has just cleared them."""
         if node_id in self._conditions:
             self._conditions[node_id] = replace(self._conditions[node_id], faults=())
 
     def forget(self, node_id: str) -> None:
-        """Drop what was heard of a removed node."""
+        """Drop the condition of a removed node."""
         self._conditions.pop(node_id, None)
 
     async def write(self) -> None:
-        """Make orders and intents follow. Raises: StoreUnavailable."""
+        """Update orders and intents from the conditions. Raises: StoreUnavailable."""
         for node_id, condition in list(self._conditions.items()):
             await self._follow_faults(node_id, condition)
         for node_id, order in list(self._store.node_orders().items()):
@@ -99,7 +99,7 @@ class OrderKeeper:
         await self._store.put_node_order(node_id, after, pins=pins, note=note)
 
     def _pins_after(self, node_id: str, order: NodeOrder) -> dict[str, tuple[str, ...]]:
-        """Return the pins that change: targets come at once, the node's own go when it retires."""
+        """Return the pins that change: targets are added first, the node's own removed last."""
         pins: dict[str, tuple[str, ...]] = {}
         placements = self._store.placements()
         for move in order.moves:
@@ -113,7 +113,7 @@ class OrderKeeper:
         return pins
 
     def is_ready(self, move: Move) -> bool:
-        """Return whether the move's target serves already."""
+        """Return whether the move's target serves the model already."""
         view = self._store.view()
         replica = view.replicas.get(move.model, {}).get(move.node_id)
         node = view.nodes.get(move.node_id)

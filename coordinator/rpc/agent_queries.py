@@ -1,4 +1,4 @@
-"""Questions to agents that wait for their answers; a bounded number, each for a bounded time."""
+"""Queries to agents that wait for an answer: a bounded number, each for a bounded time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEFAULT_TIMEOUT_MS = 5_000.0
 
 
 @dataclass(frozen=True, slots=True)
-class QuestionLimits:
+class QueryLimits:
     """See ``[limits]`` of the configuration."""
 
     max_all: int = 256
@@ -26,10 +26,10 @@ class QuestionLimits:
     max_timeout_ms: float = 30_000.0
 
 
-class Questions:
-    """All questions under way."""
+class AgentQueries:
+    """All queries that wait for an answer."""
 
-    def __init__(self, limits: QuestionLimits, counters: FleetCounters) -> None:
+    def __init__(self, limits: QueryLimits, counters: FleetCounters) -> None:
         self._limits = limits
         self._counters = counters
         self._last_id = 0
@@ -40,16 +40,16 @@ class Questions:
         """Return the agent's answer. Raises: Overloaded, LinkDown, DeadlineExceeded."""
         self._check_room(session.node_id)
         self._last_id += 1
-        question = fleet_pb2.Query()
-        question.CopyFrom(query)
-        question.id = str(self._last_id)
+        sent = fleet_pb2.Query()
+        sent.CopyFrom(query)
+        sent.id = str(self._last_id)
         timeout_ms = min(query.timeout_ms or DEFAULT_TIMEOUT_MS, self._limits.max_timeout_ms)
-        question.timeout_ms = int(timeout_ms)
+        sent.timeout_ms = int(timeout_ms)
         answered: asyncio.Future[fleet_pb2.Answer] = asyncio.get_running_loop().create_future()
-        self._waiting[question.id] = (session, answered)
+        self._waiting[sent.id] = (session, answered)
         self._of_node[session.node_id] += 1
         self._counters.questions += 1
-        session.send_question(fleet_pb2.CoordinatorMessage(query=question).SerializeToString())
+        session.send_query(fleet_pb2.CoordinatorMessage(query=sent).SerializeToString())
         try:
             async with asyncio.timeout(timeout_ms / 1_000):
                 return await answered
@@ -60,18 +60,18 @@ class Questions:
                 "its agent may be overloaded: see its metrics, or ask again",
             ) from None
         finally:
-            del self._waiting[question.id]
+            del self._waiting[sent.id]
             self._of_node[session.node_id] -= 1
             self._of_node += Counter()  # drops the zeros
 
     def answer(self, session: AgentSession, answer: fleet_pb2.Answer) -> None:
-        """Take an answer in. One that is late, or to another's question, changes nothing."""
+        """Deliver an answer; one that is late or answers another session's query is ignored."""
         asked, answered = self._waiting.get(answer.id, (None, None))
         if asked is session and answered is not None and not answered.done():
             answered.set_result(answer)
 
     def lost(self, session: AgentSession) -> None:
-        """Fail what was asked on a stream that has ended."""
+        """Fail the queries of a stream that has ended."""
         for asked, answered in self._waiting.values():
             if asked is session and not answered.done():
                 self._counters.questions_failed += 1

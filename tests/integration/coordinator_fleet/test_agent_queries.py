@@ -6,32 +6,32 @@ from typing import Any
 import pytest
 
 from coordinator.core.fleet_figures import FleetCounters
-from coordinator.rpc.questions import QuestionLimits, Questions
+from coordinator.rpc.agent_queries import AgentQueries, QueryLimits
 from protos.domain.errors import DeadlineExceeded, LinkDown, Overloaded
 from protos.v1 import fleet_pb2
 
 
 class Stream:
-    """Takes questions down, and answers none by itself."""
+    """Records queries; the test answers them."""
 
     def __init__(self, node_id: str) -> None:
         self.node_id = node_id
         self.asked: list[fleet_pb2.Query] = []
 
-    def send_question(self, data: bytes) -> None:
+    def send_query(self, data: bytes) -> None:
         self.asked.append(fleet_pb2.CoordinatorMessage.FromString(data).query)
 
 
-def ask(questions: Questions, stream: Any, **fields: Any) -> asyncio.Future[fleet_pb2.Answer]:
-    return asyncio.ensure_future(questions.ask(stream, fleet_pb2.Query(**fields)))
+def ask(queries: AgentQueries, stream: Any, **fields: Any) -> asyncio.Future[fleet_pb2.Answer]:
+    return asyncio.ensure_future(queries.ask(stream, fleet_pb2.Query(**fields)))
 
 
-def questions(**limits: Any) -> Questions:
-    return Questions(QuestionLimits(**limits), FleetCounters())
+def queries(**limits: Any) -> AgentQueries:
+    return AgentQueries(QueryLimits(**limits), FleetCounters())
 
 
-async def test_answers_find_their_question():
-    asking, stream = questions(), Stream("gru-1")
+async def test_an_answer_reaches_its_query():
+    asking, stream = queries(), Stream("gru-1")
     first, second = ask(asking, stream), ask(asking, stream)
     await asyncio.sleep(0)
     one, two = stream.asked
@@ -43,7 +43,7 @@ async def test_answers_find_their_question():
 
 
 async def test_an_answer_from_another_node_does_not_count():
-    asking, stream, other = questions(), Stream("gru-1"), Stream("gru-2")
+    asking, stream, other = queries(), Stream("gru-1"), Stream("gru-2")
     waiting = ask(asking, stream)
     await asyncio.sleep(0)
     own: Any = stream
@@ -57,13 +57,13 @@ async def test_an_answer_from_another_node_does_not_count():
 
 
 async def test_no_answer_in_time():
-    asking = questions(max_timeout_ms=20.0)
+    asking = queries(max_timeout_ms=20.0)
     with pytest.raises(DeadlineExceeded, match=r"gru-1.*20 ms"):
         await ask(asking, Stream("gru-1"), timeout_ms=60_000)
 
 
 async def test_a_lost_stream_fails_what_was_asked_on_it():
-    asking, stream, other = questions(), Stream("gru-1"), Stream("gru-2")
+    asking, stream, other = queries(), Stream("gru-1"), Stream("gru-2")
     lost, kept = ask(asking, stream), ask(asking, other)
     await asyncio.sleep(0)
     gone: Any = stream
@@ -74,8 +74,8 @@ async def test_a_lost_stream_fails_what_was_asked_on_it():
     kept.cancel()
 
 
-async def test_questions_are_limited_for_each_node_and_in_all():
-    asking, one, two = questions(max_all=3, max_per_node=2), Stream("a-1"), Stream("b-1")
+async def test_queries_are_limited_for_each_node_and_in_all():
+    asking, one, two = queries(max_all=3, max_per_node=2), Stream("a-1"), Stream("b-1")
     waiting = [ask(asking, one), ask(asking, one)]
     await asyncio.sleep(0)
     with pytest.raises(Overloaded, match="a-1"):

@@ -1,4 +1,4 @@
-"""Callbacks at exact times: event loops round their timers to whole milliseconds, a timerfd not."""
+"""Callbacks at exact times by a timerfd: event loops round timers to whole milliseconds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class _Itimerspec(ctypes.Structure):
     _fields_ = [("it_interval", _Timespec), ("it_value", _Timespec)]
 
 
-class Alarm:
+class ExactTimer:
     """Calls back on the running event loop; times are of the monotonic clock."""
 
     def __init__(self, now_mono_ms: Callable[[], float]) -> None:
@@ -59,12 +59,12 @@ class Alarm:
         try:
             while self._waiting and self._waiting[0][0] <= now:
                 heapq.heappop(self._waiting)[2](now)
-        finally:  # one callback that fails must not silence all later ones
+        finally:  # a callback that fails must not stop later ones
             if self._waiting:
                 self._set()
 
     def _set(self) -> None:
-        # Never zero: that would disarm it.
+        # At least 1: zero would disarm the timer.
         at_ns = max(1, int(self._waiting[0][0] * _NS_PER_MS))
         value = _Timespec(at_ns // _NS_PER_S, at_ns % _NS_PER_S)
         spec = _Itimerspec(_Timespec(0, 0), value)

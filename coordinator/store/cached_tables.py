@@ -1,4 +1,4 @@
-"""In memory, changed after commits only: what is asked without waiting and agents never see."""
+"""Relational tables cached in memory: read without waiting, changed after commits only."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Facts:
-    """The relational tables that are asked without waiting."""
+class CachedTables:
+    """The cached tables; agents get none of them."""
 
     nodes: dict[str, NodeRecord] = field(default_factory=dict)
     #: deployment -> node ids in order
     placements: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    #: node id -> what stands for it
+    #: node id -> its order
     orders: dict[str, NodeOrder] = field(default_factory=dict)
     #: model -> files by path
     manifests: dict[str, tuple[ModelFile, ...]] = field(default_factory=dict)
@@ -29,30 +29,30 @@ class Facts:
     keys_created_unix_ms: dict[str, int] = field(default_factory=dict)
 
 
-def load_facts(connection: sqlite3.Connection) -> Facts:
+def load_cached_tables(connection: sqlite3.Connection) -> CachedTables:
     """Read everything."""
-    facts = Facts()
+    cached = CachedTables()
     for (node_id,) in connection.execute("SELECT id FROM nodes ORDER BY id").fetchall():
         record = node_record(connection, node_id)
         assert record is not None
-        facts.nodes[node_id] = record
+        cached.nodes[node_id] = record
     placements: dict[str, list[str]] = {}
     for deployment, node_id in connection.execute(
         "SELECT deployment, node_id FROM placements ORDER BY deployment, node_id"
     ):
         placements.setdefault(deployment, []).append(node_id)
-    facts.placements = {name: tuple(node_ids) for name, node_ids in placements.items()}
+    cached.placements = {name: tuple(node_ids) for name, node_ids in placements.items()}
     manifests: dict[str, list[ModelFile]] = {}
     for model, path, sha256, size_bytes in connection.execute(
         "SELECT model, path, sha256, size_bytes FROM model_files ORDER BY model, path"
     ):
         manifests.setdefault(model, []).append(ModelFile(path, sha256, size_bytes))
-    facts.manifests = {model: tuple(files) for model, files in manifests.items()}
-    facts.orders = load_orders(connection)
-    facts.keys_created_unix_ms = dict(
+    cached.manifests = {model: tuple(files) for model, files in manifests.items()}
+    cached.orders = load_orders(connection)
+    cached.keys_created_unix_ms = dict(
         connection.execute("SELECT id, created_unix_ms FROM keys ORDER BY created_unix_ms, id")
     )
-    return facts
+    return cached
 
 
 def node_record(connection: sqlite3.Connection, node_id: str) -> NodeRecord | None:
