@@ -93,10 +93,9 @@ class Attempt:
         began_mono_ms: float,
         budget_left_ms: float,
         tokens: TokenTimes,
-        finding: Finding | None = None,
         resumes: Attempt | None = None,
     ) -> None:
-        #: 1 for the request's first.
+        #: 1 for the request's first; second copies count.
         self.number = number
         self.placement = placement
         self.purpose = purpose
@@ -104,7 +103,8 @@ class Attempt:
         #: What the choice was made with.
         self.budget_left_ms = budget_left_ms
         self.tokens = tokens
-        self.finding = finding
+        #: Set before it is sent, for a few.
+        self.finding: Finding | None = None
         #: The broken attempt whose stream this one continues.
         self.resumes = resumes
         #: Its stay at this node's own engine; None at a peer, which has a queue of its own.

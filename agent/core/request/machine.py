@@ -21,8 +21,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.core.attempts import Verdict, verdict_of_status
-from agent.core.request.attempt import Attempt, TokenTimes
 from agent.core.request.bookkeeping import Bookkeeping
+from agent.core.request.failures import Failures
 from agent.core.request.messages import (
     Account,
     AnswerBegun,
@@ -48,11 +48,13 @@ from agent.core.request.messages import (
     WriteHeartbeat,
 )
 from agent.core.request.placing import Placer
+from agent.core.request.running import RunningAttempts
 from agent.core.request.timing import RequestPolicy, RequestTimers
 from protos.domain.errors import DeadlineExceeded, EdgeForgeError, EngineFailed, NoReplica
 from protos.domain.trace import AttemptOutcome, AttemptPurpose
 
 if TYPE_CHECKING:
+    from agent.core.request.attempt import Attempt
     from agent.core.request.context import RequestContext
     from agent.core.request.log import RequestLog
     from agent.core.request.state import RouterState
@@ -74,18 +76,14 @@ class RequestMachine:
         self._placer = Placer(state, request)
         self._books = Bookkeeping(state, request, log)
         self._timers = RequestTimers(policy)
-        self._running: list[Attempt] = []
+        self._running = RunningAttempts(state, self._placer, self._books)
+        self._failures = Failures()
         #: Attempts that were asked one after the other; second copies are not among them.
         self._asked = 0
         #: The attempt whose answer goes to the client.
         self._answering: Attempt | None = None
         #: Whether the client has a response head: an error is then told in an event.
         self._head_sent = False
-        self._last: AttemptEnded | None = None
-        self._last_verdict: Verdict | None = None
-        #: Nodes whose engines answered 5xx. A request that makes every engine fail would, if that
-        #: counted against them, take them from everybody else.
-        self._suspects: list[str] = []
         self.over = False
 
     @property
@@ -143,36 +141,11 @@ class RequestMachine:
         self._asked += 1
         self._books.promised(placement)
         purpose = AttemptPurpose.SERVE if finding is None else finding.purpose
-        attempt = self._begin(placement, purpose, now_mono_ms)
+        attempt = self._running.begin(placement, purpose, now_mono_ms)
         attempt.finding = finding
         if self._request.stream:
             self._expect(attempt)
         return Ask(attempt)
-
-    def _begin(
-        self,
-        placement: Placement,
-        purpose: AttemptPurpose,
-        now_mono_ms: float,
-        resumes: Attempt | None = None,
-    ) -> Attempt:
-        """Return a new attempt, which is to be asked at once."""
-        state, placer = self._state, self._placer
-        node_id = placement.chosen.node.id
-        count_fill = state.own_fill.count if node_id == state.node_id else None
-        if resumes is None:
-            tokens = TokenTimes(count_fill)
-        else:
-            tokens = resumes.tokens
-            tokens.also = count_fill
-        number = len(self._log.attempts) + len(self._running) + 1
-        attempt = Attempt(
-            number, placement, purpose, now_mono_ms, placer.budget_left_ms, tokens, None, resumes
-        )
-        placer.tried |= {node_id}
-        self._running.append(attempt)
-        self._books.asked(attempt)
-        return attempt
 
     def _expect(self, attempt: Attempt) -> None:
         """Set when another target is to be thought of, from what was predicted of this one."""
@@ -183,12 +156,11 @@ class RequestMachine:
 
     def _on_not_sent(self, event: NotSent, now_mono_ms: float) -> list[Command]:
         attempt = event.attempt
-        self._running.remove(attempt)
-        self._books.left(attempt, now_mono_ms, cut=False)
+        self._running.ended(attempt, now_mono_ms)
         self._books.note(attempt, AttemptOutcome.NOT_SENT, now_mono_ms, event.reason)
         if attempt.resumes is not None:
             return self._continue(attempt.resumes, event.rest, None, None, now_mono_ms)
-        return [] if self._running else self._ask_next(now_mono_ms)
+        return [] if self._running.attempts else self._ask_next(now_mono_ms)
 
     # -- the answer
 
@@ -202,7 +174,7 @@ class RequestMachine:
 
     def _begin_answer(self, attempt: Attempt, now_mono_ms: float) -> list[Command]:
         """Let the answer of ``attempt`` go to the client, and cut every other attempt."""
-        commands = self._overtake(attempt, now_mono_ms)
+        commands = self._running.overtaken_by(attempt, now_mono_ms)
         self._answering = attempt
         self._head_sent = True
         self._books.answering(attempt, 200)
@@ -210,27 +182,9 @@ class RequestMachine:
         commands.append(WriteHead(attempt))
         return commands
 
-    def _overtake(self, winner: Attempt, now_mono_ms: float) -> list[Command]:
-        """Cut every attempt but ``winner``."""
-        commands: list[Command] = []
-        if len(self._running) > 1 or (self._running and self._running[0] is not winner):
-            for other in [one for one in self._running if one is not winner]:
-                commands.append(self._cut(other, AttemptOutcome.OVERTAKEN, now_mono_ms))
-                if other.number < winner.number:
-                    in_time = winner.placement.chosen.fits
-                    self._books.late(other, now_mono_ms, another_in_time=in_time)
-        return commands
-
-    def _cut(self, attempt: Attempt, outcome: AttemptOutcome, now_mono_ms: float) -> Cancel:
-        self._running.remove(attempt)
-        self._books.left(attempt, now_mono_ms, cut=True)
-        self._books.note(attempt, outcome, now_mono_ms)
-        return Cancel(attempt)
-
     def _on_ended(self, event: AttemptEnded, now_mono_ms: float) -> list[Command]:
         attempt = event.attempt
-        self._running.remove(attempt)
-        self._books.left(attempt, now_mono_ms, cut=False)
+        self._running.ended(attempt, now_mono_ms)
         if attempt.first_token_mono_ms is None:
             self._books.reported(attempt, event.load, now_mono_ms)
         if attempt.resumes is not None and event.ending is not Ending.STREAM:
@@ -253,9 +207,11 @@ class RequestMachine:
 
     def _on_answered(self, event: AttemptEnded, now_mono_ms: float) -> list[Command]:
         attempt, books, log = event.attempt, self._books, self._log
-        commands = self._overtake(attempt, now_mono_ms)
+        commands = self._running.overtaken_by(attempt, now_mono_ms)
         books.succeeded(attempt)
-        for node_id in self._suspects:  # another engine could answer: what failed were engines
+        for (
+            node_id
+        ) in self._failures.suspects:  # another engine could answer: what failed were engines
             books.failed(node_id, now_mono_ms, of_link=False, forget=False)
         first = attempt
         if attempt.resumes is None:
@@ -288,15 +244,14 @@ class RequestMachine:
     ) -> list[Command]:
         """The attempt failed before its client saw anything of it."""
         attempt = event.attempt
-        self._last, self._last_verdict = event, verdict
+        self._failures.add(event, verdict)
         if verdict.engine_error:
-            self._suspects.append(attempt.node_id)
             self._books.note(attempt, AttemptOutcome.ENGINE_ERROR, now_mono_ms, verdict.reason)
         else:
             refused = event.ending is Ending.WHOLE
             outcome = AttemptOutcome.REFUSED if refused else AttemptOutcome.FAILED
             self._fail(attempt, event, outcome, verdict.reason, now_mono_ms)
-        if self._running:  # its other copy goes on
+        if self._running.attempts:  # its other copy goes on
             self._timers.one_left(now_mono_ms)
             return []
         self._log.replaced += 1
@@ -340,7 +295,9 @@ class RequestMachine:
             if placement is not None:
                 placement = replace(placement, billing_tier=first.placement.billing_tier)
                 purpose = AttemptPurpose.REST
-                self._answering = self._begin(placement, purpose, now_mono_ms, resumes=broken)
+                self._answering = self._running.begin(
+                    placement, purpose, now_mono_ms, resumes=broken
+                )
                 return [Ask(self._answering)]
         log.broken = True
         log.error = log.attempts[-1].detail
@@ -350,31 +307,18 @@ class RequestMachine:
         return [Account(), WriteErrorEvent(error)]
 
     def _out_of_targets(self, error: NoReplica | None, now_mono_ms: float) -> list[Command]:
-        """Give up: an engine's own failure says more than an empty list of targets."""
-        last, verdict = self._last, self._last_verdict
-        if last is not None and verdict is not None and verdict.engine_error:
-            failed = EngineFailed(
-                f"every engine that was asked failed; the last: {verdict.reason}",
-                "try again",
-                retry_after_s=1.0,
-            )
-            self._log.refused(failed)
-            self._log.status, self._log.node_id = last.status, last.attempt.node_id
-            self.over = True
-            if self._head_sent:
-                return [WriteErrorEvent(failed, last.attempt)]
-            return [RespondWhole(last.attempt)]
-        if error is not None and verdict is None:
-            return self._give_up(error)
-        reason = verdict.reason if verdict is not None else "none is ready"
-        name = self._request.deployment.name
-        return self._give_up(
-            NoReplica(
-                f"no engine can serve {name!r} now: {reason}",
-                "try again in a moment",
-                retry_after_s=1.0,
-            )
-        )
+        """Give up: no target is left. An engine's own 5xx is passed on as it is."""
+        failures = self._failures
+        why = failures.error(self._request.deployment.name, error)
+        answer = failures.engines_answer
+        if answer is None:
+            return self._give_up(why)
+        self._log.refused(why)
+        self._log.status, self._log.node_id = answer.status, answer.attempt.node_id
+        self.over = True
+        if self._head_sent:
+            return [WriteErrorEvent(why, answer.attempt)]
+        return [RespondWhole(answer.attempt)]
 
     def _give_up(self, error: EdgeForgeError) -> list[Command]:
         self._log.refused(error)
@@ -385,11 +329,8 @@ class RequestMachine:
         self, usage: Usage | None, far: FarTimes | None, now_mono_ms: float
     ) -> list[Command]:
         log = self._log
-        answering = self._answering or (self._running[0] if self._running else None)
-        commands: list[Command] = [
-            self._cut(attempt, AttemptOutcome.CLIENT_GONE, now_mono_ms)
-            for attempt in list(self._running)
-        ]
+        answering = self._answering or self._first_running()
+        commands = self._running.cut_all(AttemptOutcome.CLIENT_GONE, now_mono_ms)
         log.client_gone = True
         if answering is not None:
             first = _first_of(answering)
@@ -416,21 +357,21 @@ class RequestMachine:
 
     def _second_copy(self, now_mono_ms: float) -> list[Command]:
         """Send a late request to a second target, if one is in time and the share allows it."""
-        if self._answering is not None or len(self._running) != 1:
+        if self._answering is not None or len(self._running.attempts) != 1:
             return []
         placement = self._placer.second_copy(now_mono_ms)
         if placement is None or not self._state.hedges.take():
             return []
         # the customer pays for the first choice: the second was the product's
-        billing_tier = self._running[0].placement.billing_tier
+        billing_tier = self._running.attempts[0].placement.billing_tier
         placement = replace(placement, billing_tier=billing_tier)
-        return [Ask(self._begin(placement, AttemptPurpose.SECOND_COPY, now_mono_ms))]
+        return [Ask(self._running.begin(placement, AttemptPurpose.SECOND_COPY, now_mono_ms))]
 
     def _reconsider(self, now_mono_ms: float) -> list[Command]:
         """Replace a late attempt if another target is predicted to be sooner; else wait on."""
-        if self._answering is not None or len(self._running) != 1:
+        if self._answering is not None or len(self._running.attempts) != 1:
             return []
-        attempt = self._running[0]
+        attempt = self._running.attempts[0]
         other = self._placer.another(now_mono_ms)
         if other is None:
             self._timers.look_again(attempt, now_mono_ms)
@@ -438,7 +379,7 @@ class RequestMachine:
         expectation = self._placer.expectation(attempt, other.chosen.ttft_ms_p99)
         if not self._timers.is_late(attempt, expectation, now_mono_ms):
             return []
-        cancel = self._cut(attempt, AttemptOutcome.LATE, now_mono_ms)
+        cancel = self._running.cut(attempt, AttemptOutcome.LATE, now_mono_ms)
         self._books.late(attempt, now_mono_ms, another_in_time=other.chosen.fits)
         self._placer.late |= {attempt.node_id}
         self._placer.finding = None
@@ -448,8 +389,8 @@ class RequestMachine:
     def _look_for_silence(self, event: DeadlinePassed, now_mono_ms: float) -> list[Command]:
         """Give up attempts that are silent and whose target is gone; others may take their time."""
         commands: list[Command] = []
-        self._timers.checked_silence(self._running, now_mono_ms)
-        for attempt in list(self._running):
+        self._timers.checked_silence(self._running.attempts, now_mono_ms)
+        for attempt in list(self._running.attempts):
             silent_ms = now_mono_ms - max(attempt.began_mono_ms, attempt.last_read_mono_ms)
             if not self._timers.is_silent(silent_ms):
                 continue
@@ -474,9 +415,7 @@ class RequestMachine:
 
     def _wait_no_longer(self, usage: Usage | None, now_mono_ms: float) -> list[Command]:
         answering = self._answering
-        commands: list[Command] = [
-            self._cut(attempt, AttemptOutcome.LATE, now_mono_ms) for attempt in list(self._running)
-        ]
+        commands = self._running.cut_all(AttemptOutcome.LATE, now_mono_ms)
         if answering is not None:
             self._log.broken = True
             self._books.account(_first_of(answering), usage, None, now_mono_ms, whole=False)
@@ -485,12 +424,16 @@ class RequestMachine:
         error = DeadlineExceeded(f"nothing came for {hours:.1f} h", "send the request again")
         return [*commands, *self._give_up(error)]
 
+    def _first_running(self) -> Attempt | None:
+        attempts = self._running.attempts
+        return attempts[0] if attempts else None
+
     def _heartbeat(self, event: DeadlinePassed, now_mono_ms: float) -> list[Command]:
         answering = self._answering
         if not self._timers.beat(answering, now_mono_ms) or event.client_stalled:
             return []
         self._head_sent = True
-        attempt = answering or (self._running[0] if self._running else None)
+        attempt = answering or self._first_running()
         return [WriteHeartbeat(attempt)]
 
 

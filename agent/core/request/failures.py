@@ -1,0 +1,57 @@
+"""What has failed for one request so far, and what its client is told when nothing is left."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from protos.domain.errors import EngineFailed, NoReplica
+
+if TYPE_CHECKING:
+    from agent.core.attempts import Verdict
+    from agent.core.request.messages import AttemptEnded
+
+
+class Failures:
+    """The failures of one request's attempts, before its client saw a byte."""
+
+    __slots__ = ("_last", "_verdict", "suspects")
+
+    def __init__(self) -> None:
+        self._last: AttemptEnded | None = None
+        self._verdict: Verdict | None = None
+        #: Nodes whose engines answered 5xx. Counted against them only once another engine has
+        #: answered the same request: one that makes every engine fail would take them from all.
+        self.suspects: list[str] = []
+
+    def add(self, event: AttemptEnded, verdict: Verdict) -> None:
+        """An attempt failed."""
+        self._last, self._verdict = event, verdict
+        if verdict.engine_error:
+            self.suspects.append(event.attempt.node_id)
+
+    @property
+    def engines_answer(self) -> AttemptEnded | None:
+        """The 5xx of the engine that was asked last: it says more than an empty list of targets."""
+        verdict = self._verdict
+        return self._last if verdict is not None and verdict.engine_error else None
+
+    def error(self, deployment: str, no_replica: NoReplica | None) -> EngineFailed | NoReplica:
+        """Return why no target answered; ``no_replica`` is why there is no other to ask."""
+        verdict = self._verdict
+        if verdict is None:
+            return no_replica or _no_engine(deployment, "none is ready")
+        if verdict.engine_error:
+            return EngineFailed(
+                f"every engine that was asked failed; the last: {verdict.reason}",
+                "try again",
+                retry_after_s=1.0,
+            )
+        return _no_engine(deployment, verdict.reason)
+
+
+def _no_engine(deployment: str, reason: str) -> NoReplica:
+    return NoReplica(
+        f"no engine can serve {deployment!r} now: {reason}",
+        "try again in a moment",
+        retry_after_s=1.0,
+    )
