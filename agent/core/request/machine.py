@@ -49,7 +49,7 @@ from agent.core.request.messages import (
 )
 from agent.core.request.placing import Placer
 from agent.core.request.running import RunningAttempts
-from agent.core.request.timing import RequestPolicy, RequestTimers
+from agent.core.request.timing import EARLY_MS, RequestPolicy, RequestTimers
 from protos.domain.errors import DeadlineExceeded, EdgeForgeError, EngineFailed, NoReplica
 from protos.domain.trace import AttemptOutcome, AttemptPurpose
 
@@ -397,7 +397,7 @@ class RequestMachine:
             answering = attempt is self._answering
             if answering and event.client_stalled:
                 return [*self._on_client_gone(event.usage, None, now_mono_ms), CutClient()]
-            if silent_ms >= self._policy.max_wait_ms:
+            if silent_ms + EARLY_MS >= self._policy.max_wait_ms:
                 return self._wait_no_longer(event.usage, now_mono_ms)
             gone = not self._state.live.is_reachable(attempt.node_id)
             elsewhere = answering and event.rest is Rest.TEXT

@@ -46,12 +46,14 @@ class RequestTimers:
         "_heartbeat_mono_ms",
         "_hedge_mono_ms",
         "_patience_mono_ms",
+        "_idle_ms",
         "_policy",
         "_silence_mono_ms",
     )
 
     def __init__(self, policy: RequestPolicy) -> None:
         self._policy = policy
+        self._idle_ms = min(policy.stream_idle_ms, policy.max_wait_ms)
         self._hedge_mono_ms = math.inf
         self._patience_mono_ms = math.inf
         self._silence_mono_ms = math.inf
@@ -71,7 +73,7 @@ class RequestTimers:
     def begin(self, now_mono_ms: float, *, stream: bool) -> None:
         """The request begins."""
         policy = self._policy
-        self._silence_mono_ms = now_mono_ms + policy.stream_idle_ms
+        self._silence_mono_ms = now_mono_ms + self._idle_ms
         if stream and policy.heartbeat_ms > 0.0:
             self._beat_mono_ms = now_mono_ms
             self._heartbeat_mono_ms = now_mono_ms + policy.heartbeat_ms
@@ -149,7 +151,7 @@ class RequestTimers:
 
     def checked_silence(self, running: Sequence[Attempt], now_mono_ms: float) -> None:
         """Set the next look: when the first of ``running`` could have been silent for too long."""
-        idle_ms = self._policy.stream_idle_ms
+        idle_ms = self._idle_ms
         due_mono_ms = now_mono_ms + idle_ms
         for attempt in running:
             at_mono_ms = max(attempt.began_mono_ms, attempt.last_read_mono_ms) + idle_ms
@@ -159,7 +161,7 @@ class RequestTimers:
 
     def is_silent(self, silent_ms: float) -> bool:
         """Whether an attempt has been silent for long enough to look at its target."""
-        return silent_ms + EARLY_MS >= self._policy.stream_idle_ms
+        return silent_ms + EARLY_MS >= self._idle_ms
 
     # -- heartbeat
 

@@ -54,7 +54,7 @@ def fleet(
 ) -> Iterator[Fleet]:
     """IAD with the engine; GRU, through which clients come, has the clock that jumps."""
     with Fleet(tmp_path_factory.mktemp("c"), [engine.url]) as running:
-        running.configure("gru-1", "limits", stream_idle_timeout_ms=IDLE_MS, max_attempts=1)
+        running.configure("gru-1", "limits", max_wait_ms=IDLE_MS, max_attempts=1)
         running.kill("gru-1")
         layout = FleetLayout(running.state_dir)
         argv = [sys.executable, str(jumping_agent.__file__), str(clock.path), "serve"]

@@ -63,8 +63,7 @@ def test_an_engine_killed_mid_stream_is_continued_by_another_and_the_client_sees
     assert (record["prompt_tokens"], record["completion_tokens"]) == (7, 8), "billed once"
     assert record["status"] == 200
     assert [node for node, _ in twins.outcomes()] == ["iad-1", "gru-1"]
-    assert twins.outcomes()[0][1].startswith("broken: ")
-    assert twins.outcomes()[1][1] == "went on after 3 tokens"
+    assert [outcome for _, outcome in twins.outcomes()] == ["broken", "continued"]
     assert twins.agent.status()["streams_continued"] >= 1
 
 
@@ -130,7 +129,8 @@ def test_a_stream_that_nobody_can_continue_ends_in_an_error_event_and_is_billed_
     assert "error" in json.loads(answer.events()[-1])
     record = twins.agent.last_request()
     assert (record["prompt_tokens"], record["completion_tokens"]) == (7, 3)
-    assert "could not go on" in twins.outcomes()[-1][1]
+    assert twins.outcomes()[-1][1] == "failed"
+    assert "could not go on" in record["attempts"][-1]["detail"]
 
 
 def test_a_client_gone_during_the_second_half_aborts_it(twins: Twins) -> None:

@@ -35,9 +35,11 @@ def test_a_cheaper_target_that_gets_nothing_is_explored_within_its_share_and_on_
         assert answer.status == 200
         if answer.headers["x-edgeforge-node"] == "iad-1":
             explored.append(twins.outcomes())
-            assert twins.agent.last_request()["billing_tier"] == "central"
+            record = twins.agent.last_request()
+            assert record["billing_tier"] == "central"
+            assert record["attempts"][0]["purpose"] == "explore"
     assert explored
-    assert all(outcome == [("iad-1", "explored: answered")] for outcome in explored)
+    assert all(outcome == [("iad-1", "answered")] for outcome in explored)
     told = twins.agent.status()["first_byte"]
     assert told["explorations_sent"] - before == len(explored)
     assert told["explore_share"] <= 0.1
@@ -61,6 +63,6 @@ def test_a_strict_deployment_is_let_back_to_targets_that_were_slow_for_a_while(
     for engine in engines:
         engine.control()
     wait_until(lambda: tight() == 200, 20, "a trial")
-    assert agent.last_request()["attempts"][0]["outcome"] == "on trial: answered"
+    assert agent.last_request()["attempts"][0]["purpose"] == "trial"
     assert [tight() for _ in range(20)] == [200] * 20, "one in time is followed at once"
     assert agent.status()["first_byte"]["strict_trials"] >= 3

@@ -56,7 +56,6 @@ def test_lost_before_the_first_token_another_serves_and_the_prompt_is_billed_onc
     "fault",
     [
         pytest.param({"cut_after_tokens": 1}, id="cut behind the first token"),
-        pytest.param({"stall_after_tokens": 3}, id="silent"),
         pytest.param({"engine_error_after_tokens": 3}, id="an error of its own"),
         pytest.param({"malformed_after_tokens": 3}, id="malformed"),
         pytest.param({"cut_after_tokens": 8}, id="cut behind the last token"),

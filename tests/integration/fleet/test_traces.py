@@ -157,7 +157,7 @@ def test_a_client_that_leaves_is_on_record(fleet: Fleet, engine: FakeEngineProce
     wait_until(lambda: gru.last_request()["trace_id"] == trace_id, 20, "the request to end")
     trace = json.loads(fleet.edgeforge("trace", "show", trace_id, "--json"))
     assert trace["client_gone"]
-    assert trace["attempts"][0]["outcome"] == "client gone"
+    assert trace["attempts"][0]["outcome"] == "client_gone"
     assert trace["tokens"]["completion"] > 0, "an abort knows its tokens"
 
 
