@@ -299,7 +299,7 @@ class RequestRunner:
     def _counted(self, answer: ClientAnswer) -> tuple[Usage | None, FarTimes | None]:
         """Return the tokens that the engine counted as far as it said, and the peer's times."""
         far = read_far_times(answer.headers) if answer.attempt.place is None else None
-        if answer.streamed and answer.events is not None:
+        if answer.started and answer.events is not None:
             found = answer.events.usage()
         elif answer.status == 200 and answer.ending is exchange.Ending.COMPLETE:
             found = self._api.body_usage(answer.body)
