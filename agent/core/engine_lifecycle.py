@@ -283,8 +283,6 @@ class EngineLifecycle:
             due_ms += policy.share_of_stall_ms(policy.overdue_ms)
         return due_ms
 
-    # Time
-
     def _on_deadline(self, now_mono_ms: float) -> list[Command]:
         limit_ms = self._start_limit_at_ms
         if limit_ms is not None and now_mono_ms >= limit_ms:

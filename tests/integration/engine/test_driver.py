@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
+from agent.core.engine_policy import EnginePolicy
 from agent.core.engine_status import EngineState, EngineStatus
 from agent.engine.driver import EngineDriver
 from protos.domain.errors import EngineFailed, NoEngineEnvironment
@@ -17,13 +19,13 @@ from tests.support.waiting import wait_until_async
 
 
 class Driven:
-    def __init__(self) -> None:
+    def __init__(self, policy: EnginePolicy = QUICK_POLICY) -> None:
         self.body = ScriptedBody()
         self.seen: list[EngineStatus] = []
         self.listener_error: Exception | None = None
         self.driver = EngineDriver(
             self.body,
-            QUICK_POLICY,
+            policy,
             now_mono_ms=lambda: time.monotonic() * 1000,
             draw=lambda: 1.0,
             on_change=self.heard,
@@ -104,6 +106,23 @@ async def test_a_probe_that_fails_in_any_way_is_tried_again(
     await wait_until_async(lambda: driven.driver.status.pid == 42, 30, "the process")
     driven.body.probe_error = None
     await driven.until(EngineState.READY)
+
+
+@pytest.mark.parametrize(
+    "error", [EngineFailed("no metrics"), OSError("refused"), TimeoutError(), RuntimeError("a bug")]
+)
+async def test_a_reading_of_the_counters_that_fails_in_any_way_holds_up_no_decision(
+    error: Exception,
+) -> None:
+    driven = Driven(replace(QUICK_POLICY, stall_timeout_ms=200))
+    await driven.driver.start()
+    await driven.until(EngineState.READY)
+    driven.body.probe_error = error
+    await wait_until_async(lambda: "kill" in driven.body.done, 30, "the stall to be found out")
+    assert "counters" in driven.body.done
+    driven.body.probe_error = None
+    await driven.until(EngineState.READY, generation=2)
+    await driven.driver.stop()
 
 
 async def test_a_stop_during_a_slow_start_is_not_lost(driven: Driven) -> None:
