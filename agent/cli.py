@@ -15,9 +15,9 @@ import typer
 
 from agent.admin.client import ask_agent
 from agent.config import AgentConfig, load_config
-from protos.domain.errors import ConfigInvalid, EdgeForgeError, InvalidRequest
+from protos.domain.errors import ConfigInvalid, InvalidRequest
 from protos.output.logs import log_to_stderr
-from protos.output.terminal import print_error, print_json, print_line, print_table
+from protos.output.terminal import print_json, print_line, print_table, run_program
 
 app = typer.Typer(
     name="edgeforge-agent",
@@ -43,11 +43,7 @@ _MAX_TOKEN_BYTES = 4_096
 
 def run() -> None:
     """Entry point: one message and a next step for every error we know."""
-    try:
-        app()
-    except EdgeForgeError as error:
-        print_error("edgeforge-agent", error)
-        sys.exit(error.exit_code if isinstance(error, ConfigInvalid) else 1)
+    run_program("edgeforge-agent", app)
 
 
 @app.command()

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -17,9 +16,8 @@ from coordinator.config import CoordinatorConfig, join_address, load_config
 from coordinator.first_run import initialise
 from coordinator.main import serve as serve_until
 from coordinator.store.backup import restore as restore_database
-from protos.domain.errors import ConfigInvalid, EdgeForgeError
 from protos.output.logs import log_to_stderr
-from protos.output.terminal import print_error, print_json, print_line
+from protos.output.terminal import print_json, print_line, run_program
 
 app = typer.Typer(
     name="edgeforge-coordinator",
@@ -30,7 +28,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-_EXIT_FAILED = 1
 
 ConfigOption = Annotated[
     Path,
@@ -111,11 +108,7 @@ def restore(
 
 def run() -> None:
     """Entry point: prints an error with its hint and exits with its code."""
-    try:
-        app()
-    except EdgeForgeError as error:
-        print_error("edgeforge-coordinator", error)
-        sys.exit(error.exit_code if isinstance(error, ConfigInvalid) else _EXIT_FAILED)
+    run_program("edgeforge-coordinator", app)
 
 
 async def _serve(config: CoordinatorConfig, as_json: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +9,7 @@ import typer
 
 from coordinator.cli import account, deployment, fleet, model, node_orders, pop, price, route, trace
 from coordinator.cli.common import name_profile
-from protos.domain.errors import ConfigInvalid, EdgeForgeError
-from protos.output.terminal import print_error
+from protos.output.terminal import run_program
 
 app = typer.Typer(
     name="edgeforge",
@@ -52,8 +50,4 @@ def main(
 
 def run() -> None:
     """Entry point: prints an EdgeForgeError with its hint and exits with its code."""
-    try:
-        app()
-    except EdgeForgeError as error:
-        print_error("edgeforge", error)
-        sys.exit(error.exit_code if isinstance(error, ConfigInvalid) else 1)
+    run_program("edgeforge", app)

@@ -124,8 +124,8 @@ def _external_facts(request: admin_pb2.RegisterModelRequest) -> ImportedModel:
         )
     if not request.context_tokens:
         raise InvalidRequest(
-            "nobody but you knows the context of an external model",
-            "say context_tokens: what its engine was started with",
+            "the context of an external model is not given",
+            "set context_tokens to the value its engine was started with",
         )
     return ImportedModel("", MAX_CONTEXT_TOKENS, 0)
 

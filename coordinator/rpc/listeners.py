@@ -71,7 +71,7 @@ def bind(
         bound = server.add_secure_port(address, credentials)
     except RuntimeError as error:
         raise ConfigInvalid(
-            [f"{section}: cannot listen on {address}: the address is in use or not ours"],
+            [f"{section}: cannot listen on {address}: it is in use or no address of this host"],
             "stop what holds the port, or choose another one",
         ) from error
     if bound == 0:

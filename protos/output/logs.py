@@ -6,12 +6,8 @@ import logging
 import sys
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from protos.domain.plain_text import escaped
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 LINE_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 #: Before each line of a traceback: no entry begins with it.
@@ -44,21 +40,11 @@ class EscapingFormatter(logging.Formatter):
 
 
 def log_to_stderr(level: int) -> None:
-    """Log to standard error from now on; exceptions that end the process or a thread, too."""
+    """Log to standard error from now on, exceptions that end a thread included."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(EscapingFormatter())
     logging.basicConfig(level=level, handlers=[handler])
-    sys.excepthook = _log_unhandled
     threading.excepthook = _log_ended_thread
-
-
-def _log_unhandled(
-    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
-) -> None:
-    if issubclass(kind, KeyboardInterrupt):
-        sys.__excepthook__(kind, error, traceback)
-        return
-    _log.critical("the process ends by an exception", exc_info=(kind, error, traceback))
 
 
 def _log_ended_thread(ended: threading.ExceptHookArgs) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Iterable, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TextIO
 
@@ -32,9 +33,11 @@ __all__ = [
     "print_progress",
     "print_table",
     "print_text",
+    "run_program",
     "stacked",
 ]
 
+_EXIT_FAILED = 1
 #: Wide enough that a pipe gets every row on one line.
 _PIPE_WIDTH = 200
 #: Before each further line of an error: deeper than a hint, so that it is not taken for one.
@@ -77,6 +80,20 @@ def print_error(program: str, error: EdgeForgeError) -> None:
             _write(sys.stderr, _CONTINUATION + escaped(line))
     if error.hint:
         _write(sys.stderr, f"  {escaped(error.hint)}")
+
+
+def run_program(program: str, app: Callable[[], object]) -> None:
+    """Run a command line; print what it raises and exit with its code, 78 for ConfigInvalid."""
+    try:
+        app()
+    except EdgeForgeError as error:
+        print_error(program, error)
+        sys.exit(error.exit_code if isinstance(error, ConfigInvalid) else _EXIT_FAILED)
+    except Exception:
+        _write(sys.stderr, f"{program}: unexpected error, please report it")
+        for line in traceback.format_exc().rstrip("\n").split("\n"):
+            _write(sys.stderr, _CONTINUATION + escaped(line))
+        sys.exit(_EXIT_FAILED)
 
 
 def print_json(value: object, *, indent: int | None = 1) -> None:

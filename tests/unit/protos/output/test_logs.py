@@ -56,20 +56,16 @@ def test_any_text_leaves_no_control_character_and_no_line_that_could_be_an_entry
     assert all(line.isprintable() and line.startswith("  ") for line in below)
 
 
-def test_exceptions_that_end_the_process_or_a_thread_are_entries(monkeypatch):
+def test_an_exception_that_ends_a_thread_is_an_entry(monkeypatch):
     stderr = io.StringIO()
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     monkeypatch.setattr(logging.getLogger(), "level", logging.WARNING)
     monkeypatch.setattr(sys, "stderr", stderr)
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     log_to_stderr(logging.INFO)
-    sys.excepthook(RuntimeError, RuntimeError("\x1b[2J"), None)
     thread = threading.Thread(target=lambda: int("\x1b[3J"), name="reader")
     thread.start()
     thread.join()
     said = stderr.getvalue()
-    assert "CRITICAL protos.output.logs the process ends by an exception\n" in said
-    assert "  RuntimeError: \\x1b[2J\n" in said
     assert "ERROR protos.output.logs a thread ended by an exception thread=reader\n" in said
     assert "\x1b" not in said

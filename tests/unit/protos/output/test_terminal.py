@@ -80,6 +80,40 @@ def test_every_problem_of_a_configuration_is_a_line():
     assert err == "edgeforge: a is 1\nedgeforge: b is 2\n  mend both\n"
 
 
+def failing(error: Exception) -> Callable[[], None]:
+    """Return a program that raises ``error``."""
+
+    def app() -> None:
+        raise error
+
+    return app
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (ConfigInvalid(["a\x1b"], "mend"), 78, ["x: a\\x1b", "  mend"]),
+        (InvalidRequest("no\nx: yes"), 1, ["x: no", "    x: yes"]),
+        (OSError(2, "no", "f\x1b"), 1, ["x: unexpected error, please report it"]),
+        (RuntimeError("a\nx: all is well\x1b"), 1, ["x: unexpected error, please report it"]),
+    ],
+)
+def test_whatever_ends_a_program_is_printed_escaped_with_its_exit_code(error, code, said):
+    codes: list[object] = []
+
+    def run() -> None:
+        try:
+            terminal.run_program("x", failing(error))
+        except SystemExit as ended:
+            codes.append(ended.code)
+
+    _, err = printed(run)
+    lines = err.removesuffix("\n").split("\n")
+    assert codes == [code]
+    assert lines[: len(said)] == said
+    assert all(line.isprintable() and line.startswith("    ") for line in lines[len(said) :])
+
+
 def test_a_table_without_rows_says_so_and_one_without_names_has_no_header():
     assert printed(lambda: terminal.print_table(("a",), [], "nothing yet")) == ("nothing yet\n", "")
     out, _ = printed(lambda: terminal.print_table(("", ""), [("node", "gru-1")], ""))
