@@ -197,7 +197,7 @@ def test_late_first_tokens_eject_too() -> None:
     world = World()
     attempt = world.ask("scl-1")
     for _ in range(EJECT_AFTER_LATE):
-        world.books.late(attempt, 0.0)
+        world.books.late(attempt, 0.0, another_in_time=True)
     assert world.state.live.is_ejected("scl-1", 1.0)
     assert not world.state.live.is_ejected("scl-1", 1.0, spare_late=True)
 
