@@ -101,9 +101,7 @@ def attempt_at(
     chosen = next(each for each in placement.candidates if each.node.id == node_id)
     tiers = {"serving_tier": chosen.pop.tier, "billing_tier": chosen.pop.tier}
     placement = replace(placement, chosen=chosen, **tiers)
-    made = Attempt(
-        1, placement, AttemptPurpose.SERVE, now_mono_ms, 1_000.0, TokenTimes(None), None, None
-    )
+    made = Attempt(1, placement, AttemptPurpose.SERVE, now_mono_ms, 1_000.0, TokenTimes(None))
     for name, value in changes.items():
         setattr(made, name, value)
     return made
