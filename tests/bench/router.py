@@ -9,7 +9,7 @@ candidates; see ``tests/bench/router_gateway.py``) in wall time, and ``decide_cp
 thread's own, when deployments of one model are asked for; ``many_models_us_*`` when 50 are, so that
 little of what is read is in the processor's caches. ``begin_us_*`` is a request from its admission
 to its first command: the same placement, its deadlines, and what is noted of it. ``miss_us_*``:
-where nobody is in time. ``new_view_us_*``: the first decision on a model after the table has
+where no target is in time. ``new_view_us_*``: the first decision on a model after the table has
 changed. ``place_us_*``: ``router.place`` alone, states ready-made. ``tests/bench/router_tables.py``
 says what the rest is. A busy machine lengthens all of them: ``loop_us_*`` is a fixed piece of work,
 timed alike.

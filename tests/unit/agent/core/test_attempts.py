@@ -70,11 +70,11 @@ def test_the_last_moment_at_which_the_other_keeps_the_budget_is_not_missed() -> 
     assert first_token_deadline_ms(expected(other_ms=400.0, budget_left_ms=500.0)) == 300.0
 
 
-def test_a_budget_that_is_lost_anyway_hurries_nobody() -> None:
+def test_a_budget_that_is_cannot_be_kept_hurries_no_replacement() -> None:
     assert first_token_deadline_ms(expected(other_ms=400.0, budget_left_ms=350.0)) == 600.0
 
 
-def test_a_small_prediction_does_not_make_us_hasty() -> None:
+def test_a_small_prediction_still_gets_a_least_time() -> None:
     assert first_token_deadline_ms(expected(1.0, 2.0, other_ms=1.0)) == LATE_AT_LEAST_MS
 
 
@@ -89,7 +89,7 @@ def test_a_guess_waits_longer_still_where_the_other_would_be_later_than_that() -
     assert first_token_deadline_ms(guess) == 5_100.0
 
 
-def test_where_nobody_else_can_be_asked_no_deadline_exists() -> None:
+def test_where_no_other_can_be_asked_no_deadline_exists() -> None:
     with pytest.raises(AssertionError):
         first_token_deadline_ms(expected(other_ms=None))
 

@@ -267,7 +267,7 @@ def test_tokens_are_billed_at_the_attempts_tier_on_the_card_of_the_requests_begi
     assert (log.far, log.tokens) == (SAID, attempt.tokens)
 
 
-def test_an_answer_whose_tokens_nobody_counted_costs_nothing() -> None:
+def test_an_answer_whose_tokens_were_not_counted_costs_nothing() -> None:
     world = World()
     attempt = world.ask("scl-1", 7.0)
     world.books.account(attempt, None, None, 200.0, whole=False)

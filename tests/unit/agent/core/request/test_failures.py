@@ -1,4 +1,4 @@
-"""What a client is told when no target is left."""
+"""The error that a client gets when no target is left."""
 
 from __future__ import annotations
 

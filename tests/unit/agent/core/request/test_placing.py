@@ -193,7 +193,9 @@ def test_no_share_earned_no_exploration() -> None:
     assert placer.finding is None
 
 
-def test_a_strict_request_that_nobody_is_predicted_to_serve_in_time_may_be_a_trial_once() -> None:
+def test_a_strict_request_that_no_target_is_predicted_to_serve_in_time_may_be_a_trial_once() -> (
+    None
+):
     state = router_state(explore_ratio=0.01)
     for node_id in BY_PRICE:
         learn(state, node_id, 5_000.0)
