@@ -4,13 +4,15 @@
     python -m tests.bench.router [--decisions N]
 
 Writes ``.bench/router.json``. ``decide_us_*`` is what each placement of a request costs an agent
-(``agent.gateway.placing``: live state, round trips, warmth, prefixes, outcomes and fill of 20
+(``agent.core.request.placing``: live state, round trips, warmth, prefixes, outcomes and fill of 20
 candidates; see ``tests/bench/router_gateway.py``) in wall time, and ``decide_cpu_us_*`` in the
 thread's own, when deployments of one model are asked for; ``many_models_us_*`` when 50 are, so that
-little of what is read is in the processor's caches. ``miss_us_*``: where nobody is in time.
-``new_view_us_*``: the first decision on a model after the table has changed. ``place_us_*``:
-``router.place`` alone, states ready-made. ``tests/bench/router_tables.py`` says what the rest is.
-A busy machine lengthens all of them: ``loop_us_*`` is a fixed piece of work, timed alike.
+little of what is read is in the processor's caches. ``begin_us_*`` is a request from its admission
+to its first command: the same placement, its deadlines, and what is noted of it. ``miss_us_*``:
+where no target is in time. ``new_view_us_*``: the first decision on a model after the table has
+changed. ``place_us_*``: ``router.place`` alone, states ready-made. ``tests/bench/router_tables.py``
+says what the rest is. A busy machine lengthens all of them: ``loop_us_*`` is a fixed piece of work,
+timed alike.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,24 +79,28 @@ def measure_decisions(view: FleetView, chance: random.Random, count: int) -> dic
     gc.set_threshold(*GC_THRESHOLDS)
     gc.collect()
     gc.freeze()
-    decisions, mixed, misses, new_views, places, loops = (Timer() for _ in range(6))
-    for placing in one.requests(count, BUDGETS_MS):
-        placement = decisions.time(placing.attempt)
+    decisions, begins, mixed, misses, new_views, places, loops = (Timer() for _ in range(7))
+    for request in one.requests(count, BUDGETS_MS):
+        placement = decisions.time(partial(one.place, request))
         assert len(placement.candidates) == REPLICAS_PER_MODEL
         one.go_on(placement)
         loops.time(_loop)
-    for placing in many.requests(count, BUDGETS_MS):
-        many.go_on(mixed.time(placing.attempt))
-    for placing in one.requests(count // 10, HOPELESS_MS):
-        assert misses.time(placing.attempt).predicted_miss
-    for placing in one.requests(count // 10, BUDGETS_MS):
+    for request in many.requests(count, BUDGETS_MS):
+        many.go_on(mixed.time(partial(many.place, request)))
+    for request in one.requests(count // 10, HOPELESS_MS):
+        assert misses.time(partial(one.place, request)).predicted_miss
+    for request in one.requests(count // 10, BUDGETS_MS):
         view.offers.clear()
-        new_views.time(placing.attempt)
-    for placing in one.requests(count, BUDGETS_MS):
-        places.time(one.with_states_ready(placing))
+        new_views.time(partial(one.place, request))
+    for request in one.requests(count, BUDGETS_MS):
+        places.time(one.with_states_ready(request))
+    for request in one.requests(count, BUDGETS_MS):
+        machine, (ask,) = begins.time(partial(one.begin, request))
+        one.answer_others(machine, ask)
     gc.unfreeze()
     return {
         **decisions.figures("decide_us", "decide_cpu_us"),
+        **begins.figures("begin_us"),
         **mixed.figures("many_models_us"),
         **misses.figures("miss_us"),
         **new_views.figures("new_view_us"),

@@ -1,4 +1,4 @@
-"""An agent's gateway in the midst of a large fleet, for as long as requests are placed on it.
+"""An agent in the midst of a large fleet, for as long as requests are placed on it.
 
 Everything that a placement reads is real and filled: live state, connections, prefixes, outcomes.
 Clients ask for one model, or for many, the n-th an n-th as often as the first. Between two
@@ -11,20 +11,24 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import fields
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
 
+from agent.core.coverage import Coverage
 from agent.core.engine_queue import EngineQueue
 from agent.core.exploration import EXPLORE_RATIO, Exploration
 from agent.core.fill import FillMeter
+from agent.core.half_open import HalfOpenTargets
+from agent.core.hedging import HEDGE_RATIO, HedgeBudget
 from agent.core.live import LiveState
 from agent.core.prefixes import PrefixMemory, prompt_blocks
-from agent.formats.body import GenerationBody
-from agent.formats.chat import CHAT
-from agent.gateway.context import GatewayContext, target_lookup
-from agent.gateway.placing import Placing
+from agent.core.request.context import RequestContext
+from agent.core.request.log import RequestLog
+from agent.core.request.machine import RequestMachine
+from agent.core.request.messages import Ask, AttemptEnded, Begun, Command, Ending, FirstToken
+from agent.core.request.placing import Placer
+from agent.core.request.state import RouterState
+from agent.core.request.timing import RequestPolicy
 from agent.peers.pool import PeerPool
 from protos.domain.fleet_view import FleetView
 from protos.domain.predictor import FEW_OBSERVATIONS, Outcome, Predictor
@@ -44,10 +48,11 @@ PROMPT_TOKENS = 500
 WAITING, STREAMING = 4, 40
 PROBE_EVERY_MS = 1_000.0
 BUDGETS_MS = (150.0, 200.0, 300.0)
+POLICY = RequestPolicy()
 
 
 class Gateway:
-    """Places requests for so many models."""
+    """Requests for so many models, and the state that they are decided on."""
 
     def __init__(self, view: FleetView, chance: random.Random, models: int) -> None:
         self.view, self._chance = view, chance
@@ -68,31 +73,33 @@ class Gateway:
         self._rtts_ms = {node_id: chance.uniform(1, 60) for node_id in self._nodes}
         self._waiting: deque[tuple[str, int]] = deque()
         self._streaming: deque[tuple[str, int]] = deque()
+        self._asked: deque[tuple[RequestMachine, Ask]] = deque()
+        self._answering: deque[tuple[RequestMachine, Ask]] = deque()
         self.live = LiveState()
-        self.around = self._surroundings()
+        self.state = self._state()
         for node_id in self._nodes:
             for _ in range(8):
                 self._probe(node_id)
 
-    def _surroundings(self) -> GatewayContext:
-        everything: dict[str, Any] = {each.name: None for each in fields(GatewayContext)}
-        everything |= {
-            "node_id": SELF_NODE_ID,
-            "view": lambda: self.view,
-            "engines": SimpleNamespace(endpoint_for=lambda model: None),
-            "peers": self._peers(),
-            "live": self.live,
-            "prefixes": self._prefixes(),
-            "predictor": self._outcomes(),
-            "prompt_tokens": PromptTokens(),
-            "exploration": Exploration(EXPLORE_RATIO),
-            "engine_queue": EngineQueue(16),
-            "own_fill": FillMeter(2_000.0),
-            "now_mono_ms": lambda: self.now_ms,
-            "draw": self._chance.random,
-            "edge_fill_ratio": 0.7,
-        }
-        return GatewayContext(**everything)
+    def _state(self) -> RouterState:
+        return RouterState(
+            node_id=SELF_NODE_ID,
+            view=lambda: self.view,
+            serves_here=lambda _model: False,
+            is_warm=self._peers().is_warm,
+            draw=self._chance.random,
+            live=self.live,
+            engine_queue=EngineQueue(16),
+            prefixes=self._prefixes(),
+            predictor=self._outcomes(),
+            coverage=Coverage(),
+            prompt_tokens=PromptTokens(),
+            hedges=HedgeBudget(HEDGE_RATIO),
+            exploration=Exploration(EXPLORE_RATIO),
+            half_open=HalfOpenTargets(),
+            own_fill=FillMeter(2_000.0),
+            edge_fill_ratio=0.7,
+        )
 
     def _peers(self) -> PeerPool:
         config = SimpleNamespace(source_address="", warm_spares=2, max_warm_targets=WARM_TARGETS)
@@ -127,34 +134,48 @@ class Gateway:
                     predictor.learn(node_id, model, replica.profile, outcome)
         return predictor
 
-    def requests(self, count: int, budgets_ms: tuple[float, ...]) -> Iterator[Placing]:
-        """Yield so many requests, ready to be placed."""
+    def requests(self, count: int, budgets_ms: tuple[float, ...]) -> Iterator[RequestContext]:
+        """Yield so many streams, ready to be placed."""
         chance = self._chance
         popularity = [1.0 / rank for rank in range(1, len(self._models) + 1)]
-        body = GenerationBody(CHAT, {}, True, True, True, PROMPT_TOKENS, False)
         for model in chance.choices(self._models, popularity, k=count):
-            yield Placing(
-                self.around,
-                SimpleNamespace(prompt=chance.choice(self._prompts[model]), budget_left_ms=0.0),
-                SimpleNamespace(
-                    body=bytes(PROMPT_BYTES), first_byte_mono_ms=self.now_ms, last_mile_ms=5.0
-                ),
-                SimpleNamespace(budget_ms=chance.choice(budgets_ms)),
-                body,
-                chance.choice(self._deployments[model]),
+            yield RequestContext(
+                view=self.view,
+                account="acme",
+                deployment=chance.choice(self._deployments[model]),
+                stream=True,
+                embeds=False,
+                needs_tool_parser=False,
+                prompt_tokens=PROMPT_TOKENS,
+                body_bytes=PROMPT_BYTES,
+                budget_ms=chance.choice(budgets_ms),
+                last_mile_ms=5.0,
+                first_byte_mono_ms=self.now_ms,
+                zones=None,
+                blocks=chance.choice(self._prompts[model]),
             )
 
-    def with_states_ready(self, placing: Placing) -> Callable[[], Placement]:
-        """Return the call of ``place`` that ``placing`` makes, with all look-ups done already."""
-        around, shape = self.around, placing._shape(self.now_ms, strict=False)
-        model = shape.deployment.model
-        look_up = target_lookup(around, model, self.now_ms, placing._asking.prompt)
+    def place(self, request: RequestContext) -> Placement:
+        """Place the first attempt of ``request``, with all look-ups."""
+        return Placer(self.state, request).next_attempt(self.now_ms)
+
+    def begin(self, request: RequestContext) -> tuple[RequestMachine, list[Command]]:
+        """Run ``request`` from its admission until its first attempt is to be sent."""
+        log = RequestLog("0" * 32, 0, "/v1/chat/completions", self.now_ms, self.now_ms)
+        machine = RequestMachine(self.state, request, POLICY, log)
+        return machine, machine.handle(Begun(), self.now_ms)
+
+    def with_states_ready(self, request: RequestContext) -> Callable[[], Placement]:
+        """Return the call of ``place`` that ``request`` makes, with all look-ups done already."""
+        state, model = self.state, request.deployment.model
+        shape = Placer(state, request)._shape(self.now_ms, strict=False)
+        look_up = state.targets(model, self.now_ms, request.blocks)
         states = {node_id: look_up(node_id) for node_id in self.view.replicas[model]}
         fill = {node_id: self._chance.random() for node_id in states}
         return partial(
             place, self.view, shape, SELF_NODE_ID, states.__getitem__,
             draw=self._chance.random(), fill=fill.__getitem__,
-            learned=around.predictor.of_model(model),
+            learned=state.predictor.of_model(model),
         )  # fmt: skip
 
     def go_on(self, placement: Placement) -> None:
@@ -169,6 +190,22 @@ class Gateway:
             self._streaming.append(sent)
         if len(self._streaming) > STREAMING * len(self._models):
             self.live.request_ended(*self._streaming.popleft())
+        self._answer_a_probe()
+
+    def answer_others(self, machine: RequestMachine, ask: Ask) -> None:
+        """Let a millisecond pass after ``machine`` has asked, and others get their answers."""
+        self.now_ms += 1.0
+        self._asked.append((machine, ask))
+        if len(self._asked) > WAITING * len(self._models):
+            other, sent = self._asked.popleft()
+            other.handle(FirstToken(sent.attempt, None), self.now_ms)
+            self._answering.append((other, sent))
+        if len(self._answering) > STREAMING * len(self._models):
+            other, sent = self._answering.popleft()
+            other.handle(AttemptEnded(sent.attempt, Ending.STREAM, 200), self.now_ms)
+        self._answer_a_probe()
+
+    def _answer_a_probe(self) -> None:
         if self._chance.random() < len(self._nodes) / PROBE_EVERY_MS:
             self._probe(self._chance.choice(self._nodes))
 

@@ -16,13 +16,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from agent.gateway.records import Attempt, RequestRecord
-from agent.gateway.trail import Finished, TokenTimes, Trail
-from agent.relay.messages import Request
+from agent.core.request.attempt import TokenTimes
+from agent.core.request.log import AttemptLog, RequestLog
 from agent.traces.ring import TraceRing, row_of
 from protos.domain.resources import Resource, Tier
 from protos.domain.router import Placement, place
-from protos.domain.trace import Trace
+from protos.domain.trace import AttemptOutcome, AttemptPurpose, Trace
 from protos.wire import trace_to_wire
 from tests.bench.relay import rss_mb
 from tests.bench.report import write_report
@@ -53,17 +52,17 @@ def world(targets: int) -> Placement:
 
 def note_request(placement: Placement, sink: Callable[[Callable[[], Trace]], None]) -> None:
     """Do all that tracing adds to a request's own way, its tokens one a read."""
-    request = Request("POST", b"/v1/chat/completions", {}, b"", True, 0.0)
-    record = RequestRecord("0" * 32, 1_700_000_000_000, "/v1/chat/completions")
-    trail = Trail(request, 0.1, 0)
-    trail.authed_mono_ms = trail.placed_mono_ms = trail.asked_mono_ms = 0.2
-    trail.first_token_mono_ms = 50.0
-    trail.tokens = tokens = TokenTimes(None)
+    log = RequestLog("0" * 32, 1_700_000_000_000, "/v1/chat/completions", 0.0, 0.1)
+    log.authed_mono_ms = log.placed_mono_ms = log.asked_mono_ms = 0.2
+    log.first_token_mono_ms = 50.0
+    log.tokens = tokens = TokenTimes(None)
     for number in range(TOKENS):
         tokens.count(1, 50.0 + number)
-    attempt = Attempt("n-0", "answered", 250.0)
-    trail.note(attempt, placement, 150.0, 0.2)
-    sink(Finished(record, trail, ("n-0", "P0")).trace)
+    log.attempts.append(
+        AttemptLog("n-0", AttemptOutcome.ANSWERED, AttemptPurpose.SERVE, "", 250.0, 0.2, 150.0)
+    )
+    log.placements.append(placement)
+    sink(log.finish(("n-0", "P0")).trace)
 
 
 def per_call_us(call: Callable[[], object], times: int) -> float:

@@ -4,8 +4,9 @@
 
 Five sites with the development fleet's round trips, two hosts in each but Lagos, each with an
 engine of its tier: small and dear at the edge, large and cheap in the centre. Every host's agent
-has its own live state, predictor, hedges and fill, and hears of the others by probes and answers
-only. Clock, network and engines are simulated; every decision is the product's. Requests are those
+has its own ``RouterState``, runs one ``RequestMachine`` for each request, and learns of the others
+by probes and answers only. Clock, network and engines are simulated; every decision is the
+product's. Requests are those
 of the public conversation trace where it is at hand, with bursts of four times the rate; else a
 synthetic stream like it. A budget of 80 ms can be shown only here: the small real engine that this
 project can run needs about 78 ms for a first token alone.
@@ -26,13 +27,14 @@ from collections import Counter
 from collections.abc import Sequence
 
 from protos.domain.resources import Tier
+from protos.domain.trace import AttemptOutcome, AttemptPurpose
 from tests.bench.report import quantile, write_report
 from tests.support.azure_trace import Line
 from tests.support.simulated_agent import Request, cost_nano_usd
 from tests.support.simulated_wan import RIVALS, Run, Wan
 from tests.support.wan_world import BUDGETS_MS, Arrival, arrivals, synthetic_lines, workload_lines
 
-#: None: there is nothing to tell.
+#: None: no request to measure it on.
 Row = dict[str, float | None]
 WARM_UP_MS = 60_000.0
 #: How much longer the run goes whose second half is counted.
@@ -49,11 +51,13 @@ def figures(run: Run, budget_ms: int, requests: Sequence[Request]) -> Row:
     """Return what ``requests`` got, measured against ``budget_ms``."""
     served = [each for each in requests if each.ttft_ms is not None]
     ordered = sorted(each.ttft_ms for each in served if each.ttft_ms is not None)
-    tiers = Counter(each.serving_tier for each in served)
+    tiers = Counter(each.log.serving_tier for each in served)
     tokens = sum(each.arrival.prompt_tokens + each.arrival.completion_tokens for each in served)
-    paid = sum(cost_nano_usd(run.view, each, each.billing_tier) for each in served)
-    spent = sum(cost_nano_usd(run.view, each, each.serving_tier) for each in served)
-    shed = sum(bool(each.refused) for each in requests)
+    paid = sum(cost_nano_usd(run.view, each, Tier(each.log.billing_tier)) for each in served)
+    spent = sum(cost_nano_usd(run.view, each, Tier(each.log.serving_tier)) for each in served)
+    shed = sum(bool(each.log.shed) for each in requests)
+    missed = sum(each.log.predicted_miss for each in served)
+    hedged = sum(each.has(AttemptPurpose.SECOND_COPY) for each in requests)
     covered = [verdict for each in requests if (verdict := _covered(each)) is not None]
     row = {
         "ttft_ms_p50": quantile(ordered, 0.5) if ordered else math.nan,
@@ -66,8 +70,8 @@ def figures(run: Run, budget_ms: int, requests: Sequence[Request]) -> Row:
         "nano_usd_per_1k_tokens": _share(1_000 * paid, tokens),
         "served_nano_usd_per_1k_tokens": _share(1_000 * spent, tokens),
         "coverage_p99": _share(sum(covered), len(covered)),
-        "hedge_ratio": _share(sum(each.hedged for each in requests), len(requests)),
-        "predicted_miss_ratio": _share(sum(each.predicted_miss for each in served), len(served)),
+        "hedge_ratio": _share(hedged, len(requests)),
+        "predicted_miss_ratio": _share(missed, len(served)),
         "requests": float(len(requests)),
         # of the whole run: who had to wait, and who did so beside a free place in the same site
         "run_waited_ratio": _share(run.queued, run.sent),
@@ -77,13 +81,14 @@ def figures(run: Run, budget_ms: int, requests: Sequence[Request]) -> Row:
 
 
 def _covered(request: Request) -> bool | None:
-    """Whether the first attempt took no longer than promised; None: it was overtaken before."""
-    promised_ms, took_ms = request.promised_ms, request.took_ms
-    if promised_ms is None or took_ms is None:
+    """Whether the first attempt took no longer than predicted; None: it was cut before that."""
+    log, attempt = request.log, request.first_attempt
+    if attempt is None:
         return None
-    if took_ms > promised_ms:
-        return False
-    return None if request.copies[0].cut else True
+    promised_ms = log.placements[log.attempts.index(attempt)].chosen.ttft_ms_p99
+    if attempt.outcome is not AttemptOutcome.ANSWERED or log.first_token_mono_ms is None:
+        return False if attempt.took_ms > promised_ms else None
+    return log.first_token_mono_ms - attempt.began_mono_ms <= promised_ms
 
 
 def _share(part: float, whole: float) -> float:

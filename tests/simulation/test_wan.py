@@ -11,6 +11,8 @@ import pytest
 
 from agent.core.exploration import EXPLORE_RATIO
 from agent.core.hedging import HEDGE_RATIO
+from protos.domain.trace import AttemptOutcome, AttemptPurpose
+from tests.support.simulated_agent import usage_of
 from tests.support.simulated_wan import RIVALS, Wan
 from tests.support.wan_world import BUDGETS_MS, arrivals, synthetic_lines
 
@@ -49,22 +51,26 @@ def test_the_same_seed_gives_the_same_run(mixed):
 
 def test_every_request_is_answered_once_and_leaves_nothing_behind(mixed):
     for request in mixed.run_.requests:
-        assert request.ended
-        assert sum(not copy.cut for copy in request.copies) == 1
+        outcomes = [each.outcome for each in request.log.attempts]
+        assert (request.heads, request.ends, request.errors) == (1, 1, 0)
+        assert outcomes.count(AttemptOutcome.ANSWERED) == 1
+        assert len(outcomes) == len(request.sent)
+        assert request.log.usage == usage_of(request.arrival)
     for agent in mixed.agents.values():
+        live = agent.state.live
         for node_id in mixed.nodes:
-            assert agent.live.in_flight(node_id) == 0
-            assert agent.live.backlog(node_id, mixed.now_ms)[0] == 0.0
+            assert live.in_flight(node_id) == 0
+            assert live.backlog(node_id, mixed.now_ms)[0] == 0.0
     for node in mixed.nodes.values():
         assert node.engine.in_flight == node.here == node.queue.serving == node.queue.waiting == 0
 
 
 def test_second_copies_and_explorations_stay_within_their_shares(mixed):
     for agent in mixed.agents.values():
-        assert agent.hedges.share <= HEDGE_RATIO
-        assert agent.exploration.budget.share <= EXPLORE_RATIO
-    assert sum(agent.hedges.sent for agent in mixed.agents.values()) > 0
-    assert sum(agent.exploration.budget.sent for agent in mixed.agents.values()) > 0
+        assert agent.state.hedges.share <= HEDGE_RATIO
+        assert agent.state.exploration.budget.share <= EXPLORE_RATIO
+    assert sum(agent.state.hedges.sent for agent in mixed.agents.values()) > 0
+    assert sum(agent.state.exploration.budget.sent for agent in mixed.agents.values()) > 0
 
 
 def test_more_budgets_are_kept_than_by_any_rival(mixed):
@@ -83,11 +89,10 @@ def test_in_bursts_agents_do_not_run_to_the_same_target(mixed):
 
 def test_a_strict_deployment_promises_little_and_keeps_it():
     run = wan(strict=True).run()
-    served = [each for each in run.requests if each.ttft_ms is not None and not each.on_trial]
-    refused = [each for each in run.requests if each.refused]
-    assert len(served) + len(refused) + sum(each.on_trial for each in run.requests) == len(
-        run.requests
-    )
+    answered = [each for each in run.requests if each.ttft_ms is not None]
+    refused = [each for each in run.requests if each.log.shed]
+    assert len(answered) + len(refused) == len(run.requests)
+    served = [each for each in answered if not each.has(AttemptPurpose.TRIAL)]
     assert within(served) > 0.98
 
 
@@ -103,8 +108,8 @@ def test_a_slow_half_minute_does_not_close_a_fleet_to_its_strict_deployment():
 
     def refused(from_s, to_s):
         part = [each for each in run.requests if from_s <= each.arrival.at_ms / 1_000.0 < to_s]
-        return sum(bool(each.refused) for each in part) / len(part)
+        return sum(bool(each.log.shed) for each in part) / len(part)
 
     assert refused(65, 90) > 0.3, "an engine five times as slow cannot keep 80 ms"
     assert refused(165, 210) < 0.2
-    assert sum(agent.trials.sent for agent in fleet.agents.values()) > 0
+    assert sum(agent.state.half_open.sent for agent in fleet.agents.values()) > 0

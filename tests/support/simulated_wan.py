@@ -9,13 +9,14 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from agent.core.engine_queue import Place
 from agent.core.exploration import EXPLORE_RATIO
+from agent.core.peer_load import PeerLoad
 from protos.domain.choice import EDGE_FILL_RATIO
 from protos.domain.fleet_view import FleetView
 from protos.domain.resources import Tier
-from protos.domain.router import Placement
 from protos.domain.ttft import transfer_time_ms
-from tests.support.simulated_agent import Copy, Request, SimulatedAgent, SimulatedNode
+from tests.support.simulated_agent import Request, Sent, SimulatedAgent, SimulatedNode, log_of
 from tests.support.simulated_engine import Asked, SimulatedEngine
 from tests.support.wan_world import (
     SPEEDS,
@@ -82,8 +83,6 @@ class Wan:
                 node,
                 view,
                 self,
-                self._send,
-                self._abort,
                 random.Random(seed + 100 + number),
                 edge_fill_ratio=edge_fill_ratio,
                 explore_ratio=explore_ratio,
@@ -91,6 +90,8 @@ class Wan:
             for number, (node_id, node) in enumerate(self.nodes.items())
         }
         self._stepping: set[str] = set()
+        #: Places at their engines of requests that came from another node, or a rival.
+        self._places: dict[Sent, Place] = {}
         self._rival = _RIVALS.get(policy)
         self._turn = dict.fromkeys(self._pops, 0)
 
@@ -139,12 +140,11 @@ class Wan:
         return self.run_
 
     def _arrive(self, arrival: Arrival) -> None:
-        request = Request(arrival)
-        self.run_.requests.append(request)
         if self._rival is None:
-            self.agents[arrival.node_id].arrive(request)
+            request = self.agents[arrival.node_id].arrive(arrival)
         else:
-            self._ask_rival(request, self._rival(self, arrival.node_id))
+            request = self._ask_rival(arrival, self._rival(self, arrival.node_id))
+        self.run_.requests.append(request)
 
     def _probe(self, source: str) -> None:
         if self.now_ms < self._length_ms:
@@ -163,43 +163,48 @@ class Wan:
 
     # -- requests at their target
 
-    def _send(self, copy: Copy) -> None:
-        arrival = copy.request.arrival
-        way_ms = self.one_way_ms(arrival.node_id, copy.node_id, arrival.body_bytes)
-        copy.there_ms = self.now_ms + way_ms
-        copy.back_ms = self.one_way_ms(copy.node_id, arrival.node_id)
+    def send(self, sent: Sent) -> None:
+        way_ms = self.one_way_ms(sent.source, sent.node_id, sent.body_bytes)
+        sent.there_ms = self.now_ms + way_ms
+        sent.back_ms = self.one_way_ms(sent.node_id, sent.source)
         self.run_.sent += 1
-        self.later(copy.there_ms, lambda: self._submit(copy))
+        self.later(sent.there_ms, lambda: self._submit(sent))
 
-    def _submit(self, copy: Copy) -> None:
-        node = self.nodes[copy.node_id]
-        copy.place = node.queue.enter(self.now_ms)
+    def _submit(self, sent: Sent) -> None:
+        node, attempt = self.nodes[sent.node_id], sent.attempt
+        # at its own node's engine the request machine has entered it already
+        place = attempt.place if attempt is not None else None
+        if place is None:
+            place = self._places[sent] = node.queue.enter(self.now_ms)
         node.here += 1
-        if copy.place.served_mono_ms is None:
+        sent.inside = True
+        if place.served_mono_ms is None:
             self.run_.queued += 1
             self.run_.herded += any(
                 other.queue.serving < other.engine.speed.max_parallel
                 for other in self.nodes.values()
                 if other is not node and self._pops[other.node_id] is self._pops[node.node_id]
             )
-        node.engine.submit(copy.engine_asked, self.now_ms)
+        sent.asked.note = sent
+        node.engine.submit(sent.asked, self.now_ms)
         self._keep_stepping(node)
 
-    def _abort(self, copy: Copy) -> None:
-        way_ms = self.one_way_ms(copy.request.arrival.node_id, copy.node_id)
-        self.later(max(self.now_ms + way_ms, copy.there_ms), lambda: self._aborted(copy))
+    def abort(self, sent: Sent) -> None:
+        way_ms = self.one_way_ms(sent.source, sent.node_id)
+        self.later(max(self.now_ms + way_ms, sent.there_ms), lambda: self._aborted(sent))
+        sent.unwanted = True
 
-    def _aborted(self, copy: Copy) -> None:
-        node = self.nodes[copy.node_id]
-        if copy.place is None or copy.place.left:
-            return
-        node.engine.abort(copy.engine_asked)
-        self._leave(node, copy)
+    def _aborted(self, sent: Sent) -> None:
+        if sent.inside:
+            node = self.nodes[sent.node_id]
+            node.engine.abort(sent.asked)
+            self._leave(node, sent)
 
-    def _leave(self, node: SimulatedNode, copy: Copy) -> None:
-        assert copy.place is not None
-        node.queue.leave(copy.place, self.now_ms)
+    def _leave(self, node: SimulatedNode, sent: Sent) -> None:
+        sent.inside = False
         node.here -= 1
+        if sent in self._places:
+            node.queue.leave(self._places.pop(sent), self.now_ms)
 
     def _keep_stepping(self, node: SimulatedNode) -> None:
         at_ms = node.engine.next_step_ms
@@ -219,53 +224,46 @@ class Wan:
         self._keep_stepping(node)
 
     def _tell(self, node: SimulatedNode, asked: Asked, ended: bool) -> None:
+        """Let what the engine has generated travel back to who asked."""
         if asked.aborted:
             return
-        copy = asked.note
-        assert isinstance(copy, Copy)
-        back_ms = self.now_ms + copy.back_ms
-        agent = self.agents[copy.request.arrival.node_id]
+        sent = asked.note
+        assert isinstance(sent, Sent)
+        back_ms = self.now_ms + sent.back_ms
         if ended:
-            self._leave(node, copy)
-            self.later(back_ms, lambda: self._ended(agent, copy))
+            self._leave(node, sent)
+            self.later(back_ms, lambda: None if sent.unwanted else sent.on_ended())
         else:
-            copy.told = node.load(self.now_ms)
-            self.later(back_ms, lambda: self._first_token(agent, copy))
-
-    def _first_token(self, agent: SimulatedAgent, copy: Copy) -> None:
-        if self._rival is None:
-            agent.first_token(copy)
-            return
-        arrival, request = copy.request.arrival, copy.request
-        request.ttft_ms = self.now_ms - arrival.at_ms + arrival.last_mile_ms
-
-    def _ended(self, agent: SimulatedAgent, copy: Copy) -> None:
-        if self._rival is None:
-            agent.ended(copy)
-        else:
-            agent.live.request_ended(copy.node_id)
-            copy.request.ended = True
+            load = node.load(self.now_ms)
+            self.later(back_ms, lambda: None if sent.unwanted else sent.on_first_token(load))
 
     # -- rivals, who predict nothing
 
-    def _ask_rival(self, request: Request, node_id: str) -> None:
-        arrival = request.arrival
+    def _ask_rival(self, arrival: Arrival, node_id: str) -> Request:
+        """Send a request to ``node_id``, where it stays whatever happens."""
+        log = log_of(arrival)
+        log.serving_tier = log.billing_tier = self._pops[node_id].tier
+        request, live = Request(arrival, log), self.agents[arrival.node_id].state.live
+
+        def first_token(_load: PeerLoad) -> None:
+            log.first_token_mono_ms = self.now_ms
+
+        def ended() -> None:
+            live.request_ended(node_id)
+            request.ends += 1
+
+        live.request_started(node_id, self.now_ms)
         asked = Asked(arrival.prompt_tokens, arrival.completion_tokens)
-        tier = self._pops[node_id].tier
-        request.serving_tier = request.billing_tier = tier
-        nowhere: Placement | None = None
-        copy = Copy(request, nowhere, node_id, self.now_ms, asked)  # type: ignore[arg-type]
-        asked.note = copy
-        request.copies.append(copy)
-        self.agents[arrival.node_id].live.request_started(node_id, self.now_ms)
-        self._send(copy)
+        sent = Sent(arrival.node_id, node_id, arrival.body_bytes, asked, first_token, ended)
+        self.send(sent)
+        return request
 
     def nearest(self, node_id: str) -> str:
         return node_id
 
     def central(self, node_id: str) -> str:
         """The central node with the fewest requests from this agent."""
-        live = self.agents[node_id].live
+        live = self.agents[node_id].state.live
         central = [each for each, pop in self._pops.items() if pop.tier is Tier.CENTRAL]
         return min(central, key=lambda each: (live.in_flight(each), self._chance.random()))
 

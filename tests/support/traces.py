@@ -7,7 +7,7 @@ from typing import Any
 
 from protos.domain.pricing import Cost, Usage
 from protos.domain.resources import Tier
-from protos.domain.trace import FarTimes, Trace, TraceAttempt, TraceCandidate
+from protos.domain.trace import AttemptOutcome, FarTimes, Trace, TraceAttempt, TraceCandidate
 from protos.domain.ttft import TERMS
 
 _BEGAN_UNIX_MS = 1_700_000_000_000
@@ -59,7 +59,7 @@ def trace(number: int = 0, **changes: Any) -> Trace:
         attempts=(
             TraceAttempt(
                 node_id="dxb-1",
-                outcome="answered",
+                outcome=AttemptOutcome.ANSWERED,
                 began_ms=1.1,
                 took_ms=418.9,
                 budget_left_ms=236.9,

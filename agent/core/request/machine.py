@@ -368,16 +368,20 @@ class RequestMachine:
         return [Ask(self._running.begin(placement, AttemptPurpose.SECOND_COPY, now_mono_ms))]
 
     def _reconsider(self, now_mono_ms: float) -> list[Command]:
-        """Replace a late attempt if another target is predicted to be sooner; else wait on."""
-        if self._answering is not None or len(self._running.attempts) != 1:
+        """Replace a late attempt if another target is predicted to be sooner; else wait on.
+
+        Where two copies run, both must be late: the second is judged, and the first makes way.
+        """
+        running = self._running.attempts
+        if self._answering is not None or not running or self._asked >= self._policy.max_attempts:
             return []
-        attempt = self._running.attempts[0]
+        attempt, latest = running[0], running[-1]
         other = self._placer.another(now_mono_ms)
         if other is None:
-            self._timers.look_again(attempt, now_mono_ms)
+            self._timers.look_again(latest, now_mono_ms)
             return []
-        expectation = self._placer.expectation(attempt, other.chosen.ttft_ms_p99)
-        if not self._timers.is_late(attempt, expectation, now_mono_ms):
+        expectation = self._placer.expectation(latest, other.chosen.ttft_ms_p99)
+        if not self._timers.is_late(latest, expectation, now_mono_ms):
             return []
         cancel = self._running.cut(attempt, AttemptOutcome.LATE, now_mono_ms)
         self._books.late(attempt, now_mono_ms, another_in_time=other.chosen.fits)

@@ -16,7 +16,8 @@ from agent.config import TelemetryConfig
 from agent.traces.export import make_export
 from agent.traces.otlp import CLOSE_TIMEOUT_S, OtlpExport, read_headers
 from protos.domain.errors import ConfigInvalid
-from tests.support.otlp_receiver import OtlpReceiver
+from protos.domain.trace import AttemptOutcome, AttemptPurpose, TraceAttempt
+from tests.support.otlp_receiver import OtlpReceiver, Received
 from tests.support.traces import refused, trace
 from tests.support.waiting import wait_until
 
@@ -99,6 +100,59 @@ def test_an_error_of_ours_is_an_error_and_a_clients_is_not(receiver: OtlpReceive
     assert ours.attributes["error.type"] == "503"
     assert theirs.span.status.code == Status.STATUS_CODE_UNSET
     assert "error.type" not in theirs.attributes
+
+
+def attempt_spans(receiver: OtlpReceiver, *attempts: TraceAttempt) -> list[Received]:
+    """The spans of one request's attempts as they were received, in order."""
+    exporter = export(receiver.url)
+    one = trace(1, attempts=attempts)
+    exporter.offer(one)
+    exporter.close()
+    spans = [each for each in receiver.of(one.trace_id) if each.span.kind == Span.SPAN_KIND_CLIENT]
+    return sorted(spans, key=lambda each: each.span.name)
+
+
+@pytest.mark.parametrize("purpose", AttemptPurpose)
+def test_an_explored_attempt_that_answered_is_no_error_span_whatever_it_was_for(
+    receiver: OtlpReceiver, purpose: AttemptPurpose
+) -> None:
+    attempt = TraceAttempt("dxb-1", AttemptOutcome.ANSWERED, 1.0, 2.0, purpose=purpose)
+    (received,) = attempt_spans(receiver, attempt)
+    assert received.span.status.code == Status.STATUS_CODE_UNSET
+    assert received.attributes["edgeforge.purpose"] == purpose
+    assert received.attributes["edgeforge.outcome"] == "answered"
+
+
+#: Whoever adds an outcome says here whether the target is to blame for it.
+BLAMED = {
+    AttemptOutcome.ANSWERED: False,
+    AttemptOutcome.CONTINUED: False,
+    AttemptOutcome.FAILED: True,
+    AttemptOutcome.REFUSED: True,
+    AttemptOutcome.ENGINE_ERROR: True,
+    AttemptOutcome.LATE: True,
+    AttemptOutcome.OVERTAKEN: False,
+    AttemptOutcome.BROKEN: True,
+    AttemptOutcome.NOT_SENT: False,
+    AttemptOutcome.CLIENT_GONE: False,
+}
+
+
+def test_an_attempt_is_an_error_span_exactly_if_its_target_is_to_blame(
+    receiver: OtlpReceiver,
+) -> None:
+    assert set(BLAMED) == set(AttemptOutcome)
+    attempts = [
+        TraceAttempt(outcome, outcome, 1.0, 2.0, detail="said so") for outcome in AttemptOutcome
+    ]
+    spans = attempt_spans(receiver, *attempts)
+    said = {
+        AttemptOutcome(received.attributes["edgeforge.node"]): received.span.status
+        for received in spans
+    }
+    errors = {outcome: status.code == Status.STATUS_CODE_ERROR for outcome, status in said.items()}
+    assert errors == BLAMED
+    assert said[AttemptOutcome.ENGINE_ERROR].message == "engine error: said so"
 
 
 def test_only_the_sample_is_sent(receiver: OtlpReceiver) -> None:

@@ -11,9 +11,8 @@ from agent.core.attempts import (
     GUESS_LATE_FACTOR,
     LATE_AT_LEAST_MS,
     Expectation,
-    Trial,
+    Verdict,
     first_token_deadline_ms,
-    next_patience,
     verdict_of_status,
 )
 
@@ -25,22 +24,22 @@ def test_an_answer_is_passed_on_whatever_it_says(status: int) -> None:
 
 @pytest.mark.parametrize("status", [500, 502, 504, 599])
 def test_an_engines_own_failure_is_replaced_and_remembered_as_one(status: int) -> None:
-    trial = verdict_of_status(status)
-    assert not trial.answered
-    assert trial.engine_error
-    assert str(status) in trial.reason
+    verdict = verdict_of_status(status)
+    assert not verdict.answered
+    assert verdict.engine_error
+    assert str(status) in verdict.reason
 
 
 @pytest.mark.parametrize("status", [409, 503])
 def test_a_refusal_is_replaced_and_is_no_failure_of_the_engine(status: int) -> None:
-    trial = verdict_of_status(status)
-    assert not trial.answered
-    assert not trial.engine_error
+    verdict = verdict_of_status(status)
+    assert not verdict.answered
+    assert not verdict.engine_error
 
 
 def test_no_answer_at_all_keeps_its_reason() -> None:
-    trial = Trial.failed("connection refused")
-    assert (trial.answered, trial.engine_error, trial.reason) == (
+    verdict = Verdict.failed("connection refused")
+    assert (verdict.answered, verdict.engine_error, verdict.reason) == (
         False,
         False,
         "connection refused",
@@ -58,13 +57,8 @@ def expected(
     return Expectation(p50_ms, p99_ms, learned, budget_left_ms, other_ms)
 
 
-def patience(expectation: Expectation, *, stream: bool = True):
-    expected_of = expectation if stream else None
-    return next_patience(expected_of, idle_ms=120_000.0, response_ms=600_000.0)
-
-
-def test_a_stream_is_late_once_the_other_would_be_sooner_than_what_it_may_still_take() -> None:
-    assert patience(expected(other_ms=1_000.0)) == (1_200.0, 120_000.0)
+def test_a_target_is_late_once_the_other_would_be_sooner_than_what_it_may_still_take() -> None:
+    assert first_token_deadline_ms(expected(other_ms=1_000.0)) == 1_200.0
 
 
 def test_no_target_is_late_before_its_p99_however_soon_the_other_is() -> None:
@@ -76,11 +70,11 @@ def test_the_last_moment_at_which_the_other_keeps_the_budget_is_not_missed() -> 
     assert first_token_deadline_ms(expected(other_ms=400.0, budget_left_ms=500.0)) == 300.0
 
 
-def test_a_budget_that_is_lost_anyway_hurries_nobody() -> None:
+def test_a_budget_that_is_cannot_be_kept_hurries_no_replacement() -> None:
     assert first_token_deadline_ms(expected(other_ms=400.0, budget_left_ms=350.0)) == 600.0
 
 
-def test_a_small_prediction_does_not_make_us_hasty() -> None:
+def test_a_small_prediction_still_gets_a_least_time() -> None:
     assert first_token_deadline_ms(expected(1.0, 2.0, other_ms=1.0)) == LATE_AT_LEAST_MS
 
 
@@ -90,17 +84,14 @@ def test_a_guess_is_given_several_times_its_p99_and_seconds_at_least() -> None:
     assert first_token_deadline_ms(expected(p99_ms=5.0, learned=False)) == GUESS_LATE_AT_LEAST_MS
 
 
-def test_a_hopeless_prediction_waits_no_longer_than_silence_may_last() -> None:
-    assert patience(expected(p99_ms=1e9))[0] == 120_000.0
+def test_a_guess_waits_longer_still_where_the_other_would_be_later_than_that() -> None:
+    guess = expected(p50_ms=100.0, p99_ms=200.0, other_ms=5_000.0, learned=False)
+    assert first_token_deadline_ms(guess) == 5_100.0
 
 
-def test_the_last_attempt_is_not_cut_off() -> None:
-    assert patience(expected(p99_ms=1.0, other_ms=None)) == (120_000.0, 120_000.0)
-
-
-@pytest.mark.parametrize("other_ms", [None, 1.0])
-def test_without_a_stream_only_the_whole_answer_has_a_deadline(other_ms: float | None) -> None:
-    assert patience(expected(other_ms=other_ms), stream=False) == (600_000.0, 600_000.0)
+def test_where_no_other_can_be_asked_no_deadline_exists() -> None:
+    with pytest.raises(AssertionError):
+        first_token_deadline_ms(expected(other_ms=None))
 
 
 _MS = st.floats(min_value=0.0, max_value=1e6)
