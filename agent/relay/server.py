@@ -19,7 +19,7 @@ from agent.relay.messages import (
     whole_response,
 )
 from agent.relay.reading import RequestReader
-from agent.relay.tcp import last_mile_ms, set_nodelay
+from agent.relay.tcp import last_mile_ms, tune
 from protos.domain.errors import EdgeForgeError, RequestTimeout, TooLarge
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class ServerConnection(asyncio.Protocol):
                 transport.abort()
                 return
         owner.live.add(self)
-        set_nodelay(transport)
+        tune(transport)
         transport.set_write_buffer_limits(high=self._limits.buffer_bytes)
         self.deadline_mono_ms = owner.now_mono_ms() + self._limits.header_timeout_ms
 

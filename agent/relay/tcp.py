@@ -10,16 +10,30 @@ if TYPE_CHECKING:
     import asyncio
 
 _TCP_FAMILIES = (socket.AF_INET, socket.AF_INET6)
+_KEEPALIVE_IDLE_S, _KEEPALIVE_INTERVAL_S, _KEEPALIVE_PROBES = 30, 10, 3
+_OPTIONS = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_IDLE_S),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE_INTERVAL_S),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _KEEPALIVE_PROBES),
+)
 #: Offset of ``tcpi_rtt`` (microseconds, u32) in ``struct tcp_info``. Source: linux/tcp.h.
 _RTT_OFFSET = 68
 _TCP_INFO_BYTES = 104
 
 
-def set_nodelay(transport: asyncio.BaseTransport) -> None:
-    """Switch Nagle's algorithm off: held back with delayed ACKs it costs a token 40 ms."""
+def tune(transport: asyncio.BaseTransport) -> None:
+    """Set what every connection needs: no Nagle's algorithm, and keepalive.
+
+    Nagle's algorithm with delayed ACKs costs a token 40 ms. A request may wait for hours without a
+    byte: keepalive keeps network devices from forgetting its connection, and finds a host that
+    vanished within ``_KEEPALIVE_IDLE_S + _KEEPALIVE_PROBES * _KEEPALIVE_INTERVAL_S``.
+    """
     sock = transport.get_extra_info("socket")
     if sock is not None and sock.family in _TCP_FAMILIES:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for level, option, value in _OPTIONS:
+            sock.setsockopt(level, option, value)
 
 
 def last_mile_ms(transport: asyncio.BaseTransport | None) -> float:

@@ -11,7 +11,7 @@ from typing import Protocol, cast
 import httptools
 
 from agent.relay.messages import HOP_BY_HOP, Header
-from agent.relay.tcp import set_nodelay
+from agent.relay.tcp import tune
 
 #: Largest response head; an engine that sends more is broken.
 MAX_RESPONSE_HEAD_BYTES = 64 * 1024
@@ -67,7 +67,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's is no asyncio.Transport by inheritance
         self._transport = cast("asyncio.Transport", transport)
-        set_nodelay(transport)
+        tune(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True

@@ -45,8 +45,8 @@ class RequestTimers:
         "_beat_mono_ms",
         "_heartbeat_mono_ms",
         "_hedge_mono_ms",
-        "_patience_mono_ms",
         "_idle_ms",
+        "_patience_mono_ms",
         "_policy",
         "_silence_mono_ms",
     )

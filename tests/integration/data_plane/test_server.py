@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 
 import pytest
 
@@ -317,3 +318,23 @@ async def test_a_client_that_is_still_sending_gets_to_read_its_refusal() -> None
 
 async def test_headers_of_a_megabyte_are_431() -> None:
     await refused(HEAD + b"x-a: " + b"a" * 1_048_576 + b"\r\n\r\n", 431)
+
+
+async def test_a_connection_that_is_silent_for_long_is_kept_alive_and_not_delayed() -> None:
+    sockets: list[socket.socket] = []
+
+    async def look(request: Request, client: ServerConnection) -> None:
+        assert client.transport is not None
+        sockets.append(client.transport.get_extra_info("socket"))
+        for level, option in (
+            (socket.IPPROTO_TCP, socket.TCP_NODELAY),
+            (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+        ):
+            assert sockets[0].getsockopt(level, option)
+        assert sockets[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) <= 60
+        client.respond(request, 200, [], b"ok")
+
+    async with served(look) as server:
+        said = await server.talk(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    assert said.endswith(b"ok")
+    assert sockets
