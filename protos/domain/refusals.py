@@ -37,9 +37,9 @@ def check_context(view: FleetView, request: RequestShape) -> None:
     if model is None or not 0 < model.context_tokens <= request.prompt_tokens:
         return
     raise InvalidRequest(
-        f"the prompt has at least {request.prompt_tokens} tokens, "
-        f"the context of {request.deployment.name!r} is {model.context_tokens}",
-        "shorten the prompt",
+        f"This model's maximum context length is {model.context_tokens} tokens. However, your "
+        f"prompt contains at least {request.prompt_tokens} input tokens",
+        "Please reduce the length of the prompt",
         code="context_length_exceeded",
     )
 

@@ -131,7 +131,7 @@ class Gateway:
         """Yield so many requests, ready to be placed."""
         chance = self._chance
         popularity = [1.0 / rank for rank in range(1, len(self._models) + 1)]
-        body = GenerationBody(CHAT, {}, True, True, True, PROMPT_TOKENS, False)
+        body = GenerationBody(CHAT, "chat", {}, True, True, True, PROMPT_TOKENS, False)
         for model in chance.choices(self._models, popularity, k=count):
             yield Placing(
                 self.around,

@@ -17,6 +17,13 @@ def test_context_is_checked_against_the_model():
     check_context(view(), request(prompt_tokens=10**9))
 
 
+def test_a_prompt_over_the_context_is_refused_in_the_words_that_clients_recognise():
+    with pytest.raises(InvalidRequest, match="maximum context length is 100 tokens") as caught:
+        check_context(view(model(context_tokens=100)), request(prompt_tokens=300))
+    assert "at least 300 input tokens" in caught.value.message
+    assert caught.value.code == "context_length_exceeded"
+
+
 def test_retry_after_is_the_shortest_of_the_reasons():
     far = Rejected("a-1", replica("a-1"), None, Filter.RETIRED)
     soon = Rejected("b-1", replica("b-1"), None, Filter.EJECTED)
