@@ -7,14 +7,13 @@ vLLM 0.32, ``entrypoints/openai/responses/protocol.py`` and ``tool_parsers/utils
 
 from __future__ import annotations
 
+from agent.formats.responses_input import fit_responses_input
 from agent.formats.tools import HOSTED, family, object_of, text_of, unknown_tool, with_grammar
 
 #: Types of tools that a client runs, and of which vLLM makes nothing.
 _RUN_BY_CLIENTS = frozenset({"apply_patch", "local_shell", "shell", "tool_search"})
 #: Types that vLLM takes as a choice.
 _CHOICES = frozenset({"allowed_tools", "apply_patch", "custom", "function", "shell"})
-#: An item of the input with more tools. Codex sends it first.
-_MORE_TOOLS = "additional_tools"
 _SERVICE_TIERS = ("auto", "default", "flex", "scale", "priority")
 
 
@@ -25,7 +24,7 @@ def fit_responses_tools(fields: dict[str, object]) -> None:
             del fields[name]
     if "service_tier" in fields and fields["service_tier"] not in _SERVICE_TIERS:
         del fields["service_tier"]  # no engine has tiers
-    more = _taken_from_input(fields)
+    more = fit_responses_input(fields)
     tools = fields.get("tools", [] if more else None)
     if not isinstance(tools, list):
         return
@@ -38,25 +37,6 @@ def fit_responses_tools(fields: dict[str, object]) -> None:
         return
     fields["tools"] = kept
     _fit_choice(fields, kept)
-
-
-def _taken_from_input(fields: dict[str, object]) -> list[object]:
-    """Remove items that are no part of a conversation but hold tools, and return these."""
-    items = fields.get("input")
-    if not isinstance(items, list):
-        return []
-    holders = [item for item in items if isinstance(item, dict) and item.get("type") == _MORE_TOOLS]
-    if not holders:
-        return []
-    fields["input"] = [
-        item for item in items if not isinstance(item, dict) or item.get("type") != _MORE_TOOLS
-    ]
-    found: list[object] = []
-    for holder in holders:
-        tools = holder.get("tools")
-        if isinstance(tools, list):
-            found += tools
-    return found
 
 
 def _fitted(tool: object) -> list[object]:
