@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from agent.formats.errors import ErrorWords, engine_message, full_message
+from agent.formats.errors import (
+    ErrorWords,
+    Overflow,
+    engine_error,
+    engine_message,
+    full_message,
+    read_overflow,
+)
 
 if TYPE_CHECKING:
     from protos.domain.errors import EdgeForgeError
@@ -31,6 +38,9 @@ _TYPES = {
     504: "timeout_error",
 }
 
+#: How Anthropic's errors of too many tokens begin.
+_BEGINNINGS = ("prompt is too long: ", "max_tokens: ")
+
 
 def anthropic_body(status: int, message: str) -> bytes:
     """Return the JSON body of an error response or event."""
@@ -40,19 +50,37 @@ def anthropic_body(status: int, message: str) -> bytes:
 
 def response_body(error: EdgeForgeError, status: int) -> bytes:
     """Return the JSON body of an error response."""
-    return anthropic_body(status, full_message(error))
+    return anthropic_body(status, _message(error))
 
 
 def event_data(error: EdgeForgeError, _events_before: int) -> bytes:
     """Return the JSON of an error event."""
-    return anthropic_body(error.http_status, full_message(error))
+    return anthropic_body(error.http_status, _message(error))
 
 
 def _refusal(status: int, body: bytes) -> bytes:
-    message = engine_message(body)
-    if message is None:
-        message = "the engine refused the request"
-    return anthropic_body(status, message)
+    overflow = read_overflow(engine_message(body) or "") if status < 500 else None
+    if overflow is not None:
+        return anthropic_body(status, _overflow_message(overflow))
+    return anthropic_body(status, full_message(engine_error(status, body)))
+
+
+def _message(error: EdgeForgeError) -> str:
+    message = full_message(error)
+    overflow = read_overflow(message)
+    return message if overflow is None else _overflow_message(overflow)
+
+
+def _overflow_message(overflow: Overflow) -> str:
+    """Begin as Anthropic's API does, for its clients search it; other clients search the rest."""
+    if overflow.message.startswith(_BEGINNINGS):  # a peer's answer
+        return overflow.message
+    requested, limit = overflow.requested_tokens, overflow.limit_tokens
+    if overflow.is_output:
+        begin = f"max_tokens: {requested} > {limit}, which is the maximum"
+    else:
+        begin = f"prompt is too long: {requested} tokens > {limit} maximum"
+    return f"{begin}. {overflow.message}"
 
 
 ANTHROPIC_WORDS = ErrorWords(body=response_body, event_data=event_data, refusal=_refusal)

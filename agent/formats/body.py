@@ -16,12 +16,15 @@ from protos.domain.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from agent.formats.descriptor import ApiFormat
+    from agent.formats.model_names import Names
 
 __all__ = ["BodyCaps", "GenerationBody", "read_body"]
 
 _NO_OPTIONS: Mapping[str, object] = {}
 #: What vLLM reads as true: a stream in any of these spellings is metered as a stream.
 _TRUE_WORDS = frozenset({"1", "true", "t", "yes", "y", "on"})
+_UTF8_MARK = b"\xef\xbb\xbf"
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(slots=True)
@@ -29,6 +32,8 @@ class GenerationBody:
     """A request's body, parsed once and written once for each target."""
 
     api: ApiFormat
+    #: The client's name of the model; ``fields`` has the engine's once one was asked.
+    asked_model: str
     fields: dict[str, object]
     stream: bool
     include_usage: bool
@@ -38,9 +43,15 @@ class GenerationBody:
     needs_tool_parser: bool
 
     @property
-    def model(self) -> object:
-        """The client's ``model``, of any type."""
-        return self.fields.get("model")
+    def model(self) -> str:
+        """The client's name of the model."""
+        return self.asked_model
+
+    def names(self, engine_model: str) -> Names | None:
+        """Return both names of the model for the answer's reader; None when they are equal."""
+        if engine_model == self.asked_model:
+            return None
+        return orjson.dumps(engine_model), orjson.dumps(self.asked_model)
 
     def for_engine(
         self,
@@ -74,9 +85,13 @@ def read_body(body: bytes, api: ApiFormat, *, cache_salt: str, caps: BodyCaps) -
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"the body is not valid JSON: {error}") from error
+        fields = _read_again(body, error)
     if not isinstance(fields, dict):
         raise InvalidRequest("the body must be a JSON object")
+    model = fields.get("model")
+    if not isinstance(model, str) or not model:
+        problem = "is missing" if model in (None, "") else "must be a string"
+        raise InvalidRequest(f"'model' {problem}", "name a model", param="model")
     check_body(api.rules, fields, caps)
     fields.pop("store", None)
     fields.pop("request_id", None)  # an engine would prefer it to the header that is sent
@@ -90,6 +105,7 @@ def read_body(body: bytes, api: ApiFormat, *, cache_salt: str, caps: BodyCaps) -
     options = given if isinstance(given, dict) else _NO_OPTIONS
     return GenerationBody(
         api=api,
+        asked_model=model,
         fields=fields,
         stream=stream,
         include_usage=_is_true(options.get("include_usage")),
@@ -97,6 +113,26 @@ def read_body(body: bytes, api: ApiFormat, *, cache_salt: str, caps: BodyCaps) -
         prompt_tokens_estimate=api.estimate_prompt_tokens(fields),
         needs_tool_parser="tools" in fields and needs_tool_parser(api.rules, fields),
     )
+
+
+def _read_again(body: bytes, error: orjson.JSONDecodeError) -> object:
+    """Read what the parser refused, or say what is wrong with it. Raises: InvalidRequest."""
+    if body.startswith(_UTF8_MARK):  # allowed to be ignored. Source: RFC 8259, section 8.1
+        body = body[len(_UTF8_MARK) :]
+        try:
+            return orjson.loads(body)
+        except orjson.JSONDecodeError as again:
+            error = again
+    if body.startswith(_UTF16_MARKS) or b"\0" in body[:2]:
+        raise InvalidRequest("the body is in UTF-16 or UTF-32", "send JSON text in UTF-8")
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest(
+            "the body is not JSON text in UTF-8",
+            "a compressed body needs its content-encoding header",
+        ) from error
+    raise InvalidRequest(f"the body is not valid JSON: {error}") from error
 
 
 def _is_true(value: object) -> bool:

@@ -6,6 +6,7 @@ from agent.formats.body_rules import make_rules
 from agent.formats.continuation import Continuation
 from agent.formats.descriptor import ApiFormat
 from agent.formats.errors import OPENAI_WORDS
+from agent.formats.tools import fit_chat_tools
 
 
 def _calls_tools(choice: object) -> bool:
@@ -41,7 +42,7 @@ CHAT = ApiFormat(
     path="/v1/chat/completions",
     operation="chat",
     rules=make_rules(
-        client_tools=frozenset({"function", "custom"}),
+        fit_tools=fit_chat_tools,
         conversation=("messages",),
         calls_tools=_calls_tools,
     ),

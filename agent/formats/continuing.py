@@ -8,10 +8,14 @@ used only for deployments that request it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import orjson
 
 from agent.formats.sse import BesideUsage, EventStream, MalformedStream
+
+if TYPE_CHECKING:
+    from agent.formats.model_names import Names
 
 #: Text kept of one stream; a stream with more is not continued.
 MAX_TEXT_BYTES = 1024 * 1024
@@ -40,11 +44,13 @@ class ContinuableStream(EventStream):
         include_usage: bool,
         continuous_usage: bool,
         beside_usage: BesideUsage | None = None,
+        names: Names | None = None,
     ) -> None:
         super().__init__(
             include_usage=include_usage,
             continuous_usage=continuous_usage,
             beside_usage=beside_usage,
+            names=names,
         )
         self._texts: list[str] = []
         self._text_bytes = 0
@@ -75,7 +81,8 @@ class ContinuableStream(EventStream):
     @property
     def can_go_on(self) -> bool:
         """Whether the client has received plain text only, and not all of it."""
-        return self._plain and not self._finished and not self.done and bool(self._texts)
+        finished = self._finished or self._held
+        return self._plain and not finished and not self.done and bool(self._texts)
 
     def go_on(self) -> None:
         """Expect the bytes of another engine from now on."""
@@ -89,8 +96,8 @@ class ContinuableStream(EventStream):
 
     @property
     def lacks_only_its_end(self) -> bool:
-        """Whether the client has the whole text and its finish reason, but not the last event."""
-        return self._plain and self._finished and not self.done
+        """Whether the whole text and its finish reason have come, but not the last event."""
+        return self._plain and (self._finished or bool(self._held)) and not self.done
 
     @property
     def can_end(self) -> bool:

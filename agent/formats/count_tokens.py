@@ -11,7 +11,8 @@ from agent.formats.anthropic_errors import (
 from agent.formats.body_rules import make_rules
 from agent.formats.descriptor import ApiFormat
 from agent.formats.errors import ErrorWords, engine_message
-from agent.formats.messages import CLIENT_TOOLS, CONVERSATION, MESSAGES, REFUSED_FIELDS
+from agent.formats.messages import CONVERSATION, MESSAGES, REFUSED_FIELDS
+from agent.formats.messages_tools import fit_messages_tools
 
 _NOT_SERVED = "the engine of this model counts no tokens. Send the message: its usage tells them."
 
@@ -26,7 +27,9 @@ def _refusal(status: int, body: bytes) -> bytes:
 COUNT_TOKENS = ApiFormat(
     path="/v1/messages/count_tokens",
     operation="generate_content",
-    rules=make_rules(refused=REFUSED_FIELDS, client_tools=CLIENT_TOOLS, conversation=CONVERSATION),
+    rules=make_rules(
+        refused=REFUSED_FIELDS, fit_tools=fit_messages_tools, conversation=CONVERSATION
+    ),
     words=ErrorWords(body=response_body, event_data=event_data, refusal=_refusal),
     prefix_fields=(),
     # counting must not be refused because of an estimate

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.formats.continuing import ContinuableStream
+from agent.formats.model_names import Names, renamed
 from agent.formats.prompt_prefix import prompt_prefix
 from agent.formats.prompt_size import estimate_prompt_tokens
 from agent.formats.sse import (
@@ -56,8 +57,10 @@ class ApiFormat:
     token_mark: bytes = CHUNK_MARK
     #: An event that means nothing to a client but keeps its connection open.
     heartbeat: bytes = COMMENT
-    #: Makes a stream reader of (include_usage, continuous_usage, beside_usage).
-    open_stream: Callable[[bool, bool, BesideUsage | None], EventStream] = open_event_stream
+    #: Makes a stream reader of (include_usage, continuous_usage, beside_usage, names).
+    open_stream: Callable[[bool, bool, BesideUsage | None, Names | None], EventStream] = (
+        open_event_stream
+    )
     #: How a broken stream is continued on another engine; None: it is not.
     continuation: Continuation | None = None
     #: Returns the usage object of a whole response, or None.
@@ -69,12 +72,14 @@ class ApiFormat:
         include_usage: bool,
         continuous_usage: bool,
         beside_usage: BesideUsage | None = None,
+        names: Names | None = None,
     ) -> EventStream:
         """Return a reader for one stream.
 
-        What the client requested of usage counts where there are stream options only.
+        What the client requested of usage counts where there are stream options only. ``names``:
+        the engine's name of the model and the client's; None when they are equal.
         """
-        return self.open_stream(include_usage, continuous_usage, beside_usage)
+        return self.open_stream(include_usage, continuous_usage, beside_usage, names)
 
     def continuable_stream(
         self,
@@ -83,6 +88,7 @@ class ApiFormat:
         include_usage: bool,
         continuous_usage: bool,
         beside_usage: BesideUsage | None = None,
+        names: Names | None = None,
     ) -> ContinuableStream | None:
         """Return a reader that can change engines; None when this request cannot be continued."""
         if self.continuation is None or not self.continuation.can_continue(fields):
@@ -91,7 +97,12 @@ class ApiFormat:
             include_usage=include_usage,
             continuous_usage=continuous_usage,
             beside_usage=beside_usage,
+            names=names,
         )
+
+    def as_asked(self, body: bytes, names: Names | None) -> bytes:
+        """Return a whole response with the name of the model that the client asked for."""
+        return body if names is None else renamed(body, names)
 
     def continued(
         self, fields: dict[str, object], text: str, completion_tokens: int

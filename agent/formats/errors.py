@@ -6,6 +6,7 @@ Here are the shared parts and OpenAI's words, which are also used for unknown pa
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +17,22 @@ from protos.domain.errors import EdgeForgeError, EngineFailed, InvalidRequest
 Header = tuple[bytes, bytes]
 
 _JSON: Header = (b"content-type", b"application/json")
+#: OpenAI's code for a prompt, or a prompt and its answer, over the model's context.
+CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
+_MAX_MESSAGE_CHARS = 1_000
+_OVERFLOW = re.compile(r"maximum context length is (?P<limit>\d{1,12}) tokens")
+_REQUESTED = re.compile(r"(?P<tokens>\d{1,12}) (?:input |output )?tokens")
+_INPUT_TOO_LONG = re.compile(
+    r"Input length \((?P<tokens>\d{1,12})\) exceeds model's maximum context length "
+    r"\((?P<limit>\d{1,12})\)"
+)
+_OUTPUT_TOO_LONG = re.compile(
+    r"\w*max\w*_tokens=(?P<tokens>\d{1,12}) cannot be greater than "
+    r"max_\w+=(?P<limit>\d{1,12})"
+)
+_FRAME = re.compile(r'\s*File "[^"\n]*", line \d+(?:, in \S+)?(?:\n[ \t]+[^\n]*)?')
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+_PATH = re.compile(r"(?<![\w.:/])(?:/[\w.@+\-]+){2,}/?")
 _INTERNAL = EdgeForgeError("internal error", "try again; the agent's log has the cause")
 
 
@@ -69,11 +86,6 @@ def openai_body(error: EdgeForgeError, _status: int) -> bytes:
     return orjson.dumps({"error": openai_object(error)})
 
 
-def unchanged(_status: int, body: bytes) -> bytes:
-    """Return an engine's error body as it is: vLLM uses OpenAI's shape on every route."""
-    return body
-
-
 def engine_message(body: bytes) -> str | None:
     """Return the message of an engine's error body, which has OpenAI's shape; None without one."""
     try:
@@ -86,9 +98,74 @@ def engine_message(body: bytes) -> str | None:
 
 
 def engine_error(status: int, body: bytes) -> EdgeForgeError:
-    """Return an engine's error response as an error, for a client that has a response head."""
-    message = engine_message(body) or f"the engine answered {status}"
-    return InvalidRequest(message) if status < 500 else EngineFailed(message)
+    """Return an engine's error response as an error in words that clients recognise."""
+    message = engine_message(body)
+    if status >= 500:
+        return EngineFailed(_without_internals(message or "") or f"the engine answered {status}")
+    if message is None:
+        return InvalidRequest("the engine refused the request")
+    overflow = read_overflow(message)
+    if overflow is None:
+        return InvalidRequest(message)
+    return InvalidRequest(overflow.message, code=CONTEXT_LENGTH_EXCEEDED)
 
 
-OPENAI_WORDS = ErrorWords(body=openai_body, event_data=openai_body, refusal=unchanged)
+def openai_refusal(status: int, body: bytes) -> bytes:
+    """Return an engine's error body as it is where it has OpenAI's shape, as vLLM's has.
+
+    An overflow gets OpenAI's words and code, a server error loses what is internal, and what has
+    another shape is replaced.
+    """
+    message = engine_message(body)
+    if message is not None and status < 500 and read_overflow(message) is None:
+        return body
+    return openai_body(engine_error(status, body), status)
+
+
+@dataclass(frozen=True, slots=True)
+class Overflow:
+    """A request for more tokens than the model's context has."""
+
+    limit_tokens: int
+    #: What was requested, at least.
+    requested_tokens: int
+    message: str
+    #: Whether the answer alone may have more tokens than the context.
+    is_output: bool = False
+
+
+def read_overflow(message: str) -> Overflow | None:
+    """Return what an engine says of its context in any of its wordings; None for other errors.
+
+    Sources: vLLM 0.32, ``renderers/params.py`` and ``entrypoints/serve/utils/api_utils.py``.
+    """
+    found = _OVERFLOW.search(message)
+    if found is not None:
+        limit = int(found["limit"])
+        counts = [int(said["tokens"]) for said in _REQUESTED.finditer(message, found.end())]
+        return Overflow(limit, max(limit + 1, *counts, 0), message)
+    found = _INPUT_TOO_LONG.search(message)
+    if found is not None:
+        limit, tokens = int(found["limit"]), int(found["tokens"])
+        said_now = f"{_limit_text(limit)} However, your prompt contains {tokens} input tokens."
+        return Overflow(limit, tokens, said_now)
+    found = _OUTPUT_TOO_LONG.search(message)
+    if found is not None:
+        limit, tokens = int(found["limit"]), int(found["tokens"])
+        said_now = f"{_limit_text(limit)} However, you requested {tokens} output tokens."
+        return Overflow(limit, tokens, said_now, is_output=True)
+    return None
+
+
+def _limit_text(limit: int) -> str:
+    return f"This model's maximum context length is {limit} tokens."
+
+
+def _without_internals(message: str) -> str:
+    """Return a server error's message without tracebacks, addresses in memory and paths."""
+    message = message.partition("Traceback (most recent call last)")[0][:_MAX_MESSAGE_CHARS]
+    message = _FRAME.sub("", message)
+    return _PATH.sub("<path>", _ADDRESS.sub("", message)).strip()
+
+
+OPENAI_WORDS = ErrorWords(body=openai_body, event_data=openai_body, refusal=openai_refusal)

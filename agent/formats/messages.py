@@ -7,21 +7,25 @@ from typing import TYPE_CHECKING
 from agent.formats.anthropic_errors import ANTHROPIC_WORDS
 from agent.formats.body_rules import make_rules
 from agent.formats.descriptor import ApiFormat
+from agent.formats.messages_tools import fit_messages_tools
 from agent.formats.named_events import MessagesEvents
 
 if TYPE_CHECKING:
+    from agent.formats.model_names import Names
     from agent.formats.sse import BesideUsage, EventStream
 
 #: What would make an engine call other servers.
 REFUSED_FIELDS = ("mcp_servers", "container")
-CLIENT_TOOLS = frozenset({"custom"})
 CONVERSATION = ("messages", "system")
 
 
 def _open_stream(
-    _include_usage: bool, _continuous_usage: bool, beside_usage: BesideUsage | None
+    _include_usage: bool,
+    _continuous_usage: bool,
+    beside_usage: BesideUsage | None,
+    names: Names | None,
 ) -> EventStream:
-    return MessagesEvents(beside_usage)
+    return MessagesEvents(beside_usage, names)
 
 
 def _calls_tools(choice: object) -> bool:
@@ -33,7 +37,7 @@ MESSAGES = ApiFormat(
     operation="chat",
     rules=make_rules(
         refused=REFUSED_FIELDS,
-        client_tools=CLIENT_TOOLS,
+        fit_tools=fit_messages_tools,
         conversation=CONVERSATION,
         calls_tools=_calls_tools,
     ),

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 
 import orjson
 
+from agent.formats.model_names import Names, renamed
 from agent.formats.sse import BesideUsage, EventStream, MalformedStream, counts_tokens
 
 _EVENT = b"event: "
@@ -24,9 +25,14 @@ class NamedEvents(EventStream, ABC):
     token_names: frozenset[bytes]
     #: Names of the events by which an engine gives up.
     failure_names = frozenset({b"error"})
+    #: Names of the events with an object that has the model's name, and the field of that object.
+    envelope_names: frozenset[bytes]
+    envelope: str
 
-    def __init__(self, beside_usage: BesideUsage | None = None) -> None:
-        super().__init__(include_usage=True, continuous_usage=True, beside_usage=beside_usage)
+    def __init__(self, beside_usage: BesideUsage | None = None, names: Names | None = None) -> None:
+        super().__init__(
+            include_usage=True, continuous_usage=True, beside_usage=beside_usage, names=names
+        )
         self._usage: dict[str, object] | None = None
 
     def usage(self) -> dict[str, object] | None:
@@ -51,8 +57,13 @@ class NamedEvents(EventStream, ABC):
         elif name in self.failure_names:
             self.error_event = payload
             return b""
-        elif self._counts_all(name, payload) and self._beside_usage is not None:
-            event = event[:-1] + self._beside_usage(orjson.dumps(self._usage)) + b"}"
+        else:
+            counts_all = self._counts_all(name, payload)
+            if self._names is not None and name in self.envelope_names:
+                payload = renamed(payload, self._names, self.envelope)
+                event = _EVENT + name + _DATA + payload
+            if counts_all and self._beside_usage is not None:
+                event = event[:-1] + self._beside_usage(orjson.dumps(self._usage)) + b"}"
         self.passed += 1
         if self.done and not self._end_event:
             self._end_event = event + _END
@@ -82,6 +93,16 @@ class ResponsesEvents(NamedEvents):
         }
     )
     failure_names = frozenset({b"error", b"response.failed"})
+    envelope_names = frozenset(
+        {
+            b"response.created",
+            b"response.in_progress",
+            b"response.queued",
+            b"response.completed",
+            b"response.incomplete",
+        }
+    )
+    envelope = "response"
     _ends = frozenset({b"response.completed", b"response.incomplete"})
 
     def usage(self) -> dict[str, object] | None:
@@ -106,9 +127,11 @@ class MessagesEvents(NamedEvents):
     """Anthropic Messages: the first event has the prompt's usage, the last the answer's."""
 
     token_names = frozenset({b"content_block_delta"})
+    envelope_names = frozenset({b"message_start"})
+    envelope = "message"
 
-    def __init__(self, beside_usage: BesideUsage | None = None) -> None:
-        super().__init__(beside_usage)
+    def __init__(self, beside_usage: BesideUsage | None = None, names: Names | None = None) -> None:
+        super().__init__(beside_usage, names)
         self._counted = False
 
     def usage(self) -> dict[str, object] | None:

@@ -12,9 +12,21 @@ CHARS_PER_TOKEN = 8
 #: Values visited, and the rest of their object or list; values after these are not counted.
 MAX_VISITED = 100_000
 
-#: Parts of a conversation that a template may leave out.
+#: Parts of a conversation that a template may leave out, and media, whose bytes are no text.
 _NOT_PROMPT = frozenset(
-    {"id", "type", "role", "signature", "data", "thinking", "encrypted_content"}
+    {
+        "id",
+        "type",
+        "role",
+        "signature",
+        "data",
+        "thinking",
+        "encrypted_content",
+        "image_url",
+        "audio_url",
+        "video_url",
+        "url",
+    }
 )
 
 

@@ -8,18 +8,23 @@ import orjson
 
 from agent.formats.body_rules import make_rules
 from agent.formats.descriptor import ApiFormat
-from agent.formats.errors import ErrorWords, openai_body, openai_object, unchanged
+from agent.formats.errors import ErrorWords, openai_body, openai_object, openai_refusal
 from agent.formats.named_events import ResponsesEvents
+from agent.formats.responses_tools import fit_responses_tools
 
 if TYPE_CHECKING:
+    from agent.formats.model_names import Names
     from agent.formats.sse import BesideUsage, EventStream
     from protos.domain.errors import EdgeForgeError
 
 
 def _open_stream(
-    _include_usage: bool, _continuous_usage: bool, beside_usage: BesideUsage | None
+    _include_usage: bool,
+    _continuous_usage: bool,
+    beside_usage: BesideUsage | None,
+    names: Names | None,
 ) -> EventStream:
-    return ResponsesEvents(beside_usage)
+    return ResponsesEvents(beside_usage, names)
 
 
 def _event_data(error: EdgeForgeError, events_before: int) -> bytes:
@@ -48,11 +53,11 @@ RESPONSES = ApiFormat(
     operation="chat",
     rules=make_rules(
         refused=("previous_response_id", "conversation", "prompt", "background"),
-        client_tools=frozenset({"function", "custom", "namespace"}),
+        fit_tools=fit_responses_tools,
         conversation=("input", "previous_input_messages"),
         always={"store": False},  # left out it is true
     ),
-    words=ErrorWords(body=openai_body, event_data=_event_data, refusal=unchanged),
+    words=ErrorWords(body=openai_body, event_data=_event_data, refusal=openai_refusal),
     prefix_fields=("tools", "instructions", "input"),
     size_fields=("instructions", "input"),
     token_mark=b".delta\ndata: {",

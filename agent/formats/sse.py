@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import orjson
 
+from agent.formats.model_names import Names, name_field
+
 #: Returns fields (``,"name":value``) to add beside a usage object, from its JSON.
 BesideUsage = Callable[[bytes], bytes]
 
@@ -27,6 +29,9 @@ _DATA = b"data: "
 _DONE = b"data: [DONE]"
 _USAGE = b'"usage":{'
 _NO_CHOICES = b'"choices":[]'
+#: The reason of a choice that is finished; of all others it is null.
+_FINISHED = b'"finish_reason":"'
+_FINGERPRINT = b'"system_fingerprint":"'
 _ERROR_STARTS = (b'data: {"error"', b'data: {"object":"error"')
 _TOKEN_FIELDS = ("content", "reasoning", "reasoning_content", "tool_calls", "refusal")
 
@@ -42,6 +47,7 @@ class EventStream:
     usage in every chunk. Engines are asked for usage in every stream; what the client did not
     request is removed here.
     ``beside_usage``: returns further fields for the usage chunk.
+    ``names``: the model's name in events, and the one to write instead.
     """
 
     def __init__(
@@ -50,10 +56,18 @@ class EventStream:
         include_usage: bool,
         continuous_usage: bool,
         beside_usage: BesideUsage | None = None,
+        names: Names | None = None,
     ) -> None:
         self._include_usage = include_usage
         self._continuous_usage = continuous_usage
         self._beside_usage = beside_usage
+        self._names = names
+        #: The field ``model`` as the engine writes it, and as the client should read it.
+        self._engine_name = b"" if names is None else name_field(names[0])
+        self._asked_name = b"" if names is None else name_field(names[1])
+        #: The last chunk with a finish reason, kept until the next event: an engine that is asked
+        #: for usage puts its fingerprint into the usage chunk, which this client does not receive.
+        self._held = b""
         self._rest = b""
         self._last_usage: bytes | None = None
         #: Events that carried choices, from the first token on: about one a token.
@@ -96,6 +110,8 @@ class EventStream:
 
     def last_events(self) -> bytes:
         """Return what ends the stream, once everything before it has been passed on."""
+        if self._held:
+            return self._released() + _END + self._end_event
         return self._end_event
 
     def usage(self) -> dict[str, object] | None:
@@ -115,21 +131,32 @@ class EventStream:
             if event[:1] in (b":", b"e", b"i", b"r", b""):  # comment, event, id, retry, padding
                 return event
             raise MalformedStream("an event without data")
-        if event == _DONE:
-            self.done = True
-            self._end_event = event + _END
-            return b""
-        if event.startswith(_ERROR_STARTS):
-            self.error_event = event[len(_DATA) :]
-            return b""
+        if event == _DONE or event.startswith(_ERROR_STARTS):
+            self._note_end(event)
+            return self._released()
+        if self._engine_name:
+            event = event.replace(self._engine_name, self._asked_name, 1)
         if not self.token_seen:
             self._look_for_token(event)
         elif not event.endswith(b"}"):
             raise MalformedStream("an event that is no JSON object")
         at = event.find(_USAGE)
-        if at < 0:
-            self.events += self.token_seen
+        if at >= 0:
+            return self._with_usage(event, at)
+        self.events += self.token_seen
+        if self._include_usage or not (self._held or event.find(_FINISHED) >= 0):
             return event
+        return self._ordered(event)
+
+    def _note_end(self, event: bytes) -> None:
+        if event == _DONE:
+            self.done = True
+            self._end_event = event + _END
+        else:
+            self.error_event = event[len(_DATA) :]
+
+    def _with_usage(self, event: bytes, at: int) -> bytes:
+        """Keep the usage of an event, and return what the client receives of the event."""
         opens = at + len(_USAGE) - 1
         end = event.find(b"}", opens) + 1
         if event.find(b"{", opens + 1, end) >= 0 or end == 0:  # it contains another, or has no end
@@ -138,9 +165,22 @@ class EventStream:
         if _NO_CHOICES in event:
             return self._usage_chunk(event, end)
         self.events += self.token_seen
-        if self._continuous_usage:
-            return event
-        return _without_field(event, at, end)
+        if not self._continuous_usage:
+            event = _without_field(event, at, end)
+        return event if self._include_usage else self._ordered(event)
+
+    def _ordered(self, event: bytes) -> bytes:
+        """Return the event, or keep it back until the next one if it finishes a choice."""
+        before = self._released()
+        if event.find(_FINISHED) >= 0:
+            self._held = event
+            return before
+        return before + _END + event if before else event
+
+    def _released(self) -> bytes:
+        """Return the event that was kept back, if any."""
+        held, self._held = self._held, b""
+        return held
 
     def _look_for_token(self, event: bytes) -> None:
         """Set ``token_seen`` and ``progress_seen``; not called once a token has been seen."""
@@ -173,19 +213,36 @@ class EventStream:
     def _usage_chunk(self, event: bytes, usage_end: int) -> bytes:
         """Return the chunk that only carries usage, or nothing if the client did not request it."""
         if not self._include_usage:
-            return b""
+            return _with_fingerprint(self._released(), event)
         if self._beside_usage is None or self._last_usage is None:
             return event
         return event[:usage_end] + self._beside_usage(self._last_usage) + event[usage_end:]
 
 
 def open_event_stream(
-    include_usage: bool, continuous_usage: bool, beside_usage: BesideUsage | None
+    include_usage: bool,
+    continuous_usage: bool,
+    beside_usage: BesideUsage | None,
+    names: Names | None,
 ) -> EventStream:
     """Return a reader for the chat and completions formats."""
     return EventStream(
-        include_usage=include_usage, continuous_usage=continuous_usage, beside_usage=beside_usage
+        include_usage=include_usage,
+        continuous_usage=continuous_usage,
+        beside_usage=beside_usage,
+        names=names,
     )
+
+
+def _with_fingerprint(event: bytes, usage_chunk: bytes) -> bytes:
+    """Return ``event`` with the system fingerprint that only the usage chunk has."""
+    at = usage_chunk.find(_FINGERPRINT)
+    if at < 0 or not event.endswith(b"}") or event.find(_FINGERPRINT) >= 0:
+        return event
+    end = usage_chunk.find(b'"', at + len(_FINGERPRINT)) + 1  # it is hexadecimal, or a plain name
+    if end == 0 or usage_chunk.find(b"\\", at, end) >= 0:
+        return event
+    return event[:-1] + b"," + usage_chunk[at:end] + b"}"
 
 
 def _without_field(event: bytes, start: int, end: int) -> bytes:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from protos.domain.context_limit import holds_prompt
 from protos.domain.learned_ttft import (
     P99,
     Evidence,
@@ -243,7 +244,9 @@ def _able(offers: Offers, request: RequestShape) -> Sequence[Offer]:
     """Return the offers able to serve ``request``, ready or not."""
     if request.deployment.adapter:
         return ()
-    able = offers.embedding if request.embeds else offers.generating
+    able: Sequence[Offer] = offers.embedding if request.embeds else offers.generating
+    if 0 < offers.shortest_context_tokens <= request.prompt_tokens:
+        able = [offer for offer in able if holds_prompt(offer.profile, request.prompt_tokens)]
     if request.needs_tool_parser:
         return [offer for offer in able if not offer.profile.lacks_tool_parser]
     return able
@@ -287,6 +290,8 @@ def _failed_filter(
         return Filter.MODE
     if zones is not None and offer.zone not in zones:
         return Filter.RESIDENCY
+    if not holds_prompt(offer.profile, request.prompt_tokens):
+        return Filter.CONTEXT
     if offer.barred is not None:
         return offer.barred
     state = live(offer.node_id)

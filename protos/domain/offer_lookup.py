@@ -70,6 +70,7 @@ def _compute(view: FleetView, model: str, self_node_id: str) -> Offers:
         tuple(offer for offer in able if not offer.profile.embeds),
         tuple(offer for offer in able if offer.profile.embeds),
         tuple(homeless),
+        min((limit for offer in able if (limit := offer.profile.context_tokens) > 0), default=0),
     )
 
 

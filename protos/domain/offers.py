@@ -26,6 +26,7 @@ class Filter(enum.StrEnum):
     TOPOLOGY = "not in the topology"
     MODE = "of the other kind"
     TOOLS = "without a parser of tool calls"
+    CONTEXT = "with a shorter context than the prompt"
     RESIDENCY = "outside the allowed zones"
     DEAD = "dead"
     UNROUTABLE = "unroutable"
@@ -87,7 +88,8 @@ class Offers:
     """All replicas of one model, as one node sees them.
 
     ``generating`` and ``embedding`` are those that are not barred, by the kind of engine;
-    ``homeless`` are on an unknown node or in an unknown POP.
+    ``homeless`` are on an unknown node or in an unknown POP. ``shortest_context_tokens`` is 0 where
+    every engine has the model's own context.
     """
 
     self_node_id: str
@@ -95,6 +97,7 @@ class Offers:
     generating: tuple[Offer, ...]
     embedding: tuple[Offer, ...]
     homeless: tuple[tuple[str, Replica, Pop | None], ...]
+    shortest_context_tokens: int
 
 
 def _distance_km(here: Pop | None, there: Pop) -> float:

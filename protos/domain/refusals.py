@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from protos.domain.context_limit import longest_context_tokens
 from protos.domain.errors import EdgeForgeError, InvalidRequest, NoReplica
 from protos.domain.offers import Filter, Rejected
 from protos.domain.residency import allowed_zones
@@ -18,6 +19,7 @@ _RETRY_AFTER_S = {
     Filter.TOPOLOGY: 5.0,
     Filter.MODE: 60.0,
     Filter.TOOLS: 60.0,
+    Filter.CONTEXT: 60.0,
     Filter.RESIDENCY: 60.0,
     Filter.DEAD: 5.0,
     Filter.UNROUTABLE: 5.0,
@@ -29,6 +31,10 @@ _RETRY_AFTER_S = {
     Filter.TRIED: 1.0,
 }
 _NOWHERE_RETRY_AFTER_S = 60.0
+#: Filters that let no request like this one through later either.
+_LASTING = frozenset(
+    {Filter.CONTEXT, Filter.MODE, Filter.TOOLS, Filter.RESIDENCY, Filter.RETIRED, Filter.ADAPTER}
+)
 
 
 def check_context(view: FleetView, request: RequestShape) -> None:
@@ -36,10 +42,15 @@ def check_context(view: FleetView, request: RequestShape) -> None:
     model = view.models.get(request.deployment.model)
     if model is None or not 0 < model.context_tokens <= request.prompt_tokens:
         return
-    raise InvalidRequest(
-        f"the prompt has at least {request.prompt_tokens} tokens, "
-        f"the context of {request.deployment.name!r} is {model.context_tokens}",
-        "shorten the prompt",
+    raise _context_exceeded(longest_context_tokens(view, request.deployment.model), request)
+
+
+def _context_exceeded(limit: int, request: RequestShape) -> InvalidRequest:
+    """Return OpenAI's error, in words that clients search for the number."""
+    return InvalidRequest(
+        f"This model's maximum context length is {limit} tokens. However, your "
+        f"prompt contains at least {request.prompt_tokens} input tokens",
+        "Please reduce the length of the prompt",
         code="context_length_exceeded",
     )
 
@@ -70,6 +81,13 @@ def no_replica(request: RequestShape, rejected: Sequence[Rejected]) -> EdgeForge
             code="tool_choice_unsupported",
             param="tool_choice",
         )
+    if Filter.CONTEXT in filters and filters <= _LASTING:
+        limits = [
+            line.replica.profile.context_tokens
+            for line in rejected
+            if line.filter is Filter.CONTEXT
+        ]
+        return _context_exceeded(max(limits), request)
     retry_after_s = min(_RETRY_AFTER_S[each] for each in filters)
     if filters == {Filter.RESIDENCY}:
         zones = allowed_zones(request.deployment.residency_zones, request.narrowed_zones)

@@ -12,17 +12,19 @@ from hypothesis import strategies as st
 
 from agent.formats import FORMATS, ApiFormat
 from agent.formats.body import read_body
-from agent.formats.body_rules import MEDIA_PARTS, REFUSED_FIELDS, BodyCaps
+from agent.formats.body_rules import REFUSED_FIELDS, BodyCaps
 from agent.formats.chat import CHAT
 from agent.formats.completions import COMPLETIONS
 from agent.formats.count_tokens import COUNT_TOKENS
 from agent.formats.embeddings import EMBEDDINGS
+from agent.formats.media import ADDRESS_FIELDS, REFUSED_PARTS
 from agent.formats.messages import MESSAGES
 from agent.formats.responses import RESPONSES
 from protos.domain.errors import EdgeForgeError
 
 CAPS = BodyCaps(max_n=4, max_prompt_logprobs=5, max_inputs=16)
 SALT = "the-accounts-own"
+MEDIA_PARTS = ADDRESS_FIELDS | REFUSED_PARTS | {"input_image"}
 #: Names that mean something somewhere, so that chance finds them.
 NAMES = sorted(
     {
@@ -53,6 +55,7 @@ LEAVES = (
     | WORDS
     | st.text(max_size=20)
     | st.just("http://169.254.169.254/")
+    | st.just("data:image/png;base64,AA")
 )
 VALUES = st.recursive(
     LEAVES,
@@ -89,7 +92,7 @@ def test_no_bytes_do_more_than_be_refused(api: ApiFormat, body: bytes) -> None:
 @example(body={"stream": "Yes", "stream_options": {"include_usage": False}})
 @example(body={"input": [[{"content": [{"file_url": "http://h/"}]}]]})
 def test_what_passes_is_harmless_and_the_accounts(api: ApiFormat, body: dict[str, Any]) -> None:
-    sent = sent_for(api, orjson.dumps(body))
+    sent = sent_for(api, orjson.dumps({"model": "chat"} | body))
     if sent is None:
         return
     assert sent["model"] == "m@1"
@@ -121,18 +124,27 @@ CONVERSATION_OF = {
 }
 
 
+def is_inline(value: Any) -> bool:
+    url = value.get("url") if isinstance(value, dict) else value
+    return isinstance(url, str) and url.lower().startswith("data:")
+
+
 def media_in(value: Any) -> Any:
-    """Every part of a conversation that an engine would fetch, but for what tools say."""
+    """Every part of a conversation that an engine would fetch, except in the data of tools."""
     if isinstance(value, list):
         for one in value:
             yield from media_in(one)
     elif isinstance(value, dict):
-        if any(value.get(name) is not None for name in MEDIA_PARTS):
-            yield value
-        if isinstance(value.get("type"), str) and value["type"] in MEDIA_PARTS:
+        for name in MEDIA_PARTS:
+            if value.get(name) is not None and not is_inline(value[name]):
+                yield value
+        kind = value.get("type")
+        field = "image_url" if kind == "input_image" else kind
+        if isinstance(kind, str) and kind in MEDIA_PARTS and not is_inline(value.get(field)):
             yield value
         source = value.get("source")
-        if isinstance(source, dict) and source.get("url") is not None:
+        url = source.get("url") if isinstance(source, dict) else None
+        if url is not None and not is_inline(url):
             yield value
         for name, one in value.items():
             if name not in ("input", "tool", "arguments"):
@@ -144,7 +156,8 @@ def media_in(value: Any) -> Any:
 def test_the_estimate_is_never_more_than_an_eighth_of_the_text(
     api: ApiFormat, text: str, times: int
 ) -> None:
-    body = {"prompt": text, "input": text, "messages": [{"role": "user", "content": text}] * times}
+    body: dict[str, object] = {"model": "chat", "prompt": text, "input": text}
+    body["messages"] = [{"role": "user", "content": text}] * times
     if api is RESPONSES:
         del body["prompt"]
     read = read_body(orjson.dumps(body), api, cache_salt=SALT, caps=CAPS)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from agent.formats.sse import EventStream, MalformedStream
 
+NAMES = (b'"o/n@1"', b'"chat"')
 TEXTS = st.text(max_size=20)
 EVENTS = st.lists(st.tuples(TEXTS, st.booleans()), max_size=12)
 
@@ -18,22 +19,26 @@ def wire(events: list[tuple[str, bool]]) -> bytes:
     """A stream as vLLM writes it: chunks, some with usage, the usage chunk, the end."""
     chunks: list[bytes] = []
     for number, (text, with_usage) in enumerate(events):
-        chunk: dict[str, object] = {"choices": [{"index": 0, "delta": {"content": text}}]}
+        finish = "stop" if number == len(events) - 1 else None
+        choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish}
+        chunk: dict[str, object] = {"model": "o/n@1", "choices": [choice]}
         if with_usage:
             chunk["usage"] = {"prompt_tokens": 3, "completion_tokens": number}
         chunks.append(json.dumps(chunk, separators=(",", ":")).encode())
-    last = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": len(events)}}
+    last: dict[str, object] = {"model": "o/n@1", "choices": [], "system_fingerprint": "vllm-1"}
+    last |= {"usage": {"prompt_tokens": 3, "completion_tokens": len(events)}}
     chunks.append(json.dumps(last, separators=(",", ":")).encode())
     chunks.append(b"[DONE]")
     return b"".join(b"data: " + chunk + b"\n\n" for chunk in chunks)
 
 
 def read(data: bytes, cuts: list[int], *, include: bool) -> tuple[bytes, EventStream]:
-    stream = EventStream(include_usage=include, continuous_usage=False)
+    stream = EventStream(include_usage=include, continuous_usage=False, names=NAMES)
     passed, start = [], 0
     for cut in [*sorted(cut % (len(data) + 1) for cut in cuts), len(data)]:
         passed.append(stream.feed(data[start:cut]))
         start = cut
+    passed.append(stream.last_events())
     return b"".join(passed), stream
 
 
@@ -67,6 +72,9 @@ def test_texts_pass_in_order_and_usage_only_when_asked_for(
     assert texts == [text for text, _ in events]
     assert ["usage" in one for one in chunks if not one["choices"]] == [True] * include
     assert not any("usage" in one for one in chunks if one["choices"])
+    assert all(one["model"] == "chat" for one in chunks)
+    if chunks:
+        assert chunks[-1]["system_fingerprint"] == "vllm-1"
 
 
 @given(st.lists(st.binary(max_size=200), max_size=6))

@@ -47,6 +47,8 @@ def may_serve(view, shape, node_id, state, excluded):
         return False
     if shape.needs_tool_parser and replica.profile.lacks_tool_parser:
         return False
+    if 0 < replica.profile.context_tokens <= shape.prompt_tokens:
+        return False
     if node.health not in (NodeHealth.READY, NodeHealth.SUSPECT):
         return False
     if node.intent not in (NodeIntent.ACTIVE, NodeIntent.CORDONED):

@@ -199,8 +199,9 @@ def test_the_openai_client_gets_responses(fleet: Fleet, node: str) -> None:
         )
         assert called.output[-1].type == "function_call"
         assert json.loads(called.output[-1].arguments)["city"] in ("Paris", "Rome")
-        with pytest.raises(openai.BadRequestError, match="run by a server"):
-            client.responses.create(input="hi", tools=[{"type": "web_search"}], **asked)
+        hosted = client.responses.create(input="hi", tools=[{"type": "web_search"}], **asked)
+        assert hosted.status in ("completed", "incomplete")
+        assert hosted.model == asked["model"]
 
 
 @pytest.mark.parametrize(

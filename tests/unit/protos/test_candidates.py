@@ -203,6 +203,19 @@ def test_an_engine_without_a_parser_is_no_candidate_when_the_model_may_call_a_to
     assert isinstance(no_replica(asked, [line, other]), NoReplica)
 
 
+def test_an_engine_with_a_shorter_context_than_the_prompt_is_no_candidate():
+    short = replica("iad-1")
+    short = replace(short, profile=replace(short.profile, context_tokens=2_048))
+    places = [pop("IAD"), node("iad-1", "IAD"), node("iad-2", "IAD"), model()]
+    fleet = view(*places, short, replica("iad-2"))
+    found, filters = gathered(fleet, request(prompt_tokens=2_048))
+    assert [one.node.id for one in found] == ["iad-2"]
+    assert filters == [Filter.CONTEXT]
+    found, filters = gathered(fleet, request(prompt_tokens=2_047))
+    assert {one.node.id for one in found} == {"iad-1", "iad-2"}
+    assert filters == []
+
+
 def test_tokens_expected_in_a_targets_cache_are_not_predicted_as_prefill():
     fleet = view(pop("GRU"), node("gru-1", "GRU"), model(), replica("gru-1"))
     slow = replace(fleet.replicas[model().name]["gru-1"].profile, prefill_ms_per_token=1.0)

@@ -98,7 +98,7 @@ def test_refusals_are_described_not_raised():
     assert strict.summary.startswith("refused: 'small' is strict")
     assert verdicts(strict)["gru-1"] == "over the budget by 6.0 ms"
     long = explained(three_tiers(), request(prompt_tokens=10_000))
-    assert long.summary.startswith("refused: the prompt has at least 10000 tokens")
+    assert long.summary.startswith("refused: This model's maximum context length is 8192 tokens")
     assert verdicts(long)["gru-1"] == "fits, but the request is refused"
 
 

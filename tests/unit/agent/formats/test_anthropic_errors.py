@@ -56,4 +56,5 @@ def test_an_engines_own_refusal_of_messages_is_put_into_anthropics_words(
 ) -> None:
     said = json.loads(MESSAGES.engine_refusal(400, body))
     assert said == {"type": "error", "error": {"type": "invalid_request_error", "message": message}}
-    assert CHAT.engine_refusal(400, body) == body
+    own = json.loads(CHAT.engine_refusal(400, body))
+    assert own["error"]["message"] == message

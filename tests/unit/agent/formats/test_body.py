@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from typing import Any
 
 import pytest
 
-from agent.formats import ApiFormat
+from agent.formats import FORMATS, ApiFormat
 from agent.formats.body import GenerationBody, read_body
 from agent.formats.body_rules import BodyCaps
 from agent.formats.chat import CHAT
@@ -19,7 +21,7 @@ CAPS = BodyCaps(max_n=4, max_prompt_logprobs=5, max_inputs=3)
 
 
 def read(body: bytes | dict[str, Any], api: ApiFormat = CHAT) -> GenerationBody:
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    data = body if isinstance(body, bytes) else json.dumps({"model": "chat"} | body).encode()
     return read_body(data, api, cache_salt="ours", caps=CAPS)
 
 
@@ -56,7 +58,7 @@ def test_what_is_not_a_json_object_is_refused(body: bytes) -> None:
 
 @pytest.mark.parametrize("depth", [200, 300, 900, 1_020, 2_000])
 def test_deep_nesting_passes_or_is_refused_but_is_never_a_bug_of_ours(depth: int) -> None:
-    body = b'{"a": ' + b"[" * depth + b"]" * depth + b"}"
+    body = b'{"model": "a", "a": ' + b"[" * depth + b"]" * depth + b"}"
     try:
         sent(body)
     except InvalidRequest:
@@ -69,14 +71,22 @@ def test_deep_nesting_passes_or_is_refused_but_is_never_a_bug_of_ours(depth: int
         ("chat_template", "{{ x }}"),
         ("kv_transfer_params", {"remote_host": "h"}),
         ("priority", -1),
-        ("priority", 0),
+        ("priority", "1"),
+        ("priority", True),
     ],
 )
 def test_fields_that_command_the_engine_are_refused_by_name(name: str, value: object) -> None:
     with pytest.raises(InvalidRequest) as caught:
         read({name: value})
     assert caught.value.param == name
-    assert sent({name: None})["model"] == "m@1"
+
+
+@pytest.mark.parametrize("api", FORMATS.values(), ids=list(FORMATS))
+@pytest.mark.parametrize("value", [None, 0, 0.0, "0", "", False, [], {}])
+def test_a_refused_field_that_requests_nothing_is_dropped(api: ApiFormat, value: object) -> None:
+    names = ["priority"] if value in (0, "0") and value is not False else api.rules.refused
+    body = sent(dict.fromkeys(names, value), api)
+    assert not set(names) & set(body)
 
 
 def test_a_template_hidden_in_its_arguments_is_refused() -> None:
@@ -146,17 +156,17 @@ def test_store_never_reaches_the_engine_and_unknown_fields_do() -> None:
 
 
 def test_of_duplicate_keys_the_engine_sees_the_one_that_was_checked() -> None:
-    out = read(b'{"n": 99, "n": 2, "cache_salt": "a", "cache_salt": "b"}').for_engine(
+    out = read(b'{"model": "a", "n": 99, "n": 2, "cache_salt": "a", "cache_salt": "b"}').for_engine(
         "m@1", continuous_usage=False
     )
     assert out.count(b'"n"') == 1
     assert json.loads(out) == {"n": 2, "cache_salt": "ours", "model": "m@1"}
-    with pytest.raises(InvalidRequest):
-        read(b'{"n": 2, "n": 99}')
+    with pytest.raises(InvalidRequest, match="'n' is 99"):
+        read(b'{"model": "a", "n": 2, "n": 99}')
 
 
 def test_huge_numbers_do_not_break_the_rewriting() -> None:
-    assert sent(b'{"seed": ' + b"9" * 300 + b"}")["seed"] == pytest.approx(1e300)
+    assert sent(b'{"model": "a", "seed": ' + b"9" * 300 + b"}")["seed"] == pytest.approx(1e300)
 
 
 @pytest.mark.parametrize("options", [None, "yes", [], {"include_usage": False}])
@@ -190,3 +200,55 @@ def test_nothing_is_kept_between_requests_and_ids_are_ours() -> None:
     assert sent({"store": True, "request_id": "x"}, RESPONSES)["store"] is False
     assert "request_id" not in sent({"request_id": "x"})
     assert "store" not in sent({"store": True}, MESSAGES)
+
+
+EVERY_FORMAT = pytest.mark.parametrize("api", FORMATS.values(), ids=list(FORMATS))
+
+
+@EVERY_FORMAT
+@pytest.mark.parametrize("model", [None, "", 7, [], {}, True])
+def test_a_body_without_a_model_or_with_one_of_a_wrong_type_is_refused_by_its_param(
+    api: ApiFormat, model: object
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        read({"model": model}, api)
+    assert caught.value.param == "model"
+    assert "NoneType" not in caught.value.message
+    with pytest.raises(InvalidRequest, match="'model' is missing"):
+        read(b"{}", api)
+
+
+@EVERY_FORMAT
+def test_the_name_that_was_asked_for_outlives_the_engines(api: ApiFormat) -> None:
+    body = read({"model": "chat"}, api)
+    assert json.loads(body.for_engine("o/n@1", continuous_usage=False))["model"] == "o/n@1"
+    assert body.asked_model == body.model == "chat"
+    assert body.names("o/n@1") == (b'"o/n@1"', b'"chat"')
+    assert body.names("chat") is None
+
+
+def test_a_byte_order_mark_before_the_json_is_accepted() -> None:
+    assert sent(b'\xef\xbb\xbf{"model": "chat", "n": 2}')["n"] == 2
+    with pytest.raises(InvalidRequest, match="not valid JSON"):
+        read(b'\xef\xbb\xbf{"model"')
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+def test_a_body_in_utf_16_or_32_is_refused_by_name(encoding: str) -> None:
+    with pytest.raises(InvalidRequest, match="UTF-16 or UTF-32"):
+        read('{"model": "chat"}'.encode(encoding))
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zlib.compress])
+def test_a_compressed_body_that_was_not_declared_is_refused_in_plain_words(compress: Any) -> None:
+    with pytest.raises(InvalidRequest, match="the body is not JSON text in UTF-8") as caught:
+        read(compress(b'{"model": "chat"}'))
+    assert "str" not in caught.value.message
+
+
+@pytest.mark.parametrize("tier", ["auto", "default", "flex", "scale", "priority", None, "fast", 7])
+def test_a_service_tier_is_accepted_in_every_format(tier: object) -> None:
+    for api in FORMATS.values():
+        read({"service_tier": tier}, api)
+    kept = tier in ("auto", "default", "flex", "scale", "priority")
+    assert ("service_tier" in sent({"service_tier": tier, "input": "a"}, RESPONSES)) is kept

@@ -65,7 +65,7 @@ def test_the_second_half_looks_like_the_first() -> None:
     assert events.can_go_on
     events.go_on()
     passed += events.feed(role("second") + says("second", " c"))
-    passed += events.feed(says("second", "", finish_reason="stop") + DONE)
+    passed += events.feed(says("second", "", finish_reason="stop") + DONE) + events.last_events()
     assert said(passed) == "a b c"
     assert {(one["id"], one["created"], one["model"]) for one in read(passed)} == {
         ("chatcmpl-one", 3, "one")
@@ -194,7 +194,7 @@ def test_a_stream_that_breaks_behind_its_last_word_is_ended_for_its_engine() -> 
     events = stream(include=True)
     events.feed(role("one", usage=(7, 0)) + says("one", "a", usage=(7, 1), finish_reason="stop"))
     assert events.lacks_only_its_end
-    ending = events.ending()
+    ending = events.last_events()
     assert read(ending)[0]["usage"]["completion_tokens"] == 1
     assert read(ending)[0]["id"] == "chatcmpl-one"
     assert ending.endswith(DONE)
@@ -207,16 +207,19 @@ def test_the_end_of_a_stream_in_two_halves_tells_the_usage_of_both() -> None:
     events.feed(says("one", "a", usage=(7, 1)))
     events.go_on()
     events.feed(says("two", "b", usage=(8, 1), finish_reason="stop"))
-    assert read(events.ending())[0]["usage"]["completion_tokens"] == 2
+    assert read(events.last_events())[0]["usage"]["completion_tokens"] == 2
 
 
 def test_an_end_without_the_usage_that_was_asked_for_is_none() -> None:
     events = stream(include=True)
     events.feed(says("one", "a", finish_reason="stop"))
-    assert events.ending() == b""
+    assert not events.can_end
+    assert events.last_events() == b""
     events = stream()
-    events.feed(says("one", "a", finish_reason="stop"))
-    assert events.ending() == DONE
+    passed = events.feed(says("one", "a", finish_reason="stop"))
+    assert events.can_end
+    passed += events.last_events()
+    assert passed == says("one", "a", finish_reason="stop") + DONE
 
 
 def test_logprobs_or_a_second_choice_cannot_go_on() -> None:
@@ -255,3 +258,30 @@ def test_without_a_break_it_is_an_event_stream_like_any_other(cuts: list[int]) -
         at += size
     assert ours.usage() == plain.usage()
     assert ours.done == plain.done
+
+
+def test_a_finish_reason_that_waits_for_its_fingerprint_is_not_lost_with_the_engine() -> None:
+    events = stream()
+    passed = events.feed(says("one", "a", usage=(7, 1)))
+    passed += events.feed(says("one", "b", usage=(7, 2), finish_reason="stop"))
+    assert said(passed) == "a"
+    assert not events.can_go_on
+    assert events.lacks_only_its_end
+    assert events.can_end
+    passed += events.last_events()
+    assert said(passed) == "ab"
+    assert passed.endswith(DONE)
+    assert events.completion_tokens == 2
+
+
+def test_both_halves_have_the_name_that_the_client_asked_for() -> None:
+    names = (b'"o/n@1"', b'"chat"')
+    events = ContinuableStream(include_usage=True, continuous_usage=False, names=names)
+    first, second = (
+        says(one, "a").replace(b'"%s"' % one.encode(), b'"o/n@1"') for one in ("one", "two")
+    )
+    assert b'"o/n@1"' in first
+    passed = events.feed(first)
+    events.go_on()
+    passed += events.feed(second + event("two", usage=(9, 1))) + events.last_events()
+    assert {one["model"] for one in read(passed)} == {"chat"}

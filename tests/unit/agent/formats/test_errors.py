@@ -6,8 +6,10 @@ import json
 
 import pytest
 
+from agent.formats import FORMATS, ApiFormat
 from agent.formats.chat import CHAT
-from agent.formats.errors import internal_error
+from agent.formats.errors import engine_error, internal_error, read_overflow
+from agent.formats.messages import MESSAGES
 from agent.formats.registry import render_error
 from protos.domain.errors import (
     EdgeForgeError,
@@ -49,3 +51,117 @@ def test_an_error_mid_stream_is_one_event_even_if_its_message_has_line_breaks() 
     event = CHAT.error_event(NoReplica("first\n\ndata: [DONE]\r\n"))
     assert event.endswith(b"\n\n")
     assert event.count(b"\n") == 3
+
+
+#: What vLLM says, in its several places, and how many tokens were requested at least.
+OVERFLOWS = [
+    (
+        "This model's maximum context length is 2048 tokens. However, your prompt contains at "
+        "least 2049 input tokens, which exceeds this limit even without any output tokens.",
+        2_049,
+    ),
+    (
+        "This model's maximum context length is 2048 tokens. However, you requested 500 output "
+        "tokens and your prompt contains 1600 input tokens, for a total of 2100 tokens.",
+        2_100,
+    ),
+    (
+        "This model's maximum context length is 2048 tokens. However, your prompt contains 99999 "
+        "characters (more than 40960 characters, the upper bound for 2048 input tokens).",
+        2_049,
+    ),
+    ("Input length (3000) exceeds model's maximum context length (2048).", 3_000),
+    ("max_tokens=32000 cannot be greater than max_model_len=2048. Please request fewer.", 32_000),
+]
+
+
+def refused(message: object, **fields: object) -> bytes:
+    error = {"message": message, "type": "BadRequestError", "param": None, "code": 400} | fields
+    return json.dumps({"error": error}).encode()
+
+
+@pytest.mark.parametrize("api", FORMATS.values(), ids=list(FORMATS))
+@pytest.mark.parametrize(("message", "requested"), OVERFLOWS)
+def test_an_engines_overflow_is_said_in_one_wording_with_the_code_that_clients_recognise(
+    api: ApiFormat, message: str, requested: int
+) -> None:
+    found = json.loads(api.engine_refusal(400, refused(message)))["error"]
+    assert "maximum context length is 2048 tokens" in found["message"]
+    assert found["type"] == "invalid_request_error"
+    if not api.is_anthropic:
+        assert found["code"] == "context_length_exceeded"
+    elif "max_tokens" in message:
+        assert found["message"].startswith("max_tokens: 32000 > 2048")
+    else:
+        begin = f"prompt is too long: {requested} tokens > 2048 maximum"
+        assert found["message"].startswith(begin)
+    again = json.loads(api.engine_refusal(400, json.dumps({"error": found}).encode()))["error"]
+    assert again["message"] == found["message"], "what a peer has put into words is not changed"
+    event = api.error_event(engine_error(400, refused(message)))
+    assert b"maximum context length is 2048 tokens" in event
+
+
+@pytest.mark.parametrize("api", FORMATS.values(), ids=list(FORMATS))
+def test_an_overflow_found_here_is_said_like_an_engines(api: ApiFormat) -> None:
+    said = "This model's maximum context length is 2048 tokens. However, your prompt contains at "
+    error = InvalidRequest(f"{said}least 3000 input tokens", code="context_length_exceeded")
+    _, _, body = api.render_error(error)
+    message = json.loads(body)["error"]["message"]
+    assert "maximum context length is 2048 tokens" in message
+    if api.is_anthropic:
+        assert message.startswith("prompt is too long: 3000 tokens > 2048 maximum")
+
+
+def test_other_refusals_are_no_overflow_and_pass_as_they_are() -> None:
+    body = refused("max_tokens must be at least 1, got 0.", param="max_tokens")
+    assert CHAT.engine_refusal(400, body) == body
+    assert read_overflow("max_tokens must be at least 1, got 0.") is None
+
+
+TRACE = (
+    'EngineCore died\nTraceback (most recent call last):\n  File "/opt/v/engine.py", line 3, in f\n'
+    "    run()\nRuntimeError: CUDA"
+)
+
+
+@pytest.mark.parametrize("api", FORMATS.values(), ids=list(FORMATS))
+@pytest.mark.parametrize(
+    "body",
+    [
+        refused(TRACE, type="InternalServerError", code=500),
+        refused("no /usr/lib/libcuda.so.1 for <object at 0x7f00deadbeef>", code=500),
+        refused('bad\n  File "/opt/v/engine.py", line 3, in f\n    run()', code=500),
+        refused(None),
+        TRACE.encode(),
+        b"Internal Server Error",
+        b"<html>/usr/lib/x</html>",
+        b'{"detail":"/opt/v/engine.py"}',
+        b"",
+        b"[]",
+    ],
+)
+def test_an_engines_500_is_well_formed_in_the_formats_words_and_says_nothing_internal(
+    api: ApiFormat, body: bytes
+) -> None:
+    for status in (500, 501, 503):
+        given = api.engine_refusal(status, body)
+        found = json.loads(given)["error"]
+        assert found["message"]
+        for internal in (b"Traceback", b"/opt/", b"/usr/", b".py", b"0x7f", b"run()"):
+            assert internal not in given
+            assert internal not in api.error_event(engine_error(status, body))
+        if api.is_anthropic:
+            assert json.loads(given)["type"] == "error"
+        else:
+            assert set(found) == {"message", "type", "param", "code"}
+
+
+def test_an_engines_500_keeps_what_it_says_to_a_client() -> None:
+    body = refused("the KV cache is full, see https://docs/x/y", code=500)
+    for api in (CHAT, MESSAGES):
+        message = json.loads(api.engine_refusal(500, body))["error"]["message"]
+        assert message == "the KV cache is full, see https://docs/x/y"
+
+
+def test_a_long_message_of_a_500_is_cut() -> None:
+    assert len(CHAT.engine_refusal(500, refused("x" * 100_000))) < 2_000

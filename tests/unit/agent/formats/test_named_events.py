@@ -51,7 +51,7 @@ def test_a_stream_passes_whole_its_first_token_is_a_delta_and_its_end_is_known(
 ) -> None:
     stream = api.event_stream(include_usage=False, continuous_usage=False)
     for at, one in enumerate(events):
-        assert stream.feed(one) == one
+        assert stream.feed(one) + stream.last_events() == one
         assert stream.token_seen is (at >= token_at)
         assert stream.done is (at == len(events) - 1)
     assert stream.usage() == usage
@@ -78,7 +78,8 @@ def test_split_at_every_byte_nothing_is_lost() -> None:
     whole = b"".join(MESSAGE)
     for at in range(len(whole)):
         stream = MessagesEvents()
-        assert stream.feed(whole[:at]) + stream.feed(whole[at:]) == whole
+        passed = stream.feed(whole[:at]) + stream.feed(whole[at:]) + stream.last_events()
+        assert passed == whole
         assert stream.done
 
 
@@ -144,7 +145,7 @@ def test_a_field_beside_the_usage_goes_into_the_event_that_tells_it(
         return b',"cost_usd":0.1'
 
     stream = api.event_stream(include_usage=False, continuous_usage=False, beside_usage=beside)
-    passed = stream.feed(b"".join(events))
+    passed = stream.feed(b"".join(events)) + stream.last_events()
     assert passed.count(b',"cost_usd":0.1}\n\n') == 1
     assert json.loads(told[0])["output_tokens"] == (3 if api is MESSAGES else 1)
 
@@ -182,3 +183,38 @@ def test_pings_errors_and_counts_of_nothing_are_no_progress(data: bytes) -> None
     stream = MessagesEvents()
     stream.feed(MESSAGE[0] + data)
     assert not stream.progress_seen
+
+
+OWN = {"model": "o/n@1", "metadata": {"model": "o/n@1"}, "output": [{"a": {"model": "o/n@1"}}]}
+
+
+@pytest.mark.parametrize(
+    ("api", "name", "inside"),
+    [
+        (MESSAGES, "message_start", "message"),
+        (RESPONSES, "response.created", "response"),
+        (RESPONSES, "response.in_progress", "response"),
+        (RESPONSES, "response.completed", "response"),
+        (RESPONSES, "response.incomplete", "response"),
+    ],
+)
+@pytest.mark.parametrize("envelope", [OWN, {"id": "x", "model": "o/n@1"}])
+def test_the_envelope_of_an_event_has_the_name_that_was_asked_for_and_only_it(
+    api: ApiFormat, name: str, inside: str, envelope: dict[str, Any]
+) -> None:
+    names = (b'"o/n@1"', b'"chat"')
+    stream = api.event_stream(include_usage=True, continuous_usage=True, names=names)
+    sent = json.dumps({"type": name, inside: envelope}, separators=(",", ":")).encode()
+    passed = stream.feed(b"event: %s\ndata: %s\n\n" % (name.encode(), sent))
+    passed += stream.last_events()
+    assert passed.startswith(b"event: %s\ndata: {" % name.encode())
+    found = json.loads(passed.partition(b"\ndata: ")[2])
+    assert found[inside] == envelope | {"model": "chat"}
+
+
+def test_a_delta_that_has_the_engines_name_passes_as_it_is() -> None:
+    stream = MESSAGES.event_stream(
+        include_usage=True, continuous_usage=True, names=(b'"o/n@1"', b'"chat"')
+    )
+    one = event("content_block_delta", delta={"partial_json": '{"model":"o/n@1"}'})
+    assert stream.feed(one) == one

@@ -22,7 +22,8 @@ def stream(*, include: bool = False, continuous: bool = False) -> EventStream:
 
 def test_what_is_whole_passes_untouched() -> None:
     events = stream()
-    assert events.feed(ROLE + TOKEN + DONE) == ROLE + TOKEN + DONE
+    assert events.feed(ROLE + TOKEN + DONE) == ROLE + TOKEN
+    assert events.last_events() == DONE
     assert events.done
     assert events.events == 1, "a role is no token"
 
@@ -65,7 +66,7 @@ def test_text_of_a_completion_is_a_token() -> None:
 
 def test_usage_that_was_not_asked_for_is_cut_out_and_read() -> None:
     events = stream()
-    passed = events.feed(TOKEN_WITH_USAGE + LAST_USAGE + DONE)
+    passed = events.feed(TOKEN_WITH_USAGE + LAST_USAGE + DONE) + events.last_events()
     assert b"usage" not in passed
     first = json.loads(passed.split(b"\n\n")[0].removeprefix(b"data: "))
     assert first == {"choices": [{"delta": {"content": "hi"}}]}
@@ -215,3 +216,61 @@ def test_comments_and_errors_are_no_progress(data: bytes) -> None:
     events = stream()
     events.feed(ROLE + data)
     assert not events.progress_seen
+
+
+LAST = chunk(model="o/n@1", choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
+MARKED = LAST_USAGE[:-3] + b',"system_fingerprint":"vllm-1"}\n\n'
+
+
+def test_a_fingerprint_of_the_usage_chunk_is_kept_when_usage_was_not_asked_for() -> None:
+    events = stream()
+    assert events.feed(TOKEN + LAST) == TOKEN, "the last chunk waits for the next event"
+    passed = events.feed(MARKED)
+    assert json.loads(passed.removeprefix(b"data: "))["system_fingerprint"] == "vllm-1"
+    assert passed == LAST[:-3] + b',"system_fingerprint":"vllm-1"}\n\n'
+    assert events.feed(DONE) + events.last_events() == DONE
+
+
+@pytest.mark.parametrize("behind", [LAST_USAGE + DONE, DONE])
+def test_without_a_fingerprint_the_last_chunk_passes_as_it_is(behind: bytes) -> None:
+    events = stream()
+    assert events.feed(TOKEN + LAST + behind) + events.last_events() == TOKEN + LAST + DONE
+
+
+def test_a_fingerprint_that_an_engine_puts_into_its_chunks_is_not_doubled() -> None:
+    own = LAST[:-3] + b',"system_fingerprint":"vllm-1"}\n\n'
+    events = stream()
+    assert events.feed(own + MARKED) == own
+
+
+def test_choices_that_finish_one_after_another_pass_in_order() -> None:
+    second = LAST.replace(b'"index":0', b'"index":1')
+    other = TOKEN.replace(b"hi", b"ho")
+    events = stream()
+    passed = events.feed(TOKEN + LAST + other + second + MARKED + DONE) + events.last_events()
+    assert (
+        passed == TOKEN + LAST + other + second[:-3] + b',"system_fingerprint":"vllm-1"}\n\n' + DONE
+    )
+
+
+@pytest.mark.parametrize("behind", [b'data: {"error":{"message":"dead"}}\n\n', b""])
+def test_a_last_chunk_is_not_lost_with_an_engine_that_says_no_more(behind: bytes) -> None:
+    events = stream()
+    assert events.feed(TOKEN + LAST + behind) + events.last_events() == TOKEN + LAST
+
+
+def test_who_asked_for_usage_waits_for_nothing() -> None:
+    assert stream(include=True).feed(TOKEN + LAST) == TOKEN + LAST
+
+
+def test_events_have_the_name_that_the_client_asked_for() -> None:
+    names = (b'"o/n@1"', b'"chat"')
+    events = EventStream(include_usage=True, continuous_usage=False, names=names)
+    text = chunk(model="o/n@1", choices=[{"delta": {"content": '"model":"o/n@1"'}}])
+    passed = events.feed(text + LAST + MARKED)
+    found = [json.loads(one.removeprefix(b"data: ")) for one in passed.split(b"\n\n")[:-1]]
+    assert [one.get("model") for one in found] == ["chat", "chat", None]
+    assert found[0]["choices"][0]["delta"]["content"] == '"model":"o/n@1"'
+    for at in range(len(text)):
+        cut = EventStream(include_usage=True, continuous_usage=False, names=names)
+        assert cut.feed(text[:at]) + cut.feed(text[at:]) == text.replace(*names, 1)
