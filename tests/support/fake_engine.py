@@ -48,6 +48,7 @@ from tests.support.fake_engine_formats import (
     ResponsesWire,
     embeddings,
 )
+from tests.support.fake_engine_tool_calls import ToolCall, answer_with, due_call
 from tests.support.fake_engine_wire import (
     ENGINE_DIED,
     Wire,
@@ -100,6 +101,8 @@ class Behaviour:
     split_events: bool = False
     #: False: an OpenAI-compatible server that knows ``include_usage`` only.
     continuous_usage: bool = True
+    #: ``{"name": ..., "arguments": {...}}``: call this tool of the client's, once a conversation.
+    tool_call: dict[str, Any] | None = None
     #: Back to the defaults after so many generation requests; None is never.
     remaining: int | None = None
 
@@ -279,6 +282,8 @@ class FakeEngine:
         count = min(left, wanted or left)
         finish = "length" if wanted is not None and wanted <= left else "stop"
         identity = request.headers.get("x-request-id", f"{self._count:016x}")
+        if (call := due_call(record.body, behaviour.tool_call, identity)) is not None:
+            return await self.call_tool(request, record, behaviour, identity, call)
         if request.path in (RESPONSES, MESSAGES):
             return await self.named(request, record, behaviour, identity, count, finish)
         if self.embeds:
@@ -367,6 +372,29 @@ class FakeEngine:
         if await self.misbehave(request, response, record, behaviour, count, wire.failure()):
             return response
         for event in wire.closing(count, finish):
+            await self.send(response, behaviour, event)
+        await response.write_eof()
+        return response
+
+    async def call_tool(
+        self,
+        request: web.Request,
+        record: Record,
+        behaviour: Behaviour,
+        identity: str,
+        call: ToolCall,
+    ) -> web.StreamResponse:
+        """Answer with a call of one of the client's tools."""
+        usage = bool((record.body.get("stream_options") or {}).get("include_usage"))
+        tokens = behaviour.prompt_tokens
+        events, whole = answer_with(request.path, self.model, identity, tokens, call, usage=usage)
+        record.tokens_sent = len(call.pieces())
+        if not record.body.get("stream"):
+            return reply(whole)
+        response = web.StreamResponse(headers=head("text/event-stream; charset=utf-8"))
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        for event in events:
             await self.send(response, behaviour, event)
         await response.write_eof()
         return response
