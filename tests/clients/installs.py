@@ -1,0 +1,167 @@
+"""Customers' clients, installed once each under ``.cache/clients`` and kept until a pin changes.
+
+A client that cannot be installed skips its tests by name; the reason is its installer's.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+CACHE = ROOT / ".cache" / "clients"
+INSTALL_TIMEOUT_S = 240.0
+#: For a module whose first test may have to install.
+INSTALLING = pytest.mark.timeout(INSTALL_TIMEOUT_S + 180)
+#: A Python client's own environment takes up to this; what takes more must be asked for.
+HEAVY = "EDGEFORGE_HEAVY_CLIENTS"
+
+
+def skip(client: str, why: str) -> NoReturn:
+    """Skip the test that asked for ``client``."""
+    pytest.skip(f"{client} cannot be installed here: {why}")
+
+
+def tool(client: str, program: str) -> str:
+    """Return where a program of the host is."""
+    found = shutil.which(program)
+    return found if found is not None else skip(client, f"no {program} on this host")
+
+
+def python_client(client: str) -> Path:
+    """Return the ``bin`` of the environment that holds ``requirements/CLIENT.txt``."""
+    if (why := _python_failure(client)) is not None:
+        skip(client, why)
+    return CACHE / client / "bin"
+
+
+def node_client(client: str) -> Path:
+    """Return the folder with the ``node_modules`` of ``node/package-lock.json``."""
+    tool(client, "node")
+    tool(client, "npm")
+    if (why := _node_failure()) is not None:
+        skip(client, why)
+    return CACHE / "node"
+
+
+@cache
+def _python_failure(client: str) -> str | None:
+    requirements = HERE / "requirements" / f"{client}.txt"
+    where = CACHE / client
+    with _exclusive(client):
+        if _is_current(where, requirements):
+            return None
+        shutil.rmtree(where, ignore_errors=True)
+        pip = [str(where / "bin" / "pip"), "install", "--quiet", "--no-deps", "--no-compile"]
+        for argv in (
+            [sys.executable, "-m", "venv", str(where)],
+            [*pip, "-r", str(requirements)],
+        ):
+            if (why := _failure_of(argv, ROOT)) is not None:
+                return why
+        _stamp(where, requirements)
+    return None
+
+
+@cache
+def _node_failure() -> str | None:
+    where = CACHE / "node"
+    pins = [HERE / "node" / name for name in ("package.json", "package-lock.json")]
+    with _exclusive("node"):
+        if _is_current(where, *pins):
+            return None
+        shutil.rmtree(where, ignore_errors=True)
+        where.mkdir(parents=True)
+        for pin in pins:
+            shutil.copy(pin, where)
+        argv = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+        if (why := _failure_of(argv, where)) is not None:
+            return why
+        _stamp(where, *pins)
+    return None
+
+
+def _failure_of(argv: list[str], folder: Path) -> str | None:
+    """Run an installer; return the end of what it said if it failed."""
+    try:
+        done = subprocess.run(
+            argv, cwd=folder, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"{Path(argv[0]).name} took more than {INSTALL_TIMEOUT_S:.0f} s"
+    if done.returncode == 0:
+        return None
+    lines = (done.stderr or done.stdout).strip().splitlines()
+    return lines[-1] if lines else f"{Path(argv[0]).name} ended with {done.returncode}"
+
+
+def _digest(*pins: Path) -> str:
+    content = b"".join(pin.read_bytes() for pin in pins)
+    return hashlib.sha256(content + sys.version.encode()).hexdigest()
+
+
+def _is_current(where: Path, *pins: Path) -> bool:
+    stamp = where / ".installed"
+    return stamp.is_file() and stamp.read_text() == _digest(*pins)
+
+
+def _stamp(where: Path, *pins: Path) -> None:
+    (where / ".installed").write_text(_digest(*pins))
+
+
+@contextmanager
+def _exclusive(client: str) -> Iterator[None]:
+    """One installer of ``client`` at a time, across processes."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f"{client}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def run_client(
+    argv: list[str | Path],
+    folder: Path,
+    *,
+    timeout_s: float = 90.0,
+    **variables: str,
+) -> subprocess.CompletedProcess[str]:
+    """Run a client in ``folder``, which is its home too, with nothing of this host's environment.
+
+    It sends no telemetry, looks for no update, and reads no catalogue from elsewhere.
+    """
+    quiet = {
+        "HOME": str(folder),
+        "PATH": os.environ["PATH"],
+        "LANG": "C.UTF-8",
+        "DO_NOT_TRACK": "1",
+        "DISABLE_TELEMETRY": "1",
+        "DISABLE_ERROR_REPORTING": "1",
+        "DISABLE_AUTOUPDATER": "1",
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "NO_PROXY": "*",
+    }
+    return subprocess.run(
+        [str(one) for one in argv],
+        cwd=folder,
+        env=quiet | variables,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
