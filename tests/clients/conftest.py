@@ -16,11 +16,13 @@ SERVED, EMBEDDER = "acme-chat", "acme-embed"
 REGISTERED = f"external/{SERVED}@1"
 #: What customers call it: answers carry this name.
 WRITER = "assistant"
+#: Agents of programmers send 10,000 tokens of instructions and ask for 32,000.
+CONTEXT_TOKENS = 65_536
 
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[FakeEngineProcess]:
-    with FakeEngineProcess(SERVED) as process:
+    with FakeEngineProcess(SERVED, context_tokens=CONTEXT_TOKENS) as process:
         yield process
 
 
@@ -36,10 +38,7 @@ def fleet(engine: FakeEngineProcess, tmp_path_factory: pytest.TempPathFactory) -
         running.configure("gru-1", "engine", mode="embed")
         for node in ("iad-1", "gru-1"):
             wait_until(lambda node=node: _embeds(running.agent(node)), 30, f"{node} to embed")
-        asked = ("deployment", "create", WRITER, "--model", REGISTERED, "--account", "default")
-        running.edgeforge(*asked, "--budget-ms", "1000")
-        for agent in running.agents():
-            wait_until(lambda agent=agent: _writes(agent), 30, f"{agent.node} to know {WRITER}")
+        deploy(running, WRITER)
         yield running
 
 
@@ -47,8 +46,14 @@ def _embeds(agent: AgentClient) -> bool:
     return agent.send({"model": EMBEDDER, "input": "a"}, path="/v1/embeddings").status == 200
 
 
-def _writes(agent: AgentClient) -> bool:
-    return agent.chat(model=WRITER).status == 200
+def deploy(fleet: Fleet, name: str) -> None:
+    """Let every agent serve the model that generates under one more ``name``."""
+    asked = ("deployment", "create", name, "--model", REGISTERED, "--account", "default")
+    fleet.edgeforge(*asked, "--budget-ms", "1000")
+    for agent in fleet.agents():
+        wait_until(
+            lambda agent=agent: agent.chat(model=name).status == 200, 30, f"{agent.node}: {name}"
+        )
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -131,7 +131,7 @@ def _exclusive(client: str) -> Iterator[None]:
 
 
 def run_client(
-    argv: list[str | Path],
+    argv: Sequence[str | Path],
     folder: Path,
     *,
     timeout_s: float = 90.0,

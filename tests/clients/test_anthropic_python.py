@@ -8,8 +8,8 @@ from typing import Any
 import anthropic
 import pytest
 
-from tests.clients.conftest import WRITER
-from tests.clients.test_openai_python import QUESTION, TEXT, TOO_LONG, WEATHER
+from tests.clients.conftest import CONTEXT_TOKENS, WRITER
+from tests.clients.test_openai_python import OVERFLOW, QUESTION, TEXT, TOO_LONG, WEATHER
 from tests.support.fake_engine_process import FakeEngineProcess
 from tests.support.fleet import AgentClient
 
@@ -57,7 +57,7 @@ def test_models_are_listed_and_found_with_the_window_that_is_served(
     assert WRITER in listed
     found = client.models.retrieve(WRITER)
     assert (found.id, found.type) == (WRITER, "model")
-    assert found.model_dump()["max_input_tokens"] == 2_048
+    assert found.model_dump()["max_input_tokens"] == CONTEXT_TOKENS
 
 
 def test_every_answer_names_its_request_errors_included(client: anthropic.Anthropic) -> None:
@@ -89,7 +89,7 @@ def test_errors_have_their_own_classes(agent: AgentClient, client: anthropic.Ant
 def test_a_prompt_over_the_context_window_is_a_bad_request_that_says_so(
     client: anthropic.Anthropic,
 ) -> None:
-    with pytest.raises(anthropic.BadRequestError, match="maximum context length is 2048"):
+    with pytest.raises(anthropic.BadRequestError, match=OVERFLOW):
         client.messages.create(**ASKED | {"messages": [{"role": "user", "content": TOO_LONG}]})
 
 

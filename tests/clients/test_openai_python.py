@@ -10,7 +10,7 @@ from typing import Any
 import openai
 import pytest
 
-from tests.clients.conftest import EMBEDDER, REGISTERED, WRITER
+from tests.clients.conftest import CONTEXT_TOKENS, EMBEDDER, REGISTERED, WRITER
 from tests.support.fake_engine_process import FakeEngineProcess
 from tests.support.fleet import AgentClient
 
@@ -23,7 +23,9 @@ WEATHER: dict[str, Any] = {
     "additionalProperties": False,
 }
 #: More than any engine of this fleet takes.
-TOO_LONG = "word " * 100_000
+TOO_LONG = "word " * 120_000
+#: The words by which clients know this error.
+OVERFLOW = f"maximum context length is {CONTEXT_TOKENS} tokens"
 
 
 @pytest.fixture
@@ -108,7 +110,7 @@ def test_a_model_has_two_names_and_answers_carry_the_one_that_was_asked_for(
 
 
 def test_the_context_window_that_is_told_is_the_one_that_is_served(client: openai.OpenAI) -> None:
-    assert client.models.retrieve(WRITER).model_dump()["max_model_len"] == 2_048
+    assert client.models.retrieve(WRITER).model_dump()["max_model_len"] == CONTEXT_TOKENS
 
 
 def test_every_answer_names_its_request_streams_and_errors_included(
@@ -150,7 +152,7 @@ def test_errors_have_their_own_classes_and_name_the_parameter(agent: AgentClient
 def test_a_prompt_over_the_context_window_has_the_code_that_clients_look_for(
     client: openai.OpenAI,
 ) -> None:
-    with pytest.raises(openai.BadRequestError, match="maximum context length is 2048") as refused:
+    with pytest.raises(openai.BadRequestError, match=OVERFLOW) as refused:
         client.chat.completions.create(
             model=WRITER, messages=[{"role": "user", "content": TOO_LONG}]
         )

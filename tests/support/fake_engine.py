@@ -126,8 +126,9 @@ class Record:
 class FakeEngine:
     """The engine's state and its handlers."""
 
-    def __init__(self, model: str, *, embeds: bool = False) -> None:
+    def __init__(self, model: str, *, embeds: bool = False, context_tokens: int = 2_048) -> None:
         self.model = model
+        self.context_tokens = context_tokens
         self.embeds = embeds
         self.behaviour = FIRST_BEHAVIOUR
         self.records: list[Record] = []
@@ -198,7 +199,7 @@ class FakeEngine:
             "owned_by": "vllm",
             "root": "/models/fake",
             "parent": None,
-            "max_model_len": 2048,
+            "max_model_len": self.context_tokens,
         }
         return reply({"object": "list", "data": [model]})
 
@@ -490,9 +491,11 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--served-model-name")
     parser.add_argument("--runner")
+    parser.add_argument("--max-model-len", type=int, default=2_048)
     options, _vllm_only = parser.parse_known_args(argv)
     name = options.served_model_name or options.model
-    engine = FakeEngine(name, embeds=options.runner == "pooling")
+    embeds = options.runner == "pooling"
+    engine = FakeEngine(name, embeds=embeds, context_tokens=options.max_model_len)
     asyncio.run(serve(engine, options.uds, options.port))
 
 
