@@ -25,8 +25,8 @@ CACHE = ROOT / ".cache" / "clients"
 INSTALL_TIMEOUT_S = 240.0
 #: For a module whose first test may have to install.
 INSTALLING = pytest.mark.timeout(INSTALL_TIMEOUT_S + 180)
-#: A Python client's own environment takes up to this; what takes more must be asked for.
-HEAVY = "EDGEFORGE_HEAVY_CLIENTS"
+#: Where the engine environment is, as for ``edgeforge up``.
+ENGINE_VENV = "EDGEFORGE_ENGINE_VENV"
 
 
 def skip(client: str, why: str) -> NoReturn:
@@ -45,6 +45,21 @@ def python_client(client: str) -> Path:
     if (why := _python_failure(client)) is not None:
         skip(client, why)
     return CACHE / client / "bin"
+
+
+def python_client_with_torch(client: str) -> Path:
+    """Return the ``bin`` of an environment that has PyTorch from the engine environment.
+
+    PyTorch of the package index comes with 5 GB of libraries for GPUs.
+    """
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    packages = Path("lib") / version / "site-packages"
+    engine_venv = (ROOT / os.environ.get(ENGINE_VENV, ".venv-engine")).resolve()
+    if not (engine_venv / packages / "torch").is_dir():
+        skip(client, f"it needs PyTorch, and {engine_venv.name} of {version} has none")
+    bin_dir = python_client(client)
+    (bin_dir.parent / packages / "torch.pth").write_text(f"{engine_venv / packages}\n")
+    return bin_dir
 
 
 def node_client(client: str) -> Path:
