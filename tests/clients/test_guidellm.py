@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from tests.clients.conftest import WRITER
 from tests.clients.installs import INSTALLING, python_client_with_torch, run_client
 from tests.support.fake_engine_process import FakeEngineProcess
@@ -16,9 +14,8 @@ pytestmark = INSTALLING
 REQUESTS = 6
 
 
-@pytest.mark.parametrize("profile", ["kind=synchronous", "kind=concurrent,streams=2"])
 def test_a_benchmark_runs_and_counts_the_tokens_of_every_request(
-    agent: AgentClient, engine: FakeEngineProcess, tmp_path: Path, profile: str
+    agent: AgentClient, engine: FakeEngineProcess, tmp_path: Path
 ) -> None:
     bin_dir = python_client_with_torch("guidellm")
     rows = [{"prompt": f"hello {number}", "output_tokens_count": 8} for number in range(REQUESTS)]
@@ -27,13 +24,12 @@ def test_a_benchmark_runs_and_counts_the_tokens_of_every_request(
     done = run_client(
         [
             *(bin_dir / "guidellm", "run", "--disable-console"),
-            *("--backend", backend, "--profile", profile),
+            *("--backend", backend, "--profile", "kind=concurrent,streams=2"),
             *("--constraint", f"kind=max_requests,count={REQUESTS}"),
             *("--data", "kind=json_file,path=prompts.jsonl"),
             *("--output", "kind=json,path=report.json"),
         ],
         tmp_path,
-        PYTHONDONTWRITEBYTECODE="1",
     )
     assert done.returncode == 0, done.stdout + done.stderr
     (measured,) = json.loads((tmp_path / "report.json").read_text())["benchmarks"]
