@@ -63,6 +63,9 @@ def agent(fleet: Fleet) -> AgentClient:
 
 
 @pytest.fixture(autouse=True)
-def obedient(engine: FakeEngineProcess) -> None:
-    engine.control()
-    engine.forget()
+def obedient(request: pytest.FixtureRequest) -> None:
+    """Every test of a client starts with an engine that behaves."""
+    if "engine" in request.fixturenames or "agent" in request.fixturenames:
+        engine = request.getfixturevalue("engine")
+        engine.control()
+        engine.forget()

@@ -75,72 +75,60 @@ def node_client(client: str) -> Path:
 def _python_failure(client: str) -> str | None:
     requirements = HERE / "requirements" / f"{client}.txt"
     where = CACHE / client
-    with _exclusive(client):
-        if _is_current(where, requirements):
-            return None
-        shutil.rmtree(where, ignore_errors=True)
-        pip = [str(where / "bin" / "pip"), "install", "--quiet", "--no-deps", "--no-compile"]
-        for argv in (
-            [sys.executable, "-m", "venv", str(where)],
-            [*pip, "-r", str(requirements)],
-        ):
-            if (why := _failure_of(argv, ROOT)) is not None:
-                return why
-        _stamp(where, requirements)
-    return None
+    pip = [str(where / "bin" / "pip"), "install", "--quiet", "--no-deps", "--no-compile"]
+    make = [sys.executable, "-m", "venv", str(where)]
+    return install(where, [requirements], [make, [*pip, "-r", str(requirements)]])
 
 
 @cache
 def _node_failure() -> str | None:
-    where = CACHE / "node"
     pins = [HERE / "node" / name for name in ("package.json", "package-lock.json")]
-    with _exclusive("node"):
-        if _is_current(where, *pins):
+    copies = [["cp", str(pin), "."] for pin in pins]
+    npm = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+    return install(CACHE / "node", pins, [*copies, npm])
+
+
+def install(
+    where: Path,
+    pins: list[Path],
+    steps: list[list[str]],
+    timeout_s: float = INSTALL_TIMEOUT_S,
+) -> str | None:
+    """Fill ``where`` by ``steps`` unless it holds what ``pins`` say; return why it failed."""
+    with _exclusive(where):
+        stamp = where / ".installed"
+        content = b"".join(pin.read_bytes() for pin in pins)
+        digest = hashlib.sha256(content + sys.version.encode()).hexdigest()
+        if stamp.is_file() and stamp.read_text() == digest:
             return None
         shutil.rmtree(where, ignore_errors=True)
         where.mkdir(parents=True)
-        for pin in pins:
-            shutil.copy(pin, where)
-        argv = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-        if (why := _failure_of(argv, where)) is not None:
-            return why
-        _stamp(where, *pins)
+        for argv in steps:
+            if (why := _failure_of(argv, where, timeout_s)) is not None:
+                return why
+        stamp.write_text(digest)
     return None
 
 
-def _failure_of(argv: list[str], folder: Path) -> str | None:
+def _failure_of(argv: list[str], folder: Path, timeout_s: float) -> str | None:
     """Run an installer; return the end of what it said if it failed."""
     try:
         done = subprocess.run(
-            argv, cwd=folder, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, check=False
+            argv, cwd=folder, capture_output=True, text=True, timeout=timeout_s, check=False
         )
     except subprocess.TimeoutExpired:
-        return f"{Path(argv[0]).name} took more than {INSTALL_TIMEOUT_S:.0f} s"
+        return f"{Path(argv[0]).name} took more than {timeout_s:g} s"
     if done.returncode == 0:
         return None
     lines = (done.stderr or done.stdout).strip().splitlines()
     return lines[-1] if lines else f"{Path(argv[0]).name} ended with {done.returncode}"
 
 
-def _digest(*pins: Path) -> str:
-    content = b"".join(pin.read_bytes() for pin in pins)
-    return hashlib.sha256(content + sys.version.encode()).hexdigest()
-
-
-def _is_current(where: Path, *pins: Path) -> bool:
-    stamp = where / ".installed"
-    return stamp.is_file() and stamp.read_text() == _digest(*pins)
-
-
-def _stamp(where: Path, *pins: Path) -> None:
-    (where / ".installed").write_text(_digest(*pins))
-
-
 @contextmanager
-def _exclusive(client: str) -> Iterator[None]:
-    """One installer of ``client`` at a time, across processes."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / f"{client}.lock").open("w") as lock:
+def _exclusive(where: Path) -> Iterator[None]:
+    """One installer of ``where`` at a time, across processes."""
+    where.parent.mkdir(parents=True, exist_ok=True)
+    with where.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
