@@ -13,7 +13,7 @@ from tests.support.fake_engine_formats import (
     ResponsesWire,
     named,
 )
-from tests.support.fake_engine_wire import FINGERPRINT, Wire, event, nothing
+from tests.support.fake_engine_wire import Wire, event, nothing
 
 #: Blocks, messages and items by which a client hands in what its tool gave.
 _RESULT_KINDS = ("tool_result", "function_call_output", "custom_tool_call_output")
@@ -73,25 +73,27 @@ def answer_with(
 
 def _chat(wire: Wire, call: ToolCall, *, usage: bool) -> tuple[list[bytes], dict[str, Any]]:
     def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+        choice: dict[str, Any] = {"index": 0, "delta": delta}
+        choice |= {"logprobs": None, "finish_reason": finish}
+        choice |= {} if finish is None else {"stop_reason": None}
         return event(wire.base() | {"choices": [choice | {"token_ids": None}]})
 
-    head = {"id": call.identity, "type": "function", "index": 0}
-    events = [
-        wire.role(continuous=False),
-        chunk({"tool_calls": [head | {"function": {"name": call.name, "arguments": ""}}]}),
-    ]
-    for piece in call.pieces():
-        events.append(chunk({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}))
+    def part(**fields: Any) -> bytes:
+        return chunk({"content": None, "tool_calls": [fields]})
+
+    events = [wire.role(continuous=False)]
+    events.append(part(id=call.identity, type="function", index=0, function={"name": call.name}))
+    events += [part(index=0, function={"arguments": piece}) for piece in call.pieces()]
     events.append(chunk({}, "tool_calls"))
     tokens = len(call.pieces())
     events += [wire.usage(tokens)] if usage else []
     function = {"name": call.name, "arguments": "".join(call.pieces())}
     called = {"id": call.identity, "type": "function", "function": function}
-    message = {"role": "assistant", "content": None, "tool_calls": [called]}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "tool_calls"}
-    whole = wire.base() | {"object": "chat.completion", "choices": [choice]}
-    whole |= {"system_fingerprint": FINGERPRINT, "usage": wire.counts(tokens)}
+    whole = wire.whole(0, "tool_calls")
+    message = {"role": "assistant", "content": ""}
+    message |= nothing("refusal", "annotations", "audio", "function_call")
+    whole["choices"][0]["message"] = message | {"tool_calls": [called], "reasoning": None}
+    whole["usage"] |= wire.counts(tokens)
     return [*events, b"data: [DONE]\n\n"], whole
 
 
@@ -119,16 +121,25 @@ def _response(wire: ResponsesWire, call: ToolCall) -> tuple[list[bytes], dict[st
     tokens = len(call.pieces())
     text = "".join(call.pieces())
     identity = f"fc_{call.identity}"
-    item = {"type": "function_call", "id": identity, "call_id": call.identity, "name": call.name}
-    done = item | {"arguments": text, "status": "completed"}
+
+    def item(arguments: str, status: str) -> dict[str, Any]:
+        head = {"arguments": arguments, "call_id": call.identity, "name": call.name}
+        head |= {"type": "function_call", "id": identity}
+        return head | nothing("async", "caller", "namespace") | {"status": status}
+
+    done = item(text, "completed")
     where = {"item_id": identity, "output_index": 0}
-    added = {"item": item | {"arguments": "", "status": "in_progress"}, "output_index": 0}
+    added = {"item": item("", "in_progress"), "output_index": 0}
     kind = "response.function_call_arguments"
     events = [*wire.opening()[:2], wire.event("response.output_item.added", added)]
+    wire.sequence = len(events)
     events += [wire.event(f"{kind}.delta", where | {"delta": piece}) for piece in call.pieces()]
+    ended: dict[str, Any] = {"arguments": text} | where
+    ended |= {"sequence_number": wire.sequence, "type": f"{kind}.done", "name": call.name}
+    wire.sequence += 1
     whole = wire.response("completed", "stop", [done], wire.usage(tokens))
     events += [
-        wire.event(f"{kind}.done", where | {"arguments": text, "name": call.name}),
+        named(f"{kind}.done", ended),
         wire.event("response.output_item.done", {"item": done, "output_index": 0}),
         wire.event("response.completed", {"response": whole}),
     ]

@@ -187,7 +187,8 @@ def tool_refusal(body: dict[str, Any]) -> web.Response | None:
                 "only free-form text custom tools are accepted."
             )
             return parameter_error(message, "tools")
-    items = body["input"] if isinstance(body.get("input"), list) else []
-    if any(isinstance(one, dict) and one.get("type") == "additional_tools" for one in items):
+    given = body["input"] if isinstance(body.get("input"), list) else []
+    items = [one for one in given if isinstance(one, dict) and "id" in one]
+    if any(one.get("type") == "additional_tools" for one in items):
         return parameter_error("Unsupported input item type: additional_tools", "input")
     return None
