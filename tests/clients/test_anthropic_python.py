@@ -127,8 +127,8 @@ def test_a_bearer_token_is_taken_as_a_key(
 def test_a_client_with_a_short_read_limit_waits_for_a_late_first_token(
     agent: AgentClient, engine: FakeEngineProcess
 ) -> None:
-    engine.control(first_token_delay_ms=8_000)
-    limit = anthropic.Timeout(60, read=6.5)
+    engine.control(first_token_delay_ms=9_000)
+    limit = anthropic.Timeout(60, read=7.5)
     with (
         anthropic.Anthropic(
             base_url=agent.url, api_key=agent.api_key, max_retries=0, timeout=limit

@@ -237,8 +237,8 @@ def test_a_base_url_with_a_trailing_slash_and_needless_fields_are_accepted(
 def test_a_client_with_a_short_read_limit_waits_for_a_late_first_token(
     agent: AgentClient, engine: FakeEngineProcess
 ) -> None:
-    engine.control(first_token_delay_ms=8_000)
-    limit = openai.Timeout(60, read=6.5)
+    engine.control(first_token_delay_ms=9_000)
+    limit = openai.Timeout(60, read=7.5)
     with openai.OpenAI(
         base_url=f"{agent.url}/v1", api_key=agent.api_key, max_retries=0, timeout=limit
     ) as client:

@@ -13,7 +13,7 @@ from tests.support.fake_engine_formats import (
     ResponsesWire,
     named,
 )
-from tests.support.fake_engine_wire import Wire, event, nothing
+from tests.support.fake_engine_wire import FINGERPRINT, Wire, event, nothing
 
 #: Blocks, messages and items by which a client hands in what its tool gave.
 _RESULT_KINDS = ("tool_result", "function_call_output", "custom_tool_call_output")
@@ -72,19 +72,18 @@ def answer_with(
 
 
 def _chat(wire: Wire, call: ToolCall, *, usage: bool) -> tuple[list[bytes], dict[str, Any]]:
-    def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
-        choice: dict[str, Any] = {"index": 0, "delta": delta}
-        choice |= {"logprobs": None, "finish_reason": finish}
-        choice |= {} if finish is None else {"stop_reason": None}
-        return event(wire.base() | {"choices": [choice | {"token_ids": None}]})
-
     def part(**fields: Any) -> bytes:
-        return chunk({"content": None, "tool_calls": [fields]})
+        choice: dict[str, Any] = {"index": 0, "delta": {"content": None, "tool_calls": [fields]}}
+        choice |= nothing("logprobs", "finish_reason", "token_ids")
+        return event(wire.base() | {"choices": [choice]})
 
     events = [wire.role(continuous=False)]
     events.append(part(id=call.identity, type="function", index=0, function={"name": call.name}))
     events += [part(index=0, function={"arguments": piece}) for piece in call.pieces()]
-    events.append(chunk({}, "tool_calls"))
+    ending: dict[str, Any] = {"index": 0, "delta": {}, "logprobs": None}
+    ending |= {"finish_reason": "tool_calls"} | nothing("stop_reason", "token_ids")
+    fingerprint = {} if usage else {"system_fingerprint": FINGERPRINT}
+    events.append(event(wire.base() | {"choices": [ending]} | fingerprint))
     tokens = len(call.pieces())
     events += [wire.usage(tokens)] if usage else []
     function = {"name": call.name, "arguments": "".join(call.pieces())}
