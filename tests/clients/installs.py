@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -94,7 +95,11 @@ def install(
     steps: list[list[str]],
     timeout_s: float = INSTALL_TIMEOUT_S,
 ) -> str | None:
-    """Fill ``where`` by ``steps`` unless it holds what ``pins`` say; return why it failed."""
+    """Fill ``where`` by ``steps`` unless it holds what ``pins`` say; return why it failed.
+
+    ``timeout_s`` is for all steps together.
+    """
+    ends_s = time.monotonic() + timeout_s
     with _exclusive(where):
         stamp = where / ".installed"
         content = b"".join(pin.read_bytes() for pin in pins)
@@ -104,20 +109,21 @@ def install(
         shutil.rmtree(where, ignore_errors=True)
         where.mkdir(parents=True)
         for argv in steps:
-            if (why := _failure_of(argv, where, timeout_s)) is not None:
+            left_s = ends_s - time.monotonic()
+            if (why := _failure_of(argv, where, left_s)) is not None:
                 return why
         stamp.write_text(digest)
     return None
 
 
-def _failure_of(argv: list[str], folder: Path, timeout_s: float) -> str | None:
+def _failure_of(argv: list[str], folder: Path, left_s: float) -> str | None:
     """Run an installer; return the end of what it said if it failed."""
     try:
         done = subprocess.run(
-            argv, cwd=folder, capture_output=True, text=True, timeout=timeout_s, check=False
+            argv, cwd=folder, capture_output=True, text=True, timeout=left_s, check=False
         )
     except subprocess.TimeoutExpired:
-        return f"{Path(argv[0]).name} took more than {timeout_s:g} s"
+        return f"{Path(argv[0]).name} took more than the {left_s:.3g} s that were left"
     if done.returncode == 0:
         return None
     lines = (done.stderr or done.stdout).strip().splitlines()

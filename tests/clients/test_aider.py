@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
-from tests.clients.conftest import WRITER
+from tests.clients.conftest import CONTEXT_TOKENS, WRITER
 from tests.clients.installs import INSTALLING, python_client, run_client, tool
 from tests.clients.test_openai_python import TEXT
 from tests.support.fake_engine_process import FakeEngineProcess
@@ -30,6 +31,10 @@ def aider(agent: AgentClient, folder: Path, *options: str) -> subprocess.Complet
     bin_dir = python_client(CLIENT)
     subprocess.run([tool(CLIENT, "git"), "init", "--quiet"], cwd=folder, check=True)
     (folder / "hello.py").write_text('print("hello")\n')
+    # What it knows of models; a day passes before it asks the network for a newer one.
+    known = folder / ".aider" / "caches" / "model_prices_and_context_window.json"
+    known.parent.mkdir(parents=True)
+    known.write_text(json.dumps({f"openai/{WRITER}": {"max_input_tokens": CONTEXT_TOKENS}}))
     return run_client(
         [
             bin_dir / "aider",
