@@ -24,7 +24,7 @@ check: install ## format, lint, types, imports, stubs, unit, property and simula
 	@packaging/check
 
 test: check engine ## everything, the real vLLM included
-	@$(BIN)/pytest tests/integration
+	@$(BIN)/pytest tests/integration tests/clients
 
 bench: install ## make bench BENCH=name prints a table and writes .bench/name.json
 	@$(BIN)/python -m tests.bench.$(BENCH)

@@ -34,7 +34,7 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         room = item.path.relative_to(_HERE).parts[0]
-        if room in ("integration", "bench"):
+        if room in ("integration", "bench", "clients"):
             item.add_marker(pytest.mark.integration)
         else:
             item.add_marker(pytest.mark.disable_socket)

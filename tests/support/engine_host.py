@@ -97,6 +97,7 @@ def spec_for(
         accelerator=Accelerator.CPU,
         kv_cache_bytes=256 * 1024 * 1024,
         embeds=embeds,
+        tool_parser="" if embeds else "hermes",
     )
 
 

@@ -48,6 +48,7 @@ from tests.support.fake_engine_formats import (
     ResponsesWire,
     embeddings,
 )
+from tests.support.fake_engine_tool_calls import ToolCall, answer_with, due_call
 from tests.support.fake_engine_wire import (
     ENGINE_DIED,
     Wire,
@@ -104,6 +105,8 @@ class Behaviour:
     split_events: bool = False
     #: False: an OpenAI-compatible server that knows ``include_usage`` only.
     continuous_usage: bool = True
+    #: ``{"name": ..., "arguments": {...}}``: call this tool of the client's, once a conversation.
+    tool_call: dict[str, Any] | None = None
     #: Back to the defaults after so many generation requests; None is never.
     remaining: int | None = None
 
@@ -127,8 +130,9 @@ class Record:
 class FakeEngine:
     """The engine's state and its handlers."""
 
-    def __init__(self, model: str, *, embeds: bool = False) -> None:
+    def __init__(self, model: str, *, embeds: bool = False, context_tokens: int = 2_048) -> None:
         self.model = model
+        self.context_tokens = context_tokens
         self.embeds = embeds
         self.behaviour = FIRST_BEHAVIOUR
         self.records: list[Record] = []
@@ -203,7 +207,7 @@ class FakeEngine:
             "owned_by": "vllm",
             "root": "/models/fake",
             "parent": None,
-            "max_model_len": 2048,
+            "max_model_len": self.context_tokens,
         }
         return reply({"object": "list", "data": [model]})
 
@@ -294,6 +298,8 @@ class FakeEngine:
         count = min(left, wanted or left)
         finish = "length" if wanted is not None and wanted <= left else "stop"
         identity = request.headers.get("x-request-id", f"{self._count:016x}")
+        if (call := due_call(record.body, behaviour.tool_call, identity)) is not None:
+            return await self.call_tool(request, record, behaviour, identity, call)
         if request.path in (RESPONSES, MESSAGES):
             return await self.named(request, record, behaviour, identity, count, finish)
         if self.embeds:
@@ -382,6 +388,29 @@ class FakeEngine:
         if await self.misbehave(request, response, record, behaviour, count, wire.failure()):
             return response
         for event in wire.closing(count, finish):
+            await self.send(response, behaviour, event)
+        await response.write_eof()
+        return response
+
+    async def call_tool(
+        self,
+        request: web.Request,
+        record: Record,
+        behaviour: Behaviour,
+        identity: str,
+        call: ToolCall,
+    ) -> web.StreamResponse:
+        """Answer with a call of one of the client's tools."""
+        usage = bool((record.body.get("stream_options") or {}).get("include_usage"))
+        tokens = behaviour.prompt_tokens
+        events, whole = answer_with(request.path, self.model, identity, tokens, call, usage=usage)
+        record.tokens_sent = len(call.pieces())
+        if not record.body.get("stream"):
+            return reply(whole)
+        response = web.StreamResponse(headers=head("text/event-stream; charset=utf-8"))
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        for event in events:
             await self.send(response, behaviour, event)
         await response.write_eof()
         return response
@@ -477,9 +506,11 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--served-model-name")
     parser.add_argument("--runner")
+    parser.add_argument("--max-model-len", type=int, default=2_048)
     options, _vllm_only = parser.parse_known_args(argv)
     name = options.served_model_name or options.model
-    engine = FakeEngine(name, embeds=options.runner == "pooling")
+    embeds = options.runner == "pooling"
+    engine = FakeEngine(name, embeds=embeds, context_tokens=options.max_model_len)
     asyncio.run(serve(engine, options.uds, options.port))
 
 

@@ -105,10 +105,12 @@ class FakeEngineProcess(EngineClient):
         uds: Path | str | None = None,
         port: int = 0,
         embeds: bool = False,
+        context_tokens: int = 2_048,
     ) -> None:
         super().__init__(uds=uds, port=None if uds is not None else port)
         self.model = model
         self.embeds = embeds
+        self.context_tokens = context_tokens
         self.process: subprocess.Popen[str] | None = None
 
     @property
@@ -136,6 +138,8 @@ class FakeEngineProcess(EngineClient):
                 *where,
                 "--model",
                 self.model,
+                "--max-model-len",
+                str(self.context_tokens),
                 *kind,
             ],
             cwd=ROOT,

@@ -169,7 +169,26 @@ def refusal(body: Any, served_model: str) -> web.Response | None:
             "'@', '/', '\\\\', or NUL."
         )
         return parameter_error(message, "cache_salt")
+    if (unusable := tool_refusal(body)) is not None:
+        return unusable
     if body.get("stream_options") is not None and not body.get("stream"):
         message = "Stream options can only be defined when `stream=True`."
         return parameter_error(message, "stream_options")
+    return None
+
+
+def tool_refusal(body: dict[str, Any]) -> web.Response | None:
+    """What vLLM says to tools of OpenAI's newest models; server tools it leaves out silently."""
+    tools = [one for one in body.get("tools") or [] if isinstance(one, dict)]
+    for one in (one for one in tools if one.get("type") == "custom"):
+        if (one.get("format") or {}).get("type") == "grammar":
+            message = (
+                "Custom tools with a grammar format are not supported; "
+                "only free-form text custom tools are accepted."
+            )
+            return parameter_error(message, "tools")
+    given = body["input"] if isinstance(body.get("input"), list) else []
+    items = [one for one in given if isinstance(one, dict) and "id" in one]
+    if any(one.get("type") == "additional_tools" for one in items):
+        return parameter_error("Unsupported input item type: additional_tools", "input")
     return None

@@ -6,6 +6,7 @@ the real one, so that all tests that use the fake mean something.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -34,6 +35,34 @@ RESPONSES = "/v1/responses"
 ANTHROPIC = "/v1/messages"
 COUNT_TOKENS = f"{ANTHROPIC}/count_tokens"
 MESSAGES = [{"role": "user", "content": "Say hi"}]
+CITY = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+FORCED: dict[str, dict[str, Any]] = {
+    CHAT: {
+        "messages": MESSAGES,
+        "tools": [{"type": "function", "function": {"name": "weather", "parameters": CITY}}],
+        "tool_choice": "required",
+        "max_tokens": 100,
+    },
+    RESPONSES: {
+        "input": "hi",
+        "tools": [{"type": "function", "name": "weather", "parameters": CITY}],
+        "tool_choice": "required",
+        "max_output_tokens": 100,
+        "store": False,
+    },
+    ANTHROPIC: {
+        "messages": MESSAGES,
+        "tools": [{"name": "weather", "input_schema": CITY}],
+        "tool_choice": {"type": "any"},
+        "max_tokens": 100,
+    },
+}
+CLIENT_BODIES = sorted((Path(__file__).parents[2] / "support" / "client_bodies").glob("*.json"))
 COUNTING = {"stream_options": {"include_usage": True, "continuous_usage_stats": True}}
 
 
@@ -224,6 +253,47 @@ def test_the_fake_answers_as_the_real_one_does(
         assert shape(json.loads(fake_answer)) == shape(json.loads(real_answer))
     else:
         assert json.loads(fake_answer) == json.loads(real_answer)
+
+
+@pytest.mark.parametrize("path", list(FORCED))
+def test_the_fake_calls_a_tool_as_the_real_one_does(
+    real: Real, fake: FakeEngineProcess, path: str
+) -> None:
+    """As a stream; a model this small calls with arguments of any length and no sense."""
+    body = {"model": MODEL, "stream": True, "temperature": 0, **FORCED[path]}
+    assert fake.uds is not None
+    fake.control(tool_call={"name": "weather", "arguments": {"city": "Recife"}}, remaining=1)
+    shapes = []
+    for uds in (real.uds, fake.uds):
+        status, stream = ask(uds, path, body)
+        assert status == 200, stream
+        blocks = stream.decode().split("\n\n")[:-1]
+        events = [_without_echo(shape_of_events(f"{one}\n\n".encode())) for one in blocks]
+        shapes.append([one for one, _ in itertools.groupby(events)])
+    assert shapes[1] == shapes[0]
+
+
+def _without_echo(event: list[Any]) -> list[Any]:
+    """Leave out the tools that an answer of Responses repeats; the fake repeats none."""
+    fields = event[-1]
+    if isinstance(fields, list) and fields[0][0] == "response":
+        kept = [(key, inner) for key, inner in fields[0][1] if key != "tools"]
+        return [*event[:-1], [("response", kept), *fields[1:]]]
+    return event
+
+
+@pytest.mark.parametrize("path", CLIENT_BODIES, ids=[path.stem for path in CLIENT_BODIES])
+def test_the_fake_takes_and_refuses_what_clients_send_as_the_real_one_does(
+    real: Real, fake: FakeEngineProcess, path: Path
+) -> None:
+    sent = json.loads(path.read_text())
+    limit = "max_tokens" if ANTHROPIC in sent["path"] else "max_output_tokens"
+    body = sent["body"] | {"model": MODEL, "stream": False, limit: 3}
+    assert fake.uds is not None
+    real_status, real_answer = ask(real.uds, sent["path"], body)
+    fake_status, fake_answer = ask(fake.uds, sent["path"], body)
+    assert fake_status == real_status
+    assert real_status == 200 or json.loads(fake_answer) == json.loads(real_answer)
 
 
 def test_malformed_json_is_a_400_of_both(real: Real, fake: FakeEngineProcess) -> None:
