@@ -61,10 +61,7 @@ class EventStream:
         self._include_usage = include_usage
         self._continuous_usage = continuous_usage
         self._beside_usage = beside_usage
-        self._names = names
-        #: The field ``model`` as the engine writes it, and as the client should read it.
-        self._engine_name = b"" if names is None else name_field(names[0])
-        self._asked_name = b"" if names is None else name_field(names[1])
+        self.use_names(names)
         #: The last chunk with a finish reason, kept until the next event: an engine that is asked
         #: for usage puts its fingerprint into the usage chunk, which this client does not receive.
         self._held = b""
@@ -86,6 +83,13 @@ class EventStream:
         self._end_event = b""
         #: The engine's own error event, if it sent one.
         self.error_event: bytes | None = None
+
+    def use_names(self, names: Names | None) -> None:
+        """Replace the engine's name of the model by the client's from now on; None: do not."""
+        self._names = names
+        #: The name as engines write it in an event, and what is written instead.
+        self._engine_name = b"" if names is None else name_field(names[0])
+        self._asked_name = b"" if names is None else name_field(names[1])
 
     def feed(self, data: bytes) -> bytes:
         """Return the bytes to pass on for one read. Raises: MalformedStream."""

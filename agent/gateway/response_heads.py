@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from agent.core.fill import told_fill
 from agent.core.peer_load import PeerLoad
 from agent.core.request.bookkeeping import far_times
-from agent.relay.far_times import read_far_times
+from agent.relay.far_times import ENGINE_MODEL_HEADER, read_far_times
 from protos.domain.pricing import format_usd
 from protos.domain.trace import asked_cuts
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from agent.relay.messages import Header
     from protos.domain.trace import FarTimes
 
+_MAX_MODEL_CHARS = 512
 #: Headers of an engine that mean something to its client.
 _PASSED_ON = frozenset({b"cache-control", b"retry-after"})
 _EVENT_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
@@ -102,3 +103,11 @@ def load_of(headers: list[Header]) -> PeerLoad | None:
             fill_ratio = told_fill(parts.get(b"fill"))
             return PeerLoad(in_flight, queued, fill_ratio, parts.get(b"draining") == b"1")
     return None
+
+
+def engine_model_of(headers: list[Header]) -> str:
+    """Return what a peer's external engine calls the model; empty when the peer does not say."""
+    for name, value in headers:
+        if name == ENGINE_MODEL_HEADER:
+            return value.decode("latin-1")[:_MAX_MODEL_CHARS]
+    return ""

@@ -36,7 +36,7 @@ from agent.core.request.messages import (
 from agent.formats.continuing import ContinuableStream
 from agent.formats.errors import engine_error
 from agent.formats.usage import read_usage
-from agent.gateway.response_heads import ResponseHeads, load_of
+from agent.gateway.response_heads import ResponseHeads, engine_model_of, load_of
 from agent.gateway.targets import generation_request
 from agent.relay import exchange
 from agent.relay.client_answer import ClientAnswer
@@ -117,6 +117,13 @@ class RequestRunner:
         return self._head_sent
 
     # -- AnswerOwner
+
+    def on_answer_head(self, answer: ClientAnswer) -> None:
+        """A peer with an external engine says what that engine calls the model."""
+        if answer.attempt.place is None and (name := engine_model_of(answer.headers)):
+            answer.names = self._body.names(name)
+            if answer.events is not None:
+                answer.events.use_names(answer.names)
 
     def on_progress(self, answer: ClientAnswer, now_mono_ms: float) -> None:
         self._handle(EngineProgressed(answer.attempt))
@@ -236,6 +243,7 @@ class RequestRunner:
             self._now_mono_ms,
             resumes=broken is not None,
         )
+        answer.names = self._body.names(target.model)
         attempt.io = answer
         self._answers.append(answer)
         if broken is not None:
@@ -244,6 +252,7 @@ class RequestRunner:
 
     def _event_stream(self, attempt: Attempt, target: Target) -> EventStream:
         body, deployment = self._body, self._context.deployment
+        names = body.names(target.model)
         beside_usage = partial(_cost_field, self._context.price(attempt.placement.billing_tier))
         if deployment.continue_streams:
             continuable = self._api.continuable_stream(
@@ -251,6 +260,7 @@ class RequestRunner:
                 include_usage=body.include_usage,
                 continuous_usage=body.continuous_usage,
                 beside_usage=beside_usage,
+                names=names,
             )
             if continuable is not None:
                 return continuable
@@ -258,6 +268,7 @@ class RequestRunner:
             include_usage=body.include_usage,
             continuous_usage=body.continuous_usage,
             beside_usage=beside_usage,
+            names=names,
         )
 
     def _message(self, target: Target, fields: dict[str, object]) -> bytes:
@@ -335,6 +346,8 @@ class RequestRunner:
         whole = answer.body
         if answer.status >= 400:
             whole = self._api.engine_refusal(answer.status, whole)
+        else:
+            whole = self._api.as_asked(whole, answer.names)
         headers = self._heads.whole(
             attempt, answer.headers, self._now_mono_ms(), log.cost.total_nano_usd
         )

@@ -14,7 +14,7 @@ from agent.formats import FORMATS, ApiFormat
 from agent.peers.tls import PeerTls, peer_node_id
 from agent.relay.connections import ConnectionSet
 from agent.relay.exchange import Ending
-from agent.relay.far_times import far_times_header
+from agent.relay.far_times import ENGINE_MODEL_HEADER, far_times_header
 from agent.relay.limits import ServerLimits
 from agent.relay.listener import Listener
 from agent.relay.messages import Header, Request, request_bytes, response_head
@@ -179,6 +179,7 @@ class PeerPort:
                     (b"transfer-encoding", b"chunked"),
                     self._load(),
                     self._timing(request, place),
+                    *_engine_model(endpoint, model),
                 ],
                 keep_alive=client.may_keep_alive(request),
             ),
@@ -244,6 +245,14 @@ def _engine_headers(request: Request) -> list[Header]:
         (b"accept", request.headers.get(b"accept", b"*/*")),
         (b"x-request-id", request.headers.get(b"x-edgeforge-trace-id", b"none")),
     ]
+
+
+def _engine_model(endpoint: EngineEndpoint, model: str) -> list[Header]:
+    """Return the header with an external engine's own name for the model."""
+    name = endpoint.model.encode("utf-8", "replace")
+    if endpoint.model == model or not name.isascii() or not endpoint.model.isprintable():
+        return []
+    return [(ENGINE_MODEL_HEADER, name)]
 
 
 def _adapt_body(body: bytes, endpoint: EngineEndpoint) -> bytes:

@@ -14,6 +14,7 @@ from agent.relay.exchange import Ending, Exchange, is_event_stream
 
 if TYPE_CHECKING:
     from agent.core.request.attempt import Attempt
+    from agent.formats.model_names import Names
     from agent.relay.messages import Header, Request
     from agent.relay.server import ServerConnection
 
@@ -25,6 +26,9 @@ MAX_HELD_BYTES = 64 * 1024
 
 class AnswerOwner(Protocol):
     """Decides what becomes of an answer; may call ``pass_on`` or ``abort`` at once."""
+
+    def on_answer_head(self, answer: ClientAnswer) -> None:
+        """Status and headers are here."""
 
     def on_progress(self, answer: ClientAnswer, now_mono_ms: float) -> None:
         """The engine generates, though no token for the client has come yet."""
@@ -65,6 +69,8 @@ class ClientAnswer(Exchange):
         self._token_seen = resumes
         #: Headers of the response head, which goes with the next piece.
         self._head: list[Header] | None = None
+        #: What the target's engine calls the model, and what the client does; None: alike.
+        self.names: Names | None = None
         #: It continues a stream that the client already gets.
         self.started = resumes
 
@@ -91,6 +97,8 @@ class ClientAnswer(Exchange):
         self.status, self.headers = status, headers
         self.attempt.last_read_mono_ms = self._now_mono_ms()
         self._streaming = self.events is not None and status == 200 and is_event_stream(headers)
+        if self._owner is not None:
+            self._owner.on_answer_head(self)
 
     def on_body(self, data: bytes) -> None:
         self._gathered.append(data)

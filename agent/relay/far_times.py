@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from agent.relay.messages import Header
 
 TIMING_HEADER = b"x-edgeforge-timing"
+#: What the serving engine calls the model, where that is not the model's own name.
+ENGINE_MODEL_HEADER = b"x-edgeforge-engine-model"
 #: What is longer than this is no time of a request.
 _MAX_MS = 86_400_000.0
 
