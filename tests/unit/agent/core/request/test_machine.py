@@ -159,6 +159,58 @@ def test_a_strict_deployment_that_nobody_can_serve_in_time_is_429():
     assert world.log.shed == "budget_unreachable"
 
 
+#: How an answer may break: what the runner reports of it, and whether a response head had come.
+BREAKS = [
+    pytest.param("connection refused", 0, id="refused"),
+    pytest.param("connection closed by the other side", 0, id="half-open"),
+    pytest.param("connection closed by the other side", 200, id="cut behind the head"),
+    pytest.param("malformed event stream: an event without data", 200, id="malformed events"),
+    pytest.param("malformed HTTP response: invalid status", 0, id="no HTTP"),
+    pytest.param("response head too large", 0, id="headers of a megabyte"),
+    pytest.param("response larger than 64 MiB", 200, id="a body without end"),
+    pytest.param("the engine failed: out of memory", 200, id="an error of its own"),
+]
+
+
+@pytest.mark.parametrize(("reason", "status"), BREAKS)
+def test_whatever_breaks_an_answer_before_its_first_token_another_answers(
+    reason: str, status: int
+) -> None:
+    world = RequestWorld(fleet(TWO))
+    world.begin()
+    assert world.lost("near", 10.0, status=status, reason=reason) == ["ask far"]
+    assert world.token("far", 50.0) == ["head far"]
+    assert world.stream_ends("far") == ["account", "end far"]
+    assert outcomes(world) == [("near", "failed"), ("far", "answered")]
+    assert world.log.attempts[0].detail == reason
+    assert world.log.usage == USAGE, "billed once"
+
+
+@pytest.mark.parametrize(("reason", "status"), BREAKS[2:4])
+def test_whatever_breaks_an_answer_after_its_first_token_is_an_error_event(
+    reason: str, status: int
+) -> None:
+    world = RequestWorld(fleet(TWO))
+    world.begin()
+    world.token("near")
+    said = world.lost("near", 10.0, status=status, reason=reason)
+    assert said == ["account", "error event 502 EngineFailed"]
+    assert outcomes(world) == [("near", "broken")]
+
+
+def test_a_target_that_accepts_and_says_nothing_makes_way() -> None:
+    world = RequestWorld(fleet(TWO), policy=QUIET)
+    world.begin()
+    assert world.wait(2_100.0) == ["cancel near", "ask far"]
+    assert outcomes(world) == [("near", "late")]
+
+
+def test_residency_that_leaves_nothing_is_503_and_nobody_is_asked() -> None:
+    world = RequestWorld(fleet(TWO), of=deployment(zones=("BR",)))
+    assert world.begin() == ["error 503 NoReplica"]
+    assert world.log.attempts == []
+
+
 # -- waiting is not failing
 
 
