@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from agent.core.request.messages import (
+    Abandoned,
     Account,
     AnswerBegun,
     Ask,
@@ -33,6 +34,7 @@ from agent.core.request.messages import (
     WriteHead,
     WriteHeartbeat,
 )
+from agent.core.request.timing import EARLY_MS
 from agent.formats.continuing import ContinuableStream
 from agent.formats.errors import engine_error
 from agent.formats.usage import read_usage
@@ -107,6 +109,8 @@ class RequestRunner:
             self._handle(gone)
             raise
         finally:
+            if self._failure is not None:
+                self._abandon()
             self._release()
         if self._failure is not None:
             raise self._failure
@@ -173,6 +177,13 @@ class RequestRunner:
         elif (due_mono_ms := machine.next_deadline_mono_ms) < self._timer_mono_ms:
             self._set_timer(due_mono_ms)
 
+    def _abandon(self) -> None:
+        """Let the machine take back what it counted for attempts that run."""
+        for command in self._machine.handle(Abandoned(), self._now_mono_ms()):
+            assert isinstance(command, Cancel)
+            if isinstance(command.attempt.io, ClientAnswer):
+                command.attempt.io.abort()
+
     def _perform(self, command: Command) -> None:
         if isinstance(command, Ask):
             self._ask(command.attempt)
@@ -204,6 +215,10 @@ class RequestRunner:
 
     def _on_timer(self) -> None:
         self._timer, self._timer_mono_ms = 0, math.inf
+        due_mono_ms = self._machine.next_deadline_mono_ms
+        if due_mono_ms > self._now_mono_ms() + EARLY_MS:  # it was set for one that is past
+            self._set_timer(due_mono_ms)
+            return
         answer = self._answering
         event = DeadlinePassed(self._client.write_paused)
         if answer is not None:

@@ -180,6 +180,10 @@ class RequestWorld:
         self.now = until
         return done
 
+    def abandon(self) -> list[str]:
+        """Whoever drives the machine fails."""
+        return self._do(m.Abandoned())
+
     # -- what is commanded
 
     def _do(self, event: m.Event) -> list[str]:

@@ -24,6 +24,7 @@ from agent.core.attempts import Verdict, verdict_of_status
 from agent.core.request.bookkeeping import Bookkeeping
 from agent.core.request.failures import Failures
 from agent.core.request.messages import (
+    Abandoned,
     Account,
     AnswerBegun,
     Ask,
@@ -113,6 +114,9 @@ class RequestMachine:
             return self._begin_answer(event.attempt, now_mono_ms)
         if isinstance(event, ClientGone):
             return self._on_client_gone(event.usage, event.far, now_mono_ms)
+        if isinstance(event, Abandoned):
+            self.over = True
+            return self._running.cut_all(AttemptOutcome.NOT_SENT, now_mono_ms)
         return self._on_not_sent(event, now_mono_ms)
 
     # -- asking

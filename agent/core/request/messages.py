@@ -102,6 +102,11 @@ class ClientGone:
 
 
 @dataclass(slots=True)
+class Abandoned:
+    """Whoever drives the machine has failed: the request ends, whatever the client is told."""
+
+
+@dataclass(slots=True)
 class DeadlinePassed:
     """``next_deadline_mono_ms`` may have come; early is harmless.
 
@@ -122,6 +127,7 @@ Event = (
     | AnswerBegun
     | AttemptEnded
     | ClientGone
+    | Abandoned
     | DeadlinePassed
 )
 

@@ -183,3 +183,20 @@ async def test_a_late_target_makes_way_for_one_that_is_sooner() -> None:
         await writer.wait_closed()
         log = gateway.records.latest(1)[0]
     assert [str(one.outcome) for one in log.attempts] == ["late", "answered"]
+
+
+async def test_a_body_that_is_read_but_cannot_be_written_is_400_and_leaves_nothing_in_flight() -> (
+    None
+):
+    """It is found out only when an engine is to be asked."""
+    deep = b'{"model":"small","messages":[],"metadata":' + b"[" * 300 + b"]" * 300 + b"}"
+    async with (
+        engine(b"application/json", WHOLE) as pool,
+        in_process_gateway({"near": pool}) as gateway,
+    ):
+        said = await gateway.server.talk(chat_request(deep, (b"connection", b"close")))
+        state = gateway.gateway.state
+    assert said.startswith(b"HTTP/1.1 400 ")
+    assert state.live.in_flight("near") == 0
+    assert state.engine_queue.serving == 0
+    assert pool.dials == 0

@@ -557,6 +557,15 @@ def test_a_client_gone_mid_stream_is_billed_for_what_was_made():
     assert world.log.node_id == "near"
 
 
+def test_a_fault_of_whoever_drives_it_leaves_nothing_counted() -> None:
+    world = RequestWorld(fleet(TWO))
+    world.begin()
+    assert world.abandon() == ["cancel near"]
+    assert world.state.live.in_flight("near") == 0
+    assert world.state.engine_queue.serving == 0
+    assert world.machine.over
+
+
 # -- what a request keeps
 
 
