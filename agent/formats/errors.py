@@ -27,8 +27,8 @@ _INPUT_TOO_LONG = re.compile(
     r"\((?P<limit>\d{1,12})\)"
 )
 _OUTPUT_TOO_LONG = re.compile(
-    r"\w*max\w*_tokens=(?P<tokens>\d{1,12}) cannot be greater than "
-    r"max_\w+=(?P<limit>\d{1,12})"
+    r"max_(?:output_|completion_)?tokens=(?P<tokens>\d{1,12}) cannot be greater than "
+    r"max_(?:model_len|total_tokens)=(?P<limit>\d{1,12})"
 )
 _FRAME = re.compile(r'\s*File "[^"\n]*", line \d+(?:, in \S+)?(?:\n[ \t]+[^\n]*)?')
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -139,6 +139,8 @@ def read_overflow(message: str) -> Overflow | None:
 
     Sources: vLLM 0.32, ``renderers/params.py`` and ``entrypoints/serve/utils/api_utils.py``.
     """
+    if len(message) > _MAX_MESSAGE_CHARS:
+        return None
     found = _OVERFLOW.search(message)
     if found is not None:
         limit = int(found["limit"])

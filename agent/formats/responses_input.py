@@ -13,7 +13,7 @@ _REFERENCE = "item_reference"
 _UNSUPPORTED = frozenset({_MORE_TOOLS, _REFERENCE})
 #: How identifiers of reasoning begin, in OpenAI's responses and in vLLM's.
 _REASONING = "rs_"
-_CALLS = frozenset({"function_call", "custom_tool_call", _REFERENCE})
+_CALLS = frozenset({"function_call", "custom_tool_call"})
 
 
 def fit_responses_input(fields: dict[str, object]) -> list[object]:
@@ -26,25 +26,27 @@ def fit_responses_input(fields: dict[str, object]) -> list[object]:
         return []
     kept: list[object] = []
     tools: list[object] = []
-    for at, item in enumerate(items):
+    following = ""  # the kind of the next item that is no reference
+    for item in reversed(items):
         kind = _kind(item)
         if kind == _MORE_TOOLS:
             found = item.get("tools")
-            tools += found if isinstance(found, list) else []
+            tools[:0] = found if isinstance(found, list) else []
         elif kind == _REFERENCE:
-            following = items[at + 1] if at + 1 < len(items) else None
             _check_reference(item.get("id"), following)
         else:
+            following = kind
             kept.append(item)
+    kept.reverse()
     fields["input"] = kept
     return tools
 
 
-def _check_reference(identifier: object, following: object) -> None:
+def _check_reference(identifier: object, following: str) -> None:
     """Allow only what a conversation can miss: reasoning, and words before a tool call."""
     if isinstance(identifier, str) and identifier.startswith(_REASONING):
         return
-    if _kind(following) in _CALLS:
+    if following in _CALLS:
         return
     raise InvalidRequest(
         "the input refers to an item of an earlier response, and none are kept here",

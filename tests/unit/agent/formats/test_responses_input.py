@@ -12,6 +12,7 @@ from protos.domain.errors import InvalidRequest
 SAID = {"role": "user", "content": "hi"}
 CALL = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
 TOOL = {"type": "function", "name": "f"}
+OTHER = {"type": "function", "name": "g"}
 
 
 def reference(identifier: object) -> dict[str, Any]:
@@ -31,9 +32,10 @@ def test_tools_in_the_input_are_returned_and_no_item_any_more() -> None:
             {"type": "additional_tools", "tools": [TOOL]},
             SAID,
             {"type": "additional_tools", "tools": 5},
+            {"type": "additional_tools", "tools": [OTHER]},
         ]
     }
-    assert fit_responses_input(fields) == [TOOL]
+    assert fit_responses_input(fields) == [TOOL, OTHER]
     assert fields["input"] == [SAID]
 
 
@@ -57,6 +59,7 @@ def test_references_that_a_conversation_can_miss_are_left_out(items: list[object
     [
         [SAID, reference("msg_1"), SAID],
         [SAID, reference("msg_1")],
+        [SAID, reference("msg_1"), reference("rs_1")],
         [reference(None), SAID],
         [reference(5)],
     ],
@@ -66,3 +69,9 @@ def test_a_reference_to_text_is_refused_with_the_next_step(items: list[object]) 
         fit_responses_input({"input": items})
     assert caught.value.param == "input"
     assert "store" in caught.value.hint
+
+
+def test_a_hundred_thousand_references_are_read_once() -> None:
+    fields: dict[str, object] = {"input": [reference("rs_1")] * 100_000}
+    fit_responses_input(fields)
+    assert fields["input"] == []
