@@ -213,21 +213,20 @@ class RequestMachine:
         attempt, books, log = event.attempt, self._books, self._log
         commands = self._running.overtaken_by(attempt, now_mono_ms)
         books.succeeded(attempt)
-        for (
-            node_id
-        ) in self._failures.suspects:  # another engine could answer: what failed were engines
+        for node_id in self._failures.suspects:  # this engine could answer: theirs had failed
             books.failed(node_id, now_mono_ms, of_link=False, forget=False)
+        whole = event.ending is Ending.WHOLE
         first = attempt
-        if attempt.resumes is None:
-            books.note(attempt, AttemptOutcome.ANSWERED, now_mono_ms)
-            books.answering(attempt, event.status)
-        else:
+        if attempt.resumes is not None:
             log.continued = True
             books.note(attempt, AttemptOutcome.CONTINUED, now_mono_ms)
             first = _first_of(attempt)
+        else:
+            books.note(attempt, AttemptOutcome.ANSWERED, now_mono_ms)
+            if whole:
+                books.answering(attempt, event.status)
         log.answered = True
         log.hedge_won = attempt.purpose is AttemptPurpose.SECOND_COPY
-        whole = event.ending is Ending.WHOLE
         books.account(first, event.usage, event.far, now_mono_ms, whole=whole)
         commands.append(Account())
         if not whole:
