@@ -74,7 +74,7 @@ async def test_an_agent_that_never_answers_a_push_is_disconnected(
     coordinator: CoordinatorProcess, operator: Operator
 ) -> None:
     agent = ScriptedAgent(coordinator, await operator.enrol("gru-1"))
-    agent.query_handler = False
+    agent.answers = False
     async with agent:
         assert await ended(agent) is grpc.StatusCode.DEADLINE_EXCEEDED
         assert agent.received.go_away is not None
