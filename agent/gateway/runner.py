@@ -130,15 +130,15 @@ class RequestRunner:
                 answer.events.use_names(answer.names)
 
     def on_progress(self, answer: ClientAnswer, now_mono_ms: float) -> None:
-        self._handle(EngineProgressed(answer.attempt))
+        self._handle(EngineProgressed(answer.attempt), now_mono_ms)
 
     def on_first_token(self, answer: ClientAnswer, now_mono_ms: float) -> None:
         attempt = answer.attempt
         load = load_of(answer.headers) if attempt.place is None else None
-        self._handle(FirstToken(attempt, load))
+        self._handle(FirstToken(attempt, load), now_mono_ms)
 
     def on_answer_begun(self, answer: ClientAnswer, now_mono_ms: float) -> None:
-        self._handle(AnswerBegun(answer.attempt))
+        self._handle(AnswerBegun(answer.attempt), now_mono_ms)
 
     def on_answer_ended(self, answer: ClientAnswer) -> None:
         attempt, status = answer.attempt, answer.status
@@ -155,8 +155,11 @@ class RequestRunner:
 
     # -- events and commands
 
-    def _handle(self, event: Event) -> None:
-        """Give ``event`` to the machine and perform what it commands; events within wait."""
+    def _handle(self, event: Event, now_mono_ms: float | None = None) -> None:
+        """Give ``event`` to the machine and perform what it commands; events within wait.
+
+        ``now_mono_ms`` is when it happened; None: now.
+        """
         events = self._events
         events.append(event)
         if self._handling:
@@ -165,7 +168,11 @@ class RequestRunner:
         machine = self._machine
         try:
             while events and self._failure is None:
-                for command in machine.handle(events.pop(0), self._now_mono_ms()):
+                if now_mono_ms is None:
+                    now_mono_ms = self._now_mono_ms()
+                commands = machine.handle(events.pop(0), now_mono_ms)
+                now_mono_ms = None
+                for command in commands:
                     self._perform(command)
         except Exception as error:
             self._failure = error

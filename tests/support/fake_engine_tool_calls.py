@@ -43,7 +43,8 @@ def due_call(body: dict[str, Any], asked: dict[str, Any] | None, identity: str) 
 
 def offered_names(body: dict[str, Any]) -> list[str]:
     """Return the names of the tools in a body of any format."""
-    tools = [one for one in body.get("tools") or [] if isinstance(one, dict)]
+    given = body["tools"] if isinstance(body.get("tools"), list) else []
+    tools = [one for one in given if isinstance(one, dict)]
     return [str((one.get("function") or one).get("name")) for one in tools]
 
 

@@ -179,9 +179,11 @@ def refusal(body: Any, served_model: str) -> web.Response | None:
 
 def tool_refusal(body: dict[str, Any]) -> web.Response | None:
     """What vLLM says to tools of OpenAI's newest models; server tools it leaves out silently."""
-    tools = [one for one in body.get("tools") or [] if isinstance(one, dict)]
-    for one in (one for one in tools if one.get("type") == "custom"):
-        if (one.get("format") or {}).get("type") == "grammar":
+    tools = body["tools"] if isinstance(body.get("tools"), list) else []
+    for one in tools:
+        custom = isinstance(one, dict) and one.get("type") == "custom"
+        how = one.get("format") if custom else None
+        if isinstance(how, dict) and how.get("type") == "grammar":
             message = (
                 "Custom tools with a grammar format are not supported; "
                 "only free-form text custom tools are accepted."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -44,6 +45,13 @@ def start_streams(threads: ThreadPoolExecutor, agent: AgentClient) -> list[Futur
     return [threads.submit(agent.chat, stream=True) for _ in range(STREAMS)]
 
 
+def chosen(fleet: Fleet, node: str) -> str:
+    """Where ``node`` would place a request now; empty when nowhere."""
+    explain = ("route", "explain", "--deployment", "acme-chat", "--via", node, "--json")
+    candidates = json.loads(fleet.edgeforge(*explain))["candidates"]
+    return next((str(one["node_id"]) for one in candidates if one["chosen"]), "")
+
+
 @pytest.mark.parametrize("node", ["iad-1", "gru-1"])
 def test_an_engine_is_used_at_once_after_its_restart_by_its_own_node_and_by_others(
     engine: FakeEngineProcess, fleet: Fleet, threads: ThreadPoolExecutor, node: str
@@ -62,7 +70,8 @@ def test_an_engine_is_used_at_once_after_its_restart_by_its_own_node_and_by_othe
     engine.start()
     wait_until(lambda: host.status()["engine"]["state"] == "ready", 60, "it to be ready")
     assert host.status()["engine"]["generation"] > generation
-    wait_until(lambda: agent.status()["first_byte"]["ejected"] == 0, 60, "the peer to be told")
+    wait_until(lambda: chosen(fleet, node) == "iad-1", 60, "a probe to have found it ready")
+    assert agent.status()["first_byte"]["ejected"] == 0
     engine.control(hold_after_tokens=1)
     engine.forget()
     streams = start_streams(threads, agent)
