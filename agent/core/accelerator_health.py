@@ -1,11 +1,12 @@
-"""From readings to faults: which accelerator is broken, which is only hot, which reader is blind.
+"""Derives faults of the accelerators, and of their reader, from readings. Pure.
 
-A *fatal* fault drains the node. One of the hardware (lost, an XID that asks for a reset, memory
-that could not be corrected) stays until it is gone *and* an operator has resumed the node: a
-driver speaks of it once, and silence afterwards proves nothing. One of the reader heals by itself,
-because it says nothing about the hardware. Laws: healthy readings raise nothing; a fatal hardware
-fault never goes without ``OperatorResumed``; a resume never clears what is still there; a throttle
-shorter than ``warn_after_ms`` is never told; the number of faults is bounded.
+A *fatal* fault drains the node. A hardware fault (lost, an XID that requires a reset, an
+uncorrectable memory error) stays until it is gone *and* an operator has resumed the node: a driver
+reports it once, and the absence of further reports does not prove a repair. A reader fault clears
+by itself, because it does not concern the hardware. Laws: healthy readings raise no fault; a fatal
+hardware fault is never cleared without ``OperatorResumed``; a resume never clears a fault that is
+still present; a throttle shorter than ``warn_after_ms`` is never reported; the number of faults is
+bounded.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from dataclasses import dataclass, replace
 from agent.core.accelerators import POWER_REASONS, THERMAL_REASONS, AcceleratorEvent, Reading
 from agent.core.samples import Sample, Samples
 
-#: XIDs after which NVIDIA asks for a reset of the GPU or of its host, or for its repair.
+#: XIDs after which NVIDIA requires a reset of the GPU or of its host, or a repair.
 #: Source: https://docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html (resolution
-#: buckets RESET_GPU, RESTART_BM, CONTACT_SUPPORT and the workflows for 48 and NVLink). 94 asks only
-#: that the application be restarted, but its cause is memory that could not be corrected: it drains
-#: like 95. 63, a row that was remapped, waits for the next reset and is a warning.
+#: buckets RESET_GPU, RESTART_BM, CONTACT_SUPPORT and the workflows for 48 and NVLink). 94 requires
+#: only a restart of the application, but its cause is an uncorrectable memory error, so it drains
+#: like 95. 63 (a row was remapped; takes effect at the next reset) is a warning.
 FATAL_XIDS: Mapping[int, str] = {
     46: "GPU stopped processing",
     48: "double-bit ECC error",
@@ -37,10 +38,10 @@ FATAL_XIDS: Mapping[int, str] = {
     140: "memory error that was not recovered",
     143: "GPU could not be initialised",
 }
-#: XIDs that an application causes: the engine's supervisor sees to that.
+#: XIDs that an application causes; the engine's supervisor handles them.
 #: Source: the same catalogue, bucket RESTART_APP or IGNORE.
 APPLICATION_XIDS = frozenset({8, 11, 13, 31, 32, 43, 45, 68, 69, 109})
-#: The driver is about to reset the GPU: all in its memory is lost. Source: amdsmi.h,
+#: The driver is about to reset the GPU; its memory is lost. Source: amdsmi.h,
 #: AMDSMI_EVT_NOTIF_GPU_PRE_RESET.
 FATAL_RAS: Mapping[int, str] = {3: "the driver resets the GPU"}
 
@@ -48,7 +49,7 @@ MAX_FAULTS = 128
 
 
 class Severity(enum.StrEnum):
-    """Fatal drains the node; a warning is shown."""
+    """A fatal fault drains the node; a warning is only shown."""
 
     WARNING = "warning"
     FATAL = "fatal"
@@ -68,9 +69,9 @@ class FaultKind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong. ``accelerator`` is empty for the reader's own.
+    """One fault. ``accelerator`` is empty for a fault of the reader.
 
-    ``active``: it is seen now, or was within the hysteresis; else it only waits for an operator.
+    ``active``: seen within ``clear_after_ms``; otherwise it is only kept for the operator.
     """
 
     accelerator: str
@@ -89,15 +90,15 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class HealthPolicy:
-    """How long something must last to be told, and be gone to be forgotten."""
+    """How long a condition must last to be reported, and be absent to be cleared."""
 
-    #: A throttle is told after so long.
+    #: A throttle is reported after this time.
     warn_after_ms: float = 10_000.0
-    #: A fault not seen for so long is gone.
+    #: A fault not seen for this time is gone.
     clear_after_ms: float = 30_000.0
-    #: Without a reading for so long, the reader's fault is fatal.
+    #: Without a reading for this time, the reader's fault is fatal.
     blind_after_ms: float = 5_000.0
-    #: Whether a blind reader drains: not where there is nothing but a CPU to read.
+    #: Whether a failed reader drains the node; false on hosts without accelerators.
     blind_is_fatal: bool = True
 
 
@@ -110,7 +111,7 @@ class Sampled:
 
 @dataclass(frozen=True, slots=True)
 class ReaderFailed:
-    """The reader stalled, died, or talked nonsense."""
+    """The reader stalled, exited, or sent invalid data."""
 
     reason: str
 
@@ -122,7 +123,7 @@ class Ticked:
 
 @dataclass(frozen=True, slots=True)
 class OperatorResumed:
-    """An operator wants the node back: what is gone may be forgotten."""
+    """An operator resumed the node: faults that are gone may be cleared."""
 
 
 Event = Sampled | ReaderFailed | Ticked | OperatorResumed
@@ -131,22 +132,22 @@ _Key = tuple[str, FaultKind, int]
 
 @dataclass(slots=True)
 class _Known:
-    """A fault that is told; ``seen_mono_ms`` is when its cause was last seen."""
+    """A reported fault; ``seen_mono_ms`` is when its cause was last seen."""
 
     fault: Fault
     seen_mono_ms: float
 
 
 class AcceleratorHealth:
-    """The faults of one node. Times never go back."""
+    """The faults of one node. Times must not decrease."""
 
     def __init__(self, policy: HealthPolicy, now_mono_ms: float) -> None:
         self._policy = policy
         self._known: dict[_Key, _Known] = {}
-        #: Throttles not told yet -> since when.
+        #: Throttles not reported yet -> since when.
         self._pending_mono_ms: dict[_Key, float] = {}
         self._ecc_uncorrected: dict[str, int] = {}
-        #: Accelerators whose errors are from before this agent.
+        #: Accelerators whose memory errors are from before this agent started.
         self._old_errors: set[str] = set()
         self._indexes: dict[str, int] = {}
         self._answered_mono_ms = now_mono_ms
@@ -154,7 +155,7 @@ class AcceleratorHealth:
 
     @property
     def faults(self) -> tuple[Fault, ...]:
-        """Everything wrong, the fatal first."""
+        """All faults, the fatal ones first."""
         faults = (known.fault for known in self._known.values())
         return tuple(sorted(faults, key=_order))
 
@@ -168,13 +169,13 @@ class AcceleratorHealth:
         return fatal[0].detail + more
 
     def handle(self, event: Event, now_mono_ms: float) -> bool:
-        """Take ``event`` in; return whether any fault came, went or changed."""
+        """Apply ``event``; return whether any fault came, went or changed."""
         before = self.faults
         match event:
             case Sampled(readings):
                 self._failure = ""
                 self._answered_mono_ms = now_mono_ms
-                self._look_at(readings, now_mono_ms)
+                self._check_readings(readings, now_mono_ms)
             case ReaderFailed(reason):
                 self._failure = reason
             case OperatorResumed():
@@ -185,7 +186,7 @@ class AcceleratorHealth:
         self._forget(now_mono_ms)
         return self.faults != before
 
-    def _look_at(self, readings: Sequence[Reading], now_mono_ms: float) -> None:
+    def _check_readings(self, readings: Sequence[Reading], now_mono_ms: float) -> None:
         missing = dict(self._indexes)
         for one in readings:
             missing.pop(one.id, None)
@@ -193,10 +194,10 @@ class AcceleratorHealth:
                 self._indexes[one.id] = one.index
             if one.lost:
                 self._lost(one.id, now_mono_ms)
-            self._look_at_ecc(one, now_mono_ms)
-            self._look_at_clocks(one, now_mono_ms)
+            self._check_ecc(one, now_mono_ms)
+            self._check_clocks(one, now_mono_ms)
             for event in one.events:
-                self._look_at_event(one, event, now_mono_ms)
+                self._check_event(one, event, now_mono_ms)
         for accelerator in missing:
             self._lost(accelerator, now_mono_ms)
 
@@ -204,7 +205,7 @@ class AcceleratorHealth:
         name = self._name(accelerator)
         self._see(accelerator, FaultKind.LOST, Severity.FATAL, 0, f"{name} is lost", now_mono_ms)
 
-    def _look_at_ecc(self, one: Reading, now_mono_ms: float) -> None:
+    def _check_ecc(self, one: Reading, now_mono_ms: float) -> None:
         count = one.ecc_uncorrected
         if count is None:
             return
@@ -216,12 +217,12 @@ class AcceleratorHealth:
             self._see(one.id, FaultKind.ECC_UNCORRECTED, Severity.FATAL, 0, detail, now_mono_ms)
             self._old_errors.discard(one.id)
         elif count and (before is None or one.id in self._old_errors):
-            # Old news: whoever started this agent may know. It is shown, and drains nothing.
+            # Errors from before this agent started: a warning only, which does not drain.
             self._old_errors.add(one.id)
             detail += " from before this agent"
             self._see(one.id, FaultKind.ECC_UNCORRECTED, Severity.WARNING, 0, detail, now_mono_ms)
 
-    def _look_at_clocks(self, one: Reading, now_mono_ms: float) -> None:
+    def _check_clocks(self, one: Reading, now_mono_ms: float) -> None:
         for kind, words in (
             (FaultKind.THERMAL_THROTTLE, THERMAL_REASONS),
             (FaultKind.POWER_THROTTLE, POWER_REASONS),
@@ -238,7 +239,7 @@ class AcceleratorHealth:
                 detail = f"{self._name(one.id)} runs slower: {', '.join(reasons)}"
                 self._see(one.id, kind, Severity.WARNING, 0, detail, now_mono_ms)
 
-    def _look_at_event(self, one: Reading, event: AcceleratorEvent, now_mono_ms: float) -> None:
+    def _check_event(self, one: Reading, event: AcceleratorEvent, now_mono_ms: float) -> None:
         name = self._name(one.id)
         if event.kind == "xid":
             if event.code in APPLICATION_XIDS:
@@ -259,7 +260,7 @@ class AcceleratorHealth:
         blind_ms = now_mono_ms - self._answered_mono_ms
         fatal = self._policy.blind_is_fatal and blind_ms >= self._policy.blind_after_ms
         known = self._known.get(("", FaultKind.READER, 0))
-        # Once blind, it stays so until it has read again for a while: no flapping.
+        # A fatal reader fault stays fatal until it clears, so that the node does not flap.
         if known is not None and known.fault.severity is Severity.FATAL:
             fatal = True
         severity = Severity.FATAL if fatal else Severity.WARNING
@@ -285,11 +286,11 @@ class AcceleratorHealth:
             return
         known.seen_mono_ms = now_mono_ms
         if known.fault.severity is Severity.FATAL:
-            severity = Severity.FATAL  # it may get worse, and goes only as a whole
+            severity = Severity.FATAL  # never lowered: a fault is only cleared as a whole
         known.fault = replace(known.fault, severity=severity, detail=detail, active=True)
 
     def _make_room(self, severity: Severity) -> bool:
-        """Drop a warning for something fatal."""
+        """Drop a warning to make room for a fatal fault; return whether there is room."""
         warnings = (
             key for key, one in self._known.items() if one.fault.severity is Severity.WARNING
         )
@@ -312,7 +313,7 @@ class AcceleratorHealth:
 
 
 def active_fatal(faults: Iterable[Fault]) -> list[Fault]:
-    """Return what stands against a resume."""
+    """Return the faults that prevent a resume."""
     return [one for one in faults if one.severity is Severity.FATAL and one.active]
 
 

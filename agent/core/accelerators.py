@@ -1,6 +1,6 @@
-"""What is read of one accelerator, as values, and as the JSON that a reader's child sends.
+"""Readings of one accelerator, as values and as the JSON that a reader's child process sends.
 
-The child runs a vendor's code, so what it sends is believed only after ``readings_from_json``.
+The child runs a vendor's code, so its output is untrusted until ``readings_from_json``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from agent.core.samples import Sample, Samples
 
-#: Field of a Reading that is a metric -> help text.
+#: Fields of Reading that are metrics, with their help texts.
 _HELP = {
     "utilisation_ratio": "Share of the time in which the accelerator computed.",
     "memory_used_bytes": "Accelerator memory in use.",
@@ -35,7 +35,7 @@ THERMAL_REASONS = frozenset({"thermal_software", "thermal_hardware", "thermal_me
 
 @dataclass(frozen=True, slots=True)
 class AcceleratorEvent:
-    """Something that the driver said once: an NVIDIA XID, or an AMD RAS event."""
+    """An event that the driver reports once: an NVIDIA XID, or an AMD RAS event."""
 
     kind: str  # "xid" or "ras"
     code: int
@@ -44,10 +44,10 @@ class AcceleratorEvent:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One accelerator at one moment; None is what this one does not tell.
+    """One accelerator at one moment. None: this accelerator does not report the value.
 
     ``utilisation_ratio`` is 0 to 1. ECC counts are since the driver was loaded. ``events`` are
-    those since the reading before.
+    those since the previous reading.
     """
 
     id: str
@@ -66,7 +66,7 @@ class Reading:
 
 
 def reading_samples(readings: Iterable[Reading]) -> Samples:
-    """Yield a metric for each figure of each accelerator."""
+    """Yield a metric for each value of each accelerator."""
     for one in readings:
         labels = (("accelerator", one.id), ("index", str(one.index)))
         for name, text in _HELP.items():
@@ -86,7 +86,7 @@ def reading_samples(readings: Iterable[Reading]) -> Samples:
 
 
 def readings_to_json(readings: Iterable[Reading]) -> dict[str, object]:
-    """Return one line of a child's answer."""
+    """Return the content of one line of a child's output."""
     return {
         "accelerators": [
             {
@@ -113,7 +113,7 @@ def readings_to_json(readings: Iterable[Reading]) -> dict[str, object]:
 
 
 def readings_from_json(answer: object) -> tuple[Reading, ...]:
-    """Return what a child said. Raises: ValueError for anything but readings in their bounds."""
+    """Return the readings that a child sent. Raises: ValueError for any that are out of bounds."""
     if not isinstance(answer, dict):
         raise ValueError("the answer is no object")
     found = _items(answer.get("accelerators"), MAX_ACCELERATORS, "accelerators")
@@ -124,7 +124,7 @@ def readings_from_json(answer: object) -> tuple[Reading, ...]:
 
 
 def plain_text(value: object, what: str) -> str:
-    """Return a stranger's text fit for one line of a log. Raises: ValueError."""
+    """Return untrusted text made safe for one line of a log. Raises: ValueError."""
     if not isinstance(value, str):
         raise ValueError(f"{what} is no text")
     return "".join(char if char.isprintable() else "?" for char in value[:MAX_TEXT_CHARS])

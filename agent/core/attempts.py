@@ -1,13 +1,14 @@
-"""What one attempt means for the next: replaced before the first byte, or final. Pure."""
+"""Whether an attempt's result is final or it is replaced, and when it is late. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: No first token is late sooner than this: predictions of a few milliseconds are not worth the
-#: prefill that a replacement throws away.
+#: No first token counts as late before this: to save a few milliseconds is not worth the prefill
+#: work that a replacement discards.
 LATE_AT_LEAST_MS = 100.0
-#: While a prediction is a guess, so many times its P99 may pass, and never less than this.
+#: A prediction from a profile alone is a guess: this multiple of its P99 may pass, and at least the
+#: time below.
 GUESS_LATE_FACTOR = 4.0
 GUESS_LATE_AT_LEAST_MS = 2_000.0
 
@@ -17,7 +18,7 @@ class Verdict:
     """How one attempt ended before its client saw anything of it."""
 
     answered: bool
-    #: The engine itself said 5xx, rather than being out of reach.
+    #: The engine itself answered with 5xx, rather than being unreachable.
     engine_error: bool
     reason: str
 
@@ -31,9 +32,9 @@ _ANSWERED = Verdict(answered=True, engine_error=False, reason="")
 
 
 def verdict_of_status(status: int) -> Verdict:
-    """Return what a whole response of ``status`` means: 4xx is an answer, 5xx is not.
+    """Return what a response with ``status`` means: 4xx is an answer, 5xx is a failure.
 
-    503 is a refusal to serve just now; a stale generation (409, peers only) is placed again.
+    503 is a temporary refusal; a stale generation (409, from peers only) is placed again.
     """
     if status < 409:
         return _ANSWERED
@@ -46,9 +47,9 @@ def verdict_of_status(status: int) -> Verdict:
 
 @dataclass(slots=True)
 class Expectation:
-    """What was predicted of the target that is asked, and of the best other one. Written once.
+    """The predictions for the target that is asked, and for the best other one. Written once.
 
-    ``learned``: from outcomes, so that the P99 is one; otherwise from a profile.
+    ``learned``: predicted from outcomes; otherwise from a profile, whose P99 is a guess.
     ``other_ttft_ms_p99`` is None when no other target could be asked.
     """
 
@@ -60,14 +61,14 @@ class Expectation:
 
 
 def first_token_deadline_ms(expectation: Expectation) -> float:
-    """Return after how long a target without a first token makes way for the other one.
+    """Return after how long a target without a first token is replaced by the other one.
 
-    ``other_ttft_ms_p99`` must not be None: a deadline acts only where another would be sooner.
+    ``other_ttft_ms_p99`` must not be None: without another target there is no deadline.
 
-    Never before its P99. From then on a token is expected to take as long again as it is beyond
-    its median (first-token times have tails like that), so the other is sooner once it would take
-    less; or at the last moment at which the other is still inside the budget, if that is sooner.
-    A prediction that is a guess gets more time.
+    It is never before the target's P99. After that, the expected remaining time equals the time
+    already passed since the median (first-token times are heavy-tailed), so the target is replaced
+    when the other would take less, or at the last moment at which the other is still within the
+    budget, if that is earlier. A guessed prediction gets more time.
     """
     other_ms = expectation.other_ttft_ms_p99
     assert other_ms is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: More doublings than any base needs to reach its cap; bounds the power.
+#: More doublings than any base needs to reach its cap; keeps the power finite.
 _MAX_DOUBLINGS = 40
 
 

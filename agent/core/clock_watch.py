@@ -1,10 +1,11 @@
-"""Whether the wall clock jumped: records made around that are marked. Pure."""
+"""Detects jumps of the wall clock, so that requests during one are marked in their log. Pure."""
 
 from __future__ import annotations
 
-#: A wall clock that moves so much against the monotonic one between two looks has jumped ...
+#: The wall clock has jumped if it moved by more than this against the monotonic clock between two
+#: readings, beyond the slew below.
 JUMP_MS = 1_000.0
-#: ... beyond what slewing explains: NTP moves a clock by at most 500 ppm, this is twice that.
+#: Twice the maximum rate at which NTP slews a clock (500 ppm).
 SLEW_RATIO = 0.001
 
 

@@ -1,4 +1,4 @@
-"""How often first tokens came within what was promised of them: is the predicted P99 one? Pure."""
+"""Counts how many first tokens came within their predicted P99. Pure."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Iterable
 from agent.core.samples import Sample, Samples
 from protos.domain.regimes import Place
 
-#: What a prediction was made from: a profile alone, or outcomes.
+#: What a prediction was based on: the profile only, or learned outcomes.
 BASES = ("profile", "learned")
 
 
 class Tally:
-    """First tokens that were predicted alike."""
+    """First tokens of one basis and place."""
 
     __slots__ = ("kept", "seen")
 
     def __init__(self) -> None:
         self.seen = 0
-        #: Of them: those that came within the predicted P99.
+        #: Those of them that came within the predicted P99.
         self.kept = 0
 
     @property
@@ -28,7 +28,7 @@ class Tally:
 
 
 class Coverage:
-    """Tallies by what the prediction was made from, and by who was ahead of the request."""
+    """Tallies by the basis of the prediction, and by the load ahead of the request."""
 
     def __init__(self) -> None:
         self._tallies = {(basis, place): Tally() for basis in BASES for place in Place}
@@ -42,9 +42,10 @@ class Coverage:
         place: Place,
         censored: bool = False,
     ) -> None:
-        """A first token took ``took_ms`` from when its target was asked. Hot.
+        """Count a first token that took ``took_ms`` after its target was asked. Hot.
 
-        ``censored``: the attempt was cut then, without one. Before its P99 that says nothing.
+        ``censored``: the attempt was cut then, without a first token. It is not counted if that was
+        before its P99.
         """
         kept = took_ms <= ttft_ms_p99
         if kept and censored:
@@ -58,7 +59,7 @@ class Coverage:
         return ((basis, place, tally) for (basis, place), tally in self._tallies.items())
 
     def by_basis(self, basis: str) -> Tally:
-        """Return all that was predicted from ``basis``."""
+        """Return the sum over all places for ``basis``."""
         whole = Tally()
         for place in Place:
             tally = self._tallies[basis, place]

@@ -1,8 +1,8 @@
-"""The requests that wait for one of an engine's places, first come first served. Pure.
+"""A model of one engine's queue: the requests that wait for one of its places, in order. Pure.
 
-Engines do not report when a request leaves their queue; it follows from the number of places and
-the order of arrival. A request that gets its first token while it should be waiting did not wait:
-the engine has more places than configured.
+Engines do not report when a request leaves their queue; it is derived from the number of places and
+the order of arrival. If a request gets its first token while this model says that it waits, the
+engine has more places than configured, and the request's waiting time is 0.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Requests that find out what a target is like now: few, and never at a customer's cost. Pure.
+"""Sends a small share of streams to targets whose speed is uncertain, to learn it. Pure.
 
-Placement learns only from where it places. A target that was slow for a while is predicted slow,
-gets nothing, and would be predicted slow for ever; one that its profile makes look second best is
-never found out to be the best. So a small share of streams goes to such a target, where the profile
-says that it is in time and, should that be wrong, somebody else still is.
+Placement learns only from targets that it chooses. Without exploration, a target that was slow for
+a while would be predicted slow for ever, and a target with a pessimistic profile would never be
+chosen. A stream is sent to such a target only if its profile predicts it in time and the chosen
+target would still be in time afterwards, so the customer does not pay for the exploration.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
 
 #: Share of streams that may explore.
 EXPLORE_RATIO = 0.01
-#: Unused explorations kept: enough to get to know one target.
+#: Limit of saved explorations: enough to learn the speed of one target.
 MAX_SAVED_EXPLORATIONS = 20.0
-#: A profile's first token may be so many times later than it says.
+#: The first-token time of a profile is multiplied by this, for safety.
 PROFILE_MARGIN = 1.25
-#: What was learned of a target is doubted after so long without an outcome.
+#: Learned outcomes of a target are uncertain after this time without a new one.
 STALE_MS = 30_000.0
-#: A look that found nothing to explore is not repeated for so long: it costs a prediction for each
-#: candidate.
-LOOK_EVERY_MS = 250.0
+#: A search that found no target is not repeated for this time, because it costs a prediction for
+#: each candidate.
+SEARCH_EVERY_MS = 250.0
 
 
 class Exploration:
-    """Who is asked in place of the chosen one, within ``ratio`` of all streams."""
+    """Chooses a target to explore in place of the best one, for at most ``ratio`` of streams."""
 
     def __init__(self, ratio: float) -> None:
         self.budget = RequestShare(ratio, MAX_SAVED_EXPLORATIONS)
-        self._look_mono_ms = -math.inf
+        self._search_mono_ms = -math.inf
 
     def may(self, now_mono_ms: float) -> bool:
-        """Whether one is left, and it is time to look for whom. Hot."""
-        return self.budget.left and now_mono_ms >= self._look_mono_ms
+        """Whether an exploration is left and a search is due. Hot."""
+        return self.budget.left and now_mono_ms >= self._search_mono_ms
 
     def instead_of(
         self,
@@ -51,10 +51,10 @@ class Exploration:
         learned: Mapping[str, TargetModel],
         now_mono_ms: float,
     ) -> Candidate | None:
-        """Return whom to ask rather than the chosen one; None mostly.
+        """Return the target to ask instead of the chosen one, or None.
 
-        Never anybody dearer, nor without a free place, nor where the chosen one could not be asked
-        in time afterwards; and never for a strict deployment, nor for what is no stream.
+        Never one that costs more or has no free place, nor one after which the chosen target could
+        not be asked in time; never for a strict deployment or for a request that is not a stream.
         """
         if not self.may(now_mono_ms):
             return None
@@ -73,7 +73,7 @@ class Exploration:
             and profile_ms(candidate) <= spare_ms
         ]
         if not doubtful:
-            self._look_mono_ms = now_mono_ms + LOOK_EVERY_MS
+            self._search_mono_ms = now_mono_ms + SEARCH_EVERY_MS
             return None
         self.budget.take()
         return min(doubtful, key=lambda candidate: _order(candidate, learned))
@@ -94,9 +94,9 @@ class Exploration:
 
 
 def explored_patience_ms(budget_left_ms: float, fall_back_ms: float) -> float:
-    """Return how long an explored target may take: until the other could just be asked in time.
+    """Return how long an explored target may take, so that the other is still in time afterwards.
 
-    ``fall_back_ms`` is the P99 of the one that was not asked.
+    ``fall_back_ms`` is the P99 of the target that would have been asked.
     """
     return max(0.0, budget_left_ms - fall_back_ms)
 
@@ -104,7 +104,7 @@ def explored_patience_ms(budget_left_ms: float, fall_back_ms: float) -> float:
 def is_doubtful(
     candidate: Candidate, learned: Mapping[str, TargetModel], now_mono_ms: float
 ) -> bool:
-    """Whether a target is predicted by its profile, or from what was seen long ago."""
+    """Whether the prediction of a target is from its profile, or from old outcomes."""
     if not candidate.learned:
         return True
     target = learned.get(candidate.node.id)
@@ -112,12 +112,12 @@ def is_doubtful(
 
 
 def is_free(candidate: Candidate) -> bool:
-    """Whether a place is free there and nobody waits for one."""
+    """Whether a place is free there and no request waits for one."""
     return candidate.headroom > 0 and candidate.load.waiting <= 0.0
 
 
 def profile_ms(candidate: Candidate) -> float:
-    """Return what the profile alone says of a first token there, with a margin."""
+    """Return the first-token time by the profile alone, multiplied by ``PROFILE_MARGIN``."""
     load, network = candidate.load, candidate.network
     prediction = predict(
         candidate.offer.profile,
@@ -133,7 +133,7 @@ def profile_ms(candidate: Candidate) -> float:
 def _order(
     candidate: Candidate, learned: Mapping[str, TargetModel]
 ) -> tuple[bool, int, float, str]:
-    """Those being got to know first, the best known of them before; then the longest unheard."""
+    """Sort targets with too few outcomes first, most outcomes first; then by the oldest outcome."""
     target = learned.get(candidate.node.id)
     if target is None:
         return False, 0, 0.0, candidate.node.id

@@ -1,4 +1,4 @@
-"""How full an engine is: tokens per second over what it is known to be able to do. Pure."""
+"""How full an engine is: tokens per second over its known capacity. Pure."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from agent.core.samples import Sample, Samples
 if TYPE_CHECKING:
     from protos.domain.pricing import Usage
 
-#: Memory of the rate: what came a minute ago counts for 1/e of what comes now.
+#: Time constant of the moving average: a token of a minute ago counts 1/e of a new one.
 RATE_WINDOW_MS = 60_000.0
-#: What comes within so long is taken to have come at once.
+#: Tokens that arrive within this time are counted as simultaneous.
 _STEP_MS = 10.0
-#: A fill above this says no more than this; a peer may say anything.
+#: Fills that peers report are limited to this.
 MAX_FILL = 10.0
-#: What is taken for the fill of a node that has not told it: no room that we know of.
+#: Assumed fill of a node that has not reported it: full.
 UNKNOWN_FILL = 1.0
 
 
 class FillMeter:
     """One engine's tokens per second as a one-minute moving average, over its capacity.
 
-    The capacity is the calibrated one of the configuration, or the highest rate that was ever kept
-    up if that is more: an engine cannot be fuller than full for long.
+    The capacity is the calibrated one of the configuration, or the highest measured rate if that is
+    more.
     """
 
     def __init__(self, capacity_tokens_per_s: float) -> None:
         self._capacity_tokens_per_s = capacity_tokens_per_s
         self._rate_tokens_per_s = 0.0
         self._at_mono_ms = -math.inf
-        #: When the engine's latest token came: the proof that it makes progress.
+        #: When the engine's latest token came, which shows that it makes progress.
         self.counted_mono_ms = -math.inf
 
     def count(self, tokens: int, now_mono_ms: float) -> None:
-        """``tokens`` have just been generated. Hot: called for each read of a stream."""
+        """Count ``tokens`` that have just been generated. Hot: called for each read of a stream."""
         if tokens > 0:
             self.counted_mono_ms = now_mono_ms
         if now_mono_ms - self._at_mono_ms >= _STEP_MS:
@@ -72,15 +72,15 @@ class FillMeter:
 
 
 def filling_tokens(usage: Usage, *, embeds: bool) -> int:
-    """Return the tokens of a whole answer that fill its engine: those that it generated.
+    """Return the tokens of a whole answer that count for its engine's fill: the generated ones.
 
-    An engine that embeds generates none: its work is to take prompts in.
+    An embedding engine generates none, so its prompt tokens count.
     """
     return usage.prompt_tokens if embeds else usage.completion_tokens
 
 
-def told_fill(value: object) -> float | None:
-    """Return a fill as a peer told it, or None for what is none."""
+def parse_fill_ratio(value: object) -> float | None:
+    """Return the fill that a peer reported, at most ``MAX_FILL``; None if it is not valid."""
     try:
         fill = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):

@@ -1,9 +1,10 @@
-"""Strict deployments and targets predicted late: one request now and then finds out. Pure.
+"""Trial requests of strict deployments to targets that are predicted late. Pure.
 
-A strict deployment is refused where nobody is predicted in time. Refused, it teaches nothing, and a
-target that was slow for half a minute would be closed to it for ever, as would one whose profile is
-worse than the engine. So targets are half open: now and then a request goes there, where the
-profile says that it is in time, or may be wrong.
+A request of a strict deployment is refused if no target is predicted to be in time. Refused
+requests produce no outcomes, so a target that was slow for half a minute, or whose profile is
+slower than the engine, would stay closed for such deployments. Therefore targets are half open: at
+intervals one request is sent to a target that is in time by its profile, or whose profile may be
+wrong.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from agent.core.samples import Sample, Samples
 if TYPE_CHECKING:
     from protos.domain.router import Candidate
 
-#: A target gets one trial in so long; after each that was late, half as often, down to this. One
-#: that was in time may be followed at once.
+#: Pause between two trials of a target. It doubles after each late trial, up to the maximum; after
+#: one in time the next trial may follow at once.
 TRIAL_EVERY_MS = 1_000.0
 MAX_PAUSE_MS = 30_000.0
-#: An engine that nobody knows may be so many times as fast as its profile.
+#: An engine without learned outcomes may be faster than its profile by up to this factor.
 UNKNOWN_DOUBT = 4.0
-#: Targets under trial remembered; the one tried longest ago is forgotten first.
+#: Limit of targets remembered; the one tried longest ago is dropped first.
 MAX_TARGETS = 1_024
 
 
@@ -32,7 +33,7 @@ class HalfOpenTargets:
     """When each (node, model) may be tried again."""
 
     def __init__(self) -> None:
-        #: When, and the pause before it.
+        #: (node, model) -> when its next trial is due, and the pause before it.
         self._due: dict[tuple[str, str], tuple[float, float]] = {}
         self.sent = 0
 
@@ -42,9 +43,9 @@ class HalfOpenTargets:
     def of(
         self, candidates: Iterable[Candidate], budget_left_ms: float, now_mono_ms: float
     ) -> Candidate | None:
-        """Return whom a request may try rather than be refused; None: nobody.
+        """Return the target that a request may try instead of being refused, or None.
 
-        ``candidates`` are predicted late, by what was learned of them or by their profile.
+        ``candidates`` are predicted late, from learned outcomes or from their profile.
         """
         best: Candidate | None = None
         soonest_ms = math.inf
@@ -62,7 +63,7 @@ class HalfOpenTargets:
         return best
 
     def ended(self, candidate: Candidate, now_mono_ms: float, *, in_time: bool) -> None:
-        """A trial's first token came in time; or late, or not at all."""
+        """Take the result of a trial; ``in_time`` is False for a late or missing first token."""
         if in_time:
             self._set(candidate, now_mono_ms - TRIAL_EVERY_MS, TRIAL_EVERY_MS)
             return
@@ -91,7 +92,7 @@ class HalfOpenTargets:
 
 
 def _least_ms(candidate: Candidate, by_profile_ms: float) -> float:
-    """Return what a first token may take at best: of one not known yet less than its profile."""
+    """Return the shortest possible first-token time, below the profile's if nothing is learned."""
     if candidate.learned:
         return by_profile_ms
     there_ms = candidate.there_ms

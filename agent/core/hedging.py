@@ -1,4 +1,4 @@
-"""A second copy of a late request: when it may be sent, and how many may be. Pure."""
+"""Second copies of late requests: when one may be sent, and how many. Pure."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 #: Share of requests that may be sent twice.
 HEDGE_RATIO = 0.05
-#: Unused hedges kept for a bad minute; more would make one bad minute everybody's.
+#: Limit of saved hedges. A larger one would let one slow target overload the others.
 MAX_SAVED_HEDGES = 20.0
-#: Sooner than this no target is late: it is what a busy host's timers may be off by.
+#: No target counts as late before this; timers of a busy host may be off by as much.
 HEDGE_AT_LEAST_MS = 20.0
 
 
@@ -37,20 +37,20 @@ class HedgeBudget(RequestShare):
         yield Sample("edgeforge_gateway_hedge_share", "Second copies over streams.", self.share)
 
     def status(self, _now_mono_ms: float) -> dict[str, object]:
-        """Return the same."""
+        """Return how many second copies were sent, and their share."""
         return {"first_byte": {"hedges_sent": self.sent, "hedge_share": self.share}}
 
 
 def hedge_after_ms(prediction: Prediction) -> float:
-    """Return how long a first token may take before a second target may be asked too: its P95."""
+    """Return after how long without a first token a second target may be asked: the P95."""
     return max(HEDGE_AT_LEAST_MS, prediction.p95_ms)
 
 
 def hedge_to(candidates: Sequence[Candidate], running: frozenset[str]) -> Candidate | None:
-    """Return the soonest of ``candidates`` predicted in time and with a place free; or None.
+    """Return the soonest of ``candidates`` that is predicted in time and has a free place, or None.
 
-    ``candidates`` passed every hard filter, now. ``running`` are nodes asked already. A node
-    without a free place would put the copy before somebody's only request.
+    ``candidates`` passed every hard filter now. ``running`` are nodes already asked. On a node
+    without a free place the copy would delay other requests that have no second copy.
     """
     able = [
         candidate

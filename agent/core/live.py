@@ -1,6 +1,6 @@
 """What this agent knows of other nodes beyond the table: round trips, load, failures. Pure.
 
-This is one agent's own view: a target that it cannot reach may be reachable for others.
+This is one agent's own view: a target that it cannot reach may be reachable from other agents.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from protos.domain.router import UNKNOWN_TARGET, TargetState
 
 #: Attempts in a row that were cut or overtaken because another target was sooner.
 EJECT_AFTER_LATE = 3
-#: An ejected target gets one request in so long (half-open); its first token ends the ejection.
+#: An ejected target gets one trial request in this time; its first token ends the ejection.
 TRIAL_EVERY_MS = 1_000.0
-#: While its probes fail it gets none for so long after each: longer than a probe may take to fail,
-#: so that a silent target stays ejected from one failed probe to the next.
+#: After a failed probe an ejected target gets no request for this time. It is longer than a probe's
+#: time limit, so that a silent target stays ejected from one failed probe to the next.
 EJECT_MS = 5_000.0
-#: Placements of so long ago count for 1/e of one now.
+#: A placement this long ago counts 1/e of a new one.
 DEMAND_WINDOW_MS = 600_000.0
-#: Nodes remembered; over it the one known for longest that serves nothing is forgotten.
+#: Limit of nodes remembered; beyond it, the node known for longest without a request is dropped.
 MAX_NODES = 4_096
 
 
@@ -40,7 +40,7 @@ class LiveState:
     """All nodes as this agent sees them. Mutable; used from one event loop."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, PeerState] = {}
+        self._peers: dict[str, PeerState] = {}
         #: Times that a target was ejected, since the start.
         self.ejections = 0
 
@@ -53,26 +53,26 @@ class LiveState:
         *,
         spare_late: bool = False,
     ) -> dict[str, TargetState]:
-        """Return what the router should know of each of ``node_ids`` now. Hot.
+        """Return the state of each of ``node_ids`` for the router. Hot.
 
-        ``spare_late``: a node with late first tokens only is not left alone; for a request that no
-        other node can take. A node's state is worked out once between two changes of it.
+        ``spare_late``: nodes ejected only for late first tokens are not ejected for this request,
+        which no other node can take. A node's state is cached until it changes.
         """
-        seen_of = self._seen.get
+        peer_of = self._peers.get
         found: dict[str, TargetState] = {}
         for node_id in node_ids:
-            seen = seen_of(node_id)
-            if seen is None:
+            peer = peer_of(node_id)
+            if peer is None:
                 found[node_id] = UNKNOWN_TARGET
                 continue
-            state, warm = seen.state, is_warm(node_id)
+            state, warm = peer.state, is_warm(node_id)
             if (
                 state is None
-                or now_mono_ms >= seen.state_until_mono_ms
+                or now_mono_ms >= peer.state_until_mono_ms
                 or state.warm is not warm
                 or spare_late
             ):
-                state = seen.look(now_mono_ms, warm=warm, spare_late=spare_late)
+                state = peer.evaluate(now_mono_ms, warm=warm, spare_late=spare_late)
             if state.backlog_tokens or node_id in cached_ratios:
                 state = TargetState(
                     state.rtt_ms_p50,
@@ -84,163 +84,164 @@ class LiveState:
                     state.ready_models,
                     cached_ratios.get(node_id, 0.0),
                     state.backlog_tokens,
-                    seen.backlog.progress_ms(now_mono_ms),
+                    peer.backlog.progress_ms(now_mono_ms),
                 )
             found[node_id] = state
         return found
 
     def backlog(self, node_id: str, now_mono_ms: float) -> tuple[float, float]:
-        """Return prompt tokens sent there without a first token, and for how long none came."""
-        seen = self._seen.get(node_id)
-        if seen is None:
+        """Return this agent's prompt tokens that wait there, and the ms since the last progress."""
+        peer = self._peers.get(node_id)
+        if peer is None:
             return 0.0, 0.0
-        return seen.backlog.tokens, seen.backlog.progress_ms(now_mono_ms)
+        return peer.backlog.tokens, peer.backlog.progress_ms(now_mono_ms)
 
     def is_ejected(self, node_id: str, now_mono_ms: float, *, spare_late: bool = False) -> bool:
-        """Whether ``node_id`` is left alone now; False also when its next trial is due."""
-        seen = self._seen.get(node_id)
-        return seen is not None and seen.is_left_alone(now_mono_ms, spare_late=spare_late)
+        """Whether ``node_id`` gets no request now; False also when its next trial is due."""
+        peer = self._peers.get(node_id)
+        return peer is not None and peer.is_left_alone(now_mono_ms, spare_late=spare_late)
 
     @property
     def ejected_now(self) -> int:
         """Targets that are ejected, those on trial included."""
-        return sum(seen.ejected for seen in self._seen.values())
+        return sum(peer.ejected for peer in self._peers.values())
 
     def fill_ratio(self, node_id: str, now_mono_ms: float) -> float:
         """Return the fill that ``node_id`` reported, ``UNKNOWN_FILL`` without a fresh report."""
-        seen = self._seen.get(node_id)
-        if seen is None or now_mono_ms - seen.reported_mono_ms >= REPORT_FRESH_MS:
+        peer = self._peers.get(node_id)
+        if peer is None or now_mono_ms - peer.reported_mono_ms >= REPORT_FRESH_MS:
             return UNKNOWN_FILL
-        reported = seen.reported_fill_ratio
+        reported = peer.reported_fill_ratio
         return UNKNOWN_FILL if reported is None else reported
 
     def request_started(self, node_id: str, now_mono_ms: float, prompt_tokens: float = 0.0) -> int:
-        """A request was placed there; of an ejected target it is the trial. Hot.
+        """Count a request that was placed there; for an ejected target it is the trial. Hot.
 
         Return the key of its prompt for ``first_token`` and ``request_ended``; 0 for a request
-        whose first token cannot be seen (``prompt_tokens`` is 0).
+        whose first token cannot be observed (``prompt_tokens`` is 0).
         """
-        seen = self._of(node_id)
-        seen.own_in_flight += 1
-        seen.starts_mono_ms.append(now_mono_ms)
-        if seen.ejected:
-            seen.next_trial_mono_ms = now_mono_ms + TRIAL_EVERY_MS
-        seen.placements = seen.placements * _faded(now_mono_ms - seen.placed_mono_ms) + 1.0
-        seen.placed_mono_ms = now_mono_ms
-        return seen.backlog.add(prompt_tokens, now_mono_ms) if prompt_tokens > 0.0 else 0
+        peer = self._of(node_id)
+        peer.own_in_flight += 1
+        peer.starts_mono_ms.append(now_mono_ms)
+        if peer.ejected:
+            peer.next_trial_mono_ms = now_mono_ms + TRIAL_EVERY_MS
+        peer.placements = peer.placements * _faded(now_mono_ms - peer.placed_mono_ms) + 1.0
+        peer.placed_mono_ms = now_mono_ms
+        return peer.backlog.add(prompt_tokens, now_mono_ms) if prompt_tokens > 0.0 else 0
 
     def first_token(self, node_id: str, prompt: int, now_mono_ms: float) -> None:
-        """The first token for the prompt of key ``prompt`` came from there. Hot.
+        """Record the first token for the prompt with key ``prompt``. Hot.
 
-        It ends a row of late ones, and an ejection: a whole answer may take minutes. Of a target
-        that had failed, one more failure ejects it again until an answer is complete.
+        It resets the count of late ones and ends an ejection at once, because a whole answer may
+        take minutes. After an ejection for failures, one more failure ejects the target again
+        until an answer is complete.
         """
-        seen = self._of(node_id)
-        seen.backlog.first_token(prompt, now_mono_ms)
-        if seen.lates or seen.ejected:
-            seen.lates, seen.ejected = 0, False
-            seen.failures = min(seen.failures, EJECT_AFTER_FAILURES - 1)
+        peer = self._of(node_id)
+        peer.backlog.first_token(prompt, now_mono_ms)
+        if peer.lates or peer.ejected:
+            peer.lates, peer.ejected = 0, False
+            peer.failures = min(peer.failures, EJECT_AFTER_FAILURES - 1)
 
     def demand(self, node_id: str, now_mono_ms: float) -> float:
         """Return how many requests were placed there, older ones counting less."""
-        seen = self._seen.get(node_id)
-        if seen is None:
+        peer = self._peers.get(node_id)
+        if peer is None:
             return 0.0
-        return seen.placements * _faded(now_mono_ms - seen.placed_mono_ms)
+        return peer.placements * _faded(now_mono_ms - peer.placed_mono_ms)
 
     def rtt_ms_p50(self, node_id: str) -> float | None:
         """Return the measured round trip, None if there is none."""
-        seen = self._seen.get(node_id)
-        return None if seen is None else seen.rtt_ms_p50
+        peer = self._peers.get(node_id)
+        return None if peer is None else peer.rtt_ms_p50
 
     def request_ended(self, node_id: str, prompt: int = 0) -> None:
-        """A request left; ``prompt`` is the key of its prompt."""
-        seen = self._of(node_id)
-        seen.own_in_flight = max(0, seen.own_in_flight - 1)
-        seen.backlog.take_off(prompt)
+        """Record the end of a request; ``prompt`` is the key of its prompt."""
+        peer = self._of(node_id)
+        peer.own_in_flight = max(0, peer.own_in_flight - 1)
+        peer.backlog.take_off(prompt)
 
     def is_reachable(self, node_id: str) -> bool:
         """Whether the last probe reached ``node_id``; True before the first one."""
-        seen = self._seen.get(node_id)
-        return seen is None or seen.reachable is not False
+        peer = self._peers.get(node_id)
+        return peer is None or peer.reachable is not False
 
     def in_flight(self, node_id: str) -> int:
         """Requests from this agent being served there."""
-        seen = self._seen.get(node_id)
-        return 0 if seen is None else seen.own_in_flight
+        peer = self._peers.get(node_id)
+        return 0 if peer is None else peer.own_in_flight
 
     def succeeded(self, node_id: str) -> None:
-        """A request was answered in time: ends an ejection, and every row of failures."""
-        _forgive(self._of(node_id))
+        """Record an answer in time: ends an ejection and resets the counts of failures."""
+        _clear_failures(self._of(node_id))
 
     def failed(self, node_id: str, now_mono_ms: float, *, of_link: bool = False) -> None:
-        """A request failed; several in a row eject the target until one is answered.
+        """Record a failed request; several in a row eject the target until one is answered.
 
-        ``of_link``: the target was not reached, so that an answered probe ends the ejection.
+        ``of_link``: the target was not reached, so an answered probe ends the ejection.
         """
-        seen = self._of(node_id)
-        seen.failures += 1
-        seen.by_link = seen.by_link and of_link
-        seen.disturbed = True
-        if seen.failures >= EJECT_AFTER_FAILURES:
-            self._eject(seen, now_mono_ms)
+        peer = self._of(node_id)
+        peer.failures += 1
+        peer.by_link = peer.by_link and of_link
+        peer.disturbed = True
+        if peer.failures >= EJECT_AFTER_FAILURES:
+            self._eject(peer, now_mono_ms)
 
     def late(self, node_id: str, now_mono_ms: float, *, another_in_time: bool = True) -> None:
-        """An attempt was cut or overtaken before its first token. Not a failure.
+        """Record an attempt that was cut or overtaken before its first token. Not a failure.
 
-        Counts only where ``another_in_time``: being late is no reason to leave a target alone
-        while no other target is in time.
+        Counts only if ``another_in_time``: a late target is not ejected while no other target is in
+        time.
         """
         if not another_in_time:
             return
-        seen = self._of(node_id)
-        seen.by_link = False
-        seen.disturbed = True
-        seen.lates += 1
-        if seen.lates >= EJECT_AFTER_LATE:
-            self._eject(seen, now_mono_ms)
+        peer = self._of(node_id)
+        peer.by_link = False
+        peer.disturbed = True
+        peer.lates += 1
+        if peer.lates >= EJECT_AFTER_LATE:
+            self._eject(peer, now_mono_ms)
 
-    def _eject(self, seen: PeerState, now_mono_ms: float) -> None:
-        self.ejections += not seen.ejected
-        seen.ejected = True
-        seen.next_trial_mono_ms = now_mono_ms + TRIAL_EVERY_MS
+    def _eject(self, peer: PeerState, now_mono_ms: float) -> None:
+        self.ejections += not peer.ejected
+        peer.ejected = True
+        peer.next_trial_mono_ms = now_mono_ms + TRIAL_EVERY_MS
 
     def probed(self, node_id: str, rtt_ms: float, now_mono_ms: float) -> None:
-        """A probe was answered after ``rtt_ms``."""
-        seen = self._of(node_id)
-        if not seen.disturbed:
-            seen.rtts_ms.append(rtt_ms)
-            ordered = sorted(seen.rtts_ms)
-            seen.rtt_ms_p50 = ordered[(len(ordered) - 1) // 2]
-            seen.rtt_ms_p99 = ordered[math.ceil(0.99 * len(ordered)) - 1]
-        seen.disturbed = False
-        seen.reachable, seen.probed_mono_ms = True, now_mono_ms
+        """Record a probe that was answered after ``rtt_ms``."""
+        peer = self._of(node_id)
+        if not peer.disturbed:
+            peer.rtts_ms.append(rtt_ms)
+            ordered = sorted(peer.rtts_ms)
+            peer.rtt_ms_p50 = ordered[(len(ordered) - 1) // 2]
+            peer.rtt_ms_p99 = ordered[math.ceil(0.99 * len(ordered)) - 1]
+        peer.disturbed = False
+        peer.reachable, peer.probed_mono_ms = True, now_mono_ms
         self.reached(node_id)
 
     def reached(self, node_id: str) -> None:
-        """A probe was answered: ends an ejection unless a request failed beyond the link."""
-        seen = self._of(node_id)
-        seen.unprobed_until_mono_ms = -math.inf
-        if seen.by_link:
+        """End an ejection after an answered probe, unless a request failed beyond the link."""
+        peer = self._of(node_id)
+        peer.unprobed_until_mono_ms = -math.inf
+        if peer.by_link:
             self.succeeded(node_id)
 
     def probe_failed(
         self, node_id: str, now_mono_ms: float, sent_mono_ms: float = math.inf
     ) -> None:
-        """A probe that was sent at ``sent_mono_ms`` was not answered.
+        """Record that a probe sent at ``sent_mono_ms`` was not answered.
 
-        That is no failure of a target that has answered a request since: it is alive, and its
-        probe waits behind others.
+        Not a failure if the target has reported its load since: it is alive, and the probe waits
+        behind other traffic.
         """
-        seen = self._of(node_id)
-        if seen.reported_mono_ms >= sent_mono_ms:
-            seen.disturbed = True
+        peer = self._of(node_id)
+        if peer.reported_mono_ms >= sent_mono_ms:
+            peer.disturbed = True
             return
-        seen.reachable, seen.probed_mono_ms = False, now_mono_ms
-        seen.ready_models = None
+        peer.reachable, peer.probed_mono_ms = False, now_mono_ms
+        peer.ready_models = None
         self.failed(node_id, now_mono_ms, of_link=True)
-        if seen.ejected:
-            seen.unprobed_until_mono_ms = now_mono_ms + EJECT_MS
+        if peer.ejected:
+            peer.unprobed_until_mono_ms = now_mono_ms + EJECT_MS
 
     def reported(
         self,
@@ -255,43 +256,43 @@ class LiveState:
     ) -> None:
         """Take a target's report of its load, and of its models where it names them.
 
-        Ignores reports older than the latest. ``incarnation``: which run of which engine serves
-        there; failures of an earlier run are not this one's.
+        Ignores reports older than the latest. ``incarnation`` identifies the engine run there; a
+        new run that is ready clears the failures of the earlier one.
         """
-        seen = self._of(node_id)
-        if now_mono_ms < seen.reported_mono_ms:
+        peer = self._of(node_id)
+        if now_mono_ms < peer.reported_mono_ms:
             return
-        seen.reported_fill_ratio = fill_ratio
-        seen.take_report(in_flight, queued, now_mono_ms)
+        peer.reported_fill_ratio = fill_ratio
+        peer.take_report(in_flight, queued, now_mono_ms)
         if ready_models is not None:
-            seen.ready_models = frozenset(ready_models)
-            seen.ready_models_mono_ms = now_mono_ms
-            if seen.engine_is(incarnation, ready=bool(seen.ready_models)):
-                _forgive(seen)
+            peer.ready_models = frozenset(ready_models)
+            peer.ready_models_mono_ms = now_mono_ms
+            if peer.engine_is(incarnation, ready=bool(peer.ready_models)):
+                _clear_failures(peer)
 
     def engine_changed(self, node_id: str, incarnation: str, *, ready: bool) -> None:
-        """This node's own engine changed its state: one that has become ready is used at once."""
-        seen = self._of(node_id)
-        if seen.engine_is(incarnation, ready=ready):
-            _forgive(seen)
+        """Record a state change of this node's own engine; once ready, it is used at once."""
+        peer = self._of(node_id)
+        if peer.engine_is(incarnation, ready=ready):
+            _clear_failures(peer)
 
     def peer_views(self, now_mono_ms: float) -> list[PeerView]:
         """Return for each node with a fresh probe whether it was answered."""
         return [
-            PeerView(node_id, seen.reachable, seen.rtt_ms_p50 or 0.0)
-            for node_id, seen in self._seen.items()
-            if seen.reachable is not None and now_mono_ms - seen.probed_mono_ms < REPORT_FRESH_MS
+            PeerView(node_id, peer.reachable, peer.rtt_ms_p50 or 0.0)
+            for node_id, peer in self._peers.items()
+            if peer.reachable is not None and now_mono_ms - peer.probed_mono_ms < REPORT_FRESH_MS
         ]
 
     def forget_all_but(self, nodes: Mapping[str, object]) -> None:
         """Drop nodes that have left the table and serve no request of this agent."""
         gone = [
             node_id
-            for node_id, seen in self._seen.items()
-            if node_id not in nodes and seen.own_in_flight == 0
+            for node_id, peer in self._peers.items()
+            if node_id not in nodes and peer.own_in_flight == 0
         ]
         for node_id in gone:
-            del self._seen[node_id]
+            del self._peers[node_id]
 
     def samples(self, _now_mono_ms: float) -> Samples:
         """Yield how many targets are ejected, and how often that happened."""
@@ -311,22 +312,22 @@ class LiveState:
         }
 
     def _of(self, node_id: str) -> PeerState:
-        """Return what is known of ``node_id``, to be changed."""
-        seen = self._seen.get(node_id)
-        if seen is None:
-            if len(self._seen) >= MAX_NODES:
-                idle = (name for name, one in self._seen.items() if one.own_in_flight == 0)
+        """Return the state of ``node_id`` for a change; its cached evaluation is dropped."""
+        peer = self._peers.get(node_id)
+        if peer is None:
+            if len(self._peers) >= MAX_NODES:
+                idle = (name for name, one in self._peers.items() if one.own_in_flight == 0)
                 if (longest_known := next(idle, None)) is not None:
-                    del self._seen[longest_known]
-            seen = self._seen[node_id] = PeerState()
-        seen.state = None
-        return seen
+                    del self._peers[longest_known]
+            peer = self._peers[node_id] = PeerState()
+        peer.state = None
+        return peer
 
 
-def _forgive(seen: PeerState) -> None:
-    seen.failures = seen.lates = 0
-    seen.ejected, seen.by_link = False, True
-    seen.unprobed_until_mono_ms = -math.inf
+def _clear_failures(peer: PeerState) -> None:
+    peer.failures = peer.lates = 0
+    peer.ejected, peer.by_link = False, True
+    peer.unprobed_until_mono_ms = -math.inf
 
 
 def _faded(passed_ms: float) -> float:

@@ -1,4 +1,4 @@
-"""How loaded a node reports to be: in the answers to probes, and on the responses it gives."""
+"""The load that a node reports, in its answers to probes and in its response headers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class PeerLoad:
-    """``in_flight`` requests are served there, ``queued`` wait. ``fill_ratio``: None: not said."""
+    """``in_flight`` requests are served, ``queued`` wait. ``fill_ratio`` None: not reported."""
 
     in_flight: int
     queued: int

@@ -1,6 +1,6 @@
 """One node as this agent sees it: its probes, reports, requests and failures. Pure.
 
-``live`` changes it; this module works out what follows from it at a given time.
+``live`` changes the state; this module derives the load and the ejection at a given time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from protos.domain.router import TargetState
 RTT_WINDOW = 64
 #: Failures in a row after which a target is ejected.
 EJECT_AFTER_FAILURES = 3
-#: Starts remembered of each target, to know which of them its latest report cannot count.
+#: Request starts remembered for each target, to know which its latest report does not include.
 MAX_STARTS = 256
 #: A target's report of its load and its models is used for so long.
 REPORT_FRESH_MS = 10_000.0
@@ -33,7 +33,7 @@ class PeerState:
     rtt_ms_p99: float | None = None
     own_in_flight: int = 0
     starts_mono_ms: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_STARTS))
-    #: Requests of this agent that the target's latest report counts.
+    #: Requests of this agent that the target's latest report includes.
     reported_own: int = 0
     backlog: Backlog = field(default_factory=Backlog)
     placements: float = 0.0
@@ -49,8 +49,8 @@ class PeerState:
     ejected: bool = False
     #: Whether all of its failures were failures to reach it, which an answered probe refutes.
     by_link: bool = True
-    #: Whether something failed since the last probe: the next answer may have waited for the end
-    #: of that, so the time it took is no round trip.
+    #: Whether a request failed since the last probe: the next answer may have waited behind it, so
+    #: its time is not a round-trip time.
     disturbed: bool = False
     next_trial_mono_ms: float = -math.inf
     unprobed_until_mono_ms: float = -math.inf
@@ -59,12 +59,12 @@ class PeerState:
     #: Which run of which engine serves there, None if unknown; and whether it was ready.
     incarnation: str | None = None
     engine_ready: bool | None = None
-    #: Its state as it was worked out last, and until when time alone does not change it.
+    #: Cached result of ``evaluate``, and until when it is valid without an event.
     state: TargetState | None = None
     state_until_mono_ms: float = -math.inf
 
-    def look(self, now_mono_ms: float, *, warm: bool, spare_late: bool) -> TargetState:
-        """Work out its state, without its cached prefixes and the age of its backlog."""
+    def evaluate(self, now_mono_ms: float, *, warm: bool, spare_late: bool) -> TargetState:
+        """Return its state, without its cached prefixes and the age of its backlog."""
         in_flight, queued = self.load(now_mono_ms)
         is_fresh = now_mono_ms < self.ready_models_mono_ms + REPORT_FRESH_MS
         state = TargetState(
@@ -84,9 +84,9 @@ class PeerState:
     def load(self, now_mono_ms: float) -> tuple[int, int]:
         """Return how many requests are served there and wait there, as of now.
 
-        Requests that this agent sent since the target's report are added, or a burst would go to
-        the target that was empty a second ago; those that ended since are taken off, waiting ones
-        first.
+        Requests that this agent sent since the target's report are added, otherwise a burst would
+        go to a target that was empty a second ago; those that ended since are subtracted, waiting
+        ones first.
         """
         own = self.own_in_flight
         if now_mono_ms >= self.reported_mono_ms + REPORT_FRESH_MS:
@@ -106,10 +106,10 @@ class PeerState:
         self.reported_own = max(0, self.own_in_flight - self._uncounted(now_mono_ms))
 
     def engine_is(self, incarnation: str | None, *, ready: bool) -> bool:
-        """Take which engine serves there; return whether it has just become ready.
+        """Record which engine run serves there; return whether it has just become ready.
 
-        That is: another run of an engine, or one that was not ready before. The first report says
-        nothing of what was before it; ``incarnation`` None: it does not say which run it is.
+        True for another run of an engine, and for one that was not ready before; False for the
+        first report. ``incarnation`` None: the report does not name the run.
         """
         was_ready, was = self.engine_ready, self.incarnation
         self.engine_ready = ready
@@ -119,14 +119,14 @@ class PeerState:
         return ready and (was_ready is False or is_another)
 
     def is_left_alone(self, now_mono_ms: float, *, spare_late: bool) -> bool:
-        """Whether it gets no request now; ``spare_late``: late first tokens are no reason."""
+        """Whether it gets no request now. ``spare_late``: not if only first tokens were late."""
         if spare_late and self.failures < EJECT_AFTER_FAILURES:
             return False
         until_mono_ms = max(self.next_trial_mono_ms, self.unprobed_until_mono_ms)
         return self.ejected and now_mono_ms < until_mono_ms
 
     def _until(self, now_mono_ms: float) -> float:
-        """Return when its state changes next by the passing of time alone."""
+        """Return when its state changes next without an event."""
         until_mono_ms = math.inf
         if self.ejected:
             trial_mono_ms = max(self.next_trial_mono_ms, self.unprobed_until_mono_ms)
@@ -138,9 +138,10 @@ class PeerState:
         return until_mono_ms
 
     def _uncounted(self, now_mono_ms: float) -> int:
-        """Return how many of this agent's requests a report that arrives now cannot count.
+        """Return how many of this agent's requests a report that arrives now cannot include.
 
-        It was made half a round trip ago, of what had been sent half a round trip before that.
+        The report was made half a round trip ago and includes requests that were sent half a round
+        trip before that.
         """
         counted_mono_ms = now_mono_ms - (self.rtt_ms_p50 or 0.0)
         uncounted = 0

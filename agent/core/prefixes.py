@@ -1,9 +1,9 @@
-"""Which prompts' beginnings each engine has lately seen, and so holds in its prefix cache. Pure.
+"""Estimates which prompt prefixes each engine holds in its prefix cache. Pure.
 
-A prompt is cut into blocks of bytes, each hashed with all that came before it, since an engine
-reuses a block only behind the same beginning. No tokenizer: bytes stand for tokens in proportion.
-The hash is Python's own, keyed anew in each process, so nobody outside can aim for a collision;
-one would cost a wrong prediction and nothing else.
+A prompt is cut into blocks of bytes, each hashed together with all blocks before it, because an
+engine reuses a block only after the same prefix. There is no tokenizer: bytes are assumed to be
+proportional to tokens. The hash is Python's own, with a new key in each process, so a client cannot
+construct a collision; a collision would only make one prediction wrong.
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ if TYPE_CHECKING:
 
 #: About four engine blocks of 16 tokens: shorter prefixes are not worth a place in memory.
 BLOCK_BYTES = 256
-#: What is hashed of a prompt, about 32,000 tokens; what follows counts as never seen.
+#: Only this much of a prompt is hashed, about 32,000 tokens; the rest counts as not cached.
 MAX_HASHED_BYTES = 128 * 1024
-#: Blocks remembered of one replica (2 MiB of text), and of all together (about 20 MB of memory).
+#: Limit of blocks remembered for one replica (2 MiB of text), and for all (about 20 MB of memory).
 MAX_REPLICA_BLOCKS = 8_192
 MAX_BLOCKS = 131_072
 #: A prefix not seen for so long has probably been evicted.
 FORGET_AFTER_MS = 600_000.0
-#: Share of an expected hit that an engine reuses, until it has said: its blocks end elsewhere.
+#: Share of an expected hit that an engine reuses, before its first report of a hit. It is below 1
+#: because the engine's block boundaries differ from ours.
 PRIOR_HIT_RATIO = 0.9
-#: Weight of one observed share against what was believed, and the least that is ever believed:
-#: from nothing expected nothing could be learnt.
+#: Weight of a new observation in the moving average, and the lower bound of the average: an
+#: estimate of zero could never be corrected.
 _LEARNING_RATE = 0.1
-_LEAST_HIT_RATIO = 0.05
+_MIN_HIT_RATIO = 0.05
 
 
 @dataclass(slots=True)
@@ -48,12 +49,12 @@ class PromptBlocks:
     total_bytes: int
 
 
-#: A prompt of which nothing can be known.
+#: For prompts that are not tracked.
 NO_BLOCKS = PromptBlocks((), 0)
 
 
 def prompt_blocks(prompt: bytes, model: str, cache_salt: str) -> PromptBlocks:
-    """Cut and hash ``prompt``; another model or salt shares nothing. Hot: 7 us for 8 KB."""
+    """Cut and hash ``prompt``; another model or salt gives other hashes. Hot: 7 us for 8 KB."""
     link = hash((model, cache_salt))
     chain = []
     for start in range(0, min(len(prompt), MAX_HASHED_BYTES) - BLOCK_BYTES + 1, BLOCK_BYTES):
@@ -64,25 +65,25 @@ def prompt_blocks(prompt: bytes, model: str, cache_salt: str) -> PromptBlocks:
 
 @dataclass(slots=True)
 class _Replica:
-    """``blocks`` from the longest unseen to the last seen, with the time of that (mono ms)."""
+    """``blocks``: hash -> when it was last seen (mono ms), the least recent first."""
 
     generation: int
     blocks: OrderedDict[int, float] = field(default_factory=OrderedDict)
     hit_ratio: float = PRIOR_HIT_RATIO
-    #: Whether the engine ever told of a hit: one that never does may just not say.
-    tells: bool = False
+    #: Whether the engine has ever reported a hit; some engines never report any.
+    reports_hits: bool = False
 
 
 class PrefixMemory:
-    """Mutable, and fed from one event loop; time comes in with every call.
+    """Prompt blocks seen by each replica. Mutable; used from one event loop.
 
-    A replica is a (node, model). Within it the first block of a prompt is always at least as
-    fresh as the next, so what is still remembered of a prompt is a beginning of it.
+    A replica is a (node, model). The first block of a prompt is always at least as recent as the
+    next one, so the blocks of a prompt that are still remembered are a prefix of it.
     """
 
     def __init__(self) -> None:
         self._replicas: OrderedDict[tuple[str, str], _Replica] = OrderedDict()
-        #: The same ones: model -> node -> replica.
+        #: The same replicas by model and node.
         self._by_model: dict[str, dict[str, _Replica]] = {}
         self._size = 0
 
@@ -105,7 +106,7 @@ class PrefixMemory:
     def seen(
         self, node_id: str, model: str, generation: int, prompt: PromptBlocks, now_mono_ms: float
     ) -> None:
-        """A request with ``prompt`` was served there. Hot: 0.1 us a block."""
+        """Record that a request with ``prompt`` was sent there. Hot: 0.1 us a block."""
         if not prompt.chain:
             return
         replica = self._of(node_id, model, generation)
@@ -129,7 +130,7 @@ class PrefixMemory:
     ) -> dict[str, float]:
         """Return the share of ``prompt`` expected in the cache of each of ``replicas``. Hot.
 
-        Those in whose cache none of it is expected are left out.
+        Omits replicas where none of it is expected.
         """
         known = self._by_model.get(model)
         found: dict[str, float] = {}
@@ -145,29 +146,31 @@ class PrefixMemory:
                 found[node_id] = _share(replica, prompt, now_mono_ms) * replica.hit_ratio
         return found
 
-    def told(self, node_id: str, model: str, expected_ratio: float, cached_ratio: float) -> None:
-        """The engine said what share of a prompt it reused, where another was expected.
+    def report_hit(
+        self, node_id: str, model: str, expected_ratio: float, cached_ratio: float
+    ) -> None:
+        """Learn from the share of a prompt that the engine reported as cached.
 
-        Zero teaches nothing of an engine that never told of a hit: it may just not say.
+        Ignores zeros from an engine that has never reported a hit: it may not report them at all.
         """
         replica = self._replicas.get((node_id, model))
         if replica is None or expected_ratio <= 0.0:
             return
-        replica.tells = replica.tells or cached_ratio > 0.0
-        if not replica.tells:
+        replica.reports_hits = replica.reports_hits or cached_ratio > 0.0
+        if not replica.reports_hits:
             return
-        # what was expected holds the ratio of then already
+        # expected_ratio was already multiplied by hit_ratio
         ratio = min(1.0, cached_ratio / expected_ratio * replica.hit_ratio)
-        believed = replica.hit_ratio + _LEARNING_RATE * (ratio - replica.hit_ratio)
-        replica.hit_ratio = max(_LEAST_HIT_RATIO, believed)
+        average = replica.hit_ratio + _LEARNING_RATE * (ratio - replica.hit_ratio)
+        replica.hit_ratio = max(_MIN_HIT_RATIO, average)
 
     def hit_ratio(self, node_id: str, model: str) -> float:
-        """Return the share of an expected hit that the engine is believed to reuse."""
+        """Return the learned share of an expected hit that the engine really reuses."""
         replica = self._replicas.get((node_id, model))
         return PRIOR_HIT_RATIO if replica is None else replica.hit_ratio
 
     def forget(self, node_id: str) -> None:
-        """The node's engine may have been restarted: nothing is held there."""
+        """Drop all blocks of the node, whose engine may have been restarted."""
         for key in [key for key in self._replicas if key[0] == node_id]:
             self._drop(key)
 
@@ -206,9 +209,10 @@ class PrefixMemory:
 
 
 def _share(replica: _Replica, prompt: PromptBlocks, now_mono_ms: float) -> float:
-    """Return the share of ``prompt`` that is remembered, by halving: it is a beginning of it."""
+    """Return the share of ``prompt`` that is remembered, by binary search: it is a prefix."""
     blocks, chain, oldest = replica.blocks, prompt.chain, now_mono_ms - FORGET_AFTER_MS
     count = len(chain)
-    if blocks.get(chain[-1], -math.inf) < oldest:  # mostly a conversation goes on: all is there
+    # In the common case, the next turn of a conversation, all blocks are remembered.
+    if blocks.get(chain[-1], -math.inf) < oldest:
         count = bisect_left(chain, True, key=lambda link: blocks.get(link, -math.inf) < oldest)
     return count * BLOCK_BYTES / prompt.total_bytes

@@ -1,6 +1,6 @@
-"""The steps from what a node holds to what it should hold. Pure.
+"""The steps from the models that a node holds to those it should hold. Pure.
 
-A node has one engine with one model: of several desired ones it holds the first by name.
+A node has one engine with one model: of several desired models it serves the first by name.
 """
 
 from __future__ import annotations

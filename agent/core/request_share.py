@@ -1,13 +1,12 @@
-"""A share of requests that may get something extra: earned by each, spent by a few. Pure."""
+"""Limits extra attempts to a share of all requests. Pure."""
 
 from __future__ import annotations
 
 
 class RequestShare:
-    """Every request earns ``ratio`` of an extra and every extra costs one.
+    """A token bucket: every request adds ``ratio`` of an extra, every extra takes one.
 
-    It begins empty, so the share holds at every moment from the first request on. At most
-    ``max_saved`` unused ones are kept.
+    It starts empty, so the share is never exceeded. At most ``max_saved`` extras are saved.
     """
 
     def __init__(self, ratio: float, max_saved: float) -> None:
@@ -32,7 +31,7 @@ class RequestShare:
         return self.sent / self.requests if self.requests else 0.0
 
     def earn(self) -> None:
-        """A request that may get one was placed. Hot."""
+        """Count a request that may get an extra. Hot."""
         self.requests += 1
         saved = self._saved + self._ratio
         self._saved = saved if saved < self._max_saved else self._max_saved

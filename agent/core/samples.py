@@ -1,8 +1,8 @@
-"""What a part of the agent offers about itself: metrics, a piece of the status, readiness. Pure.
+"""Protocols by which a part of the agent offers metrics, status and readiness. Pure.
 
-A part implements the protocols that fit it beside its own state, and is registered once in
-``agent.observability.agent_status``. Metric names and status keys are interfaces: users' dashboards
-and scripts depend on them.
+A part implements those that fit it, beside its own state, and is registered once in
+``agent.observability.agent_status``. Metric names and status keys are public interfaces: users'
+dashboards and scripts depend on them.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ class StatusSource(Protocol):
 
 @runtime_checkable
 class ReadinessSource(Protocol):
-    """May keep the agent from being ready."""
+    """Can prevent the agent from being ready."""
 
     def missing(self) -> Iterable[str]:
-        """Yield what is missing for the agent to be ready; nothing when it is."""
+        """Yield each condition that is not met yet; none when the part is ready."""
 
 
 def counter_samples(

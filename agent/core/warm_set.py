@@ -1,18 +1,18 @@
-"""Which targets get warm connections, when not all of them can. Pure."""
+"""Chooses the targets that get warm connections, when there are too many for all. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-#: This share of the places goes to the nearest whatever the demand, so that a target nobody has
-#: used yet can be found out to be good.
+#: This share of the places goes to the nearest targets whatever their demand, so that a good target
+#: without traffic yet can be found.
 NEAREST_SHARE = 0.125
 
 
 @dataclass(frozen=True, slots=True)
 class WarmCandidate:
-    """A node that holds a replica. ``placements`` are ours of the last minutes, older ones less."""
+    """A node that holds a replica. ``placements``: this agent's recent requests, decayed by age."""
 
     node_id: str
     is_ready: bool
@@ -21,9 +21,9 @@ class WarmCandidate:
 
 
 def choose_warm(candidates: Iterable[WarmCandidate], most: int) -> list[str]:
-    """Return the nodes to keep warm, the most wanted first: at most ``most``.
+    """Return the nodes to keep warm, highest demand first: at most ``most``.
 
-    By demand, then ready before coming, then by distance; some places are for the nearest alone.
+    Sorted by demand, then ready before loading, then by distance; a share is for the nearest.
     """
     listed = list(candidates)
     by_demand = sorted(listed, key=_by_demand)

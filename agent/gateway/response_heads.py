@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.core.fill import told_fill
+from agent.core.fill import parse_fill_ratio
 from agent.core.peer_load import PeerLoad
 from agent.core.request.bookkeeping import far_times
 from agent.relay.far_times import ENGINE_MODEL_HEADER, read_far_times
@@ -100,7 +100,7 @@ def load_of(headers: list[Header]) -> PeerLoad | None:
                 in_flight, queued = int(parts.get(b"in_flight", 0)), int(parts.get(b"queued", 0))
             except ValueError:
                 return None
-            fill_ratio = told_fill(parts.get(b"fill"))
+            fill_ratio = parse_fill_ratio(parts.get(b"fill"))
             return PeerLoad(in_flight, queued, fill_ratio, parts.get(b"draining") == b"1")
     return None
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from agent.core.fill import told_fill
+from agent.core.fill import parse_fill_ratio
 from agent.core.samples import Sample, Samples
 from agent.peers.fetch import fetch_response
 from agent.relay.messages import request_bytes
@@ -79,7 +79,7 @@ class Prober:
                 raise LinkDown(f"probe answered {status}")
             answer = orjson.loads(body)
             in_flight, queued = int(answer["in_flight"]), int(answer["queued"])
-            fill_ratio = told_fill(answer.get("fill"))
+            fill_ratio = parse_fill_ratio(answer.get("fill"))
             models = [str(name) for name in answer["ready_models"][:_MAX_MODELS]]
             incarnation = _incarnation(answer)
         except (

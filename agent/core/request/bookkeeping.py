@@ -166,7 +166,7 @@ class Bookkeeping:
         if usage.prompt_tokens > 0:
             name = request.deployment.name
             state.prompt_tokens.counted(name, request.body_bytes, usage.prompt_tokens)
-            state.prefixes.told(
+            state.prefixes.report_hit(
                 attempt.node_id,
                 request.deployment.model,
                 attempt.placement.chosen.state.cached_ratio,

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.exploration import (
-    LOOK_EVERY_MS,
     MAX_SAVED_EXPLORATIONS,
+    SEARCH_EVERY_MS,
     STALE_MS,
     Exploration,
     explored_patience_ms,
@@ -95,7 +95,7 @@ def test_a_target_that_nobody_was_placed_on_gets_known_within_its_share():
     explored = 0
     for number in range(3_000):
         exploration.budget.earn()
-        now = number * LOOK_EVERY_MS
+        now = number * SEARCH_EVERY_MS
         outcomes(predictor, "iad-1", 18.0, 1, until_ms=now)
         if asked(exploration, predictor, now=now) == "scl-1":
             explored += 1
@@ -165,7 +165,7 @@ def test_a_look_without_result_is_not_repeated_at_once():
     stale = 100_000.0 + STALE_MS
     assert asked(exploration, predictor, now=stale - 1.0) is None
     assert asked(exploration, predictor, now=stale) is None
-    assert asked(exploration, predictor, now=stale - 1.0 + LOOK_EVERY_MS) == "scl-1"
+    assert asked(exploration, predictor, now=stale - 1.0 + SEARCH_EVERY_MS) == "scl-1"
 
 
 def test_quiet_hours_save_a_bounded_number():

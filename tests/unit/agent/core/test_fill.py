@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.fill import MAX_FILL, RATE_WINDOW_MS, FillMeter, filling_tokens, told_fill
+from agent.core.fill import MAX_FILL, RATE_WINDOW_MS, FillMeter, filling_tokens, parse_fill_ratio
 from protos.domain.pricing import Usage
 
 
@@ -60,14 +60,14 @@ def test_time_that_stands_still_or_goes_back_loses_nothing() -> None:
 
 @pytest.mark.parametrize("said", [None, "x", b"x", float("nan"), -1, "-0.1", [], "nan"])
 def test_what_is_no_fill_is_none(said: object) -> None:
-    assert told_fill(said) is None
+    assert parse_fill_ratio(said) is None
 
 
 @pytest.mark.parametrize(
     ("said", "fill"), [("0.5", 0.5), (b"0.25", 0.25), (1, 1.0), (1e9, MAX_FILL)]
 )
 def test_what_a_peer_says_is_read_within_limits(said: object, fill: float) -> None:
-    assert told_fill(said) == fill
+    assert parse_fill_ratio(said) == fill
 
 
 def test_what_is_generated_fills_an_engine_and_what_is_read_one_that_embeds() -> None:

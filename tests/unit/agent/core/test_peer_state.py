@@ -70,11 +70,11 @@ def test_late_ones_are_left_alone_unless_nobody_else_is_left_failed_ones_always(
 
 def test_a_state_is_remembered_until_time_alone_changes_it() -> None:
     seen = told(1, 0)
-    state = seen.look(1_000.0, warm=True, spare_late=False)
+    state = seen.evaluate(1_000.0, warm=True, spare_late=False)
     assert seen.state is state
     assert seen.state_until_mono_ms == 1_000.0 + REPORT_FRESH_MS
     seen.state = None
-    seen.look(1_000.0, warm=True, spare_late=True)
+    seen.evaluate(1_000.0, warm=True, spare_late=True)
     assert seen.state is None, "what is true only when nobody else is left is not remembered"
 
 

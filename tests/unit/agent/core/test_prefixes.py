@@ -115,10 +115,10 @@ def test_the_engines_own_word_corrects_the_share(memory: PrefixMemory) -> None:
     memory.seen("iad-1", MODEL, 1, blocks(text(10)), 0.0)
     assert ratio(memory) == PRIOR_HIT_RATIO
     for _ in range(200):
-        memory.told("iad-1", MODEL, ratio(memory), 0.4)
+        memory.report_hit("iad-1", MODEL, ratio(memory), 0.4)
     assert ratio(memory) == pytest.approx(0.4, abs=0.01)
     for _ in range(200):
-        memory.told("iad-1", MODEL, ratio(memory), 1.0)
+        memory.report_hit("iad-1", MODEL, ratio(memory), 1.0)
     assert 0.99 < ratio(memory) <= 1.0
 
 
@@ -127,11 +127,11 @@ def test_an_engine_that_never_tells_of_a_hit_is_not_taken_at_its_silence(
 ) -> None:
     memory.seen("iad-1", MODEL, 1, blocks(text(10)), 0.0)
     for _ in range(50):
-        memory.told("iad-1", MODEL, 0.9, 0.0)
+        memory.report_hit("iad-1", MODEL, 0.9, 0.0)
     assert ratio(memory) == PRIOR_HIT_RATIO
-    memory.told("iad-1", MODEL, 0.9, 0.9)
+    memory.report_hit("iad-1", MODEL, 0.9, 0.9)
     for _ in range(200):
-        memory.told("iad-1", MODEL, ratio(memory), 0.0)
+        memory.report_hit("iad-1", MODEL, ratio(memory), 0.0)
     assert 0.0 < ratio(memory) < 0.1, "and there is still something to learn from"
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.core.exploration import LOOK_EVERY_MS
+from agent.core.exploration import SEARCH_EVERY_MS
 from agent.core.peer_load import PeerLoad
 from agent.core.request.messages import Rest
 from agent.core.request.timing import LOOK_AGAIN_MS, RequestPolicy
@@ -457,7 +457,7 @@ def test_a_client_gone_while_both_copies_run_cuts_both():
 def test_an_explored_target_that_is_slow_makes_way_for_the_one_that_was_chosen():
     world = RequestWorld(fleet(TWO), explore_ratio=1.0, policy=QUIET, budget_ms=300.0)
     world.learned("near", 20.0)
-    world.now += LOOK_EVERY_MS
+    world.now += SEARCH_EVERY_MS
     assert world.begin() == ["ask far (explore)"]
     said = world.wait(300.0)
     assert said == ["cancel far", "ask near"]
