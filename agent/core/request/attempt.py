@@ -27,11 +27,11 @@ class TokenTimes:
     def __init__(self, also: TokenCounter | None) -> None:
         self.times_mono_ms = array("d")
         self.left_out = 0
-        #: Is given each read's tokens too.
+        #: Called with each read's tokens too.
         self.also = also
 
     def count(self, tokens: int, now_mono_ms: float) -> None:
-        """Note ``tokens`` that came with one read. Hot."""
+        """Record ``tokens`` that came with one read. Hot."""
         times = self.times_mono_ms
         if tokens == 1 and len(times) < MAX_TOKEN_TIMES:
             times.append(now_mono_ms)
@@ -45,7 +45,7 @@ class TokenTimes:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What an attempt finds out of its target, and how long it may take for it.
+    """What an exploring or trial attempt measures of its target, and how long it may take.
 
     ``trial`` is the half-open target that a strict deployment's request tries, else None.
     """
@@ -57,7 +57,7 @@ class Finding:
     trial: Candidate | None = None
 
     def ended(self, first_token_mono_ms: float | None, now_mono_ms: float) -> None:
-        """Take the result: when a first token came, or None when none will."""
+        """Take the result: when the first token came, or None if none will come."""
         if self.trial is not None:
             in_time = (
                 first_token_mono_ms is not None and first_token_mono_ms <= self.deadline_mono_ms
@@ -66,7 +66,7 @@ class Finding:
 
 
 class Attempt:
-    """One attempt under way. The machine writes it, but for ``last_read_mono_ms`` and ``io``."""
+    """One attempt. The runner writes ``last_read_mono_ms`` and ``io``, the machine all else."""
 
     __slots__ = (
         "began_mono_ms",
@@ -95,28 +95,28 @@ class Attempt:
         tokens: TokenTimes,
         resumes: Attempt | None = None,
     ) -> None:
-        #: 1 for the request's first; second copies count.
+        #: 1 for the request's first attempt; second copies are counted too.
         self.number = number
         self.placement = placement
         self.purpose = purpose
         self.began_mono_ms = began_mono_ms
-        #: What the choice was made with.
+        #: Budget left when the target was chosen.
         self.budget_left_ms = budget_left_ms
         self.tokens = tokens
-        #: Set before it is sent, for a few.
+        #: Set before the attempt is sent, only for explorations and trials.
         self.finding: Finding | None = None
         #: The broken attempt whose stream this one continues.
         self.resumes = resumes
-        #: Its stay at this node's own engine; None at a peer, which has a queue of its own.
+        #: Its place in the queue of this node's own engine; None for a peer's engine.
         self.place: Place | None = None
-        #: Key of its prompt in the target's backlog; 0: it is in none.
+        #: Key of its prompt in the target's backlog; 0: not in the backlog.
         self.prompt_key = 0
         #: Whether the predictor has been given its outcome.
         self.learned = False
         self.first_token_mono_ms: float | None = None
-        #: Of the last bytes of its answer; -inf before the first. Written by the runner.
+        #: When the last bytes of its answer came; -inf before the first. Written by the runner.
         self.last_read_mono_ms = -math.inf
-        #: The runner's own: what carries the attempt.
+        #: The runner's own object that carries the attempt.
         self.io: object = None
 
     @property

@@ -1,7 +1,6 @@
-"""What the attempts of one request mean for all that come after it, and for its own log.
+"""Records the results of one request's attempts in the agent's shared state and in its log.
 
-Changes the agent's shared knowledge (load, failures, outcomes, caches) and the request's log;
-decides nothing about the request.
+The shared state is load, failures, outcomes and caches. Makes no decision about the request.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Bookkeeping:
-    """One request's marks on its agent's knowledge and on its own log."""
+    """Updates the shared state and the log for one request."""
 
     __slots__ = ("_log", "_request", "_state")
 
@@ -35,21 +34,22 @@ class Bookkeeping:
         self._log = log
 
     def promised(self, placement: Placement) -> None:
-        """The request is placed: what its customer is told of it."""
+        """Record the placement: predicted time, tiers, and whether the budget is missed."""
         log = self._log
         log.predicted_miss = placement.predicted_miss
         log.serving_tier, log.billing_tier = placement.serving_tier, placement.billing_tier
         log.predicted_ttft_ms_p99 = placement.chosen.ttft_ms_p99
 
     def asked(self, attempt: Attempt) -> None:
-        """``attempt`` is sent to its target."""
+        """Record that ``attempt`` is sent to its target."""
         state, placement, began_mono_ms = self._state, attempt.placement, attempt.began_mono_ms
         node_id = attempt.node_id
         if self._log.placed_mono_ms is None:
             self._log.placed_mono_ms = began_mono_ms
-        # the first token of a whole answer is not seen, nor that of the rest of a broken stream
-        seen = self._request.stream and attempt.resumes is None
-        tokens = max(1.0, placement.chosen.load.prompt_tokens) if seen else 0.0
+        # Neither a whole answer nor the continuation of a broken stream has an observable first
+        # token.
+        observable = self._request.stream and attempt.resumes is None
+        tokens = max(1.0, placement.chosen.load.prompt_tokens) if observable else 0.0
         attempt.prompt_key = state.live.request_started(node_id, began_mono_ms, tokens)
         if node_id == state.node_id:
             attempt.place = state.engine_queue.enter(began_mono_ms)
@@ -59,20 +59,20 @@ class Bookkeeping:
         )
 
     def progressed(self, attempt: Attempt, now_mono_ms: float) -> None:
-        """The target's engine generates for ``attempt``, whatever its client will see of it."""
+        """Record that the engine generates for ``attempt``, visible to its client or not."""
         if attempt.prompt_key and not attempt.learned:
             self._state.live.first_token(attempt.node_id, attempt.prompt_key, now_mono_ms)
             self._learn(attempt, now_mono_ms)
 
     def first_token(self, attempt: Attempt, load: PeerLoad | None, now_mono_ms: float) -> None:
-        """A first token is here. The load is in its head: at the stream's end it would be old."""
+        """Record a first token, and the load in its response head, which is current now."""
         self.reported(attempt, load, now_mono_ms)
         self.progressed(attempt, now_mono_ms)
         if attempt.finding is not None:
             attempt.finding.ended(now_mono_ms, now_mono_ms)
 
     def reported(self, attempt: Attempt, load: PeerLoad | None, now_mono_ms: float) -> None:
-        """A peer reported its load with an answer."""
+        """Record the load that a peer reported in a response head."""
         if load is not None:
             self._state.live.reported(
                 attempt.node_id,
@@ -80,12 +80,12 @@ class Bookkeeping:
                 in_flight=load.in_flight,
                 queued=load.queued,
                 fill_ratio=load.fill_ratio,
-                # one that drains says so here; what it is ready for is the probe's to say
+                # a draining peer is ready for no model; otherwise only probes report its models
                 ready_models=() if load.draining else None,
             )
 
     def left(self, attempt: Attempt, now_mono_ms: float, *, cut: bool) -> None:
-        """``attempt`` is over. ``cut``: while it might still have had a first token."""
+        """Record the end of ``attempt``. ``cut``: it might still have had a first token."""
         state = self._state
         state.live.request_ended(attempt.node_id, attempt.prompt_key)
         if attempt.place is not None:
@@ -97,15 +97,15 @@ class Bookkeeping:
                 attempt.finding.ended(None, now_mono_ms)
 
     def succeeded(self, attempt: Attempt) -> None:
-        """The target answered."""
+        """Record that the target answered."""
         self._state.live.succeeded(attempt.node_id)
 
     def late(self, attempt: Attempt, now_mono_ms: float, *, another_in_time: bool) -> None:
-        """The attempt was cut, or overtaken, before its first token."""
+        """Record that the attempt was cut, or overtaken, before its first token."""
         self._state.live.late(attempt.node_id, now_mono_ms, another_in_time=another_in_time)
 
     def failed(self, node_id: str, now_mono_ms: float, *, of_link: bool, forget: bool) -> None:
-        """The target failed. ``forget``: its engine may be a new one, with an empty cache."""
+        """Record a failure. ``forget``: the engine may be a new process, with an empty cache."""
         if forget:
             self._state.prefixes.forget(node_id)
         self._state.live.failed(node_id, now_mono_ms, of_link=of_link)
@@ -129,7 +129,7 @@ class Bookkeeping:
         log.placements.append(attempt.placement)
 
     def answering(self, attempt: Attempt, status: int) -> None:
-        """The client gets the answer of ``attempt``."""
+        """Record that the client gets the answer of ``attempt``."""
         log, placement, state = self._log, attempt.placement, self._state
         log.status = status
         log.node_id = attempt.node_id
@@ -193,12 +193,14 @@ class Bookkeeping:
         )
 
 
-def far_times(attempt: Attempt, said: FarTimes | None, answered_mono_ms: float) -> FarTimes | None:
+def far_times(
+    attempt: Attempt, reported: FarTimes | None, answered_mono_ms: float
+) -> FarTimes | None:
     """Return how the target spent the time until ``answered_mono_ms``, as far as it is known.
 
-    ``said`` is a peer's own report; of this node's engine the place in its queue says it.
+    ``reported`` is a peer's own report; for this node's engine it follows from the queue.
     """
     place = attempt.place
     if place is None:
-        return said
+        return reported
     return FarTimes(0.0, place.queue_ms(answered_mono_ms), answered_mono_ms - attempt.began_mono_ms)

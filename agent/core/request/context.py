@@ -1,4 +1,4 @@
-"""What one request began with, and keeps to its end."""
+"""The context of one request: fixed when it is admitted, unchanged until its end."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 class RequestContext:
     """One admitted request. Written once; not frozen because it is hot.
 
-    ``view`` is the routing table and the price card of the moment at which the request was
-    admitted. What it is billed comes from there. Where it goes is decided on the table of the
-    moment of each attempt, since health, residency and addresses must be current.
+    ``view`` is the routing table and the price card at the time of admission; the request is billed
+    by it. Targets are chosen from the current table of each attempt, because health, residency and
+    addresses must be current.
     """
 
     view: FleetView
@@ -25,7 +25,7 @@ class RequestContext:
     deployment: Deployment
     stream: bool
     embeds: bool
-    #: The model may or must call a tool, which an engine has to find in its words.
+    #: The model may or must call a tool, so the engine needs a tool-call parser.
     needs_tool_parser: bool
     prompt_tokens: int
     body_bytes: int
@@ -33,12 +33,12 @@ class RequestContext:
     #: Smoothed round trip of the client's own connection.
     last_mile_ms: float
     first_byte_mono_ms: float
-    #: Residency zones that the request's own header leaves; None: it has none.
+    #: Residency zones that the request's header allows; None: no header.
     zones: frozenset[str] | None
-    #: The beginning of the prompt, as far as engines may have seen it before.
+    #: Hashed blocks of the prompt, to look up which engines may have cached it.
     blocks: PromptBlocks
 
     def price(self, tier: Tier) -> Price | None:
-        """Return what ``tier`` costs on the card that the request began with, if it is priced."""
+        """Return the price of ``tier`` on the request's price card, or None if it has none."""
         model = self.view.models.get(self.deployment.model)
         return None if model is None else self.view.prices.get((model.size_class, tier))

@@ -1,4 +1,4 @@
-"""What has failed for one request so far, and what its client is told when nothing is left."""
+"""The failures of one request so far, and the error its client gets when no target is left."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ class Failures:
     def __init__(self) -> None:
         self._last: AttemptEnded | None = None
         self._verdict: Verdict | None = None
-        #: Nodes whose engines answered 5xx. Counted against them only once another engine has
-        #: answered the same request: one that makes every engine fail would take them from all.
+        #: Nodes whose engines answered 5xx. Counted as their failure only after another engine has
+        #: answered the same request; otherwise one bad request would eject every engine.
         self.suspects: list[str] = []
 
     def add(self, event: AttemptEnded, verdict: Verdict) -> None:
-        """An attempt failed."""
+        """Add a failed attempt."""
         self._last, self._verdict = event, verdict
         if verdict.engine_error:
             self.suspects.append(event.attempt.node_id)
 
     @property
     def engines_answer(self) -> AttemptEnded | None:
-        """The 5xx of the engine that was asked last: it says more than an empty list of targets."""
+        """The 5xx of the last engine asked: more useful to the client than "no target left"."""
         verdict = self._verdict
         return self._last if verdict is not None and verdict.engine_error else None
 
     def error(self, deployment: str, no_replica: NoReplica | None) -> EngineFailed | NoReplica:
-        """Return why no target answered; ``no_replica`` is why there is no other to ask."""
+        """Return the error for the client; ``no_replica`` is why no further target can be asked."""
         verdict = self._verdict
         if verdict is None:
             return no_replica or _no_engine(deployment, "none is ready")

@@ -1,7 +1,7 @@
-"""What is noted of one request on its way, and the trace that is made of it when it is over.
+"""The log of one request, and the trace that is made from it at its end.
 
-The way itself is hot: it notes numbers and keeps what it decided on by reference.
-``FinishedRequest.trace`` turns that into rows, on another thread, when the client has its answer.
+The request path is hot: it records numbers and keeps references to its placements.
+``FinishedRequest.trace`` builds the rows later, on another thread.
 """
 
 from __future__ import annotations
@@ -74,14 +74,14 @@ class RequestLog:
     stream: bool = False
     status: int = 0
     error: str = ""
-    #: Why a request that was right in itself was refused; empty: it was not.
+    #: Why a valid request was refused; empty if it was not.
     shed: str = ""
     attempts: list[AttemptLog] = field(default_factory=list)
-    #: What each of them was chosen from; heavy, so they leave with the trace.
+    #: The placement of each attempt; large, so they are moved to the trace at the end.
     placements: list[Placement] = field(default_factory=list)
     node_id: str = ""
     pop_id: str = ""
-    #: Whether a peer gave the answer, rather than this node's own engine.
+    #: Whether a peer served the answer, rather than this node's own engine.
     by_peer: bool = False
     serving_tier: str = ""
     billing_tier: str = ""
@@ -118,15 +118,15 @@ class RequestLog:
 
     @property
     def felt_ttft_ms(self) -> float | None:
-        """The first token's time with the last mile, as the user felt it."""
+        """The first-token time including the last mile, as the user sees it."""
         ttft_ms = self.ttft_ms
         return None if ttft_ms is None else ttft_ms + self.last_mile_ms
 
     @property
     def matters(self) -> bool:
-        """Whether its trace is kept in a crowd: it failed, or came later than its budget.
+        """Whether its trace is kept first under load: it failed, or was later than its budget.
 
-        A client's own mistakes do not count: anybody could fill the places with them.
+        Client errors do not count, because any client could fill the buffer with them.
         """
         if self.status >= 429 or self.client_gone or (self.status < 400 and self.error):
             return True
@@ -134,13 +134,13 @@ class RequestLog:
         return felt_ms is not None and felt_ms > self.budget_ms
 
     def refused(self, error: EdgeForgeError) -> None:
-        """The client gets ``error``."""
+        """Record that the client gets ``error``."""
         self.status, self.error = error.http_status, error.message
         if (reason := shed_by(error)) is not None:
             self.shed = reason
 
     def finish(self, ingress: tuple[str, str]) -> FinishedRequest:
-        """Return what the trace is made of. What is heavy leaves the log with it."""
+        """Return the input of the trace; large parts are moved there from the log."""
         placements, tokens = self.placements, self.tokens
         self.placements, self.tokens = [], None
         return FinishedRequest(self, placements, tokens, ingress)
@@ -178,7 +178,7 @@ class RequestLog:
 
 
 class FinishedRequest:
-    """A request that is over, with all that its trace is made of."""
+    """A request that is over, with everything its trace is made from."""
 
     __slots__ = ("_ingress", "_placements", "_tokens", "log")
 
@@ -196,7 +196,7 @@ class FinishedRequest:
         self._ingress = ingress
 
     def trace(self) -> Trace:
-        """Return the trace. Not hot: for the thread that keeps it."""
+        """Return the trace. Not hot: called on the thread that stores traces."""
         log = self.log
         times, left_out = self._token_times()
         return Trace(

@@ -1,18 +1,18 @@
-"""The life of one request as a machine: events in, commands out, no connection in sight.
+"""One request as a sans-io state machine: events in, commands out.
 
-Whoever drives it performs each command in order and reports what came of it; time is an argument.
+The runner performs each command in order and reports the results as events; time is an argument.
 
     begun -> asking -> answering -> over
-    asking -> asking       the target failed, refused, or another is predicted sooner: asked next
+    asking -> asking       the target failed, refused, or another is predicted sooner
     answering -> answering the stream broke, and another replica continues it
-    anything -> over       the client left, or no target is left
+    any state -> over      the client left, or no target is left
 
 While asking, a second copy may run beside a late first one; the first token decides between them.
-Waiting is not failing: an attempt is cut only where another target is predicted to be sooner, where
-its target is known to be gone, or after ``max_wait_ms`` of silence.
+Waiting is not failing: an attempt is cut only if another target is predicted to be sooner, if its
+target is known to be gone, or after ``max_wait_ms`` of silence.
 
 Laws: at most one attempt's answer reaches the client; one response head, one end; every attempt
-that was asked ends or is cancelled; nothing is commanded once the request is over.
+that was asked ends or is cancelled; no command is returned after the request is over.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 
 
 class RequestMachine:
-    """One request. The public attributes are for reading."""
+    """One request. Public attributes are read-only for others."""
 
     def __init__(
         self, state: RouterState, request: RequestContext, policy: RequestPolicy, log: RequestLog
@@ -79,11 +79,11 @@ class RequestMachine:
         self._timers = RequestTimers(policy)
         self._running = RunningAttempts(state, self._placer, self._books)
         self._failures = Failures()
-        #: Attempts that were asked one after the other; second copies are not among them.
+        #: Attempts asked one after the other, without second copies.
         self._asked = 0
         #: The attempt whose answer goes to the client.
         self._answering: Attempt | None = None
-        #: Whether the client has a response head: an error is then told in an event.
+        #: Whether the client has a response head: an error is then sent as an event.
         self._head_sent = False
         self.over = False
 
@@ -93,9 +93,9 @@ class RequestMachine:
         return self._timers.next_mono_ms
 
     def handle(self, event: Event, now_mono_ms: float) -> list[Command]:
-        """Take ``event`` and return what to do, in order. Hot: some five events a request.
+        """Handle ``event`` and return the commands, in order. Hot: about five events a request.
 
-        Events that come after the end change nothing.
+        Ignores events that come after the end.
         """
         if self.over:
             return []
@@ -152,7 +152,7 @@ class RequestMachine:
         return Ask(attempt)
 
     def _expect(self, attempt: Attempt) -> None:
-        """Set when another target is to be thought of, from what was predicted of this one."""
+        """Set when another target is to be considered, from the prediction of this one."""
         placer, last = self._placer, self._asked >= self._policy.max_attempts
         other_ms = None if last else placer.other_ttft_ms_p99(attempt.placement)
         expectation = placer.expectation(attempt, other_ms)
@@ -213,7 +213,8 @@ class RequestMachine:
         attempt, books, log = event.attempt, self._books, self._log
         commands = self._running.overtaken_by(attempt, now_mono_ms)
         books.succeeded(attempt)
-        for node_id in self._failures.suspects:  # this engine could answer: theirs had failed
+        # Another engine could answer the request, so the earlier failures were the engines'.
+        for node_id in self._failures.suspects:
             books.failed(node_id, now_mono_ms, of_link=False, forget=False)
         whole = event.ending is Ending.WHOLE
         first = attempt
@@ -245,7 +246,7 @@ class RequestMachine:
     def _on_failed(
         self, event: AttemptEnded, verdict: Verdict, now_mono_ms: float
     ) -> list[Command]:
-        """The attempt failed before its client saw anything of it."""
+        """Handle an attempt that failed before its client saw any part of it."""
         attempt = event.attempt
         self._failures.add(event, verdict)
         if verdict.engine_error:
@@ -268,7 +269,7 @@ class RequestMachine:
         detail: str,
         now_mono_ms: float,
     ) -> None:
-        """The target failed: it is trusted a little less."""
+        """Count a failure of the target and log it."""
         of_link = event.status == 0
         self._books.failed(
             attempt.node_id,
@@ -310,7 +311,7 @@ class RequestMachine:
         return [Account(), WriteErrorEvent(error)]
 
     def _out_of_targets(self, error: NoReplica | None, now_mono_ms: float) -> list[Command]:
-        """Give up: no target is left. An engine's own 5xx is passed on as it is."""
+        """Give up: no target is left. An engine's own 5xx is passed on unchanged."""
         failures = self._failures
         why = failures.error(self._request.deployment.name, error)
         answer = failures.engines_answer
@@ -353,7 +354,7 @@ class RequestMachine:
         if timers.patience_is_due(now_mono_ms):
             commands += self._reconsider(now_mono_ms)
         if timers.silence_is_due(now_mono_ms):
-            commands += self._look_for_silence(event, now_mono_ms)
+            commands += self._check_silence(event, now_mono_ms)
         if not self.over and timers.heartbeat_is_due(now_mono_ms):
             commands += self._heartbeat(event, now_mono_ms)
         return commands
@@ -365,15 +366,15 @@ class RequestMachine:
         placement = self._placer.second_copy(now_mono_ms)
         if placement is None or not self._state.hedges.take():
             return []
-        # the customer pays for the first choice: the second was the product's
+        # The customer pays the tier of the first copy: the second was this agent's decision.
         billing_tier = self._running.attempts[0].placement.billing_tier
         placement = replace(placement, billing_tier=billing_tier)
         return [Ask(self._running.begin(placement, AttemptPurpose.SECOND_COPY, now_mono_ms))]
 
     def _reconsider(self, now_mono_ms: float) -> list[Command]:
-        """Replace a late attempt if another target is predicted to be sooner; else wait on.
+        """Replace a late attempt if another target is predicted to be sooner; else keep waiting.
 
-        Where two copies run, both must be late: the second is judged, and the first makes way.
+        If two copies run, both must be late: the second one is checked, and the first one is cut.
         """
         running = self._running.attempts
         if self._answering is not None or not running or self._asked >= self._policy.max_attempts:
@@ -393,8 +394,8 @@ class RequestMachine:
         self._log.replaced += 1
         return [cancel, self._ask(other, now_mono_ms)]
 
-    def _look_for_silence(self, event: DeadlinePassed, now_mono_ms: float) -> list[Command]:
-        """Give up attempts that are silent and whose target is gone; others may take their time."""
+    def _check_silence(self, event: DeadlinePassed, now_mono_ms: float) -> list[Command]:
+        """Give up silent attempts whose target is gone; all others keep waiting."""
         commands: list[Command] = []
         self._timers.checked_silence(self._running.attempts, now_mono_ms)
         for attempt in list(self._running.attempts):
@@ -445,7 +446,7 @@ class RequestMachine:
 
 
 def _first_of(attempt: Attempt) -> Attempt:
-    """Return the attempt that began the stream: all of it is billed as that one's."""
+    """Return the attempt that began the stream; the whole stream is billed to it."""
     while attempt.resumes is not None:
         attempt = attempt.resumes
     return attempt

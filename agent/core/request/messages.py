@@ -1,4 +1,4 @@
-"""Events that the request machine is given, and commands that it returns."""
+"""Events that the request machine takes, and commands that it returns."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 class Ending(enum.StrEnum):
     """How an attempt's answer ended."""
 
-    #: A whole response is here, of any status; the client has seen nothing of it.
+    #: A whole response arrived, of any status; the client has seen no part of it.
     WHOLE = "whole"
-    #: The last event of a stream is here.
+    #: The last event of a stream arrived.
     STREAM = "stream"
-    #: No connection, a cut one, or an answer that cannot be read.
+    #: No connection, a cut connection, or an answer that cannot be parsed.
     LOST = "lost"
 
 
 class Rest(enum.StrEnum):
-    """What a broken stream still lacks, where its deployment lets streams be continued."""
+    """What a broken stream still lacks, if its deployment allows streams to be continued."""
 
     #: It cannot be continued.
     UNKNOWN = "unknown"
@@ -43,9 +43,9 @@ class Begun:
 
 @dataclass(slots=True)
 class NotSent:
-    """``attempt`` was not sent: its target cannot be asked any more, or nothing is left to ask.
+    """``attempt`` was not sent: its target cannot be asked any more, or the stream is complete.
 
-    ``rest`` matters where it would have continued a broken stream.
+    ``rest`` is set if the attempt would have continued a broken stream.
     """
 
     attempt: Attempt
@@ -55,14 +55,14 @@ class NotSent:
 
 @dataclass(slots=True)
 class EngineProgressed:
-    """The engine has generated something for ``attempt``, though no token for the client yet."""
+    """The engine has generated for ``attempt``, but the client has no token yet."""
 
     attempt: Attempt
 
 
 @dataclass(slots=True)
 class FirstToken:
-    """The first content, reasoning or tool delta is here. ``load`` is what the peer reported."""
+    """The first content, reasoning or tool delta arrived. ``load`` is what the peer reported."""
 
     attempt: Attempt
     load: PeerLoad | None
@@ -70,7 +70,7 @@ class FirstToken:
 
 @dataclass(slots=True)
 class AnswerBegun:
-    """The answer must be passed on, though it has no token yet: it is over, or too long to hold."""
+    """The answer must be passed on without a token: it is over, or too long to hold."""
 
     attempt: Attempt
 
@@ -79,8 +79,8 @@ class AnswerBegun:
 class AttemptEnded:
     """The answer of ``attempt`` has ended.
 
-    ``status`` is 0 when no response head came. ``usage`` is what the engine counted, None when it
-    did not say. ``far`` is what the peer said of its own time.
+    ``status`` is 0 if no response head came. ``usage`` is the engine's count, None if it reported
+    none. ``far`` is the peer's report of its own times.
     """
 
     attempt: Attempt
@@ -95,7 +95,7 @@ class AttemptEnded:
 
 @dataclass(slots=True)
 class ClientGone:
-    """The client has left. ``usage`` is what the answer's engine has counted so far."""
+    """The client has left. ``usage`` is the engine's count so far."""
 
     usage: Usage | None = None
     far: FarTimes | None = None
@@ -108,10 +108,10 @@ class Abandoned:
 
 @dataclass(slots=True)
 class DeadlinePassed:
-    """``next_deadline_mono_ms`` may have come; early is harmless.
+    """``next_deadline_mono_ms`` may have passed; too early an event is harmless.
 
-    ``client_stalled``: the client does not read what it was sent. ``usage`` and ``rest`` are those
-    of the answer that goes to the client now.
+    ``client_stalled``: the client does not read what was sent. ``usage`` and ``rest`` are those of
+    the answer that goes to the client now.
     """
 
     client_stalled: bool = False
@@ -141,21 +141,21 @@ class Ask:
 
 @dataclass(slots=True)
 class Cancel:
-    """Cut ``attempt``; nothing more is to be reported of it."""
+    """Cut ``attempt``; no further event may be reported for it."""
 
     attempt: Attempt
 
 
 @dataclass(slots=True)
 class WriteHead:
-    """Let the answer of ``attempt`` pass to the client, behind a response head if none was sent."""
+    """Pass the answer of ``attempt`` to the client, with a response head first if none was sent."""
 
     attempt: Attempt
 
 
 @dataclass(slots=True)
 class WriteHeartbeat:
-    """Show the client that its request is alive; a response head goes first if none was sent."""
+    """Send the client a sign of life, with a response head first if none was sent."""
 
     attempt: Attempt | None
 
@@ -164,7 +164,7 @@ class WriteHeartbeat:
 class WriteEnd:
     """Write the end of the stream of ``attempt``.
 
-    Comes behind ``Account``: what must be durable before the client sees the end is by then.
+    Follows ``Account``, so that the account can be made durable before the client sees the end.
     """
 
     attempt: Attempt
@@ -172,7 +172,7 @@ class WriteEnd:
 
 @dataclass(slots=True)
 class RespondWhole:
-    """Send the whole response of ``attempt`` as it is."""
+    """Send the whole response of ``attempt``."""
 
     attempt: Attempt
 
@@ -186,9 +186,10 @@ class RespondError:
 
 @dataclass(slots=True)
 class WriteErrorEvent:
-    """End a stream that has begun with an error event.
+    """End a started stream with an error event.
 
-    ``refused`` is the attempt whose engine's own error response says why, else ``error`` does.
+    ``refused`` is the attempt whose engine sent the error response to pass on; without it,
+    ``error`` is sent.
     """
 
     error: EdgeForgeError
@@ -197,12 +198,12 @@ class WriteErrorEvent:
 
 @dataclass(slots=True)
 class CutClient:
-    """Close the client's connection: it does not read."""
+    """Close the connection of a client that does not read."""
 
 
 @dataclass(slots=True)
 class Account:
-    """The request's tokens and cost are in its log."""
+    """Account the request: its tokens and cost are now in its log."""
 
 
 Command = (

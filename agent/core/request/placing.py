@@ -1,4 +1,4 @@
-"""Where one request goes, and where next; a few go to find out what a target is like."""
+"""Places the attempts of one request, explorations and trials of targets included."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Placer:
-    """The placements of one request, on the routing table and the live state of each moment."""
+    """Places one request's attempts by the routing table and live state at the time of each."""
 
     __slots__ = (
         "_expected_tokens",
@@ -40,13 +40,13 @@ class Placer:
         self._expected_tokens = state.prompt_tokens.estimate(
             request.deployment.name, request.body_bytes
         )
-        #: Nodes that are not placed on again.
+        #: Nodes that are not asked again.
         self.tried: frozenset[str] = frozenset()
-        #: Those of them that were cut for being late: they are asked again when no other is left.
+        #: Those of them that were cut for being late: asked again if no other node is left.
         self.late: frozenset[str] = frozenset()
-        #: What the attempt that was placed last finds out; None mostly.
+        #: Set if the last placement is an exploration or a trial.
         self.finding: Finding | None = None
-        #: What was left of the budget at the last placement.
+        #: Budget left at the last placement.
         self.budget_left_ms = 0.0
 
     def next_attempt(self, now_mono_ms: float) -> Placement:
@@ -65,7 +65,7 @@ class Placer:
         return self._explored(placement, now_mono_ms) if exploration.may(now_mono_ms) else placement
 
     def place(self, now_mono_ms: float) -> Placement:
-        """Choose among the nodes that were not tried, all hard filters anew.
+        """Choose among the nodes that were not tried, with all hard filters applied again.
 
         Raises: EdgeForgeError.
         """
@@ -75,13 +75,13 @@ class Placer:
         except NoReplica:
             if not self.late:
                 raise
-        # no other is left: one that was late may still answer
+        # No other node is left: one that was late may still answer.
         self.tried -= self.late
         self.late = frozenset()
         return self._choose(shape, now_mono_ms, spare_late=True)
 
     def second_copy(self, now_mono_ms: float) -> Placement | None:
-        """Return where a second copy of a late request goes; None: nowhere in time."""
+        """Return where a second copy of a late request goes; None if no target is in time."""
         shape = self._shape(now_mono_ms, strict=self._request.deployment.strict)
         try:
             placement = self._choose(shape, now_mono_ms)
@@ -93,9 +93,9 @@ class Placer:
         return replace(placement, chosen=chosen, serving_tier=chosen.pop.tier)
 
     def another(self, now_mono_ms: float) -> Placement | None:
-        """Return the best other target of now, in time or not; None when there is none.
+        """Return the best other target now, in time or not; None if there is none.
 
-        With the first token out, or late, no budget and no strictness decides any more.
+        Once a first token was sent or is late, the budget and strictness no longer apply.
         """
         shape = self._shape(now_mono_ms, strict=False)
         try:
@@ -104,7 +104,7 @@ class Placer:
             return None
 
     def expectation(self, attempt: Attempt, other_ttft_ms_p99: float | None) -> Expectation:
-        """Return what was predicted of ``attempt``, and of the soonest other target."""
+        """Return the predictions for ``attempt`` and for the soonest other target."""
         prediction = attempt.placement.chosen.prediction
         return Expectation(
             ttft_ms_p50=prediction.ttft_ms_p50,
@@ -115,7 +115,7 @@ class Placer:
         )
 
     def other_ttft_ms_p99(self, placement: Placement) -> float | None:
-        """Return the soonest P99 among the candidates that were not tried; None: there are none."""
+        """Return the soonest P99 among the candidates that were not tried; None if all were."""
         soonest_ms = math.inf
         tried = self.tried
         for candidate in placement.candidates:
@@ -160,7 +160,7 @@ class Placer:
         )
 
     def _explored(self, placement: Placement, now_mono_ms: float) -> Placement:
-        """Return a placement on a hardly known target, if one is worth finding out about."""
+        """Return a placement on a target whose speed is uncertain, if one should be explored."""
         state = self._state
         learned = state.predictor.of_model(self._request.deployment.model)
         shape = self._shape(now_mono_ms, strict=self._request.deployment.strict)

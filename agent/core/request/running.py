@@ -1,4 +1,4 @@
-"""The attempts of one request that run now: begun, ended, or cut for one another."""
+"""The running attempts of one request: begun, ended, or cut in favour of another."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class RunningAttempts:
         now_mono_ms: float,
         resumes: Attempt | None = None,
     ) -> Attempt:
-        """Return a new attempt, which is to be asked at once."""
+        """Return a new attempt, which must be asked at once."""
         state, placer = self._state, self._placer
         node_id = placement.chosen.node.id
         count_fill = state.own_fill.count if node_id == state.node_id else None
@@ -55,23 +55,23 @@ class RunningAttempts:
         return attempt
 
     def ended(self, attempt: Attempt, now_mono_ms: float) -> None:
-        """``attempt`` has ended by itself."""
+        """Remove ``attempt``, which has ended by itself."""
         self.attempts.remove(attempt)
         self._books.left(attempt, now_mono_ms, cut=False)
 
     def cut(self, attempt: Attempt, outcome: AttemptOutcome, now_mono_ms: float) -> Cancel:
-        """Cut ``attempt`` while it might still have answered."""
+        """Cut ``attempt``, which might still have answered."""
         self.attempts.remove(attempt)
         self._books.left(attempt, now_mono_ms, cut=True)
         self._books.note(attempt, outcome, now_mono_ms)
         return Cancel(attempt)
 
     def cut_all(self, outcome: AttemptOutcome, now_mono_ms: float) -> list[Command]:
-        """Cut whatever runs."""
+        """Cut every running attempt."""
         return [self.cut(attempt, outcome, now_mono_ms) for attempt in list(self.attempts)]
 
     def overtaken_by(self, winner: Attempt, now_mono_ms: float) -> list[Command]:
-        """Cut every attempt but ``winner``; the earlier ones were late."""
+        """Cut every attempt except ``winner``; those begun before it count as late."""
         commands: list[Command] = []
         if len(self.attempts) > 1 or (self.attempts and self.attempts[0] is not winner):
             in_time = winner.placement.chosen.fits

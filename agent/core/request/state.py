@@ -1,4 +1,4 @@
-"""What an agent knows of its fleet, on which it decides every request; shared by all of them."""
+"""The state on which an agent decides every request; shared by all requests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class RouterState:
-    """One agent's knowledge. Its parts change; which parts it has does not."""
+    """One agent's knowledge of its fleet. The fields are fixed; the objects in them change."""
 
     node_id: str
     #: The routing table as it is now.
@@ -40,17 +40,17 @@ class RouterState:
     engine_queue: EngineQueue
     #: Which prompts each engine may hold in its cache.
     prefixes: PrefixMemory
-    #: What the first tokens of each (node, model) have taken.
+    #: Learned first-token times of each (node, model).
     predictor: Predictor
-    #: How often first tokens came within what was predicted.
+    #: How often first tokens came within their predicted P99.
     coverage: Coverage
-    #: How many tokens each deployment's bodies have.
+    #: Learned ratio of tokens to body bytes of each deployment.
     prompt_tokens: PromptTokens
     #: How many requests may be sent twice.
     hedges: HedgeBudget
-    #: How many requests may go to a target that is hardly known.
+    #: How many requests may go to a target whose speed is uncertain.
     exploration: Exploration
-    #: Which targets a strict deployment may try though they are predicted late.
+    #: Which targets a strict deployment may try although they are predicted late.
     half_open: HalfOpenTargets
     #: How full this node's own engine is.
     own_fill: FillMeter
@@ -65,7 +65,7 @@ class RouterState:
         *,
         spare_late: bool = False,
     ) -> TargetLookup:
-        """Return a look-up of what is known of each node that may serve ``model``. Hot.
+        """Return a look-up of the state of each node that may serve ``model``. Hot.
 
         ``spare_late``: nodes that are ejected only for late first tokens count as not ejected.
         """
@@ -81,7 +81,7 @@ class RouterState:
         return known.__getitem__
 
     def fill(self, now_mono_ms: float) -> Callable[[str], float]:
-        """Return a look-up of how full a node is: this one as counted, others as reported."""
+        """Return a look-up of how full a node is: this one as measured, others as reported."""
         own_node_id, reported = self.node_id, self.live.fill_ratio
 
         def look_up(node_id: str) -> float:

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from agent.core.attempts import Expectation
     from agent.core.request.attempt import Attempt
 
-#: What a timer may be early by: event loops count in whole milliseconds.
+#: How early a timer may fire: event loops count in whole milliseconds.
 EARLY_MS = 1.0
-#: While no other target would be sooner, that is looked at again after so long, and after this
-#: share of the time waited so far if that is more: a placement each time is not free.
+#: While no other target would be sooner, this is checked again after this time, or after this share
+#: of the time waited so far if that is more: each check costs a placement.
 LOOK_AGAIN_MS = 1_000.0
 LOOK_AGAIN_RATIO = 0.25
 
@@ -29,17 +29,17 @@ class RequestPolicy:
 
     #: Targets asked one after the other before the first byte.
     max_attempts: int = 3
-    #: After so long without a byte the client is sent a heartbeat; 0: never.
+    #: After this time without a byte the client is sent a heartbeat; 0: never.
     heartbeat_ms: float = 5_000.0
-    #: After so long without a byte from a target it is looked at whether the target still lives,
-    #: and whether the client still reads.
+    #: After this time without a byte from a target, check whether it is still reachable, and
+    #: whether the client still reads.
     stream_idle_ms: float = 120_000.0
-    #: A request waits for so long at most, for its first byte or between two.
+    #: Longest wait for the first byte, and between two bytes.
     max_wait_ms: float = 21_600_000.0
 
 
 class RequestTimers:
-    """When each of one request's deadlines is due; inf: it is not set."""
+    """When each of one request's deadlines is due; inf if it is not set."""
 
     __slots__ = (
         "_beat_mono_ms",
@@ -71,7 +71,7 @@ class RequestTimers:
         )
 
     def begin(self, now_mono_ms: float, *, stream: bool) -> None:
-        """The request begins."""
+        """Start the deadlines of silence and heartbeat."""
         policy = self._policy
         self._silence_mono_ms = now_mono_ms + self._idle_ms
         if stream and policy.heartbeat_ms > 0.0:
@@ -83,7 +83,7 @@ class RequestTimers:
     def expect(
         self, attempt: Attempt, expectation: Expectation, *, last: bool, may_hedge: bool
     ) -> None:
-        """``attempt`` is asked; ``last``: no other will be."""
+        """Set the deadlines of ``attempt``; ``last``: no other attempt will follow."""
         self._hedge_mono_ms = self._patience_mono_ms = math.inf
         if last:
             return
@@ -100,9 +100,9 @@ class RequestTimers:
         self._patience_mono_ms = began_mono_ms + patience_ms
 
     def is_late(self, attempt: Attempt, expectation: Expectation, now_mono_ms: float) -> bool:
-        """Whether ``attempt`` makes way for the other target of ``expectation`` now.
+        """Whether ``attempt`` is to be replaced by the other target of ``expectation`` now.
 
-        If not, the next look is set.
+        If not, the next check is set.
         """
         finding = attempt.finding
         waited_ms = now_mono_ms - attempt.began_mono_ms + EARLY_MS
@@ -116,28 +116,28 @@ class RequestTimers:
         return False
 
     def look_again(self, attempt: Attempt, now_mono_ms: float) -> None:
-        """No other target would be sooner now; later one may be."""
+        """Set the next check: no other target would be sooner now, but one may be later."""
         waited_ms = now_mono_ms - attempt.began_mono_ms
         self._patience_mono_ms = now_mono_ms + max(LOOK_AGAIN_MS, LOOK_AGAIN_RATIO * waited_ms)
 
     def one_left(self, now_mono_ms: float) -> None:
-        """One of two copies failed: whether the other is late is looked at now."""
+        """One of two copies failed: check now whether the other is late."""
         self._hedge_mono_ms = math.inf
         self._patience_mono_ms = now_mono_ms
 
     def answering(self) -> None:
-        """A first token is here: nobody else is asked any more."""
+        """A first token came: no other target is asked any more."""
         self._hedge_mono_ms = self._patience_mono_ms = math.inf
 
     def hedge_is_due(self, now_mono_ms: float) -> bool:
-        """Whether a second copy may be sent now; asked once."""
+        """Whether a second copy may be sent now; True once."""
         if now_mono_ms + EARLY_MS < self._hedge_mono_ms:
             return False
         self._hedge_mono_ms = math.inf
         return True
 
     def patience_is_due(self, now_mono_ms: float) -> bool:
-        """Whether another target is to be thought of now; asked once."""
+        """Whether another target is to be considered now; True once."""
         if now_mono_ms + EARLY_MS < self._patience_mono_ms:
             return False
         self._patience_mono_ms = math.inf
@@ -146,11 +146,11 @@ class RequestTimers:
     # -- silence
 
     def silence_is_due(self, now_mono_ms: float) -> bool:
-        """Whether it is time to look for attempts that are silent."""
+        """Whether it is time to check for silent attempts."""
         return now_mono_ms + EARLY_MS >= self._silence_mono_ms
 
     def checked_silence(self, running: Sequence[Attempt], now_mono_ms: float) -> None:
-        """Set the next look: when the first of ``running`` could have been silent for too long."""
+        """Set the next check: when the first of ``running`` could have been silent too long."""
         idle_ms = self._idle_ms
         due_mono_ms = now_mono_ms + idle_ms
         for attempt in running:
@@ -160,7 +160,7 @@ class RequestTimers:
         self._silence_mono_ms = due_mono_ms
 
     def is_silent(self, silent_ms: float) -> bool:
-        """Whether an attempt has been silent for long enough to look at its target."""
+        """Whether an attempt has been silent long enough to check its target."""
         return silent_ms + EARLY_MS >= self._idle_ms
 
     # -- heartbeat
@@ -170,7 +170,7 @@ class RequestTimers:
         return now_mono_ms + EARLY_MS >= self._heartbeat_mono_ms
 
     def beat(self, answering: Attempt | None, now_mono_ms: float) -> bool:
-        """Whether the client has had no byte for ``heartbeat_ms``; sets when to ask again."""
+        """Whether the client has had no byte for ``heartbeat_ms``; sets the next check."""
         heartbeat_ms = self._policy.heartbeat_ms
         last_mono_ms = self._beat_mono_ms
         if answering is not None:
