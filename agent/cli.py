@@ -42,7 +42,7 @@ _MAX_TOKEN_BYTES = 4_096
 
 
 def run() -> None:
-    """Entry point: one message and a next step for every error we know."""
+    """Run the command line; a known error is printed as one message and a next step."""
     run_program("edgeforge-agent", app)
 
 
@@ -59,9 +59,9 @@ def serve(
     """
     set_up_logging(log_level)
     loaded = _load(config)
-    # The agent forks only to exec; gRPC's handlers for more than that would fill the log.
+    # The agent forks only to exec; gRPC's fork handlers would fill the log with warnings.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-    from agent.main import run as run_agent  # the other commands do not need all of it
+    from agent.main import run as run_agent  # imported late: other commands start faster
 
     run_agent(loaded)
 
@@ -87,7 +87,7 @@ def enroll(
         raise ConfigInvalid(
             ["coordinator.enrolment_address is empty"], "set it to the coordinator's host:port"
         )
-    from agent.link.enrol import enrol, parse_token  # cryptography is needed here only
+    from agent.link.enrol import enrol, parse_token  # imports cryptography, used only here
 
     token = parse_token(_read_token(token_file))
     identity = asyncio.run(enrol(address, token, loaded.identity_dir))
@@ -101,7 +101,7 @@ def enroll(
 
 @app.command()
 def doctor(config: ConfigOption = _DEFAULT_CONFIG, json_output: JsonOption = False) -> None:
-    """Check everything this agent needs, and say the next step for what is missing.
+    """Check everything this agent needs, and print the next step for what is missing.
 
     Exit status 1 when a check failed.
 
@@ -149,8 +149,8 @@ def drain(
     if json_output:
         print_json(answer)
     else:
-        said = answer["draining_reason"] or "no"
-        print_line(f"draining: {said}; requests in progress: {answer['in_flight']}")
+        reason = answer["draining_reason"] or "no"
+        print_line(f"draining: {reason}; requests in progress: {answer['in_flight']}")
 
 
 def set_up_logging(level: str) -> None:
@@ -166,7 +166,7 @@ def _load(path: Path) -> AgentConfig:
 
 
 def _read_token(token_file: str) -> str:
-    """Read a token from where no other user can see it."""
+    """Read a token from a file or standard input, which other users cannot see."""
     if token_file == "-":
         return sys.stdin.read(_MAX_TOKEN_BYTES)
     try:
@@ -193,8 +193,8 @@ def _status_rows(answer: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "deployment", f"{name}: {of['said']}"
     for basis, of in answer["predictions"].items():
         if of["seen"]:
-            said = f"{of['kept_ratio']:.1%} of {of['seen']:,} first tokens within their P99"
-            yield "predictions", f"{basis}: {said}"
+            kept = f"{of['kept_ratio']:.1%} of {of['seen']:,} first tokens within their P99"
+            yield "predictions", f"{basis}: {kept}"
     traces = answer["traces"]
     failing = f", not written: {traces['failure']}" if traces["failure"] else ""
     yield "traces", f"{traces['rows']} kept, {traces['dropped']} dropped{failing}"

@@ -69,7 +69,7 @@ def _given_key(headers: Mapping[bytes, bytes]) -> bytes:
 
 
 def may_call(caller: Caller, deployment: Deployment) -> bool:
-    """Whether ``caller`` may use, or even know of, ``deployment``."""
+    """Whether ``caller`` may use ``deployment``, and may know that it exists."""
     if deployment.account_id != caller.account.id:
         return False
     return not caller.key.deployments or deployment.name in caller.key.deployments
@@ -78,7 +78,7 @@ def may_call(caller: Caller, deployment: Deployment) -> bool:
 def find_deployment(caller: Caller, name: object, view: FleetView) -> Deployment:
     """Return the deployment called ``name``, or the caller's first one of the model ``name``.
 
-    Raises: InvalidRequest for what is no name; NotFound, also for another account's. Hot.
+    Raises: InvalidRequest for an invalid name; NotFound, also for another account's. Hot.
     """
     if not isinstance(name, str) or not name:
         raise _no_model_name(name)

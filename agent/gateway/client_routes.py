@@ -1,4 +1,4 @@
-"""Every request of the client port that is not a plain generation: its route, method and answer."""
+"""Routes of the client port: answers every request other than a generation."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class ClientRoutes:
         self._decoder = BodyDecoder(max_body_bytes)
 
     async def answer(self, request: Request) -> Answer | None:
-        """Return the response to ``request``; None for a generation, which is to be handled.
+        """Return the response to ``request``, or None for a generation.
 
-        Then its path is the route's own, and its body is decoded.
+        A generation's path is normalised and its body decoded; the caller must handle it.
         """
         try:
             request.path = path = request_path(request.target)
@@ -92,7 +92,7 @@ class ClientRoutes:
         if encoding is None:
             return
         gateway = self._gateway
-        # Decoding costs time and memory: not for a client without a valid key.
+        # Decoding costs time and memory, so the client must have a valid key first.
         authenticate(
             request.headers,
             gateway.state.view(),
@@ -112,7 +112,7 @@ def render_refusal(error: EdgeForgeError, path: str) -> Answer:
 
 
 def _words(request: Request) -> str:
-    """Return the path whose format an error is to have."""
+    """Return the path whose API format an error must have."""
     if request.path not in FORMATS and is_anthropic(request):
         return MESSAGES.path
     return request.path

@@ -108,7 +108,7 @@ def _is_zlib(body: bytes) -> bool:
 
 
 def _inflate(body: bytes, window_bits: int, decoded: _Decoded) -> None:
-    """Decode deflate data; in slices, since zlib copies what it leaves of each."""
+    """Decode deflate data in slices, because zlib copies the rest of its input at each step."""
     inflater = zlib.decompressobj(window_bits)
     members = 1
     for at in range(0, len(body), _STEP_BYTES):
@@ -130,7 +130,7 @@ def _inflate(body: bytes, window_bits: int, decoded: _Decoded) -> None:
 
 def _decode_zstd(body: bytes, decoded: _Decoded) -> None:
     """Decode zstd frames, twice: only one of the library's interfaces decodes in bounded steps,
-    and only the other says where a frame ends and whether it is complete.
+    and only the other reports where a frame ends and whether it is complete.
     """
     decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
     with decompressor.stream_reader(io.BytesIO(body), read_across_frames=True) as reader:

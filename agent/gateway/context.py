@@ -1,4 +1,4 @@
-"""What ``agent.main`` hands the gateway: what requests are decided on, and the adapters around."""
+"""The gateway's dependencies, which ``agent.main`` assembles."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from agent.gateway.targets import Targets
     from protos.domain.trace import Trace
 
-#: Takes the trace of a finished request; called at once, it must not wait. The trace is made when
-#: what it is handed is called, on any thread, once. The flag: it failed or was late.
+#: Takes the trace of a finished request, as a function that makes it: to be called once, on any
+#: thread. Must not block. The flag: the request failed or was late.
 TraceSink = Callable[[Callable[[], "Trace"], bool], None]
 
 
@@ -27,7 +27,7 @@ class GatewayContext:
     pop_id: str
     limits: LimitsConfig
     policy: RequestPolicy
-    #: What requests are decided on.
+    #: The state on which requests are decided.
     state: RouterState
     #: Connections to the local engine and to peers.
     targets: Targets

@@ -52,15 +52,15 @@ class Cors:
                 self._by_origin[origin.encode()] = _headers(origin.encode())
 
     def headers_for(self, origin: bytes) -> tuple[Header, ...]:
-        """Return what a response to ``origin`` carries; nothing if it is not allowed."""
+        """Return the headers for a response to ``origin``; empty if it is not allowed."""
         return self._by_origin.get(origin, self._any)
 
 
 def preflight_headers(request: Request) -> list[Header]:
-    """Return what a preflight is answered with beside ``request.cors_headers``.
+    """Return the headers of a preflight response in addition to ``request.cors_headers``.
 
-    Empty for other requests, and for origins that are not allowed. The headers asked for are
-    allowed as they are: without credentials, each is one that the page itself sets.
+    Empty for other requests, and for origins that are not allowed. All requested headers are
+    allowed: without credentials, the page itself sets each of them.
     """
     if not request.cors_headers or b"access-control-request-method" not in request.headers:
         return []

@@ -1,4 +1,4 @@
-"""``edgeforge route explain``: what this agent would do with a request now, and why."""
+"""``edgeforge route explain``: where this agent would send a request now, and why."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from protos.domain.router import RequestShape, RouteExplanation, explain
 if TYPE_CHECKING:
     from agent.core.request.state import RouterState
 
-#: A question without a prompt is asked for a short one.
+#: Prompt length that is assumed if the caller gives none.
 _DEFAULT_PROMPT_TOKENS = 32
 _BYTES_PER_TOKEN = 4
 
@@ -22,7 +22,7 @@ def explain_route(
     prompt_tokens: int,
     now_mono_ms: float,
 ) -> RouteExplanation:
-    """Explain a stream of ``deployment_name``; 0 means its own budget, and a short prompt.
+    """Explain a stream of ``deployment_name``; 0 means the deployment's budget, a short prompt.
 
     Raises: NotFound.
     """

@@ -1,4 +1,4 @@
-"""The way of a request: authenticate, check, run its machine, log what came of it."""
+"""Handles one generation request: authenticates, checks, runs its machine, logs the result."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class GenerationHandler:
         self.draining = False
 
     async def serve(self, api: ApiFormat, request: Request, client: ServerConnection) -> None:
-        """Answer ``request``. Cancelled when the client goes away, which aborts the engine."""
+        """Answer ``request``. Cancelled when the client disconnects, which aborts the engine."""
         gateway, stats = self._gateway, self.stats
         unix_ms, mono_ms = gateway.now_unix_ms(), gateway.now_mono_ms()
         jumps_before = gateway.clocks.jumps
@@ -77,7 +77,7 @@ class GenerationHandler:
     def _admit(
         self, api: ApiFormat, request: Request, client: ServerConnection, log: RequestLog
     ) -> RequestRunner:
-        """Return what runs the request. Raises: EdgeForgeError for one that is not admitted."""
+        """Return the request's runner. Raises: EdgeForgeError if the request is not admitted."""
         gateway, limits = self._gateway, self._gateway.limits
         view = gateway.state.view()
         caller = authenticate(
@@ -95,7 +95,7 @@ class GenerationHandler:
         log.model, log.sla = deployment.model, deployment.sla_tier
         log.budget_ms = parse_budget_ms(request.headers, deployment.ttft_budget_ms)
         blocks = NO_BLOCKS
-        if len(request.body) >= BLOCK_BYTES:  # in a smaller body no block can be
+        if len(request.body) >= BLOCK_BYTES:  # a smaller body has no whole block
             blocks = prompt_blocks(api.prompt_prefix(body.fields), deployment.model, salt)
         context = RequestContext(
             view=view,
@@ -138,5 +138,5 @@ class GenerationHandler:
         self.stats.finished(log)
         gateway.records.add(log)
         finished = log.finish((gateway.state.node_id, gateway.pop_id))
-        if log.account:  # strangers must not push customers' traces out of the ring
+        if log.account:  # unauthenticated requests must not evict customers' traces
             gateway.traces(finished.trace, log.matters)

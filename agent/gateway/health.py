@@ -1,4 +1,4 @@
-"""Health and version for load balancers and clients: no key, and nothing else of the agent."""
+"""Health and version for load balancers and clients; needs no key and discloses nothing else."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from agent.relay.connections import Answer
 
 _JSON = (b"content-type", b"application/json")
-#: A proxy must not answer for the agent.
+#: A proxy must not cache these answers.
 _NO_STORE = (b"cache-control", b"no-store")
 _RETRY_AFTER = (b"retry-after", b"1")
 
 
 class Health:
-    """Answers of the health routes.
+    """Answers the health routes.
 
-    ``/health`` and ``/ping`` have no body, as vLLM's; like ``/readyz`` they say whether new
-    requests should be sent here. ``/livez`` says that the process runs.
+    ``/health`` and ``/ping`` have no body, as in vLLM; like ``/readyz`` they report whether new
+    requests should be sent here. ``/livez`` reports that the process runs.
     """
 
     def __init__(self, ready: Callable[[], bool], version: str) -> None:

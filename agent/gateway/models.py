@@ -1,4 +1,4 @@
-"""``/v1/models``: what a key may call, as OpenAI's and as Anthropic's clients read it."""
+"""``/v1/models``: the models that a key may call, in OpenAI's and in Anthropic's format."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PATH = "/v1/models"
 
 
 class ModelsApi:
-    """Answers of the two routes. Raises: EdgeForgeError."""
+    """Answers the two routes. Raises: EdgeForgeError."""
 
     def __init__(self, gateway: GatewayContext) -> None:
         self._gateway = gateway
@@ -52,7 +52,7 @@ class ModelsApi:
 
 
 def is_anthropic(request: Request) -> bool:
-    """Whether one of Anthropic's clients sent ``request``: both kinds use this path."""
+    """Whether an Anthropic client sent ``request``; OpenAI clients use the same path."""
     return b"anthropic-version" in request.headers
 
 

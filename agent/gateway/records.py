@@ -1,6 +1,6 @@
-"""The latest finished requests on this host, in a bounded ring, and how they were served.
+"""The latest finished requests on this host, in a bounded ring, and a summary of them.
 
-What is heavy (candidates, tokens' times) has left each log with its trace.
+The large parts of each log (candidates, token times) have been moved to its trace.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from protos.domain.service import Service, service_of
 if TYPE_CHECKING:
     from agent.core.request.log import RequestLog
 
-#: Requests that a summary looks back on: it is made on the event loop, every 2 s.
+#: Requests in a summary, which is made on the event loop every 2 s.
 MAX_SUMMARISED = 1_000
-#: Deployments that are summarised one by one; the others are in the whole.
+#: Deployments that have a summary of their own; all others count only in the total.
 MAX_DEPLOYMENTS = 20
 
 
@@ -45,7 +45,7 @@ class RequestRecords:
         return _service(islice(reversed(self._ring), MAX_SUMMARISED))
 
     def service_by_deployment(self) -> dict[str, Service]:
-        """Return the same by deployment, those with most requests first."""
+        """Return the same by deployment, those with the most requests first."""
         found: dict[str, list[RequestLog]] = {}
         for log in islice(reversed(self._ring), MAX_SUMMARISED):
             if log.deployment:
@@ -61,7 +61,7 @@ class RequestRecords:
 
 
 def _service(logs: Iterable[RequestLog]) -> Service:
-    """Leave out requests that came to no deployment and were not shed: strangers, mistakes."""
+    """Ignore requests without a deployment that were not shed: they were not valid."""
     admitted = shed = 0
     first_tokens_ms = []
     for log in logs:

@@ -11,7 +11,7 @@ from protos.domain.ids import check_zone
 BUDGET = b"x-edgeforge-ttft-budget-ms"
 RESIDENCY = b"x-edgeforge-residency"
 
-#: A longer budget than this is accepted and means the same.
+#: A longer budget is accepted and limited to this.
 _MAX_BUDGET_MS = 365.0 * 86_400_000.0
 _MAX_ZONES = 64
 
@@ -36,7 +36,7 @@ def parse_budget_ms(headers: Mapping[bytes, bytes], default_ms: float) -> float:
 
 
 def parse_zones(headers: Mapping[bytes, bytes]) -> frozenset[str] | None:
-    """Return the zones that this request is narrowed to, or None. Raises: InvalidRequest."""
+    """Return the zones that this request is limited to, or None. Raises: InvalidRequest."""
     given = headers.get(RESIDENCY)
     if given is None:
         return None

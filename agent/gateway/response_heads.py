@@ -1,4 +1,4 @@
-"""Response heads: the engine's headers that pass, and what is said of the request."""
+"""Response heads: the engine's headers that are passed on, and EdgeForge's own headers."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from protos.domain.trace import FarTimes
 
 _MAX_MODEL_CHARS = 512
-#: Headers of an engine that mean something to its client.
+#: Headers of an engine that are passed to the client.
 _PASSED_ON = frozenset({b"cache-control", b"retry-after"})
 _EVENT_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
 _JSON = (b"content-type", b"application/json")
 
 
 class ResponseHeads:
-    """Makes the headers of one response when their time has come."""
+    """Makes the headers of one response at the time it is sent."""
 
     __slots__ = ("_log",)
 
@@ -33,7 +33,7 @@ class ResponseHeads:
         self._log = log
 
     def stream(self, attempt: Attempt, headers: list[Header], now_mono_ms: float) -> list[Header]:
-        """Return the headers of a stream; they go with its first token."""
+        """Return the headers of a stream, which are sent with its first token."""
         return [_EVENT_STREAM, *self._served_by(attempt, headers, now_mono_ms, stream=True)]
 
     def early_stream(self) -> list[Header]:
@@ -52,8 +52,8 @@ class ResponseHeads:
         self, attempt: Attempt, headers: list[Header], now_mono_ms: float, *, stream: bool
     ) -> list[Header]:
         log = self._log
-        said = read_far_times(headers) if attempt.place is None else None
-        far = far_times(attempt, said, now_mono_ms)
+        reported = read_far_times(headers) if attempt.place is None else None
+        far = far_times(attempt, reported, now_mono_ms)
         ours = [header for header in headers if header[0] in _PASSED_ON]
         ours += [
             (b"x-edgeforge-node", attempt.node_id.encode()),
@@ -73,7 +73,7 @@ def server_timing(
     *,
     stream: bool,
 ) -> bytes:
-    """Return where the time until now went, as browsers and tools read it. Durations in ms.
+    """Return how the time until now was spent, as a Server-Timing header. Durations in ms.
 
     Source: W3C Server Timing.
     """
@@ -92,7 +92,7 @@ def server_timing(
 
 
 def load_of(headers: list[Header]) -> PeerLoad | None:
-    """Return the load that a peer put on its response, or None."""
+    """Return the load that a peer reported in its response headers, or None."""
     for name, value in headers:
         if name == b"x-edgeforge-load":
             parts = dict(part.partition(b"=")[::2] for part in value.split(b";"))
@@ -106,7 +106,7 @@ def load_of(headers: list[Header]) -> PeerLoad | None:
 
 
 def engine_model_of(headers: list[Header]) -> str:
-    """Return what a peer's external engine calls the model; empty when the peer does not say."""
+    """Return the model name of a peer's external engine; empty if the peer does not report it."""
     for name, value in headers:
         if name == ENGINE_MODEL_HEADER:
             return value.decode("latin-1")[:_MAX_MODEL_CHARS]

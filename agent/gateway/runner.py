@@ -1,4 +1,4 @@
-"""Performs the commands of one request's machine on sockets, and reports what comes of them."""
+"""Performs the commands of one request's machine on sockets, and reports the results to it."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 
 
 class RequestRunner:
-    """Runs one request: its machine decides, this acts. Also an ``AnswerOwner``."""
+    """Runs one request as its machine decides. Implements ``AnswerOwner``."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class RequestRunner:
         self._failure: Exception | None = None
 
     async def run(self) -> None:
-        """Answer the client. Raises: whatever is a bug; cancelled, the engines are cut."""
+        """Answer the client. Cancelling it cuts the attempts. Raises: only exceptions of bugs."""
         try:
             self._handle(Begun())
             if not self._machine.over and self._failure is None:
@@ -117,13 +117,13 @@ class RequestRunner:
 
     @property
     def started(self) -> bool:
-        """Whether the client has a part of its answer."""
+        """Whether a part of the answer has been sent."""
         return self._head_sent
 
     # -- AnswerOwner
 
     def on_answer_head(self, answer: ClientAnswer) -> None:
-        """A peer with an external engine says what that engine calls the model."""
+        """Take the model name of a peer's external engine from the head."""
         if answer.attempt.place is None and (name := engine_model_of(answer.headers)):
             answer.names = self._body.names(name)
             if answer.events is not None:
@@ -156,7 +156,7 @@ class RequestRunner:
     # -- events and commands
 
     def _handle(self, event: Event, now_mono_ms: float | None = None) -> None:
-        """Give ``event`` to the machine and perform what it commands; events within wait.
+        """Give ``event`` to the machine and perform its commands; nested events are queued.
 
         ``now_mono_ms`` is when it happened; None: now.
         """
@@ -199,7 +199,7 @@ class RequestRunner:
         elif isinstance(command, WriteEnd):
             self._write_end(command.attempt)
         elif isinstance(command, Account):
-            pass  # what must be durable before the end of the answer is written goes here
+            pass  # reserved for writes that must be durable before the answer ends
         elif isinstance(command, RespondWhole):
             self._respond_whole(command.attempt)
         elif isinstance(command, Cancel):
@@ -214,7 +214,7 @@ class RequestRunner:
             self._client.abort()
 
     def _set_timer(self, due_mono_ms: float) -> None:
-        """Ring at ``due_mono_ms``. A timer that rings early is harmless, so few are cleared."""
+        """Set the timer. An early call is harmless, so it is only moved to an earlier time."""
         deadlines = self._client.deadlines
         deadlines.clear(self._timer)
         self._timer_mono_ms = due_mono_ms
@@ -314,7 +314,7 @@ class RequestRunner:
     def _rest_fields(
         self, broken: ClientAnswer
     ) -> tuple[ContinuableStream, dict[str, object]] | None:
-        """Return the reader of a broken stream, and the body that asks for the rest of it."""
+        """Return the reader of a broken stream, and the body that requests the rest of it."""
         events = broken.events
         if not isinstance(events, ContinuableStream):
             return None
@@ -330,7 +330,7 @@ class RequestRunner:
         return Rest.TEXT if events.can_go_on else Rest.UNKNOWN
 
     def _counted(self, answer: ClientAnswer) -> tuple[Usage | None, FarTimes | None]:
-        """Return the tokens that the engine counted as far as it said, and the peer's times."""
+        """Return the tokens that the engine has reported so far, and the peer's times."""
         far = read_far_times(answer.headers) if answer.attempt.place is None else None
         if answer.started and answer.events is not None:
             found = answer.events.usage()
@@ -380,7 +380,7 @@ class RequestRunner:
         self._client.respond(self._request, status, headers, body)
 
     def _write_error_event(self, error: EdgeForgeError, refused: Attempt | None) -> None:
-        """End the stream with an error event; the connection ends with it."""
+        """End the stream with an error event, and close the connection."""
         events = self._answering.events if self._answering is not None else None
         sent = events.passed if events is not None else 0
         if refused is not None:
@@ -391,7 +391,7 @@ class RequestRunner:
         self._client.close()
 
     def _release(self) -> None:
-        """Let go of everything that holds this: only the collector would free a circle."""
+        """Drop all references to this object, so that no reference cycle is left to collect."""
         self._client.deadlines.clear(self._timer)
         for answer in self._answers:
             answer.abort()
@@ -408,11 +408,11 @@ def _answer_of(attempt: Attempt) -> ClientAnswer:
 
 
 def _cost_field(price: Price | None, usage: bytes) -> bytes:
-    """Return the field with the cost beside ``usage``; empty for what has no price."""
+    """Return the JSON field with the cost of ``usage``; empty without a price."""
     try:
-        said = orjson.loads(usage)
+        found = orjson.loads(usage)
     except orjson.JSONDecodeError:
-        said = None
-    if price is None or not isinstance(said, dict):
+        found = None
+    if price is None or not isinstance(found, dict):
         return b""
-    return b',"cost_usd":' + format_usd(cost_of(read_usage(said), price).total_nano_usd).encode()
+    return b',"cost_usd":' + format_usd(cost_of(read_usage(found), price).total_nano_usd).encode()

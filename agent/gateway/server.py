@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class ClientPort:
-    """``ready`` says whether new clients should be sent here: what the health routes answer."""
+    """The client port. ``ready`` returns whether the health routes report this agent as ready."""
 
     def __init__(
         self,
@@ -60,11 +60,11 @@ class ClientPort:
 
     @property
     def port(self) -> int:
-        """The port that is listened on."""
+        """The port that is open."""
         return self._listener.port
 
     def samples(self, _now_mono_ms: float) -> Samples:
-        """Yield the figures of clients' connections."""
+        """Yield the metrics of clients' connections."""
         yield from self.connections.samples("edgeforge_client_connections")
 
     def status(self, _now_mono_ms: float) -> dict[str, object]:
@@ -72,7 +72,7 @@ class ClientPort:
         return {"connections": len(self.connections.live)}
 
     async def start(self) -> None:
-        """Listen. Raises: ConfigInvalid for a port in use or a bad certificate."""
+        """Open the port. Raises: ConfigInvalid for a port in use or a bad certificate."""
         config = self._config
         if config.cert_file:
             self._certificate = ClientCertificate(Path(config.cert_file), Path(config.key_file))
@@ -84,7 +84,7 @@ class ClientPort:
         return self._certificate is not None and self._certificate.reload()
 
     def reload_certificate_if_changed(self) -> bool:
-        """Load it if its files have changed; False if they have not."""
+        """Load the certificate if its files have changed; False if they have not."""
         return self._certificate is not None and self._certificate.reload_if_changed()
 
     def set_draining(self, draining: bool) -> None:
@@ -101,7 +101,7 @@ class ClientPort:
         await self._listener.stop()
 
     async def _serve(self, request: Request, client: ServerConnection) -> None:
-        """Hot for a generation whose path is spelled as usual and whose body is not compressed."""
+        """Serve one request. Hot for a generation with a normalised path and a plain body."""
         api = FORMATS.get(request.path)
         if api is None or request.method != "POST" or b"content-encoding" in request.headers:
             answer = await self._routes.answer(request)

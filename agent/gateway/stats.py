@@ -29,7 +29,7 @@ class GatewayStats:
     to_peers: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    #: By SLA tier: first tokens, and what was shed beside them.
+    #: First tokens and shed requests by SLA tier.
     promises: PromisesBySla = field(default_factory=PromisesBySla)
 
     def finished(self, log: RequestLog) -> None:
@@ -65,7 +65,7 @@ class GatewayStats:
         yield from self.promises.samples(now_mono_ms)
 
     def status(self, _now_mono_ms: float) -> dict[str, object]:
-        """Return requests in progress and what was repaired before and after the first byte."""
+        """Return requests in progress, and how many were repaired or broken."""
         return {
             "first_byte": {"replaced": self.replaced, "hedges_won": self.hedges_won},
             "streams_continued": self.streams_continued,

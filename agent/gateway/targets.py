@@ -39,14 +39,15 @@ class Target:
 
     node_id: str
     pool: UpstreamPool
-    #: Name of the model in the body, and whether the engine reports usage on every chunk.
+    #: Name of the model for the body.
     model: str
+    #: Whether the engine reports usage on every chunk.
     continuous_usage: bool
     peer: bool
 
 
 class EnginePools:
-    """Connections to the local engine; a new endpoint (another process) gets new ones."""
+    """Connections to the local engine; a new endpoint (another process) gets a new pool."""
 
     def __init__(self, *, connect_timeout_ms: float) -> None:
         self._connect_timeout_ms = connect_timeout_ms

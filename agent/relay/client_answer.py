@@ -1,7 +1,7 @@
-"""An engine's answer on its way to a client of this agent: held, passed on, or kept whole.
+"""The answer of one attempt for a client of this agent: held, passed on, or kept whole.
 
-Until its first token an answer can be replaced by another's, so nothing of it is passed on before:
-the head, and events that carry no token yet, are held.
+Until its first token an answer can be replaced by another attempt's, so the head and events without
+a token are held back until then.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ MAX_HELD_BYTES = 64 * 1024
 
 
 class AnswerOwner(Protocol):
-    """Decides what becomes of an answer; may call ``pass_on`` or ``abort`` at once."""
+    """Decides what to do with an answer; may call ``pass_on`` or ``abort`` from these methods."""
 
     def on_answer_head(self, answer: ClientAnswer) -> None:
-        """Status and headers are here."""
+        """Status and headers have arrived."""
 
     def on_progress(self, answer: ClientAnswer, now_mono_ms: float) -> None:
-        """The engine generates, though no token for the client has come yet."""
+        """The engine generates, but no token for the client has arrived yet."""
 
     def on_first_token(self, answer: ClientAnswer, now_mono_ms: float) -> None:
-        """The first content, reasoning or tool delta is here."""
+        """The first content, reasoning or tool delta has arrived."""
 
     def on_answer_begun(self, answer: ClientAnswer, now_mono_ms: float) -> None:
-        """It has no token, but cannot be held any longer."""
+        """The answer has no token yet, but cannot be held any longer."""
 
     def on_answer_ended(self, answer: ClientAnswer) -> None:
-        """It has ended, other than by ``abort``."""
+        """The answer has ended, other than by ``abort``."""
 
 
 class ClientAnswer(Exchange):
@@ -67,16 +67,16 @@ class ClientAnswer(Exchange):
         self._size_bytes = 0
         self._progressed = resumes
         self._token_seen = resumes
-        #: Headers of the response head, which goes with the next piece.
+        #: Headers of the response head, which is sent with the next piece.
         self._head: list[Header] | None = None
-        #: What the target's engine calls the model, and what the client does; None: alike.
+        #: The model's names for the target's engine and for the client; None if they are equal.
         self.names: Names | None = None
-        #: It continues a stream that the client already gets.
+        #: True if it continues a stream that the client already receives.
         self.started = resumes
 
     @property
     def streamed(self) -> bool:
-        """Whether it went to the client as it came."""
+        """Whether it was passed to the client while it arrived."""
         return self._streaming and self.started
 
     @property
@@ -85,12 +85,12 @@ class ClientAnswer(Exchange):
         return b"".join(self._gathered)
 
     def pass_on(self, headers: list[Header] | None) -> None:
-        """Let it go to the client from now on, behind a head of ``headers``; None: it has one."""
+        """Pass it to the client from now on, after a head of ``headers``; None: head was sent."""
         self._head = headers
         self._take_client()
 
     def release(self) -> None:
-        """Let go of who decides: holding each other, only the collector would free them."""
+        """Drop the reference to the owner, so that no reference cycle is left to collect."""
         self._owner = None
 
     def on_head(self, status: int, headers: list[Header]) -> None:
@@ -136,7 +136,7 @@ class ClientAnswer(Exchange):
     def _before_first_token(
         self, events: EventStream, passed_on: bytes, now_mono_ms: float
     ) -> bytes:
-        """Hold what came before the first token; return what may go to the client now."""
+        """Hold events before the first token; return what may go to the client now."""
         held = self._held + passed_on if self._held else passed_on
         owner = self._owner
         if owner is None:
@@ -174,7 +174,7 @@ class ClientAnswer(Exchange):
             self._owner.on_answer_ended(self)
 
     def write_end(self, last: bytes) -> None:
-        """Write ``last``, the last events of the stream if there are any, and its end."""
+        """Write ``last``, the last events of the stream, which may be empty, and its end."""
         if self._head is not None:
             self._write(last)
             last = b""

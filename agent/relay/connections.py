@@ -25,7 +25,7 @@ CorsHeaders = Callable[[bytes], tuple["Header", ...]]
 
 
 class Connection(Protocol):
-    """What a set of connections does with one of them."""
+    """What ``ConnectionSet`` needs of each connection."""
 
     deadline_mono_ms: float
 
@@ -46,7 +46,7 @@ def _no_trace_id() -> str:
 class ConnectionSet:
     """All connections of one listener: counted, swept for deadlines, drained.
 
-    ``make_trace_id`` names each request; responses carry the name. Without it they carry none.
+    ``make_trace_id`` makes each request's id, which responses carry; without it they have none.
     """
 
     def __init__(

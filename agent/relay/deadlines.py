@@ -1,6 +1,6 @@
-"""Deadlines of many requests behind one timer: a timer for each costs a request 3 us.
+"""Deadlines of many requests with one timer of the event loop; one for each would cost 3 us.
 
-Nearly every deadline is cleared before it is due. So setting one adds a row to a table, and the
+Nearly every deadline is cleared before it is due. Setting one adds an entry to a table, and the
 event loop's timer changes only for a deadline that is sooner than all others.
 """
 
@@ -10,7 +10,7 @@ import asyncio
 import math
 from collections.abc import Callable
 
-#: By how much the loop's timer may be early: it counts in whole milliseconds.
+#: How early the event loop's timer may fire: it counts in whole milliseconds.
 _EARLY_MS = 1.0
 
 

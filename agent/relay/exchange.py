@@ -1,7 +1,6 @@
-"""One request sent upstream for one client, and its response as it comes.
+"""One request sent upstream for one client, and its response while it arrives.
 
-Driven by the event loop's callbacks: no task waits for it. What is done with the response is the
-subclass's.
+Driven by the event loop's callbacks; no task waits for it. Subclasses handle the response.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ if TYPE_CHECKING:
 class Ending(enum.StrEnum):
     """How an exchange ended."""
 
-    #: The whole response is here.
+    #: The whole response has arrived.
     COMPLETE = "complete"
     #: No connection, a cut one, or a response that cannot be read.
     LOST = "lost"
-    #: It was cut here.
+    #: This agent cut it.
     ABORTED = "aborted"
 
 
@@ -51,10 +50,10 @@ class Exchange(ABC):
         self.headers: list[Header] = []
         self.ending: Ending | None = None
         self.reason = ""
-        #: Whether the client has been sent a part of it: from then on it slows the upstream down.
+        #: Whether the client has been sent a part of it; from then on a slow client pauses it.
         self.started = False
 
-    # -- what users call
+    # -- called by users
 
     def start(self, pool: UpstreamPool, request: bytes) -> None:
         """Send ``request`` to ``pool``'s address."""
@@ -67,7 +66,7 @@ class Exchange(ABC):
             self._send(connection)
 
     def abort(self) -> None:
-        """Cut it; an engine takes that as "client gone" and stops generating."""
+        """Cut it; the engine sees a disconnected client and stops generating."""
         self._end(Ending.ABORTED, "")
 
     def fail(self, reason: str) -> None:
@@ -83,10 +82,10 @@ class Exchange(ABC):
         self._gathered.append(data)
 
     def on_read_end(self) -> None:
-        """Take in what one read brought; the end of the response comes with the last of them.
+        """Process the bytes of one read, and the end of the response if it is complete.
 
-        The connection is given back only here, when all bytes of the read have been seen: bytes
-        behind a response must never be taken for the next one.
+        The connection is given back only here, after all bytes of the read were parsed: surplus
+        bytes after a response must never be taken for the next response.
         """
         if self.ending is not None:
             return
@@ -102,28 +101,28 @@ class Exchange(ABC):
             return
         pool = self._pool
         if self._reused and not answered and not self.status and pool is not None:
-            # a connection that the other side had closed meanwhile; on a new one it is asked again
+            # The other side had closed the idle connection; the request is sent on a new one.
             self._reused, self._connection = False, None
             self._join_line(pool)
             return
         self._end(Ending.LOST, reason)
 
-    # -- what subclasses do
+    # -- implemented by subclasses
 
     @abstractmethod
     def _on_read(self) -> None:
-        """Take ``_gathered``, which one read brought; it may be empty."""
+        """Process ``_gathered``, the body bytes of one read, which may be empty."""
 
     @abstractmethod
     def _on_response_end(self) -> None:
-        """Call ``_end``: the response is whole."""
+        """Handle the complete response; must call ``_end``."""
 
     @abstractmethod
     def _ended(self) -> None:
-        """Called once, when ``ending`` has been set to other than ``ABORTED``."""
+        """Called once, after ``ending`` was set, unless it is ``ABORTED``."""
 
     def _take_client(self) -> None:
-        """From here on the client gets this response, and slows it down by reading slowly."""
+        """Start sending to the client; from now on a slow client pauses the upstream."""
         self.started = True
         self._client.flow_from(self._connection)
 
@@ -164,7 +163,7 @@ class Exchange(ABC):
 
     def _on_turn(self, turn: asyncio.Future[UpstreamConnection]) -> None:
         if turn is not self._turn:
-            # it left the line; an error that came too late concerns nobody
+            # It left the queue; read a late error, so that asyncio does not log it.
             turn.cancelled() or turn.exception()
             return
         self._turn = None
@@ -177,7 +176,7 @@ class Exchange(ABC):
 
 
 def is_event_stream(headers: list[Header]) -> bool:
-    """Whether a response announces events rather than one whole body."""
+    """Whether the response's content type is an event stream."""
     return any(
         name == b"content-type" and value.startswith(b"text/event-stream")
         for name, value in headers

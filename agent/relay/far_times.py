@@ -1,4 +1,4 @@
-"""The header in which a serving agent tells the asking one where its time went."""
+"""The header in which a serving agent reports how long each step took, to the agent that asked."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from agent.relay.messages import Header
 
 TIMING_HEADER = b"x-edgeforge-timing"
-#: What the serving engine calls the model, where that is not the model's own name.
+#: Header with the serving engine's name of the model, if it differs from the model's own name.
 ENGINE_MODEL_HEADER = b"x-edgeforge-engine-model"
-#: What is longer than this is no time of a request.
+#: A longer time is not valid.
 _MAX_MS = 86_400_000.0
 
 
@@ -23,7 +23,7 @@ def far_times_header(times: FarTimes) -> Header:
 
 
 def read_far_times(headers: list[Header]) -> FarTimes | None:
-    """Return what a peer told of its time; None when it told nothing that can be believed."""
+    """Return the times that a peer reported; None if the header is missing or not valid."""
     for name, value in headers:
         if name == TIMING_HEADER:
             parts = dict(part.partition(b"=")[::2] for part in value.split(b";"))

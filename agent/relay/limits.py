@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ServerLimits:
-    """What one connection may cost."""
+    """Limits of size, time and number for the connections of one listener."""
 
     max_header_bytes: int
     max_body_bytes: int

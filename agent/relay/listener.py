@@ -50,7 +50,7 @@ class Listener:
         self._background.spawn(self._sweep(), name=f"{self._name}-sweep")
 
     async def drain(self, grace_ms: float) -> None:
-        """Accept nothing more and let running requests end, for ``grace_ms`` at most."""
+        """Accept no more connections, and let running requests end for at most ``grace_ms``."""
         if self._server is not None:
             self._server.close()
         self.connections.drain()

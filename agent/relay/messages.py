@@ -24,10 +24,10 @@ HOP_BY_HOP = frozenset(
     }
 )
 LAST_CHUNK = b"0\r\n\r\n"
-#: Sent to a client of HTTP/1.0 that asked for it; HTTP/1.1 keeps connections open by default.
+#: Sent to an HTTP/1.0 client that asked for it; HTTP/1.1 keeps connections open by default.
 KEEP_ALIVE: Header = (b"connection", b"keep-alive")
 
-#: A client's request id that is kept: short, and harmless in a log.
+#: A client's request id is kept only if it is short and safe in a log.
 _CLIENT_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _BODILESS = frozenset({204, 304})
 _STATUS_LINES = {
@@ -39,22 +39,22 @@ _field = b": ".join
 
 @dataclass(slots=True)
 class Request:
-    """One request, whole. ``headers`` has lower-case names, and the last of repeated ones."""
+    """One complete request. Names in ``headers`` are lower case; of repeated ones the last wins."""
 
     method: str
     target: bytes
     headers: dict[bytes, bytes]
     body: bytes
     keep_alive: bool
-    #: When its first byte was read: the budget clock starts here.
+    #: When its first byte was read; the first-token budget starts here.
     first_byte_mono_ms: float
     #: Smoothed round trip of the client's connection, 0 where the kernel does not provide it.
     last_mile_ms: float = 0.0
-    #: Its client speaks HTTP/1.0: no chunked response, no interim response.
+    #: The client uses HTTP/1.0: no chunked response, no interim response.
     http10: bool = False
-    #: Name of this request in logs, traces and response headers; empty on the peer port.
+    #: Id of this request in logs, traces and response headers; empty on the peer port.
     trace_id: str = ""
-    #: What a browser needs on every response; empty without ``Origin``.
+    #: CORS headers for the response; empty without ``Origin``.
     cors_headers: tuple[Header, ...] = ()
     #: The target without its query.
     path: str = field(init=False)
@@ -64,7 +64,7 @@ class Request:
 
     @property
     def client_request_id(self) -> str:
-        """The client's own ``x-request-id``; empty if it has none, or one unfit for a log."""
+        """The client's own ``x-request-id``; empty if it has none, or one unsafe in a log."""
         given = self.headers.get(b"x-request-id", b"")
         return given.decode("ascii") if _CLIENT_REQUEST_ID.fullmatch(given) else ""
 
@@ -76,7 +76,7 @@ class Request:
 
 
 def id_headers(trace_id: str) -> tuple[Header, Header, Header]:
-    """Return the request's id as OpenAI's and Anthropic's clients, and our tools, look for it."""
+    """Return the headers in which OpenAI's, Anthropic's and our clients expect the request id."""
     value = trace_id.encode()
     return (b"x-request-id", value), (b"request-id", value), (b"x-edgeforge-trace-id", value)
 

@@ -1,4 +1,4 @@
-"""What a peer port does with an engine's response: counts its tokens and passes it on as it is."""
+"""Passes an engine's response through the peer port unchanged, and counts its tokens."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from agent.relay.upstream_pool import UpstreamPool
     from protos.domain.pricing import Usage
 
-#: A whole response ends with its usage, within so many bytes.
+#: The usage of a whole response is within this many bytes of its end.
 _USAGE_TAIL_BYTES = 4_096
 
 #: Makes the head of the response to the asking agent from the engine's status and headers.
@@ -27,10 +27,10 @@ HeadMaker = Callable[[int, list[Header]], bytes]
 
 
 class PassThrough(Exchange):
-    """Passes a response on as it comes: what a peer port does for the agent that asked.
+    """Passes a response to the agent that asked, while it arrives.
 
-    The head of a stream waits for its first token, so that it can say what that took here.
-    ``events`` looks for that token; ``token_mark`` is found once in every event that carries one.
+    The head of a stream is held until its first token, so that it can report the time until then.
+    ``events`` detects that token; ``token_mark`` occurs once in every event that carries a token.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class PassThrough(Exchange):
         self._client.write(self._make_head(self.status, self.headers))
 
     def _has_first_token(self, data: bytes) -> bool:
-        """Whether a token came, or what is no stream: the agent that asked judges that."""
+        """Whether a token came, or a response that is no stream, which the asking agent judges."""
         first = self._first
         try:
             first.feed(data)
@@ -117,5 +117,5 @@ class PassThrough(Exchange):
 
 
 def _usage(tail: bytes) -> Usage:
-    """Return the tokens that the end of a whole response reports; none when it does not."""
+    """Return the usage found at the end of a whole response; zero if there is none."""
     return read_usage(find_usage(tail) or {})

@@ -16,12 +16,12 @@ from protos.domain.errors import EdgeForgeError, HeadersTooLarge, InvalidRequest
 if TYPE_CHECKING:
     from agent.relay.limits import ServerLimits
 
-#: What a header costs beyond its bytes on the wire: ": " and the line's end.
+#: Bytes of a header besides its name and value: ": " and the line's end.
 _HEADER_OVERHEAD_BYTES = 4
 
 
 class RequestSink(Protocol):
-    """Serves what is read. What it raises, ``RequestReader.feed`` raises."""
+    """Receives requests. ``RequestReader.feed`` passes on what it raises."""
 
     def on_request_begin(self, now_mono_ms: float) -> None:
         """The first byte of a request has arrived."""
@@ -34,7 +34,7 @@ class RequestSink(Protocol):
 
 
 class RequestReader:
-    """Makes requests of bytes for ``sink``, one at a time."""
+    """Parses bytes into requests for ``sink``, one at a time."""
 
     _body_framing: bytes
 
@@ -62,7 +62,7 @@ class RequestReader:
         return self._headers.get(name)
 
     def feed(self, data: bytes) -> None:
-        """Take in what has arrived. Raises: EdgeForgeError for malformed data or over a limit."""
+        """Parse ``data``. Raises: EdgeForgeError for malformed data or over a limit."""
         if self._first_byte_mono_ms == 0.0:
             self._begin()
         if self._head_done:
@@ -77,7 +77,7 @@ class RequestReader:
             raise self._head_too_large()
 
     def _feed_body(self, data: bytes) -> None:
-        """Take in data that begins behind a head, and count what of it is not the body's."""
+        """Parse data after the head, and count the bytes that are not of the body."""
         began_mono_ms, body_bytes = self._first_byte_mono_ms, self._body_bytes
         self._parse(data)
         if self._first_byte_mono_ms == began_mono_ms:
@@ -157,7 +157,7 @@ class RequestReader:
 
     def on_message_complete(self) -> None:
         if self._body_framing:
-            return  # the parser skips the body behind an offered upgrade: another one reads it
+            return  # the parser skips the body after an offered upgrade: another parser reads it
         request = Request(
             method=self._method,
             target=self._target,
@@ -180,9 +180,9 @@ class RequestReader:
         self._keep_alive = False
         self._body: list[bytes] = []
         self._body_bytes = 0
-        #: Bytes behind the head that are not the body's: chunk sizes, trailers.
+        #: Bytes after the head that are not of the body: chunk sizes, trailers.
         self._framing_bytes = 0
-        #: A head that frames the body of a request whose upgrade is declined, until it is read.
+        #: A head that gives a second parser the framing of the body, when an upgrade is declined.
         self._body_framing = b""
         self._head_bytes = 0
         self._counted_head_bytes = 0
@@ -198,7 +198,7 @@ class RequestReader:
         self._http10 = True
 
     def _decline_upgrade(self) -> None:
-        """Note how the body is framed: httptools skips the body behind an offered upgrade."""
+        """Record how the body is framed, because httptools skips it after an offered upgrade."""
         framing = [
             b"%b: %b\r\n" % (name, self._headers[name])
             for name in (b"content-length", b"transfer-encoding")

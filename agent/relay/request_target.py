@@ -14,8 +14,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 def request_path(target: bytes) -> str:
     """Return the path of ``target``: without query, decoded once, without one trailing slash.
 
-    An absolute form loses its scheme and authority. ``.`` and ``..`` keep their place: a path is
-    compared with known routes, never resolved.
+    Scheme and authority of an absolute form are dropped. ``.`` and ``..`` are kept, because the
+    path is only compared with known routes.
     Raises: InvalidRequest. Source: RFC 9112, 3.2; RFC 3986, 2.1.
     """
     if not target.startswith(b"/"):

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: Requests that a client may send ahead on one connection.
+#: Requests that a client may send on one connection before the first is answered.
 MAX_PIPELINED = 4
 #: How long a refused client may take to read the refusal.
 _LINGER_MS = 2_000.0
-#: A round trip that was read is used for this long: the kernel smooths it over several anyway,
-#: and reading it costs 6 us.
+#: A measured round trip is reused for this time: the kernel smooths it anyway, and reading it costs
+#: 6 us.
 _LAST_MILE_HOLDS_MS = 500.0
 _CHUNKED: Header = (b"transfer-encoding", b"chunked")
 
@@ -107,7 +107,7 @@ class ServerConnection(asyncio.Protocol):
         self.deadline_mono_ms = float("inf")
         if self._task is not None:
             self._task.cancel()
-        if self.serving and not self._in_handler:  # the handler will not begin
+        if self.serving and not self._in_handler:  # the handler has not begun and never will
             self.serving = False
             self._owner.count_busy(-1)
 
@@ -170,7 +170,7 @@ class ServerConnection(asyncio.Protocol):
 
     @property
     def write_paused(self) -> bool:
-        """Whether the client reads more slowly than it is sent to."""
+        """Whether the write buffer is full because the client reads too slowly."""
         return self._write_paused
 
     @property
@@ -186,18 +186,18 @@ class ServerConnection(asyncio.Protocol):
         return self._last_mile_ms
 
     def write(self, data: bytes) -> None:
-        """Send bytes as they are; dropped when the client has disconnected."""
+        """Send bytes unchanged; dropped if the client has disconnected."""
         if self.transport is not None and not self._closing:
             self.transport.write(data)
 
     def flow_from(self, source: Drainable | None) -> None:
-        """Let ``source`` be paused while this client reads too slowly."""
+        """Pause ``source`` while this client reads too slowly."""
         self._source = source
         if source is not None and self._write_paused:
             source.pause()
 
     def respond(self, request: Request, status: int, headers: list[Header], body: bytes) -> None:
-        """Send a whole response; the connection closes after it when it must.
+        """Send a whole response, and close the connection afterwards if it cannot be reused.
 
         The request's own ``answer_headers`` are added.
         """
@@ -304,8 +304,8 @@ class ServerConnection(asyncio.Protocol):
     def _close_gently(self) -> None:
         """Close after an answer that was sent before the request's end.
 
-        The kernel resets a connection that is closed with bytes unread, and the answer may be
-        lost. So what still arrives is read and dropped, for ``_LINGER_MS`` at most.
+        The kernel resets a connection that is closed with unread bytes, and the answer may be
+        lost. Therefore further bytes are read and dropped, for at most ``_LINGER_MS``.
         """
         transport = self.transport
         if transport is None or not transport.can_write_eof():
@@ -331,7 +331,7 @@ class ServerConnection(asyncio.Protocol):
             self._next.set_result(request)
 
     async def _serve_all(self, request: Request) -> None:
-        """Serve ``request`` and those behind it, one at a time: a task for each costs 5 us more.
+        """Serve ``request`` and later ones, one at a time; a task for each would cost 5 us more.
 
         Cancelled when the client disconnects.
         """

@@ -1,4 +1,4 @@
-"""What the relay asks of the kernel for one TCP connection."""
+"""Socket options and measurements of one TCP connection."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TCP_INFO_BYTES = 104
 
 
 def tune(transport: asyncio.BaseTransport) -> None:
-    """Set what every connection needs: no Nagle's algorithm, and keepalive.
+    """Disable Nagle's algorithm and enable keepalive.
 
     Nagle's algorithm with delayed ACKs costs a token 40 ms. A request may wait for hours without a
     byte: keepalive keeps network devices from forgetting its connection, and finds a host that

@@ -1,4 +1,4 @@
-"""The client's side of a connection: to an engine's Unix socket, its port, or a peer over TLS."""
+"""Client connections: to an engine's Unix socket, to its port, or to a peer over TLS."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_RESPONSE_HEAD_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to connect: ``name`` goes into errors, ``server_name`` is in the certificate."""
+    """Where to connect. ``name`` is for errors; ``server_name`` must be in the certificate."""
 
     name: str
     host_header: bytes
@@ -28,7 +28,7 @@ class Address:
     port: int = 0
     tls: bool = False
     server_name: str | None = None
-    #: Address of ours to connect from; None leaves it to the kernel.
+    #: Local address to connect from; None leaves the choice to the kernel.
     source_address: str | None = None
 
 
@@ -39,7 +39,7 @@ class ResponseSink(Protocol):
     def on_body(self, data: bytes) -> None: ...
 
     def on_read_end(self) -> None:
-        """Called after each read's bytes: the moment to pass on what was gathered."""
+        """Called after the bytes of each read; gathered bytes can be passed on now."""
 
     def on_complete(self) -> None: ...
     def on_lost(self, reason: str, *, answered: bool) -> None: ...
@@ -52,7 +52,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._on_closed = on_closed
         self._transport: asyncio.Transport | None = None
         self._sink: ResponseSink | None = None
-        #: One for all responses of the connection: it is ready for the next when one is complete.
+        #: One parser for all responses of the connection.
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._headers: list[Header] = []
         self._head_bytes = 0
@@ -65,13 +65,13 @@ class UpstreamConnection(asyncio.Protocol):
     # -- asyncio ---------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's is no asyncio.Transport by inheritance
+        # uvloop's transport does not inherit from asyncio.Transport
         self._transport = cast("asyncio.Transport", transport)
         tune(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
-        self._parser = None  # it holds this connection, and would be garbage together with it
+        self._parser = None  # breaks the reference cycle with this connection
         self._on_closed(self)
         self._lose("connection closed by the other side" if exc is None else words_of(exc))
 
@@ -81,7 +81,7 @@ class UpstreamConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         sink, parser = self._sink, self._parser
         if sink is None or parser is None:
-            self.abort()  # bytes nobody asked for
+            self.abort()  # bytes without a request
             return
         self._answered = True
         if not self._head_done:
@@ -91,7 +91,7 @@ class UpstreamConnection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._lose(f"malformed HTTP response: {error}")
             self.abort()
-            sink.on_read_end()  # the response may have been whole before
+            sink.on_read_end()  # the response may have been complete before the error
             return
         if not self._head_done and self._head_bytes > MAX_RESPONSE_HEAD_BYTES:
             self._lose("response head too large")
@@ -105,7 +105,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         if self._sink is None:
-            self._reusable = False  # behind a response: bytes nobody asked for
+            self._reusable = False  # surplus bytes after a response
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers.append((name.lower(), value))
@@ -114,7 +114,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._parser is None or self._sink is None:
             return
         status = self._parser.get_status_code()
-        if status < 200:  # 100 Continue and its kind come before the answer
+        if status < 200:  # interim responses, such as 100 Continue, come before the answer
             self._headers = []
             return
         self._head_done = True
@@ -132,10 +132,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._reusable = self._parser.should_keep_alive()
         sink.on_complete()
 
-    # -- what exchanges use ----------------------------------------------------------------------
+    # -- used by exchanges -----------------------------------------------------------------------
 
     def send(self, request: bytes, sink: ResponseSink) -> None:
-        """Send one request; ``sink`` hears of its response."""
+        """Send one request; ``sink`` receives its response."""
         if self.closed or self._transport is None:
             sink.on_lost("connection closed by the other side", answered=False)
             return
@@ -170,7 +170,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def abort(self) -> None:
-        """Cut the connection: an engine takes it as "client gone" and stops generating."""
+        """Cut the connection; the engine sees a disconnected client and stops generating."""
         self._sink = None
         self._reusable = False
         if self._transport is not None:

@@ -1,4 +1,4 @@
-"""Connections to one address: those that stand ready, and a line for those that do not."""
+"""A pool of connections to one address, with a queue of requests that wait for one."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from protos.domain.errors import LinkDown
 
 _log = logging.getLogger(__name__)
 
-#: Connections that are being made to one address at a time: handshakes beside each other make all
-#: of them late, and a limit on those of a far node is one on its bursts, a round trip or two each.
+#: Connections being made to one address at a time: concurrent handshakes delay one another. For a
+#: distant node this also limits how fast a burst can open connections.
 MAX_DIALS = 64
 #: Requests that wait for a connection to one address.
 MAX_IN_LINE = 1_024
 
 
 class UpstreamPool:
-    """Connections to one address: the most recently used first, spares bounded.
+    """Connections to one address: the most recently used first, idle ones bounded.
 
-    Whoever finds none ready stands in line, and has the next that comes back or has been made.
+    A request that finds none idle waits in a queue for the next that is returned or made.
     """
 
     def __init__(
@@ -44,10 +44,10 @@ class UpstreamPool:
         self._connect_timeout_ms = connect_timeout_ms
         self._tls = tls
         self._idle: list[UpstreamConnection] = []
-        #: Fewest that stood ready since ``close_unneeded``: as many have not been needed.
+        #: Fewest idle connections since ``close_unneeded``: this many were not needed.
         self._fewest_idle = 0
         self._line: deque[asyncio.Future[UpstreamConnection]] = deque()
-        #: Counts one that ends until the event loop comes round; until then another may begin.
+        #: Twice the limit, because an ended task counts until the event loop's next iteration.
         self._background = Background(max_tasks=2 * MAX_DIALS)
         self._dialling = 0
         self._dialled = 0
@@ -56,7 +56,7 @@ class UpstreamPool:
 
     @property
     def idle(self) -> int:
-        """Connections that stand ready."""
+        """Idle connections."""
         return len(self._idle)
 
     @property
@@ -65,9 +65,9 @@ class UpstreamPool:
         return len(self._line)
 
     def take_nowait(self) -> UpstreamConnection | None:
-        """Return a connection that stands ready, or None.
+        """Return an idle connection, or None.
 
-        ``refill`` is called at once when fewer than ``spares`` are left for the next.
+        Calls ``refill`` if fewer than ``spares`` are left.
         """
         taken = None
         while self._idle and taken is None:
@@ -81,12 +81,12 @@ class UpstreamPool:
         return taken
 
     def join_line(self) -> asyncio.Future[UpstreamConnection]:
-        """Stand in line for a connection: one that comes back, or one made for who waits.
+        """Queue for a connection: one that is returned, or one made for the queue.
 
-        The future ends with the connection, or with LinkDown naming the target and the reason: for
-        all in line at once if nothing could be connected. The limit on making one counts from its
-        own beginning, so the wait of many in line is not taken for a dead target.
-        Raises: LinkDown when the line is full.
+        The future ends with the connection, or with LinkDown naming the target and the reason; if
+        no connection could be made, all futures in the queue end with it. The connect timeout
+        counts from the start of each connection, so a long queue does not look like a dead target.
+        Raises: LinkDown when the queue is full.
         """
         if len(self._line) >= MAX_IN_LINE:
             raise LinkDown(f"{self.address.name}: {MAX_IN_LINE} requests wait for a connection")
@@ -96,14 +96,14 @@ class UpstreamPool:
         return turn
 
     def leave_line(self, turn: asyncio.Future[UpstreamConnection]) -> None:
-        """Give up a place in line; a connection that was handed over meanwhile goes back."""
+        """Leave the queue; a connection that was handed over meanwhile goes back to the pool."""
         if turn in self._line:
             self._line.remove(turn)
         elif turn.done() and not turn.cancelled() and turn.exception() is None:
             self.give_back(turn.result())
 
     async def take(self) -> UpstreamConnection:
-        """Wait in line for a connection. Raises: LinkDown as ``join_line``."""
+        """Wait in the queue for a connection. Raises: LinkDown as ``join_line``."""
         turn = self.join_line()
         try:
             return await turn
@@ -149,7 +149,7 @@ class UpstreamPool:
             connection.abort()
 
     def close_unneeded(self, keep: int) -> None:
-        """Close what nobody has needed since the last call, but for ``keep``."""
+        """Close idle connections not needed since the last call, except ``keep`` of them."""
         unneeded = max(0, min(self._fewest_idle, len(self._idle)) - keep)
         longest_unused, self._idle = self._idle[:unneeded], self._idle[unneeded:]
         self._fewest_idle = len(self._idle)
@@ -157,20 +157,20 @@ class UpstreamPool:
             connection.abort()
 
     def close(self) -> None:
-        """Close what is idle; connections in use, or waited for, end with their request."""
+        """Close idle connections; those in use, or waited for, end with their request."""
         self._closed = True
         idle, self._idle = self._idle, []
         for connection in idle:
             connection.abort()
 
     def _dial_for_line(self) -> None:
-        """Have as many connections in the making as requests wait, up to the limit."""
+        """Make as many connections at a time as requests wait, up to the limit."""
         while self._dialling < min(len(self._line), MAX_DIALS):
             self._dialling += 1
             self._background.spawn(self._dial_while_needed(), name=f"dial-{self.address.name}")
 
     async def _dial_while_needed(self) -> None:
-        """Make connections one after the other, while more wait than others are making."""
+        """Make connections one after the other, while more requests wait than are being made."""
         try:
             while len(self._line) >= self._dialling:
                 await self._dial_once()
@@ -191,7 +191,7 @@ class UpstreamPool:
             self.give_back(connection)
 
     def _hand(self, connection: UpstreamConnection) -> bool:
-        """Give ``connection`` to the first in line; False when all have gone."""
+        """Give ``connection`` to the first in the queue; False if no request waits any more."""
         while self._line:
             turn = self._line.popleft()
             if not turn.done():
@@ -200,7 +200,7 @@ class UpstreamPool:
         return False
 
     def _refuse(self, reason: str, dialled_before: int) -> None:
-        """Tell all in line why; or the first only, where others have connected meanwhile."""
+        """Fail all in the queue with ``reason``; only the first if others connected meanwhile."""
         alone = self._dialled > dialled_before
         for _ in range(min(1, len(self._line)) if alone else len(self._line)):
             turn = self._line.popleft()
