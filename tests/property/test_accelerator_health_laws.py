@@ -57,7 +57,7 @@ healthy = st.builds(
 
 
 @given(histories)
-def test_a_fatal_hardware_fault_goes_only_by_a_resume_that_finds_it_gone(history):
+def test_a_fatal_hardware_fault_is_cleared_only_by_a_resume_after_it_is_gone(history):
     health, now = AcceleratorHealth(POLICY, 0.0), 0.0
     for event, wait_ms in history:
         now += wait_ms
@@ -75,8 +75,8 @@ def test_a_fatal_hardware_fault_goes_only_by_a_resume_that_finds_it_gone(history
 
 
 @given(st.lists(st.lists(healthy, max_size=2, unique_by=lambda one: one.id), max_size=20))
-def test_readings_that_are_well_raise_nothing(history):
-    """Whoever was there stays there: an accelerator that goes missing is not well."""
+def test_healthy_readings_raise_no_fault(history):
+    """Every accelerator stays present: one that goes missing is not healthy."""
     health, present = AcceleratorHealth(POLICY, 0.0), {}
     for at, found in enumerate(history):
         present |= {one.id: one for one in found}
@@ -115,6 +115,6 @@ json_values = st.recursive(
 
 
 @given(json_values | st.fixed_dictionaries({"accelerators": st.lists(json_values, max_size=3)}))
-def test_no_answer_of_a_child_raises_anything_but_a_refusal(answer):
+def test_any_answer_of_a_child_is_read_or_refused(answer):
     with contextlib.suppress(ValueError):
         readings_from_json(answer)

@@ -1,4 +1,4 @@
-"""Prefix affinity works through the prediction alone, so that it can never overload a replica."""
+"""Prefix affinity acts only through the prediction, so it can never overload a replica."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def prompt_of(prefix: int):
     load=st.floats(0.2, 1.5),
     seed=st.integers(0, 2**32),
 )
-def test_a_skewed_prefix_never_piles_up_beyond_what_its_miss_costs(
+def test_a_skewed_prefix_never_queues_longer_than_its_miss_costs(
     replicas: int, hot_share: float, load: float, seed: int
 ) -> None:
-    """Most requests begin alike. One queue exceeds another by a miss's worth and no more."""
+    """Most requests share a prefix. One queue exceeds another by at most the cost of a miss."""
     rng = Random(seed)
     memory = PrefixMemory()
     running: list[tuple[float, str]] = []

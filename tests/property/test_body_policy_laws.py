@@ -1,4 +1,4 @@
-"""No body of any format, however hostile, does more than be refused or be made harmless."""
+"""A body of any format, however hostile, is refused or made harmless."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from protos.domain.errors import EdgeForgeError
 CAPS = BodyCaps(max_n=4, max_prompt_logprobs=5, max_inputs=16)
 SALT = "the-accounts-own"
 MEDIA_PARTS = ADDRESS_FIELDS | REFUSED_PARTS | {"input_image"}
-#: Names that mean something somewhere, so that chance finds them.
+#: Field names with a meaning in some format, so that random bodies contain them.
 NAMES = sorted(
     {
         *(name for api in FORMATS.values() for name in api.rules.refused),
@@ -70,7 +70,7 @@ EVERY_FORMAT = pytest.mark.parametrize("api", FORMATS.values())
 
 
 def sent_for(api: ApiFormat, body: bytes) -> Any:
-    """Return what an engine would get, or None for what is refused."""
+    """Return the body that an engine would get, or None if it is refused."""
     try:
         read = read_body(body, api, cache_salt=SALT, caps=CAPS)
         assert read.prompt_tokens_estimate >= 1
@@ -81,7 +81,7 @@ def sent_for(api: ApiFormat, body: bytes) -> Any:
 
 @EVERY_FORMAT
 @given(body=st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
-def test_no_bytes_do_more_than_be_refused(api: ApiFormat, body: bytes) -> None:
+def test_arbitrary_bytes_are_accepted_or_refused(api: ApiFormat, body: bytes) -> None:
     sent = sent_for(api, body)
     assert sent is None or sent["cache_salt"] == SALT
 
@@ -91,7 +91,9 @@ def test_no_bytes_do_more_than_be_refused(api: ApiFormat, body: bytes) -> None:
 @example(body={"vllm_xargs": {"kv_transfer_params": {}}})
 @example(body={"stream": "Yes", "stream_options": {"include_usage": False}})
 @example(body={"input": [[{"content": [{"file_url": "http://h/"}]}]]})
-def test_what_passes_is_harmless_and_the_accounts(api: ApiFormat, body: dict[str, Any]) -> None:
+def test_accepted_bodies_are_harmless_and_salted_for_the_account(
+    api: ApiFormat, body: dict[str, Any]
+) -> None:
     sent = sent_for(api, orjson.dumps({"model": "chat"} | body))
     if sent is None:
         return
@@ -113,7 +115,7 @@ def test_what_passes_is_harmless_and_the_accounts(api: ApiFormat, body: dict[str
         assert not {"mcp", "web_search"} & {kind for kind in kinds if isinstance(kind, str)}
 
 
-#: Where each format's conversation is; elsewhere an engine reads none.
+#: The fields that hold each format's conversation.
 CONVERSATION_OF = {
     CHAT: ("messages",),
     COMPLETIONS: (),

@@ -1,4 +1,4 @@
-"""The fast way decides exactly as the plain one: same candidates, same numbers, same choice."""
+"""The optimised code decides exactly as the plain code: same candidates, numbers and choice."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ loads = st.builds(
 
 @st.composite
 def outcomes(draw):
-    """What was learned of some nodes, a few outcomes too few for some of them."""
+    """Learned models of some nodes, some of them with too few outcomes to be used."""
     predictor = Predictor()
     for node_id in draw(st.sets(st.sampled_from(NODE_IDS), min_size=3)):
         seen = draw(st.lists(st.tuples(loads, st.floats(1.0, 500.0)), min_size=1, max_size=6))
@@ -67,7 +67,7 @@ def outcomes(draw):
 
 @st.composite
 def able_fleets(draw):
-    """Most replicas may serve: those that may not have a law of their own."""
+    """Most replicas may serve; replicas that may not are covered by another law."""
     states = st.sampled_from([ReplicaState.READY] * 5 + [ReplicaState.STARTING])
     rows = [pop(each, draw(st.sampled_from(list(Tier))), "US") for each in POP_IDS]
     rows += [node(each, draw(st.sampled_from(POP_IDS))) for each in NODE_IDS]
@@ -104,12 +104,12 @@ able_requests = st.builds(
     fleets() | able_fleets(), requests() | able_requests, lookups | able_lookups, fills, draws,
     ratios, outcomes(), st.sampled_from(NODE_IDS), st.sets(st.sampled_from(NODE_IDS), max_size=2),
 )  # fmt: skip
-def test_the_fast_way_decides_as_the_plain_one(
+def test_the_optimised_decision_equals_the_plain_one(
     view, shape, live, fill, draw, ratio, learned, self_node_id, tried
 ):
     excluded = frozenset(tried)
     expected = options(view, shape, self_node_id, live, excluded, learned)
-    for _ in range(2):  # found out, then remembered
+    for _ in range(2):  # computed, then cached
         try:
             placement = place(
                 view, shape, self_node_id, live.__getitem__, draw=draw, fill=fill.__getitem__,
@@ -177,9 +177,7 @@ def happen(live, event, node_id, now_ms, keys):
 
 
 @given(steps, st.sampled_from([0.0, 0.0, 0.5]), st.floats(0.0, REPORT_FRESH_MS))
-def test_what_is_remembered_of_a_node_is_what_would_be_found_out_now(
-    events, cached, passed_later_ms
-):
+def test_a_nodes_cached_state_equals_a_fresh_one(events, cached, passed_later_ms):
     asked, unasked = LiveState(), LiveState()
     keys, other_keys, now_ms = [], [], 1_000.0
     for event, node_id, passed_ms, warm in events:

@@ -1,4 +1,4 @@
-"""The engine's machine under any order of events: its laws."""
+"""Laws of the engine's machine under any order of events."""
 
 from __future__ import annotations
 
@@ -263,7 +263,7 @@ def test_without_any_progress_an_engine_is_ended_within_a_bound(
     machine = Ready(data).machine
     now_ms, limit_ms = machine.since_mono_ms, POLICY.stall_timeout_ms
     bound_ms = now_ms + limit_ms + POLICY.counters_timeout_ms + 2_000 + 2_000
-    # a first reading just before the end starts the time anew
+    # a first reading just before the timeout restarts the time
     bound_ms += limit_ms if has_counters else 0.0
     while machine.state is EngineState.READY:
         assert machine.next_deadline_ms is not None

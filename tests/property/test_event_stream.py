@@ -1,4 +1,4 @@
-"""However a stream is cut into reads, its client sees the same; no bytes crash it."""
+"""The client sees the same events however a stream is cut into reads; no bytes crash it."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_texts_pass_in_order_and_usage_only_when_asked_for(
 
 
 @given(st.lists(st.binary(max_size=200), max_size=6))
-def test_hostile_bytes_are_passed_or_malformed_and_nothing_else(reads: list[bytes]) -> None:
+def test_hostile_bytes_are_passed_on_or_reported_malformed(reads: list[bytes]) -> None:
     stream = EventStream(include_usage=False, continuous_usage=False)
     with contextlib.suppress(MalformedStream):
         for data in reads:

@@ -1,4 +1,4 @@
-"""What holds of every prediction, whatever the outcomes were."""
+"""Laws of every prediction, whatever the outcomes were."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_more_of_anything_never_makes_it_sooner(history, load, which, more):
     values[which] += more
     heavier = Load(*values)
     if heavier.place is not before:
-        return  # A regime promises for itself.
+        return  # Regimes are predicted separately.
     regime = taught(history).regimes[before]
     for at in (regime.centre_ms, regime.promised_ms):
         assert at(heavier.features()) >= at(load.features())
@@ -130,7 +130,7 @@ def _coefficients(target):
 def test_a_censored_outcome_never_lowers_a_p99(history, outcome):
     target = taught([*steady(40, start_ms=-1e6), *history])
     if len(target._votes) >= CHANGE_OUTCOMES - 1:
-        return  # It may be the last word on a change of speed.
+        return  # It may complete the detection of a change of speed.
     before = [regime.p99 for regime in target.regimes]
     lost = Outcome(outcome.load, outcome.network_ms, outcome.took_ms, 2e9, censored=True)
     target.learn(lost)
@@ -140,7 +140,7 @@ def test_a_censored_outcome_never_lowers_a_p99(history, outcome):
 
 @settings(deadline=None)
 @given(st.sampled_from(["took_ms", "network_ms", "prompt_tokens", "in_flight", "waiting"]))
-def test_what_is_no_number_teaches_nothing(field):
+def test_values_that_are_not_numbers_are_not_learned(field):
     target = taught(steady(50))
     before = _coefficients(target)
     good = steady(1, start_ms=1e7)[0]
@@ -153,7 +153,7 @@ def test_what_is_no_number_teaches_nothing(field):
 
 @settings(max_examples=40, deadline=None)
 @given(histories)
-def test_few_outcomes_are_not_enough_to_be_known(history):
+def test_few_outcomes_do_not_make_a_target_known(history):
     target = taught(history)
     assert target.known == (target.observations >= FEW_OBSERVATIONS)
     assert target.observations <= len(history)

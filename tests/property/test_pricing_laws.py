@@ -61,7 +61,7 @@ def test_formatted_dollars_lose_nothing(nano_usd):
 
 
 @given(st.integers(0, 2**43), st.integers(0, 2**43))
-def test_more_weight_is_never_a_smaller_class(a, b):
+def test_a_larger_model_is_never_in_a_smaller_class(a, b):
     small, large = sorted((a, b))
     order = SIZE_CLASSES.index
     assert order(size_class_of(small)) <= order(size_class_of(large))

@@ -1,4 +1,4 @@
-"""Laws of one request's machine, over histories of whatever targets, clients and clocks may do."""
+"""Laws of one request's machine over random histories of targets, clients and clocks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ steps = st.tuples(
 
 
 class History:
-    """Gives the machine what can happen to a running attempt, and keeps what it commanded."""
+    """Gives the machine events that can happen to a running attempt, and keeps its commands."""
 
     def __init__(self, *, stream: bool, strict: bool, known: bool, budget_ms: float) -> None:
         policy = RequestPolicy(max_wait_ms=1_000_000.0)
@@ -137,7 +137,7 @@ class History:
     st.sampled_from([5.0, 70.0, 500.0]),
     st.lists(steps, max_size=30),
 )
-def test_one_answer_one_end_and_nothing_left_behind(stream, strict, known, budget_ms, happenings):
+def test_one_answer_one_end_and_no_load_left(stream, strict, known, budget_ms, happenings):
     history = History(stream=stream, strict=strict, known=known, budget_ms=budget_ms)
     for happening in happenings:
         if history.world.machine.over:
@@ -149,8 +149,8 @@ def test_one_answer_one_end_and_nothing_left_behind(stream, strict, known, budge
 
 
 @given(st.booleans(), st.lists(steps, max_size=12))
-def test_a_request_comes_to_its_end_by_time_alone_when_nothing_answers(known, happenings):
-    """What never answers is given up after the longest wait, not held for ever."""
+def test_a_request_without_an_answer_ends_after_the_longest_wait(known, happenings):
+    """A target that never answers is given up after the longest wait."""
     history = History(stream=True, strict=False, known=known, budget_ms=500.0)
     for happening in happenings:
         if history.world.machine.over:

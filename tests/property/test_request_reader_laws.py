@@ -29,7 +29,7 @@ H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: A
 
 @dataclass
 class Sink:
-    """Keeps what was read."""
+    """Collects the requests that were read."""
 
     requests: list[Request] = field(default_factory=list)
     heads: int = 0
@@ -46,7 +46,7 @@ class Sink:
 
 @st.composite
 def sent_requests(draw):
-    """A request as bytes, and what is to be read of it."""
+    """A request as bytes, and the expected result of reading it."""
     body = draw(st.binary(max_size=200))
     http10 = draw(st.booleans())
     lines = [b"POST /%d HTTP/1.%d" % (draw(st.integers(0, 99)), 0 if http10 else 1), b"host: x"]
@@ -105,6 +105,6 @@ def test_hostile_bytes_are_refused_or_read_within_the_limits(sent, changes, cuts
 
 
 @given(st.binary(max_size=300), st.lists(st.integers(0), max_size=6))
-def test_any_bytes_are_no_more_than_refused(data, cuts) -> None:
+def test_arbitrary_bytes_are_read_or_refused(data, cuts) -> None:
     with contextlib.suppress(*REFUSALS):
         read(split(data, cuts))

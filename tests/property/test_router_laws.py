@@ -26,7 +26,7 @@ def too_long(view, shape):
 def test_every_attempt_goes_to_a_target_that_may_serve(
     view, shape, live, fill, draw, ratio, self_node_id
 ):
-    """Attempts are made until nothing is left, as after failures before the first byte."""
+    """Attempts are made until no target is left, as after failures before the first byte."""
     excluded: frozenset[str] = frozenset()
     retry_after_s: float | None = None
     for _ in range(len(NODE_IDS) + 1):
@@ -125,7 +125,7 @@ def test_budget_places_fill_and_price_decide_in_that_order(view, shape, live, fi
 
 
 @given(fleets(), requests(), lookups, fills, draws, ratios)
-def test_billing_is_never_dearer_than_serving(view, shape, live, fill, draw, ratio):
+def test_billing_is_never_above_serving(view, shape, live, fill, draw, ratio):
     placement = placed(view, shape, live, fill, draw, ratio)
     model = view.models.get(MODEL)
     if placement is None or model is None:
@@ -137,7 +137,7 @@ def test_billing_is_never_dearer_than_serving(view, shape, live, fill, draw, rat
 
 
 @given(fleets(), requests(), lookups, fills, draws, draws, ratios)
-def test_fill_and_chance_never_change_what_is_billed(view, shape, live, fill, a, b, ratio):
+def test_fill_and_chance_never_change_the_billed_tier(view, shape, live, fill, a, b, ratio):
     first = placed(view, shape, live, fill, a, ratio)
     second = placed(view, shape, live, dict.fromkeys(NODE_IDS, 1.0), b, 0.0)
     if first is not None and second is not None and not first.predicted_miss:
@@ -145,7 +145,7 @@ def test_fill_and_chance_never_change_what_is_billed(view, shape, live, fill, a,
 
 
 @given(fleets(), requests(), lookups, fills, draws, ratios)
-def test_explanations_tell_of_every_replica_and_agree_with_placement(
+def test_explanations_cover_every_replica_and_agree_with_placement(
     view, shape, live, fill, draw, ratio
 ):
     placement = placed(view, shape, live, fill, draw, ratio)

@@ -1,4 +1,4 @@
-"""The routing table: whatever arrives, an agent holds a table that the coordinator once had."""
+"""Whatever arrives, an agent holds a routing table that the coordinator once had."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laws of the coordinator's tables: memory, disk and change log always tell the same."""
+"""Laws of the coordinator's tables: memory, disk and change log always agree."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_repeating_a_write_changes_nothing(steps):
     assert {name: store.projection.table(*name) for name in TABLES} == before
     for step in steps:
         store.write(step)
-    # Sequence numbers never go back, whatever happened.
+    # Sequence numbers never decrease.
     (count, last) = store.connection.execute("SELECT count(*), max(seq) FROM changes").fetchone()
     assert count == last
 

@@ -1,4 +1,4 @@
-"""The last places are for those with the least time; nobody is refused or pays for it."""
+"""The last places are reserved for stricter SLA tiers; no request is refused or costs more."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_tiers_are_refused_served_and_billed_alike_and_only_preferred_otherwise(
 
 
 @given(st.integers(0, 40), st.integers(0, 40))
-def test_what_is_open_to_a_tier_is_open_to_all_with_less_time_and_the_first_place_to_all(
+def test_places_open_to_a_tier_are_open_to_stricter_tiers_and_the_first_place_to_all(
     places, in_flight
 ):
     fleet = view(pop("P0"), node("n-0", "P0"), model(), replica("n-0", max_parallel=places))
@@ -76,7 +76,7 @@ def test_what_is_open_to_a_tier_is_open_to_all_with_less_time_and_the_first_plac
 @given(
     st.lists(sla_tiers, max_size=60), st.lists(st.integers(1, 20), min_size=2, max_size=4), draws
 )
-def test_while_any_target_has_an_open_place_kept_ones_stay_free(arrivals, places, draw):
+def test_reserved_places_stay_free_while_any_target_has_an_open_one(arrivals, places, draw):
     """Requests of all tiers come and stay; prices differ, everything is in time."""
     names = [f"n-{index}" for index in range(len(places))]
     tiers = list(Tier)
@@ -102,9 +102,7 @@ def test_while_any_target_has_an_open_place_kept_ones_stay_free(arrivals, places
 
 
 @given(st.integers(1, 8), st.integers(1, 60), st.floats(100.0, 5_000.0), st.floats(60.0, 1_000.0))
-def test_who_comes_back_after_retry_after_finds_the_line_short_enough(
-    places, queued, tokens_per_s, budget_ms
-):
+def test_after_retry_after_the_queue_is_short_enough(places, queued, tokens_per_s, budget_ms):
     engine = profile(40.0, max_parallel=places, tokens_per_s=tokens_per_s)
     fleet = view(pop("P0"), node("n-0", "P0"), model(), replace(replica("n-0"), profile=engine))
     shape = request(deployment(strict=True), budget_left_ms=budget_ms)

@@ -1,4 +1,4 @@
-"""Arbitrary bytes: a resource, nothing, or one clear refusal; never anything else."""
+"""Arbitrary bytes give a resource, none, or one clear refusal."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def decoded(type_, payload):
 
 
 @given(types, st.binary(max_size=300))
-def test_arbitrary_bytes_decode_or_are_refused(type_, payload):
+def test_arbitrary_bytes_are_decoded_or_refused(type_, payload):
     resource = decoded(type_, payload)
     assert resource is None or resource_type(resource) is type_
 
 
 @given(st.sampled_from(ONE_OF_EACH), st.data())
-def test_damaged_rows_decode_or_are_refused(resource, data):
+def test_damaged_rows_are_decoded_or_refused(resource, data):
     payload = bytearray(wire.encode_row(resource))
     for _ in range(data.draw(st.integers(1, 4))):
         payload[data.draw(st.integers(0, len(payload) - 1))] = data.draw(st.integers(0, 255))

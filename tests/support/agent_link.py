@@ -22,7 +22,7 @@ from tests.support.scripted_coordinator import NODE_ID, ScriptedCoordinator
 
 
 class LinkedAgent:
-    """What a test looks at."""
+    """The parts that a test checks."""
 
     def __init__(self, coordinator: ScriptedCoordinator, identity_dir: Path) -> None:
         self.views: list[FleetView] = []

@@ -65,7 +65,7 @@ class AgentProcess:
         return self.command("enroll", "--token-file", "-", stdin=token)
 
     def start(self) -> None:
-        """Serve, and wait until it lives."""
+        """Serve, and wait until ``/livez`` answers."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [COMMAND, "serve", "--config", self.config], stderr=log, stdout=log
@@ -85,7 +85,7 @@ class AgentProcess:
         return code
 
     def stop(self) -> int:
-        """Stop it if it runs."""
+        """Stop the agent if it runs."""
         if self.process is None:
             return 0
         if not self._died():
@@ -93,7 +93,7 @@ class AgentProcess:
         return self.wait()
 
     def probe(self, path: str) -> int:
-        """Return the status of a health path; 0 while nobody listens."""
+        """Return the HTTP status of a health path; 0 while the port is closed."""
         connection = http.client.HTTPConnection("127.0.0.1", self.ports["metrics"], timeout=30)
         try:
             connection.request("GET", path)

@@ -1,4 +1,4 @@
-"""Requests of a public trace: arrival, prompt and completion tokens, with bursts put in.
+"""Requests of a public trace: arrival, prompt and completion tokens, with bursts added.
 
 The file is given by ``EDGEFORGE_TRACE`` or an option; the product never reads it.
 """
@@ -49,9 +49,9 @@ def read_trace(path: Path, most: int | None = None) -> list[Line]:
 def with_bursts(
     lines: list[Line], *, every_ms: float, lasting_ms: float, factor: float
 ) -> list[Line]:
-    """Return ``lines`` with each ``every_ms`` a stretch of them pressed together by ``factor``.
+    """Return ``lines`` with a part of each ``every_ms`` compressed in time by ``factor``.
 
-    The stretch lasts ``lasting_ms`` in the end, and what follows comes that much later, so that
+    The part lasts ``lasting_ms`` after compression, and a pause follows it, so that
     the trace's length stays.
     """
     warped = []

@@ -41,7 +41,7 @@ def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def self_signed_pem(key: ec.EllipticCurvePrivateKey, uris: tuple[str, ...]) -> bytes:
-    """Return a certificate that no authority of ours has signed."""
+    """Return a certificate that none of the fleet's authorities has signed."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "someone")])
     now = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
     builder = (

@@ -72,7 +72,7 @@ class CoordinatorProcess:
         )
 
     def init(self) -> dict[str, str]:
-        """Initialise, and return what was told."""
+        """Initialise, and return the command's output."""
         done = self.command("init", "--json")
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)

@@ -14,7 +14,7 @@ from tests.support.waiting import wait_until
 
 
 def send_fault(control: Path, fault: str, source: str, destination: str) -> None:
-    """Ask a running relay for a fault, and wait until it holds."""
+    """Set a fault in a running relay, and wait until it is in effect."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(30)
         sock.connect(str(control))
@@ -42,7 +42,7 @@ class DelayRelayProcess:
         self.process: subprocess.Popen[bytes] | None = None
 
     def fault(self, fault: str, source: str, destination: str) -> None:
-        """Ask for a fault, and wait until it holds."""
+        """Set a fault, and wait until it is in effect."""
         send_fault(self._control, fault, source, destination)
 
     def __enter__(self) -> DelayRelayProcess:

@@ -1,4 +1,4 @@
-"""Asking an engine on its socket, and what two engines' answers must have in common."""
+"""Asks an engine on its socket, and compares the shape of two engines' answers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def ask(uds: str, path: str, body: object, method: str = "POST") -> tuple[int, b
 
 
 def shape(value: Any) -> Any:
-    """Keys in their order and the kinds of values: what two engines must have in common."""
+    """Return the shape of an answer: keys in their order, and the types of values."""
     if isinstance(value, dict):
         return [(key, shape(inner)) for key, inner in value.items()]
     if isinstance(value, list):

@@ -88,7 +88,7 @@ class EngineHost:
 def spec_for(
     environment: Path, model_dir: Path | None = None, *, embeds: bool = False
 ) -> EngineSpec:
-    """Return the specification of a small model; a fake engine does not look at its folder."""
+    """Return the specification of a small model; a fake engine does not read its folder."""
     return EngineSpec(
         environment=environment,
         model_dir=model_dir or environment,

@@ -21,7 +21,7 @@ from tests.support.waiting import wait_until_async
 if TYPE_CHECKING:
     from agent.core.engine_status import EngineState, EngineStatus
 
-#: Looks often, but gives a machine that is busy as much time as a real engine gets.
+#: Probes often, but allows a busy machine as much time as a real engine gets.
 QUICK_POLICY = EnginePolicy(
     start_timeout_ms=60_000,
     start_probe_interval_ms=20,

@@ -1,4 +1,4 @@
-"""An engine that is quick, obedient and honest about what it was asked: vLLM 0.32 on the wire.
+"""A fake engine with the wire format of vLLM 0.32, controlled by tests; records its requests.
 
 Run it as a process (tests usually go through ``tests.support.fake_engine_process``)::
 
@@ -14,7 +14,7 @@ Served as vLLM does, byte for byte in the SSE events: ``/v1/chat/completions``, 
 ``/v1/messages`` and its ``count_tokens``; with ``--runner pooling`` none of these but
 ``/v1/embeddings``; ``/v1/models``, ``/health``, ``/version``, ``/metrics``.
 ``/collective_rpc``, ``/pause`` and ``/v1/load_lora_adapter`` answer 200 *and are recorded*, so
-that a test can prove nobody reached them.
+that a test can prove that no request reached them.
 
 An answer is 8 tokens without delay: ``t0 t1 t2 ...``, whatever the prompt; ``max_tokens`` cuts it.
 A prompt that ends with the beginning of that answer (a completion's text, a chat's final message
@@ -416,7 +416,7 @@ class FakeEngine:
         return response
 
     async def endless(self, request: web.Request, *, streams: bool) -> web.StreamResponse:
-        """Write until whoever asked has had enough."""
+        """Write until the client disconnects."""
         kind = "text/event-stream; charset=utf-8" if streams else "application/json"
         response = web.StreamResponse(headers=head(kind))
         response.enable_chunked_encoding()
@@ -482,7 +482,7 @@ def cut(request: web.Request) -> None:
 
 
 async def serve(engine: FakeEngine, uds: str | None, port: int | None) -> None:
-    # Only so does a handler learn that its client has left.
+    # Without this a handler does not notice that its client has left.
     runner = web.AppRunner(engine.application(), handler_cancellation=True, access_log=None)
     await runner.setup()
     if uds is not None:

@@ -158,7 +158,7 @@ class ResponsesWire:
         ]
 
     def failure(self) -> bytes:
-        """Of its own failure vLLM says nothing here: the stream just ends."""
+        """vLLM reports no failure in this format: the stream just ends."""
         return b""
 
     def whole(self, count: int, finish: str) -> dict[str, Any]:

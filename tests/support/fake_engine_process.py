@@ -1,4 +1,4 @@
-"""Starting a fake engine as a process of its own, and asking it what it saw.
+"""Starts a fake engine as a process of its own, and reads the requests it recorded.
 
 >>> with FakeEngineProcess("acme/small@1", uds=tmp_path / "e.sock") as engine:
 ...     engine.control(tokens=3, die_after_tokens=2)
@@ -40,9 +40,9 @@ class UnixHTTPConnection(http.client.HTTPConnection):
 
 
 def is_look(recorded: dict[str, Any]) -> bool:
-    """Whether a recorded request is an agent's own, to see whether its engine lives.
+    """Whether a recorded request is an agent's own probe of its engine.
 
-    What an agent passes on for others names no program; what it asks itself, names its library.
+    Requests that an agent passes on have no ``user-agent``; its own name its HTTP library.
     """
     return "aiohttp/" in recorded["headers"].get("user-agent", "")
 
@@ -78,13 +78,13 @@ class EngineClient:
     def requests(self, *, looks: bool = False) -> list[dict[str, Any]]:
         """Return every recorded request, oldest first.
 
-        Without ``looks``: an agent looks after its engine whenever it wants to.
+        Without ``looks``, an agent's own probes are left out.
         """
         recorded = list(self.call("GET", "/control/requests")["requests"])
         return recorded if looks else [one for one in recorded if not is_look(one)]
 
     def running(self) -> int:
-        """Return how many generations are under way."""
+        """Return how many generations are running."""
         return int(self.call("GET", "/control/requests")["running"])
 
     def forget(self) -> None:

@@ -145,7 +145,7 @@ def schema_error(kind: str, field: str, message: str, given: object) -> web.Resp
 
 
 def refusal(body: Any, served_model: str) -> web.Response | None:
-    """What vLLM says to a body that it cannot take, or None."""
+    """Return vLLM's error for a body that it does not accept, or None."""
     if not isinstance(body, dict):
         return schema_error("json_invalid", "10", "JSON decode error", "<dict of 0 items>")
     if "messages" in body and not isinstance(body["messages"], list):

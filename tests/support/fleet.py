@@ -124,7 +124,7 @@ class AgentClient:
     def last_request(self) -> dict[str, Any]:
         """The record of its newest request, once what was asked through ``send`` has ended.
 
-        An answer is whole before its agent has written down what it was.
+        An answer is complete before its agent has recorded the request.
         """
         return wait_until(self._last_request, 30, f"{self.node} to have ended its last request")
 
@@ -144,7 +144,7 @@ class AgentClient:
 
 
 def _shared_tables(agent: AgentClient) -> dict[str, tuple[int, int, str]]:
-    """Version and digest of every table that is the same on all nodes; empty when it is away."""
+    """Version and digest of every table that is the same on all nodes; empty if unreachable."""
     with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
         return {kind: at for kind, at in agent.digests().items() if kind != "desired"}
     return {}
@@ -184,7 +184,7 @@ class Fleet:
         return self.run([str(COMMANDS / "edgeforge"), *argv, *where])
 
     def run(self, argv: list[str]) -> str:
-        """Run a program of ours as this fleet's operator and return what it printed."""
+        """Run an EdgeForge program as this fleet's operator and return what it printed."""
         done = subprocess.run(
             argv,
             env=os.environ | {"EDGEFORGE_PROFILE": str(self.state_dir / "profile.toml")},
@@ -269,7 +269,7 @@ class Fleet:
         return int(next(one["peer_port"] for one in facts["agents"] if one["node"] == node))
 
     def health(self, node: str) -> str:
-        """What the coordinator's table says of ``node``."""
+        """The row of ``node`` in the coordinator's table."""
         listed = json.loads(self.edgeforge("node", "ls", "--json"))
         found = next(info["node"] for info in listed if info["node"]["id"] == node)
         return str(found["health"]).removeprefix("NODE_HEALTH_").lower()
@@ -291,7 +291,7 @@ class Fleet:
         return {table.type.value: (table.at.epoch, table.at.version) for table in tables}
 
     def metrics(self, process: str) -> str:
-        """What monitoring reads of "coordinator" or of a node's agent."""
+        """The metrics of "coordinator" or of a node's agent."""
         from coordinator.devfleet.layout import FleetLayout
 
         layout = FleetLayout(self.state_dir)
@@ -313,7 +313,7 @@ class Fleet:
         return "\n".join(parts)
 
     def processes(self) -> list[int]:
-        """Every process of ours that still names this fleet's folder."""
+        """Every EdgeForge process whose command line names this fleet's folder."""
         from coordinator.devfleet.layout import FleetLayout
         from coordinator.devfleet.processes import leftovers
 
@@ -341,7 +341,7 @@ class Fleet:
 
 
 def _runs(pid: int) -> bool:
-    """Whether ``pid`` runs; one that only waits to be collected does not.
+    """Whether ``pid`` runs; a zombie does not.
 
     Killed, its first thread may be a zombie while others still hold its ports.
     """

@@ -1,4 +1,4 @@
-"""Small fleets to decide about: builders with defaults, one line per thing."""
+"""Builders of small fleets for decisions, with defaults."""
 
 from __future__ import annotations
 
@@ -123,12 +123,12 @@ def target(
 
 
 def lookup(targets: Mapping[str, TargetState], default: TargetState | None = None) -> TargetLookup:
-    """Look targets up by node; a node that is not named is ``default``, or unknown."""
+    """Look targets up by node; other nodes are ``default``, or unknown."""
     return lambda node_id: targets.get(node_id, default or UNKNOWN_TARGET)
 
 
 def three_tiers(edge_ms: float = 96.0, regional_ms: float = 141.0, central_ms: float = 205.0):
-    """Edge, regional and central, at prices 12, 11 and 10, predicted as told when idle."""
+    """Edge, regional and central, at prices 12, 11 and 10, with the given idle predictions."""
     return view(
         pop("GRU", Tier.EDGE),
         pop("SCL", Tier.REGIONAL),

@@ -1,4 +1,4 @@
-"""The gateway of one agent in this process: the product's own parts, with engines of the test's.
+"""The gateway of one agent in this process: the product's own parts, with the test's engines.
 
 For tests that need real sockets on both sides of a request, and no fleet.
 """
@@ -59,7 +59,7 @@ class _Pools:
 
 @dataclass
 class InProcessGateway:
-    """A client port on a real socket, and what its requests left behind."""
+    """A client port on a real socket, with its logs and traces."""
 
     server: Served
     gateway: GatewayContext

@@ -1,4 +1,4 @@
-"""A relay's server that answers every request with the round trip that the kernel tells of it.
+"""A relay's server that answers every request with the round trip that the kernel reports.
 
     python -m tests.support.last_mile_server HOST
 

@@ -1,4 +1,4 @@
-"""Placement once more, as plainly as it can be written: what the fast way must agree with."""
+"""A plain implementation of placement, with which the optimised one must agree."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNPRICED = 1 << 62
 
 @dataclass
 class Option:
-    """One replica that may serve, and everything that speaks for or against it."""
+    """One replica that may serve, and everything that the choice depends on."""
 
     node_id: str
     tier: Tier
@@ -32,7 +32,7 @@ class Option:
     p99_ms: float
     places: int
     free: int
-    #: What the P99 is made of, zero terms left out.
+    #: The terms of the P99, without zeros.
     terms: dict[str, float]
 
 
@@ -76,7 +76,7 @@ def options(view, shape, self_node_id, live, excluded, learned):
 
 
 def option(view, shape, self_node_id, node_id, state, target):
-    """What is known of one replica that may serve."""
+    """Return the candidate of one replica that may serve."""
     replica = view.replicas[shape.deployment.model][node_id]
     profile, pop = replica.profile, view.pops[view.nodes[node_id].pop_id]
     rtt_ms, rtt_ms_p99 = round_trips(view, self_node_id, node_id, pop, state)
@@ -110,7 +110,7 @@ def option(view, shape, self_node_id, node_id, state, target):
 
 
 def learned_terms(target, network, tokens, state, waiting, p99):
-    """The way, each coefficient by its feature, and the progress that makes up the rest."""
+    """The network time, each coefficient times its feature, and the remaining term."""
     place = 2 if waiting > 0 else 1 if state.backlog_tokens else 0
     line = target.regimes[place].p99
     terms = {
@@ -129,7 +129,7 @@ def learned_terms(target, network, tokens, state, waiting, p99):
 
 
 def learned_ms(target, tokens, state, waiting):
-    """Median, P95 and P99 at a target that there are outcomes of."""
+    """Median, P95 and P99 at a target with learned outcomes."""
     free, behind, full = target.regimes
     features = (1.0, tokens / 1_000.0, state.in_flight, state.backlog_tokens / 1_000.0, waiting)
     alone = (*features[:3], 0.0, 0.0)
@@ -152,7 +152,7 @@ def dot(line, features):
 
 
 def round_trips(view, self_node_id, node_id, pop, state):
-    """Measured, guessed from the distance, or none at all."""
+    """The round trip: measured, or estimated from the distance, or unknown."""
     if node_id == self_node_id:
         return 0.0, 0.0
     if state.rtt_ms_p50 is not None:
@@ -169,7 +169,7 @@ def round_trips(view, self_node_id, node_id, pop, state):
 
 
 def choice(shape, found, draw, fill, ratio):
-    """Who serves of ``found``; None where nothing fits a strict deployment's budget."""
+    """Choose from ``found``; None if no candidate fits a strict deployment's budget."""
     budget_ms = shape.budget_left_ms
     fitting = [each for each in found if each.p99_ms <= budget_ms]
     if not fitting:
@@ -215,5 +215,5 @@ def tiers(view, shape, found, chosen):
 
 
 def is_open(free, places, shape):
-    """Whether one more leaves what is kept of the places beyond the first."""
+    """Whether one more request leaves the reserved places free, the first place excepted."""
     return free >= 1 and free - 1 >= KEPT_RATIO[shape.deployment.sla_tier] * (places - 1)

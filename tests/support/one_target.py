@@ -1,4 +1,4 @@
-"""What agents work out of all targets at once, asked of one."""
+"""Results for one target, of functions that work on all targets at once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def seen_target(
     cached_ratio: float = 0.0,
     spare_late: bool = False,
 ) -> TargetState:
-    """Return what the router should know of ``node_id``."""
+    """Return the state of ``node_id`` for the router."""
     cached = {node_id: cached_ratio} if cached_ratio else {}
     found = live.targets((node_id,), now_mono_ms, lambda _: warm, cached, spare_late=spare_late)
     return found[node_id]
@@ -45,7 +45,7 @@ def cached_ratio(
 
 
 def predict_learned(target: TargetModel, load: Load, network: Network) -> Prediction:
-    """Predict from what ``target`` did, as placement does."""
+    """Predict from the outcomes of ``target``, as placement does."""
     evidence = evidence_of(target, load.backlog_tokens, load.waiting, load.progress_ms)
     p99 = network.total_ms + learned_ms(evidence, P99, *load)
     return predict_from(evidence, load, network, p99)

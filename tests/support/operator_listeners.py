@@ -40,10 +40,10 @@ ENROLMENT_ADDRESS = "coordinator.example:7403"
 
 @dataclass(slots=True)
 class LiveFleetDouble:
-    """A fleet of agents that say what a test wants them to."""
+    """A fleet of agents that answer as a test sets."""
 
     nodes: dict[str, LiveNode] = field(default_factory=dict)
-    #: By node: what it answers to everything, or what makes its answers.
+    #: By node: the answer to every query, or a function that makes the answer.
     answers: dict[str, fleet_pb2.Answer | Answering] = field(default_factory=dict)
     asked: list[tuple[str, fleet_pb2.Query]] = field(default_factory=list)
     forced: list[ResourceType] = field(default_factory=list)
@@ -150,7 +150,7 @@ async def listening(
 
 
 async def failure_of(call: Any) -> EdgeForgeError:
-    """Return the error that a call ends with, as a client of ours reads it."""
+    """Return the error that a call ends with, as EdgeForge's client reads it."""
     try:
         await call
     except aio.AioRpcError as error:

@@ -19,7 +19,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 @dataclass
 class Received:
-    """One span, and what it came with."""
+    """One span, with its resource and the HTTP headers it came with."""
 
     span: Span
     resource: dict[str, Any]

@@ -55,7 +55,7 @@ class TwoHosts:
 
 
 def why_not() -> str:
-    """Return what keeps this machine from making namespaces; empty when nothing does."""
+    """Return why this machine cannot make namespaces; empty if it can."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     if shutil.which("ip") is None:

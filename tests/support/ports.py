@@ -11,6 +11,6 @@ _OWNERS = itertools.count()
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on now, nor any other start of ours will soon."""
+    """Return ports that are free now and not claimed by another fleet that is starting."""
     ports = Ports(f"test {os.getpid()} {next(_OWNERS)}")
     return [ports.take() for _ in range(count)]

@@ -1,4 +1,4 @@
-"""A trace through a simulated engine, as the agent that sends it sees it, beside rivals.
+"""Replays a trace on a simulated engine, as an agent sees it, with rival predictors.
 
 The engine gets the trace; it drifts, slows down at once, and is as before. Part of the requests
 come from another agent, of which the predictor sees only what a target tells with probes and
@@ -25,7 +25,7 @@ from tests.support.predictor_rivals import RIVALS, Guess, Rival
 from tests.support.simulated_engine import Asked, EngineSpeed, SimulatedEngine
 
 REPORT_EVERY_MS = 1_000.0
-#: Where, as shares of the run, the engine changes its speed and is as before.
+#: When the engine changes its speed and when it returns to normal, as shares of the run.
 STEP_AT, STEP_BACK_AT = 0.55, 0.75
 
 #: How slow an engine is at a moment, given how long the run is.
@@ -74,13 +74,13 @@ CASES = (
 
 @dataclass(frozen=True)
 class Caching:
-    """How much of a prompt its engine has seen before, and how well the agent knows it."""
+    """How much of a prompt is cached by its engine, and how well the agent estimates it."""
 
-    #: Share of requests that begin as an earlier one did; the rest has nothing cached.
+    #: Share of requests that repeat an earlier prefix; the others have no cached prompt.
     repeated: float = 0.0
     #: Deviation of the agent's estimate of the cached ratio.
     error: float = 0.0
-    #: Share of the repeated whose blocks were dropped without the agent's knowing.
+    #: Share of the repeated ones whose blocks the engine dropped, unknown to the agent.
     dropped: float = 0.0
 
     def draw(self, chance: random.Random) -> tuple[float, float]:
@@ -112,7 +112,7 @@ def alternating(factor: float, every_ms: float) -> Slowness:
 
 @dataclass(slots=True, eq=False)
 class Sent:
-    """One own request, what was promised for it, and what came of it."""
+    """One own request, its predictions, and its outcome."""
 
     at_ms: float
     prompt_tokens: int
@@ -205,7 +205,7 @@ class Replay:
         heapq.heappush(self._events, (at_ms, self._order, what, ended))
 
     def _catch_up(self, now_ms: float) -> None:
-        """Let everything happen that happens before ``now_ms``, in order."""
+        """Process every event before ``now_ms``, in order."""
         engine, events = self._engine, self._events
         while True:
             event_ms = events[0][0] if events else math.inf
@@ -250,7 +250,7 @@ class Replay:
         return Load(tokens, in_flight, self._backlog.tokens, waiting, progress_ms)
 
     def _promise(self, load: Load) -> Guess:
-        """Return what placement would: by profile, until there is enough to learn from."""
+        """Return the prediction that placement uses: by profile until the target is known."""
         target, network = self._predictor.of_model("m").get("n"), self._network
         if target is not None and target.known:
             prediction = predict_learned(target, load, network)

@@ -1,4 +1,4 @@
-"""What others predict a first token with, in the simplest honest form of each."""
+"""Simple rival predictors of first-token times, for comparison."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Guess(NamedTuple):
 
 
 class Rival(Protocol):
-    """Predicts from prompt tokens, learns from what came."""
+    """Predicts from prompt tokens, learns from outcomes."""
 
     def guess(self, tokens: float) -> Guess: ...
 
@@ -27,7 +27,7 @@ class Rival(Protocol):
 
 
 class LastValue:
-    """The next is as the last."""
+    """Predicts the last outcome."""
 
     def __init__(self) -> None:
         self._last_ms = 0.0
@@ -40,7 +40,7 @@ class LastValue:
 
 
 class Ewma:
-    """A moving mean, and as many moving deviations above it as a normal law asks for."""
+    """A moving mean, and its P99 under a normal distribution with the moving deviation."""
 
     def __init__(self) -> None:
         self._mean_ms = self._variance = 0.0
@@ -84,7 +84,7 @@ class SlidingP99:
 
 
 class LinearInTokens:
-    """A line through the last outcomes over prompt tokens, and the P99 of what it leaves."""
+    """A line through the last outcomes over prompt tokens, and the P99 of its residuals."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, float]] = deque(maxlen=_WINDOW)

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for request bodies of every format: right, and a little or wholly wrong."""
+"""Hypothesis strategies for request bodies of every format: valid, partly and wholly invalid."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 Strategy = st.SearchStrategy[Any]
 
-#: What no schema expects, of every JSON type, and NaN and infinities, which are no JSON.
+#: Unexpected values of every JSON type, and NaN and infinities, which are not JSON.
 JUNK: Strategy = st.recursive(
     st.none()
     | st.booleans()
@@ -62,7 +62,7 @@ _SYSTEM: dict[str, Strategy] = {
     "tool_choice": st.sampled_from([{"type": "auto"}, {"type": "any"}, {"type": "none"}]),
     "thinking": st.just({"type": "disabled"}),
 }
-#: path -> its fields and what each may well hold.
+#: path -> its fields and valid values of each.
 SCHEMAS: dict[str, dict[str, Strategy]] = {
     "/v1/chat/completions": _OPENAI
     | {

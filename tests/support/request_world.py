@@ -1,6 +1,6 @@
-"""One request's machine on a fleet of a few nodes: a clock, and commands as words.
+"""One request's machine on a fleet of a few nodes, with a clock and commands as words.
 
-Knows nothing of what the machine decides; it gives it events and prints what it commands.
+Makes no decisions: gives the machine events and prints its commands.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class RequestWorld:
         self.machine = RequestMachine(self.state, context, self._policy, self.log)
         return self._do(m.Begun())
 
-    # -- what happens
+    # -- events
 
     def token(self, name: str, after_ms: float = 0.0, load: PeerLoad | None = None) -> list[str]:
         """A first token comes from ``name``."""
@@ -181,10 +181,10 @@ class RequestWorld:
         return done
 
     def abandon(self) -> list[str]:
-        """Whoever drives the machine fails."""
+        """The driver of the machine fails."""
         return self._do(m.Abandoned())
 
-    # -- what is commanded
+    # -- commands
 
     def _do(self, event: m.Event) -> list[str]:
         return list(self._words(self.machine.handle(event, self.now)))

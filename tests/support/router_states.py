@@ -1,4 +1,4 @@
-"""One agent's knowledge of a small fleet, and requests to decide on it; every part is the real one.
+"""One agent's state of a small fleet, and requests to decide; every part is the product's.
 
 The agent is ``gru-1`` at the edge of ``fleets.three_tiers``; it has measured every round trip.
 """
@@ -39,7 +39,7 @@ RTTS_MS = {"scl-1": 20.0, "iad-1": 60.0}
 def router_state(
     view: FleetView | None = None, *, explore_ratio: float = 0.0, places: int = 4
 ) -> RouterState:
-    """Return what the agent knows at time 0: every round trip, no load, no outcome."""
+    """Return the agent's state at time 0: every round trip, no load, no outcome."""
     fleet = fleets.three_tiers() if view is None else view
     state = RouterState(
         node_id=SELF,

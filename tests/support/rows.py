@@ -1,4 +1,4 @@
-"""One of every resource, for tests that must not forget a kind."""
+"""One resource of every kind, for tests that must cover all kinds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An agent's side of the fleet stream, over real TLS, that can be told to misbehave."""
+"""An agent's side of the fleet stream, over real TLS, that a test can make misbehave."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ COORDINATOR_NAME = "coordinator.edgeforge.internal"
 
 
 def coordinator_options() -> list[tuple[str, object]]:
-    """Return channel options of one who knows the coordinator by its certificate's name."""
+    """Return channel options that check the coordinator by its certificate's name."""
     return [
         ("grpc.ssl_target_name_override", COORDINATOR_NAME),
         ("grpc.max_receive_message_length", 64 * 1024 * 1024),
@@ -63,7 +63,7 @@ class NodeIdentity:
 
 @dataclass
 class Received:
-    """What came down the stream, in order."""
+    """The messages received on the stream, in order."""
 
     snapshots: list[ResourceType] = field(default_factory=list)
     deltas: list[ResourceType] = field(default_factory=list)
@@ -74,7 +74,7 @@ class Received:
 
 
 class ScriptedAgent:
-    """Applies and acknowledges what it is sent, unless its script says otherwise."""
+    """Applies and acknowledges pushes, unless its script sets otherwise."""
 
     def __init__(self, coordinator: CoordinatorProcess, identity: NodeIdentity) -> None:
         self._coordinator = coordinator
@@ -86,7 +86,7 @@ class ScriptedAgent:
         self.refusals: dict[ResourceType, list[RefusalReason]] = {}
         #: Whether pushes are acknowledged at all.
         self.answers = True
-        #: What questions are answered with; None: not at all.
+        #: The answer to queries; None: no answer.
         self.answer: fleet_pb2.Answer | None = None
         self.error: aio.AioRpcError | None = None
         self.ended = asyncio.Event()
@@ -113,7 +113,7 @@ class ScriptedAgent:
         )
 
     def hello(self) -> fleet_pb2.Hello:
-        """Return what it says first."""
+        """Return its Hello message."""
         return fleet_pb2.Hello(
             node_id=self.identity.node_id,
             boot_id=f"boot-{id(self)}",
@@ -130,7 +130,7 @@ class ScriptedAgent:
         )
 
     async def connect(self, hello: fleet_pb2.Hello | None = None) -> None:
-        """Open the stream and say Hello; forget what an earlier one brought, but keep tables."""
+        """Open the stream and send Hello; drop messages of an earlier stream, keep tables."""
         self.forget()
         self.error, self.ended = None, asyncio.Event()
         self._outbox = asyncio.Queue()
@@ -194,7 +194,7 @@ class ScriptedAgent:
 
     async def _read(self, channel: aio.Channel) -> None:
         try:
-            # Held: gRPC cancels a call that nobody refers to.
+            # Kept: gRPC cancels a call without a reference to it.
             self._call = FleetStub(channel).Connect(self._messages())
             async for message in self._call:
                 self._take(message)

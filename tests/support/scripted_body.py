@@ -1,4 +1,4 @@
-"""An engine body that does what it is told, for tests of the driver alone."""
+"""A scripted engine body, for tests of the driver alone."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ScriptedBody:
         return 42
 
     async def wait(self) -> str:
-        """Return what ``die`` says."""
+        """Return the reason set by ``die``."""
         assert self._reason is not None
         return await self._reason
 

@@ -1,4 +1,4 @@
-"""A coordinator that pushes what a test tells it to, over mutual TLS, and keeps what it hears."""
+"""A scripted coordinator over mutual TLS: pushes what a test sets, and keeps what it receives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The relay's server side on a real port, with limits and a handler of the test's."""
+"""The relay's server side on a real port, with the test's limits and handler."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def _read_all(reader: asyncio.StreamReader) -> bytes:
 
 
 async def echo(request: Request, client: ServerConnection) -> None:
-    """Answer with what came."""
+    """Answer with the request's target and body."""
     said = b"%b %b" % (request.target, request.body)
     client.respond(request, 200, [], said)
 

@@ -57,7 +57,7 @@ POLICY = RequestPolicy()
 
 @dataclass(slots=True, eq=False)
 class Sent:
-    """One attempt on the network: its way to a node, its request there, and where answers go."""
+    """One attempt on the network: its target, its request there, and where answers go."""
 
     source: str
     node_id: str
@@ -82,13 +82,13 @@ class Network(Protocol):
     now_ms: float
 
     def later(self, at_ms: float, what: Callable[[], None]) -> None:
-        """Let ``what`` happen at ``at_ms``."""
+        """Call ``what`` at ``at_ms``."""
 
     def send(self, sent: Sent) -> None:
         """Let ``sent`` travel to its node and into its engine."""
 
     def abort(self, sent: Sent) -> None:
-        """Let the news that ``sent`` is not wanted any more travel to its node."""
+        """Let the abort of ``sent`` travel to its node."""
 
 
 @dataclass(slots=True, eq=False)
@@ -170,7 +170,7 @@ class SimulatedAgent:
         )
 
     def arrive(self, arrival: Arrival) -> Request:
-        """Serve a client's request, which was read now; return what will come of it."""
+        """Serve a client's request, which was read now; return its result, filled in later."""
         request = Request(arrival, log_of(arrival))
         RequestDriver(self, request).handle(Begun())
         return request
@@ -202,7 +202,7 @@ class RequestDriver:
         self._answering: Attempt | None = None
 
     def handle(self, event: Event) -> None:
-        """Give ``event`` to the machine and perform what it commands."""
+        """Give ``event`` to the machine and perform its commands."""
         machine = self._machine
         for command in machine.handle(event, self._network.now_ms):
             self._perform(command)

@@ -52,7 +52,7 @@ class Told:
 
 
 class SimulatedEngine:
-    """Feed it requests in the order of time; ask it for what happened."""
+    """One engine. Requests must be added in the order of time."""
 
     def __init__(
         self,
@@ -105,11 +105,11 @@ class SimulatedEngine:
 
     @property
     def next_step_ms(self) -> float:
-        """When the next step begins; never, while there is nothing to do."""
+        """When the next step begins; inf while there is no work."""
         return self._free_at_ms if self._busy else math.inf
 
     def step(self) -> list[Told]:
-        """Run one step; what it tells of happens at its end."""
+        """Run one step; its events are at the step's end."""
         told: list[Told] = []
         speed = self.speed
         while self._waiting and len(self._prefilling) + len(self._decoding) < speed.max_parallel:

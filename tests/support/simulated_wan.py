@@ -126,7 +126,7 @@ class Wan:
         return rtt_ms / 2 + transfer_ms
 
     def run(self) -> Run:
-        """Let everything happen; return what came of it."""
+        """Run all events; return the results."""
         for number, source in enumerate(self.agents):
             if self._rival is None:
                 offset_ms = number * PROBE_EVERY_MS / len(self.agents)
@@ -224,7 +224,7 @@ class Wan:
         self._keep_stepping(node)
 
     def _tell(self, node: SimulatedNode, asked: Asked, ended: bool) -> None:
-        """Let what the engine has generated travel back to who asked."""
+        """Let the generated tokens travel back to the agent that asked."""
         if asked.aborted:
             return
         sent = asked.note
@@ -237,7 +237,7 @@ class Wan:
             load = node.load(self.now_ms)
             self.later(back_ms, lambda: None if sent.unwanted else sent.on_first_token(load))
 
-    # -- rivals, who predict nothing
+    # -- rivals, which do not predict
 
     def _ask_rival(self, arrival: Arrival, node_id: str) -> Request:
         """Send a request to ``node_id``, where it stays whatever happens."""

@@ -49,7 +49,7 @@ FILES = (
 
 
 class SetClock:
-    """A wall clock that stands still until it is moved."""
+    """A wall clock that changes only when it is set."""
 
     def __init__(self, unix_ms: int = START_UNIX_MS) -> None:
         self.unix_ms = unix_ms
@@ -84,7 +84,7 @@ class MemoryStore:
 
 
 def registration(node_id: str, engine_kind: str = "vllm") -> NodeRegistration:
-    """Return what a node on this machine says of itself."""
+    """Return what a node on this machine reports of itself."""
     return NodeRegistration(
         node_id=node_id,
         peer_host="10.0.0.1",

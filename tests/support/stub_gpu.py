@@ -1,7 +1,7 @@
-"""Vendor libraries that obey a test, compiled from C; the vendors' real Python code calls them.
+"""Vendor libraries that a test controls, compiled from C; the vendors' real Python code calls them.
 
 >>> stub = build_nvml(tmp_path)
->>> stub.set(xid=79, xid_number=1)  # the next reading tells XID 79
+>>> stub.set(xid=79, xid_number=1)  # the next reading reports XID 79
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _DEFINED = re.compile(r"^int (amdsmi_\w+)\(", re.MULTILINE)
 
 @dataclass
 class StubLibrary:
-    """A library in ``folder`` and what it is told to do."""
+    """A library in ``folder``, and the file that controls it."""
 
     folder: Path
     orders: dict[str, int] = field(default_factory=dict)

@@ -1,6 +1,6 @@
-"""Traces that nobody recorded: each is one kind of traffic, so that no single one is tuned for.
+"""Synthetic traces, one for each kind of traffic, so that no single one is tuned for.
 
-Rates suit the engines of ``tests.support.predictor_replay``: now and then a queue forms.
+Rates suit the engines of ``tests.support.predictor_replay``: queues form at times.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A small fleet in virtual time: real push sessions, real agents' table rules, a terrible network.
+"""A small fleet in virtual time: real push sessions, real agents' table rules, a faulty network.
 
 One event heap and one seeded source of chance, so that a seed is a transcript.
 """
@@ -47,7 +47,7 @@ PUSH_TIMEOUT_MS = 3_000.0
 
 @dataclass(frozen=True)
 class Chances:
-    """How often what goes wrong."""
+    """How often each fault happens."""
 
     loss: float = 0.05
     duplicate: float = 0.05
@@ -170,7 +170,7 @@ class World:
             self.disconnect(agent)
 
     def table_changed(self, type_: ResourceType) -> None:
-        """Tell all sessions, in the next round."""
+        """Notify all sessions, in the next round."""
         self.at(self.random.choice([0.0, 50.0, 300.0]), lambda: self._tell(type_))
 
     def force(self, type_: ResourceType) -> None:
@@ -285,7 +285,7 @@ class World:
         self._deliver(lambda: self._handle(link, answer))
 
     def _deliver(self, do: Callable[[], None]) -> None:
-        """Each message finds its own way: late, twice, out of order, or not at all."""
+        """Deliver each message late, twice, out of order, or not at all."""
         if self.random.random() < self.chances.loss:
             return
         self.at(self._delay_ms(), do)

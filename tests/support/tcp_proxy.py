@@ -1,8 +1,8 @@
-"""A TCP proxy that stops being one when a test says so: links that break in every way.
+"""A TCP proxy that a test can break in several ways.
 
 >>> with TcpProxy(target_port) as proxy:
-...     proxy.behave("silent")   # accepts, keeps what stands, forwards nothing
-...     proxy.behave("refuse")   # cuts what stands and every new connection
+...     proxy.behave("silent")   # accepts, keeps connections open, forwards no bytes
+...     proxy.behave("refuse")   # cuts open and new connections
 ...     proxy.behave("pass")
 """
 

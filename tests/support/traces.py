@@ -1,4 +1,4 @@
-"""Traces as real requests leave them, for whatever keeps, lists, draws or exports them."""
+"""Traces as real requests leave them, for tests of their storage, lists, views and export."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def trace(number: int = 0, **changes: Any) -> Trace:
 
 
 def refused(number: int = 0) -> Trace:
-    """One that came no further than authentication."""
+    """A trace of a request that failed at authentication."""
     return replace(
         trace(number),
         status=503,

@@ -29,13 +29,13 @@ class Twins:
         return self.fleet.agent("gru-1")
 
     def chosen(self) -> str:
-        """Where GRU would place a request now; empty when nowhere."""
+        """The node on which GRU would place a request now; empty if there is none."""
         asked = ("route", "explain", "--deployment", MODEL, "--via", "gru-1", "--json")
         candidates = json.loads(self.fleet.edgeforge(*asked))["candidates"]
         return next((str(one["node_id"]) for one in candidates if one["chosen"]), "")
 
     def heal(self) -> None:
-        """Both engines behave, have forgotten everything, and IAD answers: all is forgiven."""
+        """Reset both engines, and wait until IAD answers and is not ejected."""
         for engine in (self.iad, self.gru):
             engine.control()
         wait_until(lambda: self.chosen() == "iad-1", 30, "iad-1 to be chosen")

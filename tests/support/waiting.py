@@ -15,7 +15,7 @@ _PAUSE_S = 0.01
 def wait_until(condition: Callable[[], T], timeout_s: float, what: str) -> T:
     """Return the first truthy value of ``condition``; fail naming ``what`` after ``timeout_s``.
 
-    The last look is after the deadline: a machine that stood still has not waited in vain.
+    The last check is after the deadline, so that a paused machine gets one more chance.
     """
     deadline_s = time.monotonic() + timeout_s
     while True:
@@ -30,8 +30,8 @@ def wait_until(condition: Callable[[], T], timeout_s: float, what: str) -> T:
 def within_at_best(limit_s: float, measured_s: Callable[[], float], tries: int = 3) -> None:
     """Fail unless ``measured_s`` returns less than ``limit_s`` once in ``tries``.
 
-    For promises of time: a machine that stands still for a moment breaks one of them, a product
-    that is too slow breaks all.
+    For time limits: a machine that pauses for a moment exceeds one of them, a product
+    that is too slow exceeds all.
     """
     took_s: list[float] = []
     while not took_s or took_s[-1] >= limit_s:

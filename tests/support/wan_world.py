@@ -1,6 +1,6 @@
-"""Five sites with the product's own distances, engines of three sizes, and who asks them for what.
+"""Five sites with the product's own distances, engines of three sizes, and their clients.
 
-Everything that a simulated wide-area fleet is made of before its clock starts; by seed.
+The initial state of a simulated wide-area fleet, from a seed.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def pops_by_node() -> dict[str, Pop]:
 
 
 def profile_of(speed: EngineSpeed) -> EngineProfile:
-    """Return what an operator would write down of such an engine: about right."""
+    """Return the profile that an operator would configure for such an engine: approximate."""
     busy_step_ms = speed.step_ms + speed.decode_ms_per_request * speed.max_parallel
     return EngineProfile(
         first_token_ms_p99=3.0 * speed.step_ms,
@@ -132,7 +132,7 @@ def round_trip_between_ms(source: Pop, destination: Pop) -> float:
 
 
 def workload_lines() -> tuple[str, list[Line]]:
-    """Return the public trace where it is at hand, else lines like it; and which it is."""
+    """Return the public trace if it is available, else similar lines; and which of both."""
     path = trace_path()
     if path.exists():
         return "azure conversation trace", read_trace(path)

@@ -88,7 +88,7 @@ def test_a_first_copy_that_dies_while_the_second_runs_leaves_it_to_the_second(
     assert len(generations(twins.gru)) == 1, "the copy that ran was the replacement"
 
 
-def test_a_second_copy_that_fails_leaves_it_to_the_first(twins: Twins) -> None:
+def test_a_failed_second_copy_leaves_the_first_running(twins: Twins) -> None:
     twins.iad.control(first_token_delay_ms=1_500)
     twins.gru.control(error_status=500)
     answer = chat(twins)

@@ -1,4 +1,4 @@
-"""Which readings drain a node, which only warn, and when each is forgotten."""
+"""Which readings drain a node, which only warn, and when each fault is cleared."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ def test_a_fatal_xid_drains_at_once_and_is_named(code):
 
 
 @pytest.mark.parametrize("code", sorted(APPLICATION_XIDS))
-def test_an_applications_xid_says_nothing_of_the_gpu(code):
+def test_an_xid_caused_by_an_application_is_ignored(code):
     assert watched(xid(code)).faults == ()
 
 
-def test_an_unknown_xid_warns_and_is_forgotten():
+def test_an_unknown_xid_warns_and_is_cleared_later():
     health = watched(xid(63))
     assert kinds(health) == [(FaultKind.XID, Severity.WARNING)]
     assert health.drain_reason == ""
@@ -68,7 +68,7 @@ def test_an_unknown_xid_warns_and_is_forgotten():
     assert health.faults == ()
 
 
-def test_a_lost_gpu_drains_whether_it_says_so_or_is_missing():
+def test_a_gpu_reported_lost_or_missing_drains():
     two = Sampled([reading("a"), reading("b", 1)])
     said = watched(two, Sampled([reading("a"), reading("b", 1, lost=True)]))
     missing = watched(two, Sampled([reading("a")]))
@@ -105,7 +105,7 @@ def test_a_fatal_fault_stays_until_it_is_gone_and_an_operator_resumes():
     assert health.faults == ()
 
 
-def test_a_short_throttle_is_never_told_and_a_long_one_warns_until_it_has_been_gone_a_while():
+def test_a_short_throttle_is_not_reported_and_a_long_one_warns_until_cleared():
     hot = Sampled([reading(clock_reasons=("thermal_hardware", "power_cap"))])
     assert watched(*[hot] * 10, FINE).faults == ()
     health = watched(*[hot] * 11)
@@ -119,7 +119,7 @@ def test_a_short_throttle_is_never_told_and_a_long_one_warns_until_it_has_been_g
     assert health.faults == ()
 
 
-def test_a_stalled_reader_warns_at_once_drains_when_blind_too_long_and_heals_by_itself():
+def test_a_stalled_reader_warns_at_once_then_drains_and_clears_by_itself():
     health = watched(FINE, ReaderFailed("no answer within 3000 ms"))
     assert kinds(health) == [(FaultKind.READER, Severity.WARNING)]
     health.handle(Ticked(), 5_000)
@@ -131,13 +131,13 @@ def test_a_stalled_reader_warns_at_once_drains_when_blind_too_long_and_heals_by_
     assert health.faults == ()
 
 
-def test_a_blind_reader_of_nothing_but_a_cpu_never_drains():
+def test_a_failed_reader_on_a_host_without_accelerators_never_drains():
     policy = HealthPolicy(blind_is_fatal=False)
     health = watched(*[ReaderFailed("dead")] * 600, policy=policy)
     assert kinds(health) == [(FaultKind.READER, Severity.WARNING)]
 
 
-def test_faults_are_bounded_and_a_fatal_one_always_finds_room():
+def test_faults_are_bounded_and_a_fatal_one_replaces_a_warning():
     health = AcceleratorHealth(POLICY, 0.0)
     for code in range(1_000, 1_000 + 2 * MAX_FAULTS):
         health.handle(xid(code), 0.0)
@@ -147,7 +147,7 @@ def test_faults_are_bounded_and_a_fatal_one_always_finds_room():
     assert "XID 79" in health.drain_reason
 
 
-def test_handle_tells_whether_anything_changed():
+def test_handle_returns_whether_anything_changed():
     health = AcceleratorHealth(POLICY, 0.0)
     assert not health.handle(FINE, 0.0)
     assert health.handle(xid(79), 1.0)

@@ -1,4 +1,4 @@
-"""What a reader's child says: taken as said when right, refused as a whole when not."""
+"""The output of a reader's child: valid readings are taken, an invalid answer is refused."""
 
 from __future__ import annotations
 
@@ -65,18 +65,18 @@ def test_readings_survive_the_pipe():
         {"events": [{"kind": "xid", "code": 79, "detail": ""}] * 1_000},
     ],
 )
-def test_a_figure_out_of_bounds_refuses_the_whole_answer(wrong):
+def test_a_value_out_of_bounds_refuses_the_whole_answer(wrong):
     with pytest.raises(ValueError, match=r"\w"):
         readings_from_json(said(**wrong))
 
 
 @pytest.mark.parametrize("answer", [None, [], "x", {}, {"accelerators": [7]}])
-def test_what_is_no_answer_is_refused(answer):
+def test_an_answer_of_the_wrong_shape_is_refused(answer):
     with pytest.raises(ValueError, match="is no"):
         readings_from_json(answer)
 
 
-def test_two_accelerators_of_one_name_and_too_many_are_refused():
+def test_two_accelerators_with_one_id_and_too_many_are_refused():
     one = readings_to_json([READING])["accelerators"]
     assert isinstance(one, list)
     with pytest.raises(ValueError, match="one id"):

@@ -1,4 +1,4 @@
-"""Prompts on their way into an engine: added, taken in or given up, and when that last moved."""
+"""Prompts without a first token: added, prefilled or given up, and the last progress."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def test_an_empty_backlog_has_no_tokens_and_no_progress() -> None:
     assert (backlog.tokens, backlog.progress_ms(1_000.0)) == (0.0, 0.0)
 
 
-def test_it_moves_with_a_first_token_and_with_the_next_prompts_sending() -> None:
+def test_first_tokens_and_the_sending_of_the_next_prompt_are_progress() -> None:
     backlog = Backlog()
     first, second = backlog.add(100.0, 0.0), backlog.add(50.0, 10.0)
     assert backlog.tokens == 150.0
@@ -39,14 +39,16 @@ def test_a_prompt_that_is_given_up_is_no_progress() -> None:
     assert backlog.progress_ms(20.0) == 19.0, "a token that comes after all is nobody's"
 
 
-def test_a_clock_that_stands_still_or_goes_back_is_no_negative_progress() -> None:
+def test_progress_is_never_negative_if_the_clock_does_not_advance() -> None:
     backlog = Backlog()
     backlog.add(1.0, 100.0)
     assert backlog.progress_ms(50.0) == 0.0
 
 
 @given(st.lists(st.tuples(st.floats(1.0, 1e6), st.booleans()), max_size=50))
-def test_whatever_came_leaves_nothing_behind(prompts: list[tuple[float, bool]]) -> None:
+def test_a_backlog_is_empty_after_all_its_prompts_were_removed(
+    prompts: list[tuple[float, bool]],
+) -> None:
     backlog = Backlog()
     keys = [backlog.add(tokens, 0.0) for tokens, _ in prompts]
     assert len(set(keys)) == len(keys)

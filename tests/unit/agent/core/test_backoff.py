@@ -19,11 +19,11 @@ def test_the_ceiling_doubles_up_to_the_cap(failures: int, ceiling_ms: float) -> 
     assert full_jitter_ms(POLICY, failures, 0.0) == 0
 
 
-def test_no_failure_no_delay() -> None:
+def test_without_a_failure_there_is_no_delay() -> None:
     assert full_jitter_ms(POLICY, 0, 1.0) == 0
 
 
 @pytest.mark.parametrize(("base_ms", "cap_ms"), [(0, 1), (-1, 1), (2, 1)])
-def test_a_policy_that_cannot_be_meant_is_refused(base_ms: float, cap_ms: float) -> None:
+def test_a_policy_whose_base_exceeds_its_cap_is_refused(base_ms: float, cap_ms: float) -> None:
     with pytest.raises(ValueError, match="does not hold"):
         BackoffPolicy(base_ms, cap_ms)

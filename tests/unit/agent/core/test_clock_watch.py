@@ -1,4 +1,4 @@
-"""A jump is seen once, whatever its direction; slewing and plain time are none."""
+"""A jump in either direction is detected once; slewing and passing time are no jumps."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_slewing_over_a_quiet_day_is_no_jump() -> None:
 
 
 @given(steps)
-def test_every_look_counts_what_moved_since_the_last_one(
+def test_every_reading_counts_the_movement_since_the_last_one(
     moves: list[tuple[float, float]],
 ) -> None:
     watch = ClockWatch()
@@ -46,6 +46,6 @@ def test_every_look_counts_what_moved_since_the_last_one(
         mono_ms += passed_ms
         bound_ms = JUMP_MS + SLEW_RATIO * passed_ms
         if abs(abs(moved_ms) - bound_ms) < 1.0:
-            return  # too near to the bound for floats
+            return  # too close to the bound for floating point
         jumps += abs(moved_ms) > bound_ms
         assert watch.look(unix_ms, mono_ms) == jumps

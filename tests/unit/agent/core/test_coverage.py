@@ -1,4 +1,4 @@
-"""Whether the predicted P99 is one, as it is counted."""
+"""How first tokens within and beyond their predicted P99 are counted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_first_token_on_its_p99_is_kept_and_one_behind_it_is_not() -> None:
     assert coverage.by_basis("profile").ratio is None
 
 
-def test_an_attempt_that_was_cut_says_something_only_behind_its_p99() -> None:
+def test_a_cut_attempt_is_counted_only_after_its_p99() -> None:
     coverage = Coverage()
     coverage.note(99.0, 100.0, learned=True, place=Place.FREE, censored=True)
     assert counted(coverage, "learned") == (0, 0)

@@ -27,6 +27,6 @@ def test_an_event_is_no_command() -> None:
     assert not set(get_args(Event)) & set(get_args(Command))
 
 
-def test_what_is_asked_of_an_engine_says_how_long_it_may_take() -> None:
+def test_commands_to_an_engine_carry_their_time_limit() -> None:
     assert SendProbe(1, ProbeKind.LISTENING, 1_000.0).timeout_ms == 1_000.0
     assert ReadCounters(1, 2_000.0).timeout_ms == 2_000.0

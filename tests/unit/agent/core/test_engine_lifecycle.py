@@ -128,7 +128,7 @@ def told() -> Told:
     return Told()
 
 
-def test_absent_waits_for_nothing(told: Told) -> None:
+def test_an_absent_engine_has_no_deadline(told: Told) -> None:
     assert told.state is EngineState.ABSENT
     assert told.machine.next_deadline_ms is None
     assert told.on(DeadlinePassed()) == []
@@ -203,7 +203,7 @@ def test_the_backoff_doubles_to_its_cap_and_then_the_state_says_failed(told: Tol
     assert told.state is EngineState.FAILED
 
 
-def test_a_healthy_while_forgets_earlier_failures(told: Told) -> None:
+def test_a_long_healthy_time_clears_earlier_failures(told: Told) -> None:
     told.on(StartRequested())
     for generation in (1, 2):
         told.on(ProcessExited(generation, "exit code 1"))
@@ -215,7 +215,7 @@ def test_a_healthy_while_forgets_earlier_failures(told: Told) -> None:
     assert told.after(500) == [SpawnProcess(5)]
 
 
-def test_a_short_while_of_health_does_not(told: Told) -> None:
+def test_a_short_healthy_time_keeps_earlier_failures(told: Told) -> None:
     told.on(StartRequested())
     told.on(ProcessExited(1, "exit code 1"))
     told.ready()
@@ -225,7 +225,7 @@ def test_a_short_while_of_health_does_not(told: Told) -> None:
     assert told.after(1) == [SpawnProcess(3)]
 
 
-def test_what_no_retry_can_mend_is_failed_at_once(told: Told) -> None:
+def test_an_error_that_no_retry_can_fix_is_failed_at_once(told: Told) -> None:
     told.on(StartRequested())
     told.on(ProcessNotStarted(1, "no such file: python", retryable=False))
     assert told.state is EngineState.FAILED
@@ -263,7 +263,7 @@ def test_a_probe_answered_in_time_reads_no_counters(told: Told) -> None:
         assert told.on(ProbeSucceeded(probe.probe)) == []
 
 
-def test_16_streams_on_8_places_for_minutes_are_progress_and_nothing_is_probed(told: Told) -> None:
+def test_16_streams_on_8_places_for_minutes_are_progress_and_need_no_probe(told: Told) -> None:
     told.ready()
     for _ in range(10 * 60):
         told.now_mono_ms += 1_000
@@ -272,7 +272,7 @@ def test_16_streams_on_8_places_for_minutes_are_progress_and_nothing_is_probed(t
     assert told.state is EngineState.READY
 
 
-def test_probes_that_time_out_behind_a_long_line_end_no_engine_that_makes_progress(
+def test_probe_timeouts_behind_a_long_queue_end_no_engine_that_makes_progress(
     told: Told,
 ) -> None:
     """A token just often enough for each to come before the stall timeout, and no more."""
@@ -300,7 +300,7 @@ def test_an_engine_without_any_progress_for_the_stall_timeout_is_killed(told: To
 
 
 def test_counters_that_do_not_move_are_no_progress(told: Told) -> None:
-    """The HTTP side lives, its core hangs. The time counts from the first reading."""
+    """The HTTP server answers but its core hangs. The time counts from the first reading."""
     told.ready()
     ready_ms = told.now_mono_ms
     assert told.silence(counters=lambda _: (b"tokens 7",)) == [KillProcess(1)]
@@ -318,7 +318,7 @@ def test_a_long_prefill_moves_the_counters_alone_and_is_progress(told: Told) -> 
                 assert told.on(CountersRead(command.reading, (cache,))) == []
             else:
                 assert isinstance(command, SendProbe)
-                probes += 1  # and is never answered: it waits in the line
+                probes += 1  # never answered: it waits in the engine's queue
     assert told.state is EngineState.READY
     assert probes <= 2, "while the counters move no probe joins the line"
 
@@ -332,7 +332,7 @@ def test_counters_that_stop_moving_are_a_stall_from_then_on(told: Told) -> None:
 
 
 @pytest.mark.parametrize("source", ["token", "probe", "counters"])
-def test_progress_just_before_the_end_saves_an_engine(told: Told, source: str) -> None:
+def test_progress_just_before_the_stall_timeout_keeps_an_engine(told: Told, source: str) -> None:
     told.ready()
     began_ms = told.now_mono_ms
 
@@ -366,7 +366,7 @@ def test_a_probe_that_is_lost_is_repeated(told: Told) -> None:
     assert told.after(14_999) == []
 
 
-def test_a_reading_of_the_counters_that_is_lost_holds_up_no_decision(told: Told) -> None:
+def test_a_lost_reading_of_the_counters_delays_no_decision(told: Told) -> None:
     told.ready()
     began_ms = told.now_mono_ms
     while (commands := told.at_deadline()) != [KillProcess(1)]:
@@ -393,7 +393,7 @@ def test_an_engine_that_fails_its_probe_while_streams_flow_is_left_running(
     assert told.state is EngineState.READY
 
 
-def test_an_agent_that_stood_still_itself_probes_before_it_takes_an_engine_for_stalled(
+def test_an_agent_that_was_paused_probes_before_it_ends_an_engine_as_stalled(
     told: Told,
 ) -> None:
     told.ready()
@@ -405,7 +405,7 @@ def test_an_agent_that_stood_still_itself_probes_before_it_takes_an_engine_for_s
     assert told.state is EngineState.READY
 
 
-def test_progress_of_an_earlier_process_and_of_the_future_is_none(told: Told) -> None:
+def test_progress_of_an_earlier_process_or_in_the_future_is_ignored(told: Told) -> None:
     told.on(StartRequested())
     told.on(ProgressSeen(told.now_mono_ms))
     told.on(ProcessExited(1, "exit code 1"))
@@ -439,7 +439,7 @@ def test_a_warm_up_without_progress_ends_with_the_start_timeout(told: Told) -> N
     assert told.now_mono_ms - began_ms == 60_000
 
 
-def test_a_stop_is_polite_first_and_then_insists(told: Told) -> None:
+def test_a_stop_sends_sigterm_first_and_sigkill_later(told: Told) -> None:
     told.ready()
     assert told.on(StopRequested()) == [TerminateProcess(1)]
     assert told.on(StopRequested()) == []

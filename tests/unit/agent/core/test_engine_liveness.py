@@ -16,7 +16,7 @@ def liveness() -> EngineLiveness:
     return EngineLiveness(STALL_MS)
 
 
-def test_nothing_is_known_of_a_process_that_has_just_started(liveness: EngineLiveness) -> None:
+def test_a_process_that_has_just_started_has_no_evidence(liveness: EngineLiveness) -> None:
     assert liveness.progress_mono_ms == -math.inf
     assert liveness.stalls_at_ms == -math.inf
 
@@ -31,7 +31,7 @@ def test_only_later_evidence_is_progress(liveness: EngineLiveness) -> None:
 def test_the_first_reading_is_no_progress_but_starts_the_time_anew(
     liveness: EngineLiveness,
 ) -> None:
-    """What the counters did before it is unknown."""
+    """The movement of the counters before it is unknown."""
     liveness.progressed(0.0)
     assert not liveness.read((b"tokens 7",), 20_000.0)
     assert liveness.progress_mono_ms == 0.0
@@ -40,7 +40,7 @@ def test_the_first_reading_is_no_progress_but_starts_the_time_anew(
     assert liveness.stalls_at_ms == 20_000.0 + STALL_MS, "a second one does not"
 
 
-def test_counters_that_differ_are_progress_whichever_way(liveness: EngineLiveness) -> None:
+def test_counters_that_change_in_either_direction_are_progress(liveness: EngineLiveness) -> None:
     liveness.read((b"running 8", b"tokens 7"), 0.0)
     assert liveness.read((b"running 9", b"tokens 7"), 15_000.0)
     assert liveness.counters_moved_last
@@ -50,7 +50,7 @@ def test_counters_that_differ_are_progress_whichever_way(liveness: EngineLivenes
     assert not liveness.counters_moved_last
 
 
-def test_a_reading_that_gave_nothing_changes_nothing(liveness: EngineLiveness) -> None:
+def test_a_failed_reading_changes_nothing(liveness: EngineLiveness) -> None:
     liveness.progressed(0.0)
     assert not liveness.read(None, 20_000.0)
     assert liveness.stalls_at_ms == STALL_MS
@@ -59,7 +59,7 @@ def test_a_reading_that_gave_nothing_changes_nothing(liveness: EngineLiveness) -
     assert not liveness.read((b"tokens 7",), 50_000.0)
 
 
-def test_a_reading_from_before_the_latest_progress_is_compared_with_nothing(
+def test_a_reading_from_before_the_latest_progress_is_not_compared(
     liveness: EngineLiveness,
 ) -> None:
     """The counters moved for tokens that are known already: no progress since."""

@@ -1,4 +1,4 @@
-"""The time that engines are given by default, and with a short stall timeout."""
+"""The time limits of engines by default, and with a short stall timeout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waiting for an engine's places: measured by who came before, never invented."""
+"""Waiting for an engine's places, derived from the requests that arrived before."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def test_a_free_place_means_no_queue() -> None:
     assert queue.enter(10.0).queue_ms(50.0) == 0.0
 
 
-def test_who_waits_is_served_when_one_before_it_leaves() -> None:
+def test_a_waiting_request_is_served_when_an_earlier_one_leaves() -> None:
     queue = EngineQueue(1)
     first, second, third = queue.enter(0.0), queue.enter(1.0), queue.enter(2.0)
     queue.leave(first, 100.0)
@@ -22,7 +22,7 @@ def test_who_waits_is_served_when_one_before_it_leaves() -> None:
     assert third.queue_ms(170.0) == 148.0
 
 
-def test_who_waits_is_counted_until_served_or_gone() -> None:
+def test_waiting_requests_are_counted_until_served_or_gone() -> None:
     queue = EngineQueue(1)
     first, second, _third = queue.enter(0.0), queue.enter(1.0), queue.enter(2.0)
     assert queue.waiting == 2
@@ -32,7 +32,7 @@ def test_who_waits_is_counted_until_served_or_gone() -> None:
     assert queue.waiting == 0
 
 
-def test_who_gives_up_waiting_holds_nobody_up() -> None:
+def test_a_request_that_stops_waiting_delays_no_other() -> None:
     queue = EngineQueue(1)
     first, second, third = queue.enter(0.0), queue.enter(1.0), queue.enter(2.0)
     queue.leave(second, 5.0)
@@ -40,7 +40,7 @@ def test_who_gives_up_waiting_holds_nobody_up() -> None:
     assert third.queue_ms(20.0) == 8.0
 
 
-def test_a_first_token_while_waiting_means_that_nobody_waited() -> None:
+def test_a_first_token_while_waiting_means_no_waiting_time() -> None:
     queue = EngineQueue(1)
     first, second = queue.enter(0.0), queue.enter(1.0)
     assert second.queue_ms(30.0) == 0.0
@@ -49,7 +49,7 @@ def test_a_first_token_while_waiting_means_that_nobody_waited() -> None:
 
 
 @given(st.integers(min_value=1, max_value=4), st.lists(st.integers(0, 20), max_size=60))
-def test_at_most_so_many_are_served_and_none_waits_beside_a_free_place(
+def test_served_requests_are_bounded_and_none_waits_while_a_place_is_free(
     places: int, steps: list[int]
 ) -> None:
     queue = EngineQueue(places)

@@ -1,4 +1,4 @@
-"""What is known of an engine tells processes apart."""
+"""An engine's status and endpoint, which differ between processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_endpoints_of_two_processes_differ_so_that_connections_are_made_anew() -
     assert dataclasses.replace(ENDPOINT, model="acme/m@2") != ENDPOINT
 
 
-def test_a_status_is_a_moment_and_cannot_be_changed_by_who_reads_it() -> None:
+def test_a_status_is_immutable() -> None:
     status = EngineStatus(EngineState.READY, ENDPOINT, 1, 0, 0.0, None, 42)
     with pytest.raises(dataclasses.FrozenInstanceError):
         status.state = EngineState.FAILED  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Who is asked to learn of them, how seldom, and never at a customer's cost."""
+"""Which target is explored, how rarely, and never at a customer's cost."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NEAR = lookup({}, default=target())
 
 
 def sites(first_ms=20.0, second_ms=30.0, second_tier=Tier.CENTRAL):
-    """Two sites; the first is sooner by its profile, so that the second gets nothing."""
+    """Two sites; the first is sooner by its profile, so the second gets no request."""
     return view(
         pop("IAD", Tier.CENTRAL),
         pop("SCL", second_tier),
@@ -89,7 +89,7 @@ def asked(
     return None if found is None else found.node.id
 
 
-def test_a_target_that_nobody_was_placed_on_gets_known_within_its_share():
+def test_a_target_without_requests_is_explored_within_the_share():
     predictor, exploration = Predictor(), Exploration(0.01)
     outcomes(predictor, "iad-1", 18.0, 100)
     explored = 0
@@ -105,7 +105,7 @@ def test_a_target_that_nobody_was_placed_on_gets_known_within_its_share():
     assert exploration.budget.share <= 0.01
 
 
-def test_a_target_that_was_slow_and_is_not_asked_any_more_is_doubted():
+def test_a_slow_target_that_is_no_longer_asked_becomes_uncertain():
     predictor = Predictor()
     outcomes(predictor, "iad-1", 18.0, 100, until_ms=STALE_MS)
     outcomes(predictor, "scl-1", 400.0, 100)
@@ -113,7 +113,7 @@ def test_a_target_that_was_slow_and_is_not_asked_any_more_is_doubted():
     assert asked(saved(), predictor, now=STALE_MS) == "scl-1"
 
 
-def test_the_one_that_is_being_got_to_know_comes_first_then_the_longest_unheard():
+def test_targets_with_too_few_outcomes_come_first_then_the_oldest_outcome():
     fleet = view(
         pop("IAD", Tier.CENTRAL), model(), price(Tier.CENTRAL, 10),
         *(node(f"iad-{name}", "IAD") for name in "abcd"),
@@ -128,23 +128,23 @@ def test_the_one_that_is_being_got_to_know_comes_first_then_the_longest_unheard(
     assert asked(saved(), predictor, fleet=fleet) == "iad-c"
 
 
-def test_never_for_a_strict_deployment():
+def test_a_strict_deployment_never_explores():
     assert asked(saved(), Predictor(), of=deployment(strict=True)) is None
 
 
-def test_never_dearer_than_the_chosen_one():
+def test_an_explored_target_never_costs_more_than_the_chosen_one():
     dearer = sites(first_ms=30.0, second_ms=20.0, second_tier=Tier.EDGE)
     assert asked(saved(), Predictor(), fleet=dearer) is None
 
 
-def test_never_without_a_free_place_or_past_a_line():
+def test_an_explored_target_has_a_free_place_and_no_queue():
     full = lookup({"scl-1": target(in_flight=4)}, default=target())
     waiting = lookup({"scl-1": target(in_flight=1, queued=1)}, default=target())
     for live in (full, waiting):
         assert asked(saved(), Predictor(), live=live, budget_ms=100_000.0) is None
 
 
-def test_never_where_the_chosen_one_could_not_be_asked_in_time_afterwards():
+def test_no_exploration_if_the_chosen_target_could_not_be_in_time_afterwards():
     """Profiles say 20 and 30 ms, the second with a margin: 58 ms are enough for one after other."""
     predictor = Predictor()
     assert asked(saved(), predictor, budget_ms=57.0) is None
@@ -153,11 +153,11 @@ def test_never_where_the_chosen_one_could_not_be_asked_in_time_afterwards():
     assert explored_patience_ms(10.0, 20.0) == 0.0
 
 
-def test_never_where_a_miss_is_predicted():
+def test_no_exploration_if_a_miss_is_predicted():
     assert asked(saved(), Predictor(), budget_ms=10.0) is None
 
 
-def test_a_look_without_result_is_not_repeated_at_once():
+def test_a_search_without_result_is_not_repeated_at_once():
     exploration = saved(streams=5)
     predictor = Predictor()
     outcomes(predictor, "iad-1", 18.0, 40, until_ms=100_000.0)
@@ -168,7 +168,7 @@ def test_a_look_without_result_is_not_repeated_at_once():
     assert asked(exploration, predictor, now=stale - 1.0 + SEARCH_EVERY_MS) == "scl-1"
 
 
-def test_quiet_hours_save_a_bounded_number():
+def test_saved_extras_are_bounded():
     exploration = saved(streams=1_000)
     taken = 0
     while asked(exploration, Predictor()) is not None:
@@ -183,7 +183,7 @@ def test_quiet_hours_save_a_bounded_number():
     in_flight=st.integers(0, 6),
     tier=st.sampled_from(Tier),
 )
-def test_whoever_is_explored_leaves_time_for_the_other_and_costs_no_more(
+def test_an_explored_target_leaves_time_for_the_other_and_costs_no_more(
     first_ms, second_ms, budget_ms, in_flight, tier
 ):
     live = lookup({"scl-1": target(in_flight=in_flight)}, default=target())

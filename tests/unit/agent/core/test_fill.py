@@ -16,7 +16,7 @@ def test_an_engine_that_never_generated_is_empty() -> None:
     assert FillMeter(100.0).fill_ratio(0.0) == 0.0
 
 
-def test_a_steady_rate_is_found_within_some_minutes() -> None:
+def test_a_steady_rate_is_measured_within_minutes() -> None:
     meter = FillMeter(100.0)
     for second in range(600):
         meter.count(40, second * 1_000.0)
@@ -31,7 +31,7 @@ def test_after_a_minute_of_silence_a_third_is_left() -> None:
     assert meter.tokens_per_s(RATE_WINDOW_MS) == pytest.approx(before / math.e)
 
 
-def test_an_engine_that_does_more_than_was_believed_raises_its_capacity() -> None:
+def test_an_engine_that_exceeds_its_capacity_raises_it() -> None:
     meter = FillMeter(10.0)
     for second in range(600):
         meter.count(40, second * 1_000.0)
@@ -52,25 +52,25 @@ def test_fill_is_never_negative_nor_above_full_right_after_counting(
         assert 0.0 <= meter.fill_ratio(now_mono_ms) <= 1.0
 
 
-def test_time_that_stands_still_or_goes_back_loses_nothing() -> None:
+def test_no_token_is_lost_if_time_does_not_advance() -> None:
     meter = FillMeter(100.0)
     meter.count(60, 1_000.0)
     assert meter.tokens_per_s(500.0) == meter.tokens_per_s(1_000.0) == 1.0
 
 
 @pytest.mark.parametrize("said", [None, "x", b"x", float("nan"), -1, "-0.1", [], "nan"])
-def test_what_is_no_fill_is_none(said: object) -> None:
+def test_an_invalid_fill_is_none(said: object) -> None:
     assert parse_fill_ratio(said) is None
 
 
 @pytest.mark.parametrize(
     ("said", "fill"), [("0.5", 0.5), (b"0.25", 0.25), (1, 1.0), (1e9, MAX_FILL)]
 )
-def test_what_a_peer_says_is_read_within_limits(said: object, fill: float) -> None:
+def test_a_reported_fill_is_limited(said: object, fill: float) -> None:
     assert parse_fill_ratio(said) == fill
 
 
-def test_what_is_generated_fills_an_engine_and_what_is_read_one_that_embeds() -> None:
+def test_completion_tokens_fill_an_engine_and_prompt_tokens_an_embedding_one() -> None:
     assert filling_tokens(Usage(30, 10, 5), embeds=False) == 5
     assert filling_tokens(Usage(30, 10, 0), embeds=True) == 30
 

@@ -42,7 +42,7 @@ def test_the_first_hedge_waits_for_its_share_of_requests() -> None:
     assert budget.share == 0.25
 
 
-def test_quiet_hours_save_a_bounded_number() -> None:
+def test_saved_extras_are_bounded() -> None:
     budget = HedgeBudget(0.5)
     for _ in range(1_000):
         budget.earn()
@@ -50,7 +50,7 @@ def test_quiet_hours_save_a_bounded_number() -> None:
     assert taken == MAX_SAVED_HEDGES
 
 
-def test_a_share_of_nothing_is_off() -> None:
+def test_a_share_of_zero_disables_extras() -> None:
     budget = HedgeBudget(0.0)
     for _ in range(1_000):
         budget.earn()
@@ -58,7 +58,7 @@ def test_a_share_of_nothing_is_off() -> None:
     assert not budget.take()
 
 
-def test_a_hedge_waits_for_the_p95_and_a_moment_at_least() -> None:
+def test_a_hedge_waits_for_the_p95_and_a_minimum_time() -> None:
     assert 150.0 < hedge_after_ms(Prediction(100.0, 200.0, ())) < 200.0
     assert hedge_after_ms(Prediction(1.0, 2.0, ())) == HEDGE_AT_LEAST_MS
     assert hedge_after_ms(Prediction(100.0, 200.0, (), ttft_ms_p95=120.0)) == 120.0
@@ -85,7 +85,7 @@ def test_the_copy_goes_to_the_soonest_other_that_is_in_time() -> None:
     assert chosen(300.0, "scl-1") == "gru-1"
 
 
-def test_nobody_else_in_time_is_no_copy() -> None:
+def test_no_copy_is_sent_without_another_target_in_time() -> None:
     assert chosen(120.0, "gru-1") is None
 
 

@@ -1,4 +1,4 @@
-"""What an agent knows of others: round trips, load, failures, and when it stops believing."""
+"""What an agent knows of other nodes: round trips, load, failures, and how long it is valid."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def live() -> LiveState:
     return LiveState()
 
 
-def test_a_node_never_heard_of_is_unknown(live: LiveState) -> None:
+def test_a_node_without_events_is_unknown(live: LiveState) -> None:
     assert seen_target(live, "iad-1", 0.0, warm=False) is UNKNOWN_TARGET
 
 
@@ -66,7 +66,7 @@ def test_prompts_on_their_way_are_a_backlog_until_their_first_token(live: LiveSt
     assert live.in_flight("iad-1") == 1
 
 
-def test_demand_is_what_was_placed_lately(live: LiveState) -> None:
+def test_demand_counts_recent_placements(live: LiveState) -> None:
     for _ in range(3):
         live.request_started("iad-1", 0.0)
     assert live.demand("iad-1", 0.0) == 3.0
@@ -74,7 +74,7 @@ def test_demand_is_what_was_placed_lately(live: LiveState) -> None:
     assert live.demand("nobody", 0.0) == 0.0
 
 
-def test_requests_of_ours_that_wait_there_are_not_counted_twice():
+def test_own_requests_that_wait_at_a_target_are_not_counted_twice():
     live = LiveState()
     for _ in range(10):
         live.request_started("iad-1", 0.0)
@@ -91,8 +91,8 @@ def load(live: LiveState, now_mono_ms: float) -> tuple[int, int]:
     return state.in_flight, state.queued
 
 
-def test_what_was_sent_since_a_target_spoke_is_counted_on_top_of_its_word(live):
-    """Or a whole burst runs to whoever was empty a second ago."""
+def test_requests_sent_since_a_report_are_added_to_it(live):
+    """Otherwise a whole burst goes to a target that was empty a second ago."""
     live.request_started("iad-1", 0.0)
     live.reported("iad-1", 10.0, in_flight=5, queued=0)
     assert load(live, 10.0) == (5, 0)
@@ -105,7 +105,7 @@ def test_what_was_sent_since_a_target_spoke_is_counted_on_top_of_its_word(live):
     assert load(live, 40.0) == (6, 0), "the newer word knows"
 
 
-def test_what_ended_since_a_target_spoke_left_its_line_first(live):
+def test_requests_ended_since_a_report_are_taken_from_the_waiting_ones_first(live):
     for _ in range(4):
         live.request_started("iad-1", 0.0)
     live.reported("iad-1", 10.0, in_flight=8, queued=2)
@@ -116,7 +116,7 @@ def test_what_ended_since_a_target_spoke_left_its_line_first(live):
     assert load(live, 12.0) == (6, 0)
 
 
-def test_a_word_cannot_count_what_was_on_its_way_while_it_was_spoken(live):
+def test_a_report_cannot_include_requests_still_on_their_way(live):
     live.probed("iad-1", 100.0, 0.0)
     live.request_started("iad-1", 1_000.0)
     live.request_started("iad-1", 1_150.0)
@@ -124,7 +124,7 @@ def test_a_word_cannot_count_what_was_on_its_way_while_it_was_spoken(live):
     assert load(live, 1_200.0) == (2, 0), "sent 50 ms ago: it is not even there yet"
 
 
-def test_news_that_were_overtaken_are_none(live):
+def test_reports_older_than_the_latest_are_ignored(live):
     live.reported("iad-1", 1_000.0, in_flight=7, queued=0)
     live.reported("iad-1", 500.0, in_flight=1, queued=0, ready_models=["acme/m@1"])
     assert load(live, 1_000.0) == (7, 0)
@@ -141,7 +141,7 @@ def test_starts_remembered_are_bounded(live):
     assert load(live, 20.0) == (MAX_STARTS, 0)
 
 
-def test_a_targets_own_word_counts_while_it_is_fresh(live: LiveState) -> None:
+def test_a_targets_report_counts_while_it_is_fresh(live: LiveState) -> None:
     live.reported("iad-1", 0.0, in_flight=9, queued=3, ready_models=["acme/m@1"])
     fresh = seen_target(live, "iad-1", REPORT_FRESH_MS - 1, warm=True)
     assert (fresh.in_flight, fresh.queued) == (9, 3)
@@ -159,7 +159,7 @@ def ejected_at(live: LiveState, now_mono_ms: float) -> None:
         live.failed("iad-1", now_mono_ms)
 
 
-def test_failures_in_a_row_eject_and_one_answer_forgives(live: LiveState) -> None:
+def test_failures_in_a_row_eject_and_one_answer_ends_it(live: LiveState) -> None:
     for _ in range(EJECT_AFTER_FAILURES - 1):
         live.failed("iad-1", 0.0)
     assert not is_ejected(live, 0.0)
@@ -190,13 +190,13 @@ def test_an_ejected_target_gets_one_request_a_second_until_one_is_answered(
     assert live.ejected_now == 0
 
 
-def test_a_trial_that_says_nothing_holds_up_no_other(live: LiveState) -> None:
+def test_a_silent_trial_does_not_delay_the_next_one(live: LiveState) -> None:
     ejected_at(live, 0.0)
     live.request_started("iad-1", TRIAL_EVERY_MS)
     assert not is_ejected(live, 2 * TRIAL_EVERY_MS)
 
 
-def test_a_probe_forgives_failures_of_the_way_and_not_of_the_engine(live: LiveState) -> None:
+def test_a_probe_clears_failures_of_the_link_and_not_of_the_engine(live: LiveState) -> None:
     ejected_at(live, 0.0)
     live.probed("iad-1", 5.0, 1.0)
     assert is_ejected(live, 1.0), "the agent answers probes while its engine fails"
@@ -208,7 +208,7 @@ def test_a_probe_forgives_failures_of_the_way_and_not_of_the_engine(live: LiveSt
     assert not is_ejected(live, 2.0)
 
 
-def test_one_failure_of_the_engine_among_those_of_the_way_is_no_matter_for_probes(
+def test_a_probe_does_not_clear_link_failures_mixed_with_an_engine_failure(
     live: LiveState,
 ) -> None:
     live.failed("iad-1", 0.0, of_link=False)
@@ -218,7 +218,7 @@ def test_one_failure_of_the_engine_among_those_of_the_way_is_no_matter_for_probe
     assert is_ejected(live, 0.0)
 
 
-def test_first_tokens_too_late_in_a_row_eject_and_one_in_time_forgives(live: LiveState) -> None:
+def test_late_first_tokens_in_a_row_eject_and_one_in_time_ends_it(live: LiveState) -> None:
     for _ in range(EJECT_AFTER_LATE - 1):
         live.late("iad-1", 0.0)
     live.succeeded("iad-1")
@@ -231,7 +231,7 @@ def test_first_tokens_too_late_in_a_row_eject_and_one_in_time_forgives(live: Liv
     assert live.ejected_now == 1
 
 
-def test_one_that_is_only_late_is_spared_when_nobody_else_is_left(live: LiveState) -> None:
+def test_a_target_ejected_for_lateness_is_usable_if_no_other_is_left(live: LiveState) -> None:
     for _ in range(EJECT_AFTER_LATE):
         live.late("iad-1", 0.0)
     assert is_ejected(live, 0.0)
@@ -241,7 +241,7 @@ def test_one_that_is_only_late_is_spared_when_nobody_else_is_left(live: LiveStat
     assert live.is_ejected("iad-1", 0.0, spare_late=True), "it fails, too"
 
 
-def test_late_ones_count_only_where_another_target_was_in_time(live: LiveState) -> None:
+def test_late_first_tokens_count_only_if_another_target_was_in_time(live: LiveState) -> None:
     for _ in range(10 * EJECT_AFTER_LATE):
         live.late("iad-1", 0.0, another_in_time=False)
     assert not is_ejected(live, 0.0)
@@ -251,7 +251,7 @@ def test_late_ones_count_only_where_another_target_was_in_time(live: LiveState) 
 def test_an_engine_whose_first_tokens_come_is_not_ejected_for_those_that_were_overtaken(
     live: LiveState,
 ) -> None:
-    """Its streams run for minutes; only their ends were taken for a success."""
+    """Its streams run for minutes; only their ends were counted as a success."""
     for second in range(60):
         now_mono_ms = second * 1_000.0
         prompt = live.request_started("iad-1", now_mono_ms, 10.0)
@@ -264,7 +264,7 @@ def test_an_engine_whose_first_tokens_come_is_not_ejected_for_those_that_were_ov
 def test_the_first_token_of_a_trial_ends_an_ejection_and_one_more_failure_renews_it(
     live: LiveState,
 ) -> None:
-    """Or an idle engine would get one request a second while the trial's stream runs."""
+    """Otherwise an idle engine would get one request a second while the trial's stream runs."""
     ejected_at(live, 0.0)
     trial = live.request_started("iad-1", TRIAL_EVERY_MS, 10.0)
     assert is_ejected(live, TRIAL_EVERY_MS)
@@ -314,7 +314,7 @@ def test_a_peer_whose_engine_is_ready_again_is_used_at_once(live: LiveState) -> 
     assert not is_ejected(live, 3.0)
 
 
-def test_a_report_of_the_load_alone_does_not_tell_of_another_engine(live: LiveState) -> None:
+def test_a_report_of_the_load_alone_does_not_indicate_another_engine(live: LiveState) -> None:
     reports(live, 0.0, "7-1", "acme/m@1")
     ejected_at(live, 1.0)
     live.reported("iad-1", 2.0, in_flight=1, queued=0)
@@ -346,7 +346,7 @@ def test_a_target_that_stays_silent_stays_ejected_between_two_failed_probes(
     assert not seen_target(live, "iad-1", 20_000.0, warm=True).ejected
 
 
-def test_loads_do_not_keep_an_old_word_on_models_fresh(live: LiveState) -> None:
+def test_load_reports_do_not_refresh_the_list_of_models(live: LiveState) -> None:
     live.reported("iad-1", 0.0, in_flight=0, queued=0, ready_models=["acme/m@1"])
     live.reported("iad-1", REPORT_FRESH_MS, in_flight=1, queued=0)
     state = seen_target(live, "iad-1", REPORT_FRESH_MS, warm=True)
@@ -354,20 +354,20 @@ def test_loads_do_not_keep_an_old_word_on_models_fresh(live: LiveState) -> None:
     assert state.ready_models is None
 
 
-def test_more_busy_nodes_than_are_remembered_are_all_remembered(live: LiveState) -> None:
+def test_nodes_with_running_requests_are_never_dropped(live: LiveState) -> None:
     for number in range(MAX_NODES + 2):
         live.request_started(f"node-{number}", 0.0)
     assert live.in_flight("node-0") == live.in_flight(f"node-{MAX_NODES + 1}") == 1
 
 
-def test_a_failed_probe_withdraws_what_the_target_said_it_can_serve(live: LiveState) -> None:
+def test_a_failed_probe_clears_the_targets_list_of_models(live: LiveState) -> None:
     live.reported("iad-1", 0.0, in_flight=0, queued=0, ready_models=["acme/m@1"])
     live.probe_failed("iad-1", 1.0)
     assert seen_target(live, "iad-1", 1.0, warm=True).ready_models is None
 
 
-def test_the_first_answer_after_a_failure_is_no_round_trip(live: LiveState) -> None:
-    """It may have waited for the link to heal, and would look like a far target for a minute."""
+def test_the_first_probe_after_a_failure_is_not_used_as_round_trip(live: LiveState) -> None:
+    """It may have waited for the link to recover, and would look like a far target for a minute."""
     live.probed("iad-1", 5.0, 0.0)
     live.failed("iad-1", 1.0)
     live.probed("iad-1", 1_900.0, 2_000.0)
@@ -376,7 +376,7 @@ def test_the_first_answer_after_a_failure_is_no_round_trip(live: LiveState) -> N
     assert seen_target(live, "iad-1", 3_000.0, warm=True).rtt_ms_p99 == 7.0
 
 
-def test_the_coordinator_is_told_of_recent_probes_only(live: LiveState) -> None:
+def test_only_recent_probes_are_reported_to_the_coordinator(live: LiveState) -> None:
     live.probed("iad-1", 120.0, 0.0)
     live.probe_failed("bom-1", 0.0)
     live.request_started("never-probed", 0.0)
@@ -385,7 +385,7 @@ def test_the_coordinator_is_told_of_recent_probes_only(live: LiveState) -> None:
     assert live.peer_views(REPORT_FRESH_MS) == []
 
 
-def test_nodes_that_left_the_table_are_forgotten_once_they_serve_nothing(live: LiveState) -> None:
+def test_nodes_that_left_the_table_are_dropped_once_they_serve_no_request(live: LiveState) -> None:
     live.request_started("busy", 0.0)
     live.probed("idle", 1.0, 0.0)
     live.probed("stays", 1.0, 0.0)
@@ -395,7 +395,7 @@ def test_nodes_that_left_the_table_are_forgotten_once_they_serve_nothing(live: L
     assert seen_target(live, "stays", 0.0, warm=True).rtt_ms_p50 == 1.0
 
 
-def test_what_is_remembered_is_bounded_and_running_requests_are_kept(live: LiveState) -> None:
+def test_remembered_nodes_are_bounded_and_busy_ones_are_kept(live: LiveState) -> None:
     live.request_started("busy", 0.0)
     for number in range(MAX_NODES + 10):
         live.probed(f"node-{number}", 1.0, float(number))
@@ -404,7 +404,7 @@ def test_what_is_remembered_is_bounded_and_running_requests_are_kept(live: LiveS
 
 
 @given(st.lists(st.floats(min_value=0.01, max_value=10_000), min_size=1, max_size=200))
-def test_the_tail_is_never_below_the_median_and_both_were_seen(rtts_ms: list[float]) -> None:
+def test_the_p99_is_never_below_the_median_and_both_were_measured(rtts_ms: list[float]) -> None:
     live = LiveState()
     for rtt_ms in rtts_ms:
         live.probed("iad-1", rtt_ms, 0.0)

@@ -1,4 +1,4 @@
-"""What follows from what was seen of a node: its load now, and whether it is left alone."""
+"""A node's derived state: its load now, and whether it is excluded."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ def told(in_flight: int, queued: int, *, own: int = 0, at_mono_ms: float = 1_000
     return seen
 
 
-def test_without_a_word_of_its_own_it_serves_what_we_sent() -> None:
+def test_without_a_report_the_load_is_this_agents_requests() -> None:
     assert PeerState(own_in_flight=3).load(0.0) == (3, 0)
     assert told(9, 4, own=2).load(1_000.0 + REPORT_FRESH_MS) == (2, 0), "its word is too old"
 
 
-def test_what_was_sent_since_its_word_is_added() -> None:
+def test_requests_sent_since_the_report_are_added() -> None:
     seen = told(9, 0, own=2)
     seen.own_in_flight = 5
     assert seen.load(1_001.0) == (12, 0)
 
 
-def test_what_was_on_its_way_when_it_spoke_is_not_counted_twice() -> None:
+def test_requests_on_their_way_at_the_report_are_not_counted_twice() -> None:
     seen = PeerState(own_in_flight=2, rtt_ms_p50=40.0)
     seen.starts_mono_ms.extend([900.0, 990.0])
     seen.take_report(1, 0, 1_000.0)
     assert seen.load(1_000.0) == (2, 0), "the one sent 10 ms ago was not there yet"
 
 
-def test_what_ended_since_its_word_leaves_the_line_first() -> None:
+def test_requests_ended_since_the_report_are_subtracted_from_the_waiting_first() -> None:
     seen = told(8, 3, own=6)
     seen.own_in_flight = 4
     assert seen.load(1_001.0) == (8, 1)
@@ -42,13 +42,13 @@ def test_what_ended_since_its_word_leaves_the_line_first() -> None:
     assert seen.load(1_001.0) == (5, 0)
 
 
-def test_a_load_that_no_host_has_is_told_as_the_most_there_is() -> None:
+def test_a_reported_load_is_limited() -> None:
     assert told(10**400, 10**400).load(1_000.0) == (MAX_REPORTED, MAX_REPORTED)
     assert told(-5, -5).load(1_000.0) == (0, 0)
 
 
 @given(counts, counts, counts, counts)
-def test_load_is_never_negative_nor_less_than_ours(
+def test_load_is_never_negative_nor_less_than_this_agents_requests(
     in_flight: int, queued: int, own_then: int, own_now: int
 ) -> None:
     seen = told(in_flight, queued, own=own_then)
@@ -59,7 +59,7 @@ def test_load_is_never_negative_nor_less_than_ours(
     assert serving + waiting >= own_now
 
 
-def test_late_ones_are_left_alone_unless_nobody_else_is_left_failed_ones_always() -> None:
+def test_late_targets_are_excluded_unless_no_other_is_left_failed_ones_always() -> None:
     late = PeerState(ejected=True, next_trial_mono_ms=500.0)
     assert late.is_left_alone(499.0, spare_late=False)
     assert not late.is_left_alone(499.0, spare_late=True)
@@ -68,7 +68,7 @@ def test_late_ones_are_left_alone_unless_nobody_else_is_left_failed_ones_always(
     assert failed.is_left_alone(499.0, spare_late=True)
 
 
-def test_a_state_is_remembered_until_time_alone_changes_it() -> None:
+def test_a_state_is_cached_until_time_alone_changes_it() -> None:
     seen = told(1, 0)
     state = seen.evaluate(1_000.0, warm=True, spare_late=False)
     assert seen.state is state
@@ -78,7 +78,7 @@ def test_a_state_is_remembered_until_time_alone_changes_it() -> None:
     assert seen.state is None, "what is true only when nobody else is left is not remembered"
 
 
-def test_an_engine_has_just_become_ready_when_it_was_not_or_is_another_run() -> None:
+def test_an_engine_becomes_ready_if_it_was_not_or_is_another_run() -> None:
     seen = PeerState()
     assert not seen.engine_is("1", ready=True), "what was before the first report is unknown"
     assert not seen.engine_is("1", ready=True)
@@ -89,7 +89,7 @@ def test_an_engine_has_just_become_ready_when_it_was_not_or_is_another_run() -> 
     assert seen.engine_is("3", ready=True)
 
 
-def test_a_report_that_does_not_say_which_engine_it_is_of_tells_its_readiness_only() -> None:
+def test_a_report_without_an_engine_run_only_updates_readiness() -> None:
     seen = PeerState()
     seen.engine_is("1", ready=True)
     assert not seen.engine_is(None, ready=True)

@@ -1,4 +1,4 @@
-"""What is remembered of prompts, and what is expected to be cached because of it."""
+"""Which prompt blocks are remembered, and which share of a prompt is expected in a cache."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ def cached(
     now_mono_ms: float = 0.0,
     salt: str = "acme",
 ) -> object:
-    """The share of ``prompt`` expected in the cache, over the share that engines reuse."""
+    """The share of ``prompt`` expected in the cache, divided by the hit ratio."""
     ratio = cached_ratio(memory, node, MODEL, generation, blocks(prompt, salt=salt), now_mono_ms)
     return pytest.approx(ratio / memory.hit_ratio(node, MODEL))
 
 
-def test_nothing_was_seen_nothing_is_cached(memory: PrefixMemory) -> None:
+def test_without_earlier_prompts_nothing_is_expected_in_the_cache(memory: PrefixMemory) -> None:
     assert cached(memory, text(4)) == 0
 
 
-def test_a_prompt_seen_whole_is_cached_by_the_share_that_engines_reuse(
+def test_a_repeated_prompt_is_expected_in_the_cache_by_the_hit_ratio(
     memory: PrefixMemory,
 ) -> None:
     memory.seen("iad-1", MODEL, 1, blocks(text(10)), 0.0)
@@ -62,13 +62,13 @@ def test_a_prompt_seen_whole_is_cached_by_the_share_that_engines_reuse(
     assert cached(memory, text(10), node="gru-1") == 0
 
 
-def test_a_shared_beginning_counts_and_what_follows_does_not(memory: PrefixMemory) -> None:
+def test_only_the_shared_prefix_counts(memory: PrefixMemory) -> None:
     memory.seen("iad-1", MODEL, 1, blocks(text(4) + text(6, start=100)), 0.0)
     assert cached(memory, text(8)) == 0.5
     assert cached(memory, text(4, start=100)) == 0, "the same text elsewhere is no prefix"
 
 
-def test_accounts_and_models_share_nothing(memory: PrefixMemory) -> None:
+def test_accounts_and_models_share_no_blocks(memory: PrefixMemory) -> None:
     memory.seen("iad-1", MODEL, 1, blocks(text(4)), 0.0)
     assert cached(memory, text(4), salt="other") == 0
     assert blocks(text(4), model="other@1").chain != blocks(text(4)).chain
@@ -79,7 +79,7 @@ def test_less_than_a_block_is_not_remembered(memory: PrefixMemory) -> None:
     assert len(memory) == 0
 
 
-def test_another_generation_of_the_engine_begins_with_an_empty_cache(
+def test_another_generation_of_the_engine_starts_with_an_empty_cache(
     memory: PrefixMemory,
 ) -> None:
     memory.seen("iad-1", MODEL, 1, blocks(text(4)), 0.0)
@@ -89,7 +89,7 @@ def test_another_generation_of_the_engine_begins_with_an_empty_cache(
     assert len(memory) == 2
 
 
-def test_what_was_not_seen_for_long_is_forgotten(memory: PrefixMemory) -> None:
+def test_prompts_not_seen_for_long_are_forgotten(memory: PrefixMemory) -> None:
     memory.seen("iad-1", MODEL, 1, blocks(text(4)), 0.0)
     memory.seen("iad-1", MODEL, 1, blocks(text(2)), 1_000.0)
     assert cached(memory, text(4), now_mono_ms=FORGET_AFTER_MS) == 1.0
@@ -111,7 +111,7 @@ def ratio(memory: PrefixMemory) -> float:
     return cached_ratio(memory, "iad-1", MODEL, 1, blocks(text(10)), 0.0)
 
 
-def test_the_engines_own_word_corrects_the_share(memory: PrefixMemory) -> None:
+def test_the_engines_reports_correct_the_hit_ratio(memory: PrefixMemory) -> None:
     memory.seen("iad-1", MODEL, 1, blocks(text(10)), 0.0)
     assert ratio(memory) == PRIOR_HIT_RATIO
     for _ in range(200):
@@ -122,7 +122,7 @@ def test_the_engines_own_word_corrects_the_share(memory: PrefixMemory) -> None:
     assert 0.99 < ratio(memory) <= 1.0
 
 
-def test_an_engine_that_never_tells_of_a_hit_is_not_taken_at_its_silence(
+def test_zeros_of_an_engine_that_never_reported_a_hit_are_ignored(
     memory: PrefixMemory,
 ) -> None:
     memory.seen("iad-1", MODEL, 1, blocks(text(10)), 0.0)
@@ -135,7 +135,7 @@ def test_an_engine_that_never_tells_of_a_hit_is_not_taken_at_its_silence(
     assert 0.0 < ratio(memory) < 0.1, "and there is still something to learn from"
 
 
-def test_only_so_much_of_a_prompt_is_hashed(memory: PrefixMemory) -> None:
+def test_the_hashed_part_of_a_prompt_is_bounded(memory: PrefixMemory) -> None:
     long = blocks(bytes(4 * MAX_HASHED_BYTES))
     assert len(long.chain) == MAX_HASHED_BYTES // BLOCK_BYTES
     memory.seen("iad-1", MODEL, 1, long, 0.0)
@@ -151,7 +151,7 @@ def test_one_replica_forgets_its_oldest_blocks_first(memory: PrefixMemory) -> No
     assert cached(memory, text(4, start=1_000)) == 1.0
 
 
-def test_all_together_are_bounded_and_the_replica_unused_for_longest_gives(
+def test_all_blocks_are_bounded_and_the_least_recently_used_replica_loses_some(
     memory: PrefixMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert MAX_BLOCKS * 160 < 25_000_000, "bytes of memory, at about 160 an entry"
@@ -167,7 +167,7 @@ def test_all_together_are_bounded_and_the_replica_unused_for_longest_gives(
     seen=st.lists(st.lists(st.integers(0, 3), max_size=6), max_size=20),
     asked=st.lists(st.integers(0, 3), min_size=1, max_size=6),
 )
-def test_what_is_expected_is_the_longest_beginning_that_was_seen(
+def test_the_longest_prefix_seen_before_is_expected_in_the_cache(
     seen: list[list[int]], asked: list[int]
 ) -> None:
     memory = PrefixMemory()

@@ -1,4 +1,4 @@
-"""Counters by SLA tier: what counts as shed, and which bound a first token falls under."""
+"""Counters by SLA tier: what counts as shed, and the bucket of a first token."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from protos.domain.errors import (
         (EngineFailed("x"), None),
     ],
 )
-def test_what_a_client_may_send_again_is_shed_and_a_mistake_or_a_failure_is_not(
+def test_refusals_of_valid_requests_are_shed_and_mistakes_and_failures_are_not(
     error: EdgeForgeError, reason: Shed | None
 ) -> None:
     assert shed_by(error) is reason
@@ -42,7 +42,7 @@ def test_what_a_client_may_send_again_is_shed_and_a_mistake_or_a_failure_is_not(
     ("felt_ms", "bucket", "late"),
     [(0.0, 0, 0), (80.0, 4, 0), (80.1, 5, 1), (1e9, len(FIRST_TOKEN_BOUNDS_MS), 1)],
 )
-def test_a_first_token_on_a_bound_is_under_it_and_one_on_its_budget_is_kept(
+def test_a_first_token_at_a_bound_is_within_it_and_one_at_its_budget_is_not_late(
     felt_ms: float, bucket: int, late: int
 ) -> None:
     promises = Promises()
@@ -56,7 +56,7 @@ def test_the_budgets_that_are_sold_are_bounds() -> None:
     assert list(FIRST_TOKEN_BOUNDS_MS) == sorted(set(FIRST_TOKEN_BOUNDS_MS))
 
 
-def test_a_request_without_a_deployment_counts_as_of_an_unknown_tier() -> None:
+def test_a_request_without_a_deployment_counts_for_the_unknown_tier() -> None:
     tiers = PromisesBySla()
     tiers.of("").shed[Shed.OVERLOADED] += 1
     tiers.of("realtime").admitted += 1

@@ -1,4 +1,4 @@
-"""From what a node should hold to its next steps."""
+"""The next steps from the desired models of a node and those it holds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def held(*whole: str, pulling: tuple[str, ...] = (), engine_model: str | None = 
     return Held(frozenset(whole), frozenset(pulling), engine_model)
 
 
-def test_nothing_wanted_and_nothing_held_is_nothing_to_do() -> None:
+def test_no_desired_and_no_held_model_needs_no_step() -> None:
     assert next_steps({}, held()) == []
 
 
@@ -46,12 +46,12 @@ def test_another_model_is_pulled_while_the_old_engine_stops_and_starts_when_it_i
     assert next_steps(wanted, held("b/m@1")) == [StartEngine(wanted["b/m@1"])]
 
 
-def test_of_several_wanted_models_the_choice_does_not_hang_on_their_order() -> None:
+def test_of_several_desired_models_the_choice_does_not_depend_on_their_order() -> None:
     forwards, backwards = desired("a/m@1", "b/m@1"), desired("b/m@1", "a/m@1")
     assert wanted_model(forwards) == wanted_model(backwards) == forwards["a/m@1"]
 
 
-def test_an_external_model_needs_no_step_of_ours() -> None:
+def test_an_external_model_needs_no_step() -> None:
     assert next_steps(desired("a/m@1", source=ModelSource.EXTERNAL), held()) == []
 
 
@@ -64,7 +64,7 @@ NAMES = st.sampled_from(["a/m@1", "b/m@1", "c/m@1"])
     pulling=st.frozensets(NAMES),
     engine_model=st.none() | NAMES,
 )
-def test_doing_the_steps_comes_to_rest_at_what_is_wanted(
+def test_the_steps_end_at_the_desired_state(
     wanted: set[str], whole: frozenset[str], pulling: frozenset[str], engine_model: str | None
 ) -> None:
     plan = desired(*wanted)

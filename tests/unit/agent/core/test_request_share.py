@@ -1,4 +1,4 @@
-"""A share of requests that get something extra holds at every moment."""
+"""The share of requests that get an extra is never exceeded."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def test_never_more_than_the_share_at_any_moment(
         assert share.share <= ratio + 1e-6
 
 
-def test_what_is_saved_is_bounded() -> None:
+def test_saved_extras_are_bounded() -> None:
     share = RequestShare(0.5, 7.0)
     for _ in range(1_000):
         share.earn()
     assert sum(share.take() for _ in range(1_000)) == 7
 
 
-def test_a_share_of_nothing_is_off() -> None:
+def test_a_share_of_zero_disables_extras() -> None:
     share = RequestShare(0.0, 7.0)
     share.earn()
     assert not share.enabled

@@ -1,4 +1,4 @@
-"""What a part offers about itself."""
+"""Metrics, status and readiness that a part offers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_counters_are_named_by_prefix_and_field_and_only_those_with_a_help_text(
     assert sample.labels == ()
 
 
-def test_an_object_is_the_source_of_what_it_implements() -> None:
+def test_an_object_offers_what_its_protocols_name() -> None:
     class Metrics:
         def samples(self, _now_mono_ms: float) -> tuple[()]:
             return ()

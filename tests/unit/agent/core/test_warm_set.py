@@ -14,12 +14,12 @@ def one(
     return WarmCandidate(node_id, is_ready, placements, rtt_ms)
 
 
-def test_where_requests_go_comes_first_then_who_is_near() -> None:
+def test_demand_comes_before_distance() -> None:
     far_and_wanted, near, far = one("a", 200.0, placements=3.0), one("b", 5.0), one("c", 90.0)
     assert choose_warm([far, near, far_and_wanted], 64) == ["a", "b", "c"]
 
 
-def test_one_that_is_on_its_way_comes_after_those_that_are_ready() -> None:
+def test_a_loading_replica_comes_after_ready_ones() -> None:
     assert choose_warm([one("a", 1.0, is_ready=False), one("b", 300.0)], 64) == ["b", "a"]
 
 
@@ -43,7 +43,7 @@ CANDIDATES = st.lists(
 
 
 @given(CANDIDATES, st.integers(0, 64))
-def test_as_many_as_there_are_places_for_each_once_and_the_same_every_time(
+def test_all_places_are_used_without_repetition_and_deterministically(
     candidates: list[WarmCandidate], most: int
 ) -> None:
     chosen = choose_warm(candidates, most)
@@ -52,7 +52,7 @@ def test_as_many_as_there_are_places_for_each_once_and_the_same_every_time(
 
 
 @given(CANDIDATES, st.integers(1, 64))
-def test_nobody_with_more_demand_is_left_out_for_one_with_less_but_for_the_nearest(
+def test_a_target_with_more_demand_is_never_left_out_except_for_the_nearest(
     candidates: list[WarmCandidate], most: int
 ) -> None:
     chosen = set(choose_warm(candidates, most))

@@ -1,4 +1,4 @@
-"""One attempt: its tokens' times, and what it finds out."""
+"""One attempt: its token times, and the result of a trial."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_an_attempt_knows_its_node_and_has_read_nothing_at_first() -> None:
 @pytest.mark.parametrize(
     ("first_token_mono_ms", "tried_again"), [(500.0, True), (501.0, False), (None, False)]
 )
-def test_a_trial_is_passed_only_by_a_first_token_inside_the_budget(
+def test_a_trial_succeeds_only_with_a_first_token_within_the_budget(
     first_token_mono_ms: float | None, tried_again: bool
 ) -> None:
     state = router_state()

@@ -1,4 +1,4 @@
-"""What a request's attempts leave behind: in what is shared by all requests, and in its own log."""
+"""How a request's attempts change the state shared by all requests, and the request's log."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ BLOCKS = prompt_blocks(b"x" * 1_024, fleets.MODEL, "salt")
 
 
 class World:
-    """One request's books."""
+    """One request, its shared state and its log."""
 
     def __init__(self, places: int = 4, **changes: Any) -> None:
         self.state: RouterState = router_state(places=places)
@@ -87,7 +87,7 @@ def test_the_request_is_placed_when_its_first_attempt_is_asked() -> None:
     assert world.log.placed_mono_ms == 3.0
 
 
-def test_the_engine_that_is_asked_may_hold_the_prompt_from_then_on() -> None:
+def test_the_asked_engine_is_expected_to_cache_the_prompt() -> None:
     world = World(blocks=BLOCKS)
     assert world.state.targets(fleets.MODEL, 0.0, BLOCKS)("scl-1").cached_ratio == 0.0
     world.ask("scl-1")
@@ -95,7 +95,7 @@ def test_the_engine_that_is_asked_may_hold_the_prompt_from_then_on() -> None:
 
 
 @pytest.mark.parametrize(("stream", "tokens"), [(True, 111.0), (False, 0.0)])
-def test_a_prompt_is_in_the_backlog_only_where_its_first_token_will_be_seen(
+def test_a_prompt_is_in_the_backlog_only_if_its_first_token_is_observable(
     stream: bool, tokens: float
 ) -> None:
     world = World(stream=stream)
@@ -103,7 +103,7 @@ def test_a_prompt_is_in_the_backlog_only_where_its_first_token_will_be_seen(
     assert world.backlog_tokens("scl-1") == tokens
 
 
-def test_the_rest_of_a_broken_stream_teaches_nothing_of_first_tokens() -> None:
+def test_a_continued_stream_gives_no_first_token_outcome() -> None:
     world = World()
     rest = world.ask("iad-1", resumes=world.ask("scl-1"))
     world.first_token(rest, 50.0)
@@ -114,7 +114,7 @@ def test_the_rest_of_a_broken_stream_teaches_nothing_of_first_tokens() -> None:
 # --- outcomes
 
 
-def test_a_first_token_is_learned_once_and_takes_the_prompt_off_the_backlog() -> None:
+def test_a_first_token_is_learned_once_and_removes_the_prompt_from_the_backlog() -> None:
     world = World()
     attempt = world.ask("scl-1")
     world.books.progressed(attempt, 90.0)
@@ -141,7 +141,7 @@ def test_an_attempt_that_failed_is_no_outcome() -> None:
 
 
 def test_an_attempt_cut_after_its_engine_generated_is_not_learned_as_late() -> None:
-    """A client that left a stream of empty deltas says nothing of the engine's speed."""
+    """A client that leaves a stream of empty deltas is no evidence of the engine's speed."""
     world = World()
     attempt = world.ask("scl-1")
     world.books.progressed(attempt, 50.0)
@@ -177,7 +177,7 @@ def test_a_peers_load_is_taken_from_the_head_of_its_answer() -> None:
     assert state.ready_models is None, "what it can serve is the probe's to say"
 
 
-def test_a_peer_that_drains_can_serve_nothing_from_then_on() -> None:
+def test_a_draining_peer_is_ready_for_no_model() -> None:
     world = World()
     world.books.reported(world.ask("scl-1"), PeerLoad(0, 0, None, draining=True), 50.0)
     assert world.state.targets(fleets.MODEL, 51.0)("scl-1").ready_models == frozenset()
@@ -229,7 +229,7 @@ def test_the_end_of_an_attempt_is_logged_with_what_it_was_chosen_from() -> None:
 
 
 @pytest.mark.parametrize(("node_id", "by_peer"), [(SELF, False), ("scl-1", True)])
-def test_who_answers_and_which_tier_is_billed_is_logged(node_id: str, by_peer: bool) -> None:
+def test_the_answering_node_and_the_billed_tier_are_logged(node_id: str, by_peer: bool) -> None:
     world = World()
     attempt = world.ask(node_id)
     attempt.placement = replace(attempt.placement, billing_tier=Tier.CENTRAL)
@@ -242,7 +242,7 @@ def test_who_answers_and_which_tier_is_billed_is_logged(node_id: str, by_peer: b
     )
 
 
-def test_what_was_promised_is_logged() -> None:
+def test_the_prediction_and_the_tiers_are_logged() -> None:
     world = World(budget_ms=10.0)
     placement = world.ask("scl-1").placement
     world.books.promised(placement)
@@ -254,7 +254,7 @@ def test_what_was_promised_is_logged() -> None:
 # --- accounting
 
 
-def test_tokens_are_billed_at_the_attempts_tier_on_the_card_of_the_requests_beginning() -> None:
+def test_tokens_are_billed_at_the_attempts_tier_on_the_price_card_of_admission() -> None:
     world = World()
     attempt = world.ask("scl-1")
     newer = fleets.view(fleets.model(), fleets.price(Tier.REGIONAL, 99))
@@ -291,11 +291,11 @@ def test_counted_tokens_teach_the_next_estimate_and_the_hit_ratio() -> None:
     [
         (SELF, True, False, 5),
         (SELF, True, True, 10),
-        (SELF, False, False, 0),  # counted as it was read
+        (SELF, False, False, 0),  # a stream's tokens are counted while they are read
         ("scl-1", True, False, 0),
     ],
 )
-def test_a_whole_answer_fills_the_own_engine_that_gave_it(
+def test_a_whole_answer_counts_for_the_fill_of_the_own_engine(
     node_id: str, whole: bool, embeds: bool, tokens: int
 ) -> None:
     world = World()
@@ -305,7 +305,7 @@ def test_a_whole_answer_fills_the_own_engine_that_gave_it(
     assert world.state.own_fill.tokens_per_s(0.0) == pytest.approx(tokens / 60.0)
 
 
-def test_the_own_engines_times_are_counted_here_and_a_peers_are_what_it_said() -> None:
+def test_times_of_the_own_engine_are_measured_and_a_peers_are_reported() -> None:
     world = World(places=1)
     first, second, there = world.ask(SELF, 0.0), world.ask(SELF, 110.0), world.ask("scl-1", 0.0)
     world.books.left(first, 150.0, cut=False)

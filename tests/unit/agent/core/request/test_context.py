@@ -1,4 +1,4 @@
-"""What a request keeps from its beginning to its end."""
+"""What stays unchanged from a request's admission to its end."""
 
 from __future__ import annotations
 

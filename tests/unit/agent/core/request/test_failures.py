@@ -16,14 +16,14 @@ def ended(node_id: str, status: int) -> AttemptEnded:
     return AttemptEnded(attempt_at(state, request_context(state), node_id), Ending.WHOLE, status)
 
 
-def test_before_any_failure_the_reason_is_that_none_can_be_asked():
+def test_without_a_failure_the_error_is_that_no_target_can_be_asked():
     assert Failures().error("small", NO_REPLICA) is NO_REPLICA
     without_reason = Failures().error("small", None)
     assert isinstance(without_reason, NoReplica)
     assert "none is ready" in without_reason.message
 
 
-def test_an_engines_own_5xx_says_more_than_an_empty_list_of_targets():
+def test_an_engines_own_5xx_is_preferred_to_the_error_of_no_target():
     failures, failed = Failures(), ended("scl-1", 500)
     failures.add(failed, verdict_of_status(500))
     error = failures.error("small", NO_REPLICA)

@@ -1,4 +1,4 @@
-"""What is logged of a request, and the trace made of it: bounded, the chosen candidate in it."""
+"""The log of a request, and its trace, which is bounded and includes the chosen candidate."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def attempt(detail: str = "", outcome: AttemptOutcome = AttemptOutcome.ANSWERED)
 
 
 def placement(targets: int, *, slowest_wins: bool = False) -> Placement:
-    """Among so many targets, the later the slower; a price of its own for the last."""
+    """A placement among ``targets`` nodes, each slower than the one before."""
     resources = [fleets.model(), fleets.deployment()]
     resources += [fleets.price(Tier.CENTRAL, 1), fleets.price(Tier.EDGE, 9)]
     for number in range(targets):
@@ -70,7 +70,7 @@ def placed(view: Any, **shape: Any) -> Placement:
     )
 
 
-def test_moments_are_counted_from_the_first_byte() -> None:
+def test_times_are_relative_to_the_first_byte() -> None:
     tokens = TokenTimes(None)
     tokens.count(1, 1_050.0)
     tokens.count(2, 1_060.0)
@@ -90,7 +90,7 @@ def test_moments_are_counted_from_the_first_byte() -> None:
     assert token_times_ms(made.token_gaps_us) == (50.0, 60.0, 60.0)
 
 
-def test_a_request_that_was_not_admitted_has_no_moments_after_its_reading() -> None:
+def test_a_request_that_was_not_admitted_has_no_times_after_its_reading() -> None:
     made = trace_of(log())
     assert (made.authed_ms, made.placed_ms, made.asked_ms, made.first_token_ms) == (None,) * 4
     assert (made.token_gaps_us, made.tokens_left_out, made.attempts) == ((), 0, ())
@@ -107,7 +107,7 @@ def test_candidates_and_token_times_leave_the_log_with_the_trace() -> None:
 
 
 @pytest.mark.parametrize("slowest_wins", [False, True])
-def test_a_crowd_of_candidates_is_cut_but_never_by_the_chosen_one(slowest_wins: bool) -> None:
+def test_candidates_in_a_trace_are_bounded_and_include_the_chosen_one(slowest_wins: bool) -> None:
     one, chosen_from = log(), placement(MAX_CANDIDATES + 10, slowest_wins=slowest_wins)
     one.attempts.append(attempt("x" * 9_999, AttemptOutcome.FAILED))
     one.placements.append(chosen_from)
@@ -121,14 +121,14 @@ def test_a_crowd_of_candidates_is_cut_but_never_by_the_chosen_one(slowest_wins: 
     assert (made.began_ms, made.outcome) == (2.0, AttemptOutcome.FAILED)
 
 
-def test_no_more_than_the_first_attempts_are_kept() -> None:
+def test_attempts_in_a_trace_are_bounded() -> None:
     one, chosen_from = log(), placement(1)
     one.attempts += [attempt()] * (MAX_ATTEMPTS + 1)
     one.placements += [chosen_from] * (MAX_ATTEMPTS + 1)
     assert len(trace_of(one).attempts) == MAX_ATTEMPTS
 
 
-def test_a_target_without_a_price_has_none_on_record() -> None:
+def test_a_target_without_a_price_has_none_in_the_trace() -> None:
     view = fleets.view(
         fleets.model(), fleets.pop("P0"), fleets.node("n-0", "P0"), fleets.replica("n-0")
     )
@@ -148,7 +148,7 @@ def test_a_target_without_a_price_has_none_on_record() -> None:
         (NotFound("no deployment"), 404, ""),
     ],
 )
-def test_only_a_right_request_that_is_refused_is_shed(
+def test_only_a_valid_request_that_is_refused_is_shed(
     error: EdgeForgeError, status: int, shed: str
 ) -> None:
     one = log()
@@ -156,7 +156,7 @@ def test_only_a_right_request_that_is_refused_is_shed(
     assert (one.status, one.error, one.shed) == (status, error.message, shed)
 
 
-def test_what_the_user_waited_includes_the_last_mile() -> None:
+def test_the_users_first_token_time_includes_the_last_mile() -> None:
     one = log(first_token_mono_ms=1_090.0, last_mile_ms=20.0)
     assert (one.ttft_ms, one.felt_ttft_ms) == (90.0, 110.0)
     assert (log().ttft_ms, log().felt_ttft_ms) == (None, None)
@@ -175,7 +175,7 @@ def test_what_the_user_waited_includes_the_last_mile() -> None:
         ({"first_token_mono_ms": 1_100.0, "budget_ms": 100.0, "last_mile_ms": 1.0}, True),
     ],
 )
-def test_failures_and_late_first_tokens_matter_and_a_clients_mistakes_do_not(
+def test_traces_of_failures_and_late_first_tokens_are_kept_and_of_client_errors_not(
     fields: dict[str, Any], matters: bool
 ) -> None:
     assert log(**fields).matters is matters

@@ -56,7 +56,7 @@ def test_a_clients_own_mistake_is_passed_on_and_costs_the_engine_nothing():
     assert not world.state.live.is_ejected("near", world.now)
 
 
-def test_nothing_is_commanded_after_the_end():
+def test_no_command_is_returned_after_the_end():
     world = RequestWorld(fleet(TWO))
     world.begin()
     world.token("near")
@@ -66,7 +66,7 @@ def test_nothing_is_commanded_after_the_end():
     assert world.lost("near") == []
 
 
-def test_what_is_asked_is_counted_as_load_until_it_ends():
+def test_an_attempt_counts_as_load_until_it_ends():
     world = RequestWorld(fleet(TWO))
     world.begin()
     assert world.state.live.in_flight("near") == 1
@@ -98,7 +98,7 @@ def test_a_target_that_refuses_is_replaced(status: int):
     assert outcomes(world) == [("near", "refused")]
 
 
-def test_a_target_that_cannot_be_reached_is_replaced_and_trusted_less():
+def test_an_unreachable_target_is_replaced_and_its_failure_counted():
     world = RequestWorld(fleet(TWO))
     for _ in range(3):
         world.begin()
@@ -119,7 +119,7 @@ def test_an_engine_that_fails_counts_against_it_once_another_has_answered():
     assert world.state.live.is_ejected("near", world.now)
 
 
-def test_a_request_that_makes_every_engine_fail_takes_none_from_others_and_gets_its_own_500():
+def test_a_request_that_makes_every_engine_fail_ejects_none_and_gets_the_engines_500():
     world = RequestWorld(fleet(TWO))
     for _ in range(5):
         assert world.begin() == ["ask near"]
@@ -138,7 +138,7 @@ def test_a_target_that_is_gone_when_it_is_to_be_asked_is_passed_over():
     assert outcomes(world) == [("near", "not_sent")]
 
 
-def test_targets_are_asked_up_to_the_limit_and_then_the_client_is_told():
+def test_targets_are_asked_up_to_the_limit_and_then_the_client_gets_an_error():
     world = RequestWorld(fleet(THREE), policy=RequestPolicy(max_attempts=2))
     assert world.begin() == ["ask near"]
     assert world.lost("near") == ["ask far"]
@@ -146,20 +146,20 @@ def test_targets_are_asked_up_to_the_limit_and_then_the_client_is_told():
     assert world.log.shed == "no_replica"
 
 
-def test_with_nobody_left_the_client_is_told_what_happened():
+def test_without_a_target_left_the_client_gets_the_reason():
     world = RequestWorld(fleet(ONE))
     world.begin()
     assert world.lost("near", reason="connection refused") == ["error 503 NoReplica"]
     assert "connection refused" in world.log.error
 
 
-def test_a_strict_deployment_that_nobody_can_serve_in_time_is_429():
+def test_a_strict_deployment_without_a_target_in_time_is_429():
     world = RequestWorld(fleet(ONE), of=deployment(strict=True), budget_ms=5.0)
     assert world.begin() == ["error 429 BudgetUnreachable"]
     assert world.log.shed == "budget_unreachable"
 
 
-#: How an answer may break: what the runner reports of it, and whether a response head had come.
+#: How an answer may break: what the runner reports, and whether a response head had come.
 BREAKS = [
     pytest.param("connection refused", 0, id="refused"),
     pytest.param("connection closed by the other side", 0, id="half-open"),
@@ -198,14 +198,14 @@ def test_whatever_breaks_an_answer_after_its_first_token_is_an_error_event(
     assert outcomes(world) == [("near", "broken")]
 
 
-def test_a_target_that_accepts_and_says_nothing_makes_way() -> None:
+def test_a_silent_target_is_replaced() -> None:
     world = RequestWorld(fleet(TWO), policy=QUIET)
     world.begin()
     assert world.wait(2_100.0) == ["cancel near", "ask far"]
     assert outcomes(world) == [("near", "late")]
 
 
-def test_residency_that_leaves_nothing_is_503_and_nobody_is_asked() -> None:
+def test_residency_that_leaves_no_target_is_503_and_none_is_asked() -> None:
     world = RequestWorld(fleet(TWO), of=deployment(zones=("BR",)))
     assert world.begin() == ["error 503 NoReplica"]
     assert world.log.attempts == []
@@ -239,7 +239,7 @@ def test_a_whole_answer_is_waited_for_like_a_stream():
     assert world.whole("near") == ["account", "respond near"]
 
 
-def test_a_late_attempt_makes_way_where_another_would_be_sooner():
+def test_a_late_attempt_is_replaced_if_another_target_would_be_sooner():
     world = RequestWorld(fleet(TWO), policy=QUIET)
     world.learned("near", 20.0)
     world.learned("far", 60.0)
@@ -249,8 +249,8 @@ def test_a_late_attempt_makes_way_where_another_would_be_sooner():
     assert world.token("far", 60.0) == ["head far"]
 
 
-def test_a_late_attempt_is_kept_while_the_others_line_is_longer_than_the_wait():
-    """The other target would take a minute: after two seconds nothing is gained by going there."""
+def test_a_late_attempt_is_kept_while_the_other_target_would_be_later():
+    """The other target would take a minute: after two seconds it would still be later."""
     world = RequestWorld(fleet(TWO), policy=QUIET)
     world.learned("near", 20.0)
     world.learned("far", 60_000.0)
@@ -260,7 +260,7 @@ def test_a_late_attempt_is_kept_while_the_others_line_is_longer_than_the_wait():
 
 
 def test_a_target_that_comes_back_while_another_is_late_is_asked_then():
-    """The only other one was down when the request began; it is looked for again."""
+    """The only other target was down when the request began; it is checked again later."""
     world = RequestWorld(fleet(ONE), policy=QUIET)
     world.learned("near", 20.0)
     world.begin()
@@ -304,7 +304,7 @@ def test_a_stream_that_pauses_between_two_tokens_is_waited_for():
     assert world.stream_ends("near") == ["account", "end near"]
 
 
-def test_a_client_that_does_not_read_is_cut_in_the_end():
+def test_a_client_that_does_not_read_is_cut():
     world = RequestWorld(fleet(TWO))
     world.begin()
     world.token("near")
@@ -408,7 +408,7 @@ def test_a_first_copy_that_is_sooner_after_all_wins_and_the_second_is_cut():
     assert not world.log.hedge_won
 
 
-def test_a_first_copy_that_dies_leaves_it_to_the_second():
+def test_a_failed_first_copy_leaves_the_second_running():
     world = hedging()
     world.begin()
     world.wait(60.0)
@@ -416,7 +416,7 @@ def test_a_first_copy_that_dies_leaves_it_to_the_second():
     assert world.token("far", 10.0) == ["head far"]
 
 
-def test_a_second_copy_that_fails_leaves_it_to_the_first():
+def test_a_failed_second_copy_leaves_the_first_running():
     world = hedging()
     world.begin()
     world.wait(60.0)
@@ -424,7 +424,7 @@ def test_a_second_copy_that_fails_leaves_it_to_the_first():
     assert world.token("near", 10.0) == ["head near"]
 
 
-def test_both_copies_dead_is_a_failure_of_the_request():
+def test_if_both_copies_fail_the_request_fails():
     world = hedging()
     world.begin()
     world.wait(60.0)
@@ -432,7 +432,7 @@ def test_both_copies_dead_is_a_failure_of_the_request():
     assert world.lost("far") == ["error 503 NoReplica"]
 
 
-def test_the_customer_pays_for_the_first_choice():
+def test_the_customer_pays_the_tier_of_the_first_copy():
     tiers = {"near": Tier.CENTRAL, "far": Tier.EDGE}
     world = RequestWorld(fleet(TWO, tiers), hedge_ratio=1.0, policy=QUIET)
     world.learned("near", 20.0)
@@ -454,7 +454,7 @@ def test_a_client_gone_while_both_copies_run_cuts_both():
 # -- exploration and trials
 
 
-def test_an_explored_target_that_is_slow_makes_way_for_the_one_that_was_chosen():
+def test_a_slow_explored_target_is_replaced_by_the_chosen_one():
     world = RequestWorld(fleet(TWO), explore_ratio=1.0, policy=QUIET, budget_ms=300.0)
     world.learned("near", 20.0)
     world.now += SEARCH_EVERY_MS
@@ -521,7 +521,7 @@ def test_a_replica_that_cannot_be_asked_for_the_rest_is_passed_over():
     assert world.not_sent("far", Rest.TEXT) == ["ask last (rest)"]
 
 
-def test_an_engine_lost_behind_its_last_word_costs_nothing_and_nobody_is_asked_again():
+def test_an_engine_lost_after_its_last_token_needs_no_continuation():
     world = RequestWorld(fleet(TWO))
     world.begin()
     world.token("near")
@@ -548,7 +548,7 @@ def test_a_client_gone_before_the_first_token_cuts_the_engine():
     assert outcomes(world) == [("near", "client_gone")]
 
 
-def test_a_client_gone_mid_stream_is_billed_for_what_was_made():
+def test_a_client_gone_mid_stream_is_billed_for_the_generated_tokens():
     world = RequestWorld(fleet(TWO))
     world.begin()
     world.token("near")
@@ -569,7 +569,7 @@ def test_a_fault_of_whoever_drives_it_leaves_nothing_counted() -> None:
 # -- what a request keeps
 
 
-def test_a_price_push_during_a_stream_changes_nothing_of_what_it_costs():
+def test_a_price_push_during_a_stream_does_not_change_its_cost():
     """Seen: the client saw one cost in the usage chunk, and the record had another."""
     world = RequestWorld(fleet(ONE))
     world.begin()
@@ -580,7 +580,7 @@ def test_a_price_push_during_a_stream_changes_nothing_of_what_it_costs():
     assert world.log.cost.total_nano_usd == 10 * 10 + 20 * 10
 
 
-def test_a_replaced_request_is_placed_on_the_table_of_now():
+def test_a_replacement_is_placed_by_the_current_table():
     """A target that its operator drains meanwhile is not asked."""
     world = RequestWorld(fleet(THREE))
     world.begin()
@@ -597,7 +597,7 @@ def test_a_replaced_request_is_placed_on_the_table_of_now():
     assert world.lost("near") == ["ask last"]
 
 
-def test_a_table_update_that_removes_its_target_ends_no_stream():
+def test_a_table_update_that_removes_the_target_does_not_end_its_stream():
     world = RequestWorld(fleet(TWO))
     world.begin()
     world.token("near")

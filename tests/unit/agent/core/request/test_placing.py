@@ -1,4 +1,4 @@
-"""Where a request goes, and where next."""
+"""Where each attempt of a request goes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.support import fleets
 from tests.support.router_states import SELF, attempt_at, request_context, router_state
 
 STRICT = fleets.deployment(strict=True)
-#: The cheapest first: as long as all are in time.
+#: The cheapest first, which is the order while all are in time.
 BY_PRICE = ["iad-1", "scl-1", SELF]
 
 
 def learn(state: RouterState, node_id: str, took_ms: float) -> None:
-    """Let so many first tokens of ``node_id`` have taken ``took_ms`` that it is known."""
+    """Let the predictor learn enough first tokens of ``took_ms`` that ``node_id`` is known."""
     for number in range(2 * FEW_OBSERVATIONS):
         outcome = Outcome(Load(111.0), 0.0, took_ms, float(number))
         state.predictor.learn(node_id, fleets.MODEL, fleets.profile(), outcome)
@@ -39,7 +39,7 @@ def test_every_further_attempt_goes_to_a_node_that_was_not_tried() -> None:
         placer.next_attempt(0.0)
 
 
-def test_one_that_was_cut_for_being_late_is_asked_again_when_no_other_is_left() -> None:
+def test_a_target_cut_for_lateness_is_asked_again_if_no_other_is_left() -> None:
     state = router_state()
     placer = Placer(state, request_context(state))
     placer.tried = frozenset(BY_PRICE)
@@ -50,7 +50,7 @@ def test_one_that_was_cut_for_being_late_is_asked_again_when_no_other_is_left() 
     assert (placer.late, "scl-1" in placer.tried) == (frozenset(), False)
 
 
-def test_the_budget_left_is_what_the_last_mile_and_the_time_so_far_leave() -> None:
+def test_the_budget_left_excludes_the_last_mile_and_the_time_spent() -> None:
     state = router_state()
     request = request_context(state, budget_ms=300.0, last_mile_ms=40.0, first_byte_mono_ms=100.0)
     placer = Placer(state, request)
@@ -60,14 +60,14 @@ def test_the_budget_left_is_what_the_last_mile_and_the_time_so_far_leave() -> No
     assert placer.budget_left_ms == 110.0
 
 
-def test_a_prompt_is_predicted_by_the_tokens_that_its_deployments_bodies_had() -> None:
+def test_a_prompts_tokens_are_estimated_from_the_deployments_earlier_bodies() -> None:
     state = router_state()
     request = request_context(state, body_bytes=4_000)
     state.prompt_tokens.counted(request.deployment.name, 4_000, 2_000)
     assert Placer(state, request).place(0.0).chosen.request.expected_tokens == 2_000
 
 
-def test_a_prompt_longer_than_the_context_is_placed_nowhere() -> None:
+def test_a_prompt_longer_than_every_context_is_not_placed() -> None:
     state = router_state()
     placer = Placer(state, request_context(state, prompt_tokens=100_000))
     with pytest.raises(InvalidRequest):
@@ -76,7 +76,7 @@ def test_a_prompt_longer_than_the_context_is_placed_nowhere() -> None:
     assert placer.second_copy(0.0) is None
 
 
-def test_residency_of_the_requests_header_holds_for_every_attempt() -> None:
+def test_residency_of_the_request_header_applies_to_every_attempt() -> None:
     state = router_state()
     placer = Placer(state, request_context(state, zones=frozenset(("EU",))))
     with pytest.raises(NoReplica):
@@ -105,7 +105,7 @@ def test_a_second_copy_goes_to_the_soonest_that_is_in_time_and_not_running() -> 
     assert (copy.chosen.node.id, copy.serving_tier) == ("scl-1", Tier.REGIONAL)
 
 
-def test_no_second_copy_where_none_is_in_time() -> None:
+def test_no_second_copy_without_a_target_in_time() -> None:
     state = router_state()
     for strict in (False, True):
         request = request_context(
@@ -114,7 +114,7 @@ def test_no_second_copy_where_none_is_in_time() -> None:
         assert Placer(state, request).second_copy(0.0) is None
 
 
-def test_with_the_first_token_late_no_strictness_decides_any_more() -> None:
+def test_strictness_does_not_apply_once_the_first_token_is_late() -> None:
     state = router_state()
     placer = Placer(state, request_context(state, deployment=STRICT, budget_ms=10.0))
     placer.tried = frozenset((SELF,))
@@ -125,7 +125,7 @@ def test_with_the_first_token_late_no_strictness_decides_any_more() -> None:
     assert other.chosen.node.id != SELF
 
 
-def test_an_attempt_is_expected_against_the_soonest_target_that_was_not_tried() -> None:
+def test_an_attempt_is_compared_with_the_soonest_untried_target() -> None:
     state = router_state()
     request = request_context(state)
     placer, attempt = Placer(state, request), attempt_at(state, request, SELF)
@@ -140,11 +140,11 @@ def test_an_attempt_is_expected_against_the_soonest_target_that_was_not_tried() 
     assert placer.other_ttft_ms_p99(attempt.placement) is None
 
 
-# --- finding out
+# --- exploration and trials
 
 
 def explorable() -> RouterState:
-    """The own node was slow, so that it gets nothing, though its profile says otherwise."""
+    """The own node was slow, so it gets no request, although its profile is fast."""
     state = router_state(
         fleets.view(
             *(fleets.pop("GRU"), fleets.pop("SCL"), fleets.pop("IAD")),
@@ -186,16 +186,14 @@ def test_neither_whole_answers_nor_strict_deployments_explore(changes: dict[str,
     assert (placer.finding, state.exploration.budget.sent) == (None, 0)
 
 
-def test_no_share_earned_no_exploration() -> None:
+def test_without_a_saved_share_there_is_no_exploration() -> None:
     state = explorable()
     placer = Placer(state, request_context(state, first_byte_mono_ms=1e5))
     assert placer.next_attempt(1e5).chosen.node.id == "scl-1"
     assert placer.finding is None
 
 
-def test_a_strict_request_that_no_target_is_predicted_to_serve_in_time_may_be_a_trial_once() -> (
-    None
-):
+def test_a_strict_request_without_a_target_in_time_may_be_a_trial_once() -> None:
     state = router_state(explore_ratio=0.01)
     for node_id in BY_PRICE:
         learn(state, node_id, 5_000.0)

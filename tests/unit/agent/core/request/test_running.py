@@ -1,4 +1,4 @@
-"""The attempts of one request that run now."""
+"""The running attempts of one request."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class World:
         return self.running.begin(self.placer.place(now), purpose, now)
 
 
-def test_every_attempt_gets_the_next_number_and_its_node_is_not_placed_on_again():
+def test_every_attempt_gets_the_next_number_and_its_node_is_not_chosen_again():
     world = World()
     first = world.begin()
     world.running.ended(first, 1.0)
@@ -51,7 +51,7 @@ def test_only_tokens_of_the_own_engine_fill_it():
     assert world.state.own_fill.tokens_per_s(0.0) == 1.0
 
 
-def test_the_rest_of_a_stream_goes_on_counting_its_tokens_where_it_runs_now():
+def test_a_continued_stream_counts_its_tokens_at_its_new_node():
     world = World()
     broken = world.begin()
     broken.tokens.count(1, 5.0)
@@ -85,7 +85,7 @@ def test_a_second_copy_that_lost_was_not_late():
     assert not world.state.live.is_ejected(second.node_id, 51.0)
 
 
-def test_all_that_runs_can_be_cut_at_once_and_leaves_no_load():
+def test_all_attempts_can_be_cut_at_once_and_leave_no_load():
     world = World()
     both = [world.begin(), world.begin(AttemptPurpose.SECOND_COPY)]
     cut = world.running.cut_all(AttemptOutcome.CLIENT_GONE, 9.0)

@@ -1,4 +1,4 @@
-"""What is known of each target at the moment of a decision."""
+"""The state of each target at the time of a decision."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.router_states import SELF, router_state
 MODEL = fleets.MODEL
 
 
-def test_the_own_node_is_no_way_off_and_as_loaded_as_its_engines_queue_says() -> None:
+def test_the_own_node_has_no_round_trip_and_its_queues_load() -> None:
     state = router_state(places=2)
     for now_mono_ms in (1.0, 2.0, 3.0):
         state.engine_queue.enter(now_mono_ms)
@@ -24,7 +24,7 @@ def test_the_own_node_is_no_way_off_and_as_loaded_as_its_engines_queue_says() ->
 
 
 @pytest.mark.parametrize(("serves", "ready"), [(True, frozenset((MODEL,))), (False, frozenset())])
-def test_the_own_node_is_ready_for_what_its_engine_serves_now(
+def test_the_own_node_is_ready_for_the_models_its_engine_serves(
     serves: bool, ready: frozenset[str]
 ) -> None:
     state = router_state()
@@ -32,7 +32,7 @@ def test_the_own_node_is_ready_for_what_its_engine_serves_now(
     assert state.targets(MODEL, 0.0)(SELF).ready_models == ready
 
 
-def test_a_peer_is_as_it_was_probed_and_as_it_reported() -> None:
+def test_a_peers_state_comes_from_its_probes_and_reports() -> None:
     state = router_state()
     state.is_warm = lambda node_id: node_id == "scl-1"
     state.live.reported("scl-1", 1.0, in_flight=3, queued=2)
@@ -70,7 +70,7 @@ def test_prompts_on_their_way_are_a_backlog_of_own_and_peer() -> None:
 
 
 @pytest.mark.parametrize("node_id", [SELF, "scl-1"])
-def test_a_node_that_is_only_late_can_be_asked_when_no_other_is_left(node_id: str) -> None:
+def test_a_node_ejected_for_lateness_can_be_asked_if_no_other_is_left(node_id: str) -> None:
     state = router_state()
     for _ in range(EJECT_AFTER_LATE):
         state.live.late(node_id, 0.0)
@@ -78,7 +78,7 @@ def test_a_node_that_is_only_late_can_be_asked_when_no_other_is_left(node_id: st
     assert not state.targets(MODEL, 1.0, spare_late=True)(node_id).ejected
 
 
-def test_the_own_fill_is_counted_and_a_peers_is_what_it_reported() -> None:
+def test_the_own_fill_is_measured_and_a_peers_is_reported() -> None:
     state = router_state()
     state.own_fill.count(2_400, 0.0)
     state.live.reported("scl-1", 0.0, in_flight=0, queued=0, fill_ratio=0.25)

@@ -68,7 +68,7 @@ def test_a_second_copy_is_due_at_the_p95_and_once() -> None:
     assert not due.hedge_is_due(at_mono_ms)
 
 
-def test_without_another_target_no_copy_is_sent_and_its_p99_is_only_a_time_to_look_again() -> None:
+def test_without_another_target_no_copy_is_sent_and_the_p99_only_sets_the_next_check() -> None:
     due, attempt = timers(), an_attempt()
     due.expect(attempt, ALONE, last=False, may_hedge=True)
     assert not due.hedge_is_due(1e12)
@@ -81,14 +81,14 @@ def test_the_last_attempt_is_never_late() -> None:
     assert due.next_mono_ms == math.inf
 
 
-def test_an_explored_target_is_given_up_while_the_other_can_still_be_asked_in_time() -> None:
+def test_an_explored_target_is_cut_while_the_other_can_still_be_in_time() -> None:
     due, attempt = timers(), explored(an_attempt(), 400.0)
     due.expect(attempt, EXPECTED, last=False, may_hedge=False)
     assert due.next_mono_ms == BEGAN_MS + 400.0
     assert due.is_late(attempt, EXPECTED, BEGAN_MS + 400.0)
 
 
-def test_at_the_last_look_lateness_is_that_of_now() -> None:
+def test_lateness_is_decided_from_the_current_prediction() -> None:
     due, attempt = timers(), an_attempt()
     sooner = Expectation(200.0, 300.0, True, 10_000.0, 500.0)
     assert due.is_late(attempt, sooner, BEGAN_MS + 700.0)
@@ -99,7 +99,7 @@ def test_at_the_last_look_lateness_is_that_of_now() -> None:
 @pytest.mark.parametrize(
     ("waited_ms", "again_ms"), [(500.0, LOOK_AGAIN_MS), (60_000.0, LOOK_AGAIN_RATIO * 60_000.0)]
 )
-def test_the_longer_a_request_has_waited_the_more_seldom_others_are_looked_for(
+def test_the_longer_a_request_has_waited_the_rarer_other_targets_are_searched(
     waited_ms: float, again_ms: float
 ) -> None:
     due, attempt = timers(), an_attempt()
@@ -107,7 +107,7 @@ def test_the_longer_a_request_has_waited_the_more_seldom_others_are_looked_for(
     assert due.next_mono_ms == BEGAN_MS + waited_ms + again_ms
 
 
-def test_when_one_of_two_copies_failed_the_other_is_looked_at_at_once() -> None:
+def test_when_one_of_two_copies_failed_the_other_is_checked_at_once() -> None:
     due, attempt = timers(), an_attempt()
     due.expect(attempt, EXPECTED, last=False, may_hedge=True)
     due.one_left(100.0)
@@ -125,7 +125,7 @@ def test_with_a_first_token_no_other_is_asked() -> None:
 # --- silence
 
 
-def test_silence_is_looked_at_when_the_quietest_attempt_could_be_silent_for_too_long() -> None:
+def test_silence_is_checked_when_the_longest_silent_attempt_reaches_the_limit() -> None:
     due, quiet, talking = timers(), an_attempt(1_000.0), an_attempt(2_000.0)
     due.begin(0.0, stream=False)
     talking.last_read_mono_ms = 50_000.0
@@ -137,7 +137,7 @@ def test_silence_is_looked_at_when_the_quietest_attempt_could_be_silent_for_too_
     assert due.next_mono_ms == 170_000.0
 
 
-def test_an_attempt_found_silent_is_looked_at_again_after_the_same_time() -> None:
+def test_a_silent_attempt_is_checked_again_after_the_same_time() -> None:
     due = timers()
     due.checked_silence([an_attempt(0.0)], 120_000.0)
     assert due.next_mono_ms == 240_000.0
@@ -148,7 +148,7 @@ def test_an_attempt_found_silent_is_looked_at_again_after_the_same_time() -> Non
 # --- heartbeat
 
 
-def test_a_stream_that_says_nothing_gets_heartbeats_at_their_pace() -> None:
+def test_a_silent_stream_gets_heartbeats_at_their_interval() -> None:
     due = timers()
     due.begin(100.0, stream=True)
     assert not due.heartbeat_is_due(5_098.0)
@@ -158,7 +158,7 @@ def test_a_stream_that_says_nothing_gets_heartbeats_at_their_pace() -> None:
         assert due.beat(None, at_mono_ms)
 
 
-def test_a_stream_that_flows_gets_none() -> None:
+def test_a_flowing_stream_gets_no_heartbeat() -> None:
     due, attempt = timers(), an_attempt()
     due.begin(0.0, stream=True)
     attempt.last_read_mono_ms = 4_000.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from agent.core.request.timing import RequestPolicy
 from tests.support.request_world import RequestWorld, fleet
 
-#: Without heartbeats, so that transcripts show only what is asked and cut.
+#: Without heartbeats, so that transcripts show only asked and cut attempts.
 QUIET = RequestPolicy(heartbeat_ms=0.0)
 MINUTE_MS = 60_000.0
 
@@ -17,7 +17,7 @@ def hedging(**took_ms: float) -> RequestWorld:
     return world
 
 
-def test_two_silent_copies_do_not_keep_a_request_from_a_third_target():
+def test_with_two_silent_copies_a_third_target_is_asked():
     world = hedging(near=50.0, mid=60.0, far=70.0)
     world.begin()
     assert world.wait(MINUTE_MS) == ["ask mid (second_copy)", "cancel near", "ask far"]
