@@ -39,7 +39,7 @@ class CoordinatorConfig:
 
     #: host:port of the coordinator's enrolment listener; used by ``enroll`` only.
     enrolment_address: str = setting("")
-    #: host:port of the fleet listener; empty: the one told at enrolment.
+    #: host:port of the fleet listener; empty: the one given at enrolment.
     fleet_address: str = setting("")
     #: First and longest pause between attempts to reconnect (full jitter between).
     reconnect_min_ms: float = setting(1_000.0, at_least=10)
@@ -166,7 +166,7 @@ class EngineConfig:
 
     @property
     def _lacks_tool_parser(self) -> bool:
-        """Whether vLLM is started without one; what an external server has, nobody told us."""
+        """Whether vLLM is started without one; unknown, so False, for an external server."""
         named = any(argument.partition("=")[0] == "--tool-call-parser" for argument in self.args)
         return self.kind == "vllm" and not (self.tool_parser or named)
 
@@ -289,7 +289,7 @@ class AgentConfig:
 
     @property
     def client_url(self) -> str:
-        """Base URL told to customers."""
+        """Base URL for customers."""
         scheme = "https" if self.client.cert_file else "http"
         return self.client.url or f"{scheme}://{self.client.host}:{self.client.port}"
 

@@ -203,7 +203,7 @@ class AcceleratorHealth:
 
     def _lost(self, accelerator: str, now_mono_ms: float) -> None:
         name = self._name(accelerator)
-        self._see(accelerator, FaultKind.LOST, Severity.FATAL, 0, f"{name} is lost", now_mono_ms)
+        self._record(accelerator, FaultKind.LOST, Severity.FATAL, 0, f"{name} is lost", now_mono_ms)
 
     def _check_ecc(self, one: Reading, now_mono_ms: float) -> None:
         count = one.ecc_uncorrected
@@ -214,13 +214,15 @@ class AcceleratorHealth:
             self._ecc_uncorrected[one.id] = count
         detail = f"{self._name(one.id)} has {count} uncorrectable memory errors"
         if before is not None and count > before:
-            self._see(one.id, FaultKind.ECC_UNCORRECTED, Severity.FATAL, 0, detail, now_mono_ms)
+            self._record(one.id, FaultKind.ECC_UNCORRECTED, Severity.FATAL, 0, detail, now_mono_ms)
             self._old_errors.discard(one.id)
         elif count and (before is None or one.id in self._old_errors):
             # Errors from before this agent started: a warning only, which does not drain.
             self._old_errors.add(one.id)
             detail += " from before this agent"
-            self._see(one.id, FaultKind.ECC_UNCORRECTED, Severity.WARNING, 0, detail, now_mono_ms)
+            self._record(
+                one.id, FaultKind.ECC_UNCORRECTED, Severity.WARNING, 0, detail, now_mono_ms
+            )
 
     def _check_clocks(self, one: Reading, now_mono_ms: float) -> None:
         for kind, words in (
@@ -237,7 +239,7 @@ class AcceleratorHealth:
             since = self._pending_mono_ms.setdefault(key, now_mono_ms)
             if key in self._known or now_mono_ms - since >= self._policy.warn_after_ms:
                 detail = f"{self._name(one.id)} runs slower: {', '.join(reasons)}"
-                self._see(one.id, kind, Severity.WARNING, 0, detail, now_mono_ms)
+                self._record(one.id, kind, Severity.WARNING, 0, detail, now_mono_ms)
 
     def _check_event(self, one: Reading, event: AcceleratorEvent, now_mono_ms: float) -> None:
         name = self._name(one.id)
@@ -252,7 +254,7 @@ class AcceleratorHealth:
         severity = Severity.WARNING if meaning is None else Severity.FATAL
         meaning = meaning or event.detail
         detail = f"{text} ({meaning})" if meaning else text
-        self._see(one.id, kind, severity, event.code, detail, now_mono_ms)
+        self._record(one.id, kind, severity, event.code, detail, now_mono_ms)
 
     def _judge_reader(self, now_mono_ms: float) -> None:
         if not self._failure:
@@ -265,9 +267,9 @@ class AcceleratorHealth:
             fatal = True
         severity = Severity.FATAL if fatal else Severity.WARNING
         detail = f"accelerators cannot be read: {self._failure}"
-        self._see("", FaultKind.READER, severity, 0, detail, now_mono_ms)
+        self._record("", FaultKind.READER, severity, 0, detail, now_mono_ms)
 
-    def _see(
+    def _record(
         self,
         accelerator: str,
         kind: FaultKind,

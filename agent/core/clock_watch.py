@@ -17,7 +17,7 @@ class ClockWatch:
         self._unix_ms: float | None = None
         self._mono_ms = 0.0
 
-    def look(self, now_unix_ms: float, now_mono_ms: float) -> int:
+    def read(self, now_unix_ms: float, now_mono_ms: float) -> int:
         """Take one reading of both clocks; return how many jumps were seen so far. Hot."""
         if self._unix_ms is not None:
             passed_ms = now_mono_ms - self._mono_ms

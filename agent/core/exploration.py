@@ -40,11 +40,11 @@ class Exploration:
         self.budget = RequestShare(ratio, MAX_SAVED_EXPLORATIONS)
         self._search_mono_ms = -math.inf
 
-    def may(self, now_mono_ms: float) -> bool:
+    def may_explore(self, now_mono_ms: float) -> bool:
         """Whether an exploration is left and a search is due. Hot."""
         return self.budget.left and now_mono_ms >= self._search_mono_ms
 
-    def instead_of(
+    def choose_instead(
         self,
         placement: Placement,
         request: RequestShape,
@@ -56,7 +56,7 @@ class Exploration:
         Never one that costs more or has no free place, nor one after which the chosen target could
         not be asked in time; never for a strict deployment or for a request that is not a stream.
         """
-        if not self.may(now_mono_ms):
+        if not self.may_explore(now_mono_ms):
             return None
         if placement.predicted_miss or request.deployment.strict or not request.stream:
             return None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 TRIAL_EVERY_MS = 1_000.0
 MAX_PAUSE_MS = 30_000.0
 #: An engine without learned outcomes may be faster than its profile by up to this factor.
-UNKNOWN_DOUBT = 4.0
+UNKNOWN_SPEED_FACTOR = 4.0
 #: Limit of targets remembered; the one tried longest ago is dropped first.
 MAX_TARGETS = 1_024
 
@@ -40,7 +40,7 @@ class HalfOpenTargets:
     def __len__(self) -> int:
         return len(self._due)
 
-    def of(
+    def choose_trial(
         self, candidates: Iterable[Candidate], budget_left_ms: float, now_mono_ms: float
     ) -> Candidate | None:
         """Return the target that a request may try instead of being refused, or None.
@@ -96,7 +96,7 @@ def _least_ms(candidate: Candidate, by_profile_ms: float) -> float:
     if candidate.learned:
         return by_profile_ms
     there_ms = candidate.there_ms
-    return there_ms + max(0.0, by_profile_ms - there_ms) / UNKNOWN_DOUBT
+    return there_ms + max(0.0, by_profile_ms - there_ms) / UNKNOWN_SPEED_FACTOR
 
 
 def _key(candidate: Candidate) -> tuple[str, str]:

@@ -51,11 +51,11 @@ class LiveState:
         is_warm: Callable[[str], bool],
         cached_ratios: Mapping[str, float],
         *,
-        spare_late: bool = False,
+        allow_late: bool = False,
     ) -> dict[str, TargetState]:
         """Return the state of each of ``node_ids`` for the router. Hot.
 
-        ``spare_late``: nodes ejected only for late first tokens are not ejected for this request,
+        ``allow_late``: nodes ejected only for late first tokens are not ejected for this request,
         which no other node can take. A node's state is cached until it changes.
         """
         peer_of = self._peers.get
@@ -70,9 +70,9 @@ class LiveState:
                 state is None
                 or now_mono_ms >= peer.state_until_mono_ms
                 or state.warm is not warm
-                or spare_late
+                or allow_late
             ):
-                state = peer.evaluate(now_mono_ms, warm=warm, spare_late=spare_late)
+                state = peer.evaluate(now_mono_ms, warm=warm, allow_late=allow_late)
             if state.backlog_tokens or node_id in cached_ratios:
                 state = TargetState(
                     state.rtt_ms_p50,
@@ -96,10 +96,10 @@ class LiveState:
             return 0.0, 0.0
         return peer.backlog.tokens, peer.backlog.progress_ms(now_mono_ms)
 
-    def is_ejected(self, node_id: str, now_mono_ms: float, *, spare_late: bool = False) -> bool:
+    def is_ejected(self, node_id: str, now_mono_ms: float, *, allow_late: bool = False) -> bool:
         """Whether ``node_id`` gets no request now; False also when its next trial is due."""
         peer = self._peers.get(node_id)
-        return peer is not None and peer.is_left_alone(now_mono_ms, spare_late=spare_late)
+        return peer is not None and peer.is_excluded(now_mono_ms, allow_late=allow_late)
 
     @property
     def ejected_now(self) -> int:
@@ -125,7 +125,7 @@ class LiveState:
         peer.starts_mono_ms.append(now_mono_ms)
         if peer.ejected:
             peer.next_trial_mono_ms = now_mono_ms + TRIAL_EVERY_MS
-        peer.placements = peer.placements * _faded(now_mono_ms - peer.placed_mono_ms) + 1.0
+        peer.placements = peer.placements * _decay_factor(now_mono_ms - peer.placed_mono_ms) + 1.0
         peer.placed_mono_ms = now_mono_ms
         return peer.backlog.add(prompt_tokens, now_mono_ms) if prompt_tokens > 0.0 else 0
 
@@ -147,7 +147,7 @@ class LiveState:
         peer = self._peers.get(node_id)
         if peer is None:
             return 0.0
-        return peer.placements * _faded(now_mono_ms - peer.placed_mono_ms)
+        return peer.placements * _decay_factor(now_mono_ms - peer.placed_mono_ms)
 
     def rtt_ms_p50(self, node_id: str) -> float | None:
         """Return the measured round trip, None if there is none."""
@@ -330,5 +330,5 @@ def _clear_failures(peer: PeerState) -> None:
     peer.unprobed_until_mono_ms = -math.inf
 
 
-def _faded(passed_ms: float) -> float:
+def _decay_factor(passed_ms: float) -> float:
     return math.exp(-max(0.0, passed_ms) / DEMAND_WINDOW_MS)

@@ -63,7 +63,7 @@ class PeerState:
     state: TargetState | None = None
     state_until_mono_ms: float = -math.inf
 
-    def evaluate(self, now_mono_ms: float, *, warm: bool, spare_late: bool) -> TargetState:
+    def evaluate(self, now_mono_ms: float, *, warm: bool, allow_late: bool) -> TargetState:
         """Return its state, without its cached prefixes and the age of its backlog."""
         in_flight, queued = self.load(now_mono_ms)
         is_fresh = now_mono_ms < self.ready_models_mono_ms + REPORT_FRESH_MS
@@ -73,11 +73,11 @@ class PeerState:
             in_flight,
             queued,
             warm,
-            self.ejected and self.is_left_alone(now_mono_ms, spare_late=spare_late),
+            self.ejected and self.is_excluded(now_mono_ms, allow_late=allow_late),
             self.ready_models if is_fresh else None,
             backlog_tokens=self.backlog.tokens,
         )
-        if not spare_late:
+        if not allow_late:
             self.state, self.state_until_mono_ms = state, self._until(now_mono_ms)
         return state
 
@@ -118,9 +118,9 @@ class PeerState:
         is_another = None not in (incarnation, was) and incarnation != was
         return ready and (was_ready is False or is_another)
 
-    def is_left_alone(self, now_mono_ms: float, *, spare_late: bool) -> bool:
-        """Whether it gets no request now. ``spare_late``: not if only first tokens were late."""
-        if spare_late and self.failures < EJECT_AFTER_FAILURES:
+    def is_excluded(self, now_mono_ms: float, *, allow_late: bool) -> bool:
+        """Whether it gets no request now. ``allow_late``: not if only first tokens were late."""
+        if allow_late and self.failures < EJECT_AFTER_FAILURES:
             return False
         until_mono_ms = max(self.next_trial_mono_ms, self.unprobed_until_mono_ms)
         return self.ejected and now_mono_ms < until_mono_ms

@@ -103,7 +103,7 @@ class PrefixMemory:
         """Return how many blocks are remembered."""
         return {"prefix_blocks": self._size}
 
-    def seen(
+    def record(
         self, node_id: str, model: str, generation: int, prompt: PromptBlocks, now_mono_ms: float
     ) -> None:
         """Record that a request with ``prompt`` was sent there. Hot: 0.1 us a block."""

@@ -124,11 +124,11 @@ class EngineDriver:
 
     async def start(self) -> None:
         """Keep it running, after crashes too; returns before it is ready."""
-        self._tell(StartRequested())
+        self._handle_event(StartRequested())
 
     async def stop(self) -> None:
         """End it and return when it is gone."""
-        self._tell(StopRequested())
+        self._handle_event(StopRequested())
         limit_ms = self._policy.stop_grace_ms + 4 * self._policy.kill_interval_ms
         try:
             async with asyncio.timeout(limit_ms / 1000):
@@ -139,7 +139,7 @@ class EngineDriver:
             self._timer.cancel()
         await self._background.close()
 
-    def _tell(self, event: Event) -> None:
+    def _handle_event(self, event: Event) -> None:
         machine = self._machine
         before = machine.state
         now_mono_ms, draw = self._now_mono_ms(), self._draw()
@@ -173,7 +173,7 @@ class EngineDriver:
             # Never zero: a timer that fires a little early must not spin.
             delay_s = max(deadline_ms - self._now_mono_ms(), 1.0) / 1000
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(delay_s, self._tell, DeadlinePassed())
+            self._timer = loop.call_later(delay_s, self._handle_event, DeadlinePassed())
 
     def _report(self) -> None:
         status = self.status
@@ -211,19 +211,19 @@ class EngineDriver:
         try:
             pid = await self._body.spawn()
         except EdgeForgeError as error:
-            self._tell(ProcessNotStarted(generation, str(error), error.retryable))
+            self._handle_event(ProcessNotStarted(generation, str(error), error.retryable))
             return
         except Exception as error:
             _log.exception("starting an engine failed generation=%d", generation)
-            self._tell(ProcessNotStarted(generation, repr(error), retryable=True))
+            self._handle_event(ProcessNotStarted(generation, repr(error), retryable=True))
             return
         self._spawned = True
-        self._tell(ProcessStarted(generation, pid))
+        self._handle_event(ProcessStarted(generation, pid))
         if self._end_early is not None:
             self._end_early()
         reason = await self._body.wait()
         self._spawned = False
-        self._tell(ProcessExited(generation, reason))
+        self._handle_event(ProcessExited(generation, reason))
 
     async def _ask(self, command: SendProbe) -> None:
         ask = self._body.listen if command.kind is ProbeKind.LISTENING else self._body.generate
@@ -239,7 +239,7 @@ class EngineDriver:
         except Exception as error:
             _log.exception("a probe failed in an unforeseen way")
             event = ProbeFailed(command.probe, repr(error))
-        self._tell(event)
+        self._handle_event(event)
 
     async def _read(self, command: ReadCounters) -> None:
         counters: Counters | None = None
@@ -250,4 +250,4 @@ class EngineDriver:
             _log.info("the engine's counters cannot be read reason=%r", error)
         except Exception:
             _log.exception("reading the engine's counters failed in an unforeseen way")
-        self._tell(CountersRead(command.reading, counters))
+        self._handle_event(CountersRead(command.reading, counters))

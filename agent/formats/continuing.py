@@ -151,7 +151,7 @@ class ContinuableStream(EventStream):
             self._plain = False
             return
         for choice in choices:
-            said = _said(choice)
+            said = _plain_text_of(choice)
             if said is None:
                 self._plain = False
                 return
@@ -176,7 +176,7 @@ class ContinuableStream(EventStream):
         if isinstance(choices, list) and len(choices) == 1 and isinstance(choices[0], dict):
             choice = choices[0]
             self._drop_owed(choice)
-            if choice.get("finish_reason") is None and _said(choice) == "":
+            if choice.get("finish_reason") is None and _plain_text_of(choice) == "":
                 if "usage" in message:
                     self._last_usage = orjson.dumps(message["usage"])
                 return b""
@@ -237,7 +237,7 @@ def _parsed(payload: bytes) -> dict[str, object]:
     return message
 
 
-def _said(choice: object) -> str | None:
+def _plain_text_of(choice: object) -> str | None:
     """Return the text of a choice, empty for none; None when it has more than plain text."""
     if not isinstance(choice, dict) or choice.get("logprobs") or choice.get("index", 0) != 0:
         return None

@@ -42,7 +42,7 @@ class GenerationHandler:
         gateway, stats = self._gateway, self.stats
         unix_ms, mono_ms = gateway.now_unix_ms(), gateway.now_mono_ms()
         jumps_before = gateway.clocks.jumps
-        gateway.clocks.look(unix_ms, mono_ms)
+        gateway.clocks.read(unix_ms, mono_ms)
         first_byte_mono_ms = request.first_byte_mono_ms
         log = RequestLog(
             request.trace_id,
@@ -133,7 +133,7 @@ class GenerationHandler:
         gateway = self._gateway
         mono_ms = gateway.now_mono_ms()
         log.took_ms = mono_ms - log.first_byte_mono_ms
-        jumps = gateway.clocks.look(gateway.now_unix_ms(), mono_ms)
+        jumps = gateway.clocks.read(gateway.now_unix_ms(), mono_ms)
         log.clock_jumped = jumps != jumps_before
         self.stats.finished(log)
         gateway.records.add(log)

@@ -18,8 +18,8 @@ _MAX_MS = 86_400_000.0
 
 def far_times_header(times: FarTimes) -> Header:
     """Return the header for ``times``."""
-    said = (times.admission_ms, times.queue_ms, times.engine_ms)
-    return TIMING_HEADER, b"admission=%.3f;queue=%.3f;engine=%.3f" % said
+    times_ms = (times.admission_ms, times.queue_ms, times.engine_ms)
+    return TIMING_HEADER, b"admission=%.3f;queue=%.3f;engine=%.3f" % times_ms
 
 
 def read_far_times(headers: list[Header]) -> FarTimes | None:
@@ -28,10 +28,10 @@ def read_far_times(headers: list[Header]) -> FarTimes | None:
         if name == TIMING_HEADER:
             parts = dict(part.partition(b"=")[::2] for part in value.split(b";"))
             try:
-                told = [float(parts[key]) for key in (b"admission", b"queue", b"engine")]
+                times_ms = [float(parts[key]) for key in (b"admission", b"queue", b"engine")]
             except (KeyError, ValueError):
                 return None
-            if all(0.0 <= one <= _MAX_MS for one in told):
-                return FarTimes(*told)
+            if all(0.0 <= one <= _MAX_MS for one in times_ms):
+                return FarTimes(*times_ms)
             return None
     return None

@@ -73,7 +73,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.closed = True
         self._parser = None  # breaks the reference cycle with this connection
         self._on_closed(self)
-        self._lose("connection closed by the other side" if exc is None else words_of(exc))
+        self._lose("connection closed by the other side" if exc is None else reason_of(exc))
 
     def eof_received(self) -> bool:
         return False
@@ -182,7 +182,7 @@ class UpstreamConnection(asyncio.Protocol):
             sink.on_lost(reason, answered=self._answered)
 
 
-def words_of(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """Return why a connection failed, in a few words."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate refused: {error.verify_message}"

@@ -8,7 +8,7 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 
-from agent.relay.upstream import Address, UpstreamConnection, words_of
+from agent.relay.upstream import Address, UpstreamConnection, reason_of
 from agent.tasks import Background
 from protos.domain.errors import LinkDown
 
@@ -134,7 +134,7 @@ class UpstreamPool:
             limit = f"{self._connect_timeout_ms:.0f} ms"
             raise LinkDown(f"{address.name}: no connection within {limit}") from error
         except (OSError, ssl.SSLError) as error:
-            raise LinkDown(f"{address.name}: {words_of(error)}") from error
+            raise LinkDown(f"{address.name}: {reason_of(error)}") from error
         return connection
 
     def give_back(self, connection: UpstreamConnection) -> None:
@@ -185,7 +185,7 @@ class UpstreamPool:
             self._refuse(error.message, dialled_before)
         except Exception as error:
             _log.exception("fault while connecting to %s", self.address.name)
-            self._refuse(f"{self.address.name}: {words_of(error)}", dialled_before)
+            self._refuse(f"{self.address.name}: {reason_of(error)}", dialled_before)
         else:
             self._dialled += 1
             self.give_back(connection)

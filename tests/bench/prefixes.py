@@ -38,13 +38,13 @@ def measure(size_kb: int) -> dict[str, float]:
     nodes = [f"node-{index}" for index in range(CANDIDATES)]
     replicas = {node_id: replica(node_id, model="m") for node_id in nodes}
     for node_id in nodes:
-        memory.seen(node_id, "m", 1, blocks, 0.0)
+        memory.record(node_id, "m", 1, blocks, 0.0)
     return {
         "bytes": len(prompt),
         "prefix_us": median_us(lambda: CHAT.prompt_prefix(fields)),
         "hash_us": median_us(lambda: prompt_blocks(prompt, "m", "salt")),
         "look_up_20_us": median_us(lambda: memory.cached_ratios("m", replicas, blocks, 1.0)),
-        "seen_us": median_us(lambda: memory.seen("node-3", "m", 1, blocks, 1.0)),
+        "seen_us": median_us(lambda: memory.record("node-3", "m", 1, blocks, 1.0)),
     }
 
 

@@ -118,7 +118,7 @@ class Gateway:
         for model in self._models:
             for prompt in self._prompts[model]:
                 for node_id in chance.sample(sorted(self.view.replicas[model]), 3):
-                    memory.seen(node_id, model, 1, prompt, self.now_ms)
+                    memory.record(node_id, model, 1, prompt, self.now_ms)
         return memory
 
     def _outcomes(self) -> Predictor:

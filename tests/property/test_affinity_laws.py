@@ -70,7 +70,7 @@ def test_a_skewed_prefix_never_queues_longer_than_its_miss_costs(
         queued = max(0, in_flight[chosen] + 1 - PARALLEL)
         least_queued = max(0, least + 1 - PARALLEL)
         assert queued - least_queued <= worth
-        memory.seen(chosen, MODEL, 1, prompt, now_ms)
+        memory.record(chosen, MODEL, 1, prompt, now_ms)
         in_flight[chosen] += 1
         heapq.heappush(running, (now_ms + SERVE_MS, chosen))
     assert hits >= 0.4 * hot_share * 300, "and what is cached is used"

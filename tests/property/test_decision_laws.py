@@ -209,7 +209,7 @@ def test_cached_prefixes_of_all_replicas_at_once_are_those_of_each(seen, prompt)
     for node_id, generation, text, passed_ms in seen:
         now_ms += passed_ms
         of_text = prompt_blocks(text, MODEL, "salt")
-        memory.seen(node_id, MODEL, generation, of_text, now_ms)
+        memory.record(node_id, MODEL, generation, of_text, now_ms)
         known_generation, links = plain.get(node_id, (generation, {}))
         links = links if known_generation == generation else {}
         plain[node_id] = generation, links | dict.fromkeys(of_text.chain, now_ms)

@@ -23,11 +23,11 @@ def seen_target(
     *,
     warm: bool,
     cached_ratio: float = 0.0,
-    spare_late: bool = False,
+    allow_late: bool = False,
 ) -> TargetState:
     """Return the state of ``node_id`` for the router."""
     cached = {node_id: cached_ratio} if cached_ratio else {}
-    found = live.targets((node_id,), now_mono_ms, lambda _: warm, cached, spare_late=spare_late)
+    found = live.targets((node_id,), now_mono_ms, lambda _: warm, cached, allow_late=allow_late)
     return found[node_id]
 
 

@@ -54,7 +54,7 @@ class Bookkeeping:
         if node_id == state.node_id:
             attempt.place = state.engine_queue.enter(began_mono_ms)
         replica = placement.chosen.replica
-        state.prefixes.seen(
+        state.prefixes.record(
             replica.node_id, replica.model, replica.generation, self._request.blocks, began_mono_ms
         )
 

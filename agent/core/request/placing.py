@@ -62,7 +62,11 @@ class Placer:
             if on_trial is None:
                 raise
             return on_trial
-        return self._explored(placement, now_mono_ms) if exploration.may(now_mono_ms) else placement
+        return (
+            self._explored(placement, now_mono_ms)
+            if exploration.may_explore(now_mono_ms)
+            else placement
+        )
 
     def place(self, now_mono_ms: float) -> Placement:
         """Choose among the nodes that were not tried, with all hard filters applied again.
@@ -78,7 +82,7 @@ class Placer:
         # No other node is left: one that was late may still answer.
         self.tried -= self.late
         self.late = frozenset()
-        return self._choose(shape, now_mono_ms, spare_late=True)
+        return self._choose(shape, now_mono_ms, allow_late=True)
 
     def second_copy(self, now_mono_ms: float) -> Placement | None:
         """Return where a second copy of a late request goes; None if no target is in time."""
@@ -143,7 +147,7 @@ class Placer:
         )
 
     def _choose(
-        self, shape: RequestShape, now_mono_ms: float, *, spare_late: bool = False
+        self, shape: RequestShape, now_mono_ms: float, *, allow_late: bool = False
     ) -> Placement:
         state, request = self._state, self._request
         model = request.deployment.model
@@ -151,7 +155,7 @@ class Placer:
             state.view(),
             shape,
             state.node_id,
-            state.targets(model, now_mono_ms, request.blocks, spare_late=spare_late),
+            state.targets(model, now_mono_ms, request.blocks, allow_late=allow_late),
             draw=state.draw(),
             fill=state.fill(now_mono_ms),
             edge_fill_ratio=state.edge_fill_ratio,
@@ -164,7 +168,7 @@ class Placer:
         state = self._state
         learned = state.predictor.of_model(self._request.deployment.model)
         shape = self._shape(now_mono_ms, strict=self._request.deployment.strict)
-        other = state.exploration.instead_of(placement, shape, learned, now_mono_ms)
+        other = state.exploration.choose_instead(placement, shape, learned, now_mono_ms)
         if other is None:
             return placement
         self.finding = Finding(
@@ -180,7 +184,7 @@ class Placer:
         state = self._state
         shape = self._shape(now_mono_ms, strict=False)
         candidates = self._choose(shape, now_mono_ms).candidates
-        trial = state.half_open.of(candidates, shape.budget_left_ms, now_mono_ms)
+        trial = state.half_open.choose_trial(candidates, shape.budget_left_ms, now_mono_ms)
         if trial is None:
             return None
         self.finding = Finding(

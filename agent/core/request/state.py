@@ -63,20 +63,20 @@ class RouterState:
         now_mono_ms: float,
         prompt: PromptBlocks = NO_BLOCKS,
         *,
-        spare_late: bool = False,
+        allow_late: bool = False,
     ) -> TargetLookup:
         """Return a look-up of the state of each node that may serve ``model``. Hot.
 
-        ``spare_late``: nodes that are ejected only for late first tokens count as not ejected.
+        ``allow_late``: nodes that are ejected only for late first tokens count as not ejected.
         """
         replicas = self.view().replicas.get(model, {})
         cached = self.prefixes.cached_ratios(model, replicas, prompt, now_mono_ms)
         known = self.live.targets(
-            replicas, now_mono_ms, self.is_warm, cached, spare_late=spare_late
+            replicas, now_mono_ms, self.is_warm, cached, allow_late=allow_late
         )
         if (node_id := self.node_id) in known:
             known[node_id] = self._own(
-                model, now_mono_ms, cached.get(node_id, 0.0), spare_late=spare_late
+                model, now_mono_ms, cached.get(node_id, 0.0), allow_late=allow_late
             )
         return known.__getitem__
 
@@ -92,7 +92,7 @@ class RouterState:
         return look_up
 
     def _own(
-        self, model: str, now_mono_ms: float, cached_ratio: float, *, spare_late: bool
+        self, model: str, now_mono_ms: float, cached_ratio: float, *, allow_late: bool
     ) -> TargetState:
         node_id, queue = self.node_id, self.engine_queue
         return TargetState(
@@ -101,7 +101,7 @@ class RouterState:
             queue.serving,
             queue.waiting,
             True,
-            self.live.is_ejected(node_id, now_mono_ms, spare_late=spare_late),
+            self.live.is_ejected(node_id, now_mono_ms, allow_late=allow_late),
             frozenset((model,)) if self.serves_here(model) else _NONE_READY,
             cached_ratio,
             *self.live.backlog(node_id, now_mono_ms),

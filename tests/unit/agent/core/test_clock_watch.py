@@ -21,17 +21,17 @@ steps = st.lists(
 
 def test_an_hour_forward_and_back_are_two_jumps() -> None:
     watch = ClockWatch()
-    assert watch.look(UNIX_MS, 0.0) == 0
-    assert watch.look(UNIX_MS + HOUR_MS + 5.0, 5.0) == 1
-    assert watch.look(UNIX_MS + HOUR_MS + 9.0, 9.0) == 1
-    assert watch.look(UNIX_MS + 20.0, 20.0) == 2
+    assert watch.read(UNIX_MS, 0.0) == 0
+    assert watch.read(UNIX_MS + HOUR_MS + 5.0, 5.0) == 1
+    assert watch.read(UNIX_MS + HOUR_MS + 9.0, 9.0) == 1
+    assert watch.read(UNIX_MS + 20.0, 20.0) == 2
 
 
 def test_slewing_over_a_quiet_day_is_no_jump() -> None:
     watch = ClockWatch()
-    watch.look(UNIX_MS, 0.0)
+    watch.read(UNIX_MS, 0.0)
     passed_ms = 24 * HOUR_MS
-    assert watch.look(UNIX_MS + passed_ms * (1 + 500e-6), passed_ms) == 0
+    assert watch.read(UNIX_MS + passed_ms * (1 + 500e-6), passed_ms) == 0
 
 
 @given(steps)
@@ -40,7 +40,7 @@ def test_every_reading_counts_the_movement_since_the_last_one(
 ) -> None:
     watch = ClockWatch()
     unix_ms, mono_ms, jumps = UNIX_MS, 0.0, 0
-    watch.look(unix_ms, mono_ms)
+    watch.read(unix_ms, mono_ms)
     for passed_ms, moved_ms in moves:
         unix_ms += passed_ms + moved_ms
         mono_ms += passed_ms
@@ -48,4 +48,4 @@ def test_every_reading_counts_the_movement_since_the_last_one(
         if abs(abs(moved_ms) - bound_ms) < 1.0:
             return  # too close to the bound for floating point
         jumps += abs(moved_ms) > bound_ms
-        assert watch.look(unix_ms, mono_ms) == jumps
+        assert watch.read(unix_ms, mono_ms) == jumps

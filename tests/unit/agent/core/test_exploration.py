@@ -85,7 +85,7 @@ def asked(
         fill=lambda _: 1.0,
         learned=learned,
     )
-    found = exploration.instead_of(placement, shape, learned, now)
+    found = exploration.choose_instead(placement, shape, learned, now)
     return None if found is None else found.node.id
 
 
@@ -191,7 +191,7 @@ def test_an_explored_target_leaves_time_for_the_other_and_costs_no_more(
     placement = place(
         sites(first_ms, second_ms, tier), shape, "nobody", live, draw=0.0, fill=lambda _: 1.0
     )
-    found = saved().instead_of(placement, shape, {}, 0.0)
+    found = saved().choose_instead(placement, shape, {}, 0.0)
     if found is None:
         return
     chosen = placement.chosen

@@ -45,66 +45,66 @@ def candidates(*, took_ms=400.0, outcomes=100, live=NEAR, names=("gru-1",), firs
 def test_a_strict_deployment_tries_a_late_target_again():
     slow = candidates()
     assert not slow[0].fits
-    assert HalfOpenTargets().of(slow, BUDGET_MS, 0.0) is slow[0]
+    assert HalfOpenTargets().choose_trial(slow, BUDGET_MS, 0.0) is slow[0]
 
 
 def test_trials_run_one_at_a_time():
     trials, slow = HalfOpenTargets(), candidates()
-    assert trials.of(slow, BUDGET_MS, 0.0) is slow[0]
-    assert trials.of(slow, BUDGET_MS, TRIAL_EVERY_MS - 1.0) is None
-    assert trials.of(slow, BUDGET_MS, TRIAL_EVERY_MS) is slow[0]
+    assert trials.choose_trial(slow, BUDGET_MS, 0.0) is slow[0]
+    assert trials.choose_trial(slow, BUDGET_MS, TRIAL_EVERY_MS - 1.0) is None
+    assert trials.choose_trial(slow, BUDGET_MS, TRIAL_EVERY_MS) is slow[0]
     assert trials.sent == 2
 
 
 def test_a_trial_in_time_may_be_followed_at_once():
     trials, slow = HalfOpenTargets(), candidates()
-    trials.of(slow, BUDGET_MS, 0.0)
+    trials.choose_trial(slow, BUDGET_MS, 0.0)
     trials.ended(slow[0], 30.0, in_time=True)
-    assert trials.of(slow, BUDGET_MS, 30.0) is slow[0]
+    assert trials.choose_trial(slow, BUDGET_MS, 30.0) is slow[0]
 
 
 def test_each_late_trial_doubles_the_pause_up_to_a_limit():
     trials, slow, now = HalfOpenTargets(), candidates(), 0.0
-    assert trials.of(slow, BUDGET_MS, now) is slow[0]
+    assert trials.choose_trial(slow, BUDGET_MS, now) is slow[0]
     for pause_s in (2, 4, 8, 16, 30, 30):
         trials.ended(slow[0], now, in_time=False)
         now += 1_000.0 * pause_s
-        assert trials.of(slow, BUDGET_MS, now - 1.0) is None
-        assert trials.of(slow, BUDGET_MS, now) is slow[0]
+        assert trials.choose_trial(slow, BUDGET_MS, now - 1.0) is None
+        assert trials.choose_trial(slow, BUDGET_MS, now) is slow[0]
     assert pause_s * 1_000.0 == MAX_PAUSE_MS
 
 
 def test_no_trial_if_the_profile_is_late_too():
-    assert HalfOpenTargets().of(candidates(first_token_ms=90.0), BUDGET_MS, 0.0) is None
+    assert HalfOpenTargets().choose_trial(candidates(first_token_ms=90.0), BUDGET_MS, 0.0) is None
 
 
 def test_an_unknown_target_is_tried_although_its_profile_is_late():
     """A profile worse than the engine would close it to a strict deployment for ever."""
     unknown = candidates(outcomes=FEW_OBSERVATIONS - 1, first_token_ms=250.0)
     assert not unknown[0].fits
-    assert HalfOpenTargets().of(unknown, BUDGET_MS, 0.0) is unknown[0]
+    assert HalfOpenTargets().choose_trial(unknown, BUDGET_MS, 0.0) is unknown[0]
     known = candidates(outcomes=FEW_OBSERVATIONS, first_token_ms=250.0)
-    assert HalfOpenTargets().of(known, BUDGET_MS, 0.0) is None
+    assert HalfOpenTargets().choose_trial(known, BUDGET_MS, 0.0) is None
 
 
 def test_no_trial_if_the_target_would_have_to_be_much_faster_than_its_profile():
     slow = candidates(outcomes=0, first_token_ms=900.0)
-    assert HalfOpenTargets().of(slow, BUDGET_MS, 0.0) is None
+    assert HalfOpenTargets().choose_trial(slow, BUDGET_MS, 0.0) is None
 
 
 def test_no_trial_if_the_network_alone_takes_too_long():
     far = lookup({}, default=target(BUDGET_MS + 1.0))
-    assert HalfOpenTargets().of(candidates(outcomes=0, live=far), BUDGET_MS, 0.0) is None
+    assert HalfOpenTargets().choose_trial(candidates(outcomes=0, live=far), BUDGET_MS, 0.0) is None
 
 
 def test_no_trial_without_a_free_place():
     full = candidates(live=lookup({}, default=target(in_flight=4)))
-    assert HalfOpenTargets().of(full, BUDGET_MS, 0.0) is None
+    assert HalfOpenTargets().choose_trial(full, BUDGET_MS, 0.0) is None
 
 
 def test_remembered_targets_are_bounded():
     trials = HalfOpenTargets()
     for number in range(MAX_TARGETS + 10):
         slow = candidates(names=(f"gru-{number}",), outcomes=20)
-        assert trials.of(slow, BUDGET_MS, 0.0) is slow[0]
+        assert trials.choose_trial(slow, BUDGET_MS, 0.0) is slow[0]
     assert len(trials) == MAX_TARGETS

@@ -235,10 +235,10 @@ def test_a_target_ejected_for_lateness_is_usable_if_no_other_is_left(live: LiveS
     for _ in range(EJECT_AFTER_LATE):
         live.late("iad-1", 0.0)
     assert is_ejected(live, 0.0)
-    assert not live.is_ejected("iad-1", 0.0, spare_late=True)
-    assert not seen_target(live, "iad-1", 0.0, warm=True, spare_late=True).ejected
+    assert not live.is_ejected("iad-1", 0.0, allow_late=True)
+    assert not seen_target(live, "iad-1", 0.0, warm=True, allow_late=True).ejected
     ejected_at(live, 0.0)
-    assert live.is_ejected("iad-1", 0.0, spare_late=True), "it fails, too"
+    assert live.is_ejected("iad-1", 0.0, allow_late=True), "it fails, too"
 
 
 def test_late_first_tokens_count_only_if_another_target_was_in_time(live: LiveState) -> None:

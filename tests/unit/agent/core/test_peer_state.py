@@ -61,20 +61,20 @@ def test_load_is_never_negative_nor_less_than_this_agents_requests(
 
 def test_late_targets_are_excluded_unless_no_other_is_left_failed_ones_always() -> None:
     late = PeerState(ejected=True, next_trial_mono_ms=500.0)
-    assert late.is_left_alone(499.0, spare_late=False)
-    assert not late.is_left_alone(499.0, spare_late=True)
-    assert not late.is_left_alone(500.0, spare_late=False), "its trial is due"
+    assert late.is_excluded(499.0, allow_late=False)
+    assert not late.is_excluded(499.0, allow_late=True)
+    assert not late.is_excluded(500.0, allow_late=False), "its trial is due"
     failed = PeerState(ejected=True, next_trial_mono_ms=500.0, failures=EJECT_AFTER_FAILURES)
-    assert failed.is_left_alone(499.0, spare_late=True)
+    assert failed.is_excluded(499.0, allow_late=True)
 
 
 def test_a_state_is_cached_until_time_alone_changes_it() -> None:
     seen = told(1, 0)
-    state = seen.evaluate(1_000.0, warm=True, spare_late=False)
+    state = seen.evaluate(1_000.0, warm=True, allow_late=False)
     assert seen.state is state
     assert seen.state_until_mono_ms == 1_000.0 + REPORT_FRESH_MS
     seen.state = None
-    seen.evaluate(1_000.0, warm=True, spare_late=True)
+    seen.evaluate(1_000.0, warm=True, allow_late=True)
     assert seen.state is None, "what is true only when nobody else is left is not remembered"
 
 

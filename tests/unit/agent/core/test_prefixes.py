@@ -57,41 +57,41 @@ def test_without_earlier_prompts_nothing_is_expected_in_the_cache(memory: Prefix
 def test_a_repeated_prompt_is_expected_in_the_cache_by_the_hit_ratio(
     memory: PrefixMemory,
 ) -> None:
-    memory.seen("iad-1", MODEL, 1, blocks(text(10)), 0.0)
+    memory.record("iad-1", MODEL, 1, blocks(text(10)), 0.0)
     assert cached(memory, text(10)) == 1.0
     assert cached(memory, text(10), node="gru-1") == 0
 
 
 def test_only_the_shared_prefix_counts(memory: PrefixMemory) -> None:
-    memory.seen("iad-1", MODEL, 1, blocks(text(4) + text(6, start=100)), 0.0)
+    memory.record("iad-1", MODEL, 1, blocks(text(4) + text(6, start=100)), 0.0)
     assert cached(memory, text(8)) == 0.5
     assert cached(memory, text(4, start=100)) == 0, "the same text elsewhere is no prefix"
 
 
 def test_accounts_and_models_share_no_blocks(memory: PrefixMemory) -> None:
-    memory.seen("iad-1", MODEL, 1, blocks(text(4)), 0.0)
+    memory.record("iad-1", MODEL, 1, blocks(text(4)), 0.0)
     assert cached(memory, text(4), salt="other") == 0
     assert blocks(text(4), model="other@1").chain != blocks(text(4)).chain
 
 
 def test_less_than_a_block_is_not_remembered(memory: PrefixMemory) -> None:
-    memory.seen("iad-1", MODEL, 1, blocks(b"x" * (BLOCK_BYTES - 1)), 0.0)
+    memory.record("iad-1", MODEL, 1, blocks(b"x" * (BLOCK_BYTES - 1)), 0.0)
     assert len(memory) == 0
 
 
 def test_another_generation_of_the_engine_starts_with_an_empty_cache(
     memory: PrefixMemory,
 ) -> None:
-    memory.seen("iad-1", MODEL, 1, blocks(text(4)), 0.0)
+    memory.record("iad-1", MODEL, 1, blocks(text(4)), 0.0)
     assert cached(memory, text(4), generation=2) == 0
-    memory.seen("iad-1", MODEL, 2, blocks(text(2, start=50)), 0.0)
+    memory.record("iad-1", MODEL, 2, blocks(text(2, start=50)), 0.0)
     assert cached(memory, text(4), generation=2) == 0
     assert len(memory) == 2
 
 
 def test_prompts_not_seen_for_long_are_forgotten(memory: PrefixMemory) -> None:
-    memory.seen("iad-1", MODEL, 1, blocks(text(4)), 0.0)
-    memory.seen("iad-1", MODEL, 1, blocks(text(2)), 1_000.0)
+    memory.record("iad-1", MODEL, 1, blocks(text(4)), 0.0)
+    memory.record("iad-1", MODEL, 1, blocks(text(2)), 1_000.0)
     assert cached(memory, text(4), now_mono_ms=FORGET_AFTER_MS) == 1.0
     assert cached(memory, text(4), now_mono_ms=FORGET_AFTER_MS + 1.0) == 0.5
     assert cached(memory, text(4), now_mono_ms=FORGET_AFTER_MS + 1_001.0) == 0
@@ -99,7 +99,7 @@ def test_prompts_not_seen_for_long_are_forgotten(memory: PrefixMemory) -> None:
 
 def test_a_node_that_fails_or_leaves_is_forgotten(memory: PrefixMemory) -> None:
     for node in ("iad-1", "gru-1"):
-        memory.seen(node, MODEL, 1, blocks(text(4)), 0.0)
+        memory.record(node, MODEL, 1, blocks(text(4)), 0.0)
     memory.forget("iad-1")
     assert cached(memory, text(4)) == 0
     assert len(memory) == 4
@@ -112,7 +112,7 @@ def ratio(memory: PrefixMemory) -> float:
 
 
 def test_the_engines_reports_correct_the_hit_ratio(memory: PrefixMemory) -> None:
-    memory.seen("iad-1", MODEL, 1, blocks(text(10)), 0.0)
+    memory.record("iad-1", MODEL, 1, blocks(text(10)), 0.0)
     assert ratio(memory) == PRIOR_HIT_RATIO
     for _ in range(200):
         memory.report_hit("iad-1", MODEL, ratio(memory), 0.4)
@@ -125,7 +125,7 @@ def test_the_engines_reports_correct_the_hit_ratio(memory: PrefixMemory) -> None
 def test_zeros_of_an_engine_that_never_reported_a_hit_are_ignored(
     memory: PrefixMemory,
 ) -> None:
-    memory.seen("iad-1", MODEL, 1, blocks(text(10)), 0.0)
+    memory.record("iad-1", MODEL, 1, blocks(text(10)), 0.0)
     for _ in range(50):
         memory.report_hit("iad-1", MODEL, 0.9, 0.0)
     assert ratio(memory) == PRIOR_HIT_RATIO
@@ -138,14 +138,14 @@ def test_zeros_of_an_engine_that_never_reported_a_hit_are_ignored(
 def test_the_hashed_part_of_a_prompt_is_bounded(memory: PrefixMemory) -> None:
     long = blocks(bytes(4 * MAX_HASHED_BYTES))
     assert len(long.chain) == MAX_HASHED_BYTES // BLOCK_BYTES
-    memory.seen("iad-1", MODEL, 1, long, 0.0)
+    memory.record("iad-1", MODEL, 1, long, 0.0)
     assert cached(memory, bytes(4 * MAX_HASHED_BYTES)) == 0.25
 
 
 def test_one_replica_forgets_its_oldest_blocks_first(memory: PrefixMemory) -> None:
-    memory.seen("iad-1", MODEL, 1, blocks(text(4)), 0.0)
+    memory.record("iad-1", MODEL, 1, blocks(text(4)), 0.0)
     for start in range(1_000, 1_000 + MAX_REPLICA_BLOCKS, 512):
-        memory.seen("iad-1", MODEL, 1, blocks(text(512, start)), 0.0)
+        memory.record("iad-1", MODEL, 1, blocks(text(512, start)), 0.0)
     assert len(memory) == MAX_REPLICA_BLOCKS
     assert cached(memory, text(4)) == 0
     assert cached(memory, text(4, start=1_000)) == 1.0
@@ -157,7 +157,7 @@ def test_all_blocks_are_bounded_and_the_least_recently_used_replica_loses_some(
     assert MAX_BLOCKS * 160 < 25_000_000, "bytes of memory, at about 160 an entry"
     monkeypatch.setattr(prefixes, "MAX_BLOCKS", 10)
     for number in range(5):
-        memory.seen(f"node-{number}", MODEL, 1, blocks(text(4)), 0.0)
+        memory.record(f"node-{number}", MODEL, 1, blocks(text(4)), 0.0)
         assert len(memory) <= 10
     assert cached(memory, text(4), node="node-0") == 0
     assert cached(memory, text(4), node="node-4") == 1.0
@@ -172,7 +172,7 @@ def test_the_longest_prefix_seen_before_is_expected_in_the_cache(
 ) -> None:
     memory = PrefixMemory()
     for prompt in seen:
-        memory.seen("n", MODEL, 1, blocks(b"".join(text(1, each) for each in prompt)), 0.0)
+        memory.record("n", MODEL, 1, blocks(b"".join(text(1, each) for each in prompt)), 0.0)
     longest = 0
     for prompt in seen:
         shared = 0

@@ -47,10 +47,10 @@ def test_a_trial_succeeds_only_with_a_first_token_within_the_budget(
     state = router_state()
     candidate = attempt_at(state, request_context(state), "scl-1").placement.chosen
     half_open = HalfOpenTargets()
-    assert half_open.of([candidate], 1_000.0, 0.0) is candidate
+    assert half_open.choose_trial([candidate], 1_000.0, 0.0) is candidate
     finding = Finding(AttemptPurpose.TRIAL, math.inf, 500.0, half_open, candidate)
     finding.ended(first_token_mono_ms, 600.0)
-    assert (half_open.of([candidate], 1_000.0, 600.0) is candidate) is tried_again
+    assert (half_open.choose_trial([candidate], 1_000.0, 600.0) is candidate) is tried_again
 
 
 def test_an_exploration_tries_no_half_open_target() -> None:

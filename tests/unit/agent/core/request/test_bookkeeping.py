@@ -155,13 +155,13 @@ def test_a_trial_learns_whether_its_first_token_came_in_time(comes: bool) -> Non
     world = World()
     half_open = HalfOpenTargets()
     candidate = attempt_at(world.state, world.request, "scl-1").placement.chosen
-    half_open.of([candidate], 1_000.0, 0.0)
+    half_open.choose_trial([candidate], 1_000.0, 0.0)
     finding = Finding(AttemptPurpose.TRIAL, 1e9, 1_000.0, half_open, candidate)
     attempt = world.ask("scl-1", finding=finding)
     if comes:
         world.first_token(attempt, 900.0)
     world.books.left(attempt, 950.0, cut=not comes)
-    tried_again = half_open.of([candidate], 1_000.0, 950.0)
+    tried_again = half_open.choose_trial([candidate], 1_000.0, 950.0)
     assert (tried_again is candidate) is comes
 
 
@@ -199,7 +199,7 @@ def test_late_first_tokens_eject_too() -> None:
     for _ in range(EJECT_AFTER_LATE):
         world.books.late(attempt, 0.0, another_in_time=True)
     assert world.state.live.is_ejected("scl-1", 1.0)
-    assert not world.state.live.is_ejected("scl-1", 1.0, spare_late=True)
+    assert not world.state.live.is_ejected("scl-1", 1.0, allow_late=True)
 
 
 @pytest.mark.parametrize("forget", [True, False])

@@ -51,7 +51,7 @@ def test_a_peer_that_was_never_reached_is_unknown() -> None:
 def test_a_prompt_seen_before_is_expected_in_the_cache_of_own_and_peer() -> None:
     state, blocks = router_state(), prompt_blocks(b"x" * 1_024, MODEL, "salt")
     for node_id in (SELF, "scl-1"):
-        state.prefixes.seen(node_id, MODEL, 1, blocks, 0.0)
+        state.prefixes.record(node_id, MODEL, 1, blocks, 0.0)
     look_up = state.targets(MODEL, 1.0, blocks)
     assert look_up(SELF).cached_ratio > 0.5
     assert look_up("scl-1").cached_ratio > 0.5
@@ -75,7 +75,7 @@ def test_a_node_ejected_for_lateness_can_be_asked_if_no_other_is_left(node_id: s
     for _ in range(EJECT_AFTER_LATE):
         state.live.late(node_id, 0.0)
     assert state.targets(MODEL, 1.0)(node_id).ejected
-    assert not state.targets(MODEL, 1.0, spare_late=True)(node_id).ejected
+    assert not state.targets(MODEL, 1.0, allow_late=True)(node_id).ejected
 
 
 def test_the_own_fill_is_measured_and_a_peers_is_reported() -> None:
