@@ -54,13 +54,13 @@ class ClientRoutes:
                 return None
             return self._answer(request, path)
         except UnsupportedEncoding as error:
-            status, headers, body = render_error(error, _error_path(request))
+            status, headers, body = render_error(error, _words(request))
             return status, [*headers, (b"accept-encoding", ACCEPTED_ENCODINGS)], body
         except EdgeForgeError as error:
-            return render_error(error, _error_path(request))
+            return render_error(error, _words(request))
         except Exception:
             _log.exception("request failed trace_id=%s", request.trace_id)
-            return render_error(internal_error(), _error_path(request))
+            return render_error(internal_error(), _words(request))
 
     def _answer(self, request: Request, path: str) -> Answer:
         if preflight := preflight_headers(request) if request.method == "OPTIONS" else []:
@@ -111,7 +111,7 @@ def render_refusal(error: EdgeForgeError, path: str) -> Answer:
     return render_error(error, path)
 
 
-def _error_path(request: Request) -> str:
+def _words(request: Request) -> str:
     """Return the path whose API format an error must have."""
     if request.path not in FORMATS and is_anthropic(request):
         return MESSAGES.path
@@ -121,5 +121,5 @@ def _error_path(request: Request) -> str:
 def _method_not_allowed(request: Request, methods: tuple[str, ...]) -> Answer:
     allowed = ", ".join(methods)
     error = InvalidRequest(f"{request.method} is not allowed on this route", f"use {allowed}")
-    status, headers, body = render_error(error, _error_path(request), 405)
+    status, headers, body = render_error(error, _words(request), 405)
     return status, [*headers, (b"allow", allowed.encode())], body

@@ -185,7 +185,7 @@ class RequestRunner:
             self._set_timer(due_mono_ms)
 
     def _abandon(self) -> None:
-        """Let the machine take back what it counted for attempts that run."""
+        """Let the machine end the running attempts, so that they no longer count as load."""
         for command in self._machine.handle(Abandoned(), self._now_mono_ms()):
             assert isinstance(command, Cancel)
             if isinstance(command.attempt.io, ClientAnswer):

@@ -84,7 +84,7 @@ def test_more_of_anything_never_makes_it_sooner(history, load, which, more):
     values[which] += more
     heavier = Load(*values)
     if heavier.place is not before:
-        return  # Regimes are predicted separately.
+        return  # A regime promises for itself.
     regime = taught(history).regimes[before]
     for at in (regime.centre_ms, regime.promised_ms):
         assert at(heavier.features()) >= at(load.features())

@@ -110,7 +110,7 @@ def option(view, shape, self_node_id, node_id, state, target):
 
 
 def learned_terms(target, network, tokens, state, waiting, p99):
-    """The network time, each coefficient times its feature, and the remaining term."""
+    """The way, each coefficient by its feature, and the progress that makes up the rest."""
     place = 2 if waiting > 0 else 1 if state.backlog_tokens else 0
     line = target.regimes[place].p99
     terms = {
@@ -129,7 +129,7 @@ def learned_terms(target, network, tokens, state, waiting, p99):
 
 
 def learned_ms(target, tokens, state, waiting):
-    """Median, P95 and P99 at a target with learned outcomes."""
+    """Median, P95 and P99 at a target that there are outcomes of."""
     free, behind, full = target.regimes
     features = (1.0, tokens / 1_000.0, state.in_flight, state.backlog_tokens / 1_000.0, waiting)
     alone = (*features[:3], 0.0, 0.0)

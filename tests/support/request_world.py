@@ -181,7 +181,7 @@ class RequestWorld:
         return done
 
     def abandon(self) -> list[str]:
-        """The driver of the machine fails."""
+        """The runner fails."""
         return self._do(m.Abandoned())
 
     # -- commands

@@ -103,7 +103,7 @@ class ClientGone:
 
 @dataclass(slots=True)
 class Abandoned:
-    """Whoever drives the machine has failed: the request ends, whatever the client is told."""
+    """The runner has failed: the request ends, whatever has been sent to the client."""
 
 
 @dataclass(slots=True)

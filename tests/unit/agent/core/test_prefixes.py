@@ -151,7 +151,7 @@ def test_one_replica_forgets_its_oldest_blocks_first(memory: PrefixMemory) -> No
     assert cached(memory, text(4, start=1_000)) == 1.0
 
 
-def test_all_blocks_are_bounded_and_the_least_recently_used_replica_loses_some(
+def test_all_together_are_bounded_and_the_replica_unused_for_longest_gives(
     memory: PrefixMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert MAX_BLOCKS * 160 < 25_000_000, "bytes of memory, at about 160 an entry"
