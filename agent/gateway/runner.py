@@ -223,7 +223,7 @@ class RequestRunner:
     def _on_timer(self) -> None:
         self._timer, self._timer_mono_ms = 0, math.inf
         due_mono_ms = self._machine.next_deadline_mono_ms
-        if due_mono_ms > self._now_mono_ms() + EARLY_MS:  # it was set for one that is past
+        if due_mono_ms > self._now_mono_ms() + EARLY_MS:  # set for a deadline that was cleared
             self._set_timer(due_mono_ms)
             return
         answer = self._answering

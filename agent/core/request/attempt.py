@@ -1,4 +1,4 @@
-"""One target that is asked for one request, and what it was chosen for."""
+"""One attempt of a request at one target, with its purpose and its state."""
 
 from __future__ import annotations
 

@@ -255,7 +255,7 @@ class RequestMachine:
             refused = event.ending is Ending.WHOLE
             outcome = AttemptOutcome.REFUSED if refused else AttemptOutcome.FAILED
             self._fail(attempt, event, outcome, verdict.reason, now_mono_ms)
-        if self._running.attempts:  # its other copy goes on
+        if self._running.attempts:  # the other copy is still running
             self._timers.one_left(now_mono_ms)
             return []
         self._log.replaced += 1
