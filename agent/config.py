@@ -250,7 +250,7 @@ class LimitsConfig:
     max_inputs: int = setting(2_048, at_least=1)
     #: Finished requests remembered for ``edgeforge-agent status``.
     max_records: int = setting(10_000, at_least=1)
-    #: Cut off from the coordinator for longer than this, keys are no longer believed.
+    #: Cut off from the coordinator for longer than this, keys are no longer accepted.
     credentials_max_age_s: float = setting(604_800.0, at_least=1)
     #: How long running requests may go on after a stop was asked.
     drain_timeout_ms: float = setting(60_000.0, at_least=0)

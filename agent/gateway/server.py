@@ -101,7 +101,7 @@ class ClientPort:
         await self._listener.stop()
 
     async def _serve(self, request: Request, client: ServerConnection) -> None:
-        """Serve one request. Hot for a generation with a normalised path and a plain body."""
+        """Hot for a generation whose path is spelled as usual and whose body is not compressed."""
         api = FORMATS.get(request.path)
         if api is None or request.method != "POST" or b"content-encoding" in request.headers:
             answer = await self._routes.answer(request)
