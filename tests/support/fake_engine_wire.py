@@ -178,7 +178,7 @@ def refusal(body: Any, served_model: str) -> web.Response | None:
 
 
 def tool_refusal(body: dict[str, Any]) -> web.Response | None:
-    """What vLLM says to tools of OpenAI's newest models; server tools it leaves out silently."""
+    """Return vLLM's error for tools of OpenAI's newest models; it drops server tools silently."""
     tools = body["tools"] if isinstance(body.get("tools"), list) else []
     for one in tools:
         custom = isinstance(one, dict) and one.get("type") == "custom"
