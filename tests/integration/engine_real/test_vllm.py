@@ -191,6 +191,10 @@ def test_a_stream_that_breaks_and_goes_on_says_what_it_would_have_said(
     assert halves.usage() == whole.usage()
 
 
+#: On a busy host vLLM merges tokens into one event: then it is asked again, so often at most.
+MOST_MERGED = 10
+
+
 @pytest.mark.parametrize("extra", [{}, COUNTING], ids=["plain", "counting"])
 @pytest.mark.parametrize(
     ("path", "prompt"),
@@ -208,9 +212,14 @@ def test_the_fake_streams_as_the_real_one_does(
     limit = "max_output_tokens" if path == RESPONSES else "max_tokens"
     body = {"model": MODEL, limit: 3, "stream": True, "temperature": 1.0, **prompt, **extra}
     assert fake.uds is not None
-    real_status, real_stream = ask(real.uds, path, body)
     fake_status, fake_stream = ask(fake.uds, path, body)
-    assert real_status == fake_status == 200
+    assert fake_status == 200
+    real_stream = b""
+    for _ in range(MOST_MERGED):
+        real_status, real_stream = ask(real.uds, path, body)
+        assert real_status == 200
+        if real_stream.count(b"\n\n") == fake_stream.count(b"\n\n"):
+            break
     assert shape_of_events(fake_stream) == shape_of_events(real_stream)
 
 
