@@ -130,9 +130,9 @@ class UpstreamPool:
                         server_hostname=address.server_name if context is not None else None,
                         local_addr=(address.source_address, 0) if address.source_address else None,
                     )
-        except TimeoutError as error:
+        except TimeoutError as late:
             limit = f"{self._connect_timeout_ms:.0f} ms"
-            raise LinkDown(f"{address.name}: no connection within {limit}") from error
+            raise LinkDown(f"{address.name}: no connection within {limit}") from late
         except (OSError, ssl.SSLError) as error:
             raise LinkDown(f"{address.name}: {reason_of(error)}") from error
         return connection
@@ -181,8 +181,8 @@ class UpstreamPool:
         dialled_before = self._dialled
         try:
             connection = await self.dial()
-        except LinkDown as error:
-            self._refuse(error.message, dialled_before)
+        except LinkDown as down:
+            self._refuse(down.message, dialled_before)
         except Exception as error:
             _log.exception("fault while connecting to %s", self.address.name)
             self._refuse(f"{self.address.name}: {reason_of(error)}", dialled_before)
