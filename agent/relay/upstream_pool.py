@@ -6,7 +6,7 @@ import asyncio
 import logging
 import ssl
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from agent.relay.upstream import Address, UpstreamConnection, reason_of
 from agent.tasks import Background
@@ -36,8 +36,11 @@ class UpstreamPool:
         tls: Callable[[], ssl.SSLContext] | None = None,
         spares: int = 0,
         refill: Callable[[], None] | None = None,
+        connect: Callable[[UpstreamPool], Awaitable[UpstreamConnection]] | None = None,
     ) -> None:
+        """``connect`` makes a connection in place of ``dial``."""
         self.address = address
+        self._connect = connect
         self._spares = spares
         self._refill = refill
         self._max_idle = max_idle
@@ -180,7 +183,7 @@ class UpstreamPool:
     async def _dial_once(self) -> None:
         dialled_before = self._dialled
         try:
-            connection = await self.dial()
+            connection = await (self.dial() if self._connect is None else self._connect(self))
         except LinkDown as down:
             self._refuse(down.message, dialled_before)
         except Exception as error:
