@@ -96,7 +96,10 @@ def build_compiled(work: Path, pure: Path, compiler: list[str]) -> Path:
     (tree / "mypy.ini").write_text(_MYPY_INI)
     script = Path(__file__).with_name("compile_modules.py")
     command = [sys.executable, str(script), str(tree), str(objects), *modules]
-    environment = os.environ | {"CC": " ".join(compiler), "LDSHARED": f"{' '.join(compiler)} -shared"}
+    environment = os.environ | {
+        "CC": " ".join(compiler),
+        "LDSHARED": f"{' '.join(compiler)} -shared",
+    }
     ended = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
     if ended.returncode != 0:
         raise SystemExit(f"{ended.stdout}{ended.stderr}build-wheels: the modules do not compile")

@@ -61,6 +61,7 @@ class _Lines:
 def rewrite(text: str) -> str:
     """Return the module ``text`` as mypyc compiles it best. Raises: NotSupported."""
     tree = ast.parse(text)
+    _check_handlers(tree)
     out = _Lines(text.split("\n"))
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
@@ -76,6 +77,22 @@ def rewrite(text: str) -> str:
 def _is_dataclass(decorator: ast.expr) -> bool:
     called = decorator.func if isinstance(decorator, ast.Call) else decorator
     return ast.unparse(called) in ("dataclass", "dataclasses.dataclass")
+
+
+def _check_handlers(tree: ast.Module) -> None:
+    """Raises: NotSupported for a name that stands for two kinds of errors in one function.
+
+    mypyc gives it the type of the first, and fails when the other one comes.
+    """
+    for function in ast.walk(tree):
+        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        kinds: dict[str, str] = {}
+        for handler in ast.walk(function):
+            if isinstance(handler, ast.ExceptHandler) and handler.name and handler.type:
+                kind = ast.unparse(handler.type)
+                if kinds.setdefault(handler.name, kind) != kind:
+                    raise NotSupported(f"line {handler.lineno}: {handler.name} is of another type")
 
 
 # -- imports
@@ -192,10 +209,14 @@ def _read_field(statement: ast.stmt) -> _Field:
     name, annotation, value = ast.unparse(statement.target), _annotation(statement), statement.value
     if value is None:
         return _Field(name, annotation)
-    if not (isinstance(value, ast.Call) and ast.unparse(value.func) in ("field", "dataclasses.field")):
+    if not (
+        isinstance(value, ast.Call) and ast.unparse(value.func) in ("field", "dataclasses.field")
+    ):
         return _Field(name, annotation, ast.unparse(value))
     given = {keyword.arg: keyword.value for keyword in value.keywords}
-    off = frozenset(one for one in _FLAGS if one in given and ast.unparse(given.pop(one)) == "False")
+    off = frozenset(
+        one for one in _FLAGS if one in given and ast.unparse(given.pop(one)) == "False"
+    )
     default = given.pop("default", None)
     factory = given.pop("default_factory", None)
     if given:

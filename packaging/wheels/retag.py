@@ -39,7 +39,9 @@ def with_objects(pure: Path, files: dict[str, Path], replaced: list[str], folder
 
 def retagged(metadata: bytes, tag: str) -> bytes:
     """Return the file WHEEL of a wheel with objects for ``tag``."""
-    lines = [line for line in metadata.decode().splitlines() if not line.startswith(("Tag:", "Root"))]
+    lines = [
+        line for line in metadata.decode().splitlines() if not line.startswith(("Tag:", "Root"))
+    ]
     return "\n".join([*lines, "Root-Is-Purelib: false", f"Tag: {tag}", ""]).encode()
 
 

@@ -10,7 +10,9 @@ from protos.domain.fleet_view import FleetView
 from protos.domain.resources import NodeIntent
 from tests.support import fleets
 
-ENDPOINT = EngineEndpoint("small", None, "127.0.0.1", 8000, tls=False, supports_continuous_usage=True)
+ENDPOINT = EngineEndpoint(
+    "small", None, "127.0.0.1", 8000, tls=False, supports_continuous_usage=True
+)
 
 
 def fleet(intent: NodeIntent | None = NodeIntent.ACTIVE) -> FleetView:

@@ -29,7 +29,12 @@ def test_a_node_whose_own_pop_is_unknown_expects_the_longest_round_trip():
 
 def test_the_round_trip_is_computed_once():
     fleet = view(
-        pop("IAD"), pop("GRU"), node("iad-1", "IAD"), node("gru-1", "GRU"), model(), replica("iad-1")
+        pop("IAD"),
+        pop("GRU"),
+        node("iad-1", "IAD"),
+        node("gru-1", "GRU"),
+        model(),
+        replica("iad-1"),
     )
     (offer,) = offers_of(fleet, MODEL, "gru-1").offers
     first = offer.prior_rtts_ms()
