@@ -1,6 +1,6 @@
 """Compiles modules of a copied tree with mypyc: ``compile_modules.py TREE OUT MODULE...``.
 
-Run by ``build.py`` as a process of its own, with the Python that the objects are for.
+Run by ``build_wheels.py`` as a process of its own, with the Python that the objects are for.
 """
 
 from __future__ import annotations

@@ -132,9 +132,10 @@ def _constants(tree: ast.Module) -> list[ast.Assign | ast.AnnAssign]:
         if isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None:
             target = _target(statement)
             is_constant = target is not None and _CONSTANT.fullmatch(target.id) is not None
-            if target is not None and (is_constant or target.id in ("_log", "_field")):
-                if stored[target.id] == 1 and not _is_lost(statement.value):
-                    found.append(statement)
+            if target is None or not (is_constant or target.id in ("_log", "_field")):
+                continue
+            if stored[target.id] == 1 and not _is_lost(statement.value):
+                found.append(statement)
     return found
 
 
@@ -177,7 +178,7 @@ def _rewrite_class(node: ast.ClassDef, decorator: ast.expr, out: _Lines) -> None
             )
     out.replace(decorator, "")
     _place(node, _methods(node, fields, options), out)
-    flags = {one.name: {flag: False for flag in sorted(one.off)} for one in fields}
+    flags = {one.name: dict.fromkeys(sorted(one.off), False) for one in fields}
     said = ", ".join(f"{name}={options[name]}" for name in ("frozen", "order", "eq"))
     out.footer.append(f"as_dataclass({node.name}, {flags!r}, {said})")
 

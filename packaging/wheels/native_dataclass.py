@@ -14,7 +14,9 @@ _IF_FROZEN = ("__setattr__", "__delattr__")
 _IF_ORDERED = ("__lt__", "__le__", "__gt__", "__ge__")
 
 
-def as_dataclass(cls: Any, flags: dict[str, Any], *, frozen: bool, order: bool, eq: bool) -> None:
+def as_dataclass(
+    cls: type[Any], flags: dict[str, Any], *, frozen: bool, order: bool, eq: bool
+) -> None:
     """Give ``cls`` what a dataclass with the fields of ``flags`` has beyond its own methods."""
     body: dict[str, Any] = {"__annotations__": dict.fromkeys(flags, "builtins.object")}
     body |= {name: dataclasses.field(**said) for name, said in flags.items() if said}
@@ -28,7 +30,7 @@ def as_dataclass(cls: Any, flags: dict[str, Any], *, frozen: bool, order: bool, 
         cls.__hash__ = None
 
 
-def replace(value: T, /, **changes: Any) -> T:
+def replace(value: T, /, **changes: object) -> T:
     """Return ``dataclasses.replace``: the checker does not know these classes as dataclasses."""
     return dataclasses.replace(value, **changes)  # type: ignore[type-var]
 

@@ -9,8 +9,8 @@ core, its mock engine and load on the other, and interleaves rounds. The target 
 everything on: key check, placement, token counts, trace. What it needs stands beside it and is not
 counted: a coordinator, and a peer agent with a second engine, to which requests go when the first
 engine dies. Rows: ``edgeforge`` plaintext; ``edgeforge-tls`` client TLS (nginx on the load's core
-puts the load into TLS); ``edgeforge-hop`` everything placed on a peer over mutual TLS; one more for
-each ``--agent``, such as ``--agent compiled=.venv-compiled/bin/edgeforge-agent``, in the same rounds.
+puts the load into TLS); ``edgeforge-hop`` everything placed on a peer over mutual TLS; and one for
+each ``--agent``, such as ``compiled=.venv-compiled/bin/edgeforge-agent``, in the same rounds.
 """
 
 from __future__ import annotations
