@@ -12,7 +12,7 @@ from pathlib import Path
 
 #: Prefix of the shared object that all modules are compiled into; each has a small one beside it.
 GROUP = "edgeforge"
-_FLAGS = ["-O2", "-g0", "-fvisibility=hidden", "-fno-semantic-interposition", "-fwrapv"]
+_FLAGS = ["-O1", "-g0", "-fvisibility=hidden", "-fno-semantic-interposition", "-fwrapv"]
 
 #: A cast to None of an attribute's value, and the call that says where it fails.
 _NARROWED = re.compile(
@@ -48,7 +48,7 @@ def main(tree: Path, out: Path, modules: list[str]) -> None:
         ["--config-file", "mypy.ini", *modules],
         opt_level="2",
         debug_level="0",
-        multi_file=True,
+        multi_file=False,
         group_name=GROUP,
         target_dir=str(tree / "build"),
     )
