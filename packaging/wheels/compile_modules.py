@@ -48,7 +48,7 @@ def main(tree: Path, out: Path, modules: list[str]) -> None:
         ["--config-file", "mypy.ini", *modules],
         opt_level="2",
         debug_level="0",
-        multi_file=False,
+        multi_file=True,
         group_name=GROUP,
         target_dir=str(tree / "build"),
     )
