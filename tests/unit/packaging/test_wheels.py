@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib
 import shutil
 import zipfile
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from protos.build_info import BuildInfo, build_info
 from tests.support.wheels import ROOT, wheel_module
@@ -121,3 +123,17 @@ def test_which_build_runs_is_said():
     assert str(BuildInfo("1.0", False, "")) == "1.0 (interpreted, from a checkout)"
     status = BuildInfo("1.0", True, "abc").status(0.0)
     assert status == {"build": {"version": "1.0", "kind": "compiled", "sources": "abc"}}
+
+
+@pytest.mark.parametrize(
+    ("module", "program"),
+    [
+        ("coordinator.cli.main", "edgeforge"),
+        ("agent.cli", "edgeforge-agent"),
+        ("coordinator.daemon", "edgeforge-coordinator"),
+    ],
+)
+def test_every_command_prints_its_version_and_build(module: str, program: str):
+    done = CliRunner().invoke(importlib.import_module(module).app, ["--version"])
+    assert done.exit_code == 0
+    assert done.output == f"{program} {build_info()}\n"
