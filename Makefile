@@ -1,9 +1,11 @@
 # Two commands do everything: `make up` and `make test`. The rest is for those who change the code.
 .DEFAULT_GOAL := help
-.PHONY: help install engine up down test check bench proto clean
+.PHONY: help install engine up down test check bench dist proto clean
 # make ... PYTHON=python3.12 takes another Python than the one packaging/ finds
 WITH_PYTHON := $(if $(PYTHON),--python $(PYTHON))
 BIN := .venv/bin
+# make bench ... BUILD=compiled measures the compiled build
+BENCH_PYTHON := $(if $(filter compiled,$(BUILD)),PYTHONSAFEPATH=1 .venv-compiled,.venv)/bin/python
 
 help: ## what each target does
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 \2/p' Makefile | sed 's/^  make \([a-z]*\) /  make \1\t/' | expand -t 16
@@ -23,15 +25,20 @@ down: ## stop it
 check: install ## format, lint, types, imports, stubs, unit, property and simulation tests
 	@packaging/check
 
-test: check engine ## everything, the real vLLM included
+test: check engine ## everything, the real vLLM and the compiled build included
+	@packaging/test-compiled
 	@$(BIN)/pytest tests/integration tests/clients
 
 bench: install ## make bench BENCH=name prints a table and writes .bench/name.json
-	@$(BIN)/python -m tests.bench.$(BENCH)
+	$(if $(filter compiled,$(BUILD)),@packaging/install-compiled)
+	@$(BENCH_PYTHON) -m tests.bench.$(BENCH) $(if $(SECONDS),--seconds $(SECONDS))
+
+dist: install ## wheels for hosts into dist/, a compiled one and a pure one
+	@packaging/build-wheels
 
 proto: install ## regenerate the committed stubs
 	@packaging/proto .
 
 clean: ## remove environments and caches; a running fleet is stopped first
 	@test ! -x $(BIN)/edgeforge || $(BIN)/edgeforge down
-	@rm -rf .venv .venv-engine .edgeforge .cache .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .venv-engine .venv-compiled dist .edgeforge .cache .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis

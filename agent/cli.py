@@ -15,6 +15,7 @@ import typer
 
 from agent.admin.client import ask_agent
 from agent.config import AgentConfig, load_config
+from protos.build_info import build_info
 from protos.domain.errors import ConfigInvalid, InvalidRequest
 from protos.output.logs import log_to_stderr
 from protos.output.terminal import print_json, print_line, print_table, run_program
@@ -44,6 +45,24 @@ _MAX_TOKEN_BYTES = 4_096
 def run() -> None:
     """Run the command line; a known error is printed as one message and a next step."""
     run_program("edgeforge-agent", app)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print_line(f"edgeforge-agent {build_info()}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version and build."
+        ),
+    ] = False,
+) -> None:
+    """Take the options that come before the command."""
 
 
 @app.command()

@@ -14,6 +14,7 @@ from agent.clock import now_unix_ms
 from agent.engine.external import parse_engine_url
 from agent.engine.process import require_engine_environment
 from agent.link.identity import load_identity
+from protos.build_info import build_info
 from protos.domain.errors import EdgeForgeError
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Finding:
 def run_checks(config: AgentConfig) -> list[Finding]:
     """Run every check, without changing anything."""
     checks: tuple[Callable[[AgentConfig], Finding], ...] = (
+        _build,
         _identity,
         _coordinator,
         _engine,
@@ -49,6 +51,10 @@ def run_checks(config: AgentConfig) -> list[Finding]:
         _open_files,
     )
     return [check(config) for check in checks]
+
+
+def _build(_config: AgentConfig) -> Finding:
+    return Finding("build", True, str(build_info()))
 
 
 def _identity(config: AgentConfig) -> Finding:

@@ -41,6 +41,7 @@ from agent.replicas import Replicas
 from agent.state_lock import lock_state_dir
 from agent.status_report import StatusReport
 from agent.tasks import Background
+from protos.build_info import build_info
 from protos.domain.resources import ResourceType
 
 if TYPE_CHECKING:
@@ -196,6 +197,7 @@ class Agent:
         config, plane = self._config, self._plane
         self.status = AgentStatus(now_mono_ms)
         self.status.register(
+            build_info(),
             self._identity,
             self._tables,
             self._drain_state,

@@ -49,6 +49,8 @@ class Engine(Protocol):
 
     @property
     def status(self) -> EngineStatus: ...
+    @property
+    def ready_endpoint(self) -> EngineEndpoint | None: ...
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
 
@@ -98,9 +100,9 @@ class Replicas:
         if model not in self._desired:
             return None
         if model == self._engine_model and self._engine is not None:
-            return _ready_endpoint(self._engine.status)
+            return self._engine.ready_endpoint
         if self._external is not None:
-            return _ready_endpoint(self._external.status)
+            return self._external.ready_endpoint
         return None
 
     def ready_models(self) -> list[str]:
@@ -245,7 +247,3 @@ class Replicas:
             return HeldReplica(model, ReplicaState.PULLING, 0, error)
         state = ReplicaState.FAILED if error else ReplicaState.STARTING
         return HeldReplica(model, state, 0, error)
-
-
-def _ready_endpoint(status: EngineStatus) -> EngineEndpoint | None:
-    return status.endpoint if status.state is EngineState.READY else None

@@ -6,11 +6,14 @@ meets no failure. ``--hypothesis-profile=search`` draws many others.
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from protos.build_info import build_info
 
 _HERE = Path(__file__).parent
 
@@ -29,6 +32,14 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN:
         signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+
+
+def pytest_report_header() -> str:
+    """Say which build is tested. Ends a run that was to test the other one."""
+    build, expected = build_info(), os.environ.get("EDGEFORGE_EXPECTED_BUILD", "interpreted")
+    if build.kind != expected:
+        pytest.exit(f"edgeforge {build} is imported, and {expected} was to be tested", 2)
+    return f"edgeforge {build}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

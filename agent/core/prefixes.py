@@ -81,7 +81,8 @@ class PrefixMemory:
     next one, so the blocks of a prompt that are still remembered are a prefix of it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_blocks: int = MAX_BLOCKS) -> None:
+        self._max_blocks = max_blocks
         self._replicas: OrderedDict[tuple[str, str], _Replica] = OrderedDict()
         #: The same replicas by model and node.
         self._by_model: dict[str, dict[str, _Replica]] = {}
@@ -118,7 +119,7 @@ class PrefixMemory:
         while len(blocks) > MAX_REPLICA_BLOCKS:
             blocks.popitem(last=False)
         self._size += len(blocks) - before
-        while self._size > MAX_BLOCKS:
+        while self._size > self._max_blocks:
             self._forget_some()
 
     def cached_ratios(

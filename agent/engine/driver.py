@@ -114,13 +114,18 @@ class EngineDriver:
         machine = self._machine
         return EngineStatus(
             state=machine.state,
-            endpoint=self._body.endpoint if machine.state is EngineState.READY else None,
+            endpoint=self.ready_endpoint,
             generation=machine.generation,
             restarts=machine.restarts,
             since_mono_ms=machine.since_mono_ms,
             last_error=machine.last_error,
             pid=machine.pid,
         )
+
+    @property
+    def ready_endpoint(self) -> EngineEndpoint | None:
+        """Where it serves, while it is ready. Hot."""
+        return self._body.endpoint if self._machine.state is EngineState.READY else None
 
     async def start(self) -> None:
         """Keep it running, after crashes too; returns before it is ready."""

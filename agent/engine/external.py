@@ -167,6 +167,11 @@ class ExternalEngine:
         """The engine as it is now."""
         return self._driver.status
 
+    @property
+    def ready_endpoint(self) -> EngineEndpoint | None:
+        """Where it serves, while it is ready. Hot."""
+        return self._driver.ready_endpoint
+
     async def start(self) -> None:
         """Probe it from now on; returns before it is known to be ready."""
         await self._driver.start()

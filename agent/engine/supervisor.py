@@ -120,6 +120,11 @@ class EngineSupervisor:
         """The engine as it is now."""
         return self._driver.status
 
+    @property
+    def ready_endpoint(self) -> EngineEndpoint | None:
+        """Where it serves, while it is ready. Hot."""
+        return self._driver.ready_endpoint
+
     async def start(self) -> None:
         """Keep the engine running; returns before it is ready.
 

@@ -53,8 +53,8 @@ class ClientRoutes:
                 await self._decode(request)
                 return None
             return self._answer(request, path)
-        except UnsupportedEncoding as error:
-            status, headers, body = render_error(error, _words(request))
+        except UnsupportedEncoding as unsupported:
+            status, headers, body = render_error(unsupported, _words(request))
             return status, [*headers, (b"accept-encoding", ACCEPTED_ENCODINGS)], body
         except EdgeForgeError as error:
             return render_error(error, _words(request))

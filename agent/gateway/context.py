@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from agent.config import LimitsConfig
@@ -12,12 +12,19 @@ if TYPE_CHECKING:
     from agent.core.request.state import RouterState
     from agent.core.request.timing import RequestPolicy
     from agent.gateway.records import RequestRecords
-    from agent.gateway.targets import Targets
+    from agent.gateway.targets import Target
     from protos.domain.trace import Trace
 
 #: Takes the trace of a finished request, as a function that makes it: to be called once, on any
 #: thread. Must not block. The flag: the request failed or was late.
 TraceSink = Callable[[Callable[[], "Trace"], bool], None]
+
+
+class TargetFinder(Protocol):
+    """Connections to the local engine and to peers."""
+
+    def find(self, node_id: str, model: str, *, embeds: bool) -> Target | None:
+        """Return ``node_id`` ready to be asked, or None if it no longer is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +36,7 @@ class GatewayContext:
     policy: RequestPolicy
     #: The state on which requests are decided.
     state: RouterState
-    #: Connections to the local engine and to peers.
-    targets: Targets
+    targets: TargetFinder
     records: RequestRecords
     #: Where traces of finished requests go.
     traces: TraceSink

@@ -57,7 +57,7 @@ class GenerationHandler:
         stats.in_flight += 1
         runner = None
         try:
-            runner = self._admit(api, request, client, log)
+            runner = self._admit(api, request, client, log, unix_ms)
             await runner.run()
         except EdgeForgeError as error:
             self._answer_error(api, request, client, log, error)
@@ -75,14 +75,17 @@ class GenerationHandler:
             self._finish(log, jumps_before)
 
     def _admit(
-        self, api: ApiFormat, request: Request, client: ServerConnection, log: RequestLog
+        self,
+        api: ApiFormat,
+        request: Request,
+        client: ServerConnection,
+        log: RequestLog,
+        now_unix_ms: int,
     ) -> RequestRunner:
         """Return the request's runner. Raises: EdgeForgeError if the request is not admitted."""
         gateway, limits = self._gateway, self._gateway.limits
         view = gateway.state.view()
-        caller = authenticate(
-            request.headers, view, gateway.now_unix_ms(), gateway.credentials_usable
-        )
+        caller = authenticate(request.headers, view, now_unix_ms, gateway.credentials_usable)
         log.account = caller.account.id
         if self.draining:
             raise NoReplica("this site is draining", "try again: another site answers then")

@@ -22,6 +22,15 @@ _MAX_MODEL_CHARS = 512
 _PASSED_ON = frozenset({b"cache-control", b"retry-after"})
 _EVENT_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
 _JSON = (b"content-type", b"application/json")
+_NEAR = b"auth;dur=%.3f, route;dur=%.3f, "
+_FAR = _NEAR + b"network;dur=%.3f, admission;dur=%.3f, queue;dur=%.3f, "
+#: The header Server-Timing: whether the times of the target are known, and whether it is a stream.
+_SERVER_TIMING = {
+    (False, False): _NEAR + b"answer;dur=%.3f",
+    (False, True): _NEAR + b"prefill;dur=%.3f",
+    (True, False): _FAR + b"answer;dur=%.3f",
+    (True, True): _FAR + b"prefill;dur=%.3f",
+}
 
 
 class ResponseHeads:
@@ -80,15 +89,12 @@ def server_timing(
     read, began = log.read_mono_ms, attempt.began_mono_ms
     authed = log.authed_mono_ms or read
     placed = log.placed_mono_ms or began
-    timed = [f"auth;dur={authed - read:.3f}, route;dur={placed - authed:.3f}"]
+    durations = [authed - read, placed - authed]
     at = began
-    for name, until in asked_cuts(far, began, answered_mono_ms, stream=stream):
-        if until > at:
-            timed.append(f"{name};dur={until - at:.3f}")
-            at = until
-        else:
-            timed.append(name + ";dur=0.000")
-    return ", ".join(timed).encode()
+    for _, until in asked_cuts(far, began, answered_mono_ms, stream=stream):
+        durations.append(max(0.0, until - at))
+        at = max(at, until)
+    return _SERVER_TIMING[far is not None, stream] % tuple(durations)
 
 
 def load_of(headers: list[Header]) -> PeerLoad | None:

@@ -194,14 +194,14 @@ class RequestRunner:
     def _perform(self, command: Command) -> None:
         if isinstance(command, Ask):
             self._ask(command.attempt)
-        elif isinstance(command, WriteHead):
-            self._write_head(command.attempt)
-        elif isinstance(command, WriteEnd):
-            self._write_end(command.attempt)
         elif isinstance(command, Account):
             pass  # reserved for writes that must be durable before the answer ends
         elif isinstance(command, RespondWhole):
             self._respond_whole(command.attempt)
+        elif isinstance(command, WriteHead):
+            self._write_head(command.attempt)
+        elif isinstance(command, WriteEnd):
+            self._write_end(command.attempt)
         elif isinstance(command, Cancel):
             _answer_of(command.attempt).abort()
         elif isinstance(command, WriteHeartbeat):

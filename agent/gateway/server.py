@@ -17,7 +17,7 @@ from agent.relay.limits import ServerLimits
 from agent.relay.listener import Listener
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from agent.config import ClientConfig
     from agent.core.samples import Samples
@@ -100,14 +100,18 @@ class ClientPort:
         """Close the port and cut the remaining connections."""
         await self._listener.stop()
 
-    async def _serve(self, request: Request, client: ServerConnection) -> None:
+    def _serve(self, request: Request, client: ServerConnection) -> Awaitable[None]:
         """Hot for a generation whose path is spelled as usual and whose body is not compressed."""
         api = FORMATS.get(request.path)
         if api is None or request.method != "POST" or b"content-encoding" in request.headers:
-            answer = await self._routes.answer(request)
-            if answer is not None:
-                client.respond(request, *answer)
-                return
-            api = FORMATS[request.path]
+            return self._serve_unusual(request, client)
         request.last_mile_ms = client.last_mile_ms(request.first_byte_mono_ms)
-        await self.handler.serve(api, request, client)
+        return self.handler.serve(api, request, client)
+
+    async def _serve_unusual(self, request: Request, client: ServerConnection) -> None:
+        answer = await self._routes.answer(request)
+        if answer is not None:
+            client.respond(request, *answer)
+            return
+        request.last_mile_ms = client.last_mile_ms(request.first_byte_mono_ms)
+        await self.handler.serve(FORMATS[request.path], request, client)

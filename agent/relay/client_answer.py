@@ -127,7 +127,10 @@ class ClientAnswer(Exchange):
         if not self._token_seen:
             passed_on = self._before_first_token(events, passed_on, now)
         if passed_on and self.started:
-            self._write(passed_on)
+            if self._head is None:
+                self._client.write_piece(passed_on)
+            else:
+                self._write(passed_on)
         attempt.tokens.count(events.events - before, now)
         if events.error_event is not None:
             said = events.error_event.decode("utf-8", "replace")[:300]

@@ -87,7 +87,8 @@ class Exchange(ABC):
         The connection is given back only here, after all bytes of the read were parsed: surplus
         bytes after a response must never be taken for the next response.
         """
-        if self.ending is not None:
+        ending = self.ending  # not narrowed: what is called next may set it
+        if ending is not None:
             return
         self._on_read()
         if self._complete and self.ending is None:

@@ -88,8 +88,8 @@ class RequestReader:
     def _parse(self, data: bytes) -> None:
         try:
             self._feed_parser(data)
-        except httptools.HttpParserCallbackError as error:
-            cause = error.__context__
+        except httptools.HttpParserCallbackError as raised:
+            cause = raised.__context__
             if not isinstance(cause, EdgeForgeError):
                 raise
             raise cause from None

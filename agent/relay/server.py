@@ -337,7 +337,19 @@ class ServerConnection(asyncio.Protocol):
         """
         loop = asyncio.get_running_loop()
         while True:
-            await self._serve(request)
+            self._in_handler = True
+            try:
+                await self._handler(request, self)
+            except asyncio.CancelledError:
+                self.abort()
+                raise
+            except Exception:
+                _log.exception("request failed path=%r", request.path)
+                self.abort()
+            finally:
+                self.flow_from(None)
+                self.serving = self._in_handler = False
+                self._owner.count_busy(-1)
             if self._closing:
                 return
             if not self.may_keep_alive(request):
@@ -349,21 +361,6 @@ class ServerConnection(asyncio.Protocol):
             else:
                 self._wait_for_next()
             request = await self._next
-
-    async def _serve(self, request: Request) -> None:
-        self._in_handler = True
-        try:
-            await self._handler(request, self)
-        except asyncio.CancelledError:
-            self.abort()
-            raise
-        except Exception:
-            _log.exception("request failed path=%r", request.path)
-            self.abort()
-        finally:
-            self.flow_from(None)
-            self.serving = self._in_handler = False
-            self._owner.count_busy(-1)
 
     def _wait_for_next(self) -> None:
         limit_ms = self._limits.idle_timeout_ms

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import ssl
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from agent.relay.upstream import Address, UpstreamConnection, reason_of
 from agent.tasks import Background
@@ -36,8 +36,11 @@ class UpstreamPool:
         tls: Callable[[], ssl.SSLContext] | None = None,
         spares: int = 0,
         refill: Callable[[], None] | None = None,
+        connect: Callable[[UpstreamPool], Awaitable[UpstreamConnection]] | None = None,
     ) -> None:
+        """``connect`` makes a connection in place of ``dial``."""
         self.address = address
+        self._connect = connect
         self._spares = spares
         self._refill = refill
         self._max_idle = max_idle
@@ -130,9 +133,9 @@ class UpstreamPool:
                         server_hostname=address.server_name if context is not None else None,
                         local_addr=(address.source_address, 0) if address.source_address else None,
                     )
-        except TimeoutError as error:
+        except TimeoutError as late:
             limit = f"{self._connect_timeout_ms:.0f} ms"
-            raise LinkDown(f"{address.name}: no connection within {limit}") from error
+            raise LinkDown(f"{address.name}: no connection within {limit}") from late
         except (OSError, ssl.SSLError) as error:
             raise LinkDown(f"{address.name}: {reason_of(error)}") from error
         return connection
@@ -180,9 +183,9 @@ class UpstreamPool:
     async def _dial_once(self) -> None:
         dialled_before = self._dialled
         try:
-            connection = await self.dial()
-        except LinkDown as error:
-            self._refuse(error.message, dialled_before)
+            connection = await (self.dial() if self._connect is None else self._connect(self))
+        except LinkDown as down:
+            self._refuse(down.message, dialled_before)
         except Exception as error:
             _log.exception("fault while connecting to %s", self.address.name)
             self._refuse(f"{self.address.name}: {reason_of(error)}", dialled_before)

@@ -2,13 +2,15 @@
 
     make bench BENCH=gateway
     python -m tests.bench.gateway [--harness FOLDER] [--rounds N] [--scale X] [--rows tls,hop]
+                                  [--agent NAME=PROGRAM ...]
 
 The harness (by default ``../shared/bench/gateway`` beside the repository) starts each target on one
 core, its mock engine and load on the other, and interleaves rounds. The target is one agent with
 everything on: key check, placement, token counts, trace. What it needs stands beside it and is not
 counted: a coordinator, and a peer agent with a second engine, to which requests go when the first
 engine dies. Rows: ``edgeforge`` plaintext; ``edgeforge-tls`` client TLS (nginx on the load's core
-puts the load into TLS); ``edgeforge-hop`` everything placed on a peer over mutual TLS.
+puts the load into TLS); ``edgeforge-hop`` everything placed on a peer over mutual TLS; and one for
+each ``--agent``, such as ``compiled=.venv-compiled/bin/edgeforge-agent``, in the same rounds.
 """
 
 from __future__ import annotations
@@ -164,8 +166,8 @@ def calibrate(fleet: Fleet) -> None:
         path.write_text(path.read_text().replace("[engine]\n", "[engine]\n" + _MOCK_PROFILE))
 
 
-def agent_command(config: Path) -> str:
-    return shlex.join([str(COMMANDS / "edgeforge-agent"), "serve", "--config", str(config)])
+def agent_command(config: Path, program: str = str(COMMANDS / "edgeforge-agent")) -> str:
+    return shlex.join([*shlex.split(program), "serve", "--config", str(config)])
 
 
 def with_client(fleet: Fleet, node: str, name: str, **client: object) -> Path:
@@ -208,12 +210,15 @@ def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         key, model = fleet.facts["api_key"], fleet.model
         plain = with_client(fleet, LOCAL, "plain", port=TARGET_PORT)
         harness.add("edgeforge", agent_command(plain), key, model)
+        others = dict(one.split("=", 1) for one in options.agent)
+        for name, program in others.items():
+            harness.add(name, agent_command(plain, os.path.abspath(program)), key, model)
         tls = _tls_target(fleet, scratch)
         harness.add("edgeforge-tls", tls, key, model, _TLS_FRONT % TLS_PORT)
         hop = with_client(fleet, PEER, "hop", port=TARGET_PORT)
         harness.add("edgeforge-hop", agent_command(hop), key, model)
         with peer_agent(fleet, PEER):
-            local = ["edgeforge"] + (["edgeforge-tls"] if "tls" in rows else [])
+            local = ["edgeforge", *others, *(["edgeforge-tls"] if "tls" in rows else [])]
             found["local"] = harness.run(
                 ["direct", *peers, *local], options.rounds, 0, options.scale
             )
@@ -255,8 +260,11 @@ def figures(rounds: list[Any], direct: list[Any]) -> dict[str, float]:
     def cpu_us_per_chunk(streams: str) -> float:
         return median(lambda one: 1e6 * one[streams]["proxy_cpu_s"] / one[streams]["all_chunks"])
 
-    def ttft_us_p99(one: Any) -> float:
-        return float(one["s200"]["ttft"]["p99"])
+    def added_ttft_ms_p99(streams: str) -> float:
+        def ttft_us_p99(one: Any) -> float:
+            return float(one[streams]["ttft"]["p99"])
+
+        return (median(ttft_us_p99) - median(ttft_us_p99, direct)) / 1e3
 
     return {
         "cpu_ms_per_request": median(
@@ -272,7 +280,8 @@ def figures(rounds: list[Any], direct: list[Any]) -> dict[str, float]:
         "requests_per_s": median(lambda one: one["nonstream"]["rps"]),
         "added_ttft_ms_p50": median(lambda one: one["unloaded"]["diff"]["p50"]) / 1e3,
         "added_ttft_ms_p99": median(lambda one: one["unloaded"]["diff"]["p99"]) / 1e3,
-        "added_ttft_ms_p99_200": (median(ttft_us_p99) - median(ttft_us_p99, direct)) / 1e3,
+        "added_ttft_ms_p99_200": added_ttft_ms_p99("s200"),
+        "added_ttft_ms_p99_400": added_ttft_ms_p99("s400"),
         "rss_mb": max(
             one[streams]["rss_mb"] for one in rounds for streams in ("s64", "s200", "s400")
         ),
@@ -372,6 +381,9 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--peers", default="vllm-router,nginx", help="of the harness's targets")
     parser.add_argument("--rows", default="tls,hop", help="beside the plaintext one")
+    parser.add_argument(
+        "--agent", action="append", default=[], help="NAME=PROGRAM: another build's edgeforge-agent"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ef") as folder:
         found = measure(options, Path(folder))

@@ -30,6 +30,7 @@ from agent.core.request.placing import Placer
 from agent.core.request.state import RouterState
 from agent.core.request.timing import RequestPolicy
 from agent.peers.pool import PeerPool
+from agent.relay.upstream import UpstreamConnection
 from protos.domain.fleet_view import FleetView
 from protos.domain.predictor import FEW_OBSERVATIONS, Outcome, Predictor
 from protos.domain.prompt_tokens import PromptTokens
@@ -110,7 +111,7 @@ class Gateway:
         for node_id in self._chance.sample(self._nodes, min(WARM_TARGETS, len(self._nodes))):
             pool = peers.pool_for(node_id)
             assert pool is not None
-            pool.give_back(SimpleNamespace(reusable=True, closed=False))
+            pool.give_back(_open_connection())
         return peers
 
     def _prefixes(self) -> PrefixMemory:
@@ -220,3 +221,11 @@ class Gateway:
             fill_ratio=chance.random(),
             ready_models=[model for model in self._models if node_id in self.view.replicas[model]],
         )
+
+
+def _open_connection() -> UpstreamConnection:
+    connection = UpstreamConnection(lambda closed: None)
+    connection.connection_made(
+        SimpleNamespace(get_extra_info=lambda name: None, is_closing=lambda: False)
+    )
+    return connection

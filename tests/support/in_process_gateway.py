@@ -84,14 +84,12 @@ def chat_request(
     return request_bytes("POST", b"/v1/chat/completions", b"x", signed, body)
 
 
-@contextlib.asynccontextmanager
-async def in_process_gateway(
-    pools: Mapping[str, UpstreamPool],
-    view: FleetView | None = None,
+def gateway_context(
+    view: FleetView,
+    pools: Mapping[str, UpstreamPool] | None = None,
     policy: RequestPolicy | None = None,
-) -> AsyncIterator[InProcessGateway]:
-    """Serve a client port whose node is ``near``, in front of ``pools``."""
-    view = view or table(dict.fromkeys(pools, 20.0))
+) -> GatewayContext:
+    """Return what the gateway of node ``near`` needs, in front of ``pools``."""
     state = RouterState(
         node_id="near",
         view=lambda: view,
@@ -112,12 +110,12 @@ async def in_process_gateway(
     )
     for node_id in view.nodes:
         state.live.probed(node_id, 1.0, now_mono_ms())
-    gateway = GatewayContext(
+    return GatewayContext(
         pop_id="NEAR",
         limits=LimitsConfig(),
         policy=policy or RequestPolicy(),
         state=state,
-        targets=_Pools(pools),  # type: ignore[arg-type]
+        targets=_Pools(pools or {}),
         records=RequestRecords(100),
         traces=lambda make, matters: None,
         clocks=ClockWatch(),
@@ -126,6 +124,17 @@ async def in_process_gateway(
         now_unix_ms=now_unix_ms,
         make_trace_id=TraceIds().make,
     )
+
+
+@contextlib.asynccontextmanager
+async def in_process_gateway(
+    pools: Mapping[str, UpstreamPool],
+    view: FleetView | None = None,
+    policy: RequestPolicy | None = None,
+) -> AsyncIterator[InProcessGateway]:
+    """Serve a client port whose node is ``near``, in front of ``pools``."""
+    view = view or table(dict.fromkeys(pools, 20.0))
+    gateway = gateway_context(view, pools, policy)
     stats = GatewayStats()
     handler = GenerationHandler(gateway, stats)
 

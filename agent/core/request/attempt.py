@@ -76,6 +76,7 @@ class Attempt:
         "io",
         "last_read_mono_ms",
         "learned",
+        "node_id",
         "number",
         "place",
         "placement",
@@ -98,6 +99,7 @@ class Attempt:
         #: 1 for the request's first attempt; second copies are counted too.
         self.number = number
         self.placement = placement
+        self.node_id = placement.chosen.node.id
         self.purpose = purpose
         self.began_mono_ms = began_mono_ms
         #: Budget left when the target was chosen.
@@ -118,7 +120,3 @@ class Attempt:
         self.last_read_mono_ms = -math.inf
         #: The runner's own object that carries the attempt.
         self.io: object = None
-
-    @property
-    def node_id(self) -> str:
-        return self.placement.chosen.node.id

@@ -134,8 +134,8 @@ class RequestMachine:
             return self._out_of_targets(None, now_mono_ms)
         try:
             placement = self._placer.next_attempt(now_mono_ms)
-        except NoReplica as error:
-            return self._out_of_targets(error, now_mono_ms)
+        except NoReplica as none_left:
+            return self._out_of_targets(none_left, now_mono_ms)
         except EdgeForgeError as error:
             return self._give_up(error)
         return [self._ask(placement, now_mono_ms)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -17,14 +18,15 @@ from tests.support.waiting import wait_until_async
 BODY = b'{"model":"small","stream":true,"messages":[]}'
 
 
-class _HeldPool(UpstreamPool):
-    """Connects when let."""
+class _HeldPool:
+    """A pool that connects when let."""
 
     def __init__(self, port: int, *, max_idle: int) -> None:
-        super().__init__(
+        self.pool = UpstreamPool(
             Address("engine", b"engine", host="127.0.0.1", port=port),
             max_idle=max_idle,
             connect_timeout_ms=20_000.0,
+            connect=self._connect,
         )
         self.let = asyncio.Semaphore(0)
         self.held = 0
@@ -32,7 +34,10 @@ class _HeldPool(UpstreamPool):
         #: What is raised instead of connecting, first to last.
         self.failures: list[Exception] = []
 
-    async def dial(self) -> UpstreamConnection:
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.pool, name)
+
+    async def _connect(self, pool: UpstreamPool) -> UpstreamConnection:
         self.held += 1
         self.most_held = max(self.most_held, self.held)
         try:
@@ -41,7 +46,7 @@ class _HeldPool(UpstreamPool):
             self.held -= 1
         if self.failures:
             raise self.failures.pop(0)
-        return await super().dial()
+        return await pool.dial()
 
     def let_all(self) -> None:
         """Hold nobody any more."""
@@ -194,7 +199,7 @@ async def test_a_line_that_is_full_refuses_at_once() -> None:
 async def test_an_attempt_that_is_cut_while_it_waits_for_a_connection_leaves_the_line() -> None:
     async with held_pool() as (pool, _):
         policy = replaced_policy(heartbeat_ms=0.0, stream_idle_ms=100.0, max_wait_ms=150.0)
-        async with in_process_gateway({"near": pool}, policy=policy) as gateway:
+        async with in_process_gateway({"near": pool.pool}, policy=policy) as gateway:
             said = await gateway.server.talk(chat_request(BODY, (b"connection", b"close")))
         assert b"504" in said.partition(b"\r\n")[0]
         assert pool.in_line == 0

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from agent.core.engine_status import EngineEndpoint
 from agent.drain_state import DrainState, OpenEngines
 from protos.domain.fleet_view import FleetView
 from protos.domain.resources import NodeIntent
 from tests.support import fleets
+
+ENDPOINT = EngineEndpoint(
+    "small", None, "127.0.0.1", 8000, tls=False, supports_continuous_usage=True
+)
 
 
 def fleet(intent: NodeIntent | None = NodeIntent.ACTIVE) -> FleetView:
@@ -92,10 +97,10 @@ def test_bad_health_drains_and_is_reported_but_refuses_no_client(
 
 def test_a_draining_nodes_engine_is_closed_to_the_gateway(drain_state: DrainState) -> None:
     class Engines:
-        def endpoint_for(self, model: str) -> str:
-            return model
+        def endpoint_for(self, model: str) -> EngineEndpoint:
+            return ENDPOINT
 
-    engines = OpenEngines(Engines(), drain_state)  # type: ignore[arg-type]
-    assert engines.endpoint_for("small") == "small"
+    engines = OpenEngines(Engines(), drain_state)
+    assert engines.endpoint_for("small") is ENDPOINT
     drain_state.by_health = "GPU 0 is lost"
     assert engines.endpoint_for("small") is None

@@ -28,6 +28,15 @@ def test_a_node_whose_own_pop_is_unknown_expects_the_longest_round_trip():
 
 
 def test_the_round_trip_is_computed_once():
-    fleet = view(pop("IAD"), node("iad-1", "IAD"), model(), replica("iad-1"))
-    (offer,) = offers_of(fleet, MODEL, "iad-2").offers
-    assert offer.prior_rtts_ms() is offer.prior_rtts_ms()
+    fleet = view(
+        pop("IAD"),
+        pop("GRU"),
+        node("iad-1", "IAD"),
+        node("gru-1", "GRU"),
+        model(),
+        replica("iad-1"),
+    )
+    (offer,) = offers_of(fleet, MODEL, "gru-1").offers
+    first = offer.prior_rtts_ms()
+    object.__setattr__(offer.pop, "latitude_deg", 45.0)
+    assert offer.prior_rtts_ms() == first

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, fields
 from typing import get_args
 
 import pytest
@@ -35,6 +35,6 @@ def test_every_kind_of_resource_is_tested():
 
 @pytest.mark.parametrize("resource", ONE_OF_EACH)
 def test_resources_cannot_be_changed_in_place(resource):
-    name = resource.__slots__[0]
+    name = fields(resource)[0].name
     with pytest.raises(FrozenInstanceError):
         setattr(resource, name, "x")

@@ -6,6 +6,7 @@ from agent.core.half_open import MAX_PAUSE_MS, MAX_TARGETS, TRIAL_EVERY_MS, Half
 from protos.domain.candidates import gather
 from protos.domain.predictor import FEW_OBSERVATIONS, Outcome, Predictor
 from protos.domain.regimes import Load
+from protos.domain.resources import Tier
 from tests.support.fleets import (
     MODEL,
     lookup,
@@ -29,7 +30,7 @@ def candidates(*, took_ms=400.0, outcomes=100, live=NEAR, names=("gru-1",), firs
     fleet = view(
         pop("GRU"),
         model(),
-        price("edge", 10),
+        price(Tier.EDGE, 10),
         *(node(name, "GRU") for name in names),
         *(replica(name, first_token_ms) for name in names),
     )

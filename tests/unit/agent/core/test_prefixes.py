@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core import prefixes
 from agent.core.prefixes import (
     BLOCK_BYTES,
     FORGET_AFTER_MS,
@@ -151,11 +150,9 @@ def test_one_replica_forgets_its_oldest_blocks_first(memory: PrefixMemory) -> No
     assert cached(memory, text(4, start=1_000)) == 1.0
 
 
-def test_all_together_are_bounded_and_the_replica_unused_for_longest_gives(
-    memory: PrefixMemory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_together_are_bounded_and_the_replica_unused_for_longest_gives() -> None:
     assert MAX_BLOCKS * 160 < 25_000_000, "bytes of memory, at about 160 an entry"
-    monkeypatch.setattr(prefixes, "MAX_BLOCKS", 10)
+    memory = PrefixMemory(max_blocks=10)
     for number in range(5):
         memory.record(f"node-{number}", MODEL, 1, blocks(text(4)), 0.0)
         assert len(memory) <= 10

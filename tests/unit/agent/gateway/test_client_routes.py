@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +15,7 @@ from agent.relay.messages import Request
 from protos.domain.errors import HeadersTooLarge
 from protos.domain.resources import Account, ApiKey
 from tests.support.fleets import deployment, model, view
+from tests.support.in_process_gateway import gateway_context
 
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 SECRET = b"ef-secret"
@@ -30,12 +30,7 @@ class Routes:
     """The routes over a table of one deployment."""
 
     def __init__(self, *, ready: bool = True) -> None:
-        around = SimpleNamespace(
-            state=SimpleNamespace(view=lambda: WORLD),
-            now_unix_ms=lambda: 0,
-            credentials_usable=lambda: True,
-        )
-        self._routes = ClientRoutes(around, Health(lambda: ready, "1.2.3"), 1_024)
+        self._routes = ClientRoutes(gateway_context(WORLD), Health(lambda: ready, "1.2.3"), 1_024)
         self.request = Request("GET", b"/", {}, b"", True, 0.0)
 
     def ask(self, method: str, target: str, headers=None, body: bytes = b"", cors=()):

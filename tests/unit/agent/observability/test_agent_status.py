@@ -20,6 +20,7 @@ BUSY = Reading("GPU-1", 0, "H100", 0.5, 1, 2, 60.0, 300.0, ("power_cap",), 0, 0)
 
 #: Keys of ``edgeforge-agent status --json``: scripts read them. Adding one is adding a line here.
 STATUS_KEYS = {
+    *("build.version", "build.kind", "build.sources"),
     *("node", "pop", "client_url", "certificate_age_s", "certificate_not_after_unix_ms"),
     *("ready", "missing", "draining", "draining_reason", "credentials_age_s", "last_refusal"),
     *("link.connected", "link.since_mono_ms", "link.since_s", "link.connects", "link.refused"),
