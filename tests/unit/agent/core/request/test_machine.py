@@ -444,6 +444,23 @@ def test_the_customer_pays_the_tier_of_the_first_copy():
     assert (world.log.serving_tier, world.log.billing_tier) == (Tier.EDGE, Tier.CENTRAL)
 
 
+def test_with_no_other_target_in_time_there_is_no_second_copy():
+    """When the first is late, what is left of 100 ms is too little for the other."""
+    world = RequestWorld(fleet(TWO), hedge_ratio=1.0, policy=QUIET, budget_ms=100.0)
+    world.learned("near", 20.0)
+    world.learned("far", 60.0)
+    world.begin()
+    assert world.wait(60.0) == []
+
+
+def test_a_request_without_a_stream_is_never_sent_twice():
+    world = RequestWorld(fleet(TWO), hedge_ratio=1.0, policy=QUIET, stream=False)
+    world.learned("near", 20.0)
+    world.learned("far", 60.0)
+    world.begin()
+    assert world.wait(10_000.0) == []
+
+
 def test_a_client_gone_while_both_copies_run_cuts_both():
     world = hedging()
     world.begin()
