@@ -445,8 +445,8 @@ def test_the_customer_pays_the_tier_of_the_first_copy():
 
 
 def test_with_no_other_target_in_time_there_is_no_second_copy():
-    """When the first is late, what is left of 100 ms is too little for the other."""
-    world = RequestWorld(fleet(TWO), hedge_ratio=1.0, policy=QUIET, budget_ms=100.0)
+    """When the first is late, what is left of 70 ms is too little for the other."""
+    world = RequestWorld(fleet(TWO), hedge_ratio=1.0, policy=QUIET, budget_ms=70.0)
     world.learned("near", 20.0)
     world.learned("far", 60.0)
     world.begin()
