@@ -155,7 +155,12 @@ class Asking:
                 exchange.late or exchange.ending in (None, Ending.LOST)
             ):
                 # cut while it might still have answered: it would have taken longer than this
-                self._learn(asked, now, censored=True)
+                self._learn(
+                    asked,
+                    now,
+                    censored=True,
+                    abandoned=exchange.ending is None and not exchange.late,
+                )
             if asked.finding is not None and exchange.first_token_mono_ms is None:
                 asked.finding.ended(None, now)
 
@@ -170,12 +175,27 @@ class Asking:
         if asked.finding is not None:
             asked.finding.ended(now_mono_ms, now_mono_ms)
 
-    def _learn(self, asked: Asked, now_mono_ms: float, *, censored: bool = False) -> None:
+    def _learn(
+        self,
+        asked: Asked,
+        now_mono_ms: float,
+        *,
+        censored: bool = False,
+        abandoned: bool = False,
+    ) -> None:
         if asked.prompt == 0:
             return
         chosen = asked.placement.chosen
         load, took_ms = chosen.load, now_mono_ms - asked.began_mono_ms
-        outcome = Outcome(load, chosen.there_ms, took_ms, now_mono_ms, censored=censored)
+        outcome = Outcome(
+            load,
+            chosen.there_ms,
+            took_ms,
+            now_mono_ms,
+            censored=censored,
+            account=self._record.account,
+            abandoned=abandoned,
+        )
         self._around.coverage.note(
             took_ms,
             chosen.ttft_ms_p99,
