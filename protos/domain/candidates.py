@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from protos.domain.context_limit import holds_prompt
 from protos.domain.learned_ttft import (
     P99,
-    Evidence,
+    SETTLED_OUTCOMES,
     evidence_of,
+    handed_over_ms,
     learned_ms,
     lower_quantiles_ms,
     predict_from,
@@ -18,12 +19,13 @@ from protos.domain.learned_ttft import (
 from protos.domain.offer_lookup import offers_of
 from protos.domain.offers import Filter, Offer, Offers, Rejected
 from protos.domain.predictor import FEW_OBSERVATIONS, NOTHING_LEARNED, TargetModel
-from protos.domain.regimes import TOKENS_UNIT, Load
+from protos.domain.regimes import TOKENS_UNIT, Evidence, Load
 from protos.domain.residency import allowed_zones
 from protos.domain.ttft import (
     HANDSHAKE_ROUND_TRIPS,
     Network,
     Prediction,
+    backlog_time_ms,
     network_to,
     predict,
     profile_ms_p99,
@@ -33,7 +35,10 @@ from protos.domain.ttft import (
 
 if TYPE_CHECKING:
     from protos.domain.fleet_view import FleetView
-    from protos.domain.resources import Deployment, Node, Pop, Price, Replica
+    from protos.domain.resources import Deployment, EngineProfile, Node, Pop, Price, Replica
+
+#: Outcomes from which a prediction no longer keeps near the profile's.
+SETTLED_OBSERVATIONS = FEW_OBSERVATIONS + SETTLED_OUTCOMES
 
 
 @dataclass(slots=True)
@@ -176,6 +181,8 @@ class Candidate:
             in_flight=self.state.in_flight,
             queued=self.state.queued,
             prompt_tokens=load.prompt_tokens,
+            backlog_tokens=load.backlog_tokens,
+            progress_ms=load.progress_ms,
         )
 
 
@@ -224,7 +231,7 @@ def gather(
         evidence: Evidence | None = None
         if (target := learned.get(node_id)) is None or target.observations < FEW_OBSERVATIONS:
             rtts_ms = _round_trips(offer, state)
-            ttft_ms = profile_ms_p99(offer.profile, there_ms, rtts_ms, 1 - headroom, tokens)
+            ttft_ms = _by_profile(offer.profile, there_ms, rtts_ms, state, 1 - headroom, tokens)
         else:
             if state.backlog_tokens or headroom < 1 or queued:
                 evidence, ttft_ms = _behind(target, state, tokens, 1 - headroom)
@@ -233,6 +240,13 @@ def gather(
                 engine_ms, prompt_ms, batch_ms, _, _ = evidence[P99]
                 ttft_ms = engine_ms + prompt_ms * (tokens / TOKENS_UNIT) + batch_ms * in_flight
             ttft_ms += there_ms
+            if target.observations < SETTLED_OBSERVATIONS:
+                rtts_ms = _round_trips(offer, state)
+                profile_ms = _by_profile(
+                    offer.profile, there_ms, rtts_ms, state, 1 - headroom, tokens
+                )
+                more = target.observations - FEW_OBSERVATIONS
+                ttft_ms = handed_over_ms(ttft_ms, profile_ms, more)
         fits, headroom = ttft_ms <= budget_ms, headroom if headroom > 0 else 0
         found.append(Candidate(offer, state, request, evidence, ttft_ms, fits, headroom))
     if rejected is not None:
@@ -250,6 +264,21 @@ def _able(offers: Offers, request: RequestShape) -> Sequence[Offer]:
     if request.needs_tool_parser:
         return [offer for offer in able if not offer.profile.lacks_tool_parser]
     return able
+
+
+def _by_profile(
+    profile: EngineProfile,
+    there_ms: float,
+    rtts_ms: tuple[float, float],
+    state: TargetState,
+    ahead: int,
+    tokens: float,
+) -> float:
+    """Predict a target whose outcomes are too few."""
+    backlog_ms = 0.0
+    if state.backlog_tokens:
+        backlog_ms = backlog_time_ms(profile, ahead, state.backlog_tokens, state.progress_ms)
+    return profile_ms_p99(profile, there_ms, rtts_ms, ahead, tokens, backlog_ms)
 
 
 def _behind(

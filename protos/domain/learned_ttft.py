@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import mul
 from typing import TYPE_CHECKING
 
-from protos.domain.regimes import FEATURES, TOKENS_UNIT, Place, place_of
+from protos.domain.regimes import FEATURES, TOKENS_UNIT, Evidence, place_of
 from protos.domain.ttft import Prediction
 
 if TYPE_CHECKING:
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 #: prompts ahead has passed already.
 LEARNED_TERMS = ("rtt", "handshake", "transfer", *FEATURES, "progress")
 
-#: Which coefficients of an ``Evidence`` are whose.
+#: Which coefficients of a regime are whose.
 QUANTILES = MEDIAN, P95, P99 = 0, 1, 2
-#: Coefficients of median, P95 and P99 as they were at one moment; those of a free engine behind
-#: them where a part of the backlog's time has passed.
-Evidence = tuple[tuple[float, ...], ...]
+_BEHIND, _FULL = 2 * len(QUANTILES), 3 * len(QUANTILES)
+#: While outcomes are few a prediction lies within this factor of the profile's; each further
+#: outcome multiplies the factor by as much, until ``SETTLED_OUTCOMES`` more have come.
+HANDOVER_FACTOR, SETTLED_OUTCOMES = 2.0, 12
 
 
 def evidence_of(
     target: TargetModel, backlog_tokens: float, waiting: float, progress_ms: float
 ) -> Evidence:
-    """Return what ``target`` has taught of such a load. Hot."""
-    place = place_of(backlog_tokens, waiting)
-    regime = target.regimes[place]
-    if place is Place.BEHIND and progress_ms > 0.0:
-        return regime.quantiles + target.regimes[Place.FREE].quantiles
-    return regime.quantiles
+    """Return what ``target`` has taught of such a load. Hot.
+
+    It is of the regime that the load is in, and of every lighter one.
+    """
+    return target.evidence[place_of(backlog_tokens, waiting)]
 
 
 def learned_ms(
@@ -46,28 +46,37 @@ def learned_ms(
 ) -> float:
     """Return one quantile of the time at the target, without the way there. Hot.
 
-    However long the prompts ahead have been on their way, a token never comes sooner than with
-    nobody ahead.
+    However little a heavier regime has seen, and however long the prompts ahead have been on their
+    way, a token never comes sooner than it would with less ahead.
     """
     prompt = prompt_tokens / TOKENS_UNIT
     engine_ms, prompt_ms, batch_ms, backlog_ms, queue_ms = evidence[quantile]
-    behind_ms = (
-        engine_ms
-        + prompt_ms * prompt
-        + batch_ms * in_flight
-        + backlog_ms * (backlog_tokens / TOKENS_UNIT)
-        + queue_ms * waiting
-    )
-    if len(evidence) == len(QUANTILES):
-        return behind_ms
-    engine_ms, prompt_ms, batch_ms, _, _ = evidence[len(QUANTILES) + quantile]
     free_ms = engine_ms + prompt_ms * prompt + batch_ms * in_flight
-    return sooner_ms(behind_ms, free_ms, progress_ms)
+    regimes = len(evidence)
+    if regimes < _BEHIND:
+        return free_ms
+    backlog = backlog_tokens / TOKENS_UNIT
+    engine_ms, prompt_ms, batch_ms, backlog_ms, queue_ms = evidence[quantile + 3]
+    behind_ms = engine_ms + prompt_ms * prompt + batch_ms * in_flight + backlog_ms * backlog
+    if regimes < _FULL:
+        behind_ms -= progress_ms
+        return behind_ms if behind_ms > free_ms else free_ms
+    engine_ms, prompt_ms, batch_ms, backlog_ms, queue_ms = evidence[quantile + 6]
+    full_ms = engine_ms + prompt_ms * prompt + batch_ms * in_flight
+    full_ms += backlog_ms * backlog + queue_ms * waiting
+    if full_ms > behind_ms and full_ms > free_ms:
+        return full_ms
+    return behind_ms if behind_ms > free_ms else free_ms
 
 
-def sooner_ms(behind_ms: float, free_ms: float, progress_ms: float) -> float:
-    """Return ``behind_ms`` less the progress made, but not sooner than a free engine."""
-    return max(behind_ms - progress_ms, min(behind_ms, free_ms))
+def handed_over_ms(learned_ms_p99: float, profile_ms_p99: float, more_outcomes: int) -> float:
+    """Return a P99 on its way from the profile's to the learned one.
+
+    ``more_outcomes`` have come since outcomes were enough to predict from. So no single outcome
+    moves a target, which others may just be choosing, by more than a factor.
+    """
+    factor = HANDOVER_FACTOR ** (1 + max(0, more_outcomes))
+    return min(profile_ms_p99 * factor, max(profile_ms_p99 / factor, learned_ms_p99))
 
 
 def lower_quantiles_ms(
@@ -84,18 +93,27 @@ def predict_from(
 ) -> Prediction:
     """Tell how ``ttft_ms_p99`` comes about.
 
-    The residual quantile is one on the total, so the spread of the network is in it.
+    The residual quantile is one on the total, so the spread of the network is in it. The terms are
+    those of the regime that decides; while a P99 is handed over they are scaled to their sum. One
+    held below what outcomes say is none to lose patience by, so it does not count as learned.
     """
-    values_ms = tuple(map(mul, evidence[P99], load.features()))
-    progress_ms = 0.0
-    if len(evidence) > len(QUANTILES):
-        progress_ms = min(0.0, learned_ms(evidence, P99, *load) - sum(values_ms))
+    at_target_ms = learned_ms(evidence, P99, *load)
+    features = load.features()
+    lines = [tuple(map(mul, evidence[at], features)) for at in range(P99, len(evidence), 3)]
+    values_ms = max(lines, key=sum)
+    progress_ms = min(0.0, at_target_ms - sum(values_ms))
+    handed_ms = max(0.0, ttft_ms_p99 - network.total_ms)
+    held_back = handed_ms < at_target_ms * (1.0 - 1e-9)
+    if at_target_ms > 0.0 and abs(handed_ms - at_target_ms) > 1e-9 * at_target_ms:
+        scale = handed_ms / at_target_ms
+        values_ms = tuple([scale * each for each in values_ms])
+        progress_ms *= scale
     median_ms, p95_ms = lower_quantiles_ms(evidence, load, network.total_ms, ttft_ms_p99)
     return Prediction(
         median_ms,
         ttft_ms_p99,
         (*network, *values_ms, progress_ms),
         LEARNED_TERMS,
-        learned=True,
+        learned=not held_back,
         ttft_ms_p95=p95_ms,
     )

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
+from protos.domain.account_shares import AccountShares
 from protos.domain.regimes import (
     LEAST_MS,
     TOKENS_UNIT,
+    Evidence,
     Load,
     Place,
     Regime,
@@ -42,6 +44,14 @@ CHANGE_OUTCOMES = 10
 _CHANGED_RANK = 0.93
 #: A change smaller than this is left to the regression.
 _CHANGED_LOG_RATIO = 0.12
+#: Around that ratio the votes must lie closer than around none: their distances from it, as a share
+#: of its own from 1. Heavy tails scatter, a change of speed moves all alike.
+_MOST_SCATTER = 0.6
+#: Votes of a regime from which a change is its own.
+_OWN_VOTES = 3
+_PLACES = tuple(Place)
+#: Outcomes elsewhere after which a regime counts as not visited.
+UNVISITED_OUTCOMES = 16
 #: What a change leaves of the evidence.
 _KEPT_AFTER_CHANGE = 0.1
 #: Residuals that a regime needs before its ranks mean anything.
@@ -55,7 +65,8 @@ class Outcome:
     """How long one stream's first token took at its target.
 
     ``network_ms`` is what the way there was known to take. ``censored``: no token came in
-    ``took_ms``, since the client left or another target was first.
+    ``took_ms``, since the client left or another target was first. ``abandoned``: the client left,
+    which says more of the client than of the target. ``account``: whose stream it was.
     """
 
     load: Load
@@ -63,6 +74,8 @@ class Outcome:
     took_ms: float
     at_mono_ms: float
     censored: bool = False
+    account: str = ""
+    abandoned: bool = False
 
     @property
     def engine_ms(self) -> float:
@@ -76,10 +89,14 @@ class TargetModel:
 
     __slots__ = (
         "_alone_from_mono_ms",
+        "_elsewhere",
         "_first",
+        "_paces",
         "_profile",
+        "_shares",
         "_votes",
         "changes",
+        "evidence",
         "learned_mono_ms",
         "observations",
         "regimes",
@@ -88,6 +105,7 @@ class TargetModel:
     def __init__(self, profile: EngineProfile) -> None:
         self._profile = profile
         self._first: list[Outcome] | None = []
+        self._shares = AccountShares()
         self._begin(1.0)
         self.observations = 0
         self.changes = 0
@@ -103,15 +121,36 @@ class TargetModel:
         place_ms = queue_time_ms(profile, 1) * slowness
         self.regimes = (
             Regime((engine_ms, token_ms, batch_ms, 0.0, 0.0)),
-            Regime((engine_ms, token_ms, batch_ms, token_ms, 0.0), MEMORY_CROWD_OBSERVATIONS),
+            Regime(
+                (engine_ms, token_ms, batch_ms, token_ms, 0.0),
+                MEMORY_CROWD_OBSERVATIONS,
+                place=Place.BEHIND,
+            ),
             Regime(
                 (engine_ms, token_ms, batch_ms, token_ms, place_ms),
                 MEMORY_CROWD_OBSERVATIONS,
                 LEAST_SCALE_FULL,
+                place=Place.FULL,
             ),
         )
         self._votes: deque[Vote] = deque(maxlen=CHANGE_OUTCOMES)
+        free, behind, full = self.regimes
+        paces = (free.pace_ms, behind.pace_ms, full.pace_ms)
+        #: By regime: the paces of all at its last outcome, and outcomes elsewhere since then.
+        self._paces = [paces, paces, paces]
+        self._elsewhere = [0, 0, 0]
         self._alone_from_mono_ms = -math.inf
+        self._gather()
+
+    def _gather(self) -> None:
+        """Make ready what predictions read: they are many times as many as outcomes."""
+        free, behind, full = (regime.quantiles for regime in self.regimes)
+        #: By place.
+        self.evidence: tuple[Evidence, Evidence, Evidence] = (
+            free,
+            free + behind,
+            free + behind + full,
+        )
 
     @property
     def known(self) -> bool:
@@ -130,10 +169,15 @@ class TargetModel:
         promised_ms = self.regimes[outcome.load.place].promised_ms(features)
         if outcome.censored and outcome.engine_ms <= promised_ms:
             return  # Known only to be longer: this says nothing new.
+        if not self._shares.admit(
+            outcome.account, censored=outcome.censored, abandoned=outcome.abandoned
+        ):
+            return
         self.observations += 1
         self.learned_mono_ms = outcome.at_mono_ms
         if self._first is None:
             self._learn(outcome, features)
+            self._gather()
             return
         self._first.append(outcome)
         if len(self._first) == CALIBRATION_OUTCOMES:
@@ -141,6 +185,7 @@ class TargetModel:
             self._begin(median(self._ratio(each) for each in first))
             for each in first:
                 self._learn(each, each.load.features())
+            self._gather()
 
     def _ratio(self, outcome: Outcome) -> float:
         load = outcome.load
@@ -162,7 +207,8 @@ class TargetModel:
             vote = regime.learn(features, outcome.engine_ms, sent_ms, at_ms, remember=remember)
             for heavier in self.regimes[place + 1 :]:
                 heavier.expect(regime.p50)
-        if ranked and alone and place is not Place.FULL:
+            self._visited(place, at_ms)
+        if ranked and alone and place is not Place.FULL and not outcome.abandoned:
             self._votes.append(vote)
             self._look_for_change()
 
@@ -174,14 +220,49 @@ class TargetModel:
         if 1.0 - _CHANGED_RANK < rank < _CHANGED_RANK:
             return
         factor = median(vote.ratio for vote in votes)
-        if abs(math.log(factor)) < _CHANGED_LOG_RATIO:
+        size = abs(math.log(factor))
+        if size < _CHANGED_LOG_RATIO:
             return
         changed = _since_change(list(votes), factor)
         factor = median(vote.ratio for vote in changed)
-        for regime in self.regimes:
-            regime.rescale(factor, _KEPT_AFTER_CHANGE, changed[0].sent_mono_ms)
+        if _scatter(changed, factor) > _MOST_SCATTER * size:
+            return
+        now_ms, since_ms = votes[-1].at_mono_ms, changed[0].sent_mono_ms
+        leader = Place.FREE
+        for place in (Place.BEHIND, Place.FREE):
+            if sum(vote.place is place for vote in changed) >= min(_OWN_VOTES, len(changed)):
+                self.regimes[place].rescale(factor, _KEPT_AFTER_CHANGE, since_ms)
+                leader = place
+        for place in _PLACES:
+            if sum(vote.place is place for vote in changed) < min(_OWN_VOTES, len(changed)):
+                self._follow(place, leader, now_ms)
         votes.clear()
         self.changes += 1
+
+    def _visited(self, place: Place, at_mono_ms: float) -> None:
+        """An outcome came in ``place``: regimes that have had none for long follow it."""
+        elsewhere = self._elsewhere
+        elsewhere[place] = 0
+        free, behind, full = self.regimes
+        self._paces[place] = (free.pace_ms, behind.pace_ms, full.pace_ms)
+        if place is Place.FULL:
+            return
+        for other in _PLACES:
+            if other is not place:
+                elsewhere[other] += 1
+                if elsewhere[other] >= UNVISITED_OUTCOMES:
+                    self._follow(other, place, at_mono_ms)
+
+    def _follow(self, place: Place, leader: Place, at_mono_ms: float) -> None:
+        """Move what is believed of ``place`` as ``leader`` has moved since it was visited."""
+        if self.regimes[place].residuals.seen:
+            factor = self.regimes[leader].pace_ms / self._paces[place][leader]
+            self.regimes[place].move(factor, at_mono_ms)
+
+
+def _scatter(votes: list[Vote], factor: float) -> float:
+    """Return how far, in logarithms, the votes usually lie from ``factor``."""
+    return median(abs(math.log(vote.ratio / factor)) for vote in votes)
 
 
 def _since_change(votes: list[Vote], factor: float) -> list[Vote]:

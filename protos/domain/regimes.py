@@ -1,6 +1,6 @@
 """How one target behaves while nobody waits there, or while somebody does.
 
-A regime is a centre, a scale (errors grow with what is estimated) and one residual quantile on the
+A regime is a centre, a scale (errors grow with what is estimated) and a tail above them, one on the
 total. All three are linear in the same features, so the P99 is one more set of coefficients and a
 prediction costs one product of vectors.
 """
@@ -15,19 +15,18 @@ from operator import mul
 from typing import NamedTuple
 
 from protos.domain.regression import Regression
-from protos.domain.residuals import LEVEL, ResidualWindow
+from protos.domain.tails import Lines, Tails
 
 #: What each coefficient multiplies. Tokens in thousands keep the numbers of one size.
 FEATURES = ("engine", "prefill", "batch", "backlog", "queue")
 TOKENS_UNIT = 1_000.0
 #: What a request usually meets: an anchor weighs on each coefficient by it.
-TYPICAL = (1.0, 1.0, 4.0, 1.0, 1.0)
+_TYPICAL_BATCH = 4.0
+TYPICAL = (1.0, 1.0, _TYPICAL_BATCH, 1.0, 1.0)
 #: An outcome so many outcomes ago counts for 1/e of one now.
 MEMORY_OBSERVATIONS = 600.0
-#: Before anything was seen a target is thought to vary by this share of its centre ...
+#: Before anything was seen a target is thought to vary by this share of its centre.
 _START_SCALE = 0.12
-#: ... and its P99 to lie so many scales above.
-_START_QUANTILE = 4.0
 #: Errors beyond so many scales say "an exception", not "a new centre".
 _HUBER_SCALES = 3.0
 #: A first token takes at least this long to learn from: it keeps weights finite.
@@ -36,8 +35,17 @@ LEAST_MS = 0.5
 LEAST_SCALE, _LEAST_SCALE_MS = 0.05, 0.01
 #: Moments of which a regime knows what it knew then, and how many of them a wait is long.
 _MOMENTS, _MOMENTS_A_WAIT = 64, 32.0
-#: P95 for second copies of a request.
-_P95 = 0.95
+#: A regime that no outcome visits may be moved by what others have seen to at most so many times
+#: what it was, and to no less than this share of it.
+MOST_MOVED, LEAST_MOVED = 2.0, 0.8
+#: Moves smaller than this wait for more.
+_LEAST_MOVE = 1.1
+#: A change of what a lighter regime says that is smaller than this share is not taken over.
+_LEAST_EXPECTED = 0.02
+#: Evidence that a regime keeps when an outcome comes again after it was moved.
+_KEPT_AFTER_MOVE = 0.3
+#: Outcomes from which errors of a regime are those of a regime that was learned.
+_LEAST_LEARNED = 16
 
 
 class Place(enum.IntEnum):
@@ -96,7 +104,9 @@ class _Known(NamedTuple):
     at_mono_ms: float
     centre: tuple[float, ...]
     scale: tuple[float, ...]
-    p99: tuple[float, ...]
+    lines: Lines
+    #: Outcomes it was learned from.
+    outcomes: int
 
     def at(self, features: Sequence[float]) -> tuple[float, float]:
         """Return centre and scale, milliseconds."""
@@ -105,14 +115,21 @@ class _Known(NamedTuple):
         )
 
 
+#: Coefficients of median, P95 and P99 as they were at one moment: of a free engine, then of each
+#: heavier regime up to the one that is predicted.
+Evidence = tuple[tuple[float, ...], ...]
+
+
 class Vote(NamedTuple):
     """What one outcome says of the target's speed."""
 
     sent_mono_ms: float
+    at_mono_ms: float
     #: Among the residuals of its regime.
     rank: float
     #: To the centre.
     ratio: float
+    place: Place
 
 
 class Regime:
@@ -120,10 +137,15 @@ class Regime:
 
     __slots__ = (
         "_centre",
+        "_expected",
         "_least_scale",
+        "_moved",
         "_now",
         "_past",
+        "_place",
         "_scale",
+        "_tails",
+        "_waits",
         "quantiles",
         "residuals",
     )
@@ -133,12 +155,22 @@ class Regime:
         prior: Sequence[float],
         memory_observations: float = MEMORY_OBSERVATIONS,
         least_scale: float = LEAST_SCALE,
+        *,
+        place: Place = Place.FREE,
     ) -> None:
+        self._place = place
+        #: Of waits for a place: errors grow with them, and the first ones say nothing.
+        self._waits = waits = place is Place.FULL
         self._least_scale = least_scale
+        #: What was seen elsewhere since the last outcome here, as a factor on everything.
+        self._moved = 1.0
         self._centre = Regression(prior, TYPICAL, memory_observations)
         scale = [each * _START_SCALE for each in prior]
         self._scale = Regression(scale, TYPICAL, MEMORY_OBSERVATIONS)
-        self.residuals = ResidualWindow(_START_QUANTILE)
+        self._expected = (0.0,) * len(prior)
+        self._tails = Tails(TYPICAL, waits=waits)
+        #: Errors in scales: what ranks are taken among.
+        self.residuals = self._tails.growing
         #: Coefficients of the median, P95 and P99; replaced whole: kept, they stay as they were.
         self.quantiles: tuple[tuple[float, ...], ...] = ()
         self._now = self._refresh(-math.inf)
@@ -170,13 +202,22 @@ class Regime:
         A promise is judged by what was known when it was made: what came since then has made the
         centre better than the one that the request was promised by.
         """
+        self._settle()
         then = self._known_at(sent_mono_ms)
         then_ms, then_scale_ms = then.at(features)
-        missed = outcome_ms > _dot(then.p99, features)
-        residual = (outcome_ms - then_ms) / then_scale_ms
         centre_ms, scale_ms = self._now.at(features)
         rank = self.residuals.rank((outcome_ms - centre_ms) / scale_ms)
-        self.residuals.push(residual, at_mono_ms, missed=missed, remember=remember)
+        # errors of what was not learned yet say nothing of those to come
+        remember = remember and (not self._waits or then.outcomes >= _LEAST_LEARNED)
+        self._tails.learn(
+            features,
+            outcome_ms - then_ms,
+            then.lines,
+            then_ms,
+            then_scale_ms,
+            at_mono_ms,
+            remember=remember,
+        )
         bound_ms = _HUBER_SCALES * scale_ms
         error_ms = min(bound_ms, max(-bound_ms, outcome_ms - centre_ms))
         self._centre.learn(features, centre_ms + error_ms, centre_ms)
@@ -185,7 +226,7 @@ class Regime:
         apart_ms = (at_mono_ms - sent_mono_ms) / _MOMENTS_A_WAIT
         if at_mono_ms - self._past[-1].at_mono_ms >= apart_ms:
             self._past.append(self._now)
-        return Vote(sent_mono_ms, rank, outcome_ms / centre_ms)
+        return Vote(sent_mono_ms, at_mono_ms, rank, outcome_ms / centre_ms, self._place)
 
     def learn_miss(
         self, features: Sequence[float], least_ms: float, sent_mono_ms: float, at_mono_ms: float
@@ -193,9 +234,9 @@ class Regime:
         """Take in that an outcome was above its promise, and above ``least_ms``; nothing else."""
         centre_ms, scale_ms = self._now.at(features)
         rank = self.residuals.rank((least_ms - centre_ms) / scale_ms)
-        self.residuals.push(0.0, at_mono_ms, missed=True, remember=False)
+        self._tails.miss(at_mono_ms)
         self._now = self._refresh(at_mono_ms)
-        return Vote(sent_mono_ms, rank, least_ms / centre_ms)
+        return Vote(sent_mono_ms, at_mono_ms, rank, least_ms / centre_ms, self._place)
 
     def centre_ms(self, features: Sequence[float]) -> float:
         """Return the median to expect."""
@@ -203,12 +244,18 @@ class Regime:
 
     def promised_ms(self, features: Sequence[float]) -> float:
         """Return the P99."""
-        return _dot(self._now.p99, features)
+        return _dot(self.p99, features)
 
     def expect(self, centre: Sequence[float]) -> None:
         """Where nothing was seen yet, be no sooner than ``centre``: a lighter regime's."""
         if self.residuals.seen:
             return
+        for expected, each in zip(self._expected, centre, strict=True):
+            if abs(each - expected) > _LEAST_EXPECTED * expected:
+                break
+        else:
+            return
+        self._expected = tuple(centre)
         self._centre.expect(centre)
         self._scale.expect([each * _START_SCALE for each in centre])
         self._forget_past()
@@ -217,8 +264,35 @@ class Regime:
         """The target takes ``factor`` times as long; what came ``since_mono_ms`` was misjudged."""
         self._centre.rescale(factor, keep)
         self._scale.rescale(factor, keep)
-        self.residuals.forget_since(since_mono_ms)
+        self._tails.forget_since(since_mono_ms)
         self._forget_past()
+
+    def move(self, factor: float, at_mono_ms: float) -> None:
+        """Others say that everything here takes ``factor`` times what the last outcome left.
+
+        It replaces what they said before, and is bounded: however often it is called, a regime that
+        is not visited stays near what was seen there.
+        """
+        factor = min(MOST_MOVED, max(LEAST_MOVED, factor))
+        if 1.0 / _LEAST_MOVE < factor / self._moved < _LEAST_MOVE:
+            return
+        self._moved = factor
+        self._now = self._refresh(at_mono_ms)
+        self._past.append(self._now)
+
+    def _settle(self) -> None:
+        """An outcome comes: what others said becomes what it is learned from."""
+        if self._moved == 1.0:
+            return
+        self._centre.rescale(self._moved, _KEPT_AFTER_MOVE)
+        self._scale.rescale(self._moved, _KEPT_AFTER_MOVE)
+        self._moved = 1.0
+
+    @property
+    def pace_ms(self) -> float:
+        """What a typical request takes: what neighbours compare."""
+        engine_ms, prompt_ms, batch_ms, backlog_ms, queue_ms = self.quantiles[0]
+        return engine_ms + prompt_ms + _TYPICAL_BATCH * batch_ms + backlog_ms + queue_ms
 
     def _forget_past(self) -> None:
         self._now = self._refresh(-math.inf)
@@ -234,12 +308,13 @@ class Regime:
     def _refresh(self, at_mono_ms: float) -> _Known:
         centre, least = tuple(self._centre.coefficients), self._least_scale
         scale = tuple(map(max, self._scale.coefficients, [least * each for each in centre]))
-        p99 = self.residuals.quantile(LEVEL)
-        p95 = min(p99, self.residuals.quantile(_P95))
-        p95_line = tuple([c + p95 * s for c, s in zip(centre, scale, strict=True)])
-        p99_line = tuple([c + p99 * s for c, s in zip(centre, scale, strict=True)])
-        self.quantiles = centre, p95_line, p99_line
-        return _Known(at_mono_ms, centre, scale, p99_line)
+        moved = self._moved
+        if moved != 1.0:
+            centre = tuple([moved * each for each in centre])
+            scale = tuple([moved * each for each in scale])
+        lines = self._tails.above(centre, scale)
+        self.quantiles = centre, lines.p95, lines.p99
+        return _Known(at_mono_ms, centre, scale, lines, self.residuals.seen)
 
 
 def _dot(a: Sequence[float], b: Sequence[float]) -> float:

@@ -12,6 +12,9 @@ from collections.abc import Sequence
 #: The anchor weighs as much as so many typical observations.
 ANCHOR_OBSERVATIONS = 4.0
 
+#: A prior is moved by at most this factor, either way.
+MOST_WALKED = 8.0
+
 #: Numerically nothing: a coordinate without evidence or anchor stays where it is.
 _TINY = 1e-12
 
@@ -29,7 +32,9 @@ class Regression:
         "_keep",
         "_levels",
         "_moments",
+        "_start",
         "_targets",
+        "_walked",
         "coefficients",
         "prior",
     )
@@ -39,6 +44,9 @@ class Regression:
     ) -> None:
         size = len(prior)
         self._keep = 1.0 - 1.0 / memory_observations
+        self._start = tuple(prior)
+        #: The product of all factors, within bounds.
+        self._walked = 1.0
         self.prior = list(prior)
         self.coefficients = list(prior)
         self._anchors = [ANCHOR_OBSERVATIONS * x * x for x in typical]
@@ -74,14 +82,20 @@ class Regression:
                 coefficients[row] = max(0.0, coefficients[row] + slope / curvature)
 
     def expect(self, least: Sequence[float]) -> None:
-        """Believe at least ``least`` of what was not learned yet."""
-        self.prior = [max(each, other) for each, other in zip(self.prior, least, strict=True)]
+        """Believe at least ``least`` of what was not learned yet, whatever was expected before."""
+        self.prior = [max(each, other) for each, other in zip(self._start, least, strict=True)]
         self.coefficients = list(self.prior)
 
     def rescale(self, factor: float, keep: float) -> None:
-        """Everything takes ``factor`` times as long now; ``keep`` a share of the evidence."""
+        """Everything takes ``factor`` times as long now; ``keep`` a share of the evidence.
+
+        What was believed before any outcome is moved only so far: many factors, each a little
+        wrong, would take it anywhere.
+        """
         self.coefficients = [each * factor for each in self.coefficients]
-        self.prior = [each * factor for each in self.prior]
+        walked = min(MOST_WALKED, max(1.0 / MOST_WALKED, self._walked * factor))
+        self.prior = [each * (walked / self._walked) for each in self.prior]
+        self._walked = walked
         shrunk = keep / (factor * factor)
         self._moments = [[each * shrunk for each in row] for row in self._moments]
         self._targets = [each * shrunk * factor for each in self._targets]

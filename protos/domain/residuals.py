@@ -24,12 +24,13 @@ ENOUGH = 128
 #: What each miss adds to the logarithm of the quantile; each hit takes its 1/132 back.
 MISS_STEP = 0.03
 _HIT_SHARE = (1.0 - LEVEL) / LEVEL
-#: Bounds of the correction, in misses: one burst must neither frighten nor lull for hours.
-_MOST_STEPS, _LEAST_STEPS = 16.0, -16.0
+#: Bounds of the correction, in misses: one burst must not frighten for hours. Down it may go
+#: further: one residual of a crowd that was not understood may be the largest for days.
+_MOST_STEPS, _LEAST_STEPS = 16.0, -40.0
 #: A lone outlier among few is an exception: it counts as at most so much.
 _FEW_MOST = 24.0
 #: How much longer the tail may be than the largest of very few residuals.
-_STRETCH = 0.5
+STRETCH = 0.5
 
 
 class ResidualWindow:
@@ -37,15 +38,21 @@ class ResidualWindow:
 
     __slots__ = (
         "_correction",
+        "_least_left_out",
         "_ordered",
         "_recent",
         "_remembered",
+        "_stretch",
         "misses",
         "seen",
         "start_quantile",
     )
 
-    def __init__(self, start_quantile: float) -> None:
+    def __init__(
+        self, start_quantile: float, stretch: float = STRETCH, least_left_out: int = ENOUGH
+    ) -> None:
+        #: What the largest of few residuals is stretched by, and from how many on it is left out.
+        self._stretch, self._least_left_out = stretch, least_left_out
         #: What is believed of the quantile before anything was seen.
         self.start_quantile = start_quantile
         self.seen = 0
@@ -65,22 +72,25 @@ class ResidualWindow:
 
     def quantile(self, level: float = LEVEL) -> float:
         """Return the corrected quantile, not below 0: a P99 under the centre would be none."""
+        return max(0.0, self._raw(level)) * math.exp(MISS_STEP * self._correction)
+
+    def _raw(self, level: float = LEVEL) -> float:
         count = len(self._ordered)
         place = math.ceil((count + 1) * level) - 1
         if not count:
-            raw = self.start_quantile
-        elif count >= ENOUGH:
-            raw = self._ordered[min(count - 1, place)]
-        else:
-            raw = self._few(level, min(count - 1, place))
-        return max(0.0, raw) * math.exp(MISS_STEP * self._correction)
+            return self.start_quantile
+        if count >= ENOUGH:
+            return self._ordered[min(count - 1, place)]
+        return self._few(level, min(count - 1, place))
 
     def _few(self, level: float, place: int) -> float:
         count = len(self._ordered)
         doubt = 1.0 - count / ENOUGH
         if level < LEVEL:
             return self._ordered[place]
-        seen = min(_FEW_MOST, self._ordered[place]) * (1.0 + _STRETCH * doubt)
+        if count >= self._least_left_out:
+            place = count - 2
+        seen = min(_FEW_MOST, self._ordered[place]) * (1.0 + self._stretch * doubt)
         return max(seen, doubt * self.start_quantile)
 
     def push(
@@ -97,10 +107,22 @@ class ResidualWindow:
         if not remember:
             return
         self._remembered += 1
+        before = self._raw() if self._correction < 0.0 else 0.0
         self._recent.append((at_mono_ms, residual))
         insort(self._ordered, residual)
         if len(self._recent) > min(WINDOW, max(_LEAST_WINDOW, self._remembered // 2)):
             del self._ordered[bisect_left(self._ordered, self._recent.popleft()[1])]
+        if before > 0.0:
+            self._release(before)
+
+    def _release(self, before: float) -> None:
+        """Take back so much of a correction as the residual did that has just been forgotten.
+
+        What had to be lowered because of one that was too large must not be lowered without it.
+        """
+        raw = self._raw()
+        if 0.0 < raw < before:
+            self._correction = min(0.0, self._correction + math.log(before / raw) / MISS_STEP)
 
     def forget_since(self, mono_ms: float) -> None:
         """Take back what came at ``mono_ms`` or later: the target had changed by then."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from protos.domain.resources import EngineProfile
 
 #: Names of the terms of ``predict``, in the order of their values.
-TERMS = ("rtt", "handshake", "transfer", "queue", "prefill", "engine")
+TERMS = ("rtt", "handshake", "transfer", "queue", "backlog", "prefill", "engine")
 #: Terms, here and of learned predictions, that are time behind other requests.
 _WAITING_TERMS = frozenset({"queue", "backlog", "progress"})
 
@@ -108,20 +108,24 @@ def predict(
     in_flight: int,
     queued: int,
     prompt_tokens: float,
+    backlog_tokens: float = 0.0,
+    progress_ms: float = 0.0,
 ) -> Prediction:
     """Predict the first token's time from the profile, the network and the load.
 
     Network and engine vary independently, so their distances from median to P99 add as variances
-    do, not as numbers do. The other terms are what the load makes certain.
+    do, not as numbers do. The other terms are what the load makes certain. ``backlog_tokens`` of
+    prompts ahead are still to be taken in, and ``progress_ms`` of their time have passed.
     """
     rtt_ms_p50, handshake_ms, transfer_ms = network
     ahead = in_flight + queued + 1 - profile.max_parallel
     queue_ms = queue_time_ms(profile, ahead) if ahead > 0 else 0.0
+    backlog_ms = backlog_time_ms(profile, ahead, backlog_tokens, progress_ms)
     prefill_ms = prompt_tokens * profile.prefill_ms_per_token
     engine_ms = profile.first_token_ms_p99 * _ENGINE_P50_SHARE
-    p50 = network.total_ms + queue_ms + prefill_ms + engine_ms
+    p50 = network.total_ms + queue_ms + backlog_ms + prefill_ms + engine_ms
     rtts_ms = (rtt_ms_p50, rtt_ms_p99)
-    p99 = profile_ms_p99(profile, network.total_ms, rtts_ms, ahead, prompt_tokens)
+    p99 = profile_ms_p99(profile, network.total_ms, rtts_ms, ahead, prompt_tokens, backlog_ms)
 
     engine_spread = profile.first_token_ms_p99 - engine_ms
     rtt_spread = rtt_ms_p99 - rtt_ms_p50
@@ -132,7 +136,7 @@ def predict(
         engine_ms += engine_spread * engine_spread / spread
     else:
         engine_ms += engine_spread
-    values_ms = (rtt_ms, handshake_ms, transfer_ms, queue_ms, prefill_ms, engine_ms)
+    values_ms = (rtt_ms, handshake_ms, transfer_ms, queue_ms, backlog_ms, prefill_ms, engine_ms)
     return Prediction(p50, p99, values_ms)
 
 
@@ -142,10 +146,12 @@ def profile_ms_p99(
     rtts_ms: tuple[float, float],
     ahead: int,
     prompt_tokens: float,
+    backlog_ms: float = 0.0,
 ) -> float:
     """Return the P99 alone. Hot.
 
-    ``there_ms`` is the whole way, ``rtts_ms`` median and P99 of its round trip.
+    ``there_ms`` is the whole way, ``rtts_ms`` median and P99 of its round trip, ``backlog_ms``
+    what ``backlog_time_ms`` returns.
     """
     first_token_ms = profile.first_token_ms_p99
     engine_ms = first_token_ms * _ENGINE_P50_SHARE
@@ -153,7 +159,8 @@ def profile_ms_p99(
     rtt_spread = rtts_ms[1] - rtts_ms[0]
     if rtt_spread > 0.0:
         spread = sqrt(rtt_spread * rtt_spread + spread * spread)
-    p99 = there_ms + prompt_tokens * profile.prefill_ms_per_token + engine_ms + spread
+    prefill_ms = prompt_tokens * profile.prefill_ms_per_token
+    p99 = there_ms + prefill_ms + engine_ms + spread + backlog_ms
     return p99 + queue_time_ms(profile, ahead) if ahead > 0 else p99
 
 
@@ -193,3 +200,14 @@ def queue_time_ms(profile: EngineProfile, ahead: int) -> float:
     else:
         wait_ms = ahead * profile.first_token_ms_p99
     return min(wait_ms, MAX_QUEUE_MS)
+
+
+def backlog_time_ms(
+    profile: EngineProfile, ahead: int, backlog_tokens: float, progress_ms: float
+) -> float:
+    """Return how long the engine takes for the prompts ahead, less what of it has passed.
+
+    With requests in line, ``ahead``, nothing is taken off: progress is then that of the line.
+    """
+    backlog_ms = min(MAX_QUEUE_MS, backlog_tokens * profile.prefill_ms_per_token)
+    return backlog_ms if ahead > 0 else max(0.0, backlog_ms - progress_ms)

@@ -6,6 +6,12 @@
 Engines of three speeds with continuous batching get the trace with bursts in it, or traffic that
 nobody recorded; each drifts by a quarter, then slows down at once, then is as before. Slow engines
 get a part of the requests, several times over. Writes .bench/predictor.json.
+
+``sharpness`` is the median of the P99 over that of an oracle, which knows the engine's law but not
+its noise and sees what the agent sees; ``sharpness_inside`` over that of one which sees every
+prompt and answer inside the engine (``tests/support/predictor_oracle.py``). Where an oracle has few
+outcomes about the same law its P99 is coarse, and the ratio may lie under 1.
+``changes_per_1000``: changes of speed that were detected, per 1,000 outcomes.
 """
 
 from __future__ import annotations
@@ -19,6 +25,7 @@ from statistics import median
 
 from protos.domain.regimes import Place
 from tests.support.azure_trace import read_trace, trace_path, with_bursts
+from tests.support.predictor_oracle import p99s_in_hindsight
 from tests.support.predictor_replay import CASES, STEP_AT, STEP_BACK_AT, Replay, Sent, stepped
 from tests.support.predictor_rivals import RIVALS
 from tests.support.synthetic_traces import SCENARIOS
@@ -28,6 +35,9 @@ STRETCH = 100
 #: What a P99 is to hold for, and the outcomes from which a regime is held to it; smaller ones are
 #: when their interval touches it.
 LEAST_COVERAGE, MOST_COVERAGE, ENOUGH_OUTCOMES = 0.985, 0.997, 5_000
+
+#: How far above an oracle's P99 ours may lie, where there are so many outcomes.
+MOST_SHARPNESS, SHARP_OUTCOMES = 1.5, 1_000
 
 Row = dict[str, object]
 Rows = dict[str, Row]
@@ -45,7 +55,12 @@ def interval(misses: int, count: int) -> tuple[float, float]:
 def figures(sent: Sequence[Sent], who: str) -> Row:
     """Return how true and how sharp the promises of ``who`` were."""
     count, misses = len(sent), sum(each.missed(who) for each in sent)
+    took_ms = [each.took_ms for each in sent]
     coverage, (low, high) = 1.0 - misses / count, interval(misses, count)
+    laws = {
+        name: p99s_in_hindsight([getattr(each, law) for each in sent], took_ms)
+        for name, law in (("sharpness", "law_outside_ms"), ("sharpness_inside", "law_inside_ms"))
+    }
     if count >= ENOUGH_OUTCOMES:
         low_end = high_end = coverage
     else:
@@ -58,6 +73,13 @@ def figures(sent: Sequence[Sent], who: str) -> Row:
         "coverage_high": round(high, 4),
         "calibrated": high_end >= LEAST_COVERAGE and low_end <= MOST_COVERAGE,
         "excess_ms_p50": round(median(e.guesses[who].ttft_ms_p99 - e.took_ms for e in sent), 1),
+        **{
+            name: round(
+                median(e.guesses[who].ttft_ms_p99 / p99 for e, p99 in zip(sent, p99s, strict=True)),
+                2,
+            )
+            for name, p99s in laws.items()
+        },
         "mae_ms": round(error_ms / count, 1),
         "ttft_ms_p50": round(median(each.took_ms for each in sent), 1),
     }
@@ -110,6 +132,7 @@ def measure(replay: Replay, name: str) -> dict[str, Rows]:
         row["recovery_s"] = recovery_s(sent, who, up_ms, down_ms)
         row["recovery_down_s"] = recovery_s(sent, who, down_ms)
     rows["edgeforge"]["changes"] = replay.target.changes
+    rows["edgeforge"]["changes_per_1000"] = round(1_000 * replay.target.changes / len(sent), 2)
     return result
 
 
@@ -144,6 +167,11 @@ def main() -> None:
     ours = [row["edgeforge"] for name, row in result.items() if not name.endswith("/all")]
     outside = sum(not row["calibrated"] for row in ours)
     print(f"\n{len(ours)} regimes, {outside} outside {LEAST_COVERAGE}-{MOST_COVERAGE}")
+    held = [row["sharpness"] for row in ours if int(str(row["outcomes"])) >= SHARP_OUTCOMES]
+    blunt = sum(float(str(sharpness)) > MOST_SHARPNESS for sharpness in held)
+    print(
+        f"{len(held)} regimes of {SHARP_OUTCOMES} outcomes, {blunt} above {MOST_SHARPNESS} oracles"
+    )
     path = Path(".bench/predictor.json")
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(result, indent=1))

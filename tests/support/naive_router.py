@@ -13,6 +13,8 @@ from protos.domain.choice import (
     NEAR_TIE_RATIO,
     in_time_ratio,
 )
+from protos.domain.learned_ttft import HANDOVER_FACTOR, SETTLED_OUTCOMES
+from protos.domain.predictor import FEW_OBSERVATIONS
 from protos.domain.pricing import rate_nano_usd_per_1k_tokens
 from protos.domain.resources import NodeHealth, NodeIntent, ReplicaState, Tier
 from protos.domain.ttft import network_to, predict
@@ -87,18 +89,19 @@ def option(view, shape, self_node_id, node_id, state, target):
         waiting = max(state.queued, there + 1 - profile.max_parallel)
         p50, p95, p99 = learned_ms(target, tokens, state, waiting)
         p50, p95, p99 = (network.total_ms + each for each in (p50, p95, p99))
+        sooner = p99
+        if (more := target.observations - FEW_OBSERVATIONS) < SETTLED_OUTCOMES:
+            told = by_profile(profile, network, rtt_ms_p99, state, tokens).ttft_ms_p99
+            factor = HANDOVER_FACTOR ** (more + 1)
+            p99 = min(told * factor, max(told / factor, p99))
         p50 = min(p50, p99)
         p95 = min(p99, max(p50, p95))
-        terms = learned_terms(target, network, tokens, state, waiting, p99)
+        terms = learned_terms(target, network, tokens, state, waiting, sooner)
+        scale = max(0.0, p99 - network.total_ms) / (sooner - network.total_ms or 1.0)
+        for name in terms.keys() - {"rtt", "handshake", "transfer"}:
+            terms[name] *= scale
     else:
-        told = predict(
-            profile,
-            network,
-            rtt_ms_p99=rtt_ms_p99,
-            in_flight=state.in_flight,
-            queued=state.queued,
-            prompt_tokens=tokens,
-        )
+        told = by_profile(profile, network, rtt_ms_p99, state, tokens)
         p50, p95, p99 = told.ttft_ms_p50, told.p95_ms, told.ttft_ms_p99
         terms = dict(told.terms())
     model = view.models.get(replica.model)
@@ -109,41 +112,54 @@ def option(view, shape, self_node_id, node_id, state, target):
     return Option(node_id, pop.tier, rate, p50, p95, p99, profile.max_parallel, free, terms)
 
 
+def by_profile(profile, network, rtt_ms_p99, state, tokens):
+    """What the profile says, prompts ahead included."""
+    return predict(
+        profile,
+        network,
+        rtt_ms_p99=rtt_ms_p99,
+        in_flight=state.in_flight,
+        queued=state.queued,
+        prompt_tokens=tokens,
+        backlog_tokens=state.backlog_tokens,
+        progress_ms=state.progress_ms,
+    )
+
+
 def learned_terms(target, network, tokens, state, waiting, p99):
-    """The way, each coefficient by its feature, and the progress that makes up the rest."""
-    place = 2 if waiting > 0 else 1 if state.backlog_tokens else 0
-    line = target.regimes[place].p99
-    terms = {
-        "rtt": network.rtt_ms,
-        "handshake": network.handshake_ms,
-        "transfer": network.transfer_ms,
-        "engine": line[0],
-        "prefill": line[1] * tokens / 1_000.0,
-        "batch": line[2] * state.in_flight,
-        "backlog": line[3] * state.backlog_tokens / 1_000.0,
-        "queue": line[4] * waiting,
-    }
-    if place == 1:
-        terms["progress"] = p99 - sum(terms.values())
+    """The way, each coefficient by its feature, and the progress that makes up the rest.
+
+    The coefficients are those of the regime that says most, of this one and all lighter ones.
+    """
+    features = (1.0, tokens / 1_000.0, state.in_flight, state.backlog_tokens / 1_000.0, waiting)
+    lines = [regime.p99 for regime in regimes_of(target, state, waiting)]
+    line = max(lines, key=lambda each: dot(each, features))
+    terms = {"rtt": network.rtt_ms, "handshake": network.handshake_ms}
+    terms["transfer"] = network.transfer_ms
+    names = ("engine", "prefill", "batch", "backlog", "queue")
+    terms |= {name: a * b for name, a, b in zip(names, line, features, strict=True)}
+    if len(lines) == 2:
+        terms["progress"] = min(0.0, p99 - sum(terms.values()))
     return terms
+
+
+def regimes_of(target, state, waiting):
+    """That of the load and all lighter ones."""
+    free, behind, full = target.regimes
+    if waiting > 0:
+        return free, behind, full
+    return (free, behind) if state.backlog_tokens else (free,)
 
 
 def learned_ms(target, tokens, state, waiting):
     """Median, P95 and P99 at a target that there are outcomes of."""
-    free, behind, full = target.regimes
     features = (1.0, tokens / 1_000.0, state.in_flight, state.backlog_tokens / 1_000.0, waiting)
-    alone = (*features[:3], 0.0, 0.0)
-    if waiting > 0:
-        return [dot(line, features) for line in (full.p50, full.p95, full.p99)]
-    if not state.backlog_tokens:
-        return [dot(line, features) for line in (free.p50, free.p95, free.p99)]
-    found = []
-    for line, free_line in zip(
-        (behind.p50, behind.p95, behind.p99), (free.p50, free.p95, free.p99), strict=True
-    ):
-        slow_ms = dot(line, features)
-        soonest_ms = min(slow_ms, dot(free_line, alone))
-        found.append(max(slow_ms - state.progress_ms, soonest_ms))
+    regimes, found = regimes_of(target, state, waiting), []
+    for quantile in range(3):
+        ms = [dot(regime.quantiles[quantile], features) for regime in regimes]
+        if len(ms) == 2:
+            ms[1] -= state.progress_ms
+        found.append(max(ms))
     return found
 
 

@@ -12,6 +12,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from statistics import mean
 
 from agent.core.backlog import Backlog
 from protos.domain.predictor import Outcome, Predictor, TargetModel
@@ -21,6 +22,7 @@ from protos.domain.resources import EngineProfile
 from protos.domain.ttft import Network, predict
 from tests.support.azure_trace import Line
 from tests.support.one_target import predict_learned
+from tests.support.predictor_oracle import law_inside_ms, law_outside_ms
 from tests.support.predictor_rivals import RIVALS, Guess, Rival
 from tests.support.simulated_engine import Asked, EngineSpeed, SimulatedEngine
 
@@ -78,17 +80,25 @@ class Caching:
 
     #: Share of requests that repeat an earlier prefix; the others have no cached prompt.
     repeated: float = 0.0
+    #: The least that is cached of such a prompt; the most is 0.95 of it.
+    least: float = 0.2
     #: Deviation of the agent's estimate of the cached ratio.
     error: float = 0.0
     #: Share of the repeated ones whose blocks the engine dropped, unknown to the agent.
     dropped: float = 0.0
+    #: For so long all repeated prompts have about the same share cached, which the agent does not
+    #: know of; 0: each has its own.
+    alike_for_ms: float = 0.0
 
-    def draw(self, chance: random.Random) -> tuple[float, float]:
-        """Return one request's cached ratio and the agent's estimate of it."""
+    def draw(self, chance: random.Random, at_ms: float) -> tuple[float, float]:
+        """Return the cached ratio of a request at ``at_ms`` and the agent's estimate of it."""
         if self.repeated == 0.0 or chance.random() >= self.repeated:
             return 0.0, 0.0
-        cached = chance.uniform(0.2, 0.95)
-        estimate = min(0.95, max(0.0, cached + chance.gauss(0.0, self.error)))
+        cached = believed = chance.uniform(self.least, 0.95)
+        if self.alike_for_ms:
+            alike = random.Random(at_ms // self.alike_for_ms).uniform(self.least, 0.95)
+            cached = alike * chance.uniform(0.9, 1.0)
+        estimate = min(0.95, max(0.0, believed + chance.gauss(0.0, self.error)))
         return (0.0 if chance.random() < self.dropped else cached), estimate
 
 
@@ -122,6 +132,10 @@ class Sent:
     guesses: dict[str, Guess]
     #: Its key in the backlog.
     prompt: int
+    #: What the engine's law says without noise, for who sees what the agent sees ...
+    law_outside_ms: float
+    #: ... and for who sees into the engine.
+    law_inside_ms: float = math.nan
     took_ms: float = math.nan
 
     def missed(self, who: str) -> bool:
@@ -160,6 +174,7 @@ class Replay:
         self._case = case
         self._network = Network(case.rtt_ms, 0.0, 0.0)
         self._lines = list(arrivals(lines, case.every))
+        self._completion_tokens = mean(line.completion_tokens for line in lines)
         self._caching = caching
         #: The run's length, of which ``STEP_AT`` is a share.
         self.length_ms = length_ms = self._lines[-1].at_ms
@@ -188,7 +203,7 @@ class Replay:
         all_sent = []
         for line in self._lines:
             self._catch_up(line.at_ms)
-            cached, estimate = self._caching.draw(self._chance)
+            cached, estimate = self._caching.draw(self._chance, line.at_ms)
             uncached = max(1, round(line.prompt_tokens * (1.0 - cached)))
             asked, at_ms = Asked(uncached, line.completion_tokens), line.at_ms
             if self._chance.random() < self._case.own_share:
@@ -218,6 +233,8 @@ class Replay:
                 continue
             at_ms, _, what, ended = heapq.heappop(events)
             if isinstance(what, Asked):
+                if isinstance(sent := what.note, Sent):
+                    sent.law_inside_ms = self._case.rtt_ms + law_inside_ms(engine, what, at_ms)
                 engine.submit(what, at_ms)
             else:
                 self._heard(what, at_ms, ended)
@@ -241,7 +258,12 @@ class Replay:
         back_ms = self._rtt_ms() / 2
         self._own += 1
         prompt = self._backlog.add(tokens, line.at_ms)
-        return Sent(line.at_ms, line.prompt_tokens, body_bytes, load, back_ms, guesses, prompt)
+        law_ms = self._case.rtt_ms + law_outside_ms(
+            self._case.speed, self._engine.slowness(line.at_ms), load, self._completion_tokens
+        )
+        return Sent(
+            line.at_ms, line.prompt_tokens, body_bytes, load, back_ms, guesses, prompt, law_ms
+        )
 
     def _load(self, tokens: float, now_ms: float) -> Load:
         in_flight = max(self._own, self._told)
@@ -261,7 +283,9 @@ class Replay:
                 rtt_ms_p99=network.rtt_ms,
                 in_flight=round(load.in_flight),
                 queued=0,
-                prompt_tokens=round(load.prompt_tokens),
+                prompt_tokens=load.prompt_tokens,
+                backlog_tokens=load.backlog_tokens,
+                progress_ms=load.progress_ms,
             )
         return Guess(prediction.ttft_ms_p50, prediction.ttft_ms_p99)
 

@@ -94,11 +94,11 @@ class RequestWorld:
             outcome = Outcome(Load(10.0), 1.0, took_ms, self.now - count + number)
             self.state.predictor.learn(name, MODEL, profile(took_ms), outcome)
 
-    def begin(self) -> list[str]:
+    def begin(self, account: str = "acme") -> list[str]:
         """Let the request begin."""
         context = RequestContext(
             view=self.table,
-            account="acme",
+            account=account,
             deployment=self._of,
             stream=self._stream,
             embeds=False,

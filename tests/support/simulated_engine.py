@@ -93,6 +93,15 @@ class SimulatedEngine:
         """Requests that the last step made a token for, or gave their first one."""
         return len(self._decoding)
 
+    def inside(self) -> tuple[deque[tuple[int, int]], deque[tuple[int, int]], list[int]]:
+        """Return who waits, who is taken in, and in how many steps who generates will have ended.
+
+        Of the first two the prompt tokens left to take in, and those of the answer.
+        """
+        waiting = deque((each.left_tokens, each.completion_tokens) for each in self._waiting)
+        taken_in = deque((each.left_tokens, each.completion_tokens) for each in self._prefilling)
+        return waiting, taken_in, [end - self._step for end, _, _ in self._decoding]
+
     def abort(self, asked: Asked) -> None:
         """Drop a request before its end: it costs no step after the one that runs."""
         asked.aborted = True

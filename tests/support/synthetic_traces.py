@@ -58,6 +58,11 @@ def in_bursts(per_s: float, factor: float, every_ms: float, lasting_ms: float) -
     return lambda at_ms: per_s * (factor if at_ms % every_ms < lasting_ms else 1.0)
 
 
+def in_crowds(per_s: float, factor: float, every_ms: float, lasting_ms: float) -> Rate:
+    """Return a rate that is quiet first, and ``factor`` as high at the end of ``every_ms``."""
+    return lambda at_ms: per_s * (factor if at_ms % every_ms > every_ms - lasting_ms else 1.0)
+
+
 def lognormal(middle: float, spread: float) -> Draw:
     return lambda chance: middle * chance.lognormvariate(0.0, spread)
 
@@ -71,8 +76,12 @@ def pareto(least: float, exponent: float) -> Draw:
     return lambda chance: least * chance.paretovariate(exponent)
 
 
+#: Prompts with a median of 860 tokens and a P90 of 3,400.
+_HEAVY_PROMPT = lognormal(860.0, 1.0725)
+#: What an agent believes of prefixes is often wrong, and now and then a cache is lost.
+_BADLY_KNOWN = Caching(0.8, error=0.35, dropped=0.08, least=0.0)
 _PROMPT, _COMPLETION = lognormal(700.0, 1.0), lognormal(160.0, 0.6)
-_RATE, _STEP = steadily(4.5), stepped(1.7)
+_RATE, _STEP, _NO_CHANGE = steadily(4.5), stepped(1.7), alternating(1.0, math.inf)
 
 SCENARIOS: dict[str, Scenario] = {
     "poisson": Scenario(_RATE, _PROMPT, _COMPLETION, _STEP),
@@ -87,5 +96,32 @@ SCENARIOS: dict[str, Scenario] = {
     "alternating": Scenario(_RATE, _PROMPT, _COMPLETION, alternating(1.5, 300_000.0)),
     "overloaded": Scenario(daily(7.0, 0.6, 900_000.0), _PROMPT, _COMPLETION, _STEP),
     "cached": Scenario(_RATE, _PROMPT, _COMPLETION, _STEP, Caching(0.7, 0.15, 0.03)),
+    "crowds": Scenario(
+        in_crowds(1.0, 16.0, 600_000.0, 60_000.0), _HEAVY_PROMPT, _COMPLETION, _STEP
+    ),
+    "saturated": Scenario(
+        in_crowds(2.0, 7.0, 600_000.0, 150_000.0), _HEAVY_PROMPT, _COMPLETION, _STEP
+    ),
+    "crowds_steady": Scenario(
+        in_crowds(1.0, 16.0, 600_000.0, 60_000.0), _HEAVY_PROMPT, _COMPLETION, _NO_CHANGE
+    ),
+    "prefixes": Scenario(steadily(4.5), _HEAVY_PROMPT, _COMPLETION, _STEP, _BADLY_KNOWN),
+    "crowds_prefixes": Scenario(
+        in_crowds(1.0, 24.0, 600_000.0, 60_000.0), _HEAVY_PROMPT, _COMPLETION, _STEP, _BADLY_KNOWN
+    ),
+    "turns": Scenario(
+        in_crowds(2.0, 8.0, 600_000.0, 30_000.0),
+        _HEAVY_PROMPT,
+        _COMPLETION,
+        _NO_CHANGE,
+        Caching(0.9, error=0.2, least=0.0, alike_for_ms=60_000.0),
+    ),
+    "rare_crowds": Scenario(
+        in_crowds(2.0, 8.0, 3_600_000.0, 60_000.0),
+        _HEAVY_PROMPT,
+        _COMPLETION,
+        _NO_CHANGE,
+        Caching(0.95, error=0.3, least=0.0, alike_for_ms=60_000.0),
+    ),
     "few": Scenario(steadily(0.2), _PROMPT, _COMPLETION, _STEP, requests=300),
 }

@@ -84,15 +84,20 @@ class Bookkeeping:
                 ready_models=() if load.draining else None,
             )
 
-    def left(self, attempt: Attempt, now_mono_ms: float, *, cut: bool) -> None:
-        """Record the end of ``attempt``. ``cut``: it might still have had a first token."""
+    def left(
+        self, attempt: Attempt, now_mono_ms: float, *, cut: bool, abandoned: bool = False
+    ) -> None:
+        """Record the end of ``attempt``. ``cut``: it might still have had a first token.
+
+        ``abandoned``: it was cut because its client left.
+        """
         state = self._state
         state.live.request_ended(attempt.node_id, attempt.prompt_key)
         if attempt.place is not None:
             state.engine_queue.leave(attempt.place, now_mono_ms)
         if attempt.first_token_mono_ms is None:
             if cut:
-                self._learn(attempt, now_mono_ms, censored=True)
+                self._learn(attempt, now_mono_ms, censored=True, abandoned=abandoned)
             if attempt.finding is not None:
                 attempt.finding.ended(None, now_mono_ms)
 
@@ -173,13 +178,28 @@ class Bookkeeping:
                 usage.cached_tokens / usage.prompt_tokens,
             )
 
-    def _learn(self, attempt: Attempt, now_mono_ms: float, *, censored: bool = False) -> None:
+    def _learn(
+        self,
+        attempt: Attempt,
+        now_mono_ms: float,
+        *,
+        censored: bool = False,
+        abandoned: bool = False,
+    ) -> None:
         if attempt.prompt_key == 0 or attempt.learned:
             return
         attempt.learned = True
         chosen = attempt.placement.chosen
         load, took_ms = chosen.load, now_mono_ms - attempt.began_mono_ms
-        outcome = Outcome(load, chosen.there_ms, took_ms, now_mono_ms, censored=censored)
+        outcome = Outcome(
+            load,
+            chosen.there_ms,
+            took_ms,
+            now_mono_ms,
+            censored,
+            self._request.account,
+            abandoned,
+        )
         state = self._state
         state.coverage.note(
             took_ms,

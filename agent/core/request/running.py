@@ -62,7 +62,8 @@ class RunningAttempts:
     def cut(self, attempt: Attempt, outcome: AttemptOutcome, now_mono_ms: float) -> Cancel:
         """Cut ``attempt``, which might still have answered."""
         self.attempts.remove(attempt)
-        self._books.left(attempt, now_mono_ms, cut=True)
+        abandoned = outcome is AttemptOutcome.CLIENT_GONE
+        self._books.left(attempt, now_mono_ms, cut=True, abandoned=abandoned)
         self._books.note(attempt, outcome, now_mono_ms)
         return Cancel(attempt)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from protos.domain.learned_ttft import LEARNED_TERMS
+from protos.domain.learned_ttft import LEARNED_TERMS, SETTLED_OUTCOMES, handed_over_ms
 from protos.domain.predictor import FEW_OBSERVATIONS, Outcome, Predictor
 from protos.domain.regimes import Load
 from protos.domain.router import explain, place
@@ -77,9 +77,33 @@ def test_placement_asks_the_profile_until_a_target_is_known_and_outcomes_from_th
 
     assert not placed(few).learned
     assert placed(few).ttft_ms_p99 < 200.0
-    assert placed(many).learned
-    assert placed(many).ttft_ms_p99 > 400.0
+    assert placed(many).names == LEARNED_TERMS
+    assert not placed(many).learned, "no P99 of the target: nobody loses patience by it"
+    assert placed(many).ttft_ms_p99 == pytest.approx(2.0 * placed(few).ttft_ms_p99)
+    more = learned(took_ms=400.0, outcomes=FEW_OBSERVATIONS + 8, of_model=name)
+    assert placed(more).learned
+    assert placed(more).ttft_ms_p99 > 400.0
     line = explain(
         fleet, shape, "gru-1", live, draw=0.5, fill=lambda _: 0.0, learned=many
     ).candidates[0]
     assert line.prediction == placed(many)
+
+
+def test_a_full_engine_is_never_sooner_than_one_with_a_backlog_or_a_free_one():
+    """The regime of waits had been multiplied down to nothing."""
+    target = learned(behind_ms=400.0)["gru-1"]
+    nothing = tuple((0.0,) * len(LEARNED_TERMS[3:-1]) for _ in range(3))
+    target.evidence = (target.evidence[0], target.evidence[1], target.evidence[1] + nothing)
+    behind = predict_learned(target, BEHIND, NETWORK)
+    full = predict_learned(target, BEHIND._replace(waiting=3.0), NETWORK)
+    assert full.ttft_ms_p99 >= behind.ttft_ms_p99
+    assert full.ttft_ms_p50 >= behind.ttft_ms_p50
+    assert sum(full.values_ms) == pytest.approx(full.ttft_ms_p99)
+
+
+def test_a_p99_is_handed_over_from_the_profile_a_factor_at_a_time():
+    assert handed_over_ms(1_000.0, 100.0, 0) == 200.0
+    assert handed_over_ms(1_000.0, 100.0, 1) == 400.0
+    assert handed_over_ms(1.0, 100.0, 0) == 50.0
+    assert handed_over_ms(130.0, 100.0, 0) == 130.0
+    assert handed_over_ms(1_000.0, 100.0, SETTLED_OUTCOMES) == 1_000.0

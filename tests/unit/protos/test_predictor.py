@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import random
 
+from protos.domain.learned_ttft import P99, learned_ms
 from protos.domain.predictor import FEW_OBSERVATIONS, Outcome, Predictor
 from protos.domain.regimes import Load
 from tests.support.fleets import profile
 
 
-def feed(predictor, count, *, slow=1.0, seed=3, start_ms=0.0):
+def feed(predictor, count, *, slow=1.0, seed=3, start_ms=0.0, account=""):
     """Outcomes of a steady engine; return the share that lay under its promise."""
     chance, under = random.Random(seed), 0
     for index in range(count):
@@ -21,7 +22,7 @@ def feed(predictor, count, *, slow=1.0, seed=3, start_ms=0.0):
         if target is not None:
             p99 = math.fsum(map(float.__mul__, target.regimes[0].p99, map(float, load.features())))
             under += took_ms <= p99
-        outcome = Outcome(load, 0.0, took_ms, start_ms + index * 1_000.0)
+        outcome = Outcome(load, 0.0, took_ms, start_ms + index * 1_000.0, account=account)
         predictor.learn("n", "m", profile(30.0, prefill_ms_per_token=0.3), outcome)
     return under / count
 
@@ -113,3 +114,52 @@ def test_a_backlog_that_no_clock_could_have_kept_waiting_so_long_counts_as_an_ho
     target = predictor.of_model("m")["n"]
     assert Outcome(load, 5.0, 400.0, 0.0).engine_ms == 3_600_000.0
     assert all(math.isfinite(sum(regime.p99)) for regime in target.regimes)
+
+
+def idle_ms_p99(predictor):
+    target, load = predictor.of_model("m")["n"], Load(100.0)
+    return learned_ms(target.evidence[0], P99, *load)
+
+
+def test_forty_streams_that_one_account_abandoned_do_not_make_an_idle_engine_late():
+    """They took its P99 from 53 to 3,048 ms, and another account's strict deployment got 429."""
+    for account, abandoned in (("a", True), ("a", False), ("", True)):
+        predictor = Predictor()
+        feed(predictor, 500, account="b")
+        before_ms = idle_ms_p99(predictor)
+        for index in range(40):
+            took_ms = 2_500.0 + 12.0 * index
+            outcome = Outcome(
+                Load(100.0), 0.0, took_ms, 1e6 + index * 4_000.0, True, account, abandoned
+            )
+            predictor.learn("n", "m", profile(), outcome)
+        assert idle_ms_p99(predictor) < 1.2 * before_ms
+        assert predictor.of_model("m")["n"].changes == 0
+
+
+def test_losers_of_many_accounts_or_of_the_only_one_still_show_that_a_target_is_slow():
+    for accounts in (("a", "b", "c", "d"), ("a",)):
+        predictor = Predictor()
+        feed(predictor, 500, account="a")
+        before_ms = idle_ms_p99(predictor)
+        for index in range(40):
+            account = accounts[index % len(accounts)]
+            outcome = Outcome(Load(100.0), 0.0, 900.0, 1e6 + index * 4_000.0, True, account)
+            predictor.learn("n", "m", profile(), outcome)
+        assert idle_ms_p99(predictor) > 3.0 * before_ms
+
+
+def test_an_engine_free_for_long_leaves_what_is_known_of_it_full_where_it_was():
+    predictor, chance = Predictor(), random.Random(1)
+    feed(predictor, 300)
+    full = Load(500.0, 16.0, 4_000.0, 8.0)
+    for index in range(60):
+        outcome = Outcome(full, 0.0, 4_000.0 * chance.uniform(0.9, 1.1), 1e6 + index * 5_000.0)
+        predictor.learn("n", "m", profile(), outcome)
+    target = predictor.of_model("m")["n"]
+    before_ms = learned_ms(target.evidence[2], P99, *full)
+    for number in range(40):
+        slow = (0.4, 1.0)[number % 2]
+        feed(predictor, 40, slow=slow, seed=number, start_ms=1e7 + number * 1e6)
+    assert target.changes >= 20
+    assert 0.75 < learned_ms(target.evidence[2], P99, *full) / before_ms < 2.05

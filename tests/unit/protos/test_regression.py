@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from protos.domain.regression import Regression
+from protos.domain.regression import MOST_WALKED, Regression
 
 
 def teach(regression, count, start, slope):
@@ -48,3 +48,13 @@ def test_what_is_expected_at_least_raises_a_belief():
     regression = Regression((3.0, 1.0), (1.0, 1.0), 600.0)
     regression.expect((2.0, 5.0))
     assert regression.coefficients == [3.0, 5.0]
+
+
+def test_many_factors_do_not_take_a_prior_anywhere():
+    regression = Regression((30.0, 5.0), (1.0, 1.0), 600.0)
+    for _ in range(84):
+        regression.rescale(0.6, 0.1)
+    assert regression.prior == pytest.approx([30.0 / MOST_WALKED, 5.0 / MOST_WALKED])
+    for _ in range(84):
+        regression.rescale(1.8, 0.1)
+    assert regression.prior == pytest.approx([30.0 * MOST_WALKED, 5.0 * MOST_WALKED])

@@ -58,3 +58,25 @@ def test_a_lone_outlier_among_few_is_an_exception():
     window = filled(60)
     window.push(1e9, 1e6, missed=True)
     assert window.quantile() < 40.0
+
+
+def test_what_was_taken_off_because_of_one_outlier_comes_back_when_it_is_forgotten():
+    window = filled(WINDOW)
+    for number in range(8):
+        window.push(20.0, 1e3 + number, missed=False)
+    for number in range(WINDOW - 9):
+        window.push(2.0, 1e4 + number, missed=False)
+    assert window._correction < 0.0
+    for number in range(8):
+        window.push(2.0, 1e5 + number, missed=False)
+    assert window.quantile() >= 1.9
+
+
+def test_of_few_waits_the_largest_is_left_out():
+    usual, waits = ResidualWindow(4.0), ResidualWindow(4.0, stretch=0.3, least_left_out=32)
+    for number in range(60):
+        residual = 20.0 if number == 30 else 2.0
+        for window in (usual, waits):
+            window.push(residual, float(number), missed=False)
+    assert usual.quantile() > 20.0
+    assert waits.quantile() < 4.0

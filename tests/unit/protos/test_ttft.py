@@ -24,6 +24,8 @@ def predicted(engine=None, **changes):
         "queued": 0,
         "prompt_tokens": 0,
         "body_bytes": 0,
+        "backlog_tokens": 0.0,
+        "progress_ms": 0.0,
     }
     facts |= changes
     rtt_ms_p50, warm, body_bytes = (
@@ -53,6 +55,7 @@ def test_terms_are_named_and_sum_to_the_p99():
         in_flight=5,
         queued=3,
         prompt_tokens=200,
+        backlog_tokens=300.0,
         body_bytes=100_000,
     )
     assert tuple(each.name for each in busy.terms()) == TERMS
@@ -68,6 +71,16 @@ def test_a_sum_of_p99s_is_not_a_p99():
 def test_prefill_grows_with_the_prompt():
     engine = profile(40.0, prefill_ms_per_token=0.25)
     assert term(predicted(engine, prompt_tokens=400), "prefill") == pytest.approx(100.0)
+
+
+def test_prompts_ahead_take_their_time_less_what_of_it_has_passed():
+    engine = profile(40.0, prefill_ms_per_token=0.25, max_parallel=4)
+    behind = {"in_flight": 1, "backlog_tokens": 400.0}
+    assert term(predicted(engine, **behind), "backlog") == pytest.approx(100.0)
+    assert term(predicted(engine, **behind, progress_ms=30.0), "backlog") == pytest.approx(70.0)
+    assert term(predicted(engine, **behind, progress_ms=1e9), "backlog") == 0.0
+    in_line = behind | {"in_flight": 4, "progress_ms": 30.0}
+    assert term(predicted(engine, **in_line), "backlog") == pytest.approx(100.0)
 
 
 def test_handshake_is_paid_only_without_a_warm_connection():

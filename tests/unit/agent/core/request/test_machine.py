@@ -325,6 +325,21 @@ def test_streams_with_empty_deltas_teach_when_the_engine_progressed_not_when_the
     assert world.attempts["near"].placement.chosen.ttft_ms_p99 < 110.0
 
 
+def test_streams_that_one_account_abandons_do_not_make_a_target_late_for_another():
+    """Nothing came of them, so that only their client knows why it left."""
+    world = RequestWorld(fleet(ONE))
+    world.learned("near", 50.0)
+    world.begin("other")
+    before_ms = world.attempts["near"].placement.chosen.ttft_ms_p99
+    world.gone()
+    for _ in range(40):
+        world.begin("acme")
+        world.gone(2_900.0)
+    world.begin("other")
+    after_ms = world.attempts["near"].placement.chosen.ttft_ms_p99
+    assert after_ms < 1.5 * before_ms, (before_ms, after_ms)
+
+
 # -- heartbeats
 
 
