@@ -33,6 +33,17 @@ class RequestSink(Protocol):
         """A whole request has arrived."""
 
 
+class _Nobody:
+    """The sink of a connection that is closed."""
+
+    def on_request_begin(self, now_mono_ms: float) -> None: ...
+    def on_request_head(self, now_mono_ms: float, *, expects_continue: bool) -> None: ...
+    def on_request(self, request: Request) -> None: ...
+
+
+_NOBODY = _Nobody()
+
+
 class RequestReader:
     """Parses bytes into requests for ``sink``, one at a time."""
 
@@ -60,6 +71,11 @@ class RequestReader:
     def header(self, name: bytes) -> bytes | None:
         """Return a header of the request that is being read, if it has arrived."""
         return self._headers.get(name)
+
+    def release(self) -> None:
+        """Let go of sink and parser, which hold this: only the collector would free a circle."""
+        self._sink = _NOBODY
+        self._parser = httptools.HttpRequestParser(_NOBODY)
 
     def feed(self, data: bytes) -> None:
         """Parse ``data``. Raises: EdgeForgeError for malformed data or over a limit."""

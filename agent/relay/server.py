@@ -105,8 +105,10 @@ class ServerConnection(asyncio.Protocol):
         self._owner.live.discard(self)
         self._closing = True
         self.deadline_mono_ms = float("inf")
-        if self._task is not None:
-            self._task.cancel()
+        self._reader.release()
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
         if self.serving and not self._in_handler:  # the handler has not begun and never will
             self.serving = False
             self._owner.count_busy(-1)

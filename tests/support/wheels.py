@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 ROOT = Path(__file__).parents[2]
 WHEELS = ROOT / "packaging" / "wheels"
@@ -26,7 +27,7 @@ def run_module(name: str, text: str) -> dict[str, Any]:
     """
     runtime = wheel_module("native_dataclass")
     runtime._IF_FROZEN = ()
-    sys.modules.setdefault("protos.native_dataclass", runtime)
     module = sys.modules[name] = ModuleType(name)
-    exec(compile(text, name, "exec"), module.__dict__)
+    with patch.dict(sys.modules, {"protos.native_dataclass": runtime}):
+        exec(compile(text, name, "exec"), module.__dict__)
     return module.__dict__

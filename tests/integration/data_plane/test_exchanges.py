@@ -11,7 +11,9 @@ import pytest
 
 from agent.gateway.runner import RequestRunner
 from agent.relay.exchange import Exchange
-from agent.relay.messages import whole_response
+from agent.relay.messages import chunk, response_head, whole_response
+from agent.relay.reading import RequestReader
+from agent.relay.server import ServerConnection
 from agent.relay.upstream import Address
 from agent.relay.upstream_pool import UpstreamPool
 from tests.support.in_process_gateway import (
@@ -20,12 +22,15 @@ from tests.support.in_process_gateway import (
     replaced_policy,
     table,
 )
+from tests.support.waiting import wait_until_async
 
 WHOLE = b'{"id":"x","choices":[]}'
 ASK_WHOLE = chat_request(b'{"model":"small","messages":[]}')
 ASK_STREAM = chat_request()
 CHUNK = b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n'
 STREAM = CHUNK * 3 + b"data: [DONE]\n\n"
+STREAMED = (b"content-type", b"text/event-stream")
+CHUNKED = (b"transfer-encoding", b"chunked")
 ROUNDS = 20
 
 
@@ -97,6 +102,37 @@ async def test_a_request_that_is_over_leaves_nothing_to_the_garbage_collector(
         await writer.wait_closed()
     assert [log.status for log in gateway.records.latest(ROUNDS)] == [200] * ROUNDS
     assert len(left) <= 2, "the last one's task may not have ended yet"
+
+
+@pytest.mark.usefixtures("uncollected")
+async def test_a_client_that_leaves_leaves_nothing_to_the_garbage_collector() -> None:
+    streams = set()
+
+    class _Unended(_Engine):
+        def data_received(self, data: bytes) -> None:
+            streams.add(self)
+            head = response_head(200, [STREAMED, CHUNKED], keep_alive=True)
+            self._transport.write(head + chunk(CHUNK))
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            streams.discard(self)
+
+    async with (
+        engine(b"", b"", make=_Unended) as pool,
+        in_process_gateway({"near": pool}) as gateway,
+    ):
+        for round_ in range(ROUNDS):
+            if round_ == 1:
+                gc.collect()
+            reader, writer = await gateway.server.connect()
+            writer.write(ASK_STREAM)
+            await asyncio.wait_for(reader.readuntil(b'"content":"a"'), 20)
+            writer.close()
+            await writer.wait_closed()
+            await wait_until_async(lambda: not streams, 20, "the end of its stream")
+        kinds = Exchange | RequestRunner | ServerConnection | RequestReader
+        left = [one for one in gc.get_objects() if isinstance(one, kinds)]
+    assert len(left) <= 4, "the last one's task may not have ended yet"
 
 
 async def test_bytes_behind_a_response_are_never_taken_for_the_next_one() -> None:
