@@ -120,3 +120,11 @@ class Attempt:
         self.last_read_mono_ms = -math.inf
         #: The runner's own object that carries the attempt.
         self.io: object = None
+
+    @property
+    def first(self) -> Attempt:
+        """The attempt that began the stream; the whole stream is billed to it."""
+        attempt = self
+        while attempt.resumes is not None:
+            attempt = attempt.resumes
+        return attempt

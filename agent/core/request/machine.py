@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from agent.core.attempts import Verdict, verdict_of_status
 from agent.core.request.bookkeeping import Bookkeeping
 from agent.core.request.failures import Failures
+from agent.core.request.late import LateFirstToken
 from agent.core.request.messages import (
     Abandoned,
     Account,
@@ -79,6 +80,9 @@ class RequestMachine:
         self._timers = RequestTimers(policy)
         self._running = RunningAttempts(state, self._placer, self._books)
         self._failures = Failures()
+        self._late = LateFirstToken(
+            state.hedges, self._placer, self._books, self._running, self._timers
+        )
         #: Attempts asked one after the other, without second copies.
         self._asked = 0
         #: The attempt whose answer goes to the client.
@@ -217,18 +221,16 @@ class RequestMachine:
         for node_id in self._failures.suspects:
             books.failed(node_id, now_mono_ms, of_link=False, forget=False)
         whole = event.ending is Ending.WHOLE
-        first = attempt
         if attempt.resumes is not None:
             log.continued = True
             books.note(attempt, AttemptOutcome.CONTINUED, now_mono_ms)
-            first = _first_of(attempt)
         else:
             books.note(attempt, AttemptOutcome.ANSWERED, now_mono_ms)
             if whole:
                 books.answering(attempt, event.status)
         log.answered = True
         log.hedge_won = attempt.purpose is AttemptPurpose.SECOND_COPY
-        books.account(first, event.usage, event.far, now_mono_ms, whole=whole)
+        books.account(attempt.first, event.usage, event.far, now_mono_ms, whole=whole)
         commands.append(Account())
         if not whole:
             commands.append(WriteEnd(attempt))
@@ -288,7 +290,7 @@ class RequestMachine:
         now_mono_ms: float,
     ) -> list[Command]:
         """Let another replica continue a broken stream, or end it with an error event."""
-        first, log = _first_of(broken), self._log
+        first, log = broken.first, self._log
         if rest is Rest.END:
             log.answered = True
             self._books.account(first, usage, far, now_mono_ms, whole=False)
@@ -337,7 +339,7 @@ class RequestMachine:
         commands = self._running.cut_all(AttemptOutcome.CLIENT_GONE, now_mono_ms)
         log.client_gone = True
         if answering is not None:
-            first = _first_of(answering)
+            first = answering.first
             self._books.answering(first, log.status)
             self._books.account(first, usage, far, now_mono_ms, whole=False)
         self.over = True
@@ -347,50 +349,27 @@ class RequestMachine:
     # -- time
 
     def _on_deadline(self, event: DeadlinePassed, now_mono_ms: float) -> list[Command]:
-        timers = self._timers
+        timers, waiting = self._timers, self._answering is None
         commands: list[Command] = []
-        if timers.hedge_is_due(now_mono_ms):
-            commands += self._second_copy(now_mono_ms)
-        if timers.patience_is_due(now_mono_ms):
-            commands += self._reconsider(now_mono_ms)
+        if timers.hedge_is_due(now_mono_ms) and waiting:
+            copy = self._late.second_copy(now_mono_ms)
+            if copy is not None:
+                commands.append(Ask(copy))
+        if timers.patience_is_due(now_mono_ms) and waiting:
+            commands += self._replace_late(now_mono_ms)
         if timers.silence_is_due(now_mono_ms):
             commands += self._check_silence(event, now_mono_ms)
         if not self.over and timers.heartbeat_is_due(now_mono_ms):
             commands += self._heartbeat(event, now_mono_ms)
         return commands
 
-    def _second_copy(self, now_mono_ms: float) -> list[Command]:
-        """Send a late request to a second target, if one is in time and the share allows it."""
-        if self._answering is not None or len(self._running.attempts) != 1:
+    def _replace_late(self, now_mono_ms: float) -> list[Command]:
+        if self._asked >= self._policy.max_attempts:
             return []
-        placement = self._placer.second_copy(now_mono_ms)
-        if placement is None or not self._state.hedges.take():
+        replacement = self._late.replacement(now_mono_ms)
+        if replacement is None:
             return []
-        # The customer pays the tier of the first copy: the second was this agent's decision.
-        billing_tier = self._running.attempts[0].placement.billing_tier
-        placement = replace(placement, billing_tier=billing_tier)
-        return [Ask(self._running.begin(placement, AttemptPurpose.SECOND_COPY, now_mono_ms))]
-
-    def _reconsider(self, now_mono_ms: float) -> list[Command]:
-        """Replace a late attempt if another target is predicted to be sooner; else keep waiting.
-
-        If two copies run, both must be late: the second one is checked, and the first one is cut.
-        """
-        running = self._running.attempts
-        if self._answering is not None or not running or self._asked >= self._policy.max_attempts:
-            return []
-        attempt, latest = running[0], running[-1]
-        other = self._placer.another(now_mono_ms)
-        if other is None:
-            self._timers.look_again(latest, now_mono_ms)
-            return []
-        expectation = self._placer.expectation(latest, other.chosen.ttft_ms_p99)
-        if not self._timers.is_late(latest, expectation, now_mono_ms):
-            return []
-        cancel = self._running.cut(attempt, AttemptOutcome.LATE, now_mono_ms)
-        self._books.late(attempt, now_mono_ms, another_in_time=other.chosen.fits)
-        self._placer.late |= {attempt.node_id}
-        self._placer.finding = None
+        cancel, other = replacement
         self._log.replaced += 1
         return [cancel, self._ask(other, now_mono_ms)]
 
@@ -426,7 +405,7 @@ class RequestMachine:
         commands = self._running.cut_all(AttemptOutcome.LATE, now_mono_ms)
         if answering is not None:
             self._log.broken = True
-            self._books.account(_first_of(answering), usage, None, now_mono_ms, whole=False)
+            self._books.account(answering.first, usage, None, now_mono_ms, whole=False)
             commands.append(Account())
         hours = self._policy.max_wait_ms / 3_600_000.0
         error = DeadlineExceeded(f"nothing came for {hours:.1f} h", "send the request again")
@@ -443,10 +422,3 @@ class RequestMachine:
         self._head_sent = True
         attempt = answering or self._first_running()
         return [WriteHeartbeat(attempt)]
-
-
-def _first_of(attempt: Attempt) -> Attempt:
-    """Return the attempt that began the stream; the whole stream is billed to it."""
-    while attempt.resumes is not None:
-        attempt = attempt.resumes
-    return attempt
