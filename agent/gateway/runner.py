@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from functools import partial
 from typing import TYPE_CHECKING
-
-import orjson
 
 from agent.core.request.messages import (
     Abandoned,
@@ -38,12 +35,11 @@ from agent.core.request.timing import EARLY_MS
 from agent.formats.continuing import ContinuableStream
 from agent.formats.errors import engine_error
 from agent.formats.usage import read_usage
+from agent.gateway.engine_request import engine_request, open_stream, rest_of_stream
 from agent.gateway.response_heads import ResponseHeads, engine_model_of, load_of
-from agent.gateway.targets import generation_request
 from agent.relay import exchange
 from agent.relay.client_answer import ClientAnswer
 from agent.relay.far_times import read_far_times
-from protos.domain.pricing import Usage, cost_of, format_usd
 
 if TYPE_CHECKING:
     from agent.core.request.attempt import Attempt
@@ -54,11 +50,10 @@ if TYPE_CHECKING:
     from agent.formats.body import GenerationBody
     from agent.formats.sse import EventStream
     from agent.gateway.context import GatewayContext
-    from agent.gateway.targets import Target
     from agent.relay.messages import Request
     from agent.relay.server import ServerConnection
     from protos.domain.errors import EdgeForgeError
-    from protos.domain.resources import Price
+    from protos.domain.pricing import Usage
     from protos.domain.trace import FarTimes
 
 
@@ -243,7 +238,7 @@ class RequestRunner:
         events: EventStream | None = None
         fields = self._body.fields
         if broken is not None:
-            rest = self._rest_fields(_answer_of(broken))
+            rest = rest_of_stream(self._body, _answer_of(broken).events)
             if rest is None:
                 self._handle(NotSent(attempt, "nothing is left to generate"))
                 return
@@ -255,7 +250,8 @@ class RequestRunner:
         if isinstance(events, ContinuableStream):
             events.go_on()
         elif context.stream:
-            events = self._event_stream(attempt, target)
+            price = context.price(attempt.placement.billing_tier)
+            events = open_stream(self._body, context.deployment, target, price)
         answer = ClientAnswer(
             self._client,
             self._request,
@@ -270,56 +266,7 @@ class RequestRunner:
         self._answers.append(answer)
         if broken is not None:
             self._answering = answer
-        answer.start(target.pool, self._message(target, fields))
-
-    def _event_stream(self, attempt: Attempt, target: Target) -> EventStream:
-        body, deployment = self._body, self._context.deployment
-        names = body.names(target.model)
-        beside_usage = partial(_cost_field, self._context.price(attempt.placement.billing_tier))
-        if deployment.continue_streams:
-            continuable = self._api.continuable_stream(
-                body.fields,
-                include_usage=body.include_usage,
-                continuous_usage=body.continuous_usage,
-                beside_usage=beside_usage,
-                names=names,
-            )
-            if continuable is not None:
-                return continuable
-        return self._api.event_stream(
-            include_usage=body.include_usage,
-            continuous_usage=body.continuous_usage,
-            beside_usage=beside_usage,
-            names=names,
-        )
-
-    def _message(self, target: Target, fields: dict[str, object]) -> bytes:
-        log = self._log
-        trace_id = log.trace_id.encode()
-        headers = [(b"x-request-id", trace_id)]
-        if target.peer:
-            headers += [
-                (b"x-edgeforge-trace-id", trace_id),
-                (b"x-edgeforge-account", log.account.encode()),
-                (b"x-edgeforge-deployment", log.deployment.encode()),
-                (b"x-edgeforge-model", log.model.encode()),
-            ]
-        body = self._body
-        payload = body.for_engine(
-            target.model, continuous_usage=target.continuous_usage, fields=fields
-        )
-        accept = b"text/event-stream" if body.stream else b"application/json"
-        return generation_request(self._api.path, target, headers, payload, accept)
-
-    def _rest_fields(
-        self, broken: ClientAnswer
-    ) -> tuple[ContinuableStream, dict[str, object]] | None:
-        """Return the reader of a broken stream, and the body that requests the rest of it."""
-        events = broken.events
-        if not isinstance(events, ContinuableStream):
-            return None
-        fields = self._api.continued(self._body.fields, events.text, events.completion_tokens)
-        return None if fields is None else (events, fields)
+        answer.start(target.pool, engine_request(self._body, fields, self._log, target))
 
     def _rest_of(self, answer: ClientAnswer) -> Rest:
         events = answer.events
@@ -405,14 +352,3 @@ def _answer_of(attempt: Attempt) -> ClientAnswer:
     answer = attempt.io
     assert isinstance(answer, ClientAnswer)
     return answer
-
-
-def _cost_field(price: Price | None, usage: bytes) -> bytes:
-    """Return the JSON field with the cost of ``usage``; empty without a price."""
-    try:
-        found = orjson.loads(usage)
-    except orjson.JSONDecodeError:
-        found = None
-    if price is None or not isinstance(found, dict):
-        return b""
-    return b',"cost_usd":' + format_usd(cost_of(read_usage(found), price).total_nano_usd).encode()

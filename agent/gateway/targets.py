@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from agent.relay.messages import Header, request_bytes
 from agent.relay.upstream import Address
 from agent.relay.upstream_pool import UpstreamPool
 
@@ -112,11 +111,3 @@ def engine_address(endpoint: EngineEndpoint) -> Address:
         tls=endpoint.tls,
         server_name=host if endpoint.tls else None,
     )
-
-
-def generation_request(
-    path: str, target: Target, headers: list[Header], body: bytes, accept: bytes
-) -> bytes:
-    """Return the bytes of a generation request for ``target``."""
-    sent = [(b"content-type", b"application/json"), (b"accept", accept), *headers]
-    return request_bytes("POST", path.encode(), target.pool.address.host_header, sent, body)
