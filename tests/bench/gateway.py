@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import math
 import os
 import re
 import shlex
@@ -258,7 +259,10 @@ def figures(rounds: list[Any], direct: list[Any]) -> dict[str, float]:
         return float(statistics.median(of(one) for one in among))
 
     def cpu_us_per_chunk(streams: str) -> float:
-        return median(lambda one: 1e6 * one[streams]["proxy_cpu_s"] / one[streams]["all_chunks"])
+        # a target that is overloaded may pass on nothing in a round
+        return median(
+            lambda one: 1e6 * one[streams]["proxy_cpu_s"] / (one[streams]["all_chunks"] or math.nan)
+        )
 
     def added_ttft_ms_p99(streams: str) -> float:
         def ttft_us_p99(one: Any) -> float:
