@@ -91,11 +91,11 @@ def lower_quantiles_ms(
 def predict_from(
     evidence: Evidence, load: Load, network: Network, ttft_ms_p99: float
 ) -> Prediction:
-    """Tell how ``ttft_ms_p99`` comes about.
+    """Return the terms that add up to ``ttft_ms_p99``.
 
     The residual quantile is one on the total, so the spread of the network is in it. The terms are
-    those of the regime that decides; while a P99 is handed over they are scaled to their sum. One
-    held below what outcomes say is none to lose patience by, so it does not count as learned.
+    those of the regime that decides; while a P99 is handed over they are scaled to their sum. A
+    P99 that is held below the outcomes does not count as learned: no attempt is cut by it.
     """
     at_target_ms = learned_ms(evidence, P99, *load)
     features = load.features()

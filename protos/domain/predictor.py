@@ -44,10 +44,10 @@ CHANGE_OUTCOMES = 10
 _CHANGED_RANK = 0.93
 #: A change smaller than this is left to the regression.
 _CHANGED_LOG_RATIO = 0.12
-#: Around that ratio the votes must lie closer than around none: their distances from it, as a share
-#: of its own from 1. Heavy tails scatter, a change of speed moves all alike.
+#: Largest usual distance of the votes from their ratio, as a share of the ratio's distance from 1.
+#: The outcomes of heavy-tailed prompts scatter; a change of speed moves all of them alike.
 _MOST_SCATTER = 0.6
-#: Votes of a regime from which a change is its own.
+#: Votes of one regime from which a change is taken from that regime alone.
 _OWN_VOTES = 3
 _PLACES = tuple(Place)
 #: Outcomes elsewhere after which a regime counts as not visited.
@@ -66,7 +66,7 @@ class Outcome:
 
     ``network_ms`` is what the way there was known to take. ``censored``: no token came in
     ``took_ms``, since the client left or another target was first. ``abandoned``: the client left,
-    which says more of the client than of the target. ``account``: whose stream it was.
+    which is little evidence about the target. ``account``: whose stream it was.
     """
 
     load: Load
@@ -113,7 +113,7 @@ class TargetModel:
         self.learned_mono_ms = -math.inf
 
     def _begin(self, slowness: float) -> None:
-        """Know nothing but that the target takes ``slowness`` times as long as its profile says."""
+        """Start from the profile, with every time multiplied by ``slowness``."""
         profile = self._profile
         engine_ms = max(LEAST_MS, engine_p50_ms(profile) * slowness)
         token_ms = profile.prefill_ms_per_token * TOKENS_UNIT * slowness
@@ -194,7 +194,7 @@ class TargetModel:
     def _learn(self, outcome: Outcome, features: tuple[float, ...]) -> None:
         place = outcome.load.place
         at_ms, sent_ms = outcome.at_mono_ms, outcome.at_mono_ms - outcome.took_ms
-        # Outcomes that overlap say the same thing: only one of them is a witness.
+        # Outcomes that overlap in time are not independent: only one of them counts.
         alone = sent_ms >= self._alone_from_mono_ms
         if alone:
             self._alone_from_mono_ms = at_ms
@@ -254,7 +254,7 @@ class TargetModel:
                     self._follow(other, place, at_mono_ms)
 
     def _follow(self, place: Place, leader: Place, at_mono_ms: float) -> None:
-        """Move what is believed of ``place`` as ``leader`` has moved since it was visited."""
+        """Scale the estimate of ``place`` as that of ``leader`` has changed since its last outcome."""
         if self.regimes[place].residuals.seen:
             factor = self.regimes[leader].pace_ms / self._paces[place][leader]
             self.regimes[place].move(factor, at_mono_ms)

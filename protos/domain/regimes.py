@@ -1,4 +1,4 @@
-"""How one target behaves while nobody waits there, or while somebody does.
+"""How one target behaves in one regime: without a queue, behind prompts, or with requests waiting.
 
 A regime is a centre, a scale (errors grow with what is estimated) and a tail above them, one on the
 total. All three are linear in the same features, so the P99 is one more set of coefficients and a
@@ -27,7 +27,7 @@ TYPICAL = (1.0, 1.0, _TYPICAL_BATCH, 1.0, 1.0)
 MEMORY_OBSERVATIONS = 600.0
 #: Before anything was seen a target is thought to vary by this share of its centre.
 _START_SCALE = 0.12
-#: Errors beyond so many scales say "an exception", not "a new centre".
+#: Errors beyond so many scales count as exceptions, which move the centre less.
 _HUBER_SCALES = 3.0
 #: A first token takes at least this long to learn from: it keeps weights finite.
 LEAST_MS = 0.5
@@ -40,7 +40,7 @@ _MOMENTS, _MOMENTS_A_WAIT = 64, 32.0
 MOST_MOVED, LEAST_MOVED = 2.0, 0.8
 #: Moves smaller than this wait for more.
 _LEAST_MOVE = 1.1
-#: A change of what a lighter regime says that is smaller than this share is not taken over.
+#: Smallest change of a lighter regime's estimate, as a share, that is taken over.
 _LEAST_EXPECTED = 0.02
 #: Evidence that a regime keeps when an outcome comes again after it was moved.
 _KEPT_AFTER_MOVE = 0.3
@@ -121,7 +121,7 @@ Evidence = tuple[tuple[float, ...], ...]
 
 
 class Vote(NamedTuple):
-    """What one outcome says of the target's speed."""
+    """The evidence of one outcome about the target's speed."""
 
     sent_mono_ms: float
     at_mono_ms: float
@@ -159,7 +159,7 @@ class Regime:
         place: Place = Place.FREE,
     ) -> None:
         self._place = place
-        #: Of waits for a place: errors grow with them, and the first ones say nothing.
+        #: It estimates waits for a place: errors grow with them, and the first ones are no evidence.
         self._waits = waits = place is Place.FULL
         self._least_scale = least_scale
         #: What was seen elsewhere since the last outcome here, as a factor on everything.
@@ -207,7 +207,7 @@ class Regime:
         then_ms, then_scale_ms = then.at(features)
         centre_ms, scale_ms = self._now.at(features)
         rank = self.residuals.rank((outcome_ms - centre_ms) / scale_ms)
-        # errors of what was not learned yet say nothing of those to come
+        # errors made before anything was learned are no evidence of later ones
         remember = remember and (not self._waits or then.outcomes >= _LEAST_LEARNED)
         self._tails.learn(
             features,
@@ -231,7 +231,7 @@ class Regime:
     def learn_miss(
         self, features: Sequence[float], least_ms: float, sent_mono_ms: float, at_mono_ms: float
     ) -> Vote:
-        """Take in that an outcome was above its promise, and above ``least_ms``; nothing else."""
+        """Learn only that an outcome was above its promise, and above ``least_ms``."""
         centre_ms, scale_ms = self._now.at(features)
         rank = self.residuals.rank((least_ms - centre_ms) / scale_ms)
         self._tails.miss(at_mono_ms)
@@ -268,10 +268,10 @@ class Regime:
         self._forget_past()
 
     def move(self, factor: float, at_mono_ms: float) -> None:
-        """Others say that everything here takes ``factor`` times what the last outcome left.
+        """Scale everything here to ``factor`` times its value at the last outcome.
 
-        It replaces what they said before, and is bounded: however often it is called, a regime that
-        is not visited stays near what was seen there.
+        It replaces the factor of an earlier call, and is bounded: however often it is called, a regime
+        without outcomes stays near its last observed value.
         """
         factor = min(MOST_MOVED, max(LEAST_MOVED, factor))
         if 1.0 / _LEAST_MOVE < factor / self._moved < _LEAST_MOVE:

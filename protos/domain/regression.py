@@ -1,8 +1,8 @@
-"""A linear estimate that learns online, is never negative, and starts from what is believed.
+"""A linear estimate that learns online, is never negative, and starts from a prior.
 
 Exponentially forgotten normal equations, anchored to a prior, solved by coordinate descent with
 non-negative coefficients: more tokens or a longer queue never make a first token come sooner. The
-anchor does not fade, so that a feature nobody has seen for long keeps a sane coefficient.
+anchor does not fade, so that a feature that is absent for long keeps a plausible coefficient.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Regression:
                 coefficients[row] = max(0.0, coefficients[row] + slope / curvature)
 
     def expect(self, least: Sequence[float]) -> None:
-        """Believe at least ``least`` of what was not learned yet, whatever was expected before."""
+        """Start again from the larger of the first prior and ``least``, coefficient by coefficient."""
         self.prior = [max(each, other) for each, other in zip(self._start, least, strict=True)]
         self.coefficients = list(self.prior)
 

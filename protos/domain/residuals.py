@@ -19,7 +19,7 @@ WINDOW = 512
 _LEAST_WINDOW = 64
 #: The share of outcomes that a P99 is to hold for. A little over 99 %: a window lags behind drift.
 LEVEL = 0.9925
-#: With fewer residuals than this the largest says too little of the tail, and is stretched.
+#: With fewer residuals than this the largest underestimates the tail, and is stretched.
 ENOUGH = 128
 #: What each miss adds to the logarithm of the quantile; each hit takes its 1/132 back.
 MISS_STEP = 0.03
@@ -53,7 +53,7 @@ class ResidualWindow:
     ) -> None:
         #: What the largest of few residuals is stretched by, and from how many on it is left out.
         self._stretch, self._least_left_out = stretch, least_left_out
-        #: What is believed of the quantile before anything was seen.
+        #: The quantile before the first residual.
         self.start_quantile = start_quantile
         self.seen = 0
         self.misses = 0
@@ -96,7 +96,7 @@ class ResidualWindow:
     def push(
         self, residual: float, at_mono_ms: float, *, missed: bool, remember: bool = True
     ) -> None:
-        """Take in ``residual``; ``missed`` says whether it lay above the promise.
+        """Add ``residual``; ``missed``: whether it lay above the promise.
 
         Without ``remember`` it counts for the correction only.
         """

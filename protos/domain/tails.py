@@ -15,8 +15,8 @@ from protos.domain.residuals import ResidualWindow
 
 #: Before anything was seen the P99 is thought to lie so many scales above the centre.
 START_QUANTILE = 4.0
-#: Few waits are witnesses, and one that nobody could foresee would be the largest of them for days:
-#: from so many on it is left out, and the second largest is stretched by so much.
+#: Waits are few, and one unforeseeable wait would be the largest of them for days: from so many on
+#: the largest is left out, and the second largest is stretched by so much.
 _WAITS_LEFT_OUT, _WAITS_STRETCH = 32, 0.3
 #: What one request weighs in what is usual, and in the choice of a kind; a gain that is smaller
 #: than this, in logarithms, leaves the choice as it is.

@@ -31,7 +31,7 @@ HANDSHAKE_ROUND_TRIPS = 2.0
 _INITIAL_WINDOW_BYTES = 14_480
 #: What a path carries once its window is open: 1 Gbit/s.
 _BYTES_PER_MS = 125_000.0
-#: A wait longer than an hour is told as an hour: some profile's speed may be next to nothing.
+#: Longer waits are reported as an hour: the speed in a profile may be close to 0.
 MAX_QUEUE_MS = 3_600_000.0
 
 
@@ -55,7 +55,7 @@ class Network(NamedTuple):
 
 
 def network_to(rtt_ms_p50: float, *, warm: bool, body_bytes: int) -> Network:
-    """Return the way of a body of ``body_bytes``; ``warm``: a connection stands open. Hot."""
+    """Return the network's part for a body of ``body_bytes``; ``warm``: a connection is open. Hot."""
     if rtt_ms_p50 <= 0.0:
         return _NO_NETWORK
     handshake_ms = 0.0 if warm else HANDSHAKE_ROUND_TRIPS * rtt_ms_p50

@@ -64,7 +64,7 @@ class ScriptedBody:
         await self.listen()
 
     async def counters(self) -> Counters | None:
-        """Fail as told; else there are none."""
+        """Fail as scripted, or return None."""
         self.done.append("counters")
         await self.listen()
         return None

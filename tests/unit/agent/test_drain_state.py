@@ -1,4 +1,4 @@
-"""Why a node takes no new requests, and which of it the coordinator is told."""
+"""Why a node takes no new requests, and which of the reasons the coordinator gets."""
 
 from __future__ import annotations
 
