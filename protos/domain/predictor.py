@@ -254,7 +254,7 @@ class TargetModel:
                     self._follow(other, place, at_mono_ms)
 
     def _follow(self, place: Place, leader: Place, at_mono_ms: float) -> None:
-        """Scale the estimate of ``place`` as that of ``leader`` has changed since its last outcome."""
+        """Scale the estimate of ``place`` by what that of ``leader`` has changed since."""
         if self.regimes[place].residuals.seen:
             factor = self.regimes[leader].pace_ms / self._paces[place][leader]
             self.regimes[place].move(factor, at_mono_ms)

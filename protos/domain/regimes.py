@@ -159,7 +159,7 @@ class Regime:
         place: Place = Place.FREE,
     ) -> None:
         self._place = place
-        #: It estimates waits for a place: errors grow with them, and the first ones are no evidence.
+        #: It estimates waits for a place: errors grow with them, and the first are no evidence.
         self._waits = waits = place is Place.FULL
         self._least_scale = least_scale
         #: What was seen elsewhere since the last outcome here, as a factor on everything.
@@ -270,8 +270,8 @@ class Regime:
     def move(self, factor: float, at_mono_ms: float) -> None:
         """Scale everything here to ``factor`` times its value at the last outcome.
 
-        It replaces the factor of an earlier call, and is bounded: however often it is called, a regime
-        without outcomes stays near its last observed value.
+        It replaces the factor of an earlier call, and is bounded: however often it is called, a
+        regime without outcomes stays near its last observed value.
         """
         factor = min(MOST_MOVED, max(LEAST_MOVED, factor))
         if 1.0 / _LEAST_MOVE < factor / self._moved < _LEAST_MOVE:

@@ -82,7 +82,7 @@ class Regression:
                 coefficients[row] = max(0.0, coefficients[row] + slope / curvature)
 
     def expect(self, least: Sequence[float]) -> None:
-        """Start again from the larger of the first prior and ``least``, coefficient by coefficient."""
+        """Start again from the larger of the first prior and ``least``, each by itself."""
         self.prior = [max(each, other) for each, other in zip(self._start, least, strict=True)]
         self.coefficients = list(self.prior)
 

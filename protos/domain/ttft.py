@@ -55,7 +55,7 @@ class Network(NamedTuple):
 
 
 def network_to(rtt_ms_p50: float, *, warm: bool, body_bytes: int) -> Network:
-    """Return the network's part for a body of ``body_bytes``; ``warm``: a connection is open. Hot."""
+    """Return the network's part for ``body_bytes``; ``warm``: a connection is open. Hot."""
     if rtt_ms_p50 <= 0.0:
         return _NO_NETWORK
     handshake_ms = 0.0 if warm else HANDSHAKE_ROUND_TRIPS * rtt_ms_p50
