@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -23,12 +24,12 @@ def engine() -> Iterator[FakeEngineProcess]:
 @pytest.fixture(scope="session")
 def fleet(engine: FakeEngineProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """IAD with the engine, GRU without; pages of one origin may read responses."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("EDGEFORGE_AGENT__CLIENT__CORS_ORIGINS", APP_ORIGIN)
-        environment.setenv("EDGEFORGE_AGENT__ENGINE__MAX_CONTEXT_TOKENS", str(SERVED_TOKENS))
-        running = Fleet(tmp_path_factory.mktemp("g"), [engine.url])
-        with running:
-            yield running
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as environment:  # for this fleet's start alone
+            environment.setenv("EDGEFORGE_AGENT__CLIENT__CORS_ORIGINS", APP_ORIGIN)
+            environment.setenv("EDGEFORGE_AGENT__ENGINE__MAX_CONTEXT_TOKENS", str(SERVED_TOKENS))
+            running = stack.enter_context(Fleet(tmp_path_factory.mktemp("g"), [engine.url]))
+        yield running
 
 
 @pytest.fixture(autouse=True)
