@@ -15,10 +15,10 @@ import typer
 
 from agent.admin.client import ask_agent
 from agent.config import AgentConfig, load_config
-from protos.build_info import build_info
 from protos.domain.errors import ConfigInvalid, InvalidRequest
 from protos.output.logs import log_to_stderr
 from protos.output.terminal import print_json, print_line, print_table, run_program
+from protos.output.version import version_option
 
 app = typer.Typer(
     name="edgeforge-agent",
@@ -47,20 +47,9 @@ def run() -> None:
     run_program("edgeforge-agent", app)
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
-        print_line(f"edgeforge-agent {build_info()}")
-        raise typer.Exit
-
-
 @app.callback()
 def main(
-    _version: Annotated[
-        bool,
-        typer.Option(
-            "--version", is_eager=True, callback=_print_version, help="Print the version and build."
-        ),
-    ] = False,
+    _version: Annotated[bool, version_option("edgeforge-agent")] = False,
 ) -> None:
     """Take the options that come before the command."""
 

@@ -16,9 +16,9 @@ from coordinator.config import CoordinatorConfig, join_address, load_config
 from coordinator.first_run import initialise
 from coordinator.main import serve as serve_until
 from coordinator.store.backup import restore as restore_database
-from protos.build_info import build_info
 from protos.output.logs import log_to_stderr
 from protos.output.terminal import print_json, print_line, run_program
+from protos.output.version import version_option
 
 app = typer.Typer(
     name="edgeforge-coordinator",
@@ -42,20 +42,9 @@ ConfigOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output, one object.")]
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
-        print_line(f"edgeforge-coordinator {build_info()}")
-        raise typer.Exit
-
-
 @app.callback()
 def main(
-    _version: Annotated[
-        bool,
-        typer.Option(
-            "--version", is_eager=True, callback=_print_version, help="Print the version and build."
-        ),
-    ] = False,
+    _version: Annotated[bool, version_option("edgeforge-coordinator")] = False,
 ) -> None:
     """Take the options that come before the command."""
 

@@ -9,8 +9,8 @@ import typer
 
 from coordinator.cli import account, deployment, fleet, model, node_orders, pop, price, route, trace
 from coordinator.cli.common import name_profile
-from protos.build_info import build_info
-from protos.output.terminal import print_line, run_program
+from protos.output.terminal import run_program
+from protos.output.version import version_option
 
 app = typer.Typer(
     name="edgeforge",
@@ -38,20 +38,9 @@ app.command("demo")(fleet.demo)
 app.command("down")(fleet.down)
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
-        print_line(f"edgeforge {build_info()}")
-        raise typer.Exit
-
-
 @app.callback()
 def main(
-    _version: Annotated[
-        bool,
-        typer.Option(
-            "--version", is_eager=True, callback=_print_version, help="Print the version and build."
-        ),
-    ] = False,
+    _version: Annotated[bool, version_option("edgeforge")] = False,
     profile: Annotated[
         Path | None,
         typer.Option(help="Operator's profile.toml; default: $EDGEFORGE_PROFILE, ./.edgeforge."),
