@@ -32,18 +32,9 @@ def fleet(engine: FakeEngineProcess, tmp_path_factory: pytest.TempPathFactory) -
         FakeEngineProcess(EMBEDDER) as embedder,
         Fleet(tmp_path_factory.mktemp("c"), [engine.url, embedder.url]) as running,
     ):
-        embedder.stop()
-        embedder.embeds = True
-        embedder.start()
-        running.configure("gru-1", "engine", mode="embed")
-        for node in ("iad-1", "gru-1"):
-            wait_until(lambda node=node: _embeds(running.agent(node)), 30, f"{node} to embed")
+        running.let_embed("gru-1", embedder)
         deploy(running, WRITER)
         yield running
-
-
-def _embeds(agent: AgentClient) -> bool:
-    return agent.send({"model": EMBEDDER, "input": "a"}, path="/v1/embeddings").status == 200
 
 
 def deploy(fleet: Fleet, name: str) -> None:

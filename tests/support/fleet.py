@@ -28,6 +28,8 @@ from tests.support.waiting import wait_until
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from tests.support.fake_engine_process import FakeEngineProcess
+
 COMMANDS = Path(sys.executable).parent
 UP_TIMEOUT_S = 170.0
 #: With a real engine on a machine that does other things meanwhile.
@@ -248,6 +250,20 @@ class Fleet:
         self.kill(node)
         self.start(node)
         self.wait_caught_up(node)
+
+    def let_embed(self, node: str, engine: FakeEngineProcess) -> None:
+        """Start ``engine`` again so that it embeds, tell the agent of ``node``, wait for all."""
+        engine.stop()
+        engine.embeds = True
+        engine.start()
+        self.configure(node, "engine", mode="embed")
+        body = {"model": engine.model, "input": "a"}
+        for agent in self.agents():
+            wait_until(
+                lambda agent=agent: agent.send(body, path="/v1/embeddings").status == 200,
+                30,
+                f"{agent.node} to embed",
+            )
 
     def wait_caught_up(self, node: str) -> None:
         """Until ``node``, just started, holds the tables that another holds, not an older image."""

@@ -8,8 +8,7 @@ import openai
 import pytest
 
 from tests.support.fake_engine_process import FakeEngineProcess
-from tests.support.fleet import AgentClient, Fleet
-from tests.support.waiting import wait_until
+from tests.support.fleet import Fleet
 
 WRITER, EMBEDDER = "acme-chat", "acme-embed"
 
@@ -27,17 +26,8 @@ def mixed(embedder: FakeEngineProcess, tmp_path_factory: pytest.TempPathFactory)
         FakeEngineProcess(WRITER) as writer,
         Fleet(tmp_path_factory.mktemp("e"), [writer.url, embedder.url]) as running,
     ):
-        embedder.stop()
-        embedder.embeds = True
-        embedder.start()
-        running.configure("gru-1", "engine", mode="embed")
-        for node in ("iad-1", "gru-1"):
-            wait_until(lambda node=node: _embeds(running.agent(node)), 30, f"{node} to know")
+        running.let_embed("gru-1", embedder)
         yield running
-
-
-def _embeds(agent: AgentClient) -> bool:
-    return agent.send({"model": EMBEDDER, "input": "a"}, path="/v1/embeddings").status == 200
 
 
 @pytest.mark.parametrize("node", ["iad-1", "gru-1"])
