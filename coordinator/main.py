@@ -20,21 +20,21 @@ from coordinator.config import join_address
 from coordinator.core.failure_detector import DetectorPolicy
 from coordinator.core.fleet_figures import FleetCounters, FleetGauges
 from coordinator.first_run import check_ports_free
+from coordinator.fleet.agent_queries import QueryLimits
+from coordinator.fleet.desired_rows import DesiredRows
+from coordinator.fleet.files import FleetFiles
+from coordinator.fleet.placement_writer import PlacementWriter
+from coordinator.fleet.push_bytes import PushEncoder
+from coordinator.fleet.registry import FleetRegistry
+from coordinator.fleet.session import SessionParts
+from coordinator.fleet.supervisor import FleetSupervisor
 from coordinator.native_log import NativeLog
 from coordinator.rpc.admin import AdminParts, AdminService
-from coordinator.rpc.agent_queries import QueryLimits
-from coordinator.rpc.desired_rows import DesiredRows
 from coordinator.rpc.enrolment import MAX_MESSAGE_BYTES, EnrolmentService
 from coordinator.rpc.fleet import FleetLimits, FleetParts, FleetService
-from coordinator.rpc.fleet_files import FleetFiles
-from coordinator.rpc.fleet_registry import FleetRegistry
-from coordinator.rpc.fleet_session import SessionParts
-from coordinator.rpc.fleet_supervisor import FleetSupervisor
 from coordinator.rpc.identity import IdentityKind
 from coordinator.rpc.interceptors import ErrorInterceptor, IdentityInterceptor
 from coordinator.rpc.listeners import Server, ServerCredentials, bind, make_server
-from coordinator.rpc.placement_writer import PlacementWriter
-from coordinator.rpc.push_bytes import PushEncoder
 from coordinator.rpc.refusals import RefusalRecorder
 from coordinator.store.records import AuditNote
 from coordinator.store.store import Store

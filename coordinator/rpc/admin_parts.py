@@ -12,8 +12,8 @@ from coordinator.store.records import AuditNote
 if TYPE_CHECKING:
     from coordinator.blobs.store import BlobStore
     from coordinator.ca.authority import CertificateAuthority
+    from coordinator.fleet.live import AskAgent, ForceTable, LiveFleet
     from coordinator.rpc.identity import Context
-    from coordinator.rpc.live import AskAgent, ForceTable, LiveFleet
     from coordinator.store.store import Store
 
 

@@ -14,8 +14,8 @@ from protos.v1 import admin_pb2, fleet_pb2, trace_pb2
 from protos.wire import place_in_order
 
 if TYPE_CHECKING:
+    from coordinator.fleet.live import LiveNode
     from coordinator.rpc.identity import Context
-    from coordinator.rpc.live import LiveNode
 
 DEFAULT_TRACES = 20
 MAX_TRACES = 500

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coordinator.ca.requests import PublicKey, public_key_of, public_key_sha256
+from coordinator.core.rate_limit import RateLimit
 from coordinator.rpc.identity import network_of, peer_address
-from coordinator.rpc.rate_limit import RateLimit
 from coordinator.store.records import AuditNote, Redemption, RefusalCause, TokenRefused
 from protos.domain.errors import InvalidRequest, Overloaded, Unauthenticated
 from protos.v1 import enrolment_pb2, enrolment_pb2_grpc

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import grpc
 
 from coordinator.core.push_session import HelloReceived, PushSession
+from coordinator.core.rate_limit import RateLimit
+from coordinator.fleet.session import AgentSession, SessionParts
 from coordinator.rpc.fleet_messages import (
     acked_of,
     agent_message,
@@ -25,9 +27,7 @@ from coordinator.rpc.fleet_messages import (
     registration_of,
     reports_of,
 )
-from coordinator.rpc.fleet_session import AgentSession, SessionParts
 from coordinator.rpc.identity import Identity, peer_identity
-from coordinator.rpc.rate_limit import RateLimit
 from coordinator.store.records import AuditNote
 from protos.domain.errors import (
     DeadlineExceeded,
@@ -41,9 +41,9 @@ from protos.v1 import fleet_pb2
 if TYPE_CHECKING:
     from coordinator.ca.authority import CertificateAuthority
     from coordinator.core.fleet_figures import FleetCounters
-    from coordinator.rpc.fleet_files import FleetFiles
-    from coordinator.rpc.fleet_registry import FleetRegistry
-    from coordinator.rpc.fleet_supervisor import FleetSupervisor
+    from coordinator.fleet.files import FleetFiles
+    from coordinator.fleet.registry import FleetRegistry
+    from coordinator.fleet.supervisor import FleetSupervisor
     from coordinator.rpc.identity import Context
     from coordinator.rpc.refusals import RefusalRecorder
     from coordinator.store.store import Store

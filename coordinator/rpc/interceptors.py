@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from grpc import aio
 
+from coordinator.core.rate_limit import RateLimit
 from coordinator.rpc.identity import Identity, IdentityKind, peer_address, peer_identity
-from coordinator.rpc.rate_limit import RateLimit
 from coordinator.store.records import AuditNote
 from protos.domain.errors import EdgeForgeError, Forbidden, StoreUnavailable, Unauthenticated
 from protos.wire.errors import error_details, error_to_metadata

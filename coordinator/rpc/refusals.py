@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from coordinator.rpc.rate_limit import RateLimit
+from coordinator.core.rate_limit import RateLimit
 from protos.domain.errors import StoreUnavailable
 
 if TYPE_CHECKING:

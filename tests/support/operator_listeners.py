@@ -26,7 +26,7 @@ from tests.support.stores import SetClock
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    from coordinator.rpc.live import LiveNode
+    from coordinator.fleet.live import LiveNode
     from coordinator.store.store import Store
     from protos.domain.errors import EdgeForgeError
     from protos.domain.resources import ResourceType

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
+from coordinator.fleet.live import LiveNode
 from coordinator.rpc import admin_customers
-from coordinator.rpc.live import LiveNode
 from protos.domain.errors import (
     Conflict,
     EngineFailed,

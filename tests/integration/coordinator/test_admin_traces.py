@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from coordinator.fleet.live import LiveNode
 from coordinator.rpc import admin_traces
-from coordinator.rpc.live import LiveNode
 from protos.domain.errors import DeadlineExceeded, InvalidRequest, LinkDown, NotFound
 from protos.domain.trace import Trace
 from protos.v1 import admin_pb2, fleet_pb2, trace_pb2

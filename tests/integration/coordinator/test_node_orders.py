@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from coordinator.core.node_orders import NodeOrder, OrderKind
-from coordinator.rpc.live import LiveNode
+from coordinator.fleet.live import LiveNode
 from protos.domain.errors import Conflict, InvalidRequest, NotFound
 from protos.v1 import admin_pb2, fleet_pb2
 from tests.support.operator_listeners import failure_of

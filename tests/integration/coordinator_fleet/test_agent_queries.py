@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from coordinator.core.fleet_figures import FleetCounters
-from coordinator.rpc.agent_queries import AgentQueries, QueryLimits
+from coordinator.fleet.agent_queries import AgentQueries, QueryLimits
 from protos.domain.errors import DeadlineExceeded, LinkDown, Overloaded
 from protos.v1 import fleet_pb2
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from coordinator.core.fleet_figures import FleetCounters
-from coordinator.rpc.push_bytes import MAX_BODIES, PushEncoder
+from coordinator.fleet.push_bytes import MAX_BODIES, PushEncoder
 from protos.domain.resources import ResourceType
 from protos.domain.routing_table import Delta, Table, TableVersion, apply, diff, table_of
 from protos.v1 import fleet_pb2

@@ -21,9 +21,9 @@ from coordinator.core.node_orders import (
 )
 from coordinator.core.push_session import Alarm, AlarmKind
 from coordinator.core.table_builder import ReplicaReport
-from coordinator.rpc.desired_rows import DesiredRows
-from coordinator.rpc.fleet_supervisor import MAX_NOTES, FleetSupervisor
-from coordinator.rpc.placement_writer import PlacementWriter
+from coordinator.fleet.desired_rows import DesiredRows
+from coordinator.fleet.placement_writer import PlacementWriter
+from coordinator.fleet.supervisor import MAX_NOTES, FleetSupervisor
 from coordinator.store.store import Store
 from protos.domain.resources import NodeHealth, NodeIntent, ReplicaState, ResourceType
 from tests.support.stores import (
@@ -265,7 +265,7 @@ async def test_while_the_database_is_locked_nothing_is_lost_and_it_is_logged_onc
     assert "gru-1" in view.replicas[MODEL.name]
     assert view.nodes["gru-1"].intent is NodeIntent.DRAINING
     assert (await watch.actions()).count("alarm.table_refused") == 1
-    told = [one.message for one in caplog.records if one.name == "coordinator.rpc.fleet_supervisor"]
+    told = [one.message for one in caplog.records if one.name == "coordinator.fleet.supervisor"]
     assert sum("cannot be written, it waits" in line for line in told) == 1
 
 

@@ -23,7 +23,7 @@ from coordinator.store.records import AuditNote
 from protos.domain.resources import NodeHealth, NodeIntent, ReplicaState
 
 if TYPE_CHECKING:
-    from coordinator.rpc.placement_writer import PlacementWriter
+    from coordinator.fleet.placement_writer import PlacementWriter
     from coordinator.store.store import Store
 
 _log = logging.getLogger(__name__)

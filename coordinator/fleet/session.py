@@ -32,7 +32,7 @@ from protos.v1 import fleet_pb2
 
 if TYPE_CHECKING:
     from coordinator.core.fleet_figures import FleetCounters
-    from coordinator.rpc.push_bytes import PushEncoder
+    from coordinator.fleet.push_bytes import PushEncoder
 
 _log = logging.getLogger(__name__)
 

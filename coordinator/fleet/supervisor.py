@@ -29,7 +29,7 @@ from coordinator.core.failure_detector import (
     Ticked,
 )
 from coordinator.core.table_builder import ReplicaReport, replica_changes
-from coordinator.rpc.node_order_controller import NodeOrderController
+from coordinator.fleet.node_order_controller import NodeOrderController
 from coordinator.store.records import AuditNote, NodeRecord, NodeRegistration
 from protos.domain.errors import EdgeForgeError, StoreUnavailable
 from protos.domain.resources import Node, Replica, ResourceType
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from coordinator.core.fleet_figures import FleetCounters
     from coordinator.core.node_orders import NodeCondition
     from coordinator.core.push_session import Alarm
-    from coordinator.rpc.placement_writer import PlacementWriter
+    from coordinator.fleet.placement_writer import PlacementWriter
     from coordinator.store.store import Store
 
 _log = logging.getLogger(__name__)

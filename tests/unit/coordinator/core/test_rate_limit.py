@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.rpc.rate_limit import RateLimit
+from coordinator.core.rate_limit import RateLimit
 
 
 def test_a_burst_then_the_average():

@@ -15,7 +15,7 @@ from protos.v1 import fleet_pb2
 if TYPE_CHECKING:
     from coordinator.blobs.store import BlobStore
     from coordinator.core.fleet_figures import FleetCounters
-    from coordinator.rpc.desired_rows import DesiredRows
+    from coordinator.fleet.desired_rows import DesiredRows
 
 _log = logging.getLogger(__name__)
 

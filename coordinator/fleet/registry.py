@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coordinator.core.push_session import Forced, Holding, TableChanged
-from coordinator.rpc.agent_queries import AgentQueries, QueryLimits
-from coordinator.rpc.live import LiveNode
+from coordinator.fleet.agent_queries import AgentQueries, QueryLimits
+from coordinator.fleet.live import LiveNode
 from protos.domain.errors import Forbidden, LinkDown, Overloaded
 from protos.domain.resources import ResourceType
 from protos.v1 import fleet_pb2
 
 if TYPE_CHECKING:
     from coordinator.core.fleet_figures import FleetCounters
-    from coordinator.rpc.fleet_session import AgentSession
+    from coordinator.fleet.session import AgentSession
     from coordinator.store.store import Store
 
 _log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from coordinator.core.placement_plan import PlanInput, PlanNode, Unplaced, plan_placements
 
 if TYPE_CHECKING:
-    from coordinator.rpc.desired_rows import DesiredRows
+    from coordinator.fleet.desired_rows import DesiredRows
     from coordinator.store.store import Store
     from protos.domain.resources import Deployment, DesiredReplica, Model, Node
 

@@ -12,7 +12,7 @@ from protos.v1 import fleet_pb2
 
 if TYPE_CHECKING:
     from coordinator.core.fleet_figures import FleetCounters
-    from coordinator.rpc.fleet_session import AgentSession
+    from coordinator.fleet.session import AgentSession
 
 DEFAULT_TIMEOUT_MS = 5_000.0
 
