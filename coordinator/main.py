@@ -29,13 +29,16 @@ from coordinator.fleet.registry import FleetRegistry
 from coordinator.fleet.session import SessionParts
 from coordinator.fleet.supervisor import FleetSupervisor
 from coordinator.native_log import NativeLog
-from coordinator.rpc.admin import AdminParts, AdminService
+from coordinator.operations.operations import make_operations
+from coordinator.operations.refusals import RefusalRecorder
+from coordinator.operations.use_case import OperationsParts
+from coordinator.rpc.admin import AdminService
+from coordinator.rpc.agent_questions import AgentQuestions
 from coordinator.rpc.enrolment import MAX_MESSAGE_BYTES, EnrolmentService
 from coordinator.rpc.fleet import FleetLimits, FleetParts, FleetService
 from coordinator.rpc.identity import IdentityKind
 from coordinator.rpc.interceptors import ErrorInterceptor, IdentityInterceptor
 from coordinator.rpc.listeners import Server, ServerCredentials, bind, make_server
-from coordinator.rpc.refusals import RefusalRecorder
 from coordinator.store.records import AuditNote
 from coordinator.store.store import Store
 from protos.domain.resources import ResourceType
@@ -208,19 +211,22 @@ def _make_servers(
         max_calls=limits.max_admin_calls,
         max_message_bytes=limits.max_message_bytes,
     )
-    admin_parts = AdminParts(
-        store=store,
-        authority=authority,
-        blobs=blobs,
-        live=fleet.registry,
-        ask_agent=fleet.registry.ask,
-        force_table=fleet.registry.force_table,
-        on_resumed=fleet.supervisor.resumed,
-        on_ordered=fleet.supervisor.ordered,
-        enrolment_address=config.enrolment_address,
-        now_unix_ms=clock.now_unix_ms,
+    operations = make_operations(
+        OperationsParts(
+            store=store,
+            blobs=blobs,
+            refusals=fleet.refusals,
+            live=fleet.registry,
+            agents=AgentQuestions(fleet.registry.ask),
+            force_table=fleet.registry.force_table,
+            ca_sha256_hex=authority.sha256_hex,
+            enrolment_address=config.enrolment_address,
+            now_unix_ms=clock.now_unix_ms,
+            on_resumed=fleet.supervisor.resumed,
+            on_ordered=fleet.supervisor.ordered,
+        )
     )
-    add_AdminServicer_to_server(AdminService(admin_parts), admin_server)
+    add_AdminServicer_to_server(AdminService(operations), admin_server)
     bind(admin_server, "admin", addresses["admin"], credentials.mutual())
 
     enrolment_server = make_server(

@@ -1,35 +1,89 @@
-"""Interfaces through which administration reads the live fleet; ``main`` passes them in."""
+"""What the fleet last reported, and the interfaces through which use cases read it."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 from protos.domain.resources import ResourceType
-from protos.v1 import fleet_pb2
 
-#: Ask one connected agent; the callee sets the query's id. Raises: LinkDown, DeadlineExceeded.
-AskAgent = Callable[[str, fleet_pb2.Query], Awaitable[fleet_pb2.Answer]]
+if TYPE_CHECKING:
+    from coordinator.core.push_session import Holding
+    from protos.domain.resources import ReplicaState
+    from protos.domain.service import Service
+
 #: Push the current table of one type to every connected agent, forced; return how many.
 ForceTable = Callable[[ResourceType], Awaitable[int]]
 
 
 @dataclass(frozen=True, slots=True)
+class ReportedReplica:
+    """A model in a node's engine; ``error`` is empty unless it failed."""
+
+    model: str
+    state: ReplicaState
+    generation: int
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """A node's reading of one accelerator; None: it does not report that figure."""
+
+    id: str
+    index: int
+    name: str
+    utilisation_ratio: float | None = None
+    memory_used_bytes: int | None = None
+    memory_total_bytes: int | None = None
+    temperature_celsius: float | None = None
+    power_watts: float | None = None
+    clock_reasons: tuple[str, ...] = ()
+    ecc_corrected: int | None = None
+    ecc_uncorrected: int | None = None
+    lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AcceleratorFault:
+    """A fault of an accelerator; ``accelerator`` is empty for the reader's own."""
+
+    detail: str
+    accelerator: str = ""
+    kind: str = ""
+    fatal: bool = False
+    code: int = 0
+    active: bool = False
+    latched: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    """A node's last status, as operators see it."""
+
+    in_flight_requests: int = 0
+    engine_in_flight_requests: int = 0
+    credentials_age_s: float = 0.0
+    certificate_age_s: float = 0.0
+    replicas: tuple[ReportedReplica, ...] = ()
+    have: Mapping[ResourceType, Holding] = field(default_factory=dict)
+    accelerators: tuple[Accelerator, ...] = ()
+    faults: tuple[AcceleratorFault, ...] = ()
+    service: Service | None = None
+
+
+#: Decodes a report when somebody reads it; statuses come every 2 s and are seldom read.
+ReadReport = Callable[[], NodeReport]
+
+
+@dataclass(frozen=True, slots=True)
 class LiveNode:
-    """The reports of one node since the coordinator started."""
+    """One node since the coordinator started; an age below 0: connected, without a status yet."""
 
     connected: bool
     last_status_age_s: float
-    in_flight_requests: int = 0
-    credentials_age_s: float = 0.0
-    certificate_age_s: float = 0.0
-    replicas: Sequence[fleet_pb2.ReplicaStatus] = ()
-    have: Sequence[fleet_pb2.Have] = ()
-    accelerators: Sequence[fleet_pb2.Accelerator] = ()
-    faults: Sequence[fleet_pb2.AcceleratorFault] = ()
-    engine_in_flight_requests: int = 0
-    service: fleet_pb2.Service | None = None
+    report: NodeReport = NodeReport()
 
 
 class LiveFleet(Protocol):

@@ -18,6 +18,7 @@ from protos.v1 import fleet_pb2
 
 if TYPE_CHECKING:
     from coordinator.core.fleet_figures import FleetCounters
+    from coordinator.fleet.live import ReadReport
     from coordinator.fleet.session import AgentSession
     from coordinator.store.store import Store
 
@@ -46,7 +47,7 @@ class _Heard:
     """A node's last status."""
 
     at_mono_ms: float
-    status: fleet_pb2.Status
+    read: ReadReport
 
 
 class FleetRegistry:
@@ -123,9 +124,9 @@ class FleetRegistry:
         self._queries.lost(session)
         return was_the_latest
 
-    def heard(self, session: AgentSession, status: fleet_pb2.Status) -> None:
+    def heard(self, session: AgentSession, read: ReadReport) -> None:
         """Store a node's last status."""
-        self._heard[session.node_id] = _Heard(self._now_mono_ms(), status)
+        self._heard[session.node_id] = _Heard(self._now_mono_ms(), read)
 
     def answered(self, session: AgentSession, answer: fleet_pb2.Answer) -> None:
         """Deliver an answer to its query."""
@@ -161,15 +162,7 @@ class FleetRegistry:
         return LiveNode(
             connected=connected,
             last_status_age_s=(self._now_mono_ms() - heard.at_mono_ms) / 1_000,
-            in_flight_requests=heard.status.in_flight_requests,
-            credentials_age_s=heard.status.credentials_age_s,
-            certificate_age_s=heard.status.certificate_age_s,
-            replicas=heard.status.replicas,
-            have=heard.status.have,
-            accelerators=heard.status.accelerators,
-            faults=heard.status.faults,
-            engine_in_flight_requests=heard.status.engine_in_flight_requests,
-            service=heard.status.service,
+            report=heard.read(),
         )
 
     def table_changed(self, resource_type: ResourceType, scope: str) -> None:

@@ -7,13 +7,9 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from coordinator.blobs.store import CHUNK_BYTES
-from coordinator.rpc.admin_parts import AdminServicerBase, note_of
-from coordinator.rpc.model_import import ImportedModel, inspect_model
+from coordinator.operations.models import NewModel
+from coordinator.rpc.admin_base import AdminServicerBase
 from protos.domain.errors import DeadlineExceeded, InvalidRequest, TooLarge
-from protos.domain.ids import check_model_name
-from protos.domain.manifest import MAX_CONTEXT_TOKENS, MAX_FILES, manifest_sha256
-from protos.domain.pricing import SIZE_CLASSES, size_class_of
-from protos.domain.resources import Model, ModelSource
 from protos.v1 import admin_pb2, resources_pb2
 from protos.wire import model_file_from_wire, model_source_from_wire, model_to_wire
 
@@ -31,9 +27,7 @@ class ModelAdminServicer(AdminServicerBase):
         self, request: admin_pb2.FindMissingBlobsRequest, context: Context
     ) -> admin_pb2.FindMissingBlobsResponse:
         """Return which of the blobs have not been uploaded yet."""
-        if len(request.sha256) > MAX_FILES:
-            raise InvalidRequest(f"{len(request.sha256)} blobs are more than {MAX_FILES}")
-        missing = await asyncio.to_thread(self._parts.blobs.missing, tuple(request.sha256))
+        missing = await self._operations.models.find_missing(self._actor(context), request.sha256)
         return admin_pb2.FindMissingBlobsResponse(sha256=missing)
 
     async def UploadBlob(
@@ -45,51 +39,33 @@ class ModelAdminServicer(AdminServicerBase):
         first = await _next(request_iterator)
         if first is None:
             raise InvalidRequest("the upload is empty", "send sha256 and size_bytes first")
-        await self._parts.blobs.write(
-            first.sha256, first.size_bytes, _data_of(first, request_iterator)
+        await self._operations.models.upload(
+            self._actor(context),
+            first.sha256,
+            first.size_bytes,
+            _data_of(first, request_iterator),
         )
-        note = note_of(
-            context, "blob.upload", f"blob/{first.sha256.hex()}", f"size_bytes={first.size_bytes}"
-        )
-        await self._store.audit(note.actor, note.action, note.subject, note.detail)
         return admin_pb2.UploadBlobResponse(size_bytes=first.size_bytes)
 
     async def RegisterModel(
         self, request: admin_pb2.RegisterModelRequest, context: Context
     ) -> resources_pb2.Model:
         """Register a managed model whose files are all here, or an external one without files."""
-        check_model_name(request.name)
-        source = model_source_from_wire(request.source)
-        if request.size_class and request.size_class not in SIZE_CLASSES:
-            raise InvalidRequest(
-                f"{request.size_class[:20]!r} is not a size class", "use " + ", ".join(SIZE_CLASSES)
-            )
-        files = [model_file_from_wire(file) for file in request.files]
-        if source is ModelSource.MANAGED:
-            facts = await inspect_model(files, self._parts.blobs)
-        else:
-            facts = _external_facts(request)
-        model = Model(
+        new = NewModel(
             name=request.name,
-            source=source,
-            family=facts.family,
-            size_class=request.size_class or size_class_of(facts.weights_bytes),
-            context_tokens=_context_tokens(request.context_tokens, facts),
-            weights_bytes=facts.weights_bytes,
-            manifest_sha256=manifest_sha256(files) if files else b"",
+            source=model_source_from_wire(request.source),
+            files=tuple(map(model_file_from_wire, request.files)),
+            size_class=request.size_class,
+            context_tokens=request.context_tokens,
         )
-        detail = f"source={source} files={len(files)} manifest_sha256={model.manifest_sha256.hex()}"
-        await self._store.put_model(
-            model, files, note=note_of(context, "model.register", f"model/{model.name}", detail)
-        )
-        return model_to_wire(model)
+        return model_to_wire(await self._operations.models.register(self._actor(context), new))
 
     async def ListModels(
         self, request: admin_pb2.ListModelsRequest, context: Context
     ) -> admin_pb2.ListModelsResponse:
         """Return every model by name."""
-        models = sorted(self._store.view().models.values(), key=lambda model: model.name)
-        return admin_pb2.ListModelsResponse(models=[model_to_wire(model) for model in models])
+        models = await self._operations.models.list_all(self._actor(context))
+        return admin_pb2.ListModelsResponse(models=map(model_to_wire, models))
 
 
 async def _next(
@@ -115,26 +91,3 @@ async def _data_of(
         if message.data:
             yield message.data
         message = await _next(rest)
-
-
-def _external_facts(request: admin_pb2.RegisterModelRequest) -> ImportedModel:
-    if request.files:
-        raise InvalidRequest(
-            "an external model has no files here", "leave them out, or register it as managed"
-        )
-    if not request.context_tokens:
-        raise InvalidRequest(
-            "the context of an external model is not given",
-            "set context_tokens to the value its engine was started with",
-        )
-    return ImportedModel("", MAX_CONTEXT_TOKENS, 0)
-
-
-def _context_tokens(asked: int, facts: ImportedModel) -> int:
-    """Return the model's context in tokens; ``asked`` may only shorten it."""
-    if asked > facts.context_tokens:
-        raise InvalidRequest(
-            f"a context of {asked} tokens is more than the model's {facts.context_tokens}",
-            "leave context_tokens out to use all of it",
-        )
-    return asked or facts.context_tokens

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import grpc
@@ -28,6 +29,7 @@ from coordinator.rpc.fleet_messages import (
     reports_of,
 )
 from coordinator.rpc.identity import Identity, peer_identity
+from coordinator.rpc.report_messages import report_of
 from coordinator.store.records import AuditNote
 from protos.domain.errors import (
     DeadlineExceeded,
@@ -44,8 +46,8 @@ if TYPE_CHECKING:
     from coordinator.fleet.files import FleetFiles
     from coordinator.fleet.registry import FleetRegistry
     from coordinator.fleet.supervisor import FleetSupervisor
+    from coordinator.operations.refusals import RefusalRecorder
     from coordinator.rpc.identity import Context
-    from coordinator.rpc.refusals import RefusalRecorder
     from coordinator.store.store import Store
 
 _log = logging.getLogger(__name__)
@@ -238,7 +240,7 @@ class FleetService:
                 status = message.status
                 reports, reachable = reports_of(status), reachable_of(status)
                 condition = condition_of(status)
-                parts.registry.heard(session, status)
+                parts.registry.heard(session, partial(report_of, status))
                 parts.supervisor.status(session.node_id, reports, reachable, condition)
             case "ack":
                 parts.counters.acks += 1

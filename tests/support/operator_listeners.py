@@ -13,7 +13,11 @@ from grpc import aio
 
 from coordinator.blobs.store import BlobStore
 from coordinator.ca.authority import CertificateAuthority
-from coordinator.rpc.admin import AdminParts, AdminService
+from coordinator.operations.operations import make_operations
+from coordinator.operations.refusals import RefusalRecorder
+from coordinator.operations.use_case import OperationsParts
+from coordinator.rpc.admin import AdminService
+from coordinator.rpc.agent_questions import AgentQuestions
 from coordinator.rpc.enrolment import EnrolmentLimits, EnrolmentService
 from coordinator.rpc.identity import IdentityKind
 from coordinator.rpc.interceptors import ErrorInterceptor, IdentityInterceptor
@@ -106,13 +110,14 @@ async def listening(
     authority = CertificateAuthority.create(folder / "ca", now_unix_ms=clock)
     blobs = BlobStore.open(folder / "blobs", max_blob_bytes=5_000_000)
     live, mono_ms = LiveFleetDouble(), SetClock(0)
-    parts = AdminParts(
+    parts = OperationsParts(
         store=store,
-        authority=authority,
         blobs=blobs,
+        refusals=RefusalRecorder(store, lambda: float(mono_ms())),
         live=live,
-        ask_agent=live.ask,
+        agents=AgentQuestions(live.ask),
         force_table=live.force_table,
+        ca_sha256_hex=authority.sha256_hex,
         enrolment_address=ENROLMENT_ADDRESS,
         on_resumed=live.resumed.append,
         on_ordered=live.ordered.append,
@@ -133,7 +138,7 @@ async def listening(
     admin_server = make_server(
         [ErrorInterceptor(), operators], max_calls=100, max_message_bytes=8_000_000
     )
-    admin_pb2_grpc.add_AdminServicer_to_server(AdminService(parts), admin_server)
+    admin_pb2_grpc.add_AdminServicer_to_server(AdminService(make_operations(parts)), admin_server)
     enrolment_server = make_server([ErrorInterceptor()], max_calls=100, max_message_bytes=16_384)
     enrolment_pb2_grpc.add_EnrolmentServicer_to_server(enrolment, enrolment_server)
     ports = [

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from coordinator.fleet.live import LiveNode
-from coordinator.rpc import admin_customers
+from coordinator.core.push_session import Holding
+from coordinator.fleet.live import LiveNode, NodeReport, ReportedReplica
+from coordinator.operations import keys
 from protos.domain.errors import (
     Conflict,
     EngineFailed,
@@ -19,7 +20,8 @@ from protos.domain.errors import (
     NotFound,
     StoreUnavailable,
 )
-from protos.domain.resources import ModelSource, Price, ResourceType, Tier
+from protos.domain.resources import ModelSource, Price, ReplicaState, ResourceType, Tier
+from protos.domain.routing_table import TableVersion, digest_to_bytes
 from protos.v1 import admin_pb2, fleet_pb2, resources_pb2
 from protos.wire import pop_to_wire
 from tests.support.operator_listeners import failure_of
@@ -129,15 +131,19 @@ async def test_invalid_token_requests_are_refused(fleet, admin):
 
 
 async def test_nodes_are_listed_with_their_last_report(fleet, admin):
-    have = fleet_pb2.Have(type=resources_pb2.RESOURCE_TYPE_PRICES, epoch=1, version=3)
+    have = fleet_pb2.Have(
+        type=resources_pb2.RESOURCE_TYPE_PRICES, epoch=1, version=3, digest=digest_to_bytes(5)
+    )
     fleet.live.nodes["iad-1"] = LiveNode(
         connected=True,
         last_status_age_s=1.5,
-        in_flight_requests=7,
-        credentials_age_s=2.0,
-        certificate_age_s=3.0,
-        replicas=[fleet_pb2.ReplicaStatus(model=MODEL.name)],
-        have=[have],
+        report=NodeReport(
+            in_flight_requests=7,
+            credentials_age_s=2.0,
+            certificate_age_s=3.0,
+            replicas=(ReportedReplica(MODEL.name, ReplicaState.READY, 1),),
+            have={ResourceType.PRICES: Holding(TableVersion(1, 3), 5)},
+        ),
     )
     nodes = (await admin.ListNodes(admin_pb2.ListNodesRequest())).nodes
     by_id = {info.node.id: info for info in nodes}
@@ -263,7 +269,7 @@ async def test_invalid_keys_are_refused(fleet, admin, monkeypatch):
         error = await failure_of(admin.CreateKey(admin_pb2.CreateKeyRequest(**fields)))
         assert type(error) is kind
         assert says in error.message
-    monkeypatch.setattr(admin_customers, "MAX_KEYS_PER_ACCOUNT", 1)
+    monkeypatch.setattr(keys, "MAX_KEYS_PER_ACCOUNT", 1)
     await admin.CreateKey(admin_pb2.CreateKeyRequest(account_id="acme"))
     error = await failure_of(admin.CreateKey(admin_pb2.CreateKeyRequest(account_id="acme")))
     assert "has 1 keys" in error.message

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from coordinator.fleet.live import LiveNode
-from coordinator.rpc import admin_traces
+from coordinator.operations import traces
 from protos.domain.errors import DeadlineExceeded, InvalidRequest, LinkDown, NotFound
 from protos.domain.trace import Trace
 from protos.v1 import admin_pb2, fleet_pb2, trace_pb2
@@ -120,7 +120,7 @@ async def test_invalid_lists_are_refused(fleet, admin):
 
 
 async def test_no_more_agents_are_asked_than_the_bound(fleet, admin, monkeypatch):
-    monkeypatch.setattr(admin_traces, "MAX_AGENTS", 1)
+    monkeypatch.setattr(traces, "MAX_AGENTS", 1)
     response = await listed(admin)
     assert list(response.searched) == ["gru-1"]
     assert {one.node_id: one.reason for one in response.unsearched}["iad-1"].startswith("more than")

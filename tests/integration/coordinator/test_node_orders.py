@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from coordinator.core.node_orders import NodeOrder, OrderKind
-from coordinator.fleet.live import LiveNode
+from coordinator.fleet.live import Accelerator, AcceleratorFault, LiveNode, NodeReport
 from protos.domain.errors import Conflict, InvalidRequest, NotFound
 from protos.v1 import admin_pb2, fleet_pb2
 from tests.support.operator_listeners import failure_of
@@ -97,7 +97,12 @@ async def test_what_a_node_reports_of_its_accelerators_is_shown(fleet, admin):
     gpu = fleet_pb2.Accelerator(id="GPU-1", name="H100", utilisation_ratio=0.5)
     fault = fleet_pb2.AcceleratorFault(detail="GPU 0: XID 79", fatal=True)
     fleet.live.nodes["gru-1"] = LiveNode(
-        connected=True, last_status_age_s=0.1, accelerators=[gpu], faults=[fault]
+        connected=True,
+        last_status_age_s=0.1,
+        report=NodeReport(
+            accelerators=(Accelerator("GPU-1", 0, "H100", utilisation_ratio=0.5),),
+            faults=(AcceleratorFault("GPU 0: XID 79", fatal=True),),
+        ),
     )
     (info,) = (await admin.ListNodes(admin_pb2.ListNodesRequest())).nodes
     assert list(info.accelerators) == [gpu]

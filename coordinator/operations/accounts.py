@@ -1,0 +1,33 @@
+"""Accounts."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from coordinator.operations.acts import Act
+from coordinator.operations.use_case import UseCases, named, note_of, use_case
+from protos.domain.ids import check_account_id
+
+if TYPE_CHECKING:
+    from coordinator.operations.actor import Actor
+
+_SALT_BYTES = 16
+
+
+class Accounts(UseCases):
+    """Customers, each with a prefix cache of its own."""
+
+    @use_case(Act.ACCOUNT_CREATE, named("account"))
+    async def create(self, actor: Actor, account_id: str) -> str:
+        """Create an account and return its name. Raises: InvalidRequest, Conflict."""
+        check_account_id(account_id)
+        note = note_of(actor, Act.ACCOUNT_CREATE, f"account/{account_id}")
+        await self._store.create_account(account_id, secrets.token_hex(_SALT_BYTES), note=note)
+        return account_id
+
+    @use_case(Act.ACCOUNT_LIST)
+    async def list_all(self, actor: Actor) -> Sequence[str]:
+        """Return the name of every account."""
+        return sorted(self._store.view().accounts)

@@ -1,0 +1,72 @@
+"""The acts of the coordinator's operators, and the role that each of them needs."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+
+from coordinator.operations.actor import Role
+
+
+class Act(enum.StrEnum):
+    """One use case. The value is the action of its audit entry."""
+
+    ACCOUNT_CREATE = "account.create"
+    ACCOUNT_LIST = "account.list"
+    AUDIT_LIST = "audit.list"
+    BLOB_FIND = "blob.find"
+    BLOB_UPLOAD = "blob.upload"
+    DEPLOYMENT_APPLY = "deployment.apply"
+    DEPLOYMENT_LIST = "deployment.list"
+    DEPLOYMENT_REMOVE = "deployment.remove"
+    KEY_CREATE = "key.create"
+    KEY_LIST = "key.list"
+    KEY_REVOKE = "key.revoke"
+    MODEL_LIST = "model.list"
+    MODEL_REGISTER = "model.register"
+    NODE_CORDON = "node.cordon"
+    NODE_DRAIN = "node.drain"
+    NODE_LIST = "node.list"
+    NODE_REMOVE = "node.remove"
+    NODE_RESUME = "node.resume"
+    NODE_RETIRE = "node.retire"
+    POP_CREATE = "pop.create"
+    POP_LIST = "pop.list"
+    PRICE_LIST = "price.list"
+    ROUTE_EXPLAIN = "route.explain"
+    TABLE_FORCE = "table.force"
+    TOKEN_CREATE = "token.create"
+    TRACE_LIST = "trace.list"
+    TRACE_SHOW = "trace.show"
+
+
+#: Viewers read; operators also run nodes, models and deployments; admins do everything.
+NEEDS: Mapping[Act, Role] = {
+    Act.ACCOUNT_CREATE: Role.ADMIN,
+    Act.ACCOUNT_LIST: Role.VIEWER,
+    Act.AUDIT_LIST: Role.VIEWER,
+    Act.BLOB_FIND: Role.OPERATOR,
+    Act.BLOB_UPLOAD: Role.OPERATOR,
+    Act.DEPLOYMENT_APPLY: Role.OPERATOR,
+    Act.DEPLOYMENT_LIST: Role.VIEWER,
+    Act.DEPLOYMENT_REMOVE: Role.OPERATOR,
+    Act.KEY_CREATE: Role.ADMIN,
+    Act.KEY_LIST: Role.VIEWER,
+    Act.KEY_REVOKE: Role.ADMIN,
+    Act.MODEL_LIST: Role.VIEWER,
+    Act.MODEL_REGISTER: Role.OPERATOR,
+    Act.NODE_CORDON: Role.OPERATOR,
+    Act.NODE_DRAIN: Role.OPERATOR,
+    Act.NODE_LIST: Role.VIEWER,
+    Act.NODE_REMOVE: Role.ADMIN,
+    Act.NODE_RESUME: Role.OPERATOR,
+    Act.NODE_RETIRE: Role.OPERATOR,
+    Act.POP_CREATE: Role.ADMIN,
+    Act.POP_LIST: Role.VIEWER,
+    Act.PRICE_LIST: Role.VIEWER,
+    Act.ROUTE_EXPLAIN: Role.VIEWER,
+    Act.TABLE_FORCE: Role.ADMIN,
+    Act.TOKEN_CREATE: Role.ADMIN,
+    Act.TRACE_LIST: Role.VIEWER,
+    Act.TRACE_SHOW: Role.VIEWER,
+}

@@ -1,0 +1,58 @@
+"""All use cases, by noun."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from coordinator.operations.accounts import Accounts
+from coordinator.operations.audit import Audit
+from coordinator.operations.deployments import Deployments
+from coordinator.operations.enrolment_tokens import EnrolmentTokens
+from coordinator.operations.keys import Keys
+from coordinator.operations.models import Models
+from coordinator.operations.nodes import Nodes
+from coordinator.operations.pops import Pops
+from coordinator.operations.prices import Prices
+from coordinator.operations.routes import Routes
+from coordinator.operations.tables import Tables
+from coordinator.operations.traces import Traces
+
+if TYPE_CHECKING:
+    from coordinator.operations.use_case import OperationsParts
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """What operators may ask of a coordinator, over gRPC, HTTP or a console alike."""
+
+    accounts: Accounts
+    audit: Audit
+    deployments: Deployments
+    enrolment_tokens: EnrolmentTokens
+    keys: Keys
+    models: Models
+    nodes: Nodes
+    pops: Pops
+    prices: Prices
+    routes: Routes
+    tables: Tables
+    traces: Traces
+
+
+def make_operations(parts: OperationsParts) -> Operations:
+    """Return the use cases over one coordinator's parts."""
+    return Operations(
+        accounts=Accounts(parts),
+        audit=Audit(parts),
+        deployments=Deployments(parts),
+        enrolment_tokens=EnrolmentTokens(parts),
+        keys=Keys(parts),
+        models=Models(parts),
+        nodes=Nodes(parts),
+        pops=Pops(parts),
+        prices=Prices(parts),
+        routes=Routes(parts),
+        tables=Tables(parts),
+        traces=Traces(parts),
+    )

@@ -1,0 +1,110 @@
+"""The frame of every use case: its role is checked, and a refusal audited, before it runs."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+from coordinator.operations.acts import NEEDS, Act
+from coordinator.store.records import AuditNote
+from protos.domain.errors import Forbidden
+from protos.domain.plain_text import escaped
+
+if TYPE_CHECKING:
+    from coordinator.blobs.store import BlobStore
+    from coordinator.fleet.live import ForceTable, LiveFleet
+    from coordinator.operations.actor import Actor
+    from coordinator.operations.agents import Agents
+    from coordinator.operations.refusals import RefusalRecorder
+    from coordinator.store.store import Store
+
+#: Longest name of a subject that a refusal repeats.
+_MAX_SUBJECT_CHARS = 100
+
+S = TypeVar("S", bound="UseCases")
+P = ParamSpec("P")
+T = TypeVar("T")
+Subject = Callable[..., str]
+_Method = Callable[Concatenate[S, "Actor", P], Coroutine[Any, Any, T]]
+
+
+@dataclass(frozen=True, slots=True)
+class OperationsParts:
+    """The dependencies of all use cases; ``main`` assembles them."""
+
+    store: Store
+    blobs: BlobStore
+    refusals: RefusalRecorder
+    live: LiveFleet
+    agents: Agents
+    force_table: ForceTable
+    #: Of the authority's certificate; agents pin it when they enrol.
+    ca_sha256_hex: str
+    #: host:port of the enrolment listener as agents reach it.
+    enrolment_address: str
+    now_unix_ms: Callable[[], int]
+    #: Called with a node that an operator has resumed.
+    on_resumed: Callable[[str], None]
+    #: Called with a node whose order has changed.
+    on_ordered: Callable[[str], None]
+
+
+class UseCases:
+    """Base of the use cases about one noun. Each public method is a ``use_case``."""
+
+    def __init__(self, parts: OperationsParts) -> None:
+        self._parts = parts
+
+    @property
+    def _store(self) -> Store:
+        return self._parts.store
+
+    async def _admit(self, actor: Actor, act: Act, subject: str) -> None:
+        """Raises: Forbidden, audited, if the actor's role does not cover the act."""
+        needed = NEEDS[act]
+        if actor.role.covers(needed):
+            return
+        detail = f"refused: needs {needed}, has {actor.role}, from {actor.address}"
+        await self._parts.refusals.record(AuditNote(str(actor), act, subject, detail))
+        raise Forbidden(
+            f"{actor} has the role {actor.role}, {act} needs {needed}",
+            "ask an admin to do it, or for the role",
+        )
+
+
+def use_case(
+    act: Act, subject: Subject = lambda *args, **kwargs: ""
+) -> Callable[[_Method[S, P, T]], _Method[S, P, T]]:
+    """Return a decorator that admits only actors whose role covers ``act``.
+
+    ``subject`` names what a refused call was about, from the arguments behind the actor.
+    """
+
+    def decorated(method: _Method[S, P, T]) -> _Method[S, P, T]:
+        @functools.wraps(method)
+        async def admitted(self: S, actor: Actor, /, *args: P.args, **kwargs: P.kwargs) -> T:
+            await self._admit(actor, act, subject(*args, **kwargs))
+            return await method(self, actor, *args, **kwargs)
+
+        admitted.__dict__["act"] = act
+        return admitted
+
+    return decorated
+
+
+def named(kind: str) -> Subject:
+    """Return a subject of ``kind``, named by the use case's first argument."""
+
+    def subject(*args: object, **kwargs: object) -> str:
+        name = next(iter((*args, *kwargs.values())), "")
+        text = str(getattr(name, "name", None) or getattr(name, "id", name))
+        return f"{kind}/{escaped(text[:_MAX_SUBJECT_CHARS])}"
+
+    return subject
+
+
+def note_of(actor: Actor, act: Act, subject: str, detail: str = "") -> AuditNote:
+    """Return the audit entry of an act that is done."""
+    return AuditNote(str(actor), act, subject, detail)
