@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.core.engine_policy import EnginePolicy
+from agent.core.own_accelerators import wanted_devices
 from agent.engine.argv import Accelerator, EngineSpec
 from agent.engine.external import EXTERNAL_POLICY, ExternalEngine
 from agent.engine.supervisor import EngineSupervisor
 
 if TYPE_CHECKING:
-    from agent.config import EngineConfig
+    from agent.config import AgentConfig, EngineConfig
     from agent.core.engine_status import EngineStatus
     from agent.engine.driver import RelayedAt
     from agent.replicas import Engine
@@ -45,8 +46,12 @@ def vllm_maker(
     draw: Callable[[], float],
     on_change: Callable[[EngineStatus], None],
     relayed_mono_ms: RelayedAt,
+    devices: tuple[str, ...] = (),
 ) -> Callable[[DesiredReplica, str], Engine]:
-    """Return a function that makes the engine for a model in a given directory."""
+    """Return a function that makes the engine for a model in a given directory.
+
+    ``devices``: identities or indexes of the accelerators it may use; empty: what it inherits.
+    """
     if config.cpu_bind:
         environ[_BIND_VARIABLE] = config.cpu_bind
 
@@ -59,6 +64,7 @@ def vllm_maker(
             model=desired.model,
             context_tokens=context_tokens,
             accelerator=find_accelerator(config.accelerator),
+            devices=devices,
             max_parallel=config.max_parallel,
             kv_cache_bytes=config.kv_cache_gib * _GIB if config.kv_cache_gib else None,
             embeds=config.mode == "embed",
@@ -102,6 +108,13 @@ def external_engine(
         policy=replace(EXTERNAL_POLICY, stall_timeout_ms=config.stall_timeout_ms),
         relayed_mono_ms=relayed_mono_ms,
     )
+
+
+def own_devices(config: AgentConfig) -> tuple[str, ...] | None:
+    """Return the accelerators that this host's engine computes on; None: all of them."""
+    engine = config.engine
+    on_cpu = engine.kind == "vllm" and find_accelerator(engine.accelerator) is Accelerator.CPU
+    return wanted_devices(config.gpu.devices, os.environ, on_cpu=on_cpu)
 
 
 def environment() -> MutableMapping[str, str]:

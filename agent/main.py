@@ -21,7 +21,7 @@ from agent.core.backoff import BackoffPolicy
 from agent.data_plane import DataPlane
 from agent.drain_state import DrainState
 from agent.engine.process import require_engine_environment
-from agent.engines import environment, external_engine, vllm_maker
+from agent.engines import environment, external_engine, own_devices, vllm_maker
 from agent.gpu.reader import chosen_kind
 from agent.gpu.watch import GpuWatch
 from agent.link.blobs import BlobSource
@@ -120,6 +120,7 @@ class Agent:
             draw=self._draw,
             on_change=self._on_engine,
             relayed_mono_ms=self._relayed_mono_ms,
+            devices=config.gpu.devices,
         )
         self._model_files = files
         self._replicas = Replicas(
@@ -146,6 +147,7 @@ class Agent:
             now_mono_ms=now_mono_ms,
             draw=self._draw,
             on_change=self._on_accelerators,
+            devices=own_devices(config),
         )
         self._plane = DataPlane(
             config,

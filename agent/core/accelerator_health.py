@@ -3,10 +3,11 @@
 A *fatal* fault drains the node. A hardware fault (lost, an XID that requires a reset, an
 uncorrectable memory error) stays until it is gone *and* an operator has resumed the node: a driver
 reports it once, and the absence of further reports does not prove a repair. A reader fault clears
-by itself, because it does not concern the hardware. Laws: healthy readings raise no fault; a fatal
-hardware fault is never cleared without ``OperatorResumed``; a resume never clears a fault that is
-still present; a throttle shorter than ``warn_after_ms`` is never reported; the number of faults is
-bounded.
+by itself, because it does not concern the hardware; it is fatal only when readings have stopped or
+the reader stalls or dies, and a warning when the vendor's library is not there or never answered.
+Laws: healthy readings raise no fault; a fatal hardware fault is never cleared without
+``OperatorResumed``; a resume never clears a fault that is still present; a throttle shorter than
+``warn_after_ms`` is never reported; the number of faults is bounded.
 """
 
 from __future__ import annotations
@@ -117,6 +118,17 @@ class ReaderFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class ReaderUnusable:
+    """The reader runs and says that it cannot read: no library, or a driver that refuses it.
+
+    ``missing``: the library is not installed, which says nothing about the hardware.
+    """
+
+    reason: str
+    missing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Ticked:
     """Time has passed."""
 
@@ -126,7 +138,7 @@ class OperatorResumed:
     """An operator resumed the node: faults that are gone may be cleared."""
 
 
-Event = Sampled | ReaderFailed | Ticked | OperatorResumed
+Event = Sampled | ReaderFailed | ReaderUnusable | Ticked | OperatorResumed
 _Key = tuple[str, FaultKind, int]
 
 
@@ -152,6 +164,9 @@ class AcceleratorHealth:
         self._indexes: dict[str, int] = {}
         self._answered_mono_ms = now_mono_ms
         self._failure = ""
+        #: Whether the present failure of the reader may become fatal.
+        self._failure_counts = False
+        self._has_answered = False
 
     @property
     def faults(self) -> tuple[Fault, ...]:
@@ -174,10 +189,14 @@ class AcceleratorHealth:
         match event:
             case Sampled(readings):
                 self._failure = ""
+                self._has_answered = True
                 self._answered_mono_ms = now_mono_ms
                 self._check_readings(readings, now_mono_ms)
             case ReaderFailed(reason):
+                self._failure, self._failure_counts = reason, True
+            case ReaderUnusable(reason, missing):
                 self._failure = reason
+                self._failure_counts = self._has_answered and not missing
             case OperatorResumed():
                 self._known = {key: one for key, one in self._known.items() if one.fault.active}
             case Ticked():
@@ -260,7 +279,11 @@ class AcceleratorHealth:
         if not self._failure:
             return
         blind_ms = now_mono_ms - self._answered_mono_ms
-        fatal = self._policy.blind_is_fatal and blind_ms >= self._policy.blind_after_ms
+        fatal = (
+            self._policy.blind_is_fatal
+            and self._failure_counts
+            and blind_ms >= self._policy.blind_after_ms
+        )
         known = self._known.get(("", FaultKind.READER, 0))
         # A fatal reader fault stays fatal until it clears, so that the node does not flap.
         if known is not None and known.fault.severity is Severity.FATAL:

@@ -74,6 +74,13 @@ class Accelerator(enum.StrEnum):
     ROCM = "rocm"
 
 
+#: What limits the devices that an engine sees.
+_VISIBLE_VARIABLE = {
+    Accelerator.CUDA: "CUDA_VISIBLE_DEVICES",
+    Accelerator.ROCM: "ROCR_VISIBLE_DEVICES",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
     """One vLLM: its environment, its model and its sizes."""
@@ -87,6 +94,8 @@ class EngineSpec:
     #: Tokens of prompt and answer together.
     context_tokens: int
     accelerator: Accelerator
+    #: Identities or indexes (in PCI order) of the devices it may use; empty: what it inherits.
+    devices: tuple[str, ...] = ()
     #: Requests computed at once; further ones wait in the engine.
     max_parallel: int = 8
     #: None leaves it to vLLM on a GPU (what is free), and is 1 GiB on a CPU.
@@ -163,6 +172,11 @@ def engine_command(
         # Relative: its sockets have long names, and a Unix socket's path at most 107 bytes.
         "VLLM_RPC_BASE_PATH": ".",
     }
+    if spec.accelerator is Accelerator.CUDA:
+        # CUDA's own order is by speed; an index must mean the same GPU as in the readings.
+        env.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    if spec.devices and spec.accelerator in _VISIBLE_VARIABLE:
+        env[_VISIBLE_VARIABLE[spec.accelerator]] = ",".join(spec.devices)
     if spec.accelerator is Accelerator.CPU:
         # Without it the first request with a JSON schema compiles a kernel, and ends the engine
         # on a host without a compiler.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from agent.core.accelerators import MAX_ACCELERATORS, MAX_EVENTS, AcceleratorEvent, Reading
-from agent.gpu.reader import ReaderUnavailable
+from agent.gpu.reader import LibraryMissing, ReaderUnavailable
 
 T = TypeVar("T")
 
@@ -150,10 +150,10 @@ def _library() -> Any:  # noqa: ANN401
     try:
         import amdsmi  # in the child process only
     except ImportError as error:
-        raise ReaderUnavailable("amdsmi is not installed: edgeforge[amd]") from error
+        raise LibraryMissing("amdsmi is not installed: add the extra amd") from error
     except (KeyError, AttributeError, OSError) as error:
         # Raised by the import when libamd_smi.so is absent or has another version.
-        raise ReaderUnavailable(f"amdsmi cannot load libamd_smi.so: {error!r}") from error
+        raise LibraryMissing(f"amdsmi cannot load libamd_smi.so: {error!r}") from error
     return amdsmi
 
 

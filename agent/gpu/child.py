@@ -15,7 +15,7 @@ import sys
 from typing import TextIO
 
 from agent.core.accelerators import readings_to_json
-from agent.gpu.reader import ReaderUnavailable, make_reader
+from agent.gpu.reader import LibraryMissing, ReaderUnavailable, make_reader
 
 EXIT_UNAVAILABLE = 3
 _PR_SET_PDEATHSIG = 1
@@ -40,7 +40,8 @@ def _answer_all(kind: str, out: TextIO) -> int:
             _send(out, readings_to_json(reader.read()))
         reader.close()
     except ReaderUnavailable as error:
-        _send(out, {"error": str(error)[:_MAX_REASON_CHARS]})
+        reason = str(error)[:_MAX_REASON_CHARS]
+        _send(out, {"error": reason, "missing": isinstance(error, LibraryMissing)})
         return EXIT_UNAVAILABLE
     except BrokenPipeError:
         return 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from agent.core.accelerators import MAX_ACCELERATORS, MAX_EVENTS, AcceleratorEvent, Reading
-from agent.gpu.reader import ReaderUnavailable
+from agent.gpu.reader import LibraryMissing, ReaderUnavailable
 
 T = TypeVar("T")
 
@@ -43,6 +43,8 @@ class NvmlReader:
             nvml.nvmlInit()
             count = min(nvml.nvmlDeviceGetCount(), MAX_ACCELERATORS)
         except nvml.NVMLError as error:
+            if error.value == nvml.NVML_ERROR_LIBRARY_NOT_FOUND:
+                raise LibraryMissing(f"NVML: {error}") from error
             raise ReaderUnavailable(f"NVML: {error}") from error
         self._devices = [self._device(index) for index in range(count)]
         self._watch_events()
@@ -162,5 +164,5 @@ def _library() -> Any:  # noqa: ANN401
     try:
         import pynvml  # in the child process only
     except ImportError as error:
-        raise ReaderUnavailable("nvidia-ml-py is not installed: edgeforge[nvidia]") from error
+        raise LibraryMissing("nvidia-ml-py is not installed: add the extra nvidia") from error
     return pynvml

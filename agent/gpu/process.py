@@ -20,6 +20,14 @@ class ReaderBroken(Exception):
     """The child stalled, died, could not read, or sent an invalid answer."""
 
 
+class ReaderRefused(ReaderBroken):
+    """The child answered that it cannot read; ``missing``: its library is not installed."""
+
+    def __init__(self, reason: str, *, missing: bool) -> None:
+        super().__init__(reason)
+        self.missing = missing
+
+
 class ReaderChild:
     """At most one child process at a time; a new one is started when it has ended."""
 
@@ -88,5 +96,6 @@ class ReaderChild:
             raise ReaderBroken("the reader died")
         answer = orjson.loads(line)
         if isinstance(answer, dict) and "error" in answer:
-            raise ReaderBroken(plain_text(answer["error"], "error"))
+            reason = plain_text(answer["error"], "error")
+            raise ReaderRefused(reason, missing=answer.get("missing") is True)
         return readings_from_json(answer)

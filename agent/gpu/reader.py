@@ -37,6 +37,10 @@ class ReaderUnavailable(Exception):
     """The vendor's library is not installed, or its driver does not answer."""
 
 
+class LibraryMissing(ReaderUnavailable):
+    """The vendor's library, or the reader itself, is not installed on this host."""
+
+
 class Reader(Protocol):
     """Reads one vendor's accelerators, in the child process: every call may block for ever."""
 
@@ -64,11 +68,11 @@ def make_reader(kind: str) -> Reader:
     """Return an unopened reader of ``kind``. Raises: ReaderUnavailable."""
     entry = kinds().get(kind)
     if entry is None:
-        raise ReaderUnavailable(f"no reader of kind {kind!r}")
+        raise LibraryMissing(f"no reader of kind {kind!r}")
     try:
         factory = getattr(importlib.import_module(entry.module), entry.attr)
     except (ImportError, AttributeError) as error:
-        raise ReaderUnavailable(f"the reader of kind {kind!r} cannot be loaded: {error}") from error
+        raise LibraryMissing(f"the reader of kind {kind!r} cannot be loaded: {error}") from error
     return cast("Reader", factory())
 
 

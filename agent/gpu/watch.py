@@ -15,6 +15,7 @@ from agent.core.accelerator_health import (
     HealthPolicy,
     OperatorResumed,
     ReaderFailed,
+    ReaderUnusable,
     Sampled,
     Severity,
     Ticked,
@@ -23,8 +24,9 @@ from agent.core.accelerator_health import (
 )
 from agent.core.accelerators import reading_samples
 from agent.core.backoff import BackoffPolicy, full_jitter_ms
+from agent.core.own_accelerators import OwnAccelerators
 from agent.core.samples import Sample, Samples
-from agent.gpu.process import ReaderBroken, ReaderChild
+from agent.gpu.process import ReaderBroken, ReaderChild, ReaderRefused
 from agent.gpu.reader import CPU, NONE
 
 if TYPE_CHECKING:
@@ -40,7 +42,9 @@ _TICK_S = 0.5
 class GpuWatch:
     """The readings and faults of one node's accelerators, on one event loop.
 
-    ``on_change`` is called when the faults change; ``draw`` returns a random number in [0, 1).
+    Readings are of all of them, faults only of those in ``devices``, which the engine computes on
+    (None: all). ``on_change`` is called when the faults change; ``draw`` returns a random number
+    in [0, 1).
     """
 
     def __init__(
@@ -52,16 +56,18 @@ class GpuWatch:
         now_mono_ms: Callable[[], float],
         draw: Callable[[], float],
         on_change: Callable[[], None],
+        devices: tuple[str, ...] | None = None,
     ) -> None:
         self.kind = kind
+        self._own = OwnAccelerators(devices)
         self._interval_ms = interval_ms
         self._deadline_ms = deadline_ms
         self._now_mono_ms = now_mono_ms
         self._draw = draw
         self._on_change = on_change
         self._child = ReaderChild(kind)
-        # Without a GPU, missing readings do not drain the node.
-        policy = HealthPolicy(blind_is_fatal=kind != CPU)
+        # Where the engine needs no GPU, missing readings do not drain the node.
+        policy = HealthPolicy(blind_is_fatal=kind != CPU and devices != ())
         self._health = AcceleratorHealth(policy, now_mono_ms())
         self._logged_faults: frozenset[Fault] = frozenset()
         #: The last reading of each accelerator.
@@ -135,13 +141,14 @@ class GpuWatch:
                 failures += 1
                 self.failures += 1
                 self.readings = ()
-                self._handle(ReaderFailed(str(error)))
+                self._handle(_failure(error))
                 pause_ms = full_jitter_ms(_BACKOFF, failures, self._draw())
                 pause_ms = max(_SHORTEST_PAUSE_MS, pause_ms)
             else:
                 failures = 0
                 self.reads += 1
-                self._handle(Sampled(self.readings))
+                self._handle(Sampled(self._own.select(self.readings)))
+                self._log_unknown_devices()
                 pause_ms = began_mono_ms + self._interval_ms - self._now_mono_ms()
             await asyncio.sleep(max(0.0, pause_ms) / 1_000)
 
@@ -162,6 +169,14 @@ class GpuWatch:
             await asyncio.sleep(_TICK_S)
             self._handle(Ticked())
 
+    def _log_unknown_devices(self) -> None:
+        if self.reads == 1 and self._own.unknown:
+            _log.warning(
+                "the engine's devices are not all known, so that every accelerator of the host is"
+                " watched; unknown=%s; gpu.devices takes identities as in `edgeforge-agent status`",
+                ",".join(self._own.unknown),
+            )
+
     def _handle(self, event: Event) -> None:
         if not self._health.handle(event, self._now_mono_ms()):
             return
@@ -171,3 +186,9 @@ class GpuWatch:
             _log.log(level, "accelerator fault kind=%s: %s", fault.kind, fault.detail)
         self._logged_faults = faults
         self._on_change()
+
+
+def _failure(error: ReaderBroken) -> Event:
+    if isinstance(error, ReaderRefused):
+        return ReaderUnusable(str(error), error.missing)
+    return ReaderFailed(str(error))

@@ -62,7 +62,9 @@ async def child_of(kind: str) -> AsyncIterator[ReaderChild]:
 
 
 @contextlib.asynccontextmanager
-async def watching(kind: str, *, deadline_ms: float = DEADLINE_MS) -> AsyncIterator[GpuWatch]:
+async def watching(
+    kind: str, *, deadline_ms: float = DEADLINE_MS, devices: tuple[str, ...] | None = None
+) -> AsyncIterator[GpuWatch]:
     watch = GpuWatch(
         kind,
         interval_ms=50,
@@ -70,6 +72,7 @@ async def watching(kind: str, *, deadline_ms: float = DEADLINE_MS) -> AsyncItera
         now_mono_ms=lambda: time.monotonic() * 1_000,
         draw=random.random,
         on_change=lambda: None,
+        devices=devices,
     )
     running = asyncio.get_running_loop().create_task(watch.run())
     try:
@@ -191,6 +194,29 @@ async def test_no_library_is_a_reason_in_words(monkeypatch, kind, reason):
     async with child_of(kind) as child:
         with pytest.raises(ReaderBroken, match=reason):
             await child.read(DEADLINE_MS)
+
+
+@pytest.mark.parametrize("kind", BUILDERS)
+async def test_a_gpu_without_the_vendors_library_warns_and_the_node_serves(monkeypatch, kind):
+    monkeypatch.setenv("LD_LIBRARY_PATH", "")
+    async with watching(kind) as watch:
+        await wait_until_async(lambda: watch.failures >= 2, 20, "two failures")
+        assert [fault.severity for fault in watch.faults] == [Severity.WARNING]
+        assert watch.drain_reason == ""
+
+
+async def test_an_xid_of_a_gpu_that_the_engine_does_not_use_drains_nothing(stubs):
+    stub = stubs("nvml")
+    async with watching("nvml", devices=("GPU-stub-0",)) as watch:
+        await wait_until_async(lambda: watch.reads >= 1, 20, "a reading")
+        stub.set(xid=79, xid_number=1, xid_device=1)
+        seen = watch.reads
+        await wait_until_async(lambda: watch.reads >= seen + 3, 20, "three readings")
+        assert watch.faults == ()
+        assert len(watch.readings) == 2, "both are still shown"
+        stub.set(xid=79, xid_number=2, xid_device=0)
+        await wait_until_async(lambda: bool(watch.drain_reason), 20, "its own GPU's fault")
+        assert "GPU-stub-0" in watch.drain_reason
 
 
 TOY = """

@@ -13,6 +13,7 @@ from agent.core.accelerator_health import (
     HealthPolicy,
     OperatorResumed,
     ReaderFailed,
+    ReaderUnusable,
     Sampled,
     Severity,
     Ticked,
@@ -153,3 +154,27 @@ def test_handle_returns_whether_anything_changed():
     assert health.handle(xid(79), 1.0)
     assert not health.handle(FINE, 2.0)
     assert health.handle(FINE, 31_000.0), "it is no longer seen"
+
+
+def test_a_device_file_without_the_vendors_library_warns_and_serves():
+    missing = ReaderUnusable("nvidia-ml-py is not installed", missing=True)
+    health = watched(*[missing] * 20)
+    assert kinds(health) == [(FaultKind.READER, Severity.WARNING)]
+    assert health.drain_reason == ""
+
+
+def test_a_library_that_an_upgrade_removed_warns_and_serves():
+    missing = ReaderUnusable("nvidia-ml-py is not installed", missing=True)
+    health = watched(FINE, *[missing] * 20)
+    assert kinds(health) == [(FaultKind.READER, Severity.WARNING)]
+
+
+def test_a_driver_that_never_answered_warns_and_one_that_stopped_answering_drains():
+    refused = ReaderUnusable("NVML: driver/library version mismatch")
+    never, stopped = watched(*[refused] * 20), watched(FINE, *[refused] * 20)
+    assert kinds(never) == [(FaultKind.READER, Severity.WARNING)]
+    assert kinds(stopped) == [(FaultKind.READER, Severity.FATAL)]
+
+
+def test_a_reader_that_stalls_drains_from_the_start():
+    assert kinds(watched(*[ReaderFailed("no answer")] * 20)) == [(FaultKind.READER, Severity.FATAL)]

@@ -154,3 +154,19 @@ def test_every_mistake_is_named() -> None:
         "engine option --uds is not allowed",
         "engine option --api-key is not allowed",
     ]
+
+
+def test_an_engine_sees_only_its_own_gpus_and_counts_them_as_the_readings_do() -> None:
+    spec = replace(SPEC, accelerator=Accelerator.CUDA, devices=("GPU-a", "1"))
+    _argv, env = command(spec, CUDA_VISIBLE_DEVICES="7")
+    assert env["CUDA_VISIBLE_DEVICES"] == "GPU-a,1"
+    assert env["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    _argv, env = command(replace(spec, accelerator=Accelerator.ROCM))
+    assert env["ROCR_VISIBLE_DEVICES"] == "GPU-a,1"
+
+
+def test_without_a_choice_an_engine_sees_the_gpus_that_it_inherits() -> None:
+    spec = replace(SPEC, accelerator=Accelerator.CUDA)
+    _argv, env = command(spec, CUDA_VISIBLE_DEVICES="7", CUDA_DEVICE_ORDER="FASTEST_FIRST")
+    assert env["CUDA_VISIBLE_DEVICES"] == "7"
+    assert env["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"
