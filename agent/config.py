@@ -13,6 +13,16 @@ from pathlib import Path
 
 from agent.core.exploration import EXPLORE_RATIO
 from agent.core.hedging import HEDGE_RATIO
+from agent.own_address import own_address
+from protos.domain.addresses import (
+    address_problem,
+    host_problem,
+    is_loopback,
+    is_unspecified,
+    join_address,
+    split_address,
+    url_problem,
+)
 from protos.domain.choice import EDGE_FILL_RATIO
 from protos.domain.errors import ConfigInvalid
 from protos.domain.resources import EngineProfile
@@ -177,6 +187,10 @@ class GpuConfig:
 
     #: "auto" (by device files), "nvml", "amdsmi", "cpu", "none", or a kind installed beside us.
     kind: str = setting("auto")
+    #: The engine's own accelerators, by UUID or index: only their faults drain this node, and a
+    #: vLLM of ours computes on no other. Empty: those of CUDA_VISIBLE_DEVICES, or of AMD's
+    #: variables, in the agent's environment, else all.
+    devices: tuple[str, ...] = setting(())
     #: How often they are read, and how long one reading may take before its reader is killed.
     interval_ms: float = setting(1_000.0, at_least=100, at_most=60_000)
     deadline_ms: float = setting(3_000.0, at_least=100, at_most=60_000)
@@ -288,10 +302,16 @@ class AgentConfig:
         return Path(self.admin.socket) if self.admin.socket else self.state_dir / "admin.sock"
 
     @property
+    def coordinator_address(self) -> str:
+        """host:port of the coordinator as configured; empty when only the identity has it."""
+        return self.coordinator.fleet_address or self.coordinator.enrolment_address
+
+    @property
     def client_url(self) -> str:
         """Base URL for customers."""
         scheme = "https" if self.client.cert_file else "http"
-        return self.client.url or f"{scheme}://{self.client.host}:{self.client.port}"
+        address = join_address(self.client.host, self.client.port)
+        return self.client.url or f"{scheme}://{address}"
 
     @property
     def peer_address(self) -> tuple[str, int]:
@@ -339,13 +359,64 @@ def _check_together(config: AgentConfig) -> list[str]:
     endpoint = config.telemetry.otlp_endpoint
     if endpoint and not endpoint.startswith(("http://", "https://")):
         problems.append(f"telemetry.otlp_endpoint: {endpoint!r} is no http(s) URL")
+    return problems + _check_addresses(config)
+
+
+def _check_addresses(config: AgentConfig) -> list[str]:
+    """Return which addresses nobody could listen on or dial, with a value that works."""
+    problems = []
     for name in ("enrolment_address", "fleet_address"):
         address = getattr(config.coordinator, name)
-        if address and not _is_address(address):
-            problems.append(f"coordinator.{name}: {address!r} is not host:port")
+        if address and (problem := address_problem(address)):
+            problems.append(f"coordinator.{name}: {problem}")
+    hosts = {
+        "client.host": config.client.host,
+        "peer.host": config.peer.host,
+        "metrics.host": config.metrics.host,
+    }
+    for key in ("advertise_host", "source_address"):
+        if value := getattr(config.peer, key):
+            hosts[f"peer.{key}"] = value
+    wrong = {key: problem for key, host in hosts.items() if (problem := host_problem(host))}
+    problems += [f"{key}: {problem}" for key, problem in wrong.items()]
+    if "client.host" not in wrong:
+        problems += _check_client_url(config)
+    if "peer.host" not in wrong and "peer.advertise_host" not in wrong:
+        problems += _check_peer_address(config)
     return problems
 
 
-def _is_address(text: str) -> bool:
-    host, _, port_text = text.rpartition(":")
-    return bool(host) and port_text.isdecimal() and 0 < int(port_text) < 65_536
+def _check_client_url(config: AgentConfig) -> list[str]:
+    client = config.client
+    if client.url:
+        return [f"client.url: {problem}"] if (problem := url_problem(client.url)) else []
+    if not is_unspecified(client.host):
+        return []
+    scheme = "https" if client.cert_file else "http"
+    own = own_address(config.coordinator_address) or "HOST"
+    value = f"{scheme}://{join_address(own, client.port)}"
+    return [
+        f"client.url: is required when client.host is {client.host}, since clients cannot dial"
+        f' that: url = "{value}", or the name that clients use'
+    ]
+
+
+def _check_peer_address(config: AgentConfig) -> list[str]:
+    host, _ = config.peer_address
+    coordinator = config.coordinator_address
+    if is_unspecified(host):
+        value = own_address(coordinator) or "HOST"
+        return [
+            f"peer.advertise_host: is required when peer.host is {host}, since other agents"
+            f' cannot dial that: advertise_host = "{value}"'
+        ]
+    if config.engine.kind == "none" or not is_loopback(host):
+        return []
+    parts = split_address(coordinator)
+    own = None if parts is None or is_loopback(parts[0]) else own_address(coordinator)
+    if own is None or is_loopback(own):
+        return []
+    return [
+        f"peer.host: {host} can be dialled from this host only, but the coordinator is at"
+        f' {coordinator}: host = "{own}", or set peer.advertise_host to how others reach it'
+    ]

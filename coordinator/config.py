@@ -12,6 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from protos.domain.addresses import (
+    address_problem,
+    host_problem,
+    is_unspecified,
+    join_address,
+)
 from protos.domain.errors import ConfigInvalid
 from protos.domain.settings import read_settings, setting
 
@@ -22,7 +28,6 @@ _MIB = 1024 * _KIB
 _GIB = 1024 * _MIB
 
 _LOG_LEVELS = ("debug", "info", "warning", "error")
-_WILDCARDS = ("0.0.0.0", "::")
 #: Valid names of a coordinator in its certificate.
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 
@@ -242,11 +247,6 @@ def parse_config(
     return replace(config, coordinator=replace(config.coordinator, state_dir=state_dir))
 
 
-def join_address(host: str, port: int) -> str:
-    """Return ``host:port``, with brackets around an IPv6 address."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def _read_the_rest(
     parsed: Mapping[str, object], environ: Mapping[str, str], problems: Sequence[str]
 ) -> CoordinatorConfig | None:
@@ -290,16 +290,17 @@ def _check_together(config: CoordinatorConfig) -> list[str]:
         problems.append("coordinator.state_dir: is empty")
     for section in ("fleet", "admin", "enrolment"):
         listener = getattr(config, section)
-        if listener.advertise and not _is_address(listener.advertise):
-            problems.append(f"{section}.advertise: {listener.advertise!r} is not host:port")
-        if not listener.advertise and listener.host in _WILDCARDS:
+        if listener.advertise and (problem := address_problem(listener.advertise)):
+            problems.append(f"{section}.advertise: {problem}")
+        if not listener.advertise and is_unspecified(listener.host):
             problems.append(
-                f"{section}.advertise: is required when {section}.host is {listener.host}"
+                f"{section}.advertise: is required when {section}.host is {listener.host}:"
+                f' advertise = "NAME:{listener.port}", with the name or address that others dial'
             )
     taken: dict[int, str] = {}
     for section, (host, port) in config.listeners().items():
-        if not host:
-            problems.append(f"{section}.host: is empty")
+        if problem := host_problem(host):
+            problems.append(f"{section}.host: {problem}")
         other = taken.setdefault(port, section)
         if other != section:
             problems.append(f"{section}.port: {port} is that of {other} already")
@@ -311,8 +312,3 @@ def _check_together(config: CoordinatorConfig) -> list[str]:
             f" suspect_after_misses = {suspect_ms:.0f}"
         )
     return problems
-
-
-def _is_address(text: str) -> bool:
-    host, _, port_text = text.rpartition(":")
-    return bool(host) and port_text.isdecimal() and 0 < int(port_text) < 65_536

@@ -12,10 +12,11 @@ from typing import Annotated
 import typer
 
 from coordinator import clock
-from coordinator.config import CoordinatorConfig, join_address, load_config
+from coordinator.config import CoordinatorConfig, load_config
 from coordinator.first_run import initialise
 from coordinator.main import serve as serve_until
 from coordinator.store.backup import restore as restore_database
+from protos.domain.addresses import join_address
 from protos.output.logs import log_to_stderr
 from protos.output.terminal import print_json, print_line, run_program
 from protos.output.version import version_option

@@ -16,7 +16,6 @@ from coordinator.api.http import HttpListener, HttpParts
 from coordinator.api.metrics import make_metrics
 from coordinator.blobs.store import BlobStore
 from coordinator.ca.authority import CertificateAuthority
-from coordinator.config import join_address
 from coordinator.core.failure_detector import DetectorPolicy
 from coordinator.core.fleet_figures import FleetCounters, FleetGauges
 from coordinator.first_run import check_ports_free
@@ -41,6 +40,7 @@ from coordinator.rpc.interceptors import ErrorInterceptor, IdentityInterceptor
 from coordinator.rpc.listeners import Server, ServerCredentials, bind, make_server
 from coordinator.store.records import AuditNote
 from coordinator.store.store import Store
+from protos.domain.addresses import join_address
 from protos.domain.resources import ResourceType
 from protos.v1.admin_pb2_grpc import add_AdminServicer_to_server
 from protos.v1.enrolment_pb2_grpc import add_EnrolmentServicer_to_server

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import urllib.parse
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from coordinator.core.node_orders import NodeCondition, NodeFault
 from coordinator.core.push_session import Acked, Holding, Nacked
 from coordinator.core.table_builder import ReplicaReport
 from coordinator.store.records import NodeRegistration
+from protos.domain.addresses import host_problem, is_unspecified, url_problem
 from protos.domain.errors import InvalidRequest
 from protos.domain.routing_table import TableVersion, digest_from_bytes
 from protos.v1 import fleet_pb2
@@ -31,8 +31,6 @@ MAX_REPLICAS = 64
 MAX_PEERS = 8_192
 MAX_ACCELERATORS = 64
 MAX_FAULTS = 128
-_MAX_HOST_CHARS = 255
-_MAX_URL_CHARS = 2_048
 _MAX_VERSION_CHARS = 64
 _MAX_ID_CHARS = 128
 _MAX_DETAIL_CHARS = 300
@@ -54,9 +52,10 @@ def registration_of(hello: fleet_pb2.Hello) -> NodeRegistration:
             "upgrade the agent",
         )
     _check(0 < len(hello.boot_id) <= _MAX_ID_CHARS, "boot_id is empty or too long")
-    _check(_is_text(hello.peer_host, _MAX_HOST_CHARS), "peer_host is not a host")
+    _check_address("peer_host", host_problem(hello.peer_host))
+    _check(not is_unspecified(hello.peer_host), f"peer_host {hello.peer_host} cannot be dialled")
     _check(0 < hello.peer_port < 65_536, f"peer_port {hello.peer_port} is no port")
-    _check(_is_url(hello.client_url), "client_url is not an http(s) URL")
+    _check_address("client_url", url_problem(hello.client_url))
     _check(hello.engine_kind in ENGINE_KINDS, f"engine_kind is none of {', '.join(ENGINE_KINDS)}")
     _check(_is_text(hello.agent_version, _MAX_VERSION_CHARS), "agent_version is empty or too long")
     return NodeRegistration(
@@ -143,15 +142,9 @@ def _check(right: bool, mistake: str) -> None:
         raise InvalidRequest(f"hello or status: {mistake}")
 
 
+def _check_address(what: str, problem: str) -> None:
+    _check(not problem, f"{what}: {problem}")
+
+
 def _is_text(text: str, max_chars: int) -> bool:
     return 0 < len(text) <= max_chars and text.isprintable() and " " not in text
-
-
-def _is_url(text: str) -> bool:
-    if not _is_text(text, _MAX_URL_CHARS):
-        return False
-    try:
-        parts = urllib.parse.urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname)
-    except ValueError:
-        return False

@@ -123,3 +123,75 @@ def test_what_no_browser_sends_as_an_origin_is_a_mistake(path: Path, origin: str
     with pytest.raises(ConfigInvalid) as caught:
         load(path, MINIMAL + f'[client]\ncors_origins = ["{origin}"]\n')
     assert "client.cors_origins" in caught.value.problems[0]
+
+
+def problems_of(path: Path, text: str) -> list[str]:
+    with pytest.raises(ConfigInvalid) as caught:
+        load(path, MINIMAL + text)
+    assert caught.value.exit_code == 78
+    return list(caught.value.problems)
+
+
+@pytest.fixture(autouse=True)
+def own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This host's address, without looking for a route."""
+    monkeypatch.setattr("agent.config.own_address", lambda towards: "10.0.0.5")
+
+
+LOCAL = '[coordinator]\nfleet_address = "127.0.0.1:7401"\n'
+
+
+@pytest.mark.parametrize("wildcard", ["0.0.0.0", "::", "0:0:0:0:0:0:0:0", "::0"])
+def test_a_wildcard_peer_host_alone_is_refused_with_this_hosts_address(path, wildcard) -> None:
+    (problem,) = problems_of(path, LOCAL + f'[peer]\nhost = "{wildcard}"\n')
+    assert problem.startswith("peer.advertise_host: is required")
+    assert 'advertise_host = "10.0.0.5"' in problem
+    load(path, MINIMAL + f'[peer]\nhost = "{wildcard}"\nadvertise_host = "10.0.0.5"\n')
+
+
+def test_a_wildcard_advertised_to_peers_is_refused(path) -> None:
+    (problem,) = problems_of(path, '[peer]\nadvertise_host = "0.0.0.0"\n')
+    assert problem.startswith("peer.advertise_host")
+
+
+@pytest.mark.parametrize("wildcard", ["0.0.0.0", "::"])
+def test_a_wildcard_client_host_without_a_url_is_refused_with_a_url(path, wildcard) -> None:
+    (problem,) = problems_of(path, LOCAL + f'[client]\nhost = "{wildcard}"\n')
+    assert 'url = "http://10.0.0.5:8080"' in problem
+    load(path, MINIMAL + f'[client]\nhost = "{wildcard}"\nurl = "https://api.example"\n')
+
+
+@pytest.mark.parametrize("section", ["client", "peer", "metrics"])
+def test_a_bracketed_host_is_refused_with_the_host_without_brackets(path, section) -> None:
+    (problem,) = problems_of(path, f'[{section}]\nhost = "[::1]"\n')
+    assert "write '::1'" in problem
+
+
+def test_an_ipv6_host_gets_brackets_in_the_url(path) -> None:
+    assert load(path, MINIMAL + '[client]\nhost = "::1"\n').client_url == "http://[::1]:8080"
+
+
+@pytest.mark.parametrize("host", ["", "two words", "10.0.0.5:80", "http://x", "a/b", "x\\ty"])
+def test_a_host_that_is_none_is_refused(path, host) -> None:
+    assert any("client.host" in one for one in problems_of(path, f'[client]\nhost = "{host}"\n'))
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "http://", "http://[::]:80", "http://a b", "api.x"])
+def test_a_client_url_that_nobody_can_call_is_refused(path, url) -> None:
+    (problem,) = problems_of(path, f'[client]\nurl = "{url}"\n')
+    assert problem.startswith("client.url")
+
+
+def test_a_peer_address_of_this_host_only_is_refused_with_a_coordinator_elsewhere(
+    path,
+) -> None:
+    text = '[coordinator]\nfleet_address = "coordinator.example:7401"\n[engine]\nkind = "vllm"\n'
+    (problem,) = problems_of(path, text)
+    assert 'host = "10.0.0.5"' in problem
+    load(path, MINIMAL + text + '[peer]\nadvertise_host = "gru-1.example"\n')
+    load(path, MINIMAL + text.replace("vllm", "none"))
+
+
+def test_an_ipv6_address_without_brackets_before_its_port_is_refused(path) -> None:
+    (problem,) = problems_of(path, '[coordinator]\nfleet_address = "2001:db8::1:7401"\n')
+    assert "[2001:db8::1]:7401" in problem

@@ -56,8 +56,10 @@ def test_the_advertised_address_may_differ_from_the_listening_one():
 def test_a_wildcard_address_cannot_be_advertised():
     found = problems(fleet={"host": "0.0.0.0"}, enrolment={"host": "::"})
     assert found == [
-        "fleet.advertise: is required when fleet.host is 0.0.0.0",
-        "enrolment.advertise: is required when enrolment.host is ::",
+        "fleet.advertise: is required when fleet.host is 0.0.0.0:"
+        ' advertise = "NAME:7401", with the name or address that others dial',
+        "enrolment.advertise: is required when enrolment.host is ::"
+        ': advertise = "NAME:7403", with the name or address that others dial',
     ]
 
 
@@ -88,7 +90,7 @@ def test_every_mistake_is_named_at_once_even_those_between_keys():
         ("admin", {"port": 7401}, "admin.port: 7401 is that of fleet already"),
         ("fleet", {"port": 0}, "fleet.port: 0 is below 1"),
         ("fleet", {"advertise": "nowhere"}, "fleet.advertise: 'nowhere' is not host:port"),
-        ("http", {"host": ""}, "http.host: is empty"),
+        ("http", {"host": ""}, "http.host: '' is neither"),
         ("coordinator", {"state_dir": ""}, "coordinator.state_dir: is empty"),
         ("coordinator", {"state_dir": "x", "name": "No Name"}, "coordinator.name: 'No Name'"),
         ("coordinator", {"state_dir": "x", "log_level": "loud"}, "coordinator.log_level"),
