@@ -16,16 +16,14 @@ import typer
 from agent.admin.client import ask_agent
 from agent.config import AgentConfig, load_config
 from protos.domain.errors import ConfigInvalid, InvalidRequest
+from protos.output.command_line import command_line
 from protos.output.logs import log_to_stderr
 from protos.output.terminal import print_json, print_line, print_table, run_program
 from protos.output.version import version_option
 
-app = typer.Typer(
-    name="edgeforge-agent",
-    help="The EdgeForge agent: serves clients on this host and places their requests.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+app = command_line(
+    "edgeforge-agent",
+    "The EdgeForge agent: serves clients on this host and places their requests.",
 )
 
 ConfigOption = Annotated[

@@ -17,17 +17,15 @@ from coordinator.first_run import initialise
 from coordinator.main import serve as serve_until
 from coordinator.store.backup import restore as restore_database
 from protos.domain.addresses import join_address
+from protos.output.command_line import command_line
 from protos.output.logs import log_to_stderr
 from protos.output.terminal import print_json, print_line, run_program
 from protos.output.version import version_option
 
-app = typer.Typer(
-    name="edgeforge-coordinator",
-    help="The fleet's coordinator: who serves what, at what price, and which node is alive.\n\n"
+app = command_line(
+    "edgeforge-coordinator",
+    "The fleet's coordinator: who serves what, at what price, and which node is alive.\n\n"
     "Agents serve without it for days; it may be stopped and started at any time.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
 )
 
 

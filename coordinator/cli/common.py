@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from coordinator.cli.client import AdminClient, connected, find_profile, load_profile
+from protos.output.command_line import command_group
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
@@ -33,4 +34,4 @@ def admin() -> Iterator[AdminClient]:
 
 def group(name: str, text: str) -> typer.Typer:
     """Return the command group of one kind of resource."""
-    return typer.Typer(name=name, help=text, no_args_is_help=True, pretty_exceptions_enable=False)
+    return command_group(name, text)

@@ -9,15 +9,13 @@ import typer
 
 from coordinator.cli import account, deployment, fleet, model, node_orders, pop, price, route, trace
 from coordinator.cli.common import name_profile
+from protos.output.command_line import command_line
 from protos.output.terminal import run_program
 from protos.output.version import version_option
 
-app = typer.Typer(
-    name="edgeforge",
-    help="Run and ask an EdgeForge fleet. 'edgeforge up' starts one on this machine.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+app = command_line(
+    "edgeforge",
+    "Run and ask an EdgeForge fleet. 'edgeforge up' starts one on this machine.",
 )
 for _group in (
     pop.app,
