@@ -181,7 +181,9 @@ class Agent:
                 make_channel=self._channel,
                 make_hello=self.report.hello,
                 make_status=self.report.status,
-                answer=QueryHandler(plane.state, self._gpu, plane.traces, now_mono_ms).answer,
+                answer=QueryHandler(
+                    plane.state, self._gpu, plane.traces, plane.prober, now_mono_ms
+                ).answer,
                 now_mono_ms=now_mono_ms,
                 now_unix_ms=now_unix_ms,
                 draw=self._draw,

@@ -14,6 +14,7 @@ from protos.wire import explanation_to_wire
 if TYPE_CHECKING:
     from agent.core.request.state import RouterState
     from agent.gpu.watch import GpuWatch
+    from agent.peers.probe import Prober
     from agent.traces.keeper import TraceKeeper
 
 
@@ -24,6 +25,7 @@ class QueryHandler:
     state: RouterState
     gpu: GpuWatch
     traces: TraceKeeper
+    peers: Prober
     now_mono_ms: Callable[[], float]
 
     async def answer(self, query: fleet_pb2.Query) -> fleet_pb2.Answer:
@@ -33,6 +35,8 @@ class QueryHandler:
                 return self._explain(query.explain)
             case "resume":
                 return self._resume()
+            case "dial":
+                return await self._dial(query.dial)
             case "trace_list":
                 listed = await self.traces.listed(query.trace_list.filter)
                 return fleet_pb2.Answer(trace_list=fleet_pb2.TraceList(traces=listed))
@@ -51,6 +55,10 @@ class QueryHandler:
             self.now_mono_ms(),
         )
         return fleet_pb2.Answer(explanation=explanation_to_wire(explanation))
+
+    async def _dial(self, query: fleet_pb2.DialQuery) -> fleet_pb2.Answer:
+        failure = await self.peers.dial(query.node_id, (query.peer_host, query.peer_port))
+        return fleet_pb2.Answer(dialled=fleet_pb2.Dialled(failure=failure))
 
     def _resume(self) -> fleet_pb2.Answer:
         remaining = [fault_to_wire(fault) for fault in self.gpu.resume()]

@@ -22,6 +22,7 @@ from coordinator.first_run import check_ports_free
 from coordinator.fleet.agent_queries import QueryLimits
 from coordinator.fleet.desired_rows import DesiredRows
 from coordinator.fleet.files import FleetFiles
+from coordinator.fleet.peer_dialer import PeerDialer
 from coordinator.fleet.placement_writer import PlacementWriter
 from coordinator.fleet.push_bytes import PushEncoder
 from coordinator.fleet.registry import FleetRegistry
@@ -62,6 +63,8 @@ class Fleet:
     registry: FleetRegistry
     supervisor: FleetSupervisor
     placement: PlacementWriter
+    dialer: PeerDialer
+    questions: AgentQuestions
     service: FleetService
     refusals: RefusalRecorder
     counters: FleetCounters
@@ -95,6 +98,7 @@ async def serve(
                     group.create_task(fleet.registry.beat(), name="beat"),
                     group.create_task(fleet.registry.push_rounds(), name="push-rounds"),
                     group.create_task(fleet.supervisor.run(), name="supervisor"),
+                    group.create_task(fleet.dialer.run(), name="peer-dials"),
                 ]
                 _log.info("coordinator ready epoch=%d state_dir=%s", store.epoch, config.state_dir)
                 on_ready()
@@ -141,12 +145,20 @@ def make_fleet(
         draw=random.random,
         on_topology_forced=supervisor.lift_freeze,
     )
+    questions = AgentQuestions(registry.ask)
+    dialer = PeerDialer(
+        store,
+        connected=registry.connected_nodes,
+        dial=questions.dial,
+        now_mono_ms=clock.now_mono_ms,
+    )
     refusals = RefusalRecorder(store, clock.now_mono_ms)
     parts = FleetParts(
         store=store,
         authority=authority,
         registry=registry,
         supervisor=supervisor,
+        dialer=dialer,
         files=FleetFiles(
             blobs,
             desired,
@@ -164,6 +176,7 @@ def make_fleet(
         refusals=refusals,
         counters=counters,
         now_mono_ms=clock.now_mono_ms,
+        now_unix_ms=clock.now_unix_ms,
     )
     service = FleetService(
         parts,
@@ -174,7 +187,7 @@ def make_fleet(
             messages_burst=limits.agent_messages_burst,
         ),
     )
-    return Fleet(registry, supervisor, placement, service, refusals, counters)
+    return Fleet(registry, supervisor, placement, dialer, questions, service, refusals, counters)
 
 
 def _make_servers(
@@ -217,7 +230,8 @@ def _make_servers(
             blobs=blobs,
             refusals=fleet.refusals,
             live=fleet.registry,
-            agents=AgentQuestions(fleet.registry.ask),
+            agents=fleet.questions,
+            dials=fleet.dialer,
             force_table=fleet.registry.force_table,
             ca_sha256_hex=authority.sha256_hex,
             enrolment_address=config.enrolment_address,
@@ -261,6 +275,7 @@ def _make_http(
             nodes=Counter(str(node.health) for node in view.nodes.values()),
             frozen=fleet.supervisor.frozen,
             unplaced=fleet.placement.unplaced,
+            peers_unreachable=fleet.dialer.failing,
             store_available=store.available,
             epoch=store.epoch,
             tables={str(one): (table.at.version, len(table.rows)) for one, table in tables.items()},

@@ -90,6 +90,11 @@ class PeerPool:
             self._addresses[node_id] = address
         return pool
 
+    def address_of(self, node_id: str) -> tuple[str, int] | None:
+        """Return the peer address of ``node_id`` in the table; None without one."""
+        node = self._view().nodes.get(node_id)
+        return (node.peer_host, node.peer_port) if node and node.peer_host else None
+
     def is_warm(self, node_id: str) -> bool:
         """Return whether an idle connection is open."""
         pool = self._pools.get(node_id)

@@ -14,7 +14,8 @@ from agent.core.fill import parse_fill_ratio
 from agent.core.samples import Sample, Samples
 from agent.peers.fetch import fetch_response
 from agent.relay.messages import request_bytes
-from protos.domain.errors import EdgeForgeError, LinkDown
+from protos.domain.addresses import join_address
+from protos.domain.errors import EdgeForgeError, LinkDown, NoReplica
 
 if TYPE_CHECKING:
     from agent.config import PeerConfig
@@ -44,6 +45,8 @@ class Prober:
         self._now_mono_ms = now_mono_ms
         self.sent = 0
         self.failed = 0
+        #: Nodes whose last probe failed, so that each change is logged once.
+        self._silent: set[str] = set()
 
     async def run(self) -> None:
         """Probe until cancelled."""
@@ -66,6 +69,24 @@ class Prober:
                 pool = self._pool.pool_for(node_id)
                 if pool is not None:
                     group.create_task(self._probe(node_id, pool))
+
+    async def dial(self, node_id: str, address: tuple[str, int]) -> str:
+        """Reach a node's peer port by a new or kept connection; return what failed.
+
+        Raises: NoReplica when the table here has another address, as before a push arrived.
+        """
+        if self._pool.address_of(node_id) != address:
+            raise NoReplica(f"{node_id!r} has another peer address in the table here")
+        pool = self._pool.pool_for(node_id)
+        assert pool is not None
+        request = request_bytes("GET", b"/probe", pool.address.host_header, [], b"")
+        try:
+            status, _ = await fetch_response(pool, request, self._config.probe_timeout_ms)
+        except TimeoutError:
+            return f"no answer within {self._config.probe_timeout_ms:.0f} ms"
+        except EdgeForgeError as error:
+            return error.message
+        return "" if status == 200 else f"its peer port answered {status}"
 
     async def _probe(self, node_id: str, pool: UpstreamPool) -> None:
         live = self._live
@@ -94,8 +115,9 @@ class Prober:
             # Only one that got no answer in time may wait behind requests that are answered.
             sent_mono_ms = began if isinstance(error, TimeoutError) else math.inf
             live.probe_failed(node_id, self._now_mono_ms(), sent_mono_ms)
-            _log.debug("probe failed node=%s reason=%r", node_id, error)
+            self._log_change(node_id, f"{type(error).__name__}: {error}")
             return
+        self._log_change(node_id, "")
         now = self._now_mono_ms()
         if warm:  # with a handshake, the time would not be the round trip
             live.probed(node_id, now - began, now)
@@ -110,6 +132,16 @@ class Prober:
             ready_models=models,
             incarnation=incarnation,
         )
+
+    def _log_change(self, node_id: str, failure: str) -> None:
+        if failure and node_id not in self._silent:
+            self._silent &= set(self._pool.targets())
+            self._silent.add(node_id)
+            address = join_address(*(self._pool.address_of(node_id) or ("", 0)))
+            _log.warning("peer unreachable node=%s address=%s: %s", node_id, address, failure)
+        elif not failure and node_id in self._silent:
+            self._silent.discard(node_id)
+            _log.info("peer reachable again node=%s", node_id)
 
 
 def _incarnation(answer: dict[str, object]) -> str | None:

@@ -81,6 +81,11 @@ class _FleetCollector(Collector):
         )
         yield _gauge("unplaced", "Placements that no engine can hold now", now.unplaced)
         yield _gauge(
+            "peers_unreachable",
+            "Listed nodes whose peer address another node could not dial",
+            now.peers_unreachable,
+        )
+        yield _gauge(
             "database_available", "1 while the database can be written", now.store_available
         )
         yield _gauge("epoch", "Epoch of every table; raised by a restore", now.epoch)

@@ -8,6 +8,7 @@ import typer
 
 from coordinator.cli.common import JsonOption, admin, group
 from coordinator.cli.output import as_json, enum_word
+from protos.domain.addresses import join_address
 from protos.domain.errors import NotFound
 from protos.output.terminal import print_json, print_line, print_table
 from protos.v1 import admin_pb2, fleet_pb2, resources_pb2
@@ -79,7 +80,7 @@ def show_node(node: str, json_output: JsonOption = False) -> None:
             *(("order", line) for line in _order_lines(info)),
             *(("fault", _fault(one)) for one in info.faults),
             *(("accelerator", _accelerator(one)) for one in info.accelerators),
-            ("peers dial", f"{info.node.peer_host}:{info.node.peer_port}"),
+            ("peers dial", _peer_address(info)),
             ("clients call", info.node.client_url),
             ("agent", f"{info.agent_version}, engine {info.engine_kind}"),
             ("link", _link(info)),
@@ -167,10 +168,22 @@ def _accelerator(one: fleet_pb2.Accelerator) -> str:
 
 def _link(info: admin_pb2.NodeInfo) -> str:
     if info.connected:
-        return "connected"
+        failure = info.peer_dial.failure
+        return f"connected, but peers cannot reach it: {failure}" if failure else "connected"
     if info.last_status_age_s < 0:
         return "not seen yet"
     return f"silent for {info.last_status_age_s:.0f} s"
+
+
+def _peer_address(info: admin_pb2.NodeInfo) -> str:
+    if not info.node.peer_host:
+        return "not known yet"
+    address = join_address(info.node.peer_host, info.node.peer_port)
+    if not info.HasField("peer_dial"):
+        return address
+    dial = info.peer_dial
+    result = f"failed for {dial.by}: {dial.failure}" if dial.failure else f"reached by {dial.by}"
+    return f"{address}, {result}, {dial.age_s:.0f} s ago"
 
 
 def _replica(replica: fleet_pb2.ReplicaStatus) -> str:

@@ -42,6 +42,8 @@ class FleetGauges:
     nodes: Mapping[str, int]
     frozen: bool
     unplaced: int
+    #: Listed nodes whose peer address another node could not dial.
+    peers_unreachable: int
     store_available: bool
     epoch: int
     #: resource type -> version and number of rows of its shared table

@@ -80,7 +80,7 @@ class PeerDials:
         ports are open. A node of another POP is preferred, then one that was not asked yet.
         """
         running = sum(one.in_progress for one in self._watched.values())
-        orders = []
+        orders: list[Dial] = []
         for node_id, watched in sorted(self._watched.items()):
             if running + len(orders) >= MAX_AT_ONCE:
                 break

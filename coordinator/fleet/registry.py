@@ -87,6 +87,10 @@ class FleetRegistry:
         """Number of agents with a stream."""
         return len(self._sessions)
 
+    def connected_nodes(self) -> list[str]:
+        """Return the nodes that have a stream."""
+        return list(self._sessions)
+
     def tables_of(self, node_id: str) -> dict[ResourceType, Holding]:
         """Return the identity of every table that ``node_id`` should hold."""
         return {one: self._holding(one, _scope(one, node_id)) for one in ResourceType}

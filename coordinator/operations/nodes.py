@@ -16,6 +16,7 @@ from protos.domain.resources import ReplicaState, ResourceType
 
 if TYPE_CHECKING:
     from coordinator.core.node_orders import Move
+    from coordinator.core.peer_dials import DialResult
     from coordinator.fleet.live import LiveNode
     from coordinator.operations.actor import Actor
     from coordinator.store.records import NodeRecord
@@ -36,6 +37,9 @@ class NodeStatus:
     order: NodeOrder | None
     #: The moves of the order whose target serves the model already.
     ready_moves: frozenset[Move]
+    #: None until another node has dialled its peer address.
+    dial: DialResult | None
+    dial_age_s: float
     #: The tables that the node should hold.
     current: Mapping[ResourceType, Holding]
 
@@ -133,8 +137,12 @@ class Nodes(UseCases):
             replica = view.replicas.get(move.model, {}).get(move.node_id)
             return replica is not None and replica.state is ReplicaState.READY
 
+        dials = self._parts.dials
+        dial = dials.result(node_id)
         return NodeStatus(
             record=record,
+            dial=dial,
+            dial_age_s=0.0 if dial is None else dials.age_s(dial),
             node=view.nodes.get(node_id),
             live=self._parts.live.live_node(node_id),
             order=order,

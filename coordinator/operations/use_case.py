@@ -15,6 +15,7 @@ from protos.domain.plain_text import escaped
 if TYPE_CHECKING:
     from coordinator.blobs.store import BlobStore
     from coordinator.fleet.live import ForceTable, LiveFleet
+    from coordinator.fleet.peer_dialer import PeerDialer
     from coordinator.operations.actor import Actor
     from coordinator.operations.agents import Agents
     from coordinator.operations.refusals import RefusalRecorder
@@ -39,6 +40,7 @@ class OperationsParts:
     refusals: RefusalRecorder
     live: LiveFleet
     agents: Agents
+    dials: PeerDialer
     force_table: ForceTable
     #: Of the authority's certificate; agents pin it when they enrol.
     ca_sha256_hex: str

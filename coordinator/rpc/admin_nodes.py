@@ -100,6 +100,10 @@ def _info(status: NodeStatus) -> admin_pb2.NodeInfo:
         info.connected = live.connected
         info.last_status_age_s = live.last_status_age_s
         show_report(live.report, info)
+    if (dial := status.dial) is not None:
+        info.peer_dial.CopyFrom(
+            admin_pb2.PeerDial(by=dial.by, failure=dial.failure, age_s=status.dial_age_s)
+        )
     if status.order is not None:
         info.order.CopyFrom(order_to_wire(status.order, status.ready_moves))
     return info

@@ -17,6 +17,7 @@ from protos.v1 import fleet_pb2, resources_pb2, trace_pb2
 from protos.wire import place_in_order, tier_from_wire, tier_to_wire, trace_from_wire
 
 if TYPE_CHECKING:
+    from coordinator.core.peer_dials import Dial
     from protos.domain.resources import Tier
     from protos.domain.trace import Trace
 
@@ -84,6 +85,14 @@ class AgentQuestions:
                 code="explain_failed",
             )
         return _route_of(answer.explanation)
+
+    async def dial(self, order: Dial) -> str:
+        """Have a node dial another's peer address; return what failed. Raises: EngineFailed."""
+        host, port = order.address
+        asked = fleet_pb2.DialQuery(node_id=order.node_id, peer_host=host, peer_port=port)
+        query = fleet_pb2.Query(timeout_ms=_TIMEOUT_MS, dial=asked)
+        answer = await self._answered(order.by, query)
+        return answer.dialled.failure
 
     async def list_traces(self, node_id: str, asked: TraceFilter) -> Sequence[TraceLine]:
         """Return the agent's traces in order. Raises: EngineFailed."""

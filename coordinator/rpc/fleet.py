@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from coordinator.ca.authority import CertificateAuthority
     from coordinator.core.fleet_figures import FleetCounters
     from coordinator.fleet.files import FleetFiles
+    from coordinator.fleet.peer_dialer import PeerDialer
     from coordinator.fleet.registry import FleetRegistry
     from coordinator.fleet.supervisor import FleetSupervisor
     from coordinator.operations.refusals import RefusalRecorder
@@ -76,11 +77,13 @@ class FleetParts:
     authority: CertificateAuthority
     registry: FleetRegistry
     supervisor: FleetSupervisor
+    dialer: PeerDialer
     files: FleetFiles
     sessions: SessionParts
     refusals: RefusalRecorder
     counters: FleetCounters
     now_mono_ms: Callable[[], float]
+    now_unix_ms: Callable[[], int]
 
 
 class FleetService:
@@ -101,6 +104,11 @@ class FleetService:
                     self.Renew,
                     request_deserializer=fleet_pb2.RenewRequest.FromString,
                     response_serializer=fleet_pb2.RenewResponse.SerializeToString,
+                ),
+                "Check": grpc.unary_unary_rpc_method_handler(
+                    self.Check,
+                    request_deserializer=fleet_pb2.CheckRequest.FromString,
+                    response_serializer=fleet_pb2.CheckResponse.SerializeToString,
                 ),
                 "FetchBlob": grpc.unary_stream_rpc_method_handler(
                     self.FetchBlob,
@@ -152,6 +160,18 @@ class FleetService:
         return fleet_pb2.RenewResponse(
             certificate_pem=issued.pem, ca_bundle_pem=authority.bundle_pem
         )
+
+    async def Check(
+        self, request: fleet_pb2.CheckRequest, context: Context
+    ) -> fleet_pb2.CheckResponse:
+        """Return the coordinator's clock and how others see the calling node."""
+        node_id = peer_identity(context).name
+        response = fleet_pb2.CheckResponse(node_id=node_id, unix_ms=self._parts.now_unix_ms())
+        if (node := self._parts.store.view().nodes.get(node_id)) is not None:
+            response.peer_host, response.peer_port = node.peer_host, node.peer_port
+        if (dial := self._parts.dialer.result(node_id)) is not None:
+            response.dialled_by, response.dial_failure = dial.by, dial.failure
+        return response
 
     async def FetchBlob(self, request: fleet_pb2.FetchBlobRequest, context: Context) -> None:
         """Send one file of a model that the calling node should hold; see ``FleetFiles.send``."""

@@ -179,6 +179,34 @@ class ListNodesRequest(_message.Message):
 Global___ListNodesRequest: _TypeAlias = ListNodesRequest  # noqa: Y015
 
 @_typing.final
+class PeerDial(_message.Message):
+    """Another node has dialled a node's peer address."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BY_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    AGE_S_FIELD_NUMBER: _builtins.int
+    by: _builtins.str
+    failure: _builtins.str
+    """empty: it answered"""
+    age_s: _builtins.float
+    def __init__(
+        self,
+        *,
+        by: _builtins.str = ...,
+        failure: _builtins.str = ...,
+        age_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_s", b"age_s", "by", b"by", "failure", b"failure"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PeerDial: _TypeAlias = PeerDial  # noqa: Y015
+
+@_typing.final
 class NodeInfo(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -197,6 +225,7 @@ class NodeInfo(_message.Message):
     FAULTS_FIELD_NUMBER: _builtins.int
     ENGINE_IN_FLIGHT_REQUESTS_FIELD_NUMBER: _builtins.int
     ORDER_FIELD_NUMBER: _builtins.int
+    PEER_DIAL_FIELD_NUMBER: _builtins.int
     SERVICE_FIELD_NUMBER: _builtins.int
     engine_kind: _builtins.str
     agent_version: _builtins.str
@@ -226,6 +255,10 @@ class NodeInfo(_message.Message):
         """absent: none"""
 
     @_builtins.property
+    def peer_dial(self) -> Global___PeerDial:
+        """absent: nobody has dialled its peer address yet"""
+
+    @_builtins.property
     def service(self) -> _fleet_pb2.Service: ...
     def __init__(
         self,
@@ -245,11 +278,12 @@ class NodeInfo(_message.Message):
         faults: _abc.Iterable[_fleet_pb2.AcceleratorFault] | None = ...,
         engine_in_flight_requests: _builtins.int = ...,
         order: Global___NodeOrder | None = ...,
+        peer_dial: Global___PeerDial | None = ...,
         service: _fleet_pb2.Service | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "order", b"order", "service", b"service"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "order", b"order", "peer_dial", b"peer_dial", "service", b"service"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerators", b"accelerators", "agent_version", b"agent_version", "certificate_age_s", b"certificate_age_s", "connected", b"connected", "credentials_age_s", b"credentials_age_s", "current", b"current", "engine_in_flight_requests", b"engine_in_flight_requests", "engine_kind", b"engine_kind", "faults", b"faults", "have", b"have", "in_flight_requests", b"in_flight_requests", "last_status_age_s", b"last_status_age_s", "node", b"node", "order", b"order", "replicas", b"replicas", "service", b"service"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerators", b"accelerators", "agent_version", b"agent_version", "certificate_age_s", b"certificate_age_s", "connected", b"connected", "credentials_age_s", b"credentials_age_s", "current", b"current", "engine_in_flight_requests", b"engine_in_flight_requests", "engine_kind", b"engine_kind", "faults", b"faults", "have", b"have", "in_flight_requests", b"in_flight_requests", "last_status_age_s", b"last_status_age_s", "node", b"node", "order", b"order", "peer_dial", b"peer_dial", "replicas", b"replicas", "service", b"service"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

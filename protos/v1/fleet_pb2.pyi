@@ -852,6 +852,53 @@ class TraceShown(_message.Message):
 Global___TraceShown: _TypeAlias = TraceShown  # noqa: Y015
 
 @_typing.final
+class DialQuery(_message.Message):
+    """Dials the peer port of a node of the table. An error answers that it has another address there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    PEER_HOST_FIELD_NUMBER: _builtins.int
+    PEER_PORT_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.str
+    peer_host: _builtins.str
+    peer_port: _builtins.int
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.str = ...,
+        peer_host: _builtins.str = ...,
+        peer_port: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node_id", b"node_id", "peer_host", b"peer_host", "peer_port", b"peer_port"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DialQuery: _TypeAlias = DialQuery  # noqa: Y015
+
+@_typing.final
+class Dialled(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FAILURE_FIELD_NUMBER: _builtins.int
+    failure: _builtins.str
+    """empty: it answered"""
+    def __init__(
+        self,
+        *,
+        failure: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Dialled: _TypeAlias = Dialled  # noqa: Y015
+
+@_typing.final
 class Query(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -859,6 +906,7 @@ class Query(_message.Message):
     TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
     RESUME_FIELD_NUMBER: _builtins.int
+    DIAL_FIELD_NUMBER: _builtins.int
     TRACE_LIST_FIELD_NUMBER: _builtins.int
     TRACE_SHOW_FIELD_NUMBER: _builtins.int
     id: _builtins.str
@@ -867,6 +915,8 @@ class Query(_message.Message):
     def explain(self) -> Global___ExplainQuery: ...
     @_builtins.property
     def resume(self) -> Global___ResumeQuery: ...
+    @_builtins.property
+    def dial(self) -> Global___DialQuery: ...
     @_builtins.property
     def trace_list(self) -> Global___TraceListQuery: ...
     @_builtins.property
@@ -878,14 +928,15 @@ class Query(_message.Message):
         timeout_ms: _builtins.int = ...,
         explain: Global___ExplainQuery | None = ...,
         resume: Global___ResumeQuery | None = ...,
+        dial: Global___DialQuery | None = ...,
         trace_list: Global___TraceListQuery | None = ...,
         trace_show: Global___TraceShowQuery | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "question", b"question", "resume", b"resume", "trace_list", b"trace_list", "trace_show", b"trace_show"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dial", b"dial", "explain", b"explain", "question", b"question", "resume", b"resume", "trace_list", b"trace_list", "trace_show", b"trace_show"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "id", b"id", "question", b"question", "resume", b"resume", "timeout_ms", b"timeout_ms", "trace_list", b"trace_list", "trace_show", b"trace_show"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dial", b"dial", "explain", b"explain", "id", b"id", "question", b"question", "resume", b"resume", "timeout_ms", b"timeout_ms", "trace_list", b"trace_list", "trace_show", b"trace_show"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_question: _TypeAlias = _typing.Literal["explain", "resume", "trace_list", "trace_show"]  # noqa: Y015
+    _WhichOneofReturnType_question: _TypeAlias = _typing.Literal["explain", "resume", "dial", "trace_list", "trace_show"]  # noqa: Y015
     _WhichOneofArgType_question: _TypeAlias = _typing.Literal["question", b"question"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_question) -> _WhichOneofReturnType_question | None: ...
 
@@ -899,6 +950,7 @@ class Answer(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
     RESUMPTION_FIELD_NUMBER: _builtins.int
+    DIALLED_FIELD_NUMBER: _builtins.int
     TRACE_LIST_FIELD_NUMBER: _builtins.int
     TRACE_SHOWN_FIELD_NUMBER: _builtins.int
     id: _builtins.str
@@ -908,6 +960,8 @@ class Answer(_message.Message):
     def explanation(self) -> Global___RouteExplanation: ...
     @_builtins.property
     def resumption(self) -> Global___Resumption: ...
+    @_builtins.property
+    def dialled(self) -> Global___Dialled: ...
     @_builtins.property
     def trace_list(self) -> Global___TraceList: ...
     @_builtins.property
@@ -919,14 +973,15 @@ class Answer(_message.Message):
         error: _builtins.str = ...,
         explanation: Global___RouteExplanation | None = ...,
         resumption: Global___Resumption | None = ...,
+        dialled: Global___Dialled | None = ...,
         trace_list: Global___TraceList | None = ...,
         trace_shown: Global___TraceShown | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "explanation", b"explanation", "resumption", b"resumption", "trace_list", b"trace_list", "trace_shown", b"trace_shown"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "dialled", b"dialled", "explanation", b"explanation", "resumption", b"resumption", "trace_list", b"trace_list", "trace_shown", b"trace_shown"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "error", b"error", "explanation", b"explanation", "id", b"id", "resumption", b"resumption", "trace_list", b"trace_list", "trace_shown", b"trace_shown"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "dialled", b"dialled", "error", b"error", "explanation", b"explanation", "id", b"id", "resumption", b"resumption", "trace_list", b"trace_list", "trace_shown", b"trace_shown"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["explanation", "resumption", "trace_list", "trace_shown"]  # noqa: Y015
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["explanation", "resumption", "dialled", "trace_list", "trace_shown"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
 
@@ -1044,6 +1099,61 @@ class RouteExplanation(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RouteExplanation: _TypeAlias = RouteExplanation  # noqa: Y015
+
+@_typing.final
+class CheckRequest(_message.Message):
+    """A node asks whether its certificate is accepted, and how others see it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckRequest: _TypeAlias = CheckRequest  # noqa: Y015
+
+@_typing.final
+class CheckResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    UNIX_MS_FIELD_NUMBER: _builtins.int
+    PEER_HOST_FIELD_NUMBER: _builtins.int
+    PEER_PORT_FIELD_NUMBER: _builtins.int
+    DIALLED_BY_FIELD_NUMBER: _builtins.int
+    DIAL_FAILURE_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.str
+    unix_ms: _builtins.int
+    """the coordinator's clock"""
+    peer_host: _builtins.str
+    """in the table; empty: not listed yet"""
+    peer_port: _builtins.int
+    dialled_by: _builtins.str
+    """the node that last dialled that address; empty: none yet"""
+    dial_failure: _builtins.str
+    """empty: it was reached"""
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.str = ...,
+        unix_ms: _builtins.int = ...,
+        peer_host: _builtins.str = ...,
+        peer_port: _builtins.int = ...,
+        dialled_by: _builtins.str = ...,
+        dial_failure: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dial_failure", b"dial_failure", "dialled_by", b"dialled_by", "node_id", b"node_id", "peer_host", b"peer_host", "peer_port", b"peer_port", "unix_ms", b"unix_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckResponse: _TypeAlias = CheckResponse  # noqa: Y015
 
 @_typing.final
 class RenewRequest(_message.Message):

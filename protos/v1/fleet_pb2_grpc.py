@@ -49,6 +49,11 @@ class FleetStub:
                 request_serializer=protos_dot_v1_dot_fleet__pb2.FetchBlobRequest.SerializeToString,
                 response_deserializer=protos_dot_v1_dot_fleet__pb2.BlobChunk.FromString,
                 _registered_method=True)
+        self.Check = channel.unary_unary(
+                '/edgeforge.v1.Fleet/Check',
+                request_serializer=protos_dot_v1_dot_fleet__pb2.CheckRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_fleet__pb2.CheckResponse.FromString,
+                _registered_method=True)
 
 
 class FleetServicer:
@@ -72,6 +77,12 @@ class FleetServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Check(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FleetServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -89,6 +100,11 @@ def add_FleetServicer_to_server(servicer, server):
                     servicer.FetchBlob,
                     request_deserializer=protos_dot_v1_dot_fleet__pb2.FetchBlobRequest.FromString,
                     response_serializer=protos_dot_v1_dot_fleet__pb2.BlobChunk.SerializeToString,
+            ),
+            'Check': grpc.unary_unary_rpc_method_handler(
+                    servicer.Check,
+                    request_deserializer=protos_dot_v1_dot_fleet__pb2.CheckRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_fleet__pb2.CheckResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -172,6 +188,33 @@ class Fleet:
             '/edgeforge.v1.Fleet/FetchBlob',
             protos_dot_v1_dot_fleet__pb2.FetchBlobRequest.SerializeToString,
             protos_dot_v1_dot_fleet__pb2.BlobChunk.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Check(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/edgeforge.v1.Fleet/Check',
+            protos_dot_v1_dot_fleet__pb2.CheckRequest.SerializeToString,
+            protos_dot_v1_dot_fleet__pb2.CheckResponse.FromString,
             options,
             channel_credentials,
             insecure,

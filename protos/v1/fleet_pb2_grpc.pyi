@@ -36,6 +36,7 @@ class FleetStub:
     Connect: _grpc.StreamStreamMultiCallable[_fleet_pb2.AgentMessage, _fleet_pb2.CoordinatorMessage]
     Renew: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.RenewRequest, _fleet_pb2.RenewResponse]
     FetchBlob: _grpc.UnaryStreamMultiCallable[_fleet_pb2.FetchBlobRequest, _fleet_pb2.BlobChunk]
+    Check: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.CheckRequest, _fleet_pb2.CheckResponse]
 
 @_typing.type_check_only
 class FleetAsyncStub(FleetStub):
@@ -43,6 +44,7 @@ class FleetAsyncStub(FleetStub):
     Connect: _aio.StreamStreamMultiCallable[_fleet_pb2.AgentMessage, _fleet_pb2.CoordinatorMessage]  # type: ignore[assignment]
     Renew: _aio.UnaryUnaryMultiCallable[_fleet_pb2.RenewRequest, _fleet_pb2.RenewResponse]  # type: ignore[assignment]
     FetchBlob: _aio.UnaryStreamMultiCallable[_fleet_pb2.FetchBlobRequest, _fleet_pb2.BlobChunk]  # type: ignore[assignment]
+    Check: _aio.UnaryUnaryMultiCallable[_fleet_pb2.CheckRequest, _fleet_pb2.CheckResponse]  # type: ignore[assignment]
 
 class FleetServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -65,5 +67,12 @@ class FleetServicer(metaclass=_abc_1.ABCMeta):
         request: _fleet_pb2.FetchBlobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_fleet_pb2.BlobChunk], _abc.AsyncIterator[_fleet_pb2.BlobChunk]]: ...
+
+    @_abc_1.abstractmethod
+    def Check(
+        self,
+        request: _fleet_pb2.CheckRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_pb2.CheckResponse, _abc.Awaitable[_fleet_pb2.CheckResponse]]: ...
 
 def add_FleetServicer_to_server(servicer: FleetServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

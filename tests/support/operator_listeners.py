@@ -13,6 +13,7 @@ from grpc import aio
 
 from coordinator.blobs.store import BlobStore
 from coordinator.ca.authority import CertificateAuthority
+from coordinator.fleet.peer_dialer import PeerDialer
 from coordinator.operations.operations import make_operations
 from coordinator.operations.refusals import RefusalRecorder
 from coordinator.operations.use_case import OperationsParts
@@ -110,12 +111,19 @@ async def listening(
     authority = CertificateAuthority.create(folder / "ca", now_unix_ms=clock)
     blobs = BlobStore.open(folder / "blobs", max_blob_bytes=5_000_000)
     live, mono_ms = LiveFleetDouble(), SetClock(0)
+    questions = AgentQuestions(live.ask)
     parts = OperationsParts(
         store=store,
         blobs=blobs,
         refusals=RefusalRecorder(store, lambda: float(mono_ms())),
         live=live,
-        agents=AgentQuestions(live.ask),
+        agents=questions,
+        dials=PeerDialer(
+            store,
+            connected=lambda: list(live.nodes),
+            dial=questions.dial,
+            now_mono_ms=lambda: float(mono_ms()),
+        ),
         force_table=live.force_table,
         ca_sha256_hex=authority.sha256_hex,
         enrolment_address=ENROLMENT_ADDRESS,
