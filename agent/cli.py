@@ -109,19 +109,18 @@ def enroll(
 def doctor(config: ConfigOption = _DEFAULT_CONFIG, json_output: JsonOption = False) -> None:
     """Check everything this agent needs, and print the next step for what is missing.
 
-    Exit status 1 when a check failed.
+    It logs in to the coordinator with this node's certificate, and reads the GPUs once. It may run
+    beside the agent. Exit status 1 when a check failed.
 
     Example: edgeforge-agent doctor --config agent.toml
     """
-    from agent.doctor import run_checks
+    from agent.doctor.checks import run_checks
 
     findings = run_checks(_load(config))
     if json_output:
         print_json([finding.as_json() for finding in findings])
     else:
-        rows = [
-            (one.check, "ok" if one.ok else "FAILED", one.found, one.next_step) for one in findings
-        ]
+        rows = [(one.check, one.result, one.found, one.next_step) for one in findings]
         print_table(("check", "result", "what", "next step"), rows, "")
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
