@@ -162,7 +162,8 @@ async def test_external_models(admin):
 
 @pytest.mark.parametrize("name", ["", "tiny", "acme/tiny", "../x@1", "acme/tiny@1/../2"])
 async def test_names_have_a_grammar(admin, name):
-    request = admin_pb2.RegisterModelRequest(name=name)
+    external = resources_pb2.MODEL_SOURCE_EXTERNAL
+    request = admin_pb2.RegisterModelRequest(name=name, source=external)
     error = await failure_of(admin.RegisterModel(request))
     assert type(error) is InvalidRequest
     assert "owner/name@version" in error.hint
