@@ -22,6 +22,7 @@ from coordinator.first_run import check_ports_free
 from coordinator.fleet.agent_queries import QueryLimits
 from coordinator.fleet.desired_rows import DesiredRows
 from coordinator.fleet.files import FleetFiles
+from coordinator.fleet.memory import FleetMemory
 from coordinator.fleet.peer_dialer import PeerDialer
 from coordinator.fleet.placement_writer import PlacementWriter
 from coordinator.fleet.push_bytes import PushEncoder
@@ -122,11 +123,13 @@ def make_fleet(
 ) -> Fleet:
     """Assemble the parts of the fleet service."""
     limits, counters = config.limits, FleetCounters()
-    desired = DesiredRows(store)
+    memory = FleetMemory()
+    desired = DesiredRows(store, memory)
     placement = PlacementWriter(store, desired)
     supervisor = FleetSupervisor(
         store,
         placement,
+        memory,
         _policy(config),
         counters=counters,
         now_mono_ms=clock.now_mono_ms,
@@ -135,6 +138,7 @@ def make_fleet(
     )
     registry = FleetRegistry(
         store,
+        memory,
         max_agents=limits.max_agents,
         query_limits=QueryLimits(
             limits.max_queries, limits.max_queries_per_node, limits.query_timeout_ms

@@ -143,8 +143,7 @@ class FailureDetector:
                     self._leases[node_id] = _Lease(now_mono_ms + grace_ms, health)
                 return []
             case NodeUnlisted(node_id):
-                self._leases.pop(node_id, None)
-                self._hung_up_mono_ms.pop(node_id, None)
+                self._forget(node_id)
                 return []
             case StreamEnded(node_id):
                 if node_id in self._leases:
@@ -174,6 +173,14 @@ class FailureDetector:
     def healths(self) -> dict[str, NodeHealth]:
         """Return the health of every listed node."""
         return {node_id: lease.health for node_id, lease in self._leases.items()}
+
+    def _forget(self, node_id: str) -> None:
+        """Drop a node, and what it said about others."""
+        self._leases.pop(node_id, None)
+        self._hung_up_mono_ms.pop(node_id, None)
+        for lease in self._leases.values():
+            lease.failed_mono_ms.pop(node_id, None)
+            lease.answered_mono_ms.pop(node_id, None)
 
     def _on_status(
         self, node_id: str, reachable: Mapping[str, bool], now_mono_ms: float

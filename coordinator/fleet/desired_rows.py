@@ -1,4 +1,4 @@
-"""What each node should hold, decoded from its table and cached by version."""
+"""What each node should hold, decoded from its table and kept in its memory by version."""
 
 from __future__ import annotations
 
@@ -8,35 +8,31 @@ from protos.domain.resources import DesiredReplica, ResourceType
 from protos.wire import decode_row
 
 if TYPE_CHECKING:
+    from coordinator.fleet.memory import FleetMemory
     from coordinator.store.store import Store
-    from protos.domain.routing_table import TableVersion
 
 
 class DesiredRows:
     """Decodes each node's desired table once for each version of it."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, memory: FleetMemory) -> None:
         self._store = store
-        self._decoded: dict[str, tuple[TableVersion, dict[str, DesiredReplica]]] = {}
+        self._memory = memory
 
     def of(self, node_id: str) -> dict[str, DesiredReplica]:
         """Return what ``node_id`` should hold, by model. The caller must not change it."""
         table = self._store.table(ResourceType.DESIRED, node_id)
-        known = self._decoded.get(node_id)
-        if known is not None and known[0] == table.at:
-            return known[1]
+        memory = self._memory.of(node_id)
+        if memory.desired is not None and memory.desired[0] == table.at:
+            return memory.desired[1]
         rows = {
             row.model: row
             for payload in table.rows.values()
             if isinstance(row := decode_row(ResourceType.DESIRED, payload), DesiredReplica)
         }
-        self._decoded[node_id] = (table.at, rows)
+        memory.desired = (table.at, rows)
         return rows
 
     def holds_file(self, node_id: str, sha256: bytes) -> bool:
         """Return whether a model that ``node_id`` should hold has this file."""
         return any(file.sha256 == sha256 for row in self.of(node_id).values() for file in row.files)
-
-    def forget(self, node_id: str) -> None:
-        """Drop the cached table of a removed node."""
-        self._decoded.pop(node_id, None)

@@ -23,6 +23,7 @@ from coordinator.store.records import AuditNote
 from protos.domain.resources import NodeHealth, NodeIntent, ReplicaState
 
 if TYPE_CHECKING:
+    from coordinator.fleet.memory import FleetMemory
     from coordinator.fleet.placement_writer import PlacementWriter
     from coordinator.store.store import Store
 
@@ -33,37 +34,44 @@ class NodeOrderController:
     """Called by the supervisor only; each ``write`` makes at most one step for each node."""
 
     def __init__(
-        self, store: Store, placement: PlacementWriter, now_unix_ms: Callable[[], int]
+        self,
+        store: Store,
+        placement: PlacementWriter,
+        memory: FleetMemory,
+        now_unix_ms: Callable[[], int],
     ) -> None:
         self._store = store
         self._placement = placement
+        self._memory = memory
         self._now_unix_ms = now_unix_ms
-        self._conditions: dict[str, NodeCondition] = {}
 
     def heard(self, node_id: str, condition: NodeCondition) -> bool:
         """Store a node's condition; return whether it has changed."""
-        if self._conditions.get(node_id) == condition:
+        memory = self._memory.of(node_id)
+        if memory.condition == condition:
             return False
-        self._conditions[node_id] = condition
+        memory.condition = condition
         return True
 
     def resumed(self, node_id: str) -> None:
         """Forget the faults that a node has reported: its agent has just cleared them."""
-        if node_id in self._conditions:
-            self._conditions[node_id] = replace(self._conditions[node_id], faults=())
-
-    def forget(self, node_id: str) -> None:
-        """Drop the condition of a removed node."""
-        self._conditions.pop(node_id, None)
+        memory = self._memory.find(node_id)
+        if memory is not None and memory.condition is not None:
+            memory.condition = replace(memory.condition, faults=())
 
     async def write(self) -> None:
         """Update orders and intents from the conditions. Raises: StoreUnavailable."""
-        for node_id, condition in list(self._conditions.items()):
-            await self._follow_faults(node_id, condition)
+        for node_id, memory in self._memory.items():
+            if memory.condition is not None:
+                await self._follow_faults(node_id, memory.condition)
         for node_id, order in list(self._store.node_orders().items()):
             if order.kind is OrderKind.RETIRE and order.phase is not Phase.RETIRED:
                 await self._follow_retirement(node_id, order)
         await self._write_intents()
+
+    def _condition(self, node_id: str) -> NodeCondition | None:
+        memory = self._memory.find(node_id)
+        return None if memory is None else memory.condition
 
     async def _follow_faults(self, node_id: str, condition: NodeCondition) -> None:
         order = self._store.node_orders().get(node_id)
@@ -79,7 +87,7 @@ class NodeOrderController:
         if order.phase is Phase.MOVING:
             moves = plan_moves(self._placement.fleet(), self._sites(), node_id, order.moves)
         node = self._store.view().nodes.get(node_id)
-        condition = self._conditions.get(node_id)
+        condition = self._condition(node_id)
         after = retirement_after(
             order,
             moves,
@@ -137,7 +145,7 @@ class NodeOrderController:
         orders = self._store.node_orders()
         changed = {}
         for node_id, node in self._store.view().nodes.items():
-            condition = self._conditions.get(node_id)
+            condition = self._condition(node_id)
             intent, reason = intent_of(orders.get(node_id), condition, node.intent)
             if intent is not node.intent or (
                 reason != node.intent_reason and (condition is not None or node_id in orders)

@@ -54,10 +54,6 @@ class PlacementWriter:
         """Plan again although no row has changed, as after a change of a node's engine kind."""
         self._seen = None
 
-    def forget(self, node_id: str) -> None:
-        """Drop the cached table of a removed node."""
-        self._desired.forget(node_id)
-
     async def write(self) -> None:
         """Plan if the input has changed, and write what differs. Raises: StoreUnavailable."""
         view = self._store.view()

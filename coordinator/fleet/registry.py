@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coordinator.core.push_session import Forced, Holding, TableChanged
@@ -19,6 +18,7 @@ from protos.v1 import fleet_pb2
 if TYPE_CHECKING:
     from coordinator.core.fleet_figures import FleetCounters
     from coordinator.fleet.live import ReadReport
+    from coordinator.fleet.memory import FleetMemory
     from coordinator.fleet.session import AgentSession
     from coordinator.store.store import Store
 
@@ -42,20 +42,13 @@ _STOP_RETRY_MIN_MS = 500.0
 _STOP_RETRY_SPREAD_MS = 4_500.0
 
 
-@dataclass(slots=True)
-class _Heard:
-    """A node's last status."""
-
-    at_mono_ms: float
-    read: ReadReport
-
-
 class FleetRegistry:
     """All streams; implements ``LiveFleet`` for administration."""
 
     def __init__(
         self,
         store: Store,
+        memory: FleetMemory,
         *,
         max_agents: int,
         query_limits: QueryLimits,
@@ -67,6 +60,7 @@ class FleetRegistry:
     ) -> None:
         """``draw`` returns a random number in [0, 1)."""
         self._store = store
+        self._memory = memory
         self._max_agents = max_agents
         self._counters = counters
         self._now_mono_ms = now_mono_ms
@@ -75,7 +69,6 @@ class FleetRegistry:
         self._on_topology_forced = on_topology_forced
         self._queries = AgentQueries(query_limits, counters)
         self._sessions: dict[str, AgentSession] = {}
-        self._heard: dict[str, _Heard] = {}
         self._stopping = False
         #: Tables that have changed since the last round.
         self._changed: set[tuple[ResourceType, str]] = set()
@@ -130,7 +123,8 @@ class FleetRegistry:
 
     def heard(self, session: AgentSession, read: ReadReport) -> None:
         """Store a node's last status."""
-        self._heard[session.node_id] = _Heard(self._now_mono_ms(), read)
+        memory = self._memory.of(session.node_id)
+        memory.read_report, memory.heard_mono_ms = read, self._now_mono_ms()
 
     def answered(self, session: AgentSession, answer: fleet_pb2.Answer) -> None:
         """Deliver an answer to its query."""
@@ -159,14 +153,14 @@ class FleetRegistry:
 
     def live_node(self, node_id: str) -> LiveNode | None:
         """Return the state of ``node_id``, None if it has not reported since the start."""
-        heard = self._heard.get(node_id)
+        memory = self._memory.find(node_id)
         connected = node_id in self._sessions
-        if heard is None:
+        if memory is None or memory.read_report is None:
             return LiveNode(connected=True, last_status_age_s=-1.0) if connected else None
         return LiveNode(
             connected=connected,
-            last_status_age_s=(self._now_mono_ms() - heard.at_mono_ms) / 1_000,
-            report=heard.read(),
+            last_status_age_s=(self._now_mono_ms() - memory.heard_mono_ms) / 1_000,
+            report=memory.read_report(),
         )
 
     def table_changed(self, resource_type: ResourceType, scope: str) -> None:
@@ -181,8 +175,6 @@ class FleetRegistry:
     def end_removed(self) -> None:
         """End the streams of removed nodes, since removal revokes their certificates."""
         known = self._store.node_records()
-        for node_id in self._heard.keys() - known.keys():
-            del self._heard[node_id]
         for node_id in self._sessions.keys() - known.keys():
             reason = f"node/{node_id} has been removed"
             error = Forbidden(reason, "enrol again under another name")
@@ -213,11 +205,13 @@ class FleetRegistry:
                     await self._urgent.wait()
 
     async def beat(self) -> None:
-        """Send the time each second, and time out unanswered pushes. Runs until cancelled.
+        """Send the time each second; time out unanswered pushes, end streams of removed nodes.
 
+        Runs until cancelled.
         Source: design, "Time": agents keep an offset from it for their records.
         """
         while True:
+            self.end_removed()
             beat = fleet_pb2.Beat(unix_ms=self._now_unix_ms())
             data = fleet_pb2.CoordinatorMessage(beat=beat).SerializeToString()
             for session in list(self._sessions.values()):

@@ -7,11 +7,9 @@ A pass whose write fails is repeated; nothing is queued for it.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coordinator.core.failure_detector import (
@@ -38,6 +36,7 @@ if TYPE_CHECKING:
     from coordinator.core.fleet_figures import FleetCounters
     from coordinator.core.node_orders import NodeCondition
     from coordinator.core.push_session import Alarm
+    from coordinator.fleet.memory import FleetMemory, NodeMemory
     from coordinator.fleet.placement_writer import PlacementWriter
     from coordinator.store.store import Store
 
@@ -51,11 +50,6 @@ MAX_NOTES = 1_000
 _COMPACTION_INTERVAL_MS = 3_600_000.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Report:
-    replicas: tuple[ReplicaReport, ...]
-
-
 class FleetSupervisor:
     """The only writer of rows derived from reports and probes. Only ``run`` writes."""
 
@@ -63,6 +57,7 @@ class FleetSupervisor:
         self,
         store: Store,
         placement: PlacementWriter,
+        memory: FleetMemory,
         policy: DetectorPolicy,
         *,
         counters: FleetCounters,
@@ -72,7 +67,8 @@ class FleetSupervisor:
     ) -> None:
         self._store = store
         self._placement = placement
-        self._orders = NodeOrderController(store, placement, now_unix_ms)
+        self._memory = memory
+        self._orders = NodeOrderController(store, placement, memory, now_unix_ms)
         self._counters = counters
         self._now_mono_ms = now_mono_ms
         self._now_unix_ms = now_unix_ms
@@ -80,10 +76,6 @@ class FleetSupervisor:
         self._detector = FailureDetector(policy, now_mono_ms())
         #: Until the first pass: nodes in the table then were listed before this process started.
         self._returning = True
-        self._registrations: dict[str, NodeRegistration] = {}
-        self._reports: dict[str, _Report] = {}
-        #: Nodes whose reported replicas may differ from their rows.
-        self._unwritten: set[str] = set()
         self._models_seen: Mapping[str, object] = {}
         self._notes: deque[AuditNote] = deque(maxlen=MAX_NOTES)
         self._wake = asyncio.Event()
@@ -100,7 +92,7 @@ class FleetSupervisor:
         node_id = registration.node_id
         record, node = self._store.node_record(node_id), self._store.view().nodes.get(node_id)
         if not _is_known(registration, record, node):
-            self._registrations[node_id] = registration
+            self._memory.of(node_id).registration = registration
         self._perform(self._detector.handle(StatusReceived(node_id), self._now_mono_ms()))
         self._wake.set()
 
@@ -116,10 +108,9 @@ class FleetSupervisor:
         self._perform(self._detector.handle(event, self._now_mono_ms()))
         if self._orders.heard(node_id, condition):
             self._wake.set()
-        report = _Report(replicas)
-        if self._reports.get(node_id) != report:
-            self._reports[node_id] = report
-            self._unwritten.add(node_id)
+        memory = self._memory.of(node_id)
+        if memory.replicas != replicas:
+            memory.replicas, memory.replicas_unwritten = replicas, True
             self._wake.set()
 
     def gone(self, node_id: str) -> None:
@@ -199,7 +190,7 @@ class FleetSupervisor:
         await self._compact()
 
     def _sync_listed(self) -> None:
-        """Begin leases of newly listed nodes and drop those of removed ones."""
+        """Begin leases of newly listed nodes; drop leases and memory of removed ones."""
         nodes, now_mono_ms = self._store.view().nodes, self._now_mono_ms()
         leased = self._detector.healths()
         for node_id in nodes.keys() - leased.keys():
@@ -208,16 +199,14 @@ class FleetSupervisor:
         self._returning = False
         for node_id in leased.keys() - nodes.keys():
             self._detector.handle(NodeUnlisted(node_id), now_mono_ms)
-        records = self._store.node_records()
-        for node_id in self._reports.keys() - records.keys():
-            del self._reports[node_id]
-            self._unwritten.discard(node_id)
-            self._placement.forget(node_id)
-            self._orders.forget(node_id)
+        self._memory.keep_only(self._store.node_records().keys())
 
     async def _write_registrations(self) -> None:
-        batch = list(itertools.islice(self._registrations.items(), MAX_REGISTRATIONS_PER_PASS))
-        for node_id, registration in batch:
+        waiting = [one for one in self._memory.items() if one[1].registration is not None]
+        for node_id, memory in waiting[:MAX_REGISTRATIONS_PER_PASS]:
+            registration = memory.registration
+            if registration is None:
+                continue
             try:
                 await self._store.register_node(registration)
             except StoreUnavailable:
@@ -225,11 +214,11 @@ class FleetSupervisor:
             except EdgeForgeError as error:
                 # A registration that cannot be written must not delay the health of all others.
                 _log.warning("registration dropped node=%s: %s", node_id, error)
-            if self._registrations.get(node_id) is registration:
-                del self._registrations[node_id]
-            self._unwritten.add(node_id)
+            if memory.registration is registration:
+                memory.registration = None
+            memory.replicas_unwritten = True
             self._placement.look_again()
-        if self._registrations:
+        if len(waiting) > MAX_REGISTRATIONS_PER_PASS:
             self._wake.set()
 
     async def _write_health(self) -> None:
@@ -244,22 +233,24 @@ class FleetSupervisor:
 
     async def _write_replicas(self) -> None:
         view = self._store.view()
-        if view.models is not self._models_seen:
-            self._models_seen = view.models
-            self._unwritten.update(self._reports)
-        if not self._unwritten:
-            return
-        looked_at, self._unwritten = self._unwritten, set()
+        models_changed = view.models is not self._models_seen
+        self._models_seen = view.models
+        looked_at: list[NodeMemory] = []
         upserts: list[Replica] = []
         removes: list[tuple[str, str]] = []
-        rows = _rows_by_node(view.replicas)
-        for node_id in sorted(looked_at):
-            record, report = self._store.node_record(node_id), self._reports.get(node_id)
-            if record is None or record.profile is None or report is None:
+        rows: dict[str, dict[str, Replica]] | None = None
+        for node_id, memory in sorted(self._memory.items(), key=lambda one: one[0]):
+            if memory.replicas is None or not (models_changed or memory.replicas_unwritten):
                 continue
+            looked_at.append(memory)
+            memory.replicas_unwritten = False
+            record = self._store.node_record(node_id)
+            if record is None or record.profile is None:
+                continue
+            rows = _rows_by_node(view.replicas) if rows is None else rows
             changes = replica_changes(
                 node_id,
-                report.replicas,
+                memory.replicas,
                 record.profile,
                 known_models=view.models,
                 rows=rows.get(node_id, {}),
@@ -270,7 +261,8 @@ class FleetSupervisor:
             try:
                 await self._store.put_replicas(upserts, removes)
             except BaseException:
-                self._unwritten |= looked_at
+                for memory in looked_at:
+                    memory.replicas_unwritten = True
                 raise
 
     async def _compact(self) -> None:

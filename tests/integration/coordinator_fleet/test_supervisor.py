@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sqlite3
 from dataclasses import replace
@@ -19,13 +20,22 @@ from coordinator.core.node_orders import (
     OrderKind,
     Phase,
 )
-from coordinator.core.push_session import Alarm, AlarmKind
+from coordinator.core.push_session import Alarm, AlarmKind, PushSession
 from coordinator.core.table_builder import ReplicaReport
+from coordinator.fleet.agent_queries import QueryLimits
 from coordinator.fleet.desired_rows import DesiredRows
+from coordinator.fleet.live import NodeReport
+from coordinator.fleet.memory import FleetMemory
 from coordinator.fleet.placement_writer import PlacementWriter
+from coordinator.fleet.push_bytes import PushEncoder
+from coordinator.fleet.registry import FleetRegistry
+from coordinator.fleet.session import AgentSession, SessionParts
 from coordinator.fleet.supervisor import MAX_NOTES, FleetSupervisor
 from coordinator.store.store import Store
+from protos.domain.errors import LinkDown
 from protos.domain.resources import NodeHealth, NodeIntent, ReplicaState, ResourceType
+from protos.v1 import fleet_pb2
+from tests.support.remembered import mentions
 from tests.support.stores import (
     FILES,
     GRU,
@@ -60,17 +70,45 @@ class Watch:
 
     def restart(self) -> None:
         """A new process over the same database."""
-        self.desired = DesiredRows(self.store)
+        self.memory = FleetMemory()
+        self.desired = DesiredRows(self.store, self.memory)
         self.placement = PlacementWriter(self.store, self.desired)
         self.supervisor = FleetSupervisor(
             self.store,
             self.placement,
+            self.memory,
             self.policy,
             counters=self.counters,
             now_mono_ms=lambda: self.now_ms,
             now_unix_ms=self.clock,
             history_max_age_ms=1_000.0,
         )
+
+        self.registry = FleetRegistry(
+            self.store,
+            self.memory,
+            max_agents=10,
+            query_limits=QueryLimits(),
+            counters=self.counters,
+            now_mono_ms=lambda: self.now_ms,
+            now_unix_ms=self.clock,
+            draw=lambda: 0.5,
+            on_topology_forced=self.supervisor.lift_freeze,
+        )
+
+    def connect(self, node_id: str) -> AgentSession:
+        """Open a stream that nothing is written to."""
+        parts = SessionParts(
+            encoder=PushEncoder(self.store, self.counters),
+            push_slots=asyncio.Semaphore(1),
+            counters=self.counters,
+            now_mono_ms=lambda: self.now_ms,
+            on_alarm=self.supervisor.alarm,
+        )
+        machine = PushSession(self.registry.tables_of(node_id), push_timeout_ms=60_000.0)
+        session = AgentSession(node_id, "boot", machine, parts)
+        self.registry.open(session)
+        return session
 
     async def join(self, node_id: str, engine_kind: str = "vllm") -> None:
         """Enrol a node and have it say Hello."""
@@ -226,6 +264,33 @@ async def test_a_removed_node_leaves_no_rows(watch: Watch):
     assert watch.store.view().nodes == {}
     assert watch.store.view().replicas == {}
     assert watch.store.node_record("gru-1") is None
+
+
+async def test_a_removed_node_leaves_nothing_behind_in_memory(watch: Watch):
+    """Its status, replicas, condition, desired table, probes and stream: all of it goes."""
+    await watch.join("gru-1")
+    await watch.join("gru-2")
+    await watch.store.put_deployment(deployment(), ["gru-1"], create_only=True)
+    session = watch.connect("gru-1")
+    watch.registry.heard(session, NodeReport)
+    watch.report("gru-1", replicas=READY, reachable={"gru-2": False})
+    watch.report("gru-2", replicas=READY, reachable={"gru-1": True})
+    await watch.supervisor.step()
+    assert watch.desired.of("gru-1")
+    asked = asyncio.ensure_future(watch.registry.ask("gru-1", fleet_pb2.Query()))
+    await asyncio.sleep(0)
+    parts = (watch.memory, watch.supervisor, watch.registry, watch.desired, watch.placement)
+    assert len(mentions("gru-1", *parts)) > 5
+    await watch.store.remove_node("gru-1")
+    watch.supervisor.hello(registration("gru-1"))  # was under way
+    watch.registry.end_removed()
+    assert session.ended
+    watch.registry.close(session)
+    with pytest.raises(LinkDown):
+        await asked
+    await watch.pass_ms(1_000, "gru-2")
+    assert mentions("gru-1", *parts) == []
+    assert mentions("gru-2", *parts)
 
 
 async def test_a_freeze_lasts_until_an_operator_ends_it(watch: Watch):

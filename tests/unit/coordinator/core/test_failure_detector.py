@@ -242,6 +242,15 @@ def test_a_removed_node_is_forgotten():
     assert fleet.detector.healths() == {}
 
 
+def test_what_a_removed_node_said_of_others_is_forgotten_with_it():
+    fleet = Fleet("a-1", "b-1", "c-1")
+    fleet.pass_ms(3_000, reporting=("a-1", "b-1"))
+    fleet.status("b-1", c_1=False)
+    fleet.detector.handle(NodeUnlisted("b-1"), fleet.now_ms)
+    fleet.pass_ms(4_000, reporting=("a-1",))
+    assert fleet.health("c-1") is SUSPECT
+
+
 def test_a_stall_of_the_coordinator_is_not_counted_as_silence():
     fleet = Fleet("a-1", "b-1")
     fleet.pass_ms(2_000, reporting=("a-1", "b-1"))
