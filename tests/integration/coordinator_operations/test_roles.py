@@ -1,0 +1,151 @@
+"""Each role against each use case: what is admitted works, what is refused is audited."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import pytest
+
+from coordinator.operations.actor import Actor, Role
+from coordinator.operations.acts import NEEDS, Act
+from coordinator.operations.agents import TraceFilter
+from coordinator.operations.models import NewModel
+from coordinator.operations.operations import Operations
+from protos.domain.errors import Forbidden
+from protos.domain.resources import ModelSource, ResourceType
+from tests.support.operations import NODE, actor
+from tests.support.stores import GRU, deployment
+from tests.support.traces import trace
+
+DATA = b"weights"
+SHA256 = hashlib.sha256(DATA).digest()
+TRACE_ID = trace(3).trace_id
+NEW = NewModel("acme/ext@1", ModelSource.EXTERNAL, context_tokens=8_192)
+
+
+async def chunks() -> AsyncIterator[bytes]:
+    yield DATA
+
+
+class Case(NamedTuple):
+    """One use case with arguments that work; ``subject`` None: it changes nothing."""
+
+    call: Callable[[Operations, Actor], Coroutine[Any, Any, object]]
+    #: Of the audit entry when it is done; the end of it may be chosen by the coordinator.
+    subject: str | None = None
+    #: Of the audit entry when it is refused.
+    refused: str = ""
+
+
+CASES = {
+    Act.ACCOUNT_CREATE: Case(
+        lambda ops, who: ops.accounts.create(who, "globex"), "account/globex", "account/globex"
+    ),
+    Act.ACCOUNT_LIST: Case(lambda ops, who: ops.accounts.list_all(who)),
+    Act.AUDIT_LIST: Case(lambda ops, who: ops.audit.list_newest(who)),
+    Act.BLOB_FIND: Case(lambda ops, who: ops.models.find_missing(who, [SHA256])),
+    Act.BLOB_UPLOAD: Case(
+        lambda ops, who: ops.models.upload(who, SHA256, len(DATA), chunks()),
+        f"blob/{SHA256.hex()}",
+        f"blob/{SHA256.hex()}",
+    ),
+    Act.DEPLOYMENT_APPLY: Case(
+        lambda ops, who: ops.deployments.apply(who, deployment("code"), [NODE]),
+        "deployment/code",
+        "deployment/code",
+    ),
+    Act.DEPLOYMENT_LIST: Case(lambda ops, who: ops.deployments.list_all(who)),
+    Act.DEPLOYMENT_REMOVE: Case(
+        lambda ops, who: ops.deployments.remove(who, "chat"), "deployment/chat", "deployment/chat"
+    ),
+    Act.KEY_CREATE: Case(lambda ops, who: ops.keys.create(who, "acme"), "key/", "account/acme"),
+    Act.KEY_LIST: Case(lambda ops, who: ops.keys.list_all(who), None, "account/"),
+    Act.KEY_REVOKE: Case(lambda ops, who: ops.keys.revoke(who, "k-1"), "key/k-1", "key/k-1"),
+    Act.MODEL_LIST: Case(lambda ops, who: ops.models.list_all(who)),
+    Act.MODEL_REGISTER: Case(
+        lambda ops, who: ops.models.register(who, NEW), "model/acme/ext@1", "model/acme/ext@1"
+    ),
+    Act.NODE_CORDON: Case(
+        lambda ops, who: ops.nodes.cordon(who, NODE, "fans"), "node/gru-1", "node/gru-1"
+    ),
+    Act.NODE_DRAIN: Case(
+        lambda ops, who: ops.nodes.drain(who, NODE, "fans"), "node/gru-1", "node/gru-1"
+    ),
+    Act.NODE_LIST: Case(lambda ops, who: ops.nodes.list_all(who)),
+    Act.NODE_REMOVE: Case(lambda ops, who: ops.nodes.remove(who, NODE), "node/gru-1", "node/gru-1"),
+    Act.NODE_RESUME: Case(lambda ops, who: ops.nodes.resume(who, NODE), "node/gru-1", "node/gru-1"),
+    Act.NODE_RETIRE: Case(
+        lambda ops, who: ops.nodes.retire(who, NODE, "old", force=True), "node/gru-1", "node/gru-1"
+    ),
+    Act.POP_CREATE: Case(
+        lambda ops, who: ops.pops.create(who, replace(GRU, id="FOR")), "pop/FOR", "pop/FOR"
+    ),
+    Act.POP_LIST: Case(lambda ops, who: ops.pops.list_all(who)),
+    Act.PRICE_LIST: Case(lambda ops, who: ops.prices.list_all(who)),
+    Act.ROUTE_EXPLAIN: Case(
+        lambda ops, who: ops.routes.explain(who, "chat", "GRU"), None, "deployment/chat"
+    ),
+    Act.TABLE_FORCE: Case(
+        lambda ops, who: ops.tables.force(who, ResourceType.PRICES), "table/prices", "table/prices"
+    ),
+    Act.TOKEN_CREATE: Case(
+        lambda ops, who: ops.enrolment_tokens.create(who, "GRU", node_id="", ttl_s=0),
+        "node/",
+        "pop/GRU",
+    ),
+    Act.TRACE_LIST: Case(lambda ops, who: ops.traces.list_page(who, TraceFilter())),
+    Act.TRACE_SHOW: Case(
+        lambda ops, who: ops.traces.find(who, TRACE_ID), None, f"trace/{TRACE_ID}"
+    ),
+}
+
+
+@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize("act", list(Act))
+async def test_each_role_against_each_use_case(fleet, ops, act, role):
+    fleet.agents.traces[TRACE_ID] = trace(3)
+    case, who = CASES[act], actor(role)
+    before, tables = await fleet.notes(), versions(fleet)
+    if role.covers(NEEDS[act]):
+        await case.call(ops, who)
+        new = (await fleet.notes())[len(before) :]
+        if case.subject is None:
+            assert new == []
+        else:
+            ((by, action, subject, _),) = new
+            assert (by, action) == ("operator/ana", act)
+            assert subject.startswith(case.subject)
+        return
+    with pytest.raises(Forbidden, match=f"has the role {role}, {act} needs {NEEDS[act]}"):
+        await case.call(ops, who)
+    ((by, action, subject, detail),) = (await fleet.notes())[len(before) :]
+    assert (by, action, subject) == ("operator/ana", act, case.refused)
+    assert detail == f"refused: needs {NEEDS[act]}, has {role}, from 192.0.2.7"
+    assert versions(fleet) == tables
+    assert (fleet.agents.asked, fleet.forced, fleet.resumed, fleet.ordered) == ([], [], [], [])
+
+
+def versions(fleet) -> list[object]:
+    return [fleet.store.table(one).at for one in ResourceType] + [dict(fleet.store.node_orders())]
+
+
+async def test_refusals_of_one_actor_cannot_fill_the_audit(fleet, ops):
+    before = len(await fleet.notes())
+    for _ in range(50):
+        with pytest.raises(Forbidden):
+            await ops.keys.create(actor(Role.VIEWER), "acme")
+    assert len(await fleet.notes()) - before == 10
+    with pytest.raises(Forbidden):
+        await ops.keys.create(actor(Role.VIEWER, "bo"), "acme")
+    assert len(await fleet.notes()) - before == 11
+
+
+async def test_what_a_refused_call_named_is_one_short_line_in_the_audit(fleet, ops):
+    with pytest.raises(Forbidden):
+        await ops.nodes.remove(actor(Role.VIEWER), "gru-1\n" + "x" * 500)
+    (_, _, subject, _) = (await fleet.notes())[-1]
+    assert subject.startswith("node/gru-1\\n" + "x" * 50)
+    assert len(subject) < 120

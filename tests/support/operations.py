@@ -1,0 +1,170 @@
+"""Use cases over a real store on disk, with a fleet of agents that answer as a test sets."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from coordinator.blobs.store import BlobStore
+from coordinator.fleet.live import LiveNode
+from coordinator.operations.actor import Actor, Role
+from coordinator.operations.agents import (
+    ExplainedRoute,
+    TraceFilter,
+    TraceLine,
+    TracePlace,
+)
+from coordinator.operations.operations import Operations, make_operations
+from coordinator.operations.refusals import RefusalRecorder
+from coordinator.operations.use_case import OperationsParts
+from coordinator.store.store import Store
+from tests.support.stores import (
+    FILES,
+    GRU,
+    IAD,
+    MODEL,
+    SetClock,
+    api_key,
+    deployment,
+    enrol,
+    registration,
+)
+
+if TYPE_CHECKING:
+    from protos.domain.errors import EdgeForgeError
+    from protos.domain.resources import ResourceType
+    from protos.domain.trace import Trace
+
+CONNECTED = LiveNode(connected=True, last_status_age_s=0.1)
+#: The node that is connected in ``fleet_of``.
+NODE = "gru-1"
+
+
+def actor(role: Role = Role.ADMIN, name: str = "ana") -> Actor:
+    """Return an operator."""
+    return Actor("operator", name, role, "192.0.2.7")
+
+
+def line(number: int, **changes: object) -> TraceLine:
+    """Return one trace of a list, later ones with a greater number."""
+    fields: dict[str, object] = {
+        "place": TracePlace(float(number), f"{number:032x}"),
+        "trace_id": f"{number:032x}",
+        "ingress_node_id": NODE,
+        "began_unix_ms": number,
+        "deployment": "chat",
+        "node_id": NODE,
+        "serving_tier": "edge",
+        "billing_tier": "edge",
+        "status": 200,
+        "budget_ms": 80.0,
+        "felt_ttft_ms": 40.0,
+        "ended_ms": 90.0,
+        "missed": False,
+        "predicted_miss": False,
+        "cost_nano_usd": 1,
+        "clock_jumped": False,
+        "client_gone": False,
+    }
+    return TraceLine(**(fields | changes))  # type: ignore[arg-type]
+
+
+@dataclass(slots=True)
+class AgentsDouble:
+    """Agents that answer as a test sets; an error is raised."""
+
+    standing: list[str] = field(default_factory=list)
+    lines: dict[str, Sequence[TraceLine] | EdgeForgeError] = field(default_factory=dict)
+    traces: dict[str, Trace] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+
+    async def resume(self, node_id: str) -> Sequence[str]:
+        self.asked.append(node_id)
+        return self.standing
+
+    async def explain(
+        self, node_id: str, deployment: str, *, budget_ms: float, prompt_tokens: int
+    ) -> ExplainedRoute:
+        self.asked.append(node_id)
+        return ExplainedRoute(deployment, node_id, budget_ms, (), False, None, None, "")
+
+    async def list_traces(self, node_id: str, asked: TraceFilter) -> Sequence[TraceLine]:
+        self.asked.append(node_id)
+        lines = self.lines.get(node_id, ())
+        if isinstance(lines, Exception):
+            raise lines
+        return lines[: asked.limit]
+
+    async def find_trace(self, node_id: str, trace_id: str) -> Trace | None:
+        self.asked.append(node_id)
+        return self.traces.get(trace_id)
+
+
+@dataclass(slots=True)
+class OperatedFleet:
+    """A coordinator's state behind its use cases, and what they told the live fleet."""
+
+    store: Store
+    clock: SetClock
+    agents: AgentsDouble = field(default_factory=AgentsDouble)
+    nodes: dict[str, LiveNode] = field(default_factory=dict)
+    forced: list[ResourceType] = field(default_factory=list)
+    resumed: list[str] = field(default_factory=list)
+    ordered: list[str] = field(default_factory=list)
+    mono_ms: float = 0.0
+
+    def live_node(self, node_id: str) -> LiveNode | None:
+        return self.nodes.get(node_id)
+
+    async def force_table(self, resource_type: ResourceType) -> int:
+        self.forced.append(resource_type)
+        return len(self.nodes)
+
+    def operations(self, blobs: BlobStore) -> Operations:
+        """Return the use cases over this fleet."""
+        return make_operations(
+            OperationsParts(
+                store=self.store,
+                blobs=blobs,
+                refusals=RefusalRecorder(self.store, lambda: self.mono_ms),
+                live=self,
+                agents=self.agents,
+                force_table=self.force_table,
+                ca_sha256_hex="ca" * 32,
+                enrolment_address="coordinator.example:7403",
+                now_unix_ms=self.clock,
+                on_resumed=self.resumed.append,
+                on_ordered=self.ordered.append,
+            )
+        )
+
+    async def notes(self) -> list[tuple[str, str, str, str]]:
+        """Return the audit, oldest first."""
+        entries = await self.store.audit_entries(1_000)
+        notes = [entry.note for entry in reversed(entries)]
+        return [(one.actor, one.action, one.subject, one.detail) for one in notes]
+
+
+@contextlib.asynccontextmanager
+async def operated_fleet(folder: Path) -> AsyncIterator[tuple[OperatedFleet, Operations]]:
+    """A small fleet: two POPs, a node in each, a model, a deployment, an account and its key."""
+    clock = SetClock()
+    store = await Store.open(folder / "coordinator.db", now_unix_ms=clock)
+    blobs = BlobStore.open(folder / "blobs", max_blob_bytes=1_000_000)
+    await store.put_pop(GRU)
+    await store.put_pop(IAD)
+    for node_id, pop_id in ((NODE, "GRU"), ("iad-1", "IAD")):
+        await enrol(store, node_id, pop_id)
+        await store.register_node(registration(node_id))
+    await store.create_account("acme", "salt")
+    await store.put_model(MODEL, FILES)
+    await store.put_deployment(deployment(), [NODE], create_only=True)
+    await store.put_key(api_key("k-1"), clock())
+    fleet = OperatedFleet(store, clock, nodes={NODE: CONNECTED})
+    try:
+        yield fleet, fleet.operations(blobs)
+    finally:
+        await store.close()

@@ -1,0 +1,71 @@
+"""Which role may do what: one table, and no use case beside it."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, get_type_hints
+
+import pytest
+
+from coordinator.operations.actor import Actor, Role
+from coordinator.operations.acts import NEEDS, Act
+from coordinator.operations.operations import Operations
+
+#: What the roles are sold as.
+VIEWER = {
+    Act.ACCOUNT_LIST,
+    Act.AUDIT_LIST,
+    Act.DEPLOYMENT_LIST,
+    Act.KEY_LIST,
+    Act.MODEL_LIST,
+    Act.NODE_LIST,
+    Act.POP_LIST,
+    Act.PRICE_LIST,
+    Act.ROUTE_EXPLAIN,
+    Act.TRACE_LIST,
+    Act.TRACE_SHOW,
+}
+OPERATOR = VIEWER | {
+    Act.BLOB_FIND,
+    Act.BLOB_UPLOAD,
+    Act.DEPLOYMENT_APPLY,
+    Act.DEPLOYMENT_REMOVE,
+    Act.MODEL_REGISTER,
+    Act.NODE_CORDON,
+    Act.NODE_DRAIN,
+    Act.NODE_RESUME,
+    Act.NODE_RETIRE,
+}
+MAY = {Role.VIEWER: VIEWER, Role.OPERATOR: OPERATOR, Role.ADMIN: set(Act)}
+
+
+def use_cases() -> list[tuple[str, Any]]:
+    return [
+        (f"{noun}.{name}", method)
+        for noun, kind in get_type_hints(Operations).items()
+        for name, method in inspect.getmembers(kind, inspect.isfunction)
+        if not name.startswith("_")
+    ]
+
+
+def test_every_public_method_is_a_use_case_with_an_act_of_its_own():
+    acts = [(name, getattr(method, "act", None)) for name, method in use_cases()]
+    assert [name for name, act in acts if act is None] == []
+    assert sorted(act for _, act in acts) == sorted(Act)
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_each_role_may_do_what_it_is_sold_as(role):
+    assert {act for act in Act if role.covers(NEEDS[act])} == MAY[role]
+
+
+def test_each_role_covers_those_before_it():
+    assert [[one.covers(other) for other in Role] for one in Role] == [
+        [True, False, False],
+        [True, True, False],
+        [True, True, True],
+    ]
+
+
+def test_an_actor_is_written_in_the_audit_as_its_kind_and_name():
+    assert str(Actor("operator", "ana", Role.VIEWER, "192.0.2.7")) == "operator/ana"

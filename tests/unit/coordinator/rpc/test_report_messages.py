@@ -1,0 +1,80 @@
+"""What a node reports is shown to an operator as it came."""
+
+from __future__ import annotations
+
+from coordinator.rpc.report_messages import report_of, show_report
+from protos.v1 import admin_pb2, fleet_pb2, resources_pb2
+
+STATUS = fleet_pb2.Status(
+    replicas=[
+        fleet_pb2.ReplicaStatus(
+            model="acme/m@1", state=resources_pb2.REPLICA_STATE_FAILED, generation=3, error="oom"
+        )
+    ],
+    in_flight_requests=7,
+    engine_in_flight_requests=9,
+    credentials_age_s=2.0,
+    certificate_age_s=3.0,
+    have=[
+        fleet_pb2.Have(
+            type=resources_pb2.RESOURCE_TYPE_PRICES, epoch=1, version=3, digest=b"\0" * 31 + b"\5"
+        )
+    ],
+    accelerators=[
+        fleet_pb2.Accelerator(
+            id="GPU-1",
+            index=1,
+            name="H100",
+            utilisation_ratio=0.0,
+            memory_used_bytes=5,
+            power_watts=700.0,
+            clock_reasons=["thermal"],
+        ),
+        fleet_pb2.Accelerator(id="GPU-2", lost=True),
+    ],
+    faults=[
+        fleet_pb2.AcceleratorFault(
+            accelerator="GPU-2",
+            kind="lost",
+            fatal=True,
+            code=79,
+            detail="gone",
+            active=True,
+            latched=True,
+        )
+    ],
+    service=fleet_pb2.Service(admitted=5, shed=1, first_tokens=4, ttft_ms_p50=1.5, ttft_ms_p99=2.5),
+)
+SHARED = (
+    "replicas",
+    "in_flight_requests",
+    "engine_in_flight_requests",
+    "credentials_age_s",
+    "certificate_age_s",
+    "have",
+    "accelerators",
+    "faults",
+    "service",
+)
+
+
+def shown(status: fleet_pb2.Status) -> admin_pb2.NodeInfo:
+    info = admin_pb2.NodeInfo()
+    show_report(report_of(status), info)
+    return info
+
+
+def test_every_field_of_a_report_arrives_unchanged():
+    for name in SHARED:
+        assert getattr(shown(STATUS), name) == getattr(STATUS, name), name
+
+
+def test_figures_that_an_accelerator_does_not_report_stay_absent():
+    one, two = shown(STATUS).accelerators
+    assert one.HasField("utilisation_ratio")
+    assert not one.HasField("temperature_celsius")
+    assert not two.HasField("memory_used_bytes")
+
+
+def test_an_empty_report_shows_no_service():
+    assert not shown(fleet_pb2.Status()).HasField("service")
