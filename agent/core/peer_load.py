@@ -1,8 +1,14 @@
-"""The load that a node reports, in its answers to probes and in its response headers."""
+"""The load that a node reports: written and read here, for answers to probes and for headers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+
+from agent.core.fill import parse_fill_ratio
+
+#: On every answer to another agent.
+LOAD_HEADER = b"x-edgeforge-load"
 
 
 @dataclass(slots=True)
@@ -13,3 +19,38 @@ class PeerLoad:
     queued: int
     fill_ratio: float | None
     draining: bool = False
+
+
+def load_header(load: PeerLoad) -> tuple[bytes, bytes]:
+    """Return the header that reports ``load``."""
+    value = b"in_flight=%d;queued=%d" % (load.in_flight, load.queued)
+    if load.fill_ratio is not None:
+        value += b";fill=%.3f" % load.fill_ratio
+    return LOAD_HEADER, value + b";draining=1" if load.draining else value
+
+
+def load_of(headers: Iterable[tuple[bytes, bytes]]) -> PeerLoad | None:
+    """Return the load that a peer reported in its response headers, or None."""
+    for name, value in headers:
+        if name == LOAD_HEADER:
+            parts = dict(part.partition(b"=")[::2] for part in value.split(b";"))
+            try:
+                in_flight, queued = int(parts.get(b"in_flight", 0)), int(parts.get(b"queued", 0))
+            except ValueError:
+                return None
+            fill_ratio = parse_fill_ratio(parts.get(b"fill"))
+            return PeerLoad(in_flight, queued, fill_ratio, parts.get(b"draining") == b"1")
+    return None
+
+
+def load_fields(load: PeerLoad) -> dict[str, object]:
+    """Return ``load`` as fields of an answer to a probe; a draining node names no ready models."""
+    return {"in_flight": load.in_flight, "queued": load.queued, "fill": load.fill_ratio}
+
+
+def load_of_fields(answer: Mapping[str, object]) -> PeerLoad:
+    """Return the load in a peer's answer to a probe. Raises: KeyError, TypeError, ValueError."""
+    in_flight, queued = answer["in_flight"], answer["queued"]
+    if not isinstance(in_flight, int) or not isinstance(queued, int):
+        raise TypeError("the load in the answer to a probe is no number of requests")
+    return PeerLoad(in_flight, queued, parse_fill_ratio(answer.get("fill")))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.core.fill import parse_fill_ratio
-from agent.core.peer_load import PeerLoad
 from agent.core.request.bookkeeping import far_times
 from agent.relay.far_times import ENGINE_MODEL_HEADER, read_far_times
 from protos.domain.pricing import format_usd
@@ -95,20 +93,6 @@ def server_timing(
         durations.append(max(0.0, until - at))
         at = max(at, until)
     return _SERVER_TIMING[far is not None, stream] % tuple(durations)
-
-
-def load_of(headers: list[Header]) -> PeerLoad | None:
-    """Return the load that a peer reported in its response headers, or None."""
-    for name, value in headers:
-        if name == b"x-edgeforge-load":
-            parts = dict(part.partition(b"=")[::2] for part in value.split(b";"))
-            try:
-                in_flight, queued = int(parts.get(b"in_flight", 0)), int(parts.get(b"queued", 0))
-            except ValueError:
-                return None
-            fill_ratio = parse_fill_ratio(parts.get(b"fill"))
-            return PeerLoad(in_flight, queued, fill_ratio, parts.get(b"draining") == b"1")
-    return None
 
 
 def engine_model_of(headers: list[Header]) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import math
 from typing import TYPE_CHECKING
 
+from agent.core.peer_load import load_of
 from agent.core.request.messages import (
     Abandoned,
     Account,
@@ -36,7 +37,7 @@ from agent.formats.continuing import ContinuableStream
 from agent.formats.errors import engine_error
 from agent.formats.usage import read_usage
 from agent.gateway.engine_request import engine_request, open_stream, rest_of_stream
-from agent.gateway.response_heads import ResponseHeads, engine_model_of, load_of
+from agent.gateway.response_heads import ResponseHeads, engine_model_of
 from agent.relay import exchange
 from agent.relay.client_answer import ClientAnswer
 from agent.relay.far_times import read_far_times

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from agent.core.peer_load import PeerLoad, load_fields, load_header
 from agent.core.samples import Samples, counter_samples
 from agent.formats import FORMATS, ApiFormat
 from agent.peers.tls import PeerTls, peer_node_id
@@ -149,7 +150,7 @@ class PeerPort:
         except EdgeForgeError as error:
             stats.refused += 1
             status, headers, body = _render_error(error)
-            client.respond(request, status, [*headers, self._load()], body)
+            client.respond(request, status, [*headers, load_header(self._load())], body)
 
     async def _generate(self, request: Request, api: ApiFormat, client: ServerConnection) -> None:
         """Serve from the local engine. Raises: NoReplica, InvalidRequest."""
@@ -177,7 +178,7 @@ class PeerPort:
                 [
                     *(header for header in headers if header[0] in _PASSED_ON),
                     (b"transfer-encoding", b"chunked"),
-                    self._load(),
+                    load_header(self._load()),
                     self._timing(request, place),
                     *_engine_model(endpoint, model),
                 ],
@@ -208,12 +209,9 @@ class PeerPort:
 
     def _answer_probe(self, request: Request, client: ServerConnection) -> None:
         service = self._service
-        in_flight, queued = self._engine_load()
         answer = {
             "node": service.node_id,
-            "in_flight": in_flight,
-            "queued": queued,
-            "fill": service.fill.fill_ratio(service.now_mono_ms()),
+            **load_fields(self._load()),
             "ready_models": [] if service.draining() else service.ready_models(),
             "incarnation": service.incarnation(),
         }
@@ -225,18 +223,13 @@ class PeerPort:
         admission_ms = sent - request.first_byte_mono_ms
         return far_times_header(FarTimes(admission_ms, place.queue_ms(now), now - sent))
 
-    def _load(self) -> Header:
-        in_flight, queued = self._engine_load()
-        draining = b";draining=1" if self._service.draining() else b""
-        fill_ratio = self._service.fill.fill_ratio(self._service.now_mono_ms())
-        load = b"in_flight=%d;queued=%d;fill=%.3f" % (in_flight, queued, fill_ratio)
-        return b"x-edgeforge-load", load + draining
-
-    def _engine_load(self) -> tuple[int, int]:
+    def _load(self) -> PeerLoad:
         """Return how many requests the engine serves, from all agents, and how many wait."""
-        queued = self._service.engine_queue.waiting
-        here = self.stats.in_flight + self._service.local_in_flight()
-        return max(0, here - queued), queued
+        service = self._service
+        queued = service.engine_queue.waiting
+        here = self.stats.in_flight + service.local_in_flight()
+        fill_ratio = service.fill.fill_ratio(service.now_mono_ms())
+        return PeerLoad(max(0, here - queued), queued, fill_ratio, service.draining())
 
 
 def _engine_headers(request: Request) -> list[Header]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from agent.core.fill import parse_fill_ratio
+from agent.core.peer_load import load_of_fields
 from agent.core.samples import Sample, Samples
 from agent.peers.fetch import fetch_response
 from agent.relay.messages import request_bytes
@@ -99,8 +99,7 @@ class Prober:
             if status != 200:
                 raise LinkDown(f"probe answered {status}")
             answer = orjson.loads(body)
-            in_flight, queued = int(answer["in_flight"]), int(answer["queued"])
-            fill_ratio = parse_fill_ratio(answer.get("fill"))
+            load = load_of_fields(answer)
             models = [str(name) for name in answer["ready_models"][:_MAX_MODELS]]
             incarnation = _incarnation(answer)
         except (
@@ -126,9 +125,9 @@ class Prober:
         live.reported(
             node_id,
             now,
-            in_flight=in_flight,
-            queued=queued,
-            fill_ratio=fill_ratio,
+            in_flight=load.in_flight,
+            queued=load.queued,
+            fill_ratio=load.fill_ratio,
             ready_models=models,
             incarnation=incarnation,
         )
