@@ -30,6 +30,7 @@ from coordinator.fleet.registry import FleetRegistry
 from coordinator.fleet.session import SessionParts
 from coordinator.fleet.supervisor import FleetSupervisor
 from coordinator.native_log import NativeLog
+from coordinator.operations.node_certificates import NodeCertificates
 from coordinator.operations.operations import make_operations
 from coordinator.operations.refusals import RefusalRecorder
 from coordinator.operations.use_case import OperationsParts
@@ -159,7 +160,7 @@ def make_fleet(
     refusals = RefusalRecorder(store, clock.now_mono_ms)
     parts = FleetParts(
         store=store,
-        authority=authority,
+        certificates=NodeCertificates(store, authority, clock.now_unix_ms),
         registry=registry,
         supervisor=supervisor,
         dialer=dialer,
@@ -254,9 +255,8 @@ def _make_servers(
     )
     enrolment = EnrolmentService(
         store=store,
-        authority=authority,
+        certificates=NodeCertificates(store, authority, clock.now_unix_ms),
         fleet_address=config.fleet_address,
-        now_unix_ms=clock.now_unix_ms,
         now_mono_ms=clock.now_mono_ms,
     )
     add_EnrolmentServicer_to_server(enrolment, enrolment_server)

@@ -25,7 +25,7 @@ from coordinator.ca.certificates import (
     self_signed_ca,
     signed_leaf,
 )
-from coordinator.ca.requests import PublicKey, public_key_of
+from coordinator.ca.requests import public_key_of
 from protos.domain.errors import ConfigInvalid, Conflict, InvalidRequest
 from protos.domain.ids import check_node_id
 
@@ -88,11 +88,10 @@ class CertificateAuthority:
 
     def issue_node(self, node_id: str, csr_der: bytes) -> IssuedCertificate:
         """Return a 30-day certificate for the key in a request. Raises: InvalidRequest."""
-        return self._sign_node(node_id, public_key_of(csr_der))
-
-    def issue_node_key(self, node_id: str, key: PublicKey) -> IssuedCertificate:
-        """Like ``issue_node``, for the key of a request that was checked before."""
-        return self._sign_node(node_id, key)
+        leaf = node_leaf(check_node_id(node_id))
+        return signed_leaf(
+            leaf, public_key_of(csr_der), self._certificate, self._key, self._now_unix_ms()
+        )
 
     def issue_operator(self, name: str, csr_der: bytes) -> IssuedCertificate:
         """Return a one-year client certificate. Raises: InvalidRequest."""
@@ -120,10 +119,6 @@ class CertificateAuthority:
             leaf, key.public_key(), self._certificate, self._key, self._now_unix_ms()
         )
         return key_pem(key), issued.pem + self.certificate_pem
-
-    def _sign_node(self, node_id: str, key: PublicKey) -> IssuedCertificate:
-        leaf = node_leaf(check_node_id(node_id))
-        return signed_leaf(leaf, key, self._certificate, self._key, self._now_unix_ms())
 
 
 def trust_also(folder: Path, certificate_pem: bytes) -> None:

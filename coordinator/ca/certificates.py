@@ -10,6 +10,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from coordinator.ca.requests import public_key_sha256
+
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -36,6 +38,7 @@ class IssuedCertificate:
     pem: bytes
     serial: int
     not_after_unix_ms: int
+    public_key_sha256: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,7 @@ def signed_leaf(
         pem=certificate.public_bytes(serialization.Encoding.PEM),
         serial=serial,
         not_after_unix_ms=_to_unix_ms(certificate.not_valid_after_utc),
+        public_key_sha256=public_key_sha256(key),
     )
 
 

@@ -41,12 +41,12 @@ from protos.domain.errors import (
 from protos.v1 import fleet_pb2
 
 if TYPE_CHECKING:
-    from coordinator.ca.authority import CertificateAuthority
     from coordinator.core.fleet_figures import FleetCounters
     from coordinator.fleet.files import FleetFiles
     from coordinator.fleet.peer_dialer import PeerDialer
     from coordinator.fleet.registry import FleetRegistry
     from coordinator.fleet.supervisor import FleetSupervisor
+    from coordinator.operations.node_certificates import NodeCertificates
     from coordinator.operations.refusals import RefusalRecorder
     from coordinator.rpc.identity import Context
     from coordinator.store.store import Store
@@ -74,7 +74,7 @@ class FleetParts:
     """The dependencies of the service; ``main`` assembles them."""
 
     store: Store
-    authority: CertificateAuthority
+    certificates: NodeCertificates
     registry: FleetRegistry
     supervisor: FleetSupervisor
     dialer: PeerDialer
@@ -147,18 +147,9 @@ class FleetService:
         wait_s = self._renewals.take(identity.name, self._parts.now_mono_ms())
         if wait_s > 0.0:
             raise Overloaded("too many renewals", "once a day is enough", retry_after_s=wait_s)
-        authority = self._parts.authority
-        issued = await asyncio.to_thread(authority.issue_node, identity.name, request.csr_der)
-        await self._parts.store.note_certificate(
-            identity.name,
-            issued.serial,
-            issued.not_after_unix_ms,
-            note=AuditNote(
-                str(identity), "certificate.renew", str(identity), f"serial={issued.serial:x}"
-            ),
-        )
+        granted = await self._parts.certificates.renew(identity.name, request.csr_der)
         return fleet_pb2.RenewResponse(
-            certificate_pem=issued.pem, ca_bundle_pem=authority.bundle_pem
+            certificate_pem=granted.certificate_pem, ca_bundle_pem=granted.ca_bundle_pem
         )
 
     async def Check(

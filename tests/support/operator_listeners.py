@@ -14,6 +14,7 @@ from grpc import aio
 from coordinator.blobs.store import BlobStore
 from coordinator.ca.authority import CertificateAuthority
 from coordinator.fleet.peer_dialer import PeerDialer
+from coordinator.operations.node_certificates import NodeCertificates
 from coordinator.operations.operations import make_operations
 from coordinator.operations.refusals import RefusalRecorder
 from coordinator.operations.use_case import OperationsParts
@@ -136,9 +137,8 @@ async def listening(
     )
     enrolment = EnrolmentService(
         store=store,
-        authority=authority,
+        certificates=NodeCertificates(store, authority, clock),
         fleet_address=FLEET_ADDRESS,
-        now_unix_ms=clock,
         now_mono_ms=lambda: float(mono_ms()),
         limits=limits,
     )
