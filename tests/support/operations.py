@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from coordinator.blobs.store import BlobStore
 from coordinator.fleet.live import LiveNode
+from coordinator.fleet.peer_dialer import PeerDialer
 from coordinator.operations.actor import Actor, Role
 from coordinator.operations.agents import (
     ExplainedRoute,
@@ -34,6 +35,7 @@ from tests.support.stores import (
 )
 
 if TYPE_CHECKING:
+    from coordinator.core.peer_dials import Dial
     from protos.domain.errors import EdgeForgeError
     from protos.domain.resources import ResourceType
     from protos.domain.trace import Trace
@@ -133,6 +135,12 @@ class OperatedFleet:
                 live=self,
                 agents=self.agents,
                 force_table=self.force_table,
+                dials=PeerDialer(
+                    self.store,
+                    connected=lambda: list(self.nodes),
+                    dial=self._dial,
+                    now_mono_ms=lambda: self.mono_ms,
+                ),
                 ca_sha256_hex="ca" * 32,
                 enrolment_address="coordinator.example:7403",
                 now_unix_ms=self.clock,
@@ -140,6 +148,9 @@ class OperatedFleet:
                 on_ordered=self.ordered.append,
             )
         )
+
+    async def _dial(self, order: Dial) -> str:
+        return ""
 
     async def notes(self) -> list[tuple[str, str, str, str]]:
         """Return the audit, oldest first."""
