@@ -21,6 +21,7 @@ from agent.core.half_open import HalfOpenTargets
 from agent.core.hedging import HedgeBudget
 from agent.core.live import LiveState
 from agent.core.prefixes import PrefixMemory
+from agent.core.prompt_tokens import PromptTokens
 from agent.core.request.state import RouterState
 from agent.core.request.timing import RequestPolicy
 from agent.drain_state import OpenEngines
@@ -37,7 +38,6 @@ from agent.traces.export import make_export
 from agent.traces.keeper import TraceKeeper
 from agent.traces.stats import ExportStats
 from protos.domain.predictor import Predictor
-from protos.domain.prompt_tokens import PromptTokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

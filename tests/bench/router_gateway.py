@@ -22,6 +22,7 @@ from agent.core.half_open import HalfOpenTargets
 from agent.core.hedging import HEDGE_RATIO, HedgeBudget
 from agent.core.live import LiveState
 from agent.core.prefixes import PrefixMemory, prompt_blocks
+from agent.core.prompt_tokens import PromptTokens
 from agent.core.request.context import RequestContext
 from agent.core.request.log import RequestLog
 from agent.core.request.machine import RequestMachine
@@ -33,7 +34,6 @@ from agent.peers.pool import PeerPool
 from agent.relay.upstream import UpstreamConnection
 from protos.domain.fleet_view import FleetView
 from protos.domain.predictor import FEW_OBSERVATIONS, Outcome, Predictor
-from protos.domain.prompt_tokens import PromptTokens
 from protos.domain.regimes import Load
 from protos.domain.router import Placement, place
 from tests.bench.large_fleet import model_name

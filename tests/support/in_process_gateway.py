@@ -22,6 +22,7 @@ from agent.core.half_open import HalfOpenTargets
 from agent.core.hedging import HedgeBudget
 from agent.core.live import LiveState
 from agent.core.prefixes import PrefixMemory
+from agent.core.prompt_tokens import PromptTokens
 from agent.core.request.state import RouterState
 from agent.core.request.timing import RequestPolicy
 from agent.formats import FORMATS
@@ -36,7 +37,6 @@ from agent.relay.upstream_pool import UpstreamPool
 from agent.trace_ids import TraceIds
 from protos.domain.fleet_view import FleetView, with_changes
 from protos.domain.predictor import Predictor
-from protos.domain.prompt_tokens import PromptTokens
 from protos.domain.resources import Account, ApiKey, Deployment
 from tests.support.fleets import MODEL, deployment
 from tests.support.request_world import fleet

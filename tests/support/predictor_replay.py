@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from statistics import mean
 
 from agent.core.backlog import Backlog
+from agent.core.prompt_tokens import PromptTokens
 from protos.domain.predictor import Outcome, Predictor, TargetModel
-from protos.domain.prompt_tokens import PromptTokens
 from protos.domain.regimes import Load
 from protos.domain.resources import EngineProfile
 from protos.domain.ttft import Network, predict

@@ -16,6 +16,7 @@ from agent.core.hedging import HedgeBudget
 from agent.core.live import LiveState
 from agent.core.peer_load import PeerLoad
 from agent.core.prefixes import NO_BLOCKS, PrefixMemory
+from agent.core.prompt_tokens import PromptTokens
 from agent.core.request import messages as m
 from agent.core.request.attempt import Attempt
 from agent.core.request.context import RequestContext
@@ -26,7 +27,6 @@ from agent.core.request.timing import RequestPolicy
 from protos.domain.fleet_view import FleetView
 from protos.domain.predictor import Outcome, Predictor
 from protos.domain.pricing import Usage
-from protos.domain.prompt_tokens import PromptTokens
 from protos.domain.regimes import Load
 from protos.domain.resources import Deployment, Tier
 from tests.support.fleets import MODEL, deployment, model, node, pop, price, profile, replica, view

@@ -16,13 +16,13 @@ from agent.core.half_open import HalfOpenTargets
 from agent.core.hedging import HedgeBudget
 from agent.core.live import LiveState
 from agent.core.prefixes import NO_BLOCKS, PrefixMemory
+from agent.core.prompt_tokens import PromptTokens
 from agent.core.request.attempt import Attempt, TokenTimes
 from agent.core.request.context import RequestContext
 from agent.core.request.log import RequestLog
 from agent.core.request.placing import Placer
 from agent.core.request.state import RouterState
 from protos.domain.predictor import Predictor
-from protos.domain.prompt_tokens import PromptTokens
 from protos.domain.trace import AttemptPurpose
 from tests.support import fleets
 

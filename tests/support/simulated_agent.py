@@ -21,6 +21,7 @@ from agent.core.hedging import HEDGE_RATIO, HedgeBudget
 from agent.core.live import LiveState
 from agent.core.peer_load import PeerLoad
 from agent.core.prefixes import NO_BLOCKS, PrefixMemory
+from agent.core.prompt_tokens import PromptTokens
 from agent.core.request.attempt import Attempt
 from agent.core.request.context import RequestContext
 from agent.core.request.log import AttemptLog, RequestLog
@@ -45,7 +46,6 @@ from agent.core.request.timing import RequestPolicy
 from protos.domain.fleet_view import FleetView
 from protos.domain.predictor import Predictor
 from protos.domain.pricing import Usage, cost_of
-from protos.domain.prompt_tokens import PromptTokens
 from protos.domain.resources import EngineProfile, Tier
 from protos.domain.trace import AttemptPurpose
 from tests.support.simulated_engine import Asked, SimulatedEngine

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from agent.core.hedging import HedgeBudget
     from agent.core.live import LiveState
     from agent.core.prefixes import PrefixMemory
+    from agent.core.prompt_tokens import PromptTokens
     from protos.domain.fleet_view import FleetView
     from protos.domain.predictor import Predictor
-    from protos.domain.prompt_tokens import PromptTokens
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from protos.domain.prompt_tokens import START_BYTES_PER_TOKEN, PromptTokens
+from agent.core.prompt_tokens import START_BYTES_PER_TOKEN, PromptTokens
 
 
 def test_the_ratio_is_learned_by_name():
