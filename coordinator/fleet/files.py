@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
 
 from protos.domain.errors import DeadlineExceeded, Forbidden, Overloaded
-from protos.v1 import fleet_pb2
 
 if TYPE_CHECKING:
     from coordinator.blobs.store import BlobStore
@@ -47,33 +46,32 @@ class FleetFiles:
     async def send(
         self,
         node_id: str,
-        request: fleet_pb2.FetchBlobRequest,
-        write: Callable[[fleet_pb2.BlobChunk], Awaitable[None]],
+        sha256: bytes,
+        offset_bytes: int,
+        write: Callable[[bytes], Awaitable[None]],
     ) -> None:
         """Write a file from an offset on.
 
         Raises: Forbidden unless the node should hold a model with that file; Overloaded; NotFound;
         InvalidRequest; DeadlineExceeded for a reader that stalls; StoreUnavailable.
         """
-        if not self._desired.holds_file(node_id, request.sha256):
+        if not self._desired.holds_file(node_id, sha256):
             self._counters.blobs_refused += 1
             raise Forbidden(
-                f"no model that {node_id} should hold has the file {request.sha256.hex()[:64]}",
+                f"no model that {node_id} should hold has the file {sha256.hex()[:64]}",
                 "what it should hold may have changed: see `edgeforge deployment ls`",
             )
         with self._place(node_id):
-            chunks = self._blobs.read(request.sha256, request.offset_bytes)
+            chunks = self._blobs.read(sha256, offset_bytes)
             async with contextlib.aclosing(chunks):
                 async for chunk in chunks:
                     await self._write(write, chunk)
                     self._counters.blob_bytes += len(chunk)
 
-    async def _write(
-        self, write: Callable[[fleet_pb2.BlobChunk], Awaitable[None]], chunk: bytes
-    ) -> None:
+    async def _write(self, write: Callable[[bytes], Awaitable[None]], chunk: bytes) -> None:
         try:
             async with asyncio.timeout(CHUNK_TIMEOUT_S):
-                await write(fleet_pb2.BlobChunk(data=chunk))
+                await write(chunk)
         except TimeoutError:
             raise DeadlineExceeded(
                 f"no chunk was taken for {CHUNK_TIMEOUT_S:.0f} s", "resume at the offset reached"

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from coordinator.core.push_session import Forced, Holding, TableChanged
 from coordinator.fleet.agent_queries import AgentQueries, QueryLimits
 from coordinator.fleet.live import LiveNode
+from coordinator.fleet.stream_bytes import beat_bytes
 from protos.domain.errors import Forbidden, LinkDown, Overloaded
 from protos.domain.resources import ResourceType
-from protos.v1 import fleet_pb2
 
 if TYPE_CHECKING:
     from coordinator.core.fleet_figures import FleetCounters
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from coordinator.fleet.memory import FleetMemory
     from coordinator.fleet.session import AgentSession
     from coordinator.store.store import Store
+    from protos.v1 import fleet_pb2
 
 _log = logging.getLogger(__name__)
 
@@ -212,8 +213,7 @@ class FleetRegistry:
         """
         while True:
             self.end_removed()
-            beat = fleet_pb2.Beat(unix_ms=self._now_unix_ms())
-            data = fleet_pb2.CoordinatorMessage(beat=beat).SerializeToString()
+            data = beat_bytes(self._now_unix_ms())
             for session in list(self._sessions.values()):
                 session.send_beat(data)
                 session.tick()

@@ -26,9 +26,9 @@ from coordinator.core.push_session import (
     TableChanged,
     Ticked,
 )
+from coordinator.fleet.stream_bytes import go_away_bytes
 from protos.domain.errors import DeadlineExceeded, EdgeForgeError
 from protos.domain.resources import ResourceType
-from protos.v1 import fleet_pb2
 
 if TYPE_CHECKING:
     from coordinator.core.fleet_figures import FleetCounters
@@ -70,7 +70,7 @@ class AgentSession:
         self._pushes: deque[SendSnapshot | SendDelta] = deque()
         self._queries: deque[bytes] = deque()
         self._beat: bytes | None = None
-        self._go_away: fleet_pb2.GoAway | None = None
+        self._go_away: bytes | None = None
         self._error: EdgeForgeError | None = None
         self._wake = asyncio.Event()
 
@@ -110,21 +110,20 @@ class AgentSession:
     ) -> None:
         """Send GoAway and end the stream, with ``error`` if given. Later calls are ignored."""
         if not self.ended:
-            self._go_away = fleet_pb2.GoAway(reason=reason, retry_after_ms=retry_after_ms)
+            self._go_away = go_away_bytes(reason, retry_after_ms)
             self._error = error
             self._wake.set()
 
     async def write_all(self, write: Write) -> None:
         """Write all messages until the stream ends. Raises: the error passed to ``end``."""
-        while not self.ended:
+        while self._go_away is None:
             await self._wake.wait()
             self._wake.clear()
             while await self._write_next(write):
                 pass
-        go_away = fleet_pb2.CoordinatorMessage(go_away=self._go_away).SerializeToString()
         try:
             async with asyncio.timeout(_GO_AWAY_TIMEOUT_S):
-                await write(go_away)
+                await write(self._go_away)
         except TimeoutError:
             _log.info("agent does not read its go_away node=%s", self.node_id)
         if self._error is not None:

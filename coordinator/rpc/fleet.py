@@ -166,7 +166,12 @@ class FleetService:
 
     async def FetchBlob(self, request: fleet_pb2.FetchBlobRequest, context: Context) -> None:
         """Send one file of a model that the calling node should hold; see ``FleetFiles.send``."""
-        await self._parts.files.send(peer_identity(context).name, request, context.write)
+
+        async def write(chunk: bytes) -> None:
+            await context.write(fleet_pb2.BlobChunk(data=chunk))
+
+        node_id = peer_identity(context).name
+        await self._parts.files.send(node_id, request.sha256, request.offset_bytes, write)
 
     async def _hello(self, requests: AsyncIterator[bytes]) -> fleet_pb2.Hello:
         """Raises: InvalidRequest, DeadlineExceeded."""
