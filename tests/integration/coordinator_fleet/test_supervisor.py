@@ -45,6 +45,7 @@ from tests.support.stores import (
     enrol,
     registration,
 )
+from tests.support.waiting import wait_until_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -291,6 +292,18 @@ async def test_a_removed_node_leaves_nothing_behind_in_memory(watch: Watch):
     await watch.pass_ms(1_000)
     assert mentions("gru-1", *parts) == []
     assert mentions("gru-2", *parts)
+
+
+async def test_the_stream_of_a_node_that_was_removed_before_it_was_listed_ends(watch: Watch):
+    await enrol(watch.store, "gru-1")
+    session = watch.connect("gru-1")
+    watch.supervisor.hello(registration("gru-1"))
+    await watch.store.remove_node("gru-1")
+    beating = asyncio.ensure_future(watch.registry.beat())
+    await wait_until_async(lambda: session.ended, 5, "the end of the stream")
+    beating.cancel()
+    await watch.supervisor.step()
+    assert mentions("gru-1", watch.memory, watch.supervisor) == []
 
 
 async def test_a_freeze_lasts_until_an_operator_ends_it(watch: Watch):
