@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -195,3 +196,11 @@ def _0007_tool_parser(database: Database) -> None:
 @_migration
 def _0008_served_context(database: Database) -> None:
     database.execute("ALTER TABLE nodes ADD COLUMN context_tokens INTEGER NOT NULL DEFAULT 0")
+
+
+@_migration
+def _0009_fleet_id(database: Database) -> None:
+    # Of the fleet, not of the file: a restored backup has the id of the database it was taken from.
+    database.execute(
+        "INSERT INTO meta (key, value) VALUES ('fleet_id', ?)", (secrets.token_hex(16),)
+    )

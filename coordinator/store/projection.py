@@ -28,9 +28,14 @@ class Projection:
     """All tables and the view of the shared ones. Replaced at commits, never changed in place."""
 
     def __init__(
-        self, epoch: int, tables: Mapping[TableName, Table], histories: dict[TableName, History]
+        self,
+        epoch: int,
+        fleet_id: str,
+        tables: Mapping[TableName, Table],
+        histories: dict[TableName, History],
     ) -> None:
         self.epoch = epoch
+        self.fleet_id = fleet_id
         self._tables = dict(tables)
         self._histories = histories
         #: Deltas to the present tables, cached because many agents need the same one.
@@ -98,12 +103,18 @@ def load_projection(connection: sqlite3.Connection) -> Projection:
     for type_, scope, version in connection.execute("SELECT type, scope, version FROM tables"):
         name = (ResourceType(type_), scope)
         tables[name] = table_of(name[0], TableVersion(epoch, version), rows.get(name, {}))
-    return Projection(epoch, tables, load_histories(connection))
+    return Projection(epoch, read_fleet_id(connection), tables, load_histories(connection))
 
 
 def read_epoch(connection: sqlite3.Connection) -> int:
     """Return the epoch that every table of this database is in."""
     return int(connection.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()[0])
+
+
+def read_fleet_id(connection: sqlite3.Connection) -> str:
+    """Return the random id of the fleet that this database belongs to."""
+    found = connection.execute("SELECT value FROM meta WHERE key = 'fleet_id'").fetchone()
+    return str(found[0])
 
 
 def _advanced(table: Table, at: TableVersion, changes: Iterable[Change]) -> Table:

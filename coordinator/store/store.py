@@ -88,6 +88,11 @@ class Store:
         return self._runtime.projection.epoch
 
     @property
+    def fleet_id(self) -> str:
+        """Random id of the fleet, made with its database; a restored backup keeps it."""
+        return self._runtime.projection.fleet_id
+
+    @property
     def available(self) -> bool:
         """Whether the last write, or the last probe since, succeeded."""
         return self._runtime.available

@@ -52,6 +52,21 @@ async def test_a_restored_backup_is_newer_than_what_agents_hold(backup, database
     await store.close()
 
 
+async def test_a_restored_backup_is_of_the_same_fleet_and_another_database_is_not(
+    backup, database, tmp_path
+):
+    gone_on = await reopened(database)
+    fleet_id = gone_on.fleet_id
+    await gone_on.close()
+    restore(backup, database, now_unix_ms=START_UNIX_MS)
+    restored = await reopened(database)
+    other = await Store.open(tmp_path / "other.db", now_unix_ms=SetClock())
+    assert len(fleet_id) == 32
+    assert restored.fleet_id == fleet_id != other.fleet_id
+    await restored.close()
+    await other.close()
+
+
 async def test_each_restore_is_above_all_earlier_ones_even_on_a_new_disk(backup, database):
     first = restore(backup, database, now_unix_ms=START_UNIX_MS)
     second = restore(backup, database, now_unix_ms=START_UNIX_MS)
