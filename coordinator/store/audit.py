@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from coordinator.store.records import AuditNote, AuditRecord
 
 if TYPE_CHECKING:
-    import sqlite3
+    from coordinator.store.backend import Connection
+    from coordinator.store.transaction import Transaction, Write
 
 #: Newest entries kept by a compaction: of known actors, and of callers without a certificate.
 KEPT_KNOWN = 1_000_000
@@ -21,23 +22,27 @@ MAX_ENTRIES = 10_000
 _ANONYMOUS = "anonymous@"
 
 
-def append(connection: sqlite3.Connection, note: AuditNote, now_unix_ms: int) -> None:
+def append(note: AuditNote) -> Write[None]:
     """Write one entry; over-long fields are cut."""
-    connection.execute(
-        "INSERT INTO audit (at_unix_ms, actor, action, subject, detail, anonymous)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
-        (
-            now_unix_ms,
-            note.actor[:MAX_FIELD_CHARS],
-            note.action[:MAX_FIELD_CHARS],
-            note.subject[:MAX_FIELD_CHARS],
-            note.detail[:MAX_FIELD_CHARS],
-            int(note.actor.startswith(_ANONYMOUS)),
-        ),
-    )
+
+    def write(tx: Transaction) -> None:
+        tx.change(
+            "INSERT INTO audit (at_unix_ms, actor, action, subject, detail, anonymous)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                tx.now_unix_ms,
+                note.actor[:MAX_FIELD_CHARS],
+                note.action[:MAX_FIELD_CHARS],
+                note.subject[:MAX_FIELD_CHARS],
+                note.detail[:MAX_FIELD_CHARS],
+                int(note.actor.startswith(_ANONYMOUS)),
+            ),
+        )
+
+    return write
 
 
-def entries(connection: sqlite3.Connection, limit: int) -> Sequence[AuditRecord]:
+def entries(connection: Connection, limit: int) -> Sequence[AuditRecord]:
     """Return the newest ``limit`` entries, newest first."""
     found = connection.execute(
         "SELECT seq, at_unix_ms, actor, action, subject, detail FROM audit"
@@ -50,13 +55,13 @@ def entries(connection: sqlite3.Connection, limit: int) -> Sequence[AuditRecord]
     ]
 
 
-def trim(connection: sqlite3.Connection) -> int:
+def trim(tx: Transaction) -> int:
     """Drop the oldest entries over the limits; return how many."""
     dropped = 0
     for anonymous, kept in ((0, KEPT_KNOWN), (1, KEPT_ANONYMOUS)):
-        dropped += connection.execute(
+        dropped += tx.change(
             "DELETE FROM audit WHERE anonymous = ? AND seq <= ("
             "SELECT seq FROM audit WHERE anonymous = ? ORDER BY seq DESC LIMIT 1 OFFSET ?)",
             (anonymous, anonymous, kept),
-        ).rowcount
+        )
     return dropped

@@ -8,10 +8,9 @@ import os
 import sqlite3
 from pathlib import Path
 
-from coordinator.store import audit
+from coordinator.store.commits import Seat, run_transaction
 from coordinator.store.database import DatabaseLock, as_unavailable
 from coordinator.store.migrations import applied_migrations, check_not_newer, migrate
-from coordinator.store.projection import read_epoch
 from coordinator.store.records import AuditNote
 from protos.domain.errors import Conflict, InvalidRequest, NotFound, StoreUnavailable
 
@@ -116,13 +115,21 @@ def _raise_epoch(fresh: Path, present_epoch: int, source: str, now_unix_ms: int)
     with contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
         migrate(connection, now_unix_ms)
         epoch = max(read_epoch(connection) + 1, present_epoch + 1, now_unix_ms // 1_000)
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (str(epoch),))
         note = AuditNote("coordinator", "database.restored", source, f"epoch={epoch}")
-        audit.append(connection, note, now_unix_ms)
-        connection.execute("COMMIT")
+        run_transaction(
+            connection,
+            Seat(),
+            now_unix_ms,
+            lambda tx: tx.change("UPDATE meta SET value = ? WHERE key = 'epoch'", (str(epoch),)),
+            note,
+        )
     _sync(fresh)
     return epoch
+
+
+def read_epoch(connection: sqlite3.Connection) -> int:
+    """Return the epoch that every table of this database is in."""
+    return int(connection.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()[0])
 
 
 def _remove(path: Path) -> None:

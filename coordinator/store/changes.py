@@ -1,99 +1,91 @@
-"""The append-only change log: its recent part in memory, and its compaction."""
+"""The change log in the database: where it stands, what is new in it, and its compaction."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from coordinator.store.fact_tables import FactTables
+from coordinator.store.facts import FactType, row_type
+from coordinator.store.history import Change
+from coordinator.store.memory import Memory, Tail
+from coordinator.store.projection import Projection, TableName
 from protos.domain.resources import ResourceType
-from protos.domain.routing_table import Delta, Table
 
 if TYPE_CHECKING:
-    import sqlite3
-
+    from coordinator.store.backend import Connection
     from coordinator.store.transaction import Transaction
 
-#: Changes of one table kept for deltas; an agent further behind gets a snapshot.
-HISTORY_LIMIT = 8_192
 #: Changes of all tables that are read at start.
 LOADED_LIMIT = 200_000
+#: Changes that a process applies one by one; further behind, it reads all rows again.
+TAIL_LIMIT = 20_000
 #: Changes dropped in one transaction, so that a compaction delays no write for long.
 COMPACTION_STEP = 5_000
 
 
-class History:
-    """The versions at which keys of one table changed, newest last, back to ``floor``."""
-
-    def __init__(self, floor: int = 0) -> None:
-        #: All changes after this version are kept.
-        self.floor = floor
-        self._seqs: list[int] = []
-        self._keys: list[str] = []
-
-    def append(self, seq: int, key: str) -> None:
-        """Add the newest change; over the limit the older half is dropped."""
-        self._seqs.append(seq)
-        self._keys.append(key)
-        if len(self._seqs) > HISTORY_LIMIT:
-            self.forget(self._seqs[len(self._seqs) // 2])
-
-    def forget(self, seq: int) -> None:
-        """Drop the changes up to ``seq``."""
-        gone = bisect_right(self._seqs, seq)
-        if gone:
-            self.floor = self._seqs[gone - 1]
-            del self._seqs[:gone], self._keys[:gone]
-
-    def delta(self, table: Table, version: int) -> Delta | None:
-        """Return the push that leads from ``version`` to ``table``, None if changes are missing."""
-        current = table.at.version
-        if version > current or (version < self.floor and version != current):
-            return None
-        touched = dict.fromkeys(self._keys[bisect_right(self._seqs, version) :])
-        return Delta(
-            type=table.type,
-            epoch=table.at.epoch,
-            from_version=version,
-            to_version=current,
-            upserts={key: table.rows[key] for key in touched if key in table.rows},
-            removes=tuple(key for key in touched if key not in table.rows),
-            result_digest=table.digest,
-        )
+def read_memory(connection: Connection) -> Memory:
+    """Return everything, within a transaction of the caller's."""
+    ((seq,),) = connection.execute("SELECT seq FROM log").fetchall()
+    meta = dict(connection.execute("SELECT key, value FROM meta WHERE key <> 'probe'").fetchall())
+    rows: dict[TableName, dict[str, bytes]] = {}
+    facts = FactTables()
+    for type_, scope, key, payload in connection.execute(
+        "SELECT type, scope, key, payload FROM rows"
+    ):
+        named = row_type(type_)
+        if isinstance(named, FactType):
+            facts.keep(named, key, payload)
+        else:
+            rows.setdefault((named, scope), {})[key] = payload
+    projection = Projection(int(meta["epoch"]))
+    cut = max(0, seq - LOADED_LIMIT)
+    for type_, scope, version, floor in connection.execute(
+        "SELECT type, scope, version, floor FROM tables"
+    ):
+        name = (ResourceType(type_), scope)
+        projection.start(name, version, max(floor, min(cut, version)), rows.get(name, {}))
+    for at, type_, scope, key in connection.execute(
+        "SELECT seq, type, scope, key FROM changes WHERE seq > ? ORDER BY seq", (cut,)
+    ):
+        named = row_type(type_)
+        if isinstance(named, ResourceType):
+            projection.remember((named, scope), at, key)
+    return Memory(seq, meta["fleet_id"], projection, facts)
 
 
-def load_histories(connection: sqlite3.Connection) -> dict[tuple[ResourceType, str], History]:
-    """Return the recent history of every table."""
-    (newest,) = connection.execute("SELECT coalesce(max(seq), 0) FROM changes").fetchone()
-    cut = max(0, newest - LOADED_LIMIT)
-    histories = {
-        (ResourceType(type_), scope): History(max(floor, min(cut, version)))
-        for type_, scope, version, floor in connection.execute(
-            "SELECT type, scope, version, floor FROM tables"
-        )
-    }
-    recent: Iterable[tuple[str, str, int, str]] = connection.execute(
-        "SELECT type, scope, seq, key FROM changes WHERE seq > ? ORDER BY seq", (cut,)
+def read_news(connection: Connection, since: int) -> Tail | Memory:
+    """Return what changed after ``since``, or everything for a ``since`` too old.
+
+    Within a transaction of the caller's, so that all of it is of one moment.
+    """
+    seq, floor = connection.execute("SELECT seq, floor FROM log").fetchone()
+    if since < floor or seq - since > TAIL_LIMIT:
+        return read_memory(connection)
+    changes = connection.execute(
+        "SELECT seq, type, scope, key, payload FROM changes WHERE seq > ? ORDER BY seq", (since,)
     )
-    for type_, scope, seq, key in recent:
-        histories[ResourceType(type_), scope].append(seq, key)
-    return histories
+    return Tail(
+        seq,
+        floor,
+        tuple(
+            Change(at, row_type(type_), scope, key, payload)
+            for at, type_, scope, key, payload in changes
+        ),
+    )
 
 
 def compact_step(tx: Transaction, older_than_unix_ms: int) -> int:
     """Drop up to COMPACTION_STEP of the oldest changes and raise the floors; return how many."""
-    (last,) = tx.execute(
+    ((last,),) = tx.query(
         "SELECT max(seq) FROM (SELECT seq, at_unix_ms FROM changes ORDER BY seq LIMIT ?)"
         " AS oldest WHERE at_unix_ms < ?",
         (COMPACTION_STEP, older_than_unix_ms),
-    ).fetchone()
+    )
     if last is None:
         return 0
-    for type_, scope, floor in tx.execute(
+    for type_, scope, floor in tx.query(
         "SELECT type, scope, max(seq) FROM changes WHERE seq <= ? GROUP BY type, scope", (last,)
-    ).fetchall():
-        tx.execute(
-            "UPDATE tables SET floor = ? WHERE type = ? AND scope = ?", (floor, type_, scope)
-        )
-    tx.compacted_to_seq = last
-    return tx.execute("DELETE FROM changes WHERE seq <= ?", (last,)).rowcount
+    ):
+        tx.change("UPDATE tables SET floor = ? WHERE type = ? AND scope = ?", (floor, type_, scope))
+    tx.change("UPDATE log SET floor = ?", (last,))
+    return tx.change("DELETE FROM changes WHERE seq <= ?", (last,))

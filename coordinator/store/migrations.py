@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import secrets
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from sqlite_utils import Database
 
@@ -204,3 +205,106 @@ def _0009_fleet_id(database: Database) -> None:
     database.execute(
         "INSERT INTO meta (key, value) VALUES ('fleet_id', ?)", (secrets.token_hex(16),)
     )
+
+
+@_migration
+def _0010_change_log(database: Database) -> None:
+    # One row: where the log stands, what has been compacted, and which writer may append.
+    database.execute(
+        "CREATE TABLE log (id INTEGER PRIMARY KEY CHECK (id = 1), seq INTEGER NOT NULL,"
+        " floor INTEGER NOT NULL, writer_epoch INTEGER NOT NULL) STRICT"
+    )
+    database.execute(
+        "INSERT INTO log SELECT 1, seq, coalesce((SELECT min(seq) - 1 FROM changes), seq), 0 FROM"
+        " (SELECT max((SELECT coalesce(max(seq), 0) FROM changes),"
+        " (SELECT coalesce(max(version), 0) FROM tables)) AS seq)"
+    )
+    # The log gives the numbers: no AUTOINCREMENT. Nothing asks for one table's changes.
+    database.execute(
+        "CREATE TABLE numbered (seq INTEGER PRIMARY KEY, type TEXT NOT NULL, scope TEXT NOT NULL,"
+        " key TEXT NOT NULL, payload BLOB, at_unix_ms INTEGER NOT NULL) STRICT"
+    )
+    database.execute(
+        "INSERT INTO numbered SELECT seq, type, scope, key, payload, at_unix_ms FROM changes"
+    )
+    database.execute("DROP TABLE changes")
+    database.execute("ALTER TABLE numbered RENAME TO changes")
+    facts = list(_relations_as_facts(database))
+    ((seq, now_unix_ms),) = database.execute(
+        "SELECT seq, coalesce((SELECT max(at_unix_ms) FROM changes), 0) FROM log"
+    ).fetchall()
+    for number, (type_, key, value) in enumerate(facts, start=seq + 1):
+        payload = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+        database.execute(
+            "INSERT INTO changes VALUES (?, ?, '', ?, ?, ?)",
+            (number, type_, key, payload, now_unix_ms),
+        )
+        database.execute(
+            "INSERT INTO rows (type, scope, key, payload, seq) VALUES (?, '', ?, ?, ?)",
+            (type_, key, payload, number),
+        )
+    database.execute("UPDATE log SET seq = seq + ?", (len(facts),))
+    for gone in ("nodes", "certificates", "placements", "model_files", "keys", "node_orders"):
+        database.execute(f"DROP TABLE {gone}")
+
+
+def _relations_as_facts(database: Database) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield type, key and value of each fact that the relational tables held."""
+    profile = (
+        "first_token_ms_p99",
+        "prefill_ms_per_token",
+        "max_parallel",
+        "tokens_per_s",
+        "embeds",
+        "lacks_tool_parser",
+        "context_tokens",
+    )
+    for row in database.query("SELECT * FROM nodes ORDER BY id"):
+        known = {name: row[name] for name in profile}
+        for flag in ("embeds", "lacks_tool_parser"):
+            known[flag] = bool(known[flag])
+        yield (
+            "node",
+            row["id"],
+            {
+                "pop_id": row["pop_id"],
+                "enrolled_unix_ms": row["enrolled_unix_ms"],
+                "engine_kind": row["engine_kind"],
+                "agent_version": row["agent_version"],
+                "profile": None if row["first_token_ms_p99"] is None else known,
+            },
+        )
+    by_node: dict[str, list[list[Any]]] = {}
+    for row in database.query("SELECT * FROM certificates ORDER BY not_after_unix_ms, serial"):
+        by_node.setdefault(row["node_id"], []).append([row["serial"], row["not_after_unix_ms"]])
+    for node_id, certificates in sorted(by_node.items()):
+        yield "certificates", node_id, {"certificates": certificates}
+    pins: dict[str, list[str]] = {
+        key.removeprefix("deployment/"): []
+        for (key,) in database.execute(
+            "SELECT key FROM rows WHERE type = 'deployments' AND key LIKE 'deployment/%'"
+        ).fetchall()
+    }
+    for row in database.query("SELECT * FROM placements ORDER BY deployment, node_id"):
+        pins.setdefault(row["deployment"], []).append(row["node_id"])
+    for deployment, node_ids in sorted(pins.items()):
+        yield "placement", deployment, {"node_ids": node_ids}
+    for row in database.query("SELECT * FROM node_orders ORDER BY node_id"):
+        order = {
+            "kind": row["kind"],
+            "by": row["ordered_by"],
+            "reason": row["reason"],
+            "at_unix_ms": row["at_unix_ms"],
+            "phase": row["phase"],
+            "moves": json.loads(row["moves"]),
+            "force": bool(row["force"]),
+        }
+        yield "node_order", row["node_id"], order
+    files: dict[str, list[list[Any]]] = {}
+    for row in database.query("SELECT * FROM model_files ORDER BY model, path"):
+        file = [row["path"], row["sha256"].hex(), row["size_bytes"]]
+        files.setdefault(row["model"], []).append(file)
+    for model, listed in files.items():
+        yield "manifest", model, {"files": listed}
+    for row in database.query("SELECT * FROM keys ORDER BY id"):
+        yield "key", row["id"], {"created_unix_ms": row["created_unix_ms"]}

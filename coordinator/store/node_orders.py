@@ -2,61 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from coordinator.store.nodes import require_node
+from coordinator.store import deployments, nodes
+from coordinator.store.facts import FactType, OrderOfNode
 
 if TYPE_CHECKING:
     from coordinator.core.node_orders import NodeOrder
-    from coordinator.store.cached_tables import CachedTables
-    from coordinator.store.transaction import Transaction
+    from coordinator.store.transaction import Transaction, Write
 
 
-def put(tx: Transaction, node_id: str, order: NodeOrder | None) -> None:
-    """Set the order of an enrolled node; None deletes it. Raises: NotFound."""
-    require_node(tx, node_id)
-    tx.execute("DELETE FROM node_orders WHERE node_id = ?", (node_id,))
-    if order is not None:
-        moves = json.dumps(
-            [[move.deployment, move.model, move.node_id, move.reason] for move in order.moves]
-        )
-        tx.execute(
-            "INSERT INTO node_orders (node_id, kind, ordered_by, reason, at_unix_ms, phase, moves,"
-            " force) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                node_id,
-                order.kind.value,
-                order.by,
-                order.reason,
-                order.at_unix_ms,
-                order.phase.value if order.phase else "",
-                moves,
-                int(order.force),
-            ),
-        )
+def put(
+    node_id: str, order: NodeOrder | None, *, pins: Mapping[str, Sequence[str]] | None = None
+) -> Write[None]:
+    """Set or delete a node's order, and ``pins`` in the same transaction. NotFound."""
 
-    def keep(cached: CachedTables) -> None:
+    def write(tx: Transaction) -> None:
+        nodes.require(tx, node_id)
         if order is None:
-            cached.orders.pop(node_id, None)
+            tx.remove_fact(FactType.NODE_ORDER, node_id)
         else:
-            cached.orders[node_id] = order
+            tx.put_fact(OrderOfNode(node_id, order))
+        deployments.set_pins(pins or {})(tx)
 
-    tx.effects.append(keep)
-
-
-def set_pins(tx: Transaction, pins: Mapping[str, Sequence[str]]) -> None:
-    """Replace the pins of deployments."""
-    ordered = {name: tuple(sorted(set(node_ids))) for name, node_ids in pins.items()}
-    for name, node_ids in ordered.items():
-        tx.execute("DELETE FROM placements WHERE deployment = ?", (name,))
-        for node_id in node_ids:
-            tx.execute(
-                "INSERT INTO placements (deployment, node_id) VALUES (?, ?)", (name, node_id)
-            )
-
-    def keep(cached: CachedTables) -> None:
-        cached.placements.update(ordered)
-
-    tx.effects.append(keep)
+    return write

@@ -1,170 +1,165 @@
-"""Nodes: enrolment, registration, health, intent, replicas, desired replicas, removal."""
+"""Nodes: enrolment, registration, health, intent, removal."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from coordinator.store.cached_tables import CachedTables, node_record
-from protos.domain.errors import NotFound
-from protos.domain.resources import (
-    DesiredReplica,
-    Node,
-    NodeHealth,
-    NodeIntent,
-    Replica,
-    ResourceType,
-    row_key,
-)
+from coordinator.store.facts import Certificates, EnrolledNode, FactType, Placement
+from coordinator.store.records import CertificateRecord
+from protos.domain.errors import Conflict, NotFound
+from protos.domain.resources import Node, NodeHealth, NodeIntent, ResourceType
 
 if TYPE_CHECKING:
     from coordinator.store.records import NodeRegistration
-    from coordinator.store.transaction import Transaction
+    from coordinator.store.transaction import Transaction, Write
 
 
-def enrol(tx: Transaction, node_id: str, pop_id: str, serial: int, not_after_unix_ms: int) -> None:
-    """Enrol a node; it is listed in the topology when it first registers."""
-    tx.execute(
-        "INSERT INTO nodes (id, pop_id, enrolled_unix_ms, engine_kind, agent_version)"
-        " VALUES (?, ?, ?, '', '')",
-        (node_id, pop_id, tx.now_unix_ms),
-    )
-    note_certificate(tx, node_id, serial, not_after_unix_ms)
+def enrol(node_id: str, pop_id: str, serial: int, not_after_unix_ms: int) -> Write[None]:
+    """Enrol a node; it is listed in the topology when it first registers. Conflict if it is."""
+
+    def write(tx: Transaction) -> None:
+        if is_enrolled(tx, node_id):
+            raise Conflict(f"node {node_id!r} is enrolled", "remove it first", retryable=False)
+        tx.put_fact(EnrolledNode(node_id, pop_id, tx.now_unix_ms))
+        note_certificate(node_id, serial, not_after_unix_ms)(tx)
+
+    return write
 
 
-def note_certificate(tx: Transaction, node_id: str, serial: int, not_after_unix_ms: int) -> None:
-    """Record a certificate of an enrolled node, and delete the expired ones of all nodes."""
-    require_node(tx, node_id)
-    tx.execute("DELETE FROM certificates WHERE not_after_unix_ms < ?", (tx.now_unix_ms,))
-    tx.execute(
-        "INSERT INTO certificates (serial, node_id, not_after_unix_ms) VALUES (?, ?, ?)"
-        " ON CONFLICT (serial) DO NOTHING",
-        (f"{serial:x}", node_id, not_after_unix_ms),
-    )
-    _refresh(tx, node_id)
+def note_certificate(node_id: str, serial: int, not_after_unix_ms: int) -> Write[None]:
+    """Record a certificate issued to an enrolled node; its expired ones are forgotten. NotFound."""
+
+    def write(tx: Transaction) -> None:
+        require(tx, node_id)
+        added = CertificateRecord(serial, not_after_unix_ms)
+        kept = {one.serial: one for one in _unexpired(tx, node_id)}
+        kept.setdefault(serial, added)
+        ordered = sorted(kept.values(), key=lambda one: (one.not_after_unix_ms, one.serial))
+        tx.put_fact(Certificates(node_id, tuple(ordered)))
+
+    return write
 
 
-def register(tx: Transaction, registration: NodeRegistration) -> None:
-    """Record the registration of an enrolled node."""
-    node_id, profile = registration.node_id, registration.profile
-    pop_id = require_node(tx, node_id)
-    tx.execute(
-        "UPDATE nodes SET engine_kind = ?, agent_version = ?, first_token_ms_p99 = ?,"
-        " prefill_ms_per_token = ?, max_parallel = ?, tokens_per_s = ?, embeds = ?,"
-        " lacks_tool_parser = ?, context_tokens = ? WHERE id = ?",
-        (
-            registration.engine_kind,
-            registration.agent_version,
-            profile.first_token_ms_p99,
-            profile.prefill_ms_per_token,
-            profile.max_parallel,
-            profile.tokens_per_s,
-            int(profile.embeds),
-            int(profile.lacks_tool_parser),
-            profile.context_tokens,
-            node_id,
-        ),
-    )
-    listed = _listed(tx, node_id)
-    tx.put(
-        Node(
-            id=node_id,
-            pop_id=pop_id,
-            peer_host=registration.peer_host,
-            peer_port=registration.peer_port,
-            client_url=registration.client_url,
-            health=listed.health if listed else NodeHealth.READY,
-            intent=listed.intent if listed else NodeIntent.ACTIVE,
-            intent_reason=listed.intent_reason if listed else "",
+def register(registration: NodeRegistration) -> Write[None]:
+    """Record the registration of an enrolled node, and list it in the topology.
+
+    Health and intent of a listed node stay; a new one is READY and ACTIVE. NotFound if removed.
+    """
+
+    def write(tx: Transaction) -> None:
+        node_id = registration.node_id
+        enrolled = require(tx, node_id)
+        tx.put_fact(
+            replace(
+                enrolled,
+                engine_kind=registration.engine_kind,
+                agent_version=registration.agent_version,
+                profile=registration.profile,
+            )
         )
-    )
-    _refresh(tx, node_id)
+        before = listed(tx, node_id)
+        tx.put(
+            Node(
+                id=node_id,
+                pop_id=enrolled.pop_id,
+                peer_host=registration.peer_host,
+                peer_port=registration.peer_port,
+                client_url=registration.client_url,
+                health=before.health if before else NodeHealth.READY,
+                intent=before.intent if before else NodeIntent.ACTIVE,
+                intent_reason=before.intent_reason if before else "",
+            )
+        )
+
+    return write
 
 
-def remove(tx: Transaction, node_id: str) -> None:
-    """Delete a node; its certificates are kept, so that its name is not used again."""
-    require_node(tx, node_id)
-    for key in tx.keys(ResourceType.DEPLOYMENTS, f"replica/{node_id}/"):
-        tx.remove(ResourceType.DEPLOYMENTS, key)
-    for key in tx.keys(ResourceType.DESIRED, scope=node_id):
-        tx.remove(ResourceType.DESIRED, key, node_id)
-    tx.remove(ResourceType.TOPOLOGY, f"node/{node_id}")
-    tx.execute("DELETE FROM placements WHERE node_id = ?", (node_id,))
-    tx.execute("DELETE FROM tokens WHERE node_id = ? AND used_unix_ms IS NULL", (node_id,))
-    tx.execute("DELETE FROM node_orders WHERE node_id = ?", (node_id,))
-    tx.execute("DELETE FROM nodes WHERE id = ?", (node_id,))
+def remove(node_id: str) -> Write[None]:
+    """Remove a node, its replicas, pins, order and desired rows, which revokes it. NotFound.
 
-    def forget(cached: CachedTables) -> None:
-        cached.nodes.pop(node_id, None)
-        cached.orders.pop(node_id, None)
-        for name, node_ids in cached.placements.items():
-            cached.placements[name] = tuple(other for other in node_ids if other != node_id)
+    Its certificates are kept, so that its name is not given again while one of them is valid.
+    """
 
-    tx.effects.append(forget)
-
-
-def set_health(tx: Transaction, healths: Mapping[str, NodeHealth]) -> None:
-    """Change the health of listed nodes."""
-    for node_id, health in healths.items():
-        if (node := _listed(tx, node_id)) is not None:
-            tx.put(replace(node, health=health))
-
-
-def set_intent(tx: Transaction, intents: Mapping[str, tuple[NodeIntent, str]]) -> None:
-    """Change the intent of listed nodes, and why."""
-    for node_id, (intent, reason) in intents.items():
-        if (node := _listed(tx, node_id)) is not None:
-            tx.put(replace(node, intent=intent, intent_reason=reason))
-
-
-def put_replicas(
-    tx: Transaction, upserts: Sequence[Replica], removes: Sequence[tuple[str, str]]
-) -> None:
-    """Write replicas of listed nodes; a late report does not restore a removed node."""
-    for node_id, model in removes:
-        tx.remove(ResourceType.DEPLOYMENTS, f"replica/{node_id}/{model}")
-    for replica in upserts:
-        if _listed(tx, replica.node_id) is not None:
-            tx.put(replica)
-
-
-def set_desired(tx: Transaction, node_id: str, desired: Mapping[str, DesiredReplica]) -> None:
-    """Replace what an enrolled node should hold by ``desired``."""
-    if node_record_exists(tx, node_id):
-        wanted = {row_key(replica) for replica in desired.values()}
+    def write(tx: Transaction) -> None:
+        require(tx, node_id)
+        for key in tx.keys(ResourceType.DEPLOYMENTS, f"replica/{node_id}/"):
+            tx.remove(ResourceType.DEPLOYMENTS, key)
         for key in tx.keys(ResourceType.DESIRED, scope=node_id):
-            if key not in wanted:
-                tx.remove(ResourceType.DESIRED, key, node_id)
-        for replica in desired.values():
-            tx.put(replica, node_id)
+            tx.remove(ResourceType.DESIRED, key, node_id)
+        tx.remove(ResourceType.TOPOLOGY, f"node/{node_id}")
+        for placement in tx.facts(Placement):
+            if node_id in placement.node_ids:
+                others = tuple(one for one in placement.node_ids if one != node_id)
+                tx.put_fact(replace(placement, node_ids=others))
+        tx.remove_fact(FactType.NODE_ORDER, node_id)
+        tx.remove_fact(FactType.NODE, node_id)
+        tx.change("DELETE FROM tokens WHERE node_id = ? AND used_unix_ms IS NULL", (node_id,))
+
+    return write
 
 
-def require_node(tx: Transaction, node_id: str) -> str:
-    """Return the POP of an enrolled node. Raises: NotFound."""
-    found = tx.execute("SELECT pop_id FROM nodes WHERE id = ?", (node_id,)).fetchone()
+def set_health(healths: Mapping[str, NodeHealth]) -> Write[None]:
+    """Set the health of the listed nodes; unlisted ones are ignored."""
+
+    def write(tx: Transaction) -> None:
+        for node_id, health in healths.items():
+            if (node := listed(tx, node_id)) is not None:
+                tx.put(replace(node, health=health))
+
+    return write
+
+
+def set_intent(intents: Mapping[str, tuple[NodeIntent, str]]) -> Write[None]:
+    """Set the intent of the listed nodes, and why; unlisted ones are ignored."""
+
+    def write(tx: Transaction) -> None:
+        for node_id, (intent, reason) in intents.items():
+            if (node := listed(tx, node_id)) is not None:
+                tx.put(replace(node, intent=intent, intent_reason=reason))
+
+    return write
+
+
+def forget_expired_names() -> Write[None]:
+    """Forget removed nodes whose certificates have all expired."""
+
+    def write(tx: Transaction) -> None:
+        for one in tx.facts(Certificates):
+            if not (_unexpired(tx, one.node_id) or is_enrolled(tx, one.node_id)):
+                tx.remove_fact(FactType.CERTIFICATES, one.node_id)
+
+    return write
+
+
+def require(tx: Transaction, node_id: str) -> EnrolledNode:
+    """Return an enrolled node. Raises: NotFound."""
+    found = tx.fact(EnrolledNode, node_id)
     if found is None:
         raise NotFound(
             f"no node {node_id!r} is enrolled", "`edgeforge node ls` shows those that are"
         )
-    return str(found[0])
+    return found
 
 
-def node_record_exists(tx: Transaction, node_id: str) -> bool:
+def is_enrolled(tx: Transaction, node_id: str) -> bool:
     """Return whether a node is enrolled."""
-    return tx.exists("SELECT 1 FROM nodes WHERE id = ?", (node_id,))
+    return tx.fact(EnrolledNode, node_id) is not None
 
 
-def _listed(tx: Transaction, node_id: str) -> Node | None:
+def has_certificate(tx: Transaction, node_id: str) -> bool:
+    """Return whether a certificate in this name, of a removed node too, has not expired."""
+    return bool(_unexpired(tx, node_id))
+
+
+def listed(tx: Transaction, node_id: str) -> Node | None:
+    """Return a node's row in the topology."""
     node = tx.get(ResourceType.TOPOLOGY, f"node/{node_id}")
     return node if isinstance(node, Node) else None
 
 
-def _refresh(tx: Transaction, node_id: str) -> None:
-    record = node_record(tx.connection, node_id)
-    assert record is not None
-
-    def refresh(cached: CachedTables) -> None:
-        cached.nodes[node_id] = record
-
-    tx.effects.append(refresh)
+def _unexpired(tx: Transaction, node_id: str) -> list[CertificateRecord]:
+    known = tx.fact(Certificates, node_id)
+    certificates = known.certificates if known else ()
+    return [one for one in certificates if one.not_after_unix_ms >= tx.now_unix_ms]

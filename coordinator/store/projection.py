@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from coordinator.store.changes import History, load_histories
+from coordinator.store.history import History
 from protos.domain.fleet_view import FleetView, with_changes
 from protos.domain.resources import Resource, ResourceType
-from protos.domain.routing_table import Delta, Table, TableVersion, row_digest, table_of
+from protos.domain.routing_table import Delta, Table, TableDraft, TableVersion, table_of
 from protos.wire import decode_row
 
 if TYPE_CHECKING:
-    import sqlite3
+    from coordinator.store.history import Change
 
-    from coordinator.store.transaction import Change
-
-_MODULUS = 1 << 256
 _DELTA_CACHE = 256
 
 _NO_HISTORY = History()
@@ -27,24 +25,18 @@ TableName = tuple[ResourceType, str]
 class Projection:
     """All tables and the view of the shared ones. Replaced at commits, never changed in place."""
 
-    def __init__(
-        self,
-        epoch: int,
-        fleet_id: str,
-        tables: Mapping[TableName, Table],
-        histories: dict[TableName, History],
-    ) -> None:
+    def __init__(self, epoch: int) -> None:
         self.epoch = epoch
-        self.fleet_id = fleet_id
-        self._tables = dict(tables)
-        self._histories = histories
+        self._tables: dict[TableName, Table] = {}
+        self._histories: dict[TableName, History] = {}
         #: Deltas to the present tables, cached because many agents need the same one.
         self._deltas: dict[tuple[TableName, int], Delta | None] = {}
         self.view = FleetView()
-        for (resource_type, scope), table in self._tables.items():
-            if not scope:
-                rows = _decoded(resource_type, table.rows.values())
-                self.view = with_changes(self.view, (), rows)
+
+    @property
+    def names(self) -> tuple[TableName, ...]:
+        """The tables that were ever written."""
+        return tuple(self._tables)
 
     def table(self, resource_type: ResourceType, scope: str) -> Table:
         """Return a table; one that was never written is empty at version 0."""
@@ -63,19 +55,36 @@ class Projection:
             self._deltas[name, version] = history.delta(self.table(*name), version)
         return self._deltas[name, version]
 
-    def publish(self, changes: Sequence[Change]) -> tuple[TableName, ...]:
-        """Apply one commit's changes; return the tables that changed."""
+    def follow(self, changes: Sequence[Change]) -> tuple[TableName, ...]:
+        """Apply the rows among ``changes``, in their order; return the tables that changed."""
+        for change in changes:
+            if isinstance(change.type, ResourceType):
+                name = (change.type, change.scope)
+                self._histories.setdefault(name, History()).append(change.seq, change.key)
+        return self._put(changes)
+
+    def start(self, name: TableName, version: int, floor: int, rows: Mapping[str, bytes]) -> None:
+        """Take a table whose changes up to ``floor`` are in no delta; cost is one hash a row."""
+        resource_type, scope = name
+        self._tables[name] = table_of(resource_type, TableVersion(self.epoch, version), rows)
+        self._histories[name] = History(floor)
+        if not scope:
+            self.view = with_changes(self.view, (), _decoded(resource_type, rows.values()))
+
+    def remember(self, name: TableName, seq: int, key: str) -> None:
+        """Add a change to the history of a table that holds it."""
+        self._histories[name].append(seq, key)
+
+    def _put(self, changes: Sequence[Change]) -> tuple[TableName, ...]:
         by_table: dict[TableName, dict[str, Change]] = {}
         for change in changes:
-            name = (change.type, change.scope)
-            by_table.setdefault(name, {})[change.key] = change
-            self._histories.setdefault(name, History()).append(change.seq, change.key)
+            if isinstance(change.type, ResourceType):
+                by_table.setdefault((change.type, change.scope), {})[change.key] = change
         removes: list[Resource] = []
         upserts: list[Resource] = []
         for name, last in by_table.items():
             old = self.table(*name)
-            version = max(change.seq for change in last.values())
-            self._tables[name] = _advanced(old, TableVersion(self.epoch, version), last.values())
+            self._tables[name] = _advanced(old, last)
             if not name[1]:
                 removes += _decoded(name[0], (old.rows.get(key) for key in last))
                 upserts += _decoded(name[0], (change.payload for change in last.values()))
@@ -91,45 +100,15 @@ class Projection:
             history.forget(seq)
 
 
-def load_projection(connection: sqlite3.Connection) -> Projection:
-    """Read every table."""
-    epoch = read_epoch(connection)
-    rows: dict[TableName, dict[str, bytes]] = {}
-    for type_, scope, key, payload in connection.execute(
-        "SELECT type, scope, key, payload FROM rows"
-    ):
-        rows.setdefault((ResourceType(type_), scope), {})[key] = payload
-    tables = {}
-    for type_, scope, version in connection.execute("SELECT type, scope, version FROM tables"):
-        name = (ResourceType(type_), scope)
-        tables[name] = table_of(name[0], TableVersion(epoch, version), rows.get(name, {}))
-    return Projection(epoch, read_fleet_id(connection), tables, load_histories(connection))
-
-
-def read_epoch(connection: sqlite3.Connection) -> int:
-    """Return the epoch that every table of this database is in."""
-    return int(connection.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()[0])
-
-
-def read_fleet_id(connection: sqlite3.Connection) -> str:
-    """Return the random id of the fleet that this database belongs to."""
-    found = connection.execute("SELECT value FROM meta WHERE key = 'fleet_id'").fetchone()
-    return str(found[0])
-
-
-def _advanced(table: Table, at: TableVersion, changes: Iterable[Change]) -> Table:
-    rows = dict(table.rows)
-    digest, size_bytes = table.digest, table.size_bytes
-    for change in changes:
-        gone = rows.pop(change.key, None)
-        if gone is not None:
-            digest -= row_digest(change.key, gone)
-            size_bytes -= len(change.key) + len(gone)
-        if change.payload is not None:
-            rows[change.key] = change.payload
-            digest += row_digest(change.key, change.payload)
-            size_bytes += len(change.key) + len(change.payload)
-    return Table(table.type, at, rows, digest % _MODULUS, size_bytes)
+def _advanced(table: Table, changes: Mapping[str, Change]) -> Table:
+    draft = TableDraft(table)
+    for key, change in changes.items():
+        if change.payload is None:
+            draft.remove(key)
+        else:
+            draft.put(key, change.payload)
+    version = max(change.seq for change in changes.values())
+    return draft.finish(replace(table.at, version=version))
 
 
 def _decoded(resource_type: ResourceType, payloads: Iterable[bytes | None]) -> list[Resource]:

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from coordinator import clock
-from coordinator.store.cached_tables import CachedTables, load_cached_tables
+from coordinator.store.backup import copy_database
+from coordinator.store.commits import Seat, load, run_transaction, take_seat
 from coordinator.store.database import DatabaseLock, connect
 from coordinator.store.migrations import migrate
-from coordinator.store.projection import Projection, load_projection
-from coordinator.store.transaction import Transaction, run_transaction
+from coordinator.store.transaction import WriterFenced
 from coordinator.store.worker import Worker
-from protos.domain.errors import NotFound
+from protos.domain.errors import NotFound, StoreUnavailable
 
 if TYPE_CHECKING:
     import sqlite3
 
+    from coordinator.store.backend import Read
+    from coordinator.store.memory import Memory, Tail
     from coordinator.store.records import AuditNote
+    from coordinator.store.transaction import Write
     from protos.domain.resources import ResourceType
 
 T = TypeVar("T")
@@ -39,37 +43,50 @@ class DatabaseRuntime:
         writer: Worker,
         reader: Worker,
         lock: DatabaseLock,
-        loaded: tuple[Projection, CachedTables],
+        seat: Seat,
+        memory: Memory,
         now_unix_ms: Callable[[], int],
     ) -> None:
         self._writer = writer
         self._reader = reader
         self._lock = lock
+        self._seat = seat
         self._now_unix_ms = now_unix_ms
         self._callbacks: list[Callable[[ResourceType, str], None]] = []
-        self.projection, self.cached = loaded
+        self._fenced = False
+        self.memory = memory
 
     @property
     def available(self) -> bool:
-        """Whether the last write, or the last probe since, succeeded."""
-        return self._writer.available
+        """Whether this is the writer and the last write, or the last probe since, succeeded."""
+        return self._writer.available and not self._fenced
 
     def on_change(self, callback: Callable[[ResourceType, str], None]) -> None:
         """Call ``callback`` with every table that a commit changed."""
         self._callbacks.append(callback)
 
-    async def write(self, change: Callable[[Transaction], T], note: AuditNote | None = None) -> T:
+    async def write(self, change: Write[T], note: AuditNote | None = None) -> T:
         """Run ``change`` and its audit note in one transaction. Raises: StoreUnavailable."""
 
-        def work(connection: sqlite3.Connection) -> tuple[T, Transaction]:
-            return run_transaction(connection, self._now_unix_ms(), change, note)
+        def work(connection: sqlite3.Connection) -> tuple[T, Tail | Memory | None]:
+            return run_transaction(connection, self._seat, self._now_unix_ms(), change, note)
 
-        result, _ = await self._writer.run(work, lambda committed: self._publish(committed[1]))
+        try:
+            result, _ = await self._writer.run(work, lambda committed: self._publish(committed[1]))
+        except WriterFenced:
+            if not self._fenced:
+                self._fenced = True
+                _log.error("another coordinator writes to the database; this one no longer does")
+            raise
         return result
 
-    async def read(self, question: Callable[[sqlite3.Connection], T]) -> T:
+    async def read(self, question: Read[T]) -> T:
         """Query the database in the reader thread. Raises: StoreUnavailable."""
         return await self._reader.run(question)
+
+    async def backup(self, target: Path) -> None:
+        """Write a consistent copy of the database to ``target``, which must not exist."""
+        await self._reader.run(lambda connection: copy_database(connection, target))
 
     async def close(self) -> None:
         """Finish the queued work and release the file."""
@@ -77,12 +94,10 @@ class DatabaseRuntime:
         await self._writer.close()
         self._lock.release()
 
-    def _publish(self, committed: Transaction) -> None:
-        for effect in committed.effects:
-            effect(self.cached)
-        if committed.compacted_to_seq:
-            self.projection.forget(committed.compacted_to_seq)
-        for resource_type, scope in self.projection.publish(committed.changes):
+    def _publish(self, news: Tail | Memory | None) -> None:
+        if news is None:
+            return
+        for resource_type, scope in self.memory.take(news):
             for callback in self._callbacks:
                 try:
                     callback(resource_type, scope)
@@ -114,9 +129,11 @@ async def open_runtime(
     try:
         await writer.start()
         applied = await writer.run(lambda connection: migrate(connection, now_unix_ms()))
-        loaded = await writer.run(
-            lambda connection: (load_projection(connection), load_cached_tables(connection))
-        )
+        seat = Seat()
+        with contextlib.suppress(StoreUnavailable):
+            # A database that cannot be written now is served from memory until it can be.
+            await writer.run(lambda connection: take_seat(connection, seat))
+        memory = await writer.run(lambda connection: load(connection, seat))
         await reader.start()
     except BaseException:
         for worker in workers:
@@ -125,7 +142,7 @@ async def open_runtime(
         raise
     if applied:
         _log.info("database migrated file=%s migrations=%s", path.name, ",".join(applied))
-    return DatabaseRuntime(writer, reader, lock, loaded, now_unix_ms)
+    return DatabaseRuntime(writer, reader, lock, seat, memory, now_unix_ms)
 
 
 def _own(path: Path, must_exist: bool) -> DatabaseLock:

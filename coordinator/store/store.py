@@ -12,8 +12,20 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coordinator.store import audit, changes, customers, node_orders, nodes, registry, tokens
-from coordinator.store.backup import copy_database
+from coordinator.store import (
+    accounts,
+    audit,
+    changes,
+    deployments,
+    keys,
+    models,
+    node_orders,
+    nodes,
+    pops,
+    replicas,
+    tokens,
+)
+from coordinator.store import prices as price_card
 from coordinator.store.database import BUSY_TIMEOUT_MS
 from coordinator.store.records import (
     AuditNote,
@@ -42,7 +54,6 @@ from protos.domain.resources import (
 
 if TYPE_CHECKING:
     from coordinator.core.node_orders import NodeOrder
-    from coordinator.store.transaction import Transaction
     from protos.domain.fleet_view import FleetView
     from protos.domain.routing_table import Delta, Table
 
@@ -85,12 +96,12 @@ class Store:
     @property
     def epoch(self) -> int:
         """First half of every table's version; raised by ``restore`` only."""
-        return self._runtime.projection.epoch
+        return self._runtime.memory.projection.epoch
 
     @property
     def fleet_id(self) -> str:
         """Random id of the fleet, made with its database; a restored backup keeps it."""
-        return self._runtime.projection.fleet_id
+        return self._runtime.memory.fleet_id
 
     @property
     def available(self) -> bool:
@@ -99,11 +110,11 @@ class Store:
 
     def view(self) -> FleetView:
         """Return every shared row, decoded and indexed."""
-        return self._runtime.projection.view
+        return self._runtime.memory.projection.view
 
     def table(self, resource_type: ResourceType, scope: str = "") -> Table:
         """Return a table as agents should hold it. ``scope`` is a node id for DESIRED."""
-        return self._runtime.projection.table(resource_type, scope)
+        return self._runtime.memory.projection.table(resource_type, scope)
 
     def on_change(self, callback: Callable[[ResourceType, str], None]) -> None:
         """Have ``callback(type, scope)`` called on the event loop after each commit."""
@@ -116,29 +127,30 @@ class Store:
 
     def node_record(self, node_id: str) -> NodeRecord | None:
         """Return an enrolled node, None if never enrolled or removed."""
-        return self._runtime.cached.nodes.get(node_id)
+        return self._runtime.memory.facts.nodes.get(node_id)
 
     def node_records(self) -> Mapping[str, NodeRecord]:
         """Return every enrolled node by id."""
-        return self._runtime.cached.nodes
+        return self._runtime.memory.facts.nodes
 
     def node_orders(self) -> Mapping[str, NodeOrder]:
         """Return the orders by node id."""
-        return self._runtime.cached.orders
+        return self._runtime.memory.facts.orders
 
     def placements(self) -> Mapping[str, tuple[str, ...]]:
         """Return deployment -> node ids that it is pinned to."""
-        return self._runtime.cached.placements
+        return self._runtime.memory.facts.placements
 
     def manifest(self, model: str) -> tuple[ModelFile, ...]:
         """Return the files of ``model``; empty for an external or unknown one."""
-        return self._runtime.cached.manifests.get(model, ())
+        return self._runtime.memory.facts.manifests.get(model, ())
 
     def keys_info(self) -> Sequence[KeyRecord]:
         """Return every key that is not revoked, oldest first."""
-        keys = {key.id: key for key in self.view().keys.values()}
-        created = self._runtime.cached.keys_created_unix_ms
-        return [KeyRecord(keys[key_id], at) for key_id, at in created.items()]
+        by_id = {key.id: key for key in self.view().keys.values()}
+        created = self._runtime.memory.facts.keys_created_unix_ms
+        oldest_first = sorted(created, key=lambda key_id: (created[key_id], key_id))
+        return [KeyRecord(by_id[key_id], created[key_id]) for key_id in oldest_first]
 
     # Reads from the database.
 
@@ -149,11 +161,11 @@ class Store:
 
         None if changes are missing (compacted, or ``version`` is newer): send a snapshot.
         """
-        return self._runtime.projection.delta_since(resource_type, scope, version)
+        return self._runtime.memory.projection.delta_since(resource_type, scope, version)
 
     async def token(self, token_id: str) -> TokenRecord | None:
         """Return an enrolment token, used or not, expired or not."""
-        return await self._runtime.read(lambda connection: tokens.read(connection, token_id))
+        return await self._runtime.read(tokens.by_id(token_id))
 
     async def audit_entries(self, limit: int) -> Sequence[AuditRecord]:
         """Return the newest entries, newest first."""
@@ -163,7 +175,7 @@ class Store:
 
     async def put_pop(self, pop: Pop, *, note: AuditNote | None = None) -> None:
         """Create or replace a POP."""
-        await self._runtime.write(lambda tx: registry.put_pop(tx, pop), note)
+        await self._runtime.write(pops.put(pop), note)
 
     async def register_node(
         self, registration: NodeRegistration, *, note: AuditNote | None = None
@@ -172,21 +184,21 @@ class Store:
 
         Health and intent of a listed node stay; a new one is READY and ACTIVE. NotFound if removed.
         """
-        await self._runtime.write(lambda tx: nodes.register(tx, registration), note)
+        await self._runtime.write(nodes.register(registration), note)
 
     async def remove_node(self, node_id: str, *, note: AuditNote | None = None) -> None:
         """Remove a node, its replicas, placements and desired rows, which revokes it. NotFound."""
-        await self._runtime.write(lambda tx: nodes.remove(tx, node_id), note)
+        await self._runtime.write(nodes.remove(node_id), note)
 
     async def set_node_health(self, healths: Mapping[str, NodeHealth]) -> None:
         """Set the health of the listed nodes; unlisted ones are ignored."""
-        await self._runtime.write(lambda tx: nodes.set_health(tx, healths))
+        await self._runtime.write(nodes.set_health(healths))
 
     async def set_node_intent(
         self, intents: Mapping[str, tuple[NodeIntent, str]], *, note: AuditNote | None = None
     ) -> None:
         """Set the intent of the listed nodes, and why; unlisted ones are ignored."""
-        await self._runtime.write(lambda tx: nodes.set_intent(tx, intents), note)
+        await self._runtime.write(nodes.set_intent(intents), note)
 
     async def put_node_order(
         self,
@@ -198,21 +210,17 @@ class Store:
     ) -> None:
         """Set or delete a node's order, and ``pins`` in the same transaction. NotFound."""
 
-        def change(tx: Transaction) -> None:
-            node_orders.put(tx, node_id, order)
-            node_orders.set_pins(tx, pins or {})
-
-        await self._runtime.write(change, note)
+        await self._runtime.write(node_orders.put(node_id, order, pins=pins), note)
 
     async def put_replicas(
         self, upserts: Sequence[Replica], removes: Sequence[tuple[str, str]]
     ) -> None:
         """Write and remove ``(node_id, model)`` replicas; those of unlisted nodes are ignored."""
-        await self._runtime.write(lambda tx: nodes.put_replicas(tx, upserts, removes))
+        await self._runtime.write(replicas.report(upserts, removes))
 
     async def set_desired(self, node_id: str, desired: Mapping[str, DesiredReplica]) -> None:
         """Replace what ``node_id`` should hold, by model name; ignored for a removed node."""
-        await self._runtime.write(lambda tx: nodes.set_desired(tx, node_id, desired))
+        await self._runtime.write(replicas.set_desired(node_id, desired))
 
     async def note_certificate(
         self,
@@ -223,9 +231,7 @@ class Store:
         note: AuditNote | None = None,
     ) -> None:
         """Record a certificate issued to an enrolled node. NotFound if it was removed."""
-        await self._runtime.write(
-            lambda tx: nodes.note_certificate(tx, node_id, serial, not_after_unix_ms), note
-        )
+        await self._runtime.write(nodes.note_certificate(node_id, serial, not_after_unix_ms), note)
 
     # Models and deployments.
 
@@ -233,7 +239,7 @@ class Store:
         self, model: Model, files: Sequence[ModelFile], *, note: AuditNote | None = None
     ) -> None:
         """Register a model. Conflict if the name is taken by other content."""
-        await self._runtime.write(lambda tx: registry.put_model(tx, model, files), note)
+        await self._runtime.write(models.register(model, files), note)
 
     async def put_deployment(
         self,
@@ -249,13 +255,13 @@ class Store:
         or belongs to another account.
         """
         await self._runtime.write(
-            lambda tx: registry.put_deployment(tx, deployment, node_ids, create_only=create_only),
+            deployments.put(deployment, node_ids, create_only=create_only),
             note,
         )
 
     async def remove_deployment(self, name: str, *, note: AuditNote | None = None) -> None:
         """Remove a deployment and its placement. NotFound."""
-        await self._runtime.write(lambda tx: registry.remove_deployment(tx, name), note)
+        await self._runtime.write(deployments.remove(name), note)
 
     # Customers.
 
@@ -263,23 +269,21 @@ class Store:
         self, account_id: str, cache_salt: str, *, note: AuditNote | None = None
     ) -> None:
         """Create an account. Conflict if the name is taken."""
-        await self._runtime.write(
-            lambda tx: customers.create_account(tx, Account(account_id, cache_salt)), note
-        )
+        await self._runtime.write(accounts.create(Account(account_id, cache_salt)), note)
 
     async def put_key(
         self, key: ApiKey, created_unix_ms: int, *, note: AuditNote | None = None
     ) -> None:
         """Create a key. NotFound if its account or one of its deployments is unknown."""
-        await self._runtime.write(lambda tx: customers.put_key(tx, key, created_unix_ms), note)
+        await self._runtime.write(keys.create(key, created_unix_ms), note)
 
     async def revoke_key(self, key_id: str, *, note: AuditNote | None = None) -> None:
         """Remove a key from the table, which revokes it. NotFound."""
-        await self._runtime.write(lambda tx: customers.revoke_key(tx, key_id), note)
+        await self._runtime.write(keys.revoke(key_id), note)
 
     async def put_prices(self, prices: Sequence[Price], *, note: AuditNote | None = None) -> None:
         """Create or replace lines of the price card."""
-        await self._runtime.write(lambda tx: customers.put_prices(tx, prices), note)
+        await self._runtime.write(price_card.put(prices), note)
 
     # Enrolment.
 
@@ -291,7 +295,7 @@ class Store:
         A note's subject, when empty, becomes ``node/<id>``. NotFound if the POP is unknown;
         Conflict if the name is enrolled, or was removed less than a certificate's life ago.
         """
-        return await self._runtime.write(lambda tx: tokens.create(tx, token, note))
+        return await self._runtime.write(tokens.create(token, note))
 
     async def redeem_token(
         self,
@@ -309,8 +313,7 @@ class Store:
         key gets the stored one; both are audited. Raises: TokenRefused (unaudited).
         """
         return await self._runtime.write(
-            lambda tx: tokens.redeem(
-                tx,
+            tokens.redeem(
                 token_id,
                 public_key_sha256=public_key_sha256,
                 certificate_pem=certificate_pem,
@@ -325,7 +328,7 @@ class Store:
     async def audit(self, actor: str, action: str, subject: str, detail: str) -> None:
         """Append one entry to the audit."""
         note = AuditNote(actor, action, subject, detail)
-        await self._runtime.write(lambda tx: tx.note(note))
+        await self._runtime.write(audit.append(note))
 
     async def compact(self, *, older_than_unix_ms: int) -> int:
         """Drop older change rows and trim the audit; return how many changes were dropped."""
@@ -334,9 +337,10 @@ class Store:
             lambda tx: changes.compact_step(tx, older_than_unix_ms)
         ):
             dropped += step
-        await self._runtime.write(lambda tx: audit.trim(tx.connection))
+        await self._runtime.write(audit.trim)
+        await self._runtime.write(nodes.forget_expired_names())
         return dropped
 
     async def backup(self, target: Path) -> None:
         """Write a consistent copy of the database to ``target``, which must not exist."""
-        await self._runtime.read(lambda connection: copy_database(connection, target))
+        await self._runtime.backup(target)

@@ -174,11 +174,11 @@ def apply_steps(table: Table, push: Push) -> Generator[None, None, Table]:
         at, upserts, wanted = push.at, push.rows, push.digest
         if at < table.at:
             raise TableRefused(RefusalReason.STALE, f"{at} is older than {table.at}")
-        draft = _Draft(empty_table(table.type))
+        draft = TableDraft(empty_table(table.type))
     else:
         at, upserts, wanted = _order(table, push), push.upserts, push.result_digest
         removes = push.removes
-        draft = _Draft(table)
+        draft = TableDraft(table)
     if len(draft.rows) + len(upserts) > MAX_ROWS:
         raise TableRefused(RefusalReason.TOO_LARGE, f"more than {MAX_ROWS} rows")
     for count, key in enumerate(removes, start=1):
@@ -186,38 +186,46 @@ def apply_steps(table: Table, push: Push) -> Generator[None, None, Table]:
         if count % ROWS_PER_STEP == 0:
             yield
     for count, (key, payload) in enumerate(upserts.items(), start=1):
+        if len(payload) > MAX_ROW_BYTES:
+            raise TableRefused(RefusalReason.TOO_LARGE, f"row {key!r} is {len(payload)} bytes")
         draft.put(key, payload)
+        if draft.size_bytes > MAX_TABLE_BYTES:
+            raise TableRefused(RefusalReason.TOO_LARGE, f"more than {MAX_TABLE_BYTES} bytes")
         if count % ROWS_PER_STEP == 0:
             yield
-    if draft.digest % _MODULUS != wanted:
+    changed = draft.finish(at)
+    if changed.digest != wanted:
         raise TableRefused(RefusalReason.DIGEST, f"rows at {at} do not sum to the digest sent")
-    _check_shrink(table, len(draft.rows), push)
-    return Table(table.type, at, draft.rows, wanted, draft.size_bytes)
+    _check_shrink(table, len(changed.rows), push)
+    return changed
 
 
-class _Draft:
-    """A copy of a table's rows, with its digest and size updated at each change."""
+class TableDraft:
+    """A copy of a table's rows, with its digest and size updated at each change. No limits."""
 
     def __init__(self, table: Table) -> None:
+        self.type = table.type
         self.rows = dict(table.rows)
-        self.digest = table.digest
         self.size_bytes = table.size_bytes
+        self._digest = table.digest
 
     def remove(self, key: str) -> None:
+        """Remove a row if it is there."""
         gone = self.rows.pop(key, None)
         if gone is not None:
-            self.digest -= row_digest(key, gone)
+            self._digest -= row_digest(key, gone)
             self.size_bytes -= len(key) + len(gone)
 
     def put(self, key: str, payload: bytes) -> None:
-        if len(payload) > MAX_ROW_BYTES:
-            raise TableRefused(RefusalReason.TOO_LARGE, f"row {key!r} is {len(payload)} bytes")
+        """Create or replace a row."""
         self.remove(key)
         self.rows[key] = payload
-        self.digest += row_digest(key, payload)
+        self._digest += row_digest(key, payload)
         self.size_bytes += len(key) + len(payload)
-        if self.size_bytes > MAX_TABLE_BYTES:
-            raise TableRefused(RefusalReason.TOO_LARGE, f"more than {MAX_TABLE_BYTES} bytes")
+
+    def finish(self, at: TableVersion) -> Table:
+        """Return the table at ``at``; the draft is not used again."""
+        return Table(self.type, at, self.rows, self._digest % _MODULUS, self.size_bytes)
 
 
 def _order(table: Table, delta: Delta) -> TableVersion:

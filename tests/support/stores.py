@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import secrets
 import sqlite3
-from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from coordinator.store.cached_tables import CachedTables, load_cached_tables
+from coordinator.store.commits import Seat, load, run_transaction, take_seat
+from coordinator.store.fact_tables import FactTables
+from coordinator.store.memory import Memory
 from coordinator.store.migrations import migrate
-from coordinator.store.projection import Projection, load_projection
+from coordinator.store.projection import Projection
 from coordinator.store.records import AuditNote, NodeRegistration, TokenRecord
-from coordinator.store.transaction import Transaction, run_transaction
 from protos.domain.resources import (
     ApiKey,
     Deployment,
@@ -29,6 +30,7 @@ from protos.domain.resources import (
 
 if TYPE_CHECKING:
     from coordinator.store.store import Store
+    from coordinator.store.transaction import Write
 
 T = TypeVar("T")
 
@@ -61,26 +63,40 @@ class SetClock:
 class MemoryStore:
     """The store's transactions without threads or files, published after each commit."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path | str = ":memory:") -> None:
         self.clock = SetClock()
-        self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        self.connection = sqlite3.connect(path, isolation_level=None)
+        self.connection.execute("PRAGMA journal_mode = WAL")
+        self.connection.execute("PRAGMA synchronous = OFF")
         migrate(self.connection, self.clock())
-        self.projection: Projection = load_projection(self.connection)
-        self.cached: CachedTables = load_cached_tables(self.connection)
+        self.seat = Seat()
+        take_seat(self.connection, self.seat)
+        self.memory = load(self.connection, self.seat)
 
-    def write(self, change: Callable[[Transaction], T], note: AuditNote | None = None) -> T:
+    @property
+    def projection(self) -> Projection:
+        """The tables for agents."""
+        return self.memory.projection
+
+    @property
+    def facts(self) -> FactTables:
+        """What the coordinator alone knows."""
+        return self.memory.facts
+
+    def write(self, change: Write[T], note: AuditNote | None = None) -> T:
         """Commit one change and publish it."""
-        result, tx = run_transaction(self.connection, self.clock(), change, note)
-        for effect in tx.effects:
-            effect(self.cached)
-        if tx.compacted_to_seq:
-            self.projection.forget(tx.compacted_to_seq)
-        self.projection.publish(tx.changes)
+        result, news = run_transaction(self.connection, self.seat, self.clock(), change, note)
+        if news is not None:
+            self.memory.take(news)
         return result
 
-    def reloaded(self) -> tuple[Projection, CachedTables]:
+    def close(self) -> None:
+        """Close the database."""
+        self.connection.close()
+
+    def reloaded(self) -> Memory:
         """Return what a restarted coordinator would have in memory."""
-        return load_projection(self.connection), load_cached_tables(self.connection)
+        return load(self.connection, Seat())
 
 
 def registration(node_id: str, engine_kind: str = "vllm") -> NodeRegistration:

@@ -10,6 +10,8 @@ from dataclasses import replace
 
 import pytest
 
+from coordinator.store import pops
+from coordinator.store.commits import Seat, run_transaction
 from coordinator.store.records import AuditNote
 from coordinator.store.store import Store
 from protos.domain.errors import ConfigInvalid, Conflict, InvalidRequest, NotFound, StoreUnavailable
@@ -171,6 +173,46 @@ async def test_a_second_owner_is_refused_until_the_first_closes(store, database,
     await again.close()
 
 
+async def test_a_writer_that_was_replaced_is_refused_and_says_so(store, database, caplog):
+    await store.put_pop(GRU)
+    with closing(sqlite3.connect(database)) as other, other:
+        other.execute("UPDATE log SET writer_epoch = writer_epoch + 1")
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="taken over") as caught:
+            await store.put_pop(IAD)
+        assert not caught.value.retryable
+        with pytest.raises(StoreUnavailable, match="taken over"):
+            await store.audit("operator/ana", "looked", "fleet", "")
+    assert not store.available
+    assert set(store.view().pops) == {"GRU"}
+    assert await store.audit_entries(10) == []
+    assert caplog.text.count("another coordinator writes to the database") == 1
+
+
+async def test_what_another_writer_committed_is_taken_into_memory_at_the_next_commit(
+    store, database, clock
+):
+    """A writer that is replaced may have committed after its successor read the tables."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as other:
+        (epoch,) = other.execute("SELECT writer_epoch FROM log").fetchone()
+        run_transaction(other, Seat(epoch, 0), clock(), pops.put(GRU), None)
+    await store.put_pop(IAD)
+    assert set(store.view().pops) == {"GRU", "IAD"}
+    assert store.table(ResourceType.TOPOLOGY).at.version == 2
+
+
+async def test_a_rolled_back_write_gives_its_numbers_back(store):
+    def fails(tx):
+        pops.put(GRU)(tx)
+        pops.put(IAD)(tx)
+        raise InvalidRequest("midway")
+
+    with pytest.raises(InvalidRequest):
+        await store._runtime.write(fails)
+    await store.put_pop(IAD)
+    assert store.table(ResourceType.TOPOLOGY).at.version == 1
+
+
 async def test_a_missing_database_is_not_created(tmp_path, clock):
     with pytest.raises(NotFound, match="no database"):
         await Store.open(tmp_path / "none.db", now_unix_ms=clock, must_exist=True)
@@ -227,7 +269,7 @@ async def test_an_error_in_a_write_is_raised_to_its_caller(store):
     with pytest.raises(InvalidRequest):
         await store._runtime.write(lambda tx: _raise(InvalidRequest("no")))
     with pytest.raises(sqlite3.OperationalError, match="syntax"):
-        await store._runtime.write(lambda tx: tx.execute("SELEKT"))
+        await store._runtime.write(lambda tx: tx.query("SELEKT"))
     assert store.available
     await store.put_pop(GRU)
 

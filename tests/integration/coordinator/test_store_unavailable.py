@@ -144,9 +144,9 @@ async def test_a_full_database_file(store, caplog):
     caplog.set_level(logging.INFO)
 
     def limit(pages: int):
-        return lambda tx: tx.execute(f"PRAGMA max_page_count = {pages}").fetchone()
+        return lambda tx: tx.query(f"PRAGMA max_page_count = {pages}")
 
-    (pages,) = await store._runtime.write(lambda tx: tx.execute("PRAGMA page_count").fetchone())
+    ((pages,),) = await store._runtime.write(lambda tx: tx.query("PRAGMA page_count"))
     await store._runtime.write(limit(pages))
     before = store.table(ResourceType.DEPLOYMENTS)
     many = [ModelFile(f"{number}.json", b"s" * 32, number) for number in range(10_000)]

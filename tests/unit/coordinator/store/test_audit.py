@@ -20,30 +20,30 @@ def actions(store, limit=100):
 
 def test_newest_first_and_no_more_than_asked(store):
     for number in range(5):
-        store.write(lambda tx, n=number: tx.note(AuditNote("operator/a", f"do.{n}", "x")))
+        store.write(audit.append(AuditNote("operator/a", f"do.{number}", "x")))
     assert actions(store, 2) == ["do.4", "do.3"]
     assert actions(store, 0) == []
 
 
 def test_fields_are_cut(store):
-    store.write(lambda tx: tx.note(AuditNote("a", "b", "c", "d" * 5_000)))
+    store.write(audit.append(AuditNote("a", "b", "c", "d" * 5_000)))
     (record,) = audit.entries(store.connection, 1)
     assert len(record.note.detail) == audit.MAX_FIELD_CHARS
 
 
 def test_many_anonymous_entries_displace_anonymous_ones_only(store, monkeypatch):
     monkeypatch.setattr(audit, "KEPT_ANONYMOUS", 3)
-    store.write(lambda tx: tx.note(AuditNote("operator/ana", "key.create", "key/1")))
+    store.write(audit.append(AuditNote("operator/ana", "key.create", "key/1")))
     for number in range(10):
         note = AuditNote(f"anonymous@10.0.0.{number}", f"refused.{number}", "token/x")
-        store.write(lambda tx, note=note: tx.note(note))
-    assert store.write(lambda tx: audit.trim(tx.connection)) == 7
+        store.write(audit.append(note))
+    assert store.write(audit.trim) == 7
     assert actions(store) == ["refused.9", "refused.8", "refused.7", "key.create"]
 
 
 def test_nothing_is_trimmed_below_the_limits(store):
-    store.write(lambda tx: tx.note(AuditNote("operator/ana", "key.create", "key/1")))
-    assert store.write(lambda tx: audit.trim(tx.connection)) == 0
+    store.write(audit.append(AuditNote("operator/ana", "key.create", "key/1")))
+    assert store.write(audit.trim) == 0
 
 
 def test_a_note_is_written_with_its_change_or_not_at_all(store):

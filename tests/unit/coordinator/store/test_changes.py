@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.store import changes
-from coordinator.store.changes import History
+from coordinator.store import history as history_module
+from coordinator.store.history import History
 from protos.domain.resources import ResourceType
 from protos.domain.routing_table import TableVersion, table_of
 
@@ -51,7 +51,7 @@ def test_no_delta_from_a_version_that_is_ahead():
 
 
 def test_over_its_limit_the_older_half_is_dropped(monkeypatch):
-    monkeypatch.setattr(changes, "HISTORY_LIMIT", 10)
+    monkeypatch.setattr(history_module, "HISTORY_LIMIT", 10)
     history = history_of(*((seq, "k") for seq in range(1, 12)))
     assert history.floor == 6
     assert history.delta(table_at(11, k="x"), 5) is None

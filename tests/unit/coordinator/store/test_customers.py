@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from coordinator.store import customers, registry
+from coordinator.store import accounts, deployments, keys, models, prices
 from protos.domain.errors import Conflict, NotFound
 from protos.domain.resources import Account, Price, ResourceType, Tier
 from tests.support.stores import FILES, MODEL, MemoryStore, api_key, deployment
@@ -16,19 +16,19 @@ from tests.support.stores import FILES, MODEL, MemoryStore, api_key, deployment
 def store():
     store = MemoryStore()
     for account_id in ("acme", "other"):
-        store.write(lambda tx, one=account_id: customers.create_account(tx, Account(one, "salt")))
-    store.write(lambda tx: registry.put_model(tx, MODEL, FILES))
-    store.write(lambda tx: registry.put_deployment(tx, deployment(), [], create_only=True))
+        store.write(accounts.create(Account(account_id, "salt")))
+    store.write(models.register(MODEL, FILES))
+    store.write(deployments.put(deployment(), [], create_only=True))
     return store
 
 
 def put(store, key):
-    store.write(lambda tx: customers.put_key(tx, key, 5))
+    store.write(keys.create(key, 5))
 
 
 def test_an_account_keeps_its_salt(store):
     with pytest.raises(Conflict, match="exists"):
-        store.write(lambda tx: customers.create_account(tx, Account("acme", "another")))
+        store.write(accounts.create(Account("acme", "another")))
     assert store.projection.view.accounts["acme"].cache_salt == "salt"
 
 
@@ -36,7 +36,7 @@ def test_a_key_is_found_by_its_digest(store):
     key = api_key("k1", deployments=("chat",))
     put(store, key)
     assert store.projection.view.keys[key.digest] == key
-    assert store.cached.keys_created_unix_ms == {"k1": 5}
+    assert store.facts.keys_created_unix_ms == {"k1": 5}
 
 
 @pytest.mark.parametrize(
@@ -56,17 +56,17 @@ def test_a_key_may_name_only_deployments_of_its_account(store, key):
 
 def test_a_revoked_key_is_removed_from_table_view_and_cache(store):
     put(store, api_key("k1"))
-    store.write(lambda tx: customers.revoke_key(tx, "k1"))
+    store.write(keys.revoke("k1"))
     assert "key/k1" not in store.projection.table(ResourceType.CREDENTIALS, "").rows
     assert not store.projection.view.keys
-    assert not store.cached.keys_created_unix_ms
+    assert not store.facts.keys_created_unix_ms
     with pytest.raises(NotFound):
-        store.write(lambda tx: customers.revoke_key(tx, "k1"))
+        store.write(keys.revoke("k1"))
 
 
 def test_prices_are_replaced_by_size_class_and_tier(store):
     price = Price("xs", Tier.EDGE, 10, 2, 30, 1)
-    store.write(lambda tx: customers.put_prices(tx, [price, replace(price, tier=Tier.CENTRAL)]))
-    store.write(lambda tx: customers.put_prices(tx, [replace(price, card_version=2)]))
+    store.write(prices.put([price, replace(price, tier=Tier.CENTRAL)]))
+    store.write(prices.put([replace(price, card_version=2)]))
     cards = {key: one.card_version for key, one in store.projection.view.prices.items()}
     assert cards == {("xs", Tier.EDGE): 2, ("xs", Tier.CENTRAL): 1}

@@ -6,9 +6,16 @@ import sqlite3
 
 import pytest
 
+from coordinator.core.node_orders import Move, NodeOrder, OrderKind, Phase
 from coordinator.store import migrations
+from coordinator.store.commits import Seat, load
+from coordinator.store.fact_tables import FactTables
+from coordinator.store.facts import FactType
+from coordinator.store.history import Change
 from coordinator.store.migrations import REGISTRY, applied_migrations, migrate
+from coordinator.store.records import CertificateRecord, NodeRecord
 from protos.domain.errors import ConfigInvalid
+from protos.domain.resources import EngineProfile, ModelFile
 
 
 @pytest.fixture
@@ -28,11 +35,11 @@ def test_only_the_missing_ones_are_applied(connection, monkeypatch):
     migrate(connection, 1)
 
     def add_column(database):
-        database.table("nodes").add_column("rack", str)
+        database.table("tokens").add_column("rack", str)
 
     monkeypatch.setitem(migrations.REGISTRY, "9999_rack", add_column)
     assert migrate(connection, 2) == ("9999_rack",)
-    connection.execute("SELECT rack FROM nodes")
+    connection.execute("SELECT rack FROM tokens")
 
 
 def test_a_failing_migration_changes_nothing(connection, monkeypatch):
@@ -55,6 +62,83 @@ def test_a_database_of_a_newer_version_is_refused_and_untouched(connection):
     connection.execute("INSERT INTO migrations VALUES ('9999_future', 5)")
     with pytest.raises(ConfigInvalid, match=r"newer version.*9999_future"):
         migrate(connection, 2)
+
+
+RELATIONS = """
+INSERT INTO changes (type, scope, key, payload, at_unix_ms) VALUES
+ ('topology', '', 'pop/GRU', NULL, 5), ('deployments', '', 'deployment/chat', x'00', 6);
+DELETE FROM changes WHERE seq = 1;
+INSERT INTO rows VALUES ('deployments', '', 'deployment/chat', x'00', 2);
+INSERT INTO tables VALUES ('topology', '', 1, 1), ('deployments', '', 2, 0);
+INSERT INTO nodes VALUES ('gru-1', 'GRU', 7, 'vllm', '0.1.0', 40.0, 0.5, 4, 400.0, 1, 0, 8192),
+ ('new', 'GRU', 8, '', '', NULL, NULL, NULL, NULL, 0, 0, 0);
+INSERT INTO certificates VALUES ('ff', 'gru-1', 20), ('a', 'gru-1', 10), ('b', 'removed', 30);
+INSERT INTO placements VALUES ('chat', 'new'), ('chat', 'gru-1');
+INSERT INTO node_orders VALUES
+ ('gru-1', 'retire', 'operator/ana', 'old', 9, 'moving', '[["chat", "acme/m@1", "new", ""]]', 1);
+INSERT INTO model_files VALUES ('acme/m@1', 'b.bin', x'0b', 2), ('acme/m@1', 'a.bin', x'0a', 1);
+INSERT INTO keys VALUES ('k2', 2), ('k1', 1);
+"""
+
+
+def test_relations_become_facts_of_the_change_log(connection, monkeypatch):
+    names = list(REGISTRY)
+    before = names[: names.index("0010_change_log")]
+    monkeypatch.setattr(migrations, "REGISTRY", {name: REGISTRY[name] for name in before})
+    migrate(connection, 1)
+    connection.executescript(RELATIONS)
+    monkeypatch.undo()
+    assert migrate(connection, 2)[0] == "0010_change_log"
+    facts = FactTables()
+    facts.follow(
+        Change(seq, FactType(type_), "", key, payload)
+        for seq, type_, key, payload in connection.execute(
+            "SELECT seq, type, key, payload FROM rows WHERE type <> 'deployments'"
+        )
+    )
+    assert facts == FactTables(
+        nodes={
+            "gru-1": NodeRecord(
+                "gru-1",
+                "GRU",
+                7,
+                "vllm",
+                "0.1.0",
+                EngineProfile(40.0, 0.5, 4, 400.0, embeds=True, context_tokens=8_192),
+                (CertificateRecord(10, 10), CertificateRecord(255, 20)),
+            ),
+            "new": NodeRecord("new", "GRU", 8),
+        },
+        certificates={
+            "gru-1": (CertificateRecord(10, 10), CertificateRecord(255, 20)),
+            "removed": (CertificateRecord(11, 30),),
+        },
+        placements={"chat": ("gru-1", "new")},
+        orders={
+            "gru-1": NodeOrder(
+                OrderKind.RETIRE,
+                "operator/ana",
+                "old",
+                9,
+                Phase.MOVING,
+                (Move("chat", "acme/m@1", "new"),),
+                force=True,
+            )
+        },
+        manifests={"acme/m@1": (ModelFile("a.bin", b"\x0a", 1), ModelFile("b.bin", b"\x0b", 2))},
+        keys_created_unix_ms={"k1": 1, "k2": 2},
+    )
+    seqs = [seq for (seq,) in connection.execute("SELECT seq FROM changes ORDER BY seq")]
+    assert seqs == list(range(2, 2 + len(seqs)))
+    assert connection.execute("SELECT * FROM log").fetchall() == [(1, seqs[-1], 1, 0)]
+    # Read again, the whole is one memory.
+    connection.execute("DELETE FROM rows WHERE type = 'deployments'")
+    assert load(connection, Seat()).facts == facts
+
+
+def test_a_database_made_new_starts_its_log_at_nothing(connection):
+    migrate(connection, 1)
+    assert connection.execute("SELECT * FROM log").fetchall() == [(1, 0, 0, 0)]
 
 
 def test_names_are_numbered_without_gaps():

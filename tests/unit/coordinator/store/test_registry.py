@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from coordinator.store import customers, nodes, registry
+from coordinator.store import accounts, deployments, models, nodes, pops
 from protos.domain.errors import Conflict, NotFound
 from protos.domain.resources import Account, ResourceType
 from tests.support.stores import FILES, GRU, MODEL, START_UNIX_MS, MemoryStore, deployment
@@ -15,42 +15,40 @@ from tests.support.stores import FILES, GRU, MODEL, START_UNIX_MS, MemoryStore, 
 @pytest.fixture
 def store():
     store = MemoryStore()
-    store.write(lambda tx: registry.put_pop(tx, GRU))
-    store.write(lambda tx: nodes.enrol(tx, "gru-1", "GRU", 1, START_UNIX_MS + 1))
+    store.write(pops.put(GRU))
+    store.write(nodes.enrol("gru-1", "GRU", 1, START_UNIX_MS + 1))
     for account_id in ("acme", "other"):
-        store.write(lambda tx, one=account_id: customers.create_account(tx, Account(one, "salt")))
-    store.write(lambda tx: registry.put_model(tx, MODEL, FILES))
+        store.write(accounts.create(Account(account_id, "salt")))
+    store.write(models.register(MODEL, FILES))
     return store
 
 
 def put(store, wanted, node_ids=("gru-1",), create_only=False):
-    store.write(lambda tx: registry.put_deployment(tx, wanted, node_ids, create_only=create_only))
+    store.write(deployments.put(wanted, node_ids, create_only=create_only))
 
 
 def test_a_model_and_its_files_are_kept(store):
     assert store.projection.view.models[MODEL.name] == MODEL
-    assert store.cached.manifests[MODEL.name] == FILES
+    assert store.facts.manifests[MODEL.name] == FILES
 
 
 def test_registering_the_same_again_changes_nothing(store):
     at = store.projection.table(ResourceType.DEPLOYMENTS, "").at
-    store.write(lambda tx: registry.put_model(tx, MODEL, FILES))
+    store.write(models.register(MODEL, FILES))
     assert store.projection.table(ResourceType.DEPLOYMENTS, "").at == at
 
 
 def test_a_version_never_changes(store):
     with pytest.raises(Conflict, match="other content") as caught:
-        store.write(
-            lambda tx: registry.put_model(tx, replace(MODEL, manifest_sha256=b"x" * 32), FILES)
-        )
+        store.write(models.register(replace(MODEL, manifest_sha256=b"x" * 32), FILES))
     assert not caught.value.retryable
 
 
 def test_a_deployment_is_placed_where_asked_and_replaced(store):
     put(store, deployment())
-    assert store.cached.placements == {"chat": ("gru-1",)}
+    assert store.facts.placements == {"chat": ("gru-1",)}
     put(store, replace(deployment(), ttft_budget_ms=200), ())
-    assert store.cached.placements == {"chat": ()}
+    assert store.facts.placements == {"chat": ()}
     assert store.projection.view.deployments["chat"].ttft_budget_ms == 200
 
 
@@ -83,8 +81,8 @@ def test_a_deployment_cannot_change_its_account(store):
 
 def test_removal(store):
     put(store, deployment())
-    store.write(lambda tx: registry.remove_deployment(tx, "chat"))
+    store.write(deployments.remove("chat"))
     assert not store.projection.view.deployments
-    assert not store.cached.placements
+    assert not store.facts.placements
     with pytest.raises(NotFound):
-        store.write(lambda tx: registry.remove_deployment(tx, "chat"))
+        store.write(deployments.remove("chat"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.store import audit, nodes, registry, tokens
+from coordinator.store import audit, nodes, pops, tokens
 from coordinator.store.records import AuditNote, RefusalCause, TokenRefused
 from protos.domain.errors import Conflict, NotFound, Overloaded
 from tests.support.stores import (
@@ -20,18 +20,17 @@ from tests.support.stores import (
 @pytest.fixture
 def store():
     store = MemoryStore()
-    store.write(lambda tx: registry.put_pop(tx, GRU))
+    store.write(pops.put(GRU))
     return store
 
 
 def create(store, token, note=None):
-    return store.write(lambda tx: tokens.create(tx, token, note))
+    return store.write(tokens.create(token, note))
 
 
 def redeem(store, token_id, key=b"k" * 32, pem=b"FIRST", serial=1):
     return store.write(
-        lambda tx: tokens.redeem(
-            tx,
+        tokens.redeem(
             token_id,
             public_key_sha256=key,
             certificate_pem=pem,
@@ -53,7 +52,7 @@ def test_first_use_enrols_and_is_audited(store):
     redemption = redeem(store, "t")
     assert (redemption.node_id, redemption.pop_id, redemption.again) == ("gru-1", "GRU", False)
     assert redemption.certificate_pem == b"FIRST"
-    assert store.cached.nodes["gru-1"].enrolled_unix_ms == START_UNIX_MS
+    assert store.facts.nodes["gru-1"].enrolled_unix_ms == START_UNIX_MS
     (entry,) = audit.entries(store.connection, 1)
     assert entry.note.action == "enrolment.accepted"
     assert (b"k" * 32).hex() in entry.note.detail
@@ -65,7 +64,7 @@ def test_the_same_key_again_gets_the_same_certificate(store):
     again = redeem(store, "t", pem=b"SECOND", serial=2)
     assert again.again
     assert again.certificate_pem == b"FIRST"
-    assert [one.serial for one in store.cached.nodes["gru-1"].certificates] == [1]
+    assert [one.serial for one in store.facts.nodes["gru-1"].certificates] == [1]
 
 
 def test_another_key_is_refused(store):
@@ -90,7 +89,7 @@ def test_unknown(store):
 def test_a_removed_node_does_not_come_back_with_its_old_token(store):
     create(store, token_record("t", "gru-1"))
     redeem(store, "t")
-    store.write(lambda tx: nodes.remove(tx, "gru-1"))
+    store.write(nodes.remove("gru-1"))
     assert refusal(store, "t") is RefusalCause.NODE_REMOVED
 
 
@@ -123,7 +122,7 @@ def test_an_enrolled_name_is_not_assigned_again(store):
 def test_a_removed_name_is_reserved_until_its_certificates_have_expired(store):
     create(store, token_record("t", "gru-1"))
     redeem(store, "t")
-    store.write(lambda tx: nodes.remove(tx, "gru-1"))
+    store.write(nodes.remove("gru-1"))
     with pytest.raises(Conflict, match="has not expired"):
         create(store, token_record("u", "gru-1"))
     assert create(store, token_record("v")).node_id == "gru-2"
@@ -151,5 +150,5 @@ def test_long_expired_tokens_are_dropped(store):
     create(store, token_record("a"))
     store.clock.unix_ms += 30 * DAY_MS
     create(store, token_record("b", ttl_ms=31 * DAY_MS))
-    assert tokens.read(store.connection, "a") is None
-    assert tokens.read(store.connection, "b") is not None
+    assert tokens.by_id("a")(store.connection) is None
+    assert tokens.by_id("b")(store.connection) is not None

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.store import transaction
-from coordinator.store.registry import put_pop
+from coordinator.store import pops, transaction
 from protos.domain.errors import TooLarge
 from protos.domain.resources import ResourceType
 from tests.support.stores import GRU, IAD, MemoryStore
@@ -23,13 +22,13 @@ def log(store):
 
 
 def test_equal_writes_change_nothing(store):
-    store.write(lambda tx: put_pop(tx, GRU))
-    store.write(lambda tx: put_pop(tx, GRU))
+    store.write(pops.put(GRU))
+    store.write(pops.put(GRU))
     assert log(store) == [(1, "pop/GRU", 0)]
 
 
 def test_removing_is_logged_once(store):
-    store.write(lambda tx: put_pop(tx, GRU))
+    store.write(pops.put(GRU))
     assert store.write(lambda tx: tx.remove(ResourceType.TOPOLOGY, "pop/GRU"))
     assert not store.write(lambda tx: tx.remove(ResourceType.TOPOLOGY, "pop/GRU"))
     assert log(store) == [(1, "pop/GRU", 0), (2, "pop/GRU", 1)]
@@ -44,7 +43,7 @@ def test_a_failure_leaves_neither_row_nor_change(store):
     with pytest.raises(RuntimeError):
         store.write(fails)
     assert log(store) == []
-    assert not store.reloaded()[0].view.pops
+    assert not store.reloaded().projection.view.pops
 
 
 def test_several_changes_of_one_row_count_as_the_last(store):
@@ -61,4 +60,4 @@ def test_several_changes_of_one_row_count_as_the_last(store):
 def test_a_row_that_no_agent_would_take_is_refused(store, monkeypatch):
     monkeypatch.setattr(transaction, "MAX_ROW_BYTES", 10)
     with pytest.raises(TooLarge):
-        store.write(lambda tx: put_pop(tx, GRU))
+        store.write(pops.put(GRU))

@@ -1,0 +1,74 @@
+"""Deployments, and their pins to nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from coordinator.store import accounts, models, nodes
+from coordinator.store.facts import FactType, Placement
+from protos.domain.errors import Conflict, NotFound
+from protos.domain.resources import Deployment, ResourceType, row_key
+
+if TYPE_CHECKING:
+    from coordinator.store.transaction import Transaction, Write
+
+
+def put(deployment: Deployment, node_ids: Sequence[str], *, create_only: bool) -> Write[None]:
+    """Create or replace a deployment and its pins.
+
+    NotFound if account, model or a node is unknown; Conflict if it exists and ``create_only``, or
+    belongs to another account.
+    """
+
+    def write(tx: Transaction) -> None:
+        accounts.require(tx, deployment.account_id)
+        models.require(tx, deployment.model)
+        for node_id in node_ids:
+            nodes.require(tx, node_id)
+        present = tx.get(ResourceType.DEPLOYMENTS, row_key(deployment))
+        if isinstance(present, Deployment):
+            if create_only:
+                raise Conflict(
+                    f"deployment {deployment.name!r} exists",
+                    "leave out create-only to replace it, or choose another name",
+                    retryable=False,
+                )
+            if present.account_id != deployment.account_id:
+                raise Conflict(
+                    f"deployment {deployment.name!r} belongs to account {present.account_id!r}",
+                    "a deployment never changes hands: choose another name",
+                    retryable=False,
+                )
+        tx.put(deployment)
+        tx.put_fact(_placement(deployment.name, node_ids))
+
+    return write
+
+
+def remove(name: str) -> Write[None]:
+    """Remove a deployment and its pins. NotFound."""
+
+    def write(tx: Transaction) -> None:
+        if not tx.remove(ResourceType.DEPLOYMENTS, f"deployment/{name}"):
+            raise NotFound(
+                f"there is no deployment {name!r}", "`edgeforge deployment ls` shows all"
+            )
+        tx.remove_fact(FactType.PLACEMENT, name)
+
+    return write
+
+
+def set_pins(pins: Mapping[str, Sequence[str]]) -> Write[None]:
+    """Replace the pins of deployments; one that has been removed meanwhile gets none."""
+
+    def write(tx: Transaction) -> None:
+        for name, node_ids in pins.items():
+            if tx.get(ResourceType.DEPLOYMENTS, f"deployment/{name}") is not None:
+                tx.put_fact(_placement(name, node_ids))
+
+    return write
+
+
+def _placement(name: str, node_ids: Sequence[str]) -> Placement:
+    return Placement(name, tuple(sorted(set(node_ids))))

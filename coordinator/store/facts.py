@@ -1,0 +1,257 @@
+"""Facts: what the coordinator alone knows, kept as rows and changes that no agent is sent.
+
+A fact is written like a row for agents: its present payload in ``rows``, each change in
+``changes``. Payloads are JSON; a reader gives a missing key its default, so that facts written by
+an earlier version stay readable.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, TypeVar
+
+from coordinator.core.node_orders import Move, NodeOrder, OrderKind, Phase
+from coordinator.store.records import CertificateRecord
+from protos.domain.resources import EngineProfile, ModelFile, ResourceType
+
+
+class FactType(enum.StrEnum):
+    """The types of facts; none is the name of a ResourceType."""
+
+    NODE = "node"
+    CERTIFICATES = "certificates"
+    PLACEMENT = "placement"
+    NODE_ORDER = "node_order"
+    MANIFEST = "manifest"
+    KEY = "key"
+
+
+RowType = ResourceType | FactType
+
+_ROW_TYPES: dict[str, RowType] = {one.value: one for one in (*ResourceType, *FactType)}
+
+
+#: Returns the type that a stored row or change names.
+row_type = _ROW_TYPES.__getitem__
+
+
+_PROFILE_FIELDS = frozenset(one.name for one in fields(EngineProfile))
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolledNode:
+    """An enrolled node. ``engine_kind`` is empty and ``profile`` None until its first Hello."""
+
+    TYPE: ClassVar = FactType.NODE
+
+    node_id: str
+    pop_id: str
+    enrolled_unix_ms: int
+    engine_kind: str = ""
+    agent_version: str = ""
+    profile: EngineProfile | None = None
+
+    @property
+    def key(self) -> str:
+        """The node's id."""
+        return self.node_id
+
+    def encode(self) -> bytes:
+        """Return the payload."""
+        return _json(
+            pop_id=self.pop_id,
+            enrolled_unix_ms=self.enrolled_unix_ms,
+            engine_kind=self.engine_kind,
+            agent_version=self.agent_version,
+            profile=asdict(self.profile) if self.profile else None,
+        )
+
+    @classmethod
+    def decode(cls, key: str, payload: bytes) -> EnrolledNode:
+        """Return the fact in ``payload``."""
+        value = json.loads(payload)
+        profile = value["profile"]
+        return cls(
+            key,
+            value["pop_id"],
+            value["enrolled_unix_ms"],
+            value["engine_kind"],
+            value["agent_version"],
+            None if profile is None else _profile(profile),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """The certificates issued in a node's name, oldest first; kept when the node is removed."""
+
+    TYPE: ClassVar = FactType.CERTIFICATES
+
+    node_id: str
+    certificates: tuple[CertificateRecord, ...]
+
+    @property
+    def key(self) -> str:
+        """The node's id."""
+        return self.node_id
+
+    def encode(self) -> bytes:
+        """Return the payload."""
+        return _json(
+            certificates=[[f"{one.serial:x}", one.not_after_unix_ms] for one in self.certificates]
+        )
+
+    @classmethod
+    def decode(cls, key: str, payload: bytes) -> Certificates:
+        """Return the fact in ``payload``."""
+        return cls(
+            key,
+            tuple(
+                CertificateRecord(int(serial, 16), not_after_unix_ms)
+                for serial, not_after_unix_ms in json.loads(payload)["certificates"]
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """The nodes that a deployment is pinned to, in order."""
+
+    TYPE: ClassVar = FactType.PLACEMENT
+
+    deployment: str
+    node_ids: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """The deployment's name."""
+        return self.deployment
+
+    def encode(self) -> bytes:
+        """Return the payload."""
+        return _json(node_ids=self.node_ids)
+
+    @classmethod
+    def decode(cls, key: str, payload: bytes) -> Placement:
+        """Return the fact in ``payload``."""
+        return cls(key, tuple(json.loads(payload)["node_ids"]))
+
+
+@dataclass(frozen=True, slots=True)
+class OrderOfNode:
+    """A node's order."""
+
+    TYPE: ClassVar = FactType.NODE_ORDER
+
+    node_id: str
+    order: NodeOrder
+
+    @property
+    def key(self) -> str:
+        """The node's id."""
+        return self.node_id
+
+    def encode(self) -> bytes:
+        """Return the payload."""
+        order = self.order
+        return _json(
+            kind=order.kind,
+            by=order.by,
+            reason=order.reason,
+            at_unix_ms=order.at_unix_ms,
+            phase=order.phase or "",
+            moves=[[one.deployment, one.model, one.node_id, one.reason] for one in order.moves],
+            force=order.force,
+        )
+
+    @classmethod
+    def decode(cls, key: str, payload: bytes) -> OrderOfNode:
+        """Return the fact in ``payload``."""
+        value = json.loads(payload)
+        order = NodeOrder(
+            kind=OrderKind(value["kind"]),
+            by=value["by"],
+            reason=value["reason"],
+            at_unix_ms=value["at_unix_ms"],
+            phase=Phase(value["phase"]) if value["phase"] else None,
+            moves=tuple(Move(*move) for move in value["moves"]),
+            force=value["force"],
+        )
+        return cls(key, order)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The files of a model, by path."""
+
+    TYPE: ClassVar = FactType.MANIFEST
+
+    model: str
+    files: tuple[ModelFile, ...]
+
+    @property
+    def key(self) -> str:
+        """The model's name."""
+        return self.model
+
+    def encode(self) -> bytes:
+        """Return the payload."""
+        return _json(files=[[one.path, one.sha256.hex(), one.size_bytes] for one in self.files])
+
+    @classmethod
+    def decode(cls, key: str, payload: bytes) -> Manifest:
+        """Return the fact in ``payload``."""
+        files = json.loads(payload)["files"]
+        return cls(
+            key, tuple(ModelFile(path, bytes.fromhex(sha), size) for path, sha, size in files)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class KeyCreated:
+    """When a key that has not been revoked was created."""
+
+    TYPE: ClassVar = FactType.KEY
+
+    key_id: str
+    created_unix_ms: int
+
+    @property
+    def key(self) -> str:
+        """The key's id."""
+        return self.key_id
+
+    def encode(self) -> bytes:
+        """Return the payload."""
+        return _json(created_unix_ms=self.created_unix_ms)
+
+    @classmethod
+    def decode(cls, key: str, payload: bytes) -> KeyCreated:
+        """Return the fact in ``payload``."""
+        return cls(key, json.loads(payload)["created_unix_ms"])
+
+
+Fact = EnrolledNode | Certificates | Placement | OrderOfNode | Manifest | KeyCreated
+FactT = TypeVar("FactT", EnrolledNode, Certificates, Placement, OrderOfNode, Manifest, KeyCreated)
+
+_CLASS_OF: dict[FactType, type[Fact]] = {
+    one.TYPE: one
+    for one in (EnrolledNode, Certificates, Placement, OrderOfNode, Manifest, KeyCreated)
+}
+
+
+def decode_fact(fact_type: FactType, key: str, payload: bytes) -> Fact:
+    """Return the fact in a row."""
+    return _CLASS_OF[fact_type].decode(key, payload)
+
+
+def _json(**values: object) -> bytes:
+    return json.dumps(values, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _profile(values: dict[str, Any]) -> EngineProfile:
+    return EngineProfile(
+        **{name: value for name, value in values.items() if name in _PROFILE_FIELDS}
+    )

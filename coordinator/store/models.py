@@ -1,0 +1,38 @@
+"""Models and the files they are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from coordinator.store.facts import Manifest
+from protos.domain.errors import Conflict, NotFound
+from protos.domain.resources import Model, ModelFile, ResourceType, row_key
+
+if TYPE_CHECKING:
+    from coordinator.store.transaction import Transaction, Write
+
+
+def register(model: Model, files: Sequence[ModelFile]) -> Write[None]:
+    """Register a model; the same again changes nothing. Conflict if the name has other content."""
+
+    def write(tx: Transaction) -> None:
+        present = tx.get(ResourceType.DEPLOYMENTS, row_key(model))
+        if present is not None and present != model:
+            raise Conflict(
+                f"model {model.name!r} is registered with other content",
+                "a version never changes: register it under a new @version",
+                retryable=False,
+            )
+        tx.put(model)
+        if files:
+            ordered = tuple(sorted(files, key=lambda file: file.path))
+            tx.put_fact(Manifest(model.name, ordered))
+
+    return write
+
+
+def require(tx: Transaction, name: str) -> None:
+    """Raises: NotFound."""
+    if tx.get(ResourceType.DEPLOYMENTS, f"model/{name}") is None:
+        raise NotFound(f"there is no model {name!r}", "`edgeforge model import PATH` adds one")
