@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from coordinator.cli import account, deployment, fleet, model, node_orders, pop, price, route, trace
+from coordinator.cli import (
+    account,
+    audit,
+    deployment,
+    fleet,
+    model,
+    node_orders,
+    pop,
+    price,
+    route,
+    trace,
+)
 from coordinator.cli.common import name_profile
 from protos.output.command_line import command_line
 from protos.output.terminal import run_program
@@ -27,7 +38,7 @@ for _group in (
     price.app,
     route.app,
     trace.app,
-    price.audit_app,
+    audit.app,
     price.table_app,
 ):
     app.add_typer(_group)

@@ -1,8 +1,7 @@
-"""``edgeforge price``, ``audit`` and ``table``: the price card, the audit, forced tables."""
+"""``edgeforge price`` and ``table``: the price card, forced tables."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -16,7 +15,6 @@ from protos.v1 import admin_pb2, resources_pb2
 from protos.wire import resource_type_to_wire
 
 app = group("price", "The price card.")
-audit_app = group("audit", "Who changed what, and who was refused.")
 table_app = group("table", "The routing table that agents hold.")
 
 
@@ -45,37 +43,6 @@ def list_prices(json_output: JsonOption = False) -> None:
             for price in prices
         ),
         "the price card is empty",
-    )
-
-
-@audit_app.command("ls")
-def list_audit(
-    limit: Annotated[int, typer.Option(help="Newest entries to show.", min=1, max=10_000)] = 100,
-    json_output: JsonOption = False,
-) -> None:
-    """List changes and refusals, newest first.
-
-    Example: edgeforge audit ls --limit 20
-    """
-    request = admin_pb2.ListAuditRequest(limit=limit)
-    with admin() as client:
-        entries = client.call(lambda stub: stub.ListAudit, request).entries
-    if json_output:
-        print_json([as_json(entry) for entry in entries])
-        return
-    print_table(
-        ("at", "who", "what", "on", "detail"),
-        (
-            (
-                f"{datetime.fromtimestamp(entry.at_unix_ms / 1_000, UTC):%F %T}",
-                entry.actor,
-                entry.action,
-                entry.subject,
-                entry.detail,
-            )
-            for entry in entries
-        ),
-        "nothing yet",
     )
 
 

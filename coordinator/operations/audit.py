@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from coordinator.operations.acts import Act
@@ -10,18 +10,17 @@ from coordinator.operations.use_case import UseCases, use_case
 
 if TYPE_CHECKING:
     from coordinator.operations.actor import Actor
-    from coordinator.store.records import AuditRecord
+    from coordinator.store.records import AuditPage, AuditQuery
 
-DEFAULT_AUDIT_ENTRIES = 100
-MAX_AUDIT_ENTRIES = 1_000
+DEFAULT_PAGE_ENTRIES = 100
 
 
 class Audit(UseCases):
     """Entries of the audit."""
 
     @use_case(Act.AUDIT_LIST)
-    async def list_newest(self, actor: Actor, limit: int = 0) -> Sequence[AuditRecord]:
-        """Return the newest entries, newest first; 0: the default number."""
-        return await self._store.audit_entries(
-            min(limit or DEFAULT_AUDIT_ENTRIES, MAX_AUDIT_ENTRIES)
+    async def list_page(self, actor: Actor, query: AuditQuery) -> AuditPage:
+        """Return the newest entries that match, newest first; a limit of 0 is the default."""
+        return await self._store.audit_page(
+            replace(query, limit=query.limit or DEFAULT_PAGE_ENTRIES)
         )

@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING
 
 from coordinator.rpc.admin_base import AdminServicerBase
 from coordinator.rpc.agent_questions import route_to_wire
+from coordinator.store.records import AuditQuery
 from protos.v1 import admin_pb2, fleet_pb2
 from protos.wire import price_to_wire, resource_type_from_wire
 
 if TYPE_CHECKING:
     from coordinator.rpc.identity import Context
+
+#: The largest integer of the database.
+_MAX_SEQ = (1 << 63) - 1
 
 
 class FleetAdminServicer(AdminServicerBase):
@@ -26,8 +30,16 @@ class FleetAdminServicer(AdminServicerBase):
     async def ListAudit(
         self, request: admin_pb2.ListAuditRequest, context: Context
     ) -> admin_pb2.ListAuditResponse:
-        """Return the newest entries, newest first."""
-        records = await self._operations.audit.list_newest(self._actor(context), request.limit)
+        """Return one page, newest first."""
+        query = AuditQuery(
+            limit=request.limit,
+            before_seq=min(request.before_seq, _MAX_SEQ),
+            actor=request.actor,
+            action=request.action,
+            since_unix_ms=request.since_unix_ms,
+            strangers=request.strangers,
+        )
+        page = await self._operations.audit.list_page(self._actor(context), query)
         return admin_pb2.ListAuditResponse(
             entries=[
                 admin_pb2.AuditEntry(
@@ -38,8 +50,9 @@ class FleetAdminServicer(AdminServicerBase):
                     subject=record.note.subject,
                     detail=record.note.detail,
                 )
-                for record in records
-            ]
+                for record in page.entries
+            ],
+            more=page.more,
         )
 
     async def ExplainRoute(

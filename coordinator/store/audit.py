@@ -1,67 +1,76 @@
-"""The audit: append-only and bounded; entries of anonymous callers cannot displace operators'."""
+"""The audit: append-only and bounded; strangers' refusals are kept apart from all other entries."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from coordinator.store.records import AuditNote, AuditRecord
+from coordinator.store.records import AuditNote, AuditPage, AuditQuery, AuditRecord
 
 if TYPE_CHECKING:
-    from coordinator.store.backend import Connection
+    from coordinator.store.backend import Connection, Read, Value
     from coordinator.store.transaction import Transaction, Write
 
-#: Newest entries kept by a compaction: of known actors, and of callers without a certificate.
+#: Newest entries kept: of known actors, and of callers who have proved nothing.
 KEPT_KNOWN = 1_000_000
-KEPT_ANONYMOUS = 50_000
+KEPT_STRANGERS = 50_000
 #: Longest text kept of one field.
 MAX_FIELD_CHARS = 1_000
-#: Most entries that one query returns.
-MAX_ENTRIES = 10_000
-
-_ANONYMOUS = "anonymous@"
+#: Most entries of one page.
+MAX_PAGE_ENTRIES = 1_000
 
 
 def append(note: AuditNote) -> Write[None]:
-    """Write one entry; over-long fields are cut."""
+    """Write one entry; over-long fields are cut, and the oldest entry of its table makes room."""
 
     def write(tx: Transaction) -> None:
+        table, kept = ("strangers", KEPT_STRANGERS) if note.by_stranger else ("audit", KEPT_KNOWN)
         tx.change(
-            "INSERT INTO audit (at_unix_ms, actor, action, subject, detail, anonymous)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO {table} (at_unix_ms, actor, action, subject, detail)"
+            " VALUES (?, ?, ?, ?, ?)",
             (
                 tx.now_unix_ms,
                 note.actor[:MAX_FIELD_CHARS],
                 note.action[:MAX_FIELD_CHARS],
                 note.subject[:MAX_FIELD_CHARS],
                 note.detail[:MAX_FIELD_CHARS],
-                int(note.actor.startswith(_ANONYMOUS)),
             ),
         )
+        tx.change(f"DELETE FROM {table} WHERE seq <= (SELECT max(seq) FROM {table}) - ?", (kept,))
 
     return write
 
 
-def entries(connection: Connection, limit: int) -> Sequence[AuditRecord]:
-    """Return the newest ``limit`` entries, newest first."""
-    found = connection.execute(
-        "SELECT seq, at_unix_ms, actor, action, subject, detail FROM audit"
-        " ORDER BY seq DESC LIMIT ?",
-        (max(0, min(limit, MAX_ENTRIES)),),
-    )
-    return [
-        AuditRecord(seq, at_unix_ms, AuditNote(actor, action, subject, detail))
-        for seq, at_unix_ms, actor, action, subject, detail in found
-    ]
+def page(query: AuditQuery) -> Read[AuditPage]:
+    """Return the newest entries that match, newest first, and whether there are older ones."""
 
-
-def trim(tx: Transaction) -> int:
-    """Drop the oldest entries over the limits; return how many."""
-    dropped = 0
-    for anonymous, kept in ((0, KEPT_KNOWN), (1, KEPT_ANONYMOUS)):
-        dropped += tx.change(
-            "DELETE FROM audit WHERE anonymous = ? AND seq <= ("
-            "SELECT seq FROM audit WHERE anonymous = ? ORDER BY seq DESC LIMIT 1 OFFSET ?)",
-            (anonymous, anonymous, kept),
+    def read(connection: Connection) -> AuditPage:
+        limit = max(1, min(query.limit, MAX_PAGE_ENTRIES))
+        conditions, values = _conditions(query)
+        table = "strangers" if query.strangers else "audit"
+        found = connection.execute(
+            f"SELECT seq, at_unix_ms, actor, action, subject, detail FROM {table}"
+            f" WHERE {' AND '.join(conditions)} ORDER BY seq DESC LIMIT ?",
+            (*values, limit + 1),
+        ).fetchall()
+        entries = tuple(
+            AuditRecord(seq, at_unix_ms, AuditNote(actor, action, subject, detail))
+            for seq, at_unix_ms, actor, action, subject, detail in found[:limit]
         )
-    return dropped
+        return AuditPage(entries, more=len(found) > limit)
+
+    return read
+
+
+def _conditions(query: AuditQuery) -> tuple[list[str], list[Value]]:
+    conditions = ["at_unix_ms >= ?"]
+    values: list[Value] = [query.since_unix_ms]
+    if query.before_seq:
+        conditions.append("seq < ?")
+        values.append(query.before_seq)
+    if query.actor:
+        conditions.append("actor = ?")
+        values.append(query.actor)
+    if query.action:
+        conditions.append("substr(action, 1, ?) = ?")
+        values += (len(query.action), query.action)
+    return conditions, values

@@ -308,3 +308,25 @@ def _relations_as_facts(database: Database) -> Iterator[tuple[str, str, dict[str
         yield "manifest", model, {"files": listed}
     for row in database.query("SELECT * FROM keys ORDER BY id"):
         yield "key", row["id"], {"created_unix_ms": row["created_unix_ms"]}
+
+
+@_migration
+def _0011_strangers(database: Database) -> None:
+    # Of all anonymous entries only these prove something: their token's secret.
+    kept = "anonymous = 0 OR action IN ('enrolment.accepted', 'enrolment.repeated')"
+    columns = "seq, at_unix_ms, actor, action, subject, detail"
+    for name in ("strangers", "audit_of_known"):
+        database.execute(
+            f"CREATE TABLE {name} (seq INTEGER PRIMARY KEY AUTOINCREMENT,"
+            " at_unix_ms INTEGER NOT NULL, actor TEXT NOT NULL, action TEXT NOT NULL,"
+            " subject TEXT NOT NULL, detail TEXT NOT NULL) STRICT"
+        )
+    database.execute(
+        f"INSERT INTO strangers ({columns}) SELECT {columns} FROM audit WHERE NOT ({kept})"
+    )
+    database.execute(
+        f"INSERT INTO audit_of_known ({columns}) SELECT {columns} FROM audit WHERE {kept}"
+    )
+    database.execute("DROP TABLE audit")
+    database.execute("ALTER TABLE audit_of_known RENAME TO audit")
+    database.table("audit").create_index(["actor", "seq"])

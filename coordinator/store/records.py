@@ -107,6 +107,13 @@ class AuditNote:
     action: str
     subject: str
     detail: str = ""
+    #: The actor has no certificate, but has proved the secret of a token.
+    proved: bool = field(default=False, compare=False)
+
+    @property
+    def by_stranger(self) -> bool:
+        """Whether anybody who reaches a port can cause such an entry."""
+        return self.actor.startswith("anonymous@") and not self.proved
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,3 +123,27 @@ class AuditRecord:
     seq: int
     at_unix_ms: int
     note: AuditNote
+
+
+@dataclass(frozen=True, slots=True)
+class AuditQuery:
+    """Which entries are asked for; an empty field asks for all."""
+
+    limit: int
+    #: Only entries older than the one with this seq.
+    before_seq: int = 0
+    #: ``operator/ana``
+    actor: str = ""
+    #: What the action starts with.
+    action: str = ""
+    since_unix_ms: int = 0
+    #: The refusals of strangers instead of all other entries.
+    strangers: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AuditPage:
+    """Entries, newest first. ``more``: older ones match too."""
+
+    entries: tuple[AuditRecord, ...]
+    more: bool

@@ -29,7 +29,8 @@ from coordinator.store import prices as price_card
 from coordinator.store.database import BUSY_TIMEOUT_MS
 from coordinator.store.records import (
     AuditNote,
-    AuditRecord,
+    AuditPage,
+    AuditQuery,
     KeyRecord,
     NodeRecord,
     NodeRegistration,
@@ -167,9 +168,9 @@ class Store:
         """Return an enrolment token, used or not, expired or not."""
         return await self._runtime.read(tokens.by_id(token_id))
 
-    async def audit_entries(self, limit: int) -> Sequence[AuditRecord]:
-        """Return the newest entries, newest first."""
-        return await self._runtime.read(lambda connection: audit.entries(connection, limit))
+    async def audit_page(self, query: AuditQuery) -> AuditPage:
+        """Return the newest entries that match, newest first, and whether there are older ones."""
+        return await self._runtime.read(audit.page(query))
 
     # Nodes.
 
@@ -331,13 +332,12 @@ class Store:
         await self._runtime.write(audit.append(note))
 
     async def compact(self, *, older_than_unix_ms: int) -> int:
-        """Drop older change rows and trim the audit; return how many changes were dropped."""
+        """Drop older changes and names long gone; return how many changes were dropped."""
         dropped = 0
         while step := await self._runtime.write(
             lambda tx: changes.compact_step(tx, older_than_unix_ms)
         ):
             dropped += step
-        await self._runtime.write(audit.trim)
         await self._runtime.write(nodes.forget_expired_names())
         return dropped
 

@@ -98,13 +98,17 @@ def redeem(
         if expires_unix_ms <= tx.now_unix_ms:
             raise TokenRefused(RefusalCause.EXPIRED, node_id)
         exists = nodes.is_enrolled(tx, node_id)
-        detail = f"token={token_id} public_key_sha256={public_key_sha256.hex()}"
+
+        def noted(action: str) -> None:
+            detail = f"token={token_id} public_key_sha256={public_key_sha256.hex()}"
+            audit.append(AuditNote(actor, action, f"node/{node_id}", detail, proved=True))(tx)
+
         if used_unix_ms is not None:
             if not hmac.compare_digest(used_by_sha256, public_key_sha256):
                 raise TokenRefused(RefusalCause.REUSED, node_id)
             if not exists:
                 raise TokenRefused(RefusalCause.NODE_REMOVED, node_id)
-            audit.append(AuditNote(actor, "enrolment.repeated", f"node/{node_id}", detail))(tx)
+            noted("enrolment.repeated")
             return Redemption(node_id, pop_id, issued_pem, again=True)
         if exists:
             raise TokenRefused(RefusalCause.NODE_EXISTS, node_id)
@@ -114,7 +118,7 @@ def redeem(
             (tx.now_unix_ms, public_key_sha256, certificate_pem, token_id),
         )
         nodes.enrol(node_id, pop_id, serial, not_after_unix_ms)(tx)
-        audit.append(AuditNote(actor, "enrolment.accepted", f"node/{node_id}", detail))(tx)
+        noted("enrolment.accepted")
         return Redemption(node_id, pop_id, certificate_pem, again=False)
 
     return write

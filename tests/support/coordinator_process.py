@@ -166,9 +166,12 @@ class Operator:
         return NodeIdentity(node_id, private_pem(key), answer.certificate_pem, answer.ca_bundle_pem)
 
     async def audit(self) -> list[tuple[str, str, str]]:
-        """Return ``(actor, action, subject)`` of the newest entries."""
-        answer = await self.admin.ListAudit(admin_pb2.ListAuditRequest(limit=1_000))
-        return [(entry.actor, entry.action, entry.subject) for entry in answer.entries]
+        """Return ``(actor, action, subject)`` of the newest entries, those of strangers last."""
+        found = []
+        for strangers in (False, True):
+            request = admin_pb2.ListAuditRequest(limit=1_000, strangers=strangers)
+            found += (await self.admin.ListAudit(request)).entries
+        return [(entry.actor, entry.action, entry.subject) for entry in found]
 
     async def node(self, node_id: str) -> admin_pb2.NodeInfo | None:
         """Return one node as `node ls` shows it."""

@@ -13,7 +13,7 @@ from coordinator.store.fact_tables import FactTables
 from coordinator.store.memory import Memory
 from coordinator.store.migrations import migrate
 from coordinator.store.projection import Projection
-from coordinator.store.records import AuditNote, NodeRegistration, TokenRecord
+from coordinator.store.records import AuditNote, AuditQuery, NodeRegistration, TokenRecord
 from protos.domain.resources import (
     ApiKey,
     Deployment,
@@ -29,6 +29,7 @@ from protos.domain.resources import (
 )
 
 if TYPE_CHECKING:
+    from coordinator.store.records import AuditRecord
     from coordinator.store.store import Store
     from coordinator.store.transaction import Write
 
@@ -138,6 +139,12 @@ def token_record(
         node_id=node_id,
         expires_unix_ms=START_UNIX_MS + ttl_ms,
     )
+
+
+async def audited(store: Store, limit: int, *, strangers: bool = False) -> list[AuditRecord]:
+    """Return the newest entries of the audit, newest first."""
+    page = await store.audit_page(AuditQuery(limit, strangers=strangers))
+    return list(page.entries)
 
 
 async def enrol(store: Store, node_id: str, pop_id: str = "GRU") -> None:

@@ -56,7 +56,7 @@ def test_a_reused_token_is_refused_and_on_record(
     assert "Traceback" not in refused.stderr
     assert "token" in refused.stderr
     assert not (second.state_dir / "identity" / "cert.pem").exists()
-    audit = json.loads(edgeforge("audit", "ls", "--json").stdout)
+    audit = json.loads(edgeforge("audit", "ls", "--strangers", "--json").stdout)
     assert any("refused" in json.dumps(entry) for entry in audit)
 
 

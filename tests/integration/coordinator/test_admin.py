@@ -30,6 +30,7 @@ from tests.support.stores import (
     GRU,
     IAD,
     MODEL,
+    audited,
     enrol,
     registration,
     replica,
@@ -77,7 +78,7 @@ def deploy(name="chat", model=MODEL.name, nodes=("iad-1",), create_only=False, *
 
 
 async def newest(listeners):
-    (entry,) = await listeners.store.audit_entries(1)
+    (entry,) = await audited(listeners.store, 1)
     return entry.note.actor, entry.note.action, entry.note.subject
 
 
@@ -296,6 +297,26 @@ async def test_the_audit(fleet, admin):
     assert len((await admin.ListAudit(admin_pb2.ListAuditRequest())).entries) > 3
 
 
+async def test_the_audit_is_paged_filtered_and_says_that_there_is_more(fleet, admin):
+    for name in ("a-1", "a-2", "a-3"):
+        await admin.CreateAccount(admin_pb2.CreateAccountRequest(id=name))
+    await fleet.store.audit("anonymous@10.0.0.9", "enrolment.refused", "token/x", "")
+    request = admin_pb2.ListAuditRequest(limit=2, actor="operator/ana", action="account.")
+    first = await admin.ListAudit(request)
+    assert [one.subject for one in first.entries] == ["account/a-3", "account/a-2"]
+    assert first.more
+    request.before_seq = first.entries[-1].seq
+    last = await admin.ListAudit(request)
+    assert [one.subject for one in last.entries] == ["account/a-1"]
+    assert not last.more
+    later = admin_pb2.ListAuditRequest(since_unix_ms=fleet.clock() + 1)
+    assert not (await admin.ListAudit(later)).entries
+    (refused,) = (await admin.ListAudit(admin_pb2.ListAuditRequest(strangers=True))).entries
+    assert refused.action == "enrolment.refused"
+    for seq in (1, (1 << 64) - 1):
+        await admin.ListAudit(admin_pb2.ListAuditRequest(before_seq=seq))
+
+
 def explain(**fields):
     return admin_pb2.ExplainRouteRequest(**({"deployment": "chat", "via": "GRU"} | fields))
 
@@ -390,5 +411,5 @@ async def test_no_secret_is_logged(fleet, admin, caplog):
     key = await admin.CreateKey(admin_pb2.CreateKeyRequest(account_id="acme"))
     for secret in (token.token.split(".")[3], key.api_key.split("-")[2]):
         assert secret not in caplog.text
-        for entry in await fleet.store.audit_entries(100):
+        for entry in await audited(fleet.store, 100):
             assert secret not in repr(entry)

@@ -14,6 +14,7 @@ from protos.domain.errors import Conflict, DeadlineExceeded, InvalidRequest, Too
 from protos.v1 import admin_pb2, resources_pb2
 from tests.support.model_files import CONFIG, as_messages, model_files, safetensors, upload_of
 from tests.support.operator_listeners import failure_of
+from tests.support.stores import audited
 
 NAME = "acme/tiny@1"
 
@@ -52,7 +53,7 @@ async def test_importing_in_three_steps(listeners, admin):
     assert list((await admin.ListModels(admin_pb2.ListModelsRequest())).models) == [model]
     kept = {file.path: file.sha256 for file in listeners.store.manifest(NAME)}
     assert kept == {path: hashlib.sha256(data).digest() for path, data in files.items()}
-    entries = await listeners.store.audit_entries(10)
+    entries = await audited(listeners.store, 10)
     assert [entry.note.action for entry in entries] == ["model.register"] + ["blob.upload"] * 3
     assert {entry.note.actor for entry in entries} == {"operator/ana"}
 

@@ -14,7 +14,7 @@ from coordinator.store.store import Store
 from protos.domain.errors import ConfigInvalid, Conflict, InvalidRequest, NotFound
 from protos.domain.resources import ResourceType
 from protos.domain.routing_table import Snapshot, TableRefused, apply
-from tests.support.stores import GRU, IAD, START_UNIX_MS, SetClock
+from tests.support.stores import GRU, IAD, START_UNIX_MS, SetClock, audited
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ async def test_a_restored_backup_is_newer_than_what_agents_hold(backup, database
     assert taken == table
     with pytest.raises(TableRefused):
         apply(taken, Snapshot(held.type, held.at, held.rows, held.digest))
-    (entry,) = await store.audit_entries(10)
+    (entry,) = await audited(store, 10)
     assert (entry.note.action, entry.note.subject) == ("database.restored", "backup.db")
     await store.close()
 

@@ -20,6 +20,7 @@ from protos.domain.errors import (
 from protos.v1 import admin_pb2, admin_pb2_grpc, enrolment_pb2, fleet_pb2, fleet_pb2_grpc
 from tests.support.certificates import p256_key, private_pem, self_signed_pem
 from tests.support.operator_listeners import failure_of
+from tests.support.stores import audited
 
 
 def list_pops(channel):
@@ -36,7 +37,7 @@ async def test_a_node_may_not_and_its_refusal_is_audited(listeners, caplog):
         error = await failure_of(list_pops(channel))
     assert type(error) is Forbidden
     assert "operator" in error.hint
-    (entry,) = await listeners.store.audit_entries(10)
+    (entry,) = await audited(listeners.store, 10)
     assert (entry.note.actor, entry.note.action) == ("node/gru-1", "rpc.refused")
     assert entry.note.subject == "/edgeforge.v1.Admin/ListPops"
     assert "caller=node/gru-1" in caplog.text
@@ -59,7 +60,7 @@ async def test_repeated_refusals_do_not_fill_the_audit(listeners):
     async with listeners.node_channel("gru-1") as channel:
         for _ in range(40):
             await failure_of(list_pops(channel))
-    assert len(await listeners.store.audit_entries(100)) == 10
+    assert len(await audited(listeners.store, 100)) == 10
 
 
 async def test_clients_without_a_certificate_of_this_authority_fail_the_handshake(
@@ -75,7 +76,7 @@ async def test_clients_without_a_certificate_of_this_authority_fail_the_handshak
     ):
         async with listeners.channel(listeners.admin_port, *pair) as channel:
             assert type(await failure_of(list_pops(channel))) is LinkDown
-    assert await listeners.store.audit_entries(10) == []
+    assert await audited(listeners.store, 10) == []
 
 
 async def test_an_expired_certificate_fails_the_handshake(listeners):

@@ -11,7 +11,7 @@ from coordinator.fleet.live import Accelerator, AcceleratorFault, LiveNode, Node
 from protos.domain.errors import Conflict, InvalidRequest, NotFound
 from protos.v1 import admin_pb2, fleet_pb2
 from tests.support.operator_listeners import failure_of
-from tests.support.stores import GRU, enrol, registration
+from tests.support.stores import GRU, audited, enrol, registration
 
 CORDON = admin_pb2.NODE_ORDER_KIND_CORDON
 DRAIN = admin_pb2.NODE_ORDER_KIND_DRAIN
@@ -46,7 +46,7 @@ async def test_an_order_is_kept_shown_and_audited(fleet, admin, kind, kept, phas
     standing = fleet.store.node_orders()["gru-1"]
     assert standing.kind is kept
     assert standing.by.startswith("operator/")
-    (note,) = [one.note for one in await fleet.store.audit_entries(1)]
+    (note,) = [one.note for one in await audited(fleet.store, 1)]
     assert (note.action, note.subject, note.detail) == (f"node.{kept}", "node/gru-1", "new fans")
     assert fleet.live.ordered == ["gru-1"]
 

@@ -25,6 +25,7 @@ from tests.support.stores import (
     MODEL,
     START_UNIX_MS,
     api_key,
+    audited,
     deployment,
     enrol,
     registration,
@@ -159,9 +160,9 @@ async def test_an_audit_note_comes_with_its_change_only(store):
     note = AuditNote("operator/ana", "deployment.remove", "deployment/none")
     with pytest.raises(NotFound):
         await store.remove_deployment("none", note=note)
-    assert await store.audit_entries(10) == []
+    assert await audited(store, 10) == []
     await store.put_pop(GRU, note=AuditNote("operator/ana", "pop.create", "pop/GRU"))
-    (entry,) = await store.audit_entries(10)
+    (entry,) = await audited(store, 10)
     assert (entry.note.action, entry.at_unix_ms) == ("pop.create", START_UNIX_MS)
 
 
@@ -185,7 +186,7 @@ async def test_a_writer_that_was_replaced_is_refused_and_says_so(store, database
             await store.audit("operator/ana", "looked", "fleet", "")
     assert not store.available
     assert set(store.view().pops) == {"GRU"}
-    assert await store.audit_entries(10) == []
+    assert await audited(store, 10) == []
     assert caplog.text.count("another coordinator writes to the database") == 1
 
 

@@ -16,7 +16,7 @@ from coordinator.store.store import Store
 from protos.domain.errors import StoreUnavailable
 from protos.domain.resources import ModelFile, ResourceType
 from tests.support.disks import fill_disk
-from tests.support.stores import GRU, IAD, MODEL, SetClock
+from tests.support.stores import GRU, IAD, MODEL, SetClock, audited
 from tests.support.waiting import wait_until_async
 
 
@@ -69,7 +69,7 @@ async def test_a_locked_database_refuses_writes_and_resumes(store, database, cap
         # Agents are still served from memory or by the reader.
         assert store.table(ResourceType.TOPOLOGY) is before
         assert await store.delta_since(ResourceType.TOPOLOGY, "", 0) is not None
-        assert await store.audit_entries(5) == []
+        assert await audited(store, 5) == []
         assert state_lines(caplog) == [("ERROR", "database unavailable")]
     # No write is made; the probe notices the change.
     await wait_until_async(lambda: store.available, 30, "the store available again")

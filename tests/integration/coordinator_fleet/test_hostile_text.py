@@ -47,13 +47,13 @@ async def test_audit_ls_shows_an_anonymous_callers_markup_and_escapes_as_text(
     coordinator: CoordinatorProcess, operator: Operator
 ) -> None:
     await enrol_as(coordinator, operator.ca_pem, HOSTILE)
-    shown = edgeforge(coordinator, "audit", "ls")
+    shown = edgeforge(coordinator, "audit", "ls", "--strangers")
     assert "enrolment.refused" in shown
     assert "[/x]\\x1b]0;x\\x07\\n\\u202e" in shown
     assert shown.replace("\n", "").isprintable()
     (entry,) = [
         one
-        for one in json.loads(edgeforge(coordinator, "audit", "ls", "--json"))
+        for one in json.loads(edgeforge(coordinator, "audit", "ls", "--strangers", "--json"))
         if one["action"] == "enrolment.refused"
     ]
     assert "[/x]" in entry["subject"]

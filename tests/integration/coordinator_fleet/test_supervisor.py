@@ -41,6 +41,7 @@ from tests.support.stores import (
     GRU,
     MODEL,
     SetClock,
+    audited,
     deployment,
     enrol,
     registration,
@@ -133,7 +134,7 @@ class Watch:
         return self.store.view().nodes[node_id].health
 
     async def actions(self) -> list[str]:
-        return [record.note.action for record in await self.store.audit_entries(100)]
+        return [record.note.action for record in await audited(self.store, 100)]
 
     def _changed(self, resource_type: ResourceType, scope: str) -> None:
         self.changes += 1
@@ -352,7 +353,7 @@ async def test_notes_that_wait_are_bounded(watch: Watch):
     for _ in range(MAX_NOTES + 50):
         watch.supervisor.alarm("gru-1", alarm)
     await watch.supervisor.step()
-    assert len(await watch.store.audit_entries(MAX_NOTES * 2)) <= MAX_NOTES
+    assert len(await audited(watch.store, MAX_NOTES * 2)) <= MAX_NOTES
 
 
 async def test_old_changes_are_dropped_once_an_hour(watch: Watch):

@@ -14,6 +14,7 @@ from coordinator.operations.acts import NEEDS, Act
 from coordinator.operations.agents import TraceFilter
 from coordinator.operations.models import NewModel
 from coordinator.operations.operations import Operations
+from coordinator.store.records import AuditQuery
 from protos.domain.errors import Forbidden
 from protos.domain.resources import ModelSource, ResourceType
 from tests.support.operations import NODE, actor
@@ -45,7 +46,7 @@ CASES = {
         lambda ops, who: ops.accounts.create(who, "globex"), "account/globex", "account/globex"
     ),
     Act.ACCOUNT_LIST: Case(lambda ops, who: ops.accounts.list_all(who)),
-    Act.AUDIT_LIST: Case(lambda ops, who: ops.audit.list_newest(who)),
+    Act.AUDIT_LIST: Case(lambda ops, who: ops.audit.list_page(who, AuditQuery(0))),
     Act.BLOB_FIND: Case(lambda ops, who: ops.models.find_missing(who, [SHA256])),
     Act.BLOB_UPLOAD: Case(
         lambda ops, who: ops.models.upload(who, SHA256, len(DATA), chunks()),

@@ -7,13 +7,13 @@ import sqlite3
 import pytest
 
 from coordinator.core.node_orders import Move, NodeOrder, OrderKind, Phase
-from coordinator.store import migrations
+from coordinator.store import audit, migrations
 from coordinator.store.commits import Seat, load
 from coordinator.store.fact_tables import FactTables
 from coordinator.store.facts import FactType
 from coordinator.store.history import Change
 from coordinator.store.migrations import REGISTRY, applied_migrations, migrate
-from coordinator.store.records import CertificateRecord, NodeRecord
+from coordinator.store.records import AuditQuery, CertificateRecord, NodeRecord
 from protos.domain.errors import ConfigInvalid
 from protos.domain.resources import EngineProfile, ModelFile
 
@@ -139,6 +139,28 @@ def test_relations_become_facts_of_the_change_log(connection, monkeypatch):
 def test_a_database_made_new_starts_its_log_at_nothing(connection):
     migrate(connection, 1)
     assert connection.execute("SELECT * FROM log").fetchall() == [(1, 0, 0, 0)]
+
+
+def test_strangers_refusals_are_moved_apart_and_keep_their_numbers(connection, monkeypatch):
+    names = list(REGISTRY)
+    before = names[: names.index("0011_strangers")]
+    monkeypatch.setattr(migrations, "REGISTRY", {name: REGISTRY[name] for name in before})
+    migrate(connection, 1)
+    connection.executescript(
+        "INSERT INTO audit (at_unix_ms, actor, action, subject, detail, anonymous) VALUES"
+        " (1, 'operator/ana', 'key.create', 'key/1', '', 0),"
+        " (2, 'anonymous@10.0.0.1', 'enrolment.refused', 'token/t', '', 1),"
+        " (3, 'anonymous@10.0.0.1', 'enrolment.accepted', 'node/gru-1', '', 1)"
+    )
+    monkeypatch.undo()
+    migrate(connection, 2)
+    known = audit.page(AuditQuery(10))(connection).entries
+    assert [(one.seq, one.note.action) for one in known] == [
+        (3, "enrolment.accepted"),
+        (1, "key.create"),
+    ]
+    strangers = audit.page(AuditQuery(10, strangers=True))(connection).entries
+    assert [(one.seq, one.note.action) for one in strangers] == [(2, "enrolment.refused")]
 
 
 def test_names_are_numbered_without_gaps():

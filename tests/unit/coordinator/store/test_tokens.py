@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from coordinator.store import audit, nodes, pops, tokens
-from coordinator.store.records import AuditNote, RefusalCause, TokenRefused
+from coordinator.store.records import AuditNote, AuditQuery, RefusalCause, TokenRefused
 from protos.domain.errors import Conflict, NotFound, Overloaded
 from tests.support.stores import (
     DAY_MS,
@@ -53,7 +53,7 @@ def test_first_use_enrols_and_is_audited(store):
     assert (redemption.node_id, redemption.pop_id, redemption.again) == ("gru-1", "GRU", False)
     assert redemption.certificate_pem == b"FIRST"
     assert store.facts.nodes["gru-1"].enrolled_unix_ms == START_UNIX_MS
-    (entry,) = audit.entries(store.connection, 1)
+    (entry,) = audit.page(AuditQuery(1))(store.connection).entries
     assert entry.note.action == "enrolment.accepted"
     assert (b"k" * 32).hex() in entry.note.detail
 
@@ -108,7 +108,7 @@ def test_the_coordinator_names_nodes_and_skips_names_that_are_taken(store):
 
 def test_the_audit_note_has_the_chosen_name_and_no_secret(store):
     create(store, token_record("a"), AuditNote("operator/ana", "token.create", ""))
-    (entry,) = audit.entries(store.connection, 1)
+    (entry,) = audit.page(AuditQuery(1))(store.connection).entries
     assert entry.note.subject == "node/gru-1"
 
 
