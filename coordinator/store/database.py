@@ -8,13 +8,14 @@ import os
 import sqlite3
 from pathlib import Path
 
-from protos.domain.errors import Conflict, StoreUnavailable
+from protos.domain.errors import ConfigInvalid, Conflict, StoreUnavailable
 
 #: How long one statement waits for another process's lock.
 BUSY_TIMEOUT_MS = 2_000
 #: The write-ahead log is cut back to this after a checkpoint.
 _WAL_LIMIT_BYTES = 64 * 1024 * 1024
 
+_SQLITE_HEAD = b"SQLite format 3\0"
 _LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _DISK = (
@@ -46,6 +47,38 @@ def connect(
         connection.close()
         raise
     return connection
+
+
+def check_ours(path: Path) -> None:
+    """Refuse a file that is not a coordinator's database, and leave it as it is.
+
+    Only a file that does not exist is made into a new database: an empty one in the place of a
+    fleet's would tell every agent that it was removed.
+    Raises: ConfigInvalid; StoreUnavailable when it cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(len(_SQLITE_HEAD))
+    if not head:
+        raise _not_ours(path, "is empty")
+    if head != _SQLITE_HEAD:
+        raise _not_ours(path, "is not a database")
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_MS / 1000)) as database:
+            found = database.execute(
+                "SELECT count(*) FROM sqlite_master WHERE name IN ('migrations', 'changes', 'rows')"
+            ).fetchone()
+    except sqlite3.Error as error:
+        raise as_unavailable(error, path) or error from error
+    if found != (3,):
+        raise _not_ours(path, "is the database of another program")
+
+
+def _not_ours(path: Path, what: str) -> ConfigInvalid:
+    return ConfigInvalid(
+        [f"{path} {what}: no fleet is in it"],
+        "bring a backup back: edgeforge-coordinator restore BACKUP; a new fleet is made by"
+        " `edgeforge-coordinator init` in another state_dir",
+    )
 
 
 def as_unavailable(error: sqlite3.Error, path: Path) -> StoreUnavailable | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from coordinator import clock
 from coordinator.store.backup import copy_database
 from coordinator.store.commits import Seat, load, run_transaction, take_seat
-from coordinator.store.database import DatabaseLock, connect
+from coordinator.store.database import DatabaseLock, check_ours, connect
 from coordinator.store.migrations import migrate
 from coordinator.store.transaction import WriterFenced
 from coordinator.store.worker import Worker
@@ -146,12 +146,20 @@ async def open_runtime(
 
 
 def _own(path: Path, must_exist: bool) -> DatabaseLock:
-    if must_exist and not path.exists():
+    there = path.exists()
+    if must_exist and not there:
         raise NotFound(
             f"there is no database {path.name} in the state directory",
             "`edgeforge-coordinator init` makes one, `restore` brings a backup back",
         )
-    return DatabaseLock(path)
+    lock = DatabaseLock(path)
+    if there:
+        try:
+            check_ours(path)
+        except BaseException:
+            lock.release()
+            raise
+    return lock
 
 
 def _probe_write(connection: sqlite3.Connection) -> None:

@@ -76,8 +76,9 @@ class Store:
     ) -> Store:
         """Open the database at ``path``, migrate it, and read its tables into memory.
 
-        Raises: NotFound when ``must_exist`` and it does not; Conflict when another process holds
-        it; ConfigInvalid when a newer version wrote it; StoreUnavailable.
+        A file that does not exist is made. Raises: NotFound when ``must_exist`` and it does not;
+        Conflict when another process holds it; ConfigInvalid when it is empty, another program's or
+        of a newer version; StoreUnavailable.
         """
         return cls(
             await open_runtime(

@@ -229,8 +229,38 @@ async def test_a_newer_schema_is_refused_and_its_file_released(store, database, 
             await Store.open(database, now_unix_ms=clock)
 
 
-async def test_a_file_that_is_no_database_is_refused(database, clock):
-    database.write_bytes(b"not a database at all" * 100)
+def foreign_database(path):
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute("CREATE TABLE migrations (name TEXT)")
+
+
+@pytest.mark.parametrize("must_exist", [True, False])
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda path: path.write_bytes(b""), "is empty"),
+        (lambda path: path.write_bytes(b"not a database at all" * 100), "is not a database"),
+        (foreign_database, "of another program"),
+    ],
+)
+async def test_an_empty_or_foreign_database_starts_no_new_fleet_and_is_left_as_it_is(
+    database, clock, make, says, must_exist
+):
+    make(database)
+    before = database.read_bytes()
+    for _ in range(2):  # the second time shows that the first released the file
+        with pytest.raises(ConfigInvalid, match=says) as caught:
+            await Store.open(database, now_unix_ms=clock, must_exist=must_exist)
+        assert "restore BACKUP" in caught.value.hint
+    assert database.read_bytes() == before
+
+
+async def test_a_damaged_database_is_said_to_be_damaged(store, database, clock):
+    await fill(store)
+    await store.close()
+    pages = bytearray(database.read_bytes())
+    pages[4_096:] = b"\xff" * (len(pages) - 4_096)
+    database.write_bytes(pages)
     with pytest.raises(StoreUnavailable, match="damaged") as caught:
         await Store.open(database, now_unix_ms=clock)
     assert "restore" in caught.value.hint

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.store import worker
+from coordinator.store import migrations, worker
+from coordinator.store.database import connect
 from coordinator.store.store import Store
 from protos.domain.errors import StoreUnavailable
 from protos.domain.resources import ModelFile, ResourceType
@@ -106,8 +107,13 @@ async def test_a_coordinator_that_starts_under_a_lock_serves_its_tables(database
     await again.close()
 
 
-async def test_a_locked_database_that_needs_a_migration_is_not_changed(database, clock):
-    sqlite3.connect(database).close()
+async def test_a_locked_database_that_needs_a_migration_is_not_changed(
+    database, clock, monkeypatch
+):
+    with monkeypatch.context() as earlier:
+        earlier.setattr(migrations, "REGISTRY", dict(list(migrations.REGISTRY.items())[:-1]))
+        with contextlib.closing(connect(database)) as connection:
+            migrations.migrate(connection, 1)
     with locked(database), pytest.raises(StoreUnavailable, match="locked"):
         await Store.open(database, now_unix_ms=clock, busy_timeout_ms=100)
     again = await Store.open(database, now_unix_ms=clock)

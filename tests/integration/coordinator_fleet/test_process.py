@@ -84,6 +84,20 @@ def test_serve_before_init_says_what_to_do(fresh: CoordinatorProcess) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_serve_on_a_database_of_0_bytes_makes_no_new_fleet_and_exits_78(
+    fresh: CoordinatorProcess,
+) -> None:
+    fresh.init_here()
+    database = fresh.state_dir / "coordinator.db"
+    database.write_bytes(b"")
+    done = fresh.command("serve")
+    assert done.returncode == CONFIG_EXIT
+    assert "coordinator.db is empty" in done.stderr
+    assert "restore BACKUP" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert database.read_bytes() == b""
+
+
 def test_three_mistakes_are_all_named(fresh: CoordinatorProcess) -> None:
     fresh.config.write_text(
         fresh.config.read_text()
