@@ -15,7 +15,7 @@ from coordinator import clock
 from coordinator.config import CoordinatorConfig, load_config
 from coordinator.first_run import initialise
 from coordinator.main import serve as serve_until
-from coordinator.store.backup import restore as restore_database
+from coordinator.store.sqlite.backup import restore as restore_database
 from protos.domain.addresses import join_address
 from protos.output.command_line import command_line
 from protos.output.logs import log_to_stderr

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import replace
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +25,6 @@ from coordinator.store import (
     replicas,
     tokens,
 )
-from coordinator.store.commits import Seat, follow, load
 from coordinator.store.records import AuditNote, TokenRefused
 from protos.domain.errors import EdgeForgeError
 from protos.domain.resources import (
@@ -39,6 +39,7 @@ from protos.domain.resources import (
 )
 from protos.domain.routing_table import apply, digest_of, empty_table
 from tests.support.stores import (
+    BACKENDS,
     DAY_MS,
     FILES,
     GRU,
@@ -209,8 +210,8 @@ def picture(memory):
     return memory.seq, memory.fleet_id, tables, memory.projection.view, memory.facts, deltas
 
 
-def fresh_store(path=":memory:"):
-    store = MemoryStore(path)
+def fresh_store(backend="sqlite", path=None):
+    store = MemoryStore(backend, path)
     store.write(pops.put(GRU))
     store.write(accounts.create(Account("acme", "salt")))
     store.write(models.register(MODEL, FILES))
@@ -248,18 +249,19 @@ def test_projection_is_the_replay_of_changes_and_survives_a_restart(steps):
     assert picture(restarted) == picture(store.memory)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(
     steps=st.lists(st.tuples(STEPS, st.booleans(), st.booleans()), min_size=1, max_size=25),
     loaded_after=st.integers(0, 25),
 )
 def test_a_second_reader_that_follows_the_log_has_the_writers_memory(
-    tmp_path_factory, steps, loaded_after
+    tmp_path_factory, backend, steps, loaded_after
 ):
     path = tmp_path_factory.mktemp("log") / "coordinator.db"
-    store = fresh_store(path)
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)) as other:
-        reader = load(other, Seat())
+    store = fresh_store(backend, path)
+    with store.backend.reader() as caught_up:
+        reader = caught_up(None)
         for number, (step, follows, compacts) in enumerate(steps):
             store.clock.unix_ms += 1
             attempt(store, step)
@@ -267,12 +269,11 @@ def test_a_second_reader_that_follows_the_log_has_the_writers_memory(
                 now = store.clock.unix_ms
                 store.write(lambda tx, now=now: changes.compact_step(tx, now))
             if follows:
-                follow(other, reader)
+                reader = caught_up(reader)
                 assert picture(reader) == picture(store.memory)
             if number == loaded_after:
-                reader = load(other, Seat())
-        follow(other, reader)
-        assert picture(reader) == picture(store.memory)
+                reader = caught_up(None)
+        assert picture(caught_up(reader)) == picture(store.memory)
     store.close()
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 import secrets
 import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from coordinator.store.commits import Seat, load, run_transaction, take_seat
-from coordinator.store.fact_tables import FactTables
-from coordinator.store.memory import Memory
-from coordinator.store.migrations import migrate
-from coordinator.store.projection import Projection
 from coordinator.store.records import AuditNote, AuditQuery, NodeRegistration, TokenRecord
+from coordinator.store.sqlite.migrations import migrate
+from coordinator.store.sqlite.transactions import Seat, follow, load, run_transaction, take_seat
 from protos.domain.resources import (
     ApiKey,
     Deployment,
@@ -29,6 +28,10 @@ from protos.domain.resources import (
 )
 
 if TYPE_CHECKING:
+    from coordinator.store.backend import Connection
+    from coordinator.store.fact_tables import FactTables
+    from coordinator.store.memory import Memory, Tail
+    from coordinator.store.projection import Projection
     from coordinator.store.records import AuditRecord
     from coordinator.store.store import Store
     from coordinator.store.transaction import Write
@@ -61,18 +64,59 @@ class SetClock:
         return self.unix_ms
 
 
-class MemoryStore:
-    """The store's transactions without threads or files, published after each commit."""
+class SqliteTransactions:
+    """SQLite without threads; in memory unless a path is named."""
 
-    def __init__(self, path: Path | str = ":memory:") -> None:
-        self.clock = SetClock()
-        self.connection = sqlite3.connect(path, isolation_level=None)
+    def __init__(self, path: Path | None, now_unix_ms: int) -> None:
+        self.path = path
+        self.connection = sqlite3.connect(path or ":memory:", isolation_level=None)
         self.connection.execute("PRAGMA journal_mode = WAL")
         self.connection.execute("PRAGMA synchronous = OFF")
-        migrate(self.connection, self.clock())
-        self.seat = Seat()
-        take_seat(self.connection, self.seat)
-        self.memory = load(self.connection, self.seat)
+        migrate(self.connection, now_unix_ms)
+        self._seat = Seat()
+        take_seat(self.connection, self._seat)
+
+    def load(self) -> Memory:
+        """Read everything."""
+        return load(self.connection, self._seat)
+
+    def run(
+        self, change: Write[T], note: AuditNote | None, now_unix_ms: int
+    ) -> tuple[T, Tail | Memory | None]:
+        """Commit one change."""
+        return run_transaction(self.connection, self._seat, now_unix_ms, change, note)
+
+    @contextmanager
+    def reader(self) -> Iterator[Callable[[Memory | None], Memory]]:
+        """Provide what brings a memory, or a new one, up to date over a read-only connection."""
+        uri = f"file:{self.path}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
+
+            def caught_up(memory: Memory | None) -> Memory:
+                if memory is None:
+                    return load(connection, Seat())
+                follow(connection, memory)
+                return memory
+
+            yield caught_up
+
+
+#: Each runs the store's suites.
+BACKENDS = {"sqlite": SqliteTransactions}
+
+
+class MemoryStore:
+    """The store's transactions without threads, published after each commit."""
+
+    def __init__(self, backend: str = "sqlite", path: Path | None = None) -> None:
+        self.clock = SetClock()
+        self.backend = BACKENDS[backend](path, self.clock())
+        self.memory = self.backend.load()
+
+    @property
+    def connection(self) -> Connection:
+        """For questions."""
+        return self.backend.connection
 
     @property
     def projection(self) -> Projection:
@@ -86,18 +130,18 @@ class MemoryStore:
 
     def write(self, change: Write[T], note: AuditNote | None = None) -> T:
         """Commit one change and publish it."""
-        result, news = run_transaction(self.connection, self.seat, self.clock(), change, note)
+        result, news = self.backend.run(change, note, self.clock())
         if news is not None:
             self.memory.take(news)
         return result
 
-    def close(self) -> None:
-        """Close the database."""
-        self.connection.close()
-
     def reloaded(self) -> Memory:
         """Return what a restarted coordinator would have in memory."""
-        return load(self.connection, Seat())
+        return self.backend.load()
+
+    def close(self) -> None:
+        """Close the database."""
+        self.backend.connection.close()
 
 
 def registration(node_id: str, engine_kind: str = "vllm") -> NodeRegistration:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -36,9 +37,21 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     unmount(folder)
 
 
+OpenStore = Callable[..., Awaitable[Store]]
+
+#: backend -> opens its database, which outlives what is opened
+OPENERS: dict[str, Callable[..., Awaitable[Store]]] = {"sqlite": Store.open}
+
+
+@pytest.fixture(params=OPENERS)
+def open_store(request, database: Path, clock: SetClock) -> OpenStore:
+    """Open the one database of a test, again and again, on each backend."""
+    return partial(OPENERS[request.param], database, now_unix_ms=clock, busy_timeout_ms=200)
+
+
 @pytest.fixture
-async def store(database: Path, clock: SetClock) -> AsyncIterator[Store]:
-    store = await Store.open(database, now_unix_ms=clock, busy_timeout_ms=200)
+async def store(open_store: OpenStore) -> AsyncIterator[Store]:
+    store = await open_store()
     yield store
     await store.close()
 

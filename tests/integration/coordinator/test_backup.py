@@ -8,8 +8,8 @@ from contextlib import closing
 
 import pytest
 
-from coordinator.store.backup import restore
-from coordinator.store.database import DatabaseLock
+from coordinator.store.sqlite.backup import restore
+from coordinator.store.sqlite.connection import DatabaseLock
 from coordinator.store.store import Store
 from protos.domain.errors import ConfigInvalid, Conflict, InvalidRequest, NotFound
 from protos.domain.resources import ResourceType

@@ -6,12 +6,7 @@ import pytest
 
 from coordinator.store import audit
 from coordinator.store.records import AuditNote, AuditQuery
-from tests.support.stores import START_UNIX_MS, MemoryStore
-
-
-@pytest.fixture
-def store():
-    return MemoryStore()
+from tests.support.stores import START_UNIX_MS
 
 
 def page(store, limit=100, **query):

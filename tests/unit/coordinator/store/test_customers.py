@@ -9,12 +9,11 @@ import pytest
 from coordinator.store import accounts, deployments, keys, models, prices
 from protos.domain.errors import Conflict, NotFound
 from protos.domain.resources import Account, Price, ResourceType, Tier
-from tests.support.stores import FILES, MODEL, MemoryStore, api_key, deployment
+from tests.support.stores import FILES, MODEL, api_key, deployment
 
 
 @pytest.fixture
-def store():
-    store = MemoryStore()
+def store(store):
     for account_id in ("acme", "other"):
         store.write(accounts.create(Account(account_id, "salt")))
     store.write(models.register(MODEL, FILES))

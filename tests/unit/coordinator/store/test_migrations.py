@@ -7,13 +7,14 @@ import sqlite3
 import pytest
 
 from coordinator.core.node_orders import Move, NodeOrder, OrderKind, Phase
-from coordinator.store import audit, migrations
-from coordinator.store.commits import Seat, load
+from coordinator.store import audit
 from coordinator.store.fact_tables import FactTables
 from coordinator.store.facts import FactType
 from coordinator.store.history import Change
-from coordinator.store.migrations import REGISTRY, applied_migrations, migrate
 from coordinator.store.records import AuditQuery, CertificateRecord, NodeRecord
+from coordinator.store.sqlite import migrations
+from coordinator.store.sqlite.migrations import REGISTRY, applied_migrations, migrate
+from coordinator.store.sqlite.transactions import Seat, load
 from protos.domain.errors import ConfigInvalid
 from protos.domain.resources import EngineProfile, ModelFile
 

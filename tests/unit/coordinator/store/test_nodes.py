@@ -24,7 +24,6 @@ from tests.support.stores import (
     MODEL,
     PROFILE,
     START_UNIX_MS,
-    MemoryStore,
     deployment,
     registration,
     replica,
@@ -34,8 +33,7 @@ DESIRED = DesiredReplica(MODEL.name, ModelSource.MANAGED, FILES, 8_192)
 
 
 @pytest.fixture
-def store():
-    store = MemoryStore()
+def store(store):
     store.write(pops.put(GRU))
     store.write(nodes.enrol("gru-1", "GRU", 7, START_UNIX_MS + DAY_MS))
     return store

@@ -9,12 +9,11 @@ import pytest
 from coordinator.store import accounts, deployments, models, nodes, pops
 from protos.domain.errors import Conflict, NotFound
 from protos.domain.resources import Account, ResourceType
-from tests.support.stores import FILES, GRU, MODEL, START_UNIX_MS, MemoryStore, deployment
+from tests.support.stores import FILES, GRU, MODEL, START_UNIX_MS, deployment
 
 
 @pytest.fixture
-def store():
-    store = MemoryStore()
+def store(store):
     store.write(pops.put(GRU))
     store.write(nodes.enrol("gru-1", "GRU", 1, START_UNIX_MS + 1))
     for account_id in ("acme", "other"):

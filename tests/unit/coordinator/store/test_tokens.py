@@ -12,14 +12,12 @@ from tests.support.stores import (
     GRU,
     HOUR_MS,
     START_UNIX_MS,
-    MemoryStore,
     token_record,
 )
 
 
 @pytest.fixture
-def store():
-    store = MemoryStore()
+def store(store):
     store.write(pops.put(GRU))
     return store
 

@@ -7,12 +7,7 @@ import pytest
 from coordinator.store import pops, transaction
 from protos.domain.errors import TooLarge
 from protos.domain.resources import ResourceType
-from tests.support.stores import GRU, IAD, MemoryStore
-
-
-@pytest.fixture
-def store():
-    return MemoryStore()
+from tests.support.stores import GRU, IAD
 
 
 def log(store):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.store import migrations, worker
-from coordinator.store.database import connect
+from coordinator.store.sqlite import migrations, worker
+from coordinator.store.sqlite.connection import connect
 from coordinator.store.store import Store
 from protos.domain.errors import StoreUnavailable
 from protos.domain.resources import ModelFile, ResourceType
@@ -47,7 +47,7 @@ async def busy_writer(store):
         begun.set()
         over.wait(60)
 
-    job = asyncio.create_task(store._runtime.write(work))
+    job = asyncio.create_task(store.write(work))
     try:
         assert await asyncio.to_thread(begun.wait, 60)
         yield
@@ -121,7 +121,7 @@ async def test_a_locked_database_that_needs_a_migration_is_not_changed(
 
 
 async def test_the_queue_is_bounded(store):
-    store._runtime._writer._jobs.maxsize = 4
+    store._backend._writer._jobs.maxsize = 4
     async with busy_writer(store):
         waiting = [asyncio.create_task(store.put_pop(GRU)) for _ in range(20)]
         await wait_until_async(lambda: sum(one.done() for one in waiting) == 16, 30, "16 refused")
@@ -152,8 +152,8 @@ async def test_a_full_database_file(store, caplog):
     def limit(pages: int):
         return lambda tx: tx.query(f"PRAGMA max_page_count = {pages}")
 
-    ((pages,),) = await store._runtime.write(lambda tx: tx.query("PRAGMA page_count"))
-    await store._runtime.write(limit(pages))
+    ((pages,),) = await store.write(lambda tx: tx.query("PRAGMA page_count"))
+    await store.write(limit(pages))
     before = store.table(ResourceType.DEPLOYMENTS)
     many = [ModelFile(f"{number}.json", b"s" * 32, number) for number in range(10_000)]
     with pytest.raises(StoreUnavailable, match="full") as caught:
@@ -162,7 +162,7 @@ async def test_a_full_database_file(store, caplog):
     assert "free space" in caught.value.hint
     assert store.manifest(MODEL.name) == ()
     assert store.table(ResourceType.DEPLOYMENTS) == before
-    await store._runtime.write(limit(1_000_000))
+    await store.write(limit(1_000_000))
     await store.put_model(MODEL, many)
     assert len(store.manifest(MODEL.name)) == 10_000
     assert state_lines(caplog)[0] == ("ERROR", "database unavailable")

@@ -8,10 +8,10 @@ import os
 import sqlite3
 from pathlib import Path
 
-from coordinator.store.commits import Seat, run_transaction
-from coordinator.store.database import DatabaseLock, as_unavailable
-from coordinator.store.migrations import applied_migrations, check_not_newer, migrate
 from coordinator.store.records import AuditNote
+from coordinator.store.sqlite.connection import DatabaseLock, as_unavailable
+from coordinator.store.sqlite.migrations import applied_migrations, check_not_newer, migrate
+from coordinator.store.sqlite.transactions import Seat, run_transaction
 from protos.domain.errors import Conflict, InvalidRequest, NotFound, StoreUnavailable
 
 _log = logging.getLogger(__name__)

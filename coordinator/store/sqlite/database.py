@@ -1,4 +1,4 @@
-"""The database runtime: a writer thread, a reader thread, and tables in memory."""
+"""A database file with its threads: one that writes, one that reads, and the owner's lock."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from coordinator import clock
-from coordinator.store.backup import copy_database
-from coordinator.store.commits import Seat, load, run_transaction, take_seat
-from coordinator.store.database import DatabaseLock, check_ours, connect
-from coordinator.store.migrations import migrate
-from coordinator.store.transaction import WriterFenced
-from coordinator.store.worker import Worker
+from coordinator.store.sqlite.backup import copy_database
+from coordinator.store.sqlite.connection import DatabaseLock, check_ours, connect
+from coordinator.store.sqlite.migrations import migrate
+from coordinator.store.sqlite.transactions import Seat, load, run_transaction, take_seat
+from coordinator.store.sqlite.worker import Worker
 from protos.domain.errors import NotFound, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from coordinator.store.memory import Memory, Tail
     from coordinator.store.records import AuditNote
     from coordinator.store.transaction import Write
-    from protos.domain.resources import ResourceType
 
 T = TypeVar("T")
 
@@ -35,49 +33,57 @@ _log = logging.getLogger(__name__)
 _PROBE_CHARS = 65_536
 
 
-class DatabaseRuntime:
-    """Runs transactions and publishes what they changed. Made by ``open_runtime``."""
+class SqliteDatabase:
+    """Runs transactions and queries. Made by ``open_database``."""
 
     def __init__(
         self,
         writer: Worker,
         reader: Worker,
         lock: DatabaseLock,
-        seat: Seat,
-        memory: Memory,
         now_unix_ms: Callable[[], int],
     ) -> None:
         self._writer = writer
         self._reader = reader
         self._lock = lock
-        self._seat = seat
+        self._seat = Seat()
         self._now_unix_ms = now_unix_ms
-        self._callbacks: list[Callable[[ResourceType, str], None]] = []
-        self._fenced = False
-        self.memory = memory
 
     @property
     def available(self) -> bool:
-        """Whether this is the writer and the last write, or the last probe since, succeeded."""
-        return self._writer.available and not self._fenced
+        """Whether the last write, or the last probe since, succeeded."""
+        return self._writer.available
 
-    def on_change(self, callback: Callable[[ResourceType, str], None]) -> None:
-        """Call ``callback`` with every table that a commit changed."""
-        self._callbacks.append(callback)
+    async def start(self) -> Memory:
+        """Become the writer and read everything. Raises: StoreUnavailable."""
+        with contextlib.suppress(StoreUnavailable):
+            # A database that cannot be written now is served from memory until it can be.
+            await self._writer.run(lambda connection: take_seat(connection, self._seat))
+        memory = await self._writer.run(lambda connection: load(connection, self._seat))
+        await self._reader.start()
+        return memory
 
-    async def write(self, change: Write[T], note: AuditNote | None = None) -> T:
-        """Run ``change`` and its audit note in one transaction. Raises: StoreUnavailable."""
+    async def write(
+        self,
+        change: Write[T],
+        note: AuditNote | None,
+        publish: Callable[[Tail | Memory], None],
+    ) -> T:
+        """Commit ``change`` and its audit note in one transaction.
+
+        ``publish`` gets what is new in the log on the event loop, in the order of the commits,
+        before this returns, and also when the caller was cancelled meanwhile.
+        Raises: StoreUnavailable, WriterFenced.
+        """
 
         def work(connection: sqlite3.Connection) -> tuple[T, Tail | Memory | None]:
             return run_transaction(connection, self._seat, self._now_unix_ms(), change, note)
 
-        try:
-            result, _ = await self._writer.run(work, lambda committed: self._publish(committed[1]))
-        except WriterFenced:
-            if not self._fenced:
-                self._fenced = True
-                _log.error("another coordinator writes to the database; this one no longer does")
-            raise
+        def published(done: tuple[T, Tail | Memory | None]) -> None:
+            if done[1] is not None:
+                publish(done[1])
+
+        result, _ = await self._writer.run(work, published)
         return result
 
     async def read(self, question: Read[T]) -> T:
@@ -94,26 +100,16 @@ class DatabaseRuntime:
         await self._writer.close()
         self._lock.release()
 
-    def _publish(self, news: Tail | Memory | None) -> None:
-        if news is None:
-            return
-        for resource_type, scope in self.memory.take(news):
-            for callback in self._callbacks:
-                try:
-                    callback(resource_type, scope)
-                except Exception:
-                    _log.exception("change callback failed type=%s", resource_type)
 
-
-async def open_runtime(
+async def open_database(
     path: Path, *, now_unix_ms: Callable[[], int], must_exist: bool, busy_timeout_ms: int
-) -> DatabaseRuntime:
-    """Lock, migrate and load the database at ``path``.
+) -> SqliteDatabase:
+    """Lock and migrate the database at ``path``.
 
     Raises: NotFound, Conflict, ConfigInvalid, StoreUnavailable; see ``Store.open``.
     """
     lock = await asyncio.to_thread(_own, path, must_exist)
-    workers = [
+    writer, reader = (
         Worker(
             name,
             path,
@@ -124,25 +120,17 @@ async def open_runtime(
             probe=_probe_read if read_only else _probe_write,
         )
         for name, read_only in (("writer", False), ("reader", True))
-    ]
-    writer, reader = workers
+    )
+    database = SqliteDatabase(writer, reader, lock, now_unix_ms)
     try:
         await writer.start()
         applied = await writer.run(lambda connection: migrate(connection, now_unix_ms()))
-        seat = Seat()
-        with contextlib.suppress(StoreUnavailable):
-            # A database that cannot be written now is served from memory until it can be.
-            await writer.run(lambda connection: take_seat(connection, seat))
-        memory = await writer.run(lambda connection: load(connection, seat))
-        await reader.start()
     except BaseException:
-        for worker in workers:
-            await worker.close()
-        lock.release()
+        await database.close()
         raise
     if applied:
         _log.info("database migrated file=%s migrations=%s", path.name, ",".join(applied))
-    return DatabaseRuntime(writer, reader, lock, seat, memory, now_unix_ms)
+    return database
 
 
 def _own(path: Path, must_exist: bool) -> DatabaseLock:

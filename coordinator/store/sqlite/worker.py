@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar, cast
 
-from coordinator.store.database import as_unavailable
+from coordinator.store.sqlite.connection import as_unavailable
 from protos.domain.errors import StoreUnavailable
 
 T = TypeVar("T")

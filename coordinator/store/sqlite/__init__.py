@@ -1,0 +1,1 @@
+"""The store on SQLite. Another backend has the same files in a folder beside this one."""
