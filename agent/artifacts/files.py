@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 
 from agent.core.samples import Sample, Samples
 from protos.domain.errors import EdgeForgeError, LinkDown, StoreUnavailable
+from protos.host.files import sync_folder
 
 if TYPE_CHECKING:
     from protos.domain.resources import ModelFile
@@ -129,3 +130,4 @@ def _publish(partial: Path, path: Path) -> None:
     with partial.open("rb+") as file:
         os.fsync(file.fileno())
     partial.rename(path)
+    sync_folder(path.parent)

@@ -23,6 +23,7 @@ from protos.domain.errors import (
     StoreUnavailable,
     TooLarge,
 )
+from protos.host.files import sync_folder
 
 _log = logging.getLogger(__name__)
 
@@ -169,7 +170,7 @@ class BlobStore:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary.rename(path)
         for folder in (path.parent, path.parent.parent, self._folder):
-            _sync_folder(folder)
+            sync_folder(folder)
 
     def _path(self, sha256: bytes) -> Path:
         if len(sha256) != SHA256_BYTES:
@@ -186,14 +187,6 @@ def _append(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _check_space(folder: Path, needed_bytes: int) -> None:

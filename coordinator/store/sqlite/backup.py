@@ -13,6 +13,7 @@ from coordinator.store.sqlite.connection import DatabaseLock, as_unavailable
 from coordinator.store.sqlite.migrations import applied_migrations, check_not_newer, migrate
 from coordinator.store.sqlite.transactions import Seat, run_transaction
 from protos.domain.errors import Conflict, InvalidRequest, NotFound, StoreUnavailable
+from protos.host.files import sync_folder
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def copy_database(source: sqlite3.Connection, target: Path) -> None:
         if isinstance(error, sqlite3.Error):
             raise StoreUnavailable(f"cannot write the backup {target}: {error}") from error
         raise
-    _sync(target)
+    _sync_file(target)
 
 
 def restore(backup: Path, database: Path, *, now_unix_ms: int) -> int:
@@ -67,7 +68,7 @@ def restore(backup: Path, database: Path, *, now_unix_ms: int) -> int:
             with contextlib.suppress(FileNotFoundError):
                 old.rename(database.with_name(f"{database.name}.before-{now_unix_ms}{suffix}"))
         fresh.rename(database)
-        _sync(database.parent)
+        sync_folder(database.parent)
     except sqlite3.Error as error:
         raise as_unavailable(error, database) or error from error
     finally:
@@ -123,7 +124,7 @@ def _raise_epoch(fresh: Path, present_epoch: int, source: str, now_unix_ms: int)
             lambda tx: tx.change("UPDATE meta SET value = ? WHERE key = 'epoch'", (str(epoch),)),
             note,
         )
-    _sync(fresh)
+    _sync_file(fresh)
     return epoch
 
 
@@ -137,7 +138,7 @@ def _remove(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def _sync(path: Path) -> None:
+def _sync_file(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -1,0 +1,1 @@
+"""What both programs do with this host's files and users: whole files, owners, permissions."""
