@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from coordinator.ca.authority import CertificateAuthority, check_person
 from coordinator.ca.files import make_private_folder, write_key, write_public
 from coordinator.core.price_card import CARD_VERSION, default_price_card
+from coordinator.store import prices
 from coordinator.store.records import AuditNote
 from coordinator.store.store import Store
 from protos.domain.errors import ConfigInvalid, Conflict, StoreUnavailable
@@ -134,7 +135,7 @@ async def _make_database(path: Path, operator: str, now_unix_ms: Callable[[], in
         note = AuditNote(
             "coordinator", "init", f"operator/{operator}", f"price_card={CARD_VERSION}"
         )
-        await store.put_prices(default_price_card(), note=note)
+        await store.write(prices.put(default_price_card()), note)
     finally:
         await store.close()
     # Closing has merged the write-ahead log into the file; only the file is moved.

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,7 @@ from coordinator.rpc.fleet import FleetLimits, FleetParts, FleetService
 from coordinator.rpc.identity import IdentityKind
 from coordinator.rpc.interceptors import ErrorInterceptor, IdentityInterceptor
 from coordinator.rpc.listeners import Server, ServerCredentials, bind, make_server
+from coordinator.store import audit
 from coordinator.store.records import AuditNote
 from coordinator.store.store import Store
 from protos.domain.addresses import join_address
@@ -207,9 +208,12 @@ def _make_servers(
     credentials = ServerCredentials(authority, config.coordinator.name)
     addresses = {name: join_address(*where) for name, where in config.listeners().items()}
 
+    def appended(note: AuditNote) -> Awaitable[None]:
+        return store.write(audit.append(note))
+
     nodes_only = IdentityInterceptor(
         {IdentityKind.NODE},
-        audit=store.audit,
+        audit=appended,
         now_mono_ms=clock.now_mono_ms,
         is_known=lambda identity: store.node_record(identity.name) is not None,
     )
@@ -222,7 +226,7 @@ def _make_servers(
     bind(fleet_server, "fleet", addresses["fleet"], credentials.mutual())
 
     operators_only = IdentityInterceptor(
-        {IdentityKind.OPERATOR}, audit=store.audit, now_mono_ms=clock.now_mono_ms
+        {IdentityKind.OPERATOR}, audit=appended, now_mono_ms=clock.now_mono_ms
     )
     admin_server = make_server(
         [ErrorInterceptor(), operators_only],

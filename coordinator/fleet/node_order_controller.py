@@ -19,6 +19,7 @@ from coordinator.core.node_orders import (
     retirement_after,
 )
 from coordinator.core.retirement import Site, plan_moves
+from coordinator.store import node_orders, nodes
 from coordinator.store.records import AuditNote
 from protos.domain.resources import NodeHealth, NodeIntent, ReplicaState
 
@@ -80,7 +81,7 @@ class NodeOrderController:
             return
         _log.error("node drained node=%s: %s", node_id, wanted.reason)
         note = AuditNote(BY_HEALTH, "node.drain", f"node/{node_id}", wanted.reason)
-        await self._store.put_node_order(node_id, wanted, note=note)
+        await self._store.write(node_orders.put(node_id, wanted), note)
 
     async def _follow_retirement(self, node_id: str, order: NodeOrder) -> None:
         moves = order.moves
@@ -104,7 +105,7 @@ class NodeOrderController:
         )
         _log.info("retirement node=%s %s", node_id, detail)
         note = AuditNote("coordinator", "node.retire", f"node/{node_id}", detail)
-        await self._store.put_node_order(node_id, after, pins=pins, note=note)
+        await self._store.write(node_orders.put(node_id, after, pins=pins), note)
 
     def _pins_after(self, node_id: str, order: NodeOrder) -> dict[str, tuple[str, ...]]:
         """Return the pins that change: targets are added first, the node's own removed last."""
@@ -152,4 +153,4 @@ class NodeOrderController:
             ):
                 changed[node_id] = (intent, reason)
         if changed:
-            await self._store.set_node_intent(changed)
+            await self._store.write(nodes.set_intent(changed))

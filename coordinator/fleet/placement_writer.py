@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coordinator.core.placement_plan import PlanInput, PlanNode, Unplaced, plan_placements
+from coordinator.store import replicas
 
 if TYPE_CHECKING:
     from coordinator.fleet.desired_rows import DesiredRows
@@ -65,7 +66,7 @@ class PlacementWriter:
         for node_id, replica in plan.desired.items():
             wanted = {} if replica is None else {replica.model: replica}
             if wanted != self._desired.of(node_id):
-                await self._store.set_desired(node_id, wanted)
+                await self._store.write(replicas.set_desired(node_id, wanted))
                 _log.info("planned node=%s holds=%s", node_id, _text(replica))
         # Set after the writes, so that a plan whose write failed is made again.
         self._seen = seen

@@ -28,6 +28,7 @@ from coordinator.core.failure_detector import (
 )
 from coordinator.core.table_builder import ReplicaReport, replica_changes
 from coordinator.fleet.node_order_controller import NodeOrderController
+from coordinator.store import audit, nodes, replicas
 from coordinator.store.records import AuditNote, NodeRecord, NodeRegistration
 from protos.domain.errors import EdgeForgeError, StoreUnavailable
 from protos.domain.resources import Node, Replica, ResourceType
@@ -184,7 +185,7 @@ class FleetSupervisor:
         await self._placement.write()
         while self._notes:
             note = self._notes[0]
-            await self._store.audit(note.actor, note.action, note.subject, note.detail)
+            await self._store.write(audit.append(note))
             if self._notes and self._notes[0] is note:
                 self._notes.popleft()
         await self._compact()
@@ -208,7 +209,7 @@ class FleetSupervisor:
             if registration is None:
                 continue
             try:
-                await self._store.register_node(registration)
+                await self._store.write(nodes.register(registration))
             except StoreUnavailable:
                 raise
             except EdgeForgeError as error:
@@ -222,14 +223,14 @@ class FleetSupervisor:
             self._wake.set()
 
     async def _write_health(self) -> None:
-        nodes = self._store.view().nodes
+        listed = self._store.view().nodes
         changed = {
             node_id: health
             for node_id, health in self._detector.healths().items()
-            if node_id in nodes and nodes[node_id].health is not health
+            if node_id in listed and listed[node_id].health is not health
         }
         if changed:
-            await self._store.set_node_health(changed)
+            await self._store.write(nodes.set_health(changed))
 
     async def _write_replicas(self) -> None:
         view = self._store.view()
@@ -259,7 +260,7 @@ class FleetSupervisor:
             removes += changes.removes
         if upserts or removes:
             try:
-                await self._store.put_replicas(upserts, removes)
+                await self._store.write(replicas.report(upserts, removes))
             except BaseException:
                 for memory in looked_at:
                     memory.replicas_unwritten = True

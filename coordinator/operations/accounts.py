@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from coordinator.operations.acts import Act
 from coordinator.operations.use_case import UseCases, named, note_of, use_case
+from coordinator.store import accounts
 from protos.domain.ids import check_account_id
+from protos.domain.resources import Account
 
 if TYPE_CHECKING:
     from coordinator.operations.actor import Actor
@@ -24,7 +26,9 @@ class Accounts(UseCases):
         """Create an account and return its name. Raises: InvalidRequest, Conflict."""
         check_account_id(account_id)
         note = note_of(actor, Act.ACCOUNT_CREATE, f"account/{account_id}")
-        await self._store.create_account(account_id, secrets.token_hex(_SALT_BYTES), note=note)
+        await self._store.write(
+            accounts.create(Account(account_id, secrets.token_hex(_SALT_BYTES))), note
+        )
         return account_id
 
     @use_case(Act.ACCOUNT_LIST)

@@ -6,8 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from coordinator.core.placement_plan import ENGINE_KIND_OF
 from coordinator.operations.acts import Act
 from coordinator.operations.use_case import UseCases, named, note_of, use_case
+from coordinator.store import deployments
 from protos.domain.errors import InvalidRequest, NotFound
 from protos.domain.ids import (
     check_account_id,
@@ -16,17 +18,14 @@ from protos.domain.ids import (
     check_node_id,
     check_zone,
 )
-from protos.domain.resources import Deployment, ModelSource
 
 if TYPE_CHECKING:
     from coordinator.operations.actor import Actor
-    from protos.domain.resources import Model, Replica
+    from protos.domain.resources import Deployment, Model, Replica
 
 MAX_TTFT_BUDGET_MS = 600_000
 _MAX_NODES = 1_000
 _MAX_ZONES = 50
-#: The engine kind that can hold a model of each source.
-_ENGINE_OF = {ModelSource.MANAGED: "vllm", ModelSource.EXTERNAL: "external"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,7 @@ class Deployments(UseCases):
             f" zones={','.join(deployment.residency_zones)} nodes={','.join(pins)}"
         )
         note = note_of(actor, Act.DEPLOYMENT_APPLY, f"deployment/{deployment.name}", detail)
-        await self._store.put_deployment(deployment, pins, create_only=create_only, note=note)
+        await self._store.write(deployments.put(deployment, pins, create_only=create_only), note)
         return self._placed(deployment)
 
     @use_case(Act.DEPLOYMENT_LIST)
@@ -84,7 +83,7 @@ class Deployments(UseCases):
         """Remove a deployment; clients that call it get 404 from then on. Raises: NotFound."""
         check_deployment_name(name)
         note = note_of(actor, Act.DEPLOYMENT_REMOVE, f"deployment/{name}")
-        await self._store.remove_deployment(name, note=note)
+        await self._store.write(deployments.remove(name), note)
 
     def _placed(self, deployment: Deployment) -> PlacedDeployment:
         replicas = self._store.view().replicas.get(deployment.model, {})
@@ -98,7 +97,7 @@ class Deployments(UseCases):
         """Raises: NotFound, InvalidRequest: what the node lacks, and which nodes are suitable."""
         if len(node_ids) > _MAX_NODES:
             raise InvalidRequest(f"{len(node_ids)} nodes are more than {_MAX_NODES}")
-        wanted = _ENGINE_OF[model.source]
+        wanted = ENGINE_KIND_OF[model.source]
         records = self._store.node_records()
         for node_id in node_ids:
             record = records.get(node_id)

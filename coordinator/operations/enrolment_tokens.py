@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from coordinator.operations.acts import Act
 from coordinator.operations.use_case import UseCases, named, note_of, use_case
+from coordinator.store import tokens
 from coordinator.store.records import TokenRecord
 from protos.domain.errors import InvalidRequest
 from protos.domain.ids import check_node_id, check_pop_id
@@ -50,15 +51,17 @@ class EnrolmentTokens(UseCases):
                 "make it when the host is ready to enrol",
             )
         secret = secrets.token_urlsafe(_SECRET_BYTES)
-        token = await self._store.create_token(
-            TokenRecord(
-                id=secrets.token_hex(8),
-                secret_sha256=hashlib.sha256(secret.encode()).digest(),
-                pop_id=pop_id,
-                node_id=node_id,
-                expires_unix_ms=self._parts.now_unix_ms() + ttl_s * 1_000,
-            ),
-            note=note_of(actor, Act.TOKEN_CREATE, "", f"pop={pop_id} ttl_s={ttl_s}"),
+        token = await self._store.write(
+            tokens.create(
+                TokenRecord(
+                    id=secrets.token_hex(8),
+                    secret_sha256=hashlib.sha256(secret.encode()).digest(),
+                    pop_id=pop_id,
+                    node_id=node_id,
+                    expires_unix_ms=self._parts.now_unix_ms() + ttl_s * 1_000,
+                ),
+                note=note_of(actor, Act.TOKEN_CREATE, "", f"pop={pop_id} ttl_s={ttl_s}"),
+            )
         )
         return NewToken(
             text=f"EF1.{self._parts.ca_sha256_hex}.{token.id}.{secret}",

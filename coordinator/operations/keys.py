@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from coordinator.operations.acts import Act
 from coordinator.operations.use_case import UseCases, named, note_of, use_case
+from coordinator.store import keys
 from protos.domain.errors import InvalidRequest
 from protos.domain.ids import check_account_id, check_deployment_name
 from protos.domain.resources import ApiKey
@@ -59,10 +60,10 @@ class Keys(UseCases):
         now_unix_ms = self._parts.now_unix_ms()
         if expires_unix_ms and expires_unix_ms <= now_unix_ms:
             raise InvalidRequest("the key would have expired already", "0 never expires")
-        keys = [key for key in self._store.view().keys.values() if key.account_id == account_id]
-        if len(keys) >= MAX_KEYS_PER_ACCOUNT:
+        count = sum(key.account_id == account_id for key in self._store.view().keys.values())
+        if count >= MAX_KEYS_PER_ACCOUNT:
             raise InvalidRequest(
-                f"account {account_id!r} has {len(keys)} keys", "revoke those not in use"
+                f"account {account_id!r} has {count} keys", "revoke those not in use"
             )
         key_id = secrets.token_hex(_ID_BYTES)
         text = f"ef-{key_id}-{secrets.token_hex(_SECRET_BYTES)}"
@@ -70,7 +71,7 @@ class Keys(UseCases):
         key = ApiKey(key_id, digest, account_id, opened, expires_unix_ms)
         detail = f"account={account_id} deployments={','.join(opened) or 'all'}"
         note = note_of(actor, Act.KEY_CREATE, f"key/{key_id}", detail)
-        await self._store.put_key(key, now_unix_ms, note=note)
+        await self._store.write(keys.create(key, now_unix_ms), note)
         return NewKey(key_id, text)
 
     @use_case(Act.KEY_LIST, named("account"))
@@ -88,4 +89,4 @@ class Keys(UseCases):
         if not 0 < len(key_id) <= _MAX_ID_CHARS:
             raise InvalidRequest("name the key by its id", "`edgeforge key ls` shows the ids")
         note = note_of(actor, Act.KEY_REVOKE, f"key/{key_id}")
-        await self._store.revoke_key(key_id, note=note)
+        await self._store.write(keys.revoke(key_id), note)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from coordinator.operations.acts import Act
 from coordinator.operations.model_import import ImportedModel, inspect_model
 from coordinator.operations.use_case import UseCases, named, note_of, use_case
+from coordinator.store import audit, models
 from protos.domain.errors import InvalidRequest
 from protos.domain.ids import check_model_name
 from protos.domain.manifest import MAX_CONTEXT_TOKENS, MAX_FILES, manifest_sha256
@@ -55,7 +56,7 @@ class Models(UseCases):
         """
         await self._parts.blobs.write(sha256, size_bytes, data)
         note = note_of(actor, Act.BLOB_UPLOAD, f"blob/{sha256.hex()}", f"size_bytes={size_bytes}")
-        await self._store.audit(note.actor, note.action, note.subject, note.detail)
+        await self._store.write(audit.append(note))
 
     @use_case(Act.MODEL_REGISTER, named("model"))
     async def register(self, actor: Actor, new: NewModel) -> Model:
@@ -86,7 +87,7 @@ class Models(UseCases):
             f" manifest_sha256={model.manifest_sha256.hex()}"
         )
         note = note_of(actor, Act.MODEL_REGISTER, f"model/{model.name}", detail)
-        await self._store.put_model(model, new.files, note=note)
+        await self._store.write(models.register(model, new.files), note)
         return model
 
     @use_case(Act.MODEL_LIST)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from coordinator.store import audit, nodes, tokens
 from coordinator.store.records import AuditNote, RefusalCause, TokenRefused
 from protos.domain.errors import InvalidRequest, Unauthenticated
 
@@ -61,12 +62,16 @@ class NodeCertificates:
             redemption = await self._redeem(actor, token_id, secret, csr_der)
         except InvalidRequest as error:
             _log.warning("enrolment refused by=%s cause=bad_request: %s", actor, error)
-            await self._store.audit(actor, "enrolment.refused", subject, error.message)
+            await self._store.write(
+                audit.append(AuditNote(actor, "enrolment.refused", subject, error.message))
+            )
             raise
         except TokenRefused as refused:
             detail = f"cause={refused.cause} node={refused.node_id or 'unknown'}"
             _log.warning("enrolment refused by=%s %s %s", actor, subject, detail)
-            await self._store.audit(actor, "enrolment.refused", subject, detail)
+            await self._store.write(
+                audit.append(AuditNote(actor, "enrolment.refused", subject, detail))
+            )
             raise Unauthenticated(
                 "the enrolment token is not valid",
                 "ask an operator for a new one: edgeforge node token create --pop POP",
@@ -88,8 +93,8 @@ class NodeCertificates:
         issued = await self._issue(node_id, csr_der)
         actor = f"node/{node_id}"
         note = AuditNote(actor, "certificate.renew", actor, f"serial={issued.serial:x}")
-        await self._store.note_certificate(
-            node_id, issued.serial, issued.not_after_unix_ms, note=note
+        await self._store.write(
+            nodes.note_certificate(node_id, issued.serial, issued.not_after_unix_ms), note
         )
         record = self._store.node_record(node_id)
         return NodeCertificate(
@@ -101,7 +106,7 @@ class NodeCertificates:
 
     async def _redeem(self, actor: str, token_id: str, secret: str, csr_der: bytes) -> Redemption:
         """Raises: TokenRefused, InvalidRequest. The request is read once the secret is proved."""
-        token = await self._store.token(token_id)
+        token = await self._store.read(tokens.by_id(token_id))
         presented = hashlib.sha256(secret[:_MAX_SECRET_CHARS].encode()).digest()
         # An unknown token costs the same comparison as a known one.
         kept = token.secret_sha256 if token else bytes(len(presented))
@@ -114,13 +119,15 @@ class NodeCertificates:
             raise TokenRefused(RefusalCause.EXPIRED, token.node_id)
         # Sent only if this call is the one that uses the token.
         issued = await self._issue(token.node_id, csr_der)
-        return await self._store.redeem_token(
-            token.id,
-            public_key_sha256=issued.public_key_sha256,
-            certificate_pem=issued.pem,
-            serial=issued.serial,
-            not_after_unix_ms=issued.not_after_unix_ms,
-            actor=actor,
+        return await self._store.write(
+            tokens.redeem(
+                token.id,
+                public_key_sha256=issued.public_key_sha256,
+                certificate_pem=issued.pem,
+                serial=issued.serial,
+                not_after_unix_ms=issued.not_after_unix_ms,
+                actor=actor,
+            )
         )
 
     async def _issue(self, node_id: str, csr_der: bytes) -> IssuedCertificate:

@@ -10,6 +10,7 @@ from coordinator.core.node_orders import NodeOrder, OrderKind, Phase
 from coordinator.core.push_session import Holding
 from coordinator.operations.acts import Act
 from coordinator.operations.use_case import UseCases, named, note_of, use_case
+from coordinator.store import node_orders, nodes
 from protos.domain.errors import Conflict, InvalidRequest, NotFound
 from protos.domain.ids import check_node_id
 from protos.domain.resources import ReplicaState, ResourceType
@@ -57,7 +58,7 @@ class Nodes(UseCases):
         """Remove a node from every table, which also revokes its certificate. Raises: NotFound."""
         check_node_id(node_id)
         note = note_of(actor, Act.NODE_REMOVE, f"node/{node_id}")
-        await self._store.remove_node(node_id, note=note)
+        await self._store.write(nodes.remove(node_id), note)
 
     @use_case(Act.NODE_CORDON, named("node"))
     async def cordon(self, actor: Actor, node_id: str, reason: str) -> NodeStatus:
@@ -92,7 +93,7 @@ class Nodes(UseCases):
                 )
             self._parts.on_resumed(node_id)
         note = note_of(actor, Act.NODE_RESUME, f"node/{node_id}")
-        await self._store.put_node_order(node_id, None, note=note)
+        await self._store.write(node_orders.put(node_id, None), note)
         self._parts.on_ordered(node_id)
         return self._status(record)
 
@@ -114,7 +115,7 @@ class Nodes(UseCases):
         phase = Phase.MOVING if kind is OrderKind.RETIRE else None
         order = NodeOrder(kind, str(actor), reason, self._parts.now_unix_ms(), phase, force=force)
         note = note_of(actor, act, f"node/{node_id}", reason)
-        await self._store.put_node_order(node_id, order, note=note)
+        await self._store.write(node_orders.put(node_id, order), note)
         self._parts.on_ordered(node_id)
         return self._status(record)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from coordinator.operations.acts import Act
 from coordinator.operations.use_case import UseCases, named, note_of, use_case
+from coordinator.store import pops
 from protos.domain.errors import Conflict, InvalidRequest
 from protos.domain.ids import check_pop_id, check_zone
 
@@ -39,7 +40,7 @@ class Pops(UseCases):
             )
         detail = f"tier={pop.tier} zone={pop.zone} city={pop.city}"
         note = note_of(actor, Act.POP_CREATE, f"pop/{pop.id}", detail)
-        await self._store.put_pop(pop, note=note)
+        await self._store.write(pops.put(pop), note)
         return pop
 
     @use_case(Act.POP_LIST)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from coordinator.core.rate_limit import RateLimit
+from coordinator.store import audit
 from protos.domain.errors import StoreUnavailable
 
 if TYPE_CHECKING:
@@ -36,6 +37,6 @@ class RefusalRecorder:
         if self._audited.take(note.actor, self._now_mono_ms()) > 0.0:
             return
         try:
-            await self._store.audit(note.actor, note.action, note.subject, note.detail)
+            await self._store.write(audit.append(note))
         except StoreUnavailable as error:
             _log.error("refusal not audited actor=%s: %s", note.actor, error)

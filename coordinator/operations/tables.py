@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from coordinator.operations.acts import Act
 from coordinator.operations.use_case import UseCases, note_of, use_case
+from coordinator.store import audit
 
 if TYPE_CHECKING:
     from coordinator.operations.actor import Actor
@@ -19,5 +20,5 @@ class Tables(UseCases):
     async def force(self, actor: Actor, resource_type: ResourceType) -> int:
         """Push one table to all agents past their shrink guard; return how many agents."""
         note = note_of(actor, Act.TABLE_FORCE, f"table/{resource_type}")
-        await self._store.audit(note.actor, note.action, note.subject, note.detail)
+        await self._store.write(audit.append(note))
         return await self._parts.force_table(resource_type)

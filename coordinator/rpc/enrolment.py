@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from coordinator.core.rate_limit import RateLimit
 from coordinator.rpc.identity import network_of, peer_address
+from coordinator.store import audit
 from coordinator.store.records import AuditNote
 from protos.domain.errors import Overloaded
 from protos.v1 import enrolment_pb2, enrolment_pb2_grpc
@@ -95,7 +96,7 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServicer):
             self._over_rate_audited_mono_ms = now_mono_ms
             _log.warning("enrolment over its rate peer=%s refused_calls=%d", address, count)
             note = AuditNote(actor, "enrolment.limited", "enrolment", f"refused_calls={count}")
-            await self._store.audit(note.actor, note.action, note.subject, note.detail)
+            await self._store.write(audit.append(note))
         raise Overloaded(
             "too many enrolment calls", f"ask again in {wait_s:.0f} s", retry_after_s=wait_s
         )

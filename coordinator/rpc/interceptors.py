@@ -66,11 +66,11 @@ class IdentityInterceptor(aio.ServerInterceptor):
         self,
         kinds: Collection[IdentityKind],
         *,
-        audit: Callable[[str, str, str, str], Awaitable[None]],
+        audit: Callable[[AuditNote], Awaitable[None]],
         now_mono_ms: Callable[[], float],
         is_known: Callable[[Identity], bool] = lambda identity: True,
     ) -> None:
-        """``audit`` is ``Store.audit``; ``is_known`` returns False for removed nodes."""
+        """``audit`` appends to the audit; ``is_known`` returns False for removed nodes."""
         self._kinds = frozenset(kinds)
         self._audit = audit
         self._now_mono_ms = now_mono_ms
@@ -111,7 +111,7 @@ class IdentityInterceptor(aio.ServerInterceptor):
 
     async def _note(self, note: AuditNote) -> None:
         try:
-            await self._audit(note.actor, note.action, note.subject, note.detail)
+            await self._audit(note)
         except StoreUnavailable as error:
             _log.error("refusal not audited caller=%s: %s", note.actor, error)
 

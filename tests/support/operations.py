@@ -21,7 +21,9 @@ from coordinator.operations.agents import (
 from coordinator.operations.operations import Operations, make_operations
 from coordinator.operations.refusals import RefusalRecorder
 from coordinator.operations.use_case import OperationsParts
+from coordinator.store import accounts, deployments, keys, models, nodes, pops
 from coordinator.store.store import Store
+from protos.domain.resources import Account
 from tests.support.stores import (
     FILES,
     GRU,
@@ -167,15 +169,15 @@ async def operated_fleet(folder: Path) -> AsyncIterator[tuple[OperatedFleet, Ope
     clock = SetClock()
     store = await Store.open(folder / "coordinator.db", now_unix_ms=clock)
     blobs = BlobStore.open(folder / "blobs", max_blob_bytes=1_000_000)
-    await store.put_pop(GRU)
-    await store.put_pop(IAD)
+    await store.write(pops.put(GRU))
+    await store.write(pops.put(IAD))
     for node_id, pop_id in ((NODE, "GRU"), ("iad-1", "IAD")):
         await enrol(store, node_id, pop_id)
-        await store.register_node(registration(node_id))
-    await store.create_account("acme", "salt")
-    await store.put_model(MODEL, FILES)
-    await store.put_deployment(deployment(), [NODE], create_only=True)
-    await store.put_key(api_key("k-1"), clock())
+        await store.write(nodes.register(registration(node_id)))
+    await store.write(accounts.create(Account("acme", "salt")))
+    await store.write(models.register(MODEL, FILES))
+    await store.write(deployments.put(deployment(), [NODE], create_only=True))
+    await store.write(keys.create(api_key("k-1"), clock()))
     fleet = OperatedFleet(store, clock, nodes={NODE: CONNECTED})
     try:
         yield fleet, fleet.operations(blobs)

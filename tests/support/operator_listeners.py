@@ -24,6 +24,7 @@ from coordinator.rpc.enrolment import EnrolmentLimits, EnrolmentService
 from coordinator.rpc.identity import IdentityKind
 from coordinator.rpc.interceptors import ErrorInterceptor, IdentityInterceptor
 from coordinator.rpc.listeners import ServerCredentials, make_server
+from coordinator.store import audit
 from protos.v1 import admin_pb2_grpc, enrolment_pb2_grpc, fleet_pb2
 from protos.wire.errors import error_from_metadata
 from tests.support.certificates import p256_key, private_pem, request_der
@@ -133,7 +134,9 @@ async def listening(
         now_unix_ms=clock,
     )
     operators = IdentityInterceptor(
-        {IdentityKind.OPERATOR}, audit=store.audit, now_mono_ms=lambda: float(mono_ms())
+        {IdentityKind.OPERATOR},
+        audit=lambda note: store.write(audit.append(note)),
+        now_mono_ms=lambda: float(mono_ms()),
     )
     enrolment = EnrolmentService(
         store=store,

@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from coordinator.store import audit, tokens
 from coordinator.store.records import AuditNote, AuditQuery, NodeRegistration, TokenRecord
 from coordinator.store.sqlite.migrations import migrate
 from coordinator.store.sqlite.transactions import Seat, follow, load, run_transaction, take_seat
@@ -187,21 +188,25 @@ def token_record(
 
 async def audited(store: Store, limit: int, *, strangers: bool = False) -> list[AuditRecord]:
     """Return the newest entries of the audit, newest first."""
-    page = await store.audit_page(AuditQuery(limit, strangers=strangers))
+    page = await store.read(audit.page(AuditQuery(limit, strangers=strangers)))
     return list(page.entries)
 
 
 async def enrol(store: Store, node_id: str, pop_id: str = "GRU") -> None:
     """Enrol a node without certificates and listeners."""
     token_id = secrets.token_hex(8)
-    await store.create_token(
-        TokenRecord(token_id, b"s" * 32, pop_id, node_id, START_UNIX_MS + 100 * 365 * DAY_MS)
+    await store.write(
+        tokens.create(
+            TokenRecord(token_id, b"s" * 32, pop_id, node_id, START_UNIX_MS + 100 * 365 * DAY_MS)
+        )
     )
-    await store.redeem_token(
-        token_id,
-        public_key_sha256=b"k" * 32,
-        certificate_pem=b"PEM",
-        serial=secrets.randbits(150),
-        not_after_unix_ms=START_UNIX_MS + 30 * DAY_MS,
-        actor="anonymous@127.0.0.1",
+    await store.write(
+        tokens.redeem(
+            token_id,
+            public_key_sha256=b"k" * 32,
+            certificate_pem=b"PEM",
+            serial=secrets.randbits(150),
+            not_after_unix_ms=START_UNIX_MS + 30 * DAY_MS,
+            actor="anonymous@127.0.0.1",
+        )
     )

@@ -12,6 +12,8 @@ import pytest
 from coordinator.core.push_session import Holding
 from coordinator.fleet.live import LiveNode, NodeReport, ReportedReplica
 from coordinator.operations import keys
+from coordinator.store import accounts, audit, models, nodes, pops, prices, replicas
+from coordinator.store.records import AuditNote
 from protos.domain.errors import (
     Conflict,
     EngineFailed,
@@ -20,7 +22,7 @@ from protos.domain.errors import (
     NotFound,
     StoreUnavailable,
 )
-from protos.domain.resources import ModelSource, Price, ReplicaState, ResourceType, Tier
+from protos.domain.resources import Account, ModelSource, Price, ReplicaState, ResourceType, Tier
 from protos.domain.routing_table import TableVersion, digest_to_bytes
 from protos.v1 import admin_pb2, fleet_pb2, resources_pb2
 from protos.wire import pop_to_wire
@@ -42,20 +44,22 @@ from tests.support.waiting import wait_until_async
 async def fleet(listeners):
     """GRU without an engine, IAD with vLLM and one that attaches an external engine."""
     store = listeners.store
-    await store.put_pop(GRU)
-    await store.put_pop(IAD)
+    await store.write(pops.put(GRU))
+    await store.write(pops.put(IAD))
     for node_id, pop_id, kind in (
         ("gru-1", "GRU", "none"),
         ("iad-1", "IAD", "vllm"),
         ("iad-2", "IAD", "external"),
     ):
         await enrol(store, node_id, pop_id)
-        await store.register_node(registration(node_id, kind))
+        await store.write(nodes.register(registration(node_id, kind)))
     await enrol(store, "iad-3", "IAD")  # has never connected
-    await store.create_account("acme", "salt")
-    await store.put_model(MODEL, FILES)
-    await store.put_model(
-        replace(MODEL, name="acme/ext@1", source=ModelSource.EXTERNAL, manifest_sha256=b""), ()
+    await store.write(accounts.create(Account("acme", "salt")))
+    await store.write(models.register(MODEL, FILES))
+    await store.write(
+        models.register(
+            replace(MODEL, name="acme/ext@1", source=ModelSource.EXTERNAL, manifest_sha256=b""), ()
+        )
     )
     return listeners
 
@@ -173,7 +177,7 @@ async def test_removing_a_node(fleet, admin):
 
 
 async def test_deploying(fleet, admin):
-    await fleet.store.put_replicas([replica("iad-1")], [])
+    await fleet.store.write(replicas.report([replica("iad-1")], []))
     info = await admin.ApplyDeployment(deploy(residency_zones=["US", "BR", "US"]))
     assert list(info.node_ids) == ["iad-1"]
     assert [one.node_id for one in info.replicas] == ["iad-1"]
@@ -280,11 +284,11 @@ async def test_invalid_keys_are_refused(fleet, admin, monkeypatch):
 
 
 async def test_prices(fleet, admin):
-    await fleet.store.put_prices(
-        [Price("xs", Tier.EDGE, 12, 3, 36, 1), Price("xs", Tier.CENTRAL, 10, 2, 30, 1)]
+    await fleet.store.write(
+        prices.put([Price("xs", Tier.EDGE, 12, 3, 36, 1), Price("xs", Tier.CENTRAL, 10, 2, 30, 1)])
     )
-    prices = (await admin.ListPrices(admin_pb2.ListPricesRequest())).prices
-    assert [one.prompt_nano_usd_per_token for one in prices] == [10, 12]
+    listed = (await admin.ListPrices(admin_pb2.ListPricesRequest())).prices
+    assert [one.prompt_nano_usd_per_token for one in listed] == [10, 12]
 
 
 async def test_the_audit(fleet, admin):
@@ -300,7 +304,9 @@ async def test_the_audit(fleet, admin):
 async def test_the_audit_is_paged_filtered_and_says_that_there_is_more(fleet, admin):
     for name in ("a-1", "a-2", "a-3"):
         await admin.CreateAccount(admin_pb2.CreateAccountRequest(id=name))
-    await fleet.store.audit("anonymous@10.0.0.9", "enrolment.refused", "token/x", "")
+    await fleet.store.write(
+        audit.append(AuditNote("anonymous@10.0.0.9", "enrolment.refused", "token/x", ""))
+    )
     request = admin_pb2.ListAuditRequest(limit=2, actor="operator/ana", action="account.")
     first = await admin.ListAudit(request)
     assert [one.subject for one in first.entries] == ["account/a-3", "account/a-2"]

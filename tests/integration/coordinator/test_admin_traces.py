@@ -6,6 +6,7 @@ import pytest
 
 from coordinator.fleet.live import LiveNode
 from coordinator.operations import traces
+from coordinator.store import pops
 from protos.domain.errors import DeadlineExceeded, InvalidRequest, LinkDown, NotFound
 from protos.domain.trace import Trace
 from protos.v1 import admin_pb2, fleet_pb2, trace_pb2
@@ -45,8 +46,8 @@ def late(_query: fleet_pb2.Query) -> fleet_pb2.Answer:
 @pytest.fixture
 async def fleet(listeners):
     """GRU and IAD with an agent each; IAD's second node has never connected."""
-    await listeners.store.put_pop(GRU)
-    await listeners.store.put_pop(IAD)
+    await listeners.store.write(pops.put(GRU))
+    await listeners.store.write(pops.put(IAD))
     for node_id, pop_id in (("gru-1", "GRU"), ("iad-1", "IAD"), ("iad-2", "IAD")):
         await enrol(listeners.store, node_id, pop_id)
     live = listeners.live

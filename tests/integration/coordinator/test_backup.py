@@ -8,6 +8,7 @@ from contextlib import closing
 
 import pytest
 
+from coordinator.store import pops
 from coordinator.store.sqlite.backup import restore
 from coordinator.store.sqlite.connection import DatabaseLock
 from coordinator.store.store import Store
@@ -20,10 +21,10 @@ from tests.support.stores import GRU, IAD, START_UNIX_MS, SetClock, audited
 @pytest.fixture
 async def backup(store, database, tmp_path):
     """A backup with one POP, and a closed database that has two by now."""
-    await store.put_pop(GRU)
+    await store.write(pops.put(GRU))
     path = tmp_path / "backup.db"
     await store.backup(path)
-    await store.put_pop(IAD)
+    await store.write(pops.put(IAD))
     await store.close()
     return path
 

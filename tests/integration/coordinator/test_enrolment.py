@@ -12,6 +12,7 @@ from cryptography import x509
 
 from coordinator import clock as real_clock
 from coordinator.rpc.enrolment import EnrolmentLimits
+from coordinator.store import tokens
 from coordinator.store.store import Store
 from protos.domain.errors import InvalidRequest, Overloaded, StoreUnavailable, Unauthenticated
 from protos.v1 import admin_pb2, enrolment_pb2, enrolment_pb2_grpc
@@ -88,7 +89,7 @@ async def test_a_token_as_the_operator_gets_it(listeners, admin, token):
     assert reply.node_id == "gru-x"
     assert reply.enrolment_address == ENROLMENT_ADDRESS
     assert reply.expires_unix_ms == listeners.clock() + 60_000
-    kept = await listeners.store.token(token_id)
+    kept = await listeners.store.read(tokens.by_id(token_id))
     assert kept.secret_sha256 == hashlib.sha256(secret.encode()).digest()
 
 

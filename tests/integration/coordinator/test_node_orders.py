@@ -8,6 +8,7 @@ import pytest
 
 from coordinator.core.node_orders import NodeOrder, OrderKind
 from coordinator.fleet.live import Accelerator, AcceleratorFault, LiveNode, NodeReport
+from coordinator.store import node_orders, nodes, pops
 from protos.domain.errors import Conflict, InvalidRequest, NotFound
 from protos.v1 import admin_pb2, fleet_pb2
 from tests.support.operator_listeners import failure_of
@@ -22,9 +23,9 @@ RESUME = admin_pb2.NODE_ORDER_KIND_RESUME
 @pytest.fixture
 async def fleet(listeners):
     store = listeners.store
-    await store.put_pop(GRU)
+    await store.write(pops.put(GRU))
     await enrol(store, "gru-1", "GRU")
-    await store.register_node(registration("gru-1", "vllm"))
+    await store.write(nodes.register(registration("gru-1", "vllm")))
     return listeners
 
 
@@ -115,4 +116,4 @@ async def test_the_order_of_a_removed_node_is_deleted(fleet, admin):
     assert fleet.store.node_orders() == {}
     standing = NodeOrder(OrderKind.DRAIN, "coordinator", "x", 1)
     with pytest.raises(NotFound):
-        await fleet.store.put_node_order("gru-1", replace(standing, reason="late"))
+        await fleet.store.write(node_orders.put("gru-1", replace(standing, reason="late")))

@@ -8,7 +8,8 @@ from contextlib import closing
 
 import pytest
 
-from coordinator.store import pops
+from coordinator.store import audit, pops
+from coordinator.store.records import AuditNote
 from coordinator.store.sqlite.transactions import Seat, run_transaction
 from coordinator.store.store import Store
 from protos.domain.errors import ConfigInvalid, Conflict, NotFound, StoreUnavailable
@@ -29,15 +30,15 @@ async def test_a_second_owner_is_refused_until_the_first_closes(store, database,
 
 
 async def test_a_writer_that_was_replaced_is_refused_and_says_so(store, database, caplog):
-    await store.put_pop(GRU)
+    await store.write(pops.put(GRU))
     with closing(sqlite3.connect(database)) as other, other:
         other.execute("UPDATE log SET writer_epoch = writer_epoch + 1")
     for _ in range(2):
         with pytest.raises(StoreUnavailable, match="taken over") as caught:
-            await store.put_pop(IAD)
+            await store.write(pops.put(IAD))
         assert not caught.value.retryable
         with pytest.raises(StoreUnavailable, match="taken over"):
-            await store.audit("operator/ana", "looked", "fleet", "")
+            await store.write(audit.append(AuditNote("operator/ana", "looked", "fleet", "")))
     assert not store.available
     assert set(store.view().pops) == {"GRU"}
     assert await audited(store, 10) == []
@@ -51,7 +52,7 @@ async def test_what_another_writer_committed_is_taken_into_memory_at_the_next_co
     with closing(sqlite3.connect(database, isolation_level=None)) as other:
         (epoch,) = other.execute("SELECT writer_epoch FROM log").fetchone()
         run_transaction(other, Seat(epoch, 0), clock(), pops.put(GRU), None)
-    await store.put_pop(IAD)
+    await store.write(pops.put(IAD))
     assert set(store.view().pops) == {"GRU", "IAD"}
     assert store.table(ResourceType.TOPOLOGY).at.version == 2
 
@@ -98,7 +99,7 @@ async def test_an_empty_or_foreign_database_starts_no_new_fleet_and_is_left_as_i
 
 
 async def test_a_damaged_database_is_said_to_be_damaged(store, database, clock):
-    await store.put_pop(GRU)
+    await store.write(pops.put(GRU))
     await store.close()
     pages = bytearray(database.read_bytes())
     pages[4_096:] = b"\xff" * (len(pages) - 4_096)
@@ -109,7 +110,7 @@ async def test_a_damaged_database_is_said_to_be_damaged(store, database, clock):
 
 
 async def test_only_its_owner_can_read_the_files(store, database):
-    await store.put_pop(GRU)
+    await store.write(pops.put(GRU))
     files = [path for path in database.parent.iterdir() if path.name.startswith(database.name)]
     assert {path.name.removeprefix(database.name) for path in files} == {
         "",

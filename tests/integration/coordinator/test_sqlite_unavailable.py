@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.store import audit, models, pops
+from coordinator.store.records import AuditNote
 from coordinator.store.sqlite import migrations, worker
 from coordinator.store.sqlite.connection import connect
 from coordinator.store.store import Store
@@ -58,12 +60,12 @@ async def busy_writer(store):
 
 async def test_a_locked_database_refuses_writes_and_resumes(store, database, caplog):
     caplog.set_level(logging.INFO)
-    await store.put_pop(GRU)
+    await store.write(pops.put(GRU))
     before = store.table(ResourceType.TOPOLOGY)
     with locked(database):
         for _ in range(3):
             with pytest.raises(StoreUnavailable, match="locked") as caught:
-                await store.put_pop(IAD)
+                await store.write(pops.put(IAD))
             assert caught.value.retryable
             assert caught.value.hint
         assert not store.available
@@ -74,7 +76,7 @@ async def test_a_locked_database_refuses_writes_and_resumes(store, database, cap
         assert state_lines(caplog) == [("ERROR", "database unavailable")]
     # No write is made; the probe notices the change.
     await wait_until_async(lambda: store.available, 30, "the store available again")
-    await store.put_pop(IAD)
+    await store.write(pops.put(IAD))
     assert set(store.view().pops) == {"GRU", "IAD"}
     assert state_lines(caplog) == [
         ("ERROR", "database unavailable"),
@@ -85,7 +87,7 @@ async def test_a_locked_database_refuses_writes_and_resumes(store, database, cap
 async def test_a_lock_shorter_than_the_busy_timeout_is_not_noticed(database, clock, caplog):
     store = await Store.open(database, now_unix_ms=clock, busy_timeout_ms=60_000)
     with locked(database):
-        writing = asyncio.ensure_future(store.put_pop(GRU))
+        writing = asyncio.ensure_future(store.write(pops.put(GRU)))
         done, _ = await asyncio.wait({writing}, timeout=0.1)
         assert not done
     await writing
@@ -95,15 +97,15 @@ async def test_a_lock_shorter_than_the_busy_timeout_is_not_noticed(database, clo
 
 async def test_a_coordinator_that_starts_under_a_lock_serves_its_tables(database, clock):
     store = await Store.open(database, now_unix_ms=clock)
-    await store.put_pop(GRU)
+    await store.write(pops.put(GRU))
     await store.close()
     with locked(database):
         again = await Store.open(database, now_unix_ms=clock, busy_timeout_ms=100)
         assert again.view().pops == {"GRU": GRU}
         with pytest.raises(StoreUnavailable, match="locked"):
-            await again.put_pop(IAD)
+            await again.write(pops.put(IAD))
     await wait_until_async(lambda: again.available, 30, "the store available again")
-    await again.put_pop(IAD)
+    await again.write(pops.put(IAD))
     await again.close()
 
 
@@ -123,7 +125,7 @@ async def test_a_locked_database_that_needs_a_migration_is_not_changed(
 async def test_the_queue_is_bounded(store):
     store._backend._writer._jobs.maxsize = 4
     async with busy_writer(store):
-        waiting = [asyncio.create_task(store.put_pop(GRU)) for _ in range(20)]
+        waiting = [asyncio.create_task(store.write(pops.put(GRU))) for _ in range(20)]
         await wait_until_async(lambda: sum(one.done() for one in waiting) == 16, 30, "16 refused")
     results = await asyncio.gather(*waiting, return_exceptions=True)
     full = [one for one in results if isinstance(one, StoreUnavailable)]
@@ -134,10 +136,10 @@ async def test_the_queue_is_bounded(store):
 
 async def test_jobs_that_waited_too_long_are_refused_without_running(store, monkeypatch):
     async with busy_writer(store):
-        in_time = asyncio.create_task(store.put_pop(IAD))
+        in_time = asyncio.create_task(store.write(pops.put(IAD)))
         await asyncio.sleep(0)
         monkeypatch.setattr(worker, "QUEUE_WAIT_LIMIT_MS", 0.0)
-        waiting = [asyncio.create_task(store.put_pop(GRU)) for _ in range(10)]
+        waiting = [asyncio.create_task(store.write(pops.put(GRU))) for _ in range(10)]
         await asyncio.sleep(0)
     await in_time
     results = await asyncio.gather(*waiting, return_exceptions=True)
@@ -157,13 +159,13 @@ async def test_a_full_database_file(store, caplog):
     before = store.table(ResourceType.DEPLOYMENTS)
     many = [ModelFile(f"{number}.json", b"s" * 32, number) for number in range(10_000)]
     with pytest.raises(StoreUnavailable, match="full") as caught:
-        await store.put_model(MODEL, many)
+        await store.write(models.register(MODEL, many))
     assert caught.value.retryable
     assert "free space" in caught.value.hint
     assert store.manifest(MODEL.name) == ()
     assert store.table(ResourceType.DEPLOYMENTS) == before
     await store.write(limit(1_000_000))
-    await store.put_model(MODEL, many)
+    await store.write(models.register(MODEL, many))
     assert len(store.manifest(MODEL.name)) == 10_000
     assert state_lines(caplog)[0] == ("ERROR", "database unavailable")
     assert state_lines(caplog)[-1] == ("WARNING", "database available again")
@@ -173,21 +175,23 @@ async def test_a_full_disk(small_disk, caplog):
     caplog.set_level(logging.INFO)
     database = small_disk / "coordinator.db"
     store = await Store.open(database, now_unix_ms=SetClock(), busy_timeout_ms=200)
-    await store.put_pop(GRU)
+    await store.write(pops.put(GRU))
     ballast = fill_disk(small_disk)
     for number in range(20):
         with contextlib.suppress(StoreUnavailable):
-            await store.audit("operator/ana", "filled", f"{number}", "x" * 1_000)
+            await store.write(
+                audit.append(AuditNote("operator/ana", "filled", f"{number}", "x" * 1_000))
+            )
     many = [ModelFile(f"{number}.json", b"s" * 32, number) for number in range(2_000)]
     with pytest.raises(StoreUnavailable, match="full"):
-        await store.put_model(MODEL, many)
+        await store.write(models.register(MODEL, many))
     assert not store.available
     assert store.manifest(MODEL.name) == ()
     assert state_lines(caplog) == [("ERROR", "database unavailable")]
 
     ballast.unlink()
     await wait_until_async(lambda: store.available, 30, "the store available again")
-    await store.put_pop(IAD)
+    await store.write(pops.put(IAD))
     assert state_lines(caplog) == [
         ("ERROR", "database unavailable"),
         ("WARNING", "database available again"),

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from coordinator.store import pops
+from coordinator.store import accounts, deployments, keys, models, nodes, pops, prices, replicas
 from coordinator.store.records import AuditNote
 from coordinator.store.store import Store
 from protos.domain.errors import InvalidRequest, NotFound, StoreUnavailable
-from protos.domain.resources import NodeHealth, Price, ResourceType, Tier
+from protos.domain.resources import Account, NodeHealth, Price, ResourceType, Tier
 from protos.domain.routing_table import apply
 from tests.support.stores import (
     DAY_MS,
@@ -31,19 +31,19 @@ from tests.support.stores import (
 
 
 async def fill(store: Store) -> None:
-    await store.put_pop(GRU)
-    await store.put_pop(IAD)
+    await store.write(pops.put(GRU))
+    await store.write(pops.put(IAD))
     for node_id, pop_id in (("gru-1", "GRU"), ("iad-1", "IAD")):
         await enrol(store, node_id, pop_id)
-        await store.register_node(registration(node_id))
-    await store.create_account("acme", "salt")
-    await store.put_model(MODEL, FILES)
-    await store.put_deployment(deployment(), ["iad-1"], create_only=True)
-    await store.put_replicas([replica("iad-1")], [])
-    await store.put_key(api_key("k1"), 1)
-    await store.put_key(api_key("k2"), 2)
-    await store.revoke_key("k1")
-    await store.put_prices([Price("xs", Tier.EDGE, 10, 2, 30, 1)])
+        await store.write(nodes.register(registration(node_id)))
+    await store.write(accounts.create(Account("acme", "salt")))
+    await store.write(models.register(MODEL, FILES))
+    await store.write(deployments.put(deployment(), ["iad-1"], create_only=True))
+    await store.write(replicas.report([replica("iad-1")], []))
+    await store.write(keys.create(api_key("k1"), 1))
+    await store.write(keys.create(api_key("k2"), 2))
+    await store.write(keys.revoke("k1"))
+    await store.write(prices.put([Price("xs", Tier.EDGE, 10, 2, 30, 1)]))
 
 
 def picture(store: Store):
@@ -75,10 +75,10 @@ async def test_a_restart_changes_nothing(store, open_store):
 async def test_a_write_is_published_before_its_await_returns(store):
     heard = []
     store.on_change(lambda kind, scope: heard.append((kind, scope, store.table(kind, scope).at)))
-    await store.put_pop(GRU)
+    await store.write(pops.put(GRU))
     assert store.view().pops == {"GRU": GRU}
     assert heard == [(ResourceType.TOPOLOGY, "", store.table(ResourceType.TOPOLOGY).at)]
-    await store.put_pop(GRU)
+    await store.write(pops.put(GRU))
     assert len(heard) == 1
 
 
@@ -86,7 +86,7 @@ async def test_a_failing_callback_affects_no_other(store, caplog):
     heard = []
     store.on_change(lambda kind, scope: 1 / 0)
     store.on_change(lambda kind, scope: heard.append(kind))
-    await store.put_pop(GRU)
+    await store.write(pops.put(GRU))
     assert heard == [ResourceType.TOPOLOGY]
     assert "change callback failed" in caplog.text
 
@@ -94,24 +94,24 @@ async def test_a_failing_callback_affects_no_other(store, caplog):
 async def test_concurrent_writes_are_published_in_commit_order(store):
     versions = []
     store.on_change(lambda kind, scope: versions.append(store.table(kind, scope).at.version))
-    pops = [replace(GRU, id=f"P{number:03}") for number in range(200)]
-    await asyncio.gather(*(store.put_pop(pop) for pop in pops))
+    wanted = [replace(GRU, id=f"P{number:03}") for number in range(200)]
+    await asyncio.gather(*(store.write(pops.put(pop)) for pop in wanted))
     assert versions == list(range(1, 201))
-    assert set(store.view().pops) == {pop.id for pop in pops}
+    assert set(store.view().pops) == {pop.id for pop in wanted}
 
 
 async def test_a_write_whose_caller_was_cancelled_is_still_published(store):
-    writing = asyncio.ensure_future(store.put_pop(GRU))
+    writing = asyncio.ensure_future(store.write(pops.put(GRU)))
     await asyncio.sleep(0)
     writing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await writing
-    await store.put_pop(IAD)
+    await store.write(pops.put(IAD))
     assert set(store.view().pops) == {"GRU", "IAD"}
 
 
 async def test_deltas_lead_to_the_present_table(store):
-    await store.put_pop(GRU)
+    await store.write(pops.put(GRU))
     old = store.table(ResourceType.TOPOLOGY)
     await fill(store)
     delta = await store.delta_since(ResourceType.TOPOLOGY, "", old.at.version)
@@ -123,12 +123,12 @@ async def test_compaction_keeps_young_deltas_and_says_when_it_cannot(store, cloc
     await fill(store)
     old = store.table(ResourceType.TOPOLOGY)
     clock.unix_ms += DAY_MS
-    await store.set_node_health({"gru-1": NodeHealth.SUSPECT})
+    await store.write(nodes.set_health({"gru-1": NodeHealth.SUSPECT}))
     young = store.table(ResourceType.TOPOLOGY)
-    await store.set_node_health({"gru-1": NodeHealth.DEAD})
+    await store.write(nodes.set_health({"gru-1": NodeHealth.DEAD}))
     dropped = await store.compact(older_than_unix_ms=START_UNIX_MS + 1)
     assert dropped > 10
-    prices = store.table(ResourceType.PRICES)
+    card = store.table(ResourceType.PRICES)
 
     async def check(store):
         assert await store.delta_since(ResourceType.TOPOLOGY, "", 1) is None
@@ -137,8 +137,8 @@ async def test_compaction_keeps_young_deltas_and_says_when_it_cannot(store, cloc
         from_young = await store.delta_since(ResourceType.TOPOLOGY, "", young.at.version)
         assert apply(young, from_young) == store.table(ResourceType.TOPOLOGY)
         # A table that has not changed since is not forgotten with its changes.
-        nothing = await store.delta_since(ResourceType.PRICES, "", prices.at.version)
-        assert apply(prices, nothing) == prices
+        nothing = await store.delta_since(ResourceType.PRICES, "", card.at.version)
+        assert apply(card, nothing) == card
 
     await check(store)
     await store.close()
@@ -150,15 +150,15 @@ async def test_compaction_keeps_young_deltas_and_says_when_it_cannot(store, cloc
 
 async def test_reports_of_a_node_that_is_not_enrolled_are_refused(store):
     with pytest.raises(NotFound, match="no node 'gru-1'"):
-        await store.register_node(registration("gru-1"))
+        await store.write(nodes.register(registration("gru-1")))
 
 
 async def test_an_audit_note_comes_with_its_change_only(store):
     note = AuditNote("operator/ana", "deployment.remove", "deployment/none")
     with pytest.raises(NotFound):
-        await store.remove_deployment("none", note=note)
+        await store.write(deployments.remove("none"), note)
     assert await audited(store, 10) == []
-    await store.put_pop(GRU, note=AuditNote("operator/ana", "pop.create", "pop/GRU"))
+    await store.write(pops.put(GRU), AuditNote("operator/ana", "pop.create", "pop/GRU"))
     (entry,) = await audited(store, 10)
     assert (entry.note.action, entry.at_unix_ms) == ("pop.create", START_UNIX_MS)
 
@@ -171,21 +171,21 @@ async def test_a_rolled_back_write_gives_its_numbers_back(store):
 
     with pytest.raises(InvalidRequest):
         await store.write(fails)
-    await store.put_pop(IAD)
+    await store.write(pops.put(IAD))
     assert store.table(ResourceType.TOPOLOGY).at.version == 1
 
 
 async def test_nothing_is_accepted_after_close(store):
     await store.close()
     with pytest.raises(StoreUnavailable, match="stopping"):
-        await store.put_pop(GRU)
+        await store.write(pops.put(GRU))
     await store.close()
 
 
 async def test_queued_writes_are_finished_on_close(store, open_store):
     async with asyncio.TaskGroup() as group:
         for number in range(50):
-            group.create_task(store.put_pop(replace(GRU, id=f"P{number:03}")))
+            group.create_task(store.write(pops.put(replace(GRU, id=f"P{number:03}"))))
         await asyncio.sleep(0)
         await store.close()
     again = await open_store()
@@ -199,7 +199,7 @@ async def test_an_error_in_a_write_is_raised_to_its_caller(store):
     with pytest.raises(sqlite3.OperationalError, match="syntax"):
         await store.write(lambda tx: tx.query("SELEKT"))
     assert store.available
-    await store.put_pop(GRU)
+    await store.write(pops.put(GRU))
 
 
 def _raise(error):

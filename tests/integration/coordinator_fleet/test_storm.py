@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from coordinator.ca.authority import CertificateAuthority
 from coordinator.clock import now_unix_ms
+from coordinator.store import pops
 from coordinator.store.store import Store
 from protos.domain.resources import Pop, ResourceType, Tier
 from tests.support.certificates import p256_key, private_pem, request_der
@@ -33,7 +34,7 @@ async def prepare(process: CoordinatorProcess) -> list[NodeIdentity]:
     authority = CertificateAuthority.load(process.state_dir / "ca", now_unix_ms=now_unix_ms)
     key = p256_key()
     store = await Store.open(process.state_dir / "coordinator.db", now_unix_ms=now_unix_ms)
-    await store.put_pop(Pop("GRU", Tier.EDGE, "BR", "Somewhere", 0.0, 0.0))
+    await store.write(pops.put(Pop("GRU", Tier.EDGE, "BR", "Somewhere", 0.0, 0.0)))
     identities = []
     for index in range(AGENTS):
         node_id = f"gru-{index}"

@@ -31,9 +31,10 @@ from coordinator.fleet.push_bytes import PushEncoder
 from coordinator.fleet.registry import FleetRegistry
 from coordinator.fleet.session import AgentSession, SessionParts
 from coordinator.fleet.supervisor import MAX_NOTES, FleetSupervisor
+from coordinator.store import accounts, deployments, models, node_orders, nodes, pops
 from coordinator.store.store import Store
 from protos.domain.errors import LinkDown
-from protos.domain.resources import NodeHealth, NodeIntent, ReplicaState, ResourceType
+from protos.domain.resources import Account, NodeHealth, NodeIntent, ReplicaState, ResourceType
 from protos.v1 import fleet_pb2
 from tests.support.remembered import mentions
 from tests.support.stores import (
@@ -144,9 +145,9 @@ class Watch:
 async def watch(tmp_path: Path) -> AsyncIterator[Watch]:
     database = tmp_path / "coordinator.db"
     store = await Store.open(database, now_unix_ms=SetClock(), busy_timeout_ms=100)
-    await store.put_pop(GRU)
-    await store.put_model(MODEL, FILES)
-    await store.create_account("acme", "salt")
+    await store.write(pops.put(GRU))
+    await store.write(models.register(MODEL, FILES))
+    await store.write(accounts.create(Account("acme", "salt")))
     yield Watch(store, database, DetectorPolicy())
     await store.close()
 
@@ -215,7 +216,7 @@ async def test_a_replica_reported_before_its_model_is_registered_appears_with_it
     watch.report("gru-1", replicas=(ReplicaReport(later, ReplicaState.READY, 1),))
     await watch.supervisor.step()
     assert watch.store.view().replicas == {}
-    await watch.store.put_model(replace(MODEL, name=later), FILES)
+    await watch.store.write(models.register(replace(MODEL, name=later), FILES))
     await watch.supervisor.step()
     assert "gru-1" in watch.store.view().replicas[later]
 
@@ -223,7 +224,7 @@ async def test_a_replica_reported_before_its_model_is_registered_appears_with_it
 async def test_a_pinned_deployment_is_planned_kept_and_withdrawn(watch: Watch):
     await watch.join("gru-1")
     await watch.join("gru-2", "none")
-    await watch.store.put_deployment(deployment(), ["gru-1", "gru-2"], create_only=True)
+    await watch.store.write(deployments.put(deployment(), ["gru-1", "gru-2"], create_only=True))
     await watch.supervisor.step()
     assert set(watch.desired.of("gru-1")) == {MODEL.name}
     assert watch.desired.of("gru-2") == {}
@@ -231,7 +232,7 @@ async def test_a_pinned_deployment_is_planned_kept_and_withdrawn(watch: Watch):
     assert not watch.desired.holds_file("gru-2", FILES[0].sha256)
     assert watch.placement.unplaced == 1
     # Only the placement changes: no row of the deployment does.
-    await watch.store.put_deployment(deployment(), [], create_only=False)
+    await watch.store.write(deployments.put(deployment(), [], create_only=False))
     await watch.supervisor.step()
     assert watch.desired.of("gru-1") == {}
     assert watch.placement.unplaced == 0
@@ -239,7 +240,7 @@ async def test_a_pinned_deployment_is_planned_kept_and_withdrawn(watch: Watch):
 
 async def test_a_node_that_gets_an_engine_gets_its_model(watch: Watch):
     await watch.join("gru-1", "none")
-    await watch.store.put_deployment(deployment(), ["gru-1"], create_only=True)
+    await watch.store.write(deployments.put(deployment(), ["gru-1"], create_only=True))
     await watch.supervisor.step()
     assert watch.desired.of("gru-1") == {}
     watch.supervisor.hello(registration("gru-1", "vllm"))
@@ -249,7 +250,7 @@ async def test_a_node_that_gets_an_engine_gets_its_model(watch: Watch):
 
 async def test_a_dead_node_keeps_its_plan(watch: Watch):
     await watch.join("gru-1")
-    await watch.store.put_deployment(deployment(), ["gru-1"], create_only=True)
+    await watch.store.write(deployments.put(deployment(), ["gru-1"], create_only=True))
     await watch.pass_ms(31_000)
     assert watch.health("gru-1") is NodeHealth.DEAD
     assert set(watch.desired.of("gru-1")) == {MODEL.name}
@@ -259,7 +260,7 @@ async def test_a_removed_node_leaves_no_rows(watch: Watch):
     await watch.join("gru-1")
     watch.report("gru-1", replicas=READY)
     await watch.supervisor.step()
-    await watch.store.remove_node("gru-1")
+    await watch.store.write(nodes.remove("gru-1"))
     watch.supervisor.hello(registration("gru-1"))  # was under way
     watch.report("gru-1", replicas=READY)
     await watch.pass_ms(1_000)
@@ -272,7 +273,7 @@ async def test_a_removed_node_leaves_nothing_behind_in_memory(watch: Watch):
     """Its status, replicas, condition, desired table, probes and stream: all of it goes."""
     await watch.join("gru-1")
     await watch.join("gru-2")
-    await watch.store.put_deployment(deployment(), ["gru-1"], create_only=True)
+    await watch.store.write(deployments.put(deployment(), ["gru-1"], create_only=True))
     session = watch.connect("gru-1")
     watch.registry.heard(session, NodeReport)
     watch.report("gru-2", replicas=READY, reachable={"gru-1": True})
@@ -283,7 +284,7 @@ async def test_a_removed_node_leaves_nothing_behind_in_memory(watch: Watch):
     await asyncio.sleep(0)
     parts = (watch.memory, watch.supervisor, watch.registry, watch.desired, watch.placement)
     assert len(mentions("gru-1", *parts)) > 5
-    await watch.store.remove_node("gru-1")
+    await watch.store.write(nodes.remove("gru-1"))
     watch.supervisor.hello(registration("gru-1"))  # was under way
     watch.registry.end_removed()
     assert session.ended
@@ -299,7 +300,7 @@ async def test_the_stream_of_a_node_that_was_removed_before_it_was_listed_ends(w
     await enrol(watch.store, "gru-1")
     session = watch.connect("gru-1")
     watch.supervisor.hello(registration("gru-1"))
-    await watch.store.remove_node("gru-1")
+    await watch.store.write(nodes.remove("gru-1"))
     beating = asyncio.ensure_future(watch.registry.beat())
     await wait_until_async(lambda: session.ended, 5, "the end of the stream")
     beating.cancel()
@@ -378,7 +379,7 @@ async def test_a_fatal_fault_drains_the_node_until_it_is_resumed_even_when_its_a
     watch.report("gru-1")
     await watch.supervisor.step()
     assert watch.store.view().nodes["gru-1"].intent is NodeIntent.DRAINING
-    await watch.store.put_node_order("gru-1", None)
+    await watch.store.write(node_orders.put("gru-1", None))
     await watch.supervisor.step()
     assert watch.store.view().nodes["gru-1"].intent is NodeIntent.ACTIVE
 
@@ -389,7 +390,7 @@ async def test_a_resume_is_not_undone_by_what_was_reported_before_it(watch: Watc
     watch.supervisor.status("gru-1", (), {}, NodeCondition(faults=(lost,)))
     await watch.supervisor.step()
     watch.supervisor.resumed("gru-1")
-    await watch.store.put_node_order("gru-1", None)
+    await watch.store.write(node_orders.put("gru-1", None))
     await watch.supervisor.step()
     assert watch.store.view().nodes["gru-1"].intent is NodeIntent.ACTIVE
 
@@ -400,11 +401,11 @@ async def test_a_retiring_nodes_replica_moves_first_then_it_drains_then_it_holds
     chat = deployment()
     for node_id in ("gru-1", "gru-2"):
         await watch.join(node_id)
-    await watch.store.put_deployment(chat, ("gru-1",), create_only=True)
+    await watch.store.write(deployments.put(chat, ("gru-1",), create_only=True))
     watch.report("gru-1", replicas=READY)
     await watch.supervisor.step()
     retire = NodeOrder(OrderKind.RETIRE, "operator/ana", "", watch.clock(), Phase.MOVING)
-    await watch.store.put_node_order("gru-1", retire)
+    await watch.store.write(node_orders.put("gru-1", retire))
     await watch.supervisor.step()
     await watch.supervisor.step()
     assert watch.store.placements()[chat.name] == ("gru-1", "gru-2")

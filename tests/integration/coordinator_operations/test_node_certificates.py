@@ -54,7 +54,7 @@ async def test_both_refuse_the_same_requests(certificates, token, csr):
 async def test_a_request_is_not_read_before_its_token_is_proved(fleet, certificates, token):
     with pytest.raises(Unauthenticated):
         await certificates.enrol(STRANGER, token[0], "wrong", b"junk")
-    (_, action, _, detail) = (await fleet.notes())[-1]
+    (_, action, _, detail) = (await fleet.notes())[0]
     assert (action, detail) == ("enrolment.refused", "cause=forged node=gru-9")
 
 

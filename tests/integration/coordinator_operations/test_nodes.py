@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from coordinator.core.node_orders import Move, NodeOrder, OrderKind, Phase
+from coordinator.store import node_orders, replicas
 from coordinator.store.records import AuditNote
 from protos.domain.errors import Conflict, InvalidRequest, NotFound
 from protos.domain.resources import ResourceType
@@ -48,10 +49,10 @@ async def test_an_invalid_order_is_refused_and_none_is_kept(fleet, ops, node_id,
 
 
 async def test_the_moves_of_a_retirement_show_which_targets_are_ready(fleet, ops):
-    await fleet.store.put_replicas([replica("iad-1")], [])
+    await fleet.store.write(replicas.report([replica("iad-1")], []))
     ready, waiting = Move("chat", MODEL.name, "iad-1"), Move("code", "acme/other@1", "iad-1")
     order = NodeOrder(OrderKind.RETIRE, "operator/ana", "", 1, Phase.MOVING, (ready, waiting))
-    await fleet.store.put_node_order(NODE, order, note=AuditNote("x", "y", "z"))
+    await fleet.store.write(node_orders.put(NODE, order), AuditNote("x", "y", "z"))
     status = {one.record.node_id: one for one in await ops.nodes.list_all(actor())}[NODE]
     assert status.order == order
     assert status.ready_moves == {ready}
