@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 import tempfile
@@ -18,6 +17,7 @@ from coordinator.store import prices
 from coordinator.store.records import AuditNote
 from coordinator.store.store import Store
 from protos.domain.errors import ConfigInvalid, Conflict, StoreUnavailable
+from protos.host.files import sync_folder
 
 if TYPE_CHECKING:
     from coordinator.config import CoordinatorConfig
@@ -60,7 +60,7 @@ async def initialise(
         (staging / "blobs").mkdir(mode=0o700)
         for name in ("ca", "operators", "blobs", config.database.name):
             (staging / name).rename(state_dir / name)
-        _sync_folder(state_dir)
+        sync_folder(state_dir)
     except OSError as error:
         raise StoreUnavailable(f"cannot write in {state_dir}: {error.strerror}") from error
     finally:
@@ -141,11 +141,3 @@ async def _make_database(path: Path, operator: str, now_unix_ms: Callable[[], in
     # Closing has merged the write-ahead log into the file; only the file is moved.
     for beside in ("-wal", "-shm", ".lock"):
         path.with_name(path.name + beside).unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -26,6 +26,7 @@ from protos.domain.routing_table import (
     apply,
     empty_table,
 )
+from protos.host.files import sync_folder
 from protos.v1 import fleet_pb2
 from protos.wire import snapshot_from_wire, snapshot_to_wire
 
@@ -69,7 +70,7 @@ class TableFiles:
             file.flush()
             os.fsync(file.fileno())
         partial.rename(path)
-        _fsync_folder(self._folder)
+        sync_folder(self._folder)
         for number in self._numbers()[:-KEPT_IMAGES]:
             self._path(number).unlink(missing_ok=True)
         return path
@@ -157,11 +158,3 @@ def _tables(data: bytes) -> Iterable[Table]:
         at += length
         snapshot = snapshot_from_wire(message)
         yield apply(empty_table(snapshot.type), snapshot)
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 from protos.domain.errors import ConfigInvalid, Conflict, NotFound
+from protos.host.files import sync_folder
 
 _KEY_MODE = 0o600
 _PUBLIC_MODE = 0o644
@@ -68,8 +69,4 @@ def _write(path: Path, content: bytes, mode: int, replace: bool) -> None:
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
-    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)
