@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from coordinator.store.records import AuditNote, AuditPage, AuditQuery, AuditRecord
 
 if TYPE_CHECKING:
-    from coordinator.store.backend import Connection, Read, Value
+    from coordinator.store.connection import Connection, Read, Value
     from coordinator.store.transaction import Transaction, Write
 
 #: Newest entries kept: of known actors, and of callers who have proved nothing.

@@ -1,51 +1,18 @@
-"""What the store uses of a backend: statements with ``?``, commits, and what is new in the log.
-
-Statements keep to what SQLite and PostgreSQL both understand: ``ON CONFLICT``, ``RETURNING``, no
-implicit conversions.
-"""
+"""What the store uses of a backend: commits, questions, and what is new in the log."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
+    from coordinator.store.connection import Read
     from coordinator.store.memory import Memory, Tail
     from coordinator.store.records import AuditNote
     from coordinator.store.transaction import Write
 
 T = TypeVar("T")
-
-Value = str | int | float | bytes | None
-
-
-class Cursor(Protocol):
-    """The result of one statement."""
-
-    @property
-    def rowcount(self) -> int:
-        """Rows that the statement changed."""
-
-    def fetchone(self) -> Any:  # noqa: ANN401  # columns are as the statement says
-        """Return the next row, None after the last."""
-
-    def fetchall(self) -> list[Any]:
-        """Return the rows that are left."""
-
-    def __iter__(self) -> Iterator[Any]:
-        """Iterate over the rows that are left."""
-
-
-class Connection(Protocol):
-    """A connection, used in one thread."""
-
-    def execute(self, sql: str, parameters: Sequence[Value] = ..., /) -> Cursor:
-        """Run one statement."""
-
-
-#: A question that ``Store.read`` asks the database.
-Read = Callable[[Connection], T]
 
 
 class Backend(Protocol):

@@ -12,7 +12,7 @@ from coordinator.store.projection import Projection, TableName
 from protos.domain.resources import ResourceType
 
 if TYPE_CHECKING:
-    from coordinator.store.backend import Connection
+    from coordinator.store.connection import Connection
     from coordinator.store.transaction import Transaction
 
 #: Changes of all tables that are read at start.

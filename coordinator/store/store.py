@@ -21,7 +21,8 @@ from coordinator.store.transaction import WriterFenced
 
 if TYPE_CHECKING:
     from coordinator.core.node_orders import NodeOrder
-    from coordinator.store.backend import Backend, Read
+    from coordinator.store.backend import Backend
+    from coordinator.store.connection import Read
     from coordinator.store.memory import Memory, Tail
     from coordinator.store.records import AuditNote, NodeRecord
     from coordinator.store.transaction import Write

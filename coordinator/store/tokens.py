@@ -17,7 +17,7 @@ from coordinator.store.records import (
 from protos.domain.errors import Conflict, Overloaded
 
 if TYPE_CHECKING:
-    from coordinator.store.backend import Connection, Read
+    from coordinator.store.connection import Connection, Read
     from coordinator.store.transaction import Transaction, Write
 
 #: Unused tokens that may be valid at once.

@@ -15,7 +15,7 @@ from protos.domain.routing_table import MAX_ROW_BYTES
 from protos.wire import decode_row, encode_row
 
 if TYPE_CHECKING:
-    from coordinator.store.backend import Connection, Value
+    from coordinator.store.connection import Connection, Value
     from coordinator.store.facts import Fact, FactT, FactType, RowType
 
 T = TypeVar("T")

@@ -29,7 +29,7 @@ from protos.domain.resources import (
 )
 
 if TYPE_CHECKING:
-    from coordinator.store.backend import Connection
+    from coordinator.store.connection import Connection
     from coordinator.store.fact_tables import FactTables
     from coordinator.store.memory import Memory, Tail
     from coordinator.store.projection import Projection

@@ -20,7 +20,7 @@ from protos.domain.errors import NotFound, StoreUnavailable
 if TYPE_CHECKING:
     import sqlite3
 
-    from coordinator.store.backend import Read
+    from coordinator.store.connection import Read
     from coordinator.store.memory import Memory, Tail
     from coordinator.store.records import AuditNote
     from coordinator.store.transaction import Write
