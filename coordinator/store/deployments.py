@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from coordinator.store import accounts, models, nodes
-from coordinator.store.facts import FactType, Placement
+from coordinator.store import accounts, models, nodes, pins
+from coordinator.store.facts import FactType
 from protos.domain.errors import Conflict, NotFound
 from protos.domain.resources import Deployment, ResourceType, row_key
 
@@ -41,7 +41,7 @@ def put(deployment: Deployment, node_ids: Sequence[str], *, create_only: bool) -
                     retryable=False,
                 )
         tx.put(deployment)
-        tx.put_fact(_placement(deployment.name, node_ids))
+        pins.keep(tx, deployment.name, node_ids)
 
     return write
 
@@ -59,16 +59,11 @@ def remove(name: str) -> Write[None]:
     return write
 
 
-def set_pins(pins: Mapping[str, Sequence[str]]) -> Write[None]:
+def set_pins(wanted: Mapping[str, Sequence[str]]) -> Write[None]:
     """Replace the pins of deployments; one that has been removed meanwhile gets none."""
 
     def write(tx: Transaction) -> None:
-        for name, node_ids in pins.items():
-            if tx.get(ResourceType.DEPLOYMENTS, f"deployment/{name}") is not None:
-                tx.put_fact(_placement(name, node_ids))
+        for name, node_ids in wanted.items():
+            pins.put(tx, name, node_ids)
 
     return write
-
-
-def _placement(name: str, node_ids: Sequence[str]) -> Placement:
-    return Placement(name, tuple(sorted(set(node_ids))))

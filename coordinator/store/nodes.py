@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from coordinator.store.facts import Certificates, EnrolledNode, FactType, Placement
+from coordinator.store import pins
+from coordinator.store.facts import Certificates, EnrolledNode, FactType
 from coordinator.store.records import CertificateRecord
 from protos.domain.errors import Conflict, NotFound
 from protos.domain.resources import Node, NodeHealth, NodeIntent, ResourceType
@@ -89,13 +90,23 @@ def remove(node_id: str) -> Write[None]:
         for key in tx.keys(ResourceType.DESIRED, scope=node_id):
             tx.remove(ResourceType.DESIRED, key, node_id)
         tx.remove(ResourceType.TOPOLOGY, f"node/{node_id}")
-        for placement in tx.facts(Placement):
-            if node_id in placement.node_ids:
-                others = tuple(one for one in placement.node_ids if one != node_id)
-                tx.put_fact(replace(placement, node_ids=others))
+        pins.remove_node(tx, node_id)
         tx.remove_fact(FactType.NODE_ORDER, node_id)
         tx.remove_fact(FactType.NODE, node_id)
         tx.change("DELETE FROM tokens WHERE node_id = ? AND used_unix_ms IS NULL", (node_id,))
+
+    return write
+
+
+def replace_by(old_id: str, new_id: str) -> Write[list[str]]:
+    """Give the pins of one enrolled node to another and remove it; return whose. NotFound."""
+
+    def write(tx: Transaction) -> list[str]:
+        require(tx, old_id)
+        require(tx, new_id)
+        moved = pins.replace_node(tx, old_id, new_id)
+        remove(old_id)(tx)
+        return moved
 
     return write
 

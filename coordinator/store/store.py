@@ -143,6 +143,11 @@ class Store:
         """Return every enrolled node by id."""
         return self._memory.facts.nodes
 
+    def was_enrolled(self, node_id: str) -> bool:
+        """Return whether a node is enrolled, or was and a certificate of its name is remembered."""
+        facts = self._memory.facts
+        return node_id in facts.nodes or node_id in facts.certificates
+
     def node_orders(self) -> Mapping[str, NodeOrder]:
         """Return the orders by node id."""
         return self._memory.facts.orders

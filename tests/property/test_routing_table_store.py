@@ -99,6 +99,7 @@ STEPS = st.one_of(
     ),
     st.just(nodes.forget_expired_names()),
     st.builds(nodes.remove, node_ids),
+    st.builds(nodes.replace_by, node_ids, node_ids),
     st.builds(
         lambda node_id, port: nodes.register(replace(registration(node_id), peer_port=port)),
         node_ids,
@@ -275,6 +276,34 @@ def test_a_second_reader_that_follows_the_log_has_the_writers_memory(
                 reader = caught_up(None)
         assert picture(caught_up(reader)) == picture(store.memory)
     store.close()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(steps=st.lists(st.tuples(STEPS, st.integers(0, 4)), min_size=1, max_size=25))
+def test_of_several_writers_only_the_last_commits_and_its_memory_has_what_the_others_did(
+    tmp_path_factory, backend, steps
+):
+    path = tmp_path_factory.mktemp("log") / "coordinator.db"
+    writers = [fresh_store(backend, path)]
+    for step, who in steps:
+        if who == 4:
+            writers.append(MemoryStore(backend, path))
+        writer = writers[-1 - min(who % 4, len(writers) - 1)]
+        before = seq_of(writers[-1])
+        attempt(writer, step)
+        assert writer is writers[-1] or seq_of(writers[-1]) == before
+    assert picture(writers[-1].memory) == picture(writers[-1].reloaded())
+    seqs = [
+        seq for (seq,) in writers[-1].connection.execute("SELECT seq FROM changes ORDER BY seq")
+    ]
+    assert seqs == list(range(1, len(seqs) + 1))
+    for writer in writers:
+        writer.close()
+
+
+def seq_of(store):
+    return store.connection.execute("SELECT seq FROM log").fetchone()[0]
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)

@@ -286,7 +286,8 @@ def _relations_as_facts(database: Database) -> Iterator[tuple[str, str, dict[str
         ).fetchall()
     }
     for row in database.query("SELECT * FROM placements ORDER BY deployment, node_id"):
-        pins.setdefault(row["deployment"], []).append(row["node_id"])
+        if row["deployment"] in pins:
+            pins[row["deployment"]].append(row["node_id"])
     for deployment, node_ids in sorted(pins.items()):
         yield "placement", deployment, {"node_ids": node_ids}
     for row in database.query("SELECT * FROM node_orders ORDER BY node_id"):

@@ -153,6 +153,16 @@ async def test_reports_of_a_node_that_is_not_enrolled_are_refused(store):
         await store.write(nodes.register(registration("gru-1")))
 
 
+async def test_a_removed_node_was_enrolled_and_one_that_never_was_is_not(store, open_store):
+    await fill(store)
+    await store.write(nodes.remove("gru-1"))
+    await store.close()
+    again = await open_store()
+    assert [again.was_enrolled(name) for name in ("iad-1", "gru-1", "gru-9")] == [True, True, False]
+    assert again.node_record("gru-1") is None
+    await again.close()
+
+
 async def test_an_audit_note_comes_with_its_change_only(store):
     note = AuditNote("operator/ana", "deployment.remove", "deployment/none")
     with pytest.raises(NotFound):

@@ -74,7 +74,7 @@ INSERT INTO tables VALUES ('topology', '', 1, 1), ('deployments', '', 2, 0);
 INSERT INTO nodes VALUES ('gru-1', 'GRU', 7, 'vllm', '0.1.0', 40.0, 0.5, 4, 400.0, 1, 0, 8192),
  ('new', 'GRU', 8, '', '', NULL, NULL, NULL, NULL, 0, 0, 0);
 INSERT INTO certificates VALUES ('ff', 'gru-1', 20), ('a', 'gru-1', 10), ('b', 'removed', 30);
-INSERT INTO placements VALUES ('chat', 'new'), ('chat', 'gru-1');
+INSERT INTO placements VALUES ('chat', 'new'), ('chat', 'gru-1'), ('long-gone', 'gru-1');
 INSERT INTO node_orders VALUES
  ('gru-1', 'retire', 'operator/ana', 'old', 9, 'moving', '[["chat", "acme/m@1", "new", ""]]', 1);
 INSERT INTO model_files VALUES ('acme/m@1', 'b.bin', x'0b', 2), ('acme/m@1', 'a.bin', x'0a', 1);

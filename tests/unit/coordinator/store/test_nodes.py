@@ -112,6 +112,31 @@ def test_removal_deletes_every_row_that_names_the_node(store):
     assert view.deployments
 
 
+def test_a_node_that_replaces_another_gets_its_pins_and_the_other_is_removed(store):
+    register(store)
+    store.write(nodes.enrol("gru-2", "GRU", 8, START_UNIX_MS + DAY_MS))
+    store.write(accounts.create(Account("acme", "salt")))
+    store.write(models.register(MODEL, FILES))
+    for name, pinned in (("chat", ["gru-1"]), ("both", ["gru-1", "gru-2"]), ("free", [])):
+        store.write(deployments.put(deployment(name), pinned, create_only=True))
+    assert store.write(nodes.replace_by("gru-1", "gru-2")) == ["both", "chat"]
+    assert store.facts.placements == {"chat": ("gru-2",), "both": ("gru-2",), "free": ()}
+    assert set(store.facts.nodes) == {"gru-2"}
+    for old_id, new_id in (("gru-1", "gru-2"), ("gru-2", "gru-1")):
+        with pytest.raises(NotFound, match="gru-1"):
+            store.write(nodes.replace_by(old_id, new_id))
+    assert set(store.facts.nodes) == {"gru-2"}
+
+
+def test_the_name_of_a_removed_node_is_remembered_while_a_certificate_of_it_is_valid(store):
+    store.write(nodes.remove("gru-1"))
+    store.write(nodes.forget_expired_names())
+    assert set(store.facts.certificates) == {"gru-1"}
+    store.clock.unix_ms += 2 * DAY_MS
+    store.write(nodes.forget_expired_names())
+    assert not store.facts.certificates
+
+
 def test_late_reports_of_a_removed_node_restore_nothing(store):
     register(store)
     store.write(nodes.remove("gru-1"))
