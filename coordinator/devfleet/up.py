@@ -180,12 +180,20 @@ def _start_agent(
         info.node.id
         for info in client.call(lambda stub: stub.ListNodes, admin_pb2.ListNodesRequest()).nodes
     }
-    identity = layout.agent_state(agent.node) / "identity" / "identity.json"
+    identity = layout.agent_state(agent.node) / "identity" / "identity.pem"
     if agent.node not in known or not identity.is_file():
         report(f"enrolling {agent.node} in {agent.pop}")
         request = admin_pb2.CreateNodeTokenRequest(pop_id=agent.pop, node_id=agent.node)
         token = client.call(lambda stub: stub.CreateNodeToken, request).token
-        argv = [program("edgeforge-agent"), "enroll", "--config", config, "--token-file", "-"]
+        argv = [
+            program("edgeforge-agent"),
+            "enroll",
+            "--config",
+            config,
+            "--token-file",
+            "-",
+            "--force",
+        ]
         _run_command(argv, stdin=token)
     report(f"starting {agent.node}")
     start_process(layout, agent.node, [program("edgeforge-agent"), "serve", "--config", config])
