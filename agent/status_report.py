@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from agent.link.reports import (
     accelerator_to_wire,
     clipped,
+    complaints_to_wire,
     fault_to_wire,
     peer_to_wire,
     replica_to_wire,
@@ -89,6 +90,7 @@ class StatusReport:
             certificate_remaining_s=self.identity.certificate_remaining_s(),
             clock_offset_ms=self.clock_offset_ms(),
             renewal_error=clipped(self.identity.renewal_error()),
+            usage_complaints=complaints_to_wire(self.live.overclaims()),
         )
 
     def _engine_in_flight(self) -> int:

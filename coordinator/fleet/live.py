@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from protos.domain.resources import ResourceType
 
 if TYPE_CHECKING:
+    from coordinator.core.claims import Claim
     from coordinator.core.push_session import Holding
     from protos.domain.resources import ReplicaState
     from protos.domain.service import Service
@@ -91,6 +92,8 @@ class LiveNode:
     report: NodeReport = NodeReport()
     #: The addresses of two hosts with this identity; empty: there is one.
     twin: str = ""
+    #: What it claims without an order, or beyond what is possible.
+    claims: tuple[Claim, ...] = ()
 
 
 class LiveFleet(Protocol):

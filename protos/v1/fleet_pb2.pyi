@@ -428,6 +428,30 @@ class Service(_message.Message):
 Global___Service: _TypeAlias = Service  # noqa: Y015
 
 @_typing.final
+class UsageComplaint(_message.Message):
+    """Answers of a peer that claimed more tokens than was possible, since this agent's start."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.str
+    answers: _builtins.int
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.str = ...,
+        answers: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "node_id", b"node_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UsageComplaint: _TypeAlias = UsageComplaint  # noqa: Y015
+
+@_typing.final
 class Status(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -447,6 +471,7 @@ class Status(_message.Message):
     CERTIFICATE_REMAINING_S_FIELD_NUMBER: _builtins.int
     CLOCK_OFFSET_MS_FIELD_NUMBER: _builtins.int
     RENEWAL_ERROR_FIELD_NUMBER: _builtins.int
+    USAGE_COMPLAINTS_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     in_flight_requests: _builtins.int
     draining: _builtins.bool
@@ -478,6 +503,10 @@ class Status(_message.Message):
 
     @_builtins.property
     def service(self) -> Global___Service: ...
+    @_builtins.property
+    def usage_complaints(self) -> _containers.RepeatedCompositeFieldContainer[Global___UsageComplaint]:
+        """at most 256"""
+
     def __init__(
         self,
         *,
@@ -497,10 +526,11 @@ class Status(_message.Message):
         certificate_remaining_s: _builtins.float = ...,
         clock_offset_ms: _builtins.float = ...,
         renewal_error: _builtins.str = ...,
+        usage_complaints: _abc.Iterable[Global___UsageComplaint] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["service", b"service"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerators", b"accelerators", "certificate_age_s", b"certificate_age_s", "certificate_remaining_s", b"certificate_remaining_s", "clock_offset_ms", b"clock_offset_ms", "credentials_age_s", b"credentials_age_s", "draining", b"draining", "draining_reason", b"draining_reason", "engine_in_flight_requests", b"engine_in_flight_requests", "faults", b"faults", "have", b"have", "in_flight_requests", b"in_flight_requests", "peers", b"peers", "renewal_error", b"renewal_error", "replicas", b"replicas", "seq", b"seq", "service", b"service"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerators", b"accelerators", "certificate_age_s", b"certificate_age_s", "certificate_remaining_s", b"certificate_remaining_s", "clock_offset_ms", b"clock_offset_ms", "credentials_age_s", b"credentials_age_s", "draining", b"draining", "draining_reason", b"draining_reason", "engine_in_flight_requests", b"engine_in_flight_requests", "faults", b"faults", "have", b"have", "in_flight_requests", b"in_flight_requests", "peers", b"peers", "renewal_error", b"renewal_error", "replicas", b"replicas", "seq", b"seq", "service", b"service", "usage_complaints", b"usage_complaints"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

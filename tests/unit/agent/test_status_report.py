@@ -40,6 +40,7 @@ def busy_report(report: StatusReport, monkeypatch: pytest.MonkeyPatch) -> Status
     report.gateway.in_flight = 2
     report.peer_port.stats.in_flight = 3
     report.drain_state.by_operator = True
+    report.live.overclaimed("iad-1")
     current = replace(report.identity, renewal_error=lambda: "disk full")
     return replace(report, identity=current, clock_offset_ms=lambda: -7.0)
 
