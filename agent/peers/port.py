@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from agent.core.peer_load import PeerLoad, load_fields, load_header
+from agent.core.peer_request import read_peer_request
 from agent.core.samples import Samples, counter_samples
 from agent.formats import FORMATS, ApiFormat
 from agent.peers.tls import PeerTls, peer_node_id
@@ -153,9 +154,12 @@ class PeerPort:
             client.respond(request, status, [*headers, load_header(self._load())], body)
 
     async def _generate(self, request: Request, api: ApiFormat, client: ServerConnection) -> None:
-        """Serve from the local engine. Raises: NoReplica, InvalidRequest."""
+        """Serve from the local engine. Raises: Forbidden, NoReplica, InvalidRequest."""
         service, limits = self._service, self._config.limits
-        model = request.headers.get(b"x-edgeforge-model", b"").decode("latin-1")
+        asked = read_peer_request(
+            request.headers, str(client.context), service.node_id, service.view()
+        )
+        model = asked.model
         endpoint = service.endpoint_for(model)
         if service.draining():
             raise NoReplica(f"node {service.node_id} is draining")

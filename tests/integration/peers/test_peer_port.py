@@ -82,8 +82,15 @@ def node_identity(fleet: Fleet, node: str) -> Peer:
 GENERATION = {"model": "external/acme-chat@1", "messages": []}
 
 
-def generation_headers(model: str = "external/acme-chat@1") -> dict[str, str]:
-    return {"x-edgeforge-model": model, "content-type": "application/json"}
+def generation_headers(
+    fleet: Fleet, model: str = "external/acme-chat@1", account: str = "demo"
+) -> dict[str, str]:
+    return {
+        "x-edgeforge-account": account,
+        "x-edgeforge-deployment": fleet.model,
+        "x-edgeforge-model": model,
+        "content-type": "application/json",
+    }
 
 
 def test_a_node_of_the_table_is_answered(fleet: Fleet) -> None:
@@ -130,7 +137,9 @@ def test_a_peer_may_ask_for_what_is_served_here(fleet: Fleet, engine: FakeEngine
     engine.forget()
     gru = node_identity(fleet, "gru-1")
     port = fleet.peer_port("iad-1")
-    status, body = gru.ask(port, "iad-1", "/v1/chat/completions", GENERATION, generation_headers())
+    status, body = gru.ask(
+        port, "iad-1", "/v1/chat/completions", GENERATION, generation_headers(fleet)
+    )
     assert status == 200, body
     assert len(engine.requests()) == 1
 
@@ -145,7 +154,7 @@ def test_one_hop_a_peers_request_is_refused_where_it_cannot_be_served_never_plac
         "gru-1",
         "/v1/chat/completions",
         GENERATION,
-        generation_headers(),
+        generation_headers(fleet),
     )
     assert status == 503, body
     assert engine.requests() == []
@@ -160,7 +169,9 @@ def test_a_peer_reaches_no_other_route_of_an_engine(
     engine.forget()
     gru = node_identity(fleet, "gru-1")
     for body in (None, {}):
-        status, _ = gru.ask(fleet.peer_port("iad-1"), "iad-1", path, body, generation_headers())
+        status, _ = gru.ask(
+            fleet.peer_port("iad-1"), "iad-1", path, body, generation_headers(fleet)
+        )
         assert status == 404
     assert engine.requests() == []
 
@@ -171,7 +182,7 @@ def test_a_body_of_a_peer_that_is_no_json_is_refused(
     engine.forget()
     gru = node_identity(fleet, "gru-1")
     status, _ = gru.ask(
-        fleet.peer_port("iad-1"), "iad-1", "/v1/chat/completions", [1], generation_headers()
+        fleet.peer_port("iad-1"), "iad-1", "/v1/chat/completions", [1], generation_headers(fleet)
     )
     assert status == 400
     assert engine.requests() == []
@@ -183,7 +194,7 @@ def test_a_draining_node_is_ready_for_nothing_and_refuses_its_peers(fleet: Fleet
     try:
         assert json.loads(gru.ask(port, "iad-1")[1])["ready_models"] == []
         status, body = gru.ask(
-            port, "iad-1", "/v1/chat/completions", GENERATION, generation_headers()
+            port, "iad-1", "/v1/chat/completions", GENERATION, generation_headers(fleet)
         )
         assert (status, b"draining" in body) == (503, True)
     finally:
