@@ -83,7 +83,7 @@ GENERATION = {"model": "external/acme-chat@1", "messages": []}
 
 
 def generation_headers(
-    fleet: Fleet, model: str = "external/acme-chat@1", account: str = "demo"
+    fleet: Fleet, model: str = "external/acme-chat@1", account: str = "default"
 ) -> dict[str, str]:
     return {
         "x-edgeforge-account": account,
