@@ -143,6 +143,7 @@ class Gateway:
             yield RequestContext(
                 view=self.view,
                 account="acme",
+                key_digest=b"k",
                 deployment=chance.choice(self._deployments[model]),
                 stream=True,
                 embeds=False,

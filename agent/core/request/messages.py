@@ -119,6 +119,18 @@ class DeadlinePassed:
     rest: Rest = Rest.UNKNOWN
 
 
+@dataclass(slots=True)
+class TableChanged:
+    """The routing table has changed: a node, the key, the account or the deployment may be gone.
+
+    ``usage``, ``far`` and ``rest`` are those of the answer that goes to the client now.
+    """
+
+    usage: Usage | None = None
+    far: FarTimes | None = None
+    rest: Rest = Rest.UNKNOWN
+
+
 Event = (
     Begun
     | NotSent
@@ -129,6 +141,7 @@ Event = (
     | ClientGone
     | Abandoned
     | DeadlinePassed
+    | TableChanged
 )
 
 

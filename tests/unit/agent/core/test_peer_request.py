@@ -27,8 +27,8 @@ FLEET = view(
     node("near", "NEAR"),
     node("far", "FAR"),
     model(),
-    Account("acme", "salt"),
-    Account("other", "salt"),
+    Account("acme"),
+    Account("other"),
     deployment(),
     OTHER,
     deployment("brazilian", zones=("BR",)),
@@ -95,7 +95,7 @@ def test_a_deployment_is_served_in_its_own_zones() -> None:
 
 @pytest.mark.parametrize(
     "gone",
-    [node("far", "FAR"), Account("acme", "salt"), deployment()],
+    [node("far", "FAR"), Account("acme"), deployment()],
     ids=lambda one: str(one)[:9],
 )
 def test_a_claim_is_no_longer_valid_once_its_node_account_or_deployment_has_left_the_table(

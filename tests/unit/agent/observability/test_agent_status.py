@@ -36,7 +36,7 @@ STATUS_KEYS = {
     *("service.all.admitted", "service.all.shed", "service.all.first_tokens"),
     *("service.all.ttft_ms_p50", "service.all.ttft_ms_p99", "service.all.shed_ratio"),
     *("service.all.said", "service.deployments", "prefix_blocks"),
-    *("in_flight", "connections", "streams_continued", "streams_broken"),
+    *("flagged_peers", "in_flight", "connections", "streams_continued", "streams_broken"),
     *(
         f"predictions.{basis}.{key}"
         for basis in ("profile", "learned")
