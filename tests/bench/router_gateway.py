@@ -62,7 +62,7 @@ class Gateway:
         self._nodes = sorted({node for model in self._models for node in view.replicas[model]})
         self._prompts = {
             model: [
-                prompt_blocks(bytes([number]) * PROMPT_BYTES, model, "salt")
+                prompt_blocks(bytes([number]) * PROMPT_BYTES, model, "acme")
                 for number in range(PREFIXES)
             ]
             for model in self._models

@@ -16,7 +16,8 @@ from coordinator.store.sqlite import migrations
 from coordinator.store.sqlite.migrations import REGISTRY, applied_migrations, migrate
 from coordinator.store.sqlite.transactions import Seat, load
 from protos.domain.errors import ConfigInvalid
-from protos.domain.resources import EngineProfile, ModelFile
+from protos.domain.resources import Account, EngineProfile, ModelFile, ResourceType
+from protos.wire import decode_row, encode_row
 
 
 @pytest.fixture
@@ -166,3 +167,27 @@ def test_strangers_refusals_are_moved_apart_and_keep_their_numbers(connection, m
 
 def test_names_are_numbered_without_gaps():
     assert [int(name[:4]) for name in REGISTRY] == list(range(1, len(REGISTRY) + 1))
+
+
+def test_salts_leave_the_rows_of_accounts_and_the_log_and_agents_are_sent_the_new_rows(
+    connection, monkeypatch
+):
+    names = list(REGISTRY)
+    before = names[: names.index("0012_no_salts")]
+    monkeypatch.setattr(migrations, "REGISTRY", {name: REGISTRY[name] for name in before})
+    migrate(connection, 1)
+    salted = b"\x12\x0e\n\x04acme\x12\x06secret"
+    assert decode_row(ResourceType.CREDENTIALS, salted) == Account("acme")
+    row = ("credentials", "", "account/acme")
+    connection.execute("INSERT INTO changes VALUES (7, ?, ?, ?, ?, 5)", (*row, salted))
+    connection.execute("INSERT INTO rows VALUES (?, ?, ?, ?, 7)", (*row, salted))
+    connection.execute("INSERT INTO tables VALUES ('credentials', '', 7, 0)")
+    connection.execute("UPDATE log SET seq = 7")
+    monkeypatch.undo()
+    migrate(connection, 2)
+    plain = encode_row(Account("acme"))
+    assert connection.execute("SELECT payload, seq FROM rows").fetchall() == [(plain, 8)]
+    changes = connection.execute("SELECT seq, payload FROM changes ORDER BY seq").fetchall()
+    assert changes == [(7, plain), (8, plain)]
+    assert connection.execute("SELECT seq FROM log").fetchall() == [(8,)]
+    assert connection.execute("SELECT version FROM tables").fetchall() == [(8,)]
