@@ -7,7 +7,7 @@ agent, so the two can be compared. It is kept in memory only, and starts at zero
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from agent.core.samples import Samples, counter_samples
@@ -86,22 +86,23 @@ class _Flag:
     logged_mono_ms: float = float("-inf")
 
 
-@dataclass(slots=True)
 class ServedLedger:
     """What this node served for whom. Mutable; used from one event loop."""
 
-    max_pairs: int = MAX_PAIRS
-    max_records: int = MAX_RECORDS
-    max_flagged: int = MAX_FLAGGED
-    total: Totals = field(default_factory=Totals)
-    #: The sum of the pairs that were dropped.
-    dropped: Totals = field(default_factory=Totals)
-    _pairs: OrderedDict[tuple[str, str], Totals] = field(default_factory=OrderedDict)
-    _flags: OrderedDict[str, _Flag] = field(default_factory=OrderedDict)
-    _records: deque[ServedRecord] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._records = deque(maxlen=self.max_records)
+    def __init__(
+        self,
+        max_pairs: int = MAX_PAIRS,
+        max_records: int = MAX_RECORDS,
+        max_flagged: int = MAX_FLAGGED,
+    ) -> None:
+        self._max_pairs = max_pairs
+        self._max_flagged = max_flagged
+        self.total = Totals()
+        #: The sum of the pairs that were dropped.
+        self.dropped = Totals()
+        self._pairs: OrderedDict[tuple[str, str], Totals] = OrderedDict()
+        self._flags: OrderedDict[str, _Flag] = OrderedDict()
+        self._records: deque[ServedRecord] = deque(maxlen=max_records)
 
     def served(self, record: ServedRecord, usage: Usage) -> None:
         """Count a request that reached the engine. Hot."""
@@ -111,7 +112,7 @@ class ServedLedger:
         of_pair = pairs.get(key)
         if of_pair is None:
             of_pair = pairs[key] = Totals()
-            if len(pairs) > self.max_pairs:
+            if len(pairs) > self._max_pairs:
                 _, least_recent = pairs.popitem(last=False)
                 self.dropped.add(least_recent)
         else:
@@ -124,7 +125,7 @@ class ServedLedger:
         flag = flags.get(node_id)
         if flag is None:
             flag = flags[node_id] = _Flag()
-            if len(flags) > self.max_flagged:
+            if len(flags) > self._max_flagged:
                 flags.popitem(last=False)
         flags.move_to_end(node_id)
         flag.count += 1
