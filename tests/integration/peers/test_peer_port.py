@@ -224,44 +224,78 @@ def test_another_accounts_deployment_is_not_served_under_a_false_account(
     assert engine.requests() == []
 
 
-def test_the_serving_agent_keeps_its_own_count_and_a_record_of_every_request(
-    fleet: Fleet, engine: FakeEngineProcess
-) -> None:
-    def count() -> dict[str, int]:
-        listed = served(fleet, "iad-1")["accounts"]
-        found = [one for one in listed if one["asking_node"] == "gru-1"]
-        assert len(found) <= 1
-        return found[0] if found else dict.fromkeys(COUNTS, 0)
+def counted(fleet: Fleet) -> dict[str, Any]:
+    """What IAD has counted for requests that came by GRU."""
+    listed = served(fleet, "iad-1")["accounts"]
+    found = [one for one in listed if one["asking_node"] == "gru-1"]
+    assert [one["account"] for one in found] in ([], ["default"])
+    return found[0] if found else dict.fromkeys(COUNTS, 0)
 
-    before, gru = count(), fleet.agent("gru-1")
+
+CONVERSATION = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 99}
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/chat/completions", CONVERSATION),
+        ("/v1/completions", {"prompt": "hello"}),
+        ("/v1/responses", {"input": "hello"}),
+        ("/v1/messages", CONVERSATION),
+    ],
+)
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+def test_the_serving_agent_keeps_its_own_count_and_a_record_of_every_request(
+    fleet: Fleet, engine: FakeEngineProcess, path: str, fields: dict[str, Any], stream: bool
+) -> None:
+    before, gru = counted(fleet), fleet.agent("gru-1")
     engine.control(prompt_tokens=11, tokens=5)
     try:
-        assert gru.chat().status == 200
-        streamed = gru.chat(stream=True)
-        assert streamed.events()[-1] == "[DONE]"
-        wait_until(lambda: count()["requests"] == before["requests"] + 2, 30, "both to be counted")
+        answer = gru.send({"model": gru.model, "stream": stream} | fields, path=path)
+        assert answer.status == 200
+        wait_until(lambda: counted(fleet)["requests"] > before["requests"], 30, "it to be counted")
     finally:
         engine.control()
-    after = count()
-    assert after["account"] == "default"
-    assert after["prompt_tokens"] == before["prompt_tokens"] + 22
-    assert after["completion_tokens"] == before["completion_tokens"] + 10
+    after = counted(fleet)
+    assert [after[name] - before[name] for name in COUNTS] == [1, 11, 5]
     newest = served(fleet, "iad-1")["requests"][0]
     assert newest["trace_id"] == gru.last_request()["trace_id"]
     assert (newest["asking_node"], newest["complete"]) == ("gru-1", True)
-    assert newest["deployment"] == fleet.model
+    assert (newest["deployment"], newest["path"]) == (fleet.model, path)
+
+
+def test_a_stream_that_its_client_leaves_is_counted_as_far_as_it_came(
+    fleet: Fleet, engine: FakeEngineProcess
+) -> None:
+    before, gru = counted(fleet), fleet.agent("gru-1")
+    engine.control(hold_after_tokens=3)
+    try:
+        with contextlib.closing(gru.connect()) as connection:
+            body = json.dumps({"model": gru.model, "stream": True} | CONVERSATION)
+            headers = {"authorization": f"Bearer {gru.api_key}"}
+            connection.request("POST", "/v1/chat/completions", body, headers)
+            with contextlib.closing(connection.getresponse()) as response:
+                while b"t2" not in response.readline():
+                    pass
+        wait_until(lambda: counted(fleet)["requests"] > before["requests"], 30, "it to be counted")
+    finally:
+        engine.control()
+    after = counted(fleet)
+    assert [after[name] - before[name] for name in COUNTS] == [1, 7, 3]
+    assert served(fleet, "iad-1")["requests"][0]["complete"] is False
+
+
+def test_the_operator_of_a_host_sees_what_it_served_for_whom(fleet: Fleet) -> None:
+    assert fleet.agent("gru-1").chat().status == 200
+    config = str(fleet.state_dir / "agents" / "iad-1.toml")
+    said = fleet.run([str(COMMANDS / "edgeforge-agent"), "served", "--config", config])
+    (line,) = [one for one in said.splitlines() if "default" in one]
+    assert "gru-1" in line
+    total = json.loads(
+        fleet.run([str(COMMANDS / "edgeforge-agent"), "served", "--config", config, "--json"])
+    )["total"]
     metrics = fleet.metrics("iad-1")
-    assert "edgeforge_peer_served_completion_tokens_total" in metrics
-    said = fleet.run(
-        [
-            str(COMMANDS / "edgeforge-agent"),
-            "served",
-            "--config",
-            str(fleet.state_dir / "agents" / "iad-1.toml"),
-        ]
-    )
-    assert "default" in said
-    assert "gru-1" in said
+    assert f"edgeforge_peer_served_requests_total {float(total['requests'])}" in metrics
 
 
 @pytest.mark.parametrize(
