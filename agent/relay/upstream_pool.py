@@ -143,9 +143,9 @@ class UpstreamPool:
         except TimeoutError as late:
             limit = f"{self._connect_timeout_ms:.0f} ms"
             raise LinkDown(f"{address.name}: no connection within {limit}") from late
-        except EdgeForgeError as error:
+        except EdgeForgeError as refusal:
             connection.abort()
-            raise LinkDown(f"{address.name}: {error.message}") from error
+            raise LinkDown(f"{address.name}: {refusal.message}") from refusal
         except (OSError, ssl.SSLError) as error:
             raise LinkDown(f"{address.name}: {reason_of(error)}") from error
         return connection

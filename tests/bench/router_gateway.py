@@ -104,7 +104,7 @@ class Gateway:
 
     def _peers(self) -> PeerPool:
         config = SimpleNamespace(source_address="", warm_spares=2, max_warm_targets=WARM_TARGETS)
-        tls = SimpleNamespace(client=None)
+        tls = SimpleNamespace(client=None, check_node=lambda node_id, transport: None)
         peers = PeerPool(
             SELF_NODE_ID, config, tls, lambda: self.view, self.live, lambda: self.now_ms
         )
