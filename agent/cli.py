@@ -168,6 +168,34 @@ def status(config: ConfigOption = _DEFAULT_CONFIG, json_output: JsonOption = Fal
 
 
 @app.command()
+def served(
+    config: ConfigOption = _DEFAULT_CONFIG,
+    limit: Annotated[
+        int, typer.Option(min=1, max=1_000, help="Single requests in the JSON output.")
+    ] = 100,
+    json_output: JsonOption = False,
+) -> None:
+    """Show what this host's engine served for other agents, by account and asking node.
+
+    It is the engine's own count since the agent's start, to compare with what the asking agents
+    billed.
+
+    Example: edgeforge-agent served --config agent.toml --json
+    """
+    answer: dict[str, Any] = ask_agent(_load(config).admin_socket, "GET", f"/served?limit={limit}")
+    if json_output:
+        print_json(answer)
+        return
+    rows = [_served_row(one["account"], one["asking_node"], one) for one in answer["accounts"]]
+    if answer["dropped"]["requests"]:
+        rows.append(_served_row("(others)", "", answer["dropped"]))
+    heads = ("account", "asking node", "requests", "prompt", "cached", "completion")
+    print_table(heads, rows, "nothing was served for other agents")
+    for node, flag in answer["flagged"].items():
+        print_line(f"{node}: {flag['count']} invalid requests, the last: {flag['last_reason']}")
+
+
+@app.command()
 def drain(
     config: ConfigOption = _DEFAULT_CONFIG,
     resume: Annotated[bool, typer.Option("--resume", help="Take new requests again.")] = False,
@@ -239,6 +267,11 @@ def _certificate(answer: dict[str, Any]) -> str:
     offset_s = answer["link"]["clock_offset_ms"] / 1_000
     text = f"{left}, the coordinator's clock is {offset_s:+.1f} s from this host's"
     return f"{text}; not renewed: {answer['renewal_error']}" if answer["renewal_error"] else text
+
+
+def _served_row(account: str, node: str, of: dict[str, Any]) -> tuple[str, ...]:
+    counts = ("requests", "prompt_tokens", "cached_tokens", "completion_tokens")
+    return (account, node, *(f"{of[name]:,}" for name in counts))
 
 
 def _status_rows(answer: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,9 @@ from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from agent.cache_secret import load_cache_secret
 from agent.clock import now_mono_ms, now_unix_ms
+from agent.core.cache_salt import cache_salt
 from agent.core.clock_watch import ClockWatch
 from agent.core.coverage import Coverage
 from agent.core.engine_queue import EngineQueue
@@ -24,9 +26,12 @@ from agent.core.prefixes import PrefixMemory
 from agent.core.prompt_tokens import PromptTokens
 from agent.core.request.state import RouterState
 from agent.core.request.timing import RequestPolicy
+from agent.core.revocation import may_revoke
 from agent.drain_state import OpenEngines
+from agent.formats.body_rules import BodyCaps
 from agent.gateway.context import GatewayContext
 from agent.gateway.records import RequestRecords
+from agent.gateway.running import RunningRequests
 from agent.gateway.server import ClientPort
 from agent.gateway.targets import EnginePools, Targets
 from agent.peers.pool import PeerPool
@@ -69,6 +74,7 @@ class DataPlane:
         draw: Callable[[], float],
     ) -> None:
         node_id = identity.node_id
+        self._seen_view = view()
         self.live = LiveState()
         self.prefixes = PrefixMemory()
         self.coverage = Coverage()
@@ -103,9 +109,12 @@ class DataPlane:
             edge_fill_ratio=config.router.edge_fill_ratio,
         )
         limits = config.limits
+        caps = BodyCaps(limits.max_n, limits.max_prompt_logprobs, limits.max_inputs)
+        salt = partial(cache_salt, load_cache_secret(config.state_dir))
         self.gateway = GatewayContext(
             pop_id=identity.pop_id,
             limits=limits,
+            caps=caps,
             policy=RequestPolicy(
                 limits.max_attempts,
                 limits.stream_heartbeat_ms,
@@ -116,8 +125,10 @@ class DataPlane:
             targets=targets,
             records=self.records,
             traces=self.traces.take,
+            running=RunningRequests(),
             clocks=ClockWatch(),
             require_credentials=require_credentials,
+            cache_salt=salt,
             now_mono_ms=now_mono_ms,
             now_unix_ms=now_unix_ms,
             make_trace_id=TraceIds().make,
@@ -126,6 +137,8 @@ class DataPlane:
         service = PeerService(
             node_id=node_id,
             view=view,
+            caps=caps,
+            cache_salt=salt,
             endpoint_for=replicas.endpoint_for,
             engine_pool=self._pools.pool_for,
             ready_models=replicas.ready_models,
@@ -135,6 +148,7 @@ class DataPlane:
             local_in_flight=lambda: self.live.in_flight(node_id),
             draining=lambda: drain_state.draining,
             now_mono_ms=now_mono_ms,
+            now_unix_ms=now_unix_ms,
         )
         self.peer_port = PeerPort(config, self._tls, service)
         drain_state.on_change(self.client_port.set_draining)
@@ -160,6 +174,7 @@ class DataPlane:
             self.client_port.handler.stats,
             self.client_port,
             self.peer_port.stats,
+            self.peer_port.ledger,
             self.prober,
             self.live,
             self.hedges,
@@ -201,9 +216,15 @@ class DataPlane:
         self.live.engine_changed(self.state.node_id, str(status.generation), ready=ready)
 
     def on_view_changed(self, view: FleetView) -> None:
-        """Drop the state of nodes that have left the table."""
-        self.live.forget_all_but(view.nodes)
-        self.prefixes.forget_all_but(view.nodes)
+        """Visit what is in progress, and drop the state of nodes that have left the table."""
+        seen, self._seen_view = self._seen_view, view
+        if not may_revoke(seen, view):
+            return
+        self.gateway.running.table_changed()
+        self.peer_port.table_changed()
+        if seen.nodes is not view.nodes:
+            self.live.forget_all_but(view.nodes)
+            self.prefixes.forget_all_but(view.nodes)
 
     def use_renewed_identity(self) -> None:
         """Load the renewed certificate and drop connections made with the old one."""

@@ -246,6 +246,7 @@ class Agent:
             config.admin_socket,
             status=self.status.status,
             requests=plane.records.latest_json,
+            served=plane.peer_port.ledger.as_json,
             set_draining=self._set_operator_draining,
         )
 
@@ -320,7 +321,7 @@ class Agent:
             self._replicas.set_desired(view.desired)
         if ResourceType.TOPOLOGY in changed:
             self._drain_state.on_view_changed(view)
-            self._plane.on_view_changed(view)
+        self._plane.on_view_changed(view)
         self._persistence.changed()
 
     def _on_renewed(self, stored: StoredIdentity) -> None:

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coordinator.ca.authority import CertificateAuthority, check_person
+from coordinator.ca.authority import CertificateAuthority
 from coordinator.ca.files import write_key, write_public
 from coordinator.core.price_card import CARD_VERSION, default_price_card
 from coordinator.store import prices
 from coordinator.store.records import AuditNote
 from coordinator.store.store import Store
 from protos.domain.errors import ConfigInvalid, Conflict, StoreUnavailable
+from protos.domain.ids import check_person
 from protos.host.files import make_private_folder, sync_folder
 from protos.host.ownership import adopt, adopt_all, keep_owner
 

@@ -19,7 +19,7 @@ JsonObject = dict[str, object]
 
 
 class AdminServer:
-    """Answers status, recent requests, drain and resume."""
+    """Answers status, recent requests, what was served for other agents, drain and resume."""
 
     def __init__(
         self,
@@ -27,15 +27,18 @@ class AdminServer:
         *,
         status: Callable[[], JsonObject],
         requests: Callable[[int], list[JsonObject]],
+        served: Callable[[int], JsonObject],
         set_draining: Callable[[bool], None],
     ) -> None:
         self._path = socket_path
         self._status = status
         self._requests = requests
+        self._served = served
         self._set_draining = set_draining
         app = web.Application()
         app.router.add_get("/status", self._get_status)
         app.router.add_get("/requests", self._get_requests)
+        app.router.add_get("/served", self._get_served)
         app.router.add_post("/drain", self._drain)
         app.router.add_post("/resume", self._resume)
         self._runner = web.AppRunner(app, access_log=None)
@@ -66,11 +69,14 @@ class AdminServer:
         return web.json_response(self._status())
 
     async def _get_requests(self, request: web.Request) -> web.Response:
-        text = request.query.get("limit", str(_DEFAULT_REQUESTS))
-        if not text.isdecimal() or not 0 < int(text) <= _MAX_REQUESTS:
-            message = f"limit must be a number from 1 to {_MAX_REQUESTS}"
-            return web.json_response({"error": message}, status=400)
-        return web.json_response({"requests": self._requests(int(text))})
+        limit = _limit(request)
+        if limit == 0:
+            return _bad_limit()
+        return web.json_response({"requests": self._requests(limit)})
+
+    async def _get_served(self, request: web.Request) -> web.Response:
+        limit = _limit(request)
+        return web.json_response(self._served(limit)) if limit else _bad_limit()
 
     async def _drain(self, _request: web.Request) -> web.Response:
         self._set_draining(True)
@@ -79,3 +85,14 @@ class AdminServer:
     async def _resume(self, _request: web.Request) -> web.Response:
         self._set_draining(False)
         return web.json_response(self._status())
+
+
+def _limit(request: web.Request) -> int:
+    """Return how many entries were asked for; 0 if that is not a valid number."""
+    text = request.query.get("limit", str(_DEFAULT_REQUESTS))
+    return int(text) if text.isdecimal() and len(text) < 9 and int(text) <= _MAX_REQUESTS else 0
+
+
+def _bad_limit() -> web.Response:
+    message = f"limit must be a number from 1 to {_MAX_REQUESTS}"
+    return web.json_response({"error": message}, status=400)

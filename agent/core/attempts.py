@@ -31,8 +31,10 @@ class Verdict:
 _ANSWERED = Verdict(answered=True, engine_error=False, reason="")
 
 
-def verdict_of_status(status: int) -> Verdict:
+def verdict_of_status(status: int, reason: str = "") -> Verdict:
     """Return what a response with ``status`` means: 4xx is an answer, 5xx is a failure.
+
+    ``reason`` says more of a failure than its status.
 
     503 is a temporary refusal; a stale generation (409, from peers only) is placed again.
     """
@@ -41,7 +43,9 @@ def verdict_of_status(status: int) -> Verdict:
     if status in (409, 503):
         return Verdict(answered=False, engine_error=False, reason=f"refused with {status}")
     if status >= 500:
-        return Verdict(answered=False, engine_error=True, reason=f"engine answered {status}")
+        return Verdict(
+            answered=False, engine_error=True, reason=reason or f"engine answered {status}"
+        )
     return _ANSWERED
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from agent.core.fill import parse_fill_ratio
 
+#: No engine serves, and no queue holds, more requests; a report of more is not valid.
+MAX_LOAD = 1_000_000
 #: On every answer to another agent.
 LOAD_HEADER = b"x-edgeforge-load"
 
@@ -38,6 +40,8 @@ def load_of(headers: Iterable[tuple[bytes, bytes]]) -> PeerLoad | None:
                 in_flight, queued = int(parts.get(b"in_flight", 0)), int(parts.get(b"queued", 0))
             except ValueError:
                 return None
+            if not (0 <= in_flight <= MAX_LOAD and 0 <= queued <= MAX_LOAD):
+                return None
             fill_ratio = parse_fill_ratio(parts.get(b"fill"))
             return PeerLoad(in_flight, queued, fill_ratio, parts.get(b"draining") == b"1")
     return None
@@ -53,4 +57,6 @@ def load_of_fields(answer: Mapping[str, object]) -> PeerLoad:
     in_flight, queued = answer["in_flight"], answer["queued"]
     if not isinstance(in_flight, int) or not isinstance(queued, int):
         raise TypeError("the load in the answer to a probe is no number of requests")
+    if not (0 <= in_flight <= MAX_LOAD and 0 <= queued <= MAX_LOAD):
+        raise ValueError("the load in the answer to a probe is not possible")
     return PeerLoad(in_flight, queued, parse_fill_ratio(answer.get("fill")))

@@ -53,9 +53,9 @@ class PromptBlocks:
 NO_BLOCKS = PromptBlocks((), 0)
 
 
-def prompt_blocks(prompt: bytes, model: str, cache_salt: str) -> PromptBlocks:
-    """Cut and hash ``prompt``; another model or salt gives other hashes. Hot: 7 us for 8 KB."""
-    link = hash((model, cache_salt))
+def prompt_blocks(prompt: bytes, model: str, account: str) -> PromptBlocks:
+    """Cut and hash ``prompt``; another model or account gives other hashes. Hot: 7 us for 8 KB."""
+    link = hash((model, account))
     chain = []
     for start in range(0, min(len(prompt), MAX_HASHED_BYTES) - BLOCK_BYTES + 1, BLOCK_BYTES):
         link = hash((link, prompt[start : start + BLOCK_BYTES]))

@@ -23,6 +23,7 @@ __all__ = ["BodyCaps", "GenerationBody", "read_body"]
 _NO_OPTIONS: Mapping[str, object] = {}
 #: What vLLM reads as true: a stream in any of these spellings is metered as a stream.
 _TRUE_WORDS = frozenset({"1", "true", "t", "yes", "y", "on"})
+_FALSE_WORDS = frozenset({"0", "false", "f", "no", "n", "off"})
 _UTF8_MARK = b"\xef\xbb\xbf"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
@@ -58,21 +59,29 @@ class GenerationBody:
         model: str,
         *,
         continuous_usage: bool,
+        cache_salt: str | None,
         fields: dict[str, object] | None = None,
     ) -> bytes:
         """Return the body for an engine that calls the model ``model``.
 
+        ``cache_salt`` is the account's on this node; None for a peer, which adds its own.
         ``fields`` replaces the body's own, for the rest of a broken stream. Raises: InvalidRequest.
         """
         if fields is None:
             fields = self.fields
         fields["model"] = model
+        if cache_salt is None:
+            fields.pop("cache_salt", None)  # from an earlier attempt at this node's own engine
+        else:
+            fields["cache_salt"] = cache_salt
         if self.stream and self.api.has_stream_options:
             given = fields.get("stream_options")
             options = dict(given) if isinstance(given, dict) else {}
             options["include_usage"] = True
             if continuous_usage:
                 options["continuous_usage_stats"] = True
+            else:
+                options.pop("continuous_usage_stats", None)
             fields["stream_options"] = options
         try:
             return orjson.dumps(fields)
@@ -80,8 +89,11 @@ class GenerationBody:
             raise InvalidRequest("the body is nested too deeply") from error
 
 
-def read_body(body: bytes, api: ApiFormat, *, cache_salt: str, caps: BodyCaps) -> GenerationBody:
-    """Parse and check ``body``. Raises: InvalidRequest."""
+def read_body(body: bytes, api: ApiFormat, *, caps: BodyCaps) -> GenerationBody:
+    """Parse and check ``body``, of a client or of a peer. Raises: InvalidRequest.
+
+    What it accepts for a peer it accepts there again, unchanged.
+    """
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -95,12 +107,10 @@ def read_body(body: bytes, api: ApiFormat, *, cache_salt: str, caps: BodyCaps) -
     check_body(api.rules, fields, caps)
     fields.pop("store", None)
     fields.pop("request_id", None)  # an engine would prefer it to the header that is sent
-    fields["cache_salt"] = cache_salt
+    fields.pop("cache_salt", None)  # only the agent at the engine knows it
     if api.rules.always:
         fields.update(api.rules.always)
-    stream = api.generates and _is_true(fields.get("stream"))
-    if stream:
-        fields["stream"] = True
+    stream = _asks_for_stream(fields, api)
     given = fields.get("stream_options")
     options = given if isinstance(given, dict) else _NO_OPTIONS
     return GenerationBody(
@@ -113,6 +123,23 @@ def read_body(body: bytes, api: ApiFormat, *, cache_salt: str, caps: BodyCaps) -
         prompt_tokens_estimate=api.estimate_prompt_tokens(fields),
         needs_tool_parser="tools" in fields and needs_tool_parser(api.rules, fields),
     )
+
+
+def _asks_for_stream(fields: dict[str, object], api: ApiFormat) -> bool:
+    """Return whether a stream is asked for, written so that no engine reads it otherwise.
+
+    An answer of another kind than was asked for counts as a failure of the engine.
+    Raises: InvalidRequest.
+    """
+    given = fields.get("stream")
+    if given is None or not api.generates:
+        fields.pop("stream", None)
+        return False
+    stream = _is_true(given)
+    if not stream and not _is_false(given):
+        raise InvalidRequest("'stream' is neither true nor false", param="stream")
+    fields["stream"] = stream
+    return stream
 
 
 def _read_again(body: bytes, error: orjson.JSONDecodeError) -> object:
@@ -141,3 +168,9 @@ def _is_true(value: object) -> bool:
     if isinstance(value, str):
         return value.lower() in _TRUE_WORDS
     return isinstance(value, int | float) and value == 1
+
+
+def _is_false(value: object) -> bool:
+    if isinstance(value, str):
+        return value.lower() in _FALSE_WORDS
+    return isinstance(value, int | float) and value == 0

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from agent.core.clock_watch import ClockWatch
     from agent.core.request.state import RouterState
     from agent.core.request.timing import RequestPolicy
+    from agent.formats.body_rules import BodyCaps
     from agent.gateway.records import RequestRecords
+    from agent.gateway.running import RunningRequests
     from agent.gateway.targets import Target
     from protos.domain.trace import Trace
 
@@ -33,6 +35,8 @@ class GatewayContext:
 
     pop_id: str
     limits: LimitsConfig
+    #: Limits of the costly fields of a body.
+    caps: BodyCaps
     policy: RequestPolicy
     #: The state on which requests are decided.
     state: RouterState
@@ -40,8 +44,11 @@ class GatewayContext:
     records: RequestRecords
     #: Where traces of finished requests go.
     traces: TraceSink
+    running: RunningRequests
     clocks: ClockWatch
     require_credentials: Callable[[], None]
+    #: Returns an account's salt on this node's engine.
+    cache_salt: Callable[[str], str]
     now_mono_ms: Callable[[], float]
     now_unix_ms: Callable[[], int]
     make_trace_id: Callable[[], str]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
 import orjson
 
+from agent.core.peer_request import ACCOUNT_HEADER, DEPLOYMENT_HEADER, MODEL_HEADER
 from agent.core.usage_bounds import UsageCheck
 from agent.formats.asked_tokens import asked_tokens
 from agent.formats.continuing import ContinuableStream
@@ -25,9 +27,16 @@ if TYPE_CHECKING:
 
 
 def engine_request(
-    body: GenerationBody, fields: dict[str, object], log: RequestLog, target: Target
+    body: GenerationBody,
+    fields: dict[str, object],
+    log: RequestLog,
+    target: Target,
+    cache_salt: Callable[[str], str],
 ) -> bytes:
-    """Return the bytes for ``target``: ``body`` with ``fields``. Raises: InvalidRequest."""
+    """Return the bytes for ``target``: ``body`` with ``fields``. Raises: InvalidRequest.
+
+    This node's own engine gets the account's salt, from ``cache_salt``; a peer adds its own.
+    """
     trace_id = log.trace_id.encode()
     headers = [
         (b"content-type", b"application/json"),
@@ -37,11 +46,16 @@ def engine_request(
     if target.peer:
         headers += [
             (b"x-edgeforge-trace-id", trace_id),
-            (b"x-edgeforge-account", log.account.encode()),
-            (b"x-edgeforge-deployment", log.deployment.encode()),
-            (b"x-edgeforge-model", log.model.encode()),
+            (ACCOUNT_HEADER, log.account.encode()),
+            (DEPLOYMENT_HEADER, log.deployment.encode()),
+            (MODEL_HEADER, log.model.encode()),
         ]
-    payload = body.for_engine(target.model, continuous_usage=target.continuous_usage, fields=fields)
+    payload = body.for_engine(
+        target.model,
+        continuous_usage=target.continuous_usage,
+        cache_salt=None if target.peer else cache_salt(log.account),
+        fields=fields,
+    )
     host = target.pool.address.host_header
     return request_bytes("POST", body.api.path.encode(), host, headers, payload)
 

@@ -10,7 +10,7 @@ from agent.core.prefixes import BLOCK_BYTES, NO_BLOCKS, prompt_blocks
 from agent.core.request.context import RequestContext
 from agent.core.request.log import RequestLog
 from agent.core.request.machine import RequestMachine
-from agent.formats.body import BodyCaps, read_body
+from agent.formats.body import read_body
 from agent.formats.errors import internal_error
 from agent.gateway.authentication import authenticate, find_deployment
 from agent.gateway.request_headers import parse_budget_ms, parse_zones
@@ -32,8 +32,7 @@ class GenerationHandler:
 
     def __init__(self, gateway: GatewayContext, stats: GatewayStats) -> None:
         self._gateway = gateway
-        limits = gateway.limits
-        self._caps = BodyCaps(limits.max_n, limits.max_prompt_logprobs, limits.max_inputs)
+        self._caps = gateway.caps
         self.stats = stats
         self.draining = False
         self._running: set[RequestRunner] = set()
@@ -102,18 +101,19 @@ class GenerationHandler:
             raise NoReplica("this site is draining", "try again: another site answers then")
         if self.stats.in_flight > limits.max_in_flight:
             raise Overloaded("too many requests in progress here", retry_after_s=1.0)
-        salt = caller.account.cache_salt
-        body = read_body(request.body, api, cache_salt=salt, caps=self._caps)
+        body = read_body(request.body, api, caps=self._caps)
         deployment = find_deployment(caller, body.model, view)
         log.deployment, log.stream = deployment.name, body.stream
         log.model, log.sla = deployment.model, deployment.sla_tier
         log.budget_ms = parse_budget_ms(request.headers, deployment.ttft_budget_ms)
         blocks = NO_BLOCKS
         if len(request.body) >= BLOCK_BYTES:  # a smaller body has no whole block
-            blocks = prompt_blocks(api.prompt_prefix(body.fields), deployment.model, salt)
+            prefix = api.prompt_prefix(body.fields)
+            blocks = prompt_blocks(prefix, deployment.model, log.account)
         context = RequestContext(
             view=view,
             account=log.account,
+            key_digest=caller.key.digest,
             deployment=deployment,
             stream=body.stream,
             embeds=api.embeds,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.core.request.bookkeeping import far_times
-from agent.relay.far_times import ENGINE_MODEL_HEADER, read_far_times
+from agent.relay.far_times import ENGINE_MODEL_HEADER, REFUSED_HEADER, read_far_times
+from agent.relay.passed_on import passed_on_headers
 from protos.domain.pricing import format_usd
 from protos.domain.trace import asked_cuts
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from protos.domain.trace import FarTimes
 
 _MAX_MODEL_CHARS = 512
-#: Headers of an engine that are passed to the client.
-_PASSED_ON = frozenset({b"cache-control", b"retry-after"})
 _EVENT_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
 _JSON = (b"content-type", b"application/json")
 _NEAR = b"auth;dur=%.3f, route;dur=%.3f, "
@@ -61,7 +60,7 @@ class ResponseHeads:
         log = self._log
         reported = read_far_times(headers) if attempt.place is None else None
         far = far_times(attempt, reported, now_mono_ms)
-        ours = [header for header in headers if header[0] in _PASSED_ON]
+        ours = passed_on_headers(headers)
         ours += [
             (b"x-edgeforge-node", attempt.node_id.encode()),
             (b"x-edgeforge-tier", attempt.placement.serving_tier.encode()),
@@ -93,6 +92,11 @@ def server_timing(
         durations.append(max(0.0, until - at))
         at = max(at, until)
     return _SERVER_TIMING[far is not None, stream] % tuple(durations)
+
+
+def is_refused_by_agent(headers: list[Header]) -> bool:
+    """Whether a peer's agent refused the request itself, rather than its engine."""
+    return any(name == REFUSED_HEADER for name, _ in headers)
 
 
 def engine_model_of(headers: list[Header]) -> str:

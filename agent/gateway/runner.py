@@ -29,6 +29,7 @@ from agent.core.request.messages import (
     RespondError,
     RespondWhole,
     Rest,
+    TableChanged,
     WriteEnd,
     WriteErrorEvent,
     WriteHead,
@@ -45,7 +46,7 @@ from agent.gateway.engine_request import (
     rest_of_stream,
     usage_check,
 )
-from agent.gateway.response_heads import ResponseHeads, engine_model_of
+from agent.gateway.response_heads import ResponseHeads, engine_model_of, is_refused_by_agent
 from agent.relay import exchange
 from agent.relay.client_answer import ClientAnswer
 from agent.relay.far_times import read_far_times
@@ -60,11 +61,16 @@ if TYPE_CHECKING:
     from agent.formats.body import GenerationBody
     from agent.formats.sse import EventStream
     from agent.gateway.context import GatewayContext
+    from agent.gateway.targets import Target
     from agent.relay.messages import Request
     from agent.relay.server import ServerConnection
     from protos.domain.errors import EdgeForgeError
     from protos.domain.pricing import Usage
     from protos.domain.trace import FarTimes
+
+
+#: Refusals by which a peer's agent rejects this agent.
+_NOT_THE_CLIENTS = (401, 403, 404)
 
 
 class RequestRunner:
@@ -103,8 +109,11 @@ class RequestRunner:
 
     async def run(self) -> None:
         """Answer the client. Cancelling it cuts the attempts. Raises: only exceptions of bugs."""
+        self._gateway.running.add(self)
         try:
             self._handle(Begun())
+            if self._gateway.state.view() is not self._context.view:  # changed since the admission
+                self.table_changed()
             if not self._machine.over and self._failure is None:
                 self._over = asyncio.get_running_loop().create_future()
                 await self._over
@@ -114,6 +123,7 @@ class RequestRunner:
             self._handle(gone)
             raise
         finally:
+            self._gateway.running.discard(self)
             if self._failure is not None:
                 self._abandon()
             self._release()
@@ -130,6 +140,16 @@ class RequestRunner:
         event, answer = CutShort(error), self._answering
         if answer is not None:
             event.usage, event.far = self._counted(answer)
+        self._handle(event)
+
+    def table_changed(self) -> None:
+        """Implements ``Revocable``. Hot if the request may go on."""
+        if self._failure is not None or not self._machine.is_revoked:
+            return
+        event, answer = TableChanged(), self._answering
+        if answer is not None:
+            event.usage, event.far = self._counted(answer)
+            event.rest = self._rest_of(answer)
         self._handle(event)
 
     # -- AnswerOwner
@@ -154,7 +174,10 @@ class RequestRunner:
 
     def on_answer_ended(self, answer: ClientAnswer) -> None:
         attempt, status = answer.attempt, answer.status
-        if answer.ending is exchange.Ending.LOST:
+        between_agents = status in _NOT_THE_CLIENTS and attempt.place is None
+        if between_agents and is_refused_by_agent(answer.headers):
+            status = 503  # not about the client: another target is asked
+        if answer.ending is exchange.Ending.LOST and not answer.unfit:
             ending = Ending.LOST
         else:
             ending = Ending.STREAM if answer.streamed else Ending.WHOLE
@@ -285,7 +308,10 @@ class RequestRunner:
         self._answers.append(answer)
         if broken is not None:
             self._answering = answer
-        answer.start(target.pool, engine_request(self._body, fields, self._log, target))
+        answer.start(target.pool, self._message(fields, target))
+
+    def _message(self, fields: dict[str, object], target: Target) -> bytes:
+        return engine_request(self._body, fields, self._log, target, self._gateway.cache_salt)
 
     def _rest_of(self, answer: ClientAnswer) -> Rest:
         events = answer.events

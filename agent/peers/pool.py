@@ -83,6 +83,7 @@ class PeerPool:
                 max_idle=_MAX_IDLE,
                 connect_timeout_ms=_CONNECT_TIMEOUT_MS,
                 tls=self._tls.client,
+                check=partial(self._tls.check_node, node_id),
                 spares=self._config.warm_spares,
                 refill=partial(self._refill, node_id),
             )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,18 +12,23 @@ from typing import TYPE_CHECKING
 import orjson
 
 from agent.core.peer_load import PeerLoad, load_fields, load_header
+from agent.core.peer_request import PeerRequest, check_peer_request, read_peer_request
 from agent.core.samples import Samples, counter_samples
+from agent.core.served import ServedLedger, ServedRecord
 from agent.formats import FORMATS, ApiFormat
+from agent.formats.body import read_body
 from agent.peers.tls import PeerTls, peer_node_id
 from agent.relay.connections import ConnectionSet
 from agent.relay.exchange import Ending
-from agent.relay.far_times import ENGINE_MODEL_HEADER, far_times_header
+from agent.relay.far_times import ENGINE_MODEL_HEADER, REFUSED_HERE, far_times_header
 from agent.relay.limits import ServerLimits
 from agent.relay.listener import Listener
 from agent.relay.messages import Header, Request, request_bytes, response_head
 from agent.relay.pass_through import PassThrough
+from agent.relay.passed_on import passed_on_headers
 from protos.domain.errors import (
     EdgeForgeError,
+    EngineFailed,
     Forbidden,
     InvalidRequest,
     NoReplica,
@@ -30,12 +37,11 @@ from protos.domain.errors import (
 from protos.domain.trace import FarTimes
 
 if TYPE_CHECKING:
-    import asyncio
-
     from agent.config import AgentConfig
     from agent.core.engine_queue import EngineQueue, Place
     from agent.core.engine_status import EngineEndpoint
     from agent.core.fill import FillMeter
+    from agent.formats.body import BodyCaps, GenerationBody
     from agent.relay.server import ServerConnection
     from agent.relay.upstream_pool import UpstreamPool
     from protos.domain.fleet_view import FleetView
@@ -45,10 +51,18 @@ _log = logging.getLogger(__name__)
 _HELP = {
     "requests": "Requests from other agents.",
     "refused": "Requests of other agents that were refused.",
+    "invalid": "Of these, requests that no agent of ours sends; their node is flagged.",
+    "revoked": "Requests of other agents that were cut because the table no longer allowed them.",
 }
-#: Response headers of an engine that the asking agent reads.
-_PASSED_ON = frozenset({b"content-type", b"retry-after"})
+#: What the asking agent may name a request, in logs and to the engine.
+_TRACE_ID = re.compile(rb"[0-9A-Za-z-]{1,64}")
 _JSON: Header = (b"content-type", b"application/json")
+_EVENT_STREAM: Header = (b"content-type", b"text/event-stream")
+#: How long a revoked request may run on while its node is still in the table: the asking agent has
+#: the same table and ends it with the reason; it is cut here only if that does not happen.
+_REVOKED_GRACE_S = 1.0
+#: Removed nodes that are named in one line of the log.
+_MAX_LOGGED = 5
 
 
 @dataclass(slots=True)
@@ -58,6 +72,8 @@ class PeerPortStats:
     requests: int = 0
     in_flight: int = 0
     refused: int = 0
+    invalid: int = 0
+    revoked: int = 0
     broken: int = 0
 
     def samples(self, _now_mono_ms: float) -> Samples:
@@ -71,6 +87,10 @@ class PeerService:
 
     node_id: str
     view: Callable[[], FleetView]
+    #: The same limits as for this agent's own clients.
+    caps: BodyCaps
+    #: Returns an account's salt on this node's engine.
+    cache_salt: Callable[[str], str]
     endpoint_for: Callable[[str], EngineEndpoint | None]
     engine_pool: Callable[[EngineEndpoint], UpstreamPool]
     ready_models: Callable[[], list[str]]
@@ -81,6 +101,7 @@ class PeerService:
     local_in_flight: Callable[[], int]
     draining: Callable[[], bool]
     now_mono_ms: Callable[[], float]
+    now_unix_ms: Callable[[], int]
 
 
 class PeerPort:
@@ -91,6 +112,9 @@ class PeerPort:
         self._tls = tls
         self._service = service
         self.stats = PeerPortStats()
+        self.ledger = ServedLedger()
+        #: What is being served, by the connection that it came on.
+        self._running: dict[ServerConnection, PeerRequest] = {}
         client = config.client
         limits = ServerLimits(
             max_header_bytes=client.max_header_bytes,
@@ -123,6 +147,40 @@ class PeerPort:
     async def stop(self) -> None:
         await self._listener.stop()
 
+    def table_changed(self) -> None:
+        """Cut the connections of removed nodes now, and revoked requests after a moment.
+
+        A connection that is cut cuts its engine request.
+        """
+        view = self._service.view()
+        nodes = view.nodes
+        gone = [one for one in self.connections.live if one.context not in nodes]
+        for connection in gone:
+            connection.abort()
+        if gone:
+            names = sorted({str(one.context) for one in gone})[:_MAX_LOGGED]
+            _log.warning("connections cut connections=%d removed_nodes=%s", len(gone), names)
+        revoked = [(c, asked) for c, asked in self._running.items() if self._refusal(asked)]
+        if revoked:
+            asyncio.get_running_loop().call_later(_REVOKED_GRACE_S, self._cut_revoked, revoked)
+
+    def _refusal(self, asked: PeerRequest) -> str:
+        """Return why the table no longer allows a request; empty if it does. Hot."""
+        try:
+            check_peer_request(asked, self._service.node_id, self._service.view())
+        except EdgeForgeError as error:
+            return error.message
+        return ""
+
+    def _cut_revoked(self, revoked: list[tuple[ServerConnection, PeerRequest]]) -> None:
+        """Cut the requests of ``revoked`` that the asking agents have not ended by themselves."""
+        left = [(c, asked) for c, asked in revoked if self._running.get(c) is asked]
+        for client, asked in left:
+            if refusal := self._refusal(asked):
+                self.stats.revoked += 1
+                _log.warning("request cut node=%s reason=%s", asked.asking_node, refusal)
+                client.abort()
+
     def _admit(self, transport: asyncio.BaseTransport) -> str:
         """Return the connected node's id. Raises: Forbidden when it is not in the table."""
         node_id = peer_node_id(transport)
@@ -149,25 +207,32 @@ class PeerPort:
                 stats.in_flight -= 1
         except EdgeForgeError as error:
             stats.refused += 1
+            if isinstance(error, InvalidRequest | Forbidden):
+                self._flag(str(client.context), error)
             status, headers, body = _render_error(error)
-            client.respond(request, status, [*headers, load_header(self._load())], body)
+            headers += [REFUSED_HERE, load_header(self._load())]
+            client.respond(request, status, headers, body)
+
+    def _flag(self, node_id: str, error: EdgeForgeError) -> None:
+        """Count a request that no agent of ours sends."""
+        self.stats.invalid += 1
+        if self.ledger.flag(node_id, error.message, self._service.now_mono_ms()):
+            _log.warning("invalid request of a peer node=%s reason=%s", node_id, error.message)
 
     async def _generate(self, request: Request, api: ApiFormat, client: ServerConnection) -> None:
-        """Serve from the local engine. Raises: NoReplica, InvalidRequest."""
-        service, limits = self._service, self._config.limits
-        model = request.headers.get(b"x-edgeforge-model", b"").decode("latin-1")
-        endpoint = service.endpoint_for(model)
-        if service.draining():
-            raise NoReplica(f"node {service.node_id} is draining")
-        if endpoint is None:
-            raise NoReplica(f"node {service.node_id} does not serve {model[:100]!r} now")
-        if endpoint.embeds is not api.embeds:
-            raise NoReplica(f"the engine of node {service.node_id} does not serve {api.path}")
-        if self.stats.in_flight + service.local_in_flight() > limits.max_engine_in_flight:
-            raise NoReplica(f"node {service.node_id} is full")
-        body = request.body
-        if endpoint.model != model or not endpoint.supports_continuous_usage:
-            body = _adapt_body(body, endpoint)
+        """Serve from the local engine. Raises: Forbidden, NoReplica, InvalidRequest."""
+        service = self._service
+        asked = read_peer_request(
+            request.headers, str(client.context), service.node_id, service.view()
+        )
+        endpoint = self._endpoint(asked.model, api)
+        # What the asking agent checked is checked again: only this agent answers for its engine.
+        body = read_body(request.body, api, caps=service.caps)
+        payload = body.for_engine(
+            endpoint.model,
+            continuous_usage=endpoint.supports_continuous_usage,
+            cache_salt=service.cache_salt(asked.account),
+        )
         pool = service.engine_pool(endpoint)
         place = service.engine_queue.enter(service.now_mono_ms())
         exchange = PassThrough(
@@ -176,36 +241,80 @@ class PeerPort:
             lambda status, headers: response_head(
                 status,
                 [
-                    *(header for header in headers if header[0] in _PASSED_ON),
+                    _EVENT_STREAM if status == 200 and body.stream else _JSON,
+                    *passed_on_headers(headers),
                     (b"transfer-encoding", b"chunked"),
                     load_header(self._load()),
                     self._timing(request, place),
-                    *_engine_model(endpoint, model),
+                    *_engine_model(endpoint, asked.model),
                 ],
                 keep_alive=client.may_keep_alive(request),
             ),
             service.now_mono_ms,
             service.fill.count,
             api.token_mark,
+            streams=body.stream,
             embeds=api.embeds,
         )
         message = request_bytes(
             "POST",
-            request.path.encode(),
+            api.path.encode(),
             pool.address.host_header,
-            _engine_headers(request),
-            body,
+            _engine_headers(request, body),
+            payload,
         )
+        self._running[client] = asked
         # how long to wait is decided where the client is: this connection's end cuts the engine
         try:
             await exchange.run(pool, message)
         finally:
+            del self._running[client]
             service.engine_queue.leave(place, service.now_mono_ms())
+            if exchange.status and not exchange.unfit:
+                self._record(request, asked, exchange)
         if exchange.ending is Ending.LOST:
+            if exchange.unfit:
+                raise EngineFailed(f"the engine of node {service.node_id}: {exchange.reason}")
             if not exchange.started:
                 raise NoReplica(f"the engine of node {service.node_id} failed: {exchange.reason}")
             self.stats.broken += 1
             client.abort()  # the other agent sees a cut body and ends its client's stream
+
+    def _endpoint(self, model: str, api: ApiFormat) -> EngineEndpoint:
+        """Return the engine for ``model``. Raises: NoReplica if it cannot serve now."""
+        service = self._service
+        endpoint = service.endpoint_for(model)
+        if service.draining():
+            raise NoReplica(f"node {service.node_id} is draining")
+        if endpoint is None:
+            raise NoReplica(f"node {service.node_id} does not serve {model[:100]!r} now")
+        if endpoint.embeds is not api.embeds:
+            raise NoReplica(f"the engine of node {service.node_id} does not serve {api.path}")
+        most = self._config.limits.max_engine_in_flight
+        if self.stats.in_flight + service.local_in_flight() > most:
+            raise NoReplica(f"node {service.node_id} is full")
+        return endpoint
+
+    def _record(self, request: Request, asked: PeerRequest, exchange: PassThrough) -> None:
+        """Leave a record of a request that the engine answered, whole or in part."""
+        service = self._service
+        usage, took_ms = exchange.usage(), service.now_mono_ms() - request.first_byte_mono_ms
+        record = ServedRecord(
+            trace_id=_trace_id(request).decode(),
+            asking_node=asked.asking_node,
+            account=asked.account,
+            deployment=asked.deployment,
+            model=asked.model,
+            path=request.path,
+            status=exchange.status,
+            complete=exchange.ending is Ending.COMPLETE,
+            began_unix_ms=service.now_unix_ms() - int(took_ms),
+            took_ms=took_ms,
+            prompt_tokens=usage.prompt_tokens,
+            cached_tokens=usage.cached_tokens,
+            completion_tokens=usage.completion_tokens,
+        )
+        self.ledger.served(record, usage)
 
     def _answer_probe(self, request: Request, client: ServerConnection) -> None:
         service = self._service
@@ -232,11 +341,16 @@ class PeerPort:
         return PeerLoad(max(0, here - queued), queued, fill_ratio, service.draining())
 
 
-def _engine_headers(request: Request) -> list[Header]:
+def _trace_id(request: Request) -> bytes:
+    given = request.headers.get(b"x-edgeforge-trace-id", b"")
+    return given if _TRACE_ID.fullmatch(given) else b"none"
+
+
+def _engine_headers(request: Request, body: GenerationBody) -> list[Header]:
     return [
         (b"content-type", b"application/json"),
-        (b"accept", request.headers.get(b"accept", b"*/*")),
-        (b"x-request-id", request.headers.get(b"x-edgeforge-trace-id", b"none")),
+        (b"accept", b"text/event-stream" if body.stream else b"application/json"),
+        (b"x-request-id", _trace_id(request)),
     ]
 
 
@@ -246,21 +360,6 @@ def _engine_model(endpoint: EngineEndpoint, model: str) -> list[Header]:
     if endpoint.model == model or not name.isascii() or not endpoint.model.isprintable():
         return []
     return [(ENGINE_MODEL_HEADER, name)]
-
-
-def _adapt_body(body: bytes, endpoint: EngineEndpoint) -> bytes:
-    """Return the body with the external engine's own name for the model."""
-    try:
-        fields = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest("a peer sent a body that is not JSON") from error
-    if not isinstance(fields, dict):
-        raise InvalidRequest("a peer sent a body that is no JSON object")
-    fields["model"] = endpoint.model
-    options = fields.get("stream_options")
-    if isinstance(options, dict) and not endpoint.supports_continuous_usage:
-        options.pop("continuous_usage_stats", None)
-    return orjson.dumps(fields)
 
 
 def _render_error(error: EdgeForgeError, _path: str = "") -> tuple[int, list[Header], bytes]:

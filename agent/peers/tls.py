@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from protos.domain.errors import Unauthenticated
+from protos.domain.party import node_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 #: Loads the node's key, certificate and CA bundle into a context.
 UseIdentity = Callable[[ssl.SSLContext], None]
 
-NODE_URI_PREFIX = "edgeforge://node/"
 #: A node's certificate has ``<id>`` + this as a DNS name, which OpenSSL checks when dialling.
 NODE_DNS_SUFFIX = ".node.edgeforge.internal"
 
@@ -34,6 +34,14 @@ class PeerTls:
             self._client = self._load(ssl.PROTOCOL_TLS_CLIENT)
         return self._client
 
+    def check_node(self, node_id: str, transport: asyncio.BaseTransport) -> None:
+        """Check who was dialled: OpenSSL has checked a DNS name, which may be one of several.
+
+        Raises: Unauthenticated.
+        """
+        if (named := peer_node_id(transport)) != node_id:
+            raise Unauthenticated(f"its certificate names node {named!r}")
+
     def reload(self) -> None:
         """Load the renewed certificate and CA bundle, for new connections."""
         self._client = None
@@ -47,13 +55,7 @@ class PeerTls:
 
 
 def peer_node_id(transport: asyncio.BaseTransport) -> str:
-    """Return the node that a verified client certificate names. Raises: Unauthenticated."""
+    """Return the node that the other side's verified certificate names. Raises: Unauthenticated."""
     certificate = transport.get_extra_info("peercert") or {}
-    names = [
-        value[len(NODE_URI_PREFIX) :]
-        for kind, value in certificate.get("subjectAltName", ())
-        if kind == "URI" and value.startswith(NODE_URI_PREFIX)
-    ]
-    if len(names) != 1:
-        raise Unauthenticated("the peer's certificate names no node")
-    return str(names[0])
+    names = certificate.get("subjectAltName", ())
+    return node_of(value for kind, value in names if kind == "URI")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from agent.formats.sse import EventStream, MalformedStream
-from agent.relay.exchange import Ending, Exchange, is_event_stream
+from agent.relay.exchange import Ending, Exchange, head_problem
 
 if TYPE_CHECKING:
     from agent.core.request.attempt import Attempt
@@ -73,6 +73,8 @@ class ClientAnswer(Exchange):
         self.names: Names | None = None
         #: The usage to write in place of a peer's own, if that is not believed.
         self.recounted: dict[str, object] | None = None
+        #: Whether it is no answer to what was asked, by its status or content type.
+        self.unfit = False
         #: True if it continues a stream that the client already receives.
         self.started = resumes
 
@@ -98,7 +100,13 @@ class ClientAnswer(Exchange):
     def on_head(self, status: int, headers: list[Header]) -> None:
         self.status, self.headers = status, headers
         self.attempt.last_read_mono_ms = self._now_mono_ms()
-        self._streaming = self.events is not None and status == 200 and is_event_stream(headers)
+        streams = self.events is not None
+        if problem := head_problem(status, headers, streams=streams):
+            # A failure of the engine, like a 5xx; nothing of it may reach the client.
+            self.status, self.headers, self.unfit = 502, [], True
+            self.fail(problem)
+            return
+        self._streaming = streams and status == 200
         if self._owner is not None:
             self._owner.on_answer_head(self)
 

@@ -28,6 +28,8 @@ class Connection(Protocol):
     """What ``ConnectionSet`` needs of each connection."""
 
     deadline_mono_ms: float
+    #: What the gate returned for it.
+    context: object
 
     def deadline_passed(self) -> None:
         """Act on a deadline that has passed."""

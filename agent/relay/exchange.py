@@ -176,9 +176,18 @@ class Exchange(ABC):
             self._send(turn.result())
 
 
-def is_event_stream(headers: list[Header]) -> bool:
-    """Whether the response's content type is an event stream."""
-    return any(
-        name == b"content-type" and value.startswith(b"text/event-stream")
-        for name, value in headers
-    )
+def head_problem(status: int, headers: list[Header], *, streams: bool) -> str:
+    """Return why a response head is no answer to what was asked; empty if it is one.
+
+    Errors may have any content type: their text is written anew for the client.
+    """
+    if 400 <= status < 600:
+        return ""
+    if status != 200:
+        return f"unexpected status {status}"
+    kinds = [value for name, value in headers if name == b"content-type"]
+    expected = b"text/event-stream" if streams else b"application/json"
+    if len(kinds) == 1 and kinds[0].partition(b";")[0].strip().lower() == expected:
+        return ""
+    given = b", ".join(kinds)[:80].decode("latin-1")
+    return f"unexpected content type {given!r}, not {expected.decode()}"

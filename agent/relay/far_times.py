@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 TIMING_HEADER = b"x-edgeforge-timing"
 #: Header with the serving engine's name of the model, if it differs from the model's own name.
 ENGINE_MODEL_HEADER = b"x-edgeforge-engine-model"
+#: Tells an agent's own refusal from a response of its engine.
+REFUSED_HEADER = b"x-edgeforge-refused"
+REFUSED_HERE: Header = (REFUSED_HEADER, b"1")
 #: A longer time is not valid.
 _MAX_MS = 86_400_000.0
 

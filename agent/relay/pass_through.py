@@ -10,16 +10,18 @@ from agent.core.fill import filling_tokens
 from agent.formats.sse import EventStream, MalformedStream, find_usage
 from agent.formats.usage import read_usage
 from agent.relay.client_answer import MAX_HELD_BYTES
-from agent.relay.exchange import Ending, Exchange, is_event_stream
+from agent.relay.exchange import Ending, Exchange, head_problem
 from agent.relay.messages import LAST_CHUNK, Header, chunk
+from protos.domain.pricing import Usage
 
 if TYPE_CHECKING:
     from agent.core.request.attempt import TokenCounter
     from agent.relay.server import ServerConnection
     from agent.relay.upstream_pool import UpstreamPool
-    from protos.domain.pricing import Usage
 
-#: The usage of a whole response is within this many bytes of its end.
+NO_USAGE = Usage(0, 0, 0)
+
+#: The usage of a response is within this many bytes of its end, or of where it was cut.
 _USAGE_TAIL_BYTES = 4_096
 
 #: Makes the head of the response to the asking agent from the engine's status and headers.
@@ -31,6 +33,7 @@ class PassThrough(Exchange):
 
     The head of a stream is held until its first token, so that it can report the time until then.
     ``events`` detects that token; ``token_mark`` occurs once in every event that carries a token.
+    ``streams``: a stream was asked for.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class PassThrough(Exchange):
         count_tokens: TokenCounter,
         token_mark: bytes,
         *,
+        streams: bool,
         embeds: bool = False,
     ) -> None:
         super().__init__(client, now_mono_ms)
@@ -50,9 +54,14 @@ class PassThrough(Exchange):
         self._count_tokens = count_tokens
         self._token_mark = token_mark
         self._embeds = embeds
+        self._streams = streams
         self._streaming = False
         self._held = b""
         self._tail = b""
+        #: Events of a stream that carry a token.
+        self._marks = 0
+        #: Whether it is no answer to what was asked, by its status or content type.
+        self.unfit = False
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self, pool: UpstreamPool, request: bytes) -> None:
@@ -65,7 +74,11 @@ class PassThrough(Exchange):
 
     def on_head(self, status: int, headers: list[Header]) -> None:
         self.status, self.headers = status, headers
-        self._streaming = is_event_stream(headers)
+        if problem := head_problem(status, headers, streams=self._streams):
+            self.unfit = True
+            self.fail(problem)
+            return
+        self._streaming = self._streams and status == 200
         if not self._streaming:
             self._begin()
 
@@ -83,13 +96,23 @@ class PassThrough(Exchange):
             self._begin()
         self._client.write(chunk(data))
         if self._streaming:
-            self._count_tokens(data.count(self._token_mark), now)
-        else:
-            self._tail = (self._tail + data)[-_USAGE_TAIL_BYTES:]
+            marks = data.count(self._token_mark)
+            self._marks += marks
+            self._count_tokens(marks, now)
+        self._tail = (self._tail + data)[-_USAGE_TAIL_BYTES:]
+
+    def usage(self) -> Usage:
+        """Return the engine's count so far; of a cut stream without one, its events."""
+        found = find_usage(self._tail)
+        if found is not None:
+            return read_usage(found)
+        begun = read_usage(self._first.usage() or {}) if self._streaming else NO_USAGE
+        completion_tokens = max(begun.completion_tokens, self._marks)
+        return Usage(begun.prompt_tokens, begun.cached_tokens, completion_tokens)
 
     def _on_response_end(self) -> None:
-        if self._tail:
-            tokens = filling_tokens(_usage(self._tail), embeds=self._embeds)
+        if self._tail and not self._streaming:
+            tokens = filling_tokens(self.usage(), embeds=self._embeds)
             self._count_tokens(tokens, self._now_mono_ms())
         if not self.started:
             self._begin()
@@ -114,8 +137,3 @@ class PassThrough(Exchange):
         except MalformedStream:
             return True
         return first.token_seen or first.done or first.error_event is not None
-
-
-def _usage(tail: bytes) -> Usage:
-    """Return the usage found at the end of a whole response; zero if there is none."""
-    return read_usage(find_usage(tail) or {})

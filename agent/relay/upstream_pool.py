@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from agent.relay.upstream import Address, UpstreamConnection, reason_of
 from agent.tasks import Background
-from protos.domain.errors import LinkDown
+from protos.domain.errors import EdgeForgeError, LinkDown
 
 _log = logging.getLogger(__name__)
 
@@ -37,9 +37,14 @@ class UpstreamPool:
         spares: int = 0,
         refill: Callable[[], None] | None = None,
         connect: Callable[[UpstreamPool], Awaitable[UpstreamConnection]] | None = None,
+        check: Callable[[asyncio.BaseTransport], None] | None = None,
     ) -> None:
-        """``connect`` makes a connection in place of ``dial``."""
+        """``connect`` makes a connection in place of ``dial``.
+
+        ``check`` raises EdgeForgeError for another side that must not be sent requests.
+        """
         self.address = address
+        self._check = check
         self._connect = connect
         self._spares = spares
         self._refill = refill
@@ -125,7 +130,7 @@ class UpstreamPool:
                 if address.uds_path is not None:
                     _, connection = await loop.create_unix_connection(self._make, address.uds_path)
                 else:
-                    _, connection = await loop.create_connection(
+                    transport, connection = await loop.create_connection(
                         self._make,
                         address.host,
                         address.port,
@@ -133,9 +138,14 @@ class UpstreamPool:
                         server_hostname=address.server_name if context is not None else None,
                         local_addr=(address.source_address, 0) if address.source_address else None,
                     )
+                    if self._check is not None:
+                        self._check(transport)
         except TimeoutError as late:
             limit = f"{self._connect_timeout_ms:.0f} ms"
             raise LinkDown(f"{address.name}: no connection within {limit}") from late
+        except EdgeForgeError as refusal:
+            connection.abort()
+            raise LinkDown(f"{address.name}: {refusal.message}") from refusal
         except (OSError, ssl.SSLError) as error:
             raise LinkDown(f"{address.name}: {reason_of(error)}") from error
         return connection

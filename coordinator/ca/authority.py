@@ -8,7 +8,6 @@ rename), ``ca.pem`` (the certificate alone, to hand out) and, while one authorit
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,14 +26,12 @@ from coordinator.ca.certificates import (
 )
 from coordinator.ca.requests import public_key_of
 from protos.domain.errors import ConfigInvalid, Conflict, InvalidRequest
-from protos.domain.ids import check_node_id
+from protos.domain.ids import check_node_id, check_person
 from protos.host.files import make_private_folder
 
 _AUTHORITY = "authority.pem"
 _CERTIFICATE = "ca.pem"
 _ALSO_TRUSTED = "also_trusted.pem"
-
-_PERSON = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 
 
 class CertificateAuthority:
@@ -147,16 +144,6 @@ def trust_also(folder: Path, certificate_pem: bytes) -> None:
 def drop_also_trusted(folder: Path) -> None:
     """Trust one authority only."""
     (folder / _ALSO_TRUSTED).unlink(missing_ok=True)
-
-
-def check_person(name: str) -> str:
-    """Return ``name`` if it is valid for an operator or a coordinator. Raises: InvalidRequest."""
-    if _PERSON.fullmatch(name) is None:
-        raise InvalidRequest(
-            f"{name[:80]!r} cannot name an operator or coordinator",
-            "use 1 to 63 of a-z, 0-9, _, . and -",
-        )
-    return name
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,20 +14,16 @@ from protos.domain.resources import Account
 if TYPE_CHECKING:
     from coordinator.operations.actor import Actor
 
-_SALT_BYTES = 16
-
 
 class Accounts(UseCases):
-    """Customers, each with a prefix cache of its own."""
+    """Customers."""
 
     @use_case(Act.ACCOUNT_CREATE, named("account"))
     async def create(self, actor: Actor, account_id: str) -> str:
         """Create an account and return its name. Raises: InvalidRequest, Conflict."""
         check_account_id(account_id)
         note = note_of(actor, Act.ACCOUNT_CREATE, f"account/{account_id}")
-        await self._store.write(
-            accounts.create(Account(account_id, secrets.token_hex(_SALT_BYTES))), note
-        )
+        await self._store.write(accounts.create(Account(account_id)), note)
         return account_id
 
     @use_case(Act.ACCOUNT_LIST)

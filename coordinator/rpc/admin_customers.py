@@ -17,7 +17,7 @@ class CustomerAdminServicer(AdminServicerBase):
     async def CreateAccount(
         self, request: admin_pb2.CreateAccountRequest, context: Context
     ) -> admin_pb2.CreateAccountResponse:
-        """Create an account with a prefix cache of its own."""
+        """Create an account."""
         account_id = await self._operations.accounts.create(self._actor(context), request.id)
         return admin_pb2.CreateAccountResponse(id=account_id)
 

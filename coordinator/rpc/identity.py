@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import ipaddress
 import urllib.parse
 from dataclasses import dataclass
@@ -10,24 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
-from coordinator.ca.authority import check_person
-from protos.domain.errors import InvalidRequest, Unauthenticated
-from protos.domain.ids import check_node_id
+from protos.domain.errors import Unauthenticated
+from protos.domain.party import PartyKind as IdentityKind
+from protos.domain.party import party_of
 
 if TYPE_CHECKING:
     from grpc import aio
 
     Context = aio.ServicerContext[Any, Any]
 
-_SCHEME = "edgeforge"
-
-
-class IdentityKind(enum.StrEnum):
-    """What kind of party a certificate names."""
-
-    NODE = "node"
-    OPERATOR = "operator"
-    COORDINATOR = "coordinator"
+__all__ = ["Identity", "IdentityKind", "identity_of", "network_of", "peer_address", "peer_identity"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +40,8 @@ def identity_of(certificate_pem: bytes) -> Identity:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (ValueError, x509.ExtensionNotFound) as error:
         raise Unauthenticated("the client certificate names no identity") from error
-    uris = [urllib.parse.urlsplit(uri) for uri in _uris(names)]
-    own = [uri for uri in uris if uri.scheme == _SCHEME]
-    if len(own) != 1:
-        raise Unauthenticated("the client certificate does not name exactly one party")
-    uri = own[0]
-    try:
-        kind = IdentityKind(uri.netloc)
-        check = check_node_id if kind is IdentityKind.NODE else check_person
-        name = check(uri.path.removeprefix("/"))
-    except (ValueError, InvalidRequest) as error:
-        raise Unauthenticated("the client certificate names no party of this fleet") from error
-    return Identity(kind, name, certificate.serial_number)
+    party = party_of(names.get_values_for_type(x509.UniformResourceIdentifier))
+    return Identity(party.kind, party.name, certificate.serial_number)
 
 
 def peer_identity(context: Context) -> Identity:
@@ -93,7 +74,3 @@ def network_of(address: str) -> str:
             return str(parsed.ipv4_mapped)
         return str(ipaddress.ip_network((parsed, 64), strict=False))
     return address
-
-
-def _uris(names: x509.SubjectAlternativeName) -> list[str]:
-    return names.get_values_for_type(x509.UniformResourceIdentifier)

@@ -18,6 +18,7 @@ _MODEL = re.compile(
 )
 _DEPLOYMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./@:-]{0,127}")
 _ACCOUNT = re.compile(r"[a-z][a-z0-9-]{0,62}")
+_PERSON = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 _ZONE = re.compile(r"[A-Z]{2}")
 
 
@@ -44,6 +45,11 @@ def check_deployment_name(text: str) -> str:
 def check_account_id(text: str) -> str:
     """Return ``text`` if it names an account. Raises: InvalidRequest."""
     return _check(_ACCOUNT, text, "account", "1 to 63 of a-z, 0-9 and -")
+
+
+def check_person(text: str) -> str:
+    """Return ``text`` if it names an operator or a coordinator. Raises: InvalidRequest."""
+    return _check(_PERSON, text, "operator or coordinator", "1 to 63 of a-z, 0-9, _, . and -")
 
 
 def check_zone(text: str) -> str:

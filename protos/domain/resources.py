@@ -168,10 +168,9 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A customer. ``cache_salt`` separates its prefix cache from all others."""
+    """A customer."""
 
     id: str
-    cache_salt: str
 
 
 @dataclass(frozen=True, slots=True)

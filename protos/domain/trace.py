@@ -50,6 +50,8 @@ class AttemptOutcome(enum.StrEnum):
     #: The target could not be asked any more.
     NOT_SENT = "not_sent"
     CLIENT_GONE = "client_gone"
+    #: The request's key, account or deployment was removed.
+    REVOKED = "revoked"
 
     @property
     def is_fault(self) -> bool:

@@ -49,8 +49,7 @@ def _row_of(resource: d.Resource) -> Message:
         case d.ApiKey():
             return r.CredentialsRow(api_key=_api_key_to_wire(resource))
         case d.Account():
-            account = r.Account(id=resource.id, cache_salt=resource.cache_salt)
-            return r.CredentialsRow(account=account)
+            return r.CredentialsRow(account=r.Account(id=resource.id))
         case d.Price():
             return r.PricesRow(price=price_to_wire(resource))
         case d.DesiredReplica():
@@ -105,7 +104,7 @@ def _decode_credentials(payload: bytes) -> d.Resource | None:
                 expires_unix_ms=key.expires_unix_ms,
             )
         case "account":
-            return d.Account(id=row.account.id, cache_salt=row.account.cache_salt)
+            return d.Account(id=row.account.id)
     return None
 
 

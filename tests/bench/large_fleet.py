@@ -89,7 +89,7 @@ def fleet(chance: random.Random) -> list[Resource]:
         ApiKey(f"k{index}", chance.randbytes(32), f"account-{index % ACCOUNTS}", (), 0)
         for index in range(KEYS)
     ]
-    rows += [Account(f"account-{index}", f"salt-{index}") for index in range(ACCOUNTS)]
+    rows += [Account(f"account-{index}") for index in range(ACCOUNTS)]
     rows += [Price("s", tier, 10 + rank, 2, 30 + rank, 1) for rank, tier in enumerate(Tier)]
     return rows
 

@@ -62,7 +62,7 @@ class Gateway:
         self._nodes = sorted({node for model in self._models for node in view.replicas[model]})
         self._prompts = {
             model: [
-                prompt_blocks(bytes([number]) * PROMPT_BYTES, model, "salt")
+                prompt_blocks(bytes([number]) * PROMPT_BYTES, model, "acme")
                 for number in range(PREFIXES)
             ]
             for model in self._models
@@ -104,7 +104,7 @@ class Gateway:
 
     def _peers(self) -> PeerPool:
         config = SimpleNamespace(source_address="", warm_spares=2, max_warm_targets=WARM_TARGETS)
-        tls = SimpleNamespace(client=None)
+        tls = SimpleNamespace(client=None, check_node=lambda node_id, transport: None)
         peers = PeerPool(
             SELF_NODE_ID, config, tls, lambda: self.view, self.live, lambda: self.now_ms
         )
@@ -143,6 +143,7 @@ class Gateway:
             yield RequestContext(
                 view=self.view,
                 account="acme",
+                key_digest=b"k",
                 deployment=chance.choice(self._deployments[model]),
                 stream=True,
                 embeds=False,

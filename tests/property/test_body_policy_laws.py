@@ -72,9 +72,9 @@ EVERY_FORMAT = pytest.mark.parametrize("api", FORMATS.values())
 def sent_for(api: ApiFormat, body: bytes) -> Any:
     """Return the body that an engine would get, or None if it is refused."""
     try:
-        read = read_body(body, api, cache_salt=SALT, caps=CAPS)
+        read = read_body(body, api, caps=CAPS)
         assert read.prompt_tokens_estimate >= 1
-        return json.loads(read.for_engine("m@1", continuous_usage=True))
+        return json.loads(read.for_engine("m@1", continuous_usage=True, cache_salt=SALT))
     except EdgeForgeError:
         return None
 
@@ -113,6 +113,26 @@ def test_accepted_bodies_are_harmless_and_salted_for_the_account(
     if api is not EMBEDDINGS and api is not COMPLETIONS and isinstance(tools, list):
         kinds = [tool["type"] for tool in tools if isinstance(tool, dict) and "type" in tool]
         assert not {"mcp", "web_search"} & {kind for kind in kinds if isinstance(kind, str)}
+
+
+@EVERY_FORMAT
+@given(body=BODIES)
+@example(body={"tools": [{"type": "custom", "custom": {"name": "a"}}], "tool_choice": "auto"})
+@example(body={"tools": [{"type": "bash_20250124", "name": "bash"}]})
+@example(body={"stream": "on", "cache_salt": "theirs", "priority": 0})
+def test_what_one_agent_sends_a_peer_the_peer_accepts_and_asks_of_its_engine(
+    api: ApiFormat, body: dict[str, Any]
+) -> None:
+    try:
+        asked = read_body(orjson.dumps({"model": "chat"} | body), api, caps=CAPS)
+        hop = asked.for_engine("m@1", continuous_usage=True, cache_salt=None)
+    except EdgeForgeError:
+        return
+    assert "cache_salt" not in json.loads(hop)
+    served = read_body(hop, api, caps=CAPS)
+    assert served.stream is asked.stream
+    here = served.for_engine("m@1", continuous_usage=True, cache_salt=SALT)
+    assert json.loads(here) == json.loads(hop) | {"cache_salt": SALT}
 
 
 #: The fields that hold each format's conversation.
@@ -162,5 +182,5 @@ def test_the_estimate_is_never_more_than_an_eighth_of_the_text(
     body["messages"] = [{"role": "user", "content": text}] * times
     if api is RESPONSES:
         del body["prompt"]
-    read = read_body(orjson.dumps(body), api, cache_salt=SALT, caps=CAPS)
+    read = read_body(orjson.dumps(body), api, caps=CAPS)
     assert read.prompt_tokens_estimate <= max(1, len(text) * times // 8)

@@ -208,12 +208,12 @@ def test_cached_prefixes_of_all_replicas_at_once_are_those_of_each(seen, prompt)
     memory, plain, now_ms = PrefixMemory(), {}, 0.0
     for node_id, generation, text, passed_ms in seen:
         now_ms += passed_ms
-        of_text = prompt_blocks(text, MODEL, "salt")
+        of_text = prompt_blocks(text, MODEL, "acme")
         memory.record(node_id, MODEL, generation, of_text, now_ms)
         known_generation, links = plain.get(node_id, (generation, {}))
         links = links if known_generation == generation else {}
         plain[node_id] = generation, links | dict.fromkeys(of_text.chain, now_ms)
-    blocks = prompt_blocks(prompt, MODEL, "salt")
+    blocks = prompt_blocks(prompt, MODEL, "acme")
     replicas = {node_id: replica(node_id) for node_id in NODE_IDS[2:]}
 
     def is_fresh(links, link):

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from agent.core.request.messages import Rest
 from agent.core.request.timing import RequestPolicy
 from tests.support.fleets import deployment
-from tests.support.request_world import RequestWorld, fleet
+from tests.support.request_world import KEY, RequestWorld, fleet
 
 NODES = {"near": 20.0, "far": 60.0, "last": 90.0}
 HAPPENINGS = (
     *("token", "progress", "stream_ends", "lost", "refused", "failed", "mistake", "not_sent"),
-    *("wait", "gone"),
+    *("wait", "gone", "node_removed", "key_revoked"),
 )
 rests = st.sampled_from(list(Rest))
 steps = st.tuples(
@@ -66,12 +66,20 @@ class History:
         if what == "gone":
             self._take(world.gone(ms))
             return
+        if what == "key_revoked":
+            if whom == 2:  # rarely, because nothing happens after it
+                self._take(world.table_changes(KEY, after_ms=ms))
+            return
         if not self.running:
             return
         name = self.running[whom % len(self.running)]
         attempt = world.attempts[name]
         answering = self.headed == name
-        if what == "progress":
+        if what == "node_removed":
+            if name in world.table.nodes:
+                left = rest if self.headed else Rest.UNKNOWN
+                self._take(world.node_removed(name, ms, rest=left))
+        elif what == "progress":
             self._take(world.progress(name, ms))
         elif what == "token":
             if self.stream and attempt.first_token_mono_ms is None and attempt.resumes is None:

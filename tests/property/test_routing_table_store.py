@@ -152,9 +152,7 @@ STEPS = st.one_of(
         st.none() | orders,
         st.none() | st.dictionaries(deployment_names, st.lists(node_ids, max_size=2)),
     ),
-    st.builds(
-        lambda name: accounts.create(Account(name, "salt")), st.sampled_from(["acme", "other"])
-    ),
+    st.builds(lambda name: accounts.create(Account(name)), st.sampled_from(["acme", "other"])),
     st.builds(lambda key_id: lambda tx: _toggle_key(tx, key_id), key_ids),
     st.builds(
         lambda version: prices.put([Price("xs", Tier.EDGE, 10, 2, 30, version)]), st.integers(1, 2)
@@ -214,7 +212,7 @@ def picture(memory):
 def fresh_store(backend="sqlite", path=None):
     store = MemoryStore(backend, path)
     store.write(pops.put(GRU))
-    store.write(accounts.create(Account("acme", "salt")))
+    store.write(accounts.create(Account("acme")))
     store.write(models.register(MODEL, FILES))
     return store
 

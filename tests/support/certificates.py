@@ -57,3 +57,35 @@ def self_signed_pem(key: ec.EllipticCurvePrivateKey, uris: tuple[str, ...]) -> b
         names = [x509.UniformResourceIdentifier(uri) for uri in uris]
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def fleet_signed_pem(
+    authority_pem: bytes,
+    key: ec.EllipticCurvePrivateKey,
+    uris: tuple[str, ...],
+    dns_names: tuple[str, ...] = (),
+) -> bytes:
+    """Return a certificate with any names, signed with the key of a fleet's own authority.
+
+    No use case of the authority makes one with two names: a stolen or misused key would.
+    """
+    authority_key = serialization.load_pem_private_key(authority_pem, password=None)
+    assert isinstance(authority_key, ec.EllipticCurvePrivateKey)
+    authority = x509.load_pem_x509_certificate(authority_pem)
+    names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(uri) for uri in uris]
+    names += [x509.DNSName(name) for name in dns_names]
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "two")]))
+        .issuer_name(authority.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(authority.not_valid_before_utc)
+        .not_valid_after(authority.not_valid_after_utc)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()),
+            critical=False,
+        )
+    )
+    return builder.sign(authority_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)

@@ -26,9 +26,11 @@ from agent.core.prompt_tokens import PromptTokens
 from agent.core.request.state import RouterState
 from agent.core.request.timing import RequestPolicy
 from agent.formats import FORMATS
+from agent.formats.body_rules import BodyCaps
 from agent.gateway.context import GatewayContext
 from agent.gateway.handler import GenerationHandler
 from agent.gateway.records import RequestRecords
+from agent.gateway.running import RunningRequests
 from agent.gateway.stats import GatewayStats
 from agent.gateway.targets import Target
 from agent.relay.messages import Request, request_bytes
@@ -72,7 +74,7 @@ class InProcessGateway:
 
 def table(first_token_ms: dict[str, float], of: Deployment | None = None) -> FleetView:
     """Return a fleet with one deployment and one key that may call it."""
-    rows = (Account("acme", "salt"), _KEY, of or deployment())
+    rows = (Account("acme"), _KEY, of or deployment())
     return with_changes(fleet(first_token_ms), (), rows)
 
 
@@ -113,13 +115,16 @@ def gateway_context(
     return GatewayContext(
         pop_id="NEAR",
         limits=LimitsConfig(),
+        caps=BodyCaps(8, 5, 2_048),
         policy=policy or RequestPolicy(),
         state=state,
         targets=_Pools(pools or {}),
         records=RequestRecords(100),
         traces=lambda make, matters: None,
+        running=RunningRequests(),
         clocks=ClockWatch(),
         require_credentials=lambda: None,
+        cache_salt=lambda account: f"salt-of-{account}",
         now_mono_ms=now_mono_ms,
         now_unix_ms=now_unix_ms,
         make_trace_id=TraceIds().make,

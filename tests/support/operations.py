@@ -174,7 +174,7 @@ async def operated_fleet(folder: Path) -> AsyncIterator[tuple[OperatedFleet, Ope
     for node_id, pop_id in ((NODE, "GRU"), ("iad-1", "IAD")):
         await enrol(store, node_id, pop_id)
         await store.write(nodes.register(registration(node_id)))
-    await store.write(accounts.create(Account("acme", "salt")))
+    await store.write(accounts.create(Account("acme")))
     await store.write(models.register(MODEL, FILES))
     await store.write(deployments.put(deployment(), [NODE], create_only=True))
     await store.write(keys.create(api_key("k-1"), clock()))

@@ -25,19 +25,21 @@ from agent.core.request.machine import RequestMachine
 from agent.core.request.state import RouterState
 from agent.core.request.timing import RequestPolicy
 from protos.domain.errors import EdgeForgeError
-from protos.domain.fleet_view import FleetView
+from protos.domain.fleet_view import FleetView, with_changes
 from protos.domain.predictor import Outcome, Predictor
 from protos.domain.pricing import Usage
 from protos.domain.regimes import Load
-from protos.domain.resources import Deployment, Tier
+from protos.domain.resources import Account, ApiKey, Deployment, Resource, Tier
 from tests.support.fleets import MODEL, deployment, model, node, pop, price, profile, replica, view
 
 USAGE = Usage(10, 0, 20)
+KEY = ApiKey("k1", b"k", "acme", (), 0)
 
 
 def fleet(first_token_ms: dict[str, float], tiers: dict[str, Tier] | None = None) -> FleetView:
     """One POP and one node for each name; all central at one price unless ``tiers`` says else."""
-    rows = [model(), price(Tier.CENTRAL, 10), price(Tier.REGIONAL, 11), price(Tier.EDGE, 12)]
+    rows: list[Resource] = [KEY, Account("acme"), deployment()]
+    rows += [model(), price(Tier.CENTRAL, 10), price(Tier.REGIONAL, 11), price(Tier.EDGE, 12)]
     for name, ms in first_token_ms.items():
         tier = (tiers or {}).get(name, Tier.CENTRAL)
         rows += [pop(name.upper(), tier), node(name, name.upper()), replica(name, ms)]
@@ -60,7 +62,9 @@ class RequestWorld:
         explore_ratio: float = 0.0,
     ) -> None:
         self.now = 1_000.0
-        self.table = table
+        self._of = of or deployment()
+        #: As admitted: the table has the deployment that is asked for.
+        self.table = table = with_changes(table, (), (self._of,))
         self.state = RouterState(
             node_id=node_id,
             view=lambda: self.table,
@@ -79,7 +83,6 @@ class RequestWorld:
             own_fill=FillMeter(400.0),
             edge_fill_ratio=0.0,
         )
-        self._of = of or deployment()
         self._budget_ms = budget_ms
         self._stream = stream
         self._policy = policy or RequestPolicy()
@@ -100,6 +103,7 @@ class RequestWorld:
         context = RequestContext(
             view=self.table,
             account=account,
+            key_digest=b"k",
             deployment=self._of,
             stream=self._stream,
             embeds=False,
@@ -185,6 +189,22 @@ class RequestWorld:
         """This agent ends the request."""
         self.now += after_ms
         return self._do(m.CutShort(error, USAGE))
+
+    def table_changes(
+        self, *removed: Resource, after_ms: float = 0.0, rest: m.Rest = m.Rest.UNKNOWN
+    ) -> list[str]:
+        """Rows leave the table, and the runner says so if the machine has something to do."""
+        self.now += after_ms
+        self.table = with_changes(self.table, removed, ())
+        if not self.machine.is_revoked:
+            return []
+        return self._do(m.TableChanged(USAGE, None, rest))
+
+    def node_removed(
+        self, name: str, after_ms: float = 0.0, rest: m.Rest = m.Rest.UNKNOWN
+    ) -> list[str]:
+        """An operator removes the node ``name``."""
+        return self.table_changes(self.table.nodes[name], after_ms=after_ms, rest=rest)
 
     def abandon(self) -> list[str]:
         """The runner fails."""

@@ -69,6 +69,7 @@ def request_context(state: RouterState, **changes: Any) -> RequestContext:
     made = RequestContext(
         view=state.view(),
         account="acme",
+        key_digest=b"k",
         deployment=fleets.deployment(),
         stream=True,
         embeds=False,

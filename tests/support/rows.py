@@ -55,7 +55,7 @@ ONE_OF_EACH: tuple[Resource, ...] = (
         7,
     ),
     ApiKey("k1", b"d" * 32, "acme", ("chat",), 1_700_000_000_000),
-    Account("acme", "salt"),
+    Account("acme"),
     Price("xs", Tier.CENTRAL, 10, 2, 30, 4),
     DesiredReplica(
         "acme/m@1", ModelSource.EXTERNAL, (ModelFile("config.json", b"s" * 32, 9),), 8_192

@@ -275,6 +275,7 @@ def _context(view: FleetView, arrival: Arrival) -> RequestContext:
     return RequestContext(
         view=view,
         account=deployment.account_id,
+        key_digest=b"k",
         deployment=deployment,
         stream=True,
         embeds=False,

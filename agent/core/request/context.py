@@ -23,6 +23,8 @@ class RequestContext:
 
     view: FleetView
     account: str
+    #: Of the key that was sent.
+    key_digest: bytes
     deployment: Deployment
     stream: bool
     embeds: bool

@@ -45,6 +45,7 @@ from agent.core.request.messages import (
     RespondError,
     RespondWhole,
     Rest,
+    TableChanged,
     WriteEnd,
     WriteErrorEvent,
     WriteHead,
@@ -53,6 +54,7 @@ from agent.core.request.messages import (
 from agent.core.request.placing import Placer
 from agent.core.request.running import RunningAttempts
 from agent.core.request.timing import EARLY_MS, RequestPolicy, RequestTimers
+from agent.core.revocation import revoked
 from protos.domain.errors import DeadlineExceeded, EdgeForgeError, EngineFailed, NoReplica
 from protos.domain.trace import AttemptOutcome, AttemptPurpose
 
@@ -117,15 +119,25 @@ class RequestMachine:
             return []
         if isinstance(event, AnswerBegun):
             return self._begin_answer(event.attempt, now_mono_ms)
+        if isinstance(event, TableChanged):
+            return self._on_table_changed(event, now_mono_ms)
         if isinstance(event, ClientGone):
             return self._on_client_gone(event.usage, event.far, now_mono_ms)
         if isinstance(event, Abandoned):
             self.over = True
             return self._running.cut_all(AttemptOutcome.NOT_SENT, now_mono_ms)
         if isinstance(event, CutShort):
+            self._log.broken = self._answering is not None
             outcome = AttemptOutcome.NOT_SENT
             return self._end_all(outcome, event.error, event.usage, event.far, now_mono_ms)
         return self._on_not_sent(event, now_mono_ms)
+
+    @property
+    def is_revoked(self) -> bool:
+        """Whether ``TableChanged`` would do anything now. Hot: for all requests at each change."""
+        if self.over:
+            return False
+        return self._revoked() is not None or bool(self._running.on_removed_nodes())
 
     # -- asking
 
@@ -208,7 +220,7 @@ class RequestMachine:
         if event.ending is Ending.STREAM:
             return self._on_answered(event, now_mono_ms)
         if event.ending is Ending.WHOLE:
-            verdict = verdict_of_status(event.status)
+            verdict = verdict_of_status(event.status, event.reason)
             if verdict.answered:
                 return self._on_answered(event, now_mono_ms)
             return self._on_failed(event, verdict, now_mono_ms)
@@ -394,17 +406,26 @@ class RequestMachine:
             elsewhere = answering and event.rest is Rest.TEXT
             if gone or (elsewhere and self._placer.another(now_mono_ms) is not None):
                 reason = f"nothing came for {silent_ms:.0f} ms"
-                commands.append(Cancel(attempt))
-                lost = AttemptEnded(
-                    attempt, Ending.LOST, 200 if answering else 0, reason, event.usage
-                )
-                lost.rest = event.rest
-                commands += self._on_ended(lost, now_mono_ms)
+                commands += self._lose(attempt, reason, event, now_mono_ms)
                 if self.over:
                     break
         return commands
 
+    def _lose(
+        self,
+        attempt: Attempt,
+        reason: str,
+        event: DeadlinePassed | TableChanged,
+        now_mono_ms: float,
+    ) -> list[Command]:
+        """Cut ``attempt`` and go on as if its connection had been lost."""
+        status = 200 if attempt is self._answering else 0
+        lost = AttemptEnded(attempt, Ending.LOST, status, reason, event.usage)
+        lost.rest = event.rest
+        return [Cancel(attempt), *self._on_ended(lost, now_mono_ms)]
+
     def _wait_no_longer(self, usage: Usage | None, now_mono_ms: float) -> list[Command]:
+        self._log.broken = self._answering is not None
         hours = self._policy.max_wait_ms / 3_600_000.0
         error = DeadlineExceeded(f"nothing came for {hours:.1f} h", "send the request again")
         return self._end_all(AttemptOutcome.LATE, error, usage, None, now_mono_ms)
@@ -417,14 +438,34 @@ class RequestMachine:
         far: FarTimes | None,
         now_mono_ms: float,
     ) -> list[Command]:
-        """End the request with ``error``; what was generated so far is accounted."""
+        """Cut all attempts, account what the client has received, and end with ``error``."""
         answering = self._answering
         commands = self._running.cut_all(outcome, now_mono_ms)
         if answering is not None:
-            self._log.broken = True
             self._books.account(answering.first, usage, far, now_mono_ms, whole=False)
             commands.append(Account())
         return [*commands, *self._give_up(error)]
+
+    # -- the table
+
+    def _on_table_changed(self, event: TableChanged, now_mono_ms: float) -> list[Command]:
+        """End a request that was revoked; give up attempts whose node was removed."""
+        error = self._revoked()
+        if error is not None:
+            outcome = AttemptOutcome.REVOKED
+            return self._end_all(outcome, error, event.usage, event.far, now_mono_ms)
+        commands: list[Command] = []
+        for attempt in self._running.on_removed_nodes():
+            if not self.over:
+                reason = f"node {attempt.node_id} was removed"
+                commands += self._lose(attempt, reason, event, now_mono_ms)
+        return commands
+
+    def _revoked(self) -> EdgeForgeError | None:
+        request = self._request
+        return revoked(
+            self._state.view(), request.key_digest, request.account, request.deployment.name
+        )
 
     def _first_running(self) -> Attempt | None:
         attempts = self._running.attempts

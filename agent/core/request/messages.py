@@ -128,6 +128,18 @@ class DeadlinePassed:
     rest: Rest = Rest.UNKNOWN
 
 
+@dataclass(slots=True)
+class TableChanged:
+    """The routing table has changed: a node, the key, the account or the deployment may be gone.
+
+    ``usage``, ``far`` and ``rest`` are those of the answer that goes to the client now.
+    """
+
+    usage: Usage | None = None
+    far: FarTimes | None = None
+    rest: Rest = Rest.UNKNOWN
+
+
 Event = (
     Begun
     | NotSent
@@ -139,6 +151,7 @@ Event = (
     | Abandoned
     | CutShort
     | DeadlinePassed
+    | TableChanged
 )
 
 

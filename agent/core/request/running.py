@@ -71,6 +71,11 @@ class RunningAttempts:
         """Cut every running attempt."""
         return [self.cut(attempt, outcome, now_mono_ms) for attempt in list(self.attempts)]
 
+    def on_removed_nodes(self) -> list[Attempt]:
+        """Return the running attempts whose node has left the table. Hot."""
+        nodes = self._state.view().nodes
+        return [attempt for attempt in self.attempts if attempt.node_id not in nodes]
+
     def overtaken_by(self, winner: Attempt, now_mono_ms: float) -> list[Command]:
         """Cut every attempt except ``winner``; those begun before it count as late."""
         commands: list[Command] = []

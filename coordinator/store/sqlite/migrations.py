@@ -11,7 +11,9 @@ from google.protobuf.message import DecodeError
 from sqlite_utils import Database
 
 from protos.domain.errors import ConfigInvalid
+from protos.domain.resources import ResourceType
 from protos.v1 import resources_pb2
+from protos.wire import decode_row, encode_row
 
 if TYPE_CHECKING:
     import sqlite3
@@ -367,3 +369,39 @@ def _0012_pins_in_rows(database: Database) -> None:
         database.execute(
             "UPDATE tables SET version = ? WHERE type = 'deployments' AND scope = ''", (seq,)
         )
+
+
+@_migration
+def _0013_no_salts(database: Database) -> None:
+    # Rows of accounts had a cache salt, which every agent could read. Each is written anew without
+    # it, as a change that agents get; the log forgets it too.
+    accounts = database.execute(
+        "SELECT key, payload FROM rows WHERE type = 'credentials' AND key LIKE 'account/%'"
+    ).fetchall()
+    for key, payload in accounts:
+        plain = _without_salt(payload)
+        if plain == payload:
+            continue
+        database.execute(
+            "UPDATE changes SET payload = ? WHERE type = 'credentials' AND key = ?"
+            " AND payload IS NOT NULL",
+            (plain, key),
+        )
+        ((seq,),) = database.execute("UPDATE log SET seq = seq + 1 RETURNING seq").fetchall()
+        database.execute(
+            "INSERT INTO changes (seq, type, scope, key, payload, at_unix_ms)"
+            " SELECT ?, 'credentials', '', ?, ?, coalesce(max(at_unix_ms), 0) FROM changes",
+            (seq, key, plain),
+        )
+        database.execute(
+            "UPDATE rows SET payload = ?, seq = ? WHERE type = 'credentials' AND key = ?",
+            (plain, seq, key),
+        )
+        database.execute(
+            "UPDATE tables SET version = ? WHERE type = 'credentials' AND scope = ''", (seq,)
+        )
+
+
+def _without_salt(payload: bytes) -> bytes:
+    account = decode_row(ResourceType.CREDENTIALS, payload)
+    return payload if account is None else encode_row(account)

@@ -16,9 +16,10 @@ from protos.domain.errors import (
     LinkDown,
     NotFound,
     Overloaded,
+    Unauthenticated,
 )
 from protos.v1 import admin_pb2, admin_pb2_grpc, enrolment_pb2, fleet_pb2, fleet_pb2_grpc
-from tests.support.certificates import p256_key, private_pem, self_signed_pem
+from tests.support.certificates import fleet_signed_pem, p256_key, private_pem, self_signed_pem
 from tests.support.operator_listeners import failure_of
 from tests.support.stores import audited
 
@@ -90,6 +91,24 @@ async def test_a_coordinators_certificate_is_not_accepted_as_an_operators(listen
     async with listeners.channel(listeners.admin_port, key_pem, chain_pem) as channel:
         error = await failure_of(list_pops(channel))
     assert type(error) in (Forbidden, LinkDown)
+
+
+@pytest.mark.parametrize(
+    "uris",
+    [
+        ("edgeforge://operator/ana", "edgeforge://node/gru-1"),
+        ("edgeforge://node/gru-1", "edgeforge://operator/ana"),
+        ("edgeforge://operator/ana", "edgeforge://operator/bob"),
+    ],
+)
+async def test_a_certificate_with_two_names_does_not_administer(listeners, tmp_path, uris):
+    key = p256_key()
+    authority_pem = (tmp_path / "ca" / "authority.pem").read_bytes()
+    pem = fleet_signed_pem(authority_pem, key, uris)
+    async with listeners.channel(listeners.admin_port, private_pem(key), pem) as channel:
+        error = await failure_of(list_pops(channel))
+    assert type(error) is Unauthenticated
+    assert "exactly one party" in error.message
 
 
 async def test_the_enrolment_listener_needs_no_certificate_and_serves_enrolment_only(listeners):

@@ -36,7 +36,7 @@ async def fill(store: Store) -> None:
     for node_id, pop_id in (("gru-1", "GRU"), ("iad-1", "IAD")):
         await enrol(store, node_id, pop_id)
         await store.write(nodes.register(registration(node_id)))
-    await store.write(accounts.create(Account("acme", "salt")))
+    await store.write(accounts.create(Account("acme")))
     await store.write(models.register(MODEL, FILES))
     await store.write(deployments.put(deployment(), ["iad-1"], create_only=True))
     await store.write(replicas.report([replica("iad-1")], []))

@@ -15,7 +15,7 @@ from protos.domain.errors import NODE_REMOVED
 from protos.domain.resources import ResourceType
 from protos.v1 import admin_pb2, fleet_pb2
 from protos.v1.fleet_pb2_grpc import FleetStub
-from tests.support.certificates import p256_key, private_pem, request_der
+from tests.support.certificates import fleet_signed_pem, p256_key, private_pem, request_der
 from tests.support.scripted_agent import NodeIdentity, ScriptedAgent
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import wait_until_async
@@ -117,6 +117,21 @@ async def test_an_operators_certificate_is_refused(
     error = await refused(agent)
     assert error.code() is grpc.StatusCode.PERMISSION_DENIED
     await audited(operator, "operator/admin", "rpc.refused", "/edgeforge.v1.Fleet/Connect")
+    await agent.disconnect()
+
+
+@pytest.mark.parametrize("other", ["edgeforge://operator/admin", "edgeforge://node/iad-1"])
+async def test_a_certificate_with_two_names_is_no_node(
+    coordinator: CoordinatorProcess, operator: Operator, other: str
+) -> None:
+    mine = await operator.enrol("gru-1")
+    key = p256_key()
+    authority_pem = (coordinator.state_dir / "ca" / "authority.pem").read_bytes()
+    pem = fleet_signed_pem(authority_pem, key, ("edgeforge://node/gru-1", other))
+    agent = ScriptedAgent(coordinator, NodeIdentity("gru-1", private_pem(key), pem, mine.ca_pem))
+    await agent.connect()
+    error = await refused(agent)
+    assert error.code() is grpc.StatusCode.UNAUTHENTICATED
     await agent.disconnect()
 
 

@@ -162,7 +162,7 @@ async def watch(tmp_path: Path) -> AsyncIterator[Watch]:
     store = await Store.open(database, now_unix_ms=SetClock(), busy_timeout_ms=100)
     await store.write(pops.put(GRU))
     await store.write(models.register(MODEL, FILES))
-    await store.write(accounts.create(Account("acme", "salt")))
+    await store.write(accounts.create(Account("acme")))
     yield Watch(store, database, DetectorPolicy())
     await store.close()
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import http.client
+import contextlib
 import json
-import socket
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.certificates import p256_key, private_pem, self_signed_pem
 from tests.support.fake_engine_process import FakeEngineProcess
-from tests.support.fleet import Fleet
-from tests.support.waiting import wait_until
+from tests.support.fleet import COMMANDS, Fleet
+from tests.support.raw_peer import RawPeer, generation_headers, named, node_identity, served
+from tests.support.waiting import wait_until, waited_s
 
 
 @pytest.fixture(scope="module")
@@ -31,60 +31,8 @@ def fleet(engine: FakeEngineProcess, tmp_path_factory: pytest.TempPathFactory) -
         yield running
 
 
-@dataclass
-class Peer:
-    """Who dials: an identity on disk, or none."""
-
-    cert: Path | None
-    key: Path | None
-    ca: Path
-
-    def dial(self, port: int, expected: str) -> ssl.SSLSocket:
-        """Connect to the node that ``expected`` names. Raises: ssl.SSLError, OSError."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.load_verify_locations(self.ca)
-        if self.cert is not None:
-            context.load_cert_chain(self.cert, self.key)
-        raw = socket.create_connection(("127.0.0.1", port), timeout=30)
-        try:
-            return context.wrap_socket(raw, server_hostname=f"{expected}.node.edgeforge.internal")
-        except BaseException:
-            raw.close()
-            raise
-
-    def ask(
-        self,
-        port: int,
-        expected: str,
-        path: str = "/probe",
-        body: object = None,
-        headers: dict[str, str] | None = None,
-    ) -> tuple[int, bytes]:
-        """Send one request. Raises: OSError when the connection is refused."""
-        with self.dial(port, expected) as secured:
-            connection = http.client.HTTPConnection("127.0.0.1", port)
-            connection.sock = secured
-            method = "GET" if body is None else "POST"
-            payload = None if body is None else json.dumps(body)
-            try:
-                connection.request(method, path, payload, headers or {})
-                response = connection.getresponse()
-            except http.client.HTTPException as error:
-                raise ConnectionError(str(error)) from error
-            return response.status, response.read()
-
-
-def node_identity(fleet: Fleet, node: str) -> Peer:
-    folder = fleet.state_dir / "agents" / node / "identity"
-    file = folder / "identity.pem"  # key, certificate and authorities are all in it
-    return Peer(file, file, file)
-
-
+COUNTS = ("requests", "prompt_tokens", "completion_tokens")
 GENERATION = {"model": "external/acme-chat@1", "messages": []}
-
-
-def generation_headers(model: str = "external/acme-chat@1") -> dict[str, str]:
-    return {"x-edgeforge-model": model, "content-type": "application/json"}
 
 
 def test_a_node_of_the_table_is_answered(fleet: Fleet) -> None:
@@ -97,7 +45,7 @@ def test_a_node_of_the_table_is_answered(fleet: Fleet) -> None:
 
 
 def test_without_a_certificate_nobody_gets_in(fleet: Fleet) -> None:
-    nobody = Peer(None, None, node_identity(fleet, "gru-1").ca)
+    nobody = RawPeer(None, None, node_identity(fleet, "gru-1").ca)
     with pytest.raises((ssl.SSLError, ConnectionError)):
         nobody.ask(fleet.peer_port("iad-1"), "iad-1")
 
@@ -106,14 +54,15 @@ def test_a_certificate_of_another_authority_does_not_get_in(fleet: Fleet, tmp_pa
     key = p256_key()
     (tmp_path / "key.pem").write_bytes(private_pem(key))
     (tmp_path / "cert.pem").write_bytes(self_signed_pem(key, ("edgeforge://node/gru-1",)))
-    stranger = Peer(tmp_path / "cert.pem", tmp_path / "key.pem", node_identity(fleet, "gru-1").ca)
+    ca = node_identity(fleet, "gru-1").ca
+    stranger = RawPeer(tmp_path / "cert.pem", tmp_path / "key.pem", ca)
     with pytest.raises((ssl.SSLError, ConnectionError)):
         stranger.ask(fleet.peer_port("iad-1"), "iad-1")
 
 
 def test_an_operators_certificate_opens_no_peer_port(fleet: Fleet) -> None:
     folder = fleet.state_dir / "coordinator" / "operators" / "local"
-    operator = Peer(folder / "cert.pem", folder / "key.pem", folder / "ca.pem")
+    operator = RawPeer(folder / "cert.pem", folder / "key.pem", folder / "ca.pem")
     with pytest.raises((ssl.SSLError, ConnectionError)):
         operator.ask(fleet.peer_port("iad-1"), "iad-1")
     wait_until(
@@ -131,7 +80,9 @@ def test_a_peer_may_ask_for_what_is_served_here(fleet: Fleet, engine: FakeEngine
     engine.forget()
     gru = node_identity(fleet, "gru-1")
     port = fleet.peer_port("iad-1")
-    status, body = gru.ask(port, "iad-1", "/v1/chat/completions", GENERATION, generation_headers())
+    status, body = gru.ask(
+        port, "iad-1", "/v1/chat/completions", GENERATION, generation_headers(fleet)
+    )
     assert status == 200, body
     assert len(engine.requests()) == 1
 
@@ -146,7 +97,7 @@ def test_one_hop_a_peers_request_is_refused_where_it_cannot_be_served_never_plac
         "gru-1",
         "/v1/chat/completions",
         GENERATION,
-        generation_headers(),
+        generation_headers(fleet),
     )
     assert status == 503, body
     assert engine.requests() == []
@@ -161,7 +112,9 @@ def test_a_peer_reaches_no_other_route_of_an_engine(
     engine.forget()
     gru = node_identity(fleet, "gru-1")
     for body in (None, {}):
-        status, _ = gru.ask(fleet.peer_port("iad-1"), "iad-1", path, body, generation_headers())
+        status, _ = gru.ask(
+            fleet.peer_port("iad-1"), "iad-1", path, body, generation_headers(fleet)
+        )
         assert status == 404
     assert engine.requests() == []
 
@@ -172,10 +125,197 @@ def test_a_body_of_a_peer_that_is_no_json_is_refused(
     engine.forget()
     gru = node_identity(fleet, "gru-1")
     status, _ = gru.ask(
-        fleet.peer_port("iad-1"), "iad-1", "/v1/chat/completions", [1], generation_headers()
+        fleet.peer_port("iad-1"), "iad-1", "/v1/chat/completions", [1], generation_headers(fleet)
     )
     assert status == 400
     assert engine.requests() == []
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"chat_template": "{{ messages }}"},
+        {"chat_template_kwargs": {"chat_template": "x"}},
+        {"priority": -1},
+        {"kv_transfer_params": {"do_remote_prefill": True}},
+        {"n": 5_000},
+        {"prompt_logprobs": -1},
+        {"messages": [{"role": "user", "content": [{"image_url": {"url": "http://h/"}}]}]},
+        {"stream": "perhaps"},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_a_peers_body_that_its_own_gateway_would_refuse_reaches_no_engine_and_flags_the_peer(
+    fleet: Fleet, engine: FakeEngineProcess, fields: dict[str, Any]
+) -> None:
+    engine.forget()
+    gru = node_identity(fleet, "gru-1")
+    before = served(fleet, "iad-1")["flagged"].get("gru-1", {"count": 0})["count"]
+    status, body = gru.ask(
+        fleet.peer_port("iad-1"),
+        "iad-1",
+        "/v1/chat/completions",
+        GENERATION | fields,
+        generation_headers(fleet),
+    )
+    assert status == 400, body
+    assert engine.requests() == []
+    flagged = served(fleet, "iad-1")["flagged"]["gru-1"]
+    assert flagged["count"] == before + 1
+    assert "invalid request of a peer node=gru-1" in fleet.log("iad-1")
+    assert "gru-1" in fleet.agent("iad-1").status()["flagged_peers"]
+
+
+def test_a_peer_neither_chooses_an_accounts_salt_nor_sees_one(
+    fleet: Fleet, engine: FakeEngineProcess
+) -> None:
+    engine.forget()
+    gru, port = node_identity(fleet, "gru-1"), fleet.peer_port("iad-1")
+    body = GENERATION | {"cache_salt": "anothers", "store": True, "request_id": "mine"}
+    for _ in range(2):
+        status, _ = gru.ask(port, "iad-1", "/v1/chat/completions", body, generation_headers(fleet))
+        assert status == 200
+    assert fleet.agent("iad-1").chat().status == 200
+    assert fleet.agent("gru-1").chat().status == 200
+    bodies = [one["body"] for one in engine.requests()]
+    assert len(bodies) == 4
+    (salt,) = {body["cache_salt"] for body in bodies}  # of the account on this node, either way
+    assert len(salt) == 64
+    assert not any("store" in body or "request_id" in body for body in bodies)
+    for path in (fleet.state_dir / "agents" / "gru-1").rglob("*"):
+        assert not path.is_file() or salt.encode() not in path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"account": ""}, 403),
+        ({"deployment": ""}, 403),
+        ({"model": ""}, 403),
+        ({"account": "nobody"}, 503),
+        ({"deployment": "nothing"}, 503),
+        ({"model": "external/other@1"}, 503),
+    ],
+)
+def test_an_account_header_that_is_missing_or_false_is_refused(
+    fleet: Fleet, engine: FakeEngineProcess, changes: dict[str, str], status: int
+) -> None:
+    engine.forget()
+    gru = node_identity(fleet, "gru-1")
+    headers = generation_headers(fleet, **changes)
+    answer = gru.ask(fleet.peer_port("iad-1"), "iad-1", "/v1/chat/completions", GENERATION, headers)
+    assert answer[0] == status, answer
+    assert engine.requests() == []
+
+
+def test_another_accounts_deployment_is_not_served_under_a_false_account(
+    fleet: Fleet, engine: FakeEngineProcess
+) -> None:
+    fleet.edgeforge("account", "create", "rival")
+    engine.forget()
+    gru = node_identity(fleet, "gru-1")
+
+    def status() -> int:
+        headers = generation_headers(fleet, account="rival")
+        path = "/v1/chat/completions"
+        return gru.ask(fleet.peer_port("iad-1"), "iad-1", path, GENERATION, headers)[0]
+
+    wait_until(lambda: status() == 403, 30, "the account to be known, and the request refused")
+    assert engine.requests() == []
+
+
+def counted(fleet: Fleet) -> dict[str, Any]:
+    """What IAD has counted for requests that came by GRU."""
+    listed = served(fleet, "iad-1")["accounts"]
+    found = [one for one in listed if one["asking_node"] == "gru-1"]
+    assert [one["account"] for one in found] in ([], ["default"])
+    return found[0] if found else dict.fromkeys(COUNTS, 0)
+
+
+CONVERSATION = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 99}
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/chat/completions", CONVERSATION),
+        ("/v1/completions", {"prompt": "hello"}),
+        ("/v1/responses", {"input": "hello"}),
+        ("/v1/messages", CONVERSATION),
+    ],
+)
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+def test_the_serving_agent_keeps_its_own_count_and_a_record_of_every_request(
+    fleet: Fleet, engine: FakeEngineProcess, path: str, fields: dict[str, Any], stream: bool
+) -> None:
+    before, gru = counted(fleet), fleet.agent("gru-1")
+    engine.control(prompt_tokens=11, tokens=5)
+    try:
+        answer = gru.send({"model": gru.model, "stream": stream} | fields, path=path)
+        assert answer.status == 200
+        wait_until(lambda: counted(fleet)["requests"] > before["requests"], 30, "it to be counted")
+    finally:
+        engine.control()
+    after = counted(fleet)
+    assert [after[name] - before[name] for name in COUNTS] == [1, 11, 5]
+    newest = served(fleet, "iad-1")["requests"][0]
+    assert newest["trace_id"] == gru.last_request()["trace_id"]
+    assert (newest["asking_node"], newest["complete"]) == ("gru-1", True)
+    assert (newest["deployment"], newest["path"]) == (fleet.model, path)
+
+
+def test_a_stream_that_its_client_leaves_is_counted_as_far_as_it_came(
+    fleet: Fleet, engine: FakeEngineProcess
+) -> None:
+    before, gru = counted(fleet), fleet.agent("gru-1")
+    engine.control(hold_after_tokens=3)
+    try:
+        with contextlib.closing(gru.connect()) as connection:
+            body = json.dumps({"model": gru.model, "stream": True} | CONVERSATION)
+            headers = {"authorization": f"Bearer {gru.api_key}"}
+            connection.request("POST", "/v1/chat/completions", body, headers)
+            with contextlib.closing(connection.getresponse()) as response:
+                while b"t2" not in response.readline():
+                    pass
+        wait_until(lambda: counted(fleet)["requests"] > before["requests"], 30, "it to be counted")
+    finally:
+        engine.control()
+    after = counted(fleet)
+    assert [after[name] - before[name] for name in COUNTS] == [1, 7, 3]
+    assert served(fleet, "iad-1")["requests"][0]["complete"] is False
+
+
+def test_the_operator_of_a_host_sees_what_it_served_for_whom(fleet: Fleet) -> None:
+    assert fleet.agent("gru-1").chat().status == 200
+    config = str(fleet.state_dir / "agents" / "iad-1.toml")
+    said = fleet.run([str(COMMANDS / "edgeforge-agent"), "served", "--config", config])
+    (line,) = [one for one in said.splitlines() if "default" in one]
+    assert "gru-1" in line
+    total = json.loads(
+        fleet.run([str(COMMANDS / "edgeforge-agent"), "served", "--config", config, "--json"])
+    )["total"]
+    metrics = fleet.metrics("iad-1")
+    assert f"edgeforge_peer_served_requests_total {float(total['requests'])}" in metrics
+
+
+@pytest.mark.parametrize(
+    "uris",
+    [
+        ("edgeforge://node/gru-1", "edgeforge://operator/local"),
+        ("edgeforge://operator/local", "edgeforge://node/gru-1"),
+        ("edgeforge://node/gru-1", "edgeforge://node/iad-1"),
+        ("edgeforge://node/gru-1", "edgeforge://king/x"),
+        ("https://gru-1",),
+    ],
+)
+def test_a_certificate_with_two_names_opens_no_peer_port(
+    fleet: Fleet, tmp_path: Path, uris: tuple[str, ...]
+) -> None:
+    port = fleet.peer_port("iad-1")
+    alone = named(fleet, tmp_path, "edgeforge://node/gru-1")
+    assert alone.ask(port, "iad-1")[0] == 200  # the same authority, one name
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        named(fleet, tmp_path, *uris).ask(port, "iad-1")
 
 
 def test_a_draining_node_is_ready_for_nothing_and_refuses_its_peers(fleet: Fleet) -> None:
@@ -184,7 +324,7 @@ def test_a_draining_node_is_ready_for_nothing_and_refuses_its_peers(fleet: Fleet
     try:
         assert json.loads(gru.ask(port, "iad-1")[1])["ready_models"] == []
         status, body = gru.ask(
-            port, "iad-1", "/v1/chat/completions", GENERATION, generation_headers()
+            port, "iad-1", "/v1/chat/completions", GENERATION, generation_headers(fleet)
         )
         assert (status, b"draining" in body) == (503, True)
     finally:
@@ -196,15 +336,22 @@ def test_a_draining_node_is_ready_for_nothing_and_refuses_its_peers(fleet: Fleet
     )
 
 
-def test_a_node_that_was_removed_gets_in_no_longer(
+def test_a_node_that_was_removed_gets_in_no_longer_and_its_running_stream_is_cut_within_2_s(
     engine: FakeEngineProcess, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     with Fleet(tmp_path_factory.mktemp("r"), [engine.url]) as fleet:
         gru = node_identity(fleet, "gru-1")
         port = fleet.peer_port("iad-1")
         assert gru.ask(port, "iad-1")[0] == 200
-        standing = gru.dial(port, "iad-1")
-        fleet.edgeforge("node", "rm", "gru-1")
+        engine.control(hold_after_tokens=3)
+        with gru.dial(port, "iad-1") as idle, gru.dial(port, "iad-1") as streaming:
+            begin_stream(streaming, fleet)
+            assert engine.running() == 1
+            fleet.edgeforge("node", "rm", "gru-1")
+            took_s = waited_s(lambda: engine.running() == 0, 30, "the engine to be told")
+            assert took_s < 2.0
+            for one in (streaming, idle):
+                assert_cut(one)
 
         def refused() -> bool:
             try:
@@ -213,6 +360,51 @@ def test_a_node_that_was_removed_gets_in_no_longer(
                 return True
 
         wait_until(refused, 30, "the removed node to be refused")
-        with standing:  # a connection from before is worth nothing either
-            standing.sendall(b"GET /probe HTTP/1.1\r\nhost: iad-1\r\n\r\n")
-            assert b"403" in standing.recv(4_096).partition(b"\r\n")[0]
+        engine.control()
+
+
+def test_a_peers_running_stream_of_a_removed_deployment_is_cut_within_2_s(
+    fleet: Fleet, engine: FakeEngineProcess
+) -> None:
+    gru, port = node_identity(fleet, "gru-1"), fleet.peer_port("iad-1")
+    model = f"external/{fleet.model}@1"
+    create = ("deployment", "create", "second", "--model", model, "--account", "default")
+    fleet.edgeforge(*create, "--budget-ms", "500", "--node", "iad-1")
+    headers = generation_headers(fleet, deployment="second")
+    path = "/v1/chat/completions"
+    wait_until(
+        lambda: gru.ask(port, "iad-1", path, GENERATION, headers)[0] == 200, 30, "it to be known"
+    )
+    engine.control(hold_after_tokens=3)
+    try:
+        with gru.dial(port, "iad-1") as streaming:
+            begin_stream(streaming, fleet, deployment="second")
+            fleet.edgeforge("deployment", "rm", "second")
+            took_s = waited_s(lambda: engine.running() == 0, 30, "the engine to be told")
+            assert took_s < 2.0
+            assert_cut(streaming)
+    finally:
+        engine.control()
+    assert "edgeforge_peer_revoked_total 1.0" in fleet.metrics("iad-1")
+
+
+def begin_stream(connection: ssl.SSLSocket, fleet: Fleet, **changes: str) -> None:
+    """Ask for a stream as a peer does, and wait for its first token."""
+    body = json.dumps(GENERATION | {"stream": True}).encode()
+    headers = generation_headers(fleet, **changes) | {"content-length": str(len(body))}
+    lines = ["POST /v1/chat/completions HTTP/1.1", "host: iad-1"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
+    received = b""
+    while b"t0" not in received:
+        part = connection.recv(65_536)
+        assert part, received
+        received += part
+
+
+def assert_cut(connection: ssl.SSLSocket) -> None:
+    """Read what is left, up to the end of the connection."""
+    connection.settimeout(30)
+    with contextlib.suppress(ConnectionError, ssl.SSLEOFError):
+        while connection.recv(65_536):
+            pass

@@ -68,7 +68,7 @@ async def peer(tmp_path: Path) -> AsyncIterator[Peer]:
         fleets.pop("IAD"), fleets.model(), node, fleets.replica(NODE, state=ReplicaState.READY)
     )
     config: Any = SimpleNamespace(max_warm_targets=64, warm_spares=2, source_address="")
-    tls: Any = SimpleNamespace(client=lambda: dialling)
+    tls: Any = SimpleNamespace(client=lambda: dialling, check_node=lambda node_id, transport: None)
     warm = PeerPool("gru-1", config, tls, lambda: view, LiveState(), lambda: 0.0)
     upstream = warm.pool_for(NODE)
     assert upstream is not None

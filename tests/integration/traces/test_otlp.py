@@ -135,6 +135,7 @@ BLAMED = {
     AttemptOutcome.BROKEN: True,
     AttemptOutcome.NOT_SENT: False,
     AttemptOutcome.CLIENT_GONE: False,
+    AttemptOutcome.REVOKED: False,
 }
 
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from agent.core.peer_load import PeerLoad, load_fields, load_header, load_of, load_of_fields
+from agent.core.peer_load import (
+    LOAD_HEADER,
+    MAX_LOAD,
+    PeerLoad,
+    load_fields,
+    load_header,
+    load_of,
+    load_of_fields,
+)
 
 
 @pytest.mark.parametrize(
@@ -45,3 +53,11 @@ def test_what_is_written_is_read_back(load):
 def test_an_answer_to_a_probe_without_a_load_is_an_error(answer):
     with pytest.raises((KeyError, TypeError, ValueError)):
         load_of_fields(answer)
+
+
+@pytest.mark.parametrize("number", [-1, MAX_LOAD + 1, 10**400])
+def test_a_load_that_no_node_can_have_is_not_believed(number: int) -> None:
+    assert load_of([(LOAD_HEADER, b"in_flight=0;queued=%d" % number)]) is None
+    assert load_of([(LOAD_HEADER, b"in_flight=%d" % number)]) is None
+    with pytest.raises(ValueError, match="not possible"):
+        load_of_fields({"in_flight": number, "queued": 0})

@@ -22,13 +22,14 @@ CAPS = BodyCaps(max_n=4, max_prompt_logprobs=5, max_inputs=3)
 
 def read(body: bytes | dict[str, Any], api: ApiFormat = CHAT) -> GenerationBody:
     data = body if isinstance(body, bytes) else json.dumps({"model": "chat"} | body).encode()
-    return read_body(data, api, cache_salt="ours", caps=CAPS)
+    return read_body(data, api, caps=CAPS)
 
 
 def sent(
     body: bytes | dict[str, Any], api: ApiFormat = CHAT, *, continuous_usage: bool = False
 ) -> dict[str, Any]:
-    return dict(json.loads(read(body, api).for_engine("m@1", continuous_usage=continuous_usage)))
+    out = read(body, api).for_engine("m@1", continuous_usage=continuous_usage, cache_salt="ours")
+    return dict(json.loads(out))
 
 
 def message(part: object) -> dict[str, Any]:
@@ -149,6 +150,22 @@ def test_the_cache_salt_is_the_accounts_whatever_the_client_says(given: object) 
     assert sent({"cache_salt": given})["cache_salt"] == "ours"
 
 
+@pytest.mark.parametrize("given", ["theirs", "", None, 5, ["x"]])
+def test_no_salt_travels_to_a_peer_not_even_after_an_attempt_at_this_nodes_engine(
+    given: object,
+) -> None:
+    body = read({"cache_salt": given})
+    here = body.for_engine("m@1", continuous_usage=True, cache_salt="ours")
+    assert json.loads(here)["cache_salt"] == "ours"
+    there = body.for_engine("m@1", continuous_usage=True, cache_salt=None)
+    assert "cache_salt" not in json.loads(there)
+
+
+def test_an_engine_that_counts_only_at_the_end_is_not_asked_for_more() -> None:
+    body = {"stream": True, "stream_options": {"continuous_usage_stats": True}}
+    assert sent(body)["stream_options"] == {"include_usage": True}
+
+
 def test_store_never_reaches_the_engine_and_unknown_fields_do() -> None:
     body = sent({"store": True, "future_field": {"a": [1]}})
     assert "store" not in body
@@ -157,7 +174,7 @@ def test_store_never_reaches_the_engine_and_unknown_fields_do() -> None:
 
 def test_of_duplicate_keys_the_engine_sees_the_one_that_was_checked() -> None:
     out = read(b'{"model": "a", "n": 99, "n": 2, "cache_salt": "a", "cache_salt": "b"}').for_engine(
-        "m@1", continuous_usage=False
+        "m@1", continuous_usage=False, cache_salt="ours"
     )
     assert out.count(b'"n"') == 1
     assert json.loads(out) == {"n": 2, "cache_salt": "ours", "model": "m@1"}
@@ -186,6 +203,20 @@ def test_a_stream_in_every_spelling_that_an_engine_takes_is_metered_as_one(value
     body = sent({"stream": value})
     assert body["stream"] is True
     assert body["stream_options"]["include_usage"] is True
+
+
+@pytest.mark.parametrize("value", [False, 0, 0.0, "false", "No", "off", None])
+def test_no_stream_in_any_spelling_is_none(value: object) -> None:
+    assert not read({"stream": value}).stream
+    assert not sent({"stream": value}).get("stream")
+
+
+@pytest.mark.parametrize("value", ["maybe", 2, -1, {}, [], [True], "", {"a": 1}])
+def test_a_stream_that_an_engine_might_read_otherwise_than_this_agent_is_refused(
+    value: object,
+) -> None:
+    with pytest.raises(InvalidRequest, match="'stream'"):
+        read({"stream": value})
 
 
 @pytest.mark.parametrize("api", [RESPONSES, MESSAGES])
@@ -221,7 +252,10 @@ def test_a_body_without_a_model_or_with_one_of_a_wrong_type_is_refused_by_its_pa
 @EVERY_FORMAT
 def test_the_name_that_was_asked_for_outlives_the_engines(api: ApiFormat) -> None:
     body = read({"model": "chat"}, api)
-    assert json.loads(body.for_engine("o/n@1", continuous_usage=False))["model"] == "o/n@1"
+    assert (
+        json.loads(body.for_engine("o/n@1", continuous_usage=False, cache_salt="s"))["model"]
+        == "o/n@1"
+    )
     assert body.asked_model == body.model == "chat"
     assert body.names("o/n@1") == (b'"o/n@1"', b'"chat"')
     assert body.names("chat") is None

@@ -13,9 +13,7 @@ CAPS = BodyCaps(max_n=4, max_prompt_logprobs=5, max_inputs=3)
 
 
 def test_embeddings_are_never_a_stream() -> None:
-    body = read_body(
-        b'{"model": "m", "stream": true, "input": "x"}', EMBEDDINGS, cache_salt="s", caps=CAPS
-    )
+    body = read_body(b'{"model": "m", "stream": true, "input": "x"}', EMBEDDINGS, caps=CAPS)
     assert not body.stream
 
 

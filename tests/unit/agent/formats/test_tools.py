@@ -30,8 +30,8 @@ def test_what_agents_of_programmers_send_unconfigured_keeps_every_tool_that_they
     record = json.loads(path.read_text())
     given = record["body"]
     api = FORMATS[record["path"].partition("?")[0]]
-    read = read_body(json.dumps(given).encode(), api, cache_salt="s", caps=CAPS)
-    sent = json.loads(read.for_engine("o/n@1", continuous_usage=True))
+    read = read_body(json.dumps(given).encode(), api, caps=CAPS)
+    sent = json.loads(read.for_engine("o/n@1", continuous_usage=True, cache_salt="s"))
     more = [one for item in given.get("input", ()) for one in item.get("tools", ())]
     names = _names([*given.get("tools", ()), *more])
     assert names

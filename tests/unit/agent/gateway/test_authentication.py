@@ -28,7 +28,7 @@ def sign_in(
     header: bytes | None, *keys: ApiKey, require: Callable[[], None] = lambda: None
 ) -> Caller:
     headers = {} if header is None else {b"authorization": header}
-    world = view(Account("acme", "salt"), *keys)
+    world = view(Account("acme"), *keys)
     return authenticate(headers, world, NOW_UNIX_MS, require)
 
 
@@ -63,7 +63,7 @@ def test_anything_but_a_valid_key_is_401(header: bytes | None) -> None:
     "beside", [None, b"", b"Bearer", b"Bearer  ", b"Basic dXNlcjpwYXNz", b"ef-secret"]
 )
 def test_x_api_key_is_a_key_without_a_bearer_token_beside_it(beside: bytes | None) -> None:
-    world = view(Account("acme", "salt"), key())
+    world = view(Account("acme"), key())
     headers = {b"x-api-key": b" ef-secret "}
     if beside is not None:
         headers[b"authorization"] = beside
@@ -82,7 +82,7 @@ def test_x_api_key_is_a_key_without_a_bearer_token_beside_it(beside: bytes | Non
     ids=["empty", "unknown", "long", "with-a-scheme", "another-bearer-token"],
 )
 def test_anything_but_a_valid_x_api_key_is_401(headers: dict[bytes, bytes]) -> None:
-    world = view(Account("acme", "salt"), key())
+    world = view(Account("acme"), key())
     with pytest.raises(Unauthenticated):
         authenticate(headers, world, NOW_UNIX_MS, lambda: None)
 
@@ -120,7 +120,7 @@ def test_a_digest_is_no_key() -> None:
 
 @pytest.mark.parametrize("name", ["nobody", "x" * 100_000, "acme/other@1", MODEL + " "])
 def test_an_unknown_model_is_404_and_is_not_echoed_at_length(name: str) -> None:
-    caller = Caller(key(), Account("acme", "salt"))
+    caller = Caller(key(), Account("acme"))
     with pytest.raises(NotFound) as caught:
         find_deployment(caller, name, view(model(), deployment("small")))
     assert caught.value.code == "model_not_found"
@@ -131,7 +131,7 @@ def test_an_unknown_model_is_404_and_is_not_echoed_at_length(name: str) -> None:
 def test_a_missing_model_and_one_of_a_wrong_type_are_400_that_name_the_parameter(
     name: object,
 ) -> None:
-    caller = Caller(key(), Account("acme", "salt"))
+    caller = Caller(key(), Account("acme"))
     with pytest.raises(InvalidRequest, match="model") as caught:
         find_deployment(caller, name, view(model(), deployment("small")))
     assert (caught.value.http_status, caught.value.param) == (400, "model")
@@ -141,24 +141,24 @@ def test_a_missing_model_and_one_of_a_wrong_type_are_400_that_name_the_parameter
 def test_the_models_own_name_is_the_callers_first_deployment_of_it() -> None:
     others = replace(deployment("a-first"), account_id="other")
     world = view(model(), others, deployment("small"), deployment("b-second"))
-    caller = Caller(key(), Account("acme", "salt"))
+    caller = Caller(key(), Account("acme"))
     assert find_deployment(caller, MODEL, world).name == "b-second"
-    narrowed = Caller(key(only=("small",)), Account("acme", "salt"))
+    narrowed = Caller(key(only=("small",)), Account("acme"))
     assert find_deployment(narrowed, MODEL, world).name == "small"
-    stranger = Caller(key(account="third"), Account("third", "salt"))
+    stranger = Caller(key(account="third"), Account("third"))
     with pytest.raises(NotFound):
         find_deployment(stranger, MODEL, world)
 
 
 def test_a_deployment_that_is_called_as_a_model_comes_first() -> None:
     world = view(model(), deployment(MODEL, model="acme/other@1"), deployment("a-small"))
-    caller = Caller(key(), Account("acme", "salt"))
+    caller = Caller(key(), Account("acme"))
     assert find_deployment(caller, MODEL, world).name == MODEL
 
 
 def test_another_accounts_model_looks_as_if_it_did_not_exist() -> None:
     world = view(deployment("small"))
-    stranger = Caller(key(account="other"), Account("other", "salt"))
+    stranger = Caller(key(account="other"), Account("other"))
     errors = []
     for name in ("small", "nosuch"):
         with pytest.raises(NotFound) as caught:
@@ -168,7 +168,7 @@ def test_another_accounts_model_looks_as_if_it_did_not_exist() -> None:
 
 
 def test_a_key_made_for_some_deployments_calls_only_those() -> None:
-    caller = Caller(key(only=("small",)), Account("acme", "salt"))
+    caller = Caller(key(only=("small",)), Account("acme"))
     world = view(deployment("small"), deployment("large"))
     assert find_deployment(caller, "small", world).name == "small"
     with pytest.raises(NotFound):

@@ -20,7 +20,7 @@ from tests.support.in_process_gateway import gateway_context
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 SECRET = b"ef-secret"
 KEY = ApiKey("k1", hashlib.sha256(SECRET).digest(), "acme", (), 0)
-WORLD = view(model(), deployment("small"), Account("acme", "salt"), KEY)
+WORLD = view(model(), deployment("small"), Account("acme"), KEY)
 SIGNED = {b"authorization": b"Bearer ef-secret"}
 ORIGIN = ((b"access-control-allow-origin", b"https://app.example.com"), (b"vary", b"origin"))
 HEALTH = ("/health", "/ping", "/readyz", "/livez", "/version")

@@ -38,7 +38,7 @@ STATUS_KEYS = {
     *("service.all.ttft_ms_p50", "service.all.ttft_ms_p99", "service.all.shed_ratio"),
     "overclaims",
     *("service.all.said", "service.deployments", "prefix_blocks"),
-    *("in_flight", "connections", "streams_continued", "streams_broken"),
+    *("flagged_peers", "in_flight", "connections", "streams_continued", "streams_broken"),
     *(
         f"predictions.{basis}.{key}"
         for basis in ("profile", "learned")

@@ -17,6 +17,7 @@ from coordinator.store.sqlite.migrations import REGISTRY, applied_migrations, mi
 from coordinator.store.sqlite.transactions import Seat, load
 from protos.domain.errors import ConfigInvalid
 from protos.domain.resources import Account, EngineProfile, ModelFile, ResourceType
+from protos.wire import decode_row, encode_row
 from tests.support.stores import FILES, GRU, MODEL, START_UNIX_MS, MemoryStore, deployment
 
 
@@ -173,7 +174,7 @@ def test_pins_of_an_older_database_get_into_the_rows_as_a_change():
     store = MemoryStore()
     store.write(pops.put(GRU))
     store.write(nodes.enrol("gru-1", "GRU", 1, START_UNIX_MS + 1))
-    store.write(accounts.create(Account("acme", "salt")))
+    store.write(accounts.create(Account("acme")))
     store.write(models.register(MODEL, FILES))
     store.write(deployments.put(deployment(), [], create_only=True))
     store.write(lambda tx: tx.put_fact(Placement("chat", ("gru-1",))))
@@ -184,3 +185,27 @@ def test_pins_of_an_older_database_get_into_the_rows_as_a_change():
     assert projection.view.deployments["chat"].pins == {"gru-1"}
     assert projection.table(ResourceType.DEPLOYMENTS, "").at.version > before.version
     store.close()
+
+
+def test_salts_leave_the_rows_of_accounts_and_the_log_and_agents_are_sent_the_new_rows(
+    connection, monkeypatch
+):
+    names = list(REGISTRY)
+    before = names[: names.index("0013_no_salts")]
+    monkeypatch.setattr(migrations, "REGISTRY", {name: REGISTRY[name] for name in before})
+    migrate(connection, 1)
+    salted = b"\x12\x0e\n\x04acme\x12\x06secret"
+    assert decode_row(ResourceType.CREDENTIALS, salted) == Account("acme")
+    row = ("credentials", "", "account/acme")
+    connection.execute("INSERT INTO changes VALUES (7, ?, ?, ?, ?, 5)", (*row, salted))
+    connection.execute("INSERT INTO rows VALUES (?, ?, ?, ?, 7)", (*row, salted))
+    connection.execute("INSERT INTO tables VALUES ('credentials', '', 7, 0)")
+    connection.execute("UPDATE log SET seq = 7")
+    monkeypatch.undo()
+    migrate(connection, 2)
+    plain = encode_row(Account("acme"))
+    assert connection.execute("SELECT payload, seq FROM rows").fetchall() == [(plain, 8)]
+    changes = connection.execute("SELECT seq, payload FROM changes ORDER BY seq").fetchall()
+    assert changes == [(7, plain), (8, plain)]
+    assert connection.execute("SELECT seq FROM log").fetchall() == [(8,)]
+    assert connection.execute("SELECT version FROM tables").fetchall() == [(8,)]

@@ -97,7 +97,7 @@ def test_desired_rows_are_the_nodes_own_and_replaced_as_a_whole(store):
 
 def test_removal_deletes_every_row_that_names_the_node(store):
     register(store)
-    store.write(accounts.create(Account("acme", "salt")))
+    store.write(accounts.create(Account("acme")))
     store.write(models.register(MODEL, FILES))
     store.write(deployments.put(deployment(), ["gru-1"], create_only=True))
     store.write(replicas.report([replica("gru-1")], []))
@@ -115,7 +115,7 @@ def test_removal_deletes_every_row_that_names_the_node(store):
 def test_a_node_that_replaces_another_gets_its_pins_and_the_other_is_removed(store):
     register(store)
     store.write(nodes.enrol("gru-2", "GRU", 8, START_UNIX_MS + DAY_MS))
-    store.write(accounts.create(Account("acme", "salt")))
+    store.write(accounts.create(Account("acme")))
     store.write(models.register(MODEL, FILES))
     for name, pinned in (("chat", ["gru-1"]), ("both", ["gru-1", "gru-2"]), ("free", [])):
         store.write(deployments.put(deployment(name), pinned, create_only=True))

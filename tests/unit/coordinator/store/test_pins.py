@@ -14,7 +14,7 @@ def store(store):
     store.write(pops.put(GRU))
     for serial, node_id in enumerate(("gru-1", "gru-2")):
         store.write(nodes.enrol(node_id, "GRU", serial, START_UNIX_MS + 1))
-    store.write(accounts.create(Account("acme", "salt")))
+    store.write(accounts.create(Account("acme")))
     store.write(models.register(MODEL, FILES))
     for one in (deployment("chat"), deployment("draft")):
         store.write(deployments.put(one, ["gru-1"], create_only=True))

@@ -17,7 +17,7 @@ def store(store):
     store.write(pops.put(GRU))
     store.write(nodes.enrol("gru-1", "GRU", 1, START_UNIX_MS + 1))
     for account_id in ("acme", "other"):
-        store.write(accounts.create(Account(account_id, "salt")))
+        store.write(accounts.create(Account(account_id)))
     store.write(models.register(MODEL, FILES))
     return store
 

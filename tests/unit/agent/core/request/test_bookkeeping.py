@@ -31,7 +31,7 @@ from tests.support.router_states import (
 )
 
 SAID = FarTimes(1.0, 2.0, 30.0)
-BLOCKS = prompt_blocks(b"x" * 1_024, fleets.MODEL, "salt")
+BLOCKS = prompt_blocks(b"x" * 1_024, fleets.MODEL, "acme")
 
 
 class World:

@@ -107,7 +107,7 @@ def test_pins_and_zones_are_those_of_now_at_every_attempt() -> None:
 
 
 def test_the_expected_prefix_of_the_prompt_is_looked_up() -> None:
-    state, blocks = router_state(), prompt_blocks(b"x" * 1_024, fleets.MODEL, "salt")
+    state, blocks = router_state(), prompt_blocks(b"x" * 1_024, fleets.MODEL, "acme")
     state.prefixes.record("iad-1", fleets.MODEL, 1, blocks, 0.0)
     placement = Placer(state, request_context(state, blocks=blocks)).place(1.0)
     cached = {each.node.id: each.state.cached_ratio for each in placement.candidates}

@@ -49,7 +49,7 @@ def test_a_peer_that_was_never_reached_is_unknown() -> None:
 
 
 def test_a_prompt_seen_before_is_expected_in_the_cache_of_own_and_peer() -> None:
-    state, blocks = router_state(), prompt_blocks(b"x" * 1_024, MODEL, "salt")
+    state, blocks = router_state(), prompt_blocks(b"x" * 1_024, MODEL, "acme")
     for node_id in (SELF, "scl-1"):
         state.prefixes.record(node_id, MODEL, 1, blocks, 0.0)
     look_up = state.targets(MODEL, 1.0, blocks)

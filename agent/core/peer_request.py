@@ -1,0 +1,93 @@
+"""What another agent's request claims in its headers, checked against the routing table. Pure.
+
+The asking agent has authenticated its client; this agent cannot. What it can check is that the
+account exists, that the deployment is the account's own and is of the model that is asked for, and
+that this node may serve it. Two tables may differ for a moment after a change: what such a
+difference explains is refused with 503, so that the asking agent asks another node. The rest is
+never sent by an agent of ours: 403.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from protos.domain.errors import Forbidden, NoReplica
+from protos.domain.residency import allowed_zones
+
+if TYPE_CHECKING:
+    from protos.domain.fleet_view import FleetView
+    from protos.domain.resources import Deployment
+
+ACCOUNT_HEADER = b"x-edgeforge-account"
+DEPLOYMENT_HEADER = b"x-edgeforge-deployment"
+MODEL_HEADER = b"x-edgeforge-model"
+#: Longest value of one of these headers: a model's name has at most 194 characters.
+_MAX_VALUE_BYTES = 256
+
+
+@dataclass(slots=True)
+class PeerRequest:
+    """Who asks, and for whom. Written once; not frozen because it is hot."""
+
+    asking_node: str
+    account: str
+    deployment: str
+    #: The registry's name of the model.
+    model: str
+
+
+def read_peer_request(
+    headers: Mapping[bytes, bytes], asking_node: str, here: str, view: FleetView
+) -> PeerRequest:
+    """Return the request that ``asking_node`` makes of node ``here``. Hot.
+
+    Raises: Forbidden for a claim that no agent makes; NoReplica for one that this node's table does
+    not have, or no longer has.
+    """
+    account = _value(headers, ACCOUNT_HEADER)
+    name = _value(headers, DEPLOYMENT_HEADER)
+    model = _value(headers, MODEL_HEADER)
+    check_peer_request(claimed := PeerRequest(asking_node, account, name, model), here, view)
+    return claimed
+
+
+def check_peer_request(claimed: PeerRequest, here: str, view: FleetView) -> None:
+    """Check ``claimed`` against a table. Raises: as ``read_peer_request``."""
+    if claimed.asking_node not in view.nodes:
+        raise Forbidden(f"node {claimed.asking_node} is not in the table")
+    if claimed.account not in view.accounts:
+        raise NoReplica(f"node {here} knows no account {claimed.account!r}")
+    deployment = view.deployments.get(claimed.deployment)
+    if deployment is None:
+        raise NoReplica(f"node {here} knows no deployment {claimed.deployment!r}")
+    if deployment.account_id != claimed.account:
+        raise Forbidden(f"deployment {claimed.deployment!r} is not of account {claimed.account!r}")
+    if deployment.model != claimed.model:
+        raise NoReplica(
+            f"for node {here} deployment {claimed.deployment!r} is of another model"
+            f" than {claimed.model!r}"
+        )
+    if not may_serve(deployment, here, view):
+        raise NoReplica(f"node {here} may not serve deployment {claimed.deployment!r}")
+
+
+def may_serve(deployment: Deployment, node_id: str, view: FleetView) -> bool:
+    """Whether pins and a node's zone allow it to serve ``deployment``."""
+    if deployment.pins is not None and node_id not in deployment.pins:
+        return False
+    zones = allowed_zones(deployment.residency_zones, None)
+    if zones is None:
+        return True
+    node = view.nodes.get(node_id)
+    pop = None if node is None else view.pops.get(node.pop_id)
+    return pop is not None and pop.zone in zones
+
+
+def _value(headers: Mapping[bytes, bytes], name: bytes) -> str:
+    """Return the text of a header that every agent sends. Raises: Forbidden."""
+    value = headers.get(name, b"")
+    if not value or len(value) > _MAX_VALUE_BYTES or not value.isascii():
+        raise Forbidden(f"a peer's request has no valid {name.decode()}")
+    return value.decode("ascii")

@@ -1,0 +1,49 @@
+"""What a new routing table takes away from requests in progress. Pure.
+
+A removed node, key, account or deployment is taken away at once. A key that expires is not: its end
+was known when the request began, so the request may end; expiry is checked only at the beginning.
+Draining, cordoning and health concern new requests only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from protos.domain.errors import EdgeForgeError, NotFound, Unauthenticated
+
+if TYPE_CHECKING:
+    from protos.domain.fleet_view import FleetView
+
+
+def may_revoke(old: FleetView, new: FleetView) -> bool:
+    """Whether the change from ``old`` to ``new`` can have taken anything away; costs nothing.
+
+    A view is replaced with the indexes that did not change.
+    """
+    return (
+        old.nodes is not new.nodes
+        or old.keys is not new.keys
+        or old.accounts is not new.accounts
+        or old.deployments is not new.deployments
+        or old.pops is not new.pops
+    )
+
+
+def revoked(
+    view: FleetView, key_digest: bytes, account: str, deployment: str
+) -> EdgeForgeError | None:
+    """Return why a client's request may not go on, or None. Hot: for every request in progress."""
+    key = view.keys.get(key_digest)
+    if key is None:
+        return Unauthenticated("this API key was revoked", "send the request with another key")
+    if key.account_id != account or account not in view.accounts:
+        return Unauthenticated("the account of this API key was removed", "use another account")
+    found = view.deployments.get(deployment)
+    if found is None or found.account_id != account:
+        return NotFound(
+            f"the model {deployment[:128]!r} was removed",
+            "GET /v1/models lists what this key may call",
+            code="model_not_found",
+            param="model",
+        )
+    return None

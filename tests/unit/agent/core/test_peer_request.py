@@ -1,0 +1,105 @@
+"""What another agent may claim: its account and deployment exist, and belong together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from agent.core.peer_request import (
+    ACCOUNT_HEADER,
+    DEPLOYMENT_HEADER,
+    MODEL_HEADER,
+    PeerRequest,
+    check_peer_request,
+    read_peer_request,
+)
+from protos.domain.errors import EdgeForgeError, Forbidden, NoReplica
+from protos.domain.fleet_view import FleetView, with_changes
+from protos.domain.resources import Account
+from tests.support.fleets import MODEL, deployment, model, node, pop, view
+
+OTHER = replace(deployment("theirs"), account_id="other")
+HERE = "near"
+FLEET = view(
+    pop("NEAR", zone="US"),
+    pop("FAR", zone="BR"),
+    node("near", "NEAR"),
+    node("far", "FAR"),
+    model(),
+    Account("acme"),
+    Account("other"),
+    deployment(),
+    OTHER,
+    deployment("brazilian", zones=("BR",)),
+    replace(deployment("pinned"), pins=frozenset({"far"})),
+)
+HEADERS = {ACCOUNT_HEADER: b"acme", DEPLOYMENT_HEADER: b"small", MODEL_HEADER: MODEL.encode()}
+
+
+def read(changes: dict[bytes, bytes], table: FleetView = FLEET, asking: str = "far") -> PeerRequest:
+    return read_peer_request(HEADERS | changes, asking, HERE, table)
+
+
+def test_a_request_of_an_agent_of_ours_is_read() -> None:
+    assert read({}) == PeerRequest("far", "acme", "small", MODEL)
+
+
+@pytest.mark.parametrize("header", [ACCOUNT_HEADER, DEPLOYMENT_HEADER, MODEL_HEADER])
+@pytest.mark.parametrize("value", [b"", b"\xff", b"a" * 257])
+def test_a_request_without_its_account_deployment_or_model_is_forbidden(
+    header: bytes, value: bytes
+) -> None:
+    with pytest.raises(Forbidden):
+        read({header: value})
+    with pytest.raises(Forbidden):
+        read_peer_request({k: v for k, v in HEADERS.items() if k != header}, "far", HERE, FLEET)
+
+
+def test_another_accounts_deployment_is_forbidden() -> None:
+    with pytest.raises(Forbidden):
+        read({DEPLOYMENT_HEADER: b"theirs"})
+    with pytest.raises(Forbidden):
+        read({ACCOUNT_HEADER: b"other"})
+
+
+def test_a_node_that_is_not_in_the_table_is_forbidden() -> None:
+    with pytest.raises(Forbidden):
+        read({}, asking="gone")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {ACCOUNT_HEADER: b"nobody"},
+        {DEPLOYMENT_HEADER: b"nothing"},
+        {MODEL_HEADER: b"acme/other@1"},
+        {DEPLOYMENT_HEADER: b"brazilian"},
+        {DEPLOYMENT_HEADER: b"pinned"},
+    ],
+    ids=["account", "deployment", "model", "zone", "pins"],
+)
+def test_what_a_newer_or_older_table_may_explain_is_refused_so_that_another_node_is_asked(
+    changes: dict[bytes, bytes],
+) -> None:
+    with pytest.raises(NoReplica):
+        read(changes)
+
+
+@pytest.mark.parametrize("name", [b"brazilian", b"pinned"])
+def test_a_deployment_is_served_in_its_own_zones_and_where_it_is_pinned(name: bytes) -> None:
+    read_peer_request(HEADERS | {DEPLOYMENT_HEADER: name}, "near", "far", FLEET)
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [node("far", "FAR"), Account("acme"), deployment()],
+    ids=lambda one: str(one)[:9],
+)
+def test_a_claim_is_no_longer_valid_once_its_node_account_or_deployment_has_left_the_table(
+    gone: object,
+) -> None:
+    claimed = read({})
+    check_peer_request(claimed, HERE, FLEET)
+    with pytest.raises(EdgeForgeError):
+        check_peer_request(claimed, HERE, with_changes(FLEET, (gone,), ()))  # type: ignore[arg-type]
