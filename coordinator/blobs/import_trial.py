@@ -37,6 +37,7 @@ class TrialLimits(NamedTuple):
     memory_bytes: int = MEMORY_BYTES
     cpu_s: int = CPU_S
     wall_s: float = WALL_S
+    queue_s: float = QUEUE_S
 
 
 class Trial(NamedTuple):
@@ -55,7 +56,7 @@ async def try_model(trial: Trial, place: asyncio.Semaphore, limits: TrialLimits)
     if not trial.json_files and not trial.templates:
         return
     try:
-        await asyncio.wait_for(place.acquire(), QUEUE_S)
+        await asyncio.wait_for(place.acquire(), limits.queue_s)
     except TimeoutError:
         raise Overloaded(
             "other models are being tried", "import again when those are done"

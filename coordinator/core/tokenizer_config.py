@@ -56,6 +56,7 @@ _SPECIAL: Final[dict[str, Shape]] = {
     **each("bos_token cls_token eos_token mask_token pad_token sep_token unk_token", _TOKEN),
     "additional_special_tokens": _TOKENS,
     "extra_special_tokens": _TOKENS,
+    "model_specific_special_tokens": _TOKENS,
 }
 
 #: ``special_tokens_map.json``.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.blobs.import_trial import Template, Trial, TrialLimits, try_model
-from protos.domain.errors import InvalidRequest
+from protos.domain.errors import InvalidRequest, Overloaded
 from tests.support.model_files import model_files
 from tests.support.waiting import wait_until_async
 
@@ -144,6 +144,18 @@ async def test_the_wall_time_is_limited_and_no_child_is_left(tmp_path):
     message = await refusal_of(tmp_path, loop, limits=TrialLimits(cpu_s=60, wall_s=2.0))
     assert message == "chat_template.jinja took more than 2 s when it was tried"
     assert not trial_children()
+
+
+async def test_trials_wait_for_each_other_and_not_for_ever():
+    place = asyncio.Semaphore(1)
+    await place.acquire()
+    trial = Trial({}, [Template("t.jinja", CHATML)], {})
+    with pytest.raises(Overloaded):
+        await try_model(trial, place, TrialLimits(queue_s=0.05))
+    assert not trial_children()
+    place.release()
+    await try_model(trial, place, TrialLimits())
+    assert not place.locked()
 
 
 async def test_a_cancelled_import_leaves_no_child(tmp_path):
