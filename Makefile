@@ -1,6 +1,6 @@
 # Two commands do everything: `make up` and `make test`. The rest is for those who change the code.
 .DEFAULT_GOAL := help
-.PHONY: help install engine up down test check bench dist proto clean
+.PHONY: help install engine up down test check bench dist lock proto clean
 # make ... PYTHON=python3.12 takes another Python than the one packaging/ finds
 WITH_PYTHON := $(if $(PYTHON),--python $(PYTHON))
 BIN := .venv/bin
@@ -33,8 +33,11 @@ bench: install ## make bench BENCH=name prints a table and writes .bench/name.js
 	$(if $(filter compiled,$(BUILD)),@packaging/install-compiled)
 	@$(BENCH_PYTHON) -m tests.bench.$(BENCH) $(if $(SECONDS),--seconds $(SECONDS))
 
-dist: install ## wheels for hosts into dist/, a compiled one and a pure one
+dist: install ## all that hosts install, into dist/: wheels, requirements with hashes, installers
 	@packaging/build-wheels
+
+lock: ## requirements with hashes from pyproject.toml and constraints.txt
+	@packaging/lock
 
 proto: install ## regenerate the committed stubs
 	@packaging/proto .

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from agent.cache_secret import load_cache_secret
@@ -42,6 +41,7 @@ from agent.trace_ids import TraceIds
 from agent.traces.export import make_export
 from agent.traces.keeper import TraceKeeper
 from agent.traces.stats import ExportStats
+from protos.build_info import product_version
 from protos.domain.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class DataPlane:
             now_unix_ms=now_unix_ms,
             make_trace_id=TraceIds().make,
         )
-        self.client_port = ClientPort(config.client, self.gateway, ready, version("edgeforge"))
+        self.client_port = ClientPort(config.client, self.gateway, ready, product_version())
         service = PeerService(
             node_id=node_id,
             view=view,
@@ -158,7 +158,7 @@ class DataPlane:
             config.telemetry,
             node_id=identity.node_id,
             pop_id=identity.pop_id,
-            version=version("edgeforge"),
+            version=product_version(),
         )
         self.export_stats = self._export.stats if self._export is not None else ExportStats()
         self.traces = TraceKeeper(

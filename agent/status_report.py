@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from agent.link.reports import (
@@ -17,6 +16,7 @@ from agent.link.reports import (
     replica_to_wire,
 )
 from agent.link.stream import have_of
+from protos.build_info import product_version
 from protos.v1 import fleet_pb2
 from protos.wire import SCHEMA, profile_to_wire, service_to_wire
 
@@ -63,7 +63,7 @@ class StatusReport:
             boot_id=self.boot_id,
             schema=SCHEMA,
             have=have_of(self.tables),
-            agent_version=version("edgeforge"),
+            agent_version=product_version(),
             peer_host=peer_host,
             peer_port=peer_port or self.peer_port.port,
             client_url=config.client_url,

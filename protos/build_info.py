@@ -8,6 +8,9 @@ from pathlib import Path
 
 from protos.domain import router
 
+#: The distribution that hosts install.
+DISTRIBUTION = "edgeforge-edge"
+
 #: Digest of the sources that a wheel was built from; a checkout has none.
 _STAMP = Path(__file__).with_name("sources.sha256")
 
@@ -36,8 +39,13 @@ class BuildInfo:
         }
 
 
+def product_version() -> str:
+    """Return the version of the installed distribution."""
+    return version(DISTRIBUTION)
+
+
 def build_info() -> BuildInfo:
     """Return what runs here: a wheel compiles all of the request path or nothing of it."""
     compiled = not str(router.__file__).endswith(".py")
     sources = _STAMP.read_text()[:12] if _STAMP.exists() else ""
-    return BuildInfo(version("edgeforge"), compiled, sources)
+    return BuildInfo(product_version(), compiled, sources)

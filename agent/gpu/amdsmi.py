@@ -150,7 +150,7 @@ def _library() -> Any:  # noqa: ANN401
     try:
         import amdsmi  # in the child process only
     except ImportError as error:
-        raise LibraryMissing("amdsmi is not installed: add the extra amd") from error
+        raise LibraryMissing("amdsmi is not installed: requirements/amd.txt") from error
     except (KeyError, AttributeError, OSError) as error:
         # Raised by the import when libamd_smi.so is absent or has another version.
         raise LibraryMissing(f"amdsmi cannot load libamd_smi.so: {error!r}") from error

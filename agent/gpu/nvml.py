@@ -164,5 +164,5 @@ def _library() -> Any:  # noqa: ANN401
     try:
         import pynvml  # in the child process only
     except ImportError as error:
-        raise LibraryMissing("nvidia-ml-py is not installed: add the extra nvidia") from error
+        raise LibraryMissing("nvidia-ml-py is not installed: requirements/nvidia.txt") from error
     return pynvml

@@ -35,6 +35,7 @@ def make_export(
     except ImportError as error:
         raise ConfigInvalid(
             [f"telemetry.otlp_endpoint: OpenTelemetry is not installed ({error})"],
-            "pip install 'edgeforge[agent,otlp]', or leave telemetry.otlp_endpoint empty",
+            "install packaging/requirements/otlp.txt (docs/OPERATIONS.md), or leave "
+            "telemetry.otlp_endpoint empty",
         ) from error
     return OtlpExport(config, node_id, pop_id, version)

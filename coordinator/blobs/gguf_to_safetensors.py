@@ -9,13 +9,19 @@ the last line is ``{"stage": "done", "files": {name: bytes}, ...}`` or
 ``{"error": {"message": str, "hint": str}}`` with a non-zero exit: 64 usage, 65 the file is bad or
 not allowed, 69 wrong interpreter, 73 the target cannot be written. Output of libraries goes to
 standard error. The same source gives the same bytes.
+
+The file's own numbers are checked against its size first (``gguf_layout.py``), then memory,
+processor time and written bytes of this process are limited by what the file holds, and only then
+are the libraries that convert it imported.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
+import resource
 import shutil
 import sys
 import threading
@@ -25,6 +31,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import ModuleType
 
 # Both must be set before transformers is imported: nothing here may use the network.
 OFFLINE_ENV = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -41,9 +48,19 @@ FAMILIES = {
     "phi3": "phi",
 }
 
-GGUF_MAGIC = b"GGUF"
-GGUF_VERSIONS = (2, 3)
 HEARTBEAT_S = 2.0
+
+#: Limits of this process, by the numbers that the file holds: memory (each number is held as a
+#: float and as its result, and one tensor a second time), address space (GPU builds of torch map
+#: 5 GiB of libraries), processor time and the largest file written. A model of 135 M numbers took
+#: 1.0 GiB.
+BASE_MEMORY_BYTES = 3 * 1024**3
+MEMORY_BYTES_PER_NUMBER = 10
+LIBRARIES_BYTES = 9 * 1024**3
+BASE_CPU_S = 300
+NUMBERS_PER_CPU_S = 5_000_000
+BASE_WRITTEN_BYTES = 256 * 1024**2
+WRITTEN_BYTES_PER_NUMBER = 2
 
 EXIT_USAGE = 64
 EXIT_BAD_FILE = 65
@@ -94,50 +111,66 @@ class Reporter:
             thread.join()
 
 
+def load_layout_module() -> ModuleType:
+    """Return ``gguf_layout.py`` of this folder; its package is not importable here."""
+    path = Path(__file__).with_name("gguf_layout.py")
+    spec = importlib.util.spec_from_file_location("edgeforge_gguf_layout", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
 def read_header(source: Path) -> dict[str, Any]:
     """Return the few metadata fields that decide whether and how ``source`` is converted.
+
+    Limits this process by what the file holds.
 
     Raises:
         ConversionError: not a GGUF file, cut short, or a family that is not served.
     """
+    gguf_layout = load_layout_module()
     try:
         with source.open("rb") as stream:
-            head = stream.read(8)
+            layout = gguf_layout.read_layout(stream, source.stat().st_size)
+            architecture = layout.values.get("general.architecture")
+            if architecture not in FAMILIES:
+                message = f"{source.name} has architecture {str(architecture)[:60]!r}"
+                hint = "the Llama, Mistral, Qwen and Phi families are served: "
+                raise ConversionError(EXIT_BAD_FILE, message, hint + ", ".join(FAMILIES))
+            gguf_layout.check_model(layout, architecture)
     except OSError as error:
         message = f"cannot read {source.name}: {error.strerror}"
         raise ConversionError(
             EXIT_BAD_FILE, message, "check the path and its permissions"
         ) from error
-    version = int.from_bytes(head[4:8], "little")
-    if head[:4] != GGUF_MAGIC or len(head) < 8:
-        raise ConversionError(
-            EXIT_BAD_FILE, f"{source.name} is not a GGUF file", "its magic is wrong"
-        )
-    if version not in GGUF_VERSIONS:
-        message = f"{source.name} is GGUF version {version}, only 2 and 3 (little-endian) are read"
-        raise ConversionError(EXIT_BAD_FILE, message, "make it again with a current llama.cpp")
+    except gguf_layout.BadGguf as error:
+        message = f"{source.name} is damaged or no GGUF file: {one_line(error)}"
+        hint = "fetch the file again, or make it again with a current llama.cpp"
+        raise ConversionError(EXIT_BAD_FILE, message, hint) from error
+    limit_process(layout.elements)
+    return {
+        "architecture": architecture,
+        "pre_tokenizer": layout.values.get("tokenizer.ggml.pre"),
+        "add_bos": layout.values.get("tokenizer.ggml.add_bos_token"),
+    }
 
-    from gguf import GGUFReader
 
-    try:
-        fields = GGUFReader(source).fields
-        header = {
-            key: fields[field].contents() if field in fields else None
-            for key, field in {
-                "architecture": "general.architecture",
-                "pre_tokenizer": "tokenizer.ggml.pre",
-                "add_bos": "tokenizer.ggml.add_bos_token",
-            }.items()
-        }
-    # A crafted or cut file makes the reader raise anything from IndexError to UnicodeDecodeError.
-    except Exception as error:
-        message = f"{source.name} is damaged: {type(error).__name__}: {one_line(error)}"
-        raise ConversionError(EXIT_BAD_FILE, message, "fetch the file again") from error
-    if header["architecture"] not in FAMILIES:
-        message = f"{source.name} has architecture {str(header['architecture'])[:60]!r}"
-        hint = "the Llama, Mistral, Qwen and Phi families are served: " + ", ".join(FAMILIES)
-        raise ConversionError(EXIT_BAD_FILE, message, hint)
-    return header
+def limit_process(numbers: int) -> None:
+    """Limit this process for good, by how many numbers the file's tensors hold."""
+    memory_bytes = BASE_MEMORY_BYTES + numbers * MEMORY_BYTES_PER_NUMBER
+    for kind, limit in (
+        (resource.RLIMIT_DATA, memory_bytes),
+        (resource.RLIMIT_AS, memory_bytes + LIBRARIES_BYTES),
+        (resource.RLIMIT_CPU, BASE_CPU_S + numbers // NUMBERS_PER_CPU_S),
+        (resource.RLIMIT_FSIZE, BASE_WRITTEN_BYTES + numbers * WRITTEN_BYTES_PER_NUMBER),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        soft, hard = resource.getrlimit(kind)
+        least = min(limit if one == resource.RLIM_INFINITY else one for one in (limit, soft, hard))
+        resource.setrlimit(kind, (least, least))
 
 
 def load_tokenizer(source: Path, header: dict[str, Any]) -> Any:  # noqa: ANN401
@@ -169,7 +202,10 @@ def convert(source: Path, target: Path, header: dict[str, Any], reporter: Report
     """Write the directory ``target`` (which must exist) from ``source``."""
     with reporter.stage("importing"):
         import torch
+        import transformers
         from transformers import AutoModelForCausalLM, GgufConfig
+
+        transformers.utils.logging.disable_progress_bar()
 
     with reporter.stage("tokenizer"):
         tokenizer = load_tokenizer(source, header)
@@ -216,13 +252,13 @@ def run(source: Path, target: Path, reporter: Reporter) -> None:
     os.environ.update(OFFLINE_ENV)
     # Libraries must not import modules of this folder.
     sys.path[:] = [entry for entry in sys.path if Path(entry) != Path(__file__).parent]
-    try:
-        import gguf  # noqa: F401
-        import transformers
-    except ImportError as error:
-        hint = "run this with the engine environment's Python; packaging/engine/install makes one"
-        raise ConversionError(EXIT_WRONG_INTERPRETER, one_line(error), hint) from error
-    transformers.utils.logging.disable_progress_bar()
+    for library in ("gguf", "transformers"):
+        if importlib.util.find_spec(library) is None:
+            message = f"this Python has no {library}"
+            hint = (
+                "run this with the engine environment's Python; packaging/engine/install makes it"
+            )
+            raise ConversionError(EXIT_WRONG_INTERPRETER, message, hint)
     source = source.resolve()
     with reporter.stage("checking"):
         header = read_header(source)

@@ -32,6 +32,8 @@ CHUNK_BYTES = 1024 * 1024
 MAX_BLOB_BYTES = 64 * 1024**3
 #: Blobs that may be received at once.
 MAX_WRITERS = 8
+#: Imported models that may be tried at once.
+MAX_TRIALS = 1
 #: Free space that blobs must leave: the database needs some on the same disk.
 RESERVE_BYTES = 64 * 1024**2
 
@@ -50,6 +52,8 @@ class BlobStore:
         self._max_writers = max_writers
         self._reserve_bytes = reserve_bytes
         self._writers = 0
+        #: Held while a model's files are tried: one trial takes a core and much memory.
+        self.trial_place = asyncio.Semaphore(MAX_TRIALS)
 
     @classmethod
     def open(
@@ -79,6 +83,13 @@ class BlobStore:
             return self._path(sha256).stat().st_size
         except FileNotFoundError:
             return None
+
+    def path_of(self, sha256: bytes) -> Path:
+        """Return where a stored blob is, to be read only. Raises: NotFound, InvalidRequest."""
+        path = self._path(sha256)
+        if not path.is_file():
+            raise NotFound(f"no blob {sha256.hex()}")
+        return path
 
     def missing(self, sha256s: Sequence[bytes]) -> list[bytes]:
         """Return the digests that are not stored, each once, in order. Raises: InvalidRequest."""

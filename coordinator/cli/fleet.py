@@ -57,9 +57,9 @@ def up(
 
     GRU (edge, BR), DXB (regional, AE) and IAD (central, US) get an engine each, BOM (edge, IN) and
     LAG (edge, NG) none; then four requests show what is placed where, and why. On a running fleet
-    it prints how to reach it and changes nothing. With --engine-url no vLLM is started and no model
-    fetched, and without --sites 5 there are two sites and no distances: the first server goes to
-    IAD, the second to GRU, each further one to a further node in IAD.
+    it starts what fell, prints how to reach it, and leaves. With --engine-url no vLLM is started
+    and no model fetched, and without --sites 5 there are two sites and no distances: the first
+    server goes to IAD, the second to GRU, each further one to a further node in IAD.
 
     Example: edgeforge up --detach --edge-fill 0.7
     """
@@ -77,8 +77,11 @@ def up(
         print_json(description.as_json())
     else:
         print_text(description.how_to_talk())
-    if not detach:
+    if description.is_new and not detach:
         follow(options.layout, print_progress)
+    elif not description.is_new:
+        # Whoever started it decides when it ends: this call does not stay, nor stop it.
+        print_progress(f"the fleet ran before and goes on:\n{description.state()}")
 
 
 def demo(state_dir: StateDirOption = _DEFAULT_STATE_DIR, json_output: JsonOption = False) -> None:

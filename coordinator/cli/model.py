@@ -49,9 +49,9 @@ def import_model(
                     "give the directory that holds config.json and *.safetensors",
                 )
             folder = dequantise(path, Path(scratch) / "model", engine_venv, print_progress)
-        files = scan_folder(folder, print_progress)
+        files = scan_folder(folder, Path(scratch), print_progress)
         with admin() as client:
-            sent_bytes = upload_missing(client, folder, files, print_progress)
+            sent_bytes = upload_missing(client, files, print_progress)
             model = register(client, name, files, context_tokens)
     if json_output:
         print_json(as_json(model) | {"uploaded_bytes": sent_bytes})

@@ -18,6 +18,13 @@ class FleetDescription:
     layout: FleetLayout
     facts: FleetFacts
     api_key: str
+    #: Whether this call started it; False for a fleet of which some process ran before.
+    is_new: bool
+
+    def state(self) -> str:
+        """Return which processes run, one a line, as text."""
+        pids = [(name, running_pid(self.layout, name)) for name in self.facts.processes]
+        return "\n".join(f"{name}: {f'pid {pid}' if pid else 'not running'}" for name, pid in pids)
 
     def as_json(self) -> dict[str, object]:
         """Return the object that ``edgeforge up --json`` prints."""

@@ -104,8 +104,8 @@ def _import_small_model(
     gguf = fetch_small_model(layout.downloads)
     with tempfile.TemporaryDirectory(prefix="edgeforge-import-") as scratch:
         folder = dequantise(gguf, Path(scratch) / "model", engine_venv, report)
-        files = scan_folder(folder, report)
-        upload_missing(client, folder, files, report)
+        files = scan_folder(folder, Path(scratch), report)
+        upload_missing(client, files, report)
         try:
             register(client, SMALL_MODEL, files, 0)
         except Conflict:

@@ -74,13 +74,14 @@ def bring_up(options: UpOptions, report: Report) -> FleetDescription:
         _check_same_fleet(options, before)
         facts = before
         if len(alive) == len(facts.processes):
-            return FleetDescription(layout, facts, layout.api_key.read_text("utf-8").strip())
+            api_key = layout.api_key.read_text("utf-8").strip()
+            return FleetDescription(layout, facts, api_key, is_new=False)
     else:
         facts = _plan(options, before)
     layout.prepare()
     write_facts(layout, facts)
     api_key = _start_all(layout, facts, report)
-    return FleetDescription(layout, facts, api_key)
+    return FleetDescription(layout, facts, api_key, is_new=not alive)
 
 
 def _plan(options: UpOptions, before: FleetFacts | None) -> FleetFacts:

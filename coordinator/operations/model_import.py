@@ -1,29 +1,40 @@
-"""Checks of a model before it is registered: its small files and the heads of its weights."""
+"""Checks of a model before it is registered: JSON files, templates, headers of weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
+from coordinator.blobs.import_trial import Template, Trial, TrialLimits, try_model
+from coordinator.core import safetensors_header
+from coordinator.core.model_config import check_config
+from coordinator.core.model_files import (
+    INDEX_NAME,
+    LARGE_JSON,
+    MAX_CONFIG_BYTES,
+    MAX_INDEX_BYTES,
+    check_file,
+    check_names,
+)
+from coordinator.core.tokenizer_config import MAX_TEMPLATE_CHARS, MAX_TEMPLATES, templates_of
 from protos.domain.errors import InvalidRequest
-from protos.domain.manifest import check_manifest, check_model_config, refuse_remote_code
+from protos.domain.manifest import check_manifest
 
 if TYPE_CHECKING:
     from coordinator.blobs.store import BlobStore
     from protos.domain.resources import ModelFile
 
 _CONFIG = "config.json"
-_INDEX = "model.safetensors.index.json"
+_JSON_SUFFIX = ".json"
+_TEMPLATE_SUFFIX = ".jinja"
 _WEIGHTS_SUFFIX = ".safetensors"
-#: Suffixes of files that configure code, and the most of them in one model.
-_CONFIG_SUFFIX = "config.json"
-_MAX_CONFIGS = 32
-_MAX_JSON_BYTES = 16 * 1024**2
-#: A safetensors file starts with the length of its JSON header, little endian.
-_HEADER_LENGTH_BYTES = 8
-_MAX_HEADER_BYTES = 100 * 1024**2
+#: Files whose ``chat_template`` the engine may use.
+_TEMPLATE_HOLDERS = ("tokenizer_config.json", "chat_template.json")
+_SPECIAL_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
+_MAX_TEMPLATE_BYTES = 4 * MAX_TEMPLATE_CHARS
 
 
 class ImportedModel(NamedTuple):
@@ -34,22 +45,31 @@ class ImportedModel(NamedTuple):
     weights_bytes: int
 
 
-async def inspect_model(files: Sequence[ModelFile], blobs: BlobStore) -> ImportedModel:
-    """Return what the registry stores, if all files may be served. Raises: InvalidRequest."""
+async def inspect_model(
+    files: Sequence[ModelFile], blobs: BlobStore, limits: TrialLimits | None = None
+) -> ImportedModel:
+    """Return what the registry stores, if all files may be served. Raises: InvalidRequest.
+
+    Cheap checks come first; the last one runs templates and tokenizer in a child process.
+    """
     check_manifest(files)
+    check_names(file.path for file in files)
     _check_blobs(files, blobs)
     by_path = {file.path: file for file in files}
-    configs = [file for file in files if file.path.endswith(_CONFIG_SUFFIX)]
-    if len(configs) > _MAX_CONFIGS:
-        raise InvalidRequest(f"{len(configs)} configuration files are more than {_MAX_CONFIGS}")
-    for file in configs:
-        refuse_remote_code(await _json_of(file, blobs))
-    config = check_model_config(await _json_of(by_path[_CONFIG], blobs))
+    config = check_config(await _object_of(by_path[_CONFIG], blobs))
+    contents: dict[str, object] = {}
+    for file in files:
+        name = file.path
+        if name.endswith(_JSON_SUFFIX) and name != _CONFIG and name not in LARGE_JSON:
+            contents[name] = await _json_of(file, blobs)
+            check_file(name, contents[name])
+    if INDEX_NAME in contents:
+        _check_index(contents[INDEX_NAME], by_path.keys())
     weights = [file for file in files if file.path.endswith(_WEIGHTS_SUFFIX)]
     for file in weights:
         await _check_weights(file, blobs)
-    if _INDEX in by_path:
-        await _check_index(by_path[_INDEX], by_path.keys(), blobs)
+    trial = await _trial_of(files, contents, blobs)
+    await try_model(trial, blobs.trial_place, limits or TrialLimits())
     return ImportedModel(
         config.family, config.context_tokens, sum(file.size_bytes for file in weights)
     )
@@ -69,36 +89,92 @@ def _check_blobs(files: Sequence[ModelFile], blobs: BlobStore) -> None:
             )
 
 
-async def _json_of(file: ModelFile, blobs: BlobStore) -> dict[str, object]:
-    if file.size_bytes > _MAX_JSON_BYTES:
-        raise InvalidRequest(f"{file.path} has {file.size_bytes} of {_MAX_JSON_BYTES} bytes")
+async def _json_of(file: ModelFile, blobs: BlobStore) -> object:
+    limit_bytes = MAX_INDEX_BYTES if file.path == INDEX_NAME else MAX_CONFIG_BYTES
+    if file.size_bytes > limit_bytes:
+        raise InvalidRequest(f"{file.path} has {file.size_bytes} bytes, {limit_bytes} are allowed")
     try:
-        content = orjson.loads(await blobs.read_start(file.sha256, _MAX_JSON_BYTES))
+        data = await blobs.read_start(file.sha256, limit_bytes)
+        return await asyncio.to_thread(orjson.loads, data)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"{file.path} is not JSON: {error}") from error
+
+
+async def _object_of(file: ModelFile, blobs: BlobStore) -> dict[str, object]:
+    content = await _json_of(file, blobs)
     if not isinstance(content, dict):
         raise InvalidRequest(f"{file.path} is not a JSON object")
     return content
 
 
 async def _check_weights(file: ModelFile, blobs: BlobStore) -> None:
-    """Check the head only: enough to detect a file that is not safetensors."""
-    head = await blobs.read_start(file.sha256, _HEADER_LENGTH_BYTES + 1)
-    header_bytes = int.from_bytes(head[:_HEADER_LENGTH_BYTES], "little")
-    room_bytes = min(_MAX_HEADER_BYTES, file.size_bytes - _HEADER_LENGTH_BYTES)
-    if head[_HEADER_LENGTH_BYTES:] != b"{" or not 2 <= header_bytes <= room_bytes:
+    """Check the whole header against the file's size."""
+    head = await blobs.read_start(file.sha256, safetensors_header.LENGTH_BYTES + 1)
+    length_bytes = safetensors_header.header_bytes(head, file.size_bytes, file.path)
+    end = safetensors_header.LENGTH_BYTES + length_bytes
+    data = await blobs.read_start(file.sha256, end)
+    await asyncio.to_thread(
+        _check_header, data[safetensors_header.LENGTH_BYTES :], file.size_bytes - end, file.path
+    )
+
+
+def _check_header(data: bytes, data_bytes: int, path: str) -> None:
+    try:
+        header = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
         raise InvalidRequest(
-            f"{file.path} is not a safetensors file",
-            "convert the weights with the safetensors library; renaming is not enough",
-        )
+            f"{path} is not a safetensors file: its header is not JSON",
+            "convert the weights again with the safetensors library",
+        ) from error
+    if not isinstance(header, dict):
+        raise InvalidRequest(f"{path} is not a safetensors file: its header is not an object")
+    safetensors_header.check_header(header, data_bytes, path)
 
 
-async def _check_index(index: ModelFile, paths: Iterable[str], blobs: BlobStore) -> None:
-    weight_map = (await _json_of(index, blobs)).get("weight_map")
-    if not isinstance(weight_map, dict):
-        raise InvalidRequest(f"{index.path} has no weight_map")
+def _check_index(index: object, paths: Iterable[str]) -> None:
+    weight_map = index["weight_map"] if isinstance(index, dict) else {}
     if missing := sorted({str(name) for name in weight_map.values()} - set(paths)):
         raise InvalidRequest(
-            f"{index.path} names {len(missing)} weights that are not here: {missing[0][:100]}",
+            f"{INDEX_NAME} names {len(missing)} weights that are not here: {missing[0][:100]}",
             "import the whole folder",
         )
+
+
+async def _trial_of(
+    files: Sequence[ModelFile], contents: Mapping[str, object], blobs: BlobStore
+) -> Trial:
+    """Return what is to be tried of a model's files. Raises: InvalidRequest."""
+    templates = []
+    for name in _TEMPLATE_HOLDERS:
+        held = contents.get(name)
+        if isinstance(held, Mapping):
+            templates += [Template(name, text) for text in templates_of(held.get("chat_template"))]
+    for file in files:
+        if file.path.endswith(_TEMPLATE_SUFFIX):
+            templates.append(Template(file.path, await _text_of(file, blobs)))
+    if len(templates) > MAX_TEMPLATES:
+        raise InvalidRequest(f"{len(templates)} chat templates are more than {MAX_TEMPLATES}")
+    large = {
+        file.path: str(blobs.path_of(file.sha256)) for file in files if file.path in LARGE_JSON
+    }
+    return Trial(large, templates, _special_tokens(contents.get("tokenizer_config.json")))
+
+
+async def _text_of(file: ModelFile, blobs: BlobStore) -> str:
+    if file.size_bytes > _MAX_TEMPLATE_BYTES:
+        raise InvalidRequest(
+            f"{file.path} has {file.size_bytes} bytes, {_MAX_TEMPLATE_BYTES} are allowed"
+        )
+    try:
+        return (await blobs.read_start(file.sha256, _MAX_TEMPLATE_BYTES)).decode()
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"{file.path} is not UTF-8 text") from error
+
+
+def _special_tokens(config: object) -> dict[str, str]:
+    found = {}
+    for name in _SPECIAL_TOKENS:
+        token = config.get(name) if isinstance(config, Mapping) else None
+        text = token.get("content") if isinstance(token, Mapping) else token
+        found[name] = text if isinstance(text, str) else ""
+    return found

@@ -2,6 +2,9 @@
 
     packaging/build-wheels [--out dist] [--pure]
 
+Beside them go the requirements with hashes, ``install-host``, the engine's installer and the units:
+the folder is all that a host needs of us, and ``SHA256SUMS`` has the digest of each file.
+
 All work is done on a copy of the sources in ``.cache/wheels``, named by the digest of everything
 that the result depends on; a second build of the same is a copy. The compiled wheel has no source
 of a compiled module, so that an object beside an edited source cannot be. It is the pure wheel with
@@ -33,6 +36,22 @@ _OTHERS = ("pyproject.toml", "README.md", "LICENSE")
 STAMP = "protos/sources.sha256"
 #: Builds that are kept: the newest, and those of other branches.
 _KEPT_BUILDS = 3
+#: What hosts need beside the wheels -> its place in the folder.
+HOST_FILES = {
+    "packaging/install-host": ".",
+    "packaging/requirements/agent.txt": "requirements",
+    "packaging/requirements/amd.txt": "requirements",
+    "packaging/requirements/cli.txt": "requirements",
+    "packaging/requirements/coordinator.txt": "requirements",
+    "packaging/requirements/nvidia.txt": "requirements",
+    "packaging/requirements/otlp.txt": "requirements",
+    "packaging/engine/install": "engine",
+    "packaging/engine/requirements-cpu.txt": "engine",
+    "packaging/engine/requirements-cuda.txt": "engine",
+    "packaging/engine/requirements-torch-cpu.txt": "engine",
+    "packaging/systemd/edgeforge-agent.service": "systemd",
+    "packaging/systemd/edgeforge-coordinator.service": "systemd",
+}
 _MYPY_INI = "[mypy]\nignore_missing_imports = true\n"
 
 
@@ -141,6 +160,21 @@ def build(*, pure_only: bool) -> list[Path]:
     return sorted((done / "wheels").glob("*.whl"))
 
 
+def complete(out: Path, wheels: list[Path]) -> None:
+    """Put ``wheels`` and all else that a host needs into ``out``, with their digests."""
+    for old in out.glob("edgeforge*.whl"):
+        old.unlink()
+    files = {wheel.name: wheel for wheel in wheels}
+    for source, place in HOST_FILES.items():
+        files[(Path(place) / Path(source).name).as_posix()] = ROOT / source
+    sums = []
+    for name, source in sorted(files.items()):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, out / name)
+        sums.append(f"{hashlib.sha256((out / name).read_bytes()).hexdigest()}  {name}\n")
+    (out / "SHA256SUMS").write_text("".join(sums))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="build-wheels", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "dist", help="where the wheels go")
@@ -151,11 +185,8 @@ def main() -> None:
         wheels = build(pure_only=options.pure)
     except NoCompiler as error:
         raise SystemExit(f"build-wheels: {error}") from None
-    options.out.mkdir(parents=True, exist_ok=True)
-    for old in options.out.glob("edgeforge-*.whl"):
-        old.unlink()
+    complete(options.out, wheels)
     for wheel in wheels:
-        shutil.copy(wheel, options.out / wheel.name)
         print(f"{options.out / wheel.name} ({wheel.stat().st_size / 1e6:.1f} MB)")
     print(f"built in {time.perf_counter() - began_s:.0f} s", file=sys.stderr)
 

@@ -41,7 +41,9 @@ def small_model_dir() -> Path:
     CACHE_DIR.mkdir(exist_ok=True)
     with (CACHE_DIR / "convert.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        digest = hashlib.sha256(CONVERTER.read_bytes() + GGUF_SHA256.encode()).hexdigest()
+        layout = CONVERTER.with_name("gguf_layout.py")
+        parts = CONVERTER.read_bytes() + layout.read_bytes() + GGUF_SHA256.encode()
+        digest = hashlib.sha256(parts).hexdigest()
         target = CACHE_DIR / f"smollm2-135m-{digest[:12]}"
         if not target.exists():
             convert(small_model_gguf(), target).check_returncode()

@@ -57,6 +57,26 @@ def test_a_second_up_prints_the_same_and_changes_nothing(fleet: Fleet) -> None:
     assert fleet.up() == before
 
 
+def test_up_on_a_fleet_that_was_started_detached_prints_its_state_and_leaves(
+    fleet: Fleet, engine: FakeEngineProcess
+) -> None:
+    """It stayed, said that Ctrl-C stops the fleet, and stopped it."""
+    before = fleet.processes()
+    attached = ("up", "--engine-url", engine.url, "--state-dir", str(fleet.state_dir))
+    done = edgeforge(*attached)
+    assert done.returncode == 0, done.stderr
+    assert "Ctrl-C" not in done.stderr
+    for name in ("coordinator", "iad-1", "gru-1"):
+        assert f"{name}: pid " in done.stderr
+    assert "Stop it:" in done.stdout
+    assert fleet.processes() == before
+    fleet.kill("gru-1")
+    done = edgeforge(*attached)
+    assert done.returncode == 0, done.stderr
+    assert "Ctrl-C" not in done.stderr
+    assert fleet.agent("gru-1").chat().status == 200
+
+
 def test_up_starts_again_only_what_fell(fleet: Fleet) -> None:
     before = fleet.facts
     pid = fleet.pid("gru-1")
@@ -148,6 +168,11 @@ def test_in_the_foreground_control_c_stops_the_fleet(
         assert process.stderr is not None
         lines = iter(process.stderr.readline, "")
         assert any("Ctrl-C stops" in line for line in lines)
+        # A second one beside it leaves, and the first stays in charge.
+        done = edgeforge("up", "--engine-url", engine.url, "--state-dir", str(state_dir))
+        assert done.returncode == 0, done.stderr
+        assert "goes on" in done.stderr
+        assert process.poll() is None
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
     finally:

@@ -9,6 +9,7 @@ import json
 import pytest
 
 from coordinator.blobs.store import CHUNK_BYTES
+from coordinator.core.model_config import MODEL_TYPE_OF_ARCHITECTURE
 from coordinator.rpc import admin_models
 from protos.domain.errors import Conflict, DeadlineExceeded, InvalidRequest, TooLarge
 from protos.v1 import admin_pb2, resources_pb2
@@ -96,6 +97,27 @@ async def test_a_context_may_be_shortened_but_not_lengthened(admin):
             model_files(config__json=json.dumps(CONFIG | {"architectures": ["GPT2"]}).encode()),
             "not served",
         ),
+        (
+            model_files(
+                config__json=json.dumps(
+                    CONFIG | {"speculators_config": {"verifier": {"name_or_path": "/etc"}}}
+                ).encode()
+            ),
+            "speculators_config",
+        ),
+        (
+            model_files(config__json=json.dumps(CONFIG | {"_name_or_path": "a/b"}).encode()),
+            "edgeforge model import leaves it out",
+        ),
+        (model_files() | {"params.json": b"{}"}, "params.json is not a file"),
+        (model_files() | {"adapter_config.json": b"{}"}, "adapter_config.json is not a file"),
+        (model_files() | {"consolidated.safetensors": safetensors()}, "consolidated.safetensors"),
+        (
+            model_files(tokenizer_config__json=b'{"sp_model_kwargs": {"model_file": "/x"}}'),
+            "sp_model_kwargs",
+        ),
+        (model_files(model__safetensors=safetensors() + b"more"), "68 bytes of tensors"),
+        (model_files(model__safetensors=safetensors()[:-1]), "63 bytes of tensors"),
         (model_files(model__safetensors=b"\x80\x04pickled" * 10), "not a safetensors file"),
         (model_files(model__safetensors=b"{"), "not a safetensors file"),
         (model_files(model__safetensors=(999).to_bytes(8, "little") + b"{}"), "not a safetensors"),
@@ -120,7 +142,11 @@ async def test_every_supported_family(admin):
             "Phi3ForCausalLM": "phi",
         }.items()
     ):
-        config = json.dumps(CONFIG | {"architectures": [architecture]}).encode()
+        kind = {
+            "architectures": [architecture],
+            "model_type": MODEL_TYPE_OF_ARCHITECTURE[architecture],
+        }
+        config = json.dumps(CONFIG | kind).encode()
         model = await import_model(admin, model_files(config__json=config), f"acme/m{number}@1")
         assert model.family == family
 

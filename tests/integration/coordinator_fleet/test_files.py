@@ -45,7 +45,7 @@ CONFIG = json.dumps(
 ).encode()
 FILES = {
     "config.json": CONFIG,
-    "tokenizer.json": b"{}",
+    "special_tokens_map.json": b"{}",
     # More than gRPC's flow control lets through to a reader that has stopped.
     "model.safetensors": safetensors(32 * MIB + 5),
 }

@@ -10,9 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.real_engine import CONVERTER, convert, small_model_gguf
+from tests.support.gguf_files import KEYS, gguf_file
+from tests.support.real_engine import CONVERTER, convert, engine_environment, small_model_gguf
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("engine_environment")]
+
+
+MEASURE = """
+import json, resource, subprocess, sys
+done = subprocess.run(sys.argv[1:], capture_output=True)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps([done.returncode, used.ru_maxrss, used.ru_utime]))
+"""
 
 
 def last_line(done: subprocess.CompletedProcess[str]) -> dict[str, object]:
@@ -111,7 +120,30 @@ def test_an_old_version_is_refused(tmp_path: Path) -> None:
 def test_a_header_without_a_model_is_refused(tmp_path: Path) -> None:
     source = tmp_path / "a.gguf"
     source.write_bytes(gguf_of("llama"))
-    assert "does not convert" in refused(source, tmp_path)
+    assert "block_count" in refused(source, tmp_path)
+
+
+def test_a_file_of_150_bytes_takes_little_memory_and_no_time(tmp_path: Path) -> None:
+    """It made the converter build a model of the family's default sizes: 3.7 GB."""
+    source = tmp_path / "a.gguf"
+    source.write_bytes(gguf_of("llama"))
+    command = [engine_environment() / "bin" / "python", CONVERTER, source, tmp_path / "out"]
+    # In a small process of its own: a child's peak includes what its parent had when it forked.
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, *command], capture_output=True, text=True, check=True
+    )
+    returncode, peak_kib, cpu_s = json.loads(done.stdout)
+    assert returncode == 65
+    assert peak_kib < 100 * 1024
+    assert cpu_s < 5.0
+
+
+def test_sizes_that_the_file_does_not_have_are_refused_before_torch_is_there(
+    tmp_path: Path,
+) -> None:
+    source = tmp_path / "a.gguf"
+    source.write_bytes(gguf_file(KEYS | {"llama.block_count": 80}))
+    assert "block 1 of its layers" in refused(source, tmp_path)
 
 
 def test_a_target_with_something_in_it_is_left_alone(tmp_path: Path) -> None:

