@@ -135,6 +135,18 @@ class Refuse:
 Command = Serve | Refuse
 
 
+@dataclass(slots=True)
+class Newcomer:
+    """What an account without requests at an engine would meet: sequences served, ahead in line.
+
+    ``share``: sequences that it may have there before it waits, while others wait.
+    """
+
+    in_flight: int
+    queued: int
+    share: int
+
+
 class _Line:
     """One account at this engine."""
 
@@ -191,7 +203,7 @@ class _Line:
             self.tier_tags = [0.0, 0.0, 0.0]
 
     def first(self) -> Place:
-        """Return whose turn it is: the level that had the least work in proportion to its weight."""
+        """Return whose turn it is: of the level that had the least work for its weight."""
         best, lowest = -1, math.inf
         for index, tier in enumerate(self.tiers):
             if tier and self.tier_tags[index] < lowest:
@@ -275,6 +287,18 @@ class EngineAdmission:
             all_weights += weight
         ahead = min(self.waiting, math.ceil(own * all_weights / weight))
         return max(serving, places), ahead
+
+    def newcomer(self) -> Newcomer:
+        """Return what an account without requests here would meet, at the lowest service level."""
+        serving, places = self.serving, self._places
+        if serving < places and not self._requests:
+            return Newcomer(serving, 0, places)
+        weight = WEIGHTS[SlaTier.STANDARD]
+        share = max(1, int(places * weight / (self._active_weight + weight)))
+        room = min(share, self._reserve - self._reserve_used())
+        if room > 0:
+            return Newcomer(min(serving, places - room), 0, share)
+        return Newcomer(max(serving, places), 0, share)
 
     # -- events
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from agent.core.engine_admission import EngineAdmission, Entered, Event, Left, Place, Work
+from agent.core.engine_admission import EngineAdmission, Entered, Event, Left, Newcomer, Place, Work
 from agent.core.samples import Sample, Samples
 
 if TYPE_CHECKING:
@@ -38,14 +38,19 @@ class EngineDoor:
         """Return the sequences served and those ahead, as a request of ``account`` meets them."""
         return self._admission.load_for(account, sla_tier)
 
+    def newcomer(self) -> Newcomer:
+        """Return what an account without requests here would meet."""
+        return self._admission.newcomer()
+
     def enter(self, work: Work, now_mono_ms: float) -> Place:
-        """Return the place of a request: served, refused, or waiting for its ``on_decided``. Hot."""
+        """Return a request's place: served, refused, or waiting for ``on_decided``. Hot."""
         place = Place(work, now_mono_ms)
         self._handle(Entered(place), now_mono_ms)
         return place
 
     def leave(self, place: Place, now_mono_ms: float, tokens: float | None = None) -> None:
         """Give ``place`` back. ``tokens`` were generated; None: not counted. Hot."""
+        place.on_decided = None
         self._handle(Left(place, tokens), now_mono_ms)
 
     def samples(self, _now_mono_ms: float) -> Samples:
