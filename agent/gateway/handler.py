@@ -6,6 +6,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from agent.core.account_limits import AccountLimits, Use
+from agent.core.engine_admission import START_COMPLETION_TOKENS
 from agent.core.in_flight_shares import InFlightShares
 from agent.core.prefixes import BLOCK_BYTES, NO_BLOCKS, prompt_blocks
 from agent.core.request.context import RequestContext
@@ -37,6 +39,7 @@ class GenerationHandler:
         self._gateway = gateway
         self._caps = gateway.caps
         self._shares = InFlightShares(gateway.limits.max_in_flight)
+        self._account_limits = AccountLimits()
         self.stats = stats
         self.draining = False
 
@@ -65,6 +68,10 @@ class GenerationHandler:
                 await runner.run()
             finally:
                 self._shares.leave(log.account)
+                if runner.use is not None:
+                    used = log.usage
+                    tokens = used.prompt_tokens + used.completion_tokens
+                    self._account_limits.end(runner.use, float(tokens))
         except EdgeForgeError as error:
             self._answer_error(api, request, client, log, error)
         except asyncio.CancelledError:
@@ -142,7 +149,25 @@ class GenerationHandler:
         )
         log.authed_mono_ms = gateway.now_mono_ms()
         machine = RequestMachine(gateway.state, context, gateway.policy, log)
-        return RequestRunner(gateway, client, request, body, context, machine, log)
+        runner = RequestRunner(gateway, client, request, body, context, machine, log)
+        runner.use = self._use(caller, context, log.authed_mono_ms)
+        return runner
+
+    def _use(self, caller: Caller, context: RequestContext, now_mono_ms: float) -> Use | None:
+        """Count the request for the limits of its key and account. Raises: RateLimited."""
+        if caller.account.limits.unlimited and caller.key.limits.unlimited:
+            return None
+        prompt_tokens = self._gateway.state.prompt_tokens.estimate(
+            context.deployment.name, context.body_bytes
+        )
+        answer_tokens = min(context.max_answer_tokens, START_COMPLETION_TOKENS)
+        return self._account_limits.begin(
+            caller.account,
+            caller.key,
+            context.sequences,
+            prompt_tokens + context.sequences * answer_tokens,
+            now_mono_ms,
+        )
 
     def _answer_error(
         self,

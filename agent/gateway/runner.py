@@ -46,6 +46,7 @@ from agent.relay.client_answer import ClientAnswer
 from agent.relay.far_times import read_far_times
 
 if TYPE_CHECKING:
+    from agent.core.account_limits import Use
     from agent.core.engine_admission import Place
     from agent.core.request.attempt import Attempt
     from agent.core.request.context import RequestContext
@@ -100,6 +101,8 @@ class RequestRunner:
         self._timer_mono_ms = math.inf
         self._over: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
+        #: What the limits of the key and the account count it for.
+        self.use: Use | None = None
 
     async def run(self) -> None:
         """Answer the client. Cancelling it cuts the attempts. Raises: only exceptions of bugs."""

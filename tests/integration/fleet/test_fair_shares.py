@@ -85,6 +85,34 @@ def test_two_tenants_of_one_service_level_share_an_engine_within_a_second(
     assert min(second.first_tokens_s) < 1.0
 
 
+def test_an_accounts_limits_hold_at_every_agent_within_two_seconds_and_for_no_other_account(
+    shared: tuple[Fleet, Tenant, Tenant], engine: FakeEngineProcess
+) -> None:
+    fleet, _, strict = shared
+    limits = ("account", "limits", "strict", "--requests-per-minute")
+    fleet.edgeforge(*limits, "6")
+    body = {"model": strict.deployment, "messages": [{"role": "user", "content": "hello"}]}
+    key = {"authorization": f"Bearer {strict.api_key}"}
+    for agent in fleet.agents():
+        answers = [agent.send(body, headers=key)]
+        wait_until(
+            lambda agent=agent, answers=answers: (
+                answers.append(agent.send(body, headers=key)) or answers[-1].status == 429
+            ),
+            30,
+            f"{agent.node} to enforce the limit",
+        )
+        refused = answers[-1]
+        assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+        assert 1 <= int(refused.headers["retry-after"]) <= 60
+        assert refused.headers["x-ratelimit-limit-requests"] == "6"
+        assert agent.chat().status == 200
+    fleet.edgeforge(*limits, "0")
+    for agent in fleet.agents():
+        unlimited = lambda agent=agent: agent.send(body, headers=key).status == 200  # noqa: E731
+        wait_until(unlimited, 2, f"{agent.node} to know that the limit is gone")
+
+
 def test_2048_prompts_of_8_answers_are_not_one_request(
     shared: tuple[Fleet, Tenant, Tenant], engine: FakeEngineProcess
 ) -> None:
@@ -94,4 +122,4 @@ def test_2048_prompts_of_8_answers_are_not_one_request(
         answer = agent.send(body, path="/v1/completions")
         assert answer.status == 400
         assert "16384 sequences" in answer.json()["error"]["message"]
-    assert not [one for one in engine.requests() if one["method"] == "POST"]
+    assert not [one for one in engine.requests() if one["path"] == "/v1/completions"]

@@ -9,9 +9,7 @@ import pytest
 
 from agent.core.engine_admission import EngineAdmission, Work
 from agent.core.engine_door import EngineDoor
-from agent.formats import FORMATS
-from agent.peers.places import Crowded, wait_for_place, work_of
-from protos.domain.resources import SlaTier
+from agent.peers.places import Crowded, wait_for_place
 
 
 def now_mono_ms() -> float:
@@ -49,12 +47,3 @@ async def test_an_account_with_too_much_waiting_is_refused_with_a_time_to_retry(
         await wait_for_place(door, Work("a"), now_mono_ms)
     assert refused.value.retry_after_s is not None
     assert (door.serving, door.waiting) == (1, 1)
-
-
-def test_a_peers_body_counts_as_its_sequences() -> None:
-    completions, embeddings = FORMATS["/v1/completions"], FORMATS["/v1/embeddings"]
-    asked = {"account": "a", "sla_tier": None, "prompt_tokens": 9.0, "body_bytes": 40}
-    work = work_of(completions, {"prompt": ["x", "y"], "n": 3, "max_tokens": 5}, **asked)
-    assert work == Work("a", SlaTier.STANDARD, 6, 9.0, 5.0, 40)
-    work = work_of(embeddings, {"input": ["x", "y"]}, **asked)
-    assert (work.sequences, work.max_tokens) == (2, 0.0)
