@@ -123,7 +123,8 @@ class RequestMachine:
         if isinstance(event, TableChanged):
             return self._on_table_changed(event, now_mono_ms)
         if isinstance(event, PlaceDecided):
-            return self._on_place(event.attempt, now_mono_ms)
+            running = event.attempt in self._running.attempts  # else it was cut meanwhile
+            return self._on_place(event.attempt, now_mono_ms) if running else []
         if isinstance(event, ClientGone):
             return self._on_client_gone(event.usage, event.far, now_mono_ms)
         if isinstance(event, Abandoned):

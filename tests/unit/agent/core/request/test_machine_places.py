@@ -8,6 +8,7 @@ from agent.core.engine_admission import Newcomer, Place, Work
 from agent.core.peer_load import PeerLoad
 from agent.core.request import messages as m
 from protos.domain.resources import SlaTier
+from protos.domain.trace import AttemptOutcome
 from tests.support.fleets import MODEL, deployment
 from tests.support.request_world import RequestWorld, fleet
 
@@ -44,6 +45,14 @@ def test_a_client_that_leaves_while_its_request_is_held_leaves_the_line() -> Non
     assert world.state.engine_door.waiting == 0
     world.state.engine_door.leave(places[0], world.now)
     assert world.state.engine_door.serving == 3
+
+
+def test_a_place_that_comes_for_an_attempt_that_was_cut_meanwhile_asks_nobody() -> None:
+    world, _ = crowded_world("acme", 0)
+    world.begin()
+    attempt = world.attempts["near"]
+    world.machine._running.cut(attempt, AttemptOutcome.LATE, world.now)
+    assert world.decided("near") == []
 
 
 def test_1500_waiting_streams_do_not_make_another_accounts_strict_deployment_answer_429() -> None:
