@@ -154,7 +154,9 @@ class EngineConfig:
     #: Without any progress for so long (a token relayed, a probe answered, a change of vLLM's own
     #: counters) a ready engine is ended and started again, an external one used no longer.
     stall_timeout_ms: float = setting(120_000.0, at_least=1_000)
-    #: Requests served before a queue forms.
+    #: Sequences computed at once: a request counts as its prompts times its answers. What exceeds
+    #: them waits in this agent, fairly between accounts; half as many more are kept for accounts
+    #: with less than their share.
     max_parallel: int = setting(8, at_least=1, at_most=65_536)
     #: First token of a short prompt on an idle engine, P99, before anything was observed.
     first_token_ms_p99: float = setting(150.0, at_least=0.1)
@@ -239,10 +241,14 @@ class TelemetryConfig:
 class LimitsConfig:
     """``[limits]``"""
 
-    #: Requests in progress on the client port; over it: 429.
+    #: Requests in progress on the client port; over it: 429. One account alone gets eight ninths
+    #: of them, several share what is left, so that another one always finds room.
     max_in_flight: int = setting(4_096, at_least=1)
-    #: Requests in progress on the local engine, waiting ones included; over it: 503 to peers.
-    max_engine_in_flight: int = setting(1_024, at_least=1)
+    #: Requests that wait for a place at the local engine, of all accounts and agents; over it the
+    #: account with the most of them gets 429, with a time to retry.
+    max_engine_waiting: int = setting(4_096, at_least=1)
+    #: Bytes of the bodies of those; over it likewise.
+    max_engine_waiting_bytes: int = setting(256 * _MIB, at_least=_MIB)
     #: Targets tried for one request before its first byte.
     max_attempts: int = setting(3, at_least=1, at_most=16)
     #: After so long without a byte from an engine or a peer it is checked whether that target is
@@ -263,6 +269,8 @@ class LimitsConfig:
     max_prompt_logprobs: int = setting(5, at_least=0)
     #: Inputs of one embeddings request, and prompts of one completions request.
     max_inputs: int = setting(2_048, at_least=1)
+    #: Prompts times answers (``n``) of one request for text; over it: 400.
+    max_sequences: int = setting(128, at_least=1)
     #: Finished requests remembered for ``edgeforge-agent status``.
     max_records: int = setting(10_000, at_least=1)
     #: Cut off from the coordinator for longer than this, keys are no longer accepted.

@@ -14,7 +14,8 @@ from agent.clock import now_mono_ms, now_unix_ms
 from agent.core.cache_salt import cache_salt
 from agent.core.clock_watch import ClockWatch
 from agent.core.coverage import Coverage
-from agent.core.engine_queue import EngineQueue
+from agent.core.engine_admission import EngineAdmission
+from agent.core.engine_door import EngineDoor
 from agent.core.engine_status import EngineState
 from agent.core.exploration import Exploration
 from agent.core.fill import FillMeter
@@ -88,7 +89,13 @@ class DataPlane:
         self._peers = PeerPool(node_id, config.peer, self._tls, view, self.live, now_mono_ms)
         self.prober = Prober(config.peer, self._peers, self.live, now_mono_ms)
         self._pools = EnginePools(connect_timeout_ms=config.limits.connect_timeout_ms)
-        engine_queue = EngineQueue(config.engine.max_parallel)
+        self.engine_door = EngineDoor(
+            EngineAdmission(
+                config.engine.max_parallel,
+                max_waiting=config.limits.max_engine_waiting,
+                max_waiting_bytes=config.limits.max_engine_waiting_bytes,
+            )
+        )
         targets = Targets(node_id, OpenEngines(replicas, drain_state), self._pools, self._peers)
         self.state = RouterState(
             node_id=node_id,
@@ -97,7 +104,7 @@ class DataPlane:
             is_warm=self._peers.is_warm,
             draw=draw,
             live=self.live,
-            engine_queue=engine_queue,
+            engine_door=self.engine_door,
             prefixes=self.prefixes,
             predictor=Predictor(),
             coverage=self.coverage,
@@ -109,7 +116,9 @@ class DataPlane:
             edge_fill_ratio=config.router.edge_fill_ratio,
         )
         limits = config.limits
-        caps = BodyCaps(limits.max_n, limits.max_prompt_logprobs, limits.max_inputs)
+        caps = BodyCaps(
+            limits.max_n, limits.max_prompt_logprobs, limits.max_inputs, limits.max_sequences
+        )
         salt = partial(cache_salt, load_cache_secret(config.state_dir))
         self.gateway = GatewayContext(
             pop_id=identity.pop_id,
@@ -144,8 +153,8 @@ class DataPlane:
             ready_models=replicas.ready_models,
             incarnation=partial(_incarnation, now_unix_ms(), replicas),
             fill=self.fill,
-            engine_queue=engine_queue,
-            local_in_flight=lambda: self.live.in_flight(node_id),
+            engine_door=self.engine_door,
+            prompt_tokens=self.state.prompt_tokens,
             draining=lambda: drain_state.draining,
             now_mono_ms=now_mono_ms,
             now_unix_ms=now_unix_ms,
@@ -175,6 +184,7 @@ class DataPlane:
             self.client_port,
             self.peer_port.stats,
             self.peer_port.ledger,
+            self.engine_door,
             self.prober,
             self.live,
             self.hedges,

@@ -94,6 +94,6 @@ class StatusReport:
         )
 
     def _engine_in_flight(self) -> int:
-        """Return requests at this node's engine, from peers and from its own clients."""
+        """Return what is at this node's engine: requests of peers, sequences of its own clients."""
         own = self.live.in_flight(self.identity.value.node_id)
         return self.peer_port.stats.in_flight + own

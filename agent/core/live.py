@@ -8,11 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from agent.core.fill import UNKNOWN_FILL
-from agent.core.peer_state import EJECT_AFTER_FAILURES, REPORT_FRESH_MS, PeerState
+from agent.core.peer_state import EJECT_AFTER_FAILURES, MAX_STARTS, REPORT_FRESH_MS, PeerState
 from agent.core.samples import Sample, Samples
 from protos.domain.router import UNKNOWN_TARGET, TargetState
+
+if TYPE_CHECKING:
+    from agent.core.engine_admission import Newcomer
 
 #: Attempts in a row that were cut or overtaken because another target was sooner.
 EJECT_AFTER_LATE = 3
@@ -57,8 +61,9 @@ class LiveState:
         cached_ratios: Mapping[str, float],
         *,
         allow_late: bool = False,
+        account: str = "",
     ) -> dict[str, TargetState]:
-        """Return the state of each of ``node_ids`` for the router. Hot.
+        """Return the state of each of ``node_ids`` for the router, as ``account`` meets it. Hot.
 
         ``allow_late``: nodes ejected only for late first tokens are not ejected for this request,
         which no other node can take. A node's state is cached until it changes.
@@ -78,17 +83,18 @@ class LiveState:
                 or allow_late
             ):
                 state = peer.evaluate(now_mono_ms, warm=warm, allow_late=allow_late)
-            if state.backlog_tokens or node_id in cached_ratios:
+            if state.backlog_tokens or peer.newcomer is not None or node_id in cached_ratios:
+                in_flight, queued, backlog_tokens = peer.meets(account, state, now_mono_ms)
                 state = TargetState(
                     state.rtt_ms_p50,
                     state.rtt_ms_p99,
-                    state.in_flight,
-                    state.queued,
+                    in_flight,
+                    queued,
                     warm,
                     state.ejected,
                     state.ready_models,
                     cached_ratios.get(node_id, 0.0),
-                    state.backlog_tokens,
+                    backlog_tokens,
                     peer.backlog.progress_ms(now_mono_ms),
                     state.answers,
                     state.own_in_flight,
@@ -121,20 +127,38 @@ class LiveState:
         reported = peer.reported_fill_ratio
         return UNKNOWN_FILL if reported is None else reported
 
-    def request_started(self, node_id: str, now_mono_ms: float, prompt_tokens: float = 0.0) -> int:
+    def request_started(
+        self,
+        node_id: str,
+        now_mono_ms: float,
+        prompt_tokens: float = 0.0,
+        account: str = "",
+        sequences: int = 1,
+    ) -> int:
         """Count a request that was placed there; for an ejected target it is the trial. Hot.
 
         Return the key of its prompt for ``first_token`` and ``request_ended``; 0 for a request
         whose first token cannot be observed (``prompt_tokens`` is 0).
         """
         peer = self._of(node_id)
-        peer.own_in_flight += 1
-        peer.starts_mono_ms.append(now_mono_ms)
+        peer.count_own(account, sequences)
+        if sequences == 1:
+            peer.starts_mono_ms.append(now_mono_ms)
+        else:
+            peer.starts_mono_ms.extend([now_mono_ms] * min(sequences, MAX_STARTS))
         if peer.ejected:
             peer.next_trial_mono_ms = now_mono_ms + TRIAL_EVERY_MS
         peer.placements = peer.placements * _decay_factor(now_mono_ms - peer.placed_mono_ms) + 1.0
         peer.placed_mono_ms = now_mono_ms
-        return peer.backlog.add(prompt_tokens, now_mono_ms) if prompt_tokens > 0.0 else 0
+        return self.prompt_sent(node_id, now_mono_ms, prompt_tokens, account)
+
+    def prompt_sent(
+        self, node_id: str, now_mono_ms: float, prompt_tokens: float, account: str
+    ) -> int:
+        """Add a prompt to the backlog there; return its key, 0 for one of no tokens."""
+        if prompt_tokens <= 0.0:
+            return 0
+        return self._of(node_id).backlog.add(prompt_tokens, now_mono_ms, account)
 
     def first_token(self, node_id: str, prompt: int, now_mono_ms: float) -> None:
         """Record the first token for the prompt with key ``prompt``. Hot.
@@ -161,10 +185,12 @@ class LiveState:
         peer = self._peers.get(node_id)
         return None if peer is None else peer.rtt_ms_p50
 
-    def request_ended(self, node_id: str, prompt: int = 0) -> None:
+    def request_ended(
+        self, node_id: str, prompt: int = 0, account: str = "", sequences: int = 1
+    ) -> None:
         """Record the end of a request; ``prompt`` is the key of its prompt."""
         peer = self._of(node_id)
-        peer.own_in_flight = max(0, peer.own_in_flight - 1)
+        peer.count_own(account, -sequences)
         peer.backlog.take_off(prompt)
 
     def is_reachable(self, node_id: str) -> bool:
@@ -173,7 +199,7 @@ class LiveState:
         return peer is None or peer.reachable is not False
 
     def in_flight(self, node_id: str) -> int:
-        """Requests from this agent being served there."""
+        """Sequences of this agent's requests that are served or wait there."""
         peer = self._peers.get(node_id)
         return 0 if peer is None else peer.own_in_flight
 
@@ -263,6 +289,7 @@ class LiveState:
         fill_ratio: float | None = None,
         ready_models: Iterable[str] | None = None,
         incarnation: str | None = None,
+        newcomer: Newcomer | None = None,
     ) -> None:
         """Take a target's report of its load, and of its models where it names them.
 
@@ -273,7 +300,7 @@ class LiveState:
         if now_mono_ms < peer.reported_mono_ms:
             return
         peer.reported_fill_ratio = fill_ratio
-        peer.take_report(in_flight, queued, now_mono_ms)
+        peer.take_report(in_flight, queued, now_mono_ms, newcomer)
         if ready_models is not None:
             peer.ready_models = frozenset(ready_models)
             peer.ready_models_mono_ms = now_mono_ms

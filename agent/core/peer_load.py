@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from agent.core.engine_admission import Newcomer
 from agent.core.fill import parse_fill_ratio
 
-#: No engine serves, and no queue holds, more requests; a report of more is not valid.
+#: No engine serves, and no queue holds, more sequences; a report of more is not valid.
 MAX_LOAD = 1_000_000
 #: On every answer to another agent.
 LOAD_HEADER = b"x-edgeforge-load"
+#: A longer time to retry counts as this.
+_MOST_RETRY_S = 3_600.0
 
 
 @dataclass(slots=True)
 class PeerLoad:
-    """``in_flight`` requests are served, ``queued`` wait. ``fill_ratio`` None: not reported."""
+    """``in_flight`` sequences are served, ``queued`` wait. ``fill_ratio`` None: not reported.
+
+    ``newcomer``: what an account without requests there would meet; None: as every account.
+    ``retry_after_s``: the node refused this account's request, which has too many waiting there.
+    """
 
     in_flight: int
     queued: int
     fill_ratio: float | None
     draining: bool = False
+    newcomer: Newcomer | None = None
+    retry_after_s: float | None = None
 
 
 def load_header(load: PeerLoad) -> tuple[bytes, bytes]:
@@ -28,7 +38,13 @@ def load_header(load: PeerLoad) -> tuple[bytes, bytes]:
     value = b"in_flight=%d;queued=%d" % (load.in_flight, load.queued)
     if load.fill_ratio is not None:
         value += b";fill=%.3f" % load.fill_ratio
-    return LOAD_HEADER, value + b";draining=1" if load.draining else value
+    if (newcomer := load.newcomer) is not None:
+        value += b";newcomer=%d/%d/%d" % (newcomer.in_flight, newcomer.queued, newcomer.share)
+    if load.draining:
+        value += b";draining=1"
+    if load.retry_after_s is not None:
+        value += b";retry=%.0f" % load.retry_after_s
+    return LOAD_HEADER, value
 
 
 def load_of(headers: Iterable[tuple[bytes, bytes]]) -> PeerLoad | None:
@@ -42,14 +58,27 @@ def load_of(headers: Iterable[tuple[bytes, bytes]]) -> PeerLoad | None:
                 return None
             if not (0 <= in_flight <= MAX_LOAD and 0 <= queued <= MAX_LOAD):
                 return None
-            fill_ratio = parse_fill_ratio(parts.get(b"fill"))
-            return PeerLoad(in_flight, queued, fill_ratio, parts.get(b"draining") == b"1")
+            return PeerLoad(
+                in_flight,
+                queued,
+                parse_fill_ratio(parts.get(b"fill")),
+                parts.get(b"draining") == b"1",
+                parse_newcomer(parts.get(b"newcomer")),
+                parse_retry_s(parts.get(b"retry")),
+            )
     return None
 
 
 def load_fields(load: PeerLoad) -> dict[str, object]:
     """Return ``load`` as fields of an answer to a probe; a draining node names no ready models."""
-    return {"in_flight": load.in_flight, "queued": load.queued, "fill": load.fill_ratio}
+    fields: dict[str, object] = {
+        "in_flight": load.in_flight,
+        "queued": load.queued,
+        "fill": load.fill_ratio,
+    }
+    if (newcomer := load.newcomer) is not None:
+        fields["newcomer"] = [newcomer.in_flight, newcomer.queued, newcomer.share]
+    return fields
 
 
 def load_of_fields(answer: Mapping[str, object]) -> PeerLoad:
@@ -59,4 +88,31 @@ def load_of_fields(answer: Mapping[str, object]) -> PeerLoad:
         raise TypeError("the load in the answer to a probe is no number of requests")
     if not (0 <= in_flight <= MAX_LOAD and 0 <= queued <= MAX_LOAD):
         raise ValueError("the load in the answer to a probe is not possible")
-    return PeerLoad(in_flight, queued, parse_fill_ratio(answer.get("fill")))
+    return PeerLoad(
+        in_flight,
+        queued,
+        parse_fill_ratio(answer.get("fill")),
+        newcomer=parse_newcomer(answer.get("newcomer")),
+    )
+
+
+def parse_newcomer(given: object) -> Newcomer | None:
+    """Return what a node reported of a new account: three numbers; None for anything else."""
+    if isinstance(given, bytes):
+        given = given.split(b"/")
+    if not isinstance(given, list) or len(given) != 3:
+        return None
+    try:
+        in_flight, queued, share = (max(0, int(each)) for each in given)
+    except (TypeError, ValueError):
+        return None
+    return Newcomer(in_flight, queued, share)
+
+
+def parse_retry_s(given: bytes | None) -> float | None:
+    """Return after how long a refused account may try again; None if it was not refused."""
+    try:
+        retry_s = math.nan if given is None else float(given)
+    except ValueError:
+        return None
+    return min(_MOST_RETRY_S, max(1.0, retry_s)) if math.isfinite(retry_s) else None

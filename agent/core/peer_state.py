@@ -8,9 +8,13 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from agent.core.backlog import Backlog
 from protos.domain.router import TargetState
+
+if TYPE_CHECKING:
+    from agent.core.engine_admission import Newcomer
 
 #: Probes remembered of each target: about a minute of them.
 RTT_WINDOW = 64
@@ -46,6 +50,10 @@ class PeerState:
     placed_mono_ms: float = -math.inf
     reported_in_flight: int = 0
     reported_queued: int = 0
+    #: What a new account would meet there; None: what every account does.
+    newcomer: Newcomer | None = None
+    #: Sequences of this agent's accounts that are served or wait there.
+    own_of_account: dict[str, int] = field(default_factory=dict)
     reported_fill_ratio: float | None = None
     reported_mono_ms: float = -math.inf
     ready_models: frozenset[str] | None = None
@@ -106,8 +114,40 @@ class PeerState:
             queued, since = queued - left, since + left
         return max(self.reported_in_flight + since, own - queued, 0), queued
 
-    def take_report(self, in_flight: int, queued: int, now_mono_ms: float) -> None:
+    def count_own(self, account: str, sequences: int) -> None:
+        """Count sequences of ``account`` that this agent sent there, or that ended."""
+        self.own_in_flight = max(0, self.own_in_flight + sequences)
+        left = self.own_of_account.get(account, 0) + sequences
+        if left > 0:
+            self.own_of_account[account] = left
+        else:
+            self.own_of_account.pop(account, None)
+
+    def meets(self, account: str, state: TargetState, now_mono_ms: float) -> tuple[int, int, float]:
+        """Return sequences served, those ahead in line, and backlog, as ``account`` meets them.
+
+        An account that has less there than its share is served before those that have more.
+        """
+        in_flight, queued, newcomer = state.in_flight, state.queued, self.newcomer
+        if newcomer is None or now_mono_ms >= self.reported_mono_ms + REPORT_FRESH_MS:
+            return in_flight, queued, state.backlog_tokens
+        own = self.own_of_account.get(account, 0)
+        backlog_tokens = self.backlog.tokens_before(account, queued)
+        if own < newcomer.share:
+            since = min(own, max(0, self.own_in_flight - self.reported_own))
+            return min(in_flight, newcomer.in_flight + since), newcomer.queued, backlog_tokens
+        ahead = max(newcomer.queued, own - newcomer.share)
+        return in_flight, min(queued, ahead), backlog_tokens
+
+    def take_report(
+        self, in_flight: int, queued: int, now_mono_ms: float, newcomer: Newcomer | None = None
+    ) -> None:
         """Take the target's report of its load, limited to ``MAX_REPORTED``."""
+        crowded = newcomer is not None and (newcomer.in_flight, newcomer.queued) != (
+            in_flight,
+            queued,
+        )
+        self.newcomer = newcomer if crowded else None
         self.reported_in_flight = min(max(0, in_flight), MAX_REPORTED)
         self.reported_queued = min(max(0, queued), MAX_REPORTED)
         self.reported_mono_ms = now_mono_ms

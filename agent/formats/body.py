@@ -5,6 +5,7 @@ Unknown fields pass, and a value of a wrong type too: the engine answers it with
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from agent.formats.body_rules import BodyCaps, check_body, needs_tool_parser
+from agent.formats.sequences import count_sequences, most_answer_tokens
 from protos.domain.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -42,6 +44,10 @@ class GenerationBody:
     prompt_tokens_estimate: int
     #: Whether the model may or must call a tool, which an engine has to find in its output.
     needs_tool_parser: bool
+    #: What an engine computes for it: prompts times answers.
+    sequences: int = 1
+    #: Most tokens of one answer; infinite without a limit, 0 where none is generated.
+    max_answer_tokens: float = math.inf
 
     @property
     def model(self) -> str:
@@ -110,6 +116,14 @@ def read_body(body: bytes, api: ApiFormat, *, caps: BodyCaps) -> GenerationBody:
     fields.pop("cache_salt", None)  # only the agent at the engine knows it
     if api.rules.always:
         fields.update(api.rules.always)
+    sequences = count_sequences(fields, is_batched=api.is_batched)
+    if api.generates and sequences > caps.max_sequences:
+        raise InvalidRequest(
+            f"the request is for {sequences} sequences, its prompts times its answers to each, and"
+            f" at most {caps.max_sequences} are allowed",
+            "send them in several requests",
+            param="n",
+        )
     stream = _asks_for_stream(fields, api)
     given = fields.get("stream_options")
     options = given if isinstance(given, dict) else _NO_OPTIONS
@@ -122,6 +136,8 @@ def read_body(body: bytes, api: ApiFormat, *, caps: BodyCaps) -> GenerationBody:
         continuous_usage=_is_true(options.get("continuous_usage_stats")),
         prompt_tokens_estimate=api.estimate_prompt_tokens(fields),
         needs_tool_parser="tools" in fields and needs_tool_parser(api.rules, fields),
+        sequences=sequences,
+        max_answer_tokens=most_answer_tokens(fields) if api.generates else 0.0,
     )
 
 

@@ -31,6 +31,8 @@ class BodyCaps:
     max_n: int
     max_prompt_logprobs: int
     max_inputs: int
+    #: Prompts times answers of a request for text.
+    max_sequences: int = 128
 
 
 @dataclass(frozen=True, slots=True, eq=False)

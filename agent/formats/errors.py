@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from protos.domain.errors import EdgeForgeError, EngineFailed, InvalidRequest
+from protos.domain.errors import EdgeForgeError, EngineFailed, InvalidRequest, RateLimited
 
 Header = tuple[bytes, bytes]
 
@@ -56,9 +56,21 @@ class ErrorWords:
         if error.retry_after_s is not None or status in (429, 503):
             seconds = max(1, math.ceil(error.retry_after_s or 1.0))
             headers.append((b"retry-after", b"%d" % seconds))
+        if isinstance(error, RateLimited) and error.limited is not None:
+            headers += _rate_limit_headers(*error.limited, headers[-1][1])
         if status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
         return status, headers, self.body(error, status)
+
+
+def _rate_limit_headers(what: str, limit: int, left: int, reset_s: bytes) -> list[Header]:
+    """Return OpenAI's headers. Source: OpenAI's guide "Rate limits", "Rate limits in headers"."""
+    kind = what.encode()
+    return [
+        (b"x-ratelimit-limit-" + kind, b"%d" % limit),
+        (b"x-ratelimit-remaining-" + kind, b"%d" % left),
+        (b"x-ratelimit-reset-" + kind, reset_s + b"s"),
+    ]
 
 
 def internal_error() -> EdgeForgeError:

@@ -47,7 +47,12 @@ def explain_route(
         view,
         shape,
         state.node_id,
-        state.targets(deployment.model, now_mono_ms),
+        state.targets(
+            deployment.model,
+            now_mono_ms,
+            account=deployment.account_id,
+            sla_tier=deployment.sla_tier,
+        ),
         draw=state.draw(),
         fill=state.fill(now_mono_ms),
         edge_fill_ratio=state.edge_fill_ratio,

@@ -6,6 +6,9 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from agent.core.account_limits import AccountLimits, Use
+from agent.core.engine_admission import START_COMPLETION_TOKENS
+from agent.core.in_flight_shares import InFlightShares
 from agent.core.prefixes import BLOCK_BYTES, NO_BLOCKS, prompt_blocks
 from agent.core.request.context import RequestContext
 from agent.core.request.log import RequestLog
@@ -15,14 +18,16 @@ from agent.formats.errors import internal_error
 from agent.gateway.authentication import authenticate, find_deployment
 from agent.gateway.request_headers import parse_budget_ms, parse_zones
 from agent.gateway.runner import RequestRunner
-from protos.domain.errors import EdgeForgeError, NoReplica, Overloaded
+from protos.domain.errors import EdgeForgeError, NoReplica
 
 if TYPE_CHECKING:
     from agent.formats import ApiFormat
+    from agent.gateway.authentication import Caller
     from agent.gateway.context import GatewayContext
     from agent.gateway.stats import GatewayStats
     from agent.relay.messages import Request
     from agent.relay.server import ServerConnection
+    from protos.domain.fleet_view import FleetView
 
 _log = logging.getLogger(__name__)
 
@@ -33,9 +38,10 @@ class GenerationHandler:
     def __init__(self, gateway: GatewayContext, stats: GatewayStats) -> None:
         self._gateway = gateway
         self._caps = gateway.caps
+        self._shares = InFlightShares(gateway.limits.max_in_flight)
+        self._account_limits = AccountLimits()
         self.stats = stats
         self.draining = False
-        self._running: set[RequestRunner] = set()
 
     async def serve(self, api: ApiFormat, request: Request, client: ServerConnection) -> None:
         """Answer ``request``. Cancelled when the client disconnects, which aborts the engine."""
@@ -58,8 +64,14 @@ class GenerationHandler:
         runner = None
         try:
             runner = self._admit(api, request, client, log, unix_ms)
-            self._running.add(runner)
-            await runner.run()
+            try:
+                await runner.run()
+            finally:
+                self._shares.leave(log.account)
+                if runner.use is not None:
+                    used = log.usage
+                    tokens = used.prompt_tokens + used.completion_tokens
+                    self._account_limits.end(runner.use, float(tokens))
         except EdgeForgeError as error:
             self._answer_error(api, request, client, log, error)
         except asyncio.CancelledError:
@@ -73,16 +85,11 @@ class GenerationHandler:
                 self._answer_error(api, request, client, log, internal_error())
         finally:
             stats.in_flight -= 1
-            if runner is not None:
-                self._running.discard(runner)
             self._finish(log, jumps_before)
 
     def cut_short(self, error: EdgeForgeError) -> int:
         """End every request in progress with ``error``; return how many there were."""
-        running = list(self._running)
-        for runner in running:
-            runner.cut_short(error)
-        return len(running)
+        return self._gateway.running.cut_short(error)
 
     def _admit(
         self,
@@ -93,14 +100,30 @@ class GenerationHandler:
         now_unix_ms: int,
     ) -> RequestRunner:
         """Return the request's runner. Raises: EdgeForgeError if the request is not admitted."""
-        gateway, limits = self._gateway, self._gateway.limits
+        gateway = self._gateway
         view = gateway.state.view()
         caller = authenticate(request.headers, view, now_unix_ms, gateway.require_credentials)
         log.account = caller.account.id
         if self.draining:
             raise NoReplica("this site is draining", "try again: another site answers then")
-        if self.stats.in_flight > limits.max_in_flight:
-            raise Overloaded("too many requests in progress here", retry_after_s=1.0)
+        self._shares.enter(log.account)
+        try:
+            return self._runner_of(api, request, client, log, caller, view)
+        except BaseException:
+            self._shares.leave(log.account)
+            raise
+
+    def _runner_of(
+        self,
+        api: ApiFormat,
+        request: Request,
+        client: ServerConnection,
+        log: RequestLog,
+        caller: Caller,
+        view: FleetView,
+    ) -> RequestRunner:
+        """Return what answers the request of ``caller``. Raises: EdgeForgeError."""
+        gateway = self._gateway
         body = read_body(request.body, api, caps=self._caps)
         deployment = find_deployment(caller, body.model, view)
         log.deployment, log.stream = deployment.name, body.stream
@@ -125,10 +148,30 @@ class GenerationHandler:
             first_byte_mono_ms=request.first_byte_mono_ms,
             zones=parse_zones(request.headers),
             blocks=blocks,
+            sequences=body.sequences,
+            max_answer_tokens=body.max_answer_tokens,
         )
         log.authed_mono_ms = gateway.now_mono_ms()
         machine = RequestMachine(gateway.state, context, gateway.policy, log)
-        return RequestRunner(gateway, client, request, body, context, machine, log)
+        runner = RequestRunner(gateway, client, request, body, context, machine, log)
+        runner.use = self._use(caller, context, log.authed_mono_ms)
+        return runner
+
+    def _use(self, caller: Caller, context: RequestContext, now_mono_ms: float) -> Use | None:
+        """Count the request for the limits of its key and account. Raises: RateLimited."""
+        if caller.account.limits.unlimited and caller.key.limits.unlimited:
+            return None
+        prompt_tokens = self._gateway.state.prompt_tokens.estimate(
+            context.deployment.name, context.body_bytes
+        )
+        answer_tokens = min(context.max_answer_tokens, START_COMPLETION_TOKENS)
+        return self._account_limits.begin(
+            caller.account,
+            caller.key,
+            context.sequences,
+            prompt_tokens + context.sequences * answer_tokens,
+            now_mono_ms,
+        )
 
     def _answer_error(
         self,

@@ -25,7 +25,9 @@ from agent.core.request.messages import (
     EngineProgressed,
     Event,
     FirstToken,
+    Hold,
     NotSent,
+    PlaceDecided,
     RespondError,
     RespondWhole,
     Rest,
@@ -52,6 +54,8 @@ from agent.relay.client_answer import ClientAnswer
 from agent.relay.far_times import read_far_times
 
 if TYPE_CHECKING:
+    from agent.core.account_limits import Use
+    from agent.core.engine_admission import Place
     from agent.core.request.attempt import Attempt
     from agent.core.request.context import RequestContext
     from agent.core.request.log import RequestLog
@@ -106,6 +110,8 @@ class RequestRunner:
         self._timer_mono_ms = math.inf
         self._over: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
+        #: What the limits of the key and the account count it for.
+        self.use: Use | None = None
 
     async def run(self) -> None:
         """Answer the client. Cancelling it cuts the attempts. Raises: only exceptions of bugs."""
@@ -143,7 +149,7 @@ class RequestRunner:
         self._handle(event)
 
     def table_changed(self) -> None:
-        """Implements ``Revocable``. Hot if the request may go on."""
+        """Implements ``InProgress``. Hot if the request may go on."""
         if self._failure is not None or not self._machine.is_revoked:
             return
         event, answer = TableChanged(), self._answering
@@ -223,12 +229,13 @@ class RequestRunner:
         """Let the machine end the running attempts, so that they no longer count as load."""
         for command in self._machine.handle(Abandoned(), self._now_mono_ms()):
             assert isinstance(command, Cancel)
-            if isinstance(command.attempt.io, ClientAnswer):
-                command.attempt.io.abort()
+            _cut(command.attempt)
 
     def _perform(self, command: Command) -> None:
         if isinstance(command, Ask):
             self._ask(command.attempt)
+        elif isinstance(command, Hold):
+            self._hold(command.attempt)
         elif isinstance(command, Account):
             pass  # reserved for writes that must be durable before the answer ends
         elif isinstance(command, RespondWhole):
@@ -238,7 +245,7 @@ class RequestRunner:
         elif isinstance(command, WriteEnd):
             self._write_end(command.attempt)
         elif isinstance(command, Cancel):
-            _answer_of(command.attempt).abort()
+            _cut(command.attempt)
         elif isinstance(command, WriteHeartbeat):
             self._write_heartbeat()
         elif isinstance(command, RespondError):
@@ -269,6 +276,16 @@ class RequestRunner:
         self._handle(event)
 
     # -- asking
+
+    def _hold(self, attempt: Attempt) -> None:
+        """Report when the place of ``attempt`` is decided; its leaving ends that."""
+        place = attempt.place
+        assert place is not None
+
+        def decided(_place: Place, now_mono_ms: float) -> None:
+            self._handle(PlaceDecided(attempt), now_mono_ms)
+
+        place.on_decided = decided
 
     def _ask(self, attempt: Attempt) -> None:
         context, broken = self._context, attempt.resumes
@@ -414,6 +431,11 @@ class RequestRunner:
             answer.attempt.io = None
         self._answers.clear()
         self._answering = None
+
+
+def _cut(attempt: Attempt) -> None:
+    if isinstance(attempt.io, ClientAnswer):  # else it was held, and not sent yet
+        attempt.io.abort()
 
 
 def _answer_of(attempt: Attempt) -> ClientAnswer:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from agent.core.engine_admission import Work
 from agent.core.peer_load import PeerLoad, load_fields, load_header
 from agent.core.peer_request import PeerRequest, check_peer_request, read_peer_request
 from agent.core.samples import Samples, counter_samples
 from agent.core.served import ServedLedger, ServedRecord
 from agent.formats import FORMATS, ApiFormat
 from agent.formats.body import read_body
+from agent.peers.places import Crowded, wait_for_place
 from agent.peers.tls import PeerTls, peer_node_id
 from agent.relay.connections import ConnectionSet
 from agent.relay.exchange import Ending
@@ -34,13 +36,16 @@ from protos.domain.errors import (
     NoReplica,
     NotFound,
 )
+from protos.domain.resources import SlaTier
 from protos.domain.trace import FarTimes
 
 if TYPE_CHECKING:
     from agent.config import AgentConfig
-    from agent.core.engine_queue import EngineQueue, Place
+    from agent.core.engine_admission import Place
+    from agent.core.engine_door import EngineDoor
     from agent.core.engine_status import EngineEndpoint
     from agent.core.fill import FillMeter
+    from agent.core.prompt_tokens import PromptTokens
     from agent.formats.body import BodyCaps, GenerationBody
     from agent.relay.server import ServerConnection
     from agent.relay.upstream_pool import UpstreamPool
@@ -97,8 +102,8 @@ class PeerService:
     #: Changes with every start of the engine.
     incarnation: Callable[[], str]
     fill: FillMeter
-    engine_queue: EngineQueue
-    local_in_flight: Callable[[], int]
+    engine_door: EngineDoor
+    prompt_tokens: PromptTokens
     draining: Callable[[], bool]
     now_mono_ms: Callable[[], float]
     now_unix_ms: Callable[[], int]
@@ -210,7 +215,8 @@ class PeerPort:
             if isinstance(error, InvalidRequest | Forbidden):
                 self._flag(str(client.context), error)
             status, headers, body = _render_error(error)
-            headers += [REFUSED_HERE, load_header(self._load())]
+            retry_s = error.retry_after_s if isinstance(error, Crowded) else None
+            headers += [REFUSED_HERE, load_header(self._load(retry_s))]
             client.respond(request, status, headers, body)
 
     def _flag(self, node_id: str, error: EdgeForgeError) -> None:
@@ -225,16 +231,57 @@ class PeerPort:
         asked = read_peer_request(
             request.headers, str(client.context), service.node_id, service.view()
         )
-        endpoint = self._endpoint(asked.model, api)
+        self._endpoint(asked.model, api)
         # What the asking agent checked is checked again: only this agent answers for its engine.
         body = read_body(request.body, api, caps=service.caps)
+        self._running[client] = asked
+        try:
+            place = await wait_for_place(
+                service.engine_door,
+                self._work(asked, body, len(request.body)),
+                service.now_mono_ms,
+            )
+            tokens = None
+            try:
+                tokens = await self._relay(request, asked, body, client, place)
+            finally:
+                service.engine_door.leave(place, service.now_mono_ms(), tokens)
+        finally:
+            del self._running[client]
+
+    def _work(self, asked: PeerRequest, body: GenerationBody, body_bytes: int) -> Work:
+        """Return what a peer's request asks of this engine."""
+        service = self._service
+        deployment = service.view().deployments.get(asked.deployment)
+        return Work(
+            asked.account,
+            SlaTier.STANDARD if deployment is None else deployment.sla_tier,
+            body.sequences,
+            service.prompt_tokens.estimate(asked.deployment, body_bytes),
+            body.max_answer_tokens,
+            body_bytes,
+        )
+
+    async def _relay(
+        self,
+        request: Request,
+        asked: PeerRequest,
+        body: GenerationBody,
+        client: ServerConnection,
+        place: Place,
+    ) -> int | None:
+        """Relay the engine's answer; return its tokens, None without an answer.
+
+        Raises: NoReplica, EngineFailed.
+        """
+        service, api = self._service, body.api
+        endpoint = self._endpoint(asked.model, api)  # it may have ended while the request waited
         payload = body.for_engine(
             endpoint.model,
             continuous_usage=endpoint.supports_continuous_usage,
             cache_salt=service.cache_salt(asked.account),
         )
         pool = service.engine_pool(endpoint)
-        place = service.engine_queue.enter(service.now_mono_ms())
         exchange = PassThrough(
             client,
             api.event_stream(include_usage=True, continuous_usage=True),
@@ -263,13 +310,10 @@ class PeerPort:
             _engine_headers(request, body),
             payload,
         )
-        self._running[client] = asked
         # how long to wait is decided where the client is: this connection's end cuts the engine
         try:
             await exchange.run(pool, message)
         finally:
-            del self._running[client]
-            service.engine_queue.leave(place, service.now_mono_ms())
             if exchange.status and not exchange.unfit:
                 self._record(request, asked, exchange)
         if exchange.ending is Ending.LOST:
@@ -279,6 +323,7 @@ class PeerPort:
                 raise NoReplica(f"the engine of node {service.node_id} failed: {exchange.reason}")
             self.stats.broken += 1
             client.abort()  # the other agent sees a cut body and ends its client's stream
+        return exchange.usage().completion_tokens if exchange.status == 200 else None
 
     def _endpoint(self, model: str, api: ApiFormat) -> EngineEndpoint:
         """Return the engine for ``model``. Raises: NoReplica if it cannot serve now."""
@@ -290,9 +335,6 @@ class PeerPort:
             raise NoReplica(f"node {service.node_id} does not serve {model[:100]!r} now")
         if endpoint.embeds is not api.embeds:
             raise NoReplica(f"the engine of node {service.node_id} does not serve {api.path}")
-        most = self._config.limits.max_engine_in_flight
-        if self.stats.in_flight + service.local_in_flight() > most:
-            raise NoReplica(f"node {service.node_id} is full")
         return endpoint
 
     def _record(self, request: Request, asked: PeerRequest, exchange: PassThrough) -> None:
@@ -332,13 +374,20 @@ class PeerPort:
         admission_ms = sent - request.first_byte_mono_ms
         return far_times_header(FarTimes(admission_ms, place.queue_ms(now), now - sent))
 
-    def _load(self) -> PeerLoad:
-        """Return how many requests the engine serves, from all agents, and how many wait."""
-        service = self._service
-        queued = service.engine_queue.waiting
-        here = self.stats.in_flight + service.local_in_flight()
-        fill_ratio = service.fill.fill_ratio(service.now_mono_ms())
-        return PeerLoad(max(0, here - queued), queued, fill_ratio, service.draining())
+    def _load(self, retry_s: float | None = None) -> PeerLoad:
+        """Return the engine's load, in sequences of all agents.
+
+        ``retry_s``: the request was refused because of what else of its account waits here.
+        """
+        service, door = self._service, self._service.engine_door
+        return PeerLoad(
+            door.serving,
+            door.waiting,
+            service.fill.fill_ratio(service.now_mono_ms()),
+            service.draining(),
+            door.newcomer(),
+            retry_s,
+        )
 
 
 def _trace_id(request: Request) -> bytes:

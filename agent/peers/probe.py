@@ -130,6 +130,7 @@ class Prober:
             fill_ratio=load.fill_ratio,
             ready_models=models,
             incarnation=incarnation,
+            newcomer=load.newcomer,
         )
 
     def _log_change(self, node_id: str, failure: str) -> None:

@@ -11,10 +11,19 @@ from coordinator.cli.common import JsonOption, admin, group
 from coordinator.cli.output import as_json
 from coordinator.clock import now_unix_ms
 from protos.output.terminal import print_json, print_line, print_table
-from protos.v1 import admin_pb2
+from protos.v1 import admin_pb2, resources_pb2
 
 app = group("account", "Customers.")
 key_app = group("key", "API keys: shown once, kept as a digest.")
+
+SequencesOption = Annotated[
+    int | None,
+    typer.Option(help="Prompts times answers in progress at once; 0: no limit.", min=0),
+]
+RequestsOption = Annotated[int | None, typer.Option(help="Requests a minute; 0: no limit.", min=0)]
+TokensOption = Annotated[
+    int | None, typer.Option(help="Tokens a minute, of prompts and answers; 0: none.", min=0)
+]
 
 _DAY_MS = int(timedelta(days=1).total_seconds() * 1_000)
 
@@ -37,11 +46,41 @@ def list_accounts(json_output: JsonOption = False) -> None:
     Example: edgeforge account ls
     """
     with admin() as client:
-        ids = client.call(lambda stub: stub.ListAccounts, admin_pb2.ListAccountsRequest()).ids
+        response = client.call(lambda stub: stub.ListAccounts, admin_pb2.ListAccountsRequest())
     if json_output:
-        print_json(list(ids))
+        print_json(list(response.ids))
     else:
-        print_table(("account",), ((one,) for one in ids), "no accounts yet")
+        print_table(
+            ("account", "limits"),
+            ((one.id, _limits_text(one.limits)) for one in response.accounts),
+            "no accounts yet",
+        )
+
+
+@app.command("limits")
+def set_account_limits(
+    account: str,
+    sequences: SequencesOption = None,
+    requests_per_minute: RequestsOption = None,
+    tokens_per_minute: TokensOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Set what an account may use at each agent; what is not named stays.
+
+    Example: edgeforge account limits acme --requests-per-minute 600
+    """
+    request = admin_pb2.SetAccountLimitsRequest(
+        id=account,
+        max_concurrent_sequences=sequences,
+        requests_per_minute=requests_per_minute,
+        tokens_per_minute=tokens_per_minute,
+    )
+    with admin() as client:
+        info = client.call(lambda stub: stub.SetAccountLimits, request).account
+    if json_output:
+        print_json(as_json(info))
+    else:
+        print_line(f"{info.id}: {_limits_text(info.limits)}")
 
 
 @key_app.command("create")
@@ -51,6 +90,9 @@ def create_key(
         list[str] | None, typer.Option(help="Limit it to this deployment; repeatable.")
     ] = None,
     days: Annotated[int, typer.Option(help="Days until it expires; 0: never.", min=0)] = 0,
+    sequences: SequencesOption = None,
+    requests_per_minute: RequestsOption = None,
+    tokens_per_minute: TokensOption = None,
     json_output: JsonOption = False,
 ) -> None:
     """Create an API key. It is shown once.
@@ -61,6 +103,11 @@ def create_key(
         account_id=account,
         deployments=deployment or (),
         expires_unix_ms=now_unix_ms() + days * _DAY_MS if days else 0,
+        limits=resources_pb2.UsageLimits(
+            max_concurrent_sequences=sequences or 0,
+            requests_per_minute=requests_per_minute or 0,
+            tokens_per_minute=tokens_per_minute or 0,
+        ),
     )
     with admin() as client:
         response = client.call(lambda stub: stub.CreateKey, request)
@@ -86,7 +133,7 @@ def list_keys(
         print_json([as_json(key) for key in keys])
         return
     print_table(
-        ("key", "account", "deployments", "created", "expires"),
+        ("key", "account", "deployments", "created", "expires", "limits"),
         (
             (
                 key.id,
@@ -94,6 +141,7 @@ def list_keys(
                 ", ".join(key.deployments) or "all",
                 _day(key.created_unix_ms),
                 _day(key.expires_unix_ms) if key.expires_unix_ms else "never",
+                _limits_text(key.limits),
             )
             for key in keys
         ),
@@ -110,6 +158,15 @@ def revoke_key(key: Annotated[str, typer.Argument(help="The key's public part.")
     with admin() as client:
         client.call(lambda stub: stub.RevokeKey, admin_pb2.RevokeKeyRequest(id=key))
     print_line(f"revoked {key}")
+
+
+def _limits_text(limits: resources_pb2.UsageLimits) -> str:
+    said = (
+        (limits.max_concurrent_sequences, "sequences"),
+        (limits.requests_per_minute, "requests/min"),
+        (limits.tokens_per_minute, "tokens/min"),
+    )
+    return ", ".join(f"{limit:,} {what}" for limit, what in said if limit) or "none"
 
 
 def _day(unix_ms: int) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from coordinator.operations.acts import Act
 from coordinator.operations.use_case import UseCases, named, note_of, use_case
 from coordinator.store import accounts
 from protos.domain.ids import check_account_id
-from protos.domain.resources import Account
+from protos.domain.resources import Account, UsageLimits
 
 if TYPE_CHECKING:
     from coordinator.operations.actor import Actor
@@ -27,6 +28,34 @@ class Accounts(UseCases):
         return account_id
 
     @use_case(Act.ACCOUNT_LIST)
-    async def list_all(self, actor: Actor) -> Sequence[str]:
-        """Return the name of every account."""
-        return sorted(self._store.view().accounts)
+    async def list_all(self, actor: Actor) -> Sequence[Account]:
+        """Return every account, by name."""
+        known = self._store.view().accounts
+        return [known[name] for name in sorted(known)]
+
+    @use_case(Act.ACCOUNT_LIMITS, named("account"))
+    async def set_limits(
+        self,
+        actor: Actor,
+        account_id: str,
+        *,
+        max_concurrent_sequences: int | None = None,
+        requests_per_minute: int | None = None,
+        tokens_per_minute: int | None = None,
+    ) -> Account:
+        """Change what an account may use at each agent; None: as it is, 0: no limit.
+
+        Raises: InvalidRequest, NotFound.
+        """
+        check_account_id(account_id)
+        change = partial(
+            UsageLimits.changed,
+            max_concurrent_sequences=max_concurrent_sequences,
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+        )
+        detail = " ".join(
+            f"{name}={value}" for name, value in change.keywords.items() if value is not None
+        )
+        note = note_of(actor, Act.ACCOUNT_LIMITS, f"account/{account_id}", detail)
+        return await self._store.write(accounts.set_limits(account_id, change), note)

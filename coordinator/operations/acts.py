@@ -12,6 +12,7 @@ class Act(enum.StrEnum):
     """One use case. The value is the action of its audit entry."""
 
     ACCOUNT_CREATE = "account.create"
+    ACCOUNT_LIMITS = "account.limits"
     ACCOUNT_LIST = "account.list"
     AUDIT_LIST = "audit.list"
     BLOB_FIND = "blob.find"
@@ -44,6 +45,7 @@ class Act(enum.StrEnum):
 #: Viewers read; operators also run nodes, models and deployments; admins do everything.
 NEEDS: Mapping[Act, Role] = {
     Act.ACCOUNT_CREATE: Role.ADMIN,
+    Act.ACCOUNT_LIMITS: Role.ADMIN,
     Act.ACCOUNT_LIST: Role.VIEWER,
     Act.AUDIT_LIST: Role.VIEWER,
     Act.BLOB_FIND: Role.OPERATOR,

@@ -13,11 +13,12 @@ from coordinator.operations.use_case import UseCases, named, note_of, use_case
 from coordinator.store import keys
 from protos.domain.errors import InvalidRequest
 from protos.domain.ids import check_account_id, check_deployment_name
-from protos.domain.resources import ApiKey
+from protos.domain.resources import NO_LIMITS, ApiKey
 
 if TYPE_CHECKING:
     from coordinator.operations.actor import Actor
     from coordinator.store.records import KeyRecord
+    from protos.domain.resources import UsageLimits
 
 MAX_KEYS_PER_ACCOUNT = 1_000
 MAX_DEPLOYMENTS_PER_KEY = 100
@@ -45,6 +46,7 @@ class Keys(UseCases):
         *,
         deployments: Collection[str] = (),
         expires_unix_ms: int = 0,
+        limits: UsageLimits = NO_LIMITS,
     ) -> NewKey:
         """Return a new key; no deployments: all of the account's; 0: it never expires.
 
@@ -68,7 +70,7 @@ class Keys(UseCases):
         key_id = secrets.token_hex(_ID_BYTES)
         text = f"ef-{key_id}-{secrets.token_hex(_SECRET_BYTES)}"
         digest = hashlib.sha256(text.encode()).digest()
-        key = ApiKey(key_id, digest, account_id, opened, expires_unix_ms)
+        key = ApiKey(key_id, digest, account_id, opened, expires_unix_ms, limits)
         detail = f"account={account_id} deployments={','.join(opened) or 'all'}"
         note = note_of(actor, Act.KEY_CREATE, f"key/{key_id}", detail)
         await self._store.write(keys.create(key, now_unix_ms), note)

@@ -6,9 +6,21 @@ from typing import TYPE_CHECKING
 
 from coordinator.rpc.admin_base import AdminServicerBase
 from protos.v1 import admin_pb2
+from protos.wire import limits_from_wire, limits_to_wire
 
 if TYPE_CHECKING:
+    from typing import Literal
+
     from coordinator.rpc.identity import Context
+    from protos.domain.resources import Account
+
+    Limit = Literal["max_concurrent_sequences", "requests_per_minute", "tokens_per_minute"]
+
+_LIMITS: tuple[Limit, ...] = (
+    "max_concurrent_sequences",
+    "requests_per_minute",
+    "tokens_per_minute",
+)
 
 
 class CustomerAdminServicer(AdminServicerBase):
@@ -24,9 +36,22 @@ class CustomerAdminServicer(AdminServicerBase):
     async def ListAccounts(
         self, request: admin_pb2.ListAccountsRequest, context: Context
     ) -> admin_pb2.ListAccountsResponse:
-        """Return the name of every account."""
-        ids = await self._operations.accounts.list_all(self._actor(context))
-        return admin_pb2.ListAccountsResponse(ids=ids)
+        """Return every account."""
+        accounts = await self._operations.accounts.list_all(self._actor(context))
+        return admin_pb2.ListAccountsResponse(
+            ids=[account.id for account in accounts],
+            accounts=[_info(account) for account in accounts],
+        )
+
+    async def SetAccountLimits(
+        self, request: admin_pb2.SetAccountLimitsRequest, context: Context
+    ) -> admin_pb2.SetAccountLimitsResponse:
+        """Change what an account may use."""
+        given = {name: getattr(request, name) for name in _LIMITS if request.HasField(name)}
+        account = await self._operations.accounts.set_limits(
+            self._actor(context), request.id, **given
+        )
+        return admin_pb2.SetAccountLimitsResponse(account=_info(account))
 
     async def CreateKey(
         self, request: admin_pb2.CreateKeyRequest, context: Context
@@ -37,6 +62,7 @@ class CustomerAdminServicer(AdminServicerBase):
             request.account_id,
             deployments=request.deployments,
             expires_unix_ms=request.expires_unix_ms,
+            limits=limits_from_wire(request.limits),
         )
         return admin_pb2.CreateKeyResponse(id=key.id, api_key=key.text)
 
@@ -53,6 +79,7 @@ class CustomerAdminServicer(AdminServicerBase):
                     deployments=record.key.deployments,
                     expires_unix_ms=record.key.expires_unix_ms,
                     created_unix_ms=record.created_unix_ms,
+                    limits=limits_to_wire(record.key.limits),
                 )
                 for record in records
             ]
@@ -64,3 +91,7 @@ class CustomerAdminServicer(AdminServicerBase):
         """Remove a key from the table of every agent."""
         await self._operations.keys.revoke(self._actor(context), request.id)
         return admin_pb2.RevokeKeyResponse()
+
+
+def _info(account: Account) -> admin_pb2.AccountInfo:
+    return admin_pb2.AccountInfo(id=account.id, limits=limits_to_wire(account.limits))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from protos.domain.errors import Conflict, NotFound
@@ -9,6 +11,7 @@ from protos.domain.resources import Account, ResourceType, row_key
 
 if TYPE_CHECKING:
     from coordinator.store.transaction import Transaction, Write
+    from protos.domain.resources import UsageLimits
 
 
 def create(account: Account) -> Write[None]:
@@ -18,6 +21,20 @@ def create(account: Account) -> Write[None]:
         if tx.get(ResourceType.CREDENTIALS, row_key(account)) is not None:
             raise Conflict(f"account {account.id!r} exists", "choose another name", retryable=False)
         tx.put(account)
+
+    return write
+
+
+def set_limits(account_id: str, change: Callable[[UsageLimits], UsageLimits]) -> Write[Account]:
+    """Change what an account may use; returns it. NotFound."""
+
+    def write(tx: Transaction) -> Account:
+        require(tx, account_id)
+        account = tx.get(ResourceType.CREDENTIALS, f"account/{account_id}")
+        assert isinstance(account, Account)
+        changed = replace(account, limits=change(account.limits))
+        tx.put(changed)
+        return changed
 
     return write
 

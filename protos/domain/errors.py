@@ -129,6 +129,14 @@ class BudgetUnreachable(Overloaded):
     default_code = "budget_unreachable"
 
 
+class RateLimited(Overloaded):
+    """An account or a key has used what its limit allows."""
+
+    default_code = "rate_limit_exceeded"
+    #: What is limited a minute (requests or tokens), its limit, and what is left of it.
+    limited: tuple[str, int, int] | None = None
+
+
 class EngineFailed(EdgeForgeError):
     """Every engine that was asked failed."""
 

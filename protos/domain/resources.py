@@ -156,6 +156,39 @@ class Replica:
 
 
 @dataclass(frozen=True, slots=True)
+class UsageLimits:
+    """What an account or a key may use at one agent; 0: no limit."""
+
+    max_concurrent_sequences: int = 0
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+
+    def changed(
+        self,
+        *,
+        max_concurrent_sequences: int | None = None,
+        requests_per_minute: int | None = None,
+        tokens_per_minute: int | None = None,
+    ) -> UsageLimits:
+        """Return these with what is given; None: as it is."""
+        given = (max_concurrent_sequences, requests_per_minute, tokens_per_minute)
+        now = (self.max_concurrent_sequences, self.requests_per_minute, self.tokens_per_minute)
+        return UsageLimits(
+            *(old if new is None else new for old, new in zip(now, given, strict=True))
+        )
+
+    @property
+    def unlimited(self) -> bool:
+        """Whether nothing is limited. Hot."""
+        return not (
+            self.max_concurrent_sequences or self.requests_per_minute or self.tokens_per_minute
+        )
+
+
+NO_LIMITS = UsageLimits()
+
+
+@dataclass(frozen=True, slots=True)
 class ApiKey:
     """A customer's key; after its creation only its SHA-256 ``digest`` is stored."""
 
@@ -164,6 +197,7 @@ class ApiKey:
     account_id: str
     deployments: tuple[str, ...]
     expires_unix_ms: int
+    limits: UsageLimits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +205,7 @@ class Account:
     """A customer."""
 
     id: str
+    limits: UsageLimits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,6 +117,11 @@ class AdminStub:
                 request_serializer=protos_dot_v1_dot_admin__pb2.ListAccountsRequest.SerializeToString,
                 response_deserializer=protos_dot_v1_dot_admin__pb2.ListAccountsResponse.FromString,
                 _registered_method=True)
+        self.SetAccountLimits = channel.unary_unary(
+                '/edgeforge.v1.Admin/SetAccountLimits',
+                request_serializer=protos_dot_v1_dot_admin__pb2.SetAccountLimitsRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_admin__pb2.SetAccountLimitsResponse.FromString,
+                _registered_method=True)
         self.CreateKey = channel.unary_unary(
                 '/edgeforge.v1.Admin/CreateKey',
                 request_serializer=protos_dot_v1_dot_admin__pb2.CreateKeyRequest.SerializeToString,
@@ -265,6 +270,12 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetAccountLimits(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateKey(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -402,6 +413,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.ListAccounts,
                     request_deserializer=protos_dot_v1_dot_admin__pb2.ListAccountsRequest.FromString,
                     response_serializer=protos_dot_v1_dot_admin__pb2.ListAccountsResponse.SerializeToString,
+            ),
+            'SetAccountLimits': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetAccountLimits,
+                    request_deserializer=protos_dot_v1_dot_admin__pb2.SetAccountLimitsRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_admin__pb2.SetAccountLimitsResponse.SerializeToString,
             ),
             'CreateKey': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateKey,
@@ -881,6 +897,33 @@ class Admin:
             '/edgeforge.v1.Admin/ListAccounts',
             protos_dot_v1_dot_admin__pb2.ListAccountsRequest.SerializeToString,
             protos_dot_v1_dot_admin__pb2.ListAccountsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetAccountLimits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/edgeforge.v1.Admin/SetAccountLimits',
+            protos_dot_v1_dot_admin__pb2.SetAccountLimitsRequest.SerializeToString,
+            protos_dot_v1_dot_admin__pb2.SetAccountLimitsResponse.FromString,
             options,
             channel_credentials,
             insecure,

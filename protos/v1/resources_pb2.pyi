@@ -496,6 +496,35 @@ class DeploymentsRow(_message.Message):
 Global___DeploymentsRow: _TypeAlias = DeploymentsRow  # noqa: Y015
 
 @_typing.final
+class UsageLimits(_message.Message):
+    """What an account or a key may use at one agent; 0: no limit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_CONCURRENT_SEQUENCES_FIELD_NUMBER: _builtins.int
+    REQUESTS_PER_MINUTE_FIELD_NUMBER: _builtins.int
+    TOKENS_PER_MINUTE_FIELD_NUMBER: _builtins.int
+    max_concurrent_sequences: _builtins.int
+    """prompts times answers to each"""
+    requests_per_minute: _builtins.int
+    tokens_per_minute: _builtins.int
+    """of prompts and answers"""
+    def __init__(
+        self,
+        *,
+        max_concurrent_sequences: _builtins.int = ...,
+        requests_per_minute: _builtins.int = ...,
+        tokens_per_minute: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_concurrent_sequences", b"max_concurrent_sequences", "requests_per_minute", b"requests_per_minute", "tokens_per_minute", b"tokens_per_minute"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UsageLimits: _TypeAlias = UsageLimits  # noqa: Y015
+
+@_typing.final
 class ApiKey(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -504,6 +533,7 @@ class ApiKey(_message.Message):
     ACCOUNT_ID_FIELD_NUMBER: _builtins.int
     DEPLOYMENTS_FIELD_NUMBER: _builtins.int
     EXPIRES_UNIX_MS_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """public part, safe to show"""
     digest: _builtins.bytes
@@ -515,6 +545,8 @@ class ApiKey(_message.Message):
     def deployments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """empty: all of the account"""
 
+    @_builtins.property
+    def limits(self) -> Global___UsageLimits: ...
     def __init__(
         self,
         *,
@@ -523,10 +555,11 @@ class ApiKey(_message.Message):
         account_id: _builtins.str = ...,
         deployments: _abc.Iterable[_builtins.str] | None = ...,
         expires_unix_ms: _builtins.int = ...,
+        limits: Global___UsageLimits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "deployments", b"deployments", "digest", b"digest", "expires_unix_ms", b"expires_unix_ms", "id", b"id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "deployments", b"deployments", "digest", b"digest", "expires_unix_ms", b"expires_unix_ms", "id", b"id", "limits", b"limits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -537,15 +570,19 @@ class Account(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
+    @_builtins.property
+    def limits(self) -> Global___UsageLimits: ...
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
+        limits: Global___UsageLimits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "limits", b"limits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

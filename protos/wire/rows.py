@@ -49,7 +49,7 @@ def _row_of(resource: d.Resource) -> Message:
         case d.ApiKey():
             return r.CredentialsRow(api_key=_api_key_to_wire(resource))
         case d.Account():
-            return r.CredentialsRow(account=r.Account(id=resource.id))
+            return r.CredentialsRow(account=_account_to_wire(resource))
         case d.Price():
             return r.PricesRow(price=price_to_wire(resource))
         case d.DesiredReplica():
@@ -102,9 +102,10 @@ def _decode_credentials(payload: bytes) -> d.Resource | None:
                 account_id=key.account_id,
                 deployments=tuple(key.deployments),
                 expires_unix_ms=key.expires_unix_ms,
+                limits=limits_from_wire(key.limits),
             )
         case "account":
-            return d.Account(id=row.account.id)
+            return d.Account(id=row.account.id, limits=limits_from_wire(row.account.limits))
     return None
 
 
@@ -286,6 +287,28 @@ def replica_from_wire(replica: r.Replica) -> d.Replica:
     )
 
 
+def limits_to_wire(limits: d.UsageLimits) -> r.UsageLimits | None:
+    """Return the message of ``limits``; None for none, so that it is not sent."""
+    if limits.unlimited:
+        return None
+    return r.UsageLimits(
+        max_concurrent_sequences=limits.max_concurrent_sequences,
+        requests_per_minute=limits.requests_per_minute,
+        tokens_per_minute=limits.tokens_per_minute,
+    )
+
+
+def limits_from_wire(limits: r.UsageLimits) -> d.UsageLimits:
+    """Return the limits of a message."""
+    return d.UsageLimits(
+        limits.max_concurrent_sequences, limits.requests_per_minute, limits.tokens_per_minute
+    )
+
+
+def _account_to_wire(account: d.Account) -> r.Account:
+    return r.Account(id=account.id, limits=limits_to_wire(account.limits))
+
+
 def _api_key_to_wire(key: d.ApiKey) -> r.ApiKey:
     return r.ApiKey(
         id=key.id,
@@ -293,6 +316,7 @@ def _api_key_to_wire(key: d.ApiKey) -> r.ApiKey:
         account_id=key.account_id,
         deployments=key.deployments,
         expires_unix_ms=key.expires_unix_ms,
+        limits=limits_to_wire(key.limits),
     )
 
 

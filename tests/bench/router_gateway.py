@@ -15,7 +15,8 @@ from functools import partial
 from types import SimpleNamespace
 
 from agent.core.coverage import Coverage
-from agent.core.engine_queue import EngineQueue
+from agent.core.engine_admission import EngineAdmission
+from agent.core.engine_door import EngineDoor
 from agent.core.exploration import EXPLORE_RATIO, Exploration
 from agent.core.fill import FillMeter
 from agent.core.half_open import HalfOpenTargets
@@ -90,7 +91,7 @@ class Gateway:
             is_warm=self._peers().is_warm,
             draw=self._chance.random,
             live=self.live,
-            engine_queue=EngineQueue(16),
+            engine_door=EngineDoor(EngineAdmission(16)),
             prefixes=self._prefixes(),
             predictor=self._outcomes(),
             coverage=Coverage(),

@@ -141,7 +141,7 @@ class History:
         world = self.world
         assert not self.running, "an attempt outlives its request"
         assert all(not world.state.live.in_flight(name) for name in NODES)
-        assert world.state.engine_queue.serving == 0
+        assert world.state.engine_door.serving == 0
         assert self.heads <= 1
         assert self.ends == 1 or world.log.client_gone
         asked = [command for command in self.before_end if command.startswith("ask")]

@@ -62,7 +62,7 @@ def test_every_request_is_answered_once_and_leaves_nothing_behind(mixed):
             assert live.in_flight(node_id) == 0
             assert live.backlog(node_id, mixed.now_ms)[0] == 0.0
     for node in mixed.nodes.values():
-        assert node.engine.in_flight == node.here == node.queue.serving == node.queue.waiting == 0
+        assert node.engine.in_flight == node.queue.serving == node.queue.waiting == 0
 
 
 def test_second_copies_and_explorations_stay_within_their_shares(mixed):

@@ -15,7 +15,8 @@ from agent.clock import now_mono_ms, now_unix_ms
 from agent.config import LimitsConfig
 from agent.core.clock_watch import ClockWatch
 from agent.core.coverage import Coverage
-from agent.core.engine_queue import EngineQueue
+from agent.core.engine_admission import EngineAdmission
+from agent.core.engine_door import EngineDoor
 from agent.core.exploration import Exploration
 from agent.core.fill import FillMeter
 from agent.core.half_open import HalfOpenTargets
@@ -99,7 +100,7 @@ def gateway_context(
         is_warm=lambda node_id: True,
         draw=random.Random(1).random,
         live=LiveState(),
-        engine_queue=EngineQueue(4),
+        engine_door=EngineDoor(EngineAdmission(4)),
         prefixes=PrefixMemory(),
         predictor=Predictor(),
         coverage=Coverage(),

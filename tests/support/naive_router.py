@@ -242,7 +242,10 @@ def tiers(view, shape, found, chosen):
     fitting = [each for each in found if each.p99_ms <= shape.budget_left_ms]
     if fitting:
         return chosen.tier, min(fitting, key=lambda each: (each.rate, each.p99_ms)).tier
-    default, model = DEFAULT_TIER[shape.deployment.sla_tier], view.models[shape.deployment.model]
+    model = view.models.get(shape.deployment.model)
+    if model is None:  # it was removed while its replicas are still there
+        return chosen.tier, chosen.tier
+    default = DEFAULT_TIER[shape.deployment.sla_tier]
     prices = {
         tier: rate_nano_usd_per_1k_tokens(view.prices[model.size_class, tier])
         for tier in (chosen.tier, default)

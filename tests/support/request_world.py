@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from agent.core.coverage import Coverage
-from agent.core.engine_queue import EngineQueue
+from agent.core.engine_admission import EngineAdmission
+from agent.core.engine_door import EngineDoor
 from agent.core.exploration import Exploration
 from agent.core.fill import FillMeter
 from agent.core.half_open import HalfOpenTargets
@@ -60,6 +61,7 @@ class RequestWorld:
         policy: RequestPolicy | None = None,
         hedge_ratio: float = 0.0,
         explore_ratio: float = 0.0,
+        max_waiting: int = 100,
     ) -> None:
         self.now = 1_000.0
         self._of = of or deployment()
@@ -72,7 +74,7 @@ class RequestWorld:
             is_warm=lambda node_id: True,
             draw=lambda: 0.0,
             live=LiveState(),
-            engine_queue=EngineQueue(4),
+            engine_door=EngineDoor(EngineAdmission(4, max_waiting=max_waiting)),
             prefixes=PrefixMemory(),
             predictor=Predictor(),
             coverage=Coverage(),
@@ -98,7 +100,7 @@ class RequestWorld:
             outcome = Outcome(Load(10.0), 1.0, took_ms, self.now - count + number)
             self.state.predictor.learn(name, MODEL, profile(took_ms), outcome)
 
-    def begin(self, account: str = "acme") -> list[str]:
+    def begin(self, account: str = "acme", *, sequences: int = 1) -> list[str]:
         """Let the request begin."""
         context = RequestContext(
             view=self.table,
@@ -115,6 +117,7 @@ class RequestWorld:
             first_byte_mono_ms=self.now,
             zones=None,
             blocks=NO_BLOCKS,
+            sequences=sequences,
         )
         self.log = RequestLog("t", 0, "/v1/chat/completions", self.now)
         self.machine = RequestMachine(self.state, context, self._policy, self.log)
@@ -164,6 +167,11 @@ class RequestWorld:
         ended = m.AttemptEnded(self.attempts[name], m.Ending.LOST, status, reason, USAGE)
         ended.rest = rest
         return self._do(ended)
+
+    def decided(self, name: str, after_ms: float = 0.0) -> list[str]:
+        """The place of the attempt at ``name`` was given or refused."""
+        self.now += after_ms
+        return self._do(m.PlaceDecided(self.attempts[name]))
 
     def not_sent(self, name: str, rest: m.Rest = m.Rest.UNKNOWN) -> list[str]:
         """``name`` cannot be asked any more."""
@@ -217,7 +225,7 @@ class RequestWorld:
 
     def _words(self, commands: Iterable[m.Command]) -> Iterable[str]:
         for command in commands:
-            if isinstance(command, m.Ask):
+            if isinstance(command, m.Ask | m.Hold):
                 self.attempts[command.attempt.node_id] = command.attempt
             yield _WORDS[type(command)](command)
 
@@ -231,6 +239,7 @@ _WORDS: dict[type, Callable[..., str]] = {
         f"ask {c.attempt.node_id}"
         + ("" if c.attempt.purpose == "serve" else f" ({c.attempt.purpose})")
     ),
+    m.Hold: lambda c: f"hold {c.attempt.node_id}",
     m.Cancel: lambda c: f"cancel {c.attempt.node_id}",
     m.WriteHead: lambda c: f"head {c.attempt.node_id}",
     m.WriteHeartbeat: lambda c: "heartbeat",

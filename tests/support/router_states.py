@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.core.coverage import Coverage
-from agent.core.engine_queue import EngineQueue
+from agent.core.engine_admission import EngineAdmission
+from agent.core.engine_door import EngineDoor
 from agent.core.exploration import Exploration
 from agent.core.fill import FillMeter
 from agent.core.half_open import HalfOpenTargets
@@ -48,7 +49,7 @@ def router_state(
         is_warm=lambda _node_id: True,
         draw=lambda: 0.0,
         live=LiveState(),
-        engine_queue=EngineQueue(places),
+        engine_door=EngineDoor(EngineAdmission(places)),
         prefixes=PrefixMemory(),
         predictor=Predictor(),
         coverage=Coverage(),

@@ -21,6 +21,7 @@ from protos.domain.resources import (
     Resource,
     SlaTier,
     Tier,
+    UsageLimits,
 )
 
 ONE_OF_EACH: tuple[Resource, ...] = (
@@ -54,8 +55,8 @@ ONE_OF_EACH: tuple[Resource, ...] = (
         EngineProfile(40.0, 0.5, 4, 400.0, context_tokens=2_048),
         7,
     ),
-    ApiKey("k1", b"d" * 32, "acme", ("chat",), 1_700_000_000_000),
-    Account("acme"),
+    ApiKey("k1", b"d" * 32, "acme", ("chat",), 1_700_000_000_000, UsageLimits(0, 60, 0)),
+    Account("acme", UsageLimits(8, 600, 100_000)),
     Price("xs", Tier.CENTRAL, 10, 2, 30, 4),
     DesiredReplica(
         "acme/m@1", ModelSource.EXTERNAL, (ModelFile("config.json", b"s" * 32, 9),), 8_192

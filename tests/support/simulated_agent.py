@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from agent.core.coverage import Coverage
-from agent.core.engine_queue import EngineQueue
+from agent.core.engine_admission import EngineAdmission
+from agent.core.engine_door import EngineDoor
 from agent.core.exploration import Exploration
 from agent.core.fill import FillMeter
 from agent.core.half_open import HalfOpenTargets
@@ -37,6 +38,8 @@ from agent.core.request.messages import (
     Ending,
     Event,
     FirstToken,
+    Hold,
+    PlaceDecided,
     WriteEnd,
     WriteHead,
     WriteHeartbeat,
@@ -125,14 +128,15 @@ class SimulatedNode:
     def __init__(self, node_id: str, engine: SimulatedEngine, profile: EngineProfile) -> None:
         self.node_id = node_id
         self.engine = engine
-        self.queue = EngineQueue(profile.max_parallel)
+        self.queue = EngineDoor(EngineAdmission(profile.max_parallel))
         self.fill = FillMeter(profile.tokens_per_s)
-        self.here = 0
 
     def load(self, now_ms: float) -> PeerLoad:
         """Return what the node reports of itself in a probe's answer and on a response."""
-        queued = self.queue.waiting
-        return PeerLoad(max(0, self.here - queued), queued, self.fill.fill_ratio(now_ms))
+        queue = self.queue
+        return PeerLoad(
+            queue.serving, queue.waiting, self.fill.fill_ratio(now_ms), newcomer=queue.newcomer()
+        )
 
 
 class SimulatedAgent:
@@ -157,7 +161,7 @@ class SimulatedAgent:
             is_warm=lambda _node_id: True,
             draw=chance.random,
             live=LiveState(),
-            engine_queue=node.queue,
+            engine_door=node.queue,
             prefixes=PrefixMemory(),
             predictor=Predictor(),
             coverage=Coverage(),
@@ -185,6 +189,7 @@ class SimulatedAgent:
             in_flight=load.in_flight,
             queued=load.queued,
             fill_ratio=load.fill_ratio,
+            newcomer=load.newcomer,
             ready_models=READY,
         )
 
@@ -215,10 +220,12 @@ class RequestDriver:
         request = self._request
         if isinstance(command, Ask):
             self._ask(command.attempt)
+        elif isinstance(command, Hold):
+            self._hold(command.attempt)
         elif isinstance(command, Cancel):
             sent = command.attempt.io
-            assert isinstance(sent, Sent)
-            self._network.abort(sent)
+            if isinstance(sent, Sent):
+                self._network.abort(sent)
         elif isinstance(command, WriteHead):
             self._answering = command.attempt
             request.heads += 1
@@ -228,6 +235,10 @@ class RequestDriver:
             request.ends += 1
         elif not isinstance(command, Account):
             request.errors += 1
+
+    def _hold(self, attempt: Attempt) -> None:
+        assert attempt.place is not None
+        attempt.place.on_decided = lambda _place, _now: self.handle(PlaceDecided(attempt))
 
     def _ask(self, attempt: Attempt) -> None:
         arrival = self._request.arrival

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from agent.core.engine_queue import Place
+from agent.core.engine_admission import Place, Work
 from agent.core.exploration import EXPLORE_RATIO
 from agent.core.peer_load import PeerLoad
 from protos.domain.choice import EDGE_FILL_RATIO
@@ -175,16 +175,22 @@ class Wan:
         # at its own node's engine the request machine has entered it already
         place = attempt.place if attempt is not None else None
         if place is None:
-            place = self._places[sent] = node.queue.enter(self.now_ms)
-        node.here += 1
+            work = Work("acme", prompt_tokens=sent.asked.prompt_tokens)
+            place = self._places[sent] = node.queue.enter(work, self.now_ms)
         sent.inside = True
-        if place.served_mono_ms is None:
+        if place.waits:
+            place.on_decided = lambda _place, _now: self._give(node, sent)
+        if place.waits or place.served_mono_ms != place.entered_mono_ms:
             self.run_.queued += 1
             self.run_.herded += any(
                 other.queue.serving < other.engine.speed.max_parallel
                 for other in self.nodes.values()
                 if other is not node and self._pops[other.node_id] is self._pops[node.node_id]
             )
+        if not place.waits:
+            self._give(node, sent)
+
+    def _give(self, node: SimulatedNode, sent: Sent) -> None:
         sent.asked.note = sent
         node.engine.submit(sent.asked, self.now_ms)
         self._keep_stepping(node)
@@ -202,7 +208,6 @@ class Wan:
 
     def _leave(self, node: SimulatedNode, sent: Sent) -> None:
         sent.inside = False
-        node.here -= 1
         if sent in self._places:
             node.queue.leave(self._places.pop(sent), self.now_ms)
 

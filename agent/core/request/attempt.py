@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from protos.domain.trace import MAX_TOKEN_TIMES, AttemptPurpose
 
 if TYPE_CHECKING:
-    from agent.core.engine_queue import Place
+    from agent.core.engine_admission import Place
     from agent.core.half_open import HalfOpenTargets
     from protos.domain.router import Candidate, Placement
 
@@ -109,17 +109,22 @@ class Attempt:
         self.finding: Finding | None = None
         #: The broken attempt whose stream this one continues.
         self.resumes = resumes
-        #: Its place in the queue of this node's own engine; None for a peer's engine.
+        #: Its place at this node's own engine, given, refused or waited for; None for a peer's.
         self.place: Place | None = None
         #: Key of its prompt in the target's backlog; 0: not in the backlog.
         self.prompt_key = 0
-        #: Whether the predictor has been given its outcome.
+        #: Whether nothing is left to learn of it: the predictor has its outcome, or it has none.
         self.learned = False
         self.first_token_mono_ms: float | None = None
         #: When the last bytes of its answer came; -inf before the first. Written by the runner.
         self.last_read_mono_ms = -math.inf
         #: The runner's own object that carries the attempt.
         self.io: object = None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it waits for a place at this node's own engine."""
+        return self.place is not None and self.place.waits
 
     @property
     def first(self) -> Attempt:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent.core.engine_admission import Work
 from agent.core.fill import filling_tokens
 from agent.core.request.log import AttemptLog
 from protos.domain.predictor import Outcome
@@ -48,19 +49,32 @@ class Bookkeeping:
             self._log.placed_mono_ms = began_mono_ms
         # Neither a whole answer nor the continuation of a broken stream has an observable first
         # token.
-        observable = self._request.stream and attempt.resumes is None
-        tokens = max(1.0, placement.chosen.load.prompt_tokens) if observable else 0.0
-        attempt.prompt_key = state.live.request_started(node_id, began_mono_ms, tokens)
+        attempt.learned = not self._request.stream or attempt.resumes is not None
+        tokens = 0.0 if attempt.learned else max(1.0, placement.chosen.load.prompt_tokens)
         if node_id == state.node_id:
-            attempt.place = state.engine_queue.enter(began_mono_ms)
+            attempt.place = state.engine_door.enter(self._work(), began_mono_ms)
+            if attempt.place.served_mono_ms is None:
+                tokens = 0.0  # its prompt is not before the engine yet
+        request = self._request
+        attempt.prompt_key = state.live.request_started(
+            node_id, began_mono_ms, tokens, request.account, request.sequences
+        )
         replica = placement.chosen.replica
         state.prefixes.record(
             replica.node_id, replica.model, replica.generation, self._request.blocks, began_mono_ms
         )
 
+    def admitted(self, attempt: Attempt, now_mono_ms: float) -> None:
+        """Record that ``attempt`` has waited for its place at the own engine, and is sent now."""
+        if not attempt.learned:
+            tokens = max(1.0, attempt.placement.chosen.load.prompt_tokens)
+            attempt.prompt_key = self._state.live.prompt_sent(
+                attempt.node_id, now_mono_ms, tokens, self._request.account
+            )
+
     def progressed(self, attempt: Attempt, now_mono_ms: float) -> None:
         """Record that the engine generates for ``attempt``, visible to its client or not."""
-        if attempt.prompt_key and not attempt.learned:
+        if not attempt.learned:
             self._state.live.first_token(attempt.node_id, attempt.prompt_key, now_mono_ms)
             self._learn(attempt, now_mono_ms)
 
@@ -80,6 +94,7 @@ class Bookkeeping:
                 in_flight=load.in_flight,
                 queued=load.queued,
                 fill_ratio=load.fill_ratio,
+                newcomer=load.newcomer,
                 # a draining peer is ready for no model; otherwise only probes report its models
                 ready_models=() if load.draining else None,
             )
@@ -91,15 +106,17 @@ class Bookkeeping:
 
         ``abandoned``: it was cut because its client left.
         """
-        state = self._state
-        state.live.request_ended(attempt.node_id, attempt.prompt_key)
-        if attempt.place is not None:
-            state.engine_queue.leave(attempt.place, now_mono_ms)
+        state, request = self._state, self._request
+        state.live.request_ended(
+            attempt.node_id, attempt.prompt_key, request.account, request.sequences
+        )
         if attempt.first_token_mono_ms is None:
             if cut:
                 self._learn(attempt, now_mono_ms, censored=True, abandoned=abandoned)
             if attempt.finding is not None:
                 attempt.finding.ended(None, now_mono_ms)
+        if attempt.place is not None:  # last: the next request is told in the middle of this
+            state.engine_door.leave(attempt.place, now_mono_ms, self._generated(attempt))
 
     def succeeded(self, attempt: Attempt) -> None:
         """Record that the target answered."""
@@ -183,6 +200,24 @@ class Bookkeeping:
                 usage.cached_tokens / usage.prompt_tokens,
             )
 
+    def _work(self) -> Work:
+        """Return what the request asks of this node's engine."""
+        request, deployment = self._request, self._request.deployment
+        return Work(
+            request.account,
+            deployment.sla_tier,
+            request.sequences,
+            self._state.prompt_tokens.estimate(deployment.name, request.body_bytes),
+            request.max_answer_tokens,
+            request.body_bytes,
+        )
+
+    def _generated(self, attempt: Attempt) -> float | None:
+        """Return the tokens that were counted of the attempt's answer; None if none can be."""
+        if not self._request.stream or attempt.resumes is not None:
+            return None
+        return len(attempt.tokens.times_mono_ms) + attempt.tokens.left_out
+
     def _learn(
         self,
         attempt: Attempt,
@@ -191,7 +226,7 @@ class Bookkeeping:
         censored: bool = False,
         abandoned: bool = False,
     ) -> None:
-        if attempt.prompt_key == 0 or attempt.learned:
+        if attempt.learned:
             return
         attempt.learned = True
         chosen = attempt.placement.chosen

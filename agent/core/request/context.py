@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,10 @@ class RequestContext:
     blocks: PromptBlocks
     #: Checks the counts of other hosts; set with the first attempt at one.
     usage_check: UsageCheck | None = None
+    #: What an engine computes for it: prompts times answers.
+    sequences: int = 1
+    #: Most tokens of one answer.
+    max_answer_tokens: float = math.inf
 
     def price(self, tier: Tier) -> Price | None:
         """Return the price of ``tier`` on the request's price card, or None if it has none."""

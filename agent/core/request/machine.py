@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from agent.core.attempts import Verdict, verdict_of_status
 from agent.core.request.bookkeeping import Bookkeeping
-from agent.core.request.failures import Failures
+from agent.core.request.failures import CROWDED, Failures
 from agent.core.request.late import LateFirstToken
 from agent.core.request.messages import (
     Abandoned,
@@ -41,7 +41,9 @@ from agent.core.request.messages import (
     EngineProgressed,
     Event,
     FirstToken,
+    Hold,
     NotSent,
+    PlaceDecided,
     RespondError,
     RespondWhole,
     Rest,
@@ -119,18 +121,26 @@ class RequestMachine:
             return []
         if isinstance(event, AnswerBegun):
             return self._begin_answer(event.attempt, now_mono_ms)
+        return self._handle_rare(event, now_mono_ms)
+
+    def _handle_rare(self, event: Event, now_mono_ms: float) -> list[Command]:
         if isinstance(event, TableChanged):
             return self._on_table_changed(event, now_mono_ms)
+        if isinstance(event, PlaceDecided):
+            running = event.attempt in self._running.attempts  # else it was cut meanwhile
+            return self._on_place(event.attempt, now_mono_ms) if running else []
         if isinstance(event, ClientGone):
             return self._on_client_gone(event.usage, event.far, now_mono_ms)
         if isinstance(event, Abandoned):
             self.over = True
             return self._running.cut_all(AttemptOutcome.NOT_SENT, now_mono_ms)
+        if isinstance(event, NotSent):
+            return self._on_not_sent(event, now_mono_ms)
         if isinstance(event, CutShort):
             self._log.broken = self._answering is not None
             outcome = AttemptOutcome.NOT_SENT
             return self._end_all(outcome, event.error, event.usage, event.far, now_mono_ms)
-        return self._on_not_sent(event, now_mono_ms)
+        raise AssertionError(f"no such event: {event!r}")
 
     @property
     def is_revoked(self) -> bool:
@@ -158,9 +168,9 @@ class RequestMachine:
             return self._out_of_targets(none_left, now_mono_ms)
         except EdgeForgeError as error:
             return self._give_up(error)
-        return [self._ask(placement, now_mono_ms)]
+        return self._ask(placement, now_mono_ms)
 
-    def _ask(self, placement: Placement, now_mono_ms: float) -> Ask:
+    def _ask(self, placement: Placement, now_mono_ms: float) -> list[Command]:
         finding = self._placer.finding
         self._asked += 1
         self._books.promised(placement)
@@ -169,7 +179,30 @@ class RequestMachine:
         attempt.finding = finding
         if self._request.stream:
             self._expect(attempt)
-        return Ask(attempt)
+        return self._send(attempt, now_mono_ms)
+
+    def _send(self, attempt: Attempt, now_mono_ms: float) -> list[Command]:
+        """Ask the target of ``attempt``, once this node's engine has a place if it is that one."""
+        place = attempt.place
+        if place is None or place.served_mono_ms is not None:
+            return [Ask(attempt)]
+        if place.waits:
+            return [Hold(attempt)]
+        return self._on_place(attempt, now_mono_ms)
+
+    def _on_place(self, attempt: Attempt, now_mono_ms: float) -> list[Command]:
+        """Ask this node's engine, or another target if the account has too much waiting here."""
+        place = attempt.place
+        assert place is not None
+        if place.retry_after_s is None:
+            self._books.admitted(attempt, now_mono_ms)
+            return [Ask(attempt)]
+        self._running.ended(attempt, now_mono_ms)
+        self._failures.crowded(place.retry_after_s)
+        self._books.note(attempt, AttemptOutcome.REFUSED, now_mono_ms, CROWDED)
+        if attempt.resumes is not None:
+            return self._continue(attempt.resumes, Rest.TEXT, None, None, now_mono_ms)
+        return [] if self._running.attempts else self._ask_next(now_mono_ms)
 
     def _expect(self, attempt: Attempt) -> None:
         """Set when another target is to be considered, from the prediction of this one."""
@@ -266,6 +299,10 @@ class RequestMachine:
     ) -> list[Command]:
         """Handle an attempt that failed before its client saw any part of it."""
         attempt = event.attempt
+        if event.load is not None and event.load.retry_after_s is not None:
+            self._failures.crowded(event.load.retry_after_s)
+            self._books.note(attempt, AttemptOutcome.REFUSED, now_mono_ms, CROWDED)
+            return self._after_failure(now_mono_ms)
         self._failures.add(event, verdict)
         if verdict.engine_error:
             self._books.note(attempt, AttemptOutcome.ENGINE_ERROR, now_mono_ms, verdict.reason)
@@ -273,7 +310,11 @@ class RequestMachine:
             refused = event.ending is Ending.WHOLE
             outcome = AttemptOutcome.REFUSED if refused else AttemptOutcome.FAILED
             self._fail(attempt, event, outcome, verdict.reason, now_mono_ms)
-        if self._running.attempts:  # the other copy is still running
+        return self._after_failure(now_mono_ms)
+
+    def _after_failure(self, now_mono_ms: float) -> list[Command]:
+        """Wait for the other copy if one is running, else ask the next target."""
+        if self._running.attempts:
             self._timers.one_left(now_mono_ms)
             return []
         self._log.replaced += 1
@@ -320,7 +361,7 @@ class RequestMachine:
                 self._answering = self._running.begin(
                     placement, purpose, now_mono_ms, resumes=broken
                 )
-                return [Ask(self._answering)]
+                return self._send(self._answering, now_mono_ms)
         log.broken = True
         log.error = log.attempts[-1].detail
         self._books.account(first, usage, far, now_mono_ms, whole=False)
@@ -328,7 +369,7 @@ class RequestMachine:
         error = EngineFailed("the engine failed during the stream", "send the request again")
         return [Account(), WriteErrorEvent(error)]
 
-    def _out_of_targets(self, error: NoReplica | None, now_mono_ms: float) -> list[Command]:
+    def _out_of_targets(self, error: EdgeForgeError | None, now_mono_ms: float) -> list[Command]:
         """Give up: no target is left. An engine's own 5xx is passed on unchanged."""
         failures = self._failures
         why = failures.error(self._request.deployment.name, error)
@@ -370,7 +411,7 @@ class RequestMachine:
         if timers.hedge_is_due(now_mono_ms) and waiting:
             copy = self._late.second_copy(now_mono_ms)
             if copy is not None:
-                commands.append(Ask(copy))
+                commands += self._send(copy, now_mono_ms)
         if timers.patience_is_due(now_mono_ms) and waiting:
             commands += self._replace_late(now_mono_ms)
         if timers.silence_is_due(now_mono_ms):
@@ -387,7 +428,7 @@ class RequestMachine:
             return []
         cancel, other = replacement
         self._log.replaced += 1
-        return [cancel, self._ask(other, now_mono_ms)]
+        return [cancel, *self._ask(other, now_mono_ms)]
 
     def _check_silence(self, event: DeadlinePassed, now_mono_ms: float) -> list[Command]:
         """Give up silent attempts whose target is gone; all others keep waiting."""

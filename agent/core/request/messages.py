@@ -54,6 +54,13 @@ class NotSent:
 
 
 @dataclass(slots=True)
+class PlaceDecided:
+    """``attempt``, which was held, has a place at this node's engine now, or is refused one."""
+
+    attempt: Attempt
+
+
+@dataclass(slots=True)
 class EngineProgressed:
     """The engine has generated for ``attempt``, but the client has no token yet."""
 
@@ -143,6 +150,7 @@ class TableChanged:
 Event = (
     Begun
     | NotSent
+    | PlaceDecided
     | EngineProgressed
     | FirstToken
     | AnswerBegun
@@ -163,8 +171,15 @@ class Ask:
 
 
 @dataclass(slots=True)
+class Hold:
+    """Keep ``attempt`` until its place is decided, and report ``PlaceDecided`` then."""
+
+    attempt: Attempt
+
+
+@dataclass(slots=True)
 class Cancel:
-    """Cut ``attempt``; no further event may be reported for it."""
+    """Cut ``attempt``, sent or held; no further event may be reported for it."""
 
     attempt: Attempt
 
@@ -231,6 +246,7 @@ class Account:
 
 Command = (
     Ask
+    | Hold
     | Cancel
     | WriteHead
     | WriteHeartbeat

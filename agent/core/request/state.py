@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.core.prefixes import NO_BLOCKS, PromptBlocks
+from protos.domain.resources import SlaTier
 from protos.domain.router import TargetLookup, TargetState
 
 if TYPE_CHECKING:
     from agent.core.coverage import Coverage
-    from agent.core.engine_queue import EngineQueue
+    from agent.core.engine_door import EngineDoor
     from agent.core.exploration import Exploration
     from agent.core.fill import FillMeter
     from agent.core.half_open import HalfOpenTargets
@@ -37,7 +38,8 @@ class RouterState:
     #: Returns a number in [0, 1), uniformly distributed.
     draw: Callable[[], float]
     live: LiveState
-    engine_queue: EngineQueue
+    #: The way into this node's own engine.
+    engine_door: EngineDoor
     #: Which prompts each engine may hold in its cache.
     prefixes: PrefixMemory
     #: Learned first-token times of each (node, model).
@@ -64,19 +66,24 @@ class RouterState:
         prompt: PromptBlocks = NO_BLOCKS,
         *,
         allow_late: bool = False,
+        account: str = "",
+        sla_tier: SlaTier = SlaTier.STANDARD,
     ) -> TargetLookup:
         """Return a look-up of the state of each node that may serve ``model``. Hot.
 
+        The load is what a request of ``account`` meets: others' waiting requests are ahead of it
+        only as far as fair queueing puts them there.
         ``allow_late``: nodes that are ejected only for late first tokens count as not ejected.
         """
         replicas = self.view().replicas.get(model, {})
         cached = self.prefixes.cached_ratios(model, replicas, prompt, now_mono_ms)
         known = self.live.targets(
-            replicas, now_mono_ms, self.is_warm, cached, allow_late=allow_late
+            replicas, now_mono_ms, self.is_warm, cached, allow_late=allow_late, account=account
         )
         if (node_id := self.node_id) in known:
+            load = self.engine_door.load_for(account, sla_tier)
             known[node_id] = self._own(
-                model, now_mono_ms, cached.get(node_id, 0.0), allow_late=allow_late
+                model, now_mono_ms, cached.get(node_id, 0.0), load, allow_late=allow_late
             )
         return known.__getitem__
 
@@ -92,14 +99,21 @@ class RouterState:
         return look_up
 
     def _own(
-        self, model: str, now_mono_ms: float, cached_ratio: float, *, allow_late: bool
+        self,
+        model: str,
+        now_mono_ms: float,
+        cached_ratio: float,
+        load: tuple[int, int],
+        *,
+        allow_late: bool,
     ) -> TargetState:
-        node_id, queue = self.node_id, self.engine_queue
+        node_id = self.node_id
+        in_flight, ahead = load
         return TargetState(
             0.0,
             0.0,
-            queue.serving,
-            queue.waiting,
+            in_flight,
+            ahead,
             True,
             self.live.is_ejected(node_id, now_mono_ms, allow_late=allow_late),
             frozenset((model,)) if self.serves_here(model) else _NONE_READY,

@@ -22,7 +22,15 @@ from protos.domain.errors import (
     NotFound,
     StoreUnavailable,
 )
-from protos.domain.resources import Account, ModelSource, Price, ReplicaState, ResourceType, Tier
+from protos.domain.resources import (
+    Account,
+    ModelSource,
+    Price,
+    ReplicaState,
+    ResourceType,
+    Tier,
+    UsageLimits,
+)
 from protos.domain.routing_table import TableVersion, digest_to_bytes
 from protos.v1 import admin_pb2, fleet_pb2, resources_pb2
 from protos.wire import pop_to_wire
@@ -262,6 +270,32 @@ async def test_accounts(fleet, admin):
     for name, kind in (("globex", Conflict), ("No Good", InvalidRequest), ("", InvalidRequest)):
         request = admin_pb2.CreateAccountRequest(id=name)
         assert type(await failure_of(admin.CreateAccount(request))) is kind
+
+
+async def test_limits_of_an_account_are_rows_that_agents_get(fleet, admin):
+    def limits(**given):
+        return admin.SetAccountLimits(admin_pb2.SetAccountLimitsRequest(id="acme", **given))
+
+    await limits(max_concurrent_sequences=8, requests_per_minute=600)
+    detail = "max_concurrent_sequences=8 requests_per_minute=600"
+    assert await newest(fleet) == ("operator/ana", "account.limits", "account/acme")
+    assert (await audited(fleet.store, 1))[0].note.detail == detail
+    info = (await limits(requests_per_minute=0, tokens_per_minute=9)).account
+    assert fleet.store.view().accounts["acme"].limits == UsageLimits(8, 0, 9)
+    assert (info.limits.max_concurrent_sequences, info.limits.tokens_per_minute) == (8, 9)
+    (listed,) = (await admin.ListAccounts(admin_pb2.ListAccountsRequest())).accounts
+    assert listed == info
+    request = admin_pb2.SetAccountLimitsRequest(id="nosuch", requests_per_minute=1)
+    assert type(await failure_of(admin.SetAccountLimits(request))) is NotFound
+
+
+async def test_limits_of_a_key_are_in_its_row(fleet, admin):
+    limits = resources_pb2.UsageLimits(requests_per_minute=60)
+    await admin.CreateKey(admin_pb2.CreateKeyRequest(account_id="acme", limits=limits))
+    (info,) = (await admin.ListKeys(admin_pb2.ListKeysRequest(account_id="acme"))).keys
+    assert info.limits == limits
+    (key,) = fleet.store.view().keys.values()
+    assert key.limits == UsageLimits(requests_per_minute=60)
 
 
 async def test_keys(fleet, admin):

@@ -234,5 +234,5 @@ async def test_a_body_that_is_read_but_cannot_be_written_is_400_and_leaves_nothi
         state = gateway.gateway.state
     assert said.startswith(b"HTTP/1.1 400 ")
     assert state.live.in_flight("near") == 0
-    assert state.engine_queue.serving == 0
+    assert state.engine_door.serving == 0
     assert pool.dials == 0

@@ -60,3 +60,18 @@ def test_a_backlog_is_empty_after_all_its_prompts_were_removed(
             backlog.take_off(key)
         assert backlog.tokens >= 0.0
     assert (len(backlog), backlog.tokens) == (0, 0.0)
+
+
+def test_prompts_that_wait_for_a_place_are_ahead_of_their_own_account_only() -> None:
+    backlog = Backlog()
+    for _ in range(10):
+        backlog.add(100.0, 0.0, "greedy")
+    own = backlog.add(50.0, 0.0, "other")
+    assert backlog.tokens_before("other", 0) == pytest.approx(1_050.0), "nothing is held back"
+    assert backlog.tokens_before("greedy", 11) == 1_000.0
+    assert backlog.tokens_before("other", 11) == 50.0
+    assert backlog.tokens_before("newcomer", 11) == 0.0
+    assert 0.0 < backlog.tokens_before("newcomer", 9) < 250.0
+    backlog.take_off(own)
+    assert backlog.tokens_before("other", 11) == 0.0
+    assert Backlog().tokens_before("any", 5) == 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from agent.core.engine_admission import Newcomer
 from agent.core.peer_load import (
     LOAD_HEADER,
     MAX_LOAD,
@@ -12,6 +13,8 @@ from agent.core.peer_load import (
     load_header,
     load_of,
     load_of_fields,
+    parse_newcomer,
+    parse_retry_s,
 )
 
 
@@ -61,3 +64,39 @@ def test_a_load_that_no_node_can_have_is_not_believed(number: int) -> None:
     assert load_of([(LOAD_HEADER, b"in_flight=%d" % number)]) is None
     with pytest.raises(ValueError, match="not possible"):
         load_of_fields({"in_flight": number, "queued": 0})
+
+
+@pytest.mark.parametrize(
+    ("given", "newcomer"),
+    [
+        (b"7/0/4", Newcomer(7, 0, 4)),
+        ([7, 0, 4], Newcomer(7, 0, 4)),
+        (b"-7/0/4", Newcomer(0, 0, 4)),
+        (b"7/0", None),
+        (b"a/b/c", None),
+        ([7, None, 4], None),
+        ("7/0/4", None),
+        (None, None),
+    ],
+)
+def test_what_a_new_account_meets_is_three_numbers_or_unknown(
+    given: object, newcomer: Newcomer | None
+) -> None:
+    assert parse_newcomer(given) == newcomer
+
+
+@pytest.mark.parametrize(
+    ("given", "retry_s"),
+    [(b"12", 12.0), (b"0", 1.0), (b"1e9", 3_600.0), (b"nan", None), (b"x", None), (None, None)],
+)
+def test_the_time_to_retry_of_a_refused_account_is_bounded(
+    given: bytes | None, retry_s: float | None
+) -> None:
+    assert parse_retry_s(given) == retry_s
+
+
+def test_what_a_node_reports_is_read_as_it_was_written() -> None:
+    load = PeerLoad(8, 40, 0.5, draining=True, newcomer=Newcomer(7, 0, 4), retry_after_s=12.0)
+    assert load_of([load_header(load)]) == load
+    told = PeerLoad(8, 40, 0.5, newcomer=Newcomer(7, 0, 4))
+    assert load_of_fields(load_fields(told)) == told

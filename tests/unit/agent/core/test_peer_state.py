@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.core.engine_admission import Newcomer
 from agent.core.peer_state import EJECT_AFTER_FAILURES, MAX_REPORTED, REPORT_FRESH_MS, PeerState
 
 counts = st.integers(0, 50)
@@ -96,3 +97,47 @@ def test_a_report_without_an_engine_run_only_updates_readiness() -> None:
     assert not seen.engine_is(None, ready=False)
     assert seen.engine_is(None, ready=True)
     assert not seen.engine_is("1", ready=True), "its run is still the one known"
+
+
+def meets(seen: PeerState, account: str, at_mono_ms: float = 1_001.0) -> tuple[int, int]:
+    state = seen.evaluate(at_mono_ms, warm=True, allow_late=False)
+    return seen.meets(account, state, at_mono_ms)[:2]
+
+
+def test_an_account_with_less_there_than_its_share_meets_what_a_new_one_would() -> None:
+    seen = PeerState()
+    seen.count_own("greedy", 100)
+    seen.take_report(8, 92, 1_000.0, Newcomer(6, 0, 4))
+    assert meets(seen, "other") == (6, 0)
+    seen.count_own("other", 1)
+    assert meets(seen, "other") == (7, 0), "sent since the report"
+    assert meets(seen, "greedy") == (9, 92)
+
+
+def test_what_an_account_has_there_beyond_its_share_is_ahead_of_its_next_request() -> None:
+    seen = PeerState()
+    seen.count_own("greedy", 200)
+    seen.count_own("busy", 10)
+    seen.take_report(12, 198, 1_000.0, Newcomer(8, 0, 4))
+    assert meets(seen, "busy") == (12, 6)
+
+
+def test_a_report_that_is_too_old_says_nothing_of_new_accounts() -> None:
+    seen = PeerState()
+    seen.count_own("greedy", 100)
+    seen.take_report(8, 92, 1_000.0, Newcomer(6, 0, 4))
+    assert meets(seen, "other", 1_000.0 + REPORT_FRESH_MS) == (100, 0)
+
+
+def test_a_node_that_is_not_crowded_is_met_alike_by_all() -> None:
+    seen = told(3, 0)
+    seen.take_report(3, 0, 1_000.0, Newcomer(3, 0, 8))
+    assert seen.newcomer is None
+    assert meets(seen, "other") == (3, 0)
+
+
+def test_an_account_without_requests_there_is_not_remembered() -> None:
+    seen = PeerState()
+    seen.count_own("a", 3)
+    seen.count_own("a", -3)
+    assert seen.own_of_account == {}

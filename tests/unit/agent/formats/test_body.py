@@ -7,6 +7,7 @@ import json
 import zlib
 from typing import Any
 
+import orjson
 import pytest
 
 from agent.formats import FORMATS, ApiFormat
@@ -286,3 +287,20 @@ def test_a_service_tier_is_accepted_in_every_format(tier: object) -> None:
         read({"service_tier": tier}, api)
     kept = tier in ("auto", "default", "flex", "scale", "priority")
     assert ("service_tier" in sent({"service_tier": tier, "input": "a"}, RESPONSES)) is kept
+
+
+def test_a_body_counts_as_its_sequences_and_too_many_are_refused() -> None:
+    caps = BodyCaps(max_n=4, max_prompt_logprobs=5, max_inputs=3, max_sequences=8)
+    fields = {"model": "m", "prompt": ["a", "b"], "n": 4, "max_tokens": 16}
+    body = read_body(orjson.dumps(fields), FORMATS["/v1/completions"], caps=caps)
+    assert (body.sequences, body.max_answer_tokens) == (8, 16.0)
+    wider = orjson.dumps(fields | {"prompt": ["a", "b", "c"]})
+    with pytest.raises(InvalidRequest, match="12 sequences"):
+        read_body(wider, FORMATS["/v1/completions"], caps=caps)
+
+
+def test_inputs_of_embeddings_are_sequences_without_answers() -> None:
+    fields = orjson.dumps({"model": "m", "input": ["a", "b", "c"]})
+    caps = BodyCaps(max_n=4, max_prompt_logprobs=5, max_inputs=3, max_sequences=1)
+    body = read_body(fields, FORMATS["/v1/embeddings"], caps=caps)
+    assert (body.sequences, body.max_answer_tokens) == (3, 0.0)

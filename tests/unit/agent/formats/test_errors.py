@@ -17,6 +17,7 @@ from protos.domain.errors import (
     NoReplica,
     NotFound,
     Overloaded,
+    RateLimited,
     Unauthenticated,
 )
 
@@ -165,3 +166,18 @@ def test_an_engines_500_keeps_what_it_says_to_a_client() -> None:
 
 def test_a_long_message_of_a_500_is_cut() -> None:
     assert len(CHAT.engine_refusal(500, refused("x" * 100_000))) < 2_000
+
+
+def test_a_limit_of_an_account_is_told_in_openais_headers() -> None:
+    error = RateLimited("used up", retry_after_s=2.4)
+    error.limited = ("tokens", 1_000, 12)
+    status, headers, _ = CHAT.render_error(error)
+    assert status == 429
+    assert dict(headers).items() >= {
+        (b"retry-after", b"3"),
+        (b"x-ratelimit-limit-tokens", b"1000"),
+        (b"x-ratelimit-remaining-tokens", b"12"),
+        (b"x-ratelimit-reset-tokens", b"3s"),
+    }
+    _, plain, _ = CHAT.render_error(RateLimited("at once", retry_after_s=1.0))
+    assert not [name for name, _ in plain if name.startswith(b"x-ratelimit")]

@@ -74,10 +74,10 @@ def test_only_an_attempt_at_the_own_engine_takes_a_place_there(
 ) -> None:
     world = World()
     attempt = world.ask(node_id)
-    assert world.state.engine_queue.serving == places_taken
+    assert world.state.engine_door.serving == places_taken
     assert world.state.live.in_flight(node_id) == 1
     world.books.left(attempt, 10.0, cut=False)
-    assert world.state.engine_queue.serving == 0
+    assert world.state.engine_door.serving == 0
     assert world.state.live.in_flight(node_id) == 0
 
 

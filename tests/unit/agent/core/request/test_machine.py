@@ -71,11 +71,11 @@ def test_an_attempt_counts_as_load_until_it_ends():
     world = RequestWorld(fleet(TWO))
     world.begin()
     assert world.state.live.in_flight("near") == 1
-    assert world.state.engine_queue.serving == 1
+    assert world.state.engine_door.serving == 1
     world.token("near")
     world.stream_ends("near")
     assert world.state.live.in_flight("near") == 0
-    assert world.state.engine_queue.serving == 0
+    assert world.state.engine_door.serving == 0
 
 
 def test_a_peers_load_is_taken_with_its_first_token():
@@ -614,7 +614,7 @@ def test_a_fault_of_whoever_drives_it_leaves_nothing_counted() -> None:
     world.begin()
     assert world.abandon() == ["cancel near"]
     assert world.state.live.in_flight("near") == 0
-    assert world.state.engine_queue.serving == 0
+    assert world.state.engine_door.serving == 0
     assert world.machine.over
 
 

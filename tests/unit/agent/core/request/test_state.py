@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from agent.core.engine_admission import Work
 from agent.core.fill import UNKNOWN_FILL
 from agent.core.live import EJECT_AFTER_LATE
 from agent.core.prefixes import prompt_blocks
@@ -17,8 +18,8 @@ MODEL = fleets.MODEL
 def test_the_own_node_has_no_round_trip_and_its_queues_load() -> None:
     state = router_state(places=2)
     for now_mono_ms in (1.0, 2.0, 3.0):
-        state.engine_queue.enter(now_mono_ms)
-    own = state.targets(MODEL, 10.0)(SELF)
+        state.engine_door.enter(Work("acme"), now_mono_ms)
+    own = state.targets(MODEL, 10.0, account="acme")(SELF)
     assert (own.rtt_ms_p50, own.warm) == (0.0, True)
     assert (own.in_flight, own.queued) == (2, 1)
 
