@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from agent.core.samples import MetricSource, StatusSource
     from agent.drain_state import DrainState
     from agent.link.identity import Identity
+    from agent.peers.tls import UseIdentity
     from agent.replicas import Replicas
     from protos.domain.fleet_view import FleetView
 
@@ -58,11 +59,12 @@ class DataPlane:
         self,
         config: AgentConfig,
         identity: Identity,
+        use_identity: UseIdentity,
         *,
         view: Callable[[], FleetView],
         replicas: Replicas,
         drain_state: DrainState,
-        credentials_usable: Callable[[], bool],
+        require_credentials: Callable[[], None],
         ready: Callable[[], bool],
         draw: Callable[[], float],
     ) -> None:
@@ -76,7 +78,7 @@ class DataPlane:
         self.fill = FillMeter(config.engine.tokens_per_s)
         self.records = RequestRecords(config.limits.max_records)
         self._build_traces(config, identity)
-        self._tls = PeerTls(config.identity_dir)
+        self._tls = PeerTls(use_identity)
         self._peers = PeerPool(node_id, config.peer, self._tls, view, self.live, now_mono_ms)
         self.prober = Prober(config.peer, self._peers, self.live, now_mono_ms)
         self._pools = EnginePools(connect_timeout_ms=config.limits.connect_timeout_ms)
@@ -115,7 +117,7 @@ class DataPlane:
             records=self.records,
             traces=self.traces.take,
             clocks=ClockWatch(),
-            credentials_usable=credentials_usable,
+            require_credentials=require_credentials,
             now_mono_ms=now_mono_ms,
             now_unix_ms=now_unix_ms,
             make_trace_id=TraceIds().make,

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 class DrainState:
-    """Reasons to drain: the operator, accelerator health, the fleet, removal, a stop."""
+    """Reasons to drain: the operator, accelerator health, the fleet, removal, a stop.
+
+    ``out_of_fleet`` is what the coordinator said when it removed this node; empty while it has not.
+    """
 
     def __init__(self, node_id: str) -> None:
         self._node_id = node_id
@@ -27,6 +30,7 @@ class DrainState:
         self._by_health = ""
         self._by_fleet = ""
         self._removed = False
+        self._out_of_fleet = ""
         self._stopping = False
         #: Whether the ports are open.
         self.serving = False
@@ -52,6 +56,8 @@ class DrainState:
         """Why the engine accepts no new requests; empty when it does."""
         if own := self.own_reason:
             return own
+        if self._out_of_fleet:
+            return f"removed from the fleet: {self._out_of_fleet}"
         if self._removed:
             return "this node is no longer in the routing table"
         return self._by_fleet
@@ -59,7 +65,8 @@ class DrainState:
     @property
     def refuses_clients(self) -> bool:
         """Whether clients are refused; otherwise other nodes serve them."""
-        return self._stopping or self._by_operator or self._removed
+        gone = self._removed or bool(self._out_of_fleet)
+        return self._stopping or self._by_operator or gone
 
     @property
     def draining(self) -> bool:
@@ -81,6 +88,15 @@ class DrainState:
     @by_health.setter
     def by_health(self, reason: str) -> None:
         self._by_health = reason
+        self._notify()
+
+    @property
+    def out_of_fleet(self) -> str:
+        return self._out_of_fleet
+
+    @out_of_fleet.setter
+    def out_of_fleet(self, reason: str) -> None:
+        self._out_of_fleet = reason
         self._notify()
 
     @property

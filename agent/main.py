@@ -18,6 +18,7 @@ from agent.artifacts.files import FileStore
 from agent.artifacts.models import ModelStore
 from agent.clock import now_mono_ms, now_unix_ms
 from agent.core.backoff import BackoffPolicy
+from agent.core.renewal import RenewalMachine
 from agent.data_plane import DataPlane
 from agent.drain_state import DrainState
 from agent.engine.process import require_engine_environment
@@ -26,18 +27,19 @@ from agent.gpu.reader import chosen_kind
 from agent.gpu.watch import GpuWatch
 from agent.link.blobs import BlobSource
 from agent.link.channel import node_channel
-from agent.link.identity import CurrentIdentity, load_identity, make_private_folder
+from agent.link.identity import CurrentIdentity, use_in
 from agent.link.persistence import TablePersistence
-from agent.link.renewal import run_renewal
+from agent.link.removal import Removal
+from agent.link.renewal import Renewal
 from agent.link.status import CredentialsAge
 from agent.link.stream import FleetLink, LinkCallbacks
-from agent.link.table_files import TableFiles
 from agent.link.tables import TableKeeper
 from agent.observability.agent_status import AgentStatus
 from agent.observability.prometheus import make_registry
 from agent.observability.server import MetricsServer
 from agent.query_handler import QueryHandler
 from agent.replicas import Replicas
+from agent.state_folder import open_identity
 from agent.state_lock import lock_state_dir
 from agent.status_report import StatusReport
 from agent.tasks import Background
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
 
     from agent.config import AgentConfig
     from agent.core.engine_status import EngineStatus
-    from agent.link.identity import Identity
+    from agent.link.identity import StoredIdentity
     from protos.domain.fleet_view import FleetView
 
 _log = logging.getLogger(__name__)
@@ -81,9 +83,13 @@ class Agent:
     def __init__(self, config: AgentConfig) -> None:
         self._config = config
         self._draw = random.Random().random
-        make_private_folder(config.state_dir)
+        stored, self._files = open_identity(config)
+        self._renewal_machine = RenewalMachine(self._draw())
         self._identity = CurrentIdentity(
-            load_identity(config.identity_dir), config.client_url, now_unix_ms
+            stored,
+            config.client_url,
+            now_unix_ms=lambda: self._link.clock.now_unix_ms(),
+            renewal_error=lambda: self._renewal_machine.last_error,
         )
         if config.engine.kind == "vllm":
             require_engine_environment(Path(config.engine.venv).absolute())
@@ -99,7 +105,6 @@ class Agent:
 
     def _build_tables(self) -> None:
         self._credentials = CredentialsAge(now_mono_ms, self._config.limits.credentials_max_age_s)
-        self._files = TableFiles(self._config.state_dir / "tables")
         self._tables = TableKeeper(now_mono_ms, self._on_view_changed)
         self._persistence = TablePersistence(
             self._files, self._tables, self._credentials, now_unix_ms
@@ -139,7 +144,11 @@ class Agent:
 
     def _build_data_plane(self) -> None:
         config = self._config
-        self._drain_state = DrainState(self._identity.value.node_id)
+        identity = self._identity.value
+        self._drain_state = DrainState(identity.node_id)
+        self._removal = Removal(
+            config.identity_dir, identity.owner, now_unix_ms, self._on_membership
+        )
         self._gpu = GpuWatch(
             chosen_kind(config.gpu.kind),
             interval_ms=config.gpu.interval_ms,
@@ -151,11 +160,12 @@ class Agent:
         )
         self._plane = DataPlane(
             config,
-            self._identity.value,
+            identity,
+            lambda context: use_in(context, self._identity.stored),
             view=lambda: self._tables.view,
             replicas=self._replicas,
             drain_state=self._drain_state,
-            credentials_usable=self._credentials.usable,
+            require_credentials=self._require_credentials,
             ready=lambda: not self.status.missing(),
             draw=self._draw,
         )
@@ -174,6 +184,7 @@ class Agent:
             records=plane.records,
             drain_state=self._drain_state,
             gpu=self._gpu,
+            clock_offset_ms=lambda: self._link.clock.offset_ms(),
             now_mono_ms=now_mono_ms,
         )
         self._link = FleetLink(
@@ -187,6 +198,8 @@ class Agent:
                 now_mono_ms=now_mono_ms,
                 now_unix_ms=now_unix_ms,
                 draw=self._draw,
+                on_removed=self._removal.told,
+                on_admitted=self._removal.admitted,
             ),
             self._tables,
             self._credentials,
@@ -195,6 +208,16 @@ class Agent:
                 base_ms=config.coordinator.reconnect_min_ms,
                 cap_ms=config.coordinator.reconnect_max_ms,
             ),
+        )
+        self._renewal = Renewal(
+            self._renewal_machine,
+            self._channel,
+            config.identity_dir,
+            held=lambda: self._identity.stored,
+            on_renewed=self._on_renewed,
+            now_unix_ms=self._link.clock.now_unix_ms,
+            now_mono_ms=now_mono_ms,
+            draw=self._draw,
         )
 
     def _build_surfaces(self) -> None:
@@ -207,6 +230,9 @@ class Agent:
             self._drain_state,
             self._credentials,
             self._link.status,
+            self._link.clock,
+            self._renewal,
+            self._removal,
             self._replicas,
             self._model_files,
             self._gpu,
@@ -246,6 +272,7 @@ class Agent:
     async def _start(self) -> None:
         await self._metrics.start()
         await self._admin.start()
+        self._removal.load()
         image = self._files.load()
         if image is not None:
             self._credentials.restore(image.credentials_confirmed_unix_ms, now_unix_ms())
@@ -259,16 +286,7 @@ class Agent:
         spawn(self._plane.prober.run(), name="prober")
         spawn(self._gpu.run(), name="accelerators")
         spawn(self._watch_certificate(), name="client-certificate")
-        spawn(
-            run_renewal(
-                self._channel,
-                self._config.identity_dir,
-                self._on_renewed,
-                now_unix_ms,
-                self._draw,
-            ),
-            name="renewal",
-        )
+        spawn(self._renewal.run(), name="renewal")
 
     async def _end(self) -> None:
         self._drain_state.stopping = True
@@ -295,7 +313,7 @@ class Agent:
 
     def _channel(self) -> aio.Channel:
         address = self._config.coordinator.fleet_address or self._identity.value.fleet_address
-        return node_channel(address, self._config.identity_dir)
+        return node_channel(address, self._identity.stored)
 
     def _on_view_changed(self, view: FleetView, changed: frozenset[ResourceType]) -> None:
         if ResourceType.DESIRED in changed:
@@ -305,9 +323,16 @@ class Agent:
             self._plane.on_view_changed(view)
         self._persistence.changed()
 
-    def _on_renewed(self, identity: Identity) -> None:
-        self._identity.value = identity
+    def _on_renewed(self, stored: StoredIdentity) -> None:
+        self._identity.stored = stored
         self._plane.use_renewed_identity()
+
+    def _on_membership(self, removed: str) -> None:
+        self._drain_state.out_of_fleet = removed
+
+    def _require_credentials(self) -> None:
+        self._removal.require_member()
+        self._credentials.require_usable()
 
     def _on_engine(self, status: EngineStatus) -> None:
         self._plane.on_engine_changed(status)

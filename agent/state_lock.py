@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from protos.domain.errors import ConfigInvalid
+from protos.host.ownership import not_allowed
 
 
 @contextlib.contextmanager
@@ -17,6 +18,8 @@ def lock_state_dir(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(folder / "agent.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except PermissionError as error:
+        raise not_allowed(Path(error.filename or folder), below=folder) from error
     except OSError as error:
         raise ConfigInvalid([f"node.state_dir {folder}: {error.strerror}"]) from error
     try:

@@ -48,6 +48,7 @@ class StatusReport:
     records: RequestRecords
     drain_state: DrainState
     gpu: GpuWatch
+    clock_offset_ms: Callable[[], float]
     now_mono_ms: Callable[[], float]
     #: New at each start of the agent.
     boot_id: str = field(default_factory=lambda: secrets.token_hex(8))
@@ -85,6 +86,9 @@ class StatusReport:
             credentials_age_s=self.credentials.age_s(),
             certificate_age_s=self.identity.certificate_age_s(),
             service=service_to_wire(self.records.service()),
+            certificate_remaining_s=self.identity.certificate_remaining_s(),
+            clock_offset_ms=self.clock_offset_ms(),
+            renewal_error=clipped(self.identity.renewal_error()),
         )
 
     def _engine_in_flight(self) -> int:

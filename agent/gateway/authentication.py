@@ -29,15 +29,14 @@ def authenticate(
     headers: Mapping[bytes, bytes],
     view: FleetView,
     now_unix_ms: int,
-    credentials_usable: Callable[[], bool],
+    require_credentials: Callable[[], None],
 ) -> Caller:
-    """Return the key in ``headers`` and its account. Raises: Unauthenticated."""
+    """Return the key in ``headers`` and its account.
+
+    Raises: Unauthenticated; what ``require_credentials`` raises while keys cannot be checked here.
+    """
     secret = _given_key(headers)
-    if not credentials_usable():
-        raise Unauthenticated(
-            "keys cannot be checked: this site has been cut off for too long",
-            "use another site, or ask the operator to restore the link to the coordinator",
-        )
+    require_credentials()
     key = view.keys.get(hashlib.sha256(secret).digest())
     if key is None:
         raise Unauthenticated("incorrect API key", _HINT)

@@ -97,7 +97,7 @@ class ClientRoutes:
             request.headers,
             gateway.state.view(),
             gateway.now_unix_ms(),
-            gateway.credentials_usable,
+            gateway.require_credentials,
         )
         request.body = await self._decoder.decode(encoding, request.body)
 

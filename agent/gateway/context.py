@@ -41,7 +41,7 @@ class GatewayContext:
     #: Where traces of finished requests go.
     traces: TraceSink
     clocks: ClockWatch
-    credentials_usable: Callable[[], bool]
+    require_credentials: Callable[[], None]
     now_mono_ms: Callable[[], float]
     now_unix_ms: Callable[[], int]
     make_trace_id: Callable[[], str]

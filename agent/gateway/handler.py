@@ -85,7 +85,7 @@ class GenerationHandler:
         """Return the request's runner. Raises: EdgeForgeError if the request is not admitted."""
         gateway, limits = self._gateway, self._gateway.limits
         view = gateway.state.view()
-        caller = authenticate(request.headers, view, now_unix_ms, gateway.credentials_usable)
+        caller = authenticate(request.headers, view, now_unix_ms, gateway.require_credentials)
         log.account = caller.account.id
         if self.draining:
             raise NoReplica("this site is draining", "try again: another site answers then")

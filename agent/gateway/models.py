@@ -35,7 +35,7 @@ class ModelsApi:
         gateway = self._gateway
         view = gateway.state.view()
         caller = authenticate(
-            request.headers, view, gateway.now_unix_ms(), gateway.credentials_usable
+            request.headers, view, gateway.now_unix_ms(), gateway.require_credentials
         )
         describe = _anthropic_model if is_anthropic(request) else _openai_model
         name = request.path[len(_PATH) + 1 :]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc import aio
 
-from agent.link.identity import CA, CERT, KEY
-from protos.domain.errors import ConfigInvalid
 from protos.domain.routing_table import MAX_TABLE_BYTES
+
+if TYPE_CHECKING:
+    from agent.link.identity import StoredIdentity
 
 #: The name in the coordinator's certificate, whatever its address is.
 COORDINATOR_NAME = "coordinator.edgeforge.internal"
@@ -31,16 +32,13 @@ _OPTIONS = (
 )
 
 
-def node_channel(address: str, identity_dir: Path) -> aio.Channel:
-    """Return a channel with this node's certificate. Raises: ConfigInvalid without files."""
-    try:
-        credentials = grpc.ssl_channel_credentials(
-            root_certificates=(identity_dir / CA).read_bytes(),
-            private_key=(identity_dir / KEY).read_bytes(),
-            certificate_chain=(identity_dir / CERT).read_bytes(),
-        )
-    except OSError as error:
-        raise ConfigInvalid([f"identity: {error}"], "enrol this host again") from error
+def node_channel(address: str, stored: StoredIdentity) -> aio.Channel:
+    """Return a channel with this node's certificate."""
+    credentials = grpc.ssl_channel_credentials(
+        root_certificates=stored.ca_pem,
+        private_key=stored.key_pem,
+        certificate_chain=stored.cert_pem,
+    )
     return aio.secure_channel(address, credentials, options=_OPTIONS)
 
 

@@ -19,14 +19,9 @@ from OpenSSL import SSL
 
 from agent.link.channel import enrolment_channel
 from agent.link.errors import rpc_error
-from agent.link.identity import (
-    PENDING_KEY,
-    Identity,
-    make_private_folder,
-    save_identity,
-    write_private,
-)
+from agent.link.identity import PENDING_KEY, Identity, save_identity
 from protos.domain.errors import InvalidRequest, LinkDown, Unauthenticated
+from protos.host.files import make_private_folder, write_whole
 from protos.v1 import enrolment_pb2, enrolment_pb2_grpc
 
 _TOKEN = re.compile(r"EF1\.([0-9a-f]{64})\.([A-Za-z0-9_-]{1,64})\.([A-Za-z0-9_-]{16,128})")
@@ -78,6 +73,7 @@ async def enrol(address: str, token: EnrolmentToken, folder: Path) -> Identity:
         node_id=response.node_id,
         pop_id=response.pop_id,
         fleet_address=response.fleet_address,
+        fleet_id=token.ca_sha256,
     )
     save_identity(
         folder,
@@ -89,17 +85,29 @@ async def enrol(address: str, token: EnrolmentToken, folder: Path) -> Identity:
     return identity
 
 
-def load_or_make_key(folder: Path) -> ec.EllipticCurvePrivateKey:
-    """Return the key of an unanswered request, or a new one after writing it to disk."""
+def load_or_make_key(folder: Path, *, unlike: bytes = b"") -> ec.EllipticCurvePrivateKey:
+    """Return the key of an unanswered request, or a new one after writing it to disk.
+
+    ``unlike`` is the key in use: pending still, its answer has arrived, but was not tidied up.
+    """
     make_private_folder(folder)
     pending = folder / PENDING_KEY
     if pending.is_file():
-        key = serialization.load_pem_private_key(pending.read_bytes(), password=None)
-        if isinstance(key, ec.EllipticCurvePrivateKey):
-            return key
+        kept = _read_key(pending.read_bytes())
+        if kept is not None and key_pem(kept) != unlike:
+            return kept
     key = ec.generate_private_key(ec.SECP256R1())
-    write_private(pending, key_pem(key))
+    write_whole(pending, key_pem(key))
     return key
+
+
+def _read_key(pem: bytes) -> ec.EllipticCurvePrivateKey | None:
+    """Return the key in ``pem``; None when it is damaged, so that another one is made."""
+    try:
+        key = serialization.load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError):
+        return None
+    return key if isinstance(key, ec.EllipticCurvePrivateKey) else None
 
 
 def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
@@ -119,7 +127,7 @@ def signing_request(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def identity_of(
-    certificate_pem: bytes, *, node_id: str, pop_id: str, fleet_address: str
+    certificate_pem: bytes, *, node_id: str, pop_id: str, fleet_address: str, fleet_id: str = ""
 ) -> Identity:
     """Return the identity to save beside a certificate."""
     certificate = x509.load_pem_x509_certificate(certificate_pem)
@@ -129,6 +137,7 @@ def identity_of(
         fleet_address=fleet_address,
         not_before_unix_ms=int(certificate.not_valid_before_utc.timestamp() * 1_000),
         not_after_unix_ms=int(certificate.not_valid_after_utc.timestamp() * 1_000),
+        fleet_id=fleet_id,
     )
 
 

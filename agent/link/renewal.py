@@ -1,39 +1,49 @@
-"""Renews the node's certificate daily; it is valid for weeks."""
+"""Renews the node's certificate about daily; it is valid for weeks."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from grpc import aio
 
+from agent.core.samples import Sample, Samples
 from agent.link.errors import rpc_error
-from agent.link.identity import Identity, load_identity, save_identity
-from protos.domain.errors import EdgeForgeError, LinkDown
+from agent.link.identity import StoredIdentity, load_identity, save_identity
+from protos.domain.errors import ConfigInvalid, LinkDown
 from protos.v1 import fleet_pb2, fleet_pb2_grpc
+
+if TYPE_CHECKING:
+    from agent.core.renewal import RenewalMachine
 
 _log = logging.getLogger(__name__)
 
-_DAY_MS = 86_400_000.0
-_RETRY_MS = 600_000.0
+#: How often it is decided whether to renew.
+CHECK_INTERVAL_S = 60.0
 _TIMEOUT_S = 30.0
 
 
-def renewal_due_ms(identity: Identity, now_unix_ms: int, draw: float) -> float:
-    """Return the time until renewal, which is due a day after issue with 10 % jitter."""
-    due_unix_ms = identity.not_before_unix_ms + _DAY_MS * (0.9 + 0.2 * draw)
-    return max(0.0, due_unix_ms - now_unix_ms)
+async def renew(
+    make_channel: Callable[[], aio.Channel], folder: Path, held: StoredIdentity
+) -> StoredIdentity:
+    """Fetch a certificate for a new key and save it.
 
-
-async def renew(make_channel: Callable[[], aio.Channel], folder: Path) -> Identity:
-    """Fetch a certificate for a new key and save it. Raises: EdgeForgeError."""
+    Raises: EdgeForgeError; OSError when the disk does not take it.
+    """
     # Imported on use: the module is large and needed once a day.
     from agent.link.enrol import identity_of, key_pem, load_or_make_key, signing_request
 
-    old = load_identity(folder)
-    key = load_or_make_key(folder)
+    old = held.identity
+    if load_identity(folder).owner != old.owner:
+        raise ConfigInvalid(
+            [f"{folder} holds the identity of another node than {old.node_id}, which runs"],
+            "restart this agent, so that it becomes that node",
+        )
+    key = load_or_make_key(folder, unlike=held.key_pem)
     async with make_channel() as channel:
         stub = fleet_pb2_grpc.FleetStub(channel)
         try:
@@ -47,33 +57,65 @@ async def renew(make_channel: Callable[[], aio.Channel], folder: Path) -> Identi
         node_id=old.node_id,
         pop_id=old.pop_id,
         fleet_address=old.fleet_address,
+        fleet_id=old.fleet_id,
     )
-    save_identity(
+    return save_identity(
         folder,
         identity,
         key_pem=key_pem(key),
         cert_pem=response.certificate_pem,
         ca_pem=response.ca_bundle_pem,
     )
-    return identity
 
 
-async def run_renewal(
-    make_channel: Callable[[], aio.Channel],
-    folder: Path,
-    on_renewed: Callable[[Identity], None],
-    now_unix_ms: Callable[[], int],
-    draw: Callable[[], float],
-) -> None:
-    """Renew daily until cancelled; failures are retried."""
-    while True:
-        await asyncio.sleep(renewal_due_ms(load_identity(folder), now_unix_ms(), draw()) / 1_000)
+@dataclass(slots=True)
+class Renewal:
+    """Decides each minute whether to renew, and does it; a failure is said and retried."""
+
+    machine: RenewalMachine
+    make_channel: Callable[[], aio.Channel]
+    folder: Path
+    held: Callable[[], StoredIdentity]
+    on_renewed: Callable[[StoredIdentity], None]
+    #: The coordinator's clock, as this host knows it.
+    now_unix_ms: Callable[[], int]
+    now_mono_ms: Callable[[], float]
+    draw: Callable[[], float]
+    check_interval_s: float = CHECK_INTERVAL_S
+    attempts_failed: int = 0
+
+    async def run(self) -> None:
+        """Renew until cancelled."""
+        while True:
+            await self.step()
+            await asyncio.sleep(self.check_interval_s)
+
+    async def step(self) -> None:
+        """Renew if it is due. Nothing that fails ends the renewal."""
+        machine = self.machine
         try:
-            identity = await renew(make_channel, folder)
-        except EdgeForgeError as error:
-            level = logging.INFO if isinstance(error, LinkDown) else logging.WARNING
-            _log.log(level, "certificate not renewed, trying again later reason=%s", error)
-            await asyncio.sleep(_RETRY_MS * (0.5 + draw()) / 1_000)
-        else:
-            _log.info("certificate renewed not_after_unix_ms=%d", identity.not_after_unix_ms)
-            on_renewed(identity)
+            not_after_unix_ms = self.held().identity.not_after_unix_ms
+            if not machine.due(not_after_unix_ms, self.now_unix_ms(), self.now_mono_ms()):
+                return
+            stored = await renew(self.make_channel, self.folder, self.held())
+            machine.renewed(self.now_mono_ms(), self.draw())
+            _log.info("certificate renewed not_after_unix_ms=%d", stored.identity.not_after_unix_ms)
+            self.on_renewed(stored)
+        except Exception as error:
+            self.attempts_failed += 1
+            machine.failed(str(error) or type(error).__name__, self.now_mono_ms(), self.draw())
+            quiet = isinstance(error, LinkDown)
+            _log.log(
+                logging.INFO if quiet else logging.ERROR,
+                "certificate not renewed, trying again later failures_in_a_row=%d reason=%s",
+                *(machine.failures, machine.last_error),
+            )
+
+    def samples(self, _now_mono_ms: float) -> Samples:
+        """Yield how many attempts have failed."""
+        yield Sample(
+            "edgeforge_certificate_renewals_failed",
+            "Attempts to renew this node's certificate that failed.",
+            self.attempts_failed,
+            counter=True,
+        )

@@ -6,8 +6,45 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 
 from agent.core.samples import Sample, Samples
+from protos.domain.errors import LinkDown
 
 NEVER_CONFIRMED_S = float("inf")
+_RETRY_AFTER_S = 5.0
+
+
+@dataclass(slots=True)
+class CoordinatorClock:
+    """The coordinator's clock, carried on from its last beat by the monotonic clock.
+
+    Jumps of this host's clock do not move it. Before the first beat it is this host's.
+    """
+
+    now_unix_ms_here: Callable[[], int]
+    now_mono_ms: Callable[[], float]
+    _beat: tuple[int, float] | None = None
+
+    def heard(self, beat_unix_ms: int) -> None:
+        """Take the time of a beat that has just come."""
+        self._beat = beat_unix_ms, self.now_mono_ms()
+
+    def now_unix_ms(self) -> int:
+        """Return the coordinator's time now."""
+        if self._beat is None:
+            return self.now_unix_ms_here()
+        beat_unix_ms, heard_mono_ms = self._beat
+        return beat_unix_ms + int(self.now_mono_ms() - heard_mono_ms)
+
+    def offset_ms(self) -> float:
+        """Return the coordinator's time minus this host's."""
+        return float(self.now_unix_ms() - self.now_unix_ms_here())
+
+    def samples(self, _now_mono_ms: float) -> Samples:
+        """Yield the offset."""
+        yield Sample(
+            "edgeforge_clock_offset_seconds",
+            "The coordinator's clock minus this host's, as of the last beat.",
+            self.offset_ms() / 1_000,
+        )
 
 
 @dataclass(slots=True)
@@ -74,6 +111,21 @@ class CredentialsAge:
     def usable(self) -> bool:
         """Return whether credentials may still be accepted."""
         return self.age_s() <= self.max_age_s
+
+    def require_usable(self) -> None:
+        """Raises: LinkDown while credentials may not be accepted, which another site may do."""
+        if self.usable():
+            return
+        age_s = self.age_s()
+        since = "it has no table of keys yet"
+        if age_s != NEVER_CONFIRMED_S:
+            since = f"cut off from the coordinator for {age_s / 3_600:.1f} hours"
+        raise LinkDown(
+            f"this site cannot check keys: {since}",
+            "use another site, or ask the operator to restore the link to the coordinator",
+            code="site_cut_off",
+            retry_after_s=_RETRY_AFTER_S,
+        )
 
     def missing(self) -> Iterable[str]:
         """Yield that the credentials are too old, if they are."""

@@ -12,7 +12,7 @@ from grpc import aio
 
 from agent.core.backoff import BackoffPolicy, full_jitter_ms
 from agent.link.errors import rpc_error
-from agent.link.status import CredentialsAge, LinkStatus
+from agent.link.status import CoordinatorClock, CredentialsAge, LinkStatus
 from agent.tasks import Background
 from protos.domain.errors import EdgeForgeError, Forbidden, LinkDown, Unauthenticated
 from protos.domain.resources import ResourceType
@@ -25,6 +25,7 @@ from protos.wire import (
     resource_type_to_wire,
     snapshot_from_wire_steps,
 )
+from protos.wire.errors import NODE_REMOVED
 
 if TYPE_CHECKING:
     from agent.link.tables import TableKeeper
@@ -58,6 +59,10 @@ class LinkCallbacks:
     now_mono_ms: Callable[[], float]
     now_unix_ms: Callable[[], int]
     draw: Callable[[], float]
+    #: The coordinator has said, over the fleet's TLS, that this node is removed; why.
+    on_removed: Callable[[str], None] = lambda reason: None
+    #: The coordinator has accepted this node's Hello.
+    on_admitted: Callable[[], None] = lambda: None
 
 
 class FleetLink:
@@ -82,6 +87,7 @@ class FleetLink:
         self._retry_after_ms: float | None = None
         self._status_due = asyncio.Event()
         self.status = LinkStatus()
+        self.clock = CoordinatorClock(callbacks.now_unix_ms, callbacks.now_mono_ms)
 
     def report_soon(self) -> None:
         """Send a status now instead of at the next interval."""
@@ -112,6 +118,8 @@ class FleetLink:
         status.since_mono_ms = self._callbacks.now_mono_ms()
         status.failures_in_a_row = 1 if healthy else status.failures_in_a_row + 1
         status.refused = str(error) if isinstance(error, (Forbidden, Unauthenticated)) else ""
+        if isinstance(error, Forbidden) and error.code == NODE_REMOVED:
+            self._callbacks.on_removed(error.message)
         if str(error) != status.last_error or healthy:
             _log.warning("link to the coordinator lost, clients are still served reason=%s", error)
         status.last_error = str(error)
@@ -154,8 +162,8 @@ class FleetLink:
                     change = delta_from_wire_steps(message.delta)
                     await self._apply(await self._tables.in_slices(change), message.delta.nonce)
                 case "beat":
-                    now_unix_ms = self._callbacks.now_unix_ms()
-                    self.status.clock_offset_ms = float(message.beat.unix_ms - now_unix_ms)
+                    self.clock.heard(message.beat.unix_ms)
+                    self.status.clock_offset_ms = self.clock.offset_ms()
                     self._credentials.confirm()
                 case "query":
                     self._answer_later(message.query, tasks)
@@ -173,6 +181,7 @@ class FleetLink:
         status.connects += 1
         status.since_mono_ms = self._callbacks.now_mono_ms()
         _log.info("link to the coordinator established connects=%d", status.connects)
+        self._callbacks.on_admitted()
 
     async def _apply(self, push: Push, nonce: int) -> None:
         kind = resource_type_to_wire(push.type)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import shutil
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from protos.domain.routing_table import (
     apply,
     empty_table,
 )
-from protos.host.files import sync_folder
+from protos.host.files import make_private_folder, sync_folder
 from protos.v1 import fleet_pb2
 from protos.wire import snapshot_from_wire, snapshot_to_wire
 
@@ -37,6 +38,7 @@ _HEAD = struct.Struct(">8sQ32s")
 _CONFIRMED = struct.Struct(">q")
 _LENGTH = struct.Struct(">I")
 KEPT_IMAGES = 3
+_OWNER_DIGITS = 32
 _MAX_IMAGE_BYTES = 1024 * 1024 * 1024
 
 
@@ -53,14 +55,38 @@ class Image:
 
 
 class TableFiles:
-    """Numbered images in one folder; the newest valid one is used."""
+    """Numbered images in one folder; the newest valid one is used.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    They are bound to the node and fleet that they were sent to: each has a folder of its own below
+    ``root``, named by a digest of ``owner``.
+    """
+
+    def __init__(self, root: Path, owner: str) -> None:
+        self._root = root
+        self._folder = root / hashlib.sha256(owner.encode()).hexdigest()[:_OWNER_DIGITS]
+
+    def take_over_unbound(self) -> None:
+        """Bind the images of an earlier version, which are this node's. Raises: OSError."""
+        for path in sorted(self._root.glob("table-*.img")):
+            make_private_folder(self._folder)
+            path.rename(self._folder / path.name)
+
+    def forget_others(self) -> None:
+        """Delete the images of another node or fleet, which this host was before."""
+        if not self._root.is_dir():
+            return
+        for path in self._root.iterdir():
+            if path == self._folder:
+                continue
+            _log.warning("tables of another node or fleet deleted path=%s", path.name)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
     def save(self, image: Image) -> Path:
         """Write an image, then delete all but the newest three. Blocks. Raises: OSError."""
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private_folder(self._folder)
         numbers = self._numbers()
         path = self._path(numbers[-1] + 1 if numbers else 1)
         partial = path.with_suffix(".partial")

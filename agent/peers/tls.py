@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from protos.domain.errors import Unauthenticated
@@ -11,16 +11,19 @@ from protos.domain.errors import Unauthenticated
 if TYPE_CHECKING:
     import asyncio
 
+#: Loads the node's key, certificate and CA bundle into a context.
+UseIdentity = Callable[[ssl.SSLContext], None]
+
 NODE_URI_PREFIX = "edgeforge://node/"
 #: A node's certificate has ``<id>`` + this as a DNS name, which OpenSSL checks when dialling.
 NODE_DNS_SUFFIX = ".node.edgeforge.internal"
 
 
 class PeerTls:
-    """TLS contexts made from the node's identity files, and remade after a renewal."""
+    """TLS contexts made from the node's identity, and remade after a renewal."""
 
-    def __init__(self, identity_dir: Path) -> None:
-        self._dir = identity_dir
+    def __init__(self, use_identity: UseIdentity) -> None:
+        self._use_identity = use_identity
         self._client: ssl.SSLContext | None = None
         self.server = self._load(ssl.PROTOCOL_TLS_SERVER)
         self.server.verify_mode = ssl.CERT_REQUIRED
@@ -34,14 +37,12 @@ class PeerTls:
     def reload(self) -> None:
         """Load the renewed certificate and CA bundle, for new connections."""
         self._client = None
-        self.server.load_cert_chain(self._dir / "cert.pem", self._dir / "key.pem")
-        self.server.load_verify_locations(self._dir / "ca.pem")
+        self._use_identity(self.server)
 
     def _load(self, protocol: int) -> ssl.SSLContext:
         context = ssl.SSLContext(protocol)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.load_cert_chain(self._dir / "cert.pem", self._dir / "key.pem")
-        context.load_verify_locations(self._dir / "ca.pem")
+        self._use_identity(context)
         return context
 
 

@@ -180,7 +180,7 @@ def _start_agent(
         info.node.id
         for info in client.call(lambda stub: stub.ListNodes, admin_pb2.ListNodesRequest()).nodes
     }
-    identity = layout.agent_state(agent.node) / "identity" / "identity.json"
+    identity = layout.agent_state(agent.node) / "identity" / "identity.pem"
     if agent.node not in known or not identity.is_file():
         report(f"enrolling {agent.node} in {agent.pop}")
         request = admin_pb2.CreateNodeTokenRequest(pop_id=agent.pop, node_id=agent.node)

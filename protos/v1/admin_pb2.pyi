@@ -227,6 +227,10 @@ class NodeInfo(_message.Message):
     ORDER_FIELD_NUMBER: _builtins.int
     PEER_DIAL_FIELD_NUMBER: _builtins.int
     SERVICE_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_REMAINING_S_FIELD_NUMBER: _builtins.int
+    CLOCK_OFFSET_MS_FIELD_NUMBER: _builtins.int
+    RENEWAL_ERROR_FIELD_NUMBER: _builtins.int
+    TWIN_FIELD_NUMBER: _builtins.int
     engine_kind: _builtins.str
     agent_version: _builtins.str
     connected: _builtins.bool
@@ -236,6 +240,12 @@ class NodeInfo(_message.Message):
     certificate_age_s: _builtins.float
     in_flight_requests: _builtins.int
     engine_in_flight_requests: _builtins.int
+    certificate_remaining_s: _builtins.float
+    """as in Status"""
+    clock_offset_ms: _builtins.float
+    renewal_error: _builtins.str
+    twin: _builtins.str
+    """two hosts use this identity: the addresses of both; empty: one"""
     @_builtins.property
     def node(self) -> _resources_pb2.Node: ...
     @_builtins.property
@@ -280,10 +290,14 @@ class NodeInfo(_message.Message):
         order: Global___NodeOrder | None = ...,
         peer_dial: Global___PeerDial | None = ...,
         service: _fleet_pb2.Service | None = ...,
+        certificate_remaining_s: _builtins.float = ...,
+        clock_offset_ms: _builtins.float = ...,
+        renewal_error: _builtins.str = ...,
+        twin: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "order", b"order", "peer_dial", b"peer_dial", "service", b"service"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerators", b"accelerators", "agent_version", b"agent_version", "certificate_age_s", b"certificate_age_s", "connected", b"connected", "credentials_age_s", b"credentials_age_s", "current", b"current", "engine_in_flight_requests", b"engine_in_flight_requests", "engine_kind", b"engine_kind", "faults", b"faults", "have", b"have", "in_flight_requests", b"in_flight_requests", "last_status_age_s", b"last_status_age_s", "node", b"node", "order", b"order", "peer_dial", b"peer_dial", "replicas", b"replicas", "service", b"service"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerators", b"accelerators", "agent_version", b"agent_version", "certificate_age_s", b"certificate_age_s", "certificate_remaining_s", b"certificate_remaining_s", "clock_offset_ms", b"clock_offset_ms", "connected", b"connected", "credentials_age_s", b"credentials_age_s", "current", b"current", "engine_in_flight_requests", b"engine_in_flight_requests", "engine_kind", b"engine_kind", "faults", b"faults", "have", b"have", "in_flight_requests", b"in_flight_requests", "last_status_age_s", b"last_status_age_s", "node", b"node", "order", b"order", "peer_dial", b"peer_dial", "renewal_error", b"renewal_error", "replicas", b"replicas", "service", b"service", "twin", b"twin"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -414,15 +428,19 @@ class RemoveNodeRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NODE_ID_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
+    force: _builtins.bool
+    """even if it is the last host of a deployment's pins"""
     def __init__(
         self,
         *,
         node_id: _builtins.str = ...,
+        force: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["node_id", b"node_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "node_id", b"node_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -442,6 +460,52 @@ class RemoveNodeResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RemoveNodeResponse: _TypeAlias = RemoveNodeResponse  # noqa: Y015
+
+@_typing.final
+class ReplaceNodeRequest(_message.Message):
+    """The pins of one node become those of another, which is enrolled already, and the first is removed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OLD_NODE_ID_FIELD_NUMBER: _builtins.int
+    NEW_NODE_ID_FIELD_NUMBER: _builtins.int
+    old_node_id: _builtins.str
+    new_node_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        old_node_id: _builtins.str = ...,
+        new_node_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["new_node_id", b"new_node_id", "old_node_id", b"old_node_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplaceNodeRequest: _TypeAlias = ReplaceNodeRequest  # noqa: Y015
+
+@_typing.final
+class ReplaceNodeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEPLOYMENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def deployments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """whose pins have changed"""
+
+    def __init__(
+        self,
+        *,
+        deployments: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployments", b"deployments"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplaceNodeResponse: _TypeAlias = ReplaceNodeResponse  # noqa: Y015
 
 @_typing.final
 class FindMissingBlobsRequest(_message.Message):

@@ -62,6 +62,11 @@ class AdminStub:
                 request_serializer=protos_dot_v1_dot_admin__pb2.RemoveNodeRequest.SerializeToString,
                 response_deserializer=protos_dot_v1_dot_admin__pb2.RemoveNodeResponse.FromString,
                 _registered_method=True)
+        self.ReplaceNode = channel.unary_unary(
+                '/edgeforge.v1.Admin/ReplaceNode',
+                request_serializer=protos_dot_v1_dot_admin__pb2.ReplaceNodeRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_admin__pb2.ReplaceNodeResponse.FromString,
+                _registered_method=True)
         self.OrderNode = channel.unary_unary(
                 '/edgeforge.v1.Admin/OrderNode',
                 request_serializer=protos_dot_v1_dot_admin__pb2.OrderNodeRequest.SerializeToString,
@@ -187,6 +192,12 @@ class AdminServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RemoveNode(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplaceNode(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -336,6 +347,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.RemoveNode,
                     request_deserializer=protos_dot_v1_dot_admin__pb2.RemoveNodeRequest.FromString,
                     response_serializer=protos_dot_v1_dot_admin__pb2.RemoveNodeResponse.SerializeToString,
+            ),
+            'ReplaceNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplaceNode,
+                    request_deserializer=protos_dot_v1_dot_admin__pb2.ReplaceNodeRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_admin__pb2.ReplaceNodeResponse.SerializeToString,
             ),
             'OrderNode': grpc.unary_unary_rpc_method_handler(
                     servicer.OrderNode,
@@ -568,6 +584,33 @@ class Admin:
             '/edgeforge.v1.Admin/RemoveNode',
             protos_dot_v1_dot_admin__pb2.RemoveNodeRequest.SerializeToString,
             protos_dot_v1_dot_admin__pb2.RemoveNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplaceNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/edgeforge.v1.Admin/ReplaceNode',
+            protos_dot_v1_dot_admin__pb2.ReplaceNodeRequest.SerializeToString,
+            protos_dot_v1_dot_admin__pb2.ReplaceNodeResponse.FromString,
             options,
             channel_credentials,
             insecure,

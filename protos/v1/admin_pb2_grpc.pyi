@@ -39,6 +39,7 @@ class AdminStub:
     CreateNodeToken: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CreateNodeTokenRequest, _admin_pb2.CreateNodeTokenResponse]
     ListNodes: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListNodesRequest, _admin_pb2.ListNodesResponse]
     RemoveNode: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RemoveNodeRequest, _admin_pb2.RemoveNodeResponse]
+    ReplaceNode: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ReplaceNodeRequest, _admin_pb2.ReplaceNodeResponse]
     OrderNode: _grpc.UnaryUnaryMultiCallable[_admin_pb2.OrderNodeRequest, _admin_pb2.NodeInfo]
     """Drain, cordon, retire or resume; ListNodes shows the progress."""
     FindMissingBlobs: _grpc.UnaryUnaryMultiCallable[_admin_pb2.FindMissingBlobsRequest, _admin_pb2.FindMissingBlobsResponse]
@@ -70,6 +71,7 @@ class AdminAsyncStub(AdminStub):
     CreateNodeToken: _aio.UnaryUnaryMultiCallable[_admin_pb2.CreateNodeTokenRequest, _admin_pb2.CreateNodeTokenResponse]  # type: ignore[assignment]
     ListNodes: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListNodesRequest, _admin_pb2.ListNodesResponse]  # type: ignore[assignment]
     RemoveNode: _aio.UnaryUnaryMultiCallable[_admin_pb2.RemoveNodeRequest, _admin_pb2.RemoveNodeResponse]  # type: ignore[assignment]
+    ReplaceNode: _aio.UnaryUnaryMultiCallable[_admin_pb2.ReplaceNodeRequest, _admin_pb2.ReplaceNodeResponse]  # type: ignore[assignment]
     OrderNode: _aio.UnaryUnaryMultiCallable[_admin_pb2.OrderNodeRequest, _admin_pb2.NodeInfo]  # type: ignore[assignment]
     """Drain, cordon, retire or resume; ListNodes shows the progress."""
     FindMissingBlobs: _aio.UnaryUnaryMultiCallable[_admin_pb2.FindMissingBlobsRequest, _admin_pb2.FindMissingBlobsResponse]  # type: ignore[assignment]
@@ -128,6 +130,13 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.RemoveNodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.RemoveNodeResponse, _abc.Awaitable[_admin_pb2.RemoveNodeResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ReplaceNode(
+        self,
+        request: _admin_pb2.ReplaceNodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ReplaceNodeResponse, _abc.Awaitable[_admin_pb2.ReplaceNodeResponse]]: ...
 
     @_abc_1.abstractmethod
     def OrderNode(

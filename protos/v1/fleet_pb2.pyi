@@ -444,6 +444,9 @@ class Status(_message.Message):
     DRAINING_REASON_FIELD_NUMBER: _builtins.int
     ENGINE_IN_FLIGHT_REQUESTS_FIELD_NUMBER: _builtins.int
     SERVICE_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_REMAINING_S_FIELD_NUMBER: _builtins.int
+    CLOCK_OFFSET_MS_FIELD_NUMBER: _builtins.int
+    RENEWAL_ERROR_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     in_flight_requests: _builtins.int
     draining: _builtins.bool
@@ -453,6 +456,12 @@ class Status(_message.Message):
     """why the node itself drains, empty unless draining"""
     engine_in_flight_requests: _builtins.int
     """in its engine, from clients and peers"""
+    certificate_remaining_s: _builtins.float
+    """by the coordinator's clock; negative: it has ended"""
+    clock_offset_ms: _builtins.float
+    """the coordinator's clock minus this host's"""
+    renewal_error: _builtins.str
+    """of the last attempt; empty: none failed"""
     @_builtins.property
     def replicas(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplicaStatus]: ...
     @_builtins.property
@@ -485,10 +494,13 @@ class Status(_message.Message):
         draining_reason: _builtins.str = ...,
         engine_in_flight_requests: _builtins.int = ...,
         service: Global___Service | None = ...,
+        certificate_remaining_s: _builtins.float = ...,
+        clock_offset_ms: _builtins.float = ...,
+        renewal_error: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["service", b"service"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerators", b"accelerators", "certificate_age_s", b"certificate_age_s", "credentials_age_s", b"credentials_age_s", "draining", b"draining", "draining_reason", b"draining_reason", "engine_in_flight_requests", b"engine_in_flight_requests", "faults", b"faults", "have", b"have", "in_flight_requests", b"in_flight_requests", "peers", b"peers", "replicas", b"replicas", "seq", b"seq", "service", b"service"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerators", b"accelerators", "certificate_age_s", b"certificate_age_s", "certificate_remaining_s", b"certificate_remaining_s", "clock_offset_ms", b"clock_offset_ms", "credentials_age_s", b"credentials_age_s", "draining", b"draining", "draining_reason", b"draining_reason", "engine_in_flight_requests", b"engine_in_flight_requests", "faults", b"faults", "have", b"have", "in_flight_requests", b"in_flight_requests", "peers", b"peers", "renewal_error", b"renewal_error", "replicas", b"replicas", "seq", b"seq", "service", b"service"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -201,7 +201,10 @@ async def _measure_beside(
     for messages in changes:
         delta_ms.append(await _took_ms(chunks, tables, messages, take_delta, delta_late))
     with tempfile.TemporaryDirectory() as folder:
-        image, files = Image(tuple(tables.tables.values()), 0), TableFiles(Path(folder))
+        image, files = (
+            Image(tuple(tables.tables.values()), 0),
+            TableFiles(Path(folder), "fleet/gru-1"),
+        )
         for _ in range(ROUNDS):
             _, late = await meanwhile(chunks, asyncio.to_thread(files.save, image))
             image_late += late

@@ -10,6 +10,7 @@ from pathlib import Path
 from agent.clock import now_mono_ms, now_unix_ms
 from agent.core.backoff import BackoffPolicy
 from agent.link.channel import node_channel
+from agent.link.identity import load_stored
 from agent.link.status import CredentialsAge
 from agent.link.stream import FleetLink, LinkCallbacks, have_of
 from agent.link.tables import TableKeeper
@@ -31,7 +32,7 @@ class LinkedAgent:
         self.queries: list[fleet_pb2.Query] = []
         self.link = FleetLink(
             LinkCallbacks(
-                make_channel=lambda: node_channel(coordinator.address, identity_dir),
+                make_channel=lambda: node_channel(coordinator.address, load_stored(identity_dir)),
                 make_hello=lambda: fleet_pb2.Hello(node_id=NODE_ID, have=have_of(self.tables)),
                 make_status=fleet_pb2.Status,
                 answer=self._answer,

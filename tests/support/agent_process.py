@@ -113,9 +113,8 @@ class AgentProcess:
 def enrolled(coordinator: CoordinatorProcess, identity: NodeIdentity, folder: Path) -> None:
     """Put an identity where an agent keeps its own, as ``enroll`` does."""
     from agent.link.enrol import identity_of
-    from agent.link.identity import make_private_folder, save_identity
+    from agent.link.identity import save_identity
 
-    make_private_folder(folder)
     save_identity(
         folder,
         identity_of(

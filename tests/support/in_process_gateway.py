@@ -119,7 +119,7 @@ def gateway_context(
         records=RequestRecords(100),
         traces=lambda make, matters: None,
         clocks=ClockWatch(),
-        credentials_usable=lambda: True,
+        require_credentials=lambda: None,
         now_mono_ms=now_mono_ms,
         now_unix_ms=now_unix_ms,
         make_trace_id=TraceIds().make,

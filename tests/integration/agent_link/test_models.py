@@ -13,6 +13,7 @@ from agent.artifacts.files import DigestMismatch, FileStore
 from agent.artifacts.models import ModelStore
 from agent.link.blobs import BlobSource
 from agent.link.channel import node_channel
+from agent.link.identity import load_stored
 from protos.domain.errors import InvalidRequest, LinkDown
 from protos.domain.resources import DesiredReplica, ModelFile, ModelSource
 from tests.support.scripted_coordinator import ScriptedCoordinator
@@ -34,7 +35,7 @@ async def coordinator(tmp_path: Path) -> AsyncIterator[ScriptedCoordinator]:
 def stores(coordinator: ScriptedCoordinator, folder: Path) -> tuple[ModelStore, FileStore]:
     identity = folder / "identity"
     coordinator.enrol(identity)
-    source = BlobSource(lambda: node_channel(coordinator.address, identity))
+    source = BlobSource(lambda: node_channel(coordinator.address, load_stored(identity)))
     files = FileStore(folder / "store", source.fetch, max_pulls=2)
     return ModelStore(folder / "models", files), files
 

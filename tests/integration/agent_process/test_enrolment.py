@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from agent.link.identity import load_stored
 from tests.integration.agent_process.conftest import Edgeforge
 from tests.support.agent_process import AgentProcess
 
@@ -55,7 +56,7 @@ def test_a_reused_token_is_refused_and_on_record(
     assert refused.returncode == 1
     assert "Traceback" not in refused.stderr
     assert "token" in refused.stderr
-    assert not (second.state_dir / "identity" / "cert.pem").exists()
+    assert not (second.state_dir / "identity" / "identity.pem").exists()
     audit = json.loads(edgeforge("audit", "ls", "--strangers", "--json").stdout)
     assert any("refused" in json.dumps(entry) for entry in audit)
 
@@ -110,13 +111,12 @@ def test_a_lost_reply_asked_again_with_the_same_key_is_the_same_certificate(
     first = identity_files(agent)
     # As if the reply had never come: the key waits, the certificate is not there.
     folder = agent.state_dir / "identity"
-    (folder / "key.pem").rename(folder / "pending-key.pem")
-    for name in first:
-        if name != "key.pem":
-            (folder / name).unlink()
+    stored = load_stored(folder)
+    (folder / "identity.pem").unlink()
+    (folder / "pending-key.pem").write_bytes(stored.key_pem)
     again = agent.enroll(secret)
     assert again.returncode == 0, again.stderr
-    assert identity_files(agent)["cert.pem"] == first["cert.pem"]
+    assert identity_files(agent) == first
 
 
 def test_a_lost_reply_asked_again_with_another_key_is_refused(

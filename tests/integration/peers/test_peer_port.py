@@ -76,7 +76,8 @@ class Peer:
 
 def node_identity(fleet: Fleet, node: str) -> Peer:
     folder = fleet.state_dir / "agents" / node / "identity"
-    return Peer(folder / "cert.pem", folder / "key.pem", folder / "ca.pem")
+    file = folder / "identity.pem"  # key, certificate and authorities are all in it
+    return Peer(file, file, file)
 
 
 GENERATION = {"model": "external/acme-chat@1", "messages": []}

@@ -55,6 +55,23 @@ def test_a_drain_by_the_hosts_operator_is_reported_and_ends_with_his_word(
     assert not drain_state.draining
 
 
+def test_a_removed_node_refuses_clients_and_peers_until_it_is_admitted_again(
+    drain_state: DrainState,
+) -> None:
+    told: list[bool] = []
+    drain_state.on_change(told.append)
+    drain_state.out_of_fleet = "node/gru-1 has been removed"
+    assert drain_state.draining, "peers are refused"
+    assert drain_state.refuses_clients
+    assert "removed from the fleet" in " ".join(drain_state.missing())
+    assert drain_state.own_reason == "", "the coordinator knows"
+    drain_state.on_view_changed(fleet())
+    assert drain_state.refuses_clients, "its old table still names it"
+    drain_state.out_of_fleet = ""
+    assert not drain_state.draining
+    assert told == [True, True, False]
+
+
 def test_a_stop_is_reported(drain_state: DrainState) -> None:
     drain_state.stopping = True
     assert "stopping" in drain_state.own_reason

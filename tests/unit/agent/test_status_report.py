@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -39,7 +40,8 @@ def busy_report(report: StatusReport, monkeypatch: pytest.MonkeyPatch) -> Status
     report.gateway.in_flight = 2
     report.peer_port.stats.in_flight = 3
     report.drain_state.by_operator = True
-    return report
+    current = replace(report.identity, renewal_error=lambda: "disk full")
+    return replace(report, identity=current, clock_offset_ms=lambda: -7.0)
 
 
 def test_every_field_of_a_status_is_reported_but_the_number_that_the_link_gives(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from agent.gateway.authentication import Caller, authenticate, find_deployment
-from protos.domain.errors import InvalidRequest, NotFound, Unauthenticated
+from agent.link.status import CredentialsAge
+from protos.domain.errors import InvalidRequest, LinkDown, NotFound, Unauthenticated
 from protos.domain.resources import Account, ApiKey
 from tests.support.fleets import MODEL, deployment, model, view
 
@@ -22,10 +24,12 @@ def key(
     return ApiKey("k1", hashlib.sha256(secret).digest(), account, only, ends)
 
 
-def sign_in(header: bytes | None, *keys: ApiKey, usable: bool = True) -> Caller:
+def sign_in(
+    header: bytes | None, *keys: ApiKey, require: Callable[[], None] = lambda: None
+) -> Caller:
     headers = {} if header is None else {b"authorization": header}
     world = view(Account("acme", "salt"), *keys)
-    return authenticate(headers, world, NOW_UNIX_MS, lambda: usable)
+    return authenticate(headers, world, NOW_UNIX_MS, require)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +67,7 @@ def test_x_api_key_is_a_key_without_a_bearer_token_beside_it(beside: bytes | Non
     headers = {b"x-api-key": b" ef-secret "}
     if beside is not None:
         headers[b"authorization"] = beside
-    assert authenticate(headers, world, NOW_UNIX_MS, lambda: True).account.id == "acme"
+    assert authenticate(headers, world, NOW_UNIX_MS, lambda: None).account.id == "acme"
 
 
 @pytest.mark.parametrize(
@@ -80,7 +84,7 @@ def test_x_api_key_is_a_key_without_a_bearer_token_beside_it(beside: bytes | Non
 def test_anything_but_a_valid_x_api_key_is_401(headers: dict[bytes, bytes]) -> None:
     world = view(Account("acme", "salt"), key())
     with pytest.raises(Unauthenticated):
-        authenticate(headers, world, NOW_UNIX_MS, lambda: True)
+        authenticate(headers, world, NOW_UNIX_MS, lambda: None)
 
 
 def test_a_key_ends_at_its_millisecond() -> None:
@@ -94,9 +98,19 @@ def test_a_key_whose_account_is_gone_is_refused() -> None:
         sign_in(b"Bearer ef-secret", key(account="gone"))
 
 
-def test_a_site_cut_off_for_too_long_trusts_no_key() -> None:
-    with pytest.raises(Unauthenticated, match="cut off"):
-        sign_in(b"Bearer ef-secret", key(), usable=False)
+@pytest.mark.parametrize("header", [b"Bearer ef-secret", b"Bearer other"])
+def test_a_cut_off_site_answers_503_with_the_age_and_not_401(header: bytes) -> None:
+    age = CredentialsAge(lambda: 0.0, max_age_s=3_600.0)
+    with pytest.raises(LinkDown, match="no table of keys yet"):
+        sign_in(header, key(), require=age.require_usable)
+    age.restore(1, 1 + 2 * 3_600_000)
+    with pytest.raises(LinkDown, match=r"cut off from the coordinator for 2\.0 hours") as refused:
+        sign_in(header, key(), require=age.require_usable)
+    assert refused.value.http_status == 503
+    assert refused.value.retryable
+    assert refused.value.code == "site_cut_off"
+    age.confirm()
+    age.require_usable()
 
 
 def test_a_digest_is_no_key() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from agent.link.status import CredentialsAge
+from agent.link.status import CoordinatorClock, CredentialsAge
 
 
 class Clock:
@@ -50,3 +50,16 @@ def test_an_image_that_never_had_them_confirms_nothing() -> None:
     age = CredentialsAge(Clock())
     age.restore(0, 1_000_000)
     assert age.age_s() == math.inf
+
+
+def test_the_coordinators_clock_goes_on_by_itself_when_this_hosts_jumps() -> None:
+    here, mono = [5_000_000], Clock()
+    clock = CoordinatorClock(lambda: here[0], mono)
+    assert clock.now_unix_ms() == 5_000_000, "before the first beat there is no other"
+    clock.heard(9_000_000)
+    assert clock.offset_ms() == 4_000_000.0
+    mono.now_mono_ms = 1_000.0
+    here[0] += 31 * 86_400_000
+    assert clock.now_unix_ms() == 9_001_000
+    (sample,) = clock.samples(0.0)
+    assert sample.value == clock.offset_ms() / 1_000

@@ -50,7 +50,7 @@ WHOLE = encode_image(image())
 
 @pytest.fixture
 def files(tmp_path: Path) -> TableFiles:
-    return TableFiles(tmp_path / "tables")
+    return TableFiles(tmp_path / "tables", "fleet/gru-1")
 
 
 def test_what_was_saved_comes_back(files: TableFiles) -> None:
@@ -76,7 +76,7 @@ def test_the_newest_counts_and_three_are_kept(files: TableFiles, tmp_path: Path)
     for version in range(1, KEPT_IMAGES + 4):
         files.save(image(version))
     assert files.load() == image(KEPT_IMAGES + 3)
-    assert len(list((tmp_path / "tables").glob("table-*.img"))) == KEPT_IMAGES
+    assert len(list((tmp_path / "tables").rglob("table-*.img"))) == KEPT_IMAGES
 
 
 def test_images_are_for_this_user_only(files: TableFiles) -> None:
@@ -108,6 +108,35 @@ def test_a_truncated_or_bit_flipped_image_is_passed_over_for_the_one_before_and_
     assert files.load() == image(1), "and not tried again"
 
 
+def test_tables_of_another_node_or_fleet_are_not_loaded_and_deleted_at_the_start(
+    files: TableFiles, tmp_path: Path
+) -> None:
+    """A node enrolled again starts with no tables: none is ahead of the coordinator's."""
+    mine = files.save(image(50))
+    for other in ("fleet/gru-2", "another-fleet/gru-1"):
+        renamed = TableFiles(tmp_path / "tables", other)
+        assert renamed.load() is None
+    renamed.save(image(1))
+    assert files.load() == image(50)
+    renamed.forget_others()
+    assert not mine.exists()
+    assert renamed.load() == image(1)
+
+
+def test_the_images_of_an_earlier_version_are_taken_over_once(
+    files: TableFiles, tmp_path: Path
+) -> None:
+    root = tmp_path / "tables"
+    root.mkdir()
+    (root / "table-000000000007.img").write_bytes(WHOLE)
+    files.take_over_unbound()
+    assert files.load() == image()
+    (root / "table-000000000008.img").write_bytes(encode_image(image(9)))
+    files.forget_others()
+    assert files.load() == image(), "what came without an owner since is nobody's"
+    assert list(root.glob("*.img")) == []
+
+
 def test_nothing_good_on_disk_is_no_image_at_all(files: TableFiles) -> None:
     for version in range(1, 4):
         path = files.save(image(version))
@@ -116,8 +145,8 @@ def test_nothing_good_on_disk_is_no_image_at_all(files: TableFiles) -> None:
 
 
 def test_a_leftover_of_a_killed_write_is_no_image(files: TableFiles, tmp_path: Path) -> None:
-    files.save(image(1))
-    (tmp_path / "tables" / "table-000000000002.partial").write_bytes(WHOLE[:100])
+    folder = files.save(image(1)).parent
+    (folder / "table-000000000002.partial").write_bytes(WHOLE[:100])
     assert files.load() == image(1)
     files.save(image(2))
     assert files.load() == image(2)

@@ -22,6 +22,7 @@ BUSY = Reading("GPU-1", 0, "H100", 0.5, 1, 2, 60.0, 300.0, ("power_cap",), 0, 0)
 STATUS_KEYS = {
     *("build.version", "build.kind", "build.sources"),
     *("node", "pop", "client_url", "certificate_age_s", "certificate_not_after_unix_ms"),
+    *("certificate_remaining_s", "renewal_error", "removed"),
     *("ready", "missing", "draining", "draining_reason", "credentials_age_s", "last_refusal"),
     *("link.connected", "link.since_mono_ms", "link.since_s", "link.connects", "link.refused"),
     *("link.failures_in_a_row", "link.last_error", "link.clock_offset_ms"),

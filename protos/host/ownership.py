@@ -1,0 +1,134 @@
+"""Who owns a file, and who could read it: commands run as root serve a service's user.
+
+What root writes gets the owner of the folder that it is written into. What a process may not read
+or write is one message with the command that mends it, and exit code 78.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from protos.domain.errors import ConfigInvalid, InvalidRequest
+
+#: Entries looked at in a state folder; models have few files, tables at most three.
+_MAX_CHECKED = 20_000
+
+
+def adopt(target: int | Path, folder: Path) -> None:
+    """Give a file (its descriptor) or a folder, made by root, the owner of ``folder``."""
+    if os.geteuid() != 0:
+        return
+    owner = folder.stat()
+    if isinstance(target, int):
+        os.fchown(target, owner.st_uid, owner.st_gid)
+    else:
+        os.chown(target, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
+def adopt_all(folder: Path) -> None:
+    """Give everything below ``folder``, made by root, the owner of ``folder``."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        for path in _below(folder):
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
+def give_folder(folder: Path, user: str) -> None:
+    """Give ``folder``, made if it is missing, and everything below it to ``user``.
+
+    Raises: InvalidRequest for an unknown user, or when this process is not root.
+    """
+    try:
+        entry = pwd.getpwnam(user)
+    except (KeyError, ValueError):
+        raise InvalidRequest(
+            f"--user: there is no user {user[:64]!r} on this host", "make it first: useradd"
+        ) from None
+    if os.geteuid() not in (0, entry.pw_uid):
+        raise InvalidRequest(
+            f"--user {user}: only root may give files to another user",
+            f"run this as root, or as {user} without --user",
+        )
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if os.geteuid() == 0:
+        os.chown(folder, entry.pw_uid, entry.pw_gid, follow_symlinks=False)
+        adopt_all(folder)
+
+
+def user_name(uid: int) -> str:
+    """Return the name of a user, its number if it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def group_name(gid: int) -> str:
+    """Return the name of a group, its number if it has none."""
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
+
+
+def not_allowed(path: Path, *, below: Path | None = None) -> ConfigInvalid:
+    """Return the error for a file that this process may not use, with the command that mends it.
+
+    ``below`` is the state folder that it belongs to, which is then given to the running user as a
+    whole; without it the file stays its owner's and becomes readable to the running group.
+    """
+    user, group = user_name(os.geteuid()), group_name(os.getegid())
+    blamed = _blamed(path)
+    problem = f"{path} cannot be used by the user {user}: {_described(blamed)}"
+    if below is not None:
+        return ConfigInvalid([problem], f"as root: chown -R {user}:{group} {below}")
+    mode = "g+rx" if blamed.is_dir() else "g+r"
+    return ConfigInvalid([problem], f"as root: chgrp {group} {blamed} && chmod {mode} {blamed}")
+
+
+def require_usable(folder: Path) -> None:
+    """Check that this process may read and write everything in its state folder.
+
+    Raises: ConfigInvalid naming the first file that it may not use, its owner and the mending.
+    """
+    if not os.path.lexists(folder):
+        return
+    for path in (folder, *_below(folder)):
+        if stat.S_ISSOCK(path.lstat().st_mode) or path.is_symlink():
+            continue
+        wanted = os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)
+        if not os.access(path, wanted, effective_ids=True):
+            raise not_allowed(path, below=folder)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Yield what is below ``folder``, links not followed; what cannot be listed is left out."""
+    seen = 0
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            seen += 1
+            if seen > _MAX_CHECKED:
+                return
+            yield Path(parent, name)
+
+
+def _blamed(path: Path) -> Path:
+    """Return ``path``, or the first of the folders above it that this process may not enter."""
+    for parent in reversed(path.absolute().parents):
+        if parent.is_dir() and not os.access(parent, os.X_OK, effective_ids=True):
+            return parent
+    return path
+
+
+def _described(path: Path) -> str:
+    try:
+        found = path.lstat()
+    except OSError as error:
+        return f"{path}: {error.strerror}"
+    owner = f"{user_name(found.st_uid)}:{group_name(found.st_gid)}"
+    return f"{path} belongs to {owner}, mode {stat.S_IMODE(found.st_mode):04o}"
