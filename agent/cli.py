@@ -15,10 +15,18 @@ import typer
 
 from agent.admin.client import ask_agent
 from agent.config import AgentConfig, load_config
-from protos.domain.errors import ConfigInvalid, InvalidRequest
+from agent.state_lock import is_locked
+from protos.domain.errors import ConfigInvalid, Conflict, InvalidRequest
+from protos.host.ownership import give_folder
 from protos.output.command_line import command_line
 from protos.output.logs import log_to_stderr
-from protos.output.terminal import print_json, print_line, print_table, run_program
+from protos.output.terminal import (
+    confirmed,
+    print_json,
+    print_line,
+    print_table,
+    run_program,
+)
 from protos.output.version import version_option
 
 app = command_line(
@@ -33,6 +41,7 @@ ConfigOption = Annotated[
         "-c",
         help="The agent's TOML file; docs/CONFIG.md lists its keys.",
         envvar="EDGEFORGE_AGENT_CONFIG",
+        readable=False,  # a file that cannot be read exits with 78, which systemd obeys
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
@@ -79,11 +88,22 @@ def enroll(
         typer.Option("--token-file", help="File that holds the token, or - for standard input."),
     ],
     config: ConfigOption = _DEFAULT_CONFIG,
+    user: Annotated[
+        str,
+        typer.Option(
+            help="Give the state folder to this user first; else its files get its owner."
+        ),
+    ] = "",
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the identity of an enrolled host.")
+    ] = False,
     json_output: JsonOption = False,
 ) -> None:
     """Enrol this host: a one-time token becomes its certificate.
 
-    The token comes from: edgeforge node token create --pop GRU
+    The token comes from: edgeforge node token create --pop GRU. A host that is enrolled already is
+    asked about on a terminal, else refused without --force. Run as root, the files belong to the
+    owner of the state folder, or to --user.
 
     Example: edgeforge-agent enroll --config agent.toml --token-file -
     """
@@ -96,12 +116,17 @@ def enroll(
     from agent.link.enrol import enrol, parse_token  # imports cryptography, used only here
 
     token = parse_token(_read_token(token_file))
+    _check_not_enrolled(loaded, force=force, asks=token_file != "-")
+    if user:
+        give_folder(loaded.state_dir, user)
     identity = asyncio.run(enrol(address, token, loaded.identity_dir))
     if json_output:
         print_json({"node": identity.node_id, "pop": identity.pop_id}, indent=None)
         return
     until = datetime.fromtimestamp(identity.not_after_unix_ms / 1_000, UTC)
     print_line(f"enrolled as {identity.node_id} in {identity.pop_id}, certificate until {until:%F}")
+    if os.geteuid() == 0 and loaded.identity_dir.stat().st_uid == 0:
+        print_line("the files belong to root; for a service of another user: --user NAME")
     print_line(f"next: edgeforge-agent serve --config {config}")
 
 
@@ -164,6 +189,32 @@ def set_up_logging(level: str) -> None:
     if number is None:
         raise ConfigInvalid([f"--log-level {level!r} is none of debug, info, warning, error"])
     log_to_stderr(number)
+
+
+def _check_not_enrolled(config: AgentConfig, *, force: bool, asks: bool) -> None:
+    """Raises: Conflict when this host is enrolled, unless an operator wants it replaced."""
+    from agent.link.identity import is_enrolled, load_identity
+    from agent.link.removal import removed_because
+
+    folder = config.identity_dir
+    if force or not is_enrolled(folder):
+        return
+    try:
+        identity = load_identity(folder)
+        name = identity.node_id
+        if removed_because(folder, identity.owner):
+            return
+    except ConfigInvalid:
+        name = "a node whose identity is damaged"
+    running = ", and its agent runs" if is_locked(config.state_dir) else ""
+    question = f"this host is enrolled as {name}{running}; replace that identity?"
+    if asks and confirmed(question):
+        return
+    raise Conflict(
+        f"this host is enrolled as {name} already{running}",
+        "--force replaces its identity for good; an agent that runs has to be restarted then",
+        retryable=False,
+    )
 
 
 def _load(path: Path) -> AgentConfig:

@@ -27,6 +27,7 @@ from protos.domain.choice import EDGE_FILL_RATIO
 from protos.domain.errors import ConfigInvalid
 from protos.domain.resources import EngineProfile
 from protos.domain.settings import read_settings, setting, tcp_port
+from protos.host.ownership import not_allowed
 
 ENV_PREFIX = "EDGEFORGE_AGENT"
 
@@ -329,6 +330,8 @@ def load_config(path: Path, environ: Mapping[str, str]) -> AgentConfig:
         parsed = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigInvalid([f"no file {path}"], "name the file with --config") from None
+    except PermissionError as error:
+        raise not_allowed(path) from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigInvalid([f"{path}: {error}"], hint) from error
     try:

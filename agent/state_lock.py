@@ -11,13 +11,30 @@ from pathlib import Path
 from protos.domain.errors import ConfigInvalid
 from protos.host.ownership import not_allowed
 
+_FILE = "agent.lock"
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether an agent runs with ``folder``, as far as this user can see."""
+    try:
+        descriptor = os.open(folder / _FILE, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
 
 @contextlib.contextmanager
 def lock_state_dir(folder: Path) -> Iterator[None]:
     """Lock ``folder`` for this process. Raises: ConfigInvalid when another holds it."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(folder / "agent.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(folder / _FILE, os.O_RDWR | os.O_CREAT, 0o600)
     except PermissionError as error:
         raise not_allowed(Path(error.filename or folder), below=folder) from error
     except OSError as error:

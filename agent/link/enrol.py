@@ -17,6 +17,7 @@ from cryptography.x509.oid import NameOID
 from grpc import aio
 from OpenSSL import SSL
 
+from agent.link import removal
 from agent.link.channel import enrolment_channel
 from agent.link.errors import rpc_error
 from agent.link.identity import PENDING_KEY, Identity, save_identity
@@ -82,6 +83,7 @@ async def enrol(address: str, token: EnrolmentToken, folder: Path) -> Identity:
         cert_pem=response.certificate_pem,
         ca_pem=response.ca_bundle_pem,
     )
+    (folder / removal.FILE).unlink(missing_ok=True)
     return identity
 
 

@@ -21,6 +21,18 @@ _log = logging.getLogger(__name__)
 FILE = "removed.json"
 
 
+def removed_because(folder: Path, owner: str) -> str:
+    """Return why ``owner`` was removed, as noted in ``folder``; empty when it was not.
+
+    A damaged note says nothing.
+    """
+    try:
+        kept = json.loads((folder / FILE).read_bytes())
+        return str(kept["reason"]) if kept["owner"] == owner else ""
+    except (OSError, ValueError, TypeError, KeyError):
+        return ""
+
+
 class Removal:
     """Whether this node has been removed from its fleet."""
 
@@ -39,13 +51,8 @@ class Removal:
         self.reason = ""
 
     def load(self) -> None:
-        """Read what was said before a restart. A damaged file says nothing."""
-        try:
-            kept = json.loads(self._path.read_bytes())
-            reason = str(kept["reason"]) if kept["owner"] == self._owner else ""
-        except (OSError, ValueError, TypeError, KeyError):
-            return
-        if reason:
+        """Read what was said before a restart."""
+        if reason := removed_because(self._path.parent, self._owner):
             _log.error("this node was removed from its fleet and serves nobody reason=%s", reason)
             self._set(reason)
 

@@ -185,7 +185,15 @@ def _start_agent(
         report(f"enrolling {agent.node} in {agent.pop}")
         request = admin_pb2.CreateNodeTokenRequest(pop_id=agent.pop, node_id=agent.node)
         token = client.call(lambda stub: stub.CreateNodeToken, request).token
-        argv = [program("edgeforge-agent"), "enroll", "--config", config, "--token-file", "-"]
+        argv = [
+            program("edgeforge-agent"),
+            "enroll",
+            "--config",
+            config,
+            "--token-file",
+            "-",
+            "--force",
+        ]
         _run_command(argv, stdin=token)
     report(f"starting {agent.node}")
     start_process(layout, agent.node, [program("edgeforge-agent"), "serve", "--config", config])

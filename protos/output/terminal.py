@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -19,11 +21,13 @@ from rich.text import Text
 
 from protos.domain.errors import ConfigInvalid, EdgeForgeError
 from protos.domain.plain_text import escaped, json_escaped
+from protos.host.ownership import not_allowed
 
 __all__ = [
     "Column",
     "Picture",
     "as_text",
+    "confirmed",
     "plain",
     "plain_table",
     "print_error",
@@ -38,6 +42,7 @@ __all__ = [
 ]
 
 _EXIT_FAILED = 1
+_MAX_ANSWER_CHARS = 16
 #: Wide enough that a pipe gets every row on one line.
 _PIPE_WIDTH = 200
 #: Before each further line of an error: deeper than a hint, so that it is not taken for one.
@@ -71,6 +76,14 @@ def print_progress(text: str) -> None:
     _write(sys.stderr, _lines_escaped(text))
 
 
+def confirmed(question: str) -> bool:
+    """Ask ``question`` on a terminal and return whether the answer was yes; without one, False."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    print(f"{escaped(question)} [y/N] ", end="", file=_tolerant(sys.stderr), flush=True)
+    return sys.stdin.readline(_MAX_ANSWER_CHARS).strip().lower() in ("y", "yes")
+
+
 def print_error(program: str, error: EdgeForgeError) -> None:
     """Print what failed, then what to do next."""
     for problem in error.problems if isinstance(error, ConfigInvalid) else (error.message,):
@@ -83,9 +96,17 @@ def print_error(program: str, error: EdgeForgeError) -> None:
 
 
 def run_program(program: str, app: Callable[[], object]) -> None:
-    """Run a command line; print what it raises and exit with its code, 78 for ConfigInvalid."""
+    """Run a command line; print what it raises and exit with its code, 78 for ConfigInvalid.
+
+    A file that this user may not use is one too: a restart does not help.
+    """
     try:
-        app()
+        try:
+            app()
+        except PermissionError as error:
+            if not isinstance(error.filename, str | bytes):
+                raise
+            raise not_allowed(Path(os.fsdecode(error.filename))) from error
     except EdgeForgeError as error:
         print_error(program, error)
         sys.exit(error.exit_code if isinstance(error, ConfigInvalid) else _EXIT_FAILED)
