@@ -36,6 +36,7 @@ class GenerationHandler:
         self._caps = BodyCaps(limits.max_n, limits.max_prompt_logprobs, limits.max_inputs)
         self.stats = stats
         self.draining = False
+        self._running: set[RequestRunner] = set()
 
     async def serve(self, api: ApiFormat, request: Request, client: ServerConnection) -> None:
         """Answer ``request``. Cancelled when the client disconnects, which aborts the engine."""
@@ -58,6 +59,7 @@ class GenerationHandler:
         runner = None
         try:
             runner = self._admit(api, request, client, log, unix_ms)
+            self._running.add(runner)
             await runner.run()
         except EdgeForgeError as error:
             self._answer_error(api, request, client, log, error)
@@ -72,7 +74,16 @@ class GenerationHandler:
                 self._answer_error(api, request, client, log, internal_error())
         finally:
             stats.in_flight -= 1
+            if runner is not None:
+                self._running.discard(runner)
             self._finish(log, jumps_before)
+
+    def cut_short(self, error: EdgeForgeError) -> int:
+        """End every request in progress with ``error``; return how many there were."""
+        running = list(self._running)
+        for runner in running:
+            runner.cut_short(error)
+        return len(running)
 
     def _admit(
         self,

@@ -18,6 +18,7 @@ from agent.core.request.messages import (
     ClientGone,
     Command,
     CutClient,
+    CutShort,
     DeadlinePassed,
     Ending,
     EngineProgressed,
@@ -115,6 +116,13 @@ class RequestRunner:
     def started(self) -> bool:
         """Whether a part of the answer has been sent."""
         return self._head_sent
+
+    def cut_short(self, error: EdgeForgeError) -> None:
+        """End the request with ``error``: an error event where the answer has begun."""
+        event, answer = CutShort(error), self._answering
+        if answer is not None:
+            event.usage, event.far = self._counted(answer)
+        self._handle(event)
 
     # -- AnswerOwner
 

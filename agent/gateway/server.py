@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ from agent.gateway.tls import ClientCertificate
 from agent.relay.connections import ConnectionSet
 from agent.relay.limits import ServerLimits
 from agent.relay.listener import Listener
+from protos.domain.errors import NoReplica
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -24,6 +27,11 @@ if TYPE_CHECKING:
     from agent.gateway.context import GatewayContext
     from agent.relay.messages import Request
     from agent.relay.server import ServerConnection
+
+_log = logging.getLogger(__name__)
+
+#: Time for the last bytes to reach the clients of requests that a stop has cut.
+_FLUSH_S = 0.5
 
 
 class ClientPort:
@@ -92,9 +100,15 @@ class ClientPort:
         self.handler.draining = draining
 
     async def drain(self, grace_ms: float) -> None:
-        """Refuse new requests and let running ones end."""
+        """Refuse new requests and let running ones end; after ``grace_ms`` they get an error."""
         self.set_draining(True)
         await self._listener.drain(grace_ms)
+        error = NoReplica("this site stops and its time to drain is over", "send the request again")
+        cut = self.handler.cut_short(error)
+        if not cut:
+            return
+        _log.warning("drain timed out requests_cut=%d after_ms=%.0f", cut, grace_ms)
+        await asyncio.sleep(_FLUSH_S)
 
     async def stop(self) -> None:
         """Close the port and cut the remaining connections."""

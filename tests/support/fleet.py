@@ -300,7 +300,7 @@ class Fleet:
         """What the newest table image on ``node``'s disk holds."""
         from agent.link.table_files import decode_image
 
-        images = sorted((self.state_dir / "agents" / node / "tables").glob("table-*.img"))
+        images = sorted((self.state_dir / "agents" / node / "tables").rglob("table-*.img"))
         if not images:
             return {}
         tables = decode_image(images[-1].read_bytes()).tables

@@ -24,6 +24,7 @@ from agent.core.request.log import RequestLog
 from agent.core.request.machine import RequestMachine
 from agent.core.request.state import RouterState
 from agent.core.request.timing import RequestPolicy
+from protos.domain.errors import EdgeForgeError
 from protos.domain.fleet_view import FleetView
 from protos.domain.predictor import Outcome, Predictor
 from protos.domain.pricing import Usage
@@ -179,6 +180,11 @@ class RequestWorld:
             assert self.machine.over or self.machine.next_deadline_mono_ms > before, "it spins"
         self.now = until
         return done
+
+    def cut_short(self, error: EdgeForgeError, after_ms: float = 0.0) -> list[str]:
+        """This agent ends the request."""
+        self.now += after_ms
+        return self._do(m.CutShort(error, USAGE))
 
     def abandon(self) -> list[str]:
         """The runner fails."""

@@ -35,6 +35,7 @@ from agent.core.request.messages import (
     ClientGone,
     Command,
     CutClient,
+    CutShort,
     DeadlinePassed,
     Ending,
     EngineProgressed,
@@ -121,6 +122,9 @@ class RequestMachine:
         if isinstance(event, Abandoned):
             self.over = True
             return self._running.cut_all(AttemptOutcome.NOT_SENT, now_mono_ms)
+        if isinstance(event, CutShort):
+            outcome = AttemptOutcome.NOT_SENT
+            return self._end_all(outcome, event.error, event.usage, event.far, now_mono_ms)
         return self._on_not_sent(event, now_mono_ms)
 
     # -- asking
@@ -401,14 +405,25 @@ class RequestMachine:
         return commands
 
     def _wait_no_longer(self, usage: Usage | None, now_mono_ms: float) -> list[Command]:
-        answering = self._answering
-        commands = self._running.cut_all(AttemptOutcome.LATE, now_mono_ms)
-        if answering is not None:
-            self._log.broken = True
-            self._books.account(answering.first, usage, None, now_mono_ms, whole=False)
-            commands.append(Account())
         hours = self._policy.max_wait_ms / 3_600_000.0
         error = DeadlineExceeded(f"nothing came for {hours:.1f} h", "send the request again")
+        return self._end_all(AttemptOutcome.LATE, error, usage, None, now_mono_ms)
+
+    def _end_all(
+        self,
+        outcome: AttemptOutcome,
+        error: EdgeForgeError,
+        usage: Usage | None,
+        far: FarTimes | None,
+        now_mono_ms: float,
+    ) -> list[Command]:
+        """End the request with ``error``; what was generated so far is accounted."""
+        answering = self._answering
+        commands = self._running.cut_all(outcome, now_mono_ms)
+        if answering is not None:
+            self._log.broken = True
+            self._books.account(answering.first, usage, far, now_mono_ms, whole=False)
+            commands.append(Account())
         return [*commands, *self._give_up(error)]
 
     def _first_running(self) -> Attempt | None:

@@ -107,6 +107,15 @@ class Abandoned:
 
 
 @dataclass(slots=True)
+class CutShort:
+    """This agent ends the request before its time, because it stops. The others as above."""
+
+    error: EdgeForgeError
+    usage: Usage | None = None
+    far: FarTimes | None = None
+
+
+@dataclass(slots=True)
 class DeadlinePassed:
     """``next_deadline_mono_ms`` may have passed; too early an event is harmless.
 
@@ -128,6 +137,7 @@ Event = (
     | AttemptEnded
     | ClientGone
     | Abandoned
+    | CutShort
     | DeadlinePassed
 )
 

@@ -107,3 +107,24 @@ def test_status_shows_link_tables_and_peers(fleet: Fleet) -> None:
     link = status["link"]
     assert isinstance(link, dict)
     assert link["connected"]
+
+
+def test_a_drain_that_times_out_ends_streams_with_an_error_event_and_a_counted_line(
+    fleet: Fleet, engine: FakeEngineProcess
+) -> None:
+    import os
+
+    fleet.configure("gru-1", "limits", drain_timeout_ms=200.0)
+    agent = fleet.agent("gru-1")
+    engine.control(hold_after_tokens=3)
+    connection, response = open_stream(agent)
+    os.kill(agent.pid, signal.SIGTERM)
+    rest = response.read()
+    connection.close()
+    engine.control()
+    assert b'"error"' in rest
+    assert b"time to drain is over" in rest
+    wait_until(lambda: "drain timed out requests_cut=1" in fleet.log("gru-1"), 30, "the line")
+    wait_until(lambda: agent.pid not in fleet.processes(), 20, "the agent to be gone")
+    fleet.start("gru-1")
+    fleet.agent("gru-1").wait_ready()

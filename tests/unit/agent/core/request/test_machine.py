@@ -10,6 +10,7 @@ from agent.core.exploration import SEARCH_EVERY_MS
 from agent.core.peer_load import PeerLoad
 from agent.core.request.messages import Rest
 from agent.core.request.timing import LOOK_AGAIN_MS, RequestPolicy
+from protos.domain.errors import NoReplica
 from protos.domain.pricing import Usage
 from protos.domain.resources import NodeIntent, SlaTier, Tier
 from protos.domain.trace import AttemptOutcome, AttemptPurpose
@@ -587,6 +588,25 @@ def test_a_client_gone_mid_stream_is_billed_for_the_generated_tokens():
     assert world.gone(500.0) == ["cancel near", "account"]
     assert world.log.usage == USAGE
     assert world.log.node_id == "near"
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_request_that_a_stop_cuts_ends_with_an_error_and_what_it_cost(begun: bool) -> None:
+    world = RequestWorld(fleet(TWO))
+    world.begin()
+    error = NoReplica("this site stops")
+    if begun:
+        world.token("near")
+        said = world.cut_short(error, 500.0)
+        assert said == ["cancel near", "account", "error event 503 NoReplica"]
+        assert world.log.usage == USAGE
+        assert world.log.broken
+    else:
+        assert world.cut_short(error, 500.0) == ["cancel near", "error 503 NoReplica"]
+    assert world.log.error
+    assert world.state.live.in_flight("near") == 0
+    assert not world.state.live.is_ejected("near", world.now), "the target is not to blame"
+    assert world.cut_short(error) == []
 
 
 def test_a_fault_of_whoever_drives_it_leaves_nothing_counted() -> None:
