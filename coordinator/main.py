@@ -40,7 +40,8 @@ from coordinator.rpc.enrolment import MAX_MESSAGE_BYTES, EnrolmentService
 from coordinator.rpc.fleet import FleetLimits, FleetParts, FleetService
 from coordinator.rpc.identity import IdentityKind
 from coordinator.rpc.interceptors import ErrorInterceptor, IdentityInterceptor
-from coordinator.rpc.listeners import Server, ServerCredentials, bind, make_server
+from coordinator.rpc.listeners import Server, bind, make_server
+from coordinator.rpc.server_credentials import ServerCredentials
 from coordinator.store import audit
 from coordinator.store.records import AuditNote
 from coordinator.store.store import Store
@@ -88,7 +89,8 @@ async def serve(
         fleet = make_fleet(config, store, authority, blobs)
         store.on_change(fleet.registry.table_changed)
         store.on_change(fleet.supervisor.table_changed)
-        servers = _make_servers(config, store, authority, blobs, fleet)
+        credentials = ServerCredentials(authority, config.coordinator.name, clock.now_unix_ms)
+        servers = _make_servers(config, store, authority, credentials, blobs, fleet)
         stopping = asyncio.Event()
         http = _make_http(config, store, fleet, stopping)
         native = _watch_handshakes(fleet)
@@ -102,6 +104,7 @@ async def serve(
                     group.create_task(fleet.registry.push_rounds(), name="push-rounds"),
                     group.create_task(fleet.supervisor.run(), name="supervisor"),
                     group.create_task(fleet.dialer.run(), name="peer-dials"),
+                    group.create_task(credentials.run(), name="server-certificate"),
                 ]
                 _log.info("coordinator ready epoch=%d state_dir=%s", store.epoch, config.state_dir)
                 on_ready()
@@ -150,6 +153,8 @@ def make_fleet(
         now_unix_ms=clock.now_unix_ms,
         draw=random.random,
         on_topology_forced=supervisor.lift_freeze,
+        on_twin=supervisor.twin,
+        alive_ms=config.health.status_interval_ms * config.health.suspect_after_misses,
     )
     questions = AgentQuestions(registry.ask)
     dialer = PeerDialer(
@@ -200,12 +205,12 @@ def _make_servers(
     config: CoordinatorConfig,
     store: Store,
     authority: CertificateAuthority,
+    credentials: ServerCredentials,
     blobs: BlobStore,
     fleet: Fleet,
 ) -> list[Server]:
     """Return the three gRPC listeners, bound. Raises: ConfigInvalid."""
     limits = config.limits
-    credentials = ServerCredentials(authority, config.coordinator.name)
     addresses = {name: join_address(*where) for name, where in config.listeners().items()}
 
     def appended(note: AuditNote) -> Awaitable[None]:
@@ -216,6 +221,7 @@ def _make_servers(
         audit=appended,
         now_mono_ms=clock.now_mono_ms,
         is_known=lambda identity: store.node_record(identity.name) is not None,
+        was_removed=lambda identity: store.was_enrolled(identity.name),
     )
     fleet_server = make_server(
         [ErrorInterceptor(), nodes_only],
@@ -284,6 +290,7 @@ def _make_http(
             frozen=fleet.supervisor.frozen,
             unplaced=fleet.placement.unplaced,
             peers_unreachable=fleet.dialer.failing,
+            twins=fleet.registry.twins,
             store_available=store.available,
             epoch=store.epoch,
             tables={str(one): (table.at.version, len(table.rows)) for one, table in tables.items()},

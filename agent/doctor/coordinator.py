@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from agent.clock import now_unix_ms
 from agent.doctor.finding import Finding
 from agent.link.check import ask_coordinator
-from agent.link.identity import load_identity
+from agent.link.identity import load_stored
 from protos.domain.addresses import join_address
 from protos.domain.errors import EdgeForgeError
 
@@ -25,13 +25,13 @@ _CLOCK_STEP = "set the clock: a time service such as chrony or systemd-timesyncd
 async def check_coordinator(config: AgentConfig) -> list[Finding]:
     """Log in to the coordinator; compare clocks and the address that peers dial."""
     try:
-        identity = load_identity(config.identity_dir)
+        stored = load_stored(config.identity_dir)
     except EdgeForgeError:
         return [Finding("coordinator", False, "not asked: this host is not enrolled", "enrol it")]
-    address = config.coordinator.fleet_address or identity.fleet_address
+    address = config.coordinator.fleet_address or stored.identity.fleet_address
     began_unix_ms = now_unix_ms()
     try:
-        view = await ask_coordinator(address, config.identity_dir, _TIMEOUT_MS)
+        view = await ask_coordinator(address, stored, _TIMEOUT_MS)
     except EdgeForgeError as error:
         step = error.hint or "check the address and the firewall; clients are served meanwhile"
         return [Finding("coordinator", False, f"{address}: {error.message}", step)]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _DAY_MS = 86_400_000
 #: Certificates are renewed daily; one with fewer days left than this was not, for weeks.
 _FEW_DAYS = 14
+_MAX_AHEAD_S = 300.0
 
 
 def check_identity(config: AgentConfig) -> Finding:
@@ -28,9 +29,8 @@ def check_identity(config: AgentConfig) -> Finding:
     found = f"{identity.node_id} in {identity.pop_id}, certificate for {days:.1f} more days"
     if days <= 0:
         return Finding("identity", False, "the certificate has expired", "enrol this host again")
-    if now < identity.not_before_unix_ms:
-        ahead_s = (identity.not_before_unix_ms - now) / 1_000
+    if (ahead_s := (identity.issued_unix_ms - now) / 1_000) > _MAX_AHEAD_S:
         step = "set this host's clock: it is behind the coordinator's"
-        return Finding("identity", False, f"valid in {ahead_s:.0f} s only", step)
+        return Finding("identity", False, f"issued {ahead_s:.0f} s in the future", step)
     step = "" if days > _FEW_DAYS else "it should be renewed daily: see the agent's log"
     return Finding("identity", True, found, step)

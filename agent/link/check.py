@@ -12,7 +12,7 @@ from agent.link.errors import rpc_error
 from protos.v1 import fleet_pb2, fleet_pb2_grpc
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from agent.link.identity import StoredIdentity
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +29,11 @@ class CoordinatorView:
     dial_failure: str
 
 
-async def ask_coordinator(address: str, identity_dir: Path, timeout_ms: float) -> CoordinatorView:
+async def ask_coordinator(
+    address: str, stored: StoredIdentity, timeout_ms: float
+) -> CoordinatorView:
     """Log in with this node's certificate. Raises: EdgeForgeError, such as Forbidden, LinkDown."""
-    async with node_channel(address, identity_dir) as channel:
+    async with node_channel(address, stored) as channel:
         stub = fleet_pb2_grpc.FleetStub(channel)
         try:
             answer = await stub.Check(fleet_pb2.CheckRequest(), timeout=timeout_ms / 1_000)

@@ -14,7 +14,7 @@ from agent.core.backoff import BackoffPolicy, full_jitter_ms
 from agent.link.errors import rpc_error
 from agent.link.status import CoordinatorClock, CredentialsAge, LinkStatus
 from agent.tasks import Background
-from protos.domain.errors import EdgeForgeError, Forbidden, LinkDown, Unauthenticated
+from protos.domain.errors import NODE_REMOVED, EdgeForgeError, Forbidden, LinkDown, Unauthenticated
 from protos.domain.resources import ResourceType
 from protos.domain.routing_table import Push, TableRefused
 from protos.v1 import fleet_pb2, fleet_pb2_grpc
@@ -25,7 +25,6 @@ from protos.wire import (
     resource_type_to_wire,
     snapshot_from_wire_steps,
 )
-from protos.wire.errors import NODE_REMOVED
 
 if TYPE_CHECKING:
     from agent.link.tables import TableKeeper
@@ -118,6 +117,8 @@ class FleetLink:
         status.since_mono_ms = self._callbacks.now_mono_ms()
         status.failures_in_a_row = 1 if healthy else status.failures_in_a_row + 1
         status.refused = str(error) if isinstance(error, (Forbidden, Unauthenticated)) else ""
+        if self._retry_after_ms is None and error.retry_after_s is not None:
+            self._retry_after_ms = min(error.retry_after_s * 1_000, self._reconnect.cap_ms)
         if isinstance(error, Forbidden) and error.code == NODE_REMOVED:
             self._callbacks.on_removed(error.message)
         if str(error) != status.last_error or healthy:

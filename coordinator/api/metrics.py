@@ -85,6 +85,7 @@ class _FleetCollector(Collector):
             "Listed nodes whose peer address another node could not dial",
             now.peers_unreachable,
         )
+        yield _gauge("twins", "Nodes whose identity a second host uses", now.twins)
         yield _gauge(
             "database_available", "1 while the database can be written", now.store_available
         )

@@ -11,19 +11,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from coordinator.ca.requests import public_key_sha256
+from protos.domain.certificates import BACKDATED_MS, DAY_MS, NODE_LIFE_MS
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
 
     from coordinator.ca.requests import PublicKey
 
-DAY_MS = 24 * 3_600_000
 CA_LIFE_MS = 3_650 * DAY_MS
-NODE_LIFE_MS = 30 * DAY_MS
 OPERATOR_LIFE_MS = 365 * DAY_MS
 COORDINATOR_LIFE_MS = 825 * DAY_MS
-#: A certificate is valid from a little before its issue, since clocks differ.
-BACKDATED_MS = 5 * 60_000
 
 COORDINATOR_DNS_NAME = "coordinator.edgeforge.internal"
 NODE_DNS_SUFFIX = ".node.edgeforge.internal"

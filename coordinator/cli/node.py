@@ -9,12 +9,15 @@ import typer
 from coordinator.cli.common import JsonOption, admin, group
 from coordinator.cli.output import as_json, enum_word
 from protos.domain.addresses import join_address
-from protos.domain.errors import NotFound
-from protos.output.terminal import print_json, print_line, print_table
+from protos.domain.errors import Conflict, NotFound
+from protos.output.terminal import confirmed, print_json, print_line, print_table
 from protos.v1 import admin_pb2, fleet_pb2, resources_pb2
 from protos.wire import service_from_wire
 
 _GIB = 1024**3
+_DAY_S = 86_400
+#: Code of the refusal to remove the last host that a deployment is pinned to.
+_LAST_PIN = "last_pin"
 
 app = group("node", "Hosts of the fleet, and the tokens they enrol with.")
 token_app = group("token", "One-time tokens: each enrols one host.")
@@ -86,7 +89,8 @@ def show_node(node: str, json_output: JsonOption = False) -> None:
             ("link", _link(info)),
             ("requests", str(service_from_wire(info.service))),
             ("credentials age", f"{info.credentials_age_s:.0f} s"),
-            ("certificate age", f"{info.certificate_age_s / 86_400:.1f} days"),
+            ("certificate", _certificate(info)),
+            ("clock", _clock(info)),
             *(("replica", _replica(one)) for one in info.replicas),
             *(("table", _table(info, have)) for have in info.have),
         ),
@@ -95,14 +99,43 @@ def show_node(node: str, json_output: JsonOption = False) -> None:
 
 
 @app.command("rm")
-def remove_node(node: str) -> None:
-    """Remove a host for good: its certificate is refused from then on.
+def remove_node(
+    node: str,
+    force: Annotated[
+        bool, typer.Option("--force", help="Even if it is the last host of a deployment's pins.")
+    ] = False,
+) -> None:
+    """Remove a host for good: it serves nobody from then on, and its certificate is refused.
+
+    A terminal asks before a deployment loses its last pinned host; elsewhere that needs --force.
 
     Example: edgeforge node rm gru-1
     """
+    request = admin_pb2.RemoveNodeRequest(node_id=node, force=force)
     with admin() as client:
-        client.call(lambda stub: stub.RemoveNode, admin_pb2.RemoveNodeRequest(node_id=node))
+        try:
+            client.call(lambda stub: stub.RemoveNode, request)
+        except Conflict as refused:
+            if refused.code != _LAST_PIN or not confirmed(f"{refused.message}; remove it?"):
+                raise
+            request.force = True
+            client.call(lambda stub: stub.RemoveNode, request)
     print_line(f"removed {node}")
+
+
+@app.command("replace")
+def replace_node(old: str, new: str, json_output: JsonOption = False) -> None:
+    """Give the pins of host OLD to host NEW, enrolled already, and remove OLD.
+
+    Example: edgeforge node replace gru-1 gru-2
+    """
+    request = admin_pb2.ReplaceNodeRequest(old_node_id=old, new_node_id=new)
+    with admin() as client:
+        response = client.call(lambda stub: stub.ReplaceNode, request)
+    if json_output:
+        print_json(as_json(response))
+        return
+    print_line(f"{new} replaces {old}; pins moved: {', '.join(response.deployments) or 'none'}")
 
 
 def _nodes() -> list[admin_pb2.NodeInfo]:
@@ -166,7 +199,22 @@ def _accelerator(one: fleet_pb2.Accelerator) -> str:
     return ", ".join(parts)
 
 
+def _certificate(info: admin_pb2.NodeInfo) -> str:
+    text = f"made {info.certificate_age_s / _DAY_S:.1f} days ago"
+    if info.certificate_remaining_s:
+        text += f", {info.certificate_remaining_s / _DAY_S:.1f} days left"
+    return f"{text}; not renewed: {info.renewal_error}" if info.renewal_error else text
+
+
+def _clock(info: admin_pb2.NodeInfo) -> str:
+    offset_s = info.clock_offset_ms / 1_000
+    side = "behind" if offset_s > 0 else "ahead of"
+    return f"{abs(offset_s):.1f} s {side} the coordinator's"
+
+
 def _link(info: admin_pb2.NodeInfo) -> str:
+    if info.twin:
+        return f"two hosts use this identity, the second is refused: {info.twin}"
     if info.connected:
         failure = info.peer_dial.failure
         return f"connected, but peers cannot reach it: {failure}" if failure else "connected"

@@ -44,6 +44,8 @@ class FleetGauges:
     unplaced: int
     #: Listed nodes whose peer address another node could not dial.
     peers_unreachable: int
+    #: Nodes whose identity a second host uses.
+    twins: int
     store_available: bool
     epoch: int
     #: resource type -> version and number of rows of its shared table

@@ -66,6 +66,11 @@ class NodeReport:
     engine_in_flight_requests: int = 0
     credentials_age_s: float = 0.0
     certificate_age_s: float = 0.0
+    #: By the coordinator's clock; 0 from agents that do not report it.
+    certificate_remaining_s: float = 0.0
+    #: The coordinator's clock minus the node's.
+    clock_offset_ms: float = 0.0
+    renewal_error: str = ""
     replicas: tuple[ReportedReplica, ...] = ()
     have: Mapping[ResourceType, Holding] = field(default_factory=dict)
     accelerators: tuple[Accelerator, ...] = ()
@@ -84,6 +89,8 @@ class LiveNode:
     connected: bool
     last_status_age_s: float
     report: NodeReport = NodeReport()
+    #: The addresses of two hosts with this identity; empty: there is one.
+    twin: str = ""
 
 
 class LiveFleet(Protocol):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from coordinator.core.node_orders import NodeCondition
     from coordinator.core.table_builder import ReplicaReport
+    from coordinator.core.twins import TwinWatch
     from coordinator.fleet.live import ReadReport
     from coordinator.store.records import NodeRegistration
     from protos.domain.resources import DesiredReplica
@@ -29,6 +30,8 @@ class NodeMemory:
     replicas_unwritten: bool = False
     #: What it last reported about itself.
     condition: NodeCondition | None = None
+    #: Hosts that use its identity; None until a second stream has opened.
+    twins: TwinWatch | None = None
     #: Its desired table, decoded, and the version that was decoded.
     desired: tuple[TableVersion, dict[str, DesiredReplica]] | None = None
 

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from coordinator.core.push_session import Forced, Holding, TableChanged
+from coordinator.core.twins import Twin, TwinWatch
 from coordinator.fleet.agent_queries import AgentQueries, QueryLimits
 from coordinator.fleet.live import LiveNode
 from coordinator.fleet.stream_bytes import beat_bytes
-from protos.domain.errors import Forbidden, LinkDown, Overloaded
+from protos.domain.errors import Conflict, LinkDown, Overloaded, removed
 from protos.domain.resources import ResourceType
 
 if TYPE_CHECKING:
@@ -58,8 +59,13 @@ class FleetRegistry:
         now_unix_ms: Callable[[], int],
         draw: Callable[[], float],
         on_topology_forced: Callable[[], None],
+        on_twin: Callable[[str, Twin], None] = lambda node_id, twin: None,
+        alive_ms: float = 6_000.0,
     ) -> None:
-        """``draw`` returns a random number in [0, 1)."""
+        """``draw`` returns a random number in [0, 1).
+
+        An agent that was heard within ``alive_ms`` still runs.
+        """
         self._store = store
         self._memory = memory
         self._max_agents = max_agents
@@ -68,6 +74,8 @@ class FleetRegistry:
         self._now_unix_ms = now_unix_ms
         self._draw = draw
         self._on_topology_forced = on_topology_forced
+        self._on_twin = on_twin
+        self._alive_ms = alive_ms
         self._queries = AgentQueries(query_limits, counters)
         self._sessions: dict[str, AgentSession] = {}
         self._stopping = False
@@ -92,7 +100,7 @@ class FleetRegistry:
     def open(self, session: AgentSession) -> None:
         """Register a stream after a valid Hello; an older stream of its node ends.
 
-        Raises: Overloaded, LinkDown while stopping.
+        Raises: Overloaded, LinkDown while stopping, Conflict for a second host of one identity.
         """
         if self._stopping:
             raise LinkDown("the coordinator is stopping", retry_after_s=self._stop_retry_ms() / 1e3)
@@ -103,6 +111,7 @@ class FleetRegistry:
                 "raise limits.max_agents of the coordinator",
                 retry_after_s=5.0 + 25.0 * self._draw(),
             )
+        self._refuse_twin(session, old)
         if old is not None:
             self._counters.streams_replaced += 1
             same = "the same" if old.boot_id == session.boot_id else "another"
@@ -113,6 +122,36 @@ class FleetRegistry:
             )
         self._sessions[session.node_id] = session
         self._counters.streams_opened += 1
+
+    def _refuse_twin(self, session: AgentSession, present: AgentSession | None) -> None:
+        """Raises: Conflict."""
+        if present is None:
+            return
+        node_id, memory = session.node_id, self._memory.of(session.node_id)
+        if memory.twins is None:
+            memory.twins = TwinWatch(self._alive_ms)
+        heard_mono_ms = max(present.opened_mono_ms, memory.heard_mono_ms)
+        twin = memory.twins.opens(
+            session.caller, present.caller, heard_mono_ms, self._now_mono_ms()
+        )
+        if twin is None:
+            return
+        if twin.is_new:
+            self._on_twin(node_id, twin)
+        raise Conflict(
+            f"another host is connected as {node_id}, from {twin.first_address}: both were made"
+            " from one image",
+            "enrol one of them under a name of its own: edgeforge-agent enroll --force",
+            code="identity_in_use",
+            retry_after_s=_REPLACED_RETRY_MS / 1_000,
+        )
+
+    @property
+    def twins(self) -> int:
+        """How many nodes have an identity that a second host uses."""
+        now_mono_ms = self._now_mono_ms()
+        watches = (memory.twins for _, memory in self._memory.items())
+        return sum(one is not None and one.seen(now_mono_ms) is not None for one in watches)
 
     def close(self, session: AgentSession) -> bool:
         """Remove a stream that has ended; return whether its node has no stream now."""
@@ -156,12 +195,18 @@ class FleetRegistry:
         """Return the state of ``node_id``, None if it has not reported since the start."""
         memory = self._memory.find(node_id)
         connected = node_id in self._sessions
+        twin = None
+        if memory is not None and memory.twins is not None:
+            twin = memory.twins.seen(self._now_mono_ms())
+        said = "" if twin is None else str(twin)
         if memory is None or memory.read_report is None:
-            return LiveNode(connected=True, last_status_age_s=-1.0) if connected else None
+            alone = LiveNode(connected=True, last_status_age_s=-1.0, twin=said)
+            return alone if connected else None
         return LiveNode(
             connected=connected,
             last_status_age_s=(self._now_mono_ms() - memory.heard_mono_ms) / 1_000,
             report=memory.read_report(),
+            twin=said,
         )
 
     def table_changed(self, resource_type: ResourceType, scope: str) -> None:
@@ -177,9 +222,8 @@ class FleetRegistry:
         """End the streams of removed nodes, since removal revokes their certificates."""
         known = self._store.node_records()
         for node_id in self._sessions.keys() - known.keys():
-            reason = f"node/{node_id} has been removed"
-            error = Forbidden(reason, "enrol again under another name")
-            self._sessions[node_id].end(reason, error=error)
+            error = removed(f"node/{node_id}")
+            self._sessions[node_id].end(error.message, error=error)
 
     def stop(self) -> None:
         """Refuse new streams and end the present ones; agents reconnect spread over seconds."""

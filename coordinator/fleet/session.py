@@ -26,6 +26,7 @@ from coordinator.core.push_session import (
     TableChanged,
     Ticked,
 )
+from coordinator.core.twins import Caller
 from coordinator.fleet.stream_bytes import go_away_bytes
 from protos.domain.errors import DeadlineExceeded, EdgeForgeError
 from protos.domain.resources import ResourceType
@@ -61,10 +62,18 @@ class AgentSession:
     """One stream from its Hello to its end."""
 
     def __init__(
-        self, node_id: str, boot_id: str, machine: PushSession, parts: SessionParts
+        self,
+        node_id: str,
+        boot_id: str,
+        machine: PushSession,
+        parts: SessionParts,
+        address: str = "unknown",
     ) -> None:
+        """``address`` is the IP address that the agent calls from."""
         self.node_id = node_id
         self.boot_id = boot_id
+        self.caller = Caller(boot_id, address)
+        self.opened_mono_ms = parts.now_mono_ms()
         self._machine = machine
         self._parts = parts
         self._pushes: deque[SendSnapshot | SendDelta] = deque()

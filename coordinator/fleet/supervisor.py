@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from coordinator.core.fleet_figures import FleetCounters
     from coordinator.core.node_orders import NodeCondition
     from coordinator.core.push_session import Alarm
+    from coordinator.core.twins import Twin
     from coordinator.fleet.memory import FleetMemory, NodeMemory
     from coordinator.fleet.placement_writer import PlacementWriter
     from coordinator.store.store import Store
@@ -135,6 +136,16 @@ class FleetSupervisor:
         )
         detail = f"type={alarm.type} {alarm.detail}"
         self._note(AuditNote("coordinator", f"alarm.{alarm.kind}", f"node/{node_id}", detail))
+
+    def twin(self, node_id: str, twin: Twin) -> None:
+        """Record in log, audit and metrics that a second host uses a node's identity."""
+        self._counters.alarms += 1
+        _log.error(
+            "alarm kind=twin node=%s addresses=%s: two hosts use one identity, the second is"
+            " refused",
+            *(node_id, twin),
+        )
+        self._note(AuditNote("coordinator", "alarm.twin", f"node/{node_id}", f"addresses={twin}"))
 
     def lift_freeze(self) -> None:
         """End a freeze: an operator confirms that the missing nodes are gone."""

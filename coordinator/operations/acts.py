@@ -28,6 +28,7 @@ class Act(enum.StrEnum):
     NODE_DRAIN = "node.drain"
     NODE_LIST = "node.list"
     NODE_REMOVE = "node.remove"
+    NODE_REPLACE = "node.replace"
     NODE_RESUME = "node.resume"
     NODE_RETIRE = "node.retire"
     POP_CREATE = "pop.create"
@@ -59,6 +60,7 @@ NEEDS: Mapping[Act, Role] = {
     Act.NODE_DRAIN: Role.OPERATOR,
     Act.NODE_LIST: Role.VIEWER,
     Act.NODE_REMOVE: Role.ADMIN,
+    Act.NODE_REPLACE: Role.ADMIN,
     Act.NODE_RESUME: Role.OPERATOR,
     Act.NODE_RETIRE: Role.OPERATOR,
     Act.POP_CREATE: Role.ADMIN,

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from protos.domain.resources import Node
 
 _MAX_REASON_CHARS = 200
+#: Code of the refusal to remove the last node that a deployment is pinned to.
+LAST_PIN = "last_pin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +56,40 @@ class Nodes(UseCases):
         return [self._status(record) for _, record in sorted(self._store.node_records().items())]
 
     @use_case(Act.NODE_REMOVE, named("node"))
-    async def remove(self, actor: Actor, node_id: str) -> None:
-        """Remove a node from every table, which also revokes its certificate. Raises: NotFound."""
+    async def remove(self, actor: Actor, node_id: str, *, force: bool = False) -> None:
+        """Remove a node from every table, which also revokes its certificate.
+
+        Raises: NotFound; Conflict, unless forced, for the last node that a deployment is pinned to:
+        unpinned, it may be placed on any node.
+        """
         check_node_id(node_id)
+        last_of = sorted(
+            name for name, pins in self._store.placements().items() if pins == (node_id,)
+        )
+        if last_of and not force:
+            raise Conflict(
+                f"{node_id} is the only node that {', '.join(last_of)} is pinned to: removed, the"
+                " pin goes and any node may serve it",
+                f"edgeforge node replace {node_id} OTHER carries the pins over; --force removes",
+                retryable=False,
+                code=LAST_PIN,
+            )
         note = note_of(actor, Act.NODE_REMOVE, f"node/{node_id}")
         await self._store.write(nodes.remove(node_id), note)
+
+    @use_case(Act.NODE_REPLACE, named("node"))
+    async def replace(self, actor: Actor, old_id: str, new_id: str) -> Sequence[str]:
+        """Give a node's pins to another enrolled one and remove it, in one transaction.
+
+        The order of the old node goes with it: it was about that host. Returns the deployments
+        whose pins have changed. Raises: NotFound, InvalidRequest.
+        """
+        self._enrolled(old_id)
+        self._enrolled(new_id)
+        if old_id == new_id:
+            raise InvalidRequest("a node cannot replace itself")
+        note = note_of(actor, Act.NODE_REPLACE, f"node/{old_id}", f"by={new_id}")
+        return await self._store.write(nodes.replace_by(old_id, new_id), note)
 
     @use_case(Act.NODE_CORDON, named("node"))
     async def cordon(self, actor: Actor, node_id: str, reason: str) -> NodeStatus:

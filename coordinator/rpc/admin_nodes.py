@@ -59,8 +59,19 @@ class NodeAdminServicer(AdminServicerBase):
         self, request: admin_pb2.RemoveNodeRequest, context: Context
     ) -> admin_pb2.RemoveNodeResponse:
         """Remove a node from every table, which also revokes its certificate."""
-        await self._operations.nodes.remove(self._actor(context), request.node_id)
+        await self._operations.nodes.remove(
+            self._actor(context), request.node_id, force=request.force
+        )
         return admin_pb2.RemoveNodeResponse()
+
+    async def ReplaceNode(
+        self, request: admin_pb2.ReplaceNodeRequest, context: Context
+    ) -> admin_pb2.ReplaceNodeResponse:
+        """Give a node's pins to another one, and remove it."""
+        deployments = await self._operations.nodes.replace(
+            self._actor(context), request.old_node_id, request.new_node_id
+        )
+        return admin_pb2.ReplaceNodeResponse(deployments=deployments)
 
     async def OrderNode(
         self, request: admin_pb2.OrderNodeRequest, context: Context
@@ -98,6 +109,7 @@ def _info(status: NodeStatus) -> admin_pb2.NodeInfo:
     )
     if live is not None:
         info.connected = live.connected
+        info.twin = live.twin
         info.last_status_age_s = live.last_status_age_s
         show_report(live.report, info)
     if (dial := status.dial) is not None:

@@ -28,7 +28,7 @@ from coordinator.rpc.fleet_messages import (
     registration_of,
     reports_of,
 )
-from coordinator.rpc.identity import Identity, peer_identity
+from coordinator.rpc.identity import Identity, peer_address, peer_identity
 from coordinator.rpc.report_messages import report_of
 from coordinator.store.records import AuditNote
 from protos.domain.errors import (
@@ -126,7 +126,7 @@ class FleetService:
         identity = peer_identity(context)
         try:
             hello = await self._hello(requests)
-            session = await self._opened(hello, identity)
+            session = await self._opened(hello, identity, peer_address(context))
         except EdgeForgeError:
             self._parts.counters.streams_refused += 1
             raise
@@ -186,8 +186,13 @@ class FleetService:
             raise InvalidRequest("the first message of a stream must be Hello")
         return message.hello
 
-    async def _opened(self, hello: fleet_pb2.Hello, identity: Identity) -> AgentSession:
-        """Open the stream if Hello and certificate agree. Raises: Forbidden, InvalidRequest."""
+    async def _opened(
+        self, hello: fleet_pb2.Hello, identity: Identity, address: str
+    ) -> AgentSession:
+        """Open the stream if Hello and certificate agree.
+
+        Raises: Forbidden, InvalidRequest, Conflict.
+        """
         if hello.node_id != identity.name:
             claimed = printable(hello.node_id, 64)
             note = AuditNote(
@@ -203,7 +208,7 @@ class FleetService:
         machine = PushSession(
             registry.tables_of(identity.name), push_timeout_ms=self._limits.push_timeout_ms
         )
-        session = AgentSession(identity.name, hello.boot_id, machine, self._parts.sessions)
+        session = AgentSession(identity.name, hello.boot_id, machine, self._parts.sessions, address)
         registry.open(session)
         self._parts.supervisor.hello(registration)
         return session

@@ -33,7 +33,7 @@ MAX_ACCELERATORS = 64
 MAX_FAULTS = 128
 _MAX_VERSION_CHARS = 64
 _MAX_ID_CHARS = 128
-_MAX_DETAIL_CHARS = 300
+MAX_DETAIL_CHARS = 300
 
 
 def agent_message(data: bytes) -> fleet_pb2.AgentMessage:
@@ -97,7 +97,7 @@ def nacked_of(nack: fleet_pb2.Nack) -> Nacked:
         type=resource_type_from_wire(nack.type),
         nonce=nack.nonce,
         reason=refusal_from_wire(nack.reason),
-        detail=printable(nack.error, _MAX_DETAIL_CHARS),
+        detail=printable(nack.error, MAX_DETAIL_CHARS),
         have=holding_of(nack.have),
     )
 
@@ -117,9 +117,9 @@ def condition_of(status: fleet_pb2.Status) -> NodeCondition:
     _check(len(status.faults) <= MAX_FAULTS, f"more than {MAX_FAULTS} faults")
     return NodeCondition(
         draining=status.draining,
-        draining_reason=printable(status.draining_reason, _MAX_DETAIL_CHARS),
+        draining_reason=printable(status.draining_reason, MAX_DETAIL_CHARS),
         faults=tuple(
-            NodeFault(printable(one.detail, _MAX_DETAIL_CHARS), one.fatal, one.latched)
+            NodeFault(printable(one.detail, MAX_DETAIL_CHARS), one.fatal, one.latched)
             for one in status.faults
         ),
         engine_in_flight=status.engine_in_flight_requests,

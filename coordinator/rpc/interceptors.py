@@ -14,7 +14,13 @@ from grpc import aio
 from coordinator.core.rate_limit import RateLimit
 from coordinator.rpc.identity import Identity, IdentityKind, peer_address, peer_identity
 from coordinator.store.records import AuditNote
-from protos.domain.errors import EdgeForgeError, Forbidden, StoreUnavailable, Unauthenticated
+from protos.domain.errors import (
+    EdgeForgeError,
+    Forbidden,
+    StoreUnavailable,
+    Unauthenticated,
+    removed,
+)
 from protos.wire.errors import error_details, error_to_metadata
 
 if TYPE_CHECKING:
@@ -69,12 +75,18 @@ class IdentityInterceptor(aio.ServerInterceptor):
         audit: Callable[[AuditNote], Awaitable[None]],
         now_mono_ms: Callable[[], float],
         is_known: Callable[[Identity], bool] = lambda identity: True,
+        was_removed: Callable[[Identity], bool] = lambda identity: False,
     ) -> None:
-        """``audit`` appends to the audit; ``is_known`` returns False for removed nodes."""
+        """``audit`` appends to the audit; ``is_known`` returns False for nodes not enrolled now.
+
+        ``was_removed`` tells those that were from those that this database has never known: only
+        the former are told to serve no longer.
+        """
         self._kinds = frozenset(kinds)
         self._audit = audit
         self._now_mono_ms = now_mono_ms
         self._is_known = is_known
+        self._was_removed = was_removed
         #: Repeated refusals of one caller do not fill the audit.
         self._audited = RateLimit(per_s=0.1, burst=10)
 
@@ -102,12 +114,20 @@ class IdentityInterceptor(aio.ServerInterceptor):
                     f"{identity} may not do this", f"use the certificate of a {allowed}"
                 )
             if not self._is_known(identity):
-                raise Forbidden(f"{identity} has been removed", "enrol again under another name")
+                raise self._not_enrolled(identity)
         except (Unauthenticated, Forbidden) as error:
             _log.warning("rpc refused method=%s caller=%s: %s", method, actor, error)
             if self._audited.take(actor, self._now_mono_ms()) == 0.0:
                 await self._note(AuditNote(actor, "rpc.refused", method, error.message))
             raise
+
+    def _not_enrolled(self, identity: Identity) -> Forbidden:
+        if self._was_removed(identity):
+            return removed(str(identity))
+        return Forbidden(
+            f"{identity} is unknown here",
+            "is this its fleet's coordinator, and its database complete? else enrol again",
+        )
 
     async def _note(self, note: AuditNote) -> None:
         try:

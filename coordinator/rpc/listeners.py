@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import grpc
 from grpc import aio
 
 from protos.domain.errors import ConfigInvalid
 
 if TYPE_CHECKING:
-    from coordinator.ca.authority import CertificateAuthority
+    import grpc
 
 #: A listener, as others may call it.
 Server = aio.Server
@@ -43,24 +42,6 @@ def make_server(
             ("grpc.server_handshake_timeout_ms", _HANDSHAKE_TIMEOUT_MS),
         ],
     )
-
-
-class ServerCredentials:
-    """The server's certificate, issued at every start and kept in memory only."""
-
-    def __init__(self, authority: CertificateAuthority, name: str) -> None:
-        self._pair = authority.new_coordinator(name)
-        self._bundle_pem = authority.bundle_pem
-
-    def mutual(self) -> grpc.ServerCredentials:
-        """Return credentials that require a client certificate of this authority."""
-        return grpc.ssl_server_credentials(
-            [self._pair], root_certificates=self._bundle_pem, require_client_auth=True
-        )
-
-    def server_only(self) -> grpc.ServerCredentials:
-        """Return credentials that require no client certificate."""
-        return grpc.ssl_server_credentials([self._pair])
 
 
 def bind(

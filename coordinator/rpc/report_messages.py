@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from coordinator.fleet.live import Accelerator, AcceleratorFault, NodeReport, ReportedReplica
-from coordinator.rpc.fleet_messages import holdings_of
+from coordinator.rpc.fleet_messages import MAX_DETAIL_CHARS, holdings_of, printable
 from protos.domain.routing_table import digest_to_bytes
 from protos.v1 import fleet_pb2
 from protos.wire import (
@@ -29,6 +29,8 @@ _PLAIN = (
     "engine_in_flight_requests",
     "credentials_age_s",
     "certificate_age_s",
+    "certificate_remaining_s",
+    "clock_offset_ms",
 )
 #: Figures that an accelerator may not report.
 _FIGURES = (
@@ -56,6 +58,7 @@ def report_of(status: fleet_pb2.Status) -> NodeReport:
         have=holdings_of(status.have),
         accelerators=tuple(map(_accelerator_of, status.accelerators)),
         faults=tuple(map(_fault_of, status.faults)),
+        renewal_error=printable(status.renewal_error, MAX_DETAIL_CHARS),
         service=service_from_wire(status.service) if status.HasField("service") else None,
     )
 
@@ -64,6 +67,7 @@ def show_report(report: NodeReport, info: admin_pb2.NodeInfo) -> None:
     """Fill ``info`` with a report."""
     for name in _PLAIN:
         setattr(info, name, getattr(report, name))
+    info.renewal_error = report.renewal_error
     info.replicas.extend(
         fleet_pb2.ReplicaStatus(
             model=one.model,

@@ -186,3 +186,14 @@ class ConfigInvalid(EdgeForgeError):
 
 class NoEngineEnvironment(ConfigInvalid):
     """The configuration needs vLLM, whose virtual environment is not installed."""
+
+
+#: Code of the refusal of a node that has been removed from its fleet, and only of that.
+NODE_REMOVED = "node_removed"
+
+
+def removed(party: str) -> Forbidden:
+    """Return the refusal of a node that has been removed: it serves nobody from then on."""
+    return Forbidden(
+        f"{party} has been removed", "enrol again under another name", code=NODE_REMOVED
+    )

@@ -12,9 +12,6 @@ _RETRYABLE = "edgeforge-retryable"
 _CODE = "edgeforge-code"
 _RETRY_AFTER = "edgeforge-retry-after-ms"
 
-#: Code of the refusal of a node that has been removed from its fleet, and only of that.
-NODE_REMOVED = "node_removed"
-
 #: Longest text that is sent: the peer's limit for all metadata is a few kilobytes.
 MAX_TEXT_BYTES = 1_500
 

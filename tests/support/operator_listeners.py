@@ -23,7 +23,8 @@ from coordinator.rpc.agent_questions import AgentQuestions
 from coordinator.rpc.enrolment import EnrolmentLimits, EnrolmentService
 from coordinator.rpc.identity import IdentityKind
 from coordinator.rpc.interceptors import ErrorInterceptor, IdentityInterceptor
-from coordinator.rpc.listeners import ServerCredentials, make_server
+from coordinator.rpc.listeners import make_server
+from coordinator.rpc.server_credentials import ServerCredentials
 from coordinator.store import audit
 from protos.v1 import admin_pb2_grpc, enrolment_pb2_grpc, fleet_pb2
 from protos.wire.errors import error_from_metadata
@@ -145,7 +146,7 @@ async def listening(
         now_mono_ms=lambda: float(mono_ms()),
         limits=limits,
     )
-    credentials = ServerCredentials(authority, "coordinator")
+    credentials = ServerCredentials(authority, "coordinator", clock)
     admin_server = make_server(
         [ErrorInterceptor(), operators], max_calls=100, max_message_bytes=8_000_000
     )

@@ -76,8 +76,11 @@ class Received:
 class ScriptedAgent:
     """Applies and acknowledges pushes, unless its script sets otherwise."""
 
-    def __init__(self, coordinator: CoordinatorProcess, identity: NodeIdentity) -> None:
-        self._coordinator = coordinator
+    def __init__(
+        self, coordinator: CoordinatorProcess, identity: NodeIdentity, address: str = ""
+    ) -> None:
+        """``address``: host:port to dial; empty: the coordinator's own."""
+        self._address = address or coordinator.address("fleet")
         self.identity = identity
         self.engine_kind = "vllm"
         self.tables: dict[ResourceType, Table] = {one: empty_table(one) for one in ResourceType}
@@ -108,9 +111,7 @@ class ScriptedAgent:
         """Return a new connection with this node's certificate."""
         one = self.identity
         credentials = grpc.ssl_channel_credentials(one.ca_pem, one.key_pem, one.certificate_pem)
-        return aio.secure_channel(
-            self._coordinator.address("fleet"), credentials, coordinator_options()
-        )
+        return aio.secure_channel(self._address, credentials, coordinator_options())
 
     def hello(self) -> fleet_pb2.Hello:
         """Return its Hello message."""

@@ -19,8 +19,10 @@ _CHUNK_BYTES = 65_536
 class TcpProxy:
     """Forwards a port of its own to ``target_port`` of this machine, from a thread of its own."""
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, *, source_host: str = "127.0.0.1") -> None:
+        """``source_host``: the loopback address that the target sees."""
         self._target_port = target_port
+        self._source_host = source_host
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._writers: set[asyncio.StreamWriter] = set()
@@ -63,7 +65,9 @@ class TcpProxy:
             writer.transport.abort()
             return
         with contextlib.suppress(OSError):
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+            far_reader, far_writer = await asyncio.open_connection(
+                "127.0.0.1", self._target_port, local_addr=(self._source_host, 0)
+            )
             self._writers |= {writer, far_writer}
             try:
                 async with asyncio.TaskGroup() as group:

@@ -176,6 +176,34 @@ async def test_removing_a_node(fleet, admin):
     assert type(again) is NotFound
 
 
+async def test_removing_the_last_node_that_a_deployment_is_pinned_to_needs_force(fleet, admin):
+    await admin.ApplyDeployment(deploy())
+    assert list(fleet.store.placements().values()) == [("iad-1",)]
+    request = admin_pb2.RemoveNodeRequest(node_id="iad-1")
+    refused = await failure_of(admin.RemoveNode(request))
+    assert type(refused) is Conflict
+    assert "that chat is pinned to" in refused.message
+    assert "node replace iad-1" in refused.hint
+    assert "iad-1" in fleet.store.view().nodes
+    request.force = True
+    await admin.RemoveNode(request)
+    assert "iad-1" not in fleet.store.view().nodes
+
+
+async def test_a_replaced_node_leaves_its_pins_to_the_new_one_in_one_act(fleet, admin):
+    await admin.ApplyDeployment(deploy())
+    request = admin_pb2.ReplaceNodeRequest(old_node_id="iad-1", new_node_id="iad-2")
+    answer = await admin.ReplaceNode(request)
+    assert list(answer.deployments) == ["chat"]
+    assert list(fleet.store.placements().values()) == [("iad-2",)]
+    assert "iad-1" not in fleet.store.view().nodes
+    assert await newest(fleet) == ("operator/ana", "node.replace", "node/iad-1")
+    for old, new in (("iad-1", "iad-2"), ("iad-2", "nobody"), ("iad-2", "iad-2")):
+        request = admin_pb2.ReplaceNodeRequest(old_node_id=old, new_node_id=new)
+        assert type(await failure_of(admin.ReplaceNode(request))) in (NotFound, InvalidRequest)
+    assert list(fleet.store.placements().values()) == [("iad-2",)]
+
+
 async def test_deploying(fleet, admin):
     await fleet.store.write(replicas.report([replica("iad-1")], []))
     info = await admin.ApplyDeployment(deploy(residency_zones=["US", "BR", "US"]))

@@ -8,18 +8,22 @@ import grpc
 import pytest
 from grpc import aio
 
+from agent.link.errors import rpc_error
 from coordinator.ca.authority import CertificateAuthority
 from coordinator.clock import now_unix_ms
+from protos.domain.errors import NODE_REMOVED
 from protos.domain.resources import ResourceType
 from protos.v1 import admin_pb2, fleet_pb2
 from protos.v1.fleet_pb2_grpc import FleetStub
 from tests.support.certificates import p256_key, private_pem, request_der
 from tests.support.scripted_agent import NodeIdentity, ScriptedAgent
+from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import wait_until_async
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from protos.domain.errors import EdgeForgeError
     from tests.support.coordinator_process import CoordinatorProcess, Operator
 
 TIMEOUT_S = 30.0
@@ -31,6 +35,11 @@ async def refused(agent: ScriptedAgent) -> aio.AioRpcError:
     assert agent.error is not None
     assert agent.pushes == 0
     return agent.error
+
+
+def told(error: aio.AioRpcError) -> EdgeForgeError:
+    """Return the error as an agent reads it."""
+    return rpc_error(error)
 
 
 async def audited(operator: Operator, actor: str, action: str, subject: str) -> None:
@@ -88,6 +97,7 @@ async def test_a_node_that_was_never_enrolled_is_refused(
     await agent.connect()
     error = await refused(agent)
     assert error.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert told(error).code is None, "this database may be the wrong one: it serves on"
     await audited(operator, "node/gru-9", "rpc.refused", "/edgeforge.v1.Fleet/Connect")
     await agent.disconnect()
 
@@ -127,7 +137,31 @@ async def test_removal_ends_the_stream_and_revokes_the_certificate(
     await agent.connect()
     error = await refused(agent)
     assert error.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert told(error).code == NODE_REMOVED, "it is told for good, and serves nobody"
     await agent.disconnect()
+
+
+async def test_two_hosts_made_from_one_image_raise_an_alarm_with_both_addresses(
+    coordinator: CoordinatorProcess, operator: Operator
+) -> None:
+    identity = await operator.enrol("gru-1")
+    with TcpProxy(coordinator.ports["fleet"], source_host="127.0.0.2") as proxy:
+        async with ScriptedAgent(coordinator, identity) as first:
+            await wait_until_async(lambda: first.pushes, TIMEOUT_S, "tables")
+            second = ScriptedAgent(coordinator, identity, f"127.0.0.1:{proxy.port}")
+            for _ in range(3):
+                await second.connect()
+                error = told(await refused(second))
+                assert error.code == "identity_in_use"
+                assert "from 127.0.0.1" in error.message
+                await second.disconnect()
+            assert not first.ended.is_set(), "the first one stays"
+            info = await operator.node("gru-1")
+            assert info is not None
+            assert info.twin == "127.0.0.1 and 127.0.0.2"
+    await audited(operator, "coordinator", "alarm.twin", "node/gru-1")
+    assert coordinator.log_text().count("alarm kind=twin") == 1
+    assert "127.0.0.1 and 127.0.0.2" in coordinator.log_text()
 
 
 async def test_a_renewed_certificate_names_the_same_node(
