@@ -17,7 +17,7 @@ from agent.admin.client import ask_agent
 from agent.config import AgentConfig, load_config
 from agent.state_lock import is_locked
 from protos.domain.errors import ConfigInvalid, Conflict, InvalidRequest
-from protos.host.ownership import give_folder
+from protos.host.ownership import belongs_to_root, keep_owner
 from protos.output.command_line import command_line
 from protos.output.logs import log_to_stderr
 from protos.output.terminal import (
@@ -117,15 +117,14 @@ def enroll(
 
     token = parse_token(_read_token(token_file))
     _check_not_enrolled(loaded, force=force, asks=token_file != "-")
-    if user:
-        give_folder(loaded.state_dir, user)
+    keep_owner(loaded.state_dir, user)
     identity = asyncio.run(enrol(address, token, loaded.identity_dir))
     if json_output:
         print_json({"node": identity.node_id, "pop": identity.pop_id}, indent=None)
         return
     until = datetime.fromtimestamp(identity.not_after_unix_ms / 1_000, UTC)
     print_line(f"enrolled as {identity.node_id} in {identity.pop_id}, certificate until {until:%F}")
-    if os.geteuid() == 0 and loaded.identity_dir.stat().st_uid == 0:
+    if belongs_to_root(loaded.identity_dir):
         print_line("the files belong to root; for a service of another user: --user NAME")
     print_line(f"next: edgeforge-agent serve --config {config}")
 

@@ -20,6 +20,7 @@ from protos.domain.addresses import (
 )
 from protos.domain.errors import ConfigInvalid
 from protos.domain.settings import read_settings, setting
+from protos.host.ownership import not_allowed
 
 ENV_PREFIX = "EDGEFORGE_COORDINATOR"
 
@@ -220,6 +221,8 @@ def load_config(path: Path, environ: Mapping[str, str]) -> CoordinatorConfig:
         parsed = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigInvalid([f"no file {path}"], "name the file with --config") from None
+    except PermissionError as error:
+        raise not_allowed(path) from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigInvalid([f"{path}: {error}"], hint) from error
     try:

@@ -17,6 +17,7 @@ from coordinator.first_run import initialise
 from coordinator.main import serve as serve_until
 from coordinator.store.sqlite.backup import restore as restore_database
 from protos.domain.addresses import join_address
+from protos.host.ownership import belongs_to_root, keep_owner
 from protos.output.command_line import command_line
 from protos.output.logs import log_to_stderr
 from protos.output.terminal import print_json, print_line, run_program
@@ -36,9 +37,18 @@ ConfigOption = Annotated[
         metavar="FILE",
         help="TOML file; docs/CONFIG.md lists every key. "
         "EDGEFORGE_COORDINATOR__SECTION__KEY replaces a key.",
+        readable=False,  # a file that cannot be read exits with 78, which systemd obeys
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output, one object.")]
+UserOption = Annotated[
+    str,
+    typer.Option(
+        "--user",
+        metavar="NAME",
+        help="Give the state folder to this user first; else new files get its owner.",
+    ),
+]
 
 
 @app.callback()
@@ -54,16 +64,18 @@ def init(
     operator: Annotated[
         str, typer.Option(metavar="NAME", help="Who the first operator's certificate is for.")
     ] = "admin",
+    user: UserOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Make the authority, the database and the first operator's certificate.
 
     Done once for a fleet. Existing files are never overwritten. Afterwards `serve` runs it and
-    `edgeforge --profile STATE_DIR/operators/NAME/profile.toml` talks to it.
+    `edgeforge --profile STATE_DIR/operators/NAME/profile.toml` talks to it. Run as root, the files
+    belong to the owner of the state folder, or to --user.
     """
     loaded = load_config(config, os.environ)
     _log_to_stderr(loaded)
-    made = asyncio.run(initialise(loaded, operator, now_unix_ms=clock.now_unix_ms))
+    made = asyncio.run(initialise(loaded, operator, user=user, now_unix_ms=clock.now_unix_ms))
     if as_json:
         print_json(
             {
@@ -77,6 +89,8 @@ def init(
         return
     print_line(f"coordinator made in {loaded.state_dir}")
     print_line(f"operator {made.operator}: {made.profile}")
+    if belongs_to_root(loaded.ca_dir):
+        print_line("the files belong to root; for a service of another user: --user NAME")
     print_line(f"next: edgeforge-coordinator serve --config {config}")
 
 
@@ -96,6 +110,7 @@ def serve(config: ConfigOption, as_json: JsonOption = False) -> None:
 def restore(
     backup: Annotated[Path, typer.Argument(metavar="BACKUP", help="A copy of coordinator.db.")],
     config: ConfigOption,
+    user: UserOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Put a backup of the database in place, under a higher epoch.
@@ -105,6 +120,7 @@ def restore(
     """
     loaded = load_config(config, os.environ)
     _log_to_stderr(loaded)
+    keep_owner(loaded.state_dir, user)
     epoch = restore_database(backup, loaded.database, now_unix_ms=clock.now_unix_ms())
     if as_json:
         print_json({"database": str(loaded.database), "epoch": epoch}, indent=None)

@@ -11,18 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coordinator.ca.authority import CertificateAuthority, check_person
-from coordinator.ca.files import make_private_folder, write_key, write_public
+from coordinator.ca.files import write_key, write_public
 from coordinator.core.price_card import CARD_VERSION, default_price_card
 from coordinator.store import prices
 from coordinator.store.records import AuditNote
 from coordinator.store.store import Store
 from protos.domain.errors import ConfigInvalid, Conflict, StoreUnavailable
-from protos.host.files import sync_folder
+from protos.host.files import make_private_folder, sync_folder
+from protos.host.ownership import adopt, adopt_all, keep_owner
 
 if TYPE_CHECKING:
     from coordinator.config import CoordinatorConfig
 
 PROFILE = "profile.toml"
+_STAGING = ".init-"
+#: What is made beside the database, and moved before it.
+_PARTS = ("ca", "operators", "blobs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +39,27 @@ class FirstRun:
 
 
 async def initialise(
-    config: CoordinatorConfig, operator: str, *, now_unix_ms: Callable[[], int]
+    config: CoordinatorConfig,
+    operator: str,
+    *,
+    user: str = "",
+    now_unix_ms: Callable[[], int],
 ) -> FirstRun:
     """Make everything that `serve` needs.
 
     It is made in a folder beside the final one and moved at the end, the database last, so that an
-    interrupted run leaves nothing that `serve` accepts. Raises: Conflict if there is something
-    already; InvalidRequest for an operator's name; ConfigInvalid, StoreUnavailable.
+    interrupted run leaves nothing that `serve` accepts, and the next one begins anew. The state
+    folder is given to ``user`` first, if one is named. Raises: Conflict if there is something
+    already; InvalidRequest for a name; ConfigInvalid, StoreUnavailable.
     """
     check_person(operator)
-    check_untouched(config)
     state_dir = config.state_dir
     try:
+        _undo_interrupted(state_dir, config.database.name)
+        check_untouched(config)
+        keep_owner(state_dir, user)
         make_private_folder(state_dir)
-        staging = Path(tempfile.mkdtemp(prefix=".init-", dir=state_dir))
+        staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=state_dir))
     except OSError as error:
         raise ConfigInvalid(
             [f"coordinator.state_dir: cannot write in {state_dir}: {error.strerror}"]
@@ -58,7 +69,9 @@ async def initialise(
         _write_operator(config, authority, operator, staging / "operators" / operator)
         await _make_database(staging / config.database.name, operator, now_unix_ms)
         (staging / "blobs").mkdir(mode=0o700)
-        for name in ("ca", "operators", "blobs", config.database.name):
+        adopt(staging, state_dir)
+        adopt_all(staging)
+        for name in (*_PARTS, config.database.name):
             (staging / name).rename(state_dir / name)
         sync_folder(state_dir)
     except OSError as error:
@@ -70,6 +83,19 @@ async def initialise(
         operator=operator,
         profile=config.operators_dir / operator / PROFILE,
     )
+
+
+def _undo_interrupted(state_dir: Path, database: str) -> None:
+    """Delete what a killed run has left: parts that it had moved before their database.
+
+    Such a run is known by its folder, which still holds the database. Raises: OSError.
+    """
+    for staging in state_dir.glob(f"{_STAGING}*"):
+        if (staging / database).exists():
+            moved = [name for name in _PARTS if not (staging / name).exists()]
+            for name in moved:
+                shutil.rmtree(state_dir / name, ignore_errors=True)
+        shutil.rmtree(staging)
 
 
 def check_untouched(config: CoordinatorConfig) -> None:

@@ -47,6 +47,7 @@ from coordinator.store.records import AuditNote
 from coordinator.store.store import Store
 from protos.domain.addresses import join_address
 from protos.domain.resources import ResourceType
+from protos.host.ownership import require_usable
 from protos.v1.admin_pb2_grpc import add_AdminServicer_to_server
 from protos.v1.enrolment_pb2_grpc import add_EnrolmentServicer_to_server
 
@@ -79,9 +80,10 @@ async def serve(
 ) -> None:
     """Run a coordinator until ``stop`` is set.
 
-    Raises: ConfigInvalid (a port in use, a readable key), NotFound before `init`, Conflict when
-    another process runs it, StoreUnavailable.
+    Raises: ConfigInvalid (a port in use, state of another user, a readable key), NotFound before
+    `init`, Conflict when another process runs it, StoreUnavailable.
     """
+    require_usable(config.state_dir, leave_out=config.operators_dir.name)
     check_ports_free(config)
     authority = CertificateAuthority.load(config.ca_dir, now_unix_ms=clock.now_unix_ms)
     async with _opened_store(config) as store:

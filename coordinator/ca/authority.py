@@ -28,6 +28,7 @@ from coordinator.ca.certificates import (
 from coordinator.ca.requests import public_key_of
 from protos.domain.errors import ConfigInvalid, Conflict, InvalidRequest
 from protos.domain.ids import check_node_id
+from protos.host.files import make_private_folder
 
 _AUTHORITY = "authority.pem"
 _CERTIFICATE = "ca.pem"
@@ -61,7 +62,7 @@ class CertificateAuthority:
     @classmethod
     def create(cls, folder: Path, *, now_unix_ms: Callable[[], int]) -> CertificateAuthority:
         """Make a new authority in ``folder``. Raises: Conflict if there is one."""
-        files.make_private_folder(folder)
+        make_private_folder(folder)
         key = new_key()
         certificate = self_signed_ca(key, now_unix_ms())
         files.write_key(folder / _AUTHORITY, key_pem(key) + _pem(certificate))

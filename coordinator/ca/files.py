@@ -9,15 +9,10 @@ from pathlib import Path
 
 from protos.domain.errors import ConfigInvalid, Conflict, NotFound
 from protos.host.files import sync_folder
+from protos.host.ownership import adopt
 
 _KEY_MODE = 0o600
 _PUBLIC_MODE = 0o644
-
-
-def make_private_folder(folder: Path) -> None:
-    """Create ``folder`` for its owner only; an existing one loses all other permissions."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder.chmod(0o700)
 
 
 def write_key(path: Path, pem: bytes, *, replace: bool = False) -> None:
@@ -57,6 +52,7 @@ def _write(path: Path, content: bytes, mode: int, replace: bool) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), mode)
+            adopt(file.fileno(), path.parent)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -60,6 +60,20 @@ def give_folder(folder: Path, user: str) -> None:
         adopt_all(folder)
 
 
+def keep_owner(folder: Path, user: str) -> None:
+    """Before a command writes into a service's folder: give it to ``user`` if one is named.
+
+    Raises: InvalidRequest, as ``give_folder``.
+    """
+    if user:
+        give_folder(folder, user)
+
+
+def belongs_to_root(folder: Path) -> bool:
+    """Whether root, who runs this, owns what it has written: no service of another user can."""
+    return os.geteuid() == 0 and folder.stat().st_uid == 0
+
+
 def user_name(uid: int) -> str:
     """Return the name of a user, its number if it has none."""
     try:
@@ -91,14 +105,17 @@ def not_allowed(path: Path, *, below: Path | None = None) -> ConfigInvalid:
     return ConfigInvalid([problem], f"as root: chgrp {group} {blamed} && chmod {mode} {blamed}")
 
 
-def require_usable(folder: Path) -> None:
+def require_usable(folder: Path, *, leave_out: str = "") -> None:
     """Check that this process may read and write everything in its state folder.
 
-    Raises: ConfigInvalid naming the first file that it may not use, its owner and the mending.
+    ``leave_out`` names an entry of it that others may own. Raises: ConfigInvalid naming the first
+    file that it may not use, its owner and the mending.
     """
     if not os.path.lexists(folder):
         return
     for path in (folder, *_below(folder)):
+        if leave_out and path.is_relative_to(folder / leave_out):
+            continue
         if stat.S_ISSOCK(path.lstat().st_mode) or path.is_symlink():
             continue
         wanted = os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)

@@ -14,12 +14,14 @@ from coordinator.store.sqlite.migrations import applied_migrations, check_not_ne
 from coordinator.store.sqlite.transactions import Seat, run_transaction
 from protos.domain.errors import Conflict, InvalidRequest, NotFound, StoreUnavailable
 from protos.host.files import sync_folder
+from protos.host.ownership import adopt
 
 _log = logging.getLogger(__name__)
 
 #: Pages copied before waiting writes get their turn.
 _PAGES_PER_STEP = 1_024
-_BESIDE = ("", "-wal", "-shm")
+_LOGS = ("-wal", "-shm")
+_BESIDE = ("", *_LOGS)
 
 
 def copy_database(source: sqlite3.Connection, target: Path) -> None:
@@ -63,11 +65,11 @@ def restore(backup: Path, database: Path, *, now_unix_ms: int) -> int:
         _remove(fresh)
         _copy_checked(backup, fresh)
         epoch = _raise_epoch(fresh, _present_epoch(database), backup.name, now_unix_ms)
-        for suffix in _BESIDE:
-            old = database.with_name(database.name + suffix)
-            with contextlib.suppress(FileNotFoundError):
-                old.rename(database.with_name(f"{database.name}.before-{now_unix_ms}{suffix}"))
-        fresh.rename(database)
+        adopt(fresh, database.parent)
+        _keep_aside(database, f"{database.name}.before-{now_unix_ms}")
+        fresh.replace(database)
+        for path in database.parent.glob(f"{database.name}*"):
+            adopt(path, database.parent)
         sync_folder(database.parent)
     except sqlite3.Error as error:
         raise as_unavailable(error, database) or error from error
@@ -76,6 +78,20 @@ def restore(backup: Path, database: Path, *, now_unix_ms: int) -> int:
         lock.release()
     _log.warning("database restored from=%s epoch=%d", backup, epoch)
     return epoch
+
+
+def _keep_aside(database: Path, name: str) -> None:
+    """Keep what is there under ``name``; the database itself stays in place until it is replaced.
+
+    A kill leaves the old database or the new one. Its log files are there only if it could not be
+    opened: then they go first, since SQLite would apply them to the new one.
+    """
+    for suffix in _LOGS:
+        with contextlib.suppress(FileNotFoundError):
+            database.with_name(database.name + suffix).rename(database.with_name(name + suffix))
+    database.with_name(name).unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        database.with_name(name).hardlink_to(database)
 
 
 def _copy_checked(backup: Path, fresh: Path) -> None:

@@ -15,6 +15,7 @@ from coordinator.store.store import Store
 from protos.domain.errors import ConfigInvalid, Conflict, InvalidRequest, NotFound
 from protos.domain.resources import ResourceType
 from protos.domain.routing_table import Snapshot, TableRefused, apply
+from tests.support.kills import killed_at_each_call
 from tests.support.stores import GRU, IAD, START_UNIX_MS, SetClock, audited
 
 
@@ -136,3 +137,32 @@ async def test_backups_are_private_and_never_overwritten(backup, database):
     with pytest.raises(Conflict, match="exists"):
         await store.backup(backup)
     await store.close()
+
+
+async def test_a_restore_killed_at_any_call_leaves_the_old_database_or_the_new_one(
+    backup, database, tmp_path
+):
+    """Between two renames there was none: `serve` said that there is no coordinator yet."""
+    kept = tmp_path / "kept.db"
+    kept.write_bytes(database.read_bytes())
+    seen = set()
+
+    def prepare():
+        for path in database.parent.glob(f"{database.name}*"):
+            path.unlink()
+        database.write_bytes(kept.read_bytes())
+
+    def epoch():
+        with closing(sqlite3.connect(database)) as connection:
+            (value,) = connection.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
+            return int(value)
+
+    old = epoch()
+
+    for _ in killed_at_each_call(
+        prepare, lambda: restore(backup, database, now_unix_ms=START_UNIX_MS)
+    ):
+        seen.add(epoch())
+    assert seen == {old, START_UNIX_MS // 1_000}
+    aside = database.with_name(f"{database.name}.before-{START_UNIX_MS}")
+    assert aside.read_bytes() == kept.read_bytes(), "what was replaced is kept"
