@@ -47,6 +47,7 @@ ConfigOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 _DEFAULT_CONFIG = Path("/etc/edgeforge/agent.toml")
 _MAX_TOKEN_BYTES = 4_096
+_DAY_S = 86_400
 
 
 def run() -> None:
@@ -126,6 +127,9 @@ def enroll(
     print_line(f"enrolled as {identity.node_id} in {identity.pop_id}, certificate until {until:%F}")
     if belongs_to_root(loaded.identity_dir):
         print_line("the files belong to root; for a service of another user: --user NAME")
+    if is_locked(loaded.state_dir):
+        print_line("restart the agent: it runs as the node that it was started as")
+        return
     print_line(f"next: edgeforge-agent serve --config {config}")
 
 
@@ -230,6 +234,13 @@ def _read_token(token_file: str) -> str:
         raise InvalidRequest(f"cannot read the token file: {error}") from error
 
 
+def _certificate(answer: dict[str, Any]) -> str:
+    left = f"{answer['certificate_remaining_s'] / _DAY_S:.1f} days left"
+    offset_s = answer["link"]["clock_offset_ms"] / 1_000
+    text = f"{left}, the coordinator's clock is {offset_s:+.1f} s from this host's"
+    return f"{text}; not renewed: {answer['renewal_error']}" if answer["renewal_error"] else text
+
+
 def _status_rows(answer: dict[str, Any]) -> Iterator[tuple[str, str]]:
     link, engine = answer["link"], answer["engine"]
     ready = "ready" if answer["ready"] else "not ready: " + "; ".join(answer["missing"])
@@ -237,6 +248,7 @@ def _status_rows(answer: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "node", f"{answer['node']} in {answer['pop']}, {ready}"
     yield "clients", f"{answer['client_url']}, {answer['in_flight']} in progress"
     yield "link", linked
+    yield "certificate", _certificate(answer)
     yield (
         "engine",
         f"{engine['kind']}, {engine['state']}, {engine['restarts']} restarts"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from agent.clock import now_unix_ms
 from agent.doctor.finding import Finding
 from agent.link.identity import load_identity
+from agent.link.removal import removed_because
 from protos.domain.errors import EdgeForgeError
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ def check_identity(config: AgentConfig) -> Finding:
         identity = load_identity(config.identity_dir)
     except EdgeForgeError as error:
         return Finding("identity", False, error.message, error.hint)
+    if removed_because(config.identity_dir, identity.owner):
+        step = "enrol this host again: edgeforge-agent enroll"
+        return Finding("identity", False, f"{identity.node_id} has been removed", step)
     now = now_unix_ms()
     days = (identity.not_after_unix_ms - now) / _DAY_MS
     found = f"{identity.node_id} in {identity.pop_id}, certificate for {days:.1f} more days"
