@@ -76,7 +76,12 @@ CASES = {
         lambda ops, who: ops.nodes.drain(who, NODE, "fans"), "node/gru-1", "node/gru-1"
     ),
     Act.NODE_LIST: Case(lambda ops, who: ops.nodes.list_all(who)),
-    Act.NODE_REMOVE: Case(lambda ops, who: ops.nodes.remove(who, NODE), "node/gru-1", "node/gru-1"),
+    Act.NODE_REMOVE: Case(
+        lambda ops, who: ops.nodes.remove(who, NODE, force=True), "node/gru-1", "node/gru-1"
+    ),
+    Act.NODE_REPLACE: Case(
+        lambda ops, who: ops.nodes.replace(who, NODE, "iad-1"), "node/gru-1", "node/gru-1"
+    ),
     Act.NODE_RESUME: Case(lambda ops, who: ops.nodes.resume(who, NODE), "node/gru-1", "node/gru-1"),
     Act.NODE_RETIRE: Case(
         lambda ops, who: ops.nodes.retire(who, NODE, "old", force=True), "node/gru-1", "node/gru-1"
