@@ -121,7 +121,7 @@ class FleetLink:
             self._retry_after_ms = min(error.retry_after_s * 1_000, self._reconnect.cap_ms)
         if isinstance(error, Forbidden) and error.code == NODE_REMOVED:
             self._callbacks.on_removed(error.message)
-        if str(error) != status.last_error or healthy:
+        elif str(error) != status.last_error or healthy:
             _log.warning("link to the coordinator lost, clients are still served reason=%s", error)
         status.last_error = str(error)
 

@@ -12,10 +12,13 @@ _PRIVATE_FOLDER = 0o700
 
 
 def make_private_folder(folder: Path) -> None:
-    """Make ``folder``, accessible to its owner only. Made by root, it gets its parent's owner."""
+    """Make ``folder``, accessible to its owner only. Made by root, it gets its parent's owner.
+
+    Missing folders above it are made as usual.
+    """
     missing = [one for one in (folder, *folder.parents) if not one.exists()]
     for one in reversed(missing):
-        one.mkdir(mode=_PRIVATE_FOLDER, exist_ok=True)
+        one.mkdir(exist_ok=True)
         adopt(one, one.parent)
     if folder.stat().st_mode & 0o7777 != _PRIVATE_FOLDER:
         folder.chmod(_PRIVATE_FOLDER)

@@ -106,7 +106,7 @@ def not_allowed(path: Path, *, below: Path | None = None) -> ConfigInvalid:
 
 
 def require_usable(folder: Path, *, leave_out: str = "") -> None:
-    """Check that this process may read and write everything in its state folder.
+    """Check that this process may read its state folder, and write what others own in it.
 
     ``leave_out`` names an entry of it that others may own. Raises: ConfigInvalid naming the first
     file that it may not use, its owner and the mending.
@@ -118,7 +118,9 @@ def require_usable(folder: Path, *, leave_out: str = "") -> None:
             continue
         if stat.S_ISSOCK(path.lstat().st_mode) or path.is_symlink():
             continue
-        wanted = os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)
+        wanted = os.R_OK | (os.X_OK if path.is_dir() else 0)
+        if path.lstat().st_uid != os.geteuid():  # one's own may be read-only on purpose
+            wanted |= os.W_OK
         if not os.access(path, wanted, effective_ids=True):
             raise not_allowed(path, below=folder)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -34,6 +35,10 @@ def test_files_and_folders_are_this_users_only(tmp_path: Path) -> None:
     make_private_folder(folder)
     write_whole(folder / "one", b"")
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    umask = os.umask(0)
+    os.umask(umask)
+    above = stat.S_IMODE(folder.parent.stat().st_mode)
+    assert above == 0o777 & ~umask, "another user's service can pass through"
     assert stat.S_IMODE((folder / "one").stat().st_mode) == 0o600
     folder.chmod(0o755)
     make_private_folder(folder)

@@ -110,5 +110,18 @@ def test_a_folder_above_that_may_not_be_entered_is_what_is_named(folder: Path) -
     closed.chmod(0o700)
 
 
+def test_what_the_service_made_read_only_itself_is_usable(folder: Path) -> None:
+    def publish() -> None:
+        model = folder / "model"
+        model.mkdir(mode=0o700)
+        (model / "weights").write_bytes(b"x")
+        (model / "weights").chmod(0o400)
+        model.chmod(0o500)
+        require_usable(folder)
+        model.chmod(0o700)
+
+    as_service(publish)
+
+
 def test_a_folder_that_is_not_there_yet_is_no_problem(tmp_path: Path) -> None:
     require_usable(tmp_path / "none")
