@@ -31,11 +31,16 @@ def adopt(target: int | Path, folder: Path) -> None:
 
 
 def adopt_all(folder: Path) -> None:
-    """Give everything below ``folder``, made by root, the owner of ``folder``."""
-    if os.geteuid() == 0:
-        owner = folder.stat()
-        for path in _below(folder):
-            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+    """Give everything below ``folder``, made by root, the owner of ``folder``.
+
+    By descriptors of the folders, so that nobody can put a link in the place of one meanwhile.
+    """
+    if os.geteuid() != 0:
+        return
+    owner = folder.stat()
+    for _, folders, files, descriptor in os.fwalk(folder):
+        for name in (*folders, *files):
+            os.chown(name, owner.st_uid, owner.st_gid, dir_fd=descriptor, follow_symlinks=False)
 
 
 def give_folder(folder: Path, user: str) -> None:
