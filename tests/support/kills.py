@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from types import FrameType
 
@@ -31,7 +32,9 @@ class Killings:
     def __iter__(self):
         for count in range(1, MAX_CALLS):
             self._prepare()
-            pid = os.fork()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of threads, since 3.12
+                pid = os.fork()
             if pid == 0:
                 _run_killed(self._work, count)
             code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

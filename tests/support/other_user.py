@@ -7,6 +7,7 @@ import os
 import pwd
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -32,7 +33,9 @@ def as_service(work: Callable[[], None]) -> None:
     What it raises is raised here as AssertionError.
     """
     reading, writing = os.pipe()
-    pid = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads, since 3.12
+        pid = os.fork()
     if pid == 0:
         os.close(reading)
         said = b""
