@@ -100,6 +100,7 @@ def set_deployment(
             changed.strict = strict
         if continue_streams is not None:
             changed.continue_streams = continue_streams
+        # A deployment whose last node was removed stays pinned, to none, until a node is named.
         request = admin_pb2.ApplyDeploymentRequest(
             deployment=changed, node_ids=node if node is not None else info.node_ids
         )
@@ -128,7 +129,7 @@ def list_deployments(json_output: JsonOption = False) -> None:
                 f"{info.deployment.ttft_budget_ms} ms" + (" strict" * info.deployment.strict),
                 enum_word(resources_pb2.SlaTier.Name(info.deployment.sla_tier), "SLA_TIER_"),
                 ", ".join(info.deployment.residency_zones) or "any",
-                ", ".join(info.node_ids) or "-",
+                _nodes_of(info),
                 ", ".join(_replica(replica) for replica in info.replicas) or "none",
             )
             for info in infos
@@ -186,6 +187,13 @@ def _replica(replica: resources_pb2.Replica) -> str:
     return f"{replica.node_id} {state}"
 
 
+def _nodes_of(info: admin_pb2.DeploymentInfo) -> str:
+    """Return where it may be served."""
+    if info.node_ids:
+        return ", ".join(info.node_ids)
+    return "none left" if info.deployment.is_pinned else "any with a replica"
+
+
 def _print_one(info: admin_pb2.DeploymentInfo, json_output: bool) -> None:
     if json_output:
         print_json(as_json(info))
@@ -193,7 +201,7 @@ def _print_one(info: admin_pb2.DeploymentInfo, json_output: bool) -> None:
     deployment = info.deployment
     replicas = ", ".join(_replica(one) for one in info.replicas) or "none yet"
     print_line(f"{deployment.name}: {deployment.model}, budget {deployment.ttft_budget_ms} ms")
-    print_line(f"  account {deployment.account_id}, nodes {', '.join(info.node_ids) or 'none'}")
+    print_line(f"  account {deployment.account_id}, nodes {_nodes_of(info)}")
     if deployment.continue_streams:
         print_line("  a broken stream goes on from another replica")
     print_line(f"  replicas {replicas}")

@@ -70,7 +70,8 @@ class Deployments(UseCases):
         )
         note = note_of(actor, Act.DEPLOYMENT_APPLY, f"deployment/{deployment.name}", detail)
         await self._store.write(deployments.put(deployment, pins, create_only=create_only), note)
-        return self._placed(deployment)
+        # The row has the pins, by which agents go.
+        return self._placed(self._store.view().deployments.get(deployment.name, deployment))
 
     @use_case(Act.DEPLOYMENT_LIST)
     async def list_all(self, actor: Actor) -> Sequence[PlacedDeployment]:

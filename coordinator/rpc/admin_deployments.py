@@ -57,6 +57,7 @@ def _deployment_of(message: resources_pb2.Deployment) -> Deployment:
     """Return a deployment, its SLA standard unless given. Raises: InvalidRequest."""
     known = resources_pb2.Deployment()
     known.CopyFrom(message)
+    del known.node_ids[:]  # pins are the request's own field
     if known.sla_tier == resources_pb2.SLA_TIER_UNSPECIFIED:
         known.sla_tier = resources_pb2.SLA_TIER_STANDARD
     try:

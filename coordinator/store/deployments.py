@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from coordinator.store import accounts, models, nodes, pins
@@ -40,7 +41,9 @@ def put(deployment: Deployment, node_ids: Sequence[str], *, create_only: bool) -
                     "a deployment never changes hands: choose another name",
                     retryable=False,
                 )
-        tx.put(deployment)
+        # Without nodes it is not pinned; or still to none, once its last one was removed.
+        pinned = frozenset(node_ids) or (None if deployment.pins else deployment.pins)
+        tx.put(replace(deployment, pins=pinned))
         pins.keep(tx, deployment.name, node_ids)
 
     return write

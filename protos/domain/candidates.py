@@ -255,10 +255,12 @@ def gather(
 
 
 def _able(offers: Offers, request: RequestShape) -> Sequence[Offer]:
-    """Return the offers able to serve ``request``, ready or not."""
+    """Return the offers able and allowed by pins to serve ``request``, ready or not."""
     if request.deployment.adapter:
         return ()
     able: Sequence[Offer] = offers.embedding if request.embeds else offers.generating
+    if (pins := request.deployment.pins) is not None:
+        able = [offer for offer in able if offer.node_id in pins]
     if 0 < offers.shortest_context_tokens <= request.prompt_tokens:
         able = [offer for offer in able if holds_prompt(offer.profile, request.prompt_tokens)]
     if request.needs_tool_parser:
@@ -319,6 +321,8 @@ def _failed_filter(
         return Filter.MODE
     if zones is not None and offer.zone not in zones:
         return Filter.RESIDENCY
+    if (pins := request.deployment.pins) is not None and offer.node_id not in pins:
+        return Filter.PINS
     if not holds_prompt(offer.profile, request.prompt_tokens):
         return Filter.CONTEXT
     if offer.barred is not None:

@@ -28,6 +28,7 @@ class Filter(enum.StrEnum):
     TOOLS = "without a parser of tool calls"
     CONTEXT = "with a shorter context than the prompt"
     RESIDENCY = "outside the allowed zones"
+    PINS = "on a node that the deployment is not pinned to"
     DEAD = "dead"
     UNROUTABLE = "unroutable"
     DRAINING = "draining"

@@ -21,6 +21,7 @@ _RETRY_AFTER_S = {
     Filter.TOOLS: 60.0,
     Filter.CONTEXT: 60.0,
     Filter.RESIDENCY: 60.0,
+    Filter.PINS: 60.0,
     Filter.DEAD: 5.0,
     Filter.UNROUTABLE: 5.0,
     Filter.DRAINING: 5.0,
@@ -33,7 +34,10 @@ _RETRY_AFTER_S = {
 _NOWHERE_RETRY_AFTER_S = 60.0
 #: Filters that let no request like this one through later either.
 _LASTING = frozenset(
-    {Filter.CONTEXT, Filter.MODE, Filter.TOOLS, Filter.RESIDENCY, Filter.RETIRED, Filter.ADAPTER}
+    {
+        *(Filter.CONTEXT, Filter.MODE, Filter.TOOLS, Filter.RESIDENCY, Filter.PINS),
+        *(Filter.RETIRED, Filter.ADAPTER),
+    }
 )
 
 
@@ -66,6 +70,13 @@ def no_replica(request: RequestShape, rejected: Sequence[Rejected]) -> EdgeForge
             f"{name!r} is deployed on no engine",
             "place its model on a node, or retry later",
             retry_after_s=_NOWHERE_RETRY_AFTER_S,
+        )
+    rejected = [line for line in rejected if line.filter is not Filter.PINS]
+    if not rejected:
+        return NoReplica(
+            f"{name!r} has no replica on a node that it is pinned to",
+            "pin it to a node that can hold its model, or retry later",
+            retry_after_s=_RETRY_AFTER_S[Filter.PINS],
         )
     filters = {line.filter for line in rejected}
     if filters == {Filter.MODE}:

@@ -121,6 +121,8 @@ class Deployment:
     strict: bool
     #: A stream that breaks after its first token is continued by another replica if possible.
     continue_streams: bool = False
+    #: The only nodes that may serve it; None: every node with a replica of its model.
+    pins: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,27 +24,27 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19protos/v1/resources.proto\x12\x0c\x65\x64geforge.v1\"|\n\x03Pop\x12\n\n\x02id\x18\x01 \x01(\t\x12 \n\x04tier\x18\x02 \x01(\x0e\x32\x12.edgeforge.v1.Tier\x12\x0c\n\x04zone\x18\x03 \x01(\t\x12\x0c\n\x04\x63ity\x18\x04 \x01(\t\x12\x14\n\x0clatitude_deg\x18\x05 \x01(\x01\x12\x15\n\rlongitude_deg\x18\x06 \x01(\x01\"\xc7\x01\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06pop_id\x18\x02 \x01(\t\x12\x11\n\tpeer_host\x18\x03 \x01(\t\x12\x11\n\tpeer_port\x18\x04 \x01(\r\x12\x12\n\nclient_url\x18\x05 \x01(\t\x12(\n\x06health\x18\x06 \x01(\x0e\x32\x18.edgeforge.v1.NodeHealth\x12(\n\x06intent\x18\x07 \x01(\x0e\x32\x18.edgeforge.v1.NodeIntent\x12\x15\n\rintent_reason\x18\n \x01(\t\"_\n\x0bTopologyRow\x12 \n\x03pop\x18\x01 \x01(\x0b\x32\x11.edgeforge.v1.PopH\x00\x12\"\n\x04node\x18\x02 \x01(\x0b\x32\x12.edgeforge.v1.NodeH\x00\x42\n\n\x08resource\"\xac\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x06source\x18\x02 \x01(\x0e\x32\x19.edgeforge.v1.ModelSource\x12\x0e\n\x06\x66\x61mily\x18\x03 \x01(\t\x12\x12\n\nsize_class\x18\x04 \x01(\t\x12\x16\n\x0e\x63ontext_tokens\x18\x05 \x01(\r\x12\x15\n\rweights_bytes\x18\x06 \x01(\x04\x12\x17\n\x0fmanifest_sha256\x18\x07 \x01(\x0c\"\xd2\x01\n\nDeployment\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x04 \x01(\t\x12\x16\n\x0ettft_budget_ms\x18\x05 \x01(\r\x12\'\n\x08sla_tier\x18\x06 \x01(\x0e\x32\x15.edgeforge.v1.SlaTier\x12\x17\n\x0fresidency_zones\x18\x07 \x03(\t\x12\x0e\n\x06strict\x18\x08 \x01(\x08\x12\x18\n\x10\x63ontinue_streams\x18( \x01(\x08\"\xb8\x01\n\rEngineProfile\x12\x1a\n\x12\x66irst_token_ms_p99\x18\x01 \x01(\x01\x12\x1c\n\x14prefill_ms_per_token\x18\x02 \x01(\x01\x12\x14\n\x0cmax_parallel\x18\x03 \x01(\r\x12\x14\n\x0ctokens_per_s\x18\x04 \x01(\x01\x12\x0e\n\x06\x65mbeds\x18\x14 \x01(\x08\x12\x19\n\x11lacks_tool_parser\x18< \x01(\x08\x12\x16\n\x0e\x63ontext_tokens\x18Z \x01(\r\"\x96\x01\n\x07Replica\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.edgeforge.v1.ReplicaState\x12,\n\x07profile\x18\x04 \x01(\x0b\x32\x1b.edgeforge.v1.EngineProfile\x12\x12\n\ngeneration\x18\x05 \x01(\r\"\x9c\x01\n\x0e\x44\x65ploymentsRow\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x13.edgeforge.v1.ModelH\x00\x12.\n\ndeployment\x18\x02 \x01(\x0b\x32\x18.edgeforge.v1.DeploymentH\x00\x12(\n\x07replica\x18\x03 \x01(\x0b\x32\x15.edgeforge.v1.ReplicaH\x00\x42\n\n\x08resource\"f\n\x06\x41piKey\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12\x12\n\naccount_id\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65ployments\x18\x04 \x03(\t\x12\x17\n\x0f\x65xpires_unix_ms\x18\x05 \x01(\x03\")\n\x07\x41\x63\x63ount\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\ncache_salt\x18\x02 \x01(\t\"o\n\x0e\x43redentialsRow\x12\'\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x14.edgeforge.v1.ApiKeyH\x00\x12(\n\x07\x61\x63\x63ount\x18\x02 \x01(\x0b\x32\x15.edgeforge.v1.AccountH\x00\x42\n\n\x08resource\"\xc0\x01\n\x05Price\x12\x12\n\nsize_class\x18\x01 \x01(\t\x12 \n\x04tier\x18\x02 \x01(\x0e\x32\x12.edgeforge.v1.Tier\x12!\n\x19prompt_nano_usd_per_token\x18\x03 \x01(\x03\x12!\n\x19\x63\x61\x63hed_nano_usd_per_token\x18\x04 \x01(\x03\x12%\n\x1d\x63ompletion_nano_usd_per_token\x18\x05 \x01(\x03\x12\x14\n\x0c\x63\x61rd_version\x18\x06 \x01(\r\"/\n\tPricesRow\x12\"\n\x05price\x18\x01 \x01(\x0b\x32\x13.edgeforge.v1.Price\"=\n\tModelFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\"\x8a\x01\n\x0e\x44\x65siredReplica\x12\r\n\x05model\x18\x01 \x01(\t\x12)\n\x06source\x18\x02 \x01(\x0e\x32\x19.edgeforge.v1.ModelSource\x12&\n\x05\x66iles\x18\x03 \x03(\x0b\x32\x17.edgeforge.v1.ModelFile\x12\x16\n\x0e\x63ontext_tokens\x18\x04 \x01(\r\";\n\nDesiredRow\x12-\n\x07replica\x18\x01 \x01(\x0b\x32\x1c.edgeforge.v1.DesiredReplica*\xbc\x01\n\x0cResourceType\x12\x1d\n\x19RESOURCE_TYPE_UNSPECIFIED\x10\x00\x12\x1a\n\x16RESOURCE_TYPE_TOPOLOGY\x10\x01\x12\x1d\n\x19RESOURCE_TYPE_DEPLOYMENTS\x10\x02\x12\x1d\n\x19RESOURCE_TYPE_CREDENTIALS\x10\x03\x12\x18\n\x14RESOURCE_TYPE_PRICES\x10\x04\x12\x19\n\x15RESOURCE_TYPE_DESIRED\x10\x05*P\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\r\n\tTIER_EDGE\x10\x01\x12\x11\n\rTIER_REGIONAL\x10\x02\x12\x10\n\x0cTIER_CENTRAL\x10\x03*\x8b\x01\n\nNodeHealth\x12\x1b\n\x17NODE_HEALTH_UNSPECIFIED\x10\x00\x12\x15\n\x11NODE_HEALTH_READY\x10\x01\x12\x17\n\x13NODE_HEALTH_SUSPECT\x10\x02\x12\x1a\n\x16NODE_HEALTH_UNROUTABLE\x10\x03\x12\x14\n\x10NODE_HEALTH_DEAD\x10\x04*\x8e\x01\n\nNodeIntent\x12\x1b\n\x17NODE_INTENT_UNSPECIFIED\x10\x00\x12\x16\n\x12NODE_INTENT_ACTIVE\x10\x01\x12\x18\n\x14NODE_INTENT_CORDONED\x10\x02\x12\x18\n\x14NODE_INTENT_DRAINING\x10\x03\x12\x17\n\x13NODE_INTENT_RETIRED\x10\x04*`\n\x0bModelSource\x12\x1c\n\x18MODEL_SOURCE_UNSPECIFIED\x10\x00\x12\x18\n\x14MODEL_SOURCE_MANAGED\x10\x01\x12\x19\n\x15MODEL_SOURCE_EXTERNAL\x10\x02*k\n\x07SlaTier\x12\x18\n\x14SLA_TIER_UNSPECIFIED\x10\x00\x12\x15\n\x11SLA_TIER_REALTIME\x10\x01\x12\x18\n\x14SLA_TIER_INTERACTIVE\x10\x02\x12\x15\n\x11SLA_TIER_STANDARD\x10\x03*\xb3\x01\n\x0cReplicaState\x12\x1d\n\x19REPLICA_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15REPLICA_STATE_PULLING\x10\x01\x12\x1a\n\x16REPLICA_STATE_STARTING\x10\x02\x12\x17\n\x13REPLICA_STATE_READY\x10\x03\x12\x18\n\x14REPLICA_STATE_FAILED\x10\x04\x12\x1a\n\x16REPLICA_STATE_STOPPING\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19protos/v1/resources.proto\x12\x0c\x65\x64geforge.v1\"|\n\x03Pop\x12\n\n\x02id\x18\x01 \x01(\t\x12 \n\x04tier\x18\x02 \x01(\x0e\x32\x12.edgeforge.v1.Tier\x12\x0c\n\x04zone\x18\x03 \x01(\t\x12\x0c\n\x04\x63ity\x18\x04 \x01(\t\x12\x14\n\x0clatitude_deg\x18\x05 \x01(\x01\x12\x15\n\rlongitude_deg\x18\x06 \x01(\x01\"\xc7\x01\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06pop_id\x18\x02 \x01(\t\x12\x11\n\tpeer_host\x18\x03 \x01(\t\x12\x11\n\tpeer_port\x18\x04 \x01(\r\x12\x12\n\nclient_url\x18\x05 \x01(\t\x12(\n\x06health\x18\x06 \x01(\x0e\x32\x18.edgeforge.v1.NodeHealth\x12(\n\x06intent\x18\x07 \x01(\x0e\x32\x18.edgeforge.v1.NodeIntent\x12\x15\n\rintent_reason\x18\n \x01(\t\"_\n\x0bTopologyRow\x12 \n\x03pop\x18\x01 \x01(\x0b\x32\x11.edgeforge.v1.PopH\x00\x12\"\n\x04node\x18\x02 \x01(\x0b\x32\x12.edgeforge.v1.NodeH\x00\x42\n\n\x08resource\"\xac\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x06source\x18\x02 \x01(\x0e\x32\x19.edgeforge.v1.ModelSource\x12\x0e\n\x06\x66\x61mily\x18\x03 \x01(\t\x12\x12\n\nsize_class\x18\x04 \x01(\t\x12\x16\n\x0e\x63ontext_tokens\x18\x05 \x01(\r\x12\x15\n\rweights_bytes\x18\x06 \x01(\x04\x12\x17\n\x0fmanifest_sha256\x18\x07 \x01(\x0c\"\xf9\x01\n\nDeployment\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x04 \x01(\t\x12\x16\n\x0ettft_budget_ms\x18\x05 \x01(\r\x12\'\n\x08sla_tier\x18\x06 \x01(\x0e\x32\x15.edgeforge.v1.SlaTier\x12\x17\n\x0fresidency_zones\x18\x07 \x03(\t\x12\x0e\n\x06strict\x18\x08 \x01(\x08\x12\x18\n\x10\x63ontinue_streams\x18( \x01(\x08\x12\x11\n\x08node_ids\x18\x96\x01 \x03(\t\x12\x12\n\tis_pinned\x18\x97\x01 \x01(\x08\"\xb8\x01\n\rEngineProfile\x12\x1a\n\x12\x66irst_token_ms_p99\x18\x01 \x01(\x01\x12\x1c\n\x14prefill_ms_per_token\x18\x02 \x01(\x01\x12\x14\n\x0cmax_parallel\x18\x03 \x01(\r\x12\x14\n\x0ctokens_per_s\x18\x04 \x01(\x01\x12\x0e\n\x06\x65mbeds\x18\x14 \x01(\x08\x12\x19\n\x11lacks_tool_parser\x18< \x01(\x08\x12\x16\n\x0e\x63ontext_tokens\x18Z \x01(\r\"\x96\x01\n\x07Replica\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.edgeforge.v1.ReplicaState\x12,\n\x07profile\x18\x04 \x01(\x0b\x32\x1b.edgeforge.v1.EngineProfile\x12\x12\n\ngeneration\x18\x05 \x01(\r\"\x9c\x01\n\x0e\x44\x65ploymentsRow\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x13.edgeforge.v1.ModelH\x00\x12.\n\ndeployment\x18\x02 \x01(\x0b\x32\x18.edgeforge.v1.DeploymentH\x00\x12(\n\x07replica\x18\x03 \x01(\x0b\x32\x15.edgeforge.v1.ReplicaH\x00\x42\n\n\x08resource\"f\n\x06\x41piKey\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12\x12\n\naccount_id\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65ployments\x18\x04 \x03(\t\x12\x17\n\x0f\x65xpires_unix_ms\x18\x05 \x01(\x03\")\n\x07\x41\x63\x63ount\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\ncache_salt\x18\x02 \x01(\t\"o\n\x0e\x43redentialsRow\x12\'\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x14.edgeforge.v1.ApiKeyH\x00\x12(\n\x07\x61\x63\x63ount\x18\x02 \x01(\x0b\x32\x15.edgeforge.v1.AccountH\x00\x42\n\n\x08resource\"\xc0\x01\n\x05Price\x12\x12\n\nsize_class\x18\x01 \x01(\t\x12 \n\x04tier\x18\x02 \x01(\x0e\x32\x12.edgeforge.v1.Tier\x12!\n\x19prompt_nano_usd_per_token\x18\x03 \x01(\x03\x12!\n\x19\x63\x61\x63hed_nano_usd_per_token\x18\x04 \x01(\x03\x12%\n\x1d\x63ompletion_nano_usd_per_token\x18\x05 \x01(\x03\x12\x14\n\x0c\x63\x61rd_version\x18\x06 \x01(\r\"/\n\tPricesRow\x12\"\n\x05price\x18\x01 \x01(\x0b\x32\x13.edgeforge.v1.Price\"=\n\tModelFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\"\x8a\x01\n\x0e\x44\x65siredReplica\x12\r\n\x05model\x18\x01 \x01(\t\x12)\n\x06source\x18\x02 \x01(\x0e\x32\x19.edgeforge.v1.ModelSource\x12&\n\x05\x66iles\x18\x03 \x03(\x0b\x32\x17.edgeforge.v1.ModelFile\x12\x16\n\x0e\x63ontext_tokens\x18\x04 \x01(\r\";\n\nDesiredRow\x12-\n\x07replica\x18\x01 \x01(\x0b\x32\x1c.edgeforge.v1.DesiredReplica*\xbc\x01\n\x0cResourceType\x12\x1d\n\x19RESOURCE_TYPE_UNSPECIFIED\x10\x00\x12\x1a\n\x16RESOURCE_TYPE_TOPOLOGY\x10\x01\x12\x1d\n\x19RESOURCE_TYPE_DEPLOYMENTS\x10\x02\x12\x1d\n\x19RESOURCE_TYPE_CREDENTIALS\x10\x03\x12\x18\n\x14RESOURCE_TYPE_PRICES\x10\x04\x12\x19\n\x15RESOURCE_TYPE_DESIRED\x10\x05*P\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\r\n\tTIER_EDGE\x10\x01\x12\x11\n\rTIER_REGIONAL\x10\x02\x12\x10\n\x0cTIER_CENTRAL\x10\x03*\x8b\x01\n\nNodeHealth\x12\x1b\n\x17NODE_HEALTH_UNSPECIFIED\x10\x00\x12\x15\n\x11NODE_HEALTH_READY\x10\x01\x12\x17\n\x13NODE_HEALTH_SUSPECT\x10\x02\x12\x1a\n\x16NODE_HEALTH_UNROUTABLE\x10\x03\x12\x14\n\x10NODE_HEALTH_DEAD\x10\x04*\x8e\x01\n\nNodeIntent\x12\x1b\n\x17NODE_INTENT_UNSPECIFIED\x10\x00\x12\x16\n\x12NODE_INTENT_ACTIVE\x10\x01\x12\x18\n\x14NODE_INTENT_CORDONED\x10\x02\x12\x18\n\x14NODE_INTENT_DRAINING\x10\x03\x12\x17\n\x13NODE_INTENT_RETIRED\x10\x04*`\n\x0bModelSource\x12\x1c\n\x18MODEL_SOURCE_UNSPECIFIED\x10\x00\x12\x18\n\x14MODEL_SOURCE_MANAGED\x10\x01\x12\x19\n\x15MODEL_SOURCE_EXTERNAL\x10\x02*k\n\x07SlaTier\x12\x18\n\x14SLA_TIER_UNSPECIFIED\x10\x00\x12\x15\n\x11SLA_TIER_REALTIME\x10\x01\x12\x18\n\x14SLA_TIER_INTERACTIVE\x10\x02\x12\x15\n\x11SLA_TIER_STANDARD\x10\x03*\xb3\x01\n\x0cReplicaState\x12\x1d\n\x19REPLICA_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15REPLICA_STATE_PULLING\x10\x01\x12\x1a\n\x16REPLICA_STATE_STARTING\x10\x02\x12\x17\n\x13REPLICA_STATE_READY\x10\x03\x12\x18\n\x14REPLICA_STATE_FAILED\x10\x04\x12\x1a\n\x16REPLICA_STATE_STOPPING\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.v1.resources_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RESOURCETYPE']._serialized_start=2125
-  _globals['_RESOURCETYPE']._serialized_end=2313
-  _globals['_TIER']._serialized_start=2315
-  _globals['_TIER']._serialized_end=2395
-  _globals['_NODEHEALTH']._serialized_start=2398
-  _globals['_NODEHEALTH']._serialized_end=2537
-  _globals['_NODEINTENT']._serialized_start=2540
-  _globals['_NODEINTENT']._serialized_end=2682
-  _globals['_MODELSOURCE']._serialized_start=2684
-  _globals['_MODELSOURCE']._serialized_end=2780
-  _globals['_SLATIER']._serialized_start=2782
-  _globals['_SLATIER']._serialized_end=2889
-  _globals['_REPLICASTATE']._serialized_start=2892
-  _globals['_REPLICASTATE']._serialized_end=3071
+  _globals['_RESOURCETYPE']._serialized_start=2164
+  _globals['_RESOURCETYPE']._serialized_end=2352
+  _globals['_TIER']._serialized_start=2354
+  _globals['_TIER']._serialized_end=2434
+  _globals['_NODEHEALTH']._serialized_start=2437
+  _globals['_NODEHEALTH']._serialized_end=2576
+  _globals['_NODEINTENT']._serialized_start=2579
+  _globals['_NODEINTENT']._serialized_end=2721
+  _globals['_MODELSOURCE']._serialized_start=2723
+  _globals['_MODELSOURCE']._serialized_end=2819
+  _globals['_SLATIER']._serialized_start=2821
+  _globals['_SLATIER']._serialized_end=2928
+  _globals['_REPLICASTATE']._serialized_start=2931
+  _globals['_REPLICASTATE']._serialized_end=3110
   _globals['_POP']._serialized_start=43
   _globals['_POP']._serialized_end=167
   _globals['_NODE']._serialized_start=170
@@ -54,27 +54,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODEL']._serialized_start=469
   _globals['_MODEL']._serialized_end=641
   _globals['_DEPLOYMENT']._serialized_start=644
-  _globals['_DEPLOYMENT']._serialized_end=854
-  _globals['_ENGINEPROFILE']._serialized_start=857
-  _globals['_ENGINEPROFILE']._serialized_end=1041
-  _globals['_REPLICA']._serialized_start=1044
-  _globals['_REPLICA']._serialized_end=1194
-  _globals['_DEPLOYMENTSROW']._serialized_start=1197
-  _globals['_DEPLOYMENTSROW']._serialized_end=1353
-  _globals['_APIKEY']._serialized_start=1355
-  _globals['_APIKEY']._serialized_end=1457
-  _globals['_ACCOUNT']._serialized_start=1459
-  _globals['_ACCOUNT']._serialized_end=1500
-  _globals['_CREDENTIALSROW']._serialized_start=1502
-  _globals['_CREDENTIALSROW']._serialized_end=1613
-  _globals['_PRICE']._serialized_start=1616
-  _globals['_PRICE']._serialized_end=1808
-  _globals['_PRICESROW']._serialized_start=1810
-  _globals['_PRICESROW']._serialized_end=1857
-  _globals['_MODELFILE']._serialized_start=1859
-  _globals['_MODELFILE']._serialized_end=1920
-  _globals['_DESIREDREPLICA']._serialized_start=1923
-  _globals['_DESIREDREPLICA']._serialized_end=2061
-  _globals['_DESIREDROW']._serialized_start=2063
-  _globals['_DESIREDROW']._serialized_end=2122
+  _globals['_DEPLOYMENT']._serialized_end=893
+  _globals['_ENGINEPROFILE']._serialized_start=896
+  _globals['_ENGINEPROFILE']._serialized_end=1080
+  _globals['_REPLICA']._serialized_start=1083
+  _globals['_REPLICA']._serialized_end=1233
+  _globals['_DEPLOYMENTSROW']._serialized_start=1236
+  _globals['_DEPLOYMENTSROW']._serialized_end=1392
+  _globals['_APIKEY']._serialized_start=1394
+  _globals['_APIKEY']._serialized_end=1496
+  _globals['_ACCOUNT']._serialized_start=1498
+  _globals['_ACCOUNT']._serialized_end=1539
+  _globals['_CREDENTIALSROW']._serialized_start=1541
+  _globals['_CREDENTIALSROW']._serialized_end=1652
+  _globals['_PRICE']._serialized_start=1655
+  _globals['_PRICE']._serialized_end=1847
+  _globals['_PRICESROW']._serialized_start=1849
+  _globals['_PRICESROW']._serialized_end=1896
+  _globals['_MODELFILE']._serialized_start=1898
+  _globals['_MODELFILE']._serialized_end=1959
+  _globals['_DESIREDREPLICA']._serialized_start=1962
+  _globals['_DESIREDREPLICA']._serialized_end=2100
+  _globals['_DESIREDROW']._serialized_start=2102
+  _globals['_DESIREDROW']._serialized_end=2161
 # @@protoc_insertion_point(module_scope)

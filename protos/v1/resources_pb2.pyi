@@ -336,6 +336,8 @@ class Deployment(_message.Message):
     RESIDENCY_ZONES_FIELD_NUMBER: _builtins.int
     STRICT_FIELD_NUMBER: _builtins.int
     CONTINUE_STREAMS_FIELD_NUMBER: _builtins.int
+    NODE_IDS_FIELD_NUMBER: _builtins.int
+    IS_PINNED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """what a client puts in "model" """
     account_id: _builtins.str
@@ -347,9 +349,15 @@ class Deployment(_message.Message):
     strict: _builtins.bool
     continue_streams: _builtins.bool
     """a broken stream is continued by another replica"""
+    is_pinned: _builtins.bool
+    """false: any replica of its model; true without node_ids: none"""
     @_builtins.property
     def residency_zones(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """empty: anywhere"""
+
+    @_builtins.property
+    def node_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """the only nodes that may serve it, if it is pinned"""
 
     def __init__(
         self,
@@ -363,10 +371,12 @@ class Deployment(_message.Message):
         residency_zones: _abc.Iterable[_builtins.str] | None = ...,
         strict: _builtins.bool = ...,
         continue_streams: _builtins.bool = ...,
+        node_ids: _abc.Iterable[_builtins.str] | None = ...,
+        is_pinned: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "adapter", b"adapter", "continue_streams", b"continue_streams", "model", b"model", "name", b"name", "residency_zones", b"residency_zones", "sla_tier", b"sla_tier", "strict", b"strict", "ttft_budget_ms", b"ttft_budget_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "adapter", b"adapter", "continue_streams", b"continue_streams", "is_pinned", b"is_pinned", "model", b"model", "name", b"name", "node_ids", b"node_ids", "residency_zones", b"residency_zones", "sla_tier", b"sla_tier", "strict", b"strict", "ttft_budget_ms", b"ttft_budget_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

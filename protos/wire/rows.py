@@ -219,6 +219,8 @@ def deployment_to_wire(deployment: d.Deployment) -> r.Deployment:
         residency_zones=deployment.residency_zones,
         strict=deployment.strict,
         continue_streams=deployment.continue_streams,
+        node_ids=sorted(deployment.pins or ()),
+        is_pinned=deployment.pins is not None,
     )
 
 
@@ -233,6 +235,7 @@ def deployment_from_wire(deployment: r.Deployment) -> d.Deployment:
         residency_zones=tuple(deployment.residency_zones),
         strict=deployment.strict,
         continue_streams=deployment.continue_streams,
+        pins=frozenset(deployment.node_ids) if deployment.is_pinned else None,
     )
 
 

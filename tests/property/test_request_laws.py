@@ -28,11 +28,20 @@ steps = st.tuples(
 class History:
     """Gives the machine events that can happen to a running attempt, and keeps its commands."""
 
-    def __init__(self, *, stream: bool, strict: bool, known: bool, budget_ms: float) -> None:
+    def __init__(
+        self,
+        *,
+        stream: bool,
+        strict: bool,
+        known: bool,
+        budget_ms: float,
+        pins: frozenset[str] | None = None,
+    ) -> None:
+        self.pins = pins
         policy = RequestPolicy(max_wait_ms=1_000_000.0)
         self.world = world = RequestWorld(
             fleet(NODES),
-            of=deployment(strict=strict),
+            of=deployment(strict=strict, pins=pins),
             stream=stream,
             budget_ms=budget_ms,
             hedge_ratio=1.0,
@@ -94,6 +103,7 @@ class History:
             if word == "ask":
                 name, _, purpose = rest.partition(" ")
                 assert name not in self.running, "asked twice at once"
+                assert self.pins is None or name in self.pins, "asked outside the pins"
                 self.running.append(name)
                 if purpose == "(rest)":
                     assert self.headed is not None
@@ -146,6 +156,24 @@ def test_one_answer_one_end_and_no_load_left(stream, strict, known, budget_ms, h
     if not history.world.machine.over:
         history.step("gone", 0, 0.0, Rest.UNKNOWN, False)
     assert history.world.machine.over
+
+
+@given(
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([5.0, 500.0]),
+    st.frozensets(st.sampled_from(sorted(NODES))),
+    st.lists(steps, max_size=20),
+)
+def test_no_attempt_retry_second_copy_or_exploration_leaves_the_pins(
+    stream, strict, known, budget_ms, pins, happenings
+):
+    history = History(stream=stream, strict=strict, known=known, budget_ms=budget_ms, pins=pins)
+    for happening in happenings:
+        if history.world.machine.over:
+            return
+        history.step(*happening)
 
 
 @given(st.booleans(), st.lists(steps, max_size=12))

@@ -88,8 +88,11 @@ def deployment(
     sla_tier: SlaTier = SlaTier.STANDARD,
     zones: tuple[str, ...] = (),
     strict: bool = False,
+    pins: frozenset[str] | None = None,
 ):
-    return Deployment(name, "acme", model, adapter, ttft_budget_ms, sla_tier, zones, strict)
+    return Deployment(
+        name, "acme", model, adapter, ttft_budget_ms, sla_tier, zones, strict, pins=pins
+    )
 
 
 def request(

@@ -56,6 +56,8 @@ def may_serve(view, shape, node_id, state, excluded):
     if node.intent not in (NodeIntent.ACTIVE, NodeIntent.CORDONED):
         return False
     zone = view.pops[node.pop_id].zone
+    if shape.deployment.pins is not None and node_id not in shape.deployment.pins:
+        return False
     if shape.deployment.residency_zones and zone not in shape.deployment.residency_zones:
         return False
     if shape.narrowed_zones is not None and zone not in shape.narrowed_zones:

@@ -45,6 +45,7 @@ ONE_OF_EACH: tuple[Resource, ...] = (
         ("BR", "EU"),
         True,
         continue_streams=True,
+        pins=frozenset({"gru-1", "iad-1"}),
     ),
     Replica(
         "gru-1",

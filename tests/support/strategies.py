@@ -26,6 +26,7 @@ POP_IDS = tuple(f"P{index}" for index in range(4))
 ms = st.floats(0.0, 2_000.0)
 draws = st.floats(0.0, 1.0, exclude_max=True)
 zone_sets = st.sets(st.sampled_from(ZONES))
+pin_sets = st.frozensets(st.sampled_from(NODE_IDS))
 
 profiles = st.builds(
     EngineProfile, ms, st.floats(0.0, 1.0), st.integers(0, 16), st.floats(0.0, 5_000.0)
@@ -79,6 +80,7 @@ def requests(draw: st.DrawFn) -> RequestShape:
         strict=draw(st.booleans()),
         adapter=draw(st.sampled_from(["", "", "", "acme/fr@1"])),
         sla_tier=draw(st.sampled_from(list(SlaTier))),
+        pins=draw(st.none() | pin_sets),
     )
     return RequestShape(
         shape,

@@ -132,6 +132,10 @@ class Placer:
         deployment = request.deployment
         spent_ms = now_mono_ms - request.first_byte_mono_ms
         self.budget_left_ms = request.budget_ms - request.last_mile_ms - spent_ms
+        now = self._state.view().deployments.get(deployment.name)
+        if now is not None and now is not deployment:
+            # Changed since the admission: where it may be served must be current.
+            deployment = replace(deployment, pins=now.pins, residency_zones=now.residency_zones)
         if deployment.strict is not strict:
             deployment = replace(deployment, strict=strict)
         return RequestShape(

@@ -7,9 +7,11 @@ import secrets
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from google.protobuf.message import DecodeError
 from sqlite_utils import Database
 
 from protos.domain.errors import ConfigInvalid
+from protos.v1 import resources_pb2
 
 if TYPE_CHECKING:
     import sqlite3
@@ -331,3 +333,37 @@ def _0011_strangers(database: Database) -> None:
     database.execute("DROP TABLE audit")
     database.execute("ALTER TABLE audit_of_known RENAME TO audit")
     database.table("audit").create_index(["actor", "seq"])
+
+
+@_migration
+def _0012_pins_in_rows(database: Database) -> None:
+    """Pinned deployments get their pins into their rows, as changes that agents receive."""
+    placed = database.execute("SELECT key, payload FROM rows WHERE type = 'placement' ORDER BY key")
+    for deployment, placement in placed.fetchall():
+        key, node_ids = f"deployment/{deployment}", json.loads(placement)["node_ids"]
+        found = database.execute(
+            "SELECT payload FROM rows WHERE type = 'deployments' AND scope = '' AND key = ?", (key,)
+        ).fetchall()
+        if not found or not node_ids:
+            continue
+        try:
+            row = resources_pb2.DeploymentsRow.FromString(found[0][0])
+        except DecodeError:
+            continue
+        row.deployment.node_ids[:] = node_ids
+        row.deployment.is_pinned = True
+        payload = row.SerializeToString(deterministic=True)
+        ((seq,),) = database.execute("UPDATE log SET seq = seq + 1 RETURNING seq").fetchall()
+        database.execute(
+            "INSERT INTO changes (seq, type, scope, key, payload, at_unix_ms) SELECT ?,"
+            " 'deployments', '', ?, ?, coalesce(max(at_unix_ms), 0) FROM changes",
+            (seq, key, payload),
+        )
+        database.execute(
+            "UPDATE rows SET payload = ?, seq = ?"
+            " WHERE type = 'deployments' AND scope = '' AND key = ?",
+            (payload, seq, key),
+        )
+        database.execute(
+            "UPDATE tables SET version = ? WHERE type = 'deployments' AND scope = ''", (seq,)
+        )

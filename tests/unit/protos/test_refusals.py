@@ -67,5 +67,15 @@ def test_every_filter_has_an_error(filter_):
         return
     assert error.retry_after_s
     assert error.retryable
-    if filter_ is not Filter.RESIDENCY:
+    if filter_ is Filter.PINS:
+        assert "pinned" in error.message
+    elif filter_ is not Filter.RESIDENCY:
         assert filter_ in error.message
+
+
+def test_replicas_on_nodes_outside_the_pins_do_not_hide_what_the_pinned_one_lacks():
+    elsewhere = Rejected("a-1", replica("a-1"), None, Filter.PINS)
+    pinned = Rejected("b-1", replica("b-1"), None, Filter.TOOLS)
+    error = no_replica(request(), [elsewhere, pinned])
+    assert isinstance(error, InvalidRequest)
+    assert "cannot call tools" in error.message

@@ -7,16 +7,17 @@ import sqlite3
 import pytest
 
 from coordinator.core.node_orders import Move, NodeOrder, OrderKind, Phase
-from coordinator.store import audit
+from coordinator.store import accounts, audit, deployments, models, nodes, pops
 from coordinator.store.fact_tables import FactTables
-from coordinator.store.facts import FactType
+from coordinator.store.facts import FactType, Placement
 from coordinator.store.history import Change
 from coordinator.store.records import AuditQuery, CertificateRecord, NodeRecord
 from coordinator.store.sqlite import migrations
 from coordinator.store.sqlite.migrations import REGISTRY, applied_migrations, migrate
 from coordinator.store.sqlite.transactions import Seat, load
 from protos.domain.errors import ConfigInvalid
-from protos.domain.resources import EngineProfile, ModelFile
+from protos.domain.resources import Account, EngineProfile, ModelFile, ResourceType
+from tests.support.stores import FILES, GRU, MODEL, START_UNIX_MS, MemoryStore, deployment
 
 
 @pytest.fixture
@@ -166,3 +167,20 @@ def test_strangers_refusals_are_moved_apart_and_keep_their_numbers(connection, m
 
 def test_names_are_numbered_without_gaps():
     assert [int(name[:4]) for name in REGISTRY] == list(range(1, len(REGISTRY) + 1))
+
+
+def test_pins_of_an_older_database_get_into_the_rows_as_a_change():
+    store = MemoryStore()
+    store.write(pops.put(GRU))
+    store.write(nodes.enrol("gru-1", "GRU", 1, START_UNIX_MS + 1))
+    store.write(accounts.create(Account("acme", "salt")))
+    store.write(models.register(MODEL, FILES))
+    store.write(deployments.put(deployment(), [], create_only=True))
+    store.write(lambda tx: tx.put_fact(Placement("chat", ("gru-1",))))
+    store.connection.execute("DELETE FROM migrations WHERE name = '0012_pins_in_rows'")
+    before = store.projection.table(ResourceType.DEPLOYMENTS, "").at
+    assert migrate(store.connection, 2) == ("0012_pins_in_rows",)
+    projection = store.reloaded().projection
+    assert projection.view.deployments["chat"].pins == {"gru-1"}
+    assert projection.table(ResourceType.DEPLOYMENTS, "").at.version > before.version
+    store.close()

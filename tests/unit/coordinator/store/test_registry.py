@@ -85,3 +85,19 @@ def test_removal(store):
     assert not store.facts.placements
     with pytest.raises(NotFound):
         store.write(deployments.remove("chat"))
+
+
+def test_pins_travel_in_the_deployments_row(store):
+    put(store, deployment())
+    assert store.projection.view.deployments["chat"].pins == {"gru-1"}
+    put(store, deployment(), ())
+    assert store.projection.view.deployments["chat"].pins is None, "any node with a replica"
+
+
+def test_a_deployment_whose_last_node_is_removed_is_served_nowhere_rather_than_anywhere(store):
+    put(store, deployment())
+    store.write(nodes.remove("gru-1"))
+    left = store.projection.view.deployments["chat"]
+    assert left.pins == frozenset()
+    put(store, replace(left, ttft_budget_ms=200), ())
+    assert store.projection.view.deployments["chat"].pins == frozenset(), "still no node"

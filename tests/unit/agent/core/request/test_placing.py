@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from agent.core.exploration import explored_patience_ms
@@ -9,6 +11,7 @@ from agent.core.prefixes import prompt_blocks
 from agent.core.request.placing import Placer
 from agent.core.request.state import RouterState
 from protos.domain.errors import BudgetUnreachable, InvalidRequest, NoReplica
+from protos.domain.fleet_view import with_changes
 from protos.domain.predictor import FEW_OBSERVATIONS, Outcome
 from protos.domain.regimes import Load
 from protos.domain.resources import Tier
@@ -82,6 +85,25 @@ def test_residency_of_the_request_header_applies_to_every_attempt() -> None:
     with pytest.raises(NoReplica):
         placer.next_attempt(0.0)
     assert placer.another(0.0) is None
+
+
+def test_pins_and_zones_are_those_of_now_at_every_attempt() -> None:
+    rows = fleets.three_tiers()
+    state = router_state(rows)
+    pinned = fleets.deployment(pins=frozenset(("scl-1", SELF)))
+    placer = Placer(state, request_context(state, deployment=pinned))
+    moved = replace(pinned, pins=frozenset((SELF,)))
+    now = with_changes(rows, (), [moved])
+    state.view = lambda: now
+    assert placer.next_attempt(0.0).chosen.node.id == SELF, "the pin moved after the admission"
+    placer.tried = frozenset((SELF,))
+    assert placer.another(0.0) is None
+    assert placer.second_copy(0.0) is None
+    elsewhere = with_changes(rows, (), [replace(moved, residency_zones=("EU",))])
+    state.view = lambda: elsewhere
+    placer.tried = frozenset()
+    with pytest.raises(NoReplica):
+        placer.next_attempt(0.0)
 
 
 def test_the_expected_prefix_of_the_prompt_is_looked_up() -> None:
