@@ -32,6 +32,7 @@ COUNTERS = {
     "blobs_refused": ("blobs_refused", "Requests for model files refused"),
     "handshakes_refused": ("handshakes_refused", "TLS clients without a valid certificate"),
     "alarms": ("alarms", "Conditions that an operator should look at"),
+    "unordered_replicas": ("unordered_replicas", "Replicas reported by nodes without an order"),
     "passes_deferred": ("passes_deferred", "Supervisor passes that the database refused"),
 }
 #: Fields of FleetCounters that have a label; collected separately below.

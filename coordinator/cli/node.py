@@ -79,6 +79,7 @@ def show_node(node: str, json_output: JsonOption = False) -> None:
             ("intent", _intent(info.node)),
             *(("order", line) for line in _order_lines(info)),
             *(("fault", _fault(one)) for one in info.faults),
+            *(("claim", one.detail) for one in info.claims),
             *(("accelerator", _accelerator(one)) for one in info.accelerators),
             ("peers dial", _peer_address(info)),
             ("clients call", info.node.client_url),
@@ -113,7 +114,8 @@ def _nodes() -> list[admin_pb2.NodeInfo]:
 
 def _row(info: admin_pb2.NodeInfo) -> tuple[object, ...]:
     node = info.node
-    replicas = ", ".join(_replica(one) for one in info.replicas) or "-"
+    told = [*(_replica(one) for one in info.replicas), *(one.detail for one in info.claims)]
+    replicas = ", ".join(told) or "-"
     return (
         node.id,
         node.pop_id,

@@ -29,6 +29,8 @@ class FleetCounters:
     blobs_refused: int = 0
     handshakes_refused: int = 0
     alarms: int = 0
+    #: Replicas that nodes reported without an order.
+    unordered_replicas: int = 0
     #: Passes of the supervisor whose writes failed.
     passes_deferred: int = 0
 

@@ -70,6 +70,8 @@ class NodeCondition:
     draining_reason: str = ""
     faults: tuple[NodeFault, ...] = ()
     engine_in_flight: int = 0
+    #: Names of its accelerators, as their driver reports them.
+    accelerators: tuple[str, ...] = ()
 
 
 def intent_of(

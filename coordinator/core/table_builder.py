@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from protos.domain.resources import EngineProfile, Replica, ReplicaState
@@ -31,20 +31,19 @@ class ReplicaChanges:
 def replica_changes(
     node_id: str,
     reports: Sequence[ReplicaReport],
-    profile: EngineProfile,
-    *,
-    known_models: Collection[str],
+    profiles: Mapping[str, EngineProfile],
     rows: Mapping[str, Replica],
 ) -> ReplicaChanges:
     """Return the changes that make the rows of ``node_id`` match its latest report.
 
-    ``rows`` are the present ones by model. A model that is not in the registry gets no row: no
-    deployment can name it.
+    ``profiles`` are what its engine is expected to do with each model, ``rows`` the present ones
+    by model. A model without a profile is not in the registry and gets no row: no deployment can
+    name it.
     """
     wanted = {
         report.model: Replica(node_id, report.model, report.state, profile, report.generation)
         for report in reports
-        if report.model in known_models
+        if (profile := profiles.get(report.model)) is not None
     }
     return ReplicaChanges(
         upserts=tuple(replica for model, replica in wanted.items() if rows.get(model) != replica),

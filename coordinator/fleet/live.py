@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from protos.domain.resources import ResourceType
 
 if TYPE_CHECKING:
+    from coordinator.core.claims import Claim
     from coordinator.core.push_session import Holding
     from protos.domain.resources import ReplicaState
     from protos.domain.service import Service
@@ -84,6 +85,8 @@ class LiveNode:
     connected: bool
     last_status_age_s: float
     report: NodeReport = NodeReport()
+    #: What it claims without an order, or beyond what is possible.
+    claims: tuple[Claim, ...] = ()
 
 
 class LiveFleet(Protocol):

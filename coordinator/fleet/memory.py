@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from coordinator.core.claims import NodeClaims
+
 if TYPE_CHECKING:
     from coordinator.core.node_orders import NodeCondition
     from coordinator.core.table_builder import ReplicaReport
@@ -27,6 +29,8 @@ class NodeMemory:
     #: The replicas that it last reported, and whether its rows may differ from them.
     replicas: tuple[ReplicaReport, ...] | None = None
     replicas_unwritten: bool = False
+    #: Names of its accelerators, as it last reported them.
+    accelerators: tuple[str, ...] = ()
     #: What it last reported about itself.
     condition: NodeCondition | None = None
     #: Its desired table, decoded, and the version that was decoded.
@@ -38,6 +42,8 @@ class FleetMemory:
 
     def __init__(self) -> None:
         self._nodes: dict[str, NodeMemory] = {}
+        #: What nodes claim, also of one another.
+        self.claims = NodeClaims()
 
     def of(self, node_id: str) -> NodeMemory:
         """Return the memory of a node, empty for a new one."""
@@ -58,6 +64,7 @@ class FleetMemory:
         """Forget all other nodes."""
         for node_id in [known for known in self._nodes if known not in node_ids]:
             del self._nodes[node_id]
+        self.claims.forget_all_but(node_ids)
 
     def __len__(self) -> int:
         return len(self._nodes)

@@ -55,6 +55,10 @@ class PlacementWriter:
         """Plan again although no row has changed, as after a change of a node's engine kind."""
         self._seen = None
 
+    def desired_of(self, node_id: str) -> Mapping[str, DesiredReplica]:
+        """Return what ``node_id`` should hold, by model."""
+        return self._desired.of(node_id)
+
     async def write(self) -> None:
         """Plan if the input has changed, and write what differs. Raises: StoreUnavailable."""
         view = self._store.view()

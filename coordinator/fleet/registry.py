@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from coordinator.core.push_session import Forced, Holding, TableChanged
@@ -122,10 +122,12 @@ class FleetRegistry:
         self._queries.lost(session)
         return was_the_latest
 
-    def heard(self, session: AgentSession, read: ReadReport) -> None:
-        """Store a node's last status."""
-        memory = self._memory.of(session.node_id)
+    def heard(self, session: AgentSession, read: ReadReport, complaints: Mapping[str, int]) -> None:
+        """Store a node's last status, and its complaints of other enrolled nodes."""
+        memory, known = self._memory.of(session.node_id), self._store.node_records()
         memory.read_report, memory.heard_mono_ms = read, self._now_mono_ms()
+        about = {node_id: count for node_id, count in complaints.items() if node_id in known}
+        self._memory.claims.complained(session.node_id, about)
 
     def answered(self, session: AgentSession, answer: fleet_pb2.Answer) -> None:
         """Deliver an answer to its query."""
@@ -162,6 +164,7 @@ class FleetRegistry:
             connected=connected,
             last_status_age_s=(self._now_mono_ms() - memory.heard_mono_ms) / 1_000,
             report=memory.read_report(),
+            claims=self._memory.claims.of(node_id),
         )
 
     def table_changed(self, resource_type: ResourceType, scope: str) -> None:

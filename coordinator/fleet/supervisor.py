@@ -26,12 +26,13 @@ from coordinator.core.failure_detector import (
     StreamEnded,
     Ticked,
 )
-from coordinator.core.table_builder import ReplicaReport, replica_changes
+from coordinator.core.profile_bounds import bounded_profile, flattery, profile_bounds
+from coordinator.core.table_builder import ReplicaChanges, ReplicaReport, replica_changes
 from coordinator.fleet.node_order_controller import NodeOrderController
 from coordinator.store import audit, nodes, replicas
 from coordinator.store.records import AuditNote, NodeRecord, NodeRegistration
 from protos.domain.errors import EdgeForgeError, StoreUnavailable
-from protos.domain.resources import Node, Replica, ResourceType
+from protos.domain.resources import EngineProfile, Node, Replica, ResourceType
 
 if TYPE_CHECKING:
     from coordinator.core.fleet_figures import FleetCounters
@@ -110,8 +111,9 @@ class FleetSupervisor:
         if self._orders.heard(node_id, condition):
             self._wake.set()
         memory = self._memory.of(node_id)
-        if memory.replicas != replicas:
-            memory.replicas, memory.replicas_unwritten = replicas, True
+        if (memory.replicas, memory.accelerators) != (replicas, condition.accelerators):
+            memory.replicas, memory.accelerators = replicas, condition.accelerators
+            memory.replicas_unwritten = True
             self._wake.set()
 
     def gone(self, node_id: str) -> None:
@@ -143,6 +145,9 @@ class FleetSupervisor:
     def table_changed(self, resource_type: ResourceType, scope: str) -> None:
         """Make a pass soon; a callback of ``Store.on_change``."""
         if resource_type in (ResourceType.TOPOLOGY, ResourceType.DEPLOYMENTS):
+            self._wake.set()
+        elif (memory := self._memory.find(scope)) is not None:  # what it should hold
+            memory.replicas_unwritten = True
             self._wake.set()
 
     async def run(self) -> None:
@@ -181,8 +186,8 @@ class FleetSupervisor:
         self._sync_listed()
         await self._write_health()
         await self._orders.write()
-        await self._write_replicas()
         await self._placement.write()
+        await self._write_replicas()
         while self._notes:
             note = self._notes[0]
             await self._store.write(audit.append(note))
@@ -236,12 +241,14 @@ class FleetSupervisor:
         view = self._store.view()
         models_changed = view.models is not self._models_seen
         self._models_seen = view.models
+        again = frozenset(self._memory.claims.expired(self._now_mono_ms()))
         looked_at: list[NodeMemory] = []
         upserts: list[Replica] = []
         removes: list[tuple[str, str]] = []
         rows: dict[str, dict[str, Replica]] | None = None
         for node_id, memory in sorted(self._memory.items(), key=lambda one: one[0]):
-            if memory.replicas is None or not (models_changed or memory.replicas_unwritten):
+            is_due = models_changed or memory.replicas_unwritten or node_id in again
+            if memory.replicas is None or not is_due:
                 continue
             looked_at.append(memory)
             memory.replicas_unwritten = False
@@ -249,13 +256,7 @@ class FleetSupervisor:
             if record is None or record.profile is None:
                 continue
             rows = _rows_by_node(view.replicas) if rows is None else rows
-            changes = replica_changes(
-                node_id,
-                memory.replicas,
-                record.profile,
-                known_models=view.models,
-                rows=rows.get(node_id, {}),
-            )
+            changes = self._changes(node_id, memory, record.profile, rows.get(node_id, {}))
             upserts += changes.upserts
             removes += changes.removes
         if upserts or removes:
@@ -265,6 +266,31 @@ class FleetSupervisor:
                 for memory in looked_at:
                     memory.replicas_unwritten = True
                 raise
+
+    def _changes(
+        self,
+        node_id: str,
+        memory: NodeMemory,
+        told: EngineProfile,
+        rows: Mapping[str, Replica],
+    ) -> ReplicaChanges:
+        """Return what of a node's report changes its rows: what was ordered, within bounds."""
+        claims, models = self._memory.claims, self._store.view().models
+        desired, reported = self._placement.desired_of(node_id), memory.replicas or ()
+        judged = claims.judge(node_id, reported, desired, self._now_mono_ms())
+        self._counters.unordered_replicas = claims.dropped
+        if judged.announce:
+            detail = f"claims {', '.join(judged.unordered[:3])} that it was not ordered"
+            _log.warning("claim dropped node=%s: %s", node_id, detail)
+            self._note(AuditNote("coordinator", "node.claim", f"node/{node_id}", detail))
+        profiles, flattered = {}, ""
+        for model in {one.model for one in judged.accepted} & models.keys():
+            bounds = profile_bounds(memory.accelerators, models[model])
+            profiles[model] = bounded_profile(told, bounds)
+            flattered = flattered or flattery(told, profiles[model])
+        if claims.flatters(node_id, flattered):
+            _log.warning("profile bounded node=%s: claims %s", node_id, flattered)
+        return replica_changes(node_id, judged.accepted, profiles, rows)
 
     async def _compact(self) -> None:
         now_mono_ms = self._now_mono_ms()

@@ -100,6 +100,9 @@ def _info(status: NodeStatus) -> admin_pb2.NodeInfo:
         info.connected = live.connected
         info.last_status_age_s = live.last_status_age_s
         show_report(live.report, info)
+        info.claims.extend(
+            admin_pb2.NodeClaim(kind=one.kind, detail=one.detail) for one in live.claims
+        )
     if (dial := status.dial) is not None:
         info.peer_dial.CopyFrom(
             admin_pb2.PeerDial(by=dial.by, failure=dial.failure, age_s=status.dial_age_s)

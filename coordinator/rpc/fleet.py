@@ -20,6 +20,7 @@ from coordinator.fleet.session import AgentSession, SessionParts
 from coordinator.rpc.fleet_messages import (
     acked_of,
     agent_message,
+    complaints_of,
     condition_of,
     holdings_of,
     nacked_of,
@@ -256,7 +257,7 @@ class FleetService:
                 status = message.status
                 reports, reachable = reports_of(status), reachable_of(status)
                 condition = condition_of(status)
-                parts.registry.heard(session, partial(report_of, status))
+                parts.registry.heard(session, partial(report_of, status), complaints_of(status))
                 parts.supervisor.status(session.node_id, reports, reachable, condition)
             case "ack":
                 parts.counters.acks += 1

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
 
+from coordinator.core.claims import MAX_COMPLAINTS
 from coordinator.core.node_orders import NodeCondition, NodeFault
 from coordinator.core.push_session import Acked, Holding, Nacked
 from coordinator.core.table_builder import ReplicaReport
@@ -33,6 +34,8 @@ MAX_ACCELERATORS = 64
 MAX_FAULTS = 128
 _MAX_VERSION_CHARS = 64
 _MAX_ID_CHARS = 128
+#: Longer than every name that the registry accepts.
+_MAX_MODEL_CHARS = 512
 _MAX_DETAIL_CHARS = 300
 
 
@@ -106,7 +109,11 @@ def reports_of(status: fleet_pb2.Status) -> tuple[ReplicaReport, ...]:
     """Return a node's report of its replicas. Raises: InvalidRequest over the limits."""
     _check(len(status.replicas) <= MAX_REPLICAS, f"more than {MAX_REPLICAS} replicas")
     return tuple(
-        ReplicaReport(one.model, replica_state_from_wire(one.state), one.generation)
+        ReplicaReport(
+            printable(one.model, _MAX_MODEL_CHARS),
+            replica_state_from_wire(one.state),
+            one.generation,
+        )
         for one in status.replicas
     )
 
@@ -123,7 +130,18 @@ def condition_of(status: fleet_pb2.Status) -> NodeCondition:
             for one in status.faults
         ),
         engine_in_flight=status.engine_in_flight_requests,
+        accelerators=tuple(printable(one.name, _MAX_ID_CHARS) for one in status.accelerators),
     )
+
+
+def complaints_of(status: fleet_pb2.Status) -> dict[str, int]:
+    """Return of which nodes it says that they claimed impossible counts of tokens, and how often.
+
+    Raises: InvalidRequest over the limits.
+    """
+    told = status.usage_complaints
+    _check(len(told) <= MAX_COMPLAINTS, f"more than {MAX_COMPLAINTS} complaints")
+    return {one.node_id: one.answers for one in told}
 
 
 def reachable_of(status: fleet_pb2.Status) -> dict[str, bool]:

@@ -207,6 +207,31 @@ class PeerDial(_message.Message):
 Global___PeerDial: _TypeAlias = PeerDial  # noqa: Y015
 
 @_typing.final
+class NodeClaim(_message.Message):
+    """Something that a node claims without an order, or beyond what is possible."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """"replica", "profile" or "usage" """
+    detail: _builtins.str
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "kind", b"kind"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeClaim: _TypeAlias = NodeClaim  # noqa: Y015
+
+@_typing.final
 class NodeInfo(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -227,6 +252,7 @@ class NodeInfo(_message.Message):
     ORDER_FIELD_NUMBER: _builtins.int
     PEER_DIAL_FIELD_NUMBER: _builtins.int
     SERVICE_FIELD_NUMBER: _builtins.int
+    CLAIMS_FIELD_NUMBER: _builtins.int
     engine_kind: _builtins.str
     agent_version: _builtins.str
     connected: _builtins.bool
@@ -260,6 +286,8 @@ class NodeInfo(_message.Message):
 
     @_builtins.property
     def service(self) -> _fleet_pb2.Service: ...
+    @_builtins.property
+    def claims(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeClaim]: ...
     def __init__(
         self,
         *,
@@ -280,10 +308,11 @@ class NodeInfo(_message.Message):
         order: Global___NodeOrder | None = ...,
         peer_dial: Global___PeerDial | None = ...,
         service: _fleet_pb2.Service | None = ...,
+        claims: _abc.Iterable[Global___NodeClaim] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "order", b"order", "peer_dial", b"peer_dial", "service", b"service"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerators", b"accelerators", "agent_version", b"agent_version", "certificate_age_s", b"certificate_age_s", "connected", b"connected", "credentials_age_s", b"credentials_age_s", "current", b"current", "engine_in_flight_requests", b"engine_in_flight_requests", "engine_kind", b"engine_kind", "faults", b"faults", "have", b"have", "in_flight_requests", b"in_flight_requests", "last_status_age_s", b"last_status_age_s", "node", b"node", "order", b"order", "peer_dial", b"peer_dial", "replicas", b"replicas", "service", b"service"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerators", b"accelerators", "agent_version", b"agent_version", "certificate_age_s", b"certificate_age_s", "claims", b"claims", "connected", b"connected", "credentials_age_s", b"credentials_age_s", "current", b"current", "engine_in_flight_requests", b"engine_in_flight_requests", "engine_kind", b"engine_kind", "faults", b"faults", "have", b"have", "in_flight_requests", b"in_flight_requests", "last_status_age_s", b"last_status_age_s", "node", b"node", "order", b"order", "peer_dial", b"peer_dial", "replicas", b"replicas", "service", b"service"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -428,6 +428,30 @@ class Service(_message.Message):
 Global___Service: _TypeAlias = Service  # noqa: Y015
 
 @_typing.final
+class UsageComplaint(_message.Message):
+    """Answers of a peer that claimed more tokens than was possible, since this agent's start."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.str
+    answers: _builtins.int
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.str = ...,
+        answers: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "node_id", b"node_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UsageComplaint: _TypeAlias = UsageComplaint  # noqa: Y015
+
+@_typing.final
 class Status(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -444,6 +468,7 @@ class Status(_message.Message):
     DRAINING_REASON_FIELD_NUMBER: _builtins.int
     ENGINE_IN_FLIGHT_REQUESTS_FIELD_NUMBER: _builtins.int
     SERVICE_FIELD_NUMBER: _builtins.int
+    USAGE_COMPLAINTS_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     in_flight_requests: _builtins.int
     draining: _builtins.bool
@@ -469,6 +494,10 @@ class Status(_message.Message):
 
     @_builtins.property
     def service(self) -> Global___Service: ...
+    @_builtins.property
+    def usage_complaints(self) -> _containers.RepeatedCompositeFieldContainer[Global___UsageComplaint]:
+        """at most 256"""
+
     def __init__(
         self,
         *,
@@ -485,10 +514,11 @@ class Status(_message.Message):
         draining_reason: _builtins.str = ...,
         engine_in_flight_requests: _builtins.int = ...,
         service: Global___Service | None = ...,
+        usage_complaints: _abc.Iterable[Global___UsageComplaint] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["service", b"service"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerators", b"accelerators", "certificate_age_s", b"certificate_age_s", "credentials_age_s", b"credentials_age_s", "draining", b"draining", "draining_reason", b"draining_reason", "engine_in_flight_requests", b"engine_in_flight_requests", "faults", b"faults", "have", b"have", "in_flight_requests", b"in_flight_requests", "peers", b"peers", "replicas", b"replicas", "seq", b"seq", "service", b"service"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerators", b"accelerators", "certificate_age_s", b"certificate_age_s", "credentials_age_s", b"credentials_age_s", "draining", b"draining", "draining_reason", b"draining_reason", "engine_in_flight_requests", b"engine_in_flight_requests", "faults", b"faults", "have", b"have", "in_flight_requests", b"in_flight_requests", "peers", b"peers", "replicas", b"replicas", "seq", b"seq", "service", b"service", "usage_complaints", b"usage_complaints"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from coordinator.core.claims import LEAVING_MS
 from coordinator.core.failure_detector import DetectorPolicy
 from coordinator.core.fleet_figures import FleetCounters
 from coordinator.core.node_orders import (
@@ -20,6 +21,7 @@ from coordinator.core.node_orders import (
     OrderKind,
     Phase,
 )
+from coordinator.core.profile_bounds import bounded_profile, profile_bounds
 from coordinator.core.push_session import Alarm, AlarmKind, PushSession
 from coordinator.core.table_builder import ReplicaReport
 from coordinator.fleet.agent_queries import QueryLimits
@@ -34,7 +36,14 @@ from coordinator.fleet.supervisor import MAX_NOTES, FleetSupervisor
 from coordinator.store import accounts, deployments, models, node_orders, nodes, pops
 from coordinator.store.store import Store
 from protos.domain.errors import LinkDown
-from protos.domain.resources import Account, NodeHealth, NodeIntent, ReplicaState, ResourceType
+from protos.domain.resources import (
+    Account,
+    EngineProfile,
+    NodeHealth,
+    NodeIntent,
+    ReplicaState,
+    ResourceType,
+)
 from protos.v1 import fleet_pb2
 from tests.support.remembered import mentions
 from tests.support.stores import (
@@ -119,6 +128,11 @@ class Watch:
         self.supervisor.hello(registration(node_id, engine_kind))
         await self.supervisor.step()
 
+    async def order(self, *node_ids: str) -> None:
+        """Pin a deployment of the model to nodes, and have it planned."""
+        await self.store.write(deployments.put(deployment(), node_ids, create_only=False))
+        await self.supervisor.step()
+
     def report(self, *node_ids: str, replicas=(), reachable=None, draining: bool = False) -> None:
         for node_id in node_ids:
             condition = NodeCondition(draining=draining)
@@ -139,6 +153,7 @@ class Watch:
 
     def _changed(self, resource_type: ResourceType, scope: str) -> None:
         self.changes += 1
+        self.supervisor.table_changed(resource_type, scope)
 
 
 @pytest.fixture
@@ -171,6 +186,7 @@ async def test_health_follows_silence_and_return(watch: Watch):
 async def test_a_fleet_without_changes_writes_nothing(watch: Watch):
     for node_id in ("gru-1", "gru-2"):
         await watch.join(node_id)
+    await watch.order("gru-1")
     watch.report("gru-1", replicas=READY)
     await watch.supervisor.step()
     watch.changes = 0
@@ -185,6 +201,7 @@ async def test_a_fleet_without_changes_writes_nothing(watch: Watch):
 
 async def test_leases_start_again_with_the_process(watch: Watch):
     await watch.join("gru-1")
+    await watch.order("gru-1")
     watch.report("gru-1", replicas=READY)
     await watch.supervisor.step()
     watch.changes = 0
@@ -200,6 +217,7 @@ async def test_leases_start_again_with_the_process(watch: Watch):
 
 async def test_replicas_and_draining_follow_the_nodes_report(watch: Watch):
     await watch.join("gru-1")
+    await watch.order("gru-1")
     watch.report("gru-1", replicas=READY, draining=True)
     await watch.supervisor.step()
     assert watch.store.view().replicas[MODEL.name]["gru-1"].state is ReplicaState.READY
@@ -210,15 +228,61 @@ async def test_replicas_and_draining_follow_the_nodes_report(watch: Watch):
     assert watch.store.view().nodes["gru-1"].intent is NodeIntent.ACTIVE
 
 
-async def test_a_replica_reported_before_its_model_is_registered_appears_with_it(watch: Watch):
-    await watch.join("gru-1", "external")
-    later = "acme/later@1"
-    watch.report("gru-1", replicas=(ReplicaReport(later, ReplicaState.READY, 1),))
+async def test_a_node_that_was_given_no_model_gets_no_row_for_the_one_it_reports(
+    watch: Watch, caplog: pytest.LogCaptureFixture
+):
+    for node_id in ("gru-1", "gru-2"):
+        await watch.join(node_id)
+    await watch.order("gru-1")
+    for _ in range(3):
+        watch.report("gru-1", "gru-2", replicas=READY)
+        await watch.supervisor.step()
+    assert set(watch.store.view().replicas[MODEL.name]) == {"gru-1"}
+    assert watch.counters.unordered_replicas == 1
+    (claim,) = watch.memory.claims.of("gru-2")
+    assert claim.detail == f"claims {MODEL.name} that it was not ordered"
+    assert watch.memory.claims.of("gru-1") == ()
+    assert (await watch.actions()).count("node.claim") == 1
+    assert sum("claim dropped" in one.message for one in caplog.records) == 1
+
+
+async def test_a_replica_reported_before_its_order_appears_with_it(watch: Watch):
+    await watch.join("gru-1")
+    watch.report("gru-1", replicas=READY)
     await watch.supervisor.step()
     assert watch.store.view().replicas == {}
-    await watch.store.write(models.register(replace(MODEL, name=later), FILES))
+    await watch.order("gru-1")
+    assert "gru-1" in watch.store.view().replicas[MODEL.name]
+    assert watch.memory.claims.of("gru-1") == ()
+
+
+async def test_a_replica_whose_order_was_withdrawn_stays_until_it_has_left_and_no_longer(
+    watch: Watch,
+):
+    await watch.join("gru-1")
+    await watch.order("gru-1")
+    watch.report("gru-1", replicas=READY)
     await watch.supervisor.step()
-    assert "gru-1" in watch.store.view().replicas[later]
+    await watch.order()
+    assert "gru-1" in watch.store.view().replicas[MODEL.name], "it drains"
+    watch.now_ms += LEAVING_MS
+    await watch.supervisor.step()
+    assert watch.store.view().replicas == {}
+
+
+async def test_a_profile_that_no_such_accelerator_can_have_is_bounded_in_the_row(watch: Watch):
+    await watch.join("gru-1")
+    await watch.order("gru-1")
+    flattering = EngineProfile(0.1, 0.0, 65_536, 1e12)
+    watch.supervisor.hello(replace(registration("gru-1"), profile=flattering))
+    condition = NodeCondition(accelerators=("NVIDIA L4",))
+    watch.supervisor.status("gru-1", READY, {}, condition)
+    await watch.supervisor.step()
+    row = watch.store.view().replicas[MODEL.name]["gru-1"].profile
+    assert row == bounded_profile(flattering, profile_bounds(("NVIDIA L4",), MODEL))
+    assert row.first_token_ms_p99 > 1.0
+    (claim,) = watch.memory.claims.of("gru-1")
+    assert "a first token of 0.1 ms" in claim.detail
 
 
 async def test_a_pinned_deployment_is_planned_kept_and_withdrawn(watch: Watch):
@@ -231,7 +295,6 @@ async def test_a_pinned_deployment_is_planned_kept_and_withdrawn(watch: Watch):
     assert watch.desired.holds_file("gru-1", FILES[0].sha256)
     assert not watch.desired.holds_file("gru-2", FILES[0].sha256)
     assert watch.placement.unplaced == 1
-    # Only the placement changes: no row of the deployment does.
     await watch.store.write(deployments.put(deployment(), [], create_only=False))
     await watch.supervisor.step()
     assert watch.desired.of("gru-1") == {}
@@ -258,6 +321,7 @@ async def test_a_dead_node_keeps_its_plan(watch: Watch):
 
 async def test_a_removed_node_leaves_no_rows(watch: Watch):
     await watch.join("gru-1")
+    await watch.order("gru-1")
     watch.report("gru-1", replicas=READY)
     await watch.supervisor.step()
     await watch.store.write(nodes.remove("gru-1"))
@@ -328,6 +392,7 @@ async def test_while_the_database_is_locked_nothing_is_lost_and_it_is_logged_onc
     watch: Watch, caplog: pytest.LogCaptureFixture
 ):
     await watch.join("gru-1")
+    await watch.order("gru-1")
     await enrol(watch.store, "gru-2")
     alarm = Alarm(AlarmKind.TABLE_REFUSED, ResourceType.PRICES, "why")
     with contextlib.closing(sqlite3.connect(watch.database, isolation_level=None)) as other:

@@ -239,7 +239,7 @@ async def test_desired_rows_are_sent_to_their_node_only(
     await until(lambda: key not in two.rows(ResourceType.DEPLOYMENTS), "the row's removal")
     assert two.rows(ResourceType.DESIRED) == {}
     await in_step(operator, two)
-    # The deployment moves: its row does not change, but the plan does.
+    # The deployment moves.
     await operator.admin.ApplyDeployment(
         admin_pb2.ApplyDeploymentRequest(
             deployment=resources_pb2.Deployment(

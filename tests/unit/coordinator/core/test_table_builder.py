@@ -17,7 +17,7 @@ def row(model: str, state: ReplicaState = ReplicaState.READY, generation: int = 
 
 def changes(reports, rows=(), of=PROFILE):
     by_model = {one.model: one for one in rows}
-    return replica_changes("gru-1", reports, of, known_models=KNOWN, rows=by_model)
+    return replica_changes("gru-1", reports, dict.fromkeys(KNOWN, of), by_model)
 
 
 def test_a_reported_model_becomes_a_row_of_the_reporting_node():
