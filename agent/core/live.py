@@ -21,6 +21,9 @@ TRIAL_EVERY_MS = 1_000.0
 #: After a failed probe an ejected target gets no request for this time. It is longer than a probe's
 #: time limit, so that a silent target stays ejected from one failed probe to the next.
 EJECT_MS = 5_000.0
+#: Times that an answered probe, or another run of its engine, clears the failures of a target that
+#: answers no request in between. After that only requests do, one a second.
+MAX_CLEARED_ON_WORD = 3
 #: A placement this long ago counts 1/e of a new one.
 DEMAND_WINDOW_MS = 600_000.0
 #: Limit of nodes remembered; beyond it, the node known for longest without a request is dropped.
@@ -85,6 +88,8 @@ class LiveState:
                     cached_ratios.get(node_id, 0.0),
                     state.backlog_tokens,
                     peer.backlog.progress_ms(now_mono_ms),
+                    state.answers,
+                    state.own_in_flight,
                 )
             found[node_id] = state
         return found
@@ -171,8 +176,11 @@ class LiveState:
         return 0 if peer is None else peer.own_in_flight
 
     def succeeded(self, node_id: str) -> None:
-        """Record an answer in time: ends an ejection and resets the counts of failures."""
-        _clear_failures(self._of(node_id))
+        """Record an answer: ends an ejection and resets the counts of failures."""
+        peer = self._of(node_id)
+        peer.answers += 1
+        peer.cleared_on_word = 0
+        _clear_failures(peer)
 
     def failed(self, node_id: str, now_mono_ms: float, *, of_link: bool = False) -> None:
         """Record a failed request; several in a row eject the target until one is answered.
@@ -223,7 +231,7 @@ class LiveState:
         peer = self._of(node_id)
         peer.unprobed_until_mono_ms = -math.inf
         if peer.by_link:
-            self.succeeded(node_id)
+            _clear_on_word(peer)
 
     def probe_failed(
         self, node_id: str, now_mono_ms: float, sent_mono_ms: float = math.inf
@@ -268,7 +276,7 @@ class LiveState:
             peer.ready_models = frozenset(ready_models)
             peer.ready_models_mono_ms = now_mono_ms
             if peer.engine_is(incarnation, ready=bool(peer.ready_models)):
-                _clear_failures(peer)
+                _clear_on_word(peer)
 
     def engine_changed(self, node_id: str, incarnation: str, *, ready: bool) -> None:
         """Record a state change of this node's own engine; once ready, it is used at once."""
@@ -322,6 +330,15 @@ class LiveState:
             peer = self._peers[node_id] = PeerState()
         peer.state = None
         return peer
+
+
+def _clear_on_word(peer: PeerState) -> None:
+    """Forget failures because a target says that it is well, a few times without an answer."""
+    if peer.failures or peer.lates or peer.ejected:
+        if peer.cleared_on_word >= MAX_CLEARED_ON_WORD:
+            return
+        peer.cleared_on_word += 1
+    _clear_failures(peer)
 
 
 def _clear_failures(peer: PeerState) -> None:

@@ -32,6 +32,10 @@ class PeerState:
     rtt_ms_p50: float | None = None
     rtt_ms_p99: float | None = None
     own_in_flight: int = 0
+    #: Requests of this agent that it answered whole.
+    answers: int = 0
+    #: Times that its failures were forgotten on its word since its last answer.
+    cleared_on_word: int = 0
     starts_mono_ms: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_STARTS))
     #: Requests of this agent that the target's latest report includes.
     reported_own: int = 0
@@ -76,6 +80,8 @@ class PeerState:
             self.ejected and self.is_excluded(now_mono_ms, allow_late=allow_late),
             self.ready_models if is_fresh else None,
             backlog_tokens=self.backlog.tokens,
+            answers=self.answers,
+            own_in_flight=self.own_in_flight,
         )
         if not allow_late:
             self.state, self.state_until_mono_ms = state, self._until(now_mono_ms)

@@ -74,7 +74,8 @@ class TargetState:
     ``ready_models``: those its agent reported as ready, fresher than the table; None without a
     report. ``cached_ratio`` is the share of this request's prompt expected in its cache.
     ``backlog_tokens`` of prompts that this agent sent there have no first token yet, and
-    ``progress_ms`` have passed since one of them had.
+    ``progress_ms`` have passed since one of them had. ``answers`` of requests of this agent were
+    complete, and ``own_in_flight`` are in progress.
     """
 
     rtt_ms_p50: float | None
@@ -87,6 +88,8 @@ class TargetState:
     cached_ratio: float = 0.0
     backlog_tokens: float = 0.0
     progress_ms: float = 0.0
+    answers: int = 0
+    own_in_flight: int = 0
 
 
 TargetLookup = Callable[[str], TargetState]
@@ -99,8 +102,10 @@ UNKNOWN_TARGET = TargetState(None, None, 0, 0, warm=False, ejected=False)
 class Candidate:
     """A target that passed every hard filter. Never changed; not frozen, for speed.
 
-    ``headroom`` is how many more requests it serves before a queue forms, not below 0. Properties
-    are computed when they are read, from the state at the decision.
+    ``headroom`` is how many more requests it serves before a queue forms, not below 0.
+    ``outcomes`` are first tokens that this agent has seen there; its own engine needs none, since
+    its profile is this host's own. Properties are computed when they are read, from the state at
+    the decision.
     """
 
     offer: Offer
@@ -110,6 +115,7 @@ class Candidate:
     ttft_ms_p99: float
     fits: bool
     headroom: int
+    outcomes: int
     _prediction: Prediction | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -229,7 +235,9 @@ def gather(
         in_flight, queued = state.in_flight, state.queued
         headroom = offer.max_parallel - in_flight - queued
         evidence: Evidence | None = None
-        if (target := learned.get(node_id)) is None or target.observations < FEW_OBSERVATIONS:
+        target = learned.get(node_id)
+        outcomes = 0 if target is None else target.observations
+        if target is None or outcomes < FEW_OBSERVATIONS:
             rtts_ms = _round_trips(offer, state)
             ttft_ms = _by_profile(offer.profile, there_ms, rtts_ms, state, 1 - headroom, tokens)
         else:
@@ -240,15 +248,17 @@ def gather(
                 engine_ms, prompt_ms, batch_ms, _, _ = evidence[P99]
                 ttft_ms = engine_ms + prompt_ms * (tokens / TOKENS_UNIT) + batch_ms * in_flight
             ttft_ms += there_ms
-            if target.observations < SETTLED_OBSERVATIONS:
+            if outcomes < SETTLED_OBSERVATIONS:
                 rtts_ms = _round_trips(offer, state)
                 profile_ms = _by_profile(
                     offer.profile, there_ms, rtts_ms, state, 1 - headroom, tokens
                 )
-                more = target.observations - FEW_OBSERVATIONS
+                more = outcomes - FEW_OBSERVATIONS
                 ttft_ms = handed_over_ms(ttft_ms, profile_ms, more)
         fits, headroom = ttft_ms <= budget_ms, headroom if headroom > 0 else 0
-        found.append(Candidate(offer, state, request, evidence, ttft_ms, fits, headroom))
+        if offer.is_own:
+            outcomes = SETTLED_OBSERVATIONS
+        found.append(Candidate(offer, state, request, evidence, ttft_ms, fits, headroom, outcomes))
     if rejected is not None:
         rejected += _rejected(offers, request, zones, live, {one.node.id for one in found})
     return found

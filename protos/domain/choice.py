@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from protos.domain.errors import BudgetUnreachable
 from protos.domain.pricing import rate_nano_usd_per_1k_tokens
 from protos.domain.resources import SlaTier, Tier
+from protos.domain.trust import reference, tickets, within_allowance
 
 if TYPE_CHECKING:
     from protos.domain.candidates import Candidate, RequestShape
@@ -74,7 +75,7 @@ def choose(
     if not fitting:
         return _nothing_fits(view, request, candidates)
     sla_tier = request.deployment.sla_tier
-    open_pool = pool = with_open_places(fitting, sla_tier)
+    open_pool = pool = with_open_places(within_allowance(fitting), sla_tier)
     if edge_fill_ratio > 0.0:
         spare_ratio = EDGE_SPARE_RATIO[sla_tier]
         pool = [
@@ -132,9 +133,10 @@ def cheapest(pool: Sequence[Candidate]) -> Candidate:
 def near_ties(pool: Sequence[Candidate], best: Candidate | None = None) -> list[Candidate]:
     """Return the cheapest of ``pool`` whose predictions are close to the lowest of them.
 
-    ``best`` is the result of ``cheapest``, if it is known already.
+    ``best`` is the result of ``cheapest``, if it is known already. No target is sooner than a
+    proven one on its word alone.
     """
-    best = best or cheapest(pool)
+    best = reference(pool, best or cheapest(pool))
     rate, earliest_ms = best.offer.rate_nano_usd_per_1k_tokens, best.ttft_ms_p99
     latest_ms = earliest_ms + max(NEAR_TIE_MS, NEAR_TIE_RATIO * earliest_ms)
     return [
@@ -146,16 +148,17 @@ def near_ties(pool: Sequence[Candidate], best: Candidate | None = None) -> list[
 
 
 def break_ties(tied: Sequence[Candidate], draw: float) -> Candidate:
-    """Return one of ``tied`` with a probability proportional to its headroom; ``draw`` in [0, 1).
+    """Return one of ``tied`` with a probability proportional to its tickets; ``draw`` in [0, 1).
 
     Agents have the same view of the fleet: without randomness all would choose the same target.
     """
-    total = sum([candidate.headroom for candidate in tied])
+    weights = tickets(tied)
+    total = sum(weights)
     if total == 0:
         return tied[int(draw * len(tied))]
     left = draw * total
-    for candidate in tied:
-        left -= candidate.headroom
+    for candidate, weight in zip(tied, weights, strict=True):
+        left -= weight
         if left < 0.0:
             return candidate
     return tied[-1]

@@ -26,6 +26,7 @@ from protos.domain.offers import UNPRICED_NANO_USD_PER_1K_TOKENS, Filter, Reject
 from protos.domain.predictor import NOTHING_LEARNED, TargetModel
 from protos.domain.refusals import check_context, no_replica
 from protos.domain.resources import Tier
+from protos.domain.trust import is_proven, is_within_allowance, within_allowance
 
 if TYPE_CHECKING:
     from protos.domain.fleet_view import FleetView
@@ -160,13 +161,18 @@ class _Words:
                 f"preferred under {self._edge_fill_ratio:.0%}"
             )
         fitting = [each for each in placement.candidates if each.fits]
-        alike = near_ties(with_open_places(fitting, self._sla_tier))
+        alike = near_ties(with_open_places(within_allowance(fitting), self._sla_tier))
         last = "" if has_open_places(chosen, self._sla_tier) else ", and no open place anywhere"
         if len(alike) > 1:
             return f"fits; cheapest, drawn by headroom among {len(alike)} alike{last}"
         return f"fits; cheapest that fits{last}"
 
     def _lost(self, candidate: Candidate, chosen: Candidate) -> str:
+        if is_proven(chosen) and not is_within_allowance(candidate):
+            return (
+                f"fits by its profile; {candidate.state.own_in_flight} requests are there until "
+                f"its outcomes are known"
+            )
         if has_open_places(chosen, self._sla_tier) and not has_open_places(
             candidate, self._sla_tier
         ):
@@ -188,6 +194,8 @@ class _Words:
         late_ms = candidate.ttft_ms_p99 - chosen.ttft_ms_p99
         if candidate in near_ties([candidate, chosen]) and chosen in near_ties([candidate, chosen]):
             return f"fits; like {chosen.node.id}, which was drawn by headroom"
+        if late_ms < 0.0:
+            return f"fits; sooner than {chosen.node.id} by its profile, which no outcome confirms"
         return f"fits; costs as much as {chosen.node.id}, {late_ms:.1f} ms later"
 
     def _kept(self, candidate: Candidate) -> str:

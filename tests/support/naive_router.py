@@ -36,6 +36,10 @@ class Option:
     free: int
     #: The terms of the P99, without zeros.
     terms: dict[str, float]
+    #: Whether enough outcomes are known, how many requests it has answered, and how many it has.
+    proven: bool
+    shown: int
+    running: int
 
 
 def may_serve(view, shape, node_id, state, excluded):
@@ -111,7 +115,13 @@ def option(view, shape, self_node_id, node_id, state, target):
     rate = UNPRICED if price is None else rate_nano_usd_per_1k_tokens(price)
     free = max(0, profile.max_parallel - there)
     terms = {name: value_ms for name, value_ms in terms.items() if value_ms}
-    return Option(node_id, pop.tier, rate, p50, p95, p99, profile.max_parallel, free, terms)
+    outcomes = 0 if target is None else target.observations
+    proven = node_id == self_node_id or outcomes >= FEW_OBSERVATIONS + SETTLED_OUTCOMES
+    places, shown = profile.max_parallel, max(outcomes, state.answers)
+    running = state.own_in_flight
+    return Option(
+        node_id, pop.tier, rate, p50, p95, p99, places, free, terms, proven, shown, running
+    )
 
 
 def by_profile(profile, network, rtt_ms_p99, state, tokens):
@@ -198,7 +208,10 @@ def choice(shape, found, draw, fill, ratio):
             return in_time_ratio(each.p50_ms, each.p95_ms, each.p99_ms, budget_ms), -each.p99_ms
 
         return max(found, key=likely)
-    open_to = [each for each in fitting if is_open(each.free, each.places, shape)] or fitting
+    allowed = fitting
+    if any(each.proven for each in fitting):
+        allowed = [each for each in fitting if each.proven or each.running < 4 + each.shown]
+    open_to = [each for each in allowed if is_open(each.free, each.places, shape)] or allowed
     spare = EDGE_SPARE_RATIO[shape.deployment.sla_tier]
     unfilled = [
         each
@@ -212,9 +225,15 @@ def choice(shape, found, draw, fill, ratio):
     rate = min(each.rate for each in pool)
     cheapest = [each for each in pool if each.rate == rate]
     earliest_ms = min(each.p99_ms for each in cheapest)
+    if known := [each for each in cheapest if each.proven]:
+        earliest_ms = min(each.p99_ms for each in known)
     latest_ms = earliest_ms + max(NEAR_TIE_MS, NEAR_TIE_RATIO * earliest_ms)
     tied = [each for each in cheapest if each.p99_ms <= latest_ms]
-    tickets = [each for each in tied for _ in range(each.free)] or tied
+    tickets = [
+        each
+        for each in tied
+        for _ in range(each.free if each.proven or not known else min(each.free, 1 + each.shown))
+    ] or tied
     return tickets[int(draw * len(tickets))]
 
 

@@ -43,6 +43,8 @@ targets = st.builds(
     st.sampled_from([0.0, 0.4, 1.0]),
     st.sampled_from([0.0, 0.0, 700.0]),
     st.sampled_from([0.0, 30.0, 5_000.0]),
+    st.sampled_from([0, 2, 50]),
+    st.sampled_from([0, 3, 4, 40]),
 )
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from agent.core.live import (
     DEMAND_WINDOW_MS,
     EJECT_AFTER_LATE,
+    MAX_CLEARED_ON_WORD,
     MAX_NODES,
     TRIAL_EVERY_MS,
     LiveState,
@@ -206,6 +207,38 @@ def test_a_probe_clears_failures_of_the_link_and_not_of_the_engine(live: LiveSta
     assert is_ejected(live, 2.0)
     live.reached("iad-1")
     assert not is_ejected(live, 2.0)
+
+
+@pytest.mark.parametrize("word", ["probe", "another run"])
+def test_a_target_that_says_it_is_well_and_answers_nothing_stays_ejected(
+    live: LiveState, word: str
+) -> None:
+    now_ms = 0.0
+
+    def says_it_is_well(number: int) -> None:
+        if word == "probe":
+            live.probed("iad-1", 5.0, now_ms)
+        else:
+            report = {"in_flight": 0, "queued": 0, "ready_models": ["m"]}
+            live.reported("iad-1", now_ms, incarnation=f"run-{number}", **report)
+
+    def fails() -> None:
+        for _ in range(EJECT_AFTER_FAILURES):
+            live.failed("iad-1", now_ms, of_link=word == "probe")
+
+    says_it_is_well(0)
+    for number in range(1, MAX_CLEARED_ON_WORD + 1):
+        fails()
+        says_it_is_well(number)
+        assert not is_ejected(live, now_ms)
+    fails()
+    says_it_is_well(99)
+    assert is_ejected(live, now_ms)
+    assert not is_ejected(live, now_ms + TRIAL_EVERY_MS), "a request a second tries it"
+    live.succeeded("iad-1")
+    fails()
+    says_it_is_well(100)
+    assert not is_ejected(live, now_ms), "it has answered: its word counts again"
 
 
 def test_a_probe_does_not_clear_link_failures_mixed_with_an_engine_failure(
