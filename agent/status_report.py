@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from agent.link.reports import (
     accelerator_to_wire,
     clipped,
+    complaints_to_wire,
     fault_to_wire,
     peer_to_wire,
     replica_to_wire,
@@ -85,6 +86,7 @@ class StatusReport:
             credentials_age_s=self.credentials.age_s(),
             certificate_age_s=self.identity.certificate_age_s(),
             service=service_to_wire(self.records.service()),
+            usage_complaints=complaints_to_wire(self.live.overclaims()),
         )
 
     def _engine_in_flight(self) -> int:

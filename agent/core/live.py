@@ -26,6 +26,8 @@ EJECT_MS = 5_000.0
 MAX_CLEARED_ON_WORD = 3
 #: A placement this long ago counts 1/e of a new one.
 DEMAND_WINDOW_MS = 600_000.0
+#: Nodes that a status complains of.
+MAX_COMPLAINTS = 256
 #: Limit of nodes remembered; beyond it, the node known for longest without a request is dropped.
 MAX_NODES = 4_096
 
@@ -292,6 +294,16 @@ class LiveState:
             if peer.reachable is not None and now_mono_ms - peer.probed_mono_ms < REPORT_FRESH_MS
         ]
 
+    def overclaimed(self, node_id: str) -> None:
+        """Record an answer for which ``node_id`` counted more tokens than is possible."""
+        self._of(node_id).overclaims += 1
+
+    def overclaims(self) -> dict[str, int]:
+        """Return such answers by node, those with the most first, at most ``MAX_COMPLAINTS``."""
+        found = {node_id: one.overclaims for node_id, one in self._peers.items() if one.overclaims}
+        most = sorted(found, key=lambda node_id: (-found[node_id], node_id))
+        return {node_id: found[node_id] for node_id in most[:MAX_COMPLAINTS]}
+
     def forget_all_but(self, nodes: Mapping[str, object]) -> None:
         """Drop nodes that have left the table and serve no request of this agent."""
         gone = [
@@ -316,6 +328,7 @@ class LiveState:
         """Return the peers probed recently, and the ejections."""
         return {
             "peers": [asdict(peer) for peer in self.peer_views(now_mono_ms)],
+            "overclaims": self.overclaims(),
             "first_byte": {"ejections": self.ejections, "ejected": self.ejected_now},
         }
 

@@ -34,6 +34,8 @@ class PeerState:
     own_in_flight: int = 0
     #: Requests of this agent that it answered whole.
     answers: int = 0
+    #: Answers for which it counted more tokens than is possible.
+    overclaims: int = 0
     #: Times that its failures were forgotten on its word since its last answer.
     cleared_on_word: int = 0
     starts_mono_ms: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_STARTS))

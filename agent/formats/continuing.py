@@ -52,6 +52,7 @@ class ContinuableStream(EventStream):
             beside_usage=beside_usage,
             names=names,
         )
+        self.measures = True  # another engine may go on, whose counts are checked
         self._texts: list[str] = []
         self._text_bytes = 0
         self._first: dict[str, object] = {}

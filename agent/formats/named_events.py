@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 
 import orjson
 
+from agent.formats.generated_text import text_bytes
 from agent.formats.model_names import Names, renamed
 from agent.formats.sse import BesideUsage, EventStream, MalformedStream, counts_tokens
 
@@ -28,6 +29,8 @@ class NamedEvents(EventStream, ABC):
     #: Names of the events with an object that has the model's name, and the field of that object.
     envelope_names: frozenset[bytes]
     envelope: str
+    #: Names of the events with usage.
+    usage_names: frozenset[bytes]
 
     def __init__(self, beside_usage: BesideUsage | None = None, names: Names | None = None) -> None:
         super().__init__(
@@ -54,21 +57,47 @@ class NamedEvents(EventStream, ABC):
                 _parse(payload)
                 self.token_seen = self.progress_seen = True
             self.events += 1
+            if self.measures:
+                self.text_bytes += text_bytes(_parse(payload).get("delta"))
         elif name in self.failure_names:
             self.error_event = payload
             return b""
         else:
-            counts_all = self._counts_all(name, payload)
-            if self._names is not None and name in self.envelope_names:
-                payload = renamed(payload, self._names, self.envelope)
-                event = _EVENT + name + _DATA + payload
-            if counts_all and self._beside_usage is not None:
-                event = event[:-1] + self._beside_usage(orjson.dumps(self._usage)) + b"}"
+            event = self._envelope_event(name, payload, event)
         self.passed += 1
         if self.done and not self._end_event:
             self._end_event = event + _END
             return b""
         return event
+
+    def _envelope_event(self, name: bytes, payload: bytes, event: bytes) -> bytes:
+        """Return what the client receives of an event that carries no token."""
+        counts_all = self._counts_all(name, payload)
+        if self._check_usage is not None and name in self.usage_names:
+            payload = self._believable(payload)
+            event = _EVENT + name + _DATA + payload
+        if self._names is not None and name in self.envelope_names:
+            payload = renamed(payload, self._names, self.envelope)
+            event = _EVENT + name + _DATA + payload
+        if counts_all and self._beside_usage is not None:
+            event = event[:-1] + self._beside_usage(orjson.dumps(self._usage)) + b"}"
+        return event
+
+    def _believable(self, payload: bytes) -> bytes:
+        """Return an event with the usage to believe; unchanged if that is what it has."""
+        check, usage = self._check_usage, self._usage
+        if check is None or usage is None:
+            return payload
+        believed = self._checked(check, usage)
+        if believed is usage:
+            return payload
+        self._usage = believed
+        message = _parse(payload)
+        envelope = _object(message.get(self.envelope))
+        holder = envelope if "usage" in envelope else message
+        said = _object(holder.get("usage"))
+        holder["usage"] = {name: believed.get(name, value) for name, value in said.items()}
+        return orjson.dumps(message)
 
     def _note_progress(self) -> None:
         if not self.progress_seen:
@@ -104,6 +133,7 @@ class ResponsesEvents(NamedEvents):
     )
     envelope = "response"
     _ends = frozenset({b"response.completed", b"response.incomplete"})
+    usage_names = _ends
 
     def usage(self) -> dict[str, object] | None:
         """Return the engine's count; of a cut stream the number of deltas."""
@@ -129,6 +159,7 @@ class MessagesEvents(NamedEvents):
     token_names = frozenset({b"content_block_delta"})
     envelope_names = frozenset({b"message_start"})
     envelope = "message"
+    usage_names = frozenset({b"message_start", b"message_delta"})
 
     def __init__(self, beside_usage: BesideUsage | None = None, names: Names | None = None) -> None:
         super().__init__(beside_usage, names)

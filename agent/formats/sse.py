@@ -10,10 +10,15 @@ from collections.abc import Callable
 
 import orjson
 
+from agent.formats.generated_text import text_bytes
 from agent.formats.model_names import Names, name_field
 
 #: Returns fields (``,"name":value``) to add beside a usage object, from its JSON.
 BesideUsage = Callable[[bytes], bytes]
+
+#: Returns the usage to believe, from the one that was counted elsewhere, the number of events and
+#: the bytes of text; the same object if it is believed.
+CheckUsage = Callable[[dict[str, object], int, int], dict[str, object]]
 
 #: Larger events are malformed.
 MAX_EVENT_BYTES = 4 * 1024 * 1024
@@ -69,6 +74,11 @@ class EventStream:
         self._last_usage: bytes | None = None
         #: Events that carried choices, from the first token on: about one a token.
         self.events = 0
+        #: Bytes of text that came, if they are measured.
+        self.text_bytes = 0
+        self.measures = False
+        #: Checks the counts of another host; None: they are those of this host's engine.
+        self._check_usage: CheckUsage | None = None
         #: Events passed on, where the format numbers them.
         self.passed = 0
         #: True from the first content, reasoning or tool delta on.
@@ -83,6 +93,11 @@ class EventStream:
         self._end_event = b""
         #: The engine's own error event, if it sent one.
         self.error_event: bytes | None = None
+
+    def check_usage_by(self, check: CheckUsage) -> None:
+        """Have every usage checked from now on, and the text measured."""
+        self._check_usage = check
+        self.measures = True
 
     def use_names(self, names: Names | None) -> None:
         """Replace the engine's name of the model by the client's from now on; None: do not."""
@@ -120,13 +135,13 @@ class EventStream:
 
     def usage(self) -> dict[str, object] | None:
         """Return the last usage of the stream so far, or None."""
-        if self._last_usage is None:
-            return None
-        try:
-            usage = orjson.loads(self._last_usage)
-        except orjson.JSONDecodeError:
-            return None
-        return usage if isinstance(usage, dict) else None
+        usage = None if self._last_usage is None else _usage_of(self._last_usage)
+        check = self._check_usage
+        return usage if usage is None or check is None else self._checked(check, usage)
+
+    def _checked(self, check: CheckUsage, usage: dict[str, object]) -> dict[str, object]:
+        """Return what to believe of ``usage``. One more event counts: it may carry the usage."""
+        return check(usage, self.events + 1, self.text_bytes)
 
     def _filter(self, event: bytes) -> bytes:
         if self.error_event is not None:
@@ -140,6 +155,8 @@ class EventStream:
             return self._released()
         if self._engine_name:
             event = event.replace(self._engine_name, self._asked_name, 1)
+        if self.measures:
+            self._measure(event)
         if not self.token_seen:
             self._look_for_token(event)
         elif not event.endswith(b"}"):
@@ -166,7 +183,14 @@ class EventStream:
         if event.find(b"{", opens + 1, end) >= 0 or end == 0:  # it contains another, or has no end
             end = _object_end(event, opens)
         self._last_usage = event[opens:end]
-        if _NO_CHOICES in event:
+        ends = _NO_CHOICES in event
+        if self._check_usage is not None and (ends or self._continuous_usage):
+            counted = _usage_of(self._last_usage)
+            if counted is not None and (believed := self.usage()) != counted:
+                self._last_usage = orjson.dumps(believed)
+                event = event[:opens] + self._last_usage + event[end:]
+                end = opens + len(self._last_usage)
+        if ends:
             return self._usage_chunk(event, end)
         self.events += self.token_seen
         if not self._continuous_usage:
@@ -185,6 +209,12 @@ class EventStream:
         """Return the event that was kept back, if any."""
         held, self._held = self._held, b""
         return held
+
+    def _measure(self, event: bytes) -> None:
+        """Add the text of an event to ``text_bytes``."""
+        message = _parsed(event[len(_DATA) :])
+        if isinstance(message, dict):
+            self.text_bytes += text_bytes(message.get("choices"))
 
     def _look_for_token(self, event: bytes) -> None:
         """Set ``token_seen`` and ``progress_seen``; not called once a token has been seen."""
@@ -280,6 +310,15 @@ def _object_end(data: bytes, start: int) -> int:
             raise MalformedStream("a usage object without its end")
         if data.count(b"{", start, close) == data.count(b"}", start, close):
             return close
+
+
+def _usage_of(usage: bytes) -> dict[str, object] | None:
+    """Return a usage object, None if the bytes are none."""
+    try:
+        found = orjson.loads(usage)
+    except orjson.JSONDecodeError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def counts_tokens(usage: object, name: str) -> bool:

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from agent.core.usage_bounds import UsageCheck
+from agent.formats.asked_tokens import asked_tokens
 from agent.formats.continuing import ContinuableStream
 from agent.formats.usage import read_usage
 from agent.relay.messages import request_bytes
 from protos.domain.pricing import cost_of, format_usd
 
 if TYPE_CHECKING:
+    from agent.core.request.context import RequestContext
     from agent.core.request.log import RequestLog
+    from agent.core.request.state import RouterState
     from agent.formats.body import GenerationBody
     from agent.formats.sse import EventStream
     from agent.gateway.targets import Target
@@ -63,6 +67,19 @@ def open_stream(
         continuous_usage=body.continuous_usage,
         beside_usage=beside_usage,
         names=names,
+    )
+
+
+def usage_check(
+    body: GenerationBody, sent: bytes, context: RequestContext, state: RouterState
+) -> UsageCheck:
+    """Return the check of other hosts' counts for a request whose client sent ``sent``."""
+    deployment = context.deployment
+    model = context.view.models.get(deployment.model)
+    context_tokens = 0 if model is None else model.context_tokens
+    return UsageCheck(
+        asked_tokens(body.api, body.fields, sent, context_tokens),
+        partial(state.prompt_tokens.estimate, deployment.name, len(sent)),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agent.core.peer_load import load_of
@@ -35,8 +36,14 @@ from agent.core.request.messages import (
 from agent.core.request.timing import EARLY_MS
 from agent.formats.continuing import ContinuableStream
 from agent.formats.errors import engine_error
-from agent.formats.usage import read_usage
-from agent.gateway.engine_request import engine_request, open_stream, rest_of_stream
+from agent.formats.generated_text import whole_text_bytes
+from agent.formats.usage import checked_counts, read_usage, with_usage
+from agent.gateway.engine_request import (
+    engine_request,
+    open_stream,
+    rest_of_stream,
+    usage_check,
+)
 from agent.gateway.response_heads import ResponseHeads, engine_model_of
 from agent.relay import exchange
 from agent.relay.client_answer import ClientAnswer
@@ -47,6 +54,7 @@ if TYPE_CHECKING:
     from agent.core.request.context import RequestContext
     from agent.core.request.log import RequestLog
     from agent.core.request.machine import RequestMachine
+    from agent.core.usage_bounds import UsageCheck
     from agent.formats import ApiFormat
     from agent.formats.body import GenerationBody
     from agent.formats.sse import EventStream
@@ -253,6 +261,8 @@ class RequestRunner:
         elif context.stream:
             price = context.price(attempt.placement.billing_tier)
             events = open_stream(self._body, context.deployment, target, price)
+        if target.peer and events is not None:
+            events.check_usage_by(partial(checked_counts, self._usage_check(), target.node_id))
         answer = ClientAnswer(
             self._client,
             self._request,
@@ -284,9 +294,29 @@ class RequestRunner:
             found = answer.events.usage()
         elif answer.status == 200 and answer.ending is exchange.Ending.COMPLETE:
             found = self._api.body_usage(answer.body)
+            if found is not None and answer.attempt.place is None:
+                found = self._believed(answer, found)
         else:
             found = None
         return None if found is None else read_usage(found), far
+
+    def _usage_check(self) -> UsageCheck:
+        """Return the check of other hosts' counts for this request."""
+        context = self._context
+        check = context.usage_check
+        if check is None:
+            check = context.usage_check = usage_check(
+                self._body, self._request.body, context, self._gateway.state
+            )
+        return check
+
+    def _believed(self, answer: ClientAnswer, counted: dict[str, object]) -> dict[str, object]:
+        """Return what to believe of a peer's count for a whole answer."""
+        size_bytes, node_id = whole_text_bytes(answer.body), answer.attempt.node_id
+        believed = checked_counts(self._usage_check(), node_id, counted, 0, size_bytes)
+        if believed is not counted:
+            answer.recounted = believed
+        return believed
 
     # -- answering
 
@@ -318,6 +348,8 @@ class RequestRunner:
             whole = self._api.engine_refusal(answer.status, whole)
         else:
             whole = self._api.as_asked(whole, answer.names)
+            if answer.recounted is not None:
+                whole = with_usage(whole, answer.recounted)
         headers = self._heads.whole(
             attempt, answer.headers, self._now_mono_ms(), log.cost.total_nano_usd
         )

@@ -29,6 +29,7 @@ class GatewayStats:
     to_peers: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    usage_exceeded: int = 0
     #: First tokens and shed requests by SLA tier.
     promises: PromisesBySla = field(default_factory=PromisesBySla)
 
@@ -47,6 +48,7 @@ class GatewayStats:
                 self.to_peers += 1
             else:
                 self.local += 1
+        self.usage_exceeded += log.usage_exceeded
         usage = log.usage
         self.prompt_tokens += usage.prompt_tokens
         self.completion_tokens += usage.completion_tokens
@@ -87,4 +89,5 @@ _HELP = {
     "to_peers": "Requests served by another node.",
     "prompt_tokens": "Prompt tokens of answered requests.",
     "completion_tokens": "Completion tokens of answered requests.",
+    "usage_exceeded": "Answers of other hosts with more tokens than are possible, recounted here.",
 }

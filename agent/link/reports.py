@@ -9,6 +9,8 @@ from protos.v1 import fleet_pb2
 from protos.wire import replica_state_to_wire
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from agent.core.accelerator_health import Fault
     from agent.core.accelerators import Reading
     from agent.core.live import PeerView
@@ -35,6 +37,14 @@ def replica_to_wire(held: HeldReplica) -> fleet_pb2.ReplicaStatus:
 def peer_to_wire(peer: PeerView) -> fleet_pb2.PeerView:
     """Return whether one peer was reached recently, and its round trip."""
     return fleet_pb2.PeerView(node_id=peer.node_id, reachable=peer.reachable, rtt_ms=peer.rtt_ms)
+
+
+def complaints_to_wire(overclaims: Mapping[str, int]) -> list[fleet_pb2.UsageComplaint]:
+    """Return of which nodes this agent has answers with impossible counts, and how many."""
+    return [
+        fleet_pb2.UsageComplaint(node_id=node_id, answers=answers)
+        for node_id, answers in overclaims.items()
+    ]
 
 
 def fault_to_wire(fault: Fault) -> fleet_pb2.AcceleratorFault:

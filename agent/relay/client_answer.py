@@ -71,6 +71,8 @@ class ClientAnswer(Exchange):
         self._head: list[Header] | None = None
         #: The model's names for the target's engine and for the client; None if they are equal.
         self.names: Names | None = None
+        #: The usage to write in place of a peer's own, if that is not believed.
+        self.recounted: dict[str, object] | None = None
         #: True if it continues a stream that the client already receives.
         self.started = resumes
 

@@ -62,6 +62,8 @@ def headlines(trace: Trace) -> list[str]:
             f"served {trace.serving_tier}, billed {trace.billing_tier}: "
             f"${format_usd(trace.cost.total_nano_usd)}, {_card(trace)}"
         )
+    if trace.usage_exceeded:
+        lines.append(f"{trace.node_id} counted more tokens than is possible: billed by our count")
     if trace.clock_jumped:
         lines.append("the wall clock jumped around this request: doubt its date, not its durations")
     return lines

@@ -198,6 +198,8 @@ class Trace:
     card_version: int = 0
     #: The ``x-request-id`` that the client sent, if any; its own text.
     client_request_id: str = ""
+    #: The serving node counted more tokens than is possible; ``usage`` is the ingress' own count.
+    usage_exceeded: bool = False
 
     @property
     def felt_ttft_ms(self) -> float | None:

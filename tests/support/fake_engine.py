@@ -73,6 +73,8 @@ class Behaviour:
     tokens: int = 8
     #: Fixed, so that tests can do sums.
     prompt_tokens: int = 7
+    #: Claim so many tokens of completion more than were generated.
+    claimed_tokens: int = 0
     #: Before the response head; vLLM sends it at once.
     head_delay_ms: float = 0
     first_token_delay_ms: float = 0
@@ -306,7 +308,8 @@ class FakeEngine:
             await asyncio.sleep(behaviour.first_token_delay_ms / 1000)
             return reply(embeddings(self.model, record.body, behaviour.prompt_tokens))
         name = f"{'chatcmpl' if chat else 'cmpl'}-{identity}"
-        wire = Wire(self.model, chat, name, behaviour.prompt_tokens + said, said)
+        told = behaviour.prompt_tokens + said
+        wire = Wire(self.model, chat, name, told, said, behaviour.claimed_tokens)
         if record.body.get("stream"):
             return await self.stream(request, record, behaviour, wire, count, finish)
         await asyncio.sleep(behaviour.first_token_delay_ms / 1000)
@@ -364,7 +367,7 @@ class FakeEngine:
     ) -> web.StreamResponse:
         """Answer in a format whose events have names."""
         kind = MessagesWire if request.path == MESSAGES else ResponsesWire
-        wire = kind(self.model, identity, behaviour.prompt_tokens)
+        wire = kind(self.model, identity, behaviour.prompt_tokens, behaviour.claimed_tokens)
         if not record.body.get("stream"):
             await asyncio.sleep(behaviour.first_token_delay_ms / 1000)
             for index in range(count):

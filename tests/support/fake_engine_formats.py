@@ -22,9 +22,11 @@ class MessagesWire:
     model: str
     identity: str
     prompt_tokens: int
+    claimed: int = 0
 
     def usage(self, completion: int) -> dict[str, Any]:
-        return {"input_tokens": self.prompt_tokens, "output_tokens": completion}
+        given = completion + self.claimed
+        return {"input_tokens": self.prompt_tokens, "output_tokens": given}
 
     def base(self) -> dict[str, Any]:
         return {"id": self.identity, "type": "message", "role": "assistant"}
@@ -81,6 +83,7 @@ class ResponsesWire:
     model: str
     identity: str
     prompt_tokens: int
+    claimed: int = 0
     stream: bool = True
     sequence: int = 0
 
@@ -117,6 +120,7 @@ class ResponsesWire:
         )
 
     def usage(self, count: int) -> dict[str, Any]:
+        count += self.claimed
         taken: dict[str, Any] = {"cached_tokens": 0, "cache_write_tokens": 0}
         taken |= {"input_tokens_per_turn": [], "cached_tokens_per_turn": []}
         given: dict[str, Any] = {"reasoning_tokens": 0, "tool_output_tokens": 0}

@@ -22,13 +22,15 @@ class Wire:
     prompt_tokens: int
     #: Tokens of the answer that the prompt holds already.
     said: int = 0
+    #: Tokens counted that nobody generated.
+    claimed: int = 0
 
     def base(self) -> dict[str, Any]:
         kind = "chat.completion.chunk" if self.chat else "text_completion"
         return {"id": self.identity, "object": kind, "created": 1795507665, "model": self.model}
 
     def counts(self, completion: int) -> dict[str, Any]:
-        prompt = self.prompt_tokens
+        prompt, completion = self.prompt_tokens, completion + self.claimed
         return {
             "prompt_tokens": prompt,
             "total_tokens": prompt + completion,

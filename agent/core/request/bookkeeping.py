@@ -163,12 +163,17 @@ class Bookkeeping:
         if usage is None:
             return
         log.usage = usage
+        check = request.usage_check
+        if check is not None and check.exceeded_by:
+            log.usage_exceeded = log.continued or log.node_id in check.exceeded_by
+            for node_id in check.exceeded_by:
+                state.live.overclaimed(node_id)
         if whole and attempt.place is not None:
             state.own_fill.count(filling_tokens(usage, embeds=request.embeds), now_mono_ms)
         price = request.price(attempt.placement.billing_tier)
         if price is not None:
             log.cost, log.card_version = cost_of(usage, price), price.card_version
-        if usage.prompt_tokens > 0:
+        if usage.prompt_tokens > 0 and not log.usage_exceeded:
             name = request.deployment.name
             state.prompt_tokens.counted(name, request.body_bytes, usage.prompt_tokens)
             state.prefixes.report_hit(

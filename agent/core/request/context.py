@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent.core.prefixes import PromptBlocks
+    from agent.core.usage_bounds import UsageCheck
     from protos.domain.fleet_view import FleetView
     from protos.domain.resources import Deployment, Price, Tier
 
@@ -37,6 +38,8 @@ class RequestContext:
     zones: frozenset[str] | None
     #: Hashed blocks of the prompt, to look up which engines may have cached it.
     blocks: PromptBlocks
+    #: Checks the counts of other hosts; set with the first attempt at one.
+    usage_check: UsageCheck | None = None
 
     def price(self, tier: Tier) -> Price | None:
         """Return the price of ``tier`` on the request's price card, or None if it has none."""

@@ -95,6 +95,8 @@ class RequestLog:
     asked_mono_ms: float | None = None
     first_token_mono_ms: float | None = None
     usage: Usage = NO_USAGE
+    #: The serving host counted more tokens than is possible; ``usage`` is this agent's count.
+    usage_exceeded: bool = False
     cost: Cost = NO_COST
     card_version: int = 0
     client_gone: bool = False
@@ -171,6 +173,7 @@ class RequestLog:
             "took_ms": self.took_ms,
             "prompt_tokens": self.usage.prompt_tokens,
             "completion_tokens": self.usage.completion_tokens,
+            "usage_exceeded": self.usage_exceeded,
             "cost_nano_usd": self.cost.total_nano_usd,
             "client_gone": self.client_gone,
             "clock_jumped": self.clock_jumped,
@@ -238,6 +241,7 @@ class FinishedRequest:
             predicted_miss=log.predicted_miss,
             predicted_ttft_ms_p99=log.predicted_ttft_ms_p99,
             usage=log.usage,
+            usage_exceeded=log.usage_exceeded,
             cost=log.cost,
             card_version=log.card_version,
         )

@@ -339,7 +339,7 @@ async def test_a_removed_node_leaves_nothing_behind_in_memory(watch: Watch):
     await watch.join("gru-2")
     await watch.store.write(deployments.put(deployment(), ["gru-1"], create_only=True))
     session = watch.connect("gru-1")
-    watch.registry.heard(session, NodeReport)
+    watch.registry.heard(session, NodeReport, {"gru-2": 1})
     watch.report("gru-2", replicas=READY, reachable={"gru-1": True})
     watch.report("gru-1", replicas=READY, reachable={"gru-2": False})
     await watch.supervisor.step()

@@ -39,6 +39,7 @@ def busy_report(report: StatusReport, monkeypatch: pytest.MonkeyPatch) -> Status
     report.gateway.in_flight = 2
     report.peer_port.stats.in_flight = 3
     report.drain_state.by_operator = True
+    report.live.overclaimed("iad-1")
     return report
 
 

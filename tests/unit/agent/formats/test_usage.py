@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.formats.usage import MAX_TOKENS, read_usage
+from agent.formats.usage import MAX_TOKENS, read_usage, recounted, with_usage
 from protos.domain.pricing import Usage
 
 
@@ -41,3 +41,28 @@ from protos.domain.pricing import Usage
 )
 def test_every_way_of_saying_it_is_read(said: dict[str, object], usage: Usage) -> None:
     assert read_usage(said) == usage
+
+
+def test_a_recount_keeps_the_fields_of_its_format() -> None:
+    chat = {"prompt_tokens": 9, "total_tokens": 10, "completion_tokens": 1}
+    chat |= {"prompt_tokens_details": None, "extra": 5}
+    assert recounted(chat, Usage(4, 1, 2)) == {
+        "prompt_tokens": 4,
+        "total_tokens": 6,
+        "completion_tokens": 2,
+        "prompt_tokens_details": None,
+        "extra": 5,
+    }
+    message = {"input_tokens": 9, "output_tokens": 9, "cache_read_input_tokens": 9}
+    again = recounted(message, Usage(4, 1, 2))
+    assert again == {"input_tokens": 3, "output_tokens": 2, "cache_read_input_tokens": 1}
+    assert read_usage(again) == Usage(4, 1, 2)
+
+
+def test_another_usage_in_a_whole_answer_leaves_the_rest() -> None:
+    body = b'{"id":123456789012345678901234567890,"usage":{"prompt_tokens":9},"x":[1]}'
+    assert with_usage(body, {"prompt_tokens": 1}) == (
+        b'{"id":123456789012345678901234567890,"usage":{"prompt_tokens":1},"x":[1]}'
+    )
+    assert with_usage(b"no answer", {}) == b"no answer"
+    assert with_usage(b"[1]", {}) == b"[1]"

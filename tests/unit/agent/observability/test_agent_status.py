@@ -35,6 +35,7 @@ STATUS_KEYS = {
     *("first_byte.strict_trials", "first_byte.ejections", "first_byte.ejected"),
     *("service.all.admitted", "service.all.shed", "service.all.first_tokens"),
     *("service.all.ttft_ms_p50", "service.all.ttft_ms_p99", "service.all.shed_ratio"),
+    "overclaims",
     *("service.all.said", "service.deployments", "prefix_blocks"),
     *("in_flight", "connections", "streams_continued", "streams_broken"),
     *(
