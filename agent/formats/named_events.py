@@ -133,7 +133,7 @@ class ResponsesEvents(NamedEvents):
     )
     envelope = "response"
     _ends = frozenset({b"response.completed", b"response.incomplete"})
-    usage_names = _ends
+    usage_names = frozenset({b"response.completed", b"response.incomplete"})
 
     def usage(self) -> dict[str, object] | None:
         """Return the engine's count; of a cut stream the number of deltas."""

@@ -312,7 +312,8 @@ class RequestRunner:
 
     def _believed(self, answer: ClientAnswer, counted: dict[str, object]) -> dict[str, object]:
         """Return what to believe of a peer's count for a whole answer."""
-        size_bytes, node_id = whole_text_bytes(answer.body), answer.attempt.node_id
+        node_id = answer.attempt.node_id
+        size_bytes = 0 if self._api.embeds else whole_text_bytes(answer.body)
         believed = checked_counts(self._usage_check(), node_id, counted, 0, size_bytes)
         if believed is not counted:
             answer.recounted = believed

@@ -17,6 +17,7 @@ from agent.core.request.bookkeeping import Bookkeeping, far_times
 from agent.core.request.context import RequestContext
 from agent.core.request.log import RequestLog
 from agent.core.request.state import RouterState
+from agent.core.usage_bounds import AskedTokens, UsageCheck
 from protos.domain.pricing import Usage
 from protos.domain.resources import Tier
 from protos.domain.trace import AttemptOutcome, AttemptPurpose, FarTimes
@@ -312,3 +313,32 @@ def test_times_of_the_own_engine_are_measured_and_a_peers_are_reported() -> None
     assert far_times(second, SAID, 190.0) == FarTimes(0.0, 40.0, 80.0)
     assert far_times(there, SAID, 190.0) is SAID
     assert far_times(there, None, 190.0) is None
+
+
+def test_a_count_that_a_host_exceeded_marks_the_request_counts_the_host_and_teaches_nothing() -> (
+    None
+):
+    world = World(body_bytes=1_000)
+    attempt = world.ask("scl-1")
+    world.books.answering(attempt, 200)
+    check = UsageCheck(AskedTokens(1_000, 4_096), lambda: 100)
+    billed = check.checked(Usage(1_000_000, 0, 1_000_000), 3, 12, "scl-1")
+    world.request.usage_check = check
+    before = world.state.prompt_tokens.estimate(world.request.deployment.name, 1_000)
+    world.books.account(attempt, billed, SAID, 200.0, whole=False)
+    assert world.log.usage_exceeded
+    assert world.log.usage == billed == Usage(100, 0, 3)
+    assert world.state.live.overclaims() == {"scl-1": 1}
+    assert world.state.prompt_tokens.estimate(world.request.deployment.name, 1_000) == before
+
+
+def test_a_copy_that_lost_and_lied_does_not_mark_the_answer_of_the_other() -> None:
+    world = World()
+    attempt = world.ask("scl-1")
+    world.books.answering(attempt, 200)
+    check = UsageCheck(AskedTokens(1_000, 4_096), lambda: 100)
+    check.checked(Usage(1_000_000, 0, 1), 1, 1, "iad-1")
+    world.request.usage_check = check
+    world.books.account(attempt, Usage(10, 0, 5), SAID, 200.0, whole=False)
+    assert not world.log.usage_exceeded
+    assert world.state.live.overclaims() == {"iad-1": 1}
