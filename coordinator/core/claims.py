@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 #: How long a replica may be reported after its order was withdrawn: a push, the engine's drain,
 #: and a status.
 LEAVING_MS = 30_000.0
+#: A claim is shown and announced once it has stood for so long: an agent that was cut off reports
+#: what it held until it has received its orders.
+CONFIRM_MS = 5_000.0
 #: A node's claims are announced to operators at most this often.
 ANNOUNCE_EVERY_MS = 3_600_000.0
 #: Claims shown of one node.
@@ -36,13 +39,11 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A node's report: what counts of it, and whether the rest is new to operators."""
+    """A node's report: what counts of it, and whether operators are to be told of the rest."""
 
     accepted: tuple[ReplicaReport, ...]
     #: Models without an order, each once.
     unordered: tuple[str, ...] = ()
-    #: Of those, the models that were not in the node's previous report.
-    newly: int = 0
     announce: bool = False
 
 
@@ -52,6 +53,10 @@ class _NodeClaims:
     #: model -> until when it may still be reported
     leaving: dict[str, float] = field(default_factory=dict)
     unordered: tuple[str, ...] = ()
+    #: When its claims began and when they were last seen: short gaps do not end them.
+    claimed_mono_ms: float = math.inf
+    seen_mono_ms: float = -math.inf
+    confirmed: bool = False
     announced_mono_ms: float = -math.inf
     #: Figures of its profile that are out of bounds, in words.
     flattery: str = ""
@@ -90,20 +95,21 @@ class NodeClaims:
             one for one in reports if one.model in node.ordered or one.model in node.leaving
         )
         unordered = tuple(sorted({one.model for one in reports} - {one.model for one in accepted}))
-        newly = len(set(unordered).difference(node.unordered))
+        self.dropped += len(set(unordered).difference(node.unordered))
         node.unordered = unordered
-        self.dropped += newly
-        announce = bool(newly) and now_mono_ms - node.announced_mono_ms >= ANNOUNCE_EVERY_MS
-        if announce:
-            node.announced_mono_ms = now_mono_ms
-        return Judged(accepted, unordered, newly, announce)
+        return Judged(accepted, unordered, _is_announced(node, now_mono_ms))
 
     def expired(self, now_mono_ms: float) -> list[str]:
-        """Return the nodes that have a model left whose time to leave is over."""
+        """Return the nodes to judge again: a time to leave is over, or a claim has stood."""
         return [
             node_id
             for node_id, node in self._nodes.items()
             if any(until <= now_mono_ms for until in node.leaving.values())
+            or (
+                node.unordered
+                and not node.confirmed
+                and now_mono_ms - node.claimed_mono_ms >= CONFIRM_MS
+            )
         ]
 
     def flatters(self, node_id: str, flattery: str) -> bool:
@@ -131,9 +137,9 @@ class NodeClaims:
             return ()
         claims = [
             Claim("replica", f"claims {model} that it was not ordered")
-            for model in node.unordered[:MAX_SHOWN]
+            for model in node.unordered[: MAX_SHOWN if node.confirmed else 0]
         ]
-        if len(node.unordered) > MAX_SHOWN:
+        if node.confirmed and len(node.unordered) > MAX_SHOWN:
             claims.append(Claim("replica", f"and {len(node.unordered) - MAX_SHOWN} more"))
         if node.flattery:
             claims.append(Claim("profile", f"claims {node.flattery}: no such accelerator can"))
@@ -155,3 +161,19 @@ class NodeClaims:
             self.complained(gone, {})
         for gone in [node_id for node_id in self._nodes if node_id not in node_ids]:
             del self._nodes[gone]
+
+
+def _is_announced(node: _NodeClaims, now_mono_ms: float) -> bool:
+    """Follow how long a node has claimed something; return whether to tell operators now."""
+    if not node.unordered:
+        if now_mono_ms - node.seen_mono_ms >= LEAVING_MS:
+            node.confirmed = False
+        return False
+    if now_mono_ms - node.seen_mono_ms >= LEAVING_MS and not node.confirmed:
+        node.claimed_mono_ms = now_mono_ms
+    node.seen_mono_ms = now_mono_ms
+    node.confirmed = node.confirmed or now_mono_ms - node.claimed_mono_ms >= CONFIRM_MS
+    if not node.confirmed or now_mono_ms - node.announced_mono_ms < ANNOUNCE_EVERY_MS:
+        return False
+    node.announced_mono_ms = now_mono_ms
+    return True

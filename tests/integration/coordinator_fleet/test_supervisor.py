@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from coordinator.core.claims import LEAVING_MS
+from coordinator.core.claims import CONFIRM_MS, LEAVING_MS
 from coordinator.core.failure_detector import DetectorPolicy
 from coordinator.core.fleet_figures import FleetCounters
 from coordinator.core.node_orders import (
@@ -237,6 +237,8 @@ async def test_a_node_that_was_given_no_model_gets_no_row_for_the_one_it_reports
     for _ in range(3):
         watch.report("gru-1", "gru-2", replicas=READY)
         await watch.supervisor.step()
+        assert "gru-2" not in watch.store.view().replicas[MODEL.name]
+        watch.now_ms += CONFIRM_MS
     assert set(watch.store.view().replicas[MODEL.name]) == {"gru-1"}
     assert watch.counters.unordered_replicas == 1
     (claim,) = watch.memory.claims.of("gru-2")

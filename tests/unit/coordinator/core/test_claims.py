@@ -5,7 +5,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.core.claims import ANNOUNCE_EVERY_MS, LEAVING_MS, MAX_SHOWN, NodeClaims
+from coordinator.core.claims import (
+    ANNOUNCE_EVERY_MS,
+    CONFIRM_MS,
+    LEAVING_MS,
+    MAX_SHOWN,
+    NodeClaims,
+)
 from coordinator.core.table_builder import ReplicaReport
 from protos.domain.resources import ReplicaState
 
@@ -22,7 +28,11 @@ def test_only_what_is_desired_is_accepted():
     claims = NodeClaims()
     judged = claims.judge("gru-1", report("a", "b"), {"a"}, 0.0)
     assert judged.accepted == report("a")
-    assert (judged.unordered, judged.newly, judged.announce) == (("b",), 1, True)
+    assert (judged.unordered, judged.announce, claims.dropped) == (("b",), False, 1)
+    assert claims.of("gru-1") == (), "it may not know its orders yet"
+    assert claims.expired(CONFIRM_MS) == ["gru-1"]
+    assert claims.judge("gru-1", report("a", "b"), {"a"}, CONFIRM_MS).announce
+    assert claims.expired(2.0 * CONFIRM_MS) == []
     assert [one.detail for one in claims.of("gru-1")] == ["claims b that it was not ordered"]
     assert claims.of("gru-2") == ()
 
@@ -34,10 +44,20 @@ def test_a_claim_is_counted_once_and_announced_once_an_hour_however_it_comes_and
         reported = report(f"m{second % 7}") if second % 2 else ()
         announced += claims.judge("gru-1", reported, (), second * 1_000.0).announce
     assert announced == 1
-    assert claims.judge("gru-1", report("x"), (), ANNOUNCE_EVERY_MS + 1_000.0).announce
+    assert claims.judge("gru-1", report("x"), (), ANNOUNCE_EVERY_MS + 9_000.0).announce
     repeated = claims.dropped
-    claims.judge("gru-1", report("x"), (), ANNOUNCE_EVERY_MS + 2_000.0)
+    claims.judge("gru-1", report("x"), (), ANNOUNCE_EVERY_MS + 10_000.0)
     assert claims.dropped == repeated
+
+
+def test_an_agent_that_was_cut_off_and_reports_what_it_held_until_it_knows_is_not_accused():
+    claims = NodeClaims()
+    for reconnected in range(3):
+        at_ms = reconnected * 100_000.0
+        assert not claims.judge("gru-1", report("a"), (), at_ms).announce
+        assert not claims.judge("gru-1", (), (), at_ms + 2_000.0).announce
+        assert claims.of("gru-1") == ()
+        assert claims.expired(at_ms + 50_000.0) == []
 
 
 def test_what_was_desired_until_now_may_be_reported_while_it_leaves():
@@ -83,7 +103,8 @@ def test_flattery_is_new_once():
 
 def test_many_claims_are_shown_in_part():
     claims = NodeClaims()
-    claims.judge("gru-1", report(*(f"m{number:02}" for number in range(20))), (), 0.0)
+    for now_ms in (0.0, CONFIRM_MS):
+        claims.judge("gru-1", report(*(f"m{number:02}" for number in range(20))), (), now_ms)
     shown = claims.of("gru-1")
     assert len(shown) == MAX_SHOWN + 1
     assert shown[-1].detail == "and 12 more"
