@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from agent.link.identity import load_stored
 from protos.domain.pricing import MAX_TOKENS
 from protos.v1 import resources_pb2
 from tests.support.fake_engine_process import FakeEngineProcess
@@ -48,8 +49,8 @@ class Listener:
 async def turned(fleet: Fleet, node: str) -> AsyncIterator[ScriptedAgent]:
     """``node`` runs another program, with its own certificate, which reports the model as ready."""
     await asyncio.to_thread(fleet.kill, node)
-    folder = fleet.state_dir / "agents" / node / "identity"
-    pems = [(folder / f"{name}.pem").read_bytes() for name in ("key", "cert", "ca")]
+    held = load_stored(fleet.state_dir / "agents" / node / "identity")
+    pems = (held.key_pem, held.cert_pem, held.ca_pem)
     port = json.loads((fleet.state_dir / "fleet.json").read_text())["fleet_port"]
     agent = ScriptedAgent(Listener(f"127.0.0.1:{port}"), NodeIdentity(node, *pems))
     agent.engine_kind = "external"
