@@ -85,7 +85,8 @@ class Use:
 class AccountLimits:
     """Every account and key with a limit, as far as it uses anything now."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_holders: int = MAX_HOLDERS) -> None:
+        self._max_holders = max_holders
         self._holders: dict[str, _Holder] = {}
 
     def __len__(self) -> int:
@@ -128,7 +129,7 @@ class AccountLimits:
     def _holder(self, name: str, now_mono_ms: float) -> _Holder:
         holder = self._holders.get(name)
         if holder is None:
-            if len(self._holders) >= MAX_HOLDERS:
+            if len(self._holders) >= self._max_holders:
                 self._forget_idle(now_mono_ms)
             holder = self._holders[name] = _Holder()
         return holder
@@ -141,7 +142,7 @@ class AccountLimits:
             if one.sequences
             or not all(b is None or b.is_full(now_mono_ms) for b in (one.requests, one.tokens))
         }
-        if len(kept) >= MAX_HOLDERS:
+        if len(kept) >= self._max_holders:
             del kept[next(iter(kept))]
         self._holders = kept
 

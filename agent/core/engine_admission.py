@@ -40,6 +40,11 @@ _LOOKED_AT = 32
 MAX_LINES = 4_096
 _LEAST_RETRY_S, _MOST_RETRY_S = 1.0, 3_600.0
 _TIER_ORDER = (SlaTier.REALTIME, SlaTier.INTERACTIVE, SlaTier.STANDARD)
+_REALTIME, _INTERACTIVE, _STANDARD = (
+    WEIGHTS[SlaTier.REALTIME],
+    WEIGHTS[SlaTier.INTERACTIVE],
+    WEIGHTS[SlaTier.STANDARD],
+)
 
 
 @dataclass(slots=True)
@@ -201,6 +206,13 @@ class _Line:
         self.requests -= 1
         if not self.requests:
             self.tier_tags = [0.0, 0.0, 0.0]
+
+    @property
+    def most_weight(self) -> float:
+        """The weight of its highest level that waits; at least that of its latest request."""
+        realtime, interactive, _ = self.tiers
+        weight = _REALTIME if realtime else _INTERACTIVE if interactive else _STANDARD
+        return weight if weight > self.weight else self.weight
 
     def first(self) -> Place:
         """Return whose turn it is: of the level that had the least work for its weight."""
@@ -377,9 +389,12 @@ class EngineAdmission:
         if self.serving < self._places:
             return self._least_served()
         if self._reserve_used() < self._reserve:
+            most = self._places / self._active_weight
             for number, line in enumerate(self._backlogged.values()):
                 if number >= _LOOKED_AT:
                     break
+                if line.in_use and line.in_use >= most * line.most_weight:
+                    continue  # most lines end here, without a look at their first request
                 first = line.first().work
                 if self._is_under_share(line, WEIGHTS[first.sla_tier], first.sequences):
                     return line

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core import account_limits
 from agent.core.account_limits import AccountLimits, Use
 from protos.domain.errors import RateLimited
 from protos.domain.resources import Account, ApiKey, UsageLimits
@@ -114,9 +113,8 @@ def test_an_operators_new_limit_holds_for_the_next_request() -> None:
     assert caller.begin() is None
 
 
-def test_memory_is_bounded_however_many_keys_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(account_limits, "MAX_HOLDERS", 50)
-    limits = AccountLimits()
+def test_memory_is_bounded_however_many_keys_are_used() -> None:
+    limits = AccountLimits(50)
     for number in range(1_000):
         key = ApiKey(f"k{number}", b"", "acme", (), 0, UsageLimits(requests_per_minute=5))
         limits.begin(Account("acme"), key, 1, 0.0, float(number))
