@@ -75,7 +75,8 @@ class ClientConfig:
     max_body_bytes: int = setting(8 * _MIB, at_least=1_024, at_most=1_024 * _MIB)
     #: Largest request head; over it: 431.
     max_header_bytes: int = setting(32 * 1024, at_least=1_024, at_most=_MIB)
-    #: Connections at once; over it the newest is closed at once.
+    #: Connections at once, on this port and on the peer port; over it an idle one ends for the new
+    #: one. Lower if too few files may be open.
     max_connections: int = setting(8_192, at_least=1)
     #: From the first byte of a request to the end of its head; over it: 408.
     header_timeout_ms: float = setting(10_000.0, at_least=10)
@@ -244,6 +245,9 @@ class LimitsConfig:
     #: Requests in progress on the client port; over it: 429. One account alone gets eight ninths
     #: of them, several share what is left, so that another one always finds room.
     max_in_flight: int = setting(4_096, at_least=1)
+    #: Bytes of request bodies in memory at once, of both ports, from their head to the end of their
+    #: answer; over it, or over the share of one account or node: 429. At least twice the largest.
+    max_body_bytes_in_flight: int = setting(512 * _MIB, at_least=_MIB)
     #: Requests that wait for a place at the local engine, of all accounts and agents; over it the
     #: account with the most of them gets 429, with a time to retry.
     max_engine_waiting: int = setting(4_096, at_least=1)
@@ -362,6 +366,8 @@ def _check_together(config: AgentConfig) -> list[str]:
         for origin in config.client.cors_origins
         if origin != "*" and _ORIGIN.fullmatch(origin) is None
     ]
+    if config.limits.max_body_bytes_in_flight < 2 * config.client.max_body_bytes:
+        problems.append("limits.max_body_bytes_in_flight is below twice client.max_body_bytes")
     engine = config.engine
     if engine.kind == "external" and not engine.url.startswith(("http://", "https://")):
         problems.append(f"engine.url: {engine.url!r} is no http(s) URL, and kind is external")

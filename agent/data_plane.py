@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from agent.cache_secret import load_cache_secret
 from agent.clock import now_mono_ms, now_unix_ms
+from agent.core.body_budget import BodyBudget
 from agent.core.cache_salt import cache_salt
 from agent.core.clock_watch import ClockWatch
 from agent.core.coverage import Coverage
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from agent.config import AgentConfig
+    from agent.core.descriptors import Descriptors
     from agent.core.engine_status import EngineStatus
     from agent.core.samples import MetricSource, StatusSource
     from agent.drain_state import DrainState
@@ -73,6 +75,7 @@ class DataPlane:
         require_credentials: Callable[[], None],
         ready: Callable[[], bool],
         draw: Callable[[], float],
+        descriptors: Descriptors,
     ) -> None:
         node_id = identity.node_id
         self._seen_view = view()
@@ -142,7 +145,15 @@ class DataPlane:
             now_unix_ms=now_unix_ms,
             make_trace_id=TraceIds().make,
         )
-        self.client_port = ClientPort(config.client, self.gateway, ready, product_version())
+        self.bodies = BodyBudget(limits.max_body_bytes_in_flight)
+        self.client_port = ClientPort(
+            config.client,
+            self.gateway,
+            ready,
+            product_version(),
+            bodies=self.bodies,
+            max_connections=descriptors.client,
+        )
         service = PeerService(
             node_id=node_id,
             view=view,
@@ -159,7 +170,13 @@ class DataPlane:
             now_mono_ms=now_mono_ms,
             now_unix_ms=now_unix_ms,
         )
-        self.peer_port = PeerPort(config, self._tls, service)
+        self.peer_port = PeerPort(
+            config,
+            self._tls,
+            service,
+            bodies=self.bodies,
+            max_connections=descriptors.peer,
+        )
         drain_state.on_change(self.client_port.set_draining)
 
     def _build_traces(self, config: AgentConfig, identity: Identity) -> None:
@@ -182,7 +199,8 @@ class DataPlane:
         return (
             self.client_port.handler.stats,
             self.client_port,
-            self.peer_port.stats,
+            self.peer_port,
+            self.bodies,
             self.peer_port.ledger,
             self.engine_door,
             self.prober,

@@ -37,6 +37,7 @@ from agent.link.tables import TableKeeper
 from agent.observability.agent_status import AgentStatus
 from agent.observability.prometheus import make_registry
 from agent.observability.server import MetricsServer
+from agent.open_files import take_descriptors
 from agent.query_handler import QueryHandler
 from agent.replicas import Replicas
 from agent.state_folder import open_identity
@@ -168,6 +169,7 @@ class Agent:
             require_credentials=self._require_credentials,
             ready=lambda: not self.status.missing(),
             draw=self._draw,
+            descriptors=take_descriptors(config),
         )
 
     def _build_link(self) -> None:

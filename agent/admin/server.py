@@ -5,10 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
 
-from aiohttp import web
-
+from agent.clock import now_mono_ms
+from agent.relay.surface import Surface, json_answer
 from protos.domain.errors import ConfigInvalid
+
+if TYPE_CHECKING:
+    from agent.relay.connections import Answer
+    from agent.relay.messages import Request
 
 #: Longest path of a Unix socket. Source: unix(7), sun_path without its terminating zero.
 MAX_SOCKET_PATH_BYTES = 107
@@ -35,13 +41,14 @@ class AdminServer:
         self._requests = requests
         self._served = served
         self._set_draining = set_draining
-        app = web.Application()
-        app.router.add_get("/status", self._get_status)
-        app.router.add_get("/requests", self._get_requests)
-        app.router.add_get("/served", self._get_served)
-        app.router.add_post("/drain", self._drain)
-        app.router.add_post("/resume", self._resume)
-        self._runner = web.AppRunner(app, access_log=None)
+        routes = {
+            "/status": ("GET", self._get_status),
+            "/requests": ("GET", self._get_requests),
+            "/served": ("GET", self._get_served),
+            "/drain": ("POST", self._drain),
+            "/resume": ("POST", self._resume),
+        }
+        self._surface = Surface("admin.socket", routes, now_mono_ms)
 
     async def start(self) -> None:
         """Listen. Raises: ConfigInvalid when a socket cannot be made at the path."""
@@ -52,47 +59,41 @@ class AdminServer:
             )
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._path.unlink(missing_ok=True)
-        await self._runner.setup()
-        before = os.umask(0o177)
         try:
-            await web.UnixSite(self._runner, str(self._path)).start()
+            self._surface.listener.start_unix(str(self._path))
         except OSError as error:
             raise ConfigInvalid([f"admin.socket: {self._path}: {error.strerror}"]) from error
-        finally:
-            os.umask(before)
 
     async def stop(self) -> None:
-        await self._runner.cleanup()
+        await self._surface.stop()
         self._path.unlink(missing_ok=True)
 
-    async def _get_status(self, _request: web.Request) -> web.Response:
-        return web.json_response(self._status())
+    def _get_status(self, _request: Request) -> Answer:
+        return json_answer(self._status())
 
-    async def _get_requests(self, request: web.Request) -> web.Response:
+    def _get_requests(self, request: Request) -> Answer:
         limit = _limit(request)
-        if limit == 0:
-            return _bad_limit()
-        return web.json_response({"requests": self._requests(limit)})
+        return json_answer({"requests": self._requests(limit)}) if limit else _bad_limit()
 
-    async def _get_served(self, request: web.Request) -> web.Response:
+    def _get_served(self, request: Request) -> Answer:
         limit = _limit(request)
-        return web.json_response(self._served(limit)) if limit else _bad_limit()
+        return json_answer(self._served(limit)) if limit else _bad_limit()
 
-    async def _drain(self, _request: web.Request) -> web.Response:
+    def _drain(self, _request: Request) -> Answer:
         self._set_draining(True)
-        return web.json_response(self._status())
+        return json_answer(self._status())
 
-    async def _resume(self, _request: web.Request) -> web.Response:
+    def _resume(self, _request: Request) -> Answer:
         self._set_draining(False)
-        return web.json_response(self._status())
+        return json_answer(self._status())
 
 
-def _limit(request: web.Request) -> int:
+def _limit(request: Request) -> int:
     """Return how many entries were asked for; 0 if that is not a valid number."""
-    text = request.query.get("limit", str(_DEFAULT_REQUESTS))
+    asked = parse_qs(request.target.partition(b"?")[2].decode("latin-1"))
+    text = asked.get("limit", [str(_DEFAULT_REQUESTS)])[-1]
     return int(text) if text.isdecimal() and len(text) < 9 and int(text) <= _MAX_REQUESTS else 0
 
 
-def _bad_limit() -> web.Response:
-    message = f"limit must be a number from 1 to {_MAX_REQUESTS}"
-    return web.json_response({"error": message}, status=400)
+def _bad_limit() -> Answer:
+    return json_answer({"error": f"limit must be a number from 1 to {_MAX_REQUESTS}"}, 400)

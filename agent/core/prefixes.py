@@ -53,14 +53,19 @@ class PromptBlocks:
 NO_BLOCKS = PromptBlocks((), 0)
 
 
-def prompt_blocks(prompt: bytes, model: str, account: str) -> PromptBlocks:
-    """Cut and hash ``prompt``; another model or account gives other hashes. Hot: 7 us for 8 KB."""
+def prompt_blocks(
+    prompt: bytes, model: str, account: str, total_bytes: int | None = None
+) -> PromptBlocks:
+    """Cut and hash ``prompt``; another model or account gives other hashes. Hot: 7 us for 8 KB.
+
+    ``total_bytes``: of the whole prompt, where ``prompt`` is only its beginning.
+    """
     link = hash((model, account))
     chain = []
     for start in range(0, min(len(prompt), MAX_HASHED_BYTES) - BLOCK_BYTES + 1, BLOCK_BYTES):
         link = hash((link, prompt[start : start + BLOCK_BYTES]))
         chain.append(link)
-    return PromptBlocks(tuple(chain), len(prompt))
+    return PromptBlocks(tuple(chain), len(prompt) if total_bytes is None else total_bytes)
 
 
 @dataclass(slots=True)

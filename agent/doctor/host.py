@@ -17,6 +17,7 @@ from agent.engine.external import parse_engine_url
 from agent.engine.process import EnginePaths, require_engine_environment
 from agent.gpu.process import ReaderBroken, ReaderChild, ReaderRefused
 from agent.gpu.reader import NONE, chosen_kind
+from agent.open_files import wanted_descriptors
 from protos.domain.errors import EdgeForgeError
 
 if TYPE_CHECKING:
@@ -124,11 +125,12 @@ def check_disk(config: AgentConfig) -> Finding:
 
 
 def check_open_files(config: AgentConfig) -> Finding:
-    """Check this process's limit of open files, which the agent has too when started alike."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = max(_MIN_OPEN_FILES, config.client.max_connections)
-    ok = limit == resource.RLIM_INFINITY or limit >= needed
-    step = "" if ok else f"raise it to {needed}: ulimit -n, or LimitNOFILE in the unit"
+    """Check how far an agent that is started alike may raise its limit of open files."""
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    least = max(_MIN_OPEN_FILES, config.client.max_connections)  # with fewer its ports are small
+    ok = limit == resource.RLIM_INFINITY or limit >= least
+    wanted = wanted_descriptors(config).needed
+    step = "" if ok else f"raise it to {wanted}: ulimit -n, or LimitNOFILE in the unit"
     return Finding("open files", ok, f"limit {limit}", step)
 
 

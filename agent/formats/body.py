@@ -48,6 +48,8 @@ class GenerationBody:
     sequences: int = 1
     #: Most tokens of one answer; infinite without a limit, 0 where none is generated.
     max_answer_tokens: float = math.inf
+    #: What ``write_ahead`` has written: the model, whether usage is continuous, the salt, the body.
+    ahead: tuple[str, bool, str | None, bytes] | None = None
 
     @property
     def model(self) -> str:
@@ -59,6 +61,14 @@ class GenerationBody:
         if engine_model == self.asked_model:
             return None
         return orjson.dumps(engine_model), orjson.dumps(self.asked_model)
+
+    def write_ahead(self, model: str, *, continuous_usage: bool, cache_salt: str | None) -> None:
+        """Write the body now, as it is going to be asked for; a large one takes milliseconds.
+
+        Raises: InvalidRequest.
+        """
+        written = self.for_engine(model, continuous_usage=continuous_usage, cache_salt=cache_salt)
+        self.ahead = (model, continuous_usage, cache_salt, written)
 
     def for_engine(
         self,
@@ -75,6 +85,11 @@ class GenerationBody:
         """
         if fields is None:
             fields = self.fields
+        ahead, self.ahead = self.ahead, None
+        if ahead is not None and fields is self.fields:
+            ahead_model, ahead_usage, ahead_salt, written = ahead
+            if (ahead_model, ahead_usage, ahead_salt) == (model, continuous_usage, cache_salt):
+                return written
         fields["model"] = model
         if cache_salt is None:
             fields.pop("cache_salt", None)  # from an earlier attempt at this node's own engine
@@ -95,17 +110,27 @@ class GenerationBody:
             raise InvalidRequest("the body is nested too deeply") from error
 
 
-def read_body(body: bytes, api: ApiFormat, *, caps: BodyCaps) -> GenerationBody:
-    """Parse and check ``body``, of a client or of a peer. Raises: InvalidRequest.
-
-    What it accepts for a peer it accepts there again, unchanged.
-    """
+def parse_body(body: bytes) -> dict[str, object]:
+    """Return the fields of ``body``. Raises: InvalidRequest. A large one is counted before."""
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         fields = _read_again(body, error)
     if not isinstance(fields, dict):
         raise InvalidRequest("the body must be a JSON object")
+    return fields
+
+
+def read_body(
+    body: bytes, api: ApiFormat, *, caps: BodyCaps, fields: dict[str, object] | None = None
+) -> GenerationBody:
+    """Parse and check ``body``, of a client or of a peer. Raises: InvalidRequest.
+
+    What it accepts for a peer it accepts there again, unchanged. ``fields`` are its own, if it is
+    parsed already.
+    """
+    if fields is None:
+        fields = parse_body(body)
     model = fields.get("model")
     if not isinstance(model, str) or not model:
         problem = "is missing" if model in (None, "") else "must be a string"

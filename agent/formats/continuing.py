@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from agent.formats.json_size import loads_bounded
 from agent.formats.sse import BesideUsage, EventStream, MalformedStream
 
 if TYPE_CHECKING:
@@ -230,7 +231,7 @@ class ContinuableStream(EventStream):
 
 def _parsed(payload: bytes) -> dict[str, object]:
     try:
-        message = orjson.loads(payload)
+        message = loads_bounded(payload)
     except orjson.JSONDecodeError as error:
         raise MalformedStream("an event that is no JSON object") from error
     if not isinstance(message, dict):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from agent.formats.continuing import ContinuableStream
 from agent.formats.model_names import Names, renamed
-from agent.formats.prompt_prefix import prompt_prefix
+from agent.formats.prompt_prefix import long_prompt_prefix, prompt_prefix
 from agent.formats.prompt_size import estimate_prompt_tokens
 from agent.formats.sse import (
     CHUNK_MARK,
@@ -112,9 +112,11 @@ class ApiFormat:
             return None
         return self.continuation.continued(fields, text, completion_tokens)
 
-    def prompt_prefix(self, fields: Mapping[str, object]) -> bytes:
-        """Return bytes that begin alike where two prompts do."""
-        return prompt_prefix(self.prefix_fields, fields)
+    def prompt_prefix(self, fields: Mapping[str, object], most_bytes: int | None = None) -> bytes:
+        """Return bytes that begin alike where two prompts do, at least ``most_bytes`` of them."""
+        if most_bytes is None:
+            return prompt_prefix(self.prefix_fields, fields)
+        return long_prompt_prefix(self.prefix_fields, fields, most_bytes)
 
     def estimate_prompt_tokens(self, fields: Mapping[str, object]) -> int:
         """Return the least number of tokens that the prompt can have, at least 1."""

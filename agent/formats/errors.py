@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import orjson
 
+from agent.formats.json_size import loads_bounded
 from protos.domain.errors import EdgeForgeError, EngineFailed, InvalidRequest, RateLimited
 
 Header = tuple[bytes, bytes]
@@ -101,7 +102,7 @@ def openai_body(error: EdgeForgeError, _status: int) -> bytes:
 def engine_message(body: bytes) -> str | None:
     """Return the message of an engine's error body, which has OpenAI's shape; None without one."""
     try:
-        parsed = orjson.loads(body)
+        parsed = loads_bounded(body)
     except orjson.JSONDecodeError:
         return None
     inner = parsed.get("error") if isinstance(parsed, dict) else None

@@ -12,6 +12,9 @@ import json
 Names = tuple[bytes, bytes]
 
 _FIELD = b'"model":'
+#: A larger object is not parsed for its name: engines write it near the beginning.
+_MAX_PARSED_BYTES = 256 * 1024
+_NEAR_BYTES = 4_096
 
 
 def name_field(name: bytes) -> bytes:
@@ -28,6 +31,10 @@ def renamed(data: bytes, names: Names, inside: str = "") -> bytes:
     engine, asked = names
     field = _FIELD + engine
     at = data.find(field)
+    if len(data) > _MAX_PARSED_BYTES:
+        if not 0 <= at < _NEAR_BYTES:
+            return data
+        return data[:at] + _FIELD + asked + data[at + len(field) :]
     if at < 0:
         return data if engine not in data else _rewritten(data, names, inside)
     if data.find(field, at + 1) >= 0:

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 import orjson
 
 from agent.formats.generated_text import text_bytes
+from agent.formats.json_size import loads_bounded
 from agent.formats.model_names import Names, renamed
 from agent.formats.sse import BesideUsage, EventStream, MalformedStream, counts_tokens
 
@@ -186,7 +187,7 @@ class MessagesEvents(NamedEvents):
 
 def _parse(payload: bytes) -> dict[str, object]:
     try:
-        message = orjson.loads(payload)
+        message = loads_bounded(payload)
     except orjson.JSONDecodeError as error:
         raise MalformedStream("an event that is no JSON object") from error
     return _object(message)

@@ -12,6 +12,10 @@ CHARS_PER_TOKEN = 8
 #: Values visited, and the rest of their object or list; values after these are not counted.
 MAX_VISITED = 100_000
 
+_INTEGERS = frozenset({int, bool})
+#: A tuple: ``dict | list`` in an expression is built at each evaluation.
+_NESTED = (dict, list)
+
 #: Parts of a conversation that a template may leave out, and media, whose bytes are no text.
 _NOT_PROMPT = frozenset(
     {
@@ -52,15 +56,20 @@ def _is_cut(fields: Mapping[str, object]) -> bool:
 def _batch_size(value: object) -> int:
     if not isinstance(value, list):
         return _text_chars(value) // CHARS_PER_TOKEN
-    if value and all(isinstance(token, int) for token in value):
+    if _are_tokens(value):
         return len(value)
     return max((_prompt_size(prompt) for prompt in value[:MAX_VISITED]), default=0)
 
 
 def _prompt_size(prompt: object) -> int:
-    if isinstance(prompt, list) and prompt and all(isinstance(token, int) for token in prompt):
+    if isinstance(prompt, list) and _are_tokens(prompt):
         return len(prompt)
     return _text_chars(prompt) // CHARS_PER_TOKEN
+
+
+def _are_tokens(values: list[object]) -> bool:
+    """Whether all are integers. One comparison for all: a prompt may have 300,000."""
+    return bool(values) and _INTEGERS.issuperset(map(type, values))
 
 
 def _text_chars(value: object) -> int:
@@ -81,6 +90,6 @@ def _text_chars(value: object) -> int:
         for part in parts:
             if isinstance(part, str):
                 chars += len(part)
-            else:
+            elif isinstance(part, _NESTED):
                 pending.append(part)
     return chars

@@ -9,6 +9,7 @@ import orjson
 from agent.formats.body_rules import make_rules
 from agent.formats.descriptor import ApiFormat
 from agent.formats.errors import ErrorWords, openai_body, openai_object, openai_refusal
+from agent.formats.json_size import loads_bounded
 from agent.formats.named_events import ResponsesEvents
 from agent.formats.responses_tools import fit_responses_tools
 
@@ -41,7 +42,7 @@ def _body_usage(body: bytes) -> dict[str, object] | None:
     In the other formats usage comes after all that a client could have written.
     """
     try:
-        response = orjson.loads(body)
+        response = loads_bounded(body)
     except orjson.JSONDecodeError:
         return None
     usage = response.get("usage") if isinstance(response, dict) else None

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import orjson
 
 from agent.formats.generated_text import text_bytes
+from agent.formats.json_size import loads_bounded
 from agent.formats.model_names import Names, name_field
 
 #: Returns fields (``,"name":value``) to add beside a usage object, from its JSON.
@@ -22,6 +23,8 @@ CheckUsage = Callable[[dict[str, object], int, int], dict[str, object]]
 
 #: Larger events are malformed.
 MAX_EVENT_BYTES = 4 * 1024 * 1024
+#: A usage object is not longer; looking for its end takes time by the square of this.
+MAX_USAGE_BYTES = 4_096
 #: Choices whose first event is expected to carry no token; more events than this prove progress.
 MAX_CHOICES = 128
 #: A comment: clients of every format ignore it. Source: WHATWG HTML, "Server-sent events".
@@ -302,10 +305,13 @@ def find_usage(body: bytes) -> dict[str, object] | None:
 
 
 def _object_end(data: bytes, start: int) -> int:
-    """Return the index after the object that opens at ``start``; its strings contain no braces."""
-    close = start
+    """Return the index after the object that opens at ``start``; its strings contain no braces.
+
+    Raises: MalformedStream for an object without its end, or a longer one than engines write.
+    """
+    close, most = start, start + MAX_USAGE_BYTES
     while True:
-        close = data.find(b"}", close) + 1
+        close = data.find(b"}", close, most) + 1
         if close == 0:
             raise MalformedStream("a usage object without its end")
         if data.count(b"{", start, close) == data.count(b"}", start, close):
@@ -329,7 +335,7 @@ def counts_tokens(usage: object, name: str) -> bool:
 
 def _parsed(payload: bytes) -> object:
     try:
-        return orjson.loads(payload)
+        return loads_bounded(payload)
     except orjson.JSONDecodeError as error:
         raise MalformedStream("an event that is no JSON object") from error
 

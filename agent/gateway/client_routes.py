@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agent.formats import FORMATS
 from agent.formats.errors import internal_error
 from agent.formats.messages import MESSAGES
 from agent.formats.registry import render_error
-from agent.gateway.authentication import authenticate
 from agent.gateway.content_encoding import ACCEPTED_ENCODINGS, BodyDecoder
 from agent.gateway.cors import preflight_headers
+from agent.gateway.head_gate import caller_of
 from agent.gateway.models import ModelsApi, is_anthropic
 from agent.relay.request_target import request_path
 from protos.domain.errors import (
@@ -33,14 +34,24 @@ _GENERATION_METHODS = ("POST", "OPTIONS")
 _READING_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
-class ClientRoutes:
-    """Finds the route of a request, and answers all but generation."""
+#: Counts bytes of a request's body. Raises: Overloaded.
+Hold = Callable[["Request", int], None]
 
-    def __init__(self, gateway: GatewayContext, health: Health, max_body_bytes: int) -> None:
+
+class ClientRoutes:
+    """Finds the route of a request, and answers all but generation.
+
+    ``hold`` counts what a body has more once it is decoded.
+    """
+
+    def __init__(
+        self, gateway: GatewayContext, health: Health, max_body_bytes: int, hold: Hold
+    ) -> None:
         self._gateway = gateway
         self._health = health
         self._models = ModelsApi(gateway)
         self._decoder = BodyDecoder(max_body_bytes)
+        self._hold = hold
 
     async def answer(self, request: Request) -> Answer | None:
         """Return the response to ``request``, or None for a generation.
@@ -93,13 +104,10 @@ class ClientRoutes:
             return
         gateway = self._gateway
         # Decoding costs time and memory, so the client must have a valid key first.
-        authenticate(
-            request.headers,
-            gateway.state.view(),
-            gateway.now_unix_ms(),
-            gateway.require_credentials,
-        )
-        request.body = await self._decoder.decode(encoding, request.body)
+        caller_of(request, gateway, gateway.state.view())
+        decoded = await self._decoder.decode(encoding, request.body)
+        self._hold(request, max(0, len(decoded) - len(request.body)))
+        request.body = decoded
 
 
 def render_refusal(error: EdgeForgeError, path: str) -> Answer:

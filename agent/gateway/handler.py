@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING
 from agent.core.account_limits import AccountLimits, Use
 from agent.core.engine_admission import START_COMPLETION_TOKENS
 from agent.core.in_flight_shares import InFlightShares
-from agent.core.prefixes import BLOCK_BYTES, NO_BLOCKS, prompt_blocks
+from agent.core.prefixes import BLOCK_BYTES, MAX_HASHED_BYTES, NO_BLOCKS, prompt_blocks
 from agent.core.request.context import RequestContext
 from agent.core.request.log import RequestLog
 from agent.core.request.machine import RequestMachine
-from agent.formats.body import read_body
+from agent.formats.body import parse_body, read_body
 from agent.formats.errors import internal_error
-from agent.gateway.authentication import authenticate, find_deployment
+from agent.formats.json_size import COUNTED_FROM_BYTES
+from agent.gateway.authentication import find_deployment
+from agent.gateway.head_gate import caller_of
 from agent.gateway.request_headers import parse_budget_ms, parse_zones
 from agent.gateway.runner import RequestRunner
+from agent.relay.large_bodies import count_values, give_way
 from protos.domain.errors import EdgeForgeError, NoReplica
 
 if TYPE_CHECKING:
@@ -46,25 +49,20 @@ class GenerationHandler:
     async def serve(self, api: ApiFormat, request: Request, client: ServerConnection) -> None:
         """Answer ``request``. Cancelled when the client disconnects, which aborts the engine."""
         gateway, stats = self._gateway, self.stats
-        unix_ms, mono_ms = gateway.now_unix_ms(), gateway.now_mono_ms()
         jumps_before = gateway.clocks.jumps
-        gateway.clocks.read(unix_ms, mono_ms)
-        first_byte_mono_ms = request.first_byte_mono_ms
-        log = RequestLog(
-            request.trace_id,
-            unix_ms - int(mono_ms - first_byte_mono_ms),
-            api.path,
-            first_byte_mono_ms,
-            mono_ms,
-            request.client_request_id,
-        )
-        log.last_mile_ms = request.last_mile_ms
+        log = self._begin_log(api, request)
         stats.requests += 1
         stats.in_flight += 1
         runner = None
         try:
-            runner = self._admit(api, request, client, log, unix_ms)
+            is_large = len(request.body) >= COUNTED_FROM_BYTES
+            if is_large:
+                runner = await self._admit_large(api, request, client, log)
+            else:
+                runner = self._admit(api, request, client, log)
             try:
+                if is_large:
+                    await _write_ahead(runner)
                 await runner.run()
             finally:
                 self._shares.leave(log.account)
@@ -91,24 +89,60 @@ class GenerationHandler:
         """End every request in progress with ``error``; return how many there were."""
         return self._gateway.running.cut_short(error)
 
+    def refused_by_head(self, api: ApiFormat, request: Request, error: EdgeForgeError) -> None:
+        """Count and record a request whose body was not read; its connection answers it."""
+        jumps_before = self._gateway.clocks.jumps
+        log = self._begin_log(api, request)
+        self.stats.requests += 1
+        log.refused(error)
+        self._finish(log, jumps_before)
+
+    def _begin_log(self, api: ApiFormat, request: Request) -> RequestLog:
+        gateway = self._gateway
+        unix_ms, mono_ms = gateway.now_unix_ms(), gateway.now_mono_ms()
+        gateway.clocks.read(unix_ms, mono_ms)
+        first_byte_mono_ms = request.first_byte_mono_ms
+        log = RequestLog(
+            request.trace_id,
+            unix_ms - int(mono_ms - first_byte_mono_ms),
+            api.path,
+            first_byte_mono_ms,
+            mono_ms,
+            request.client_request_id,
+        )
+        log.last_mile_ms = request.last_mile_ms
+        return log
+
+    async def _admit_large(
+        self, api: ApiFormat, request: Request, client: ServerConnection, log: RequestLog
+    ) -> RequestRunner:
+        """Do as ``_admit`` in several steps, between which the event loop serves others."""
+        caller_of(request, self._gateway, self._gateway.state.view())
+        self._check_open()
+        await count_values(request.body)
+        fields = parse_body(request.body)
+        await give_way()
+        return self._admit(api, request, client, log, fields)
+
     def _admit(
         self,
         api: ApiFormat,
         request: Request,
         client: ServerConnection,
         log: RequestLog,
-        now_unix_ms: int,
+        fields: dict[str, object] | None = None,
     ) -> RequestRunner:
-        """Return the request's runner. Raises: EdgeForgeError if the request is not admitted."""
-        gateway = self._gateway
-        view = gateway.state.view()
-        caller = authenticate(request.headers, view, now_unix_ms, gateway.require_credentials)
+        """Return the request's runner. ``fields`` are its body's, if it is parsed already.
+
+        Raises: EdgeForgeError if the request is not admitted.
+        """
+        view = self._gateway.state.view()
+        caller = caller_of(request, self._gateway, view)
         log.account = caller.account.id
-        if self.draining:
-            raise NoReplica("this site is draining", "try again: another site answers then")
+        self._check_open()
         self._shares.enter(log.account)
         try:
-            return self._runner_of(api, request, client, log, caller, view)
+            return self._runner_of(api, request, client, log, caller, view, fields)
         except BaseException:
             self._shares.leave(log.account)
             raise
@@ -121,18 +155,20 @@ class GenerationHandler:
         log: RequestLog,
         caller: Caller,
         view: FleetView,
+        fields: dict[str, object] | None,
     ) -> RequestRunner:
         """Return what answers the request of ``caller``. Raises: EdgeForgeError."""
         gateway = self._gateway
-        body = read_body(request.body, api, caps=self._caps)
+        body = read_body(request.body, api, caps=self._caps, fields=fields)
         deployment = find_deployment(caller, body.model, view)
         log.deployment, log.stream = deployment.name, body.stream
         log.model, log.sla = deployment.model, deployment.sla_tier
         log.budget_ms = parse_budget_ms(request.headers, deployment.ttft_budget_ms)
         blocks = NO_BLOCKS
         if len(request.body) >= BLOCK_BYTES:  # a smaller body has no whole block
-            prefix = api.prompt_prefix(body.fields)
-            blocks = prompt_blocks(prefix, deployment.model, log.account)
+            prompt = api.prompt_prefix(body.fields, None if fields is None else MAX_HASHED_BYTES)
+            size_bytes = len(prompt if fields is None else request.body)
+            blocks = prompt_blocks(prompt, deployment.model, log.account, size_bytes)
         context = RequestContext(
             view=view,
             account=log.account,
@@ -173,6 +209,11 @@ class GenerationHandler:
             now_mono_ms,
         )
 
+    def _check_open(self) -> None:
+        """Raises: NoReplica if no further request is admitted."""
+        if self.draining:
+            raise NoReplica("this site is draining", "try again: another site answers then")
+
     def _answer_error(
         self,
         api: ApiFormat,
@@ -197,3 +238,10 @@ class GenerationHandler:
         finished = log.finish((gateway.state.node_id, gateway.pop_id))
         if log.account:  # unauthenticated requests must not evict customers' traces
             gateway.traces(finished.trace, log.matters)
+
+
+async def _write_ahead(runner: RequestRunner) -> None:
+    """Write a large body for its first target in a step of its own. Raises: InvalidRequest."""
+    await give_way()
+    runner.write_ahead()
+    await give_way()

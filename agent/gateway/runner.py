@@ -136,6 +136,20 @@ class RequestRunner:
         if self._failure is not None:
             raise self._failure
 
+    def write_ahead(self) -> None:
+        """Write the body now, before ``run``, for this node's engine or for a peer.
+
+        Raises: InvalidRequest.
+        """
+        gateway, context = self._gateway, self._context
+        model = context.deployment.model
+        here = gateway.targets.find(gateway.state.node_id, model, embeds=context.embeds)
+        self._body.write_ahead(
+            model if here is None else here.model,
+            continuous_usage=here is None or here.continuous_usage,
+            cache_salt=None if here is None else gateway.cache_salt(self._log.account),
+        )
+
     @property
     def started(self) -> bool:
         """Whether a part of the answer has been sent."""

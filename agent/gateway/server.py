@@ -11,6 +11,7 @@ from agent.formats import FORMATS
 from agent.gateway.client_routes import ClientRoutes, render_refusal
 from agent.gateway.cors import Cors
 from agent.gateway.handler import GenerationHandler
+from agent.gateway.head_gate import HeadGate
 from agent.gateway.health import Health
 from agent.gateway.stats import GatewayStats
 from agent.gateway.tls import ClientCertificate
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from agent.config import ClientConfig
+    from agent.core.body_budget import BodyBudget
     from agent.core.samples import Samples
     from agent.gateway.context import GatewayContext
     from agent.relay.messages import Request
@@ -35,7 +37,10 @@ _FLUSH_S = 0.5
 
 
 class ClientPort:
-    """The client port. ``ready`` returns whether the health routes report this agent as ready."""
+    """The client port. ``ready`` returns whether the health routes report this agent as ready.
+
+    ``bodies``: the limit of all bodies in memory, shared with the peer port.
+    """
 
     def __init__(
         self,
@@ -43,6 +48,9 @@ class ClientPort:
         gateway: GatewayContext,
         ready: Callable[[], bool],
         version: str,
+        *,
+        bodies: BodyBudget,
+        max_connections: int,
     ) -> None:
         self._config = config
         self.handler = GenerationHandler(gateway, GatewayStats())
@@ -53,7 +61,7 @@ class ClientPort:
             body_timeout_ms=config.body_timeout_ms,
             idle_timeout_ms=config.idle_timeout_ms,
             buffer_bytes=gateway.limits.client_buffer_bytes,
-            max_connections=config.max_connections,
+            max_connections=max_connections,
         )
         self.connections = ConnectionSet(
             render_refusal,
@@ -61,10 +69,14 @@ class ClientPort:
             gateway.now_mono_ms,
             make_trace_id=gateway.make_trace_id,
             cors_headers=Cors(config.cors_origins).headers_for if config.cors_origins else None,
+            admit_head=HeadGate(gateway, config.max_body_bytes, self.handler.refused_by_head).admit,
+            bodies=bodies,
         )
         self._listener = Listener("client.port", self.connections, self._serve)
         self._certificate: ClientCertificate | None = None
-        self._routes = ClientRoutes(gateway, Health(ready, version), config.max_body_bytes)
+        self._routes = ClientRoutes(
+            gateway, Health(ready, version), config.max_body_bytes, self.connections.hold
+        )
 
     @property
     def port(self) -> int:

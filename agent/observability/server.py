@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from protos.domain.errors import ConfigInvalid
+from agent.clock import now_mono_ms
+from agent.relay.surface import Surface, json_answer
+
+if TYPE_CHECKING:
+    from agent.relay.connections import Answer
+    from agent.relay.messages import Request
 
 
 class MetricsServer:
@@ -21,37 +25,32 @@ class MetricsServer:
         self._port = port
         self._registry = registry
         self._missing = missing
-        app = web.Application()
-        app.router.add_get("/livez", self._livez)
-        app.router.add_get("/readyz", self._readyz)
-        app.router.add_get("/metrics", self._metrics)
-        self._runner = web.AppRunner(app, access_log=None)
-        self.port = 0
+        routes = {
+            "/livez": ("GET", self._livez),
+            "/readyz": ("GET", self._readyz),
+            "/metrics": ("GET", self._metrics),
+        }
+        self._surface = Surface("metrics.port", routes, now_mono_ms)
+
+    @property
+    def port(self) -> int:
+        """The port that is open."""
+        return self._surface.listener.port
 
     async def start(self) -> None:
         """Listen. Raises: ConfigInvalid for a port in use."""
-        await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, self._host, self._port).start()
-        except OSError as error:
-            where = f"{self._host}:{self._port}"
-            reason = "is in use" if error.errno == errno.EADDRINUSE else str(error.strerror)
-            raise ConfigInvalid(
-                [f"metrics port: {where} {reason}"], "stop who holds it or set metrics.port"
-            ) from error
-        self.port = int(self._runner.addresses[0][1])
+        await self._surface.listener.start(self._host, self._port, None)
 
     async def stop(self) -> None:
-        await self._runner.cleanup()
+        await self._surface.stop()
 
-    async def _livez(self, _request: web.Request) -> web.Response:
-        return web.json_response({"live": True})
+    def _livez(self, _request: Request) -> Answer:
+        return json_answer({"live": True})
 
-    async def _readyz(self, _request: web.Request) -> web.Response:
+    def _readyz(self, _request: Request) -> Answer:
         missing = self._missing()
-        status = 503 if missing else 200
-        return web.json_response({"ready": not missing, "missing": missing}, status=status)
+        return json_answer({"ready": not missing, "missing": missing}, 503 if missing else 200)
 
-    async def _metrics(self, _request: web.Request) -> web.Response:
-        body = generate_latest(self._registry)
-        return web.Response(body=body, headers={"content-type": CONTENT_TYPE_LATEST})
+    def _metrics(self, _request: Request) -> Answer:
+        content_type = (b"content-type", CONTENT_TYPE_LATEST.encode())
+        return 200, [content_type], generate_latest(self._registry)

@@ -23,6 +23,7 @@ from agent.peers.tls import PeerTls, peer_node_id
 from agent.relay.connections import ConnectionSet
 from agent.relay.exchange import Ending
 from agent.relay.far_times import ENGINE_MODEL_HEADER, REFUSED_HERE, far_times_header
+from agent.relay.large_bodies import count_values
 from agent.relay.limits import ServerLimits
 from agent.relay.listener import Listener
 from agent.relay.messages import Header, Request, request_bytes, response_head
@@ -35,12 +36,14 @@ from protos.domain.errors import (
     InvalidRequest,
     NoReplica,
     NotFound,
+    Overloaded,
 )
 from protos.domain.resources import SlaTier
 from protos.domain.trace import FarTimes
 
 if TYPE_CHECKING:
     from agent.config import AgentConfig
+    from agent.core.body_budget import BodyBudget
     from agent.core.engine_admission import Place
     from agent.core.engine_door import EngineDoor
     from agent.core.engine_status import EngineEndpoint
@@ -61,6 +64,8 @@ _HELP = {
 }
 #: What the asking agent may name a request, in logs and to the engine.
 _TRACE_ID = re.compile(rb"[0-9A-Za-z-]{1,64}")
+#: Connections that are in their handshake hold 1 / this of the port: each takes 50 KiB.
+_STRANGERS_PART = 16
 _JSON: Header = (b"content-type", b"application/json")
 _EVENT_STREAM: Header = (b"content-type", b"text/event-stream")
 #: How long a revoked request may run on while its node is still in the table: the asking agent has
@@ -112,7 +117,15 @@ class PeerService:
 class PeerPort:
     """The listener for other agents' requests."""
 
-    def __init__(self, config: AgentConfig, tls: PeerTls, service: PeerService) -> None:
+    def __init__(
+        self,
+        config: AgentConfig,
+        tls: PeerTls,
+        service: PeerService,
+        *,
+        bodies: BodyBudget,
+        max_connections: int,
+    ) -> None:
         self._config = config
         self._tls = tls
         self._service = service
@@ -128,17 +141,29 @@ class PeerPort:
             body_timeout_ms=client.body_timeout_ms,
             idle_timeout_ms=max(client.idle_timeout_ms, 600_000.0),
             buffer_bytes=config.limits.client_buffer_bytes,
-            max_connections=client.max_connections,
+            max_connections=max_connections,
+            strangers_part=_STRANGERS_PART,
         )
         self.connections = ConnectionSet(
-            _render_error, limits, service.now_mono_ms, gate=self._admit
+            _render_error,
+            limits,
+            service.now_mono_ms,
+            gate=self._admit,
+            admit_head=self._admit_head,
+            bodies=bodies,
         )
+        self._max_body_bytes = limits.max_body_bytes
         self._listener = Listener("peer.port", self.connections, self._serve)
 
     @property
     def port(self) -> int:
         """The port number in use."""
         return self._listener.port
+
+    def samples(self, now_mono_ms: float) -> Samples:
+        """Yield the metrics of other agents' requests and connections."""
+        yield from self.stats.samples(now_mono_ms)
+        yield from self.connections.samples("edgeforge_peer_connections")
 
     async def start(self) -> None:
         """Listen. Raises: ConfigInvalid for a port in use."""
@@ -193,6 +218,13 @@ class PeerPort:
             raise Forbidden(f"node {node_id} is not in the table")
         return node_id
 
+    def _admit_head(self, request: Request, node_id: object) -> int:
+        """Return how large the body may be, which counts for the asking node. Raises: Forbidden."""
+        if node_id not in self._service.view().nodes:
+            raise Forbidden(f"node {node_id} is no longer in the table")
+        request.body_owner = f"node/{node_id}"
+        return self._max_body_bytes
+
     async def _serve(self, request: Request, client: ServerConnection) -> None:
         stats, service = self.stats, self._service
         try:
@@ -233,6 +265,7 @@ class PeerPort:
         )
         self._endpoint(asked.model, api)
         # What the asking agent checked is checked again: only this agent answers for its engine.
+        await count_values(request.body)
         body = read_body(request.body, api, caps=service.caps)
         self._running[client] = asked
         try:
@@ -413,4 +446,6 @@ def _engine_model(endpoint: EngineEndpoint, model: str) -> list[Header]:
 
 def _render_error(error: EdgeForgeError, _path: str = "") -> tuple[int, list[Header], bytes]:
     body = orjson.dumps({"error": {"message": error.message, "type": error.openai_type}})
-    return error.http_status, [_JSON], body
+    # only for a 5xx does the asking agent place the request elsewhere
+    status = NoReplica.http_status if isinstance(error, Overloaded) else error.http_status
+    return status, [_JSON], body

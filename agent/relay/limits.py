@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from protos.domain.connection_shares import STRANGERS_PART
+
 
 @dataclass(frozen=True, slots=True)
 class ServerLimits:
@@ -16,3 +18,5 @@ class ServerLimits:
     idle_timeout_ms: float
     buffer_bytes: int
     max_connections: int
+    #: Connections that have shown no key or certificate hold at most 1 / this of them.
+    strangers_part: int = STRANGERS_PART

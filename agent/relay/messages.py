@@ -39,7 +39,9 @@ _field = b": ".join
 
 @dataclass(slots=True)
 class Request:
-    """One complete request. Names in ``headers`` are lower case; of repeated ones the last wins."""
+    """One request. Names in ``headers`` are lower case. Repeated headers that mean something here
+    are refused (``reading.SINGLE_HEADERS``); of others the last counts.
+    """
 
     method: str
     target: bytes
@@ -56,6 +58,11 @@ class Request:
     trace_id: str = ""
     #: CORS headers for the response; empty without ``Origin``.
     cors_headers: tuple[Header, ...] = ()
+    #: Who holds the bytes of the body, which ``held_bytes`` counts; empty: nobody is known.
+    body_owner: str = ""
+    held_bytes: int = 0
+    #: What the gate for heads found, for the handler.
+    admitted: object = None
     #: The target without its query.
     path: str = field(init=False)
 

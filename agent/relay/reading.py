@@ -18,6 +18,26 @@ if TYPE_CHECKING:
 
 #: Bytes of a header besides its name and value: ": " and the line's end.
 _HEADER_OVERHEAD_BYTES = 4
+#: Headers that decide something here: given twice, another program before or behind this one could
+#: read the other value. Those of our own are among them.
+SINGLE_HEADERS = frozenset(
+    {
+        b"access-control-request-headers",
+        b"access-control-request-method",
+        b"anthropic-version",
+        b"authorization",
+        b"content-encoding",
+        b"content-length",
+        b"content-type",
+        b"expect",
+        b"host",
+        b"origin",
+        b"transfer-encoding",
+        b"x-api-key",
+        b"x-request-id",
+    }
+)
+_OWN_HEADERS = b"x-edgeforge-"
 
 
 class RequestSink(Protocol):
@@ -26,8 +46,16 @@ class RequestSink(Protocol):
     def on_request_begin(self, now_mono_ms: float) -> None:
         """The first byte of a request has arrived."""
 
-    def on_request_head(self, now_mono_ms: float, *, expects_continue: bool) -> None:
-        """A head has arrived; ``expects_continue``: its client waits before it sends the body."""
+    def on_request_head(
+        self, request: Request, now_mono_ms: float, *, expects_continue: bool
+    ) -> int:
+        """A head has arrived; return how large its body may be. Raises to refuse it.
+
+        ``expects_continue``: its client waits before it sends the body.
+        """
+
+    def on_body_bytes(self, request: Request, size_bytes: int) -> None:
+        """Bytes of a body are announced, or arrive unannounced. Raises to refuse them."""
 
     def on_request(self, request: Request) -> None:
         """A whole request has arrived."""
@@ -37,7 +65,12 @@ class _Nobody:
     """The sink of a connection that is closed."""
 
     def on_request_begin(self, now_mono_ms: float) -> None: ...
-    def on_request_head(self, now_mono_ms: float, *, expects_continue: bool) -> None: ...
+    def on_request_head(
+        self, request: Request, now_mono_ms: float, *, expects_continue: bool
+    ) -> int:
+        return 0
+
+    def on_body_bytes(self, request: Request, size_bytes: int) -> None: ...
     def on_request(self, request: Request) -> None: ...
 
 
@@ -47,7 +80,15 @@ _NOBODY = _Nobody()
 class RequestReader:
     """Parses bytes into requests for ``sink``, one at a time."""
 
+    _target: bytes
+    _http10: bool
+    _max_body_bytes: int
+    _counted_head_bytes: int
+    _first_byte_mono_ms: float
     _body_framing: bytes
+    _body: list[bytes]
+    #: The request whose body is read.
+    _request: Request | None
 
     def __init__(
         self, limits: ServerLimits, now_mono_ms: Callable[[], float], sink: RequestSink
@@ -72,10 +113,20 @@ class RequestReader:
         """Return a header of the request that is being read, if it has arrived."""
         return self._headers.get(name)
 
-    def release(self) -> None:
-        """Let go of sink and parser, which hold this: only the collector would free a circle."""
+    def drop(self) -> Request | None:
+        """Drop the body that has arrived, and return its request; None if no head has arrived."""
+        self._body = []
+        request, self._request = self._request, None
+        return request
+
+    def release(self) -> Request | None:
+        """Let go of sink and parser, which hold this: only the collector would free a circle.
+
+        Return the request whose body has not arrived whole, if there is one.
+        """
         self._sink = _NOBODY
         self._parser = httptools.HttpRequestParser(_NOBODY)
+        return self.drop()
 
     def feed(self, data: bytes) -> None:
         """Parse ``data``. Raises: EdgeForgeError for malformed data or over a limit."""
@@ -144,45 +195,69 @@ class RequestReader:
         self._counted_head_bytes += len(name) + len(value) + _HEADER_OVERHEAD_BYTES
         if self._counted_head_bytes > self._limits.max_header_bytes:
             raise self._head_too_large()
-        if not self._head_done:  # trailers are dropped. RFC 9110, 6.5.1
-            self._headers[name.lower()] = value
+        if self._head_done:
+            return  # trailers are dropped. RFC 9110, 6.5.1
+        name = name.lower()
+        headers = self._headers
+        if name in headers and (name in SINGLE_HEADERS or name.startswith(_OWN_HEADERS)):
+            self._repeated = name
+        headers[name] = value
 
     def on_headers_complete(self) -> None:
         self._head_done = True
         headers, parser = self._headers, self._parser
-        declared = headers.get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > self._limits.max_body_bytes:
-            raise self._body_too_large()
+        if self._repeated:
+            raise _given_twice(self._repeated)
         version = parser.get_http_version()
         if version != "1.1":
             self._check_old_version(version)
         self._method = parser.get_method().decode("latin-1")
-        self._keep_alive = parser.should_keep_alive()
+        request = self._request = Request(
+            method=self._method,
+            target=self._target,
+            headers=headers,
+            body=b"",
+            keep_alive=parser.should_keep_alive(),
+            first_byte_mono_ms=self._first_byte_mono_ms,
+            http10=self._http10,
+        )
         if parser.should_upgrade():
             self._decline_upgrade()
         expects_continue = (
             not self._http10 and headers.get(b"expect", b"").lower() == b"100-continue"
         )
-        self._sink.on_request_head(self._now_mono_ms(), expects_continue=expects_continue)
+        announced_bytes = _announced_bytes(headers)
+        if announced_bytes > self._max_body_bytes:
+            raise self._body_too_large()
+        self._max_body_bytes = self._sink.on_request_head(
+            request, self._now_mono_ms(), expects_continue=expects_continue
+        )
+        if announced_bytes:
+            self._announced = True
+            if announced_bytes > self._max_body_bytes:
+                raise self._body_too_large()
+            self._sink.on_body_bytes(request, announced_bytes)
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
-        if self._body_bytes > self._limits.max_body_bytes:
+        if self._body_bytes > self._max_body_bytes:
             raise self._body_too_large()
+        request = self._request
+        if request is None:
+            return  # refused
+        if not self._announced:
+            self._sink.on_body_bytes(request, len(body))
         self._body.append(body)
 
     def on_message_complete(self) -> None:
         if self._body_framing:
             return  # the parser skips the body after an offered upgrade: another parser reads it
-        request = Request(
-            method=self._method,
-            target=self._target,
-            headers=self._headers,
-            body=self._body[0] if len(self._body) == 1 else b"".join(self._body),
-            keep_alive=self._keep_alive,
-            first_byte_mono_ms=self._first_byte_mono_ms,
-            http10=self._http10,
-        )
+        request = self._request
+        if request is None:
+            return
+        body = self._body
+        if body:
+            request.body = body[0] if len(body) == 1 else b"".join(body)
         self._reset()
         self._sink.on_request(request)
 
@@ -192,9 +267,13 @@ class RequestReader:
         self._method = ""
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
+        self._repeated = b""
+        self._request = None
         self._http10 = False
-        self._keep_alive = False
-        self._body: list[bytes] = []
+        self._max_body_bytes = self._limits.max_body_bytes
+        #: Whether the body's length was in the head.
+        self._announced = False
+        self._body = []
         self._body_bytes = 0
         #: Bytes after the head that are not of the body: chunk sizes, trailers.
         self._framing_bytes = 0
@@ -234,7 +313,17 @@ class RequestReader:
         return HeadersTooLarge(f"request head over {self._limits.max_header_bytes} bytes")
 
     def _body_too_large(self) -> TooLarge:
-        return TooLarge(f"request body over {self._limits.max_body_bytes} bytes")
+        return TooLarge(f"request body over {self._max_body_bytes} bytes")
+
+
+def _announced_bytes(headers: dict[bytes, bytes]) -> int:
+    """Return the length in the head, 0 without one. The parser has refused what is no number."""
+    given = headers.get(b"content-length", b"0")
+    return int(given) if given.isdigit() else 0
+
+
+def _given_twice(name: bytes) -> InvalidRequest:
+    return InvalidRequest(f"the header {name.decode('latin-1')!r} is given twice", "give it once")
 
 
 class _BodyBehindOffer:

@@ -6,18 +6,10 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
-from agent.relay.messages import (
-    KEEP_ALIVE,
-    LAST_CHUNK,
-    Header,
-    Request,
-    chunk,
-    id_headers,
-    response_head,
-    whole_response,
-)
+from agent.relay.client_writer import ClientWriter
+from agent.relay.messages import Request, id_headers, whole_response
 from agent.relay.reading import RequestReader
 from agent.relay.tcp import last_mile_ms, tune
 from protos.domain.errors import EdgeForgeError, RequestTimeout, TooLarge
@@ -25,6 +17,7 @@ from protos.domain.errors import EdgeForgeError, RequestTimeout, TooLarge
 if TYPE_CHECKING:
     from agent.relay.connections import ConnectionSet
     from agent.relay.deadlines import Deadlines
+    from protos.domain.connection_shares import Place
 
 _log = logging.getLogger(__name__)
 
@@ -35,45 +28,34 @@ _LINGER_MS = 2_000.0
 #: A measured round trip is reused for this time: the kernel smooths it anyway, and reading it costs
 #: 6 us.
 _LAST_MILE_HOLDS_MS = 500.0
-_CHUNKED: Header = (b"transfer-encoding", b"chunked")
 
 #: Serves one request; cancelled when its client disconnects.
 Handler = Callable[[Request, "ServerConnection"], Awaitable[None]]
 
 
-class Drainable(Protocol):
-    """A source that fills a connection's write buffer and pauses when it is full."""
+class ServerConnection(ClientWriter):
+    """One client's connection. ``place``: what it holds of the port's connections."""
 
-    def pause(self) -> None: ...
-    def resume(self) -> None: ...
-
-
-class ServerConnection(asyncio.Protocol):
-    """One client's connection."""
-
-    def __init__(self, owner: ConnectionSet, handler: Handler) -> None:
-        self._owner = owner
+    def __init__(self, owner: ConnectionSet, handler: Handler, place: Place) -> None:
+        super().__init__(owner)
         self._handler = handler
-        self._limits = owner.limits
-        self.transport: asyncio.Transport | None = None
+        self._place = place
         #: What the gate returned for this connection, such as a peer's identity.
         self.context: object = None
         self.serving = False
         self._in_handler = False
-        self.deadline_mono_ms = float("inf")
         self._last_mile_ms = 0.0
         self._last_mile_until_mono_ms = float("-inf")
         self._reader = RequestReader(owner.limits, owner.now_mono_ms, self)
         self._queue: deque[Request] = deque()
+        #: The request that is being served.
+        self._current: Request | None = None
+        #: Why the request after those in the queue is refused.
+        self._refusal: EdgeForgeError | None = None
         #: Serves all requests of this connection; between two it waits for ``_next``.
         self._task: asyncio.Task[None] | None = None
         self._next: asyncio.Future[Request] | None = None
-        self._source: Drainable | None = None
-        self._write_paused = False
-        self._closing = False
         self._read_paused = False
-        #: Whether the stream in progress is sent in chunks.
-        self._chunked = True
 
     # -- asyncio ---------------------------------------------------------------------------------
 
@@ -81,9 +63,7 @@ class ServerConnection(asyncio.Protocol):
         transport = cast("asyncio.Transport", transport)  # uvloop's does not inherit from it
         self.transport = transport
         owner = self._owner
-        owner.accepted += 1
-        if len(owner.live) >= self._limits.max_connections or owner.draining:
-            owner.refused += 1
+        if self._place.gone or owner.draining:
             self._closing = True
             transport.abort()
             return
@@ -91,27 +71,36 @@ class ServerConnection(asyncio.Protocol):
             try:
                 self.context = owner.gate(transport)
             except EdgeForgeError as error:
-                _log.warning("connection refused reason=%s", error)
                 owner.refused += 1
+                if (left_out := owner.log_rate.take("refused", owner.now_mono_ms())) is not None:
+                    _log.warning("connection refused reason=%s left_out=%d", error, left_out)
                 self._closing = True
                 transport.abort()
                 return
-        owner.live.add(self)
+            owner.shares.show(self._place)
+        owner.enter(self, self._place)
         tune(transport)
         transport.set_write_buffer_limits(high=self._limits.buffer_bytes)
         self.deadline_mono_ms = owner.now_mono_ms() + self._limits.header_timeout_ms
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._owner.live.discard(self)
+        owner = self._owner
+        owner.leave(self._place)
         self._closing = True
         self.deadline_mono_ms = float("inf")
-        self._reader.release()
+        unread = self._reader.release()
+        if unread is not None:
+            owner.let_go(unread)
+        while self._queue:
+            owner.let_go(self._queue.popleft())
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
         if self.serving and not self._in_handler:  # the handler has not begun and never will
             self.serving = False
-            self._owner.count_busy(-1)
+            owner.count_busy(-1)
+            if self._current is not None:
+                owner.let_go(self._current)
 
     def eof_received(self) -> bool:
         """Treat a half-closed client as gone; a request in progress is aborted."""
@@ -119,18 +108,8 @@ class ServerConnection(asyncio.Protocol):
             self.transport.abort()
         return False
 
-    def pause_writing(self) -> None:
-        self._write_paused = True
-        if self._source is not None:
-            self._source.pause()
-
-    def resume_writing(self) -> None:
-        self._write_paused = False
-        if self._source is not None:
-            self._source.resume()
-
     def data_received(self, data: bytes) -> None:
-        if self._closing:
+        if self._closing or self._refusal is not None:
             return
         try:
             self._reader.feed(data)
@@ -143,20 +122,34 @@ class ServerConnection(asyncio.Protocol):
         if not self.serving:
             self.deadline_mono_ms = now_mono_ms + self._limits.header_timeout_ms
 
-    def on_request_head(self, now_mono_ms: float, *, expects_continue: bool) -> None:
-        if self.serving:
-            return
-        self.deadline_mono_ms = now_mono_ms + self._limits.body_timeout_ms
-        if expects_continue:
-            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def on_request(self, request: Request) -> None:
-        if len(self._queue) >= MAX_PIPELINED:
-            raise TooLarge("too many pipelined requests", "wait for an answer before the next")
+    def on_request_head(
+        self, request: Request, now_mono_ms: float, *, expects_continue: bool
+    ) -> int:
+        """Decide by the head whether the body may come, and how large it may be. Hot."""
         owner = self._owner
         request.trace_id = owner.make_trace_id()
         if owner.cors_headers is not None and (origin := request.headers.get(b"origin")):
             request.cors_headers = owner.cors_headers(origin)
+        most_bytes = self._limits.max_body_bytes
+        if owner.admit_head is not None:
+            most_bytes = owner.admit_head(request, self.context)
+        if request.body_owner and not self._place.known:
+            owner.shares.show(self._place)
+        self._place.busy = True
+        if not self.serving:
+            self.deadline_mono_ms = now_mono_ms + self._limits.body_timeout_ms
+            if expects_continue:
+                self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return most_bytes
+
+    def on_body_bytes(self, request: Request, size_bytes: int) -> None:
+        """Count bytes that arrive or are announced. Raises: Overloaded. Hot."""
+        self._owner.hold(request, size_bytes)
+
+    def on_request(self, request: Request) -> None:
+        if len(self._queue) >= MAX_PIPELINED:
+            self._owner.let_go(request)
+            raise TooLarge("too many pipelined requests", "wait for an answer before the next")
         self._queue.append(request)
         if self.serving:
             self._pause_reading_when_full()
@@ -164,16 +157,6 @@ class ServerConnection(asyncio.Protocol):
             self._serve_next()
 
     # -- used by handlers ------------------------------------------------------------------------
-
-    @property
-    def closing(self) -> bool:
-        """Whether nothing more can be sent to this client."""
-        return self._closing
-
-    @property
-    def write_paused(self) -> bool:
-        """Whether the write buffer is full because the client reads too slowly."""
-        return self._write_paused
 
     @property
     def deadlines(self) -> Deadlines:
@@ -187,81 +170,10 @@ class ServerConnection(asyncio.Protocol):
             self._last_mile_until_mono_ms = now_mono_ms + _LAST_MILE_HOLDS_MS
         return self._last_mile_ms
 
-    def write(self, data: bytes) -> None:
-        """Send bytes unchanged; dropped if the client has disconnected."""
-        if self.transport is not None and not self._closing:
-            self.transport.write(data)
-
-    def flow_from(self, source: Drainable | None) -> None:
-        """Pause ``source`` while this client reads too slowly."""
-        self._source = source
-        if source is not None and self._write_paused:
-            source.pause()
-
-    def respond(self, request: Request, status: int, headers: list[Header], body: bytes) -> None:
-        """Send a whole response, and close the connection afterwards if it cannot be reused.
-
-        The request's own ``answer_headers`` are added.
-        """
-        keep_alive = self.may_keep_alive(request)
-        head_only = request.method == "HEAD"
-        answer = self._with_own_headers(request, headers, keep_alive=keep_alive)
-        self.write(whole_response(status, answer, body, keep_alive=keep_alive, head_only=head_only))
-
-    def begin_stream(
-        self, request: Request, status: int, headers: list[Header], first: bytes = b""
-    ) -> None:
-        """Send the head of a stream and its first piece, in one write.
-
-        The request's own ``answer_headers`` and the framing are added: chunks, or for HTTP/1.0 a
-        connection that closes at the stream's end. Source: RFC 9112, 6.3.
-        """
-        self._chunked = chunked = not request.http10
-        if not chunked:
-            request.keep_alive = False
-        keep_alive = self.may_keep_alive(request)
-        answer = self._with_own_headers(request, headers, keep_alive=keep_alive)
-        if chunked:
-            answer.append(_CHUNKED)
-        data = response_head(status, answer, keep_alive=keep_alive)
-        if first:
-            data += chunk(first) if chunked else first
-        self.write(data)
-
-    def write_piece(self, data: bytes) -> None:
-        """Send a piece of the stream, not empty; dropped when the client has disconnected. Hot."""
-        transport = self.transport
-        if transport is not None and not self._closing:
-            transport.write(chunk(data) if self._chunked else data)
-
-    def end_stream(self, last: bytes = b"") -> None:
-        """Send the last piece, if there is one, and the end of the stream."""
-        if self._chunked:
-            self.write(chunk(last) + LAST_CHUNK if last else LAST_CHUNK)
-        elif last:
-            self.write(last)
-
-    def may_keep_alive(self, request: Request) -> bool:
-        """Whether this connection may carry another request after ``request``."""
-        return request.keep_alive and not self._owner.draining and not self._closing
-
-    def close(self) -> None:
-        """Close when everything written has been sent, or at the deadline for reading it."""
-        self._closing = True
-        if self.transport is not None:
-            self.transport.close()
-            self.deadline_mono_ms = self._owner.now_mono_ms() + self._limits.idle_timeout_ms
-
     def close_when_idle(self) -> None:
         """Close now if no request is in progress, else after it."""
         if not self.serving:
             self.close()
-
-    def abort(self) -> None:
-        """Cut the connection."""
-        self._closing = True
-        if self.transport is not None:
-            self.transport.abort()
 
     def deadline_passed(self) -> None:
         """End a connection that was too slow: 408 within a request, no answer between two."""
@@ -276,14 +188,6 @@ class ServerConnection(asyncio.Protocol):
 
     # -- inside ----------------------------------------------------------------------------------
 
-    def _with_own_headers(
-        self, request: Request, headers: list[Header], *, keep_alive: bool
-    ) -> list[Header]:
-        answer = headers + request.answer_headers()
-        if keep_alive and request.http10:
-            answer.append(KEEP_ALIVE)
-        return answer
-
     def _pause_reading_when_full(self) -> None:
         if len(self._queue) >= MAX_PIPELINED - 1 and self.transport is not None:
             self._read_paused = True
@@ -291,12 +195,19 @@ class ServerConnection(asyncio.Protocol):
 
     def _refuse(self, error: EdgeForgeError) -> None:
         """Answer a request that cannot be read further, and close; later bytes are dropped."""
-        if self.serving:
+        owner, reader = self._owner, self._reader
+        unread = reader.drop()
+        if unread is not None:
+            owner.let_go(unread)
+        if len(self._queue) >= MAX_PIPELINED:
             self.abort()
             return
-        owner, reader = self._owner, self._reader
+        if self.serving:  # the requests before it are answered first
+            self._refusal = error
+            return
         status, headers, body = owner.render_error(error, reader.path)
-        if trace_id := owner.make_trace_id():
+        trace_id = unread.trace_id if unread is not None else ""
+        if trace_id := trace_id or owner.make_trace_id():
             headers.extend(id_headers(trace_id))
         if owner.cors_headers is not None and (origin := reader.header(b"origin")):
             headers.extend(owner.cors_headers(origin))
@@ -309,19 +220,18 @@ class ServerConnection(asyncio.Protocol):
         The kernel resets a connection that is closed with unread bytes, and the answer may be
         lost. Therefore further bytes are read and dropped, for at most ``_LINGER_MS``.
         """
-        transport = self.transport
-        if transport is None or not transport.can_write_eof():
-            self.close()
-            return
+        self._place.busy = False
         self._closing = True
-        transport.write_eof()
         self.deadline_mono_ms = self._owner.now_mono_ms() + _LINGER_MS
+        transport = self.transport
+        if transport is not None and transport.can_write_eof():  # TLS cannot
+            transport.write_eof()
 
     def _serve_next(self) -> None:
         if self._closing or not self._queue:
             return
-        request = self._queue.popleft()
-        self.serving = True
+        request = self._current = self._queue.popleft()
+        self.serving = self._place.busy = True
         self._owner.count_busy(1)
         self.deadline_mono_ms = float("inf")
         if self._read_paused and self.transport is not None:
@@ -338,6 +248,7 @@ class ServerConnection(asyncio.Protocol):
         Cancelled when the client disconnects.
         """
         loop = asyncio.get_running_loop()
+        owner = self._owner
         while True:
             self._in_handler = True
             try:
@@ -351,21 +262,31 @@ class ServerConnection(asyncio.Protocol):
             finally:
                 self.flow_from(None)
                 self.serving = self._in_handler = False
-                self._owner.count_busy(-1)
+                self._current = None
+                owner.count_busy(-1)
+                owner.let_go(request)
             if self._closing:
                 return
             if not self.may_keep_alive(request):
                 self.close()
                 return
+            if not self._place.known and owner.admit_head is None:
+                owner.shares.show(self._place)
             self._next = loop.create_future()
             if self._queue:
                 self._serve_next()
+            elif self._refusal is not None:
+                self._refuse(self._refusal)
+                return
             else:
                 self._wait_for_next()
             request = await self._next
 
     def _wait_for_next(self) -> None:
-        limit_ms = self._limits.idle_timeout_ms
+        limit_ms, place = self._limits.idle_timeout_ms, self._place
+        now_mono_ms = self._owner.now_mono_ms()
         if self._reader.within_request:
             limit_ms = self._limits.header_timeout_ms
-        self.deadline_mono_ms = self._owner.now_mono_ms() + limit_ms
+        else:
+            place.busy, place.idle_since_mono_ms = False, now_mono_ms
+        self.deadline_mono_ms = now_mono_ms + limit_ms

@@ -37,8 +37,14 @@ class Sink:
     def on_request_begin(self, now_mono_ms: float) -> None:
         pass
 
-    def on_request_head(self, now_mono_ms: float, *, expects_continue: bool) -> None:
+    def on_request_head(
+        self, request: Request, now_mono_ms: float, *, expects_continue: bool
+    ) -> int:
         self.heads += 1
+        return LIMITS.max_body_bytes
+
+    def on_body_bytes(self, request: Request, size_bytes: int) -> None:
+        pass
 
     def on_request(self, request: Request) -> None:
         self.requests.append(request)

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from agent.clock import now_mono_ms
+from agent.core.body_budget import BodyBudget
 from agent.gateway.client_routes import render_refusal
-from agent.relay.connections import ConnectionSet, CorsHeaders
+from agent.relay.connections import ConnectionSet, CorsHeaders, HeadGate
 from agent.relay.limits import ServerLimits
 from agent.relay.listener import Listener
 from agent.relay.messages import Request
@@ -33,6 +34,7 @@ class Served:
 
     connections: ConnectionSet
     port: int
+    bodies: BodyBudget | None = None
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", self.port)
@@ -66,6 +68,8 @@ async def served(
     handler: Callable[[Request, ServerConnection], Awaitable[None]] = echo,
     *,
     cors_headers: CorsHeaders | None = None,
+    admit_head: HeadGate | None = None,
+    bodies: BodyBudget | None = None,
     **limits: float,
 ) -> AsyncIterator[Served]:
     """Serve ``handler``; ``limits`` replace fields of ``LIMITS``."""
@@ -75,10 +79,12 @@ async def served(
         now_mono_ms,
         make_trace_id=TraceIds().make,
         cors_headers=cors_headers,
+        admit_head=admit_head,
+        bodies=bodies,
     )
     listener = Listener("client.port", connections, handler)
     await listener.start("127.0.0.1", 0, None)
     try:
-        yield Served(connections, listener.port)
+        yield Served(connections, listener.port, bodies)
     finally:
         await listener.stop()

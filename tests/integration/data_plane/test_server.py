@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 
@@ -163,7 +164,9 @@ async def test_a_request_whose_client_is_gone_at_once_leaves_nobody_busy(
     served_before: int,
 ) -> None:
     async with served() as server:
-        connection = ServerConnection(server.connections, echo)
+        place = server.connections.shares.admit("", 0.0).place
+        assert place is not None
+        connection = ServerConnection(server.connections, echo, place)
         connection.connection_made(_NoPeer())
         for _ in range(served_before):
             connection.data_received(post(b"x"))
@@ -175,17 +178,32 @@ async def test_a_request_whose_client_is_gone_at_once_leaves_nobody_busy(
         assert server.connections.busy == 0
 
 
-async def test_connections_over_the_limit_are_closed_and_the_others_served() -> None:
-    async with served(max_connections=2) as server:
-        held = [await server.connect() for _ in range(2)]
+async def test_over_the_limit_the_oldest_idle_connection_ends_and_no_busy_one() -> None:
+    waiting = asyncio.Event()
+
+    async def slow(request: Request, client: ServerConnection) -> None:
+        await waiting.wait()
+        await echo(request, client)
+
+    async with served(slow, max_connections=2) as server:
+        busy, busy_writer = await server.connect()
+        busy_writer.write(post(b"x"))
+        await wait_until_async(lambda: server.connections.busy, 30, "the request to run")
+        idle, idle_writer = await server.connect()
         await wait_until_async(lambda: len(server.connections.live) == 2, 30, "both accepted")
-        assert await server.talk(post(b"x")) == b""
+        new, new_writer = await server.connect()
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(idle.read(), 20) == b"", "the idle one has ended"
+        assert server.connections.shares.evicted == 1
+        new_writer.write(post(b"y"))
+        await wait_until_async(lambda: server.connections.busy == 2, 30, "both to be served")
+        assert await server.talk(post(b"z")) == b"", "nobody is idle"
         assert server.connections.refused == 1
-        reader, writer = held[0]
-        writer.write(post(b"x"))
-        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
-        for _, one in held:
-            one.close()
+        waiting.set()
+        for reader in (busy, new):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        for writer in (busy_writer, idle_writer, new_writer):
+            writer.close()
 
 
 async def test_a_client_that_leaves_cancels_its_request() -> None:

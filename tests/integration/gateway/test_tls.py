@@ -20,6 +20,7 @@ from agent.relay.connections import ConnectionSet
 from agent.relay.listener import Listener
 from agent.relay.messages import Request
 from agent.relay.server import ServerConnection
+from protos.domain.connection_shares import MIN_STRANGERS
 from protos.domain.errors import ConfigInvalid
 from tests.support.certificates import p256_key, private_pem
 from tests.support.served import LIMITS, echo
@@ -49,8 +50,15 @@ def write_pair(folder: Path, name: str) -> None:
 class Port:
     """A TLS port and its certificate."""
 
-    def __init__(self, certificate: ClientCertificate, port: int, folder: Path) -> None:
+    def __init__(
+        self,
+        certificate: ClientCertificate,
+        port: int,
+        folder: Path,
+        connections: ConnectionSet,
+    ) -> None:
         self.certificate = certificate
+        self.connections = connections
         self.port = port
         self.folder = folder
 
@@ -83,7 +91,7 @@ async def port(tmp_path: Path) -> AsyncIterator[Port]:
     connections = ConnectionSet(lambda _error, _path: (500, [], b""), LIMITS, lambda: 1.0)
     listener = Listener("client.port", connections, handler)
     await listener.start("127.0.0.1", 0, certificate.context)
-    yield Port(certificate, listener.port, tmp_path)
+    yield Port(certificate, listener.port, tmp_path, connections)
     await listener.stop()
 
 
@@ -123,3 +131,26 @@ def test_an_agent_does_not_start_with_a_bad_certificate(tmp_path: Path) -> None:
     with pytest.raises(ConfigInvalid) as caught:
         ClientCertificate(tmp_path / "cert.pem", tmp_path / "key.pem")
     assert "client.cert_file" in caught.value.problems[0]
+
+
+async def test_connects_that_never_begin_a_handshake_do_not_lock_others_out(port: Port) -> None:
+    held = [
+        await asyncio.open_connection("127.0.0.1", port.port, local_addr=("127.0.0.66", 0))
+        for _ in range(4 * LIMITS.max_connections)
+    ]
+    assert await port.name() == "first"
+    shares = port.connections.shares
+    assert shares.total <= MIN_STRANGERS, "counted before their handshake"
+    for _, writer in held:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+async def test_a_refusal_over_tls_is_read_by_a_client_that_goes_on_sending(port: Port) -> None:
+    reader, writer = await port.connect()
+    writer.write(
+        b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 4096000\r\n\r\n" + bytes(4_000_000)
+    )
+    assert (await asyncio.wait_for(reader.readline(), 20)).startswith(b"HTTP/1.1 500")
+    writer.close()

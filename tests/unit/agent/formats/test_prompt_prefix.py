@@ -58,3 +58,25 @@ def test_what_is_too_deep_to_be_written_has_no_prefix() -> None:
     for _ in range(2_000):
         deep = [deep]
     assert CHAT.prompt_prefix({"messages": deep}) == b""
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, 5_000, 1_000_000])
+def test_the_beginning_of_a_long_prompt_is_that_of_the_whole(size: int) -> None:
+    messages = [
+        {"role": "user", "content": f'{number} "quoted"\n中😀 ' * 40, "b": [1, {"z": 2, "a": None}]}
+        for number in range(60)
+    ]
+    fields = {"tools": [{"type": "function"}], "messages": messages}
+    whole, beginning = CHAT.prompt_prefix(fields), CHAT.prompt_prefix(fields, size)
+    assert beginning[:size] == whole[:size]
+    assert len(beginning) <= max(4 * size, 100) or beginning == whole
+    text = "中 and more " * 1_000
+    long_text = COMPLETIONS.prompt_prefix({"prompt": text}, size)
+    assert long_text[:size] == text.encode()[:size]
+
+
+def test_the_beginning_of_a_deep_prompt_is_short_not_an_error() -> None:
+    deep: object = "x"
+    for _ in range(2_000):
+        deep = [deep]
+    assert len(CHAT.prompt_prefix({"messages": deep}, 1_000)) < 100

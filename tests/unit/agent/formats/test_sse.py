@@ -274,3 +274,10 @@ def test_events_have_the_name_that_the_client_asked_for() -> None:
     for at in range(len(text)):
         cut = EventStream(include_usage=True, continuous_usage=False, names=names)
         assert cut.feed(text[:at]) + cut.feed(text[at:]) == text.replace(*names, 1)
+
+
+def test_a_usage_object_without_an_end_is_not_looked_for_in_megabytes() -> None:
+    hostile = b'{"usage":{' + b"{}" * 2_000_000
+    assert find_usage(hostile) is None
+    long_answer = b'{"text":"' + b"a" * 8_000_000 + b'","usage":{"prompt_tokens":3}}'
+    assert find_usage(long_answer) == {"prompt_tokens": 3}

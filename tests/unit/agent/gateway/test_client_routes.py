@@ -30,7 +30,12 @@ class Routes:
     """The routes over a table of one deployment."""
 
     def __init__(self, *, ready: bool = True) -> None:
-        self._routes = ClientRoutes(gateway_context(WORLD), Health(lambda: ready, "1.2.3"), 1_024)
+        self._routes = ClientRoutes(
+            gateway_context(WORLD),
+            Health(lambda: ready, "1.2.3"),
+            1_024,
+            lambda request, size_bytes: None,
+        )
         self.request = Request("GET", b"/", {}, b"", True, 0.0)
 
     def ask(self, method: str, target: str, headers=None, body: bytes = b"", cors=()):

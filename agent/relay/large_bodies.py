@@ -1,0 +1,25 @@
+"""Bodies that are too large to be examined at once: in steps, with the event loop between them."""
+
+from __future__ import annotations
+
+import asyncio
+
+from agent.formats.json_size import COUNTED_FROM_BYTES, STEP_BYTES, JsonSize
+
+
+async def give_way() -> None:
+    """Let the event loop serve what has become ready."""
+    await asyncio.sleep(0)
+
+
+async def count_values(body: bytes) -> None:
+    """Refuse a JSON text with too many values before it is parsed. Raises: InvalidRequest.
+
+    For all who parse what another host or a client has sent; small texts pass uncounted.
+    """
+    if len(body) < COUNTED_FROM_BYTES:
+        return
+    size = JsonSize()
+    for at in range(0, len(body), STEP_BYTES):
+        size.feed(body[at : at + STEP_BYTES])
+        await give_way()
