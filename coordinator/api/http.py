@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,6 +12,12 @@ from aiohttp import web
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from coordinator.api.http_protocol import (
+    HttpConnection,
+    HttpConnections,
+    count_as_busy,
+    without_banner,
+)
 from coordinator.api.price_page import card_html, card_json
 from protos.domain.errors import ConfigInvalid
 
@@ -21,13 +26,8 @@ if TYPE_CHECKING:
 
     from protos.domain.resources import Price
 
-_log = logging.getLogger(__name__)
-
 #: No route takes a body.
 _MAX_BODY_BYTES = 1_024
-_MAX_LINE_BYTES = 4_096
-_MAX_FIELD_BYTES = 8_190
-_KEEP_ALIVE_S = 15.0
 #: Longest that running requests may take after a stop.
 _STOP_TIMEOUT_S = 2.0
 _CARD_MAX_AGE_S = 60
@@ -51,14 +51,9 @@ class HttpListener:
         self._parts = parts
         self._host = host
         self._port = port
-        self._max_connections = max_connections
+        self._connections = HttpConnections(max_connections)
         self._runner = web.AppRunner(
-            self._make_app(),
-            access_log=None,
-            keepalive_timeout=_KEEP_ALIVE_S,
-            shutdown_timeout=_STOP_TIMEOUT_S,
-            max_line_size=_MAX_LINE_BYTES,
-            max_field_size=_MAX_FIELD_BYTES,
+            self._make_app(), access_log=None, shutdown_timeout=_STOP_TIMEOUT_S
         )
         self._server: asyncio.Server | None = None
 
@@ -74,6 +69,12 @@ class HttpListener:
                 "stop what holds the port, or choose another one",
             ) from error
 
+    @property
+    def port(self) -> int:
+        """The port that is open."""
+        assert self._server is not None
+        return int(self._server.sockets[0].getsockname()[1])
+
     async def close(self) -> None:
         """Stop listening and end what runs."""
         if self._server is not None:
@@ -83,13 +84,11 @@ class HttpListener:
     def _protocol(self) -> asyncio.Protocol:
         server = self._runner.server
         assert server is not None
-        if len(server.connections) >= self._max_connections:
-            _log.warning("http connections at their limit limit=%d", self._max_connections)
-            return _Refusing()
-        return server()
+        return HttpConnection(self._connections, server, asyncio.get_running_loop())
 
     def _make_app(self) -> web.Application:
-        app = web.Application(client_max_size=_MAX_BODY_BYTES)
+        app = web.Application(client_max_size=_MAX_BODY_BYTES, middlewares=[count_as_busy])
+        app.on_response_prepare.append(without_banner)
         app.router.add_get("/livez", self._livez)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics)
@@ -125,13 +124,6 @@ class HttpListener:
             content_type="text/html",
             headers={**_CARD_HEADERS, "Content-Security-Policy": _PAGE_POLICY},
         )
-
-
-class _Refusing(asyncio.Protocol):
-    """Closes a connection at once: over the limit."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
 
 
 _CARD_HEADERS = {

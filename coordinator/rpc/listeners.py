@@ -22,12 +22,20 @@ _MIN_PING_INTERVAL_MS = 5_000
 _HANDSHAKE_TIMEOUT_MS = 10_000
 #: Calls at once on one connection: a stream, renewals, files.
 _MAX_STREAMS_PER_CONNECTION = 32
+#: Connections besides one for each call: in their handshake, or without a call for a while.
+SPARE_CONNECTIONS = 192
+#: A connection without a call is closed after this; clients make another one.
+_MAX_IDLE_MS = 60_000
 
 
 def make_server(
     interceptors: Sequence[aio.ServerInterceptor], *, max_calls: int, max_message_bytes: int
 ) -> aio.Server:
-    """Return a server that is not listening yet; calls over ``max_calls`` are refused at once."""
+    """Return a server that is not listening yet; calls over ``max_calls`` are refused at once.
+
+    Connections are limited too, so that those of strangers leave the other listeners their
+    descriptors: gRPC closes further ones before their handshake.
+    """
     return aio.server(
         interceptors=interceptors,
         maximum_concurrent_rpcs=max_calls,
@@ -40,6 +48,8 @@ def make_server(
             ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", _MIN_PING_INTERVAL_MS),
             ("grpc.server_handshake_timeout_ms", _HANDSHAKE_TIMEOUT_MS),
+            ("grpc.max_allowed_incoming_connections", max_calls + SPARE_CONNECTIONS),
+            ("grpc.max_connection_idle_ms", _MAX_IDLE_MS),
         ],
     )
 

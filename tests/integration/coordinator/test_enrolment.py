@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import socket
 import sqlite3
 
 import pytest
@@ -12,6 +13,7 @@ from cryptography import x509
 
 from coordinator import clock as real_clock
 from coordinator.rpc.enrolment import EnrolmentLimits
+from coordinator.rpc.listeners import SPARE_CONNECTIONS
 from coordinator.store import tokens
 from coordinator.store.store import Store
 from protos.domain.errors import InvalidRequest, Overloaded, StoreUnavailable, Unauthenticated
@@ -259,3 +261,34 @@ async def test_a_certificate_is_valid_for_thirty_days(listeners, enrolment, toke
     certificate = x509.load_pem_x509_certificate(reply.certificate_pem)
     left_ms = certificate.not_valid_after_utc.timestamp() * 1_000 - listeners.clock()
     assert left_ms == pytest.approx(30 * DAY_MS, abs=1_000)
+
+
+def _opened(port: int, count: int) -> list[socket.socket]:
+    """Connect and send nothing; return the connections that the server has not closed."""
+    opened = [socket.create_connection(("127.0.0.1", port), 10) for _ in range(count)]
+    kept = []
+    for one in opened:
+        one.settimeout(0.02)
+        try:
+            closed = one.recv(1) == b""
+        except TimeoutError:
+            closed = False
+        except OSError:
+            closed = True
+        if closed:
+            one.close()
+        else:
+            kept.append(one)
+    return kept
+
+
+async def test_idle_connections_of_strangers_are_limited_and_leave_the_other_listener_its_own(
+    listeners, admin
+):
+    kept = await asyncio.to_thread(_opened, listeners.enrolment_port, 2 * SPARE_CONNECTIONS + 100)
+    try:
+        assert len(kept) <= SPARE_CONNECTIONS + 100
+        await admin.ListNodes(admin_pb2.ListNodesRequest())
+    finally:
+        for one in kept:
+            one.close()

@@ -1,0 +1,98 @@
+"""The coordinator's HTTP port and strangers: what they are told, and what they can hold."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from coordinator.api.http import HttpListener, HttpParts
+
+#: What a stranger writes that must not be in a log.
+MARK = b"Str4ngers-W0rds"
+MALFORMED = [
+    b"GET /livez HTTP/1.1\r\n" + MARK + b"\r\n\r\n",
+    b"GET /livez HTTP/1.1\r\nhost: x\r\nx-a: " + MARK * 2_000 + b"\r\n\r\n",
+    MARK + b"\r\n\r\n",
+    MARK + b" / HTTP/1.1\r\n\r\n",
+    b"GET /livez HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\nx: " + MARK + b"\r\n\r\n",
+    b"GET /livez HTTP/1.1\r\nhost: a\r\nhost: " + MARK + b"\r\n\r\n",
+    b"\x16\x03\x01" + MARK,
+]
+LIMIT = 32
+
+
+@contextlib.asynccontextmanager
+async def listening() -> AsyncIterator[int]:
+    parts = HttpParts(missing=list, prices=list, metrics=CollectorRegistry())
+    listener = HttpListener(parts, "127.0.0.1", 0, max_connections=LIMIT)
+    await listener.start()
+    try:
+        yield listener.port
+    finally:
+        await listener.close()
+
+
+async def talk(port: int, sent: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(sent)
+    try:
+        return await asyncio.wait_for(reader.read(), 20)
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+@pytest.mark.parametrize("sent", MALFORMED)
+async def test_what_cannot_be_read_is_answered_in_our_words_and_leaves_no_line_in_the_log(
+    sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        async with listening() as port:
+            answer = await talk(port, sent)
+    assert answer.split(b" ")[1] in (b"400", b"431"), answer
+    assert b"server:" not in answer.lower()
+    assert b"python" not in answer.lower()
+    assert b"<html" not in answer.lower()
+    assert MARK not in answer
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"OPTIONS / HTTP/1.0", b"404"),
+        (b"GET / HTTP/1.0", b"404"),
+        (b"OPTIONS /livez HTTP/1.0", b"405"),
+        (b"GET /livez HTTP/1.0", b"200"),
+        (b"GET /readyz HTTP/1.0", b"200"),
+        (b"GET /metrics HTTP/1.0", b"200"),
+    ],
+)
+async def test_a_load_balancers_check_without_host_writes_no_traceback_and_gets_no_banner(
+    sent: bytes, status: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with listening() as port:
+        answer = await talk(port, sent + b"\r\n\r\n")
+    assert answer.split(b" ")[1] == status, answer
+    assert b"server:" not in answer.lower()
+    assert not caplog.records
+
+
+async def test_idle_connections_of_a_stranger_do_not_lock_others_out() -> None:
+    async with listening() as port:
+        held = [
+            await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.66", 0))
+            for _ in range(4 * LIMIT)
+        ]
+        answer = await talk(port, b"GET /livez HTTP/1.0\r\n\r\n")
+        assert answer.split(b" ")[1] == b"200"
+        for _, writer in held:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
