@@ -15,10 +15,10 @@ COUNTED_FROM_BYTES = 128 * 1024
 #: Values of all kinds in one body; OpenAI takes 300,000 tokens in a request for embeddings.
 MAX_VALUES = 320_000
 #: Texts (names of fields included), objects and lists in one body.
-MAX_PARTS = 32_768
+MAX_PARTS = 24_576
 #: Escapes in the texts of one body, those of code points left out: each takes time to be written
 #: again. Code has one in 30 characters, JSON within JSON one in 6.
-MAX_ESCAPES = 1_000_000
+MAX_ESCAPES = 750_000
 #: Bytes counted at once, about 1 ms.
 STEP_BYTES = 256 * 1024
 

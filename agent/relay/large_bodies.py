@@ -8,7 +8,8 @@ from agent.formats.json_size import COUNTED_FROM_BYTES, STEP_BYTES, JsonSize
 
 
 async def give_way() -> None:
-    """Let the event loop serve what has become ready."""
+    """Let the event loop read what has arrived, and in its next turn answer it."""
+    await asyncio.sleep(0)
     await asyncio.sleep(0)
 
 
