@@ -104,7 +104,11 @@ async def test_a_route_that_fails_is_500_and_the_socket_is_this_users_only(
 
     path = tmp_path / "admin.sock"
     admin = AdminServer(
-        path, status=broken, requests=lambda limit: [{"n": limit}], set_draining=lambda _: None
+        path,
+        status=broken,
+        requests=lambda limit: [{"n": limit}],
+        served=lambda limit: {},
+        set_draining=lambda _: None,
     )
     await admin.start()
     try:
