@@ -15,6 +15,7 @@ from typing import Any
 from protos.domain.addresses import (
     address_problem,
     host_problem,
+    is_loopback,
     is_unspecified,
     join_address,
 )
@@ -203,6 +204,12 @@ class CoordinatorConfig:
     def enrolment_address(self) -> str:
         """host:port as new nodes reach it."""
         return self.enrolment.advertise or join_address(self.enrolment.host, self.enrolment.port)
+
+    @property
+    def loopback_listeners(self) -> tuple[str, ...]:
+        """Of the listeners that operators need, those that only this machine can reach."""
+        needed = {"admin": self.admin.host, "enrolment": self.enrolment.host}
+        return tuple(section for section, host in needed.items() if is_loopback(host))
 
     def listeners(self) -> dict[str, tuple[str, int]]:
         """Return section -> host and port to listen on."""

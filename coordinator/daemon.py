@@ -14,11 +14,12 @@ import typer
 from coordinator import clock
 from coordinator.config import CoordinatorConfig, load_config
 from coordinator.first_run import initialise
+from coordinator.host_operators import reset_operator
 from coordinator.main import serve as serve_until
 from coordinator.store.sqlite.backup import restore as restore_database
 from protos.domain.addresses import join_address
 from protos.host.ownership import belongs_to_root, keep_owner
-from protos.output.command_line import command_line
+from protos.output.command_line import command_group, command_line
 from protos.output.logs import log_to_stderr
 from protos.output.terminal import print_json, print_line, run_program
 from protos.output.version import version_option
@@ -28,7 +29,8 @@ app = command_line(
     "The fleet's coordinator: who serves what, at what price, and which node is alive.\n\n"
     "Agents serve without it for days; it may be stopped and started at any time.",
 )
-
+operator_app = command_group("operator", "Operators, made on the coordinator's own host.")
+app.add_typer(operator_app)
 
 ConfigOption = Annotated[
     Path,
@@ -91,6 +93,27 @@ def init(
     print_line(f"operator {made.operator}: {made.profile}")
     if belongs_to_root(loaded.ca_dir):
         print_line("the files belong to root; for a service of another user: --user NAME")
+    print_line(f"next: edgeforge-coordinator serve --config {config}")
+
+
+@operator_app.command("reset")
+def reset(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Who the new certificate is for.")],
+    config: ConfigOption,
+    as_json: JsonOption = False,
+) -> None:
+    """Make NAME an admin with a new key, where no admin can log in any more.
+
+    The coordinator must be stopped. An operator of that name loses its old key; others stay.
+    Example: edgeforge-coordinator operator reset ana --config coordinator.toml
+    """
+    loaded = load_config(config, os.environ)
+    _log_to_stderr(loaded)
+    profile = asyncio.run(reset_operator(loaded, name, now_unix_ms=clock.now_unix_ms))
+    if as_json:
+        print_json({"operator": name, "role": "admin", "profile": str(profile)}, indent=None)
+        return
+    print_line(f"operator {name} is an admin: {profile}")
     print_line(f"next: edgeforge-coordinator serve --config {config}")
 
 

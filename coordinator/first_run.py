@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coordinator.ca.authority import CertificateAuthority
-from coordinator.ca.files import write_key, write_public
 from coordinator.core.price_card import CARD_VERSION, default_price_card
-from coordinator.store import prices
+from coordinator.host_operators import PROFILE, admin_of, write_operator
+from coordinator.store import operators, prices
 from coordinator.store.records import AuditNote
 from coordinator.store.store import Store
 from protos.domain.errors import ConfigInvalid, Conflict, StoreUnavailable
@@ -23,8 +23,8 @@ from protos.host.ownership import adopt, adopt_all, keep_owner
 
 if TYPE_CHECKING:
     from coordinator.config import CoordinatorConfig
+    from coordinator.core.operators import Operator
 
-PROFILE = "profile.toml"
 _STAGING = ".init-"
 #: What is made beside the database, and moved before it.
 _PARTS = ("ca", "operators", "blobs")
@@ -67,8 +67,9 @@ async def initialise(
         ) from error
     try:
         authority = CertificateAuthority.create(staging / "ca", now_unix_ms=now_unix_ms)
-        _write_operator(config, authority, operator, staging / "operators" / operator)
-        await _make_database(staging / config.database.name, operator, now_unix_ms)
+        made = write_operator(config, authority, operator, staging / "operators" / operator)
+        admin = admin_of(operator, made, now_unix_ms())
+        await _make_database(staging / config.database.name, admin, now_unix_ms)
         (staging / "blobs").mkdir(mode=0o700)
         adopt(staging, state_dir)
         adopt_all(staging)
@@ -137,31 +138,13 @@ def _try_bind(host: str, port: int) -> None:
         probe.listen()
 
 
-def _write_operator(
-    config: CoordinatorConfig, authority: CertificateAuthority, operator: str, folder: Path
-) -> None:
-    make_private_folder(folder.parent)
-    make_private_folder(folder)
-    key_pem, certificate = authority.new_operator(operator)
-    write_key(folder / "key.pem", key_pem)
-    write_public(folder / "cert.pem", certificate.pem)
-    write_public(folder / "ca.pem", authority.certificate_pem)
-    profile = (
-        "# Who you are to this fleet. Paths start at this folder; keep key.pem to yourself.\n"
-        f'admin_address = "{config.admin_address}"\n'
-        'ca_file = "ca.pem"\n'
-        'cert_file = "cert.pem"\n'
-        'key_file = "key.pem"\n'
-    )
-    write_public(folder / PROFILE, profile.encode())
-
-
-async def _make_database(path: Path, operator: str, now_unix_ms: Callable[[], int]) -> None:
+async def _make_database(path: Path, admin: Operator, now_unix_ms: Callable[[], int]) -> None:
     store = await Store.open(path, now_unix_ms=now_unix_ms)
     try:
         note = AuditNote(
-            "coordinator", "init", f"operator/{operator}", f"price_card={CARD_VERSION}"
+            "coordinator", "init", f"operator/{admin.name}", f"price_card={CARD_VERSION}"
         )
+        await store.write(operators.put(admin))
         await store.write(prices.put(default_price_card()), note)
     finally:
         await store.close()

@@ -29,18 +29,22 @@ from coordinator.fleet.push_bytes import PushEncoder
 from coordinator.fleet.registry import FleetRegistry
 from coordinator.fleet.session import SessionParts
 from coordinator.fleet.supervisor import FleetSupervisor
+from coordinator.host_operators import adopt_operators
 from coordinator.native_log import NativeLog
 from coordinator.operations.node_certificates import NodeCertificates
 from coordinator.operations.operations import make_operations
+from coordinator.operations.operator_certificates import OperatorCertificates
 from coordinator.operations.refusals import RefusalRecorder
 from coordinator.operations.use_case import OperationsParts
 from coordinator.rpc.admin import AdminService
 from coordinator.rpc.agent_questions import AgentQuestions
-from coordinator.rpc.enrolment import MAX_MESSAGE_BYTES, EnrolmentService
+from coordinator.rpc.enrolment import MAX_MESSAGE_BYTES, AdminListener, EnrolmentService
 from coordinator.rpc.fleet import FleetLimits, FleetParts, FleetService
 from coordinator.rpc.identity import IdentityKind
 from coordinator.rpc.interceptors import ErrorInterceptor, IdentityInterceptor
 from coordinator.rpc.listeners import Server, bind, make_server
+from coordinator.rpc.operator_rows import UNKNOWN_HINT, OperatorRows
+from coordinator.rpc.running_calls import RunningCalls
 from coordinator.rpc.server_credentials import ServerCredentials
 from coordinator.store import audit
 from coordinator.store.records import AuditNote
@@ -87,6 +91,7 @@ async def serve(
     check_ports_free(config)
     authority = CertificateAuthority.load(config.ca_dir, now_unix_ms=clock.now_unix_ms)
     async with _opened_store(config) as store:
+        await adopt_operators(config, store, authority, clock.now_unix_ms)
         blobs = BlobStore.open(config.blobs_dir, max_blob_bytes=config.limits.max_blob_bytes)
         fleet = make_fleet(config, store, authority, blobs)
         store.on_change(fleet.registry.table_changed)
@@ -233,31 +238,10 @@ def _make_servers(
     fleet_server.add_generic_rpc_handlers((fleet.service.handler(),))
     bind(fleet_server, "fleet", addresses["fleet"], credentials.mutual())
 
-    operators_only = IdentityInterceptor(
-        {IdentityKind.OPERATOR}, audit=appended, now_mono_ms=clock.now_mono_ms
+    operator_certificates = OperatorCertificates(store, authority, clock.now_unix_ms)
+    admin_server = _make_admin_server(
+        config, store, authority.sha256_hex, blobs, fleet, operator_certificates, appended
     )
-    admin_server = make_server(
-        [ErrorInterceptor(), operators_only],
-        max_calls=limits.max_admin_calls,
-        max_message_bytes=limits.max_message_bytes,
-    )
-    operations = make_operations(
-        OperationsParts(
-            store=store,
-            blobs=blobs,
-            refusals=fleet.refusals,
-            live=fleet.registry,
-            agents=fleet.questions,
-            dials=fleet.dialer,
-            force_table=fleet.registry.force_table,
-            ca_sha256_hex=authority.sha256_hex,
-            enrolment_address=config.enrolment_address,
-            now_unix_ms=clock.now_unix_ms,
-            on_resumed=fleet.supervisor.resumed,
-            on_ordered=fleet.supervisor.ordered,
-        )
-    )
-    add_AdminServicer_to_server(AdminService(operations), admin_server)
     bind(admin_server, "admin", addresses["admin"], credentials.mutual())
 
     enrolment_server = make_server(
@@ -268,12 +252,62 @@ def _make_servers(
     enrolment = EnrolmentService(
         store=store,
         certificates=NodeCertificates(store, authority, clock.now_unix_ms),
+        operators=operator_certificates,
         fleet_address=config.fleet_address,
+        admin=AdminListener(config.admin_address, "admin" in config.loopback_listeners),
         now_mono_ms=clock.now_mono_ms,
     )
     add_EnrolmentServicer_to_server(enrolment, enrolment_server)
     bind(enrolment_server, "enrolment", addresses["enrolment"], credentials.server_only())
     return [fleet_server, admin_server, enrolment_server]
+
+
+def _make_admin_server(
+    config: CoordinatorConfig,
+    store: Store,
+    ca_sha256_hex: str,
+    blobs: BlobStore,
+    fleet: Fleet,
+    operator_certificates: OperatorCertificates,
+    audited: Callable[[AuditNote], Awaitable[None]],
+) -> Server:
+    """Return the operators' listener, not bound."""
+    rows, calls = OperatorRows(store), RunningCalls()
+    operators_only = IdentityInterceptor(
+        {IdentityKind.OPERATOR},
+        audit=audited,
+        now_mono_ms=clock.now_mono_ms,
+        is_known=rows.is_known,
+        unknown_hint=UNKNOWN_HINT,
+        calls=calls,
+    )
+    admin_server = make_server(
+        [ErrorInterceptor(), operators_only],
+        max_calls=config.limits.max_admin_calls,
+        max_message_bytes=config.limits.max_message_bytes,
+    )
+    operations = make_operations(
+        OperationsParts(
+            store=store,
+            blobs=blobs,
+            refusals=fleet.refusals,
+            live=fleet.registry,
+            agents=fleet.questions,
+            dials=fleet.dialer,
+            force_table=fleet.registry.force_table,
+            ca_sha256_hex=ca_sha256_hex,
+            enrolment_address=config.enrolment_address,
+            admin_address=config.admin_address,
+            loopback_listeners=config.loopback_listeners,
+            operator_certificates=operator_certificates,
+            now_unix_ms=clock.now_unix_ms,
+            on_resumed=fleet.supervisor.resumed,
+            on_ordered=fleet.supervisor.ordered,
+            on_operator_changed=calls.end,
+        )
+    )
+    add_AdminServicer_to_server(AdminService(operations, rows.role_of), admin_server)
+    return admin_server
 
 
 def _make_http(

@@ -35,7 +35,8 @@ async def renew(
     Raises: EdgeForgeError; OSError when the disk does not take it.
     """
     # Imported on use: the module is large and needed once a day.
-    from agent.link.enrol import identity_of, key_pem, load_or_make_key, signing_request
+    from agent.link.enrol import identity_of, load_or_make_key
+    from protos.enrolment.keys import key_pem, signing_request
 
     old = held.identity
     if load_identity(folder).owner != old.owner:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -20,6 +21,7 @@ from coordinator.ca.certificates import (
     IssuedCertificate,
     coordinator_leaf,
     node_leaf,
+    not_after_unix_ms,
     operator_leaf,
     self_signed_ca,
     signed_leaf,
@@ -92,7 +94,7 @@ class CertificateAuthority:
         )
 
     def issue_operator(self, name: str, csr_der: bytes) -> IssuedCertificate:
-        """Return a one-year client certificate. Raises: InvalidRequest."""
+        """Return a 60-day client certificate. Raises: InvalidRequest."""
         leaf = operator_leaf(check_person(name))
         return signed_leaf(
             leaf, public_key_of(csr_der), self._certificate, self._key, self._now_unix_ms()
@@ -105,6 +107,15 @@ class CertificateAuthority:
         return key_pem(key), signed_leaf(
             leaf, key.public_key(), self._certificate, self._key, self._now_unix_ms()
         )
+
+    def not_after_unix_ms(self, certificate_pem: bytes) -> int:
+        """Return until when a certificate of this authority is valid; 0 for another one's."""
+        try:
+            certificate = x509.load_pem_x509_certificate(certificate_pem)
+            certificate.verify_directly_issued_by(self._certificate)
+        except (ValueError, TypeError, InvalidSignature):
+            return 0
+        return not_after_unix_ms(certificate)
 
     def new_coordinator(self, name: str) -> tuple[bytes, bytes]:
         """Return a new private key (PEM) and its chain: server certificate, authority certificate.

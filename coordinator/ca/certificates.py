@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from coordinator.ca.requests import public_key_sha256
-from protos.domain.certificates import BACKDATED_MS, DAY_MS, NODE_LIFE_MS
+from protos.domain.certificates import BACKDATED_MS, DAY_MS, NODE_LIFE_MS, OPERATOR_LIFE_MS
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from coordinator.ca.requests import PublicKey
 
 CA_LIFE_MS = 3_650 * DAY_MS
-OPERATOR_LIFE_MS = 365 * DAY_MS
 COORDINATOR_LIFE_MS = 825 * DAY_MS
 
 COORDINATOR_DNS_NAME = "coordinator.edgeforge.internal"
@@ -109,9 +108,14 @@ def signed_leaf(
     return IssuedCertificate(
         pem=certificate.public_bytes(serialization.Encoding.PEM),
         serial=serial,
-        not_after_unix_ms=_to_unix_ms(certificate.not_valid_after_utc),
+        not_after_unix_ms=not_after_unix_ms(certificate),
         public_key_sha256=public_key_sha256(key),
     )
+
+
+def not_after_unix_ms(certificate: x509.Certificate) -> int:
+    """Return until when a certificate is valid."""
+    return _to_unix_ms(certificate.not_valid_after_utc)
 
 
 def _builder(

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from coordinator.cli import completion
 from coordinator.cli.common import JsonOption, admin, group
 from coordinator.cli.output import as_json
 from coordinator.clock import now_unix_ms
@@ -59,7 +60,7 @@ def list_accounts(json_output: JsonOption = False) -> None:
 
 @app.command("limits")
 def set_account_limits(
-    account: str,
+    account: Annotated[str, typer.Argument(autocompletion=completion.accounts)],
     sequences: SequencesOption = None,
     requests_per_minute: RequestsOption = None,
     tokens_per_minute: TokensOption = None,
@@ -85,9 +86,14 @@ def set_account_limits(
 
 @key_app.command("create")
 def create_key(
-    account: Annotated[str, typer.Option(help="Whose key it is.")],
+    account: Annotated[
+        str, typer.Option(help="Whose key it is.", autocompletion=completion.accounts)
+    ],
     deployment: Annotated[
-        list[str] | None, typer.Option(help="Limit it to this deployment; repeatable.")
+        list[str] | None,
+        typer.Option(
+            help="Limit it to this deployment; repeatable.", autocompletion=completion.deployments
+        ),
     ] = None,
     days: Annotated[int, typer.Option(help="Days until it expires; 0: never.", min=0)] = 0,
     sequences: SequencesOption = None,
@@ -119,7 +125,9 @@ def create_key(
 
 @key_app.command("ls")
 def list_keys(
-    account: Annotated[str, typer.Option(help="Only this account's.")] = "",
+    account: Annotated[
+        str, typer.Option(help="Only this account's.", autocompletion=completion.accounts)
+    ] = "",
     json_output: JsonOption = False,
 ) -> None:
     """List API keys by their public part.
@@ -150,7 +158,12 @@ def list_keys(
 
 
 @key_app.command("revoke")
-def revoke_key(key: Annotated[str, typer.Argument(help="The key's public part.")]) -> None:
+def revoke_key(
+    key: Annotated[
+        str,
+        typer.Argument(help="The key's public part.", autocompletion=completion.keys),
+    ],
+) -> None:
     """Revoke a key; agents that are connected refuse it within two seconds.
 
     Example: edgeforge key revoke 3f9a

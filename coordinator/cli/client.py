@@ -1,73 +1,33 @@
-"""The one client of the administration listener: mutual TLS, a deadline on every call."""
+"""The one client of the coordinator's listeners: TLS, a deadline on every call."""
 
 from __future__ import annotations
 
 import contextlib
-import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import grpc
 
-from protos.domain.errors import ConfigInvalid, EdgeForgeError, LinkDown
-from protos.v1 import admin_pb2_grpc
+from coordinator import clock
+from coordinator.cli.validity import validity_of
+from protos.domain.errors import ConfigInvalid, EdgeForgeError, LinkDown, Unauthenticated
+from protos.v1 import admin_pb2_grpc, enrolment_pb2_grpc
 from protos.wire.errors import error_from_metadata
+
+if TYPE_CHECKING:
+    from coordinator.cli.profiles import Profile
+    from protos.v1 import enrolment_pb2
 
 T = TypeVar("T")
 
 COORDINATOR_NAME = "coordinator.edgeforge.internal"
 TIMEOUT_S = 30.0
 _MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-_PROFILE_KEYS = ("admin_address", "ca_file", "cert_file", "key_file")
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """A coordinator's address and an operator's credentials: ``profile.toml``."""
-
-    path: Path
-    admin_address: str
-    ca_file: Path
-    cert_file: Path
-    key_file: Path
-
-
-def load_profile(path: Path) -> Profile:
-    """Read a profile; its files are relative to it. Raises: ConfigInvalid."""
-    hint = "edgeforge-coordinator init writes one; name it with --profile or EDGEFORGE_PROFILE"
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigInvalid([f"profile {path}: {error}"], hint) from error
-    missing = [f"profile {path}: no {key}" for key in _PROFILE_KEYS if not values.get(key)]
-    if missing:
-        raise ConfigInvalid(missing, hint)
-    folder = path.parent
-    return Profile(
-        path=path,
-        admin_address=str(values["admin_address"]),
-        ca_file=folder / str(values["ca_file"]),
-        cert_file=folder / str(values["cert_file"]),
-        key_file=folder / str(values["key_file"]),
-    )
-
-
-def find_profile(named: Path | None, environ: dict[str, str], home: Path) -> Path:
-    """Return the profile to use. Raises: ConfigInvalid when there is none."""
-    if named is not None:
-        return named
-    if environ.get("EDGEFORGE_PROFILE"):
-        return Path(environ["EDGEFORGE_PROFILE"])
-    places = [Path(".edgeforge/profile.toml"), home / ".config/edgeforge/profile.toml"]
-    for place in places:
-        if place.is_file():
-            return place
-    raise ConfigInvalid(
-        ["no coordinator is known: there is no profile"],
-        "start a fleet here with 'edgeforge up', or name a profile with --profile FILE",
-    )
+_OPTIONS = (
+    ("grpc.ssl_target_name_override", COORDINATOR_NAME),
+    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.enable_http_proxy", 0),
+)
 
 
 class AdminClient:
@@ -83,12 +43,7 @@ class AdminClient:
             )
         except OSError as error:
             raise ConfigInvalid([f"profile {profile.path}: {error}"]) from error
-        options = (
-            ("grpc.ssl_target_name_override", COORDINATOR_NAME),
-            ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-            ("grpc.enable_http_proxy", 0),
-        )
-        self._channel = grpc.secure_channel(profile.admin_address, credentials, options=options)
+        self._channel = grpc.secure_channel(profile.admin_address, credentials, options=_OPTIONS)
         self._stub = admin_pb2_grpc.AdminStub(self._channel)
 
     def call(
@@ -108,14 +63,33 @@ class AdminClient:
         self._channel.close()
 
     def _translate(self, error: grpc.Call) -> EdgeForgeError:
-        metadata = [(str(key), value) for key, value in error.trailing_metadata() or ()]
-        found = error_from_metadata(error.code().name, error.details() or "", metadata)
-        if isinstance(found, LinkDown) and not found.hint:
-            return LinkDown(
-                f"no coordinator answers at {self.profile.admin_address}: {found.message}",
-                "is it running? 'edgeforge up' starts one here",
+        found = _error_of(error)
+        if not isinstance(found, LinkDown) or found.hint:
+            return found
+        validity = validity_of(self.profile.cert_file)
+        if validity is not None and validity.days_left(clock.now_unix_ms()) <= 0:
+            return Unauthenticated(
+                f"the certificate {self.profile.cert_file} has expired",
+                "ask an admin for an invitation, and log in again; if you are the last admin, on"
+                " the coordinator's host: edgeforge-coordinator operator reset NAME",
             )
-        return found
+        return LinkDown(
+            f"no coordinator answers at {self.profile.admin_address}: {found.message}",
+            "is it running? 'edgeforge up' starts one here",
+        )
+
+
+def enrol_operator(
+    address: str, ca_pem: bytes, request: enrolment_pb2.EnrolOperatorRequest
+) -> enrolment_pb2.EnrolOperatorResponse:
+    """Redeem an invitation at ``address``. Raises: LinkDown, or what the coordinator answered."""
+    credentials = grpc.ssl_channel_credentials(root_certificates=ca_pem)
+    with grpc.secure_channel(address, credentials, options=_OPTIONS) as channel:
+        stub = enrolment_pb2_grpc.EnrolmentStub(channel)
+        try:
+            return stub.EnrolOperator(request, timeout=TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise _error_of(cast("grpc.Call", error)) from error
 
 
 @contextlib.contextmanager
@@ -126,3 +100,8 @@ def connected(profile: Profile) -> Iterator[AdminClient]:
         yield client
     finally:
         client.close()
+
+
+def _error_of(error: grpc.Call) -> EdgeForgeError:
+    metadata = [(str(key), value) for key, value in error.trailing_metadata() or ()]
+    return error_from_metadata(error.code().name, error.details() or "", metadata)

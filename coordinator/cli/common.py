@@ -10,7 +10,9 @@ from typing import Annotated
 
 import typer
 
-from coordinator.cli.client import AdminClient, connected, find_profile, load_profile
+from coordinator.cli.client import AdminClient, connected
+from coordinator.cli.profiles import find_profile, load_profile
+from coordinator.cli.renewal import Renewal
 from protos.output.command_line import command_group
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
@@ -27,9 +29,14 @@ def name_profile(path: Path | None) -> None:
 @contextmanager
 def admin() -> Iterator[AdminClient]:
     """Provide a client of the coordinator that the profile names."""
-    path = find_profile(_named_profile[0], dict(os.environ), Path.home())
+    path = find_profile(_named_profile[0], os.environ, Path.home())
     with connected(load_profile(path)) as client:
-        yield client
+        renewal = Renewal.begin(client)
+        try:
+            yield client
+        finally:
+            if renewal is not None:
+                renewal.finish()
 
 
 def group(name: str, text: str) -> typer.Typer:

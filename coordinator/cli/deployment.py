@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from coordinator.cli import completion
 from coordinator.cli.client import AdminClient
 from coordinator.cli.common import JsonOption, admin, group
 from coordinator.cli.output import as_json, enum_word
@@ -16,8 +17,14 @@ from protos.v1 import admin_pb2, resources_pb2
 
 app = group("deployment", "What customers call: a model, a first-token budget, where it may run.")
 
+DeploymentArgument = Annotated[str, typer.Argument(autocompletion=completion.deployments)]
 NodeOption = Annotated[
-    list[str] | None, typer.Option("--node", help="Hold the model on this node; repeatable.")
+    list[str] | None,
+    typer.Option(
+        "--node",
+        help="Hold the model on this node; repeatable.",
+        autocompletion=completion.nodes,
+    ),
 ]
 ZoneOption = Annotated[
     list[str] | None, typer.Option("--zone", help="Serve in this zone only; repeatable.")
@@ -32,8 +39,11 @@ _SLA_TIERS = {
 @app.command("create")
 def create_deployment(
     name: Annotated[str, typer.Argument(help='What clients put into "model".')],
-    model: Annotated[str, typer.Option(help="owner/name@version of the registry.")],
-    account: Annotated[str, typer.Option(help="Whose it is.")],
+    model: Annotated[
+        str,
+        typer.Option(help="owner/name@version of the registry.", autocompletion=completion.models),
+    ],
+    account: Annotated[str, typer.Option(help="Whose it is.", autocompletion=completion.accounts)],
     budget_ms: Annotated[int, typer.Option(help="P99 first token under this.", min=1)],
     node: NodeOption = None,
     sla: Annotated[str, typer.Option(help="realtime, interactive or standard.")] = "standard",
@@ -69,8 +79,11 @@ def create_deployment(
 
 @app.command("set")
 def set_deployment(
-    name: str,
-    model: Annotated[str | None, typer.Option(help="Another model or version.")] = None,
+    name: DeploymentArgument,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Another model or version.", autocompletion=completion.models),
+    ] = None,
     budget_ms: Annotated[int | None, typer.Option(help="Another budget.", min=1)] = None,
     node: NodeOption = None,
     sla: Annotated[str | None, typer.Option(help="Another SLA tier.")] = None,
@@ -139,7 +152,7 @@ def list_deployments(json_output: JsonOption = False) -> None:
 
 
 @app.command("show")
-def show_deployment(name: str, json_output: JsonOption = False) -> None:
+def show_deployment(name: DeploymentArgument, json_output: JsonOption = False) -> None:
     """Show one deployment.
 
     Example: edgeforge deployment show chat
@@ -150,7 +163,7 @@ def show_deployment(name: str, json_output: JsonOption = False) -> None:
 
 
 @app.command("rm")
-def remove_deployment(name: str) -> None:
+def remove_deployment(name: DeploymentArgument) -> None:
     """Remove a deployment; its model's replicas go when nothing else wants them.
 
     Example: edgeforge deployment rm chat

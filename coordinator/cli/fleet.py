@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from coordinator.cli.client import connected, load_profile
+from coordinator.cli.client import connected
 from coordinator.cli.common import JsonOption
+from coordinator.cli.profiles import load_profile
 from coordinator.devfleet.demonstration import demonstrate
 from coordinator.devfleet.down import bring_down
 from coordinator.devfleet.layout import FleetLayout, read_facts

@@ -10,13 +10,17 @@ import typer
 from coordinator.cli import (
     account,
     audit,
+    context,
     deployment,
     fleet,
+    login,
     model,
     node_orders,
+    operator,
     pop,
     price,
     route,
+    status,
     trace,
 )
 from coordinator.cli.common import name_profile
@@ -27,6 +31,7 @@ from protos.output.version import version_option
 app = command_line(
     "edgeforge",
     "Run and ask an EdgeForge fleet. 'edgeforge up' starts one on this machine.",
+    completes=True,
 )
 for _group in (
     pop.app,
@@ -40,8 +45,12 @@ for _group in (
     trace.app,
     audit.app,
     price.table_app,
+    operator.app,
+    context.app,
 ):
     app.add_typer(_group)
+app.command("login")(login.login)
+app.command("status")(status.status)
 app.command("up")(fleet.up)
 app.command("demo")(fleet.demo)
 app.command("down")(fleet.down)
@@ -52,7 +61,9 @@ def main(
     _version: Annotated[bool, version_option("edgeforge")] = False,
     profile: Annotated[
         Path | None,
-        typer.Option(help="Operator's profile.toml; default: $EDGEFORGE_PROFILE, ./.edgeforge."),
+        typer.Option(
+            help="Operator's profile.toml; else $EDGEFORGE_PROFILE, ./.edgeforge, the context."
+        ),
     ] = None,
 ) -> None:
     """Remember the profile that was named."""

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from coordinator.cli import completion
 from coordinator.cli.common import JsonOption, admin, group
 from coordinator.cli.output import as_json, enum_word
 from protos.domain.addresses import join_address
@@ -13,6 +14,8 @@ from protos.domain.errors import Conflict, NotFound
 from protos.output.terminal import confirmed, print_json, print_line, print_table
 from protos.v1 import admin_pb2, fleet_pb2, resources_pb2
 from protos.wire import service_from_wire
+
+NodeArgument = Annotated[str, typer.Argument(autocompletion=completion.nodes)]
 
 _GIB = 1024**3
 _DAY_S = 86_400
@@ -26,9 +29,11 @@ app.add_typer(token_app)
 
 @token_app.command("create")
 def create_token(
-    pop: Annotated[str, typer.Option(help="The POP that the host is in.")],
+    pop: Annotated[
+        str, typer.Option(help="The POP that the host is in.", autocompletion=completion.pops)
+    ],
     node: Annotated[str, typer.Option(help="Its name; empty: the coordinator names it.")] = "",
-    ttl_s: Annotated[int, typer.Option(help="Seconds until it expires.")] = 3_600,
+    ttl_s: Annotated[int, typer.Option(help="Seconds until it expires.", min=1)] = 3_600,
     json_output: JsonOption = False,
 ) -> None:
     """Create a token for one host. It is shown once.
@@ -62,7 +67,7 @@ def list_nodes(json_output: JsonOption = False) -> None:
 
 
 @app.command("show")
-def show_node(node: str, json_output: JsonOption = False) -> None:
+def show_node(node: NodeArgument, json_output: JsonOption = False) -> None:
     """Show one host: its replicas, tables and ages.
 
     Example: edgeforge node show gru-1
@@ -87,7 +92,7 @@ def show_node(node: str, json_output: JsonOption = False) -> None:
             ("peers dial", _peer_address(info)),
             ("clients call", info.node.client_url),
             ("agent", f"{info.agent_version}, engine {info.engine_kind}"),
-            ("link", _link(info)),
+            ("link", link_of(info)),
             ("requests", str(service_from_wire(info.service))),
             ("credentials age", f"{info.credentials_age_s:.0f} s"),
             ("certificate", _certificate(info)),
@@ -101,7 +106,7 @@ def show_node(node: str, json_output: JsonOption = False) -> None:
 
 @app.command("rm")
 def remove_node(
-    node: str,
+    node: NodeArgument,
     force: Annotated[
         bool, typer.Option("--force", help="Even if it is the last host of a deployment's pins.")
     ] = False,
@@ -154,7 +159,7 @@ def _row(info: admin_pb2.NodeInfo) -> tuple[object, ...]:
         node.pop_id,
         _health(node),
         _intent(node),
-        _link(info),
+        link_of(info),
         info.engine_kind or "-",
         info.in_flight_requests,
         replicas,
@@ -201,6 +206,25 @@ def _accelerator(one: fleet_pb2.Accelerator) -> str:
     return ", ".join(parts)
 
 
+def alarms_of(info: admin_pb2.NodeInfo) -> list[str]:
+    """Return what is wrong with a host, one line each."""
+    alarms = [_fault(one) for one in info.faults if one.active]
+    if info.twin:
+        alarms.append(f"two hosts use this identity: {info.twin}")
+    if info.peer_dial.failure:
+        alarms.append(f"peers cannot reach it: {info.peer_dial.failure}")
+    if info.renewal_error:
+        alarms.append(f"certificate not renewed: {info.renewal_error}")
+    alarms += [f"claim: {one.kind}: {one.detail}" for one in info.claims]
+    return alarms + [f"order: {line}" for line in _order_lines(info)]
+
+
+def certificate_days_of(info: admin_pb2.NodeInfo) -> float | None:
+    """Return how long a host's certificate is valid still; None: it has not said so yet."""
+    remaining_s = info.certificate_remaining_s
+    return remaining_s / _DAY_S if remaining_s else None
+
+
 def _certificate(info: admin_pb2.NodeInfo) -> str:
     text = f"made {info.certificate_age_s / _DAY_S:.1f} days ago"
     if info.certificate_remaining_s:
@@ -214,7 +238,8 @@ def _clock(info: admin_pb2.NodeInfo) -> str:
     return f"{abs(offset_s):.1f} s {side} the coordinator's"
 
 
-def _link(info: admin_pb2.NodeInfo) -> str:
+def link_of(info: admin_pb2.NodeInfo) -> str:
+    """Return whether a host is connected, and since when it is not."""
     if info.twin:
         return f"two hosts use this identity, the second is refused: {info.twin}"
     if info.connected:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from coordinator.cli.common import JsonOption, admin
-from coordinator.cli.node import app, describe_order
+from coordinator.cli.node import NodeArgument, app, describe_order
 from coordinator.cli.output import as_json, enum_word
 from protos.domain.errors import DeadlineExceeded, NotFound
 from protos.output.terminal import print_json, print_line, print_progress
@@ -23,7 +23,9 @@ TimeoutOption = Annotated[float, typer.Option(help="Seconds to wait for it to be
 
 
 @app.command("drain")
-def drain_node(node: str, reason: ReasonOption = "", json_output: JsonOption = False) -> None:
+def drain_node(
+    node: NodeArgument, reason: ReasonOption = "", json_output: JsonOption = False
+) -> None:
     """Drain a host's engine: no new requests, running ones end. Other hosts serve its clients.
 
     Example: edgeforge node drain gru-1 --reason "new power supply"
@@ -32,7 +34,9 @@ def drain_node(node: str, reason: ReasonOption = "", json_output: JsonOption = F
 
 
 @app.command("cordon")
-def cordon_node(node: str, reason: ReasonOption = "", json_output: JsonOption = False) -> None:
+def cordon_node(
+    node: NodeArgument, reason: ReasonOption = "", json_output: JsonOption = False
+) -> None:
     """Plan no new model onto a host; it keeps serving those it holds.
 
     Example: edgeforge node cordon gru-1
@@ -41,7 +45,7 @@ def cordon_node(node: str, reason: ReasonOption = "", json_output: JsonOption = 
 
 
 @app.command("resume")
-def resume_node(node: str, json_output: JsonOption = False) -> None:
+def resume_node(node: NodeArgument, json_output: JsonOption = False) -> None:
     """End a drain, a cordon or a retirement, also one that followed from a repaired fault.
 
     Refused while a fault is active. Pins that a retirement moved are not moved back.
@@ -53,7 +57,7 @@ def resume_node(node: str, json_output: JsonOption = False) -> None:
 
 @app.command("retire")
 def retire_node(
-    node: str,
+    node: NodeArgument,
     reason: ReasonOption = "",
     force: Annotated[
         bool, typer.Option("--force", help="Retire even if a replica has no target.")

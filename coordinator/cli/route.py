@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from coordinator.cli import completion
 from coordinator.cli.common import JsonOption, admin, group
 from coordinator.cli.output import as_json, enum_word
 from protos.output.terminal import print_json, print_line, print_table
@@ -16,8 +17,15 @@ app = group("route", "Where a request would go now, and why.")
 
 @app.command("explain")
 def explain(
-    deployment: Annotated[str, typer.Option(help="What the client would call.")],
-    via: Annotated[str, typer.Option(help="The POP or node that the client would reach.")],
+    deployment: Annotated[
+        str, typer.Option(help="What the client would call.", autocompletion=completion.deployments)
+    ],
+    via: Annotated[
+        str,
+        typer.Option(
+            help="The POP or node that the client would reach.", autocompletion=completion.places
+        ),
+    ],
     budget_ms: Annotated[
         float, typer.Option(help="First-token budget; 0: the deployment's own.", min=0)
     ] = 0.0,

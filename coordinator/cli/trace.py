@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from coordinator.cli import completion
 from coordinator.cli.common import JsonOption, admin, group
 from coordinator.cli.output import as_json
 from coordinator.cli.trace_view import trace_picture
@@ -43,13 +44,19 @@ _COLUMNS = (
 )
 
 ViaOption = Annotated[
-    str, typer.Option(help="Node or POP whose agents are asked; all if not given.")
+    str,
+    typer.Option(
+        help="Node or POP whose agents are asked; all if not given.",
+        autocompletion=completion.places,
+    ),
 ]
 
 
 @app.command("ls")
 def list_traces(
-    deployment: Annotated[str, typer.Option(help="Only this deployment's.")] = "",
+    deployment: Annotated[
+        str, typer.Option(help="Only this deployment's.", autocompletion=completion.deployments)
+    ] = "",
     via: ViaOption = "",
     slow: Annotated[bool, typer.Option("--slow", help="Slowest first token first.")] = False,
     missed: Annotated[

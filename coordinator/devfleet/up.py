@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from coordinator.cli.client import AdminClient, connected, load_profile
+from coordinator.cli.client import AdminClient, connected
 from coordinator.cli.output import enum_word
+from coordinator.cli.profiles import load_profile
 from coordinator.devfleet import distances
 from coordinator.devfleet.configs import (
     write_agent_config,

@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-
-class Role(enum.StrEnum):
-    """What an operator may do; each role may do all that the one before it may."""
-
-    VIEWER = "viewer"
-    OPERATOR = "operator"
-    ADMIN = "admin"
-
-    def covers(self, needed: Role) -> bool:
-        """Return whether this role may do what ``needed`` may."""
-        return _RANKS[self] >= _RANKS[needed]
-
-
-_RANKS = {role: rank for rank, role in enumerate(Role)}
+if TYPE_CHECKING:
+    from coordinator.core.operators import Role
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 
-from coordinator.operations.actor import Role
+from coordinator.core.operators import Role
 
 
 class Act(enum.StrEnum):
@@ -32,6 +32,11 @@ class Act(enum.StrEnum):
     NODE_REPLACE = "node.replace"
     NODE_RESUME = "node.resume"
     NODE_RETIRE = "node.retire"
+    OPERATOR_INVITE = "operator.invite"
+    OPERATOR_LIST = "operator.list"
+    OPERATOR_RENEW = "operator.renew"
+    OPERATOR_REVOKE = "operator.revoke"
+    OPERATOR_SET_ROLE = "operator.set_role"
     POP_CREATE = "pop.create"
     POP_LIST = "pop.list"
     PRICE_LIST = "price.list"
@@ -65,6 +70,12 @@ NEEDS: Mapping[Act, Role] = {
     Act.NODE_REPLACE: Role.ADMIN,
     Act.NODE_RESUME: Role.OPERATOR,
     Act.NODE_RETIRE: Role.OPERATOR,
+    Act.OPERATOR_INVITE: Role.ADMIN,
+    Act.OPERATOR_LIST: Role.VIEWER,
+    # Of the own certificate only.
+    Act.OPERATOR_RENEW: Role.VIEWER,
+    Act.OPERATOR_REVOKE: Role.ADMIN,
+    Act.OPERATOR_SET_ROLE: Role.ADMIN,
     Act.POP_CREATE: Role.ADMIN,
     Act.POP_LIST: Role.VIEWER,
     Act.PRICE_LIST: Role.VIEWER,

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from coordinator.store import audit, nodes, tokens
-from coordinator.store.records import AuditNote, RefusalCause, TokenRefused
-from protos.domain.errors import InvalidRequest, Unauthenticated
+from coordinator.operations.token_proof import TokenProof
+from coordinator.store import nodes, tokens
+from coordinator.store.records import AuditNote, Purpose
 
 if TYPE_CHECKING:
     from coordinator.ca.authority import CertificateAuthority
@@ -21,9 +19,6 @@ if TYPE_CHECKING:
     from coordinator.store.store import Store
 
 _log = logging.getLogger(__name__)
-
-_MAX_ID_CHARS = 64
-_MAX_SECRET_CHARS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +42,12 @@ class NodeCertificates:
     ) -> None:
         self._store = store
         self._authority = authority
-        self._now_unix_ms = now_unix_ms
+        self._proof = TokenProof(
+            store,
+            Purpose.NODE,
+            now_unix_ms,
+            "ask an operator for a new one: edgeforge node token create --pop POP",
+        )
 
     async def enrol(
         self, actor: str, token_id: str, secret: str, csr_der: bytes
@@ -56,33 +56,14 @@ class NodeCertificates:
 
         A refusal does not say why; the log and the audit do.
         """
-        token_id = token_id[:_MAX_ID_CHARS]
-        subject = f"token/{token_id!a}"
-        try:
+        async with self._proof.refusals_noted(actor, token_id):
             redemption = await self._redeem(actor, token_id, secret, csr_der)
-        except InvalidRequest as error:
-            _log.warning("enrolment refused by=%s cause=bad_request: %s", actor, error)
-            await self._store.write(
-                audit.append(AuditNote(actor, "enrolment.refused", subject, error.message))
-            )
-            raise
-        except TokenRefused as refused:
-            detail = f"cause={refused.cause} node={refused.node_id or 'unknown'}"
-            _log.warning("enrolment refused by=%s %s %s", actor, subject, detail)
-            await self._store.write(
-                audit.append(AuditNote(actor, "enrolment.refused", subject, detail))
-            )
-            raise Unauthenticated(
-                "the enrolment token is not valid",
-                "ask an operator for a new one: edgeforge node token create --pop POP",
-                code="enrolment_refused",
-            ) from None
         _log.info(
             "node enrolled node=%s pop=%s by=%s again=%s",
-            *(redemption.node_id, redemption.pop_id, actor, redemption.again),
+            *(redemption.name, redemption.pop_id, actor, redemption.again),
         )
         return NodeCertificate(
-            node_id=redemption.node_id,
+            node_id=redemption.name,
             pop_id=redemption.pop_id,
             certificate_pem=redemption.certificate_pem,
             ca_bundle_pem=self._authority.bundle_pem,
@@ -106,22 +87,13 @@ class NodeCertificates:
 
     async def _redeem(self, actor: str, token_id: str, secret: str, csr_der: bytes) -> Redemption:
         """Raises: TokenRefused, InvalidRequest. The request is read once the secret is proved."""
-        token = await self._store.read(tokens.by_id(token_id))
-        presented = hashlib.sha256(secret[:_MAX_SECRET_CHARS].encode()).digest()
-        # An unknown token costs the same comparison as a known one.
-        kept = token.secret_sha256 if token else bytes(len(presented))
-        proved = hmac.compare_digest(presented, kept)
-        if token is None:
-            raise TokenRefused(RefusalCause.UNKNOWN)
-        if not proved:
-            raise TokenRefused(RefusalCause.FORGED, token.node_id)
-        if token.expires_unix_ms <= self._now_unix_ms():
-            raise TokenRefused(RefusalCause.EXPIRED, token.node_id)
+        token = await self._proof.prove(token_id, secret)
         # Sent only if this call is the one that uses the token.
-        issued = await self._issue(token.node_id, csr_der)
+        issued = await self._issue(token.name, csr_der)
         return await self._store.write(
             tokens.redeem(
                 token.id,
+                Purpose.NODE,
                 public_key_sha256=issued.public_key_sha256,
                 certificate_pem=issued.pem,
                 serial=issued.serial,

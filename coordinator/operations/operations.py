@@ -12,6 +12,7 @@ from coordinator.operations.enrolment_tokens import EnrolmentTokens
 from coordinator.operations.keys import Keys
 from coordinator.operations.models import Models
 from coordinator.operations.nodes import Nodes
+from coordinator.operations.operators import Operators
 from coordinator.operations.pops import Pops
 from coordinator.operations.prices import Prices
 from coordinator.operations.routes import Routes
@@ -33,6 +34,7 @@ class Operations:
     keys: Keys
     models: Models
     nodes: Nodes
+    operators: Operators
     pops: Pops
     prices: Prices
     routes: Routes
@@ -50,6 +52,7 @@ def make_operations(parts: OperationsParts) -> Operations:
         keys=Keys(parts),
         models=Models(parts),
         nodes=Nodes(parts),
+        operators=Operators(parts),
         pops=Pops(parts),
         prices=Prices(parts),
         routes=Routes(parts),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from coordinator.fleet.peer_dialer import PeerDialer
     from coordinator.operations.actor import Actor
     from coordinator.operations.agents import Agents
+    from coordinator.operations.operator_certificates import OperatorCertificates
     from coordinator.operations.refusals import RefusalRecorder
     from coordinator.store.store import Store
 
@@ -46,11 +47,18 @@ class OperationsParts:
     ca_sha256_hex: str
     #: host:port of the enrolment listener as agents reach it.
     enrolment_address: str
+    #: host:port of the admin listener as operators reach it.
+    admin_address: str
+    #: Of the admin and enrolment listeners, those that only their own machine can reach.
+    loopback_listeners: Sequence[str]
+    operator_certificates: OperatorCertificates
     now_unix_ms: Callable[[], int]
     #: Called with a node that an operator has resumed.
     on_resumed: Callable[[str], None]
     #: Called with a node whose order has changed.
     on_ordered: Callable[[str], None]
+    #: Called with an operator who was revoked or has another role.
+    on_operator_changed: Callable[[str], None]
 
 
 class UseCases:

@@ -8,6 +8,7 @@ from coordinator.rpc.admin_deployments import DeploymentAdminServicer
 from coordinator.rpc.admin_fleet import FleetAdminServicer
 from coordinator.rpc.admin_models import ModelAdminServicer
 from coordinator.rpc.admin_nodes import NodeAdminServicer
+from coordinator.rpc.admin_operators import OperatorAdminServicer
 from coordinator.rpc.admin_traces import TraceAdminServicer
 from protos.v1 import admin_pb2_grpc
 
@@ -19,6 +20,7 @@ class AdminService(
     CustomerAdminServicer,
     FleetAdminServicer,
     TraceAdminServicer,
+    OperatorAdminServicer,
     AdminServicerBase,
     admin_pb2_grpc.AdminServicer,
 ):

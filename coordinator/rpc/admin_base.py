@@ -5,26 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from coordinator.operations.actor import Actor, Role
+from coordinator.operations.actor import Actor
 from coordinator.rpc.identity import peer_address, peer_identity
 
 if TYPE_CHECKING:
+    from coordinator.core.operators import Role
     from coordinator.operations.operations import Operations
     from coordinator.rpc.identity import Context, Identity
 
 #: Returns the role of an operator. Raises: Forbidden for one that is not known.
-RoleOf = Callable[["Identity"], Role]
-
-
-def role_of(identity: Identity) -> Role:
-    """Return the role of an operator: every certificate of one is an admin's."""
-    return Role.ADMIN
+RoleOf = Callable[["Identity"], "Role"]
 
 
 class AdminServicerBase:
     """Base of the servicers, each with the calls about one kind of resource."""
 
-    def __init__(self, operations: Operations, role_of: RoleOf = role_of) -> None:
+    def __init__(self, operations: Operations, role_of: RoleOf) -> None:
         self._operations = operations
         self._role_of = role_of
 

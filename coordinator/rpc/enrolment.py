@@ -19,6 +19,7 @@ from protos.v1 import enrolment_pb2, enrolment_pb2_grpc
 
 if TYPE_CHECKING:
     from coordinator.operations.node_certificates import NodeCertificates
+    from coordinator.operations.operator_certificates import OperatorCertificates
     from coordinator.rpc.identity import Context
     from coordinator.store.store import Store
 
@@ -40,6 +41,14 @@ class EnrolmentLimits:
     overall_burst: float = 200.0
 
 
+@dataclass(frozen=True, slots=True)
+class AdminListener:
+    """Where operators connect after they have enrolled: host:port."""
+
+    address: str
+    on_loopback: bool
+
+
 class EnrolmentService(enrolment_pb2_grpc.EnrolmentServicer):
     """The enrolment listener's only service."""
 
@@ -48,7 +57,9 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServicer):
         *,
         store: Store,
         certificates: NodeCertificates,
+        operators: OperatorCertificates,
         fleet_address: str,
+        admin: AdminListener,
         now_mono_ms: Callable[[], float],
         limits: EnrolmentLimits | None = None,
     ) -> None:
@@ -56,7 +67,9 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServicer):
         limits = limits or EnrolmentLimits()
         self._store = store
         self._certificates = certificates
+        self._operators = operators
         self._fleet_address = fleet_address
+        self._admin = admin
         self._now_mono_ms = now_mono_ms
         self._of_peer = RateLimit(per_s=limits.peer_per_s, burst=limits.peer_burst)
         self._overall = RateLimit(per_s=limits.overall_per_s, burst=limits.overall_burst)
@@ -79,6 +92,25 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServicer):
             certificate_pem=granted.certificate_pem,
             ca_bundle_pem=granted.ca_bundle_pem,
             fleet_address=self._fleet_address,
+        )
+
+    async def EnrolOperator(
+        self, request: enrolment_pb2.EnrolOperatorRequest, context: Context
+    ) -> enrolment_pb2.EnrolOperatorResponse:
+        """Redeem an invitation. Raises: as Enrol."""
+        address = peer_address(context)
+        actor = f"anonymous@{address}"
+        await self._admit(address, actor)
+        granted = await self._operators.enrol(
+            actor, request.token_id, request.secret, request.csr_der
+        )
+        return enrolment_pb2.EnrolOperatorResponse(
+            name=granted.name,
+            role=granted.role,
+            certificate_pem=granted.certificate_pem,
+            ca_bundle_pem=granted.ca_bundle_pem,
+            admin_address=self._admin.address,
+            admin_on_loopback=self._admin.on_loopback,
         )
 
     async def _admit(self, address: str, actor: str) -> None:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from coordinator.ca.requests import public_key_sha256
 from protos.domain.errors import Unauthenticated
 from protos.domain.party import PartyKind as IdentityKind
 from protos.domain.party import party_of
@@ -28,6 +30,8 @@ class Identity:
     kind: IdentityKind
     name: str
     certificate_serial: int
+    #: Of the key in the certificate, as the rows of operators keep it.
+    public_key_sha256: bytes = b""
 
     def __str__(self) -> str:
         return f"{self.kind}/{self.name}"
@@ -41,7 +45,10 @@ def identity_of(certificate_pem: bytes) -> Identity:
     except (ValueError, x509.ExtensionNotFound) as error:
         raise Unauthenticated("the client certificate names no identity") from error
     party = party_of(names.get_values_for_type(x509.UniformResourceIdentifier))
-    return Identity(party.kind, party.name, certificate.serial_number)
+    key = certificate.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise Unauthenticated("the client certificate is for a key of another kind")
+    return Identity(party.kind, party.name, certificate.serial_number, public_key_sha256(key))
 
 
 def peer_identity(context: Context) -> Identity:

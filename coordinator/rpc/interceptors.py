@@ -25,12 +25,15 @@ from protos.wire.errors import error_details, error_to_metadata
 
 if TYPE_CHECKING:
     from coordinator.rpc.identity import Context
+    from coordinator.rpc.running_calls import RunningCalls
 
     Handler = grpc.RpcMethodHandler[Any, Any]
     Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]
     Around = Callable[[Context], AbstractAsyncContextManager[None]]
 
 _log = logging.getLogger(__name__)
+
+_UNKNOWN_NODE_HINT = "is this its fleet's coordinator, and its database complete? else enrol again"
 
 
 class ErrorInterceptor(aio.ServerInterceptor):
@@ -76,12 +79,17 @@ class IdentityInterceptor(aio.ServerInterceptor):
         now_mono_ms: Callable[[], float],
         is_known: Callable[[Identity], bool] = lambda identity: True,
         was_removed: Callable[[Identity], bool] = lambda identity: False,
+        unknown_hint: str = _UNKNOWN_NODE_HINT,
+        calls: RunningCalls | None = None,
     ) -> None:
-        """``audit`` appends to the audit; ``is_known`` returns False for nodes not enrolled now.
+        """``audit`` appends to the audit; ``is_known`` returns False for those not enrolled now.
 
-        ``was_removed`` tells those that were from those that this database has never known: only
-        the former are told to serve no longer.
+        ``was_removed`` tells nodes that were from those that this database has never known: only
+        the former are told to serve no longer. ``unknown_hint`` tells the latter, and operators,
+        what to do; ``calls`` counts the calls of everybody else.
         """
+        self._unknown_hint = unknown_hint
+        self._calls = calls
         self._kinds = frozenset(kinds)
         self._audit = audit
         self._now_mono_ms = now_mono_ms
@@ -98,12 +106,16 @@ class IdentityInterceptor(aio.ServerInterceptor):
 
         @asynccontextmanager
         async def admitted(context: Context) -> AsyncIterator[None]:
-            await self._admit(context, method)
-            yield
+            identity = await self._admit(context, method)
+            if self._calls is None:
+                yield
+                return
+            with self._calls.running(identity.name):
+                yield
 
         return _wrapped(await continuation(handler_call_details), admitted)
 
-    async def _admit(self, context: Context, method: str) -> None:
+    async def _admit(self, context: Context, method: str) -> Identity:
         actor = f"anonymous@{peer_address(context)}"
         try:
             identity = peer_identity(context)
@@ -120,14 +132,12 @@ class IdentityInterceptor(aio.ServerInterceptor):
             if self._audited.take(actor, self._now_mono_ms()) == 0.0:
                 await self._note(AuditNote(actor, "rpc.refused", method, error.message))
             raise
+        return identity
 
     def _not_enrolled(self, identity: Identity) -> Forbidden:
         if self._was_removed(identity):
             return removed(str(identity))
-        return Forbidden(
-            f"{identity} is unknown here",
-            "is this its fleet's coordinator, and its database complete? else enrol again",
-        )
+        return Forbidden(f"{identity} is unknown here", self._unknown_hint)
 
     async def _note(self, note: AuditNote) -> None:
         try:

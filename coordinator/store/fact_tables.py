@@ -12,6 +12,7 @@ from coordinator.store.facts import (
     FactType,
     KeyCreated,
     Manifest,
+    OperatorRow,
     OrderOfNode,
     Placement,
     decode_fact,
@@ -20,6 +21,7 @@ from coordinator.store.records import CertificateRecord, NodeRecord
 
 if TYPE_CHECKING:
     from coordinator.core.node_orders import NodeOrder
+    from coordinator.core.operators import Operator
     from coordinator.store.history import Change
     from protos.domain.resources import ModelFile
 
@@ -39,6 +41,8 @@ class FactTables:
     manifests: dict[str, tuple[ModelFile, ...]] = field(default_factory=dict)
     #: key id -> when it was created
     keys_created_unix_ms: dict[str, int] = field(default_factory=dict)
+    #: name -> operator, revoked ones too
+    operators: dict[str, Operator] = field(default_factory=dict)
 
     def follow(self, changes: Iterable[Change]) -> None:
         """Apply the facts among ``changes``, in their order."""
@@ -73,6 +77,8 @@ class FactTables:
                 self.manifests[fact.model] = fact.files
             case KeyCreated() as fact:
                 self.keys_created_unix_ms[fact.key_id] = fact.created_unix_ms
+            case OperatorRow() as fact:
+                self.operators[fact.operator.name] = fact.operator
 
     def _forget(self, fact_type: FactType, key: str) -> None:
         match fact_type:
@@ -88,6 +94,8 @@ class FactTables:
                 self.manifests.pop(key, None)
             case FactType.KEY:
                 self.keys_created_unix_ms.pop(key, None)
+            case FactType.OPERATOR:
+                self.operators.pop(key, None)
 
     def _set_certificates(self, node_id: str, certificates: tuple[CertificateRecord, ...]) -> None:
         if certificates:

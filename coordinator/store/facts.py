@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
 from coordinator.core.node_orders import Move, NodeOrder, OrderKind, Phase
+from coordinator.core.operators import Operator, Role
 from coordinator.store.records import CertificateRecord
 from protos.domain.resources import EngineProfile, ModelFile, ResourceType
 
@@ -26,6 +27,7 @@ class FactType(enum.StrEnum):
     NODE_ORDER = "node_order"
     MANIFEST = "manifest"
     KEY = "key"
+    OPERATOR = "operator"
 
 
 RowType = ResourceType | FactType
@@ -233,12 +235,73 @@ class KeyCreated:
         return cls(key, json.loads(payload)["created_unix_ms"])
 
 
-Fact = EnrolledNode | Certificates | Placement | OrderOfNode | Manifest | KeyCreated
-FactT = TypeVar("FactT", EnrolledNode, Certificates, Placement, OrderOfNode, Manifest, KeyCreated)
+@dataclass(frozen=True, slots=True)
+class OperatorRow:
+    """An operator."""
+
+    TYPE: ClassVar = FactType.OPERATOR
+
+    operator: Operator
+
+    @property
+    def key(self) -> str:
+        """The operator's name."""
+        return self.operator.name
+
+    def encode(self) -> bytes:
+        """Return the payload."""
+        one = self.operator
+        return _json(
+            role=one.role,
+            created_unix_ms=one.created_unix_ms,
+            invited_by=one.invited_by,
+            public_key_sha256=one.public_key_sha256.hex(),
+            certificate_serial=f"{one.certificate_serial:x}",
+            certificate_not_after_unix_ms=one.certificate_not_after_unix_ms,
+            revoked_unix_ms=one.revoked_unix_ms,
+        )
+
+    @classmethod
+    def decode(cls, key: str, payload: bytes) -> OperatorRow:
+        """Return the fact in ``payload``."""
+        value = json.loads(payload)
+        return cls(
+            Operator(
+                name=key,
+                role=Role(value["role"]),
+                created_unix_ms=value["created_unix_ms"],
+                invited_by=value["invited_by"],
+                public_key_sha256=bytes.fromhex(value["public_key_sha256"]),
+                certificate_serial=int(value["certificate_serial"], 16),
+                certificate_not_after_unix_ms=value["certificate_not_after_unix_ms"],
+                revoked_unix_ms=value["revoked_unix_ms"],
+            )
+        )
+
+
+Fact = EnrolledNode | Certificates | Placement | OrderOfNode | Manifest | KeyCreated | OperatorRow
+FactT = TypeVar(
+    "FactT",
+    EnrolledNode,
+    Certificates,
+    Placement,
+    OrderOfNode,
+    Manifest,
+    KeyCreated,
+    OperatorRow,
+)
 
 _CLASS_OF: dict[FactType, type[Fact]] = {
     one.TYPE: one
-    for one in (EnrolledNode, Certificates, Placement, OrderOfNode, Manifest, KeyCreated)
+    for one in (
+        EnrolledNode,
+        Certificates,
+        Placement,
+        OrderOfNode,
+        Manifest,
+        KeyCreated,
+        OperatorRow,
+    )
 }
 
 

@@ -93,7 +93,10 @@ def remove(node_id: str) -> Write[None]:
         pins.remove_node(tx, node_id)
         tx.remove_fact(FactType.NODE_ORDER, node_id)
         tx.remove_fact(FactType.NODE, node_id)
-        tx.change("DELETE FROM tokens WHERE node_id = ? AND used_unix_ms IS NULL", (node_id,))
+        tx.change(
+            "DELETE FROM tokens WHERE purpose = 'node' AND name = ? AND used_unix_ms IS NULL",
+            (node_id,),
+        )
 
     return write
 

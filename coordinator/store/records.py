@@ -44,26 +44,38 @@ class NodeRecord:
     certificates: tuple[CertificateRecord, ...] = ()
 
 
+class Purpose(enum.StrEnum):
+    """What a token makes of the holder of a key."""
+
+    NODE = "node"
+    OPERATOR = "operator"
+
+
 @dataclass(frozen=True, slots=True)
 class TokenRecord:
-    """An enrolment token. Of its secret only the SHA-256 is stored.
-
-    ``node_id`` is empty when the store is to choose the name.
-    """
+    """A token for one use. Of its secret only the SHA-256 is stored."""
 
     id: str
     secret_sha256: bytes = field(repr=False)
-    pop_id: str
-    node_id: str
+    purpose: Purpose
+    #: Of the node, empty when the store is to choose it; or of the operator.
+    name: str
     expires_unix_ms: int
+    #: Of a node.
+    pop_id: str = ""
+    #: Of an operator.
+    role: str = ""
+    #: ``operator/<name>``: its tokens are void once it may no longer make them.
+    created_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Redemption:
     """The outcome of a redeemed token. ``again``: the reply was sent before and is repeated."""
 
-    node_id: str
+    name: str
     pop_id: str
+    role: str
     certificate_pem: bytes
     again: bool
 
@@ -75,17 +87,18 @@ class RefusalCause(enum.StrEnum):
     FORGED = "forged"
     EXPIRED = "expired"
     REUSED = "reused"
-    NODE_REMOVED = "node_removed"
-    NODE_EXISTS = "node_exists"
+    REMOVED = "removed"
+    EXISTS = "exists"
+    OTHER_PURPOSE = "other_purpose"
 
 
 class TokenRefused(Exception):
     """The token does not admit this caller."""
 
-    def __init__(self, cause: RefusalCause, node_id: str = "") -> None:
+    def __init__(self, cause: RefusalCause, name: str = "") -> None:
         super().__init__(cause)
         self.cause = cause
-        self.node_id = node_id
+        self.name = name
 
 
 @dataclass(frozen=True, slots=True)

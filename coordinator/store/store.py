@@ -21,6 +21,7 @@ from coordinator.store.transaction import WriterFenced
 
 if TYPE_CHECKING:
     from coordinator.core.node_orders import NodeOrder
+    from coordinator.core.operators import Operator
     from coordinator.store.backend import Backend
     from coordinator.store.connection import Read
     from coordinator.store.memory import Memory, Tail
@@ -151,6 +152,10 @@ class Store:
     def node_orders(self) -> Mapping[str, NodeOrder]:
         """Return the orders by node id."""
         return self._memory.facts.orders
+
+    def operators(self) -> Mapping[str, Operator]:
+        """Return every operator by name, revoked ones too."""
+        return self._memory.facts.operators
 
     def placements(self) -> Mapping[str, tuple[str, ...]]:
         """Return deployment -> node ids that it is pinned to."""

@@ -8,9 +8,12 @@ import typer
 _MAX_WIDTH = 120
 
 
-def command_line(program: str, text: str) -> typer.Typer:
-    """Return the command line of a program, to which commands are added."""
-    return _app(program, text, add_completion=False)
+def command_line(program: str, text: str, *, completes: bool = False) -> typer.Typer:
+    """Return the command line of a program, to which commands are added.
+
+    One that ``completes`` has ``--install-completion`` and ``--show-completion``.
+    """
+    return _app(program, text, add_completion=completes)
 
 
 def command_group(name: str, text: str) -> typer.Typer:

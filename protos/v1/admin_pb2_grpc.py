@@ -167,6 +167,31 @@ class AdminStub:
                 request_serializer=protos_dot_v1_dot_admin__pb2.ForceTableRequest.SerializeToString,
                 response_deserializer=protos_dot_v1_dot_admin__pb2.ForceTableResponse.FromString,
                 _registered_method=True)
+        self.InviteOperator = channel.unary_unary(
+                '/edgeforge.v1.Admin/InviteOperator',
+                request_serializer=protos_dot_v1_dot_admin__pb2.InviteOperatorRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_admin__pb2.InviteOperatorResponse.FromString,
+                _registered_method=True)
+        self.ListOperators = channel.unary_unary(
+                '/edgeforge.v1.Admin/ListOperators',
+                request_serializer=protos_dot_v1_dot_admin__pb2.ListOperatorsRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_admin__pb2.ListOperatorsResponse.FromString,
+                _registered_method=True)
+        self.RevokeOperator = channel.unary_unary(
+                '/edgeforge.v1.Admin/RevokeOperator',
+                request_serializer=protos_dot_v1_dot_admin__pb2.RevokeOperatorRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_admin__pb2.RevokeOperatorResponse.FromString,
+                _registered_method=True)
+        self.SetOperatorRole = channel.unary_unary(
+                '/edgeforge.v1.Admin/SetOperatorRole',
+                request_serializer=protos_dot_v1_dot_admin__pb2.SetOperatorRoleRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_admin__pb2.OperatorInfo.FromString,
+                _registered_method=True)
+        self.RenewOperator = channel.unary_unary(
+                '/edgeforge.v1.Admin/RenewOperator',
+                request_serializer=protos_dot_v1_dot_admin__pb2.RenewOperatorRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_admin__pb2.RenewOperatorResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServicer:
@@ -331,6 +356,37 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def InviteOperator(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListOperators(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeOperator(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetOperatorRole(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenewOperator(self, request, context):
+        """Of the caller's own certificate.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -463,6 +519,31 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.ForceTable,
                     request_deserializer=protos_dot_v1_dot_admin__pb2.ForceTableRequest.FromString,
                     response_serializer=protos_dot_v1_dot_admin__pb2.ForceTableResponse.SerializeToString,
+            ),
+            'InviteOperator': grpc.unary_unary_rpc_method_handler(
+                    servicer.InviteOperator,
+                    request_deserializer=protos_dot_v1_dot_admin__pb2.InviteOperatorRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_admin__pb2.InviteOperatorResponse.SerializeToString,
+            ),
+            'ListOperators': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOperators,
+                    request_deserializer=protos_dot_v1_dot_admin__pb2.ListOperatorsRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_admin__pb2.ListOperatorsResponse.SerializeToString,
+            ),
+            'RevokeOperator': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeOperator,
+                    request_deserializer=protos_dot_v1_dot_admin__pb2.RevokeOperatorRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_admin__pb2.RevokeOperatorResponse.SerializeToString,
+            ),
+            'SetOperatorRole': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetOperatorRole,
+                    request_deserializer=protos_dot_v1_dot_admin__pb2.SetOperatorRoleRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_admin__pb2.OperatorInfo.SerializeToString,
+            ),
+            'RenewOperator': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewOperator,
+                    request_deserializer=protos_dot_v1_dot_admin__pb2.RenewOperatorRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_admin__pb2.RenewOperatorResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1167,6 +1248,141 @@ class Admin:
             '/edgeforge.v1.Admin/ForceTable',
             protos_dot_v1_dot_admin__pb2.ForceTableRequest.SerializeToString,
             protos_dot_v1_dot_admin__pb2.ForceTableResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def InviteOperator(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/edgeforge.v1.Admin/InviteOperator',
+            protos_dot_v1_dot_admin__pb2.InviteOperatorRequest.SerializeToString,
+            protos_dot_v1_dot_admin__pb2.InviteOperatorResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOperators(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/edgeforge.v1.Admin/ListOperators',
+            protos_dot_v1_dot_admin__pb2.ListOperatorsRequest.SerializeToString,
+            protos_dot_v1_dot_admin__pb2.ListOperatorsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeOperator(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/edgeforge.v1.Admin/RevokeOperator',
+            protos_dot_v1_dot_admin__pb2.RevokeOperatorRequest.SerializeToString,
+            protos_dot_v1_dot_admin__pb2.RevokeOperatorResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetOperatorRole(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/edgeforge.v1.Admin/SetOperatorRole',
+            protos_dot_v1_dot_admin__pb2.SetOperatorRoleRequest.SerializeToString,
+            protos_dot_v1_dot_admin__pb2.OperatorInfo.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewOperator(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/edgeforge.v1.Admin/RenewOperator',
+            protos_dot_v1_dot_admin__pb2.RenewOperatorRequest.SerializeToString,
+            protos_dot_v1_dot_admin__pb2.RenewOperatorResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -63,6 +63,12 @@ class AdminStub:
     """Sends the current table again, past the shrink guard of agents."""
     GetTrace: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetTraceRequest, _trace_pb2.Trace]
     ForceTable: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ForceTableRequest, _admin_pb2.ForceTableResponse]
+    InviteOperator: _grpc.UnaryUnaryMultiCallable[_admin_pb2.InviteOperatorRequest, _admin_pb2.InviteOperatorResponse]
+    ListOperators: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListOperatorsRequest, _admin_pb2.ListOperatorsResponse]
+    RevokeOperator: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RevokeOperatorRequest, _admin_pb2.RevokeOperatorResponse]
+    SetOperatorRole: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetOperatorRoleRequest, _admin_pb2.OperatorInfo]
+    RenewOperator: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RenewOperatorRequest, _admin_pb2.RenewOperatorResponse]
+    """Of the caller's own certificate."""
 
 @_typing.type_check_only
 class AdminAsyncStub(AdminStub):
@@ -96,6 +102,12 @@ class AdminAsyncStub(AdminStub):
     """Sends the current table again, past the shrink guard of agents."""
     GetTrace: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetTraceRequest, _trace_pb2.Trace]  # type: ignore[assignment]
     ForceTable: _aio.UnaryUnaryMultiCallable[_admin_pb2.ForceTableRequest, _admin_pb2.ForceTableResponse]  # type: ignore[assignment]
+    InviteOperator: _aio.UnaryUnaryMultiCallable[_admin_pb2.InviteOperatorRequest, _admin_pb2.InviteOperatorResponse]  # type: ignore[assignment]
+    ListOperators: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListOperatorsRequest, _admin_pb2.ListOperatorsResponse]  # type: ignore[assignment]
+    RevokeOperator: _aio.UnaryUnaryMultiCallable[_admin_pb2.RevokeOperatorRequest, _admin_pb2.RevokeOperatorResponse]  # type: ignore[assignment]
+    SetOperatorRole: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetOperatorRoleRequest, _admin_pb2.OperatorInfo]  # type: ignore[assignment]
+    RenewOperator: _aio.UnaryUnaryMultiCallable[_admin_pb2.RenewOperatorRequest, _admin_pb2.RenewOperatorResponse]  # type: ignore[assignment]
+    """Of the caller's own certificate."""
 
 class AdminServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -282,5 +294,41 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ForceTableRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ForceTableResponse, _abc.Awaitable[_admin_pb2.ForceTableResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def InviteOperator(
+        self,
+        request: _admin_pb2.InviteOperatorRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.InviteOperatorResponse, _abc.Awaitable[_admin_pb2.InviteOperatorResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListOperators(
+        self,
+        request: _admin_pb2.ListOperatorsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListOperatorsResponse, _abc.Awaitable[_admin_pb2.ListOperatorsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RevokeOperator(
+        self,
+        request: _admin_pb2.RevokeOperatorRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.RevokeOperatorResponse, _abc.Awaitable[_admin_pb2.RevokeOperatorResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SetOperatorRole(
+        self,
+        request: _admin_pb2.SetOperatorRoleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.OperatorInfo, _abc.Awaitable[_admin_pb2.OperatorInfo]]: ...
+
+    @_abc_1.abstractmethod
+    def RenewOperator(
+        self,
+        request: _admin_pb2.RenewOperatorRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.RenewOperatorResponse, _abc.Awaitable[_admin_pb2.RenewOperatorResponse]]:
+        """Of the caller's own certificate."""
 
 def add_AdminServicer_to_server(servicer: AdminServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

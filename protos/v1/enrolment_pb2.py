@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19protos/v1/enrolment.proto\x12\x0c\x65\x64geforge.v1\"A\n\x0c\x45nrolRequest\x12\x10\n\x08token_id\x18\x01 \x01(\t\x12\x0e\n\x06secret\x18\x02 \x01(\t\x12\x0f\n\x07\x63sr_der\x18\x03 \x01(\x0c\"w\n\rEnrolResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0e\n\x06pop_id\x18\x02 \x01(\t\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x03 \x01(\x0c\x12\x15\n\rca_bundle_pem\x18\x04 \x01(\x0c\x12\x15\n\rfleet_address\x18\x05 \x01(\t2M\n\tEnrolment\x12@\n\x05\x45nrol\x12\x1a.edgeforge.v1.EnrolRequest\x1a\x1b.edgeforge.v1.EnrolResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19protos/v1/enrolment.proto\x12\x0c\x65\x64geforge.v1\"A\n\x0c\x45nrolRequest\x12\x10\n\x08token_id\x18\x01 \x01(\t\x12\x0e\n\x06secret\x18\x02 \x01(\t\x12\x0f\n\x07\x63sr_der\x18\x03 \x01(\x0c\"w\n\rEnrolResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0e\n\x06pop_id\x18\x02 \x01(\t\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x03 \x01(\x0c\x12\x15\n\rca_bundle_pem\x18\x04 \x01(\x0c\x12\x15\n\rfleet_address\x18\x05 \x01(\t\"I\n\x14\x45nrolOperatorRequest\x12\x10\n\x08token_id\x18\x01 \x01(\t\x12\x0e\n\x06secret\x18\x02 \x01(\t\x12\x0f\n\x07\x63sr_der\x18\x03 \x01(\x0c\"\x95\x01\n\x15\x45nrolOperatorResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x03 \x01(\x0c\x12\x15\n\rca_bundle_pem\x18\x04 \x01(\x0c\x12\x15\n\radmin_address\x18\x05 \x01(\t\x12\x19\n\x11\x61\x64min_on_loopback\x18\x06 \x01(\x08\x32\xa7\x01\n\tEnrolment\x12@\n\x05\x45nrol\x12\x1a.edgeforge.v1.EnrolRequest\x1a\x1b.edgeforge.v1.EnrolResponse\x12X\n\rEnrolOperator\x12\".edgeforge.v1.EnrolOperatorRequest\x1a#.edgeforge.v1.EnrolOperatorResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENROLREQUEST']._serialized_end=108
   _globals['_ENROLRESPONSE']._serialized_start=110
   _globals['_ENROLRESPONSE']._serialized_end=229
-  _globals['_ENROLMENT']._serialized_start=231
-  _globals['_ENROLMENT']._serialized_end=308
+  _globals['_ENROLOPERATORREQUEST']._serialized_start=231
+  _globals['_ENROLOPERATORREQUEST']._serialized_end=304
+  _globals['_ENROLOPERATORRESPONSE']._serialized_start=307
+  _globals['_ENROLOPERATORRESPONSE']._serialized_end=456
+  _globals['_ENROLMENT']._serialized_start=459
+  _globals['_ENROLMENT']._serialized_end=626
 # @@protoc_insertion_point(module_scope)

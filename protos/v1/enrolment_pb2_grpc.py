@@ -39,6 +39,11 @@ class EnrolmentStub:
                 request_serializer=protos_dot_v1_dot_enrolment__pb2.EnrolRequest.SerializeToString,
                 response_deserializer=protos_dot_v1_dot_enrolment__pb2.EnrolResponse.FromString,
                 _registered_method=True)
+        self.EnrolOperator = channel.unary_unary(
+                '/edgeforge.v1.Enrolment/EnrolOperator',
+                request_serializer=protos_dot_v1_dot_enrolment__pb2.EnrolOperatorRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_enrolment__pb2.EnrolOperatorResponse.FromString,
+                _registered_method=True)
 
 
 class EnrolmentServicer:
@@ -50,6 +55,13 @@ class EnrolmentServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EnrolOperator(self, request, context):
+        """As Enrol, for a person: the token is an invitation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EnrolmentServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -57,6 +69,11 @@ def add_EnrolmentServicer_to_server(servicer, server):
                     servicer.Enrol,
                     request_deserializer=protos_dot_v1_dot_enrolment__pb2.EnrolRequest.FromString,
                     response_serializer=protos_dot_v1_dot_enrolment__pb2.EnrolResponse.SerializeToString,
+            ),
+            'EnrolOperator': grpc.unary_unary_rpc_method_handler(
+                    servicer.EnrolOperator,
+                    request_deserializer=protos_dot_v1_dot_enrolment__pb2.EnrolOperatorRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_enrolment__pb2.EnrolOperatorResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -86,6 +103,33 @@ class Enrolment:
             '/edgeforge.v1.Enrolment/Enrol',
             protos_dot_v1_dot_enrolment__pb2.EnrolRequest.SerializeToString,
             protos_dot_v1_dot_enrolment__pb2.EnrolResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EnrolOperator(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/edgeforge.v1.Enrolment/EnrolOperator',
+            protos_dot_v1_dot_enrolment__pb2.EnrolOperatorRequest.SerializeToString,
+            protos_dot_v1_dot_enrolment__pb2.EnrolOperatorResponse.FromString,
             options,
             channel_credentials,
             insecure,

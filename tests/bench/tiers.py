@@ -18,7 +18,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from coordinator.cli.client import connected, load_profile
+from coordinator.cli.client import connected
+from coordinator.cli.profiles import load_profile
 from coordinator.devfleet.demonstration import WARM_UP_REQUESTS, fetch_trace
 from coordinator.devfleet.layout import FleetLayout, read_facts
 from coordinator.devfleet.streamed_answer import stream_answer

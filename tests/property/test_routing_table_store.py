@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coordinator.core.node_orders import Move, NodeOrder, OrderKind, Phase
+from coordinator.core.operators import Operator, Role
 from coordinator.store import (
     accounts,
     audit,
@@ -20,12 +21,13 @@ from coordinator.store import (
     models,
     node_orders,
     nodes,
+    operators,
     pops,
     prices,
     replicas,
     tokens,
 )
-from coordinator.store.records import AuditNote, TokenRefused
+from coordinator.store.records import AuditNote, Purpose, TokenRefused
 from protos.domain.errors import EdgeForgeError
 from protos.domain.resources import (
     Account,
@@ -63,6 +65,7 @@ node_ids = st.sampled_from(NODES)
 generations = st.integers(1, 3)
 model_names = st.sampled_from(["acme/m@1", "acme/n@1"])
 key_ids = st.sampled_from(["k1", "k2", "k3"])
+operator_names = st.sampled_from(["ana", "bo"])
 token_ids = st.sampled_from(["t1", "t2"])
 deployment_names = st.sampled_from(["chat", "code"])
 orders = st.builds(
@@ -165,6 +168,7 @@ STEPS = st.one_of(
     st.builds(
         lambda token_id, serial: tokens.redeem(
             token_id,
+            Purpose.NODE,
             public_key_sha256=b"k" * 32,
             certificate_pem=b"PEM",
             serial=serial,
@@ -174,6 +178,16 @@ STEPS = st.one_of(
         token_ids,
         st.integers(1, 5),
     ),
+    st.builds(
+        lambda name, role, serial: operators.put(
+            Operator(name, role, 1, "coordinator", b"k" * 32, serial, START_UNIX_MS + DAY_MS)
+        ),
+        operator_names,
+        st.sampled_from(Role),
+        st.integers(1, 5),
+    ),
+    st.builds(operators.revoke, operator_names),
+    st.builds(operators.set_role, operator_names, st.sampled_from(Role)),
     st.just(audit.append(AuditNote("operator/ana", "looked", "fleet"))),
 )
 

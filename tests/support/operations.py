@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coordinator.blobs.store import BlobStore
+from coordinator.ca.authority import CertificateAuthority
+from coordinator.core.operators import Role
 from coordinator.fleet.live import LiveNode
 from coordinator.fleet.peer_dialer import PeerDialer
-from coordinator.operations.actor import Actor, Role
+from coordinator.operations.actor import Actor
 from coordinator.operations.agents import (
     ExplainedRoute,
     TraceFilter,
@@ -19,11 +21,14 @@ from coordinator.operations.agents import (
     TracePlace,
 )
 from coordinator.operations.operations import Operations, make_operations
+from coordinator.operations.operator_certificates import OperatorCertificates
 from coordinator.operations.refusals import RefusalRecorder
 from coordinator.operations.use_case import OperationsParts
-from coordinator.store import accounts, deployments, keys, models, nodes, pops
+from coordinator.store import accounts, deployments, keys, models, nodes, operators, pops
 from coordinator.store.store import Store
 from protos.domain.resources import Account
+from tests.support.certificates import p256_key, request_der
+from tests.support.operator_listeners import operator
 from tests.support.stores import (
     FILES,
     GRU,
@@ -46,6 +51,8 @@ if TYPE_CHECKING:
 CONNECTED = LiveNode(connected=True, last_status_age_s=0.1)
 #: The node that is connected in ``fleet_of``.
 NODE = "gru-1"
+#: Of the operators in ``fleet_of``: an admin, ana, and a viewer, bo.
+ANA_KEY = p256_key()
 
 
 def actor(role: Role = Role.ADMIN, name: str = "ana") -> Actor:
@@ -114,11 +121,14 @@ class OperatedFleet:
 
     store: Store
     clock: SetClock
+    authority: CertificateAuthority
     agents: AgentsDouble = field(default_factory=AgentsDouble)
     nodes: dict[str, LiveNode] = field(default_factory=dict)
     forced: list[ResourceType] = field(default_factory=list)
     resumed: list[str] = field(default_factory=list)
     ordered: list[str] = field(default_factory=list)
+    operators_changed: list[str] = field(default_factory=list)
+    loopback_listeners: tuple[str, ...] = ()
     mono_ms: float = 0.0
 
     def live_node(self, node_id: str) -> LiveNode | None:
@@ -146,9 +156,13 @@ class OperatedFleet:
                 ),
                 ca_sha256_hex="ca" * 32,
                 enrolment_address="coordinator.example:7403",
+                admin_address="coordinator.example:7402",
+                loopback_listeners=self.loopback_listeners,
+                operator_certificates=OperatorCertificates(self.store, self.authority, self.clock),
                 now_unix_ms=self.clock,
                 on_resumed=self.resumed.append,
                 on_ordered=self.ordered.append,
+                on_operator_changed=self.operators_changed.append,
             )
         )
 
@@ -169,6 +183,7 @@ async def operated_fleet(folder: Path) -> AsyncIterator[tuple[OperatedFleet, Ope
     clock = SetClock()
     store = await Store.open(folder / "coordinator.db", now_unix_ms=clock)
     blobs = BlobStore.open(folder / "blobs", max_blob_bytes=1_000_000)
+    authority = CertificateAuthority.create(folder / "ca", now_unix_ms=clock)
     await store.write(pops.put(GRU))
     await store.write(pops.put(IAD))
     for node_id, pop_id in ((NODE, "GRU"), ("iad-1", "IAD")):
@@ -178,7 +193,10 @@ async def operated_fleet(folder: Path) -> AsyncIterator[tuple[OperatedFleet, Ope
     await store.write(models.register(MODEL, FILES))
     await store.write(deployments.put(deployment(), [NODE], create_only=True))
     await store.write(keys.create(api_key("k-1"), clock()))
-    fleet = OperatedFleet(store, clock, nodes={NODE: CONNECTED})
+    for name, role in (("ana", Role.ADMIN), ("bo", Role.VIEWER)):
+        issued = authority.issue_operator(name, request_der(ANA_KEY))
+        await store.write(operators.put(operator(name, role, issued)))
+    fleet = OperatedFleet(store, clock, authority, nodes={NODE: CONNECTED})
     try:
         yield fleet, fleet.operations(blobs)
     finally:

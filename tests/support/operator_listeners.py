@@ -13,27 +13,32 @@ from grpc import aio
 
 from coordinator.blobs.store import BlobStore
 from coordinator.ca.authority import CertificateAuthority
+from coordinator.core.operators import Operator, Role
 from coordinator.fleet.peer_dialer import PeerDialer
 from coordinator.operations.node_certificates import NodeCertificates
 from coordinator.operations.operations import make_operations
+from coordinator.operations.operator_certificates import OperatorCertificates
 from coordinator.operations.refusals import RefusalRecorder
 from coordinator.operations.use_case import OperationsParts
 from coordinator.rpc.admin import AdminService
 from coordinator.rpc.agent_questions import AgentQuestions
-from coordinator.rpc.enrolment import EnrolmentLimits, EnrolmentService
+from coordinator.rpc.enrolment import AdminListener, EnrolmentLimits, EnrolmentService
 from coordinator.rpc.identity import IdentityKind
 from coordinator.rpc.interceptors import ErrorInterceptor, IdentityInterceptor
 from coordinator.rpc.listeners import make_server
+from coordinator.rpc.operator_rows import UNKNOWN_HINT, OperatorRows
+from coordinator.rpc.running_calls import RunningCalls
 from coordinator.rpc.server_credentials import ServerCredentials
-from coordinator.store import audit
+from coordinator.store import audit, operators
 from protos.v1 import admin_pb2_grpc, enrolment_pb2_grpc, fleet_pb2
 from protos.wire.errors import error_from_metadata
 from tests.support.certificates import p256_key, private_pem, request_der
-from tests.support.stores import SetClock
+from tests.support.stores import START_UNIX_MS, SetClock
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
 
+    from coordinator.ca.certificates import IssuedCertificate
     from coordinator.fleet.live import LiveNode
     from coordinator.store.store import Store
     from protos.domain.errors import EdgeForgeError
@@ -42,6 +47,7 @@ if TYPE_CHECKING:
 Answering = Callable[[fleet_pb2.Query], fleet_pb2.Answer]
 
 COORDINATOR_NAME = "coordinator.edgeforge.internal"
+ADMIN_ADDRESS = "coordinator.example:7402"
 FLEET_ADDRESS = "coordinator.example:7401"
 ENROLMENT_ADDRESS = "coordinator.example:7403"
 
@@ -84,10 +90,18 @@ class Listeners:
     admin_port: int
     enrolment_port: int
 
-    def operator_channel(self, name: str = "ana") -> aio.Channel:
-        """Connect to administration as an operator of this fleet."""
+    #: Key and certificate of an admin.
+    ana: tuple[bytes, bytes] = (b"", b"")
+
+    async def admit(self, name: str, role: Role) -> tuple[bytes, bytes]:
+        """Give the store an operator, and return its key and certificate."""
         key_pem, issued = self.authority.new_operator(name)
-        return self.channel(self.admin_port, key_pem, issued.pem)
+        await self.store.write(operators.put(operator(name, role, issued)))
+        return key_pem, issued.pem
+
+    def operator_channel(self) -> aio.Channel:
+        """Connect to administration as an admin of this fleet."""
+        return self.channel(self.admin_port, *self.ana)
 
     def node_channel(self, node_id: str) -> aio.Channel:
         """Connect to administration with a node's certificate."""
@@ -106,6 +120,19 @@ class Listeners:
         return aio.secure_channel(f"127.0.0.1:{port}", credentials, options)
 
 
+def operator(name: str, role: Role, issued: IssuedCertificate) -> Operator:
+    """Return the row of an operator who holds the key of a certificate."""
+    return Operator(
+        name=name,
+        role=role,
+        created_unix_ms=START_UNIX_MS,
+        invited_by="coordinator",
+        public_key_sha256=issued.public_key_sha256,
+        certificate_serial=issued.serial,
+        certificate_not_after_unix_ms=issued.not_after_unix_ms,
+    )
+
+
 @contextlib.asynccontextmanager
 async def listening(
     folder: Path, store: Store, clock: SetClock, limits: EnrolmentLimits | None = None
@@ -115,6 +142,8 @@ async def listening(
     blobs = BlobStore.open(folder / "blobs", max_blob_bytes=5_000_000)
     live, mono_ms = LiveFleetDouble(), SetClock(0)
     questions = AgentQuestions(live.ask)
+    certificates = OperatorCertificates(store, authority, clock)
+    rows, calls = OperatorRows(store), RunningCalls()
     parts = OperationsParts(
         store=store,
         blobs=blobs,
@@ -130,19 +159,28 @@ async def listening(
         force_table=live.force_table,
         ca_sha256_hex=authority.sha256_hex,
         enrolment_address=ENROLMENT_ADDRESS,
+        admin_address=ADMIN_ADDRESS,
+        loopback_listeners=(),
+        operator_certificates=certificates,
         on_resumed=live.resumed.append,
         on_ordered=live.ordered.append,
+        on_operator_changed=calls.end,
         now_unix_ms=clock,
     )
     operators = IdentityInterceptor(
         {IdentityKind.OPERATOR},
         audit=lambda note: store.write(audit.append(note)),
         now_mono_ms=lambda: float(mono_ms()),
+        is_known=rows.is_known,
+        unknown_hint=UNKNOWN_HINT,
+        calls=calls,
     )
     enrolment = EnrolmentService(
         store=store,
         certificates=NodeCertificates(store, authority, clock),
+        operators=certificates,
         fleet_address=FLEET_ADDRESS,
+        admin=AdminListener(ADMIN_ADDRESS, on_loopback=False),
         now_mono_ms=lambda: float(mono_ms()),
         limits=limits,
     )
@@ -150,7 +188,9 @@ async def listening(
     admin_server = make_server(
         [ErrorInterceptor(), operators], max_calls=100, max_message_bytes=8_000_000
     )
-    admin_pb2_grpc.add_AdminServicer_to_server(AdminService(make_operations(parts)), admin_server)
+    admin_pb2_grpc.add_AdminServicer_to_server(
+        AdminService(make_operations(parts), rows.role_of), admin_server
+    )
     enrolment_server = make_server([ErrorInterceptor()], max_calls=100, max_message_bytes=16_384)
     enrolment_pb2_grpc.add_EnrolmentServicer_to_server(enrolment, enrolment_server)
     ports = [
@@ -160,7 +200,9 @@ async def listening(
     for server in (admin_server, enrolment_server):
         await server.start()
     try:
-        yield Listeners(store, authority, blobs, live, clock, mono_ms, *ports)
+        listeners = Listeners(store, authority, blobs, live, clock, mono_ms, *ports)
+        listeners.ana = await listeners.admit("ana", Role.ADMIN)
+        yield listeners
     finally:
         for server in (admin_server, enrolment_server):
             await server.stop(0)

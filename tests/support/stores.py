@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from coordinator.store import audit, tokens
-from coordinator.store.records import AuditNote, AuditQuery, NodeRegistration, TokenRecord
+from coordinator.store.records import (
+    AuditNote,
+    AuditQuery,
+    NodeRegistration,
+    Purpose,
+    TokenRecord,
+)
 from coordinator.store.sqlite.migrations import migrate
 from coordinator.store.sqlite.transactions import Seat, follow, load, run_transaction, take_seat
 from protos.domain.resources import (
@@ -180,9 +186,10 @@ def token_record(
     return TokenRecord(
         id=token_id,
         secret_sha256=hashlib.sha256(f"secret-{token_id}".encode()).digest(),
-        pop_id=pop_id,
-        node_id=node_id,
+        purpose=Purpose.NODE,
+        name=node_id,
         expires_unix_ms=START_UNIX_MS + ttl_ms,
+        pop_id=pop_id,
     )
 
 
@@ -197,12 +204,20 @@ async def enrol(store: Store, node_id: str, pop_id: str = "GRU") -> None:
     token_id = secrets.token_hex(8)
     await store.write(
         tokens.create(
-            TokenRecord(token_id, b"s" * 32, pop_id, node_id, START_UNIX_MS + 100 * 365 * DAY_MS)
+            TokenRecord(
+                token_id,
+                b"s" * 32,
+                Purpose.NODE,
+                node_id,
+                START_UNIX_MS + 100 * 365 * DAY_MS,
+                pop_id,
+            )
         )
     )
     await store.write(
         tokens.redeem(
             token_id,
+            Purpose.NODE,
             public_key_sha256=b"k" * 32,
             certificate_pem=b"PEM",
             serial=secrets.randbits(150),

@@ -106,7 +106,9 @@ def test_commands_that_are_named_anywhere_exist():
     wrong = []
     for path in [*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *sources()]:
         text = path.read_text(encoding="utf-8")
-        for named in re.findall(r"\bedgeforge(?:-agent|-coordinator)?(?: [a-z]+){1,3}", text):
+        for named in re.findall(
+            r"\bedgeforge(?:-agent|-coordinator)?(?: [a-z]+(?:-[a-z]+)*){1,3}", text
+        ):
             words = named.split()
             starts = {" ".join(words[:length]) for length in range(1, len(words) + 1)}
             if words[1] in FIRST_WORDS and not starts & known and named not in groups:

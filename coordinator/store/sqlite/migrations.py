@@ -405,3 +405,12 @@ def _0013_no_salts(database: Database) -> None:
 def _without_salt(payload: bytes) -> bytes:
     account = decode_row(ResourceType.CREDENTIALS, payload)
     return payload if account is None else encode_row(account)
+
+
+@_migration
+def _0014_operators(database: Database) -> None:
+    # A token makes a node or an operator of the holder of a key; who made it may lose that right.
+    database.execute("ALTER TABLE tokens RENAME COLUMN node_id TO name")
+    database.execute("ALTER TABLE tokens ADD COLUMN purpose TEXT NOT NULL DEFAULT 'node'")
+    database.execute("ALTER TABLE tokens ADD COLUMN role TEXT NOT NULL DEFAULT ''")
+    database.execute("ALTER TABLE tokens ADD COLUMN created_by TEXT NOT NULL DEFAULT ''")

@@ -7,6 +7,7 @@ import pytest
 from grpc import aio
 
 from coordinator.ca.authority import CertificateAuthority
+from coordinator.core.operators import Role
 from coordinator.rpc.interceptors import ErrorInterceptor
 from coordinator.rpc.listeners import make_server
 from protos.domain.errors import (
@@ -82,7 +83,8 @@ async def test_clients_without_a_certificate_of_this_authority_fail_the_handshak
 
 async def test_an_expired_certificate_fails_the_handshake(listeners):
     listeners.clock.unix_ms -= 400 * 24 * 3_600_000
-    async with listeners.operator_channel() as channel:
+    expired = await listeners.admit("ana", Role.ADMIN)
+    async with listeners.channel(listeners.admin_port, *expired) as channel:
         assert type(await failure_of(list_pops(channel))) is LinkDown
 
 

@@ -185,7 +185,7 @@ async def test_a_removed_node_is_refused(listeners, admin, enrolment, token, cap
     key = p256_key()
     await enrolment.Enrol(request_of(token, key))
     await admin.RemoveNode(admin_pb2.RemoveNodeRequest(node_id="gru-1"))
-    await assert_refused(listeners, enrolment, request_of(token, key), "node_removed", caplog)
+    await assert_refused(listeners, enrolment, request_of(token, key), "removed", caplog)
 
 
 @pytest.mark.parametrize("csr", [b"", b"junk", bytes(5_000)])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from cryptography import x509
 
-from coordinator.ca.authority import CertificateAuthority
 from coordinator.operations.node_certificates import NodeCertificates
 from protos.domain.errors import InvalidRequest, NotFound, Unauthenticated
 from tests.support.certificates import p256_key, request_der
@@ -15,9 +14,8 @@ STRANGER = "anonymous@192.0.2.9"
 
 
 @pytest.fixture
-def certificates(fleet, tmp_path):
-    authority = CertificateAuthority.create(tmp_path / "ca", now_unix_ms=fleet.clock)
-    return NodeCertificates(fleet.store, authority, fleet.clock)
+def certificates(fleet):
+    return NodeCertificates(fleet.store, fleet.authority, fleet.clock)
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from coordinator.operations.actor import Actor, Role
+from coordinator.core.operators import Role
+from coordinator.operations.actor import Actor
 from coordinator.operations.acts import NEEDS, Act
 from coordinator.operations.agents import TraceFilter
 from coordinator.operations.models import NewModel
@@ -17,7 +18,8 @@ from coordinator.operations.operations import Operations
 from coordinator.store.records import AuditQuery
 from protos.domain.errors import Forbidden
 from protos.domain.resources import ModelSource, ResourceType
-from tests.support.operations import NODE, actor
+from tests.support.certificates import request_der
+from tests.support.operations import ANA_KEY, NODE, actor
 from tests.support.stores import GRU, deployment
 from tests.support.traces import trace
 
@@ -86,6 +88,21 @@ CASES = {
     Act.NODE_RETIRE: Case(
         lambda ops, who: ops.nodes.retire(who, NODE, "old", force=True), "node/gru-1", "node/gru-1"
     ),
+    Act.OPERATOR_INVITE: Case(
+        lambda ops, who: ops.operators.invite(who, "carl", "viewer"),
+        "operator/carl",
+        "operator/carl",
+    ),
+    Act.OPERATOR_LIST: Case(lambda ops, who: ops.operators.list_all(who)),
+    Act.OPERATOR_RENEW: Case(
+        lambda ops, who: ops.operators.renew(who, request_der(ANA_KEY)), "operator/ana"
+    ),
+    Act.OPERATOR_REVOKE: Case(
+        lambda ops, who: ops.operators.revoke(who, "bo"), "operator/bo", "operator/bo"
+    ),
+    Act.OPERATOR_SET_ROLE: Case(
+        lambda ops, who: ops.operators.set_role(who, "bo", "operator"), "operator/bo", "operator/bo"
+    ),
     Act.POP_CREATE: Case(
         lambda ops, who: ops.pops.create(who, replace(GRU, id="FOR")), "pop/FOR", "pop/FOR"
     ),
@@ -132,10 +149,14 @@ async def test_each_role_against_each_use_case(fleet, ops, act, role):
     assert detail == f"refused: needs {NEEDS[act]}, has {role}, from 192.0.2.7"
     assert versions(fleet) == tables
     assert (fleet.agents.asked, fleet.forced, fleet.resumed, fleet.ordered) == ([], [], [], [])
+    assert fleet.operators_changed == []
 
 
 def versions(fleet) -> list[object]:
-    return [fleet.store.table(one).at for one in ResourceType] + [dict(fleet.store.node_orders())]
+    return [fleet.store.table(one).at for one in ResourceType] + [
+        dict(fleet.store.node_orders()),
+        dict(fleet.store.operators()),
+    ]
 
 
 async def test_refusals_of_one_actor_cannot_fill_the_audit(fleet, ops):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.cli.node import _certificate, _clock, _link
+from coordinator.cli.node import _certificate, _clock, link_of
 from protos.v1 import admin_pb2
 
 DAY_S = 86_400.0
@@ -35,5 +35,5 @@ def test_a_hosts_clock_is_shown_beside_the_coordinators(offset_ms: float, said: 
 
 
 def test_two_hosts_with_one_identity_are_shown_with_both_addresses() -> None:
-    assert _link(info()) == "connected"
-    assert _link(info(twin="192.0.2.1 and 192.0.2.2")).endswith("192.0.2.1 and 192.0.2.2")
+    assert link_of(info()) == "connected"
+    assert link_of(info(twin="192.0.2.1 and 192.0.2.2")).endswith("192.0.2.1 and 192.0.2.2")

@@ -7,7 +7,8 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from coordinator.operations.actor import Actor, Role
+from coordinator.core.operators import Role
+from coordinator.operations.actor import Actor
 from coordinator.operations.acts import NEEDS, Act
 from coordinator.operations.operations import Operations
 
@@ -19,6 +20,8 @@ VIEWER = {
     Act.KEY_LIST,
     Act.MODEL_LIST,
     Act.NODE_LIST,
+    Act.OPERATOR_LIST,
+    Act.OPERATOR_RENEW,
     Act.POP_LIST,
     Act.PRICE_LIST,
     Act.ROUTE_EXPLAIN,

@@ -7,11 +7,17 @@ import sqlite3
 import pytest
 
 from coordinator.core.node_orders import Move, NodeOrder, OrderKind, Phase
-from coordinator.store import accounts, audit, deployments, models, nodes, pops
+from coordinator.store import accounts, audit, deployments, models, nodes, pops, tokens
 from coordinator.store.fact_tables import FactTables
 from coordinator.store.facts import FactType, Placement
 from coordinator.store.history import Change
-from coordinator.store.records import AuditQuery, CertificateRecord, NodeRecord
+from coordinator.store.records import (
+    AuditQuery,
+    CertificateRecord,
+    NodeRecord,
+    Purpose,
+    TokenRecord,
+)
 from coordinator.store.sqlite import migrations
 from coordinator.store.sqlite.migrations import REGISTRY, applied_migrations, migrate
 from coordinator.store.sqlite.transactions import Seat, load
@@ -164,6 +170,20 @@ def test_strangers_refusals_are_moved_apart_and_keep_their_numbers(connection, m
     ]
     strangers = audit.page(AuditQuery(10, strangers=True))(connection).entries
     assert [(one.seq, one.note.action) for one in strangers] == [(2, "enrolment.refused")]
+
+
+def test_a_token_of_the_version_before_enrols_its_node(connection, monkeypatch):
+    names = list(REGISTRY)
+    before = names[: names.index("0014_operators")]
+    monkeypatch.setattr(migrations, "REGISTRY", {name: REGISTRY[name] for name in before})
+    migrate(connection, 1)
+    connection.execute(
+        "INSERT INTO tokens (id, secret_sha256, pop_id, node_id, expires_unix_ms)"
+        " VALUES ('t', x'73', 'GRU', 'gru-1', 5)"
+    )
+    monkeypatch.undo()
+    migrate(connection, 2)
+    assert tokens.by_id("t")(connection) == TokenRecord("t", b"s", Purpose.NODE, "gru-1", 5, "GRU")
 
 
 def test_names_are_numbered_without_gaps():

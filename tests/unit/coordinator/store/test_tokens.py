@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from coordinator.store import audit, nodes, pops, tokens
-from coordinator.store.records import AuditNote, AuditQuery, RefusalCause, TokenRefused
+from coordinator.store.records import (
+    AuditNote,
+    AuditQuery,
+    Purpose,
+    RefusalCause,
+    TokenRefused,
+)
 from protos.domain.errors import Conflict, NotFound, Overloaded
 from tests.support.stores import (
     DAY_MS,
@@ -26,10 +32,11 @@ def create(store, token, note=None):
     return store.write(tokens.create(token, note))
 
 
-def redeem(store, token_id, key=b"k" * 32, pem=b"FIRST", serial=1):
+def redeem(store, token_id, key=b"k" * 32, pem=b"FIRST", serial=1, purpose=Purpose.NODE):
     return store.write(
         tokens.redeem(
             token_id,
+            purpose,
             public_key_sha256=key,
             certificate_pem=pem,
             serial=serial,
@@ -48,7 +55,7 @@ def refusal(store, *args, **kwargs):
 def test_first_use_enrols_and_is_audited(store):
     create(store, token_record("t", "gru-1"))
     redemption = redeem(store, "t")
-    assert (redemption.node_id, redemption.pop_id, redemption.again) == ("gru-1", "GRU", False)
+    assert (redemption.name, redemption.pop_id, redemption.again) == ("gru-1", "GRU", False)
     assert redemption.certificate_pem == b"FIRST"
     assert store.facts.nodes["gru-1"].enrolled_unix_ms == START_UNIX_MS
     (entry,) = audit.page(AuditQuery(1))(store.connection).entries
@@ -88,19 +95,19 @@ def test_a_removed_node_does_not_come_back_with_its_old_token(store):
     create(store, token_record("t", "gru-1"))
     redeem(store, "t")
     store.write(nodes.remove("gru-1"))
-    assert refusal(store, "t") is RefusalCause.NODE_REMOVED
+    assert refusal(store, "t") is RefusalCause.REMOVED
 
 
 def test_a_newer_token_of_a_name_voids_the_older(store):
     create(store, token_record("old", "gru-1"))
     create(store, token_record("new", "gru-1"))
     assert refusal(store, "old") is RefusalCause.UNKNOWN
-    assert redeem(store, "new").node_id == "gru-1"
+    assert redeem(store, "new").name == "gru-1"
 
 
 def test_the_coordinator_names_nodes_and_skips_names_that_are_taken(store):
     create(store, token_record("a", "gru-2"))
-    named = [create(store, token_record(one)).node_id for one in ("b", "c")]
+    named = [create(store, token_record(one)).name for one in ("b", "c")]
     assert named == ["gru-1", "gru-3"]
 
 
@@ -123,10 +130,10 @@ def test_a_removed_name_is_reserved_until_its_certificates_have_expired(store):
     store.write(nodes.remove("gru-1"))
     with pytest.raises(Conflict, match="has not expired"):
         create(store, token_record("u", "gru-1"))
-    assert create(store, token_record("v")).node_id == "gru-2"
+    assert create(store, token_record("v")).name == "gru-2"
     store.clock.unix_ms += 31 * DAY_MS
     later = token_record("w", "gru-1", ttl_ms=32 * DAY_MS)
-    assert create(store, later).node_id == "gru-1"
+    assert create(store, later).name == "gru-1"
 
 
 def test_unknown_pop(store):
