@@ -47,6 +47,11 @@ CASES = {
     Act.ACCOUNT_CREATE: Case(
         lambda ops, who: ops.accounts.create(who, "globex"), "account/globex", "account/globex"
     ),
+    Act.ACCOUNT_LIMITS: Case(
+        lambda ops, who: ops.accounts.set_limits(who, "acme", requests_per_minute=60),
+        "account/acme",
+        "account/acme",
+    ),
     Act.ACCOUNT_LIST: Case(lambda ops, who: ops.accounts.list_all(who)),
     Act.AUDIT_LIST: Case(lambda ops, who: ops.audit.list_page(who, AuditQuery(0))),
     Act.BLOB_FIND: Case(lambda ops, who: ops.models.find_missing(who, [SHA256])),
