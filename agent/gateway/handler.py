@@ -13,14 +13,14 @@ from agent.core.prefixes import BLOCK_BYTES, MAX_HASHED_BYTES, NO_BLOCKS, prompt
 from agent.core.request.context import RequestContext
 from agent.core.request.log import RequestLog
 from agent.core.request.machine import RequestMachine
-from agent.formats.body import parse_body, read_body
+from agent.formats.body import read_body
 from agent.formats.errors import internal_error
 from agent.formats.json_size import COUNTED_FROM_BYTES
 from agent.gateway.authentication import find_deployment
 from agent.gateway.head_gate import caller_of
 from agent.gateway.request_headers import parse_budget_ms, parse_zones
 from agent.gateway.runner import RequestRunner
-from agent.relay.large_bodies import count_values, give_way
+from agent.relay.large_bodies import fields_of_large, give_way
 from protos.domain.errors import EdgeForgeError, NoReplica
 
 if TYPE_CHECKING:
@@ -119,9 +119,7 @@ class GenerationHandler:
         """Do as ``_admit`` in several steps, between which the event loop serves others."""
         caller_of(request, self._gateway, self._gateway.state.view())
         self._check_open()
-        await count_values(request.body)
-        fields = parse_body(request.body)
-        await give_way()
+        fields = await fields_of_large(request.body)
         return self._admit(api, request, client, log, fields)
 
     def _admit(

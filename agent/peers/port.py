@@ -23,7 +23,7 @@ from agent.peers.tls import PeerTls, peer_node_id
 from agent.relay.connections import ConnectionSet
 from agent.relay.exchange import Ending
 from agent.relay.far_times import ENGINE_MODEL_HEADER, REFUSED_HERE, far_times_header
-from agent.relay.large_bodies import count_values
+from agent.relay.large_bodies import fields_of_large
 from agent.relay.limits import ServerLimits
 from agent.relay.listener import Listener
 from agent.relay.messages import Header, Request, request_bytes, response_head
@@ -265,8 +265,8 @@ class PeerPort:
         )
         self._endpoint(asked.model, api)
         # What the asking agent checked is checked again: only this agent answers for its engine.
-        await count_values(request.body)
-        body = read_body(request.body, api, caps=service.caps)
+        fields = await fields_of_large(request.body)
+        body = read_body(request.body, api, caps=service.caps, fields=fields)
         self._running[client] = asked
         try:
             place = await wait_for_place(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from agent.formats.body import parse_body
 from agent.formats.json_size import COUNTED_FROM_BYTES, STEP_BYTES, JsonSize
 
 
@@ -24,3 +25,16 @@ async def count_values(body: bytes) -> None:
     for at in range(0, len(body), STEP_BYTES):
         size.feed(body[at : at + STEP_BYTES])
         await give_way()
+
+
+async def fields_of_large(body: bytes) -> dict[str, object] | None:
+    """Return the fields of a large body, read in steps; None for a small one, to be read at once.
+
+    Raises: InvalidRequest.
+    """
+    if len(body) < COUNTED_FROM_BYTES:
+        return None
+    await count_values(body)
+    fields = parse_body(body)
+    await give_way()
+    return fields
