@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from agent.core.engine_admission import EngineAdmission, Entered, Event, Left, Newcomer, Place, Work
+from agent.core.engine_admission import EngineAdmission, Entered, Event, Left, Newcomer
+from agent.core.engine_place import Place, Work
 from agent.core.samples import Sample, Samples
 
 if TYPE_CHECKING:

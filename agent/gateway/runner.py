@@ -55,7 +55,7 @@ from agent.relay.far_times import read_far_times
 
 if TYPE_CHECKING:
     from agent.core.account_limits import Use
-    from agent.core.engine_admission import Place
+    from agent.core.engine_place import Place
     from agent.core.request.attempt import Attempt
     from agent.core.request.context import RequestContext
     from agent.core.request.log import RequestLog

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from protos.domain.errors import NoReplica
 
 if TYPE_CHECKING:
-    from agent.core.engine_admission import Place, Work
     from agent.core.engine_door import EngineDoor
+    from agent.core.engine_place import Place, Work
 
 
 class Crowded(NoReplica):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from agent.core.engine_admission import Work
+from agent.core.engine_place import Work
 from agent.core.peer_load import PeerLoad, load_fields, load_header
 from agent.core.peer_request import PeerRequest, check_peer_request, read_peer_request
 from agent.core.samples import Samples, counter_samples
@@ -44,8 +44,8 @@ from protos.domain.trace import FarTimes
 if TYPE_CHECKING:
     from agent.config import AgentConfig
     from agent.core.body_budget import BodyBudget
-    from agent.core.engine_admission import Place
     from agent.core.engine_door import EngineDoor
+    from agent.core.engine_place import Place
     from agent.core.engine_status import EngineEndpoint
     from agent.core.fill import FillMeter
     from agent.core.prompt_tokens import PromptTokens

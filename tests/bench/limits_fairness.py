@@ -14,8 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from agent.core.engine_admission import EngineAdmission, Work
+from agent.core.engine_admission import EngineAdmission
 from agent.core.engine_door import EngineDoor
+from agent.core.engine_place import Work
 from tests.bench.report import quantile
 from tests.support.fake_engine_process import FakeEngineProcess
 from tests.support.fleet import Fleet

@@ -8,17 +8,9 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.core.engine_admission import (
-    MAX_LINES,
-    RESERVE_RATIO,
-    WEIGHTS,
-    EngineAdmission,
-    Entered,
-    Left,
-    Place,
-    Serve,
-    Work,
-)
+from agent.core.engine_admission import RESERVE_RATIO, EngineAdmission, Entered, Left, Serve
+from agent.core.engine_place import WEIGHTS, Place, Work
+from agent.core.fair_queue import MAX_LINES
 from protos.domain.resources import SlaTier
 
 ACCOUNTS = "abcd"
@@ -155,4 +147,4 @@ def test_memory_is_bounded_however_many_accounts_come_and_go(places: int) -> Non
         admission.handle(Entered(place), 1.0)
         admission.handle(Left(place, 10_000.0), 1.0)
     assert admission.accounts <= MAX_LINES + 1
-    assert len(admission._heap) <= MAX_LINES + 1
+    assert len(admission._queue._heap) <= MAX_LINES + 1

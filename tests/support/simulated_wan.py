@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from agent.core.engine_admission import Place, Work
+from agent.core.engine_place import Place, Work
 from agent.core.exploration import EXPLORE_RATIO
 from agent.core.peer_load import PeerLoad
 from protos.domain.choice import EDGE_FILL_RATIO

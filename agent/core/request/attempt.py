@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from protos.domain.trace import MAX_TOKEN_TIMES, AttemptPurpose
 
 if TYPE_CHECKING:
-    from agent.core.engine_admission import Place
+    from agent.core.engine_place import Place
     from agent.core.half_open import HalfOpenTargets
     from protos.domain.router import Candidate, Placement
 

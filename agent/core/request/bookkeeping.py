@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.core.engine_admission import Work
+from agent.core.engine_place import Work
 from agent.core.fill import filling_tokens
 from agent.core.request.log import AttemptLog
 from protos.domain.predictor import Outcome
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from agent.core.request.attempt import Attempt
     from agent.core.request.context import RequestContext
     from agent.core.request.log import RequestLog
+    from agent.core.request.messages import AttemptEnded
     from agent.core.request.state import RouterState
     from protos.domain.pricing import Usage
     from protos.domain.router import Placement
@@ -131,6 +132,21 @@ class Bookkeeping:
         if forget:
             self._state.prefixes.forget(node_id)
         self._state.live.failed(node_id, now_mono_ms, of_link=of_link)
+
+    def fault(
+        self,
+        event: AttemptEnded,
+        outcome: AttemptOutcome,
+        detail: str,
+        now_mono_ms: float,
+        *,
+        begun: bool = False,
+    ) -> None:
+        """Record that a target failed, and log its attempt. ``begun``: during its answer."""
+        attempt, of_link = event.attempt, event.status == 0
+        forget = of_link or begun or attempt.resumes is not None
+        self.failed(attempt.node_id, now_mono_ms, of_link=of_link, forget=forget)
+        self.note(attempt, outcome, now_mono_ms, detail)
 
     def note(
         self, attempt: Attempt, outcome: AttemptOutcome, now_mono_ms: float, detail: str = ""

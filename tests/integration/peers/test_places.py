@@ -7,8 +7,9 @@ import contextlib
 
 import pytest
 
-from agent.core.engine_admission import EngineAdmission, Work
+from agent.core.engine_admission import EngineAdmission
 from agent.core.engine_door import EngineDoor
+from agent.core.engine_place import Work
 from agent.peers.places import Crowded, wait_for_place
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from agent.core.engine_admission import EngineAdmission, Place, Work
+from agent.core.engine_admission import EngineAdmission
 from agent.core.engine_door import EngineDoor
+from agent.core.engine_place import Place, Work
 
 
 def test_the_owner_of_a_waiting_request_is_told_once_when_a_place_frees() -> None:

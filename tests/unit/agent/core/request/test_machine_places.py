@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from agent.core.engine_admission import Newcomer, Place, Work
+from agent.core.engine_admission import Newcomer
+from agent.core.engine_place import Place, Work
 from agent.core.peer_load import PeerLoad
 from agent.core.request import messages as m
 from protos.domain.resources import SlaTier

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.core.engine_admission import Work
+from agent.core.engine_place import Work
 from agent.core.fill import UNKNOWN_FILL
 from agent.core.live import EJECT_AFTER_LATE
 from agent.core.prefixes import prompt_blocks
