@@ -35,6 +35,13 @@ from tests.support.fleets import MODEL, deployment, model, node, pop, price, pro
 
 USAGE = Usage(10, 0, 20)
 KEY = ApiKey("k1", b"k", "acme", (), 0)
+#: How long a first token takes at each node, in ms.
+ONE = {"near": 20.0}
+TWO = {"near": 20.0, "far": 60.0}
+THREE = {"near": 20.0, "far": 60.0, "last": 90.0}
+#: Without heartbeats, so that transcripts show only asked and cut attempts.
+QUIET = RequestPolicy(heartbeat_ms=0.0)
+MINUTE_MS = 60_000.0
 
 
 def fleet(first_token_ms: dict[str, float], tiers: dict[str, Tier] | None = None) -> FleetView:
@@ -228,6 +235,11 @@ class RequestWorld:
             if isinstance(command, m.Ask | m.Hold):
                 self.attempts[command.attempt.node_id] = command.attempt
             yield _WORDS[type(command)](command)
+
+
+def outcomes(world: RequestWorld) -> list[tuple[str, str]]:
+    """Return each attempt's node and how it ended, in the order of their ends."""
+    return [(one.node_id, str(one.outcome)) for one in world.log.attempts]
 
 
 def _error(error: object) -> str:

@@ -37,6 +37,15 @@ class LateFirstToken:
         self._running = running
         self._timers = timers
 
+    def expect(self, attempt: Attempt, *, last: bool) -> None:
+        """Set when another target is to be considered, from the prediction of this one. Hot.
+
+        ``last``: no other attempt will follow.
+        """
+        other_ms = None if last else self._placer.other_ttft_ms_p99(attempt.placement)
+        expectation = self._placer.expectation(attempt, other_ms)
+        self._timers.expect(attempt, expectation, last=last, may_hedge=self._hedges.enabled)
+
     def second_copy(self, now_mono_ms: float) -> Attempt | None:
         """Return a second copy, if a target is in time for it and the share allows it."""
         running = self._running.attempts

@@ -26,7 +26,6 @@ from agent.core.request.failures import CROWDED, Failures
 from agent.core.request.late import LateFirstToken
 from agent.core.request.messages import (
     Abandoned,
-    Account,
     AnswerBegun,
     Ask,
     AttemptEnded,
@@ -44,20 +43,15 @@ from agent.core.request.messages import (
     Hold,
     NotSent,
     PlaceDecided,
-    RespondError,
-    RespondWhole,
     Rest,
     TableChanged,
-    WriteEnd,
-    WriteErrorEvent,
-    WriteHead,
-    WriteHeartbeat,
 )
 from agent.core.request.placing import Placer
+from agent.core.request.reply import Reply
 from agent.core.request.running import RunningAttempts
 from agent.core.request.timing import EARLY_MS, RequestPolicy, RequestTimers
 from agent.core.revocation import revoked
-from protos.domain.errors import DeadlineExceeded, EdgeForgeError, EngineFailed, NoReplica
+from protos.domain.errors import EdgeForgeError, NoReplica
 from protos.domain.trace import AttemptOutcome, AttemptPurpose
 
 if TYPE_CHECKING:
@@ -85,16 +79,17 @@ class RequestMachine:
         self._timers = RequestTimers(policy)
         self._running = RunningAttempts(state, self._placer, self._books)
         self._failures = Failures()
+        self._reply = Reply(self._books, self._running, self._timers, self._failures, log)
         self._late = LateFirstToken(
             state.hedges, self._placer, self._books, self._running, self._timers
         )
         #: Attempts asked one after the other, without second copies.
         self._asked = 0
-        #: The attempt whose answer goes to the client.
-        self._answering: Attempt | None = None
-        #: Whether the client has a response head: an error is then sent as an event.
-        self._head_sent = False
-        self.over = False
+
+    @property
+    def over(self) -> bool:
+        """Whether the request has ended."""
+        return self._reply.over
 
     @property
     def next_deadline_mono_ms(self) -> float:
@@ -106,7 +101,7 @@ class RequestMachine:
 
         Ignores events that come after the end.
         """
-        if self.over:
+        if self._reply.over:
             return []
         if isinstance(event, FirstToken):
             return self._on_first_token(event, now_mono_ms)
@@ -120,7 +115,7 @@ class RequestMachine:
             self._books.progressed(event.attempt, now_mono_ms)
             return []
         if isinstance(event, AnswerBegun):
-            return self._begin_answer(event.attempt, now_mono_ms)
+            return self._reply.begin(event.attempt, now_mono_ms)
         return self._handle_rare(event, now_mono_ms)
 
     def _handle_rare(self, event: Event, now_mono_ms: float) -> list[Command]:
@@ -130,22 +125,21 @@ class RequestMachine:
             running = event.attempt in self._running.attempts  # else it was cut meanwhile
             return self._on_place(event.attempt, now_mono_ms) if running else []
         if isinstance(event, ClientGone):
-            return self._on_client_gone(event.usage, event.far, now_mono_ms)
+            return self._reply.client_gone(event.usage, event.far, now_mono_ms)
         if isinstance(event, Abandoned):
-            self.over = True
-            return self._running.cut_all(AttemptOutcome.NOT_SENT, now_mono_ms)
+            return self._reply.abandoned(now_mono_ms)
         if isinstance(event, NotSent):
             return self._on_not_sent(event, now_mono_ms)
         if isinstance(event, CutShort):
-            self._log.broken = self._answering is not None
+            self._log.broken = self._reply.answering is not None
             outcome = AttemptOutcome.NOT_SENT
-            return self._end_all(outcome, event.error, event.usage, event.far, now_mono_ms)
+            return self._reply.cut_short(outcome, event.error, event.usage, event.far, now_mono_ms)
         raise AssertionError(f"no such event: {event!r}")
 
     @property
     def is_revoked(self) -> bool:
         """Whether ``TableChanged`` would do anything now. Hot: for all requests at each change."""
-        if self.over:
+        if self._reply.over:
             return False
         return self._revoked() is not None or bool(self._running.on_removed_nodes())
 
@@ -161,13 +155,13 @@ class RequestMachine:
     def _ask_next(self, now_mono_ms: float) -> list[Command]:
         """Ask the next target, or give up."""
         if self._asked >= self._policy.max_attempts:
-            return self._out_of_targets(None, now_mono_ms)
+            return self._reply.out_of_targets(self._request.deployment.name, None)
         try:
             placement = self._placer.next_attempt(now_mono_ms)
         except NoReplica as none_left:
-            return self._out_of_targets(none_left, now_mono_ms)
+            return self._reply.out_of_targets(self._request.deployment.name, none_left)
         except EdgeForgeError as error:
-            return self._give_up(error)
+            return self._reply.refuse(error)
         return self._ask(placement, now_mono_ms)
 
     def _ask(self, placement: Placement, now_mono_ms: float) -> list[Command]:
@@ -178,7 +172,7 @@ class RequestMachine:
         attempt = self._running.begin(placement, purpose, now_mono_ms)
         attempt.finding = finding
         if self._request.stream:
-            self._expect(attempt)
+            self._late.expect(attempt, last=self._asked >= self._policy.max_attempts)
         return self._send(attempt, now_mono_ms)
 
     def _send(self, attempt: Attempt, now_mono_ms: float) -> list[Command]:
@@ -204,13 +198,6 @@ class RequestMachine:
             return self._continue(attempt.resumes, Rest.TEXT, None, None, now_mono_ms)
         return [] if self._running.attempts else self._ask_next(now_mono_ms)
 
-    def _expect(self, attempt: Attempt) -> None:
-        """Set when another target is to be considered, from the prediction of this one."""
-        placer, last = self._placer, self._asked >= self._policy.max_attempts
-        other_ms = None if last else placer.other_ttft_ms_p99(attempt.placement)
-        expectation = placer.expectation(attempt, other_ms)
-        self._timers.expect(attempt, expectation, last=last, may_hedge=self._state.hedges.enabled)
-
     def _on_not_sent(self, event: NotSent, now_mono_ms: float) -> list[Command]:
         attempt = event.attempt
         self._running.ended(attempt, now_mono_ms)
@@ -225,19 +212,9 @@ class RequestMachine:
         attempt = event.attempt
         attempt.first_token_mono_ms = now_mono_ms
         self._books.first_token(attempt, event.load, now_mono_ms)
-        if self._answering is attempt:
+        if self._reply.answering is attempt:
             return []
-        return self._begin_answer(attempt, now_mono_ms)
-
-    def _begin_answer(self, attempt: Attempt, now_mono_ms: float) -> list[Command]:
-        """Let the answer of ``attempt`` go to the client, and cut every other attempt."""
-        commands = self._running.overtaken_by(attempt, now_mono_ms)
-        self._answering = attempt
-        self._head_sent = True
-        self._books.answering(attempt, 200)
-        self._timers.answering()
-        commands.append(WriteHead(attempt))
-        return commands
+        return self._reply.begin(attempt, now_mono_ms)
 
     def _on_ended(self, event: AttemptEnded, now_mono_ms: float) -> list[Command]:
         attempt = event.attempt
@@ -246,51 +223,19 @@ class RequestMachine:
             self._books.reported(attempt, event.load, now_mono_ms)
         if attempt.resumes is not None and event.ending is not Ending.STREAM:
             why = event.reason or f"answered {event.status}"
-            self._fail(
-                attempt, event, AttemptOutcome.FAILED, f"could not go on: {why}", now_mono_ms
-            )
+            self._books.fault(event, AttemptOutcome.FAILED, f"could not go on: {why}", now_mono_ms)
             return self._continue(attempt.resumes, event.rest, event.usage, event.far, now_mono_ms)
         if event.ending is Ending.STREAM:
-            return self._on_answered(event, now_mono_ms)
+            return self._reply.answered(event, now_mono_ms)
         if event.ending is Ending.WHOLE:
             verdict = verdict_of_status(event.status, event.reason)
             if verdict.answered:
-                return self._on_answered(event, now_mono_ms)
+                return self._reply.answered(event, now_mono_ms)
             return self._on_failed(event, verdict, now_mono_ms)
-        if attempt is self._answering:
-            self._fail(attempt, event, AttemptOutcome.BROKEN, event.reason, now_mono_ms)
+        if attempt is self._reply.answering:
+            self._books.fault(event, AttemptOutcome.BROKEN, event.reason, now_mono_ms, begun=True)
             return self._continue(attempt, event.rest, event.usage, event.far, now_mono_ms)
         return self._on_failed(event, Verdict.failed(event.reason), now_mono_ms)
-
-    def _on_answered(self, event: AttemptEnded, now_mono_ms: float) -> list[Command]:
-        attempt, books, log = event.attempt, self._books, self._log
-        commands = self._running.overtaken_by(attempt, now_mono_ms)
-        books.succeeded(attempt)
-        # Another engine could answer the request, so the earlier failures were the engines'.
-        for node_id in self._failures.suspects:
-            books.failed(node_id, now_mono_ms, of_link=False, forget=False)
-        whole = event.ending is Ending.WHOLE
-        if attempt.resumes is not None:
-            log.continued = True
-            books.note(attempt, AttemptOutcome.CONTINUED, now_mono_ms)
-        else:
-            books.note(attempt, AttemptOutcome.ANSWERED, now_mono_ms)
-            if whole:
-                books.answering(attempt, event.status)
-        log.answered = True
-        log.hedge_won = attempt.purpose is AttemptPurpose.SECOND_COPY
-        books.account(attempt.first, event.usage, event.far, now_mono_ms, whole=whole)
-        commands.append(Account())
-        if not whole:
-            commands.append(WriteEnd(attempt))
-        elif self._head_sent:
-            error = EngineFailed("the engine answered without a stream", "send the request again")
-            log.error = error.message
-            commands.append(WriteErrorEvent(error, attempt if event.status >= 400 else None))
-        else:
-            commands.append(RespondWhole(attempt))
-        self.over = True
-        return commands
 
     # -- failures
 
@@ -309,7 +254,8 @@ class RequestMachine:
         else:
             refused = event.ending is Ending.WHOLE
             outcome = AttemptOutcome.REFUSED if refused else AttemptOutcome.FAILED
-            self._fail(attempt, event, outcome, verdict.reason, now_mono_ms)
+            begun = attempt is self._reply.answering
+            self._books.fault(event, outcome, verdict.reason, now_mono_ms, begun=begun)
         return self._after_failure(now_mono_ms)
 
     def _after_failure(self, now_mono_ms: float) -> list[Command]:
@@ -320,24 +266,6 @@ class RequestMachine:
         self._log.replaced += 1
         return self._ask_next(now_mono_ms)
 
-    def _fail(
-        self,
-        attempt: Attempt,
-        event: AttemptEnded,
-        outcome: AttemptOutcome,
-        detail: str,
-        now_mono_ms: float,
-    ) -> None:
-        """Count a failure of the target and log it."""
-        of_link = event.status == 0
-        self._books.failed(
-            attempt.node_id,
-            now_mono_ms,
-            of_link=of_link,
-            forget=of_link or attempt is self._answering or attempt.resumes is not None,
-        )
-        self._books.note(attempt, outcome, now_mono_ms, detail)
-
     def _continue(
         self,
         broken: Attempt,
@@ -347,66 +275,23 @@ class RequestMachine:
         now_mono_ms: float,
     ) -> list[Command]:
         """Let another replica continue a broken stream, or end it with an error event."""
-        first, log = broken.first, self._log
         if rest is Rest.END:
-            log.answered = True
-            self._books.account(first, usage, far, now_mono_ms, whole=False)
-            self.over = True
-            return [Account(), WriteEnd(broken)]
+            return self._reply.lacked_only_its_end(broken, usage, far, now_mono_ms)
         if rest is Rest.TEXT and len(self._placer.tried) < self._policy.max_attempts:
             placement = self._placer.another(now_mono_ms)
             if placement is not None:
-                placement = replace(placement, billing_tier=first.placement.billing_tier)
+                placement = replace(placement, billing_tier=broken.first.placement.billing_tier)
                 purpose = AttemptPurpose.REST
-                self._answering = self._running.begin(
+                self._reply.answering = self._running.begin(
                     placement, purpose, now_mono_ms, resumes=broken
                 )
-                return self._send(self._answering, now_mono_ms)
-        log.broken = True
-        log.error = log.attempts[-1].detail
-        self._books.account(first, usage, far, now_mono_ms, whole=False)
-        self.over = True
-        error = EngineFailed("the engine failed during the stream", "send the request again")
-        return [Account(), WriteErrorEvent(error)]
-
-    def _out_of_targets(self, error: EdgeForgeError | None, now_mono_ms: float) -> list[Command]:
-        """Give up: no target is left. An engine's own 5xx is passed on unchanged."""
-        failures = self._failures
-        why = failures.error(self._request.deployment.name, error)
-        answer = failures.engines_answer
-        if answer is None:
-            return self._give_up(why)
-        self._log.refused(why)
-        self._log.status, self._log.node_id = answer.status, answer.attempt.node_id
-        self.over = True
-        if self._head_sent:
-            return [WriteErrorEvent(why, answer.attempt)]
-        return [RespondWhole(answer.attempt)]
-
-    def _give_up(self, error: EdgeForgeError) -> list[Command]:
-        self._log.refused(error)
-        self.over = True
-        return [WriteErrorEvent(error)] if self._head_sent else [RespondError(error)]
-
-    def _on_client_gone(
-        self, usage: Usage | None, far: FarTimes | None, now_mono_ms: float
-    ) -> list[Command]:
-        log = self._log
-        answering = self._answering or self._first_running()
-        commands = self._running.cut_all(AttemptOutcome.CLIENT_GONE, now_mono_ms)
-        log.client_gone = True
-        if answering is not None:
-            first = answering.first
-            self._books.answering(first, log.status)
-            self._books.account(first, usage, far, now_mono_ms, whole=False)
-        self.over = True
-        commands.append(Account())
-        return commands
+                return self._send(self._reply.answering, now_mono_ms)
+        return self._reply.broken(broken, usage, far, now_mono_ms)
 
     # -- time
 
     def _on_deadline(self, event: DeadlinePassed, now_mono_ms: float) -> list[Command]:
-        timers, waiting = self._timers, self._answering is None
+        timers, waiting = self._timers, self._reply.answering is None
         commands: list[Command] = []
         if timers.hedge_is_due(now_mono_ms) and waiting:
             copy = self._late.second_copy(now_mono_ms)
@@ -416,8 +301,8 @@ class RequestMachine:
             commands += self._replace_late(now_mono_ms)
         if timers.silence_is_due(now_mono_ms):
             commands += self._check_silence(event, now_mono_ms)
-        if not self.over and timers.heartbeat_is_due(now_mono_ms):
-            commands += self._heartbeat(event, now_mono_ms)
+        if not self._reply.over and timers.heartbeat_is_due(now_mono_ms):
+            commands += self._reply.heartbeat(now_mono_ms, client_stalled=event.client_stalled)
         return commands
 
     def _replace_late(self, now_mono_ms: float) -> list[Command]:
@@ -438,17 +323,17 @@ class RequestMachine:
             silent_ms = now_mono_ms - max(attempt.began_mono_ms, attempt.last_read_mono_ms)
             if not self._timers.is_silent(silent_ms):
                 continue
-            answering = attempt is self._answering
+            answering = attempt is self._reply.answering
             if answering and event.client_stalled:
-                return [*self._on_client_gone(event.usage, None, now_mono_ms), CutClient()]
+                return [*self._reply.client_gone(event.usage, None, now_mono_ms), CutClient()]
             if silent_ms + EARLY_MS >= self._policy.max_wait_ms:
-                return self._wait_no_longer(event.usage, now_mono_ms)
+                return self._reply.wait_no_longer(self._policy, event.usage, now_mono_ms)
             gone = not self._state.live.is_reachable(attempt.node_id)
             elsewhere = answering and event.rest is Rest.TEXT
             if gone or (elsewhere and self._placer.another(now_mono_ms) is not None):
                 reason = f"nothing came for {silent_ms:.0f} ms"
                 commands += self._lose(attempt, reason, event, now_mono_ms)
-                if self.over:
+                if self._reply.over:
                     break
         return commands
 
@@ -460,32 +345,10 @@ class RequestMachine:
         now_mono_ms: float,
     ) -> list[Command]:
         """Cut ``attempt`` and go on as if its connection had been lost."""
-        status = 200 if attempt is self._answering else 0
+        status = 200 if attempt is self._reply.answering else 0
         lost = AttemptEnded(attempt, Ending.LOST, status, reason, event.usage)
         lost.rest = event.rest
         return [Cancel(attempt), *self._on_ended(lost, now_mono_ms)]
-
-    def _wait_no_longer(self, usage: Usage | None, now_mono_ms: float) -> list[Command]:
-        self._log.broken = self._answering is not None
-        hours = self._policy.max_wait_ms / 3_600_000.0
-        error = DeadlineExceeded(f"nothing came for {hours:.1f} h", "send the request again")
-        return self._end_all(AttemptOutcome.LATE, error, usage, None, now_mono_ms)
-
-    def _end_all(
-        self,
-        outcome: AttemptOutcome,
-        error: EdgeForgeError,
-        usage: Usage | None,
-        far: FarTimes | None,
-        now_mono_ms: float,
-    ) -> list[Command]:
-        """Cut all attempts, account what the client has received, and end with ``error``."""
-        answering = self._answering
-        commands = self._running.cut_all(outcome, now_mono_ms)
-        if answering is not None:
-            self._books.account(answering.first, usage, far, now_mono_ms, whole=False)
-            commands.append(Account())
-        return [*commands, *self._give_up(error)]
 
     # -- the table
 
@@ -494,10 +357,10 @@ class RequestMachine:
         error = self._revoked()
         if error is not None:
             outcome = AttemptOutcome.REVOKED
-            return self._end_all(outcome, error, event.usage, event.far, now_mono_ms)
+            return self._reply.cut_short(outcome, error, event.usage, event.far, now_mono_ms)
         commands: list[Command] = []
         for attempt in self._running.on_removed_nodes():
-            if not self.over:
+            if not self._reply.over:
                 reason = f"node {attempt.node_id} was removed"
                 commands += self._lose(attempt, reason, event, now_mono_ms)
         return commands
@@ -507,15 +370,3 @@ class RequestMachine:
         return revoked(
             self._state.view(), request.key_digest, request.account, request.deployment.name
         )
-
-    def _first_running(self) -> Attempt | None:
-        attempts = self._running.attempts
-        return attempts[0] if attempts else None
-
-    def _heartbeat(self, event: DeadlinePassed, now_mono_ms: float) -> list[Command]:
-        answering = self._answering
-        if not self._timers.beat(answering, now_mono_ms) or event.client_stalled:
-            return []
-        self._head_sent = True
-        attempt = answering or self._first_running()
-        return [WriteHeartbeat(attempt)]

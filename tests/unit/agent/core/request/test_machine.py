@@ -10,23 +10,20 @@ from agent.core.exploration import SEARCH_EVERY_MS
 from agent.core.peer_load import PeerLoad
 from agent.core.request.messages import Rest
 from agent.core.request.timing import LOOK_AGAIN_MS, RequestPolicy
-from protos.domain.errors import NoReplica
 from protos.domain.pricing import Usage
-from protos.domain.resources import Account, NodeIntent, SlaTier, Tier
+from protos.domain.resources import NodeIntent, SlaTier, Tier
 from protos.domain.trace import AttemptOutcome, AttemptPurpose
 from tests.support.fleets import deployment, node, pop, price, replica, view
-from tests.support.request_world import KEY, USAGE, RequestWorld, fleet
-
-TWO = {"near": 20.0, "far": 60.0}
-THREE = {"near": 20.0, "far": 60.0, "last": 90.0}
-ONE = {"near": 20.0}
-QUIET = RequestPolicy(heartbeat_ms=0.0)
-MINUTE_MS = 60_000.0
-
-
-def outcomes(world: RequestWorld) -> list[tuple[str, str]]:
-    return [(one.node_id, str(one.outcome)) for one in world.log.attempts]
-
+from tests.support.request_world import (
+    ONE,
+    QUIET,
+    THREE,
+    TWO,
+    USAGE,
+    RequestWorld,
+    fleet,
+    outcomes,
+)
 
 # -- an answer
 
@@ -40,31 +37,6 @@ def test_a_stream_is_asked_for_headed_with_its_first_token_accounted_and_ended()
     log = world.log
     assert (log.ttft_ms, log.status, log.usage, log.answered) == (30.0, 200, USAGE, True)
     assert log.cost.total_nano_usd == 10 * 10 + 20 * 10
-
-
-def test_a_whole_answer_is_accounted_before_the_client_has_it():
-    world = RequestWorld(fleet(TWO), stream=False)
-    assert world.begin() == ["ask near"]
-    assert world.whole("near", after_ms=300.0) == ["account", "respond near"]
-    assert world.log.ttft_ms is None
-
-
-def test_a_clients_own_mistake_is_passed_on_and_costs_the_engine_nothing():
-    world = RequestWorld(fleet(TWO))
-    world.begin()
-    assert world.whole("near", 400) == ["account", "respond near"]
-    assert world.log.status == 400
-    assert not world.state.live.is_ejected("near", world.now)
-
-
-def test_no_command_is_returned_after_the_end():
-    world = RequestWorld(fleet(TWO))
-    world.begin()
-    world.token("near")
-    world.stream_ends("near")
-    assert world.gone() == []
-    assert world.wait(MINUTE_MS) == []
-    assert world.lost("near") == []
 
 
 def test_an_attempt_counts_as_load_until_it_ends():
@@ -225,14 +197,6 @@ def test_one_engine_that_is_silent_for_minutes_is_waited_for_and_asked_once():
     assert outcomes(world) == [("near", "answered")]
 
 
-def test_the_wait_ends_at_its_limit_of_hours():
-    policy = RequestPolicy(heartbeat_ms=0.0, max_wait_ms=2 * 3_600_000.0)
-    world = RequestWorld(fleet(ONE), policy=policy)
-    world.begin()
-    assert world.wait(7_000_000.0) == []
-    assert world.wait(400_000.0) == ["cancel near", "error 504 DeadlineExceeded"]
-
-
 def test_a_whole_answer_is_waited_for_like_a_stream():
     world = RequestWorld(fleet(TWO), stream=False)
     world.begin()
@@ -341,149 +305,6 @@ def test_streams_that_one_account_abandons_do_not_make_a_target_late_for_another
     assert after_ms < 1.5 * before_ms, (before_ms, after_ms)
 
 
-# -- heartbeats
-
-
-def test_a_silent_stream_gets_a_head_and_heartbeats_and_stays_replaceable():
-    """Seen: not one byte before the first token for 40 s, so that proxies cut the stream."""
-    world = RequestWorld(fleet(ONE))
-    world.begin()
-    assert world.wait(4_900.0) == []
-    assert world.wait(200.0) == ["heartbeat"]
-    assert world.wait(5_000.0) == ["heartbeat"]
-    world.table = fleet(TWO)
-    assert world.lost("near") == ["ask far"]
-    assert world.token("far", 10.0) == ["head far"]
-    assert world.stream_ends("far") == ["account", "end far"]
-
-
-def test_after_a_heartbeat_what_fails_is_an_error_event():
-    world = RequestWorld(fleet(ONE))
-    world.begin()
-    assert world.wait(5_100.0) == ["heartbeat"]
-    assert world.lost("near") == ["error event 503 NoReplica"]
-
-
-@pytest.mark.parametrize("status", [400, 500])
-def test_after_a_heartbeat_an_engines_own_error_is_an_event_too(status: int):
-    world = RequestWorld(fleet(ONE))
-    world.begin()
-    world.wait(5_100.0)
-    assert world.whole("near", status)[-1] == "error event 502 EngineFailed"
-
-
-def test_heartbeats_go_on_in_a_pause_between_two_tokens_and_not_beside_tokens():
-    world = RequestWorld(fleet(ONE))
-    world.begin()
-    world.token("near", 20.0)
-    for _ in range(10):
-        assert world.wait(1_000.0) == []
-        world.read("near")
-    assert world.wait(5_100.0) == ["heartbeat"]
-    assert world.wait(5_000.0) == ["heartbeat"]
-
-
-def test_a_request_without_a_stream_gets_no_heartbeat():
-    world = RequestWorld(fleet(ONE), stream=False)
-    world.begin()
-    assert world.wait(MINUTE_MS) == []
-
-
-def test_heartbeats_can_be_switched_off():
-    world = RequestWorld(fleet(ONE), policy=QUIET)
-    world.begin()
-    assert world.wait(MINUTE_MS) == []
-
-
-# -- second copies
-
-
-def hedging() -> RequestWorld:
-    world = RequestWorld(fleet(TWO), hedge_ratio=1.0, policy=QUIET)
-    world.learned("near", 20.0)
-    world.learned("far", 60.0)
-    return world
-
-
-def test_a_late_first_token_gets_a_second_copy_and_the_first_answer_wins():
-    world = hedging()
-    assert world.begin() == ["ask near"]
-    assert world.wait(60.0) == ["ask far (second_copy)"]
-    assert world.token("far", 20.0) == ["cancel near", "head far"]
-    assert world.stream_ends("far") == ["account", "end far"]
-    assert outcomes(world) == [("near", "overtaken"), ("far", "answered")]
-    assert world.log.hedge_won
-
-
-def test_a_first_copy_that_is_sooner_after_all_wins_and_the_second_is_cut():
-    world = hedging()
-    world.begin()
-    world.wait(60.0)
-    assert world.token("near", 10.0) == ["cancel far", "head near"]
-    world.stream_ends("near")
-    assert not world.log.hedge_won
-
-
-def test_a_failed_first_copy_leaves_the_second_running():
-    world = hedging()
-    world.begin()
-    world.wait(60.0)
-    assert world.lost("near") == []
-    assert world.token("far", 10.0) == ["head far"]
-
-
-def test_a_failed_second_copy_leaves_the_first_running():
-    world = hedging()
-    world.begin()
-    world.wait(60.0)
-    assert world.whole("far", 503) == []
-    assert world.token("near", 10.0) == ["head near"]
-
-
-def test_if_both_copies_fail_the_request_fails():
-    world = hedging()
-    world.begin()
-    world.wait(60.0)
-    assert world.lost("near") == []
-    assert world.lost("far") == ["error 503 NoReplica"]
-
-
-def test_the_customer_pays_the_tier_of_the_first_copy():
-    tiers = {"near": Tier.CENTRAL, "far": Tier.EDGE}
-    world = RequestWorld(fleet(TWO, tiers), hedge_ratio=1.0, policy=QUIET)
-    world.learned("near", 20.0)
-    world.learned("far", 60.0)
-    world.begin()
-    world.wait(60.0)
-    world.token("far", 10.0)
-    world.stream_ends("far")
-    assert (world.log.serving_tier, world.log.billing_tier) == (Tier.EDGE, Tier.CENTRAL)
-
-
-def test_with_no_other_target_in_time_there_is_no_second_copy():
-    """When the first is late, what is left of 70 ms is too little for the other."""
-    world = RequestWorld(fleet(TWO), hedge_ratio=1.0, policy=QUIET, budget_ms=70.0)
-    world.learned("near", 20.0)
-    world.learned("far", 60.0)
-    world.begin()
-    assert world.wait(60.0) == []
-
-
-def test_a_request_without_a_stream_is_never_sent_twice():
-    world = RequestWorld(fleet(TWO), hedge_ratio=1.0, policy=QUIET, stream=False)
-    world.learned("near", 20.0)
-    world.learned("far", 60.0)
-    world.begin()
-    assert world.wait(10_000.0) == []
-
-
-def test_a_client_gone_while_both_copies_run_cuts_both():
-    world = hedging()
-    world.begin()
-    world.wait(60.0)
-    assert world.gone() == ["cancel near", "cancel far", "account"]
-
-
 # -- exploration and trials
 
 
@@ -510,17 +331,6 @@ def test_an_explored_answer_is_an_answer_with_a_purpose():
 
 
 # -- broken streams
-
-
-def test_a_broken_stream_ends_in_an_error_event_and_is_billed():
-    world = RequestWorld(fleet(TWO))
-    world.begin()
-    world.token("near")
-    said = world.lost("near", 100.0, status=200, reason="connection reset")
-    assert said == ["account", "error event 502 EngineFailed"]
-    assert world.log.broken
-    assert world.log.usage == USAGE
-    assert world.log.error == "connection reset"
 
 
 def test_a_broken_stream_is_continued_by_another_replica_and_billed_as_one():
@@ -554,68 +364,12 @@ def test_a_replica_that_cannot_be_asked_for_the_rest_is_passed_over():
     assert world.not_sent("far", Rest.TEXT) == ["ask last (rest)"]
 
 
-def test_an_engine_lost_after_its_last_token_needs_no_continuation():
-    world = RequestWorld(fleet(TWO))
-    world.begin()
-    world.token("near")
-    assert world.lost("near", status=200, rest=Rest.END) == ["account", "end near"]
-    assert world.log.error == ""
-
-
 def test_a_silent_stream_that_can_be_continued_elsewhere_is():
     world = RequestWorld(fleet(TWO), policy=QUIET)
     world.begin()
     world.token("near")
     said = world.wait(QUIET.stream_idle_ms + 1.0, rest=Rest.TEXT)
     assert said == ["cancel near", "ask far (rest)"]
-
-
-# -- the client leaves
-
-
-def test_a_client_gone_before_the_first_token_cuts_the_engine():
-    world = RequestWorld(fleet(TWO))
-    world.begin()
-    assert world.gone(10.0) == ["cancel near", "account"]
-    assert world.state.live.in_flight("near") == 0
-    assert outcomes(world) == [("near", "client_gone")]
-
-
-def test_a_client_gone_mid_stream_is_billed_for_the_generated_tokens():
-    world = RequestWorld(fleet(TWO))
-    world.begin()
-    world.token("near")
-    assert world.gone(500.0) == ["cancel near", "account"]
-    assert world.log.usage == USAGE
-    assert world.log.node_id == "near"
-
-
-@pytest.mark.parametrize("begun", [False, True])
-def test_a_request_that_a_stop_cuts_ends_with_an_error_and_what_it_cost(begun: bool) -> None:
-    world = RequestWorld(fleet(TWO))
-    world.begin()
-    error = NoReplica("this site stops")
-    if begun:
-        world.token("near")
-        said = world.cut_short(error, 500.0)
-        assert said == ["cancel near", "account", "error event 503 NoReplica"]
-        assert world.log.usage == USAGE
-        assert world.log.broken
-    else:
-        assert world.cut_short(error, 500.0) == ["cancel near", "error 503 NoReplica"]
-    assert world.log.error
-    assert world.state.live.in_flight("near") == 0
-    assert not world.state.live.is_ejected("near", world.now), "the target is not to blame"
-    assert world.cut_short(error) == []
-
-
-def test_a_fault_of_whoever_drives_it_leaves_nothing_counted() -> None:
-    world = RequestWorld(fleet(TWO))
-    world.begin()
-    assert world.abandon() == ["cancel near"]
-    assert world.state.live.in_flight("near") == 0
-    assert world.state.engine_door.serving == 0
-    assert world.machine.over
 
 
 # -- what a request keeps
@@ -667,95 +421,3 @@ def test_a_predicted_miss_is_marked_and_billed_at_the_lower_tier():
     world.stream_ends("near")
     assert world.log.predicted_miss
     assert (world.log.serving_tier, world.log.billing_tier) == (Tier.EDGE, Tier.CENTRAL)
-
-
-# -- the table
-
-
-def test_a_removed_nodes_request_is_replaced_before_the_first_byte_at_once():
-    world = RequestWorld(fleet(TWO))
-    world.begin()
-    assert world.node_removed("near", 50.0) == ["cancel near", "ask far"]
-    assert world.token("far", 50.0) == ["head far"]
-    assert outcomes(world) == [("near", "failed")]
-    assert world.log.attempts[0].detail == "node near was removed"
-    assert world.stream_ends("far") == ["account", "end far"]
-
-
-def test_a_removed_nodes_stream_is_continued_elsewhere_or_ends_with_an_error_event():
-    for rest, commands in (
-        (Rest.TEXT, ["cancel near", "ask far (rest)"]),
-        (Rest.END, ["cancel near", "account", "end near"]),
-        (Rest.UNKNOWN, ["cancel near", "account", "error event 502 EngineFailed"]),
-    ):
-        world = RequestWorld(fleet(TWO))
-        world.begin()
-        world.token("near", 30.0)
-        assert world.node_removed("near", 500.0, rest) == commands
-        assert outcomes(world) == [("near", "broken")]
-
-
-def test_a_removed_nodes_whole_answer_is_fetched_from_another():
-    world = RequestWorld(fleet(TWO), stream=False)
-    world.begin()
-    assert world.node_removed("near", 50.0) == ["cancel near", "ask far"]
-    assert world.whole("far") == ["account", "respond far"]
-
-
-def test_of_two_copies_only_the_one_on_the_removed_node_is_cut():
-    world = RequestWorld(fleet(TWO), hedge_ratio=1.0)
-    for name, ms in TWO.items():
-        world.learned(name, ms)
-    for _ in range(20):
-        world.begin()
-        world.token("near", 5.0)
-        world.stream_ends("near")
-    world.begin()
-    assert world.wait(150.0) == ["ask far (second_copy)"]
-    assert world.node_removed("near") == ["cancel near"]
-    assert world.token("far", 10.0) == ["head far"]
-
-
-def test_the_removal_of_a_node_that_is_not_asked_changes_nothing():
-    world = RequestWorld(fleet(TWO))
-    world.begin()
-    assert world.node_removed("far") == []
-    assert world.token("near", 30.0) == ["head near"]
-
-
-@pytest.mark.parametrize(
-    ("row", "error"),
-    [
-        (KEY, "401 Unauthenticated"),
-        (Account("acme"), "401 Unauthenticated"),
-        (deployment(), "404 NotFound"),
-    ],
-    ids=["key", "account", "deployment"],
-)
-def test_a_revoked_request_is_cut_wherever_it_is_and_pays_for_what_it_received(row, error):
-    world = RequestWorld(fleet(TWO))
-    world.begin()
-    assert world.table_changes(row) == ["cancel near", f"error {error}"]
-    assert outcomes(world) == [("near", "revoked")]
-    assert world.machine.over
-
-    world = RequestWorld(fleet(TWO))
-    world.begin()
-    world.token("near", 30.0)
-    assert world.table_changes(row, after_ms=500.0) == [
-        "cancel near",
-        "account",
-        f"error event {error}",
-    ]
-    assert (world.log.usage, world.log.broken) == (USAGE, False)
-    assert world.state.live.in_flight("near") == 0
-    assert not world.state.live.is_ejected("near", world.now)
-
-
-def test_no_revocation_reaches_a_request_that_is_over():
-    world = RequestWorld(fleet(TWO))
-    world.begin()
-    world.token("near")
-    world.stream_ends("near")
-    assert world.table_changes(KEY) == []
-    assert world.node_removed("near") == []

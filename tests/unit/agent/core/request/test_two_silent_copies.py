@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from agent.core.request.timing import RequestPolicy
-from tests.support.request_world import RequestWorld, fleet
-
-#: Without heartbeats, so that transcripts show only asked and cut attempts.
-QUIET = RequestPolicy(heartbeat_ms=0.0)
-MINUTE_MS = 60_000.0
+from tests.support.request_world import MINUTE_MS, QUIET, RequestWorld, fleet
 
 
 def hedging(**took_ms: float) -> RequestWorld:
