@@ -9,17 +9,14 @@ from typing import TYPE_CHECKING
 import orjson
 
 from agent.core.peer_request import ACCOUNT_HEADER, DEPLOYMENT_HEADER, MODEL_HEADER
-from agent.core.usage_bounds import UsageCheck
-from agent.formats.asked_tokens import asked_tokens
+from agent.core.request.messages import Rest
 from agent.formats.continuing import ContinuableStream
 from agent.formats.usage import read_usage
 from agent.relay.messages import request_bytes
 from protos.domain.pricing import cost_of, format_usd
 
 if TYPE_CHECKING:
-    from agent.core.request.context import RequestContext
     from agent.core.request.log import RequestLog
-    from agent.core.request.state import RouterState
     from agent.formats.body import GenerationBody
     from agent.formats.sse import EventStream
     from agent.gateway.targets import Target
@@ -84,19 +81,6 @@ def open_stream(
     )
 
 
-def usage_check(
-    body: GenerationBody, sent: bytes, context: RequestContext, state: RouterState
-) -> UsageCheck:
-    """Return the check of other hosts' counts for a request whose client sent ``sent``."""
-    deployment = context.deployment
-    model = context.view.models.get(deployment.model)
-    context_tokens = 0 if model is None else model.context_tokens
-    return UsageCheck(
-        asked_tokens(body.api, body.fields, sent, context_tokens),
-        partial(state.prompt_tokens.estimate, deployment.name, len(sent)),
-    )
-
-
 def rest_of_stream(
     body: GenerationBody, events: EventStream | None
 ) -> tuple[ContinuableStream, dict[str, object]] | None:
@@ -108,6 +92,15 @@ def rest_of_stream(
         return None
     fields = body.api.continued(body.fields, events.text, events.completion_tokens)
     return None if fields is None else (events, fields)
+
+
+def rest_of(events: EventStream | None) -> Rest:
+    """Return what a stream lacks that was read as far as ``events``."""
+    if not isinstance(events, ContinuableStream):
+        return Rest.UNKNOWN
+    if events.lacks_only_its_end:
+        return Rest.END if events.can_end else Rest.UNKNOWN
+    return Rest.TEXT if events.can_go_on else Rest.UNKNOWN
 
 
 def _cost_field(price: Price | None, usage: bytes) -> bytes:

@@ -39,19 +39,18 @@ from agent.core.request.messages import (
 )
 from agent.core.request.timing import EARLY_MS
 from agent.formats.continuing import ContinuableStream
-from agent.formats.errors import engine_error
-from agent.formats.generated_text import whole_text_bytes
-from agent.formats.usage import checked_counts, read_usage, with_usage
+from agent.formats.usage import checked_counts
+from agent.gateway.answer_counts import AnswerCounts
 from agent.gateway.engine_request import (
     engine_request,
     open_stream,
+    rest_of,
     rest_of_stream,
-    usage_check,
 )
-from agent.gateway.response_heads import ResponseHeads, engine_model_of, is_refused_by_agent
+from agent.gateway.reply_writer import ReplyWriter, answer_of
+from agent.gateway.response_heads import engine_model_of, is_refused_by_agent
 from agent.relay import exchange
 from agent.relay.client_answer import ClientAnswer
-from agent.relay.far_times import read_far_times
 
 if TYPE_CHECKING:
     from agent.core.account_limits import Use
@@ -60,8 +59,6 @@ if TYPE_CHECKING:
     from agent.core.request.context import RequestContext
     from agent.core.request.log import RequestLog
     from agent.core.request.machine import RequestMachine
-    from agent.core.usage_bounds import UsageCheck
-    from agent.formats import ApiFormat
     from agent.formats.body import GenerationBody
     from agent.formats.sse import EventStream
     from agent.gateway.context import GatewayContext
@@ -69,8 +66,6 @@ if TYPE_CHECKING:
     from agent.relay.messages import Request
     from agent.relay.server import ServerConnection
     from protos.domain.errors import EdgeForgeError
-    from protos.domain.pricing import Usage
-    from protos.domain.trace import FarTimes
 
 
 #: Refusals by which a peer's agent rejects this agent.
@@ -94,16 +89,15 @@ class RequestRunner:
         self._client = client
         self._request = request
         self._body = body
-        self._api: ApiFormat = body.api
         self._context = context
         self._machine = machine
         self._log = log
-        self._heads = ResponseHeads(log)
         self._now_mono_ms = gateway.now_mono_ms
+        self._reply = ReplyWriter(client, request, body.api, log, gateway.now_mono_ms)
+        self._counts = AnswerCounts(body, request.body, context, gateway.state)
         self._answers: list[ClientAnswer] = []
         #: The answer that goes to the client.
         self._answering: ClientAnswer | None = None
-        self._head_sent = False
         self._events: list[Event] = []
         self._handling = False
         self._timer = 0
@@ -125,7 +119,7 @@ class RequestRunner:
                 await self._over
         except asyncio.CancelledError:
             answer = self._answering or (self._answers[-1] if self._answers else None)
-            gone = ClientGone() if answer is None else ClientGone(*self._counted(answer))
+            gone = ClientGone() if answer is None else ClientGone(*self._counts.of(answer))
             self._handle(gone)
             raise
         finally:
@@ -153,13 +147,13 @@ class RequestRunner:
     @property
     def started(self) -> bool:
         """Whether a part of the answer has been sent."""
-        return self._head_sent
+        return self._reply.head_sent
 
     def cut_short(self, error: EdgeForgeError) -> None:
         """End the request with ``error``: an error event where the answer has begun."""
         event, answer = CutShort(error), self._answering
         if answer is not None:
-            event.usage, event.far = self._counted(answer)
+            event.usage, event.far = self._counts.of(answer)
         self._handle(event)
 
     def table_changed(self) -> None:
@@ -168,8 +162,8 @@ class RequestRunner:
             return
         event, answer = TableChanged(), self._answering
         if answer is not None:
-            event.usage, event.far = self._counted(answer)
-            event.rest = self._rest_of(answer)
+            event.usage, event.far = self._counts.of(answer)
+            event.rest = rest_of(answer.events)
         self._handle(event)
 
     # -- AnswerOwner
@@ -204,8 +198,8 @@ class RequestRunner:
         load = None
         if attempt.place is None and attempt.first_token_mono_ms is None:
             load = load_of(answer.headers)
-        usage, far = self._counted(answer)
-        rest = self._rest_of(answer) if answer.started else Rest.UNKNOWN
+        usage, far = self._counts.of(answer)
+        rest = rest_of(answer.events) if answer.started else Rest.UNKNOWN
         self._handle(AttemptEnded(attempt, ending, status, answer.reason, usage, load, far, rest))
 
     # -- events and commands
@@ -253,19 +247,20 @@ class RequestRunner:
         elif isinstance(command, Account):
             pass  # reserved for writes that must be durable before the answer ends
         elif isinstance(command, RespondWhole):
-            self._respond_whole(command.attempt)
+            self._reply.whole(answer_of(command.attempt))
         elif isinstance(command, WriteHead):
-            self._write_head(command.attempt)
+            answer = self._answering = answer_of(command.attempt)
+            self._reply.begin(answer)
         elif isinstance(command, WriteEnd):
-            self._write_end(command.attempt)
+            self._reply.end(answer_of(command.attempt))
         elif isinstance(command, Cancel):
             _cut(command.attempt)
         elif isinstance(command, WriteHeartbeat):
-            self._write_heartbeat()
+            self._reply.heartbeat()
         elif isinstance(command, RespondError):
-            self._respond_error(command.error)
+            self._reply.error(command.error)
         elif isinstance(command, WriteErrorEvent):
-            self._write_error_event(command.error, command.refused)
+            self._reply.error_event(command.error, self._answering, command.refused)
         elif isinstance(command, CutClient):
             self._client.abort()
 
@@ -285,8 +280,8 @@ class RequestRunner:
         answer = self._answering
         event = DeadlinePassed(self._client.write_paused)
         if answer is not None:
-            event.usage, _ = self._counted(answer)
-            event.rest = self._rest_of(answer)
+            event.usage, _ = self._counts.of(answer)
+            event.rest = rest_of(answer.events)
         self._handle(event)
 
     # -- asking
@@ -309,7 +304,7 @@ class RequestRunner:
         events: EventStream | None = None
         fields = self._body.fields
         if broken is not None:
-            rest = rest_of_stream(self._body, _answer_of(broken).events)
+            rest = rest_of_stream(self._body, answer_of(broken).events)
             if rest is None:
                 self._handle(NotSent(attempt, "nothing is left to generate"))
                 return
@@ -324,7 +319,7 @@ class RequestRunner:
             price = context.price(attempt.placement.billing_tier)
             events = open_stream(self._body, context.deployment, target, price)
         if target.peer and events is not None:
-            events.check_usage_by(partial(checked_counts, self._usage_check(), target.node_id))
+            events.check_usage_by(partial(checked_counts, self._counts.check(), target.node_id))
         answer = ClientAnswer(
             self._client,
             self._request,
@@ -344,97 +339,7 @@ class RequestRunner:
     def _message(self, fields: dict[str, object], target: Target) -> bytes:
         return engine_request(self._body, fields, self._log, target, self._gateway.cache_salt)
 
-    def _rest_of(self, answer: ClientAnswer) -> Rest:
-        events = answer.events
-        if not isinstance(events, ContinuableStream):
-            return Rest.UNKNOWN
-        if events.lacks_only_its_end:
-            return Rest.END if events.can_end else Rest.UNKNOWN
-        return Rest.TEXT if events.can_go_on else Rest.UNKNOWN
-
-    def _counted(self, answer: ClientAnswer) -> tuple[Usage | None, FarTimes | None]:
-        """Return the tokens that the engine has reported so far, and the peer's times."""
-        far = read_far_times(answer.headers) if answer.attempt.place is None else None
-        if answer.started and answer.events is not None:
-            found = answer.events.usage()
-        elif answer.status == 200 and answer.ending is exchange.Ending.COMPLETE:
-            found = self._api.body_usage(answer.body)
-            if found is not None and answer.attempt.place is None:
-                found = self._believed(answer, found)
-        else:
-            found = None
-        return None if found is None else read_usage(found), far
-
-    def _usage_check(self) -> UsageCheck:
-        """Return the check of other hosts' counts for this request."""
-        context = self._context
-        check = context.usage_check
-        if check is None:
-            check = context.usage_check = usage_check(
-                self._body, self._request.body, context, self._gateway.state
-            )
-        return check
-
-    def _believed(self, answer: ClientAnswer, counted: dict[str, object]) -> dict[str, object]:
-        """Return what to believe of a peer's count for a whole answer."""
-        node_id = answer.attempt.node_id
-        size_bytes = 0 if self._api.embeds else whole_text_bytes(answer.body)
-        believed = checked_counts(self._usage_check(), node_id, counted, 0, size_bytes)
-        if believed is not counted:
-            answer.recounted = believed
-        return believed
-
-    # -- answering
-
-    def _write_head(self, attempt: Attempt) -> None:
-        answer = self._answering = _answer_of(attempt)
-        headers = None
-        if not self._head_sent:
-            self._head_sent = True
-            headers = self._heads.stream(attempt, answer.headers, self._now_mono_ms())
-        answer.pass_on(headers)
-
-    def _write_heartbeat(self) -> None:
-        heartbeat = self._api.heartbeat
-        if self._head_sent:
-            self._client.write_piece(heartbeat)
-        else:
-            self._head_sent = True
-            self._client.begin_stream(self._request, 200, self._heads.early_stream(), heartbeat)
-
-    def _write_end(self, attempt: Attempt) -> None:
-        answer = _answer_of(attempt)
-        events = answer.events
-        answer.write_end(b"" if events is None else events.last_events())
-
-    def _respond_whole(self, attempt: Attempt) -> None:
-        answer, log = _answer_of(attempt), self._log
-        whole = answer.body
-        if answer.status >= 400:
-            whole = self._api.engine_refusal(answer.status, whole)
-        else:
-            whole = self._api.as_asked(whole, answer.names)
-            if answer.recounted is not None:
-                whole = with_usage(whole, answer.recounted)
-        headers = self._heads.whole(
-            attempt, answer.headers, self._now_mono_ms(), log.cost.total_nano_usd
-        )
-        self._client.respond(self._request, answer.status, headers, whole)
-
-    def _respond_error(self, error: EdgeForgeError) -> None:
-        status, headers, body = self._api.render_error(error)
-        self._client.respond(self._request, status, headers, body)
-
-    def _write_error_event(self, error: EdgeForgeError, refused: Attempt | None) -> None:
-        """End the stream with an error event, and close the connection."""
-        events = self._answering.events if self._answering is not None else None
-        sent = events.passed if events is not None else 0
-        if refused is not None:
-            answer = _answer_of(refused)
-            error = engine_error(answer.status, answer.body)
-        event = self._api.error_event(error, sent)
-        self._client.end_stream(event)
-        self._client.close()
+    # -- the end
 
     def _release(self) -> None:
         """Drop all references to this object, so that no reference cycle is left to collect."""
@@ -450,9 +355,3 @@ class RequestRunner:
 def _cut(attempt: Attempt) -> None:
     if isinstance(attempt.io, ClientAnswer):  # else it was held, and not sent yet
         attempt.io.abort()
-
-
-def _answer_of(attempt: Attempt) -> ClientAnswer:
-    answer = attempt.io
-    assert isinstance(answer, ClientAnswer)
-    return answer
