@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grpc import aio
-
 from agent.core.samples import Sample, Samples
-from agent.link.errors import rpc_error
-from agent.link.identity import StoredIdentity, load_identity, save_identity
+from agent.link.identity import StoredIdentity, load_identity
 from protos.domain.errors import ConfigInvalid, LinkDown
 from protos.v1 import fleet_pb2, fleet_pb2_grpc
 
 if TYPE_CHECKING:
+    from grpc import aio
+
     from agent.core.renewal import RenewalMachine
 
 _log = logging.getLogger(__name__)
@@ -35,8 +34,7 @@ async def renew(
     Raises: EdgeForgeError; OSError when the disk does not take it.
     """
     # Imported on use: the module is large and needed once a day.
-    from agent.link.enrol import identity_of, load_or_make_key
-    from protos.enrolment.keys import key_pem, signing_request
+    from agent.link.certified_key import Issued, obtain
 
     old = held.identity
     if load_identity(folder).owner != old.owner:
@@ -44,29 +42,21 @@ async def renew(
             [f"{folder} holds the identity of another node than {old.node_id}, which runs"],
             "restart this agent, so that it becomes that node",
         )
-    key = load_or_make_key(folder, unlike=held.key_pem)
-    async with make_channel() as channel:
-        stub = fleet_pb2_grpc.FleetStub(channel)
-        try:
-            response = await stub.Renew(
-                fleet_pb2.RenewRequest(csr_der=signing_request(key)), timeout=_TIMEOUT_S
-            )
-        except aio.AioRpcError as error:
-            raise rpc_error(error) from error
-    identity = identity_of(
-        response.certificate_pem,
-        node_id=old.node_id,
-        pop_id=old.pop_id,
-        fleet_address=old.fleet_address,
-        fleet_id=old.fleet_id,
-    )
-    return save_identity(
-        folder,
-        identity,
-        key_pem=key_pem(key),
-        cert_pem=response.certificate_pem,
-        ca_pem=response.ca_bundle_pem,
-    )
+
+    async def ask(csr_der: bytes) -> Issued:
+        async with make_channel() as channel:
+            stub = fleet_pb2_grpc.FleetStub(channel)
+            answer = await stub.Renew(fleet_pb2.RenewRequest(csr_der=csr_der), timeout=_TIMEOUT_S)
+        return Issued(
+            answer.certificate_pem,
+            answer.ca_bundle_pem,
+            node_id=old.node_id,
+            pop_id=old.pop_id,
+            fleet_address=old.fleet_address,
+            fleet_id=old.fleet_id,
+        )
+
+    return await obtain(folder, ask, unlike=held.key_pem)
 
 
 @dataclass(slots=True)

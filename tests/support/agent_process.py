@@ -112,18 +112,13 @@ class AgentProcess:
 
 def enrolled(coordinator: CoordinatorProcess, identity: NodeIdentity, folder: Path) -> None:
     """Put an identity where an agent keeps its own, as ``enroll`` does."""
-    from agent.link.enrol import identity_of
-    from agent.link.identity import save_identity
+    from agent.link.certified_key import Issued, save_issued
 
-    save_identity(
-        folder,
-        identity_of(
-            identity.certificate_pem,
-            node_id=identity.node_id,
-            pop_id="GRU",
-            fleet_address=coordinator.address("fleet"),
-        ),
-        key_pem=identity.key_pem,
-        cert_pem=identity.certificate_pem,
-        ca_pem=identity.ca_pem,
+    issued = Issued(
+        identity.certificate_pem,
+        identity.ca_pem,
+        node_id=identity.node_id,
+        pop_id="GRU",
+        fleet_address=coordinator.address("fleet"),
     )
+    save_issued(folder, identity.key_pem, issued)

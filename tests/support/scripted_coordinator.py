@@ -9,8 +9,7 @@ from pathlib import Path
 import grpc
 from grpc import aio
 
-from agent.link.enrol import identity_of
-from agent.link.identity import save_identity
+from agent.link.certified_key import Issued, save_issued
 from coordinator.ca.authority import CertificateAuthority
 from coordinator.clock import now_unix_ms
 from protos.v1 import fleet_pb2, fleet_pb2_grpc
@@ -60,17 +59,14 @@ class ScriptedCoordinator(fleet_pb2_grpc.FleetServicer):
     def enrol(self, folder: Path) -> None:
         """Give an agent the identity that an enrolment would have."""
         key = p256_key()
-        issued = self.authority.issue_node(NODE_ID, request_der(key))
-        identity = identity_of(
-            issued.pem, node_id=NODE_ID, pop_id=POP_ID, fleet_address=self.address
+        issued = Issued(
+            self.authority.issue_node(NODE_ID, request_der(key)).pem,
+            self.authority.bundle_pem,
+            node_id=NODE_ID,
+            pop_id=POP_ID,
+            fleet_address=self.address,
         )
-        save_identity(
-            folder,
-            identity,
-            key_pem=private_pem(key),
-            cert_pem=issued.pem,
-            ca_pem=self.authority.bundle_pem,
-        )
+        save_issued(folder, private_pem(key), issued)
 
     def push(self, message: fleet_pb2.Snapshot | fleet_pb2.Delta) -> int:
         """Send a push with a nonce of its own, and return that."""

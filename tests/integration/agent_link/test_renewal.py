@@ -13,7 +13,7 @@ import pytest
 
 from agent.clock import now_mono_ms, now_unix_ms
 from agent.core.renewal import RenewalMachine
-from agent.link import renewal as renewal_module
+from agent.link import certified_key
 from agent.link.channel import node_channel
 from agent.link.identity import (
     FILE,
@@ -127,12 +127,12 @@ async def test_a_full_disk_delays_the_renewal_and_does_not_end_it(
         raise full
 
     with caplog.at_level(logging.ERROR), monkeypatch.context() as patched:
-        patched.setattr(renewal_module, "save_identity", refuse)
+        patched.setattr(certified_key, "save_identity", refuse)
         async with running(host.renewal):
             await wait_until_async(lambda: host.renewal.attempts_failed == 1, 30, "a failure")
     assert "No space left on device" in host.renewal.machine.last_error
     assert "No space left on device" in caplog.text
-    monkeypatch.setattr(renewal_module, "save_identity", save_identity)
+    monkeypatch.setattr(certified_key, "save_identity", save_identity)
     async with running(host.renewal):
         host.mono_ms += 3_600_000.0
         await wait_until_async(lambda: host.renewals == 1, 30, "a renewal")
