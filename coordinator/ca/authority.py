@@ -29,6 +29,7 @@ from coordinator.ca.certificates import (
 from coordinator.ca.requests import public_key_of
 from protos.domain.errors import ConfigInvalid, Conflict, InvalidRequest
 from protos.domain.ids import check_node_id, check_person
+from protos.enrolment.keys import key_pem, new_key
 from protos.host.files import make_private_folder
 
 _AUTHORITY = "authority.pem"
@@ -155,20 +156,6 @@ def trust_also(folder: Path, certificate_pem: bytes) -> None:
 def drop_also_trusted(folder: Path) -> None:
     """Trust one authority only."""
     (folder / _ALSO_TRUSTED).unlink(missing_ok=True)
-
-
-def new_key() -> ec.EllipticCurvePrivateKey:
-    """Return a new P-256 key."""
-    return ec.generate_private_key(ec.SECP256R1())
-
-
-def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """Return a private key as it is written to disk."""
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
 
 
 def _also_trusted(folder: Path) -> x509.Certificate | None:

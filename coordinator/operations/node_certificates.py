@@ -6,16 +6,16 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from coordinator.operations.token_proof import TokenProof
-from coordinator.store import nodes, tokens
+from coordinator.store import nodes
 from coordinator.store.records import AuditNote, Purpose
 
 if TYPE_CHECKING:
     from coordinator.ca.authority import CertificateAuthority
     from coordinator.ca.certificates import IssuedCertificate
-    from coordinator.store.records import Redemption
     from coordinator.store.store import Store
 
 _log = logging.getLogger(__name__)
@@ -56,8 +56,9 @@ class NodeCertificates:
 
         A refusal does not say why; the log and the audit do.
         """
-        async with self._proof.refusals_noted(actor, token_id):
-            redemption = await self._redeem(actor, token_id, secret, csr_der)
+        redemption = await self._proof.redeem(
+            actor, token_id, secret, partial(self._issue, csr_der=csr_der)
+        )
         _log.info(
             "node enrolled node=%s pop=%s by=%s again=%s",
             *(redemption.name, redemption.pop_id, actor, redemption.again),
@@ -83,23 +84,6 @@ class NodeCertificates:
             pop_id=record.pop_id if record else "",
             certificate_pem=issued.pem,
             ca_bundle_pem=self._authority.bundle_pem,
-        )
-
-    async def _redeem(self, actor: str, token_id: str, secret: str, csr_der: bytes) -> Redemption:
-        """Raises: TokenRefused, InvalidRequest. The request is read once the secret is proved."""
-        token = await self._proof.prove(token_id, secret)
-        # Sent only if this call is the one that uses the token.
-        issued = await self._issue(token.name, csr_der)
-        return await self._store.write(
-            tokens.redeem(
-                token.id,
-                Purpose.NODE,
-                public_key_sha256=issued.public_key_sha256,
-                certificate_pem=issued.pem,
-                serial=issued.serial,
-                not_after_unix_ms=issued.not_after_unix_ms,
-                actor=actor,
-            )
         )
 
     async def _issue(self, node_id: str, csr_der: bytes) -> IssuedCertificate:

@@ -6,11 +6,12 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from coordinator.operations.acts import Act
 from coordinator.operations.token_proof import TokenProof
-from coordinator.store import operators, tokens
+from coordinator.store import operators
 from coordinator.store.records import AuditNote, Purpose
 from protos.domain.errors import Forbidden, InvalidRequest
 
@@ -55,21 +56,9 @@ class OperatorCertificates:
 
         A refusal does not say why; the log and the audit do.
         """
-        async with self._proof.refusals_noted(caller, token_id):
-            token = await self._proof.prove(token_id, secret)
-            # Sent only if this call is the one that uses the token.
-            issued = await self._issue(token.name, csr_der)
-            redemption = await self._store.write(
-                tokens.redeem(
-                    token.id,
-                    Purpose.OPERATOR,
-                    public_key_sha256=issued.public_key_sha256,
-                    certificate_pem=issued.pem,
-                    serial=issued.serial,
-                    not_after_unix_ms=issued.not_after_unix_ms,
-                    actor=caller,
-                )
-            )
+        redemption = await self._proof.redeem(
+            caller, token_id, secret, partial(self._issue, csr_der=csr_der)
+        )
         _log.info(
             "operator enrolled operator=%s role=%s by=%s again=%s",
             *(redemption.name, redemption.role, caller, redemption.again),

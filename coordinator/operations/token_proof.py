@@ -14,9 +14,10 @@ from coordinator.store.records import AuditNote, RefusalCause, TokenRefused
 from protos.domain.errors import InvalidRequest, Unauthenticated
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable
 
-    from coordinator.store.records import Purpose, TokenRecord
+    from coordinator.ca.certificates import IssuedCertificate
+    from coordinator.store.records import Purpose, Redemption, TokenRecord
     from coordinator.store.store import Store
 
 _log = logging.getLogger(__name__)
@@ -37,7 +38,35 @@ class TokenProof:
         self._now_unix_ms = now_unix_ms
         self._hint = hint
 
-    async def prove(self, token_id: str, secret: str) -> TokenRecord:
+    async def redeem(
+        self,
+        caller: str,
+        token_id: str,
+        secret: str,
+        issue: Callable[[str], Awaitable[IssuedCertificate]],
+    ) -> Redemption:
+        """Redeem a token for the holder of a key. Raises: Unauthenticated, InvalidRequest.
+
+        ``issue`` is called once the secret is proved, with the name to certify. A refusal does not
+        say why; the log and the audit do.
+        """
+        async with self._refusals_noted(caller, token_id):
+            token = await self._prove(token_id, secret)
+            # Sent only if this call is the one that uses the token.
+            issued = await issue(token.name)
+            return await self._store.write(
+                tokens.redeem(
+                    token.id,
+                    self._purpose,
+                    public_key_sha256=issued.public_key_sha256,
+                    certificate_pem=issued.pem,
+                    serial=issued.serial,
+                    not_after_unix_ms=issued.not_after_unix_ms,
+                    actor=caller,
+                )
+            )
+
+    async def _prove(self, token_id: str, secret: str) -> TokenRecord:
         """Return the token whose secret this is. Raises: TokenRefused."""
         token = await self._store.read(tokens.by_id(token_id[:_MAX_ID_CHARS]))
         presented = hashlib.sha256(secret[:_MAX_SECRET_CHARS].encode()).digest()
@@ -55,7 +84,7 @@ class TokenProof:
         return token
 
     @asynccontextmanager
-    async def refusals_noted(self, actor: str, token_id: str) -> AsyncIterator[None]:
+    async def _refusals_noted(self, actor: str, token_id: str) -> AsyncIterator[None]:
         """Log and audit the refusal of a token. The caller is not told the reason.
 
         Raises: Unauthenticated, InvalidRequest.

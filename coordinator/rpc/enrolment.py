@@ -80,9 +80,7 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServicer):
         self, request: enrolment_pb2.EnrolRequest, context: Context
     ) -> enrolment_pb2.EnrolResponse:
         """Redeem a token. Raises: Unauthenticated, InvalidRequest, Overloaded, StoreUnavailable."""
-        address = peer_address(context)
-        actor = f"anonymous@{address}"
-        await self._admit(address, actor)
+        actor = await self._admit(context)
         granted = await self._certificates.enrol(
             actor, request.token_id, request.secret, request.csr_der
         )
@@ -98,9 +96,7 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServicer):
         self, request: enrolment_pb2.EnrolOperatorRequest, context: Context
     ) -> enrolment_pb2.EnrolOperatorResponse:
         """Redeem an invitation. Raises: as Enrol."""
-        address = peer_address(context)
-        actor = f"anonymous@{address}"
-        await self._admit(address, actor)
+        actor = await self._admit(context)
         granted = await self._operators.enrol(
             actor, request.token_id, request.secret, request.csr_der
         )
@@ -113,14 +109,19 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServicer):
             admin_on_loopback=self._admin.on_loopback,
         )
 
-    async def _admit(self, address: str, actor: str) -> None:
-        """Raises: Overloaded. The peer's limit comes first, so that no peer uses up all of it."""
+    async def _admit(self, context: Context) -> str:
+        """Return who calls. Raises: Overloaded.
+
+        The peer's limit comes first, so that no peer uses up all of the overall one.
+        """
+        address = peer_address(context)
+        actor = f"anonymous@{address}"
         now_mono_ms = self._now_mono_ms()
         wait_s = self._of_peer.take(network_of(address), now_mono_ms)
         if wait_s == 0.0:
             wait_s = self._overall.take("", now_mono_ms)
         if wait_s == 0.0:
-            return
+            return actor
         self._over_rate += 1
         audited = self._over_rate_audited_mono_ms
         if audited is None or now_mono_ms - audited >= _OVER_RATE_AUDITED_EVERY_MS:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import pwd
 import shutil
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from pathlib import Path
 #: An account that every Linux host has and that owns nothing.
 SERVICE = pwd.getpwnam("nobody")
 IS_ROOT = os.geteuid() == 0
+#: Who owns what is given to the service, as far as this process may give it.
+OWNER = SERVICE.pw_uid if IS_ROOT else os.geteuid()
 
 
 @contextlib.contextmanager
@@ -60,3 +63,21 @@ def give(path: Path) -> None:
     """Give a path to the service's user, where this process may."""
     if IS_ROOT:
         os.chown(path, SERVICE.pw_uid, SERVICE.pw_gid)
+
+
+def serve_as_service(command: str, config: Path) -> subprocess.CompletedProcess[str]:
+    """Serve in vain as the service's user."""
+    user = {"user": SERVICE.pw_uid, "group": SERVICE.pw_gid, "extra_groups": []} if IS_ROOT else {}
+    return subprocess.run(
+        [command, "serve", "--config", config],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        **user,
+    )
+
+
+def owners(folder: Path) -> set[int]:
+    """Return the owners of ``folder`` and of all that is in it."""
+    return {path.lstat().st_uid for path in (folder, *folder.rglob("*"))}

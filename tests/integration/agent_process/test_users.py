@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from protos.host.ownership import require_usable, user_name
 from tests.support.agent_process import COMMAND, AgentProcess
 from tests.support.coordinator_process import CoordinatorProcess
-from tests.support.other_user import IS_ROOT, SERVICE, as_service, give, open_folder
+from tests.support.other_user import (
+    IS_ROOT,
+    OWNER,
+    as_service,
+    give,
+    open_folder,
+    owners,
+    serve_as_service,
+)
 
 MakeToken = Callable[..., str]
-OWNER = SERVICE.pw_uid if IS_ROOT else os.geteuid()
 
 
 @pytest.fixture
@@ -23,23 +27,6 @@ def agent(coordinator: CoordinatorProcess) -> Iterator[AgentProcess]:
     """An agent whose folder the service's user can reach, its state folder not made yet."""
     with open_folder() as folder:
         yield AgentProcess(folder / "agent", enrolment=coordinator.address("enrolment"))
-
-
-def serve_as_service(agent: AgentProcess) -> subprocess.CompletedProcess[str]:
-    """Serve in vain as the service's user."""
-    user = {"user": SERVICE.pw_uid, "group": SERVICE.pw_gid, "extra_groups": []} if IS_ROOT else {}
-    return subprocess.run(
-        [COMMAND, "serve", "--config", agent.config],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        **user,
-    )
-
-
-def owners(folder: Path) -> set[int]:
-    return {path.lstat().st_uid for path in (folder, *folder.rglob("*"))}
 
 
 def test_enrolled_by_root_into_the_services_folder_its_user_can_use_every_file(
@@ -74,7 +61,7 @@ def test_state_of_another_user_exits_78_with_the_file_its_owner_and_the_command(
         (agent.state_dir / "identity" / "identity.pem").chmod(0o000)
     else:
         give(agent.state_dir)
-    done = serve_as_service(agent)
+    done = serve_as_service(COMMAND, agent.config)
     assert done.returncode == 78, done.stderr
     assert "Traceback" not in done.stderr
     assert "belongs to" in done.stderr
@@ -84,7 +71,7 @@ def test_state_of_another_user_exits_78_with_the_file_its_owner_and_the_command(
 
 def test_a_configuration_that_cannot_be_read_exits_78_and_not_2(agent: AgentProcess) -> None:
     agent.config.chmod(0o600 if IS_ROOT else 0o000)
-    done = serve_as_service(agent)
+    done = serve_as_service(COMMAND, agent.config)
     assert done.returncode == 78, done.stderr
     assert "Traceback" not in done.stderr
     assert f"{agent.config} belongs to" in done.stderr

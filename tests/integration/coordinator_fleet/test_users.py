@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from protos.host.ownership import require_usable, user_name
 from tests.support.coordinator_process import COMMAND, CoordinatorProcess
-from tests.support.other_user import IS_ROOT, SERVICE, as_service, give, open_folder
-
-OWNER = SERVICE.pw_uid if IS_ROOT else os.geteuid()
+from tests.support.other_user import (
+    IS_ROOT,
+    OWNER,
+    as_service,
+    give,
+    open_folder,
+    owners,
+    serve_as_service,
+)
 
 
 @pytest.fixture
@@ -21,23 +25,6 @@ def fresh() -> Iterator[CoordinatorProcess]:
     """Not initialised, in a folder that the service's user can reach."""
     with open_folder() as folder:
         yield CoordinatorProcess(folder)
-
-
-def serve_as_service(process: CoordinatorProcess) -> subprocess.CompletedProcess[str]:
-    """Serve in vain as the service's user."""
-    user = {"user": SERVICE.pw_uid, "group": SERVICE.pw_gid, "extra_groups": []} if IS_ROOT else {}
-    return subprocess.run(
-        [COMMAND, "serve", "--config", process.config],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        **user,
-    )
-
-
-def owners(folder: Path) -> set[int]:
-    return {path.lstat().st_uid for path in (folder, *folder.rglob("*"))}
 
 
 def test_init_and_restore_as_root_keep_the_owner_of_the_folder(fresh: CoordinatorProcess) -> None:
@@ -70,7 +57,7 @@ def test_state_of_another_user_exits_78_with_the_file_its_owner_and_the_command(
         os.chown(fresh.state_dir / "coordinator.db", 0, 0)
     else:
         (fresh.state_dir / "coordinator.db").chmod(0o000)
-    done = serve_as_service(fresh)
+    done = serve_as_service(COMMAND, fresh.config)
     assert done.returncode == 78, done.stderr
     assert "Traceback" not in done.stderr
     assert "coordinator.db belongs to" in done.stderr
@@ -79,7 +66,7 @@ def test_state_of_another_user_exits_78_with_the_file_its_owner_and_the_command(
 
 def test_a_configuration_that_cannot_be_read_exits_78_and_not_2(fresh: CoordinatorProcess) -> None:
     fresh.config.chmod(0o600 if IS_ROOT else 0o000)
-    done = serve_as_service(fresh)
+    done = serve_as_service(COMMAND, fresh.config)
     assert done.returncode == 78, done.stderr
     assert "Traceback" not in done.stderr
     assert f"{fresh.config} belongs to" in done.stderr

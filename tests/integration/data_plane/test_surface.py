@@ -15,17 +15,9 @@ from prometheus_client import CollectorRegistry
 from agent.admin.server import AdminServer
 from agent.core.descriptors import SURFACE_CONNECTIONS
 from agent.observability.server import MetricsServer
+from tests.support.strangers import MALFORMED, MARK, talk
 
-#: What a stranger writes that must not be in a log.
-MARK = b"Str4ngers-W0rds"
 STRANGER = ("127.0.0.66", 0)
-MALFORMED = [
-    b"GET /livez HTTP/1.1\r\n" + MARK + b"\r\n\r\n",
-    b"GET /livez HTTP/1.1\r\nhost: x\r\nx-a: " + MARK * 2_000 + b"\r\n\r\n",
-    MARK + b"\r\n\r\n",
-    b"GET /livez HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\nx: " + MARK + b"\r\n\r\n",
-    b"\x16\x03\x01" + MARK,
-]
 
 
 @contextlib.asynccontextmanager
@@ -36,17 +28,6 @@ async def metrics(missing: tuple[str, ...] = ()) -> AsyncIterator[int]:
         yield server.port
     finally:
         await server.stop()
-
-
-async def talk(port: int, sent: bytes) -> bytes:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(sent)
-    try:
-        return await asyncio.wait_for(reader.read(), 20)
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
 
 
 @pytest.mark.parametrize("sent", MALFORMED)
