@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def may_revoke(old: FleetView, new: FleetView) -> bool:
-    """Whether the change from ``old`` to ``new`` can have taken anything away; costs nothing.
+    """Whether the change from ``old`` to ``new`` can have taken anything away.
 
-    A view is replaced with the indexes that did not change.
+    Compares identities only: an index that did not change is the same object in both views.
     """
     return (
         old.nodes is not new.nodes

@@ -1,4 +1,4 @@
-"""The tokens of an answer: as the engine counted them, within what this agent can bear out."""
+"""The tokens of an answer: as its engine counted them; a peer's counts within bounds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One HTTP connection of a stranger: counted at accept, refused in our own words, no banner."""
+"""One HTTP connection: counted at accept; refusals without a banner or the library's texts."""
 
 from __future__ import annotations
 

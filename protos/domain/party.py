@@ -1,7 +1,7 @@
 """The party that a certificate names: one node, one operator or one coordinator.
 
-Every door of the fleet uses this rule on the certificate that TLS has verified, so that no
-certificate is one party at one door and another at the next.
+Every listener and every dialler uses this rule on the certificate that TLS has verified, so that
+all of them take a certificate for the same party.
 """
 
 from __future__ import annotations

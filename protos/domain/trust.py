@@ -1,4 +1,4 @@
-"""How much a target wins on its word: until its outcomes are known, its speed is a claim.
+"""How many requests a target gets before its outcomes are known: its speed is a claim.
 
 A target is proven once this agent has seen ``SETTLED_OBSERVATIONS`` first tokens there. Until then
 a flattering profile wins little from targets that are proven: it never counts as sooner than them
