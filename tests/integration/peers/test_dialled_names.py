@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from agent.link.certified_key import Issued, save_issued
+from agent.link.identity import use_in
 from agent.peers.tls import PeerTls
 from agent.relay.upstream import Address
 from agent.relay.upstream_pool import UpstreamPool
@@ -23,10 +26,14 @@ NODE_URI, DNS = "edgeforge://node/iad-1", "iad-1.node.edgeforge.internal"
 def dialler(folder: Path, authority: CertificateAuthority) -> PeerTls:
     """Write the identity of the agent that dials, and return its contexts."""
     key = p256_key()
-    (folder / "key.pem").write_bytes(private_pem(key))
-    (folder / "cert.pem").write_bytes(authority.issue_node("gru-1", request_der(key)).pem)
-    (folder / "ca.pem").write_bytes(authority.bundle_pem)
-    return PeerTls(folder)
+    issued = Issued(
+        authority.issue_node("gru-1", request_der(key)).pem,
+        authority.bundle_pem,
+        node_id="gru-1",
+        pop_id="GRU",
+        fleet_address="",
+    )
+    return PeerTls(partial(use_in, stored=save_issued(folder, private_pem(key), issued)))
 
 
 async def dial(folder: Path, uris: tuple[str, ...], dns_names: tuple[str, ...]) -> None:
