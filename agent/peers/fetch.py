@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from agent.relay.upstream import ResponseSink
 from protos.domain.errors import LinkDown, TooLarge
 
 if TYPE_CHECKING:
@@ -15,7 +14,9 @@ if TYPE_CHECKING:
 _MAX_BYTES = 1024 * 1024
 
 
-class _Collector(ResponseSink):
+class _Collector:
+    """Gathers one response. Implements ``ResponseSink``."""
+
     def __init__(self) -> None:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.status = 0
