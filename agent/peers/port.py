@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,20 +11,30 @@ import orjson
 
 from agent.core.engine_place import Work
 from agent.core.peer_load import PeerLoad, load_fields, load_header
-from agent.core.peer_request import PeerRequest, check_peer_request, read_peer_request
+from agent.core.peer_request import PeerRequest, read_peer_request
 from agent.core.samples import Samples, counter_samples
 from agent.core.served import ServedLedger, ServedRecord
 from agent.formats import FORMATS, ApiFormat
 from agent.formats.body import read_body
+from agent.peers.heads import (
+    EVENT_STREAM,
+    JSON,
+    engine_headers,
+    engine_model,
+    render_error,
+    timing,
+    trace_id,
+)
 from agent.peers.places import Crowded, wait_for_place
+from agent.peers.running import RunningForPeers, cut_removed
 from agent.peers.tls import PeerTls, peer_node_id
 from agent.relay.connections import ConnectionSet
 from agent.relay.exchange import Ending
-from agent.relay.far_times import ENGINE_MODEL_HEADER, REFUSED_HERE, far_times_header
+from agent.relay.far_times import REFUSED_HERE
 from agent.relay.large_bodies import fields_of_large
 from agent.relay.limits import ServerLimits
 from agent.relay.listener import Listener
-from agent.relay.messages import Header, Request, request_bytes, response_head
+from agent.relay.messages import Request, request_bytes, response_head
 from agent.relay.pass_through import PassThrough
 from agent.relay.passed_on import passed_on_headers
 from protos.domain.errors import (
@@ -36,12 +44,12 @@ from protos.domain.errors import (
     InvalidRequest,
     NoReplica,
     NotFound,
-    Overloaded,
 )
 from protos.domain.resources import SlaTier
-from protos.domain.trace import FarTimes
 
 if TYPE_CHECKING:
+    import asyncio
+
     from agent.config import AgentConfig
     from agent.core.body_budget import BodyBudget
     from agent.core.engine_door import EngineDoor
@@ -60,19 +68,9 @@ _HELP = {
     "requests": "Requests from other agents.",
     "refused": "Requests of other agents that were refused.",
     "invalid": "Of these, requests that no agent of ours sends; their node is flagged.",
-    "revoked": "Requests of other agents that were cut because the table no longer allowed them.",
 }
-#: What the asking agent may name a request, in logs and to the engine.
-_TRACE_ID = re.compile(rb"[0-9A-Za-z-]{1,64}")
 #: Connections that are in their handshake hold 1 / this of the port: each takes 50 KiB.
 _STRANGERS_PART = 16
-_JSON: Header = (b"content-type", b"application/json")
-_EVENT_STREAM: Header = (b"content-type", b"text/event-stream")
-#: How long a revoked request may run on while its node is still in the table: the asking agent has
-#: the same table and ends it with the reason; it is cut here only if that does not happen.
-_REVOKED_GRACE_S = 1.0
-#: Removed nodes that are named in one line of the log.
-_MAX_LOGGED = 5
 
 
 @dataclass(slots=True)
@@ -83,7 +81,6 @@ class PeerPortStats:
     in_flight: int = 0
     refused: int = 0
     invalid: int = 0
-    revoked: int = 0
     broken: int = 0
 
     def samples(self, _now_mono_ms: float) -> Samples:
@@ -131,8 +128,7 @@ class PeerPort:
         self._service = service
         self.stats = PeerPortStats()
         self.ledger = ServedLedger()
-        #: What is being served, by the connection that it came on.
-        self._running: dict[ServerConnection, PeerRequest] = {}
+        self._running = RunningForPeers(service.node_id, service.view)
         client = config.client
         limits = ServerLimits(
             max_header_bytes=client.max_header_bytes,
@@ -145,7 +141,7 @@ class PeerPort:
             strangers_part=_STRANGERS_PART,
         )
         self.connections = ConnectionSet(
-            _render_error,
+            render_error,
             limits,
             service.now_mono_ms,
             gate=self._admit,
@@ -163,6 +159,7 @@ class PeerPort:
     def samples(self, now_mono_ms: float) -> Samples:
         """Yield the metrics of other agents' requests and connections."""
         yield from self.stats.samples(now_mono_ms)
+        yield from self._running.samples(now_mono_ms)
         yield from self.connections.samples("edgeforge_peer_connections")
 
     async def start(self) -> None:
@@ -178,38 +175,9 @@ class PeerPort:
         await self._listener.stop()
 
     def table_changed(self) -> None:
-        """Cut the connections of removed nodes now, and revoked requests after a moment.
-
-        A connection that is cut cuts its engine request.
-        """
-        view = self._service.view()
-        nodes = view.nodes
-        gone = [one for one in self.connections.live if one.context not in nodes]
-        for connection in gone:
-            connection.abort()
-        if gone:
-            names = sorted({str(one.context) for one in gone})[:_MAX_LOGGED]
-            _log.warning("connections cut connections=%d removed_nodes=%s", len(gone), names)
-        revoked = [(c, asked) for c, asked in self._running.items() if self._refusal(asked)]
-        if revoked:
-            asyncio.get_running_loop().call_later(_REVOKED_GRACE_S, self._cut_revoked, revoked)
-
-    def _refusal(self, asked: PeerRequest) -> str:
-        """Return why the table no longer allows a request; empty if it does. Hot."""
-        try:
-            check_peer_request(asked, self._service.node_id, self._service.view())
-        except EdgeForgeError as error:
-            return error.message
-        return ""
-
-    def _cut_revoked(self, revoked: list[tuple[ServerConnection, PeerRequest]]) -> None:
-        """Cut the requests of ``revoked`` that the asking agents have not ended by themselves."""
-        left = [(c, asked) for c, asked in revoked if self._running.get(c) is asked]
-        for client, asked in left:
-            if refusal := self._refusal(asked):
-                self.stats.revoked += 1
-                _log.warning("request cut node=%s reason=%s", asked.asking_node, refusal)
-                client.abort()
+        """Cut the connections of removed nodes now, and revoked requests after a moment."""
+        cut_removed(self.connections.live, self._service.view())
+        self._running.table_changed()
 
     def _admit(self, transport: asyncio.BaseTransport) -> str:
         """Return the connected node's id. Raises: Forbidden when it is not in the table."""
@@ -246,7 +214,7 @@ class PeerPort:
             stats.refused += 1
             if isinstance(error, InvalidRequest | Forbidden):
                 self._flag(str(client.context), error)
-            status, headers, body = _render_error(error)
+            status, headers, body = render_error(error)
             retry_s = error.retry_after_s if isinstance(error, Crowded) else None
             headers += [REFUSED_HERE, load_header(self._load(retry_s))]
             client.respond(request, status, headers, body)
@@ -267,7 +235,7 @@ class PeerPort:
         # What the asking agent checked is checked again: only this agent answers for its engine.
         fields = await fields_of_large(request.body)
         body = read_body(request.body, api, caps=service.caps, fields=fields)
-        self._running[client] = asked
+        self._running.add(client, asked)
         try:
             place = await wait_for_place(
                 service.engine_door,
@@ -280,7 +248,7 @@ class PeerPort:
             finally:
                 service.engine_door.leave(place, service.now_mono_ms(), tokens)
         finally:
-            del self._running[client]
+            self._running.remove(client)
 
     def _work(self, asked: PeerRequest, body: GenerationBody, body_bytes: int) -> Work:
         """Return what a peer's request asks of this engine."""
@@ -321,12 +289,12 @@ class PeerPort:
             lambda status, headers: response_head(
                 status,
                 [
-                    _EVENT_STREAM if status == 200 and body.stream else _JSON,
+                    EVENT_STREAM if status == 200 and body.stream else JSON,
                     *passed_on_headers(headers),
                     (b"transfer-encoding", b"chunked"),
                     load_header(self._load()),
-                    self._timing(request, place),
-                    *_engine_model(endpoint, asked.model),
+                    timing(request, place, service.now_mono_ms()),
+                    *engine_model(endpoint, asked.model),
                 ],
                 keep_alive=client.may_keep_alive(request),
             ),
@@ -340,7 +308,7 @@ class PeerPort:
             "POST",
             api.path.encode(),
             pool.address.host_header,
-            _engine_headers(request, body),
+            engine_headers(request, body),
             payload,
         )
         # how long to wait is decided where the client is: this connection's end cuts the engine
@@ -375,7 +343,7 @@ class PeerPort:
         service = self._service
         usage, took_ms = exchange.usage(), service.now_mono_ms() - request.first_byte_mono_ms
         record = ServedRecord(
-            trace_id=_trace_id(request).decode(),
+            trace_id=trace_id(request).decode(),
             asking_node=asked.asking_node,
             account=asked.account,
             deployment=asked.deployment,
@@ -399,13 +367,7 @@ class PeerPort:
             "ready_models": [] if service.draining() else service.ready_models(),
             "incarnation": service.incarnation(),
         }
-        client.respond(request, 200, [_JSON], orjson.dumps(answer))
-
-    def _timing(self, request: Request, place: Place) -> Header:
-        """Return the time spent here up to the first token, or up to the whole answer."""
-        now, sent = self._service.now_mono_ms(), place.entered_mono_ms
-        admission_ms = sent - request.first_byte_mono_ms
-        return far_times_header(FarTimes(admission_ms, place.queue_ms(now), now - sent))
+        client.respond(request, 200, [JSON], orjson.dumps(answer))
 
     def _load(self, retry_s: float | None = None) -> PeerLoad:
         """Return the engine's load, in sequences of all agents.
@@ -421,31 +383,3 @@ class PeerPort:
             door.newcomer(),
             retry_s,
         )
-
-
-def _trace_id(request: Request) -> bytes:
-    given = request.headers.get(b"x-edgeforge-trace-id", b"")
-    return given if _TRACE_ID.fullmatch(given) else b"none"
-
-
-def _engine_headers(request: Request, body: GenerationBody) -> list[Header]:
-    return [
-        (b"content-type", b"application/json"),
-        (b"accept", b"text/event-stream" if body.stream else b"application/json"),
-        (b"x-request-id", _trace_id(request)),
-    ]
-
-
-def _engine_model(endpoint: EngineEndpoint, model: str) -> list[Header]:
-    """Return the header with an external engine's own name for the model."""
-    name = endpoint.model.encode("utf-8", "replace")
-    if endpoint.model == model or not name.isascii() or not endpoint.model.isprintable():
-        return []
-    return [(ENGINE_MODEL_HEADER, name)]
-
-
-def _render_error(error: EdgeForgeError, _path: str = "") -> tuple[int, list[Header], bytes]:
-    body = orjson.dumps({"error": {"message": error.message, "type": error.openai_type}})
-    # only for a 5xx does the asking agent place the request elsewhere
-    status = NoReplica.http_status if isinstance(error, Overloaded) else error.http_status
-    return status, [_JSON], body
