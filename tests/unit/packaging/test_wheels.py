@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import hashlib
 import importlib
@@ -102,6 +103,33 @@ def test_an_attribute_that_is_taken_for_none_stops_the_build():
         "agent/relay/exchange.py:94: ending is taken for None in on_read_end; compare a local"
     ]
     assert wheel_module("compile_modules").narrowed_to_none(NARROWED.replace("->_e", "->e")) == []
+
+
+def test_no_interpreted_class_inherits_a_compiled_protocol() -> None:
+    """An instance of one raises TypeError: "interpreted classes cannot inherit from ..."."""
+    compiled = set(wheel_module("build_wheels").compiled_modules())
+    assert "agent/relay/upstream.py" in compiled
+    found = []
+    for path in (*ROOT.glob("agent/**/*.py"), *ROOT.glob("protos/**/*.py")):
+        if str(path.relative_to(ROOT)) in compiled or path.stem.endswith(("_pb2", "_pb2_grpc")):
+            continue
+        tree = ast.parse(path.read_text())
+        imported = {
+            name.asname or name.name: f"{node.module.replace('.', '/')}.py"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and node.module
+            for name in node.names
+        }
+        found += [
+            f"{path.relative_to(ROOT)}: {one.name}({base.id})"
+            for one in ast.walk(tree)
+            if isinstance(one, ast.ClassDef)
+            for base in one.bases
+            if isinstance(base, ast.Name)
+            and imported.get(base.id) in compiled
+            and f"class {base.id}(Protocol)" in (ROOT / imported[base.id]).read_text()
+        ]
+    assert not found
 
 
 def test_without_a_compiler_the_build_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
