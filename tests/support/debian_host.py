@@ -74,6 +74,8 @@ class DebianHost:
     process: subprocess.Popen[bytes]
     #: PID 1 of the host, as this machine counts.
     leader: int = 0
+    #: Run before each command, such as an ``export`` of an earlier one.
+    prelude: str = ""
 
     @property
     def root(self) -> Path:
@@ -84,8 +86,9 @@ class DebianHost:
         self, command: str, *, check: bool = True, stdin: str | None = None, timeout_s: float = 300
     ) -> subprocess.CompletedProcess[str]:
         """Run a shell command as root on the host."""
+        script = f"cd /root && {{ {self.prelude}\n{command}\n}}"
         done = subprocess.run(
-            ["nsenter", "-t", str(self.leader), "-a", "bash", "-c", f"cd /root && {{ {command}\n}}"],
+            ["nsenter", "-t", str(self.leader), "-a", "bash", "-c", script],
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"},
             input=stdin,
             capture_output=True,
@@ -124,6 +127,8 @@ class DebianNetwork:
 
     root: Path
     logs: Path
+    #: Folders of this machine that hosts see, read-only: path on the host -> path here.
+    shared: dict[str, Path] = field(default_factory=dict)
     hosts: dict[str, DebianHost] = field(default_factory=dict)
 
     def __enter__(self) -> DebianNetwork:
@@ -146,6 +151,7 @@ class DebianNetwork:
         address = f"{_PREFIX}.{len(self.hosts) + 10}"
         argv = ["systemd-nspawn", "-q", "-D", str(self.root), "-M", f"ef{os.getpid()}-{len(self.hosts)}"]
         argv += ["--volatile=overlay", "--boot", "--register=no", "--keep-unit"]
+        argv += [f"--bind-ro={here}:{there}" for there, here in self.shared.items()]
         argv += [f"--network-bridge={_BRIDGE}", "--console=pipe", "--kill-signal=SIGRTMIN+4"]
         with (self.logs / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
