@@ -27,6 +27,8 @@ _PREFIX = "10.97.0"
 _BOOT_TIMEOUT_S = 60.0
 #: What a minimal Debian has beyond its base here: systemd, addresses, trust in public authorities.
 _PACKAGES = ("systemd", "systemd-sysv", "dbus", "iproute2", "ca-certificates", "procps")
+#: Of a login shell of root.
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MIRROR = "http://deb.debian.org/debian"
 
 
@@ -89,7 +91,7 @@ class DebianHost:
         script = f"cd /root && {{ {self.prelude}\n{command}\n}}"
         done = subprocess.run(
             ["nsenter", "-t", str(self.leader), "-a", "bash", "-c", script],
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"},
+            env={"PATH": _PATH, "HOME": "/root", "LANG": "C.UTF-8"},
             input=stdin,
             capture_output=True,
             text=True,
@@ -149,7 +151,14 @@ class DebianNetwork:
     def boot(self, name: str) -> DebianHost:
         """Boot a host; every host knows the names of those before it and of this one."""
         address = f"{_PREFIX}.{len(self.hosts) + 10}"
-        argv = ["systemd-nspawn", "-q", "-D", str(self.root), "-M", f"ef{os.getpid()}-{len(self.hosts)}"]
+        argv = [
+            "systemd-nspawn",
+            "-q",
+            "-D",
+            str(self.root),
+            "-M",
+            f"ef{os.getpid()}-{len(self.hosts)}",
+        ]
         argv += ["--volatile=overlay", "--boot", "--register=no", "--keep-unit"]
         argv += [f"--bind-ro={here}:{there}" for there, here in self.shared.items()]
         argv += [f"--network-bridge={_BRIDGE}", "--console=pipe", "--kill-signal=SIGRTMIN+4"]
