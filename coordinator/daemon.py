@@ -19,6 +19,7 @@ from coordinator.main import serve as serve_until
 from coordinator.store.sqlite.backup import restore as restore_database
 from protos.domain.addresses import join_address
 from protos.host.ownership import belongs_to_root, keep_owner
+from protos.host.service_manager import notify_ready
 from protos.output.command_line import command_group, command_line
 from protos.output.logs import log_to_stderr
 from protos.output.terminal import print_json, print_line, run_program
@@ -172,6 +173,7 @@ async def _serve(config: CoordinatorConfig, as_json: bool) -> None:
                 section: join_address(*where) for section, where in config.listeners().items()
             }
             print_json({"ready": True, "pid": os.getpid(), **addresses}, indent=None)
+        notify_ready()
 
     await serve_until(config, stop, announce_ready)
 

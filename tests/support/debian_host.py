@@ -12,6 +12,7 @@ so that each begins as the distribution's installer leaves a machine. Needs root
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import signal
@@ -51,13 +52,13 @@ def install_tools() -> None:
 
 def make_root(folder: Path, packages: tuple[str, ...] = ()) -> Path:
     """Make a root with further ``packages`` in ``folder``, or return the one that is there."""
-    root = folder / "debian-bookworm"
+    include = ",".join((*_PACKAGES, *packages))
+    root = folder / f"debian-bookworm-{hashlib.sha256(include.encode()).hexdigest()[:12]}"
     if root.exists():
         return root
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / "debian-bookworm.partial"
+    partial = root.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    include = ",".join((*_PACKAGES, *packages))
     argv = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={include}", "bookworm"]
     done = subprocess.run(
         [*argv, str(partial), _MIRROR], capture_output=True, text=True, timeout=600, check=False

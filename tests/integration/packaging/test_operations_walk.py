@@ -65,7 +65,8 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DebianNetwork]
         for word in command.split()[2:]
         if not word.startswith("-")
     }
-    root = make_root(CACHE_DIR, (*sorted(asked_for), "curl"))
+    # libnuma1: the engine's installer brings it where a host lacks it.
+    root = make_root(CACHE_DIR, (*sorted(asked_for), "curl", "libnuma1"))
     shared = {
         "/opt/edgeforge-engine/lib": ENGINE_ENVIRONMENT / "lib",
         "/opt/wheels": wheels_for_hosts(),

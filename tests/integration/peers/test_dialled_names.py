@@ -22,11 +22,16 @@ NODE_URI, DNS = "edgeforge://node/iad-1", "iad-1.node.edgeforge.internal"
 
 def dialler(folder: Path, authority: CertificateAuthority) -> PeerTls:
     """Write the identity of the agent that dials, and return its contexts."""
-    key = p256_key()
-    (folder / "key.pem").write_bytes(private_pem(key))
-    (folder / "cert.pem").write_bytes(authority.issue_node("gru-1", request_der(key)).pem)
-    (folder / "ca.pem").write_bytes(authority.bundle_pem)
-    return PeerTls(folder)
+    key, file, ca_file = p256_key(), folder / "dialler.pem", folder / "ca.pem"
+    issued = authority.issue_node("gru-1", request_der(key))
+    file.write_bytes(private_pem(key) + issued.pem)
+    ca_file.write_bytes(authority.bundle_pem)
+
+    def use_identity(context: ssl.SSLContext) -> None:
+        context.load_cert_chain(file)
+        context.load_verify_locations(ca_file)
+
+    return PeerTls(use_identity)
 
 
 async def dial(folder: Path, uris: tuple[str, ...], dns_names: tuple[str, ...]) -> None:
