@@ -46,6 +46,7 @@ from agent.status_report import StatusReport
 from agent.tasks import Background
 from protos.build_info import build_info
 from protos.domain.resources import ResourceType
+from protos.host.service_manager import notify_ready, notify_stopping
 
 if TYPE_CHECKING:
     from grpc import aio
@@ -261,6 +262,7 @@ class Agent:
             self._watch_signals()
             gc.collect()
             gc.freeze()  # what exists now is permanent: exclude it from collections
+            notify_ready()
             _log.info(
                 "agent serves node=%s client=%s peer_port=%d",
                 self._identity.value.node_id,
@@ -268,6 +270,7 @@ class Agent:
                 self._plane.peer_port.port,
             )
             await self._stop.wait()
+            notify_stopping()
             _log.info("agent stops: new requests are refused, running ones may end")
         finally:
             await self._end()

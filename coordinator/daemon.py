@@ -19,6 +19,7 @@ from coordinator.main import serve as serve_until
 from coordinator.store.sqlite.backup import restore as restore_database
 from protos.domain.addresses import join_address
 from protos.host.ownership import belongs_to_root, keep_owner
+from protos.host.service_manager import notify_ready
 from protos.output.command_line import command_group, command_line
 from protos.output.logs import log_to_stderr
 from protos.output.terminal import print_json, print_line, run_program
@@ -36,13 +37,16 @@ ConfigOption = Annotated[
     Path,
     typer.Option(
         "--config",
+        "-c",
         metavar="FILE",
+        envvar="EDGEFORGE_COORDINATOR_CONFIG",
         help="TOML file; docs/CONFIG.md lists every key. "
         "EDGEFORGE_COORDINATOR__SECTION__KEY replaces a key.",
         readable=False,  # a file that cannot be read exits with 78, which systemd obeys
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output, one object.")]
+_DEFAULT_CONFIG = Path("/etc/edgeforge/coordinator.toml")
 UserOption = Annotated[
     str,
     typer.Option(
@@ -62,7 +66,7 @@ def main(
 
 @app.command()
 def init(
-    config: ConfigOption,
+    config: ConfigOption = _DEFAULT_CONFIG,
     operator: Annotated[
         str, typer.Option(metavar="NAME", help="Who the first operator's certificate is for.")
     ] = "admin",
@@ -99,7 +103,7 @@ def init(
 @operator_app.command("reset")
 def reset(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Who the new certificate is for.")],
-    config: ConfigOption,
+    config: ConfigOption = _DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
     """Make NAME an admin with a new key, where no admin can log in any more.
@@ -118,7 +122,7 @@ def reset(
 
 
 @app.command()
-def serve(config: ConfigOption, as_json: JsonOption = False) -> None:
+def serve(config: ConfigOption = _DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
     """Run the coordinator until SIGTERM or SIGINT.
 
     Exit code 78 means that the configuration must be mended first (a mistake, or a port in use).
@@ -132,7 +136,7 @@ def serve(config: ConfigOption, as_json: JsonOption = False) -> None:
 @app.command()
 def restore(
     backup: Annotated[Path, typer.Argument(metavar="BACKUP", help="A copy of coordinator.db.")],
-    config: ConfigOption,
+    config: ConfigOption = _DEFAULT_CONFIG,
     user: UserOption = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -169,6 +173,7 @@ async def _serve(config: CoordinatorConfig, as_json: bool) -> None:
                 section: join_address(*where) for section, where in config.listeners().items()
             }
             print_json({"ready": True, "pid": os.getpid(), **addresses}, indent=None)
+        notify_ready()
 
     await serve_until(config, stop, announce_ready)
 

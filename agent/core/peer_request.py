@@ -50,11 +50,17 @@ def read_peer_request(
     name = _value(headers, DEPLOYMENT_HEADER)
     model = _value(headers, MODEL_HEADER)
     check_peer_request(claimed := PeerRequest(asking_node, account, name, model), here, view)
+    pins = view.deployments[name].pins
+    if pins is not None and here not in pins:
+        raise NoReplica(f"deployment {name!r} is not pinned to node {here}")
     return claimed
 
 
 def check_peer_request(claimed: PeerRequest, here: str, view: FleetView) -> None:
-    """Check ``claimed`` against a table. Raises: as ``read_peer_request``."""
+    """Check ``claimed`` against a table, also while it runs. Raises: as ``read_peer_request``.
+
+    Pins are left out: a request that runs where its deployment was pinned ends there.
+    """
     if claimed.asking_node not in view.nodes:
         raise Forbidden(f"node {claimed.asking_node} is not in the table")
     if claimed.account not in view.accounts:
@@ -74,9 +80,7 @@ def check_peer_request(claimed: PeerRequest, here: str, view: FleetView) -> None
 
 
 def may_serve(deployment: Deployment, node_id: str, view: FleetView) -> bool:
-    """Whether pins and a node's zone allow it to serve ``deployment``."""
-    if deployment.pins is not None and node_id not in deployment.pins:
-        return False
+    """Whether a node's zone allows it to serve ``deployment``."""
     zones = allowed_zones(deployment.residency_zones, None)
     if zones is None:
         return True

@@ -49,6 +49,9 @@ HOST_FILES = {
     "packaging/engine/requirements-cpu.txt": "engine",
     "packaging/engine/requirements-cuda.txt": "engine",
     "packaging/engine/requirements-torch-cpu.txt": "engine",
+    "docs/OPERATIONS.md": "docs",
+    "docs/CLI.md": "docs",
+    "docs/CONFIG.md": "docs",
     "packaging/systemd/edgeforge-agent.service": "systemd",
     "packaging/systemd/edgeforge-coordinator.service": "systemd",
 }

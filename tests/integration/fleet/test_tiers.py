@@ -42,6 +42,14 @@ def chat(fleet: Fleet, headers: dict[str, str]):
     return agent.send({"model": agent.model, "messages": []}, headers=headers)
 
 
+def chosen(fleet: Fleet) -> str:
+    """Where a request with a lot of time would go now."""
+    asked = ["--deployment", fleet.model, "--via", "gru-1", "--budget-ms", "100000"]
+    explained = json.loads(fleet.edgeforge("route", "explain", *asked, "--json"))
+    nodes = [one["node_id"] for one in explained["candidates"] if one.get("chosen")]
+    return nodes[0] if nodes else ""
+
+
 @pytest.mark.parametrize("budget", ["0", "-5", "nan", "inf-ish", ""])
 def test_a_budget_of_zero_negative_or_nan_is_400(fleet: Fleet, budget: str) -> None:
     answer = chat(fleet, {BUDGET: budget})
@@ -106,7 +114,7 @@ def test_a_zone_that_does_not_exist_is_503_not_everywhere(
     assert [engine.requests() for engine in engines] == [[], []]
 
 
-def test_a_stream_ends_normally_when_a_table_update_removes_its_target(
+def test_a_stream_ends_normally_when_its_deployment_is_pinned_elsewhere(
     fleet: Fleet, engines: list[FakeEngineProcess]
 ) -> None:
     engines[0].control(hold_after_tokens=3)
@@ -118,10 +126,12 @@ def test_a_stream_ends_normally_when_a_table_update_removes_its_target(
     response = connection.getresponse()
     assert response.getheader("x-edgeforge-node") == "iad-1"
     response.readline()
-    fleet.edgeforge("deployment", "rm", agent.model)
-    wait_until(lambda: agent.chat().status == 404, 30, "the deployment to be gone")
+    fleet.edgeforge("deployment", "set", agent.model, "--node", "gru-1")
+    wait_until(lambda: chosen(fleet) == "gru-1", 30, "new requests to go elsewhere")
     engines[0].control()
     rest = response.read().decode()
     assert "data: [DONE]" in rest
     assert '"error"' not in rest
     connection.close()
+    fleet.edgeforge("deployment", "set", agent.model, "--node", "iad-1", "--node", "gru-1")
+    wait_until(lambda: chosen(fleet) == "iad-1", 30, "the cheaper node to be back")

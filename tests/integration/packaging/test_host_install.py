@@ -41,7 +41,8 @@ def install(dist: Path, tmp_path: Path, *argv: str, **env: str) -> subprocess.Co
     python = tmp_path / "python"
     python.write_text(PRETENDER)
     python.chmod(0o755)
-    command = [dist / "install-host", "--python", python, "--venv", tmp_path / "venv", *argv]
+    command = [dist / "install-host", "--no-service"]
+    command += ["--python", python, "--venv", tmp_path / "venv", *argv]
     return subprocess.run(
         command,
         env=os.environ | {"CALLS": str(tmp_path / "calls")} | env,
@@ -65,6 +66,7 @@ def test_the_folder_has_all_that_a_host_needs(dist: Path) -> None:
         "install-host",
         "requirements/agent.txt",
         "requirements/coordinator.txt",
+        "docs/OPERATIONS.md",
         "systemd/edgeforge-agent.service",
     ):
         assert (dist / name).is_file(), name

@@ -101,5 +101,7 @@ def test_a_claim_is_no_longer_valid_once_its_node_account_or_deployment_has_left
 ) -> None:
     claimed = read({})
     check_peer_request(claimed, HERE, FLEET)
+    elsewhere = replace(deployment(), pins=frozenset({"far"}))
+    check_peer_request(claimed, HERE, with_changes(FLEET, (), (elsewhere,)))
     with pytest.raises(EdgeForgeError):
         check_peer_request(claimed, HERE, with_changes(FLEET, (gone,), ()))  # type: ignore[arg-type]
