@@ -14,7 +14,8 @@ from typing import Annotated, Any
 import typer
 
 from agent.admin.client import ask_agent
-from agent.config import AgentConfig, load_config
+from agent.config import AgentConfig
+from agent.config_file import load_config
 from agent.state_lock import is_locked
 from protos.domain.errors import ConfigInvalid, Conflict, InvalidRequest
 from protos.host.ownership import belongs_to_root, keep_owner

@@ -1,39 +1,20 @@
-"""The agent's configuration: a TOML file, each key replaceable by the environment.
-
-``EDGEFORGE_AGENT__<SECTION>__<KEY>`` replaces ``key`` of ``[section]``.
-"""
+"""The keys of the agent's configuration, by section; ``config_file`` reads them."""
 
 from __future__ import annotations
 
-import re
-import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.core.exploration import EXPLORE_RATIO
 from agent.core.hedging import HEDGE_RATIO
-from agent.own_address import own_address
-from protos.domain.addresses import (
-    address_problem,
-    host_problem,
-    is_loopback,
-    is_unspecified,
-    join_address,
-    split_address,
-    url_problem,
-)
+from protos.domain.addresses import join_address
 from protos.domain.choice import EDGE_FILL_RATIO
-from protos.domain.errors import ConfigInvalid
 from protos.domain.resources import EngineProfile
-from protos.domain.settings import read_settings, setting, tcp_port
-from protos.host.ownership import not_allowed
+from protos.domain.settings import setting, tcp_port
 
 ENV_PREFIX = "EDGEFORGE_AGENT"
 
 _MIB = 1024 * 1024
-#: An origin as browsers send it: scheme, host, port, in lower case. Source: RFC 6454, 6.1.
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,107 +314,3 @@ class AgentConfig:
             self.peer.advertise_host or self.peer.host,
             self.peer.advertise_port or self.peer.port,
         )
-
-
-def load_config(path: Path, environ: Mapping[str, str]) -> AgentConfig:
-    """Read and check ``path``. Raises: ConfigInvalid naming every mistake."""
-    hint = f"mend {path} and start again; docs/CONFIG.md lists every key"
-    try:
-        parsed = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigInvalid([f"no file {path}"], "name the file with --config") from None
-    except PermissionError as error:
-        raise not_allowed(path) from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigInvalid([f"{path}: {error}"], hint) from error
-    try:
-        config = read_settings(AgentConfig, parsed, environ, ENV_PREFIX)
-    except ConfigInvalid as error:
-        raise ConfigInvalid(error.problems, hint) from error
-    problems = _check_together(config)
-    if problems:
-        raise ConfigInvalid(problems, hint)
-    return config
-
-
-def _check_together(config: AgentConfig) -> list[str]:
-    """Return what is wrong between keys that are right one by one."""
-    problems = []
-    if bool(config.client.cert_file) != bool(config.client.key_file):
-        problems.append("client.cert_file and client.key_file: give both or neither")
-    problems += [
-        f"client.cors_origins: {origin!r} is not an origin such as https://app.example.com, nor *"
-        for origin in config.client.cors_origins
-        if origin != "*" and _ORIGIN.fullmatch(origin) is None
-    ]
-    if config.limits.max_body_bytes_in_flight < 2 * config.client.max_body_bytes:
-        problems.append("limits.max_body_bytes_in_flight is below twice client.max_body_bytes")
-    engine = config.engine
-    if engine.kind == "external" and not engine.url.startswith(("http://", "https://")):
-        problems.append(f"engine.url: {engine.url!r} is no http(s) URL, and kind is external")
-    if config.coordinator.reconnect_max_ms < config.coordinator.reconnect_min_ms:
-        problems.append("coordinator.reconnect_max_ms is below coordinator.reconnect_min_ms")
-    endpoint = config.telemetry.otlp_endpoint
-    if endpoint and not endpoint.startswith(("http://", "https://")):
-        problems.append(f"telemetry.otlp_endpoint: {endpoint!r} is no http(s) URL")
-    return problems + _check_addresses(config)
-
-
-def _check_addresses(config: AgentConfig) -> list[str]:
-    """Return which addresses nobody could listen on or dial, with a value that works."""
-    problems = []
-    for name in ("enrolment_address", "fleet_address"):
-        address = getattr(config.coordinator, name)
-        if address and (problem := address_problem(address)):
-            problems.append(f"coordinator.{name}: {problem}")
-    hosts = {
-        "client.host": config.client.host,
-        "peer.host": config.peer.host,
-        "metrics.host": config.metrics.host,
-    }
-    for key in ("advertise_host", "source_address"):
-        if value := getattr(config.peer, key):
-            hosts[f"peer.{key}"] = value
-    wrong = {key: problem for key, host in hosts.items() if (problem := host_problem(host))}
-    problems += [f"{key}: {problem}" for key, problem in wrong.items()]
-    if "client.host" not in wrong:
-        problems += _check_client_url(config)
-    if "peer.host" not in wrong and "peer.advertise_host" not in wrong:
-        problems += _check_peer_address(config)
-    return problems
-
-
-def _check_client_url(config: AgentConfig) -> list[str]:
-    client = config.client
-    if client.url:
-        return [f"client.url: {problem}"] if (problem := url_problem(client.url)) else []
-    if not is_unspecified(client.host):
-        return []
-    scheme = "https" if client.cert_file else "http"
-    own = own_address(config.coordinator_address) or "HOST"
-    value = f"{scheme}://{join_address(own, client.port)}"
-    return [
-        f"client.url: is required when client.host is {client.host}, since clients cannot dial"
-        f' that: url = "{value}", or the name that clients use'
-    ]
-
-
-def _check_peer_address(config: AgentConfig) -> list[str]:
-    host, _ = config.peer_address
-    coordinator = config.coordinator_address
-    if is_unspecified(host):
-        value = own_address(coordinator) or "HOST"
-        return [
-            f"peer.advertise_host: is required when peer.host is {host}, since other agents"
-            f' cannot dial that: advertise_host = "{value}"'
-        ]
-    if config.engine.kind == "none" or not is_loopback(host):
-        return []
-    parts = split_address(coordinator)
-    own = None if parts is None or is_loopback(parts[0]) else own_address(coordinator)
-    if own is None or is_loopback(own):
-        return []
-    return [
-        f"peer.host: {host} can be dialled from this host only, but the coordinator is at"
-        f' {coordinator}: host = "{own}", or set peer.advertise_host to how others reach it'
-    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.config import load_config
+from agent.config_file import load_config
 from agent.link.identity import Identity, save_identity
 from agent.main import Agent
 from tests.support.certificates import p256_key, private_pem, self_signed_pem

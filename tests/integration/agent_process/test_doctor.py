@@ -93,7 +93,7 @@ async def test_a_clock_that_is_off_is_told_against_the_coordinators(
     make_agent: MakeAgent, token: MakeToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from agent.clock import now_unix_ms
-    from agent.config import load_config
+    from agent.config_file import load_config
 
     agent = make_agent()
     assert agent.enroll(token()).returncode == 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.config import load_config
+from agent.config_file import load_config
 from agent.open_files import take_descriptors, wanted_descriptors
 
 if TYPE_CHECKING:

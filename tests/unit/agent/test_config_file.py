@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.config import load_config
+from agent.config_file import load_config
 from protos.domain.errors import ConfigInvalid
 
 
@@ -135,7 +135,7 @@ def problems_of(path: Path, text: str) -> list[str]:
 @pytest.fixture(autouse=True)
 def own(monkeypatch: pytest.MonkeyPatch) -> None:
     """This host's address, without looking for a route."""
-    monkeypatch.setattr("agent.config.own_address", lambda towards: "10.0.0.5")
+    monkeypatch.setattr("agent.config_file.own_address", lambda towards: "10.0.0.5")
 
 
 LOCAL = '[coordinator]\nfleet_address = "127.0.0.1:7401"\n'
