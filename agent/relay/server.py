@@ -135,8 +135,8 @@ class ServerConnection(ClientWriter):
             most_bytes = owner.admit_head(request, self.context)
         if request.body_owner and not self._place.known:
             owner.shares.show(self._place)
-        self._place.busy = True
         if not self.serving:
+            self._place.idle_since_mono_ms = now_mono_ms
             self.deadline_mono_ms = now_mono_ms + self._limits.body_timeout_ms
             if expects_continue:
                 self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -220,7 +220,6 @@ class ServerConnection(ClientWriter):
         The kernel resets a connection that is closed with unread bytes, and the answer may be
         lost. Therefore further bytes are read and dropped, for at most ``_LINGER_MS``.
         """
-        self._place.busy = False
         self._closing = True
         self.deadline_mono_ms = self._owner.now_mono_ms() + _LINGER_MS
         transport = self.transport
@@ -261,7 +260,8 @@ class ServerConnection(ClientWriter):
                 self.abort()
             finally:
                 self.flow_from(None)
-                self.serving = self._in_handler = False
+                self.serving = self._in_handler = self._place.busy = False
+                self._place.idle_since_mono_ms = owner.now_mono_ms()
                 self._current = None
                 owner.count_busy(-1)
                 owner.let_go(request)
@@ -283,10 +283,6 @@ class ServerConnection(ClientWriter):
             request = await self._next
 
     def _wait_for_next(self) -> None:
-        limit_ms, place = self._limits.idle_timeout_ms, self._place
-        now_mono_ms = self._owner.now_mono_ms()
-        if self._reader.within_request:
-            limit_ms = self._limits.header_timeout_ms
-        else:
-            place.busy, place.idle_since_mono_ms = False, now_mono_ms
-        self.deadline_mono_ms = now_mono_ms + limit_ms
+        within = self._reader.within_request
+        limit_ms = self._limits.header_timeout_ms if within else self._limits.idle_timeout_ms
+        self.deadline_mono_ms = self._owner.now_mono_ms() + limit_ms

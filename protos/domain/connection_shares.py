@@ -3,7 +3,8 @@
 A connection is a *stranger* until it has shown who it is: a valid key, or a peer's certificate.
 Strangers may hold a part of the port. Over it, or when the port is full, an idle connection ends
 for the new one: first a stranger's, of the address that holds most of them, the oldest first.
-Connections that serve a request are never ended.
+Connections that serve a request are never ended; one whose request is still arriving is idle since
+its head arrived, because who sends slowly would hold its place for nothing.
 
 An address that holds many connections of strangers may replace only some of them in a second; more
 are refused, which takes a tenth of the time: a flood must not delay the accepting of others.
@@ -24,7 +25,8 @@ _ROOM_PART = 8
 #: many at once.
 REPLACED_PER_S = 500.0
 REPLACED_AT_ONCE = 64.0
-#: Connections of an address that are looked at to find the one that is idle for longest.
+#: Connections of an address that are looked at to find the one that is idle for longest, and
+#: addresses that are looked at until one has an idle connection.
 _LOOKED_AT = 32
 
 
@@ -90,19 +92,28 @@ class _Groups:
         return len(self._places.get(group, ()))
 
     def idlest(self) -> Place | None:
-        """Return an idle place of the heaviest group, one of those idle for longest."""
-        if not self._most:
-            return None
-        found: Place | None = None
+        """Return an idle place of the heaviest group that has one, of those idle for longest."""
         looked_at = 0
-        for place in self._places[next(iter(self._by_size[self._most]))]:
+        for size in sorted(self._by_size, reverse=True):
+            for group in self._by_size[size]:
+                found = self._idlest_of(self._places[group])
+                looked_at += 1
+                if found is not None or looked_at >= _LOOKED_AT:
+                    return found
+        return None
+
+    def _idlest_of(self, places: dict[Place, None]) -> Place | None:
+        """Look at some of ``places``; those that are busy are looked at last the next time."""
+        found: Place | None = None
+        busy: list[Place] = []
+        for place, _ in zip(places, range(_LOOKED_AT), strict=False):
             if place.busy:
-                continue
-            if found is None or place.idle_since_mono_ms < found.idle_since_mono_ms:
+                busy.append(place)
+            elif found is None or place.idle_since_mono_ms < found.idle_since_mono_ms:
                 found = place
-            looked_at += 1
-            if looked_at >= _LOOKED_AT:
-                break
+        for place in busy:
+            del places[place]
+            places[place] = None
         return found
 
     def _resize(self, group: str, before: int, now: int) -> None:

@@ -198,6 +198,49 @@ async def test_a_flood_of_idle_connects_from_one_address_does_not_lock_customers
         assert (await server.talk(request)).startswith(b"HTTP/1.1 200")
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"POST /elsewhere HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n",
+        b"POST /v1/models HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n",
+        b"GET /health HTTP/1.1\r\nhost: x\r\n\r\nGET /health HTTP/1.1\r\n",
+    ],
+    ids=["announced", "chunked", "next head"],
+)
+async def test_requests_without_a_key_that_never_end_do_not_lock_customers_out(
+    flood: list[socket.socket], sent: bytes
+) -> None:
+    """A body for a route that takes none is no reason to keep a stranger's connection."""
+    async with gated(max_connections=64) as port:
+        server = port.server
+        for number in range(100):
+            flood.append(one := await asyncio.to_thread(connect_from, STRANGER, server.port))
+            with contextlib.suppress(OSError):
+                one.sendall(sent)
+            await wait_until_async(
+                lambda n=number: server.connections.accepted > n, 30, "it to be accepted"
+            )
+        request = SIGNED + b"connection: close\r\ncontent-length: 2\r\n\r\nhi"
+        assert (await server.talk(request)).startswith(b"HTTP/1.1 200")
+
+
+async def test_bodies_with_a_key_that_never_come_whole_do_not_lock_other_customers_out(
+    flood: list[socket.socket],
+) -> None:
+    async with gated(max_connections=64) as port:
+        server = port.server
+        for number in range(80):
+            flood.append(one := await asyncio.to_thread(connect_from, STRANGER, server.port))
+            with contextlib.suppress(OSError):
+                one.sendall(SIGNED + b"content-length: 9\r\n\r\n")
+            await wait_until_async(
+                lambda n=number: server.connections.accepted > n, 30, "it to be accepted"
+            )
+        await wait_until_async(lambda: server.connections.shares.total == 64, 30, "a full port")
+        request = SIGNED + b"connection: close\r\ncontent-length: 2\r\n\r\nhi"
+        assert (await server.talk(request)).startswith(b"HTTP/1.1 200")
+
+
 async def test_who_has_shown_a_key_is_not_evicted_for_strangers(flood: list[socket.socket]) -> None:
     async with gated(max_connections=64) as port:
         server = port.server

@@ -97,6 +97,35 @@ def test_nobody_is_ended_for_a_newcomer_when_all_are_served() -> None:
     assert admission.evicted is None
 
 
+def test_an_idle_connection_ends_also_when_the_heaviest_address_is_busy_throughout() -> None:
+    """Such as a proxy whose connections are all being served."""
+    shares = ConnectionShares(LIMIT)
+    served = []
+    for _ in range(LIMIT - 2):
+        shares.show(place := admit(shares, "203.0.113.1"))
+        place.busy = True
+        served.append(place)
+    for group in ("192.0.2.1", "192.0.2.2"):
+        shares.show(admit(shares, group))
+    admission = shares.admit("198.51.100.9", 5_000.0)
+    assert admission.place is not None
+    assert admission.evicted is not None
+    assert admission.evicted.group == "192.0.2.1"
+    assert not any(place.gone for place in served)
+
+
+def test_an_idle_connection_is_found_among_many_busy_ones_of_its_address() -> None:
+    shares = ConnectionShares(LIMIT)
+    places = []
+    for _ in range(LIMIT):
+        places.append(place := admit(shares, "203.0.113.1"))
+        shares.show(place)
+        place.busy = True
+    places[-1].busy = False
+    looks = [shares.admit("198.51.100.9", 5_000.0).evicted for _ in range(LIMIT)]
+    assert places[-1] in looks
+
+
 def test_known_connections_may_fill_the_port_and_strangers_end_before_them() -> None:
     shares = ConnectionShares(LIMIT)
     known = []
