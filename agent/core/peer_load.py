@@ -13,6 +13,8 @@ from agent.core.fill import parse_fill_ratio
 MAX_LOAD = 1_000_000
 #: On every answer to another agent.
 LOAD_HEADER = b"x-edgeforge-load"
+#: Of an answer to a probe: models that are read, and characters of the run's name.
+_MAX_MODELS, _MAX_RUN_CHARS = 1_024, 64
 #: A longer time to retry counts as this.
 _MOST_RETRY_S = 3_600.0
 
@@ -31,6 +33,15 @@ class PeerLoad:
     draining: bool = False
     newcomer: Newcomer | None = None
     retry_after_s: float | None = None
+
+
+@dataclass(slots=True)
+class ProbeAnswer:
+    """``incarnation``: which run of its engine answers; None of an agent that does not say it."""
+
+    load: PeerLoad
+    ready_models: list[str]
+    incarnation: str | None
 
 
 def load_header(load: PeerLoad) -> tuple[bytes, bytes]:
@@ -96,6 +107,24 @@ def load_of_fields(answer: Mapping[str, object]) -> PeerLoad:
     )
 
 
+def read_probe(answer: object) -> ProbeAnswer:
+    """Return what a peer's answer to a probe says. Raises: ValueError for no such answer.
+
+    Values of other types than expected are left out: ``str`` raises for a deeply nested one.
+    """
+    if not isinstance(answer, dict):
+        raise ValueError("the answer to a probe is no object")
+    try:
+        load, models = load_of_fields(answer), answer["ready_models"]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the answer to a probe lacks {error}") from error
+    if not isinstance(models, list):
+        raise ValueError("the answer to a probe has no list of models")
+    ready = [one for one in models[:_MAX_MODELS] if isinstance(one, str)]
+    run = answer.get("incarnation")
+    return ProbeAnswer(load, ready, run[:_MAX_RUN_CHARS] if isinstance(run, str) else None)
+
+
 def parse_newcomer(given: object) -> Newcomer | None:
     """Return what a node reported of a new account: three numbers; None for anything else."""
     if isinstance(given, bytes):
@@ -104,7 +133,9 @@ def parse_newcomer(given: object) -> Newcomer | None:
         return None
     try:
         in_flight, queued, share = (max(0, int(each)) for each in given)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
+        return None
+    if max(in_flight, queued, share) > MAX_LOAD:  # arithmetic with huge integers raises
         return None
     return Newcomer(in_flight, queued, share)
 

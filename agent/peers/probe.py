@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from agent.core.peer_load import load_of_fields
+from agent.core.peer_load import read_probe
 from agent.core.samples import Sample, Samples
 from agent.peers.fetch import fetch_response
 from agent.relay.messages import request_bytes
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from agent.relay.upstream_pool import UpstreamPool
 
 _log = logging.getLogger(__name__)
-
-_MAX_MODELS = 1_024
-_MAX_INCARNATION_CHARS = 64
 
 
 class Prober:
@@ -98,18 +95,8 @@ class Prober:
             status, body = await fetch_response(pool, request, self._config.probe_timeout_ms)
             if status != 200:
                 raise LinkDown(f"probe answered {status}")
-            answer = orjson.loads(body)
-            load = load_of_fields(answer)
-            models = [str(name) for name in answer["ready_models"][:_MAX_MODELS]]
-            incarnation = _incarnation(answer)
-        except (
-            EdgeForgeError,
-            TimeoutError,
-            ValueError,
-            TypeError,
-            KeyError,
-            AttributeError,
-        ) as error:
+            answer = read_probe(orjson.loads(body))
+        except (EdgeForgeError, TimeoutError, ValueError) as error:
             self.failed += 1
             # Only one that got no answer in time may wait behind requests that are answered.
             sent_mono_ms = began if isinstance(error, TimeoutError) else math.inf
@@ -122,14 +109,15 @@ class Prober:
             live.probed(node_id, now - began, now)
         else:
             live.reached(node_id)
+        load = answer.load
         live.reported(
             node_id,
             now,
             in_flight=load.in_flight,
             queued=load.queued,
             fill_ratio=load.fill_ratio,
-            ready_models=models,
-            incarnation=incarnation,
+            ready_models=answer.ready_models,
+            incarnation=answer.incarnation,
             newcomer=load.newcomer,
         )
 
@@ -142,9 +130,3 @@ class Prober:
         elif not failure and node_id in self._silent:
             self._silent.discard(node_id)
             _log.info("peer reachable again node=%s", node_id)
-
-
-def _incarnation(answer: dict[str, object]) -> str | None:
-    """Return which run of its engine the node reports; None of an agent that does not say it."""
-    said = answer.get("incarnation")
-    return None if said is None else str(said)[:_MAX_INCARNATION_CHARS]

@@ -15,6 +15,7 @@ from agent.core.peer_load import (
     load_of_fields,
     parse_newcomer,
     parse_retry_s,
+    read_probe,
 )
 
 
@@ -75,6 +76,10 @@ def test_a_load_that_no_node_can_have_is_not_believed(number: int) -> None:
         (b"7/0", None),
         (b"a/b/c", None),
         ([7, None, 4], None),
+        (b"0/" + b"9" * 4_000 + b"/4", None),
+        (b"0/0/" + b"9" * 4_000, None),
+        ([0, 1e300, 4], None),
+        ([0, MAX_LOAD + 1, 4], None),
         ("7/0/4", None),
         (None, None),
     ],
@@ -100,3 +105,35 @@ def test_what_a_node_reports_is_read_as_it_was_written() -> None:
     assert load_of([load_header(load)]) == load
     told = PeerLoad(8, 40, 0.5, newcomer=Newcomer(7, 0, 4))
     assert load_of_fields(load_fields(told)) == told
+
+
+def test_an_answer_to_a_probe_is_read_and_a_newer_agents_fields_are_left_out() -> None:
+    answer = {"in_flight": 1, "queued": 0, "ready_models": ["a@1"], "incarnation": "x", "new": 1}
+    read = read_probe(answer)
+    assert (read.load.in_flight, read.ready_models, read.incarnation) == (1, ["a@1"], "x")
+
+
+@pytest.mark.parametrize("field", ["ready_models", "incarnation", "fill", "newcomer", "in_flight"])
+def test_a_deeply_nested_answer_to_a_probe_does_not_end_the_prober(field: str) -> None:
+    """``str`` of it raised RecursionError, and no peer was probed any more."""
+    nested: object = "a@1"
+    for _ in range(1_000):
+        nested = [nested]
+    answer: dict[str, object] = {"in_flight": 1, "queued": 0, "ready_models": [nested, "b@1"]}
+    answer[field] = [nested] if field == "ready_models" else nested
+    try:
+        read = read_probe(answer)
+    except ValueError:
+        assert field == "in_flight"
+    else:
+        assert read.incarnation is None
+        assert read.load.newcomer is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [None, [], "x", {}, {"in_flight": 1}, {"in_flight": 1, "queued": 1, "ready_models": {}}],
+)
+def test_what_is_no_answer_to_a_probe_is_a_failed_probe(answer: object) -> None:
+    with pytest.raises(ValueError, match="answer to a probe"):
+        read_probe(answer)
