@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
     from agent.formats.descriptor import ApiFormat
 
-#: The most tokens of an answer, in the words of each format; vLLM takes the first that is given.
-_MAX_FIELDS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 #: In the text of every body with media: a data URI, or an object with its bytes.
 _MEDIA_MARKS = (b"data:", b'"data"')
 #: Fields that leave generated tokens out of an answer unless they are true, their default.
 _HIDING = ("include_reasoning", "parallel_tool_calls")
+#: Fields by which a client chooses tokens, which may be such without text.
+_CHOOSING = ("ignore_eos", "min_tokens", "logit_bias", "allowed_token_ids")
 #: Stop strings that are looked at; engines take fewer.
 _MAX_STOPS = 64
 
@@ -32,16 +32,16 @@ def asked_tokens(
         context_tokens=context_tokens,
         prompts=prompts,
         sequences=prompts * copies,
-        max_tokens=_max_tokens(fields),
+        max_tokens=_max_tokens(fields, api.limit_fields),
         has_media=any(mark in body for mark in _MEDIA_MARKS),
         embeds=api.embeds,
         silent_tokens=_silent_tokens(fields),
     )
 
 
-def _max_tokens(fields: Mapping[str, object]) -> int | None:
+def _max_tokens(fields: Mapping[str, object], names: tuple[str, ...]) -> int | None:
     """Return the greatest limit given; None without one, or where it is no whole number."""
-    given = [fields[name] for name in _MAX_FIELDS if fields.get(name) is not None]
+    given = [fields[name] for name in names if fields.get(name) is not None]
     if not given or not all(type(one) is int for one in given):
         return None
     return max(one for one in given if isinstance(one, int))
@@ -49,7 +49,9 @@ def _max_tokens(fields: Mapping[str, object]) -> int | None:
 
 def _silent_tokens(fields: Mapping[str, object]) -> int | None:
     """Return how many tokens of a sequence may be without text; None if any number may."""
-    if fields.get("ignore_eos") or any(fields.get(name, True) is not True for name in _HIDING):
+    if any(fields.get(name) for name in _CHOOSING):
+        return None
+    if any(fields.get(name, True) is not True for name in _HIDING):
         return None
     silent = SILENT_TOKENS_WITH_TOOLS if fields.get("tools") else SILENT_TOKENS
     stop = fields.get("stop") or fields.get("stop_sequences")

@@ -162,7 +162,7 @@ def read_body(
         prompt_tokens_estimate=api.estimate_prompt_tokens(fields),
         needs_tool_parser="tools" in fields and needs_tool_parser(api.rules, fields),
         sequences=sequences,
-        max_answer_tokens=most_answer_tokens(fields) if api.generates else 0.0,
+        max_answer_tokens=most_answer_tokens(fields, api.limit_fields) if api.generates else 0.0,
     )
 
 

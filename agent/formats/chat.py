@@ -49,6 +49,7 @@ CHAT = ApiFormat(
     words=OPENAI_WORDS,
     prefix_fields=("tools", "messages"),
     size_fields=("messages",),
+    limit_fields=("max_completion_tokens", "max_tokens"),
     has_stream_options=True,
     continuation=Continuation(_can_continue, _with_answer),
 )

@@ -43,6 +43,8 @@ class ApiFormat:
     prefix_fields: tuple[str, ...]
     #: Fields whose text counts as prompt; empty where no prompt is refused for its length.
     size_fields: tuple[str, ...]
+    #: Fields that limit the tokens of an answer; an engine ignores the words of other formats.
+    limit_fields: tuple[str, ...] = ("max_tokens",)
     #: Whether the prompt may be a list of prompts, each of them a request of its own to an engine.
     is_batched: bool = False
     #: Whether it needs an engine that embeds; all others need one that generates.

@@ -61,6 +61,7 @@ RESPONSES = ApiFormat(
     words=ErrorWords(body=openai_body, event_data=_event_data, refusal=openai_refusal),
     prefix_fields=("tools", "instructions", "input"),
     size_fields=("instructions", "input"),
+    limit_fields=("max_output_tokens",),
     token_mark=b".delta\ndata: {",
     open_stream=_open_stream,
     body_usage=_body_usage,

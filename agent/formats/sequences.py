@@ -7,8 +7,6 @@ from collections.abc import Mapping
 
 #: Fields that may hold a list of prompts, each of them a sequence of its own.
 _PROMPTS = ("prompt", "input", "messages")
-#: Fields that limit the tokens of an answer.
-_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
 def count_sequences(fields: Mapping[str, object], *, is_batched: bool) -> int:
@@ -19,15 +17,13 @@ def count_sequences(fields: Mapping[str, object], *, is_batched: bool) -> int:
     return answers * max(_prompts(fields.get(name)) for name in _PROMPTS)
 
 
-def most_answer_tokens(fields: Mapping[str, object]) -> float:
-    """Return the limit of one answer's tokens; infinite without one."""
-    most = math.inf
-    for name in _LIMITS:
-        if name in fields:
-            limit = _count(fields[name])
-            if 0 < limit < most:
-                most = float(limit)
-    return most
+def most_answer_tokens(fields: Mapping[str, object], names: tuple[str, ...]) -> float:
+    """Return the limit of one answer's tokens in the fields ``names``; infinite without one.
+
+    Of several the greatest: which of them counts is the engine's choice.
+    """
+    most = max((_count(fields[name]) for name in names if name in fields), default=0)
+    return float(most) if most > 0 else math.inf
 
 
 def _prompts(value: object) -> int:

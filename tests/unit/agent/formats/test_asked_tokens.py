@@ -36,10 +36,29 @@ def test_a_plain_body_is_one_sequence_without_a_limit() -> None:
         (CHAT, {"max_tokens": "5"}, None),
         (CHAT, {"max_tokens": None}, None),
         (CHAT, {"max_tokens": True}, None),
+        (CHAT, {"max_output_tokens": 1}, None),
+        (CHAT, {"max_tokens": 9, "max_output_tokens": 1_000}, 9),
+        (COMPLETIONS, {"max_completion_tokens": 1}, None),
+        (COMPLETIONS, {"max_completion_tokens": 1_000, "max_tokens": 9}, 9),
+        (RESPONSES, {"max_tokens": 1, "max_completion_tokens": 1}, None),
+        (MESSAGES, {"max_output_tokens": 1, "max_tokens": 3}, 3),
     ],
 )
 def test_the_limit_is_read_in_each_formats_words(api, fields, most) -> None:
     assert asked(api, **fields).max_tokens == most
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("min_tokens", 4_000),
+        ("logit_bias", {"128010": 100}),
+        ("allowed_token_ids", [128_010]),
+        ("ignore_eos", True),
+    ],
+)
+def test_a_client_that_chooses_tokens_without_text_makes_no_honest_host_a_cheat(name, value):
+    assert asked(CHAT, **{name: value}).silent_tokens is None
 
 
 def test_copies_and_prompts_multiply() -> None:

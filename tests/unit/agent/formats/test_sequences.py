@@ -6,6 +6,11 @@ import math
 
 import pytest
 
+from agent.formats import ApiFormat
+from agent.formats.chat import CHAT
+from agent.formats.completions import COMPLETIONS
+from agent.formats.messages import MESSAGES
+from agent.formats.responses import RESPONSES
 from agent.formats.sequences import count_sequences, most_answer_tokens
 
 
@@ -35,17 +40,21 @@ def test_a_request_counts_as_its_prompts_times_its_answers(
 
 
 @pytest.mark.parametrize(
-    ("fields", "tokens"),
+    ("api", "fields", "tokens"),
     [
-        ({}, math.inf),
-        ({"max_tokens": 16}, 16.0),
-        ({"max_tokens": "16", "max_completion_tokens": 8}, 8.0),
-        ({"max_output_tokens": 32}, 32.0),
-        ({"max_tokens": 0}, math.inf),
-        ({"max_tokens": []}, math.inf),
+        (CHAT, {}, math.inf),
+        (CHAT, {"max_tokens": 16}, 16.0),
+        (CHAT, {"max_tokens": "16", "max_completion_tokens": 8}, 16.0),
+        (CHAT, {"max_output_tokens": 1}, math.inf),
+        (COMPLETIONS, {"max_completion_tokens": 1}, math.inf),
+        (RESPONSES, {"max_output_tokens": 32, "max_tokens": 1}, 32.0),
+        (MESSAGES, {"max_tokens": 3, "max_output_tokens": 1}, 3.0),
+        (CHAT, {"max_tokens": 0}, math.inf),
+        (CHAT, {"max_tokens": []}, math.inf),
     ],
 )
-def test_the_longest_answer_is_the_least_of_the_limits(
-    fields: dict[str, object], tokens: float
+def test_the_longest_answer_is_limited_by_the_fields_that_its_format_has(
+    api: ApiFormat, fields: dict[str, object], tokens: float
 ) -> None:
-    assert most_answer_tokens(fields) == tokens
+    """A field of another format, which the engine ignores, made a long answer count as short."""
+    assert most_answer_tokens(fields, api.limit_fields) == tokens
