@@ -242,11 +242,10 @@ class PeerPort:
                 self._work(asked, body, len(request.body)),
                 service.now_mono_ms,
             )
-            tokens = None
             try:
-                tokens = await self._relay(request, asked, body, client, place)
+                await self._relay(request, asked, body, client, place)
             finally:
-                service.engine_door.leave(place, service.now_mono_ms(), tokens)
+                service.engine_door.leave(place, service.now_mono_ms())
         finally:
             self._running.remove(client)
 
@@ -270,8 +269,8 @@ class PeerPort:
         body: GenerationBody,
         client: ServerConnection,
         place: Place,
-    ) -> int | None:
-        """Relay the engine's answer; return its tokens, None without an answer.
+    ) -> None:
+        """Relay the engine's answer, and give ``place`` back with what was generated.
 
         Raises: NoReplica, EngineFailed.
         """
@@ -317,6 +316,7 @@ class PeerPort:
         finally:
             if exchange.status and not exchange.unfit:
                 self._record(request, asked, exchange)
+                service.engine_door.leave(place, service.now_mono_ms(), exchange.generated())
         if exchange.ending is Ending.LOST:
             if exchange.unfit:
                 raise EngineFailed(f"the engine of node {service.node_id}: {exchange.reason}")
@@ -324,7 +324,6 @@ class PeerPort:
                 raise NoReplica(f"the engine of node {service.node_id} failed: {exchange.reason}")
             self.stats.broken += 1
             client.abort()  # the other agent sees a cut body and ends its client's stream
-        return exchange.usage().completion_tokens if exchange.status == 200 else None
 
     def _endpoint(self, model: str, api: ApiFormat) -> EngineEndpoint:
         """Return the engine for ``model``. Raises: NoReplica if it cannot serve now."""

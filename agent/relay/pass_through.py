@@ -110,6 +110,12 @@ class PassThrough(Exchange):
         completion_tokens = max(begun.completion_tokens, self._marks)
         return Usage(begun.prompt_tokens, begun.cached_tokens, completion_tokens)
 
+    def generated(self) -> int | None:
+        """Return the tokens generated so far; None where that is not known."""
+        if self.status != 200 or not (self._streaming or self.ending is Ending.COMPLETE):
+            return None
+        return self.usage().completion_tokens
+
     def _on_response_end(self) -> None:
         if self._tail and not self._streaming:
             tokens = filling_tokens(self.usage(), embeds=self._embeds)

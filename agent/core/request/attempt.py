@@ -13,6 +13,7 @@ from protos.domain.trace import MAX_TOKEN_TIMES, AttemptPurpose
 if TYPE_CHECKING:
     from agent.core.engine_place import Place
     from agent.core.half_open import HalfOpenTargets
+    from protos.domain.pricing import Usage
     from protos.domain.router import Candidate, Placement
 
 #: Receives the number of tokens of one read, and when it was (monotonic ms).
@@ -71,6 +72,7 @@ class Attempt:
     __slots__ = (
         "began_mono_ms",
         "budget_left_ms",
+        "counted",
         "finding",
         "first_token_mono_ms",
         "io",
@@ -116,6 +118,8 @@ class Attempt:
         #: Whether nothing is left to learn of it: the predictor has its outcome, or it has none.
         self.learned = False
         self.first_token_mono_ms: float | None = None
+        #: The engine's count at its end, if it ended by itself.
+        self.counted: Usage | None = None
         #: When the last bytes of its answer came; -inf before the first. Written by the runner.
         self.last_read_mono_ms = -math.inf
         #: The runner's own object that carries the attempt.

@@ -230,9 +230,12 @@ class Bookkeeping:
 
     def _generated(self, attempt: Attempt) -> float | None:
         """Return the tokens that were counted of the attempt's answer; None if none can be."""
-        if not self._request.stream or attempt.resumes is not None:
+        if attempt.resumes is not None:
             return None
-        return len(attempt.tokens.times_mono_ms) + attempt.tokens.left_out
+        counted = 0 if attempt.counted is None else attempt.counted.completion_tokens
+        if not self._request.stream:
+            return None if attempt.counted is None else counted
+        return max(counted, len(attempt.tokens.times_mono_ms) + attempt.tokens.left_out)
 
     def _learn(
         self,

@@ -218,6 +218,7 @@ class RequestMachine:
 
     def _on_ended(self, event: AttemptEnded, now_mono_ms: float) -> list[Command]:
         attempt = event.attempt
+        attempt.counted = event.usage
         self._running.ended(attempt, now_mono_ms)
         if attempt.first_token_mono_ms is None:
             self._books.reported(attempt, event.load, now_mono_ms)
