@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from agent.core.engine_place import Work
+from agent.core.in_flight_shares import InFlightShares
 from agent.core.peer_load import PeerLoad, load_fields, load_header
 from agent.core.peer_request import PeerRequest, read_peer_request
 from agent.core.samples import Samples, counter_samples
@@ -149,6 +150,8 @@ class PeerPort:
             bodies=bodies,
         )
         self._max_body_bytes = limits.max_body_bytes
+        #: By node: requests in progress keep their connections, of which the port has so many.
+        self._shares = InFlightShares(max_connections)
         self._listener = Listener("peer.port", self.connections, self._serve)
 
     @property
@@ -205,11 +208,13 @@ class PeerPort:
             if api is None or request.method != "POST":
                 raise NotFound(f"unknown route {request.path[:100]}")
             stats.requests += 1
+            self._shares.enter(node_id := str(client.context))
             stats.in_flight += 1
             try:
                 await self._generate(request, api, client)
             finally:
                 stats.in_flight -= 1
+                self._shares.leave(node_id)
         except EdgeForgeError as error:
             stats.refused += 1
             if isinstance(error, InvalidRequest | Forbidden):

@@ -363,6 +363,26 @@ def test_a_node_that_was_removed_gets_in_no_longer_and_its_running_stream_is_cut
         engine.control()
 
 
+def test_one_node_cannot_hold_every_connection_of_anothers_peer_port(
+    engine: FakeEngineProcess, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    most = 20
+    with (
+        Fleet(tmp_path_factory.mktemp("s"), [engine.url]) as fleet,
+        contextlib.ExitStack() as held,
+    ):
+        fleet.configure("iad-1", "client", max_connections=most)
+        gru, other = node_identity(fleet, "gru-1"), node_identity(fleet, "iad-1")
+        port = fleet.peer_port("iad-1")
+        wait_until(lambda: fleet.agent("gru-1").chat().status == 200, 60, "iad-1 to serve again")
+        engine.control(hold_after_tokens=1)
+        for _ in range(2 * most):
+            with contextlib.suppress(OSError):  # cut, or refused
+                ask_for_stream(held.enter_context(gru.dial(port, "iad-1")), fleet)
+        assert other.ask(port, "iad-1")[0] == 200
+        engine.control()
+
+
 def test_a_peers_running_stream_of_a_removed_deployment_is_cut_within_2_s(
     fleet: Fleet, engine: FakeEngineProcess
 ) -> None:
@@ -388,13 +408,18 @@ def test_a_peers_running_stream_of_a_removed_deployment_is_cut_within_2_s(
     assert "edgeforge_peer_revoked_total 1.0" in fleet.metrics("iad-1")
 
 
-def begin_stream(connection: ssl.SSLSocket, fleet: Fleet, **changes: str) -> None:
-    """Ask for a stream as a peer does, and wait for its first token."""
+def ask_for_stream(connection: ssl.SSLSocket, fleet: Fleet, **changes: str) -> None:
+    """Ask for a stream as a peer does."""
     body = json.dumps(GENERATION | {"stream": True}).encode()
     headers = generation_headers(fleet, **changes) | {"content-length": str(len(body))}
     lines = ["POST /v1/chat/completions HTTP/1.1", "host: iad-1"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
+
+
+def begin_stream(connection: ssl.SSLSocket, fleet: Fleet, **changes: str) -> None:
+    """Ask for a stream as a peer does, and wait for its first token."""
+    ask_for_stream(connection, fleet, **changes)
     received = b""
     while b"t0" not in received:
         part = connection.recv(65_536)
