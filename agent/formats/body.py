@@ -48,6 +48,8 @@ class GenerationBody:
     sequences: int = 1
     #: Most tokens of one answer; infinite without a limit, 0 where none is generated.
     max_answer_tokens: float = math.inf
+    #: Whether the client's body has a mark of media; None: not looked for yet.
+    has_media: bool | None = None
     #: What ``write_ahead`` has written: the model, whether usage is continuous, the salt, the body.
     ahead: tuple[str, bool, str | None, bytes] | None = None
 

@@ -50,6 +50,7 @@ class _Left:
 _MAX_DEPTH = 16
 #: What an object or a list counts besides its texts, and a number.
 _VALUE_SIZE = 2
+_NUMBERS = frozenset({int, float})
 #: Names that are sorted before the first are taken.
 _MAX_SORTED = 1_024
 
@@ -66,7 +67,11 @@ def _beginning(value: object, left: _Left, depth: int) -> object:
         for one in value:
             if left.size <= 0:
                 break
-            kept.append(_beginning(one, left, depth + 1))
+            if type(one) in _NUMBERS:  # a prompt may have 300,000 tokens
+                left.size -= _VALUE_SIZE
+                kept.append(one)
+            else:
+                kept.append(_beginning(one, left, depth + 1))
         return kept
     if isinstance(value, dict) and depth < _MAX_DEPTH:
         names = sorted(value) if len(value) <= _MAX_SORTED else list(value)

@@ -15,6 +15,7 @@ MAX_VISITED = 100_000
 _INTEGERS = frozenset({int, bool})
 #: A tuple: ``dict | list`` in an expression is built at each evaluation.
 _NESTED = (dict, list)
+_PROMPTS = (str, dict, list)
 
 #: Parts of a conversation that a template may leave out, and media, whose bytes are no text.
 _NOT_PROMPT = frozenset(
@@ -58,7 +59,8 @@ def _batch_size(value: object) -> int:
         return _text_chars(value) // CHARS_PER_TOKEN
     if _are_tokens(value):
         return len(value)
-    return max((_prompt_size(prompt) for prompt in value[:MAX_VISITED]), default=0)
+    prompts = [one for one in value[:MAX_VISITED] if isinstance(one, _PROMPTS)]
+    return max(map(_prompt_size, prompts), default=0)
 
 
 def _prompt_size(prompt: object) -> int:

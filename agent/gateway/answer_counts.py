@@ -57,7 +57,9 @@ class AnswerCounts:
             model = context.view.models.get(deployment.model)
             context_tokens = 0 if model is None else model.context_tokens
             check = context.usage_check = UsageCheck(
-                asked_tokens(body.api, body.fields, self._sent, context_tokens),
+                asked_tokens(
+                    body.api, body.fields, self._sent, context_tokens, has_media=body.has_media
+                ),
                 partial(self._state.prompt_tokens.estimate, deployment.name, len(self._sent)),
             )
         return check

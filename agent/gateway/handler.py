@@ -13,6 +13,7 @@ from agent.core.prefixes import BLOCK_BYTES, MAX_HASHED_BYTES, NO_BLOCKS, prompt
 from agent.core.request.context import RequestContext
 from agent.core.request.log import RequestLog
 from agent.core.request.machine import RequestMachine
+from agent.formats.asked_tokens import MEDIA_MARKS
 from agent.formats.body import read_body
 from agent.formats.errors import internal_error
 from agent.formats.json_size import COUNTED_FROM_BYTES
@@ -20,7 +21,7 @@ from agent.gateway.authentication import find_deployment
 from agent.gateway.head_gate import caller_of
 from agent.gateway.request_headers import parse_budget_ms, parse_zones
 from agent.gateway.runner import RequestRunner
-from agent.relay.large_bodies import fields_of_large, give_way
+from agent.relay.large_bodies import contains, fields_of_large, give_way
 from protos.domain.errors import EdgeForgeError, NoReplica
 
 if TYPE_CHECKING:
@@ -120,7 +121,8 @@ class GenerationHandler:
         caller_of(request, self._gateway, self._gateway.state.view())
         self._check_open()
         fields = await fields_of_large(request.body)
-        return self._admit(api, request, client, log, fields)
+        has_media = await contains(request.body, MEDIA_MARKS)
+        return self._admit(api, request, client, log, fields, has_media)
 
     def _admit(
         self,
@@ -129,9 +131,11 @@ class GenerationHandler:
         client: ServerConnection,
         log: RequestLog,
         fields: dict[str, object] | None = None,
+        has_media: bool | None = None,
     ) -> RequestRunner:
         """Return the request's runner. ``fields`` are its body's, if it is parsed already.
 
+        ``has_media``: see ``GenerationBody``.
         Raises: EdgeForgeError if the request is not admitted.
         """
         view = self._gateway.state.view()
@@ -140,7 +144,7 @@ class GenerationHandler:
         self._check_open()
         self._shares.enter(log.account)
         try:
-            return self._runner_of(api, request, client, log, caller, view, fields)
+            return self._runner_of(api, request, client, log, caller, view, fields, has_media)
         except BaseException:
             self._shares.leave(log.account)
             raise
@@ -154,10 +158,12 @@ class GenerationHandler:
         caller: Caller,
         view: FleetView,
         fields: dict[str, object] | None,
+        has_media: bool | None,
     ) -> RequestRunner:
         """Return what answers the request of ``caller``. Raises: EdgeForgeError."""
         gateway = self._gateway
         body = read_body(request.body, api, caps=self._caps, fields=fields)
+        body.has_media = has_media
         deployment = find_deployment(caller, body.model, view)
         log.deployment, log.stream = deployment.name, body.stream
         log.model, log.sla = deployment.model, deployment.sla_tier

@@ -32,7 +32,7 @@ from agent.peers.tls import PeerTls, peer_node_id
 from agent.relay.connections import ConnectionSet
 from agent.relay.exchange import Ending
 from agent.relay.far_times import REFUSED_HERE
-from agent.relay.large_bodies import fields_of_large
+from agent.relay.large_bodies import fields_of_large, give_way
 from agent.relay.limits import ServerLimits
 from agent.relay.listener import Listener
 from agent.relay.messages import Request, request_bytes, response_head
@@ -240,6 +240,8 @@ class PeerPort:
         # What the asking agent checked is checked again: only this agent answers for its engine.
         fields = await fields_of_large(request.body)
         body = read_body(request.body, api, caps=service.caps, fields=fields)
+        if fields is not None:
+            await give_way()
         self._running.add(client, asked)
         try:
             place = await wait_for_place(

@@ -175,6 +175,13 @@ def hostile_bodies() -> dict[str, Body]:
     found: dict[str, Body] = {name: (_CHAT, body, {}) for name, body in bodies.items()}
     tokens = b'{"model":"acme-chat","%b":['
     found["token prompt"] = (_COMPLETIONS, _filled(tokens % b"prompt", b"1", b"]}", b","), {})
+    numbers = [b"1", b"1.2345678901234567"]
+    for name, unit in zip(("tokens", "floats"), numbers, strict=True):
+        listed = b",".join([unit] * 300_000)
+        for path, field in ((_COMPLETIONS, b"prompt"), (_EMBEDDINGS, b"input")):
+            before = b'{"model":"acme-chat","truncate_prompt_tokens":9,"%b":[%b],"user":"'
+            body = _filled(before % (field, listed), b"a", b'"}')
+            found[f"accepted {name} as {field.decode()}"] = (path, body, {})
     found["text prompt"] = (
         _COMPLETIONS,
         _filled(b'{"model":"acme-chat","prompt":"', b"\\n", b'"}'),

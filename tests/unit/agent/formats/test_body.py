@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import gzip
 import json
+import sys
 import zlib
 from typing import Any
 
 import orjson
 import pytest
 
+from agent.core.prefixes import MAX_HASHED_BYTES
 from agent.formats import FORMATS, ApiFormat
+from agent.formats.asked_tokens import asked_tokens
 from agent.formats.body import GenerationBody, read_body
 from agent.formats.body_rules import BodyCaps
 from agent.formats.chat import CHAT
+from agent.formats.completions import COMPLETIONS
+from agent.formats.embeddings import EMBEDDINGS
 from agent.formats.messages import MESSAGES
 from agent.formats.responses import RESPONSES
 from protos.domain.errors import InvalidRequest
@@ -89,6 +94,31 @@ def test_a_refused_field_that_requests_nothing_is_dropped(api: ApiFormat, value:
     names = ["priority"] if value in (0, "0") and value is not False else api.rules.refused
     body = sent(dict.fromkeys(names, value), api)
     assert not set(names) & set(body)
+
+
+@pytest.mark.parametrize("number", [1, 1.5], ids=["token", "float"])
+@pytest.mark.parametrize(
+    ("api", "field"), [(COMPLETIONS, "prompt"), (EMBEDDINGS, "input")], ids=["prompt", "input"]
+)
+def test_a_prompt_of_300_000_numbers_is_not_looked_at_one_by_one(
+    api: ApiFormat, field: str, number: float
+) -> None:
+    """It took 60 ms of the event loop: counted are the calls of functions of Python."""
+    fields: dict[str, object] = {"model": "m", "user": "u", field: [number] * 300_000}
+    calls = 0
+
+    def count(_frame: object, event: str, _arg: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        body = read_body(b"", api, caps=CAPS, fields=fields)
+        api.prompt_prefix(body.fields, MAX_HASHED_BYTES)
+        asked_tokens(api, body.fields, b"", 4_096)
+    finally:
+        sys.setprofile(None)
+    assert calls < 1_000
 
 
 def test_a_template_hidden_in_its_arguments_is_refused() -> None:
