@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import asdict
-from itertools import islice
+from heapq import merge
+from itertools import chain, count, islice
 from typing import TYPE_CHECKING
 
 from protos.domain.service import Service, service_of
@@ -18,23 +19,31 @@ if TYPE_CHECKING:
 
 #: Requests in a summary, which is made on the event loop every 2 s.
 MAX_SUMMARISED = 1_000
+#: Requests without a valid key that are remembered, apart: a flood of them hides no customer's.
+MAX_STRANGERS = 500
 #: Deployments that have a summary of their own; all others count only in the total.
 MAX_DEPLOYMENTS = 20
 
 
 class RequestRecords:
-    """The last ``max_records`` requests, newest last."""
+    """The last ``max_records`` requests of customers, and some of strangers, newest last."""
 
     def __init__(self, max_records: int) -> None:
-        self._ring: deque[RequestLog] = deque(maxlen=max_records)
+        self._ring: deque[tuple[int, RequestLog]] = deque(maxlen=max_records)
+        self._strangers: deque[tuple[int, RequestLog]] = deque(
+            maxlen=min(max_records, MAX_STRANGERS)
+        )
+        self._numbers = count()
 
     def add(self, log: RequestLog) -> None:
-        self._ring.append(log)
+        """Remember ``log``; it is a stranger's without an account. Hot."""
+        ring = self._ring if log.account else self._strangers
+        ring.append((next(self._numbers), log))
 
     def latest(self, count: int) -> list[RequestLog]:
         """Return up to ``count`` requests, newest first."""
-        newest = list(self._ring)[-count:] if count > 0 else []
-        return newest[::-1]
+        newest = merge(reversed(self._ring), reversed(self._strangers), key=_age)
+        return [log for _, log in islice(newest, max(0, count))]
 
     def latest_json(self, count: int) -> list[dict[str, object]]:
         """Return the same as JSON."""
@@ -42,22 +51,30 @@ class RequestRecords:
 
     def service(self) -> Service:
         """Return how the latest requests were served."""
-        return _service(islice(reversed(self._ring), MAX_SUMMARISED))
+        strangers = (log for _, log in self._strangers)
+        return _service(chain(self._customers(), strangers))
 
     def service_by_deployment(self) -> dict[str, Service]:
         """Return the same by deployment, those with the most requests first."""
         found: dict[str, list[RequestLog]] = {}
-        for log in islice(reversed(self._ring), MAX_SUMMARISED):
+        for log in self._customers():
             if log.deployment:
                 found.setdefault(log.deployment, []).append(log)
         busiest = sorted(found, key=lambda name: (-len(found[name]), name))
         return {name: _service(found[name]) for name in busiest[:MAX_DEPLOYMENTS]}
+
+    def _customers(self) -> Iterable[RequestLog]:
+        return (log for _, log in islice(reversed(self._ring), MAX_SUMMARISED))
 
     def status(self, _now_mono_ms: float) -> dict[str, object]:
         """Return how the latest requests were served, altogether and by deployment."""
         by_deployment = self.service_by_deployment()
         deployments = {name: _service_status(of) for name, of in by_deployment.items()}
         return {"service": {"all": _service_status(self.service()), "deployments": deployments}}
+
+
+def _age(numbered: tuple[int, RequestLog]) -> int:
+    return -numbered[0]
 
 
 def _service(logs: Iterable[RequestLog]) -> Service:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from agent.core.promises import Shed
 from agent.core.request.log import RequestLog
-from agent.gateway.records import MAX_DEPLOYMENTS, MAX_SUMMARISED, RequestRecords
+from agent.gateway.records import MAX_DEPLOYMENTS, MAX_STRANGERS, MAX_SUMMARISED, RequestRecords
 
 
 def log(deployment: str = "chat", **fields: object) -> RequestLog:
     made = RequestLog("0" * 32, 1_700_000_000_000, "/v1/x", 1_000.0, deployment=deployment)
+    made.account = "acme" if deployment else ""
     for name, value in fields.items():
         setattr(made, name, value)
     return made
@@ -20,6 +21,20 @@ def test_the_ring_keeps_the_latest() -> None:
         records.add(log(status=number))
     assert [one.status for one in records.latest(10)] == [4, 3, 2]
     assert records.latest(0) == []
+
+
+def test_a_flood_without_keys_hides_no_customers_request_and_empties_no_summary() -> None:
+    records = RequestRecords(10_000)
+    records.add(log(status=200))
+    for _ in range(20_000):
+        records.add(log("", status=401))
+    service = records.service()
+    assert (service.admitted, service.shed) == (1, 0)
+    assert records.service_by_deployment()["chat"].admitted == 1
+    records.add(log(status=201))
+    kept = records.latest(10_000)
+    assert len(kept) == MAX_STRANGERS + 2
+    assert [kept[0].status, kept[1].status, kept[-1].status] == [201, 401, 200]
 
 
 def test_what_users_felt_is_reported_with_what_was_shed_and_mistakes_count_for_nothing() -> None:
