@@ -11,11 +11,22 @@ from dataclasses import dataclass
 from agent.formats.media import check_media
 from protos.domain.errors import InvalidRequest
 
-#: Fields that could make an engine run a template, unpickle, connect elsewhere, or skip its queue.
+#: Fields that could make an engine run a template, unpickle, connect elsewhere, load what it names,
+#: choose another's cache, or skip its queue. Sources: vLLM 0.32 and SGLang 0.5, ``protocol.py``;
+#: llama.cpp, ``tools/server/README.md``.
 REFUSED_FIELDS = (
+    "bootstrap_host",
+    "bootstrap_port",
+    "bootstrap_room",
     "chat_template",
-    "kv_transfer_params",
+    "custom_logit_processor",
+    "data_parallel_rank",
     "ec_transfer_params",
+    "id_slot",
+    "input_embeds",
+    "kv_transfer_params",
+    "logits_processors",
+    "lora_path",
     "priority",
     "prompt_embeds",
 )

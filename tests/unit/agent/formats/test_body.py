@@ -80,6 +80,15 @@ def test_deep_nesting_passes_or_is_refused_but_is_never_a_bug_of_ours(depth: int
         ("priority", -1),
         ("priority", "1"),
         ("priority", True),
+        ("bootstrap_host", "10.0.0.1"),
+        ("bootstrap_port", 1),
+        ("bootstrap_room", 1),
+        ("custom_logit_processor", "gASV"),
+        ("data_parallel_rank", 3),
+        ("id_slot", 1),
+        ("input_embeds", [[0.1]]),
+        ("logits_processors", ["os.system"]),
+        ("lora_path", "/tmp/x"),
     ],
 )
 def test_fields_that_command_the_engine_are_refused_by_name(name: str, value: object) -> None:
