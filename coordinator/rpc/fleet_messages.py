@@ -36,7 +36,7 @@ _MAX_VERSION_CHARS = 64
 _MAX_ID_CHARS = 128
 MAX_DETAIL_CHARS = 300
 #: Longer than every name that the registry accepts.
-_MAX_MODEL_CHARS = 512
+MAX_MODEL_CHARS = 512
 
 
 def agent_message(data: bytes) -> fleet_pb2.AgentMessage:
@@ -110,7 +110,7 @@ def reports_of(status: fleet_pb2.Status) -> tuple[ReplicaReport, ...]:
     _check(len(status.replicas) <= MAX_REPLICAS, f"more than {MAX_REPLICAS} replicas")
     return tuple(
         ReplicaReport(
-            printable(one.model, _MAX_MODEL_CHARS),
+            printable(one.model, MAX_MODEL_CHARS),
             replica_state_from_wire(one.state),
             one.generation,
         )

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, TypeVar
 
 from coordinator.fleet.live import Accelerator, AcceleratorFault, NodeReport, ReportedReplica
-from coordinator.rpc.fleet_messages import MAX_DETAIL_CHARS, holdings_of, printable
+from coordinator.rpc.fleet_messages import (
+    MAX_ACCELERATORS,
+    MAX_DETAIL_CHARS,
+    MAX_FAULTS,
+    MAX_MODEL_CHARS,
+    MAX_REPLICAS,
+    holdings_of,
+    printable,
+)
 from protos.domain.routing_table import digest_to_bytes
 from protos.v1 import fleet_pb2
 from protos.wire import (
@@ -21,6 +31,7 @@ if TYPE_CHECKING:
 
     from coordinator.core.push_session import Holding
     from protos.domain.resources import ResourceType
+    from protos.domain.service import Service
     from protos.v1 import admin_pb2
 
 #: Fields with the same name and type on both sides.
@@ -42,24 +53,32 @@ _FIGURES = (
     "ecc_corrected",
     "ecc_uncorrected",
 )
-_FAULT = ("accelerator", "kind", "fatal", "code", "detail", "active", "latched")
+#: Longest name of an accelerator, of its fault, and of why its clock is low; and how many of these.
+_MAX_NAME_CHARS = 128
+_MAX_CLOCK_REASONS = 16
+#: Of a number that a node reports: 30,000 years in seconds. JSON has no word for what is no number.
+_MOST = 1e12
+_Number = TypeVar("_Number", int, float)
 
 
 def report_of(status: fleet_pb2.Status) -> NodeReport:
     """Return a checked status as operators see it. Raises: InvalidRequest."""
     return NodeReport(
-        **{name: getattr(status, name) for name in _PLAIN},
+        **{name: _finite(getattr(status, name)) for name in _PLAIN},
         replicas=tuple(
             ReportedReplica(
-                one.model, replica_state_from_wire(one.state), one.generation, one.error
+                printable(one.model, MAX_MODEL_CHARS),
+                replica_state_from_wire(one.state),
+                one.generation,
+                printable(one.error, MAX_DETAIL_CHARS),
             )
-            for one in status.replicas
+            for one in status.replicas[:MAX_REPLICAS]
         ),
         have=holdings_of(status.have),
-        accelerators=tuple(map(_accelerator_of, status.accelerators)),
-        faults=tuple(map(_fault_of, status.faults)),
+        accelerators=tuple(map(_accelerator_of, status.accelerators[:MAX_ACCELERATORS])),
+        faults=tuple(map(_fault_of, status.faults[:MAX_FAULTS])),
         renewal_error=printable(status.renewal_error, MAX_DETAIL_CHARS),
-        service=service_from_wire(status.service) if status.HasField("service") else None,
+        service=_service_of(status) if status.HasField("service") else None,
     )
 
 
@@ -79,10 +98,7 @@ def show_report(report: NodeReport, info: admin_pb2.NodeInfo) -> None:
     )
     info.have.extend(haves_to_wire(report.have))
     info.accelerators.extend(map(_accelerator_to_wire, report.accelerators))
-    info.faults.extend(
-        fleet_pb2.AcceleratorFault(**{name: getattr(one, name) for name in _FAULT})
-        for one in report.faults
-    )
+    info.faults.extend(fleet_pb2.AcceleratorFault(**asdict(one)) for one in report.faults)
     if report.service is not None:
         info.service.CopyFrom(service_to_wire(report.service))
 
@@ -101,12 +117,18 @@ def haves_to_wire(holdings: Mapping[ResourceType, Holding]) -> list[fleet_pb2.Ha
 
 
 def _accelerator_of(message: fleet_pb2.Accelerator) -> Accelerator:
-    figures = {name: getattr(message, name) for name in _FIGURES if message.HasField(name)}  # type: ignore[arg-type]
+    figures = {
+        name: _finite(getattr(message, name))
+        for name in _FIGURES
+        if message.HasField(name)  # type: ignore[arg-type]
+    }
     return Accelerator(
-        id=message.id,
+        id=printable(message.id, _MAX_NAME_CHARS),
         index=message.index,
-        name=message.name,
-        clock_reasons=tuple(message.clock_reasons),
+        name=printable(message.name, _MAX_NAME_CHARS),
+        clock_reasons=tuple(
+            printable(one, _MAX_NAME_CHARS) for one in message.clock_reasons[:_MAX_CLOCK_REASONS]
+        ),
         lost=message.lost,
         **figures,
     )
@@ -124,4 +146,26 @@ def _accelerator_to_wire(one: Accelerator) -> fleet_pb2.Accelerator:
 
 
 def _fault_of(message: fleet_pb2.AcceleratorFault) -> AcceleratorFault:
-    return AcceleratorFault(**{name: getattr(message, name) for name in _FAULT})
+    return AcceleratorFault(
+        detail=printable(message.detail, MAX_DETAIL_CHARS),
+        accelerator=printable(message.accelerator, _MAX_NAME_CHARS),
+        kind=printable(message.kind, _MAX_NAME_CHARS),
+        fatal=message.fatal,
+        code=message.code,
+        active=message.active,
+        latched=message.latched,
+    )
+
+
+def _service_of(status: fleet_pb2.Status) -> Service:
+    told = service_from_wire(status.service)
+    return replace(
+        told, ttft_ms_p50=_finite(told.ttft_ms_p50), ttft_ms_p99=_finite(told.ttft_ms_p99)
+    )
+
+
+def _finite(number: _Number) -> _Number:
+    """Return a number that a node reports; 0 for what is none, and no more than ``_MOST``."""
+    if isinstance(number, int):
+        return number
+    return min(max(number, -_MOST), _MOST) if math.isfinite(number) else 0.0

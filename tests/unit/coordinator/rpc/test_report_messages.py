@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
+import pytest
+
+from coordinator.rpc.fleet_messages import MAX_DETAIL_CHARS, MAX_FAULTS
 from coordinator.rpc.report_messages import report_of, show_report
 from protos.v1 import admin_pb2, fleet_pb2, resources_pb2
 
@@ -78,3 +84,35 @@ def test_figures_that_an_accelerator_does_not_report_stay_absent():
 
 def test_an_empty_report_shows_no_service():
     assert not shown(fleet_pb2.Status()).HasField("service")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf"), 1e308, -1e308])
+def test_a_report_of_numbers_that_are_none_breaks_no_operators_json(number: float) -> None:
+    status = fleet_pb2.Status(
+        credentials_age_s=number,
+        certificate_age_s=number,
+        certificate_remaining_s=number,
+        clock_offset_ms=number,
+        accelerators=[fleet_pb2.Accelerator(id="a", utilisation_ratio=number, power_watts=number)],
+        service=fleet_pb2.Service(ttft_ms_p50=number, ttft_ms_p99=number),
+    )
+    report = asdict(report_of(status))
+    told = {name: report[name] for name in ("accelerators", "service", "clock_offset_ms")}
+    shown = json.dumps(told, allow_nan=False)
+    assert "e+308" not in shown
+
+
+def test_texts_of_a_report_are_bounded_and_printable() -> None:
+    long = "\x1b[31m" + "a" * 1_000_000
+    status = fleet_pb2.Status(
+        replicas=[fleet_pb2.ReplicaStatus(model=long, state=resources_pb2.REPLICA_STATE_FAILED)],
+        accelerators=[fleet_pb2.Accelerator(id=long, name=long, clock_reasons=[long] * 100)],
+        faults=[fleet_pb2.AcceleratorFault(kind=long, accelerator=long, detail=long)] * 200,
+    )
+    status.replicas[0].error = long
+    info = admin_pb2.NodeInfo()
+    show_report(report_of(status), info)
+    assert len(info.faults) == MAX_FAULTS
+    assert len(info.faults[0].detail) == MAX_DETAIL_CHARS
+    assert "\x1b" not in str(info)
+    assert info.ByteSize() < 100_000
