@@ -104,8 +104,8 @@ class ClientRoutes:
             return
         gateway = self._gateway
         # Decoding costs time and memory, so the client must have a valid key first.
-        caller_of(request, gateway, gateway.state.view())
-        decoded = await self._decoder.decode(encoding, request.body)
+        caller = caller_of(request, gateway, gateway.state.view())
+        decoded = await self._decoder.decode(encoding, request.body, caller.account.id)
         self._hold(request, max(0, len(decoded) - len(request.body)))
         request.body = decoded
 

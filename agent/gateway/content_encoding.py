@@ -13,7 +13,8 @@ from protos.domain.errors import InvalidRequest, TooLarge, UnsupportedEncoding
 #: Encodings that are decoded, as ``Accept-Encoding`` names them.
 ACCEPTED_ENCODINGS = b"gzip, deflate, zstd"
 
-#: Bodies decoded at once, each in a thread; further ones wait.
+#: Bodies decoded at once, each in a thread; further ones wait. Of one account no more are in line,
+#: so that another's waits for no more of its bodies than these.
 MAX_DECODED_AT_ONCE = 2
 #: Members of one gzip body, and frames of one zstd body: each costs time even when it is empty.
 MAX_MEMBERS = 64
@@ -31,14 +32,25 @@ class BodyDecoder:
     def __init__(self, max_body_bytes: int) -> None:
         self._max_body_bytes = max_body_bytes
         self._turns = asyncio.Semaphore(MAX_DECODED_AT_ONCE)
+        #: By account, as long as it has bodies here: its own turns, and how many wait or decode.
+        self._lines: dict[str, tuple[asyncio.Semaphore, int]] = {}
 
-    async def decode(self, encoding: bytes, body: bytes) -> bytes:
-        """Return the decoded ``body``. Raises as ``decode_body``."""
+    async def decode(self, encoding: bytes, body: bytes, account: str = "") -> bytes:
+        """Return the decoded ``body`` of ``account``. Raises as ``decode_body``."""
         name = encoding_of(encoding)
         if not name or not body:
             return body
-        async with self._turns:
-            return await asyncio.to_thread(decode_body, name, body, self._max_body_bytes)
+        line, waiting = self._lines.get(account) or (asyncio.Semaphore(MAX_DECODED_AT_ONCE), 0)
+        self._lines[account] = line, waiting + 1
+        try:
+            async with line, self._turns:
+                return await asyncio.to_thread(decode_body, name, body, self._max_body_bytes)
+        finally:
+            _, waiting = self._lines[account]
+            if waiting > 1:
+                self._lines[account] = line, waiting - 1
+            else:
+                del self._lines[account]
 
 
 def encoding_of(header: bytes) -> str:
