@@ -227,7 +227,7 @@ class LimitsConfig:
     #: of them, several share what is left, so that another one always finds room.
     max_in_flight: int = setting(4_096, at_least=1)
     #: Bytes of request bodies in memory at once, of both ports, from their head to the end of their
-    #: answer; over it, or over the share of one account or node: 429. At least twice the largest.
+    #: answer; over it, or over the share of one account or node: 429. At least 4 of the largest.
     max_body_bytes_in_flight: int = setting(512 * _MIB, at_least=_MIB)
     #: Requests that wait for a place at the local engine, of all accounts and agents; over it the
     #: account with the most of them gets 429, with a time to retry.

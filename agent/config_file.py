@@ -60,8 +60,8 @@ def _check_together(config: AgentConfig) -> list[str]:
         for origin in config.client.cors_origins
         if origin != "*" and _ORIGIN.fullmatch(origin) is None
     ]
-    if config.limits.max_body_bytes_in_flight < 2 * config.client.max_body_bytes:
-        problems.append("limits.max_body_bytes_in_flight is below twice client.max_body_bytes")
+    if config.limits.max_body_bytes_in_flight < 4 * config.client.max_body_bytes:
+        problems.append("limits.max_body_bytes_in_flight is below 4 times client.max_body_bytes")
     engine = config.engine
     if engine.kind == "external" and not engine.url.startswith(("http://", "https://")):
         problems.append(f"engine.url: {engine.url!r} is no http(s) URL, and kind is external")

@@ -55,7 +55,7 @@ def timing(request: Request, place: Place, now_mono_ms: float) -> Header:
     return far_times_header(FarTimes(admission_ms, place.queue_ms(now_mono_ms), here_ms))
 
 
-def render_error(error: EdgeForgeError, _path: str = "") -> tuple[int, list[Header], bytes]:
+def render_error(error: EdgeForgeError) -> tuple[int, list[Header], bytes]:
     """Return status, headers and body of a refusal."""
     body = orjson.dumps({"error": {"message": error.message, "type": error.openai_type}})
     # only for a 5xx does the asking agent place the request elsewhere

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from agent.core.body_budget import node_owner
 from agent.core.engine_place import Work
 from agent.core.in_flight_shares import InFlightShares
 from agent.core.peer_load import PeerLoad, load_fields, load_header
-from agent.core.peer_request import PeerRequest, read_peer_request
+from agent.core.peer_request import ACCOUNT_HEADER, PeerRequest, read_peer_request
 from agent.core.samples import Samples, counter_samples
 from agent.core.served import ServedLedger, ServedRecord
 from agent.formats import FORMATS, ApiFormat
@@ -29,7 +30,7 @@ from agent.peers.heads import (
 from agent.peers.places import Crowded, wait_for_place
 from agent.peers.running import RunningForPeers, cut_removed
 from agent.peers.tls import PeerTls, peer_node_id
-from agent.relay.connections import ConnectionSet
+from agent.relay.connections import Answer, ConnectionSet
 from agent.relay.exchange import Ending
 from agent.relay.far_times import REFUSED_HERE
 from agent.relay.large_bodies import fields_of_large, give_way
@@ -45,6 +46,7 @@ from protos.domain.errors import (
     InvalidRequest,
     NoReplica,
     NotFound,
+    Overloaded,
 )
 from protos.domain.resources import SlaTier
 
@@ -142,7 +144,7 @@ class PeerPort:
             strangers_part=_STRANGERS_PART,
         )
         self.connections = ConnectionSet(
-            render_error,
+            self._refused,
             limits,
             service.now_mono_ms,
             gate=self._admit,
@@ -191,9 +193,11 @@ class PeerPort:
 
     def _admit_head(self, request: Request, node_id: object) -> int:
         """Return how large the body may be, which counts for the asking node. Raises: Forbidden."""
-        if node_id not in self._service.view().nodes:
+        view = self._service.view()
+        if node_id not in view.nodes:
             raise Forbidden(f"node {node_id} is no longer in the table")
-        request.body_owner = f"node/{node_id}"
+        account = request.headers.get(ACCOUNT_HEADER, b"").decode("latin-1")
+        request.body_owner = node_owner(str(node_id), account, view.accounts)
         return self._max_body_bytes
 
     async def _serve(self, request: Request, client: ServerConnection) -> None:
@@ -219,10 +223,18 @@ class PeerPort:
             stats.refused += 1
             if isinstance(error, InvalidRequest | Forbidden):
                 self._flag(str(client.context), error)
-            status, headers, body = render_error(error)
-            retry_s = error.retry_after_s if isinstance(error, Crowded) else None
-            headers += [REFUSED_HERE, load_header(self._load(retry_s))]
-            client.respond(request, status, headers, body)
+            client.respond(request, *self._refused(error))
+
+    def _refused(self, error: EdgeForgeError, _path: str = "") -> Answer:
+        """Return the answer to a refused request.
+
+        What is refused because of how much else is here has a time to retry: this node has not
+        failed, and the asking agent must not stop asking it for others.
+        """
+        status, headers, body = render_error(error)
+        retry_s = error.retry_after_s if isinstance(error, Crowded | Overloaded) else None
+        headers += [REFUSED_HERE, load_header(self._load(retry_s))]
+        return status, headers, body
 
     def _flag(self, node_id: str, error: EdgeForgeError) -> None:
         """Count a request that no agent of ours sends."""
@@ -238,12 +250,12 @@ class PeerPort:
         )
         self._endpoint(asked.model, api)
         # What the asking agent checked is checked again: only this agent answers for its engine.
-        fields = await fields_of_large(request.body)
-        body = read_body(request.body, api, caps=service.caps, fields=fields)
-        if fields is not None:
-            await give_way()
-        self._running.add(client, asked)
+        self._running.add(client, asked)  # before the first wait: the table may change meanwhile
         try:
+            fields = await fields_of_large(request.body)
+            body = read_body(request.body, api, caps=service.caps, fields=fields)
+            if fields is not None:
+                await give_way()
             place = await wait_for_place(
                 service.engine_door,
                 self._work(asked, body, len(request.body)),

@@ -383,6 +383,27 @@ def test_one_node_cannot_hold_every_connection_of_anothers_peer_port(
         engine.control()
 
 
+def test_a_body_over_the_share_is_refused_with_a_time_to_retry_so_that_no_peer_is_ejected_for_it(
+    engine: FakeEngineProcess, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with Fleet(tmp_path_factory.mktemp("b"), [engine.url]) as fleet, contextlib.ExitStack() as held:
+        mib = 1024 * 1024
+        fleet.configure("iad-1", "client", max_body_bytes=mib)
+        fleet.configure("iad-1", "limits", max_body_bytes_in_flight=4 * mib)
+        gru, port = node_identity(fleet, "gru-1"), fleet.peer_port("iad-1")
+        wait_until(lambda: fleet.agent("gru-1").chat().status == 200, 60, "iad-1 to serve again")
+        headers = generation_headers(fleet) | {"host": "iad-1", "content-length": str(mib)}
+        lines = [f"{name}: {value}" for name, value in headers.items()]
+        head = "\r\n".join(["POST /v1/chat/completions HTTP/1.1", *lines, "", ""]).encode()
+        for _ in range(2):
+            connection = held.enter_context(gru.dial(port, "iad-1"))
+            connection.sendall(head)
+        answer = connection.recv(65_536)
+        assert answer.startswith(b"HTTP/1.1 503 "), answer
+        assert b"x-edgeforge-refused: 1" in answer
+        assert b";retry=1\r\n" in answer
+
+
 def test_a_peers_running_stream_of_a_removed_deployment_is_cut_within_2_s(
     fleet: Fleet, engine: FakeEngineProcess
 ) -> None:

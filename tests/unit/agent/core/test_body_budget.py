@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from agent.core.body_budget import BodyBudget
+from agent.core.body_budget import BodyBudget, node_owner
 
 LIMIT = 1_200
+MIB = 1024 * 1024
 
 
 def most_of(budget: BodyBudget, owner: str) -> int:
@@ -50,3 +51,39 @@ def test_a_body_over_the_share_is_refused_and_counted(size: int) -> None:
     assert not budget.take("acme", size)
     assert budget.used_bytes == 0
     assert [one.value for one in budget.samples(0.0)] == [0.0, 1]
+
+
+NODE_A, NODE_B = (node_owner("gru-1", account, {"a", "b"}) for account in "ab")
+
+
+def test_one_accounts_bodies_do_not_take_the_share_of_the_node_that_asks_for_others_too() -> None:
+    budget = BodyBudget(512 * MIB)
+    while budget.take(NODE_A, 8 * MIB):
+        pass
+    assert budget.used_bytes >= 160 * MIB
+    assert budget.take(NODE_B, 1 * MIB)
+    assert budget.take(node_owner("iad-1", "a", {"a"}), 64 * MIB)
+
+
+def test_a_node_gets_no_more_by_asking_for_many_accounts() -> None:
+    budget = BodyBudget(512 * MIB)
+    accounts = {str(number) for number in range(1_000)}
+    for account in accounts:
+        while budget.take(node_owner("gru-1", account, accounts), MIB):
+            pass
+    assert budget.used_bytes <= 256 * MIB
+    assert budget.take(node_owner("iad-1", "0", accounts), 64 * MIB)
+
+
+def test_an_unknown_account_is_no_owner_of_its_own() -> None:
+    assert node_owner("gru-1", "x", {"a"}) == node_owner("gru-1", "y", {"a"})
+
+
+def test_every_byte_of_a_nodes_accounts_is_given_back() -> None:
+    budget = BodyBudget(512 * MIB)
+    for owner in (NODE_A, NODE_B, NODE_A):
+        assert budget.take(owner, MIB)
+    for owner in (NODE_A, NODE_B, NODE_A):
+        budget.give_back(owner, MIB)
+    assert budget.used_bytes == 0
+    assert budget._by_owner == {}
