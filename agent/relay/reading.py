@@ -86,7 +86,8 @@ class RequestReader:
     _counted_head_bytes: int
     _first_byte_mono_ms: float
     _body_framing: bytes
-    _body: list[bytes]
+    #: A ``bytearray`` from its second piece on: pieces of two bytes would take 20 times their size.
+    _body: bytes | bytearray
     #: The request whose body is read.
     _request: Request | None
 
@@ -115,7 +116,7 @@ class RequestReader:
 
     def drop(self) -> Request | None:
         """Drop the body that has arrived, and return its request; None if no head has arrived."""
-        self._body = []
+        self._body = b""
         request, self._request = self._request, None
         return request
 
@@ -247,7 +248,14 @@ class RequestReader:
             return  # refused
         if not self._announced:
             self._sink.on_body_bytes(request, len(body))
-        self._body.append(body)
+        whole = self._body
+        if isinstance(whole, bytearray):
+            whole += body
+        elif whole:
+            self._body = bytearray(whole)
+            self._body += body
+        else:
+            self._body = body
 
     def on_message_complete(self) -> None:
         if self._body_framing:
@@ -255,9 +263,7 @@ class RequestReader:
         request = self._request
         if request is None:
             return
-        body = self._body
-        if body:
-            request.body = body[0] if len(body) == 1 else b"".join(body)
+        request.body = bytes(self._body)
         self._reset()
         self._sink.on_request(request)
 
@@ -273,7 +279,7 @@ class RequestReader:
         self._max_body_bytes = self._limits.max_body_bytes
         #: Whether the body's length was in the head.
         self._announced = False
-        self._body = []
+        self._body = b""
         self._body_bytes = 0
         #: Bytes after the head that are not of the body: chunk sizes, trailers.
         self._framing_bytes = 0
