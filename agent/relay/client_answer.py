@@ -65,6 +65,8 @@ class ClientAnswer(Exchange):
         self._streaming = False
         self._held = b""
         self._size_bytes = 0
+        #: What has come of a response that is not streamed; from its second read on it grows.
+        self._whole: bytes | bytearray = b""
         self._progressed = resumes
         self._token_seen = resumes
         #: Headers of the response head, which is sent with the next piece.
@@ -86,7 +88,7 @@ class ClientAnswer(Exchange):
     @property
     def body(self) -> bytes:
         """The whole body of a response that was not streamed."""
-        return b"".join(self._gathered)
+        return bytes(self._whole)
 
     def pass_on(self, headers: list[Header] | None) -> None:
         """Pass it to the client from now on, after a head of ``headers``; None: head was sent."""
@@ -122,10 +124,11 @@ class ClientAnswer(Exchange):
         attempt.last_read_mono_ms = now = self._now_mono_ms()
         if not gathered:
             return
-        if not self._streaming:
-            return
         data = gathered[0] if len(gathered) == 1 else b"".join(gathered)
         gathered.clear()
+        if not self._streaming:
+            self._keep(data)
+            return
         events = self.events
         assert events is not None
         before = events.events
@@ -145,6 +148,17 @@ class ClientAnswer(Exchange):
         if events.error_event is not None:
             said = events.error_event.decode("utf-8", "replace")[:300]
             self.fail("the engine failed: " + said)
+
+    def _keep(self, data: bytes) -> None:
+        """Keep a part of a whole response; a list of its chunks could take 20 times its size."""
+        whole = self._whole
+        if isinstance(whole, bytearray):
+            whole += data
+        elif whole:
+            self._whole = bytearray(whole)
+            self._whole += data
+        else:
+            self._whole = data
 
     def _before_first_token(
         self, events: EventStream, passed_on: bytes, now_mono_ms: float
