@@ -41,8 +41,11 @@ def is_within_allowance(candidate: Candidate) -> bool:
 
 def within_allowance(fitting: list[Candidate]) -> list[Candidate]:
     """Return ``fitting`` without the unproven that have enough requests, if one is proven. Hot."""
-    unproven = [one for one in fitting if one.outcomes < SETTLED_OBSERVATIONS]
-    if not unproven or len(unproven) == len(fitting):
+    proven = 0
+    for one in fitting:
+        if one.outcomes >= SETTLED_OBSERVATIONS:
+            proven += 1
+    if proven == len(fitting) or not proven:
         return fitting
     kept = [one for one in fitting if is_within_allowance(one)]
     return fitting if len(kept) == len(fitting) else kept
