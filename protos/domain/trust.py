@@ -41,11 +41,12 @@ def is_within_allowance(candidate: Candidate) -> bool:
 
 def within_allowance(fitting: list[Candidate]) -> list[Candidate]:
     """Return ``fitting`` without the unproven that have enough requests, if one is proven. Hot."""
-    proven = 0
     for one in fitting:
-        if one.outcomes >= SETTLED_OBSERVATIONS:
-            proven += 1
-    if proven == len(fitting) or not proven:
+        if one.outcomes < SETTLED_OBSERVATIONS:
+            break
+    else:
+        return fitting
+    if all(one.outcomes < SETTLED_OBSERVATIONS for one in fitting):
         return fitting
     kept = [one for one in fitting if is_within_allowance(one)]
     return fitting if len(kept) == len(fitting) else kept
