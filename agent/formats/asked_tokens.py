@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 #: The most tokens of an answer, in the words of each format; vLLM takes the first that is given.
 _MAX_FIELDS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 #: In the text of every body with media: a data URI, or an object with its bytes.
-_MEDIA_MARKS = (b"data:", b'"data"')
+_DATA_URI, _DATA_FIELD = b"data:", b'"data"'
 #: Fields that leave generated tokens out of an answer unless they are true, their default.
 _HIDING = ("include_reasoning", "parallel_tool_calls")
 #: Stop strings that are looked at; engines take fewer.
@@ -26,14 +26,16 @@ def asked_tokens(
 ) -> AskedTokens:
     """Return the facts by which counts of another host are bounded."""
     prompts = _prompts(fields) if api.is_batched else 1
-    copies = max(_count(fields.get("n")), _count(fields.get("best_of")), 1)
+    copies = 1
+    if "n" in fields or "best_of" in fields:
+        copies = max(_count(fields.get("n")), _count(fields.get("best_of")), 1)
     return AskedTokens(
         body_bytes=len(body),
         context_tokens=context_tokens,
         prompts=prompts,
         sequences=prompts * copies,
         max_tokens=_max_tokens(fields),
-        has_media=any(mark in body for mark in _MEDIA_MARKS),
+        has_media=_DATA_URI in body or _DATA_FIELD in body,
         embeds=api.embeds,
         silent_tokens=_silent_tokens(fields),
     )
@@ -49,10 +51,15 @@ def _max_tokens(fields: Mapping[str, object]) -> int | None:
 
 def _silent_tokens(fields: Mapping[str, object]) -> int | None:
     """Return how many tokens of a sequence may be without text; None if any number may."""
-    if fields.get("ignore_eos") or any(fields.get(name, True) is not True for name in _HIDING):
+    if fields.get("ignore_eos"):
         return None
+    for name in _HIDING:
+        if fields.get(name, True) is not True:
+            return None
     silent = SILENT_TOKENS_WITH_TOOLS if fields.get("tools") else SILENT_TOKENS
     stop = fields.get("stop") or fields.get("stop_sequences")
+    if not stop:
+        return silent
     stops = stop[:_MAX_STOPS] if isinstance(stop, list) else [stop]
     return silent + max((len(one.encode()) for one in stops if isinstance(one, str)), default=0)
 

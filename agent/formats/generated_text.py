@@ -23,10 +23,11 @@ _NO_TEXT = frozenset(
 _TOOL_DATA = frozenset({"input", "arguments"})
 _TOOL_CALLS = frozenset({"function", "function_call", "tool_use", "custom_tool_call"})
 _CHOICES = b'"choices"'
-#: One choice with one text without escapes.
+#: No choice, or one with one text without escapes.
 _PLAIN_CHOICE = re.compile(
-    rb'"choices":\[\{"index":\d+,"(?:delta":\{"content":"|text":")([^"\\]*)"\}?'
-    rb'(?:,"[a-z_]+":null)*\}\]'
+    rb'"choices":\[(?:\{"index":\d+,'
+    rb'"(?:delta":\{(?:"role":"[a-z]+",)?"content":"|text":")([^"\\]*)"\}?'
+    rb'(?:,"[a-z_]+":null|,"finish_reason":"[a-z_]+")*\})?\]'
 )
 _DELTA = b'"delta"'
 _PLAIN_DELTA = re.compile(
@@ -51,9 +52,11 @@ def text_bytes(value: object) -> int:
             if current.get("type") in _TOOL_CALLS:
                 found += SILENT_TOKENS
             for name, one in current.items():
+                if one is None or name in _NO_TEXT:
+                    continue
                 if name in _TOOL_DATA and isinstance(one, dict):
                     found += len(orjson.dumps(one))
-                elif one is not None and name not in _NO_TEXT:
+                else:
                     pending.append(one)
     return found
 
@@ -61,7 +64,7 @@ def text_bytes(value: object) -> int:
 def plain_text_bytes(event: bytes) -> int:
     """Return ``text_bytes`` of the choices of a usual event, without parsing it; -1: parse it. Hot.
 
-    Usual is one choice with one text without escapes, and null for what else it has.
+    Usual is one choice with one text without escapes, beside its role and the reason of its end.
     """
     return _only_text(event, _CHOICES, _PLAIN_CHOICE)
 
@@ -80,7 +83,9 @@ def _only_text(event: bytes, name: bytes, pattern: re.Pattern[bytes]) -> int:
     opens = event.find(b"{") + 1
     if event.find(b"{", opens, at) >= 0 or event.find(name, at + 1) >= 0:
         return -1  # within another object, or there are others
-    start, end = found.span(found.lastindex or 0)
+    if found.lastindex is None:  # no choice: the usage follows
+        return 0
+    start, end = found.span(found.lastindex)
     return end - start
 
 

@@ -70,13 +70,18 @@ _USAGE = b',"usage":{"prompt_tokens":1,"completion_tokens":1}}'
     [
         b'"choices":[{"index":0,"delta":{"content":"h\xc3\xa4h"}',
         b'"choices":[{"index":12,"text":"abc"',
-        b'"choices":[{"index":0,"delta":{"content":""}',
+        b'"choices":[{"index":0,"delta":{"role":"assistant","content":"ab"}',
+        b'"choices":[{"index":0,"delta":{"content":""},"finish_reason":"stop","stop_reason":null',
     ],
 )
 def test_a_usual_event_is_measured_without_being_parsed(choices: bytes) -> None:
     event = _HEAD + choices + _END + _USAGE
     parsed = orjson.loads(event.removeprefix(b"data: "))
     assert plain_text_bytes(event) == text_bytes(parsed["choices"])
+
+
+def test_the_event_of_the_usage_has_no_text() -> None:
+    assert plain_text_bytes(_HEAD + b'"choices":[]' + _USAGE) == 0
 
 
 @pytest.mark.parametrize(
@@ -88,7 +93,7 @@ def test_a_usual_event_is_measured_without_being_parsed(choices: bytes) -> None:
         _HEAD + b'"choices":[{"index":0,"text":"a"},{"index":1,"text":"b"}]}',
         _HEAD + b'"choices":[{"index":0,"text":"a"}],"choices": []}',
         _HEAD + b'"x":{"choices":[{"index":0,"text":"a"}]}}',
-        _HEAD + b'"choices":[]' + _USAGE,
+        _HEAD + b'"choices":[{"index":0,"text":"a","name":"b"}]}',
         b"data: {}",
     ],
 )
