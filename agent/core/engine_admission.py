@@ -128,10 +128,10 @@ class EngineAdmission:
         return self._queue.accounts
 
     def handle(self, event: Event, now_mono_ms: float) -> list[Command]:
-        """Take ``event``; return the commands, in order. Hot: twice a request."""
+        """Take ``event``; return the commands, in order."""
         if isinstance(event, Entered):
-            return self._enter(event.place, now_mono_ms)
-        return self._leave(event.place, event.tokens, now_mono_ms)
+            return self.enter(event.place, now_mono_ms)
+        return self.leave(event.place, event.tokens, now_mono_ms)
 
     def load_for(self, account: str, sla_tier: SlaTier) -> tuple[int, int]:
         """Return the sequences served, and those ahead in line, as a request would meet them. Hot.
@@ -166,7 +166,8 @@ class EngineAdmission:
 
     # -- events
 
-    def _enter(self, place: Place, now_mono_ms: float) -> list[Command]:
+    def enter(self, place: Place, now_mono_ms: float) -> list[Command]:
+        """Handle ``Entered``. Hot."""
         work, queue = place.work, self._queue
         line = queue.arrived(work.account, WEIGHTS[work.sla_tier])
         if not queue.requests and self.serving < self._places:
@@ -178,7 +179,8 @@ class EngineAdmission:
             commands.append(self._refuse_one())
         return commands
 
-    def _leave(self, place: Place, tokens: float | None, now_mono_ms: float) -> list[Command]:
+    def leave(self, place: Place, tokens: float | None, now_mono_ms: float) -> list[Command]:
+        """Handle ``Left``. Hot."""
         if place.left:
             return []
         place.left = True
@@ -198,7 +200,7 @@ class EngineAdmission:
         self._held_ms += _STEP * (now_mono_ms - place.served_mono_ms - self._held_ms)
         if tokens is not None:
             self._settle(line, place, tokens)
-        commands = self._fill(now_mono_ms)
+        commands = self._fill(now_mono_ms) if queue.requests else []
         queue.rest(line)
         return commands
 

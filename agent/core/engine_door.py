@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from agent.core.engine_admission import EngineAdmission, Entered, Event, Left, Newcomer
 from agent.core.engine_place import Place, Work
 from agent.core.samples import Sample, Samples
 
 if TYPE_CHECKING:
+    from agent.core.engine_admission import Command, EngineAdmission, Newcomer
     from protos.domain.resources import SlaTier
 
 
@@ -46,13 +46,15 @@ class EngineDoor:
     def enter(self, work: Work, now_mono_ms: float) -> Place:
         """Return a request's place: served, refused, or waiting for ``on_decided``. Hot."""
         place = Place(work, now_mono_ms)
-        self._handle(Entered(place), now_mono_ms)
+        self._tell(self._admission.enter(place, now_mono_ms), now_mono_ms)
         return place
 
     def leave(self, place: Place, now_mono_ms: float, tokens: float | None = None) -> None:
         """Give ``place`` back. ``tokens`` were generated; None: not counted. Hot."""
         place.on_decided = None
-        self._handle(Left(place, tokens), now_mono_ms)
+        commands = self._admission.leave(place, tokens, now_mono_ms)
+        if commands or self._decided:
+            self._tell(commands, now_mono_ms)
 
     def samples(self, _now_mono_ms: float) -> Samples:
         """Yield what is served and waits, and what was refused."""
@@ -75,9 +77,10 @@ class EngineDoor:
             counter=True,
         )
 
-    def _handle(self, event: Event, now_mono_ms: float) -> None:
+    def _tell(self, commands: list[Command], now_mono_ms: float) -> None:
+        """Tell the owners of requests that waited."""
         decided = self._decided
-        for command in self._admission.handle(event, now_mono_ms):
+        for command in commands:
             if command.place.on_decided is not None:
                 decided.append(command.place)
         if self._telling or not decided:

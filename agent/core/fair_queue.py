@@ -27,6 +27,8 @@ _REALTIME, _INTERACTIVE, _STANDARD = (
     WEIGHTS[SlaTier.INTERACTIVE],
     WEIGHTS[SlaTier.STANDARD],
 )
+#: What waits of an account of which nothing has waited yet; never written to.
+_NOTHING: tuple[OrderedDict[Place, None], ...] = (OrderedDict(), OrderedDict(), OrderedDict())
 
 
 class AccountLine:
@@ -55,11 +57,7 @@ class AccountLine:
         self.waiting = 0
         self.requests = 0
         #: What waits of each service level, in order of arrival, and the work that level had.
-        self.tiers: tuple[OrderedDict[Place, None], ...] = (
-            OrderedDict(),
-            OrderedDict(),
-            OrderedDict(),
-        )
+        self.tiers = _NOTHING
         self.tier_tags = [0.0, 0.0, 0.0]
         self.in_heap = False
 
@@ -68,6 +66,8 @@ class AccountLine:
 
     def add(self, place: Place) -> None:
         """Let ``place`` wait."""
+        if self.tiers is _NOTHING:  # of most accounts nothing ever waits
+            self.tiers = (OrderedDict(), OrderedDict(), OrderedDict())
         index = _TIER_ORDER.index(place.work.sla_tier)
         if not self.tiers[index]:
             waiting = [tag for tag, tier in zip(self.tier_tags, self.tiers, strict=True) if tier]

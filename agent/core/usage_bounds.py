@@ -35,9 +35,11 @@ SILENT_TOKENS_WITH_TOOLS = 256
 LONGEST_CONTEXT_TOKENS = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AskedTokens:
     """What a request says about its tokens; all sizes are those of its body.
+
+    Written once; not frozen because it is hot.
 
     ``sequences`` are ``n`` for each of ``prompts``. ``max_tokens`` of one sequence, None if not
     given. ``silent_tokens`` of one sequence may have no text; None: any number, as where reasoning

@@ -38,7 +38,9 @@ def asked_tokens(
     if has_media is None:
         has_media = any(mark in body for mark in MEDIA_MARKS)
     prompts = _prompts(fields) if api.is_batched else 1
-    copies = max(_count(fields.get("n")), _count(fields.get("best_of")), 1)
+    copies = 1
+    if "n" in fields or "best_of" in fields:
+        copies = max(_count(fields.get("n")), _count(fields.get("best_of")), 1)
     return AskedTokens(
         body_bytes=len(body),
         context_tokens=context_tokens,
@@ -61,12 +63,16 @@ def _max_tokens(fields: Mapping[str, object], names: tuple[str, ...]) -> int | N
 
 def _silent_tokens(fields: Mapping[str, object]) -> int | None:
     """Return how many tokens of a sequence may be without text; None if any number may."""
-    if any(fields.get(name) for name in _CHOOSING):
-        return None
-    if any(fields.get(name, True) is not True for name in _HIDING):
-        return None
+    for name in _CHOOSING:
+        if fields.get(name):
+            return None
+    for name in _HIDING:
+        if fields.get(name, True) is not True:
+            return None
     silent = SILENT_TOKENS_WITH_TOOLS if fields.get("tools") else SILENT_TOKENS
     stop = fields.get("stop") or fields.get("stop_sequences")
+    if not stop:
+        return silent
     stops = stop[:_MAX_STOPS] if isinstance(stop, list) else [stop]
     return silent + max((len(one.encode()) for one in stops if isinstance(one, str)), default=0)
 

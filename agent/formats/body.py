@@ -178,6 +178,8 @@ def _asks_for_stream(fields: dict[str, object], api: ApiFormat) -> bool:
     if given is None or not api.generates:
         fields.pop("stream", None)
         return False
+    if given is True or given is False:
+        return given
     stream = _is_true(given)
     if not stream and not _is_false(given):
         raise InvalidRequest("'stream' is neither true nor false", param="stream")

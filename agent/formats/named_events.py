@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 
 import orjson
 
-from agent.formats.generated_text import text_bytes
+from agent.formats.generated_text import plain_delta_bytes, text_bytes
 from agent.formats.json_size import loads_bounded
 from agent.formats.model_names import Names, renamed
 from agent.formats.sse import BesideUsage, EventStream, MalformedStream, counts_tokens
@@ -59,7 +59,10 @@ class NamedEvents(EventStream, ABC):
                 self.token_seen = self.progress_seen = True
             self.events += 1
             if self.measures:
-                self.text_bytes += text_bytes(_parse(payload).get("delta"))
+                size_bytes = plain_delta_bytes(payload)
+                if size_bytes < 0:
+                    size_bytes = text_bytes(_parse(payload).get("delta"))
+                self.text_bytes += size_bytes
         elif name in self.failure_names:
             self.error_event = payload
             return b""

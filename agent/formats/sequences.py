@@ -11,7 +11,9 @@ _PROMPTS = ("prompt", "input", "messages")
 
 def count_sequences(fields: Mapping[str, object], *, is_batched: bool) -> int:
     """Return prompts times answers to each. ``is_batched``: a prompt may be a list of prompts."""
-    answers = max(1, _count(fields.get("n")), _count(fields.get("best_of")))
+    answers = 1
+    if "n" in fields or "best_of" in fields:
+        answers = max(1, _count(fields.get("n")), _count(fields.get("best_of")))
     if not is_batched:
         return answers
     return answers * max(_prompts(fields.get(name)) for name in _PROMPTS)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import orjson
 
-from agent.formats.generated_text import text_bytes
+from agent.formats.generated_text import plain_text_bytes, text_bytes
 from agent.formats.json_size import loads_bounded
 from agent.formats.model_names import Names, name_field
 
@@ -215,9 +215,11 @@ class EventStream:
 
     def _measure(self, event: bytes) -> None:
         """Add the text of an event to ``text_bytes``."""
-        message = _parsed(event[len(_DATA) :])
-        if isinstance(message, dict):
-            self.text_bytes += text_bytes(message.get("choices"))
+        size_bytes = plain_text_bytes(event)
+        if size_bytes < 0:
+            message = _parsed(event[len(_DATA) :])
+            size_bytes = text_bytes(message.get("choices")) if isinstance(message, dict) else 0
+        self.text_bytes += size_bytes
 
     def _look_for_token(self, event: bytes) -> None:
         """Set ``token_seen`` and ``progress_seen``; not called once a token has been seen."""

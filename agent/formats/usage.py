@@ -61,9 +61,7 @@ def _are_counts(counted: Mapping[str, object]) -> bool:
     """Whether every count of tokens is one; a number of more than 64 bits is read as a float."""
     for name in _COUNTS:
         value = counted.get(name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-            return False
-        if isinstance(value, int) and not 0 <= value <= MAX_TOKENS:
+        if value is not None and not (type(value) is int and 0 <= value <= MAX_TOKENS):
             return False
     return True
 

@@ -185,9 +185,11 @@ def head_problem(status: int, headers: list[Header], *, streams: bool) -> str:
         return ""
     if status != 200:
         return f"unexpected status {status}"
-    kinds = [value for name, value in headers if name == b"content-type"]
     expected = b"text/event-stream" if streams else b"application/json"
-    if len(kinds) == 1 and kinds[0].partition(b";")[0].strip().lower() == expected:
-        return ""
+    kinds = [value for name, value in headers if name == b"content-type"]
+    if len(kinds) == 1:
+        kind = kinds[0]
+        if kind == expected or kind.partition(b";")[0].strip().lower() == expected:
+            return ""
     given = b", ".join(kinds)[:80].decode("latin-1")
     return f"unexpected content type {given!r}, not {expected.decode()}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -57,7 +58,8 @@ class PassThrough(Exchange):
         self._streams = streams
         self._streaming = False
         self._held = b""
-        self._tail = b""
+        self._tail: deque[bytes] = deque()
+        self._tail_bytes = 0
         #: Events of a stream that carry a token.
         self._marks = 0
         #: Whether it is no answer to what was asked, by its status or content type.
@@ -99,11 +101,19 @@ class PassThrough(Exchange):
             marks = data.count(self._token_mark)
             self._marks += marks
             self._count_tokens(marks, now)
-        self._tail = (self._tail + data)[-_USAGE_TAIL_BYTES:]
+        self._keep(data)
+
+    def _keep(self, data: bytes) -> None:
+        """Keep the last bytes, for their usage: pieces of them, since joining copies them all."""
+        tail = self._tail
+        tail.append(data)
+        self._tail_bytes += len(data)
+        while self._tail_bytes - len(tail[0]) >= _USAGE_TAIL_BYTES:
+            self._tail_bytes -= len(tail.popleft())
 
     def usage(self) -> Usage:
         """Return the engine's count so far; of a cut stream without one, its events."""
-        found = find_usage(self._tail)
+        found = find_usage(b"".join(self._tail)[-_USAGE_TAIL_BYTES:])
         if found is not None:
             return read_usage(found)
         begun = read_usage(self._first.usage() or {}) if self._streaming else NO_USAGE

@@ -41,8 +41,12 @@ def is_within_allowance(candidate: Candidate) -> bool:
 
 def within_allowance(fitting: list[Candidate]) -> list[Candidate]:
     """Return ``fitting`` without the unproven that have enough requests, if one is proven. Hot."""
-    unproven = [one for one in fitting if one.outcomes < SETTLED_OBSERVATIONS]
-    if not unproven or len(unproven) == len(fitting):
+    for one in fitting:
+        if one.outcomes < SETTLED_OBSERVATIONS:
+            break
+    else:
+        return fitting
+    if all(one.outcomes < SETTLED_OBSERVATIONS for one in fitting):
         return fitting
     kept = [one for one in fitting if is_within_allowance(one)]
     return fitting if len(kept) == len(fitting) else kept

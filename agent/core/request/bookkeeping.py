@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agent.core.request.log import RequestLog
     from agent.core.request.messages import AttemptEnded
     from agent.core.request.state import RouterState
+    from protos.domain.candidates import RequestShape
     from protos.domain.pricing import Usage
     from protos.domain.router import Placement
 
@@ -53,7 +54,9 @@ class Bookkeeping:
         attempt.learned = not self._request.stream or attempt.resumes is not None
         tokens = 0.0 if attempt.learned else max(1.0, placement.chosen.load.prompt_tokens)
         if node_id == state.node_id:
-            attempt.place = state.engine_door.enter(self._work(), began_mono_ms)
+            attempt.place = state.engine_door.enter(
+                self._work(placement.chosen.request), began_mono_ms
+            )
             if attempt.place.served_mono_ms is None:
                 tokens = 0.0  # its prompt is not before the engine yet
         request = self._request
@@ -216,14 +219,14 @@ class Bookkeeping:
                 usage.cached_tokens / usage.prompt_tokens,
             )
 
-    def _work(self) -> Work:
-        """Return what the request asks of this node's engine."""
+    def _work(self, asked: RequestShape) -> Work:
+        """Return what the request asks of this node's engine, as it was placed."""
         request, deployment = self._request, self._request.deployment
         return Work(
             request.account,
             deployment.sla_tier,
             request.sequences,
-            self._state.prompt_tokens.estimate(deployment.name, request.body_bytes),
+            asked.expected_tokens or asked.prompt_tokens,
             request.max_answer_tokens,
             request.body_bytes,
         )
