@@ -89,7 +89,14 @@ def enrol_operator(
         try:
             return stub.EnrolOperator(request, timeout=TIMEOUT_S)
         except grpc.RpcError as error:
-            raise _error_of(cast("grpc.Call", error)) from error
+            found = _error_of(cast("grpc.Call", error))
+            if isinstance(found, LinkDown) and not found.hint:
+                raise LinkDown(
+                    f"no enrolment port answers at {address}: {found.message}",
+                    "`edgeforge operator invite` names its address; run this again, the token is"
+                    " still good",
+                ) from error
+            raise found from error
 
 
 @contextlib.contextmanager
