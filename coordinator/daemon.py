@@ -139,7 +139,9 @@ def serve(config: ConfigOption = _DEFAULT_CONFIG, as_json: JsonOption = False) -
 
 @app.command()
 def restore(
-    backup: Annotated[Path, typer.Argument(metavar="BACKUP", help="A copy of coordinator.db.")],
+    backup: Annotated[
+        Path, typer.Argument(metavar="BACKUP", help="A copy of coordinator.db.", readable=False)
+    ],
     config: ConfigOption = _DEFAULT_CONFIG,
     user: UserOption = "",
     as_json: JsonOption = False,

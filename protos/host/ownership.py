@@ -173,10 +173,19 @@ def not_allowed(path: Path, *, below: Path | None = None) -> ConfigInvalid:
     user, group = user_name(os.geteuid()), group_name(os.getegid())
     blamed = _blamed(path)
     problem = f"{path} cannot be used by the user {user}: {_described(blamed)}"
-    if below is not None:
+    if _is_anothers_home(blamed):
+        owner = user_name(blamed.stat().st_uid)
+        return ConfigInvalid([problem], f"name a place that {user} may use, or run it as {owner}")
+    if below is not None and blamed not in below.absolute().parents:
         return ConfigInvalid([problem], f"as root: chown -R {user}:{group} {below}")
     mode = "g+rx" if blamed.is_dir() else "g+r"
     return ConfigInvalid([problem], f"as root: chgrp {group} {blamed} && chmod {mode} {blamed}")
+
+
+def _is_anothers_home(folder: Path) -> bool:
+    """Whether it is a user's home, or a folder of the system: no place to open for a service."""
+    homes = {entry.pw_dir for entry in pwd.getpwall()}
+    return len(folder.absolute().parts) <= 2 or str(folder) in homes
 
 
 def require_usable(folder: Path, *, leave_out: str = "") -> None:
@@ -212,10 +221,14 @@ def _below(folder: Path) -> Iterator[Path]:
 
 def _blamed(path: Path) -> Path:
     """Return ``path``, or the first of the folders above it that this process may not enter."""
+    deepest = Path("/")
     for parent in reversed(path.absolute().parents):
-        if parent.is_dir() and not os.access(parent, os.X_OK, effective_ids=True):
+        if not parent.is_dir():
+            break
+        if not os.access(parent, os.X_OK, effective_ids=True):
             return parent
-    return path
+        deepest = parent
+    return path if os.path.lexists(path) else deepest
 
 
 def _described(path: Path) -> str:

@@ -15,7 +15,7 @@ from coordinator.store.sqlite.migrations import applied_migrations, check_not_ne
 from coordinator.store.sqlite.transactions import Seat, run_transaction
 from protos.domain.errors import Conflict, InvalidRequest, NotFound, StoreUnavailable
 from protos.host.files import sync_folder
-from protos.host.ownership import as_owner_of
+from protos.host.ownership import as_owner_of, not_allowed
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +60,8 @@ def restore(backup: Path, database: Path, *, now_unix_ms: int) -> int:
     """
     if not backup.is_file():
         raise NotFound(f"there is no backup {backup}", "name a copy of coordinator.db")
+    if not os.access(backup, os.R_OK):
+        raise not_allowed(backup)
     with _sound_copy(backup) as source, as_owner_of(database.parent):
         epoch = _put_in_place(source, backup.name, database, now_unix_ms)
     _log.warning("database restored from=%s epoch=%d", backup, epoch)

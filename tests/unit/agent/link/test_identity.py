@@ -122,7 +122,7 @@ def test_a_damaged_identity_is_one_message(tmp_path: Path, damage) -> None:
 
 def test_an_identity_that_is_a_folder_is_not_said_to_have_the_wrong_owner(tmp_path: Path) -> None:
     (tmp_path / FILE).mkdir()
-    with pytest.raises(ConfigInvalid, match="identity.pem cannot be read: Is a directory"):
+    with pytest.raises(ConfigInvalid, match=r"identity\.pem cannot be read: Is a directory"):
         load_identity(tmp_path)
 
 

@@ -165,3 +165,14 @@ def test_a_file_with_another_name_elsewhere_is_not_given_to_the_service(folder: 
     (folder / "mine").hardlink_to(roots)
     give_folder(folder, user_name(OWNER))
     assert roots.stat().st_uid == 0
+
+
+def test_nobody_is_told_to_open_a_home_or_a_folder_of_the_system() -> None:
+    def refused() -> None:
+        for path in (Path("/root/.config/edgeforge/x"), Path("/nowhere-at-all/x")):
+            said = not_allowed(path)
+            assert "chgrp" not in said.hint, said.hint
+            assert "name a place that" in said.hint
+
+    if IS_ROOT:
+        as_service(refused)
