@@ -18,7 +18,7 @@ from agent.config import AgentConfig
 from agent.config_file import load_config
 from agent.state_lock import is_locked
 from protos.domain.errors import ConfigInvalid, Conflict, InvalidRequest
-from protos.host.ownership import belongs_to_root, keep_owner
+from protos.host.ownership import as_owner_of, belongs_to_root, keep_owner
 from protos.output.command_line import command_line
 from protos.output.logs import log_to_stderr
 from protos.output.terminal import (
@@ -120,7 +120,8 @@ def enroll(
     token = parse_token(_read_token(token_file))
     _check_not_enrolled(loaded, force=force, asks=token_file != "-")
     keep_owner(loaded.state_dir, user)
-    identity = asyncio.run(enrol(address, token, loaded.identity_dir))
+    with as_owner_of(loaded.state_dir):
+        identity = asyncio.run(enrol(address, token, loaded.identity_dir))
     if json_output:
         print_json({"node": identity.node_id, "pop": identity.pop_id}, indent=None)
         return

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from protos.domain.fleet_view import FleetView
 
 
+_STOPPING = "the agent is stopping"
+_BY_OPERATOR = "drained by this host's operator"
+
+
 class DrainState:
     """Reasons to drain: the operator, accelerator health, the fleet, removal, a stop.
 
@@ -29,6 +33,10 @@ class DrainState:
         self._by_operator = False
         self._by_health = ""
         self._by_fleet = ""
+        #: What the table says of this node's intent; it repeats what this host itself reported.
+        self._ordered = ""
+        #: The last reason of this host's health, once that has ended.
+        self._health_before = ""
         self._removed = False
         self._out_of_fleet = ""
         self._stopping = False
@@ -46,9 +54,9 @@ class DrainState:
         The table's intent is left out: reported back, it would never end.
         """
         if self._stopping:
-            return "the agent is stopping"
+            return _STOPPING
         if self._by_operator:
-            return "drained by this host's operator"
+            return _BY_OPERATOR
         return self._by_health
 
     @property
@@ -87,7 +95,9 @@ class DrainState:
 
     @by_health.setter
     def by_health(self, reason: str) -> None:
+        self._health_before = "" if reason else self._by_health or self._health_before
         self._by_health = reason
+        self._by_fleet = self._of_others()
         self._notify()
 
     @property
@@ -112,10 +122,22 @@ class DrainState:
         """Read this node's intent from the table; an empty table carries none."""
         node = view.nodes.get(self._node_id)
         self._removed = node is None and bool(view.nodes)
-        self._by_fleet = ""
+        self._ordered = ""
         if node is not None and node.intent in (NodeIntent.DRAINING, NodeIntent.RETIRED):
-            self._by_fleet = node.intent_reason or f"{node.intent} by the fleet's operator"
+            self._ordered = node.intent_reason or f"{node.intent} by the fleet's operator"
+        self._by_fleet = self._of_others()
         self._notify()
+
+    def _of_others(self) -> str:
+        """Return the order in the table, unless it repeats what this host said and says no longer.
+
+        The coordinator may be away when this host is resumed: its table would drain it meanwhile.
+        A fault of before a restart is not forgotten so.
+        """
+        if self._ordered in (_STOPPING, _BY_OPERATOR):
+            return ""
+        repeats = bool(self._ordered) and self._health_before.startswith(self._ordered)
+        return "" if repeats else self._ordered
 
     def missing(self) -> Iterable[str]:
         """Yield closed ports and the reason to drain, if there is one."""

@@ -18,6 +18,7 @@ from coordinator.host_operators import reset_operator
 from coordinator.main import serve as serve_until
 from coordinator.store.sqlite.backup import restore as restore_database
 from protos.domain.addresses import join_address
+from protos.domain.errors import ConfigInvalid, NotFound
 from protos.host.ownership import belongs_to_root, keep_owner
 from protos.host.service_manager import notify_ready
 from protos.output.command_line import command_group, command_line
@@ -130,12 +131,17 @@ def serve(config: ConfigOption = _DEFAULT_CONFIG, as_json: JsonOption = False) -
     """
     loaded = load_config(config, os.environ)
     _log_to_stderr(loaded)
-    asyncio.run(_serve(loaded, as_json))
+    try:
+        asyncio.run(_serve(loaded, as_json))
+    except NotFound as error:  # no database, or no authority: no restart brings them
+        raise ConfigInvalid([error.message], error.hint) from error
 
 
 @app.command()
 def restore(
-    backup: Annotated[Path, typer.Argument(metavar="BACKUP", help="A copy of coordinator.db.")],
+    backup: Annotated[
+        Path, typer.Argument(metavar="BACKUP", help="A copy of coordinator.db.", readable=False)
+    ],
     config: ConfigOption = _DEFAULT_CONFIG,
     user: UserOption = "",
     as_json: JsonOption = False,

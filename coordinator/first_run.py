@@ -19,7 +19,7 @@ from coordinator.store.store import Store
 from protos.domain.errors import ConfigInvalid, Conflict, StoreUnavailable
 from protos.domain.ids import check_person
 from protos.host.files import make_private_folder, sync_folder
-from protos.host.ownership import adopt, adopt_all, keep_owner
+from protos.host.ownership import as_owner_of, keep_owner
 
 if TYPE_CHECKING:
     from coordinator.config import CoordinatorConfig
@@ -56,23 +56,37 @@ async def initialise(
     check_person(operator)
     state_dir = config.state_dir
     try:
-        _undo_interrupted(state_dir, config.database.name)
-        check_untouched(config)
+        with as_owner_of(state_dir):
+            _undo_interrupted(state_dir, config.database.name)
+            check_untouched(config)
         keep_owner(state_dir, user)
-        make_private_folder(state_dir)
-        staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=state_dir))
+        with as_owner_of(state_dir):
+            make_private_folder(state_dir)
+            staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=state_dir))
     except OSError as error:
         raise ConfigInvalid(
             [f"coordinator.state_dir: cannot write in {state_dir}: {error.strerror}"]
         ) from error
+    with as_owner_of(state_dir):
+        ca_sha256_hex = await _make_all(config, operator, staging, now_unix_ms)
+    return FirstRun(
+        ca_sha256_hex=ca_sha256_hex,
+        operator=operator,
+        profile=config.operators_dir / operator / PROFILE,
+    )
+
+
+async def _make_all(
+    config: CoordinatorConfig, operator: str, staging: Path, now_unix_ms: Callable[[], int]
+) -> str:
+    """Make everything in ``staging``, move it, and return the authority's digest."""
+    state_dir = config.state_dir
     try:
         authority = CertificateAuthority.create(staging / "ca", now_unix_ms=now_unix_ms)
         made = write_operator(config, authority, operator, staging / "operators" / operator)
         admin = admin_of(operator, made, now_unix_ms())
         await _make_database(staging / config.database.name, admin, now_unix_ms)
         (staging / "blobs").mkdir(mode=0o700)
-        adopt(staging, state_dir)
-        adopt_all(staging)
         for name in (*_PARTS, config.database.name):
             (staging / name).rename(state_dir / name)
         sync_folder(state_dir)
@@ -80,11 +94,7 @@ async def initialise(
         raise StoreUnavailable(f"cannot write in {state_dir}: {error.strerror}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return FirstRun(
-        ca_sha256_hex=authority.sha256_hex,
-        operator=operator,
-        profile=config.operators_dir / operator / PROFILE,
-    )
+    return authority.sha256_hex
 
 
 def _undo_interrupted(state_dir: Path, database: str) -> None:

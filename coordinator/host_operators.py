@@ -19,7 +19,7 @@ from coordinator.store.store import Store
 from protos.domain.errors import StoreUnavailable, Unauthenticated
 from protos.domain.ids import check_person
 from protos.host.files import make_private_folder
-from protos.host.ownership import adopt, adopt_all
+from protos.host.ownership import as_owner_of
 
 if TYPE_CHECKING:
     from coordinator.ca.certificates import IssuedCertificate
@@ -76,6 +76,11 @@ async def reset_operator(
     stopped. Raises: InvalidRequest, NotFound, Conflict when it runs, StoreUnavailable.
     """
     check_person(name)
+    with as_owner_of(config.state_dir):
+        return await _reset(config, name, now_unix_ms)
+
+
+async def _reset(config: CoordinatorConfig, name: str, now_unix_ms: Callable[[], int]) -> Path:
     authority = CertificateAuthority.load(config.ca_dir, now_unix_ms=now_unix_ms)
     store = await Store.open(config.database, now_unix_ms=now_unix_ms, must_exist=True)
     try:
@@ -85,8 +90,6 @@ async def reset_operator(
             made = write_operator(config, authority, name, staging / name)
             note = AuditNote(_HOST, "operator.reset", f"operator/{name}", "role=admin")
             await store.write(operators.put(admin_of(name, made, now_unix_ms())), note)
-            adopt(staging, config.operators_dir)
-            adopt_all(staging)
             shutil.rmtree(config.operators_dir / name, ignore_errors=True)
             (staging / name).rename(config.operators_dir / name)
         finally:

@@ -231,7 +231,7 @@ def _make_servers(
         was_removed=lambda identity: store.was_enrolled(identity.name),
     )
     fleet_server = make_server(
-        [ErrorInterceptor(), nodes_only],
+        [ErrorInterceptor(clock.now_mono_ms), nodes_only],
         max_calls=limits.max_agents + limits.blob_streams + _SPARE_FLEET_CALLS,
         max_message_bytes=limits.max_message_bytes,
     )
@@ -245,7 +245,7 @@ def _make_servers(
     bind(admin_server, "admin", addresses["admin"], credentials.mutual())
 
     enrolment_server = make_server(
-        [ErrorInterceptor()],
+        [ErrorInterceptor(clock.now_mono_ms)],
         max_calls=limits.max_enrolment_calls,
         max_message_bytes=MAX_MESSAGE_BYTES,
     )

@@ -58,6 +58,11 @@ class AdminServer:
                 "set admin.socket to a shorter path",
             )
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if self._path.exists() and not self._path.is_socket():
+            raise ConfigInvalid(
+                [f"admin.socket: {self._path} is there, and no socket"],
+                "set admin.socket to a path of its own: a socket of before would be deleted",
+            )
         self._path.unlink(missing_ok=True)
         try:
             self._surface.listener.start_unix(str(self._path))

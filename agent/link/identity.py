@@ -135,8 +135,10 @@ def load_stored(folder: Path) -> StoredIdentity:
         return _decoded(path.read_bytes(), path)
     except FileNotFoundError:
         pass
-    except OSError as error:
+    except PermissionError as error:
         raise not_allowed(path, below=folder.parent) from error
+    except OSError as error:
+        raise ConfigInvalid([f"{path} cannot be read: {error.strerror}"], _HINT) from error
     old = _load_old(folder)
     if old is None:
         raise ConfigInvalid([f"this host is not enrolled: no {path}"], _HINT)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import grpc
 
 from coordinator import clock
-from coordinator.cli.validity import validity_of
+from coordinator.cli.validity import certificate_in, validity_of
 from protos.domain.errors import ConfigInvalid, EdgeForgeError, LinkDown, Unauthenticated
+from protos.enrolment.keys import key_in
 from protos.v1 import admin_pb2_grpc, enrolment_pb2_grpc
 from protos.wire.errors import error_from_metadata
 
@@ -22,6 +23,7 @@ T = TypeVar("T")
 
 COORDINATOR_NAME = "coordinator.edgeforge.internal"
 TIMEOUT_S = 30.0
+_LOGIN_AGAIN = "log in again under another context, with a new invitation: edgeforge login"
 _MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 _OPTIONS = (
     ("grpc.ssl_target_name_override", COORDINATOR_NAME),
@@ -35,14 +37,10 @@ class AdminClient:
 
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
-        try:
-            credentials = grpc.ssl_channel_credentials(
-                root_certificates=profile.ca_file.read_bytes(),
-                private_key=profile.key_file.read_bytes(),
-                certificate_chain=profile.cert_file.read_bytes(),
-            )
-        except OSError as error:
-            raise ConfigInvalid([f"profile {profile.path}: {error}"]) from error
+        ca_pem, key_pem, cert_pem = read_credentials(profile)
+        credentials = grpc.ssl_channel_credentials(
+            root_certificates=ca_pem, private_key=key_pem, certificate_chain=cert_pem
+        )
         self._channel = grpc.secure_channel(profile.admin_address, credentials, options=_OPTIONS)
         self._stub = admin_pb2_grpc.AdminStub(self._channel)
 
@@ -79,6 +77,31 @@ class AdminClient:
         )
 
 
+def read_credentials(profile: Profile) -> tuple[bytes, bytes, bytes]:
+    """Return authorities, key and certificate of a profile, in PEM.
+
+    gRPC ends the process on a file that is empty. Raises: ConfigInvalid.
+    """
+    files = (profile.ca_file, profile.key_file, profile.cert_file)
+    try:
+        ca_pem, key_pem, cert_pem = (one.read_bytes() for one in files)
+    except OSError as error:
+        raise ConfigInvalid([f"profile {profile.path}: {error}"], _LOGIN_AGAIN) from error
+    problems = [
+        f"{path} holds no certificate"
+        for path, pem in ((profile.ca_file, ca_pem), (profile.cert_file, cert_pem))
+        if certificate_in(pem) is None
+    ]
+    key, certificate = key_in(key_pem), certificate_in(cert_pem)
+    if key is None:
+        problems.append(f"{profile.key_file} holds no key")
+    elif certificate is not None and certificate.public_key() != key.public_key():
+        problems.append(f"{profile.key_file} is not the key of {profile.cert_file}")
+    if problems:
+        raise ConfigInvalid(problems, _LOGIN_AGAIN)
+    return ca_pem, key_pem, cert_pem
+
+
 def enrol_operator(
     address: str, ca_pem: bytes, request: enrolment_pb2.EnrolOperatorRequest
 ) -> enrolment_pb2.EnrolOperatorResponse:
@@ -89,7 +112,14 @@ def enrol_operator(
         try:
             return stub.EnrolOperator(request, timeout=TIMEOUT_S)
         except grpc.RpcError as error:
-            raise _error_of(cast("grpc.Call", error)) from error
+            found = _error_of(cast("grpc.Call", error))
+            if isinstance(found, LinkDown) and not found.hint:
+                raise LinkDown(
+                    f"no enrolment port answers at {address}: {found.message}",
+                    "`edgeforge operator invite` names its address; run this again, the token is"
+                    " still good",
+                ) from error
+            raise found from error
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from protos.v1 import admin_pb2
 TIMEOUT_S = 1.0
 #: Names offered at once; more are no help.
 _MAX_NAMES = 500
+#: What names of a fleet are made of; nothing that means something to a shell.
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@/:+-]*")
 
 #: What typer calls with its context and the word so far.
 Completer = Callable[[Any, str], list[str]]
@@ -98,7 +101,9 @@ operators = _completer(_list_operators)
 
 
 def _starting(names: Iterable[str], incomplete: str) -> list[str]:
-    return [name for name in names if name.startswith(incomplete)][:_MAX_NAMES]
+    """Return the names that a shell takes as they are: a coordinator may be a stranger's."""
+    plain = (name for name in names if _PLAIN.fullmatch(name))
+    return [name for name in plain if name.startswith(incomplete)][:_MAX_NAMES]
 
 
 def _named_profile(ctx: Any) -> Path | None:  # noqa: ANN401 - typer's own click

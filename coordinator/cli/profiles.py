@@ -143,7 +143,11 @@ class Contexts:
             for file, content in ((KEY, key_pem), (CERTIFICATE, cert_pem), (AUTHORITIES, ca_pem)):
                 write_whole(staging / file, content)
             write_whole(staging / PROFILE, _profile_text(admin_address).encode())
-            staging.rename(self._folder / name)
+            try:
+                staging.rename(self._folder / name)
+            except OSError:
+                self.check_free(name)  # another login was first
+                raise
         finally:
             shutil.rmtree(staging, ignore_errors=True)
         return self._folder / name / PROFILE
@@ -169,7 +173,7 @@ def context_name_of(address: str) -> str:
 
 
 def _ok(profile: Path) -> bool:
-    return _NAME.fullmatch(profile.parent.name) is not None
+    return _NAME.fullmatch(profile.parent.name) is not None and profile.is_file()
 
 
 def _checked(name: str) -> str:

@@ -28,10 +28,20 @@ class Validity:
         return (self.not_after_unix_ms - now_unix_ms) / DAY_MS
 
 
+def certificate_in(pem: bytes) -> x509.Certificate | None:
+    """Return the first certificate in a PEM, None if there is none."""
+    try:
+        return x509.load_pem_x509_certificate(pem)
+    except ValueError:
+        return None
+
+
 def validity_of(path: Path) -> Validity | None:
     """Return the validity of the certificate in a file, None if it cannot be read."""
     try:
-        certificate = x509.load_pem_x509_certificate(path.read_bytes())
-    except (OSError, ValueError):
+        certificate = certificate_in(path.read_bytes())
+    except OSError:
+        return None
+    if certificate is None:
         return None
     return Validity(int(certificate.not_valid_after_utc.timestamp() * 1_000))

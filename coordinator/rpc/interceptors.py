@@ -21,6 +21,7 @@ from protos.domain.errors import (
     Unauthenticated,
     removed,
 )
+from protos.domain.log_rate import LogRate
 from protos.wire.errors import error_details, error_to_metadata
 
 if TYPE_CHECKING:
@@ -33,14 +34,22 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_STRANGER = "anonymous@"
+_SAME_PER_S = 1 / 3_600
 _UNKNOWN_NODE_HINT = "is this its fleet's coordinator, and its database complete? else enrol again"
 
 
 class ErrorInterceptor(aio.ServerInterceptor):
     """Translates an EdgeForgeError to its status; any other error to INTERNAL, with a traceback.
 
-    First in the list of interceptors, so that it sees what the others raise.
+    First in the list of interceptors, so that it sees what the others raise. Refusals of callers
+    who can be anybody are logged a few times a minute, of each method and error.
     """
+
+    def __init__(self, now_mono_ms: Callable[[], float] | None = None) -> None:
+        """``now_mono_ms`` limits the log; None, where every caller is known, does not."""
+        self._now_mono_ms = now_mono_ms
+        self._rate = LogRate()
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -55,7 +64,7 @@ class ErrorInterceptor(aio.ServerInterceptor):
             except aio.AbortError:
                 raise
             except EdgeForgeError as error:
-                _log.info("rpc refused method=%s error=%s: %s", method, type(error).__name__, error)
+                self._log_refusal(method, error)
                 code = grpc.StatusCode[error.grpc_code]
                 await context.abort(code, error_details(error), error_to_metadata(error))
             except Exception:
@@ -66,6 +75,15 @@ class ErrorInterceptor(aio.ServerInterceptor):
                 )
 
         return _wrapped(await continuation(handler_call_details), translated)
+
+    def _log_refusal(self, method: str, error: EdgeForgeError) -> None:
+        kind, more = type(error).__name__, ""
+        if self._now_mono_ms is not None:
+            left_out = self._rate.take(f"{method} {kind}", self._now_mono_ms())
+            if left_out is None:
+                return
+            more = f" left_out={left_out}"
+        _log.info("rpc refused method=%s error=%s%s: %s", method, kind, more, error)
 
 
 class IdentityInterceptor(aio.ServerInterceptor):
@@ -97,6 +115,10 @@ class IdentityInterceptor(aio.ServerInterceptor):
         self._was_removed = was_removed
         #: Repeated refusals of one caller do not fill the audit.
         self._audited = RateLimit(per_s=0.1, burst=10)
+        #: Of a caller with a certificate, the same refusal: such as a removed node's, which goes
+        #: on asking for ever, among the acts of operators.
+        self._logged = LogRate()
+        self._repeated = RateLimit(per_s=_SAME_PER_S, burst=1)
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -116,7 +138,7 @@ class IdentityInterceptor(aio.ServerInterceptor):
         return _wrapped(await continuation(handler_call_details), admitted)
 
     async def _admit(self, context: Context, method: str) -> Identity:
-        actor = f"anonymous@{peer_address(context)}"
+        actor = f"{_STRANGER}{peer_address(context)}"
         try:
             identity = peer_identity(context)
             actor = str(identity)
@@ -128,11 +150,20 @@ class IdentityInterceptor(aio.ServerInterceptor):
             if not self._is_known(identity):
                 raise self._not_enrolled(identity)
         except (Unauthenticated, Forbidden) as error:
-            _log.warning("rpc refused method=%s caller=%s: %s", method, actor, error)
-            if self._audited.take(actor, self._now_mono_ms()) == 0.0:
+            kind = f"{method} {type(error).__name__}"
+            if (left_out := self._logged.take(kind, self._now_mono_ms())) is not None:
+                text = "rpc refused method=%s caller=%s left_out=%d: %s"
+                _log.warning(text, method, actor, left_out, error)
+            if self._is_audited(actor, f"{actor} {method} {error.message}"):
                 await self._note(AuditNote(actor, "rpc.refused", method, error.message))
             raise
         return identity
+
+    def _is_audited(self, actor: str, refusal: str) -> bool:
+        now_mono_ms = self._now_mono_ms()
+        if not actor.startswith(_STRANGER) and self._repeated.take(refusal, now_mono_ms) > 0.0:
+            return False
+        return self._audited.take(actor, now_mono_ms) == 0.0
 
     def _not_enrolled(self, identity: Identity) -> Forbidden:
         if self._was_removed(identity):

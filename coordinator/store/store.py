@@ -18,6 +18,7 @@ from coordinator.store.records import KeyRecord
 from coordinator.store.sqlite.connection import BUSY_TIMEOUT_MS
 from coordinator.store.sqlite.database import open_database
 from coordinator.store.transaction import WriterFenced
+from protos.domain.errors import ConfigInvalid, StoreUnavailable
 
 if TYPE_CHECKING:
     from coordinator.core.node_orders import NodeOrder
@@ -57,20 +58,25 @@ class Store:
         """Open the database at ``path``, migrate it, and read its tables into memory.
 
         A file that does not exist is made. Raises: NotFound when ``must_exist`` and it does not;
-        Conflict when another process holds it; ConfigInvalid when it is empty, another program's or
-        of a newer version; StoreUnavailable.
+        Conflict when another process holds it; ConfigInvalid when it is empty, damaged, another
+        program's or of a newer version; StoreUnavailable.
         """
-        backend = await open_database(
-            path,
-            now_unix_ms=now_unix_ms,
-            must_exist=must_exist,
-            busy_timeout_ms=busy_timeout_ms,
-        )
         try:
-            return cls(backend, await backend.start())
-        except BaseException:
-            await backend.close()
-            raise
+            backend = await open_database(
+                path,
+                now_unix_ms=now_unix_ms,
+                must_exist=must_exist,
+                busy_timeout_ms=busy_timeout_ms,
+            )
+            try:
+                return cls(backend, await backend.start())
+            except BaseException:
+                await backend.close()
+                raise
+        except StoreUnavailable as error:
+            if error.retryable:
+                raise
+            raise ConfigInvalid([error.message], error.hint) from error  # no restart mends it
 
     async def close(self) -> None:
         """Finish the queued writes and release the database."""

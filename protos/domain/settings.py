@@ -157,6 +157,8 @@ def _from_toml(value: object, kind: object) -> object:
 
 
 def _check_limits(value: object, limits: Mapping[str, Any]) -> None:
+    if any(isinstance(one, str) and "\0" in one for one in _each(value)):
+        raise ValueError("has a NUL character")
     at_least, at_most = limits.get("at_least"), limits.get("at_most")
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if value != value:
@@ -168,6 +170,10 @@ def _check_limits(value: object, limits: Mapping[str, Any]) -> None:
     choices = limits.get("choices")
     if choices and value not in choices:
         raise ValueError(f"{value!r} is none of {', '.join(choices)}")
+
+
+def _each(value: object) -> tuple[object, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def _not_none(kind: object) -> object:

@@ -6,6 +6,7 @@ or write is one message with the command that mends it, and exit code 78.
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import pwd
@@ -40,7 +41,75 @@ def adopt_all(folder: Path) -> None:
     owner = folder.stat()
     for _, folders, files, descriptor in os.fwalk(folder):
         for name in (*folders, *files):
-            os.chown(name, owner.st_uid, owner.st_gid, dir_fd=descriptor, follow_symlinks=False)
+            _give(name, owner.st_uid, owner.st_gid, descriptor)
+
+
+def _give(name: str, uid: int, gid: int, descriptor: int) -> None:
+    """Give an entry of an open folder to a user, unless it has other names.
+
+    A file's other name may be that of anybody's, put here by who may write in this folder.
+    """
+    found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+    if stat.S_ISDIR(found.st_mode) or found.st_nlink == 1:
+        os.chown(name, uid, gid, dir_fd=descriptor, follow_symlinks=False)
+
+
+@contextlib.contextmanager
+def as_owner_of(folder: Path) -> Iterator[None]:
+    """Let root be the user to whom ``folder`` is, or will be made for, and no more than that.
+
+    What that user has put there, a link to a file of root's among it, then leads to nothing that
+    the user could not do alone. Files made meanwhile are the user's. Raises: ConfigInvalid for a
+    file that the user may not use, or when this root may not become another user.
+    """
+    uid, gid = _holder_of(folder)
+    if os.geteuid() != 0 or uid == 0:
+        yield
+        return
+    before = os.getgroups(), os.getegid()
+    try:
+        os.setgroups(os.getgrouplist(user_name(uid), gid) if _is_named(uid) else [gid])
+        os.setegid(gid)
+        os.seteuid(uid)
+    except PermissionError as error:
+        problem = f"{folder} belongs to {user_name(uid)}, and this root may not act as that user"
+        raise ConfigInvalid([problem], f"run this as {user_name(uid)}") from error
+    try:
+        yield
+    except PermissionError as error:
+        if not isinstance(error.filename, str | bytes):
+            raise
+        raise not_allowed(Path(os.fsdecode(error.filename)), below=folder) from error
+    finally:
+        os.seteuid(0)
+        os.setegid(before[1])
+        os.setgroups(before[0])
+
+
+def _holder_of(folder: Path) -> tuple[int, int]:
+    """Return the user, and its group, who decides what ``folder`` is.
+
+    That is its owner, and before it the owner of the first folder, or link, above it that is not
+    root's: who may replace that, may replace all below it.
+    """
+    holder = (0, 0)
+    for path in reversed((folder.absolute(), *folder.absolute().parents)):
+        try:
+            found = path.lstat()
+        except OSError:
+            break
+        holder = found.st_uid, found.st_gid
+        if found.st_uid != 0:
+            break
+    return holder
+
+
+def _is_named(uid: int) -> bool:
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
 
 
 def give_folder(folder: Path, user: str) -> None:
@@ -104,10 +173,19 @@ def not_allowed(path: Path, *, below: Path | None = None) -> ConfigInvalid:
     user, group = user_name(os.geteuid()), group_name(os.getegid())
     blamed = _blamed(path)
     problem = f"{path} cannot be used by the user {user}: {_described(blamed)}"
-    if below is not None:
+    if _is_anothers_home(blamed):
+        owner = user_name(blamed.stat().st_uid)
+        return ConfigInvalid([problem], f"name a place that {user} may use, or run it as {owner}")
+    if below is not None and blamed not in below.absolute().parents:
         return ConfigInvalid([problem], f"as root: chown -R {user}:{group} {below}")
     mode = "g+rx" if blamed.is_dir() else "g+r"
     return ConfigInvalid([problem], f"as root: chgrp {group} {blamed} && chmod {mode} {blamed}")
+
+
+def _is_anothers_home(folder: Path) -> bool:
+    """Whether it is a user's home, or a folder of the system: no place to open for a service."""
+    homes = {entry.pw_dir for entry in pwd.getpwall()}
+    return len(folder.absolute().parts) <= 2 or str(folder) in homes
 
 
 def require_usable(folder: Path, *, leave_out: str = "") -> None:
@@ -143,10 +221,14 @@ def _below(folder: Path) -> Iterator[Path]:
 
 def _blamed(path: Path) -> Path:
     """Return ``path``, or the first of the folders above it that this process may not enter."""
+    deepest = Path("/")
     for parent in reversed(path.absolute().parents):
-        if parent.is_dir() and not os.access(parent, os.X_OK, effective_ids=True):
+        if not parent.is_dir():
+            break
+        if not os.access(parent, os.X_OK, effective_ids=True):
             return parent
-    return path
+        deepest = parent
+    return path if os.path.lexists(path) else deepest
 
 
 def _described(path: Path) -> str:

@@ -5,6 +5,7 @@ Tables and answers go to standard output, progress and errors to standard error.
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -19,7 +20,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from protos.domain.errors import ConfigInvalid, EdgeForgeError
+from protos.domain.errors import ConfigInvalid, EdgeForgeError, StoreUnavailable
 from protos.domain.plain_text import escaped, json_escaped
 from protos.host.ownership import not_allowed
 
@@ -42,6 +43,15 @@ __all__ = [
 ]
 
 _EXIT_FAILED = 1
+#: A disk that takes no more, for now.
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+#: What stays so until somebody mends a file or a path.
+_MISPLACED = frozenset(
+    {
+        *(errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
+        *(errno.ENXIO, errno.EEXIST, errno.ENOTEMPTY),
+    }
+)
 _MAX_ANSWER_CHARS = 16
 #: Wide enough that a pipe gets every row on one line.
 _PIPE_WIDTH = 200
@@ -98,15 +108,14 @@ def print_error(program: str, error: EdgeForgeError) -> None:
 def run_program(program: str, app: Callable[[], object]) -> None:
     """Run a command line; print what it raises and exit with its code, 78 for ConfigInvalid.
 
-    A file that this user may not use is one too: a restart does not help.
+    A file that this user may not use, or that is not what it must be, is one too: a restart does
+    not help. A full disk is not.
     """
     try:
         try:
             app()
-        except PermissionError as error:
-            if not isinstance(error.filename, str | bytes):
-                raise
-            raise not_allowed(Path(os.fsdecode(error.filename))) from error
+        except OSError as error:
+            raise _of_file(error) or error from error
     except EdgeForgeError as error:
         print_error(program, error)
         sys.exit(error.exit_code if isinstance(error, ConfigInvalid) else _EXIT_FAILED)
@@ -115,6 +124,20 @@ def run_program(program: str, app: Callable[[], object]) -> None:
         for line in traceback.format_exc().rstrip("\n").split("\n"):
             _write(sys.stderr, _CONTINUATION + escaped(line))
         sys.exit(_EXIT_FAILED)
+
+
+def _of_file(error: OSError) -> EdgeForgeError | None:
+    """Return what to tell an operator of a file that cannot be used; None for anything else."""
+    name = error.filename
+    path = os.fsdecode(name) if isinstance(name, str | bytes) else ""
+    if isinstance(error, PermissionError) and path:
+        return not_allowed(Path(path))
+    said = f"{path}: {error.strerror}" if path else str(error.strerror)
+    if error.errno in _FULL:
+        return StoreUnavailable(f"cannot write: {said}", "free some space, then run it again")
+    if error.errno in _MISPLACED and path:
+        return ConfigInvalid([said], "what is there is not what this needs: move it, or the path")
+    return None
 
 
 def print_json(value: object, *, indent: int | None = 1) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 from coordinator.store.records import AuditNote
@@ -14,7 +15,7 @@ from coordinator.store.sqlite.migrations import applied_migrations, check_not_ne
 from coordinator.store.sqlite.transactions import Seat, run_transaction
 from protos.domain.errors import Conflict, InvalidRequest, NotFound, StoreUnavailable
 from protos.host.files import sync_folder
-from protos.host.ownership import adopt
+from protos.host.ownership import as_owner_of, not_allowed
 
 _log = logging.getLogger(__name__)
 
@@ -59,24 +60,29 @@ def restore(backup: Path, database: Path, *, now_unix_ms: int) -> int:
     """
     if not backup.is_file():
         raise NotFound(f"there is no backup {backup}", "name a copy of coordinator.db")
+    if not os.access(backup, os.R_OK):
+        raise not_allowed(backup)
+    with _sound_copy(backup) as source, as_owner_of(database.parent):
+        epoch = _put_in_place(source, backup.name, database, now_unix_ms)
+    _log.warning("database restored from=%s epoch=%d", backup, epoch)
+    return epoch
+
+
+def _put_in_place(source: sqlite3.Connection, name: str, database: Path, now_unix_ms: int) -> int:
     lock = DatabaseLock(database)
     fresh = database.with_name(f"{database.name}.restoring")
     try:
         _remove(fresh)
-        _copy_checked(backup, fresh)
-        epoch = _raise_epoch(fresh, _present_epoch(database), backup.name, now_unix_ms)
-        adopt(fresh, database.parent)
+        copy_database(source, fresh)
+        epoch = _raise_epoch(fresh, _present_epoch(database), name, now_unix_ms)
         _keep_aside(database, f"{database.name}.before-{now_unix_ms}")
         fresh.replace(database)
-        for path in database.parent.glob(f"{database.name}*"):
-            adopt(path, database.parent)
         sync_folder(database.parent)
     except sqlite3.Error as error:
         raise as_unavailable(error, database) or error from error
     finally:
         _remove(fresh)
         lock.release()
-    _log.warning("database restored from=%s epoch=%d", backup, epoch)
     return epoch
 
 
@@ -94,8 +100,9 @@ def _keep_aside(database: Path, name: str) -> None:
         database.with_name(name).hardlink_to(database)
 
 
-def _copy_checked(backup: Path, fresh: Path) -> None:
-    """Raises: InvalidRequest when ``backup`` is not an intact coordinator database."""
+@contextlib.contextmanager
+def _sound_copy(backup: Path) -> Iterator[sqlite3.Connection]:
+    """Open a backup that was checked whole. Raises: InvalidRequest, ConfigInvalid."""
     try:
         with contextlib.closing(
             sqlite3.connect(f"{backup.absolute().as_uri()}?mode=ro", uri=True)
@@ -109,7 +116,7 @@ def _copy_checked(backup: Path, fresh: Path) -> None:
                     "choose an older backup",
                 )
             check_not_newer(applied)
-            copy_database(source, fresh)
+            yield source
     except sqlite3.DatabaseError as error:
         raise InvalidRequest(
             f"{backup} cannot be read: {error}", "choose an older backup"

@@ -15,6 +15,9 @@ BUSY_TIMEOUT_MS = 2_000
 #: The write-ahead log is cut back to this after a checkpoint.
 _WAL_LIMIT_BYTES = 64 * 1024 * 1024
 
+#: Every database of ours has had it.
+FIRST_MIGRATION = "0001_routing_table"
+
 _SQLITE_HEAD = b"SQLite format 3\0"
 _LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -56,6 +59,8 @@ def check_ours(path: Path) -> None:
     fleet's would tell every agent that it was removed.
     Raises: ConfigInvalid; StoreUnavailable when it cannot be read.
     """
+    if not path.is_file():
+        raise _not_ours(path, "is not a file")  # a pipe would be waited for
     with path.open("rb") as file:
         head = file.read(len(_SQLITE_HEAD))
     if not head:
@@ -67,9 +72,17 @@ def check_ours(path: Path) -> None:
             found = database.execute(
                 "SELECT count(*) FROM sqlite_master WHERE name IN ('migrations', 'changes', 'rows')"
             ).fetchone()
+            first = "SELECT count(*) FROM migrations WHERE name = ?"
+            ours = found == (3,) and database.execute(first, (FIRST_MIGRATION,)).fetchone() == (1,)
     except sqlite3.Error as error:
-        raise as_unavailable(error, path) or error from error
-    if found != (3,):
+        unavailable = as_unavailable(error, path)
+        if unavailable is None:  # tables of these names without our columns
+            ours = False
+        elif unavailable.retryable:
+            raise unavailable from error
+        else:
+            raise ConfigInvalid([unavailable.message], unavailable.hint) from error
+    if not ours:
         raise _not_ours(path, "is the database of another program")
 
 

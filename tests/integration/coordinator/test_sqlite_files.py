@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -77,6 +79,19 @@ def foreign_database(path):
         other.execute("CREATE TABLE migrations (name TEXT)")
 
 
+def database_with_our_names(path):
+    with closing(sqlite3.connect(path)) as other, other:
+        for table in ("migrations", "changes", "rows"):
+            other.execute(f"CREATE TABLE {table} (name TEXT)")
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+async def test_what_is_no_file_is_refused_and_not_waited_for(database, clock, make):
+    make(database)
+    with pytest.raises(ConfigInvalid, match="is not a file"):
+        await Store.open(database, now_unix_ms=clock, must_exist=True)
+
+
 @pytest.mark.parametrize("must_exist", [True, False])
 @pytest.mark.parametrize(
     ("make", "says"),
@@ -84,6 +99,7 @@ def foreign_database(path):
         (lambda path: path.write_bytes(b""), "is empty"),
         (lambda path: path.write_bytes(b"not a database at all" * 100), "is not a database"),
         (foreign_database, "of another program"),
+        (database_with_our_names, "of another program"),
     ],
 )
 async def test_an_empty_or_foreign_database_starts_no_new_fleet_and_is_left_as_it_is(
@@ -98,13 +114,15 @@ async def test_an_empty_or_foreign_database_starts_no_new_fleet_and_is_left_as_i
     assert database.read_bytes() == before
 
 
-async def test_a_damaged_database_is_said_to_be_damaged(store, database, clock):
+async def test_a_damaged_database_is_said_to_be_damaged_and_no_restart_is_tried(
+    store, database, clock
+):
     await store.write(pops.put(GRU))
     await store.close()
     pages = bytearray(database.read_bytes())
     pages[4_096:] = b"\xff" * (len(pages) - 4_096)
     database.write_bytes(pages)
-    with pytest.raises(StoreUnavailable, match="damaged") as caught:
+    with pytest.raises(ConfigInvalid, match="damaged") as caught:
         await Store.open(database, now_unix_ms=clock)
     assert "restore" in caught.value.hint
 

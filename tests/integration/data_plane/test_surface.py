@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from agent.admin.server import AdminServer
 from agent.core.descriptors import SURFACE_CONNECTIONS
 from agent.observability.server import MetricsServer
+from protos.domain.errors import ConfigInvalid
 from tests.support.strangers import MALFORMED, MARK, talk
 
 STRANGER = ("127.0.0.66", 0)
@@ -75,6 +76,21 @@ async def test_idle_connections_do_not_lock_the_health_check_out() -> None:
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
+
+
+async def test_a_file_in_the_place_of_the_socket_is_not_deleted(tmp_path: Path) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text("[node]")
+    admin = AdminServer(
+        path,
+        status=dict,
+        requests=lambda limit: [],
+        served=lambda limit: {},
+        set_draining=lambda _: None,
+    )
+    with pytest.raises(ConfigInvalid, match="no socket"):
+        await admin.start()
+    assert path.read_text() == "[node]"
 
 
 async def test_a_route_that_fails_is_500_and_the_socket_is_this_users_only(

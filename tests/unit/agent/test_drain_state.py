@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from agent.core.engine_status import EngineEndpoint
@@ -15,11 +17,12 @@ ENDPOINT = EngineEndpoint(
 )
 
 
-def fleet(intent: NodeIntent | None = NodeIntent.ACTIVE) -> FleetView:
+def fleet(intent: NodeIntent | None = NodeIntent.ACTIVE, reason: str = "") -> FleetView:
     """A fleet in which gru-1 has ``intent``, or is not."""
     nodes = [fleets.node("iad-1", "IAD")]
     if intent is not None:
-        nodes.append(fleets.node("gru-1", "GRU", intent=intent))
+        node = fleets.node("gru-1", "GRU", intent=intent)
+        nodes.append(replace(node, intent_reason=reason))
     return fleets.view(fleets.pop("GRU"), fleets.pop("IAD"), *nodes)
 
 
@@ -53,6 +56,35 @@ def test_a_drain_by_the_hosts_operator_is_reported_and_ends_with_his_word(
     assert drain_state.draining, "until the table follows"
     drain_state.on_view_changed(fleet())
     assert not drain_state.draining
+
+
+@pytest.mark.parametrize("reason", ["by_operator", "by_health"])
+def test_a_host_that_is_resumed_while_the_coordinator_is_away_takes_requests(
+    drain_state: DrainState, reason: str
+) -> None:
+    setattr(drain_state, reason, "GPU 0 is lost" if reason == "by_health" else True)
+    drain_state.on_view_changed(fleet(NodeIntent.DRAINING, drain_state.own_reason))
+    setattr(drain_state, reason, "" if reason == "by_health" else False)
+    assert not drain_state.draining, drain_state.reason
+
+
+def test_a_host_that_was_stopped_takes_requests_once_restarted_whatever_its_table_repeats(
+    drain_state: DrainState,
+) -> None:
+    drain_state.stopping = True
+    repeated = fleet(NodeIntent.DRAINING, drain_state.own_reason)
+    restarted = DrainState("gru-1")
+    restarted.on_view_changed(repeated)
+    assert not restarted.draining
+
+
+def test_an_order_and_a_fault_of_before_a_restart_drain_still(drain_state: DrainState) -> None:
+    drain_state.on_view_changed(fleet(NodeIntent.DRAINING, "GPU 0 is lost"))
+    assert drain_state.draining
+    drain_state.by_health = "GPU 0 is lost"
+    drain_state.by_health = ""
+    drain_state.on_view_changed(fleet(NodeIntent.DRAINING, "drained by ana: disk"))
+    assert drain_state.reason == "drained by ana: disk"
 
 
 def test_a_removed_node_refuses_clients_and_peers_until_it_is_admitted_again(

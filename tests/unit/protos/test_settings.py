@@ -133,3 +133,8 @@ def test_a_section_must_be_a_table(value):
 def test_variables_without_a_key_are_mistakes():
     (found,) = problems(None, APP__LISTENER="x")
     assert found.startswith("APP__LISTENER: no such section")
+
+
+def test_a_text_with_a_nul_is_a_mistake_and_no_traceback_of_the_system():
+    assert problems({"state": {"folder": "/s\0"}}) == ["state.folder: has a NUL character"]
+    assert problems(with_listener(zones=["BR", "A\0"])) == ["listener.zones: has a NUL character"]

@@ -120,6 +120,12 @@ def test_a_damaged_identity_is_one_message(tmp_path: Path, damage) -> None:
         load_identity(tmp_path)
 
 
+def test_an_identity_that_is_a_folder_is_not_said_to_have_the_wrong_owner(tmp_path: Path) -> None:
+    (tmp_path / FILE).mkdir()
+    with pytest.raises(ConfigInvalid, match=r"identity\.pem cannot be read: Is a directory"):
+        load_identity(tmp_path)
+
+
 def test_a_disk_that_takes_no_new_identity_keeps_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

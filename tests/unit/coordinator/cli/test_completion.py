@@ -95,6 +95,26 @@ def test_names_that_start_with_what_was_typed(fleet):
     assert completion.pops(Context(), "x") == []
 
 
+def test_a_hostile_name_never_reaches_the_shell(fleet):
+    hostile = [
+        "a$(reboot)",
+        "a`id`",
+        "a;b",
+        "a\nb",
+        "a b",
+        "a'",
+        'a"',
+        "a[0]",
+        "-a",
+        "a\x1b",
+        "a\\",
+    ]
+    fleet["ListPops"] = admin_pb2.ListPopsResponse(
+        pops=[resources_pb2.Pop(id=one) for one in [*hostile, "acme/small@1"]]
+    )
+    assert completion.pops(Context(), "") == ["acme/small@1"]
+
+
 def test_a_revoked_operator_is_not_offered(fleet):
     fleet["ListOperators"] = admin_pb2.ListOperatorsResponse(
         operators=[

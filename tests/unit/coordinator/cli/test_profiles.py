@@ -107,3 +107,21 @@ def test_option_then_environment_then_folder_then_context(home, tmp_path):
 )
 def test_a_context_is_named_after_the_coordinators_host(address, name):
     assert context_name_of(address) == name
+
+
+def test_what_is_no_context_hides_no_other(home):
+    add(home, "lab")
+    folder = home / ".config/edgeforge/contexts"
+    (folder / "odd" / "profile.toml").mkdir(parents=True)
+    (folder / "empty").mkdir()
+    assert Contexts(home).names() == ["lab"]
+
+
+def test_of_two_logins_to_one_context_the_second_is_told_to_choose_another(home, monkeypatch):
+    add(home, "lab")
+    checks = iter([lambda *_: None, Contexts.check_free])
+    monkeypatch.setattr(Contexts, "check_free", lambda self, name: next(checks)(self, name))
+    with pytest.raises(Conflict, match="already"):
+        add(home, "lab", "other.example:7402")
+    assert load_profile(Contexts(home).profile("lab")).admin_address == "coordinator.example:7402"
+    assert [one.name for one in (home / ".config/edgeforge/contexts").iterdir()] == ["lab"]

@@ -12,6 +12,7 @@ from protos.domain.errors import ConfigInvalid, InvalidRequest
 from protos.host.files import make_private_folder, write_whole
 from protos.host.ownership import (
     adopt_all,
+    as_owner_of,
     give_folder,
     not_allowed,
     require_usable,
@@ -125,3 +126,53 @@ def test_what_the_service_made_read_only_itself_is_usable(folder: Path) -> None:
 
 def test_a_folder_that_is_not_there_yet_is_no_problem(tmp_path: Path) -> None:
     require_usable(tmp_path / "none")
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root acts as another user")
+def test_a_link_that_the_service_has_placed_leads_root_to_nothing_of_roots(folder: Path) -> None:
+    roots = folder.parent / "roots"
+    roots.mkdir(mode=0o755)
+    for name, target in (("identity", roots), ("lock", roots / "new")):
+        (folder / name).symlink_to(target)
+    with pytest.raises(ConfigInvalid, match="belongs to root"), as_owner_of(folder):
+        (folder / "lock").open("w").close()
+    with (
+        pytest.raises(ConfigInvalid, match="cannot be used by the user nobody"),
+        as_owner_of(folder),
+    ):
+        make_private_folder(folder / "identity")
+    assert os.geteuid() == 0
+    assert roots.stat().st_mode & 0o777 == 0o755
+    assert not list(roots.iterdir())
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root acts as another user")
+def test_who_may_replace_the_folder_decides_for_whom_root_works(folder: Path) -> None:
+    roots = folder.parent / "roots"
+    roots.mkdir()
+    (folder / "deep").symlink_to(roots)
+    for place in (folder, folder / "not" / "yet", folder / "deep", folder / "deep" / "er"):
+        with as_owner_of(place):
+            assert os.geteuid() == OWNER, place
+    with as_owner_of(roots):
+        assert os.geteuid() == 0
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root gives files away")
+def test_a_file_with_another_name_elsewhere_is_not_given_to_the_service(folder: Path) -> None:
+    roots = folder.parent / "secret"
+    roots.write_bytes(b"x")
+    (folder / "mine").hardlink_to(roots)
+    give_folder(folder, user_name(OWNER))
+    assert roots.stat().st_uid == 0
+
+
+def test_nobody_is_told_to_open_a_home_or_a_folder_of_the_system() -> None:
+    def refused() -> None:
+        for path in (Path("/root/.config/edgeforge/x"), Path("/nowhere-at-all/x")):
+            said = not_allowed(path)
+            assert "chgrp" not in said.hint, said.hint
+            assert "name a place that" in said.hint
+
+    if IS_ROOT:
+        as_service(refused)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 from collections.abc import Callable
@@ -94,6 +95,11 @@ def failing(error: Exception) -> Callable[[], None]:
     [
         (ConfigInvalid(["a\x1b"], "mend"), 78, ["x: a\\x1b", "  mend"]),
         (InvalidRequest("no\nx: yes"), 1, ["x: no", "    x: yes"]),
+        (OSError(errno.ENOSPC, "full", "/f\x1b"), 1, ["x: cannot write: /f\\x1b: full"]),
+        (OSError(errno.ENOSPC, "full"), 1, ["x: cannot write: full"]),
+        (OSError(errno.EROFS, "read-only", "/f"), 78, ["x: /f: read-only"]),
+        (OSError(errno.ENOTDIR, "no folder", "/f/x"), 78, ["x: /f/x: no folder"]),
+        (OSError(errno.EISDIR, "a folder", "/f"), 78, ["x: /f: a folder"]),
         (OSError(2, "no", "f\x1b"), 1, ["x: unexpected error, please report it"]),
         (RuntimeError("a\nx: all is well\x1b"), 1, ["x: unexpected error, please report it"]),
     ],
@@ -111,7 +117,8 @@ def test_whatever_ends_a_program_is_printed_escaped_with_its_exit_code(error, co
     lines = err.removesuffix("\n").split("\n")
     assert codes == [code]
     assert lines[: len(said)] == said
-    assert all(line.isprintable() and line.startswith("    ") for line in lines[len(said) :])
+    shown = lines[len(said) :]
+    assert all(line.isprintable() and line.startswith("  ") for line in shown)
 
 
 def test_a_table_without_rows_says_so_and_one_without_names_has_no_header():
