@@ -72,7 +72,8 @@ def reference(pool: Sequence[Candidate], best: Candidate) -> Candidate:
 
 def tickets(tied: Sequence[Candidate]) -> list[int]:
     """Return the weight of each in a draw: its headroom, beside proven ones its answers at most."""
-    if not any(one.outcomes >= SETTLED_OBSERVATIONS for one in tied):
+    proven = [one.outcomes >= SETTLED_OBSERVATIONS for one in tied]
+    if True not in proven or False not in proven:
         return [one.headroom for one in tied]
     return [
         one.headroom if one.outcomes >= SETTLED_OBSERVATIONS else min(one.headroom, 1 + shown(one))
