@@ -36,8 +36,9 @@ from agent.gateway.running import RunningRequests
 from agent.gateway.server import ClientPort
 from agent.gateway.targets import EnginePools, Targets
 from agent.peers.pool import PeerPool
-from agent.peers.port import PeerPort, PeerService
+from agent.peers.port import PeerPort
 from agent.peers.probe import Prober
+from agent.peers.service import PeerService
 from agent.peers.tls import PeerTls
 from agent.trace_ids import TraceIds
 from agent.traces.export import make_export

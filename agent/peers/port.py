@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import orjson
@@ -14,7 +12,7 @@ from agent.core.engine_place import Work
 from agent.core.in_flight_shares import InFlightShares
 from agent.core.peer_load import PeerLoad, load_fields, load_header
 from agent.core.peer_request import ACCOUNT_HEADER, PeerRequest, read_peer_request
-from agent.core.samples import Samples, counter_samples
+from agent.core.samples import Samples
 from agent.core.served import ServedLedger, ServedRecord
 from agent.formats import FORMATS, ApiFormat
 from agent.formats.body import read_body
@@ -29,6 +27,7 @@ from agent.peers.heads import (
 )
 from agent.peers.places import Crowded, wait_for_place
 from agent.peers.running import RunningForPeers, cut_removed
+from agent.peers.service import PeerPortStats, PeerService
 from agent.peers.tls import PeerTls, peer_node_id
 from agent.relay.connections import Answer, ConnectionSet
 from agent.relay.exchange import Ending
@@ -55,63 +54,15 @@ if TYPE_CHECKING:
 
     from agent.config import AgentConfig
     from agent.core.body_budget import BodyBudget
-    from agent.core.engine_door import EngineDoor
     from agent.core.engine_place import Place
     from agent.core.engine_status import EngineEndpoint
-    from agent.core.fill import FillMeter
-    from agent.core.prompt_tokens import PromptTokens
-    from agent.formats.body import BodyCaps, GenerationBody
+    from agent.formats.body import GenerationBody
     from agent.relay.server import ServerConnection
-    from agent.relay.upstream_pool import UpstreamPool
-    from protos.domain.fleet_view import FleetView
 
 _log = logging.getLogger(__name__)
 
-_HELP = {
-    "requests": "Requests from other agents.",
-    "refused": "Requests of other agents that were refused.",
-    "invalid": "Of these, requests that no agent of ours sends; their node is flagged.",
-}
 #: Connections that are in their handshake hold 1 / this of the port: each takes 50 KiB.
 _STRANGERS_PART = 16
-
-
-@dataclass(slots=True)
-class PeerPortStats:
-    """Counters of other agents' requests; ``_HELP`` names those that are metrics."""
-
-    requests: int = 0
-    in_flight: int = 0
-    refused: int = 0
-    invalid: int = 0
-    broken: int = 0
-
-    def samples(self, _now_mono_ms: float) -> Samples:
-        """Yield the counters."""
-        yield from counter_samples("edgeforge_peer_", self, _HELP)
-
-
-@dataclass(frozen=True, slots=True)
-class PeerService:
-    """What the peer port gets from ``agent.data_plane``."""
-
-    node_id: str
-    view: Callable[[], FleetView]
-    #: The same limits as for this agent's own clients.
-    caps: BodyCaps
-    #: Returns an account's salt on this node's engine.
-    cache_salt: Callable[[str], str]
-    endpoint_for: Callable[[str], EngineEndpoint | None]
-    engine_pool: Callable[[EngineEndpoint], UpstreamPool]
-    ready_models: Callable[[], list[str]]
-    #: Changes with every start of the engine.
-    incarnation: Callable[[], str]
-    fill: FillMeter
-    engine_door: EngineDoor
-    prompt_tokens: PromptTokens
-    draining: Callable[[], bool]
-    now_mono_ms: Callable[[], float]
-    now_unix_ms: Callable[[], int]
 
 
 class PeerPort:
