@@ -12,7 +12,6 @@ from agent.core.engine_place import Work
 from agent.core.in_flight_shares import InFlightShares
 from agent.core.peer_load import PeerLoad, load_fields, load_header
 from agent.core.peer_request import ACCOUNT_HEADER, PeerRequest, read_peer_request
-from agent.core.samples import Samples
 from agent.core.served import ServedLedger, ServedRecord
 from agent.formats import FORMATS, ApiFormat
 from agent.formats.body import read_body
@@ -56,6 +55,7 @@ if TYPE_CHECKING:
     from agent.core.body_budget import BodyBudget
     from agent.core.engine_place import Place
     from agent.core.engine_status import EngineEndpoint
+    from agent.core.samples import Samples
     from agent.formats.body import GenerationBody
     from agent.relay.server import ServerConnection
 
