@@ -23,8 +23,6 @@ import argparse
 import contextlib
 import gzip
 import http.client
-import importlib
-import importlib.util
 import json
 import resource
 import socket
@@ -34,11 +32,12 @@ import tempfile
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.bench.limits_fairness import second_tenant_share
 from tests.bench.relay import rss_mb
 from tests.bench.report import quantile, write_report
 from tests.support.fake_engine_process import FakeEngineProcess
@@ -345,15 +344,6 @@ def _ask_for(agent: AgentClient, seconds: float) -> dict[str, float]:
         "p99_ms": round(quantile(took_ms, 0.99), 1),
         "max_ms": round(max(took_ms), 1),
     }
-
-
-def second_tenant_share() -> object:
-    """Return what a second tenant gets; None where that is not measured."""
-    name = "tests.bench.limits_fairness"
-    if importlib.util.find_spec(name) is None:
-        return None
-    measure: Callable[[], object] = importlib.import_module(name).second_tenant_share
-    return measure()
 
 
 def main() -> None:
