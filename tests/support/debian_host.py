@@ -152,14 +152,10 @@ class DebianNetwork:
     def boot(self, name: str) -> DebianHost:
         """Boot a host; every host knows the names of those before it and of this one."""
         address = f"{_PREFIX}.{len(self.hosts) + 10}"
-        argv = [
-            "systemd-nspawn",
-            "-q",
-            "-D",
-            str(self.root),
-            "-M",
-            f"ef{os.getpid()}-{len(self.hosts)}",
-        ]
+        machine = f"ef{os.getpid()}-{len(self.hosts)}"
+        # A host ends with the test run, also with one that is killed.
+        argv = ["setpriv", "--pdeathsig", "TERM", "systemd-nspawn", "-q"]
+        argv += ["-D", str(self.root), "-M", machine]
         argv += ["--volatile=overlay", "--boot", "--register=no", "--keep-unit"]
         argv += [f"--bind-ro={here}:{there}" for there, here in self.shared.items()]
         argv += [f"--network-bridge={_BRIDGE}", "--console=pipe", "--kill-signal=SIGRTMIN+4"]
