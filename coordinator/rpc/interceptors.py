@@ -144,9 +144,7 @@ class IdentityInterceptor(aio.ServerInterceptor):
             actor = str(identity)
             if identity.kind not in self._kinds:
                 allowed = " or ".join(sorted(self._kinds))
-                raise Forbidden(
-                    f"{identity} may not do this", f"use the certificate of a {allowed}"
-                )
+                raise Forbidden(f"{identity} may not do this", f"use a certificate of: {allowed}")
             if not self._is_known(identity):
                 raise self._not_enrolled(identity)
         except (Unauthenticated, Forbidden) as error:
