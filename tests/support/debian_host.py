@@ -33,6 +33,10 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MIRROR = "http://deb.debian.org/debian"
 
 
+class NoHosts(Exception):
+    """This machine cannot boot hosts: no mirror answers, or it lacks privileges of the kernel."""
+
+
 def missing_tools() -> str:
     """Return why hosts cannot be booted here; empty when they can."""
     if os.geteuid() != 0:
@@ -51,7 +55,10 @@ def install_tools() -> None:
 
 
 def make_root(folder: Path, packages: tuple[str, ...] = ()) -> Path:
-    """Make a root with further ``packages`` in ``folder``, or return the one that is there."""
+    """Make a root with further ``packages`` in ``folder``, or return the one that is there.
+
+    Raises: NoHosts.
+    """
     include = ",".join((*_PACKAGES, *packages))
     root = folder / f"debian-bookworm-{hashlib.sha256(include.encode()).hexdigest()[:12]}"
     if root.exists():
@@ -63,7 +70,8 @@ def make_root(folder: Path, packages: tuple[str, ...] = ()) -> Path:
     done = subprocess.run(
         [*argv, str(partial), _MIRROR], capture_output=True, text=True, timeout=600, check=False
     )
-    assert done.returncode == 0, done.stderr[-2_000:]
+    if done.returncode != 0:
+        raise NoHosts(f"mmdebstrap: {done.stderr[-500:]}")
     partial.rename(root)
     return root
 
@@ -150,7 +158,10 @@ class DebianNetwork:
         _ip("link", "del", _BRIDGE)
 
     def boot(self, name: str) -> DebianHost:
-        """Boot a host; every host knows the names of those before it and of this one."""
+        """Boot a host; every host knows the names of those before it and of this one.
+
+        Raises: NoHosts.
+        """
         address = f"{_PREFIX}.{len(self.hosts) + 10}"
         machine = f"ef{os.getpid()}-{len(self.hosts)}"
         # A host ends with the test run, also with one that is killed.
@@ -179,7 +190,8 @@ class DebianNetwork:
 
 
 def _is_up(host: DebianHost) -> bool:
-    assert host.process.poll() is None, "systemd-nspawn ended"
+    if host.process.poll() is not None:
+        raise NoHosts(f"systemd-nspawn ended with {host.process.returncode}")
     # Its first child prepares the host and ends; the next one is the host's PID 1.
     found = Path(f"/proc/{host.process.pid}/task/{host.process.pid}/children").read_text().split()
     if not found:
@@ -190,4 +202,6 @@ def _is_up(host: DebianHost) -> bool:
 
 
 def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True, timeout=30)
+    done = subprocess.run(["ip", *words], capture_output=True, text=True, timeout=30, check=False)
+    if done.returncode != 0:
+        raise NoHosts(f"ip {' '.join(words)}: {done.stderr.strip()}")

@@ -5,6 +5,7 @@ Three minimal Debian hosts are booted with systemd; the commands and files are t
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import subprocess
@@ -15,12 +16,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.debian_host import DebianNetwork, install_tools, make_root, missing_tools
+from tests.support.debian_host import (
+    DebianHost,
+    DebianNetwork,
+    NoHosts,
+    install_tools,
+    make_root,
+    missing_tools,
+)
 from tests.support.operations_guide import steps_of
 from tests.support.operator_walk import OperatorWalk
 from tests.support.real_engine import (
     CACHE_DIR,
-    ENGINE_ENVIRONMENT,
     ROOT,
     engine_environment,
     small_model_dir,
@@ -53,10 +60,10 @@ def wheels_for_hosts() -> Path:
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DebianNetwork]:
+    """Three booted hosts; skipped by name on a machine that cannot boot any."""
     install_tools()
     if reason := missing_tools():
         pytest.skip(reason)
-    engine_environment()
     asked_for = {
         word
         for step in steps_of(HEADING)
@@ -65,24 +72,32 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DebianNetwork]
         for word in command.split()[2:]
         if not word.startswith("-")
     }
-    # libnuma1: the engine's installer brings it where a host lacks it.
-    root = make_root(CACHE_DIR, (*sorted(asked_for), "curl", "libnuma1"))
     shared = {
-        "/opt/edgeforge-engine/lib": ENGINE_ENVIRONMENT / "lib",
+        "/opt/edgeforge-engine/lib": engine_environment() / "lib",
         "/opt/wheels": wheels_for_hosts(),
         "/root/model": small_model_dir(),
     }
-    with DebianNetwork(root, tmp_path_factory.mktemp("hosts"), shared) as hosts:
-        for name in HOSTS:
-            host = hosts.boot(name)
-            # Its index is a folder, as behind a firewall; pip checks the same hashes.
-            pip = host.root / "etc" / "pip.conf"
-            pip.write_text("[global]\nno-index = true\nfind-links = /opt/wheels\n")
-            engine = host.root / "opt" / "edgeforge-engine"
-            (engine / "bin").mkdir()
-            (engine / "bin" / "python").symlink_to("/usr/bin/python3.11")
-            (engine / "pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.11\n")
+    with contextlib.ExitStack() as stack:
+        try:
+            # libnuma1: the engine's installer brings it where a host lacks it.
+            root = make_root(CACHE_DIR, (*sorted(asked_for), "curl", "libnuma1"))
+            logs = tmp_path_factory.mktemp("hosts")
+            hosts = stack.enter_context(DebianNetwork(root, logs, shared))
+            for name in HOSTS:
+                prepare(hosts.boot(name))
+        except NoHosts as error:
+            pytest.skip(f"no host can be booted here: {error}")
         yield hosts
+
+
+def prepare(host: DebianHost) -> None:
+    """Give the host an index that is a folder, as behind a firewall, and the engine's Python."""
+    pip = host.root / "etc" / "pip.conf"
+    pip.write_text("[global]\nno-index = true\nfind-links = /opt/wheels\n")
+    engine = host.root / "opt" / "edgeforge-engine"
+    (engine / "bin").mkdir()
+    (engine / "bin" / "python").symlink_to("/usr/bin/python3.11")
+    (engine / "pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.11\n")
 
 
 def test_a_new_operator_arrives_at_a_first_token_by_the_letter_of_the_guide(
