@@ -1,4 +1,4 @@
-"""The one way into this node's engine: asks the admission, and tells the owners of its decisions.
+"""Every request to this node's engine enters here: the admission decides, its owner is told.
 
 A decision for one request may follow from the end of another, whose owner is being served: owners
 are told one after the other, never one within another, however many follow.

@@ -208,7 +208,7 @@ class FairQueue:
             return
         self.active_weight -= line.weight
         line.weight = 0.0
-        if not self.active_weight:  # nobody competes: every account begins anew
+        if not self.active_weight:  # no account has work here: all tags start at 0 again
             self._lines.clear()
             self._heap.clear()
             self._virtual = 0.0

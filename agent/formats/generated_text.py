@@ -83,7 +83,7 @@ def _only_text(event: bytes, name: bytes, pattern: re.Pattern[bytes]) -> int:
     opens = event.find(b"{") + 1
     if event.find(b"{", opens, at) >= 0 or event.find(name, at + 1) >= 0:
         return -1  # within another object, or there are others
-    if found.lastindex is None:  # no choice: the usage follows
+    if found.lastindex is None:  # the list of choices is empty: an event with usage only
         return 0
     start, end = found.span(found.lastindex)
     return end - start

@@ -119,7 +119,8 @@ class Bookkeeping:
                 self._learn(attempt, now_mono_ms, censored=True, abandoned=abandoned)
             if attempt.finding is not None:
                 attempt.finding.ended(None, now_mono_ms)
-        if attempt.place is not None:  # last: the next request is told in the middle of this
+        if attempt.place is not None:
+            # Last, because it may start another request before it returns.
             state.engine_door.leave(attempt.place, now_mono_ms, self._generated(attempt))
 
     def succeeded(self, attempt: Attempt) -> None:

@@ -131,7 +131,7 @@ class Reply:
     def broken(
         self, broken: Attempt, usage: Usage | None, far: FarTimes | None, now_mono_ms: float
     ) -> list[Command]:
-        """End a broken stream that nobody continues with an error event."""
+        """End a broken stream with an error event, when no other replica continues it."""
         log = self._log
         log.broken = True
         log.error = log.attempts[-1].detail

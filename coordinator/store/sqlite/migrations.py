@@ -355,20 +355,25 @@ def _0012_pins_in_rows(database: Database) -> None:
         row.deployment.node_ids[:] = node_ids
         row.deployment.is_pinned = True
         payload = row.SerializeToString(deterministic=True)
-        ((seq,),) = database.execute("UPDATE log SET seq = seq + 1 RETURNING seq").fetchall()
-        database.execute(
-            "INSERT INTO changes (seq, type, scope, key, payload, at_unix_ms) SELECT ?,"
-            " 'deployments', '', ?, ?, coalesce(max(at_unix_ms), 0) FROM changes",
-            (seq, key, payload),
-        )
-        database.execute(
-            "UPDATE rows SET payload = ?, seq = ?"
-            " WHERE type = 'deployments' AND scope = '' AND key = ?",
-            (payload, seq, key),
-        )
-        database.execute(
-            "UPDATE tables SET version = ? WHERE type = 'deployments' AND scope = ''", (seq,)
-        )
+        _rewrite_row(database, ResourceType.DEPLOYMENTS, key, payload)
+
+
+def _rewrite_row(database: Database, resource_type: ResourceType, key: str, payload: bytes) -> None:
+    """Replace a shared row by a change that agents receive, at the time of the newest one."""
+    row = (resource_type.value, key)
+    ((seq,),) = database.execute("UPDATE log SET seq = seq + 1 RETURNING seq").fetchall()
+    database.execute(
+        "INSERT INTO changes (seq, type, scope, key, payload, at_unix_ms)"
+        " SELECT ?, ?, '', ?, ?, coalesce(max(at_unix_ms), 0) FROM changes",
+        (seq, *row, payload),
+    )
+    database.execute(
+        "UPDATE rows SET payload = ?, seq = ? WHERE type = ? AND scope = '' AND key = ?",
+        (payload, seq, *row),
+    )
+    database.execute(
+        "UPDATE tables SET version = ? WHERE type = ? AND scope = ''", (seq, resource_type.value)
+    )
 
 
 @_migration
@@ -387,19 +392,7 @@ def _0013_no_salts(database: Database) -> None:
             " AND payload IS NOT NULL",
             (plain, key),
         )
-        ((seq,),) = database.execute("UPDATE log SET seq = seq + 1 RETURNING seq").fetchall()
-        database.execute(
-            "INSERT INTO changes (seq, type, scope, key, payload, at_unix_ms)"
-            " SELECT ?, 'credentials', '', ?, ?, coalesce(max(at_unix_ms), 0) FROM changes",
-            (seq, key, plain),
-        )
-        database.execute(
-            "UPDATE rows SET payload = ?, seq = ? WHERE type = 'credentials' AND key = ?",
-            (plain, seq, key),
-        )
-        database.execute(
-            "UPDATE tables SET version = ? WHERE type = 'credentials' AND scope = ''", (seq,)
-        )
+        _rewrite_row(database, ResourceType.CREDENTIALS, key, plain)
 
 
 def _without_salt(payload: bytes) -> bytes:
