@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from protos.domain.addresses import (
 )
 from protos.domain.errors import ConfigInvalid
 from protos.domain.settings import read_settings
-from protos.host.ownership import not_allowed
+from protos.host.config_file import mending_hint, read_config_file
 
 #: An origin as browsers send it: scheme, host, port, in lower case. Source: RFC 6454, 6.1.
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
@@ -31,15 +30,7 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[
 
 def load_config(path: Path, environ: Mapping[str, str]) -> AgentConfig:
     """Read and check ``path``. Raises: ConfigInvalid naming every mistake."""
-    hint = f"mend {path} and start again; docs/CONFIG.md lists every key"
-    try:
-        parsed = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigInvalid([f"no file {path}"], "name the file with --config") from None
-    except PermissionError as error:
-        raise not_allowed(path) from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigInvalid([f"{path}: {error}"], hint) from error
+    parsed, hint = read_config_file(path), mending_hint(path)
     try:
         config = read_settings(AgentConfig, parsed, environ, ENV_PREFIX)
     except ConfigInvalid as error:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from protos.domain.addresses import (
 )
 from protos.domain.errors import ConfigInvalid
 from protos.domain.settings import read_settings, setting
-from protos.host.ownership import not_allowed
+from protos.host.config_file import mending_hint, read_config_file
 
 ENV_PREFIX = "EDGEFORGE_COORDINATOR"
 
@@ -223,15 +222,7 @@ class CoordinatorConfig:
 
 def load_config(path: Path, environ: Mapping[str, str]) -> CoordinatorConfig:
     """Read and check ``path``. Raises: ConfigInvalid naming every mistake."""
-    hint = f"mend {path} and start again; docs/CONFIG.md lists every key"
-    try:
-        parsed = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigInvalid([f"no file {path}"], "name the file with --config") from None
-    except PermissionError as error:
-        raise not_allowed(path) from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigInvalid([f"{path}: {error}"], hint) from error
+    parsed, hint = read_config_file(path), mending_hint(path)
     try:
         return parse_config(parsed, environ, base=path.absolute().parent)
     except ConfigInvalid as error:
