@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from protos.domain.resources import (
     Account,
+    Adapter,
     ApiKey,
     Deployment,
+    DesiredAdapter,
     DesiredReplica,
     Model,
     Node,
@@ -37,15 +39,20 @@ class FleetView:
     pops: Mapping[str, Pop] = field(default_factory=dict)
     nodes: Mapping[str, Node] = field(default_factory=dict)
     models: Mapping[str, Model] = field(default_factory=dict)
+    adapters: Mapping[str, Adapter] = field(default_factory=dict)
     deployments: Mapping[str, Deployment] = field(default_factory=dict)
     #: model name -> node id -> replica
     replicas: Mapping[str, Mapping[str, Replica]] = field(default_factory=dict)
+    #: adapter name -> node id -> replica of the adapter
+    adapter_replicas: Mapping[str, Mapping[str, Replica]] = field(default_factory=dict)
     #: SHA-256 of the whole key -> key
     keys: Mapping[bytes, ApiKey] = field(default_factory=dict)
     accounts: Mapping[str, Account] = field(default_factory=dict)
     prices: Mapping[tuple[str, Tier], Price] = field(default_factory=dict)
     #: model name -> what this node should hold
     desired: Mapping[str, DesiredReplica] = field(default_factory=dict)
+    #: adapter name -> what this node should hold, or may load
+    desired_adapters: Mapping[str, DesiredAdapter] = field(default_factory=dict)
     #: model name -> what ``offer_lookup.offers_of`` computed from this view; empty in a new view
     offers: dict[str, Offers] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -96,22 +103,24 @@ class _Draft:
     def __init__(self, view: FleetView) -> None:
         self._view = view
         self._touched: dict[str, dict[object, object]] = {}
-        self._owned_replicas: set[str] = set()
+        #: (index, its key) of the maps by node that this draft has copied.
+        self._owned: set[tuple[str, str]] = set()
 
     def upsert(self, resource: Resource) -> None:
         if isinstance(resource, Replica):
-            self._replicas_of(resource.model)[resource.node_id] = resource
+            self._by_node(*_replica_slot(resource))[resource.node_id] = resource
             return
         name, key = _slot(resource)
         self._index(name)[key] = resource
 
     def remove(self, resource: Resource) -> None:
         if isinstance(resource, Replica):
-            of_model = self._replicas_of(resource.model)
-            of_model.pop(resource.node_id, None)
-            if not of_model:
-                del self._index("replicas")[resource.model]
-                self._owned_replicas.discard(resource.model)
+            slot = _replica_slot(resource)
+            by_node = self._by_node(*slot)
+            by_node.pop(resource.node_id, None)
+            if not by_node:
+                del self._index(slot[0])[slot[1]]
+                self._owned.discard(slot)
             return
         name, key = _slot(resource)
         self._index(name).pop(key, None)
@@ -125,16 +134,22 @@ class _Draft:
             index = self._touched[name] = dict(getattr(self._view, name))
         return index
 
-    def _replicas_of(self, model: str) -> dict[str, Replica]:
-        index = self._index("replicas")
-        of_model: dict[str, Replica]
-        if model in self._owned_replicas:
-            of_model = index[model]  # type: ignore[assignment]
-            return of_model
-        of_model = dict(index.get(model, {}))  # type: ignore[call-overload]
-        index[model] = of_model
-        self._owned_replicas.add(model)
-        return of_model
+    def _by_node(self, name: str, key: str) -> dict[str, Replica]:
+        index = self._index(name)
+        by_node: dict[str, Replica]
+        if (name, key) in self._owned:
+            by_node = index[key]  # type: ignore[assignment]
+            return by_node
+        by_node = dict(index.get(key, {}))  # type: ignore[call-overload]
+        index[key] = by_node
+        self._owned.add((name, key))
+        return by_node
+
+
+def _replica_slot(replica: Replica) -> tuple[str, str]:
+    if replica.adapter:
+        return "adapter_replicas", replica.adapter
+    return "replicas", replica.model
 
 
 def _slot(resource: Resource) -> tuple[str, object]:
@@ -145,6 +160,8 @@ def _slot(resource: Resource) -> tuple[str, object]:
             return "nodes", resource.id
         case Model():
             return "models", resource.name
+        case Adapter():
+            return "adapters", resource.name
         case Deployment():
             return "deployments", resource.name
         case ApiKey():
@@ -155,5 +172,7 @@ def _slot(resource: Resource) -> tuple[str, object]:
             return "prices", (resource.size_class, resource.tier)
         case DesiredReplica():
             return "desired", resource.model
+        case DesiredAdapter():
+            return "desired_adapters", resource.adapter
         case Replica():
             raise AssertionError("replicas are indexed by model and node")

@@ -65,6 +65,29 @@ class ReplicaState(enum.StrEnum):
     READY = "ready"
     FAILED = "failed"
     STOPPING = "stopping"
+    #: Not in an engine; its node loads it when a request asks for it.
+    COLD = "cold"
+
+
+class Residency(enum.StrEnum):
+    """Where the weights are that a node would serve from; each is slower than the one before."""
+
+    DEVICE = "device"
+    HOST_MEMORY = "host_memory"
+    DISK = "disk"
+    PEER = "peer"
+    ORIGIN = "origin"
+
+
+class Hold(enum.StrEnum):
+    """What a node is told to do with a model or an adapter."""
+
+    #: In an engine, and pinned on disk.
+    HOT = "hot"
+    #: On disk, loaded when a request asks for it.
+    DISK = "disk"
+    #: Pulled and loaded when a request asks for it; evicted when space is needed.
+    ON_DEMAND = "on_demand"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +119,12 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model of the registry, ``owner/name@version``."""
+    """A model of the registry, ``owner/name@version``.
+
+    Engines whose models have the same ``swap_key`` (configuration, tokenizer, chat template) take
+    each other's weights in place. ``account_id`` owns it; empty: the operators, and every account
+    may deploy it.
+    """
 
     name: str
     source: ModelSource
@@ -105,6 +133,41 @@ class Model:
     context_tokens: int
     weights_bytes: int
     manifest_sha256: bytes
+    swap_key: bytes = b""
+    account_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A LoRA adapter of the registry, ``owner/name@version``, for the base ``model``.
+
+    ``account_id`` owns it; empty: the operators, and every account may deploy it.
+    """
+
+    name: str
+    model: str
+    rank: int
+    weights_bytes: int
+    manifest_sha256: bytes
+    account_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """How an engine is started: what others call the image, ``owner/name@version``.
+
+    ``version_constraint`` is a PEP 440 specifier of the engine, empty: any. ``args`` are of the
+    allowlist of ``protos.domain.engine_options``. ``accelerators`` are "cuda", "rocm", "cpu";
+    empty: any.
+    """
+
+    name: str
+    engine_kind: str = "vllm"
+    version_constraint: str = ""
+    args: tuple[str, ...] = ()
+    load_format: str = ""
+    accelerators: tuple[str, ...] = ()
+    account_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +186,12 @@ class Deployment:
     continue_streams: bool = False
     #: The only nodes that may serve it; None: every node with a replica of its model.
     pins: frozenset[str] | None = None
+    #: How engines of its model are started; empty: as each host is configured.
+    runtime: str = ""
+    #: Most that a target may cost above the cheapest central one, in percent; 0: no limit.
+    max_premium_percent: int = 0
+    #: Counts its updates and rollbacks, from 1.
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,13 +215,18 @@ class EngineProfile:
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """A model in a node's engine, ready or not."""
+    """A model, or an adapter of it, at a node: in its engine, or what it can load.
+
+    ``adapter`` is empty for the model itself.
+    """
 
     node_id: str
     model: str
     state: ReplicaState
     profile: EngineProfile
     generation: int
+    adapter: str = ""
+    residency: Residency = Residency.DEVICE
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,11 +296,17 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """One file of a manifest; ``path`` is relative and ``/`` separated."""
+    """One file of a manifest; ``path`` is relative and ``/`` separated.
+
+    ``pieces_sha256`` is the SHA-256 of its piece list: the digests of its 4 MiB pieces, one after
+    the other. It follows from the content and is no part of the manifest's own digest. Empty for
+    a file of one piece, whose digest is the file's.
+    """
 
     path: str
     sha256: bytes
     size_bytes: int
+    pieces_sha256: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,9 +317,35 @@ class DesiredReplica:
     source: ModelSource
     files: tuple[ModelFile, ...]
     context_tokens: int
+    hold: Hold = Hold.HOT
+    runtime: Runtime | None = None
+    swap_key: bytes = b""
 
 
-Resource = Pop | Node | Model | Deployment | Replica | ApiKey | Account | Price | DesiredReplica
+@dataclass(frozen=True, slots=True)
+class DesiredAdapter:
+    """An adapter that a node should hold, or may load, beside its base ``model``."""
+
+    adapter: str
+    model: str
+    rank: int
+    files: tuple[ModelFile, ...]
+    hold: Hold = Hold.ON_DEMAND
+
+
+Resource = (
+    Pop
+    | Node
+    | Model
+    | Adapter
+    | Deployment
+    | Replica
+    | ApiKey
+    | Account
+    | Price
+    | DesiredReplica
+    | DesiredAdapter
+)
 
 
 def row_key(resource: Resource) -> str:
@@ -251,10 +357,13 @@ def row_key(resource: Resource) -> str:
             return f"node/{resource.id}"
         case Model():
             return f"model/{resource.name}"
+        case Adapter():
+            return f"adapter/{resource.name}"
         case Deployment():
             return f"deployment/{resource.name}"
         case Replica():
-            return f"replica/{resource.node_id}/{resource.model}"
+            of = f"{resource.model}+{resource.adapter}" if resource.adapter else resource.model
+            return f"replica/{resource.node_id}/{of}"
         case ApiKey():
             return f"key/{resource.id}"
         case Account():
@@ -263,6 +372,8 @@ def row_key(resource: Resource) -> str:
             return f"price/{resource.size_class}/{resource.tier}"
         case DesiredReplica():
             return f"replica/{resource.model}"
+        case DesiredAdapter():
+            return f"adapter/{resource.adapter}"
 
 
 def resource_type(resource: Resource) -> ResourceType:
@@ -270,11 +381,11 @@ def resource_type(resource: Resource) -> ResourceType:
     match resource:
         case Pop() | Node():
             return ResourceType.TOPOLOGY
-        case Model() | Deployment() | Replica():
+        case Model() | Adapter() | Deployment() | Replica():
             return ResourceType.DEPLOYMENTS
         case ApiKey() | Account():
             return ResourceType.CREDENTIALS
         case Price():
             return ResourceType.PRICES
-        case DesiredReplica():
+        case DesiredReplica() | DesiredAdapter():
             return ResourceType.DESIRED

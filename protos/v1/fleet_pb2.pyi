@@ -173,6 +173,12 @@ class Hello(_message.Message):
     CLIENT_URL_FIELD_NUMBER: _builtins.int
     ENGINE_KIND_FIELD_NUMBER: _builtins.int
     PROFILE_FIELD_NUMBER: _builtins.int
+    ACCELERATOR_KIND_FIELD_NUMBER: _builtins.int
+    WEIGHTS_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    ENGINE_VERSION_FIELD_NUMBER: _builtins.int
+    MAX_ADAPTERS_FIELD_NUMBER: _builtins.int
+    MAX_ADAPTER_RANK_FIELD_NUMBER: _builtins.int
+    MAX_ENGINES_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     boot_id: _builtins.str
     """new at every start of the agent"""
@@ -185,6 +191,17 @@ class Hello(_message.Message):
     client_url: _builtins.str
     engine_kind: _builtins.str
     """"vllm", "external", "none" """
+    accelerator_kind: _builtins.str
+    """"cuda", "rocm", "cpu" """
+    weights_memory_bytes: _builtins.int
+    """most that models of an engine here may take; 0: not known"""
+    engine_version: _builtins.str
+    """of vLLM; empty: not known"""
+    max_adapters: _builtins.int
+    """in an engine at once; 0: it loads none"""
+    max_adapter_rank: _builtins.int
+    max_engines: _builtins.int
+    """that the agent supervises at once"""
     @_builtins.property
     def have(self) -> _containers.RepeatedCompositeFieldContainer[Global___Have]: ...
     @_builtins.property
@@ -202,10 +219,16 @@ class Hello(_message.Message):
         client_url: _builtins.str = ...,
         engine_kind: _builtins.str = ...,
         profile: _resources_pb2.EngineProfile | None = ...,
+        accelerator_kind: _builtins.str = ...,
+        weights_memory_bytes: _builtins.int = ...,
+        engine_version: _builtins.str = ...,
+        max_adapters: _builtins.int = ...,
+        max_adapter_rank: _builtins.int = ...,
+        max_engines: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "boot_id", b"boot_id", "client_url", b"client_url", "engine_kind", b"engine_kind", "have", b"have", "node_id", b"node_id", "peer_host", b"peer_host", "peer_port", b"peer_port", "profile", b"profile", "schema", b"schema"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator_kind", b"accelerator_kind", "agent_version", b"agent_version", "boot_id", b"boot_id", "client_url", b"client_url", "engine_kind", b"engine_kind", "engine_version", b"engine_version", "have", b"have", "max_adapter_rank", b"max_adapter_rank", "max_adapters", b"max_adapters", "max_engines", b"max_engines", "node_id", b"node_id", "peer_host", b"peer_host", "peer_port", b"peer_port", "profile", b"profile", "schema", b"schema", "weights_memory_bytes", b"weights_memory_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -219,11 +242,21 @@ class ReplicaStatus(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    ADAPTER_FIELD_NUMBER: _builtins.int
+    RESIDENCY_FIELD_NUMBER: _builtins.int
+    PULLED_BYTES_FIELD_NUMBER: _builtins.int
+    TOTAL_BYTES_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     state: _resources_pb2.ReplicaState.ValueType
     generation: _builtins.int
     error: _builtins.str
     """empty unless failed"""
+    adapter: _builtins.str
+    """empty: the model itself"""
+    residency: _resources_pb2.Residency.ValueType
+    pulled_bytes: _builtins.int
+    """verified, of total_bytes"""
+    total_bytes: _builtins.int
     def __init__(
         self,
         *,
@@ -231,14 +264,112 @@ class ReplicaStatus(_message.Message):
         state: _resources_pb2.ReplicaState.ValueType = ...,
         generation: _builtins.int = ...,
         error: _builtins.str = ...,
+        adapter: _builtins.str = ...,
+        residency: _resources_pb2.Residency.ValueType = ...,
+        pulled_bytes: _builtins.int = ...,
+        total_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "generation", b"generation", "model", b"model", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "error", b"error", "generation", b"generation", "model", b"model", "pulled_bytes", b"pulled_bytes", "residency", b"residency", "state", b"state", "total_bytes", b"total_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReplicaStatus: _TypeAlias = ReplicaStatus  # noqa: Y015
+
+@_typing.final
+class Demand(_message.Message):
+    """Requests that clients sent to this agent, as an exponentially weighted rate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEPLOYMENT_FIELD_NUMBER: _builtins.int
+    REQUESTS_PER_MINUTE_FIELD_NUMBER: _builtins.int
+    deployment: _builtins.str
+    requests_per_minute: _builtins.float
+    def __init__(
+        self,
+        *,
+        deployment: _builtins.str = ...,
+        requests_per_minute: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "requests_per_minute", b"requests_per_minute"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Demand: _TypeAlias = Demand  # noqa: Y015
+
+@_typing.final
+class Disk(_message.Message):
+    """The disk of models on this host."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUOTA_BYTES_FIELD_NUMBER: _builtins.int
+    USED_BYTES_FIELD_NUMBER: _builtins.int
+    PINNED_BYTES_FIELD_NUMBER: _builtins.int
+    TROUBLE_FIELD_NUMBER: _builtins.int
+    quota_bytes: _builtins.int
+    used_bytes: _builtins.int
+    pinned_bytes: _builtins.int
+    """hot, or held by an engine"""
+    trouble: _builtins.str
+    """empty: none"""
+    def __init__(
+        self,
+        *,
+        quota_bytes: _builtins.int = ...,
+        used_bytes: _builtins.int = ...,
+        pinned_bytes: _builtins.int = ...,
+        trouble: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pinned_bytes", b"pinned_bytes", "quota_bytes", b"quota_bytes", "trouble", b"trouble", "used_bytes", b"used_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Disk: _TypeAlias = Disk  # noqa: Y015
+
+@_typing.final
+class ColdStarts(_message.Message):
+    """Cold starts of one path since this agent's start."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    RESIDENCY_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    P50_MS_FIELD_NUMBER: _builtins.int
+    P99_MS_FIELD_NUMBER: _builtins.int
+    MS_PER_GB_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """"adapter", "swap", "engine" """
+    residency: _resources_pb2.Residency.ValueType
+    """where the weights were"""
+    count: _builtins.int
+    p50_ms: _builtins.float
+    p99_ms: _builtins.float
+    ms_per_gb: _builtins.float
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        residency: _resources_pb2.Residency.ValueType = ...,
+        count: _builtins.int = ...,
+        p50_ms: _builtins.float = ...,
+        p99_ms: _builtins.float = ...,
+        ms_per_gb: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "ms_per_gb", b"ms_per_gb", "p50_ms", b"p50_ms", "p99_ms", b"p99_ms", "path", b"path", "residency", b"residency"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ColdStarts: _TypeAlias = ColdStarts  # noqa: Y015
 
 @_typing.final
 class PeerView(_message.Message):
@@ -472,6 +603,9 @@ class Status(_message.Message):
     CLOCK_OFFSET_MS_FIELD_NUMBER: _builtins.int
     RENEWAL_ERROR_FIELD_NUMBER: _builtins.int
     USAGE_COMPLAINTS_FIELD_NUMBER: _builtins.int
+    DEMAND_FIELD_NUMBER: _builtins.int
+    DISK_FIELD_NUMBER: _builtins.int
+    COLD_STARTS_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     in_flight_requests: _builtins.int
     draining: _builtins.bool
@@ -507,6 +641,16 @@ class Status(_message.Message):
     def usage_complaints(self) -> _containers.RepeatedCompositeFieldContainer[Global___UsageComplaint]:
         """at most 256"""
 
+    @_builtins.property
+    def demand(self) -> _containers.RepeatedCompositeFieldContainer[Global___Demand]:
+        """at most 1,024, the most asked for first"""
+
+    @_builtins.property
+    def disk(self) -> Global___Disk: ...
+    @_builtins.property
+    def cold_starts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ColdStarts]:
+        """at most 16"""
+
     def __init__(
         self,
         *,
@@ -527,10 +671,13 @@ class Status(_message.Message):
         clock_offset_ms: _builtins.float = ...,
         renewal_error: _builtins.str = ...,
         usage_complaints: _abc.Iterable[Global___UsageComplaint] | None = ...,
+        demand: _abc.Iterable[Global___Demand] | None = ...,
+        disk: Global___Disk | None = ...,
+        cold_starts: _abc.Iterable[Global___ColdStarts] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["service", b"service"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["disk", b"disk", "service", b"service"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerators", b"accelerators", "certificate_age_s", b"certificate_age_s", "certificate_remaining_s", b"certificate_remaining_s", "clock_offset_ms", b"clock_offset_ms", "credentials_age_s", b"credentials_age_s", "draining", b"draining", "draining_reason", b"draining_reason", "engine_in_flight_requests", b"engine_in_flight_requests", "faults", b"faults", "have", b"have", "in_flight_requests", b"in_flight_requests", "peers", b"peers", "renewal_error", b"renewal_error", "replicas", b"replicas", "seq", b"seq", "service", b"service", "usage_complaints", b"usage_complaints"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerators", b"accelerators", "certificate_age_s", b"certificate_age_s", "certificate_remaining_s", b"certificate_remaining_s", "clock_offset_ms", b"clock_offset_ms", "cold_starts", b"cold_starts", "credentials_age_s", b"credentials_age_s", "demand", b"demand", "disk", b"disk", "draining", b"draining", "draining_reason", b"draining_reason", "engine_in_flight_requests", b"engine_in_flight_requests", "faults", b"faults", "have", b"have", "in_flight_requests", b"in_flight_requests", "peers", b"peers", "renewal_error", b"renewal_error", "replicas", b"replicas", "seq", b"seq", "service", b"service", "usage_complaints", b"usage_complaints"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1244,17 +1391,25 @@ class FetchBlobRequest(_message.Message):
 
     SHA256_FIELD_NUMBER: _builtins.int
     OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    LENGTH_BYTES_FIELD_NUMBER: _builtins.int
+    PIECE_LIST_FIELD_NUMBER: _builtins.int
     sha256: _builtins.bytes
     offset_bytes: _builtins.int
+    length_bytes: _builtins.int
+    """0: to the end"""
+    piece_list: _builtins.bool
+    """the file's piece list instead of its bytes"""
     def __init__(
         self,
         *,
         sha256: _builtins.bytes = ...,
         offset_bytes: _builtins.int = ...,
+        length_bytes: _builtins.int = ...,
+        piece_list: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset_bytes", b"offset_bytes", "sha256", b"sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["length_bytes", b"length_bytes", "offset_bytes", b"offset_bytes", "piece_list", b"piece_list", "sha256", b"sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

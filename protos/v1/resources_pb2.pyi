@@ -165,6 +165,8 @@ class _ReplicaStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReplicaS
     REPLICA_STATE_READY: _ReplicaState.ValueType  # 3
     REPLICA_STATE_FAILED: _ReplicaState.ValueType  # 4
     REPLICA_STATE_STOPPING: _ReplicaState.ValueType  # 5
+    REPLICA_STATE_COLD: _ReplicaState.ValueType  # 6
+    """in no engine; loaded when a request asks for it"""
 
 class ReplicaState(_ReplicaState, metaclass=_ReplicaStateEnumTypeWrapper): ...
 
@@ -174,7 +176,57 @@ REPLICA_STATE_STARTING: ReplicaState.ValueType  # 2
 REPLICA_STATE_READY: ReplicaState.ValueType  # 3
 REPLICA_STATE_FAILED: ReplicaState.ValueType  # 4
 REPLICA_STATE_STOPPING: ReplicaState.ValueType  # 5
+REPLICA_STATE_COLD: ReplicaState.ValueType  # 6
+"""in no engine; loaded when a request asks for it"""
 Global___ReplicaState: _TypeAlias = ReplicaState  # noqa: Y015
+
+class _Residency:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ResidencyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Residency.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RESIDENCY_UNSPECIFIED: _Residency.ValueType  # 0
+    """in the engine"""
+    RESIDENCY_DEVICE: _Residency.ValueType  # 1
+    RESIDENCY_HOST_MEMORY: _Residency.ValueType  # 2
+    RESIDENCY_DISK: _Residency.ValueType  # 3
+    RESIDENCY_PEER: _Residency.ValueType  # 4
+    RESIDENCY_ORIGIN: _Residency.ValueType  # 5
+
+class Residency(_Residency, metaclass=_ResidencyEnumTypeWrapper):
+    """Where the weights are that a node would serve from."""
+
+RESIDENCY_UNSPECIFIED: Residency.ValueType  # 0
+"""in the engine"""
+RESIDENCY_DEVICE: Residency.ValueType  # 1
+RESIDENCY_HOST_MEMORY: Residency.ValueType  # 2
+RESIDENCY_DISK: Residency.ValueType  # 3
+RESIDENCY_PEER: Residency.ValueType  # 4
+RESIDENCY_ORIGIN: Residency.ValueType  # 5
+Global___Residency: _TypeAlias = Residency  # noqa: Y015
+
+class _Hold:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _HoldEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Hold.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    HOLD_UNSPECIFIED: _Hold.ValueType  # 0
+    """hot"""
+    HOLD_HOT: _Hold.ValueType  # 1
+    HOLD_DISK: _Hold.ValueType  # 2
+    HOLD_ON_DEMAND: _Hold.ValueType  # 3
+
+class Hold(_Hold, metaclass=_HoldEnumTypeWrapper):
+    """What a node does with a model or an adapter."""
+
+HOLD_UNSPECIFIED: Hold.ValueType  # 0
+"""hot"""
+HOLD_HOT: Hold.ValueType  # 1
+HOLD_DISK: Hold.ValueType  # 2
+HOLD_ON_DEMAND: Hold.ValueType  # 3
+Global___Hold: _TypeAlias = Hold  # noqa: Y015
 
 @_typing.final
 class Pop(_message.Message):
@@ -294,6 +346,8 @@ class Model(_message.Message):
     CONTEXT_TOKENS_FIELD_NUMBER: _builtins.int
     WEIGHTS_BYTES_FIELD_NUMBER: _builtins.int
     MANIFEST_SHA256_FIELD_NUMBER: _builtins.int
+    SWAP_KEY_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """"owner/name@version" """
     source: Global___ModelSource.ValueType
@@ -304,6 +358,10 @@ class Model(_message.Message):
     context_tokens: _builtins.int
     weights_bytes: _builtins.int
     manifest_sha256: _builtins.bytes
+    swap_key: _builtins.bytes
+    """models with the same key take each other's weights inside a warm engine"""
+    account_id: _builtins.str
+    """owner; empty: the operators, and every account may deploy it"""
     def __init__(
         self,
         *,
@@ -314,14 +372,101 @@ class Model(_message.Message):
         context_tokens: _builtins.int = ...,
         weights_bytes: _builtins.int = ...,
         manifest_sha256: _builtins.bytes = ...,
+        swap_key: _builtins.bytes = ...,
+        account_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_tokens", b"context_tokens", "family", b"family", "manifest_sha256", b"manifest_sha256", "name", b"name", "size_class", b"size_class", "source", b"source", "weights_bytes", b"weights_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "context_tokens", b"context_tokens", "family", b"family", "manifest_sha256", b"manifest_sha256", "name", b"name", "size_class", b"size_class", "source", b"source", "swap_key", b"swap_key", "weights_bytes", b"weights_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class Adapter(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
+    WEIGHTS_BYTES_FIELD_NUMBER: _builtins.int
+    MANIFEST_SHA256_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """"owner/name@version" """
+    model: _builtins.str
+    """its base"""
+    rank: _builtins.int
+    weights_bytes: _builtins.int
+    manifest_sha256: _builtins.bytes
+    account_id: _builtins.str
+    """as of Model"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        model: _builtins.str = ...,
+        rank: _builtins.int = ...,
+        weights_bytes: _builtins.int = ...,
+        manifest_sha256: _builtins.bytes = ...,
+        account_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "manifest_sha256", b"manifest_sha256", "model", b"model", "name", b"name", "rank", b"rank", "weights_bytes", b"weights_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Adapter: _TypeAlias = Adapter  # noqa: Y015
+
+@_typing.final
+class Runtime(_message.Message):
+    """How an engine is started: what others call the image."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ENGINE_KIND_FIELD_NUMBER: _builtins.int
+    VERSION_CONSTRAINT_FIELD_NUMBER: _builtins.int
+    ARGS_FIELD_NUMBER: _builtins.int
+    LOAD_FORMAT_FIELD_NUMBER: _builtins.int
+    ACCELERATORS_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """"owner/name@version" """
+    engine_kind: _builtins.str
+    """"vllm" """
+    version_constraint: _builtins.str
+    """PEP 440; empty: any"""
+    load_format: _builtins.str
+    """empty: the engine's own"""
+    account_id: _builtins.str
+    """as of Model"""
+    @_builtins.property
+    def args(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def accelerators(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """"cuda", "rocm", "cpu"; empty: any"""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        engine_kind: _builtins.str = ...,
+        version_constraint: _builtins.str = ...,
+        args: _abc.Iterable[_builtins.str] | None = ...,
+        load_format: _builtins.str = ...,
+        accelerators: _abc.Iterable[_builtins.str] | None = ...,
+        account_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerators", b"accelerators", "account_id", b"account_id", "args", b"args", "engine_kind", b"engine_kind", "load_format", b"load_format", "name", b"name", "version_constraint", b"version_constraint"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Runtime: _TypeAlias = Runtime  # noqa: Y015
 
 @_typing.final
 class Deployment(_message.Message):
@@ -338,6 +483,9 @@ class Deployment(_message.Message):
     CONTINUE_STREAMS_FIELD_NUMBER: _builtins.int
     NODE_IDS_FIELD_NUMBER: _builtins.int
     IS_PINNED_FIELD_NUMBER: _builtins.int
+    RUNTIME_FIELD_NUMBER: _builtins.int
+    MAX_PREMIUM_PERCENT_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """what a client puts in "model" """
     account_id: _builtins.str
@@ -351,6 +499,12 @@ class Deployment(_message.Message):
     """a broken stream is continued by another replica"""
     is_pinned: _builtins.bool
     """false: any replica of its model; true without node_ids: none"""
+    runtime: _builtins.str
+    """empty: as each host is configured"""
+    max_premium_percent: _builtins.int
+    """above the cheapest central target; 0: no limit"""
+    revision: _builtins.int
+    """counts updates and rollbacks, from 1"""
     @_builtins.property
     def residency_zones(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """empty: anywhere"""
@@ -373,10 +527,13 @@ class Deployment(_message.Message):
         continue_streams: _builtins.bool = ...,
         node_ids: _abc.Iterable[_builtins.str] | None = ...,
         is_pinned: _builtins.bool = ...,
+        runtime: _builtins.str = ...,
+        max_premium_percent: _builtins.int = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "adapter", b"adapter", "continue_streams", b"continue_streams", "is_pinned", b"is_pinned", "model", b"model", "name", b"name", "node_ids", b"node_ids", "residency_zones", b"residency_zones", "sla_tier", b"sla_tier", "strict", b"strict", "ttft_budget_ms", b"ttft_budget_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "adapter", b"adapter", "continue_streams", b"continue_streams", "is_pinned", b"is_pinned", "max_premium_percent", b"max_premium_percent", "model", b"model", "name", b"name", "node_ids", b"node_ids", "residency_zones", b"residency_zones", "revision", b"revision", "runtime", b"runtime", "sla_tier", b"sla_tier", "strict", b"strict", "ttft_budget_ms", b"ttft_budget_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -436,10 +593,15 @@ class Replica(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     PROFILE_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    ADAPTER_FIELD_NUMBER: _builtins.int
+    RESIDENCY_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     model: _builtins.str
     state: Global___ReplicaState.ValueType
     generation: _builtins.int
+    adapter: _builtins.str
+    """empty: the model itself"""
+    residency: Global___Residency.ValueType
     @_builtins.property
     def profile(self) -> Global___EngineProfile: ...
     def __init__(
@@ -450,10 +612,12 @@ class Replica(_message.Message):
         state: Global___ReplicaState.ValueType = ...,
         profile: Global___EngineProfile | None = ...,
         generation: _builtins.int = ...,
+        adapter: _builtins.str = ...,
+        residency: Global___Residency.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "model", b"model", "node_id", b"node_id", "profile", b"profile", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "generation", b"generation", "model", b"model", "node_id", b"node_id", "profile", b"profile", "residency", b"residency", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -466,6 +630,7 @@ class DeploymentsRow(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     DEPLOYMENT_FIELD_NUMBER: _builtins.int
     REPLICA_FIELD_NUMBER: _builtins.int
+    ADAPTER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def model(self) -> Global___Model:
         """key "model/<name>" """
@@ -476,7 +641,11 @@ class DeploymentsRow(_message.Message):
 
     @_builtins.property
     def replica(self) -> Global___Replica:
-        """key "replica/<node_id>/<model>" """
+        """key "replica/<node_id>/<model>", of an adapter "...<model>+<adapter>" """
+
+    @_builtins.property
+    def adapter(self) -> Global___Adapter:
+        """key "adapter/<name>" """
 
     def __init__(
         self,
@@ -484,12 +653,13 @@ class DeploymentsRow(_message.Message):
         model: Global___Model | None = ...,
         deployment: Global___Deployment | None = ...,
         replica: Global___Replica | None = ...,
+        adapter: Global___Adapter | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "model", b"model", "replica", b"replica", "resource", b"resource"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "deployment", b"deployment", "model", b"model", "replica", b"replica", "resource", b"resource"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "model", b"model", "replica", b"replica", "resource", b"resource"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "deployment", b"deployment", "model", b"model", "replica", b"replica", "resource", b"resource"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_resource: _TypeAlias = _typing.Literal["model", "deployment", "replica"]  # noqa: Y015
+    _WhichOneofReturnType_resource: _TypeAlias = _typing.Literal["model", "deployment", "replica", "adapter"]  # noqa: Y015
     _WhichOneofArgType_resource: _TypeAlias = _typing.Literal["resource", b"resource"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_resource) -> _WhichOneofReturnType_resource | None: ...
 
@@ -681,20 +851,24 @@ class ModelFile(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    PIECES_SHA256_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """relative, "/" separated"""
     sha256: _builtins.bytes
     size_bytes: _builtins.int
+    pieces_sha256: _builtins.bytes
+    """of its piece list; empty: one piece"""
     def __init__(
         self,
         *,
         path: _builtins.str = ...,
         sha256: _builtins.bytes = ...,
         size_bytes: _builtins.int = ...,
+        pieces_sha256: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "pieces_sha256", b"pieces_sha256", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -710,11 +884,20 @@ class DesiredReplica(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     FILES_FIELD_NUMBER: _builtins.int
     CONTEXT_TOKENS_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    RUNTIME_FIELD_NUMBER: _builtins.int
+    SWAP_KEY_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     source: Global___ModelSource.ValueType
     context_tokens: _builtins.int
+    hold: Global___Hold.ValueType
+    swap_key: _builtins.bytes
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelFile]: ...
+    @_builtins.property
+    def runtime(self) -> Global___Runtime:
+        """absent: as the host is configured"""
+
     def __init__(
         self,
         *,
@@ -722,33 +905,76 @@ class DesiredReplica(_message.Message):
         source: Global___ModelSource.ValueType = ...,
         files: _abc.Iterable[Global___ModelFile] | None = ...,
         context_tokens: _builtins.int = ...,
+        hold: Global___Hold.ValueType = ...,
+        runtime: Global___Runtime | None = ...,
+        swap_key: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["runtime", b"runtime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_tokens", b"context_tokens", "files", b"files", "model", b"model", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_tokens", b"context_tokens", "files", b"files", "hold", b"hold", "model", b"model", "runtime", b"runtime", "source", b"source", "swap_key", b"swap_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DesiredReplica: _TypeAlias = DesiredReplica  # noqa: Y015
 
 @_typing.final
+class DesiredAdapter(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADAPTER_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    adapter: _builtins.str
+    model: _builtins.str
+    rank: _builtins.int
+    hold: Global___Hold.ValueType
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelFile]: ...
+    def __init__(
+        self,
+        *,
+        adapter: _builtins.str = ...,
+        model: _builtins.str = ...,
+        rank: _builtins.int = ...,
+        files: _abc.Iterable[Global___ModelFile] | None = ...,
+        hold: Global___Hold.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "files", b"files", "hold", b"hold", "model", b"model", "rank", b"rank"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DesiredAdapter: _TypeAlias = DesiredAdapter  # noqa: Y015
+
+@_typing.final
 class DesiredRow(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REPLICA_FIELD_NUMBER: _builtins.int
+    ADAPTER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def replica(self) -> Global___DesiredReplica:
         """key "replica/<model>" """
+
+    @_builtins.property
+    def adapter(self) -> Global___DesiredAdapter:
+        """key "adapter/<adapter>" """
 
     def __init__(
         self,
         *,
         replica: Global___DesiredReplica | None = ...,
+        adapter: Global___DesiredAdapter | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["replica", b"replica"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "replica", b"replica", "resource", b"resource"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["replica", b"replica"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "replica", b"replica", "resource", b"resource"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_resource: _TypeAlias = _typing.Literal["replica", "adapter"]  # noqa: Y015
+    _WhichOneofArgType_resource: _TypeAlias = _typing.Literal["resource", b"resource"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_resource) -> _WhichOneofReturnType_resource | None: ...
 
 Global___DesiredRow: _TypeAlias = DesiredRow  # noqa: Y015

@@ -50,6 +50,19 @@ REPLICA_TO_WIRE = {
     d.ReplicaState.READY: r.REPLICA_STATE_READY,
     d.ReplicaState.FAILED: r.REPLICA_STATE_FAILED,
     d.ReplicaState.STOPPING: r.REPLICA_STATE_STOPPING,
+    d.ReplicaState.COLD: r.REPLICA_STATE_COLD,
+}
+RESIDENCY_TO_WIRE = {
+    d.Residency.DEVICE: r.RESIDENCY_DEVICE,
+    d.Residency.HOST_MEMORY: r.RESIDENCY_HOST_MEMORY,
+    d.Residency.DISK: r.RESIDENCY_DISK,
+    d.Residency.PEER: r.RESIDENCY_PEER,
+    d.Residency.ORIGIN: r.RESIDENCY_ORIGIN,
+}
+HOLD_TO_WIRE = {
+    d.Hold.HOT: r.HOLD_HOT,
+    d.Hold.DISK: r.HOLD_DISK,
+    d.Hold.ON_DEMAND: r.HOLD_ON_DEMAND,
 }
 REFUSAL_TO_WIRE = {
     RefusalReason.GAP: fleet_pb2.NACK_REASON_GAP,
@@ -65,6 +78,13 @@ INTENT_FROM_WIRE = {wire: domain for domain, wire in INTENT_TO_WIRE.items()}
 SOURCE_FROM_WIRE = {wire: domain for domain, wire in SOURCE_TO_WIRE.items()}
 SLA_FROM_WIRE = {wire: domain for domain, wire in SLA_TO_WIRE.items()}
 REPLICA_FROM_WIRE = {wire: domain for domain, wire in REPLICA_TO_WIRE.items()}
+#: Rows of earlier versions have neither: what they name is in an engine, and hot.
+RESIDENCY_FROM_WIRE = {wire: domain for domain, wire in RESIDENCY_TO_WIRE.items()} | {
+    r.RESIDENCY_UNSPECIFIED: d.Residency.DEVICE
+}
+HOLD_FROM_WIRE = {wire: domain for domain, wire in HOLD_TO_WIRE.items()} | {
+    r.HOLD_UNSPECIFIED: d.Hold.HOT
+}
 REFUSAL_FROM_WIRE = {wire: domain for domain, wire in REFUSAL_TO_WIRE.items()}
 
 
@@ -102,6 +122,18 @@ def replica_state_from_wire(value: r.ReplicaState.ValueType) -> d.ReplicaState:
         return REPLICA_FROM_WIRE[value]
     except KeyError:
         raise InvalidRequest(f"unknown replica state {value}") from None
+
+
+def residency_to_wire(residency: d.Residency) -> r.Residency.ValueType:
+    return RESIDENCY_TO_WIRE[residency]
+
+
+def residency_from_wire(value: r.Residency.ValueType) -> d.Residency:
+    """Raises: InvalidRequest for a residency this version does not know."""
+    try:
+        return RESIDENCY_FROM_WIRE[value]
+    except KeyError:
+        raise InvalidRequest(f"unknown residency {value}") from None
 
 
 def model_source_from_wire(value: r.ModelSource.ValueType) -> d.ModelSource:

@@ -17,12 +17,21 @@ from protos.wire.enums import (
     INTENT_TO_WIRE,
     REPLICA_FROM_WIRE,
     REPLICA_TO_WIRE,
+    RESIDENCY_FROM_WIRE,
+    RESIDENCY_TO_WIRE,
     SLA_FROM_WIRE,
     SLA_TO_WIRE,
-    SOURCE_FROM_WIRE,
-    SOURCE_TO_WIRE,
     TIER_FROM_WIRE,
     TIER_TO_WIRE,
+)
+from protos.wire.registry_rows import (
+    adapter_from_wire,
+    adapter_to_wire,
+    decode_desired,
+    desired_adapter_to_wire,
+    desired_to_wire,
+    model_from_wire,
+    model_to_wire,
 )
 
 #: Version of the row formats that this code writes and understands.
@@ -42,6 +51,8 @@ def _row_of(resource: d.Resource) -> Message:
             return r.TopologyRow(node=node_to_wire(resource))
         case d.Model():
             return r.DeploymentsRow(model=model_to_wire(resource))
+        case d.Adapter():
+            return r.DeploymentsRow(adapter=adapter_to_wire(resource))
         case d.Deployment():
             return r.DeploymentsRow(deployment=deployment_to_wire(resource))
         case d.Replica():
@@ -53,7 +64,9 @@ def _row_of(resource: d.Resource) -> Message:
         case d.Price():
             return r.PricesRow(price=price_to_wire(resource))
         case d.DesiredReplica():
-            return r.DesiredRow(replica=_desired_to_wire(resource))
+            return r.DesiredRow(replica=desired_to_wire(resource))
+        case d.DesiredAdapter():
+            return r.DesiredRow(adapter=desired_adapter_to_wire(resource))
 
 
 def decode_row(resource_type: ResourceType, payload: bytes) -> d.Resource | None:
@@ -88,6 +101,8 @@ def _decode_deployments(payload: bytes) -> d.Resource | None:
             return deployment_from_wire(row.deployment)
         case "replica":
             return replica_from_wire(row.replica)
+        case "adapter":
+            return adapter_from_wire(row.adapter)
     return None
 
 
@@ -114,25 +129,12 @@ def _decode_prices(payload: bytes) -> d.Resource | None:
     return price_from_wire(row.price) if row.HasField("price") else None
 
 
-def _decode_desired(payload: bytes) -> d.Resource | None:
-    row = r.DesiredRow.FromString(payload)
-    if not row.HasField("replica"):
-        return None
-    replica = row.replica
-    return d.DesiredReplica(
-        model=replica.model,
-        source=SOURCE_FROM_WIRE[replica.source],
-        files=tuple(model_file_from_wire(file) for file in replica.files),
-        context_tokens=replica.context_tokens,
-    )
-
-
 _ROW_DECODERS = {
     ResourceType.TOPOLOGY: _decode_topology,
     ResourceType.DEPLOYMENTS: _decode_deployments,
     ResourceType.CREDENTIALS: _decode_credentials,
     ResourceType.PRICES: _decode_prices,
-    ResourceType.DESIRED: _decode_desired,
+    ResourceType.DESIRED: decode_desired,
 }
 
 
@@ -184,30 +186,6 @@ def node_from_wire(node: r.Node) -> d.Node:
     )
 
 
-def model_to_wire(model: d.Model) -> r.Model:
-    return r.Model(
-        name=model.name,
-        source=SOURCE_TO_WIRE[model.source],
-        family=model.family,
-        size_class=model.size_class,
-        context_tokens=model.context_tokens,
-        weights_bytes=model.weights_bytes,
-        manifest_sha256=model.manifest_sha256,
-    )
-
-
-def model_from_wire(model: r.Model) -> d.Model:
-    return d.Model(
-        name=model.name,
-        source=SOURCE_FROM_WIRE[model.source],
-        family=model.family,
-        size_class=model.size_class,
-        context_tokens=model.context_tokens,
-        weights_bytes=model.weights_bytes,
-        manifest_sha256=model.manifest_sha256,
-    )
-
-
 def deployment_to_wire(deployment: d.Deployment) -> r.Deployment:
     return r.Deployment(
         name=deployment.name,
@@ -221,6 +199,9 @@ def deployment_to_wire(deployment: d.Deployment) -> r.Deployment:
         continue_streams=deployment.continue_streams,
         node_ids=sorted(deployment.pins or ()),
         is_pinned=deployment.pins is not None,
+        runtime=deployment.runtime,
+        max_premium_percent=deployment.max_premium_percent,
+        revision=deployment.revision,
     )
 
 
@@ -236,6 +217,9 @@ def deployment_from_wire(deployment: r.Deployment) -> d.Deployment:
         strict=deployment.strict,
         continue_streams=deployment.continue_streams,
         pins=frozenset(deployment.node_ids) if deployment.is_pinned else None,
+        runtime=deployment.runtime,
+        max_premium_percent=deployment.max_premium_percent,
+        revision=deployment.revision,
     )
 
 
@@ -274,6 +258,8 @@ def replica_to_wire(replica: d.Replica) -> r.Replica:
         state=REPLICA_TO_WIRE[replica.state],
         profile=profile_to_wire(replica.profile),
         generation=replica.generation,
+        adapter=replica.adapter,
+        residency=RESIDENCY_TO_WIRE[replica.residency],
     )
 
 
@@ -284,6 +270,8 @@ def replica_from_wire(replica: r.Replica) -> d.Replica:
         state=REPLICA_FROM_WIRE[replica.state],
         profile=profile_from_wire(replica.profile),
         generation=replica.generation,
+        adapter=replica.adapter,
+        residency=RESIDENCY_FROM_WIRE[replica.residency],
     )
 
 
@@ -339,21 +327,4 @@ def price_from_wire(price: r.Price) -> d.Price:
         cached_nano_usd_per_token=price.cached_nano_usd_per_token,
         completion_nano_usd_per_token=price.completion_nano_usd_per_token,
         card_version=price.card_version,
-    )
-
-
-def model_file_to_wire(file: d.ModelFile) -> r.ModelFile:
-    return r.ModelFile(path=file.path, sha256=file.sha256, size_bytes=file.size_bytes)
-
-
-def model_file_from_wire(file: r.ModelFile) -> d.ModelFile:
-    return d.ModelFile(path=file.path, sha256=file.sha256, size_bytes=file.size_bytes)
-
-
-def _desired_to_wire(desired: d.DesiredReplica) -> r.DesiredReplica:
-    return r.DesiredReplica(
-        model=desired.model,
-        source=SOURCE_TO_WIRE[desired.source],
-        files=[model_file_to_wire(file) for file in desired.files],
-        context_tokens=desired.context_tokens,
     )

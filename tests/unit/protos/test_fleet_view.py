@@ -21,7 +21,9 @@ def test_every_kind_lands_in_its_index_and_leaves_it():
         if not field.init:
             continue  # computed from the view, not a row
         assert len(getattr(full, field.name)) == 1, field.name
-    assert full.replicas["acme/m@1"]["gru-1"] == of_kind(Replica)
+    of_model, of_adapter = (each for each in ONE_OF_EACH if isinstance(each, Replica))
+    assert full.replicas["acme/m@1"] == {"gru-1": of_model}
+    assert full.adapter_replicas["acme/fr@1"] == {"gru-1": of_adapter}
     assert full.keys[b"d" * 32] == of_kind(ApiKey)
     assert with_changes(full, ONE_OF_EACH, ()) == FleetView()
 

@@ -14,12 +14,15 @@ KEYS = [
     ("pop/GRU", ResourceType.TOPOLOGY),
     ("node/gru-1", ResourceType.TOPOLOGY),
     ("model/acme/m@1", ResourceType.DEPLOYMENTS),
+    ("adapter/acme/fr@1", ResourceType.DEPLOYMENTS),
     ("deployment/chat", ResourceType.DEPLOYMENTS),
     ("replica/gru-1/acme/m@1", ResourceType.DEPLOYMENTS),
+    ("replica/gru-1/acme/m@1+acme/fr@1", ResourceType.DEPLOYMENTS),
     ("key/k1", ResourceType.CREDENTIALS),
     ("account/acme", ResourceType.CREDENTIALS),
     ("price/xs/central", ResourceType.PRICES),
     ("replica/acme/m@1", ResourceType.DESIRED),
+    ("adapter/acme/fr@1", ResourceType.DESIRED),
 ]
 
 

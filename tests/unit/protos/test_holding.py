@@ -1,0 +1,44 @@
+"""A node may hold only what a deployment may be served from there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from protos.domain.holding import may_hold
+from protos.domain.resources import NodeIntent
+from tests.support.fleets import deployment, node, pop, view
+
+DEPLOYED = replace(deployment(), adapter="acme/fr@1", residency_zones=("US",))
+
+
+def world(*, asked=DEPLOYED, intent=NodeIntent.ACTIVE):
+    here = replace(node("iad-1", "IAD"), intent=intent)
+    return view(pop("IAD"), here, asked)
+
+
+@pytest.mark.parametrize("name", [DEPLOYED.model, "acme/fr@1"])
+def test_what_a_deployment_names_may_be_held_where_it_may_be_served(name):
+    assert may_hold(world(), "iad-1", name)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        replace(DEPLOYED, residency_zones=("BR",)),
+        replace(DEPLOYED, pins=frozenset({"gru-1"})),
+        replace(DEPLOYED, pins=frozenset()),
+    ],
+)
+def test_a_node_outside_its_zones_or_pins_may_not_hold_it(asked):
+    assert not may_hold(world(asked=asked), "iad-1", asked.model)
+
+
+def test_what_no_deployment_names_may_be_held_nowhere():
+    assert not may_hold(world(), "iad-1", "acme/other@1")
+
+
+def test_a_strange_or_retired_node_may_hold_nothing():
+    assert not may_hold(world(), "nowhere-1", DEPLOYED.model)
+    assert not may_hold(world(intent=NodeIntent.RETIRED), "iad-1", DEPLOYED.model)
