@@ -14,7 +14,7 @@ from protos.domain.errors import InvalidRequest
 from protos.domain.manifest import check_adapter_manifest
 
 if TYPE_CHECKING:
-    from coordinator.blobs.store import BlobStore
+    from coordinator.blobs.interface import BlobStore
     from coordinator.core.safetensors_header import Tensor
     from protos.domain.resources import Model, ModelFile
 
@@ -37,7 +37,7 @@ async def inspect_adapter(
     Cheap checks come first; the last one reads all of the adapter's values.
     """
     check_adapter_manifest(files)
-    check_blobs(files, blobs)
+    await check_blobs(files, blobs)
     by_path = {file.path: file for file in files}
     config = check_adapter_config(await object_of(by_path[CONFIG_NAME], blobs))
     for file in files:

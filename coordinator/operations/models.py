@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -44,7 +43,7 @@ class Models(UseCases):
         """Return which of the blobs have not been uploaded yet. Raises: InvalidRequest."""
         if len(sha256) > MAX_FILES:
             raise InvalidRequest(f"{len(sha256)} blobs are more than {MAX_FILES}")
-        return await asyncio.to_thread(self._parts.blobs.missing, tuple(sha256))
+        return await self._parts.blobs.missing(tuple(sha256))
 
     @use_case(Act.BLOB_UPLOAD, _blob)
     async def upload(

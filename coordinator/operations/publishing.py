@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from coordinator.blobs.piece_digests import with_pieces
 from coordinator.core.model_card import MAX_LICENCE_CHARS
 from coordinator.core.publications import Publication, RegistryRow, content_sha256, kind_of
 from coordinator.core.runtime_config import checked_runtime
@@ -14,18 +15,19 @@ from coordinator.operations.use_case import note_of
 from coordinator.store import publications
 from protos.domain.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from protos.domain.ids import check_account_id
-from protos.domain.manifest import MAX_CONTEXT_TOKENS, manifest_sha256
+from protos.domain.manifest import MAX_CONTEXT_TOKENS, MAX_FILES, manifest_sha256
 from protos.domain.object_names import ObjectKind, check_new_name
 from protos.domain.pricing import SIZE_CLASSES, size_class_of
 from protos.domain.resources import Adapter, Model, ModelSource, Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from coordinator.operations.actor import Actor
     from coordinator.operations.acts import Act
     from coordinator.operations.registry_objects import NewObject
     from coordinator.operations.use_case import OperationsParts
+    from protos.domain.resources import ModelFile
 
 _MAX_SOURCE_CHARS = 300
 _MAX_COMPARISON_CHARS = 500
@@ -47,21 +49,37 @@ async def publish_object(
     check_text(new.source, "a source", _MAX_SOURCE_CHARS)
     check_text(new.licence, "a licence", MAX_LICENCE_CHARS)
     check_text(new.comparison, "a comparison", _MAX_COMPARISON_CHARS)
-    checked = await _CHECKS[new.kind](parts, actor, new, account_id)
+    if len(new.files) > MAX_FILES:
+        raise InvalidRequest(f"{len(new.files)} files are more than {MAX_FILES}")
+    # What is collected is never what is being named: both hold the blobs of a lease.
+    async with parts.blobs.leased([file.sha256 for file in new.files]):
+        checked = await _CHECKS[new.kind](parts, actor, new, account_id)
+        files = await with_pieces(new.files, parts.blobs)
+        return await _store(parts, actor, act, new, checked, files)
+
+
+async def _store(
+    parts: OperationsParts,
+    actor: Actor,
+    act: Act,
+    new: NewObject,
+    checked: _Checked,
+    files: Sequence[ModelFile],
+) -> tuple[RegistryRow, bool]:
     row = checked.row
     about = Publication(
         name=row.name,
         kind=kind_of(row),
         content_sha256=content_sha256(row),
         published_by=str(actor),
-        account_id=account_id,
+        account_id=row.account_id,
         source=new.source,
         licence=new.licence or checked.licence,
         ported_from=new.ported_from,
         comparison=new.comparison,
     )
     note = note_of(actor, act, f"{new.kind}/{row.name}", _detail(new, row))
-    is_new = await parts.store.write(publications.publish(row, new.files, about), note)
+    is_new = await parts.store.write(publications.publish(row, files, about), note)
     return row, is_new
 
 

@@ -13,7 +13,7 @@ from protos.domain.errors import EdgeForgeError, NotFound
 from protos.domain.pieces import PIECE_BYTES, piece_list_sha256
 
 if TYPE_CHECKING:
-    from coordinator.blobs.store import BlobStore
+    from coordinator.blobs.interface import BlobStore
     from protos.domain.resources import ModelFile
 
 

@@ -14,7 +14,7 @@ from coordinator.core.zero_scan import ZeroScan
 from protos.domain.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from coordinator.blobs.store import BlobStore
+    from coordinator.blobs.interface import BlobStore
     from coordinator.core.safetensors_header import Tensor
     from protos.domain.resources import ModelFile
 
