@@ -42,7 +42,7 @@ async def publish(
     **fields: Any,
 ) -> Published:
     """Upload ``files`` and publish them; an adapter for ``base``."""
-    for data in files.values():
+    for data in {*files.values()}:
         await ops.models.upload(who, hashlib.sha256(data).digest(), len(data), chunks_of(data))
     adapter = {"base": base} if kind is ObjectKind.ADAPTER else {}
     new = NewObject(kind, name, manifest_of(files), **adapter, **fields)
@@ -76,7 +76,7 @@ async def publish_over_grpc(
     **fields: Any,
 ) -> registry_pb2.RegistryObject:
     """Upload ``files`` and publish them, as the command line does."""
-    for data in files.values():
+    for data in {*files.values()}:
         await registry.Upload(upload_messages(data))
     request = registry_pb2.PublishRequest(
         kind=WIRE_KINDS[kind],
