@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,7 +25,7 @@ from protos.domain.errors import InvalidRequest
 from protos.domain.manifest import check_manifest
 
 if TYPE_CHECKING:
-    from coordinator.blobs.store import BlobStore
+    from coordinator.blobs.interface import BlobStore
     from protos.domain.resources import ModelFile
 
 _CONFIG = "config.json"
@@ -54,7 +55,7 @@ async def inspect_model(
     """
     check_manifest(files)
     check_names(file.path for file in files)
-    _check_blobs(files, blobs)
+    await _check_blobs(files, blobs)
     by_path = {file.path: file for file in files}
     config = check_config(await _object_of(by_path[_CONFIG], blobs))
     contents: dict[str, object] = {}
@@ -68,15 +69,16 @@ async def inspect_model(
     weights = [file for file in files if file.path.endswith(_WEIGHTS_SUFFIX)]
     for file in weights:
         await _check_weights(file, blobs)
-    trial = await _trial_of(files, contents, blobs)
-    await try_model(trial, blobs.trial_place, limits or TrialLimits())
+    async with contextlib.AsyncExitStack() as copies:
+        trial = await _trial_of(files, contents, blobs, copies)
+        await try_model(trial, blobs.trial_place, limits or TrialLimits())
     return ImportedModel(
         config.family, config.context_tokens, sum(file.size_bytes for file in weights)
     )
 
 
-def _check_blobs(files: Sequence[ModelFile], blobs: BlobStore) -> None:
-    sizes_bytes = {file.path: blobs.size_bytes(file.sha256) for file in files}
+async def _check_blobs(files: Sequence[ModelFile], blobs: BlobStore) -> None:
+    sizes_bytes = {file.path: await blobs.size_bytes(file.sha256) for file in files}
     if missing := [path for path, size_bytes in sizes_bytes.items() if size_bytes is None]:
         raise InvalidRequest(
             f"{len(missing)} files have not been uploaded: {', '.join(missing[:3])}",
@@ -141,9 +143,12 @@ def _check_index(index: object, paths: Iterable[str]) -> None:
 
 
 async def _trial_of(
-    files: Sequence[ModelFile], contents: Mapping[str, object], blobs: BlobStore
+    files: Sequence[ModelFile],
+    contents: Mapping[str, object],
+    blobs: BlobStore,
+    copies: contextlib.AsyncExitStack,
 ) -> Trial:
-    """Return what is to be tried of a model's files. Raises: InvalidRequest."""
+    """Return what is to be tried of a model's files, held by ``copies``. Raises: InvalidRequest."""
     templates = []
     for name in _TEMPLATE_HOLDERS:
         held = contents.get(name)
@@ -155,7 +160,9 @@ async def _trial_of(
     if len(templates) > MAX_TEMPLATES:
         raise InvalidRequest(f"{len(templates)} chat templates are more than {MAX_TEMPLATES}")
     large = {
-        file.path: str(blobs.path_of(file.sha256)) for file in files if file.path in LARGE_JSON
+        file.path: str(await copies.enter_async_context(blobs.local_copy(file.sha256)))
+        for file in files
+        if file.path in LARGE_JSON
     }
     return Trial(large, templates, _special_tokens(contents.get("tokenizer_config.json")))
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from coordinator.blobs.piece_digests import with_pieces
 from coordinator.operations.acts import Act
 from coordinator.operations.model_import import ImportedModel, inspect_model
 from coordinator.operations.use_case import UseCases, named, note_of, use_case
@@ -44,7 +44,7 @@ class Models(UseCases):
         """Return which of the blobs have not been uploaded yet. Raises: InvalidRequest."""
         if len(sha256) > MAX_FILES:
             raise InvalidRequest(f"{len(sha256)} blobs are more than {MAX_FILES}")
-        return await asyncio.to_thread(self._parts.blobs.missing, tuple(sha256))
+        return await self._parts.blobs.missing(tuple(sha256))
 
     @use_case(Act.BLOB_UPLOAD, _blob)
     async def upload(
@@ -69,10 +69,19 @@ class Models(UseCases):
             raise InvalidRequest(
                 f"{new.size_class[:20]!r} is not a size class", "use " + ", ".join(SIZE_CLASSES)
             )
-        if new.source is ModelSource.MANAGED:
-            facts = await inspect_model(new.files, self._parts.blobs)
-        else:
-            facts = _external_facts(new)
+        if new.source is not ModelSource.MANAGED:
+            return await self._store_model(actor, new, _external_facts(new), ())
+        if len(new.files) > MAX_FILES:
+            raise InvalidRequest(f"{len(new.files)} files are more than {MAX_FILES}")
+        blobs = self._parts.blobs
+        # What is collected is never what is being named: both hold the blobs of a lease.
+        async with blobs.leased([file.sha256 for file in new.files]):
+            facts = await inspect_model(new.files, blobs)
+            return await self._store_model(actor, new, facts, await with_pieces(new.files, blobs))
+
+    async def _store_model(
+        self, actor: Actor, new: NewModel, facts: ImportedModel, files: Sequence[ModelFile]
+    ) -> Model:
         model = Model(
             name=new.name,
             source=new.source,
@@ -80,14 +89,13 @@ class Models(UseCases):
             size_class=new.size_class or size_class_of(facts.weights_bytes),
             context_tokens=_context_tokens(new.context_tokens, facts),
             weights_bytes=facts.weights_bytes,
-            manifest_sha256=manifest_sha256(new.files) if new.files else b"",
+            manifest_sha256=manifest_sha256(files) if files else b"",
         )
         detail = (
-            f"source={new.source} files={len(new.files)}"
-            f" manifest_sha256={model.manifest_sha256.hex()}"
+            f"source={new.source} files={len(files)} manifest_sha256={model.manifest_sha256.hex()}"
         )
         note = note_of(actor, Act.MODEL_REGISTER, f"model/{model.name}", detail)
-        await self._store.write(models.register(model, new.files), note)
+        await self._store.write(models.register(model, files), note)
         return model
 
     @use_case(Act.MODEL_LIST)

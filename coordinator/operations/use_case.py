@@ -13,7 +13,7 @@ from protos.domain.errors import Forbidden
 from protos.domain.plain_text import escaped
 
 if TYPE_CHECKING:
-    from coordinator.blobs.store import BlobStore
+    from coordinator.blobs.interface import BlobStore
     from coordinator.fleet.live import ForceTable, LiveFleet
     from coordinator.fleet.peer_dialer import PeerDialer
     from coordinator.operations.actor import Actor

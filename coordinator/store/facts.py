@@ -200,15 +200,12 @@ class Manifest:
 
     def encode(self) -> bytes:
         """Return the payload."""
-        return _json(files=[[one.path, one.sha256.hex(), one.size_bytes] for one in self.files])
+        return _json(files=[_file_values(one) for one in self.files])
 
     @classmethod
     def decode(cls, key: str, payload: bytes) -> Manifest:
         """Return the fact in ``payload``."""
-        files = json.loads(payload)["files"]
-        return cls(
-            key, tuple(ModelFile(path, bytes.fromhex(sha), size) for path, sha, size in files)
-        )
+        return cls(key, tuple(_file_of(*values) for values in json.loads(payload)["files"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +305,15 @@ _CLASS_OF: dict[FactType, type[Fact]] = {
 def decode_fact(fact_type: FactType, key: str, payload: bytes) -> Fact:
     """Return the fact in a row."""
     return _CLASS_OF[fact_type].decode(key, payload)
+
+
+def _file_values(file: ModelFile) -> list[str | int]:
+    values: list[str | int] = [file.path, file.sha256.hex(), file.size_bytes]
+    return [*values, file.pieces_sha256.hex()] if file.pieces_sha256 else values
+
+
+def _file_of(path: str, sha256: str, size_bytes: int, pieces_sha256: str = "") -> ModelFile:
+    return ModelFile(path, bytes.fromhex(sha256), size_bytes, bytes.fromhex(pieces_sha256))
 
 
 def _json(**values: object) -> bytes:
