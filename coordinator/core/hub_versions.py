@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from coordinator.core.hub_commit import TreeFile
 from protos.domain.errors import InvalidRequest, NotFound
 from protos.domain.ids import check_model_name
+from protos.domain.model_folder import is_read
 
 MAIN = "main"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 INDEX = "model.safetensors.index.json"
+#: What downloads contain and no engine needs.
+_IGNORED = frozenset({".gitattributes", ".gitignore"})
 _REVISION = re.compile(r"[0-9a-f]{40}")
-#: Of 40: fewer would name a version by chance.
 _WEIGHTS = ".safetensors"
 
 
@@ -95,6 +97,12 @@ def check_branch(revision: str) -> str:
 def next_tag(tags: Iterable[str]) -> str:
     """Return the number above every version that is a number."""
     return str(max((int(tag) for tag in tags if tag.isdecimal() and len(tag) < 9), default=0) + 1)
+
+
+def is_kept(path: str) -> bool:
+    """Return whether a file is part of an object; others are left out, as by an import."""
+    name = path.rpartition("/")[2]
+    return name not in _IGNORED and (path == ADAPTER_CONFIG or is_read(path))
 
 
 def kind_of(paths: Collection[str]) -> ObjectKind:

@@ -14,13 +14,12 @@ import orjson
 
 from coordinator.core.hub_commit import Commit, InlineFile, Operation, TreeFile, UploadedFile, apply
 from coordinator.core.hub_versions import (
-    ADAPTER_CONFIG,
     INDEX,
-    ObjectKind,
     Version,
     check_branch,
     check_repository,
     find_version,
+    is_kept,
     kind_of,
     missing_parts,
     next_tag,
@@ -29,7 +28,7 @@ from coordinator.hub.catalogue import NewVersion
 from coordinator.hub.errors import ENTRY_NOT_FOUND, REPO_NOT_FOUND, REVISION_NOT_FOUND
 from protos.domain.errors import Conflict, Forbidden, InvalidRequest, NotFound, TooLarge
 from protos.domain.manifest import MAX_FILES, manifest_sha256
-from protos.domain.model_folder import TIDIED_NAMES, is_read, without_dropped_keys
+from protos.domain.model_folder import TIDIED_NAMES, without_dropped_keys
 from protos.domain.resources import ModelFile
 
 if TYPE_CHECKING:
@@ -44,8 +43,6 @@ MAX_DRAFTS_OF_ACCOUNT = 50
 _MAX_CONFIG_BYTES = 4 * 1024**2
 _MAX_INDEX_BYTES = 16 * 1024**2
 REVISION_CHARS = 40
-#: What downloads contain and no engine needs.
-_IGNORED = frozenset({".gitattributes", ".gitignore"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +124,6 @@ class Repositories:
                 f"name the repository {actor.name}/{repository.partition('/')[2]}",
             )
 
-    def is_kept(self, path: str) -> bool:
-        """Return whether a file is part of an object; the others are left out of a commit."""
-        name = path.rpartition("/")[2]
-        return name not in _IGNORED and (path == ADAPTER_CONFIG or is_read(path))
-
     async def has(self, actor: Actor, sha256: bytes) -> bool:
         """Return whether the account has this content: it sent it, or may read it anyway."""
         if await self._catalogue.size_bytes(sha256) is None:
@@ -204,11 +196,11 @@ class Repositories:
         Raises: InvalidRequest, Conflict when a file is to be sent first.
         """
         if isinstance(one, InlineFile):
-            if not self.is_kept(one.path):
+            if not is_kept(one.path):
                 return UploadedFile(one.path, hashlib.sha256(one.content).digest(), 1)
             sha256 = await self._store(actor, one.content)
             return UploadedFile(one.path, sha256, len(one.content))
-        if isinstance(one, UploadedFile) and self.is_kept(one.path):
+        if isinstance(one, UploadedFile) and is_kept(one.path):
             if not await self.has(actor, one.sha256):
                 raise InvalidRequest(
                     f"{one.path} has not been uploaded by this account",
@@ -237,7 +229,7 @@ class Repositories:
         """Return what an import of the folder would send: see ``protos.domain.model_folder``."""
         kept = []
         for file in files:
-            if not self.is_kept(file.path):
+            if not is_kept(file.path):
                 continue
             if file.path in TIDIED_NAMES and file.size_bytes <= _MAX_CONFIG_BYTES:
                 file = await self._tidied(actor, file)

@@ -11,7 +11,7 @@ import orjson
 from aiohttp import web
 
 from coordinator.core.hub_commit import MAX_LINE_BYTES, CommitReader, check_folder, sha256_of
-from coordinator.core.hub_versions import check_branch, find_version
+from coordinator.core.hub_versions import check_branch, find_version, is_kept
 from coordinator.hub.access import TICKET_LIFE_MS, Ticket
 from coordinator.hub.read_routes import answer
 from coordinator.hub.uploads import PART_BYTES, part_count, part_span
@@ -111,7 +111,7 @@ class WriteRoutes:
         found = []
         for file in _list_of(body, "files"):
             path = str(file.get("path"))
-            kept = self._repositories.is_kept(path)
+            kept = is_kept(path)
             if kept:
                 check_path(path)
             else:
