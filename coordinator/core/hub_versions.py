@@ -6,7 +6,6 @@ latest. A commit to ``main`` publishes the next number, one to another name that
 
 from __future__ import annotations
 
-import enum
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from coordinator.core.hub_commit import TreeFile
 from protos.domain.errors import InvalidRequest, NotFound
 from protos.domain.ids import check_model_name
 from protos.domain.model_folder import is_read
+from protos.domain.object_names import RESERVED_VERSIONS, ObjectKind
 
 MAIN = "main"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -24,13 +24,6 @@ INDEX = "model.safetensors.index.json"
 _IGNORED = frozenset({".gitattributes", ".gitignore"})
 _REVISION = re.compile(r"[0-9a-f]{40}")
 _WEIGHTS = ".safetensors"
-
-
-class ObjectKind(enum.StrEnum):
-    """What the files of a repository make."""
-
-    MODEL = "model"
-    ADAPTER = "adapter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +60,7 @@ def check_repository(text: str) -> str:
 def find_version(versions: Sequence[Version], revision: str) -> Version | None:
     """Return what ``revision`` names among ``versions``, oldest first; None: none of them."""
     bare = revision.removeprefix("refs/heads/").removeprefix("refs/tags/")
-    if bare in (MAIN, "latest"):
+    if bare in RESERVED_VERSIONS:
         return versions[-1] if versions else None
     for version in reversed(versions):
         if bare == version.tag or bare == version.revision:
@@ -81,7 +74,7 @@ def check_branch(revision: str) -> str:
     Raises: InvalidRequest.
     """
     bare = revision.removeprefix("refs/heads/")
-    if bare in (MAIN, "latest"):
+    if bare in RESERVED_VERSIONS:
         return ""
     if _REVISION.fullmatch(bare):
         raise InvalidRequest("a published version never changes", "commit to main")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from coordinator.core.hub_commit import TreeFile
-    from coordinator.core.hub_versions import ObjectKind, Version
+    from coordinator.core.hub_versions import Version
     from coordinator.operations.actor import Actor
+    from protos.domain.object_names import ObjectKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,14 @@ class Catalogue(Protocol):
 
     async def repositories(self, actor: Actor) -> Sequence[str]:
         """Return the repositories that ``actor`` may read."""
+        ...
+
+    async def taken_tags(self, actor: Actor, repository: str) -> Sequence[str]:
+        """Return the versions that a repository has or had."""
+        ...
+
+    async def readable_contents(self, actor: Actor) -> Collection[bytes]:
+        """Return the digests of all files that ``actor`` may read."""
         ...
 
     async def publish(self, actor: Actor, new: NewVersion) -> Version:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -124,17 +124,15 @@ class Repositories:
                 f"name the repository {actor.name}/{repository.partition('/')[2]}",
             )
 
-    async def has(self, actor: Actor, sha256: bytes) -> bool:
-        """Return whether the account has this content: it sent it, or may read it anyway."""
-        if await self._catalogue.size_bytes(sha256) is None:
-            return False
-        if self._sent.has(actor.name, sha256):
-            return True
-        for repository in await self._catalogue.repositories(actor):
-            for version in await self._catalogue.versions(actor, repository):
-                if any(file.sha256 == sha256 for file in version.files):
-                    return True
-        return False
+    async def present(self, actor: Actor, sha256s: Collection[bytes]) -> set[bytes]:
+        """Return which contents the account has: it sent them, or may read them anyway."""
+        readable = await self._catalogue.readable_contents(actor)
+        return {
+            one
+            for one in sha256s
+            if (one in readable or self._sent.has(actor.name, one))
+            and await self._catalogue.size_bytes(one) is not None
+        }
 
     async def commit(
         self, actor: Actor, repository: str, revision: str, commit: Commit
@@ -162,7 +160,9 @@ class Repositories:
                     "download it again, then commit",
                     retryable=False,
                 )
-            operations = [await self._stored(actor, one) for one in commit.operations]
+            sent = {one.sha256 for one in commit.operations if isinstance(one, UploadedFile)}
+            present = await self.present(actor, sent)
+            operations = [await self._stored(actor, one, present) for one in commit.operations]
             files = await self._as_served(actor, apply(base, operations))
             return await self._finish(actor, repository, branch, files, versions)
 
@@ -185,23 +185,23 @@ class Repositories:
             revision = _revision_of(files)
             self._keep(repository, branch, Draft(revision, files))
             return Committed(revision, missing=tuple(missing))
-        name = f"{repository}@{branch or next_tag(one.tag for one in versions)}"
+        tag = branch or next_tag(await self._catalogue.taken_tags(actor, repository))
+        name = f"{repository}@{tag}"
         version = await self._catalogue.publish(actor, NewVersion(name, kind_of(paths), files))
         self._drafts.pop((repository, branch), None)
         return Committed(version.revision, version.name)
 
-    async def _stored(self, actor: Actor, one: Operation) -> Operation:
-        """Return an operation whose content is in the blob store and is the account's.
-
-        Raises: InvalidRequest, Conflict when a file is to be sent first.
-        """
+    async def _stored(
+        self, actor: Actor, one: Operation, present: Collection[bytes]
+    ) -> Operation:
+        """Return an operation whose content is here and the account's. Raises: InvalidRequest."""
         if isinstance(one, InlineFile):
             if not is_kept(one.path):
                 return UploadedFile(one.path, hashlib.sha256(one.content).digest(), 1)
             sha256 = await self._store(actor, one.content)
             return UploadedFile(one.path, sha256, len(one.content))
         if isinstance(one, UploadedFile) and is_kept(one.path):
-            if not await self.has(actor, one.sha256):
+            if one.sha256 not in present:
                 raise InvalidRequest(
                     f"{one.path} has not been uploaded by this account",
                     "upload again: only what is missing is sent",

@@ -128,15 +128,17 @@ class WriteRoutes:
         body = await _object_of(request)
         if body.get("operation") != "upload":
             raise InvalidRequest("files are downloaded from /OWNER/NAME/resolve/REVISION/PATH")
-        in_parts = "multipart" in (body.get("transfers") or ["basic"])
+        transfers = body.get("transfers")
+        in_parts = isinstance(transfers, list) and "multipart" in transfers
+        asked = [(sha256_of(one.get("oid")), _size_of(one)) for one in _list_of(body, "objects")]
+        present = await self._repositories.present(actor, [sha256 for sha256, _ in asked])
         objects = []
-        for one in _list_of(body, "objects"):
-            sha256, size_bytes = sha256_of(one.get("oid")), _size_of(one)
+        for sha256, size_bytes in asked:
             entry: dict[str, Any] = {"oid": sha256.hex(), "size": size_bytes}
             if size_bytes > MAX_FILE_BYTES:
                 text = f"{size_bytes} bytes are more than {MAX_FILE_BYTES}"
                 entry["error"] = {"code": 413, "message": text}
-            elif not await self._repositories.has(actor, sha256):
+            elif sha256 not in present:
                 entry["authenticated"] = True
                 entry["actions"] = self._actions(
                     request, actor, repository, sha256, size_bytes, in_parts=in_parts
@@ -219,7 +221,7 @@ class WriteRoutes:
         self._repositories.require_own(actor, repository)
         body = await _object_of(request)
         sha256, size_bytes = sha256_of(body.get("oid")), _size_of(body)
-        if not await self._repositories.has(actor, sha256):
+        if not await self._repositories.present(actor, [sha256]):
             raise InvalidRequest("the file has not arrived", "upload it again")
         if await self._catalogue.size_bytes(sha256) != size_bytes:
             raise InvalidRequest("the file has another size")
