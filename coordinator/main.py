@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 from coordinator import clock
 from coordinator.api.http import HttpListener, HttpParts
 from coordinator.api.metrics import make_metrics
-from coordinator.blobs.folder import FolderStore
+from coordinator.blobs.opening import open_blobs
 from coordinator.ca.authority import CertificateAuthority
 from coordinator.core.failure_detector import DetectorPolicy
 from coordinator.core.fleet_figures import FleetCounters, FleetGauges
 from coordinator.first_run import check_ports_free
 from coordinator.fleet.agent_queries import QueryLimits
+from coordinator.fleet.blob_upkeep import make_blob_upkeep
 from coordinator.fleet.desired_rows import DesiredRows
 from coordinator.fleet.files import FleetFiles
 from coordinator.fleet.memory import FleetMemory
@@ -93,12 +94,20 @@ async def serve(
     authority = CertificateAuthority.load(config.ca_dir, now_unix_ms=clock.now_unix_ms)
     async with _opened_store(config) as store:
         await adopt_operators(config, store, authority, clock.now_unix_ms)
-        blobs = FolderStore.open(config.blobs_dir, max_blob_bytes=config.limits.max_blob_bytes)
+        blobs = await open_blobs(config, clock.now_unix_ms)
         fleet = make_fleet(config, store, authority, blobs)
         store.on_change(fleet.registry.table_changed)
         store.on_change(fleet.supervisor.table_changed)
         credentials = ServerCredentials(authority, config.coordinator.name, clock.now_unix_ms)
         servers = _make_servers(config, store, authority, credentials, blobs, fleet)
+        upkeep = make_blob_upkeep(
+            store,
+            blobs,
+            config.blobs,
+            counters=fleet.counters,
+            now_unix_ms=clock.now_unix_ms,
+            on_manifests=fleet.supervisor.plan_again,
+        )
         stopping = asyncio.Event()
         http = _make_http(config, store, fleet, stopping)
         native = _watch_handshakes(fleet)
@@ -113,6 +122,8 @@ async def serve(
                     group.create_task(fleet.supervisor.run(), name="supervisor"),
                     group.create_task(fleet.dialer.run(), name="peer-dials"),
                     group.create_task(credentials.run(), name="server-certificate"),
+                    group.create_task(upkeep.collector.run(), name="blob-collection"),
+                    group.create_task(upkeep.pieces.run(), name="manifest-pieces"),
                 ]
                 _log.info("coordinator ready epoch=%d state_dir=%s", store.epoch, config.state_dir)
                 on_ready()

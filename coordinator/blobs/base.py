@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from coordinator.blobs.incoming import Incoming
 
+_LOOKUPS_AT_ONCE = 16
+
 
 class BlobStoreBase(abc.ABC):
     """The shared half of a ``BlobStore``; see there for what the methods do."""
@@ -65,8 +67,12 @@ class BlobStoreBase(abc.ABC):
         names = tuple(dict.fromkeys(sha256s))
         for name in names:
             check_sha256(name)
+        found: list[bool] = []
         async with self._leases.hold(names):
-            return [name for name in names if not await self._touch(name)]
+            for start in range(0, len(names), _LOOKUPS_AT_ONCE):
+                batch = names[start : start + _LOOKUPS_AT_ONCE]
+                found += await asyncio.gather(*map(self._touch, batch))
+        return [name for name, is_stored in zip(names, found, strict=True) if not is_stored]
 
     async def received_bytes(self, sha256: bytes, *, owner: str = "") -> int:
         """Return where ``owner`` resumes an upload."""

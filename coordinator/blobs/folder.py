@@ -19,9 +19,9 @@ from coordinator.blobs.interface import (
     CHUNK_BYTES,
     MAX_BLOB_BYTES,
     SHA256_BYTES,
-    StoredBlob,
     check_sha256,
 )
+from coordinator.core.blob_gc import StoredBlob
 from protos.domain.errors import InvalidRequest, StoreUnavailable
 from protos.host.files import sync_folder, write_whole
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from protos.domain.errors import InvalidRequest
 
@@ -16,19 +16,13 @@ if TYPE_CHECKING:
     import asyncio
     from contextlib import AbstractAsyncContextManager
 
+    from coordinator.core.blob_gc import StoredBlob
+
 SHA256_BYTES: Final = 32
 CHUNK_BYTES: Final = 1024 * 1024
 MAX_BLOB_BYTES: Final = 64 * 1024**3
 #: Imported models that may be tried at once.
 MAX_TRIALS: Final = 1
-
-
-class StoredBlob(NamedTuple):
-    """A stored blob, and when it was last received, found or leased."""
-
-    sha256: bytes
-    size_bytes: int
-    touched_unix_ms: int
 
 
 class BlobStore(Protocol):

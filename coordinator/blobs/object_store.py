@@ -23,8 +23,9 @@ from obstore.exceptions import BaseError, PermissionDeniedError, Unauthenticated
 from coordinator.blobs.base import BlobStoreBase, no_blob
 from coordinator.blobs.disk import on_disk
 from coordinator.blobs.incoming import Incoming, IncomingLimits
-from coordinator.blobs.interface import CHUNK_BYTES, SHA256_BYTES, StoredBlob, check_sha256
+from coordinator.blobs.interface import CHUNK_BYTES, SHA256_BYTES, check_sha256
 from coordinator.blobs.local_copies import LocalCopies
+from coordinator.core.blob_gc import StoredBlob
 from protos.domain.errors import InvalidRequest, StoreUnavailable
 
 if TYPE_CHECKING:

@@ -120,6 +120,11 @@ class Store:
         return self._memory.projection.epoch
 
     @property
+    def seq(self) -> int:
+        """Number of the newest change in memory."""
+        return self._memory.seq
+
+    @property
     def fleet_id(self) -> str:
         """Random id of the fleet, made with its database; a restored backup keeps it."""
         return self._memory.fleet_id
@@ -170,6 +175,10 @@ class Store:
     def manifest(self, model: str) -> tuple[ModelFile, ...]:
         """Return the files of ``model``; empty for an external or unknown one."""
         return self._memory.facts.manifests.get(model, ())
+
+    def manifests(self) -> Mapping[str, tuple[ModelFile, ...]]:
+        """Return name -> files of everything that has files here."""
+        return self._memory.facts.manifests
 
     def keys_info(self) -> Sequence[KeyRecord]:
         """Return every key that is not revoked, oldest first."""
