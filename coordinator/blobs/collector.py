@@ -13,7 +13,7 @@ from protos.domain.errors import EdgeForgeError
 
 if TYPE_CHECKING:
     from coordinator.blobs.interface import BlobStore
-    from coordinator.core.blob_gc import CollectionPlan
+    from coordinator.core.blob_gc import CollectionPlan, StoredBlob
     from coordinator.core.fleet_figures import FleetCounters
 
 _log = logging.getLogger(__name__)
@@ -75,9 +75,7 @@ class BlobCollector:
         try:
             for blob in (await self.plan()).remove:
                 # Asked again at the moment of removal: a model may have named it meanwhile.
-                if await self._blobs.remove(
-                    blob.sha256, functools.partial(self._may_go, blob.sha256)
-                ):
+                if await self._blobs.remove(blob, functools.partial(self._may_go, blob)):
                     removed += 1
                     removed_bytes += blob.size_bytes
         finally:
@@ -92,5 +90,5 @@ class BlobCollector:
                 )
         return Collected(removed, removed_bytes, partial_bytes)
 
-    def _may_go(self, sha256: bytes) -> bool:
-        return sha256 not in self._named()
+    def _may_go(self, blob: StoredBlob) -> bool:
+        return blob.sha256 not in self._named()

@@ -114,8 +114,11 @@ class BlobStore(Protocol):
         """Return every stored blob."""
         ...
 
-    async def remove(self, sha256: bytes, may_go: Callable[[], bool]) -> bool:
-        """Delete a blob that is not leased nor being received, if ``may_go()`` at that moment."""
+    async def remove(self, blob: StoredBlob, may_go: Callable[[], bool]) -> bool:
+        """Delete a listed blob if ``may_go()`` at that moment; return whether it was deleted.
+
+        One that is leased, being received, or was touched since it was listed, stays.
+        """
         ...
 
     async def drop_partials(self, older_than_unix_ms: int) -> int:

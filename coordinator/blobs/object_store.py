@@ -130,6 +130,9 @@ class ObjectBlobStore(BlobStoreBase):
         self._touched_unix_ms[sha256] = self._now_unix_ms()
         return True
 
+    async def _last_touch(self, sha256: bytes) -> int:
+        return self._touched_unix_ms.get(sha256, 0)
+
     async def _publish(self, part: Path, sha256: bytes, piece_list: bytes) -> None:
         if len(piece_list) > SHA256_BYTES:
             await self._store_pieces(sha256, piece_list)
