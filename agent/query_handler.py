@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.gateway.explain import explain_route
 from agent.engine.canary import ask_canary
+from agent.gateway.explain import explain_route
 from agent.link.reports import fault_to_wire
 from protos.domain.errors import NoReplica
 from protos.v1 import fleet_pb2

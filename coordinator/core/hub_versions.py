@@ -9,12 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from coordinator.core.hub_commit import TreeFile
 from protos.domain.errors import InvalidRequest, NotFound
 from protos.domain.ids import check_model_name
 from protos.domain.model_folder import is_read
 from protos.domain.object_names import RESERVED_VERSIONS, ObjectKind
+
+if TYPE_CHECKING:
+    from coordinator.core.hub_commit import TreeFile
 
 MAIN = "main"
 ADAPTER_CONFIG = "adapter_config.json"

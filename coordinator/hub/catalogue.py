@@ -20,6 +20,8 @@ class NewVersion:
     name: str
     kind: ObjectKind
     files: tuple[TreeFile, ...]
+    #: Of an adapter: a reference to its base.
+    base: str = ""
 
 
 class Catalogue(Protocol):
@@ -37,8 +39,8 @@ class Catalogue(Protocol):
         """Return the versions that a repository has or had."""
         ...
 
-    async def readable_contents(self, actor: Actor) -> Collection[bytes]:
-        """Return the digests of all files that ``actor`` may read."""
+    async def missing(self, actor: Actor, sha256s: Sequence[bytes]) -> Collection[bytes]:
+        """Return which contents ``actor`` is to send: it must have them to publish them."""
         ...
 
     async def publish(self, actor: Actor, new: NewVersion) -> Version:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import orjson
 from aiohttp import web
@@ -14,7 +15,11 @@ from protos.domain.errors import (
     EdgeForgeError,
     Unauthenticated,
 )
-from protos.domain.log_rate import LogRate
+
+if TYPE_CHECKING:
+    from aiohttp.typedefs import Middleware
+
+    from protos.domain.log_rate import LogRate
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +53,7 @@ def error_response(error: EdgeForgeError) -> web.Response:
     )
 
 
-def translated(log_rate: LogRate) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+def translated(log_rate: LogRate) -> Middleware:
     """Return a middleware that answers errors of ours, and faults without their text."""
 
     @web.middleware

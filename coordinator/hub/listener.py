@@ -22,7 +22,6 @@ from coordinator.hub.access import Access
 from coordinator.hub.errors import translated
 from coordinator.hub.read_routes import ReadRoutes
 from coordinator.hub.repositories import Repositories
-from coordinator.hub.uploads import SentContents
 from coordinator.hub.write_routes import WriteRoutes
 from protos.domain.errors import ConfigInvalid, NotFound
 
@@ -98,9 +97,9 @@ class HubListener:
         return HttpConnection(self._connections, server, asyncio.get_running_loop())
 
     def _make_app(self) -> web.Application:
-        parts, sent = self._parts, SentContents()
+        parts = self._parts
         access = Access(parts.keys, parts.secret, clock.now_mono_ms, clock.now_unix_ms)
-        repositories = Repositories(parts.catalogue, sent)
+        repositories = Repositories(parts.catalogue)
         app = web.Application(
             client_max_size=_MAX_BODY_BYTES,
             middlewares=[count_as_busy, translated(self._connections.log_rate)],
@@ -111,7 +110,6 @@ class HubListener:
             access,
             repositories,
             parts.catalogue,
-            sent,
             advertise=parts.advertise,
             now_unix_ms=clock.now_unix_ms,
         ).add_to(app.router)

@@ -40,9 +40,7 @@ _POINTER_BYTES = 134
 class ReadRoutes:
     """Answers about repositories."""
 
-    def __init__(
-        self, access: Access, repositories: Repositories, catalogue: Catalogue
-    ) -> None:
+    def __init__(self, access: Access, repositories: Repositories, catalogue: Catalogue) -> None:
         self._access = access
         self._repositories = repositories
         self._catalogue = catalogue
@@ -228,7 +226,10 @@ def _info(repository: str, version: Version, *, blobs: bool) -> dict[str, Any]:
         "likes": 0,
         "library_name": "peft" if version.base else "transformers",
         "pipeline_tag": "text-generation",
-        "tags": [f"version:{version.tag}", *(f"license:{text}" for text in [version.licence] if text)],
+        "tags": [
+            f"version:{version.tag}",
+            *(f"license:{text}" for text in [version.licence] if text),
+        ],
         "cardData": card,
         "siblings": [
             {"rfilename": file.path, **(_blob(file) if blobs else {})} for file in version.files
@@ -242,9 +243,7 @@ def _blob(file: TreeFile) -> dict[str, Any]:
     return {"size": file.size_bytes, "blobId": sha256[:40], "lfs": lfs}
 
 
-def _entries(
-    files: Sequence[TreeFile], folder: str, *, recursive: bool
-) -> list[dict[str, Any]]:
+def _entries(files: Sequence[TreeFile], folder: str, *, recursive: bool) -> list[dict[str, Any]]:
     prefix = folder + "/" if folder else ""
     found: list[dict[str, Any]] = [
         {"type": "directory", "path": one, "oid": "0" * 40, "size": 0}

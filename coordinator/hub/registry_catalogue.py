@@ -38,10 +38,9 @@ class RegistryCatalogue:
         """Return the versions that a repository has or had."""
         return (await self._operations.repositories.show(actor, repository)).taken
 
-    async def readable_contents(self, actor: Actor) -> Collection[bytes]:
-        """Return the digests of all files that ``actor`` may read."""
-        found = await self._operations.repositories.list_all(actor)
-        return {file.sha256 for one in found for version in one.versions for file in version.files}
+    async def missing(self, actor: Actor, sha256s: Sequence[bytes]) -> Collection[bytes]:
+        """Return which contents ``actor`` is to send."""
+        return await self._operations.models.find_missing(actor, sha256s)
 
     async def publish(self, actor: Actor, new: NewVersion) -> Version:
         """Publish an object. Raises: as ``Registry.publish``."""
@@ -57,7 +56,8 @@ class RegistryCatalogue:
 
     async def received_bytes(self, actor: Actor, sha256: bytes) -> int:
         """Return where the account's upload of a blob goes on."""
-        return await self._operations.models.received_bytes(actor, sha256)
+        (found,) = await self._operations.models.progress(actor, [sha256])
+        return found.received_bytes
 
     async def append(
         self,
@@ -68,9 +68,7 @@ class RegistryCatalogue:
         chunks: AsyncIterator[bytes],
     ) -> int:
         """Continue an upload; return how many bytes have been received."""
-        return await self._operations.models.append(
-            actor, sha256, size_bytes, offset_bytes, chunks
-        )
+        return await self._operations.models.resume(actor, sha256, size_bytes, offset_bytes, chunks)
 
     async def size_bytes(self, sha256: bytes) -> int | None:
         """Return the size of a stored blob; None: it is not stored."""

@@ -14,6 +14,7 @@ import orjson
 
 from coordinator.core.hub_commit import Commit, InlineFile, Operation, TreeFile, UploadedFile, apply
 from coordinator.core.hub_versions import (
+    ADAPTER_CONFIG,
     INDEX,
     Version,
     check_branch,
@@ -26,14 +27,14 @@ from coordinator.core.hub_versions import (
 )
 from coordinator.hub.catalogue import NewVersion
 from coordinator.hub.errors import ENTRY_NOT_FOUND, REPO_NOT_FOUND, REVISION_NOT_FOUND
-from protos.domain.errors import Conflict, Forbidden, InvalidRequest, NotFound, TooLarge
+from protos.domain.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from protos.domain.manifest import MAX_FILES, manifest_sha256
 from protos.domain.model_folder import TIDIED_NAMES, without_dropped_keys
+from protos.domain.object_names import REVISION_CHARS, ObjectKind, parse_ref
 from protos.domain.resources import ModelFile
 
 if TYPE_CHECKING:
     from coordinator.hub.catalogue import Catalogue
-    from coordinator.hub.uploads import SentContents
     from coordinator.operations.actor import Actor
 
 #: Repositories without a version, and drafts, that are remembered.
@@ -42,7 +43,9 @@ MAX_DRAFTS_OF_ACCOUNT = 50
 #: Largest configuration that is read here.
 _MAX_CONFIG_BYTES = 4 * 1024**2
 _MAX_INDEX_BYTES = 16 * 1024**2
-REVISION_CHARS = 40
+_BASE_HINT = (
+    "set base_model_name_or_path to owner/name or owner/name@version of a model of this registry"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +68,8 @@ class Committed:
 class Repositories:
     """What every route does with repositories. One for a listener."""
 
-    def __init__(self, catalogue: Catalogue, sent: SentContents) -> None:
+    def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
-        self._sent = sent
         #: By repository and branch. Only the owner's account can name a repository of its own.
         self._drafts: OrderedDict[tuple[str, str], Draft] = OrderedDict()
         self._commits = asyncio.Lock()
@@ -124,16 +126,6 @@ class Repositories:
                 f"name the repository {actor.name}/{repository.partition('/')[2]}",
             )
 
-    async def present(self, actor: Actor, sha256s: Collection[bytes]) -> set[bytes]:
-        """Return which contents the account has: it sent them, or may read them anyway."""
-        readable = await self._catalogue.readable_contents(actor)
-        return {
-            one
-            for one in sha256s
-            if (one in readable or self._sent.has(actor.name, one))
-            and await self._catalogue.size_bytes(one) is not None
-        }
-
     async def commit(
         self, actor: Actor, repository: str, revision: str, commit: Commit
     ) -> Committed:
@@ -160,9 +152,9 @@ class Repositories:
                     "download it again, then commit",
                     retryable=False,
                 )
-            sent = {one.sha256 for one in commit.operations if isinstance(one, UploadedFile)}
-            present = await self.present(actor, sent)
-            operations = [await self._stored(actor, one, present) for one in commit.operations]
+            named = {one.sha256 for one in commit.operations if isinstance(one, UploadedFile)}
+            missing = await self._missing(actor, sorted(named))
+            operations = [await self._stored(actor, one, missing) for one in commit.operations]
             files = await self._as_served(actor, apply(base, operations))
             return await self._finish(actor, repository, branch, files, versions)
 
@@ -187,13 +179,33 @@ class Repositories:
             return Committed(revision, missing=tuple(missing))
         tag = branch or next_tag(await self._catalogue.taken_tags(actor, repository))
         name = f"{repository}@{tag}"
-        version = await self._catalogue.publish(actor, NewVersion(name, kind_of(paths), files))
+        kind = kind_of(paths)
+        base = await self._base_of(files) if kind is ObjectKind.ADAPTER else ""
+        try:
+            version = await self._catalogue.publish(actor, NewVersion(name, kind, files, base))
+        except NotFound as error:
+            raise InvalidRequest(f"{ADAPTER_CONFIG}: {error.message}", _BASE_HINT) from error
         self._drafts.pop((repository, branch), None)
         return Committed(version.revision, version.name)
 
-    async def _stored(
-        self, actor: Actor, one: Operation, present: Collection[bytes]
-    ) -> Operation:
+    async def _base_of(self, files: Sequence[TreeFile]) -> str:
+        """Return the base that an adapter names. Raises: InvalidRequest."""
+        config = await self._json_of(files, ADAPTER_CONFIG, _MAX_CONFIG_BYTES)
+        base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
+        if not isinstance(base, str) or not base:
+            raise InvalidRequest(
+                f"{ADAPTER_CONFIG} names no base model: base_model_name_or_path", _BASE_HINT
+            )
+        try:
+            parse_ref(base)
+        except InvalidRequest:
+            raise InvalidRequest(
+                f"{ADAPTER_CONFIG}: the base {base[:100]!a} is no model of this registry",
+                _BASE_HINT,
+            ) from None
+        return base
+
+    async def _stored(self, actor: Actor, one: Operation, missing: Collection[bytes]) -> Operation:
         """Return an operation whose content is here and the account's. Raises: InvalidRequest."""
         if isinstance(one, InlineFile):
             if not is_kept(one.path):
@@ -201,7 +213,7 @@ class Repositories:
             sha256 = await self._store(actor, one.content)
             return UploadedFile(one.path, sha256, len(one.content))
         if isinstance(one, UploadedFile) and is_kept(one.path):
-            if one.sha256 not in present:
+            if one.sha256 in missing:
                 raise InvalidRequest(
                     f"{one.path} has not been uploaded by this account",
                     "upload again: only what is missing is sent",
@@ -218,14 +230,16 @@ class Repositories:
         async def chunks() -> AsyncIterator[bytes]:
             yield content
 
-        if await self._catalogue.size_bytes(sha256) is None:
+        if await self._catalogue.missing(actor, [sha256]):
             await self._catalogue.receive(actor, sha256, len(content), chunks())
-        self._sent.add(actor.name, sha256)
         return sha256
 
-    async def _as_served(
-        self, actor: Actor, files: Sequence[TreeFile]
-    ) -> tuple[TreeFile, ...]:
+    async def _missing(self, actor: Actor, sha256s: Sequence[bytes]) -> Collection[bytes]:
+        if len(sha256s) > MAX_FILES:
+            raise InvalidRequest(f"{len(sha256s)} files are more than {MAX_FILES}")
+        return await self._catalogue.missing(actor, sha256s)
+
+    async def _as_served(self, actor: Actor, files: Sequence[TreeFile]) -> tuple[TreeFile, ...]:
         """Return what an import of the folder would send: see ``protos.domain.model_folder``."""
         kept = []
         for file in files:

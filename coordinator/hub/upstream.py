@@ -125,9 +125,7 @@ class UpstreamHub:
                 ):
                     shutil.rmtree(one, ignore_errors=True)
 
-    async def _fetch(
-        self, ref: UpstreamRef, owner: str, folder: Path, report: Report
-    ) -> Snapshot:
+    async def _fetch(self, ref: UpstreamRef, owner: str, folder: Path, report: Report) -> Snapshot:
         job = self._job("fetch", ref, owner, str(folder))
         total_bytes = 0
         left_out: list[str] = []
@@ -155,7 +153,9 @@ class UpstreamHub:
 
         done = await self._run(job, note, look)
         files = tuple(
-            FetchedFile(one["path"], bytes.fromhex(one["sha256"]), one["size"], folder / one["path"])
+            FetchedFile(
+                one["path"], bytes.fromhex(one["sha256"]), one["size"], folder / one["path"]
+            )
             for one in done["files"]
         )
         return Snapshot(str(done["sha"]), str(done["licence"]), files, tuple(left_out))

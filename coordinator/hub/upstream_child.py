@@ -160,7 +160,7 @@ def fetch(job: dict[str, Any]) -> None:
     files = []
     for one in kept:
         path = _downloaded(job, info.sha, one, folder)
-        files.append({"path": one.rfilename, "sha256": _sha256_of(path), "size": one.size})
+        files.append((one.rfilename, _sha256_of(path), one.size))
     say(done={"sha": info.sha, "licence": _licence_of(info), "files": files})
 
 
@@ -237,7 +237,7 @@ def _downloaded(job: dict[str, Any], sha: str, one: Any, folder: Path) -> Path: 
     """Return a file that is as the hub lists it; one that is not is downloaded once more."""
     from huggingface_hub import hf_hub_download
 
-    path = folder / one.rfilename
+    path = folder / str(one.rfilename)
     for again in (False, True):
         if not (path.is_file() and not path.is_symlink() and _is_listed(path, one)):
             with contextlib.suppress(OSError):
@@ -276,11 +276,11 @@ def _is_listed(path: Path, one: Any) -> bool:  # noqa: ANN401
     if path.stat().st_size != one.size:
         return False
     if one.lfs is not None:
-        return _sha256_of(path) == one.lfs.sha256
+        return bool(_sha256_of(path) == one.lfs.sha256)
     if one.blob_id and len(one.blob_id) == 40:
         hasher = hashlib.sha1(f"blob {one.size}\0".encode(), usedforsecurity=False)
         hasher.update(path.read_bytes())
-        return hasher.hexdigest() == one.blob_id
+        return bool(hasher.hexdigest() == one.blob_id)
     return True
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +10,10 @@ import orjson
 from aiohttp import web
 
 from coordinator.core.hub_commit import MAX_LINE_BYTES, CommitReader, check_folder, sha256_of
+from coordinator.core.hub_uploads import PART_BYTES, part_count, part_span
 from coordinator.core.hub_versions import check_branch, find_version, is_kept
 from coordinator.hub.access import TICKET_LIFE_MS, Ticket
 from coordinator.hub.read_routes import answer
-from coordinator.hub.uploads import PART_BYTES, part_count, part_span
 from protos.domain.errors import Conflict, DeadlineExceeded, InvalidRequest, TooLarge
 from protos.domain.manifest import MAX_FILE_BYTES, check_path
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from coordinator.hub.access import Access
     from coordinator.hub.catalogue import Catalogue
     from coordinator.hub.repositories import Committed, Repositories
-    from coordinator.hub.uploads import SentContents
     from coordinator.operations.actor import Actor
 
 #: Longest silence of an upload.
@@ -46,7 +44,6 @@ class WriteRoutes:
         access: Access,
         repositories: Repositories,
         catalogue: Catalogue,
-        sent: SentContents,
         *,
         advertise: str,
         now_unix_ms: Callable[[], int],
@@ -54,7 +51,6 @@ class WriteRoutes:
         self._access = access
         self._repositories = repositories
         self._catalogue = catalogue
-        self._sent = sent
         self._advertise = advertise.rstrip("/")
         self._now_unix_ms = now_unix_ms
         self._commits = asyncio.Semaphore(MAX_COMMITS)
@@ -117,9 +113,7 @@ class WriteRoutes:
             else:
                 check_folder(path)
             oid = present[path].sha256.hex() if path in present else None
-            found.append(
-                {"path": path, "uploadMode": "lfs", "shouldIgnore": not kept, "oid": oid}
-            )
+            found.append({"path": path, "uploadMode": "lfs", "shouldIgnore": not kept, "oid": oid})
         return answer({"files": found})
 
     async def _batch(self, request: web.Request) -> web.Response:
@@ -131,17 +125,19 @@ class WriteRoutes:
         transfers = body.get("transfers")
         in_parts = isinstance(transfers, list) and "multipart" in transfers
         asked = [(sha256_of(one.get("oid")), _size_of(one)) for one in _list_of(body, "objects")]
-        present = await self._repositories.present(actor, [sha256 for sha256, _ in asked])
+        missing = await self._catalogue.missing(actor, [sha256 for sha256, _ in asked])
         objects = []
         for sha256, size_bytes in asked:
             entry: dict[str, Any] = {"oid": sha256.hex(), "size": size_bytes}
             if size_bytes > MAX_FILE_BYTES:
                 text = f"{size_bytes} bytes are more than {MAX_FILE_BYTES}"
                 entry["error"] = {"code": 413, "message": text}
-            elif sha256 not in present:
+            elif sha256 in missing:
                 entry["authenticated"] = True
+                # What is stored for others is sent at once: it is only compared.
+                known = await self._catalogue.size_bytes(sha256) is not None
                 entry["actions"] = self._actions(
-                    request, actor, repository, sha256, size_bytes, in_parts=in_parts
+                    request, actor, repository, sha256, size_bytes, in_parts=in_parts and not known
                 )
             objects.append(entry)
         return _lfs_answer({"transfer": "multipart" if in_parts else "basic", "objects": objects})
@@ -178,12 +174,7 @@ class WriteRoutes:
             await self._receive_part(request, ticket, actor)
             return web.Response(headers={"ETag": f'"{ticket.part}"'})
         chunks = _body_of(request, ticket.size_bytes)
-        if await self._catalogue.size_bytes(ticket.sha256) is None:
-            await self._catalogue.receive(actor, ticket.sha256, ticket.size_bytes, chunks)
-        else:
-            # Who sends what is stored already must have it, or could read others' files.
-            await _require_content(ticket.sha256, ticket.size_bytes, chunks)
-        self._sent.add(actor.name, ticket.sha256)
+        await self._catalogue.receive(actor, ticket.sha256, ticket.size_bytes, chunks)
         return web.Response()
 
     async def _receive_part(self, request: web.Request, ticket: Ticket, actor: Actor) -> None:
@@ -213,7 +204,6 @@ class WriteRoutes:
             raise InvalidRequest(
                 f"{received_bytes} of {ticket.size_bytes} bytes have arrived", "upload again"
             )
-        self._sent.add(actor.name, ticket.sha256)
         return _lfs_answer({"success": True})
 
     async def _verify(self, request: web.Request) -> web.Response:
@@ -221,7 +211,7 @@ class WriteRoutes:
         self._repositories.require_own(actor, repository)
         body = await _object_of(request)
         sha256, size_bytes = sha256_of(body.get("oid")), _size_of(body)
-        if not await self._repositories.present(actor, [sha256]):
+        if await self._catalogue.missing(actor, [sha256]):
             raise InvalidRequest("the file has not arrived", "upload it again")
         if await self._catalogue.size_bytes(sha256) != size_bytes:
             raise InvalidRequest("the file has another size")
@@ -245,8 +235,7 @@ class WriteRoutes:
             "success": True,
             "commitOid": done.revision,
             "commitUrl": f"{self._origin(request)}/{repository}/commit/{done.revision}",
-            "hookOutput": done.name
-            or f"not published yet, missing: {', '.join(done.missing[:5])}",
+            "hookOutput": done.name or f"not published yet, missing: {', '.join(done.missing[:5])}",
         }
         return content
 
@@ -318,15 +307,6 @@ async def _after(chunks: AsyncIterator[bytes], skipped_bytes: int) -> AsyncItera
         skipped_bytes -= cut
         if cut < len(chunk):
             yield chunk[cut:]
-
-
-async def _require_content(sha256: bytes, size_bytes: int, chunks: AsyncIterator[bytes]) -> None:
-    hasher, received_bytes = hashlib.sha256(), 0
-    async for chunk in chunks:
-        received_bytes += len(chunk)
-        await asyncio.to_thread(hasher.update, chunk)
-    if received_bytes != size_bytes or hasher.digest() != sha256:
-        raise InvalidRequest(f"the data is not that of {sha256.hex()}", "read the file again")
 
 
 async def _lines_of(request: web.Request) -> AsyncIterator[bytes]:
