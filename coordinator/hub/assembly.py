@@ -70,7 +70,7 @@ def _tls(config: CoordinatorConfig, authority: CertificateAuthority) -> ssl.SSLC
 
 
 def _secret(folder: Path) -> bytes:
-    """Return what signs the addresses of uploads; it stays, so that an upload outlives a restart."""
+    """Return what signs the addresses of uploads; it stays, so that uploads outlive a restart."""
     path = folder / "upload.key"
     make_private_folder(folder)
     if not path.is_file():

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from coordinator.store.adoption_facts import TrackRow
 from coordinator.store.facts import (
     Certificates,
     EnrolledNode,
@@ -15,7 +16,6 @@ from coordinator.store.facts import (
     OperatorRow,
     OrderOfNode,
     Placement,
-    TrackRow,
     decode_fact,
 )
 from coordinator.store.records import CertificateRecord, NodeRecord
