@@ -23,8 +23,9 @@ from obstore.exceptions import BaseError, PermissionDeniedError, Unauthenticated
 from coordinator.blobs.base import BlobStoreBase, no_blob
 from coordinator.blobs.disk import on_disk
 from coordinator.blobs.incoming import Incoming, IncomingLimits
-from coordinator.blobs.interface import CHUNK_BYTES, SHA256_BYTES, StoredBlob, check_sha256
+from coordinator.blobs.interface import CHUNK_BYTES, SHA256_BYTES, check_sha256
 from coordinator.blobs.local_copies import LocalCopies
+from coordinator.core.blob_gc import StoredBlob
 from protos.domain.errors import InvalidRequest, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -128,6 +129,9 @@ class ObjectBlobStore(BlobStoreBase):
             return False
         self._touched_unix_ms[sha256] = self._now_unix_ms()
         return True
+
+    async def _last_touch(self, sha256: bytes) -> int:
+        return self._touched_unix_ms.get(sha256, 0)
 
     async def _publish(self, part: Path, sha256: bytes, piece_list: bytes) -> None:
         if len(piece_list) > SHA256_BYTES:
