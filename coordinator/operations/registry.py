@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from coordinator.core.publications import content_sha256, kind_of
 from coordinator.operations.acts import Act
+from coordinator.operations.adapter_comparison import compare_adapters
 from coordinator.operations.adapter_import import misfits_with
 from coordinator.operations.publishing import publish_object
 from coordinator.operations.registry_objects import (
@@ -127,6 +128,28 @@ class Registry(UseCases):
         row, is_new = await publish_object(self._parts, actor, Act.ADAPTER_PORT, new)
         found = object_of(self._store, row)
         return Published(row, found.publication, found.files, found.is_latest, (), is_new=is_new)
+
+    @use_case(Act.ADAPTER_COMPARE, lambda ref, *_a, **_k: _referred(ref, ObjectKind.ADAPTER))
+    async def compare(self, actor: Actor, ref: str, other: str = "") -> RegistryObject:
+        """Compare an adapter's answers with another's, and keep the outcome with its version.
+
+        Without ``other`` with those of the adapter that it was ported from. Engines must serve
+        both. Raises: InvalidRequest, NotFound, Conflict; LinkDown, EngineFailed.
+        """
+        adapter = found_row(self._store, actor, ref, ObjectKind.ADAPTER)
+        known = object_of(self._store, adapter).publication
+        if not (other or known.ported_from):
+            raise InvalidRequest(
+                f"{adapter.name} was not ported from another adapter",
+                "name the adapter to compare it with: --with owner/name@version",
+            )
+        old = found_row(self._store, actor, other or known.ported_from, ObjectKind.ADAPTER)
+        assert isinstance(adapter, Adapter)
+        assert isinstance(old, Adapter)
+        outcome = await compare_adapters(self._parts, old, adapter)
+        note = note_of(actor, Act.ADAPTER_COMPARE, f"adapter/{adapter.name}", outcome)
+        await self._store.write(publications.set_comparison(adapter.name, outcome), note)
+        return object_of(self._store, adapter)
 
     async def _check_port(self, adapter: Adapter, model: Model) -> None:
         """Raises: InvalidRequest naming every tensor that does not fit."""

@@ -98,6 +98,18 @@ def remove(kind: ObjectKind, name: str) -> Write[None]:
     return write
 
 
+def set_comparison(name: str, comparison: str) -> Write[None]:
+    """Keep how a version's answers compare with those of what it was ported from. NotFound."""
+
+    def write(tx: Transaction) -> None:
+        known = tx.fact(PublicationRow, name)
+        if known is None or known.publication.removed_unix_ms:
+            raise NotFound(f"{name!r} was removed meanwhile")
+        tx.put_fact(PublicationRow(replace(known.publication, comparison=comparison)))
+
+    return write
+
+
 def require(tx: Transaction, kind: ObjectKind, name: str) -> None:
     """Raises: NotFound."""
     if _row(tx, kind, name) is None:
