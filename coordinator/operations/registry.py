@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from coordinator.operations.registry_objects import (
     RegistryObject,
     found_row,
     object_of,
+    objects_of,
     publication_of,
     visible_rows,
 )
@@ -30,6 +32,7 @@ from protos.domain.resources import Adapter, Model
 if TYPE_CHECKING:
     from coordinator.core.publications import RegistryRow
     from coordinator.operations.actor import Actor
+    from coordinator.operations.use_case import OperationsParts
 
 #: Tensors that do not fit a new base which a refusal names.
 _SHOWN_MISFITS = 40
@@ -48,6 +51,11 @@ def _referred(ref: str, kind: ObjectKind, *_args: object, **_kwargs: object) -> 
 
 class Registry(UseCases):
     """Objects of every kind. An account sees its own and those of the operators."""
+
+    def __init__(self, parts: OperationsParts) -> None:
+        super().__init__(parts)
+        #: Held while a version is read again: it takes the disk's whole speed.
+        self._verifying = asyncio.Semaphore(1)
 
     @use_case(Act.OBJECT_PUBLISH, _new)
     async def publish(self, actor: Actor, new: NewObject) -> Published:
@@ -76,7 +84,7 @@ class Registry(UseCases):
     @use_case(Act.OBJECT_LIST)
     async def list_all(self, actor: Actor, kind: ObjectKind) -> Sequence[RegistryObject]:
         """Return every version of a kind by name."""
-        return [object_of(self._store, row) for row in visible_rows(self._store, actor, kind)]
+        return objects_of(self._store, visible_rows(self._store, actor, kind))
 
     @use_case(Act.OBJECT_REMOVE, _referred)
     async def remove(self, actor: Actor, ref: str, kind: ObjectKind) -> str:
@@ -94,7 +102,8 @@ class Registry(UseCases):
     async def verify(self, actor: Actor, ref: str, kind: ObjectKind) -> Verification:
         """Read every byte of a version again and compare digests. Raises: NotFound."""
         row = found_row(self._store, actor, ref, kind)
-        problems = await verify_files(self._store.manifest(row.name), self._parts.blobs)
+        async with self._verifying:
+            problems = await verify_files(self._store.manifest(row.name), self._parts.blobs)
         if publication_of(self._store, row).content_sha256 != content_sha256(row):
             problems[row.name] = "is not as it was published"
         return Verification(row.name, self._store.manifest(row.name), problems)
