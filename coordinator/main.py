@@ -38,6 +38,7 @@ from coordinator.operations.operator_certificates import OperatorCertificates
 from coordinator.operations.refusals import RefusalRecorder
 from coordinator.operations.use_case import OperationsParts
 from coordinator.rpc.admin import AdminService
+from coordinator.rpc.admin_registry import RegistryService
 from coordinator.rpc.agent_questions import AgentQuestions
 from coordinator.rpc.enrolment import MAX_MESSAGE_BYTES, AdminListener, EnrolmentService
 from coordinator.rpc.fleet import FleetLimits, FleetParts, FleetService
@@ -55,6 +56,7 @@ from protos.domain.resources import ResourceType
 from protos.host.ownership import require_usable
 from protos.v1.admin_pb2_grpc import add_AdminServicer_to_server
 from protos.v1.enrolment_pb2_grpc import add_EnrolmentServicer_to_server
+from protos.v1.registry_pb2_grpc import add_RegistryServicer_to_server
 
 if TYPE_CHECKING:
     from coordinator.blobs.interface import BlobStore
@@ -100,13 +102,9 @@ async def serve(
         store.on_change(fleet.supervisor.table_changed)
         credentials = ServerCredentials(authority, config.coordinator.name, clock.now_unix_ms)
         servers = _make_servers(config, store, authority, credentials, blobs, fleet)
+        replan = fleet.supervisor.plan_again
         upkeep = make_blob_upkeep(
-            store,
-            blobs,
-            config.blobs,
-            counters=fleet.counters,
-            now_unix_ms=clock.now_unix_ms,
-            on_manifests=fleet.supervisor.plan_again,
+            store, blobs, config.blobs, fleet.counters, clock.now_unix_ms, replan
         )
         stopping = asyncio.Event()
         http = _make_http(config, store, fleet, stopping)
@@ -122,8 +120,7 @@ async def serve(
                     group.create_task(fleet.supervisor.run(), name="supervisor"),
                     group.create_task(fleet.dialer.run(), name="peer-dials"),
                     group.create_task(credentials.run(), name="server-certificate"),
-                    group.create_task(upkeep.collector.run(), name="blob-collection"),
-                    group.create_task(upkeep.pieces.run(), name="manifest-pieces"),
+                    *upkeep.start(group),
                 ]
                 _log.info("coordinator ready epoch=%d state_dir=%s", store.epoch, config.state_dir)
                 on_ready()
@@ -319,6 +316,7 @@ def _make_admin_server(
         )
     )
     add_AdminServicer_to_server(AdminService(operations, rows.role_of), admin_server)
+    add_RegistryServicer_to_server(RegistryService(operations, rows.role_of), admin_server)
     return admin_server
 
 

@@ -15,7 +15,6 @@ from coordinator.fleet.blob_upkeep import NamedBlobs, make_blob_upkeep
 from coordinator.fleet.desired_rows import DesiredRows
 from coordinator.fleet.files import FleetFiles
 from coordinator.fleet.memory import FleetMemory
-from coordinator.operations import models as model_operations
 from coordinator.operations.models import NewModel
 from coordinator.store import accounts, deployments, models, nodes, pops
 from coordinator.store.facts import Manifest
@@ -32,9 +31,10 @@ from protos.domain.resources import (
 from tests.support.model_files import model_files, safetensors
 from tests.support.operations import actor, operated_fleet
 from tests.support.stores import GRU, MODEL, deployment, enrol, registration
+from tests.support.waiting import wait_until_async
 
 WEIGHTS = safetensors(PIECE_BYTES + 1_000)
-FILES = model_files(model__safetensors=WEIGHTS)
+FILES = model_files(model__safetensors=WEIGHTS, chat_template__jinja=b"{{ messages }}")
 SHA256 = hashlib.sha256(WEIGHTS).digest()
 NAME = "acme/tiny@1"
 
@@ -120,26 +120,17 @@ async def test_pieces_are_not_filled_into_another_manifest(operated):
     assert store.manifest("acme/gone@1") == ()
 
 
-async def test_a_collection_while_a_model_is_registered_takes_none_of_its_blobs(
-    operated, monkeypatch
-):
+async def test_a_collection_while_a_model_is_registered_takes_none_of_its_blobs(operated):
     store, blobs, operations = operated
     await upload(operations)
     collector = upkeep_of(store, blobs).collector
-    inspecting, may_go_on = asyncio.Event(), asyncio.Event()
-    inspect = model_operations.inspect_model
-
-    async def slow(*args):
-        inspecting.set()
-        await may_go_on.wait()
-        return await inspect(*args)
-
-    monkeypatch.setattr(model_operations, "inspect_model", slow)
+    await blobs.trial_place.acquire()  # the trial of its template waits for another's
     async with asyncio.TaskGroup() as group:
         registering = group.create_task(operations.models.register(actor(), new_model()))
-        await inspecting.wait()
+        await wait_until_async(lambda: blobs._leases.is_held(SHA256), 30, "the registration")
         assert (await collector.collect()).blobs == 0
-        may_go_on.set()
+        assert not registering.done()
+        blobs.trial_place.release()
     assert registering.result().name == NAME
     assert (await collector.collect()).blobs == 0, "named now"
     assert await blobs.size_bytes(SHA256) == len(WEIGHTS)
