@@ -6,6 +6,7 @@ import hashlib
 import itertools
 from pathlib import Path
 
+import obstore
 import pytest
 
 from coordinator.blobs.collector import BlobCollector
@@ -27,7 +28,7 @@ from protos.domain.pieces import piece_count, piece_list_sha256, piece_span, spl
 from protos.domain.resources import ModelFile
 from tests.support.disks import fill_disk
 from tests.support.model_files import model_files
-from tests.support.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, s3_server
+from tests.support.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY
 
 DATA = bytes(range(251)) * 80_000
 SHA256 = hashlib.sha256(DATA).digest()
@@ -36,19 +37,13 @@ SMALL_SHA256 = hashlib.sha256(SMALL).digest()
 _PREFIXES = itertools.count()
 
 
-@pytest.fixture(scope="module")
-def server():
-    with s3_server() as running:
-        yield running
-
-
-def s3_section(server, folder, secret=SECRET_KEY, bucket=BUCKET):
+def s3_section(s3, folder, secret=SECRET_KEY, bucket=BUCKET):
     credentials = folder / "key.toml"
     credentials.write_text(f'access_key_id = "{ACCESS_KEY}"\nsecret_access_key = "{secret}"\n')
     credentials.chmod(0o600)
     return {
         "url": f"s3://{bucket}/test-{next(_PREFIXES)}",
-        "endpoint": server.endpoint,
+        "endpoint": s3.endpoint,
         "credentials_file": "key.toml",
         "local_copy_max_bytes": 50 * CHUNK_BYTES,
     }
@@ -64,7 +59,7 @@ def config_of(folder, blobs, **limits):
 async def config(request, tmp_path):
     section = {}
     if request.param == "s3":
-        section = s3_section(request.getfixturevalue("server"), tmp_path)
+        section = s3_section(request.getfixturevalue("s3"), tmp_path)
     return config_of(tmp_path, section, max_blob_bytes=30_000_000)
 
 
@@ -79,9 +74,9 @@ async def blobs(open_store):
 
 
 @pytest.fixture
-async def bucket(server, tmp_path, clock):
+async def bucket(s3, tmp_path, clock):
     """A store in a bucket of its own prefix."""
-    return await open_blobs(config_of(tmp_path, s3_section(server, tmp_path)), clock)
+    return await open_blobs(config_of(tmp_path, s3_section(s3, tmp_path)), clock)
 
 
 async def chunks_of(data, size=CHUNK_BYTES):
@@ -265,22 +260,22 @@ async def test_a_blob_deleted_while_it_is_read_ends_cleanly_or_with_not_found(bl
 # What only happens with a server.
 
 
-async def test_a_wrong_key_is_refused_with_a_clear_error(server, tmp_path, clock, caplog):
-    section = s3_section(server, tmp_path, secret="not-the-secret")
+async def test_a_wrong_key_is_refused_with_a_clear_error(s3, tmp_path, clock, caplog):
+    section = s3_section(s3, tmp_path, secret="not-the-secret")
     with pytest.raises(ConfigInvalid, match="refuses the coordinator's credentials") as caught:
         await open_blobs(config_of(tmp_path, section), clock)
     told = caplog.text + str(caught.value) + caught.value.hint
     assert "not-the-secret" not in told
 
 
-async def test_a_bucket_that_does_not_exist_is_named_at_start(server, tmp_path, clock):
-    section = s3_section(server, tmp_path, bucket="elsewhere")
+async def test_a_bucket_that_does_not_exist_is_named_at_start(s3, tmp_path, clock):
+    section = s3_section(s3, tmp_path, bucket="elsewhere")
     with pytest.raises(ConfigInvalid, match=r"bucket .* does not exist"):
         await open_blobs(config_of(tmp_path, section), clock)
 
 
-async def test_a_key_that_others_can_read_or_that_is_incomplete_is_refused(server, tmp_path, clock):
-    config = config_of(tmp_path, s3_section(server, tmp_path))
+async def test_a_key_that_others_can_read_or_that_is_incomplete_is_refused(s3, tmp_path, clock):
+    config = config_of(tmp_path, s3_section(s3, tmp_path))
     key = tmp_path / "key.toml"
     key.chmod(0o644)
     with pytest.raises(ConfigInvalid, match="read by others"):
@@ -295,14 +290,12 @@ async def test_a_key_that_others_can_read_or_that_is_incomplete_is_refused(serve
         await open_blobs(config, clock)
 
 
-async def test_a_server_gone_midway_is_retryable_and_what_was_received_is_sent_later(
-    server, bucket
-):
+async def test_a_server_gone_midway_is_retryable_and_what_was_received_is_sent_later(s3, bucket):
     first = DATA[:5_000_000]
 
     async def the_server_goes():
         yield first
-        server.proxy.behave("refuse")
+        s3.proxy.behave("refuse")
         yield DATA[5_000_000:]
 
     try:
@@ -313,7 +306,7 @@ async def test_a_server_gone_midway_is_retryable_and_what_was_received_is_sent_l
             with pytest.raises(StoreUnavailable):
                 await call
     finally:
-        server.proxy.behave("pass")
+        s3.proxy.behave("pass")
     offset = await bucket.received_bytes(SHA256)
     assert offset == len(DATA), "kept on this machine"
     assert await bucket.append(SHA256, len(DATA), offset, never_more()) == len(DATA)
@@ -325,35 +318,35 @@ async def never_more():
     yield b""
 
 
-async def test_a_server_gone_while_a_blob_is_read_is_retryable(server, bucket):
+async def test_a_server_gone_while_a_blob_is_read_is_retryable(s3, bucket):
     await bucket.write(SHA256, len(DATA), chunks_of(DATA))
     reading = bucket.read(SHA256)
     read = [await anext(reading)]
-    server.proxy.behave("refuse")
+    s3.proxy.behave("refuse")
     try:
         with pytest.raises(StoreUnavailable):
             read += [chunk async for chunk in reading]
     finally:
-        server.proxy.behave("pass")
+        s3.proxy.behave("pass")
     offset = sum(map(len, read))
     assert b"".join(read) + await whole(bucket, SHA256, offset) == DATA
 
 
-async def test_a_server_that_is_down_at_start_may_come_later(server, tmp_path, clock):
-    config = config_of(tmp_path, s3_section(server, tmp_path))
-    server.proxy.behave("refuse")
+async def test_a_server_that_is_down_at_start_may_come_later(s3, tmp_path, clock):
+    config = config_of(tmp_path, s3_section(s3, tmp_path))
+    s3.proxy.behave("refuse")
     try:
         store = await open_blobs(config, clock)
         with pytest.raises(StoreUnavailable):
             await store.write(SMALL_SHA256, len(SMALL), chunks_of(SMALL))
     finally:
-        server.proxy.behave("pass")
+        s3.proxy.behave("pass")
     await store.write(SMALL_SHA256, len(SMALL), chunks_of(SMALL))
     assert await whole(store, SMALL_SHA256) == SMALL
 
 
-async def test_local_copies_are_bounded_and_the_longest_unused_goes(server, tmp_path, clock):
-    section = s3_section(server, tmp_path) | {"local_copy_max_bytes": CHUNK_BYTES}
+async def test_local_copies_are_bounded_and_the_longest_unused_goes(s3, tmp_path, clock):
+    section = s3_section(s3, tmp_path) | {"local_copy_max_bytes": CHUNK_BYTES}
     store = await open_blobs(config_of(tmp_path, section), clock)
     contents = [bytes([one]) * 400_000 for one in range(3)]
     digests = [hashlib.sha256(data).digest() for data in contents]
@@ -370,9 +363,9 @@ async def test_local_copies_are_bounded_and_the_longest_unused_goes(server, tmp_
 
 
 async def test_the_spool_of_a_bucket_runs_full_and_the_upload_goes_on_later(
-    server, tmp_path, clock, small_disk
+    s3, tmp_path, clock, small_disk
 ):
-    config = config_of(small_disk, s3_section(server, small_disk))
+    config = config_of(small_disk, s3_section(s3, small_disk))
     store = await open_blobs(config, clock)
     store._incoming._limits = store._incoming._limits._replace(reserve_bytes=0)
     data = bytes(500_000)
@@ -392,3 +385,27 @@ async def test_the_spool_of_a_bucket_runs_full_and_the_upload_goes_on_later(
     await store.append(sha256, len(data), offset, chunks_of(data[offset:]))
     assert await whole(store, sha256) == data
     assert not list(Path(small_disk / "state" / "blobs" / "incoming").iterdir())
+
+
+async def test_pieces_that_are_not_in_the_bucket_are_made_again(bucket):
+    await bucket.write(SHA256, len(DATA), chunks_of(DATA))
+    await obstore.delete_async(bucket._store, f"pieces/{SHA256.hex()}")
+    assert await bucket.piece_list(SHA256) == pieces_of(DATA)
+    kept = await obstore.get_async(bucket._store, f"pieces/{SHA256.hex()}")
+    assert bytes(await kept.bytes_async()) == pieces_of(DATA)
+
+
+async def test_other_bytes_in_the_bucket_are_found_out_before_they_are_used(bucket):
+    await bucket.write(SHA256, len(DATA), chunks_of(DATA))
+    await obstore.put_async(bucket._store, f"blobs/{SHA256.hex()}", DATA[:-1] + b"!")
+    with pytest.raises(StoreUnavailable, match="damaged") as caught:
+        async with bucket.local_copy(SHA256):
+            raise AssertionError("its bytes are wrong")
+    assert not caught.value.retryable
+    assert not list((bucket._spool / "copies").iterdir())
+
+
+async def test_objects_of_others_below_the_prefix_are_left_alone(bucket):
+    await obstore.put_async(bucket._store, "blobs/README", b"by hand")
+    await obstore.put_async(bucket._store, f"blobs/{'ab' * 31}", b"a short name")
+    assert await bucket.list_all() == []

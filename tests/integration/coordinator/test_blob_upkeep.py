@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from dataclasses import replace
 
 import pytest
 
+from coordinator.blobs import collector as collector_module
 from coordinator.blobs.folder import FolderStore
 from coordinator.config import BlobsSection
 from coordinator.core.fleet_figures import FleetCounters
@@ -18,7 +20,7 @@ from coordinator.fleet.memory import FleetMemory
 from coordinator.operations.models import NewModel
 from coordinator.store import accounts, deployments, models, nodes, pops
 from coordinator.store.facts import Manifest
-from protos.domain.errors import Forbidden, InvalidRequest, NotFound, Overloaded
+from protos.domain.errors import Forbidden, InvalidRequest, NotFound, Overloaded, StoreUnavailable
 from protos.domain.manifest import manifest_sha256
 from protos.domain.pieces import PIECE_BYTES, piece_list_sha256, split_digests
 from protos.domain.resources import (
@@ -143,6 +145,31 @@ async def test_blobs_that_were_collected_before_a_registration_are_asked_for_aga
     with pytest.raises(InvalidRequest, match="have not been uploaded") as caught:
         await operations.models.register(actor(), new_model())
     assert "run the import again" in caught.value.hint
+
+
+async def test_a_collection_that_fails_is_tried_again(operated, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    store, blobs, operations = operated
+    await upload(operations)
+    failures = [StoreUnavailable("the disk is gone"), RuntimeError("a bug")]
+    list_all = blobs.list_all
+
+    async def sometimes():
+        if failures:
+            raise failures.pop()
+        return await list_all()
+
+    monkeypatch.setattr(blobs, "list_all", sometimes)
+    monkeypatch.setattr(collector_module, "INTERVAL_S", 0)
+    upkeep = upkeep_of(store, blobs)
+    async with asyncio.TaskGroup() as group:
+        tasks = upkeep.start(group)
+        await wait_until_async(lambda: "collected blobs=" in caplog.text, 30, "a collection")
+        for task in tasks:
+            task.cancel()
+    assert "the disk is gone" in caplog.text
+    assert "a bug" in caplog.text
+    assert await blobs.size_bytes(SHA256) is None
 
 
 async def test_what_is_named_follows_the_store(operated):
