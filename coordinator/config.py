@@ -338,7 +338,7 @@ def _check_together(config: CoordinatorConfig) -> list[str]:
         other = taken.setdefault(port, section)
         if other != section:
             problems.append(f"{section}.port: {port} is that of {other} already")
-    problems += _check_blobs(config.blobs)
+    problems += _check_blobs(config.blobs, config.limits.max_blob_bytes)
     health = config.health
     suspect_ms = health.status_interval_ms * health.suspect_after_misses
     if health.lease_ms <= suspect_ms:
@@ -349,7 +349,7 @@ def _check_together(config: CoordinatorConfig) -> list[str]:
     return problems
 
 
-def _check_blobs(blobs: BlobsSection) -> list[str]:
+def _check_blobs(blobs: BlobsSection, max_blob_bytes: int) -> list[str]:
     problems = []
     if blobs.url and _BUCKET_URL.fullmatch(blobs.url) is None:
         problems.append("blobs.url: must be empty, s3://BUCKET or s3://BUCKET/PREFIX")
@@ -357,4 +357,8 @@ def _check_blobs(blobs: BlobsSection) -> list[str]:
         problems.append("blobs.endpoint: must be empty, http://HOST:PORT or https://HOST:PORT")
     if not blobs.url and (blobs.endpoint or blobs.credentials_file):
         problems.append("blobs.url: is required with blobs.endpoint or blobs.credentials_file")
+    if blobs.partial_max_bytes < max_blob_bytes:
+        problems.append(
+            f"blobs.partial_max_bytes: {blobs.partial_max_bytes} is below limits.max_blob_bytes"
+        )
     return problems
