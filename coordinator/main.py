@@ -22,6 +22,7 @@ from coordinator.first_run import check_ports_free
 from coordinator.fleet.agent_queries import QueryLimits
 from coordinator.fleet.blob_upkeep import make_blob_upkeep
 from coordinator.fleet.desired_rows import DesiredRows
+from coordinator.fleet.file_holders import FileHolders
 from coordinator.fleet.files import FleetFiles
 from coordinator.fleet.memory import FleetMemory
 from coordinator.fleet.peer_dialer import PeerDialer
@@ -188,7 +189,7 @@ def make_fleet(
         dialer=dialer,
         files=FleetFiles(
             blobs,
-            desired,
+            FileHolders(store),
             max_streams=limits.blob_streams,
             max_streams_per_node=limits.blob_streams_per_node,
             counters=counters,

@@ -14,9 +14,8 @@ from coordinator.blobs.folder import FolderStore
 from coordinator.config import BlobsSection
 from coordinator.core.fleet_figures import FleetCounters
 from coordinator.fleet.blob_upkeep import NamedBlobs, make_blob_upkeep
-from coordinator.fleet.desired_rows import DesiredRows
+from coordinator.fleet.file_holders import FileHolders
 from coordinator.fleet.files import FleetFiles
-from coordinator.fleet.memory import FleetMemory
 from coordinator.operations.models import NewModel
 from coordinator.store import accounts, deployments, models, nodes, pops
 from coordinator.store.facts import Manifest
@@ -198,7 +197,7 @@ async def sending(store, tmp_path):
     await blobs.write(SHA256, len(WEIGHTS), chunks_of(WEIGHTS))
     files = FleetFiles(
         blobs,
-        DesiredRows(store, FleetMemory()),
+        FileHolders(store),
         max_streams=2,
         max_streams_per_node=1,
         counters=FleetCounters(),
