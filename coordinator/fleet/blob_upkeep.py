@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from coordinator.blobs.interface import BlobStore
-    from coordinator.config import BlobsSection
+    from coordinator.blobs_section import BlobsSection
     from coordinator.core.fleet_figures import FleetCounters
     from coordinator.store.store import Store
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from coordinator.operations.agents import Agents
     from coordinator.operations.operator_certificates import OperatorCertificates
     from coordinator.operations.refusals import RefusalRecorder
+    from coordinator.operations.upstream import Upstream
     from coordinator.store.store import Store
 
 #: Longest name of a subject that a refusal repeats.
@@ -60,6 +61,8 @@ class OperationsParts:
     on_ordered: Callable[[str], None]
     #: Called with an operator who was revoked or has another role.
     on_operator_changed: Callable[[str], None]
+    #: The hub that hf:// names; None: there is none.
+    upstream: Upstream | None = None
     blob_proofs: BlobProofs = field(default_factory=BlobProofs)
 
 

@@ -18,6 +18,7 @@ class FactType(enum.StrEnum):
     OPERATOR = "operator"
     PUBLICATION = "publication"
     RUNTIME = "runtime"
+    TRACK = "track"
 
 
 def fact_json(**values: object) -> bytes:

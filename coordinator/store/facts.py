@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeVar
 
 from coordinator.core.node_orders import Move, NodeOrder, OrderKind, Phase
 from coordinator.core.operators import Operator, Role
+from coordinator.store.adoption_facts import TrackRow
 from coordinator.store.fact_types import FactType, fact_json
 from coordinator.store.records import CertificateRecord
 from coordinator.store.registry_facts import PublicationRow, RuntimeRow
@@ -276,6 +277,7 @@ Fact = (
     | OperatorRow
     | PublicationRow
     | RuntimeRow
+    | TrackRow
 )
 FactT = TypeVar(
     "FactT",
@@ -288,6 +290,7 @@ FactT = TypeVar(
     OperatorRow,
     PublicationRow,
     RuntimeRow,
+    TrackRow,
 )
 
 _CLASS_OF: dict[FactType, type[Fact]] = {
@@ -302,6 +305,7 @@ _CLASS_OF: dict[FactType, type[Fact]] = {
         OperatorRow,
         PublicationRow,
         RuntimeRow,
+        TrackRow,
     )
 }
 

@@ -44,15 +44,19 @@ def publish(
         )
         if known is not None and (known.publication.removed_unix_ms or present is not None):
             _refuse_change(known.publication, wanted)
-        elif present is not None and content_sha256(present) != content_sha256(row):
-            raise _other_content(row.name, "")
+        elif present is not None:
+            was = Publication(
+                row.name, kind_of(row), content_sha256(present), account_id=present.account_id
+            )
+            _refuse_change(was, wanted)
         siblings = _siblings(tx, row)
         _check_siblings(wanted, siblings)
         if isinstance(row, Adapter) and _row(tx, ObjectKind.MODEL, row.model) is None:
             raise NotFound(f"there is no model {row.model!r}", "import the adapter's base first")
         is_new = known is None or bool(known.publication.removed_unix_ms)
         if is_new:
-            order = max((one.order for one in siblings), default=0) + 1
+            # One from before publications is no newer for being imported again.
+            order = 0 if present else max((one.order for one in siblings), default=0) + 1
             stamped = replace(
                 wanted, order=order, published_unix_ms=tx.now_unix_ms, removed_unix_ms=0
             )

@@ -21,6 +21,7 @@ from coordinator.store.transaction import WriterFenced
 from protos.domain.errors import ConfigInvalid, StoreUnavailable
 
 if TYPE_CHECKING:
+    from coordinator.core.adoption import Track
     from coordinator.core.node_orders import NodeOrder
     from coordinator.core.operators import Operator
     from coordinator.core.publications import Publication
@@ -188,6 +189,10 @@ class Store:
     def runtimes(self) -> Mapping[str, Runtime]:
         """Return every runtime by name."""
         return self._memory.facts.runtimes
+
+    def tracks(self) -> Mapping[str, Track]:
+        """Return what is tracked of other hubs, by ``hf://org/repo@revision``."""
+        return self._memory.facts.tracks
 
     def keys_info(self) -> Sequence[KeyRecord]:
         """Return every key that is not revoked, oldest first."""

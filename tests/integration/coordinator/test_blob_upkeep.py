@@ -11,7 +11,7 @@ import pytest
 
 from coordinator.blobs import collector as collector_module
 from coordinator.blobs.folder import FolderStore
-from coordinator.config import BlobsSection
+from coordinator.blobs_section import BlobsSection
 from coordinator.core.fleet_figures import FleetCounters
 from coordinator.fleet.blob_upkeep import NamedBlobs, make_blob_upkeep
 from coordinator.fleet.file_holders import FileHolders
