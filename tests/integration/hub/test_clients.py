@@ -117,7 +117,7 @@ async def test_a_download_that_breaks_off_goes_on_by_range(hub, tmp_path):
     done = await hub.python(DOWNLOAD, *arguments)
     assert done.code == 0, done.output
     assert (tmp_path / "got" / "model.safetensors").read_bytes() == weights
-    assert hub.catalogue.offsets == [0, 2 * 16_384]
+    assert hub.catalogue.offsets[-2:] == [0, 2 * 16_384]
 
 
 async def test_a_client_that_was_killed_is_sent_the_rest_by_range(hub):
