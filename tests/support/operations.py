@@ -46,9 +46,9 @@ from tests.support.stores import (
 
 if TYPE_CHECKING:
     from coordinator.core.peer_dials import Dial
+    from coordinator.operations.upstream import Upstream
     from protos.domain.errors import EdgeForgeError
     from protos.domain.resources import ResourceType
-    from coordinator.operations.upstream import Upstream
     from protos.domain.trace import Trace
 
 CONNECTED = LiveNode(connected=True, last_status_age_s=0.1)
