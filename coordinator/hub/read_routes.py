@@ -184,8 +184,8 @@ class ReadRoutes:
                 async for chunk in chunks:
                     async with asyncio.timeout(WRITE_IDLE_S):
                         await response.write(chunk)
-        except TimeoutError:
-            request.protocol.force_close()
+        except (TimeoutError, ConnectionError):
+            request.protocol.force_close()  # the client has gone, or takes nothing
         finally:
             self._downloads[actor.name] -= 1
             if not self._downloads[actor.name]:

@@ -153,10 +153,8 @@ class UpstreamHub:
 
         done = await self._run(job, note, look)
         files = tuple(
-            FetchedFile(
-                one["path"], bytes.fromhex(one["sha256"]), one["size"], folder / one["path"]
-            )
-            for one in done["files"]
+            FetchedFile(path, bytes.fromhex(sha256_hex), size_bytes, folder / path)
+            for path, sha256_hex, size_bytes in done["files"]
         )
         return Snapshot(str(done["sha"]), str(done["licence"]), files, tuple(left_out))
 

@@ -234,41 +234,56 @@ def _is_allowed(path: str) -> bool:
 
 
 def _downloaded(job: dict[str, Any], sha: str, one: Any, folder: Path) -> Path:  # noqa: ANN401
-    """Return a file that is as the hub lists it; one that is not is downloaded once more."""
-    from huggingface_hub import hf_hub_download
+    """Return a file that is as the hub lists it; one that is not is downloaded once more.
 
+    A partial file goes on where it stopped, also in another process than the one that began it.
+    """
     path = folder / str(one.rfilename)
-    for again in (False, True):
-        if not (path.is_file() and not path.is_symlink() and _is_listed(path, one)):
-            with contextlib.suppress(OSError):
-                hf_hub_download(
-                    job["repository"],
-                    one.rfilename,
-                    revision=sha,
-                    endpoint=job["endpoint"],
-                    token=job["token"] or False,
-                    local_dir=folder,
-                    force_download=again or path.is_file(),
-                )
-        if _refusals:
-            raise _refusals[-1]
-        if path.is_file() and _is_listed(path, one):
+    if path.is_file() and _is_listed(path, one):
+        return path
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    for _ in range(2):
+        _receive(job, sha, one, partial)
+        if _is_listed(partial, one):
+            partial.rename(path)
             return path
-        path.unlink(missing_ok=True)
-        if again:
-            break
-        _forget_partial(folder, one.rfilename)
+        # What came before may be of other bytes than the rest.
+        partial.unlink()
     raise refuse(
         f"{one.rfilename}: the hub does not send the bytes that it lists",
         "try again; if it stays so, the hub or what is between is at fault",
     )
 
 
-def _forget_partial(folder: Path, name: str) -> None:
-    """Delete what an interrupted download has left: its bytes may be others than the rest."""
-    partial = folder / ".cache" / "huggingface" / "download" / name
-    for path in partial.parent.glob("*.incomplete"):
-        path.unlink(missing_ok=True)
+def _receive(job: dict[str, Any], sha: str, one: Any, partial: Path) -> None:  # noqa: ANN401
+    """Add to a partial file what is missing of it. Raises: what the client raises."""
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers
+
+    url = hf_hub_url(
+        job["repository"], one.rfilename, revision=sha, endpoint=job["endpoint"]
+    )
+    partial.touch(0o600)
+    with partial.open("r+b") as file:
+        have_bytes = file.seek(0, os.SEEK_END)
+        if have_bytes > one.size:
+            file.truncate(0)
+            have_bytes = file.seek(0)
+        if have_bytes == one.size:
+            return
+        try:
+            http_get(
+                url,
+                file,
+                resume_size=have_bytes,
+                headers=build_hf_headers(token=job["token"] or False),
+                expected_size=one.size,
+            )
+        except OSError as error:
+            if "Consistency check failed" not in str(error):
+                raise
 
 
 def _is_listed(path: Path, one: Any) -> bool:  # noqa: ANN401

@@ -33,37 +33,26 @@ class Finished:
     output: str
 
 
-class HeldCatalogue(RegistryCatalogue):
-    """A catalogue whose downloads can be held midway."""
-
-    hold_at_bytes: int | None = None
+class CutCatalogue(RegistryCatalogue):
+    """A catalogue whose next download breaks off."""
 
     def __init__(self, operations: Operations, blobs: BlobStore) -> None:
         super().__init__(operations, blobs)
         #: Where each download began.
         self.offsets: list[int] = []
-        self.held = asyncio.Event()
-        self._go_on = asyncio.Event()
-
-    def release(self) -> None:
-        """Hold nothing any more."""
-        self.hold_at_bytes = None
-        self._go_on.set()
+        #: Where the next one breaks off; None: it does not.
+        self.cut_at_bytes: int | None = None
 
     async def read(
         self, sha256: bytes, offset_bytes: int, length_bytes: int
     ) -> AsyncGenerator[bytes, None]:
         self.offsets.append(offset_bytes)
-        at = offset_bytes
+        cut_at_bytes, self.cut_at_bytes = self.cut_at_bytes, None
         async for chunk in super().read(sha256, offset_bytes, length_bytes):
-            cut = len(chunk) if self.hold_at_bytes is None else max(0, self.hold_at_bytes - at)
-            if cut:
-                yield chunk[:cut]
-            if cut < len(chunk):
-                self.held.set()
-                await self._go_on.wait()
-                yield chunk[cut:]
-            at += len(chunk)
+            if cut_at_bytes is not None:
+                yield chunk[:cut_at_bytes]
+                raise ConnectionResetError("cut off")
+            yield chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +64,7 @@ class RunningHub:
     listener: HubListener
     folder: Path
 
-    catalogue: HeldCatalogue
+    catalogue: CutCatalogue
 
     @property
     def endpoint(self) -> str:
@@ -143,7 +132,7 @@ async def running_hub(folder: Path) -> AsyncIterator[RunningHub]:
         await fleet.store.write(accounts.create(Account("globex")))
         await fleet.store.write(keys.create(api_key(GLOBEX, "globex"), fleet.clock()))
         assert fleet.blobs is not None
-        catalogue = HeldCatalogue(operations, fleet.blobs)
+        catalogue = CutCatalogue(operations, fleet.blobs)
         parts = HubParts(
             catalogue=catalogue,
             keys=lambda: fleet.store.view().keys,
@@ -154,7 +143,6 @@ async def running_hub(folder: Path) -> AsyncIterator[RunningHub]:
         try:
             yield RunningHub(fleet, operations, listener, folder, catalogue)
         finally:
-            catalogue.release()
             await listener.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -32,7 +33,8 @@ class HubClient:
         """Return status, headers and body of an answer."""
         headers = self._headers | options.pop("headers", {})
         url = path if path.startswith("http") else self._hub.endpoint + path
-        data = json.dumps(body).encode() if isinstance(body, (dict, list)) else body
+        text = json.dumps(body).encode() if isinstance(body, (dict, list)) else body
+        data = io.BytesIO(text) if isinstance(text, bytes) else text
         async with self._session.request(
             method, url, data=data, headers=headers, allow_redirects=False, **options
         ) as response:

@@ -10,7 +10,6 @@ import coordinator.hub.write_routes
 from tests.support.hub import GLOBEX, write_files
 from tests.support.hub_client import HubClient
 from tests.support.registry_cases import adapter_files, base_files
-from tests.support.waiting import wait_until_async
 
 README = b"---\nlicense: apache-2.0\n---\n# A model\n"
 SNAPSHOT = """
@@ -18,12 +17,12 @@ import sys
 import huggingface_hub
 print(huggingface_hub.snapshot_download(sys.argv[1], revision=sys.argv[2]))
 """
-#: Writes each chunk at once, so that something is there when it is killed.
+#: With chunks smaller than the file, whose arrival the client counts.
 DOWNLOAD = """
 import sys
-import huggingface_hub
-huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE = 16_384
-huggingface_hub.hf_hub_download(sys.argv[1], sys.argv[2], local_dir=sys.argv[3])
+from huggingface_hub import constants, hf_hub_download
+constants.DOWNLOAD_CHUNK_SIZE = 16_384
+hf_hub_download(sys.argv[1], sys.argv[2], local_dir=sys.argv[3])
 """
 
 
@@ -44,7 +43,8 @@ async def test_hf_upload_then_hf_download_then_snapshot_download(hub, tmp_path):
     left = {path.name: path.read_bytes() for path in got.iterdir() if path.is_file()}
     assert json.loads(left.pop("config.json")) == json.loads(files.pop("config.json"))
     assert left == files
-    (version,) = (await hub.operations.repositories.list_all(hub.fleet.admin))[0].versions
+    shown = await hub.operations.repositories.show(hub.fleet.admin, "acme/small")
+    (version,) = shown.versions
     assert (version.row.name, version.publication.licence) == ("acme/small@1", "apache-2.0")
     for revision in ("main", "1", version.revision):
         done = await hub.python(SNAPSHOT, "acme/small", revision)
@@ -107,29 +107,40 @@ async def test_a_file_in_parts_is_continued_by_another_client_where_the_first_wa
     assert (got / "model.safetensors").read_bytes() == weights
 
 
-async def test_a_download_that_was_killed_goes_on_by_range(hub, tmp_path):
+async def test_a_download_that_breaks_off_goes_on_by_range(hub, tmp_path):
     files = base_files(hidden=64)
     weights = files["model.safetensors"]
     async with HubClient(hub) as client:
         assert (await client.upload("acme/small", files))[0] == 200
-    hub.catalogue.hold_at_bytes = len(weights) // 2
+    hub.catalogue.cut_at_bytes = len(weights) // 2
     arguments = ("acme/small", "model.safetensors", str(tmp_path / "got"))
-    process = await hub.start_python(DOWNLOAD, *arguments)
-    await hub.catalogue.held.wait()
-    partial = tmp_path / "got" / ".cache" / "huggingface" / "download"
-
-    def arrived() -> bool:
-        return any(one.stat().st_size > 0 for one in partial.glob("*.incomplete"))
-
-    await wait_until_async(arrived, 30, "some bytes")
-    process.kill()
-    await process.wait()
-    hub.catalogue.release()
     done = await hub.python(DOWNLOAD, *arguments)
     assert done.code == 0, done.output
     assert (tmp_path / "got" / "model.safetensors").read_bytes() == weights
-    assert hub.catalogue.offsets[0] == 0
-    assert hub.catalogue.offsets[-1] > 0
+    assert hub.catalogue.offsets[-2:] == [0, 2 * 16_384]
+
+
+async def test_a_client_that_was_killed_is_sent_the_rest_by_range(hub):
+    """huggingface_hub itself begins a file anew in a new process; curl and others go on."""
+    files = base_files(hidden=64)
+    weights = files["model.safetensors"]
+    async with HubClient(hub) as client:
+        assert (await client.upload("acme/small", files))[0] == 200
+        path = "/acme/small/resolve/main/model.safetensors"
+        for asked, first, last in (
+            ("bytes=1000-", 1_000, len(weights) - 1),
+            ("bytes=0-0", 0, 0),
+            ("bytes=-5", len(weights) - 5, len(weights) - 1),
+            (f"bytes=7-{10**9}", 7, len(weights) - 1),
+        ):
+            status, headers, body = await client.ask("GET", path, headers={"Range": asked})
+            assert (status, body) == (206, weights[first : last + 1])
+            assert headers["Content-Range"] == f"bytes {first}-{last}/{len(weights)}"
+            assert headers["ETag"] == f'"{digest_of(weights)}"'
+        status, headers, _ = await client.ask(
+            "GET", path, headers={"Range": f"bytes={len(weights)}-"}
+        )
+        assert (status, headers["Content-Range"]) == (416, f"bytes */{len(weights)}")
 
 
 async def test_another_accounts_repository_is_not_found_by_its_clients(hub, tmp_path):
