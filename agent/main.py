@@ -18,6 +18,7 @@ from agent.artifacts.disk import ModelDisk
 from agent.artifacts.files import FileStore
 from agent.artifacts.object_pull import Means
 from agent.artifacts.objects import ObjectStore
+from agent.artifacts.shelf import PieceShelf
 from agent.artifacts.sources import NoPeers
 from agent.clock import now_mono_ms, now_unix_ms
 from agent.core.backoff import BackoffPolicy
@@ -193,7 +194,9 @@ class Agent:
             ready=lambda: not self.status.missing(),
             draw=self._draw,
             descriptors=take_descriptors(config),
+            shelf=PieceShelf(self._objects),
         )
+        self._objects.use_peers(self._plane.piece_client)
 
     def _build_link(self) -> None:
         config, plane = self._config, self._plane
@@ -203,6 +206,7 @@ class Agent:
             tables=self._tables,
             credentials=self._credentials,
             replicas=self._replicas,
+            objects=self._objects,
             live=plane.live,
             gateway=plane.client_port.handler.stats,
             peer_port=plane.peer_port,

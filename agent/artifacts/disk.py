@@ -64,9 +64,14 @@ class ModelDisk:
     _pinned: frozenset[Path] = frozenset()
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
+    @property
+    def lists(self) -> Path:
+        """The folder of the files' piece lists."""
+        return self.files.with_name("lists")
+
     def load(self) -> None:
         """Read what earlier runs left, and delete what is in no object."""
-        for folder in (self.objects, self.files, self.partial):
+        for folder in (self.objects, self.files, self.partial, self.lists):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self._lock:
             by_inode = {one.stat().st_ino: one for one in self.files.iterdir() if one.is_file()}
@@ -211,7 +216,7 @@ class ModelDisk:
         )
         for digest in files:
             if digest.hex() not in kept:
-                (self.files / digest.hex()).unlink(missing_ok=True)
+                self._unlink(digest.hex())
 
     def _wanted(self) -> set[str]:
         return {digest.hex() for files in self._incoming.values() for digest in files}
@@ -223,7 +228,11 @@ class ModelDisk:
             stat = one.stat()
             age_ms = self.now_unix_ms() - stat.st_mtime * 1_000
             if one.name not in wanted and stat.st_nlink == 1 and age_ms >= least_age_ms:
-                one.unlink()
+                self._unlink(one.name)
+
+    def _unlink(self, digest: str) -> None:
+        (self.files / digest).unlink(missing_ok=True)
+        (self.lists / digest).unlink(missing_ok=True)
 
     def _delete_partials(self, least_age_ms: float) -> None:
         """Delete what unfinished pulls left that nobody goes on with."""

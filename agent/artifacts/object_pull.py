@@ -17,7 +17,7 @@ from agent.core.chunk_planner import Abandon, ChunkPlanner, Fetch, PullPolicy, R
 from agent.core.piece_swarm import have_of_files, own_share
 from agent.tasks import to_end
 from protos.domain.errors import EdgeForgeError, LinkDown, NotFound, StoreUnavailable
-from protos.domain.pieces import PIECE_BYTES, piece_count, piece_span, split_digests
+from protos.domain.pieces import piece_span
 
 if TYPE_CHECKING:
     from agent.artifacts.sources import Origin, Peers
@@ -35,8 +35,6 @@ _REFRESH_S = 0.4
 _DISK_PAUSE_S = 2.0
 #: The origin's failures in a row, without a piece from anywhere, after which a pull gives up.
 _MAX_FAILURES = 4
-#: Peers asked for a piece list before the origin is.
-_MAX_LIST_PEERS = 4
 
 
 @dataclass(slots=True)
@@ -106,15 +104,14 @@ class ObjectPull:
         self._failures = 0
         self._paused_until_s = 0.0
         self.verified_bytes = 0
-        #: By digest: what is being pulled now, for peers.
-        self.open_files: dict[bytes, PieceFile] = {}
+        self._planned: ChunkPlanner | None = None
 
-    def have_of(self, sha256: bytes) -> int | None:
-        """Return the verified pieces of a file of this pull, as bits; None for another file."""
+    def have_of(self, sha256: bytes) -> int:
+        """Return the verified pieces of a file of this pull, as bits."""
         for one in self._files:
-            if one.file.sha256 == sha256 and not one.published:
-                return ~(self._planner.missing >> one.first) & ((1 << one.count) - 1)
-        return None
+            if one.file.sha256 == sha256 and self._planned is not None:
+                return ~(self._planned.missing >> one.first) & ((1 << one.count) - 1)
+        return 0
 
     async def run(self, files: list[ModelFile], digests: list[list[bytes]], folder: Path) -> None:
         """Pull until every file is published. Raises: EdgeForgeError, OSError.
@@ -134,9 +131,9 @@ class ObjectPull:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            for fetch in self._planner.asked if self._files else ():
-                self._planner.put_back(fetch.piece)
-            self.open_files.clear()
+            if self._planned is not None:
+                for fetch in self._planned.asked:
+                    self._planned.put_back(fetch.piece)
             for one in self._files:
                 one.on_disk.close()
 
@@ -156,7 +153,7 @@ class ObjectPull:
             for one in self._files
             for index in range(one.count)
         ]
-        self._planner = ChunkPlanner(
+        self._planned = ChunkPlanner(
             sizes,
             ((1 << len(sizes)) - 1) & ~have,
             means.policy,
@@ -166,7 +163,11 @@ class ObjectPull:
         )
         self._planner.source_found(ORIGIN, Rank.ORIGIN, (1 << len(sizes)) - 1)
         self.verified_bytes = sum(size for n, size in enumerate(sizes) if have >> n & 1)
-        self.open_files = {one.file.sha256: one.on_disk for one in self._files}
+
+    @property
+    def _planner(self) -> ChunkPlanner:
+        assert self._planned is not None
+        return self._planned
 
     # -- peers -----------------------------------------------------------------------------------
 
@@ -369,36 +370,3 @@ def _accept(on_disk: PieceFile, index: int, data: memoryview, digest: bytes) -> 
             "it is pulled from elsewhere; if the coordinator sent it, import the object again",
         )
     on_disk.write(index, data)
-
-
-async def digests_of(name: str, file: ModelFile, means: Means) -> list[bytes]:
-    """Return the digests of a file's pieces, checked against its manifest.
-
-    From a peer, else from the origin. Raises: EdgeForgeError.
-    """
-    if file.size_bytes <= PIECE_BYTES:
-        return [file.sha256]
-    for node_id in list(means.peers.candidates(name))[:_MAX_LIST_PEERS]:
-        try:
-            async with asyncio.timeout(_FIRST_ANSWERS_S):
-                found = await means.peers.piece_list(node_id, name, file.sha256)
-        except (EdgeForgeError, TimeoutError):
-            continue
-        if hashlib.sha256(found).digest() == file.pieces_sha256:
-            return _checked(file, found)
-    found = await means.origin.piece_list(file.sha256)
-    return _checked(file, found)
-
-
-def _checked(file: ModelFile, found: bytes) -> list[bytes]:
-    digests = split_digests(found)
-    if (
-        hashlib.sha256(found).digest() != file.pieces_sha256
-        or len(digests) != piece_count(file.size_bytes)
-        or len(found) != len(digests) * 32
-    ):
-        raise WrongPiece(
-            f"the piece list of {file.path} is not the one its manifest names",
-            "it is asked for again; if the coordinator sent it, import the object again",
-        )
-    return digests

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from agent.artifacts.object_pull import Means, ObjectPull, PullStats, digests_of
+from agent.artifacts.object_pull import Means, ObjectPull, PullStats
+from agent.artifacts.piece_lists import digests_of
 from agent.core.samples import Sample, Samples
 from agent.tasks import Background
 from protos.domain.errors import EdgeForgeError, InvalidRequest, NotFound
@@ -272,25 +273,33 @@ class ObjectStore:
 
     # -- for peers -------------------------------------------------------------------------------
 
-    def ordered_files(self, name: str) -> Iterator[tuple[ModelFile, ObjectPull | None]]:
-        """Yield the files of an object that this node was ordered to hold, and their pull."""
+    def ordered_files(self, name: str) -> tuple[ModelFile, ...]:
+        """Return the files of an object that this node was ordered to hold; none for others."""
         held = self._ordered.get(name)
-        if held is None:
-            return
-        pull = self._pulls.get(self.path_of(held))
-        for file in held.files:
-            yield file, pull.by_pieces if pull is not None else None
+        return held.files if held is not None else ()
+
+    def has_file(self, name: str, file: ModelFile) -> bool:
+        """Return whether a file of an ordered object is published; no disk access if all are."""
+        return self._disk.has(self.path_of(self._ordered[name])) or self.file_path(file).is_file()
+
+    def pieces_of(self, name: str, file: ModelFile) -> int:
+        """Return the verified pieces of a file of an ordered object that is being pulled."""
+        pull = self._pulls.get(self.path_of(self._ordered[name]))
+        if pull is None or pull.by_pieces is None:
+            return 0
+        return pull.by_pieces.have_of(file.sha256)
 
     def file_path(self, file: ModelFile) -> Path:
         """Return the path of a published file, whether or not it exists."""
         return self._disk.files / file.sha256.hex()
 
-    def has_file(self, name: str, file: ModelFile) -> bool:
-        """Return whether a file of an ordered object is published. No disk access if it is."""
-        held = self._ordered.get(name)
-        if held is None:
-            return False
-        return self._disk.has(self.path_of(held)) or self.file_path(file).is_file()
+    def paths_of_file(self, file: ModelFile) -> tuple[Path, Path]:
+        """Return where a file is: published, or being pulled."""
+        return self.file_path(file), self._disk.partial / file.sha256.hex()
+
+    def list_path(self, file: ModelFile) -> Path:
+        """Return the path of a file's piece list, whether or not it exists."""
+        return self._disk.lists / file.sha256.hex()
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -343,7 +352,10 @@ class ObjectStore:
         def trouble(text: str) -> None:
             pull.trouble = text
 
-        digests = [await digests_of(name, file, means) for file in files]
+        digests = [
+            await digests_of(name, file, self._disk.lists, means.origin, means.peers)
+            for file in files
+        ]
         pull.by_pieces = ObjectPull(name, means, publish=self._publish_file, on_trouble=trouble)
         await pull.by_pieces.run(files, digests, self._disk.partial)
 

@@ -7,8 +7,9 @@ for an own share of the pieces, and the rest goes from node to node. When nothin
 ``patience_ms``, the origin is asked for anything.
 
 A piece is never asked of two sources at once. One that is late at a source is *abandoned* there
-first, if another source has it; a source that was late or failed is left alone for a time that
-doubles, one that sent wrong bytes for ``struck_ms``.
+first, if another source has it. A source that was late or failed is left alone for a time that
+doubles, is on probation until it has sent a piece, and asked when better ones are not to be had;
+one that sent wrong bytes is struck off for ``struck_ms``.
 """
 
 from __future__ import annotations
@@ -45,9 +46,11 @@ class PullPolicy:
     max_in_flight: int = 3
     #: Without a piece for so long, the origin is asked for what others should have had.
     patience_ms: float = 3_000.0
-    #: A piece is late after so long, or ``late_factor`` times what its source usually takes.
-    late_ms: float = 10_000.0
+    #: A piece is late after so long, or ``late_factor`` times what its source usually takes, but
+    #: not more than ``max_late_ms``.
+    late_ms: float = 5_000.0
     late_factor: float = 4.0
+    max_late_ms: float = 60_000.0
     #: A source that sent wrong bytes is not asked for so long.
     struck_ms: float = 600_000.0
     retry: BackoffPolicy = field(default_factory=lambda: BackoffPolicy(250.0, 15_000.0))
@@ -79,6 +82,8 @@ class Source:
     name: str
     rank: Rank
     have: int = 0
+    #: Pieces that it said it had, and had not.
+    denied: int = 0
     in_flight: int = 0
     failures: int = 0
     usual_ms: float = 0.0
@@ -122,7 +127,7 @@ class ChunkPlanner:
         source = self.sources.get(name)
         if source is None:
             source = self.sources[name] = Source(name, rank)
-        source.rank, source.have = rank, have
+        source.rank, source.have = rank, have & ~source.denied
 
     def source_lost(self, name: str) -> list[Abandon]:
         """Forget a source, which is no longer in the table; what it was asked for is abandoned.
@@ -167,7 +172,9 @@ class ChunkPlanner:
 
     def not_there(self, piece: int) -> None:
         """A source does not have a piece that it said it had."""
-        self._land(piece).source.have &= ~(1 << piece)
+        source = self._land(piece).source
+        source.denied |= 1 << piece
+        source.have &= ~source.denied
 
     def put_back(self, piece: int) -> None:
         """A piece could not be written, or the pull ends: nobody's fault."""
@@ -194,7 +201,7 @@ class ChunkPlanner:
         """Return what to do now; called after everything that happened, and at the deadline."""
         commands: list[Command] = list(self._abandon_late(now_mono_ms, draw))
         usable = [one for one in self.sources.values() if self._usable(one, now_mono_ms)]
-        usable.sort(key=lambda one: (one.rank, one.usual_ms, one.name))
+        usable.sort(key=lambda one: (one.failures > 0, one.rank, one.usual_ms, one.name))
         while (fetch := self._next_fetch(usable, now_mono_ms)) is not None:
             commands.append(fetch)
         return commands
@@ -224,7 +231,11 @@ class ChunkPlanner:
         if source.not_before_mono_ms > now_mono_ms:
             return False
         source.struck = False
-        return source.in_flight < self.policy.max_in_flight
+        return source.in_flight < self._places(source)
+
+    def _places(self, source: Source) -> int:
+        """Return how many pieces a source is asked for at a time: one on probation."""
+        return 1 if source.failures else self.policy.max_in_flight
 
     def _next_fetch(self, usable: list[Source], now_mono_ms: float) -> Fetch | None:
         """Take a free place at the best source and the rarest piece that it has."""
@@ -237,7 +248,7 @@ class ChunkPlanner:
                 more |= once & one.have
                 once |= one.have
         for source in usable:
-            if source.in_flight >= self.policy.max_in_flight:
+            if source.in_flight >= self._places(source):
                 continue
             choice = wanted & source.have
             if source.rank is Rank.ORIGIN and not self._impatient(now_mono_ms):
@@ -254,11 +265,13 @@ class ChunkPlanner:
         return None
 
     def _elsewhere(self, now_mono_ms: float) -> int:
-        """Return the pieces that a source other than the origin has, and can be asked for."""
+        """Return the pieces that a source has which is not the origin and has not failed."""
         return sum_of_have(
             one
             for one in self.sources.values()
-            if one.rank is not Rank.ORIGIN and one.not_before_mono_ms <= now_mono_ms
+            if one.rank is not Rank.ORIGIN
+            and not one.failures
+            and one.not_before_mono_ms <= now_mono_ms
         )
 
     def _impatient(self, now_mono_ms: float) -> bool:
@@ -293,7 +306,8 @@ class ChunkPlanner:
 
     def _late_mono_ms(self, one: _Asked) -> float:
         usual_ms = one.source.usual_ms * self.policy.late_factor
-        return one.since_mono_ms + max(self.policy.late_ms, usual_ms)
+        policy = self.policy
+        return one.since_mono_ms + min(policy.max_late_ms, max(policy.late_ms, usual_ms))
 
     def _back_off(
         self, source: Source, now_mono_ms: float, draw: float, retry_after_ms: float
