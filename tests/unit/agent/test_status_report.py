@@ -89,7 +89,7 @@ def test_a_version_of_each_table_is_reported(report: StatusReport) -> None:
     assert len(report.status().have) == len(report.hello().have) == len(ResourceType)
 
 
-async def test_a_pull_is_reported_with_its_progress_and_its_trouble(
+def test_a_pull_is_reported_with_its_progress_and_its_trouble(
     report: StatusReport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = DesiredReplica("acme/chat@1", ModelSource.EXTERNAL, (), 8_192)
