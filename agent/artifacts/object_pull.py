@@ -228,7 +228,6 @@ class ObjectPull:
             if now_mono_ms >= self._paused_until_s * 1_000:
                 for command in planner.next_commands(now_mono_ms, means.draw()):
                     if isinstance(command, Abandon):
-                        means.stats.abandoned += 1
                         self._cancel(command)
                     else:
                         self._begin(command)
@@ -260,6 +259,7 @@ class ObjectPull:
         task.add_done_callback(lambda _: self._fetching.pop(key, None))
 
     def _cancel(self, abandon: Abandon) -> None:
+        self._means.stats.abandoned += 1
         task = self._fetching.pop((abandon.source, abandon.piece), None)
         if task is not None:
             task.cancel()

@@ -143,7 +143,7 @@ class PieceServer:
         node_id = str(client.context)
         name, *parts = request.path.removeprefix(PIECES_PATH).split("/")
         name = unquote(name)
-        if not may_hold(self._view(), node_id, name):
+        if not name or not may_hold(self._view(), node_id, name):
             raise Forbidden(f"node {node_id} may not hold {name[:100]!r}")
         match parts:
             case []:

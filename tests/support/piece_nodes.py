@@ -154,7 +154,7 @@ class _HostilePiece:
         if self._mode == "stall" and offset_bytes:
             time.sleep(3_600)
         data = self._piece.read(offset_bytes, length_bytes)
-        return data[:-1] + bytes([data[-1] ^ 1])
+        return data if self._mode == "stall" else data[:-1] + bytes([data[-1] ^ 1])
 
     def close(self) -> None:
         self._piece.close()
