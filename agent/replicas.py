@@ -26,7 +26,7 @@ from protos.domain.errors import EdgeForgeError
 from protos.domain.resources import DesiredReplica, ReplicaState
 
 if TYPE_CHECKING:
-    from agent.artifacts.models import ModelStore
+    from agent.artifacts.objects import ObjectStore
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Replicas:
 
     def __init__(
         self,
-        models: ModelStore,
+        models: ObjectStore,
         *,
         make_engine: Callable[[DesiredReplica, str], Engine] | None,
         external: Engine | None,

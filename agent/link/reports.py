@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from agent.core.accelerator_health import Severity
 from protos.v1 import fleet_pb2
@@ -31,6 +31,50 @@ def replica_to_wire(held: HeldReplica) -> fleet_pb2.ReplicaStatus:
         state=replica_state_to_wire(held.state),
         generation=held.generation,
         error=clipped(held.error),
+    )
+
+
+class Progress(Protocol):
+    """How far a pull is."""
+
+    @property
+    def verified_bytes(self) -> int: ...
+    @property
+    def total_bytes(self) -> int: ...
+    @property
+    def error(self) -> str: ...
+
+
+class Disk(Protocol):
+    """The disk of models."""
+
+    @property
+    def quota_bytes(self) -> int: ...
+    @property
+    def used_bytes(self) -> int: ...
+    @property
+    def pinned_bytes(self) -> int: ...
+    @property
+    def trouble(self) -> str: ...
+
+
+def with_progress(
+    status: fleet_pb2.ReplicaStatus, progress: Mapping[str, Progress]
+) -> fleet_pb2.ReplicaStatus:
+    """Add how far the pull of its object is, if it is being pulled."""
+    if (pull := progress.get(status.adapter or status.model)) is not None:
+        status.pulled_bytes, status.total_bytes = pull.verified_bytes, pull.total_bytes
+        status.error = status.error or clipped(pull.error)
+    return status
+
+
+def disk_to_wire(disk: Disk) -> fleet_pb2.Disk:
+    """Return the disk of models."""
+    return fleet_pb2.Disk(
+        quota_bytes=disk.quota_bytes,
+        used_bytes=disk.used_bytes,
+        pinned_bytes=disk.pinned_bytes,
+        trouble=clipped(disk.trouble),
     )
 
 
