@@ -16,13 +16,14 @@ import uvloop
 from agent.admin.server import AdminServer
 from agent.artifacts.files import FileStore
 from agent.artifacts.models import ModelStore
+from agent.artifacts.whole_models import WholeModels
 from agent.clock import now_mono_ms, now_unix_ms
 from agent.core.backoff import BackoffPolicy
 from agent.core.renewal import RenewalMachine
 from agent.data_plane import DataPlane
 from agent.drain_state import DrainState
 from agent.engine.process import require_engine_environment
-from agent.engines import environment, external_engine, own_devices, vllm_maker
+from agent.engines import environment, external_engine, host_engines, own_devices, vllm_maker
 from agent.gpu.reader import chosen_kind
 from agent.gpu.watch import GpuWatch
 from agent.link.blobs import BlobSource
@@ -130,9 +131,17 @@ class Agent:
             devices=config.gpu.devices,
         )
         self._model_files = files
+        objects = WholeModels(ModelStore(config.state_dir / "models", files))
         self._replicas = Replicas(
-            ModelStore(config.state_dir / "models", files),
-            make_engine=maker if config.engine.kind == "vllm" else None,
+            objects,
+            engines=host_engines(
+                config.engine,
+                objects,
+                maker,
+                state_dir=config.state_dir,
+                now_mono_ms=now_mono_ms,
+                on_change=self._on_engines,
+            ),
             external=external_engine(
                 config.engine,
                 now_mono_ms=now_mono_ms,
@@ -141,6 +150,7 @@ class Agent:
                 relayed_mono_ms=self._relayed_mono_ms,
             ),
             on_change=lambda: self._link.report_soon(),
+            now_mono_ms=now_mono_ms,
             draw=self._draw,
         )
 
@@ -323,7 +333,7 @@ class Agent:
 
     def _on_view_changed(self, view: FleetView, changed: frozenset[ResourceType]) -> None:
         if ResourceType.DESIRED in changed:
-            self._replicas.set_desired(view.desired)
+            self._replicas.set_desired(view.desired, view.desired_adapters)
         if ResourceType.TOPOLOGY in changed:
             self._drain_state.on_view_changed(view)
         self._plane.on_view_changed(view)
@@ -340,9 +350,13 @@ class Agent:
         self._removal.require_member()
         self._credentials.require_usable()
 
-    def _on_engine(self, status: EngineStatus) -> None:
-        self._plane.on_engine_changed(status)
+    def _on_engine(self, _status: EngineStatus) -> None:
         self._replicas.changed()
+        self._on_engines()
+
+    def _on_engines(self) -> None:
+        self._plane.on_engine_changed(self._replicas.engine_status)
+        self._link.report_soon()
 
     def _relayed_mono_ms(self) -> float:
         return self._plane.fill.counted_mono_ms

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from agent.link.reports import (
     accelerator_to_wire,
     clipped,
+    cold_starts_to_wire,
     complaints_to_wire,
     fault_to_wire,
     peer_to_wire,
@@ -91,6 +92,7 @@ class StatusReport:
             clock_offset_ms=self.clock_offset_ms(),
             renewal_error=clipped(self.identity.renewal_error()),
             usage_complaints=complaints_to_wire(self.live.overclaims()),
+            cold_starts=cold_starts_to_wire(self.replicas.cold_starts.summaries()),
         )
 
     def _engine_in_flight(self) -> int:

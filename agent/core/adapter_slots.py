@@ -139,9 +139,7 @@ class AdapterSlots:
 
     def _in_slots(self) -> list[str]:
         return [
-            name
-            for name, entry in self._entries.items()
-            if entry.place is not AdapterPlace.KEPT
+            name for name, entry in self._entries.items() if entry.place is not AdapterPlace.KEPT
         ]
 
     def _forget_oldest(self) -> tuple[str, ...]:

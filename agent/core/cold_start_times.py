@@ -7,13 +7,12 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.core.cold_start import ColdPath
 from agent.core.samples import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.core.cold_start import ColdStart
+    from agent.core.cold_start import ColdPath, ColdStart
     from agent.core.samples import Samples
     from protos.domain.resources import Residency
 

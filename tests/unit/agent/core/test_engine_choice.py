@@ -17,7 +17,9 @@ ENGINE = EngineView(0, "acme/a@1", KEY, False, True, 0, 0.0, 0.0)
 NOW_MS = 60_000.0
 
 
-def chosen(*engines: EngineView, key: bytes = KEY, most: int = 1, runtime: str = "") -> Choice | None:
+def chosen(
+    *engines: EngineView, key: bytes = KEY, most: int = 1, runtime: str = ""
+) -> Choice | None:
     return choose(
         engines,
         swap_key=key,
