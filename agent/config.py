@@ -269,8 +269,20 @@ class LimitsConfig:
     credentials_max_age_s: float = setting(604_800.0, at_least=1)
     #: How long running requests may go on after a stop was asked.
     drain_timeout_ms: float = setting(60_000.0, at_least=0)
-    #: Files pulled at once.
+    #: Models pulled at once, and as many adapters.
     max_pulls: int = setting(4, at_least=1, at_most=64)
+    #: Bytes a second that this node pulls, and that it sends to other nodes that pull; 0: no limit.
+    pull_bytes_per_s: int = setting(0, at_least=0)
+    serve_bytes_per_s: int = setting(0, at_least=0)
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactsConfig:
+    """``[artifacts]``: models and adapters on this host's disk."""
+
+    #: GiB that they may take; the least recently used leave for others. 0: nine tenths of what the
+    #: disk of the state folder has for them.
+    quota_gib: int = setting(0, at_least=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +301,7 @@ class AgentConfig:
     traces: TracesConfig
     telemetry: TelemetryConfig
     limits: LimitsConfig
+    artifacts: ArtifactsConfig
 
     @property
     def state_dir(self) -> Path:

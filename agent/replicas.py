@@ -48,10 +48,6 @@ class Progress(Protocol):
     """How far a pull is."""
 
     @property
-    def verified_bytes(self) -> int: ...
-    @property
-    def total_bytes(self) -> int: ...
-    @property
     def error(self) -> str: ...
 
 
@@ -265,7 +261,6 @@ class Replicas:
         return Facts(
             in_engine=in_engine,
             residency=self._objects.residency,
-            pulls={name: (one.verified_bytes, one.total_bytes) for name, one in progress.items()},
             errors={**pull_errors, **self._errors, **refused},
             refused=frozenset(refused),
             loading=frozenset() if engines is None else engines.loading(),

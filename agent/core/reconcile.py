@@ -56,8 +56,6 @@ class HeldReplica:
     error: str
     adapter: str = ""
     residency: Residency = Residency.DEVICE
-    pulled_bytes: int = 0
-    total_bytes: int = 0
 
 
 Step = Pull | MakeResident | StopEngine

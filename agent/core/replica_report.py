@@ -42,8 +42,6 @@ class Facts:
     #: Only what an engine holds, or is being started with.
     in_engine: Mapping[str, InEngine]
     residency: Callable[[DesiredReplica | DesiredAdapter], Residency]
-    #: name -> (verified bytes, all bytes) of a pull.
-    pulls: Mapping[str, tuple[int, int]]
     errors: Mapping[str, str]
     #: Refused for good: asking again changes nothing.
     refused: frozenset[str]
@@ -63,8 +61,6 @@ def report_one(one: DesiredReplica | DesiredAdapter, facts: Facts) -> HeldReplic
         state = REPLICA_STATE[there.state]
         return HeldReplica(model, state, there.generation, there.error or error, adapter)
     residency = facts.residency(one)
-    done, total = facts.pulls.get(name, (0, 0))
-    pulling = name in facts.pulls and residency is not Residency.DISK
     if name in facts.refused:
         state = ReplicaState.FAILED
     elif name in facts.loading and one.hold is Hold.HOT and residency is Residency.DISK:
@@ -75,5 +71,4 @@ def report_one(one: DesiredReplica | DesiredAdapter, facts: Facts) -> HeldReplic
         state = ReplicaState.FAILED if error else ReplicaState.STARTING
     else:
         state = ReplicaState.COLD
-    pulled = (done, total) if pulling else (0, 0)
-    return HeldReplica(model, state, 0, error, adapter, residency, *pulled)
+    return HeldReplica(model, state, 0, error, adapter, residency)

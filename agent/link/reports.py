@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from agent.core.accelerator_health import Severity
 from protos.v1 import fleet_pb2
@@ -36,8 +36,6 @@ def replica_to_wire(held: HeldReplica) -> fleet_pb2.ReplicaStatus:
         error=clipped(held.error),
         adapter=held.adapter,
         residency=residency_to_wire(held.residency),
-        pulled_bytes=held.pulled_bytes,
-        total_bytes=held.total_bytes,
     )
 
 
@@ -54,6 +52,50 @@ def cold_starts_to_wire(summaries: Iterable[ColdStartSummary]) -> list[fleet_pb2
         )
         for one in itertools.islice(summaries, _MAX_COLD_STARTS)
     ]
+
+
+class Progress(Protocol):
+    """How far a pull is."""
+
+    @property
+    def verified_bytes(self) -> int: ...
+    @property
+    def total_bytes(self) -> int: ...
+    @property
+    def error(self) -> str: ...
+
+
+class Disk(Protocol):
+    """The disk of models."""
+
+    @property
+    def quota_bytes(self) -> int: ...
+    @property
+    def used_bytes(self) -> int: ...
+    @property
+    def pinned_bytes(self) -> int: ...
+    @property
+    def trouble(self) -> str: ...
+
+
+def with_progress(
+    status: fleet_pb2.ReplicaStatus, progress: Mapping[str, Progress]
+) -> fleet_pb2.ReplicaStatus:
+    """Add how far the pull of its object is, if it is being pulled."""
+    if (pull := progress.get(status.adapter or status.model)) is not None:
+        status.pulled_bytes, status.total_bytes = pull.verified_bytes, pull.total_bytes
+        status.error = status.error or clipped(pull.error)
+    return status
+
+
+def disk_to_wire(disk: Disk) -> fleet_pb2.Disk:
+    """Return the disk of models."""
+    return fleet_pb2.Disk(
+        quota_bytes=disk.quota_bytes,
+        used_bytes=disk.used_bytes,
+        pinned_bytes=disk.pinned_bytes,
+        trouble=clipped(disk.trouble),
+    )
 
 
 def peer_to_wire(peer: PeerView) -> fleet_pb2.PeerView:
