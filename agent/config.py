@@ -131,6 +131,13 @@ class EngineConfig:
     cpu_bind: str = setting("")
     #: Longest context served (external: what it was started with); 0: the model's own.
     max_context_tokens: int = setting(0, at_least=0)
+    #: LoRA adapters in an engine at once, which vLLM reserves memory for; as many more are kept in
+    #: host memory. 0: none are loaded.
+    max_adapters: int = setting(8, at_least=0, at_most=256)
+    #: Highest rank of an adapter; vLLM reserves memory for it, in steps of 8, 16, 32, 64 and so on.
+    max_adapter_rank: int = setting(32, at_least=1, at_most=512)
+    #: Engines of this host at once, each with a model; they share its memory in equal parts.
+    max_engines: int = setting(1, at_least=1, at_most=16)
     #: From start to the first real generation; over it the engine is killed and started again.
     start_timeout_ms: float = setting(600_000.0, at_least=1_000)
     #: Without any progress for so long (a token relayed, a probe answered, a change of vLLM's own
@@ -158,6 +165,11 @@ class EngineConfig:
             context_tokens=self.max_context_tokens,
             lacks_tool_parser=self._lacks_tool_parser,
         )
+
+    @property
+    def takes_adapters(self) -> bool:
+        """Whether this host's engines are started with room for adapters."""
+        return self.kind == "vllm" and self.mode == "generate" and self.max_adapters > 0
 
     @property
     def _lacks_tool_parser(self) -> bool:

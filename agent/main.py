@@ -27,7 +27,7 @@ from agent.core.renewal import RenewalMachine
 from agent.data_plane import DataPlane
 from agent.drain_state import DrainState
 from agent.engine.process import require_engine_environment
-from agent.engines import environment, external_engine, own_devices, vllm_maker
+from agent.engines import engine_capacity, engine_memory_bytes, make_replicas, own_devices
 from agent.gpu.reader import chosen_kind
 from agent.gpu.watch import GpuWatch
 from agent.link.blobs import BlobSource
@@ -44,7 +44,6 @@ from agent.observability.prometheus import make_registry
 from agent.observability.server import MetricsServer
 from agent.open_files import take_descriptors
 from agent.query_handler import QueryHandler
-from agent.replicas import Replicas
 from agent.state_folder import open_identity
 from agent.state_lock import lock_state_dir
 from agent.status_report import StatusReport
@@ -143,28 +142,14 @@ class Agent:
             view=lambda: self._tables.view,
             max_pulls=limits.max_pulls,
         )
-        maker = vllm_maker(
-            config.engine,
-            state_dir=config.state_dir,
-            environ=environment(),
+        self._replicas = make_replicas(
+            config,
+            self._objects,
             now_mono_ms=now_mono_ms,
             draw=self._draw,
-            on_change=self._on_engine,
-            relayed_mono_ms=self._relayed_mono_ms,
-            devices=config.gpu.devices,
-        )
-        self._replicas = Replicas(
-            self._objects,
-            make_engine=maker if config.engine.kind == "vllm" else None,
-            external=external_engine(
-                config.engine,
-                now_mono_ms=now_mono_ms,
-                draw=self._draw,
-                on_change=self._on_engine,
-                relayed_mono_ms=self._relayed_mono_ms,
-            ),
-            on_change=lambda: self._link.report_soon(),
-            draw=self._draw,
+            on_engine=self._on_engine,
+            on_change=self._on_engines,
+            relayed_mono_ms=lambda: self._plane.fill.counted_mono_ms,
         )
 
     def _build_data_plane(self) -> None:
@@ -215,6 +200,8 @@ class Agent:
             gpu=self._gpu,
             clock_offset_ms=lambda: self._link.clock.offset_ms(),
             now_mono_ms=now_mono_ms,
+            capacity=engine_capacity(config.engine),
+            weights_memory_bytes=lambda: engine_memory_bytes(config.engine, self._gpu.readings),
         )
         self._link = FleetLink(
             LinkCallbacks(
@@ -359,7 +346,7 @@ class Agent:
     def _on_view_changed(self, view: FleetView, changed: frozenset[ResourceType]) -> None:
         if ResourceType.DESIRED in changed:
             self._objects.set_desired(view.desired, view.desired_adapters)
-            self._replicas.set_desired(view.desired)
+            self._replicas.set_desired(view.desired, view.desired_adapters)
         if ResourceType.TOPOLOGY in changed:
             self._drain_state.on_view_changed(view)
         self._plane.on_view_changed(view)
@@ -376,12 +363,13 @@ class Agent:
         self._removal.require_member()
         self._credentials.require_usable()
 
-    def _on_engine(self, status: EngineStatus) -> None:
-        self._plane.on_engine_changed(status)
+    def _on_engine(self, _status: EngineStatus) -> None:
         self._replicas.changed()
+        self._on_engines()
 
-    def _relayed_mono_ms(self) -> float:
-        return self._plane.fill.counted_mono_ms
+    def _on_engines(self) -> None:
+        self._plane.on_engine_changed(self._replicas.engine_status)
+        self._link.report_soon()
 
     def _on_accelerators(self) -> None:
         self._drain_state.by_health = self._gpu.drain_reason

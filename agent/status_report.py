@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from agent.link.reports import (
     accelerator_to_wire,
     clipped,
+    cold_starts_to_wire,
     complaints_to_wire,
     disk_to_wire,
     fault_to_wire,
@@ -25,6 +26,7 @@ from protos.wire import SCHEMA, profile_to_wire, service_to_wire
 if TYPE_CHECKING:
     from agent.artifacts.objects import ObjectStore
     from agent.config import AgentConfig
+    from agent.core.engine_capacity import EngineCapacity
     from agent.core.live import LiveState
     from agent.drain_state import DrainState
     from agent.gateway.records import RequestRecords
@@ -55,6 +57,9 @@ class StatusReport:
     gpu: GpuWatch
     clock_offset_ms: Callable[[], float]
     now_mono_ms: Callable[[], float]
+    capacity: EngineCapacity
+    #: Most that the weights of one engine may take; 0: not known, or not yet.
+    weights_memory_bytes: Callable[[], int]
     #: New at each start of the agent.
     boot_id: str = field(default_factory=lambda: secrets.token_hex(8))
 
@@ -73,6 +78,12 @@ class StatusReport:
             client_url=config.client_url,
             engine_kind=config.engine.kind,
             profile=profile_to_wire(config.engine.profile()),
+            accelerator_kind=self.capacity.accelerator_kind,
+            engine_version=self.capacity.engine_version,
+            max_adapters=self.capacity.max_adapters,
+            max_adapter_rank=self.capacity.max_adapter_rank,
+            max_engines=self.capacity.max_engines,
+            weights_memory_bytes=self.weights_memory_bytes(),
         )
 
     def status(self) -> fleet_pb2.Status:
@@ -95,6 +106,7 @@ class StatusReport:
             clock_offset_ms=self.clock_offset_ms(),
             renewal_error=clipped(self.identity.renewal_error()),
             usage_complaints=complaints_to_wire(self.live.overclaims()),
+            cold_starts=cold_starts_to_wire(self.replicas.cold_starts.summaries()),
             disk=disk_to_wire(self.objects.disk()),
         )
 
