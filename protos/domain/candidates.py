@@ -188,7 +188,7 @@ class Candidate:
                 made = self._predict(self.ttft_ms_p99)
             else:
                 made = self._predict(self.ttft_ms_p99 - cold.p99_ms)
-                made = made.after(LOAD_TERM, cold.p50_ms, cold.p99_ms)
+                made = made.after(LOAD_TERM, cold.p50_ms, cold.p99_ms, learned=cold.learned)
             self._prediction = made
         return made
 

@@ -29,11 +29,15 @@ class ColdWay(NamedTuple):
 
 
 class LoadTerm(NamedTuple):
-    """The load that a request would wait for at a node, part of its predicted first token."""
+    """The load that a request would wait for at a node, part of its predicted first token.
+
+    ``learned``: from enough cold starts; else its P99 is a guess.
+    """
 
     way: ColdWay
     p50_ms: float
     p99_ms: float
+    learned: bool = False
 
 
 #: P99 assumed of each path before any cold start was seen, without the bytes of the weights.
@@ -100,9 +104,9 @@ class LoadTerms:
             return LoadTerm(way, _PRIOR_P50_RATIO * prior_ms, prior_ms)
         ordered = sorted(_scaled_ms(seen, way, weights_bytes) for seen in window)
         longest_ms = ordered[-1]
-        if len(ordered) < SETTLED:
+        if not (is_settled := len(ordered) >= SETTLED):
             longest_ms = max(longest_ms, prior_ms)
-        return LoadTerm(way, ordered[(len(ordered) - 1) // 2], longest_ms)
+        return LoadTerm(way, ordered[(len(ordered) - 1) // 2], longest_ms, is_settled)
 
     def forget_all_but(self, nodes: frozenset[str]) -> None:
         """Drop what is known of nodes that have left the table."""
