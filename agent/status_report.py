@@ -11,6 +11,7 @@ from agent.link.reports import (
     accelerator_to_wire,
     clipped,
     complaints_to_wire,
+    demand_to_wire,
     fault_to_wire,
     peer_to_wire,
     replica_to_wire,
@@ -91,6 +92,7 @@ class StatusReport:
             clock_offset_ms=self.clock_offset_ms(),
             renewal_error=clipped(self.identity.renewal_error()),
             usage_complaints=complaints_to_wire(self.live.overclaims()),
+            demand=demand_to_wire(self.gateway.demand.per_minute(self.now_mono_ms())),
         )
 
     def _engine_in_flight(self) -> int:
