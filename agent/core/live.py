@@ -311,7 +311,7 @@ class LiveState:
                 _clear_on_word(peer)
 
     def holds(self, node_id: str, name: str, way: ColdWay | None, *, resident: bool) -> None:
-        """Record ahead of its next report whether ``name`` is in the engine there, or its ``way``."""
+        """Record ahead of its next report whether ``name`` is in the engine there, or its way."""
         self._of(node_id).holds(name, way, resident=resident)
 
     def engine_changed(self, node_id: str, incarnation: str, *, ready: bool) -> None:

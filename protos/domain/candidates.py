@@ -56,9 +56,9 @@ class Candidate:
 
     ``headroom`` is how many more requests it serves before a queue forms, not below 0.
     ``outcomes`` are first tokens that this agent has seen there; its own engine needs none, since
-    its profile is this host's own. They count for nothing where a load comes first. ``cold`` is the load that it waits for first, in
-    ``ttft_ms_p99``; None: what is asked for is in the engine. Properties are computed when they are
-    read, from the state at the decision.
+    its profile is this host's own. They count for nothing where a load comes first. ``cold`` is the
+    load that a request waits for first, in ``ttft_ms_p99``; None: what is asked for is in the
+    engine. Properties are computed when they are read, from the state at the decision.
     """
 
     offer: Offer
