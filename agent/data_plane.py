@@ -36,6 +36,8 @@ from agent.gateway.running import RunningRequests
 from agent.gateway.server import ClientPort
 from agent.gateway.targets import EnginePools, Targets
 from agent.loads import Loads
+from agent.peers.piece_client import PieceClient
+from agent.peers.pieces import PieceServer
 from agent.peers.pool import PeerPool
 from agent.peers.port import PeerPort
 from agent.peers.probe import Prober
@@ -45,7 +47,6 @@ from agent.trace_ids import TraceIds
 from agent.traces.export import make_export
 from agent.traces.keeper import TraceKeeper
 from agent.traces.stats import ExportStats
-from agent.warm_residents import WarmResidents
 from protos.build_info import product_version
 from protos.domain.predictor import Predictor
 
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from agent.core.samples import MetricSource, StatusSource
     from agent.drain_state import DrainState
     from agent.link.identity import Identity
+    from agent.peers.pieces import Shelf
     from agent.peers.tls import UseIdentity
     from agent.replicas import Replicas
     from protos.domain.fleet_view import FleetView
@@ -80,6 +82,7 @@ class DataPlane:
         ready: Callable[[], bool],
         draw: Callable[[], float],
         descriptors: Descriptors,
+        shelf: Shelf,
     ) -> None:
         node_id = identity.node_id
         self._seen_view = view()
@@ -103,10 +106,9 @@ class DataPlane:
                 max_waiting_bytes=config.limits.max_engine_waiting_bytes,
             )
         )
-        residents = WarmResidents(replicas)
-        own_engines = OpenEngines(residents, drain_state)
+        own_engines = OpenEngines(replicas, drain_state)
         targets = Targets(node_id, own_engines, self._pools, self._peers)
-        self.loads = Loads(residents, self._on_loaded)
+        self.loads = Loads(replicas, self._on_loaded)
         self.state = RouterState(
             node_id=node_id,
             view=view,
@@ -167,7 +169,7 @@ class DataPlane:
             view=view,
             caps=caps,
             cache_salt=salt,
-            residents=residents,
+            residents=replicas,
             loads=self.loads,
             engine_pool=self._pools.pool_for,
             incarnation=partial(_incarnation, now_unix_ms(), replicas),
@@ -184,6 +186,10 @@ class DataPlane:
             service,
             bodies=self.bodies,
             max_connections=descriptors.peer,
+            pieces=PieceServer(shelf, view, config.limits.serve_bytes_per_s, now_mono_ms),
+        )
+        self.piece_client = PieceClient(
+            node_id, self._peers, self._tls, view, config.peer.source_address
         )
         drain_state.on_change(self.client_port.set_draining)
 
@@ -245,6 +251,7 @@ class DataPlane:
         await self.traces.close()
         if self._export is not None:
             await asyncio.to_thread(self._export.close)
+        self.piece_client.close()
         await self._peers.close()
         self._pools.close()
 
@@ -275,6 +282,7 @@ class DataPlane:
         """Load the renewed certificate and drop connections made with the old one."""
         self._tls.reload()
         self._peers.reset()
+        self.piece_client.reset()
 
 
 def _incarnation(began_unix_ms: float, replicas: Replicas) -> str:
