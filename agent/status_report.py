@@ -12,6 +12,7 @@ from agent.link.reports import (
     clipped,
     cold_starts_to_wire,
     complaints_to_wire,
+    demand_to_wire,
     disk_to_wire,
     fault_to_wire,
     peer_to_wire,
@@ -106,6 +107,7 @@ class StatusReport:
             clock_offset_ms=self.clock_offset_ms(),
             renewal_error=clipped(self.identity.renewal_error()),
             usage_complaints=complaints_to_wire(self.live.overclaims()),
+            demand=demand_to_wire(self.gateway.demand.per_minute(self.now_mono_ms())),
             cold_starts=cold_starts_to_wire(self.replicas.cold_starts.summaries()),
             disk=disk_to_wire(self.objects.disk()),
         )

@@ -17,13 +17,14 @@ from protos.domain.router import UNKNOWN_TARGET, TargetState
 
 if TYPE_CHECKING:
     from agent.core.engine_admission import Newcomer
+    from protos.domain.load_term import ColdWay
 
 #: Attempts in a row that were cut or overtaken because another target was sooner.
 EJECT_AFTER_LATE = 3
 #: An ejected target gets one trial request in this time; its first token ends the ejection.
 TRIAL_EVERY_MS = 1_000.0
-#: After a failed probe an ejected target gets no request for this time. It is longer than a probe's
-#: time limit, so that a silent target stays ejected from one failed probe to the next.
+#: After a failed probe an ejected target gets no request for this time, which is longer than a
+#: probe's limit: a silent one stays ejected.
 EJECT_MS = 5_000.0
 #: Times that an answered probe, or another run of its engine, clears the failures of a target that
 #: answers no request in between. After that only requests do, one a second.
@@ -98,6 +99,7 @@ class LiveState:
                     peer.backlog.progress_ms(now_mono_ms),
                     state.answers,
                     state.own_in_flight,
+                    state.loadable,
                 )
             found[node_id] = state
         return found
@@ -274,7 +276,7 @@ class LiveState:
             peer.disturbed = True
             return
         peer.reachable, peer.probed_mono_ms = False, now_mono_ms
-        peer.ready_models = None
+        peer.ready_models = peer.loadable = None
         self.failed(node_id, now_mono_ms, of_link=True)
         if peer.ejected:
             peer.unprobed_until_mono_ms = now_mono_ms + EJECT_MS
@@ -290,6 +292,7 @@ class LiveState:
         ready_models: Iterable[str] | None = None,
         incarnation: str | None = None,
         newcomer: Newcomer | None = None,
+        loadable: Mapping[str, ColdWay] | None = None,
     ) -> None:
         """Take a target's report of its load, and of its models where it names them.
 
@@ -302,10 +305,14 @@ class LiveState:
         peer.reported_fill_ratio = fill_ratio
         peer.take_report(in_flight, queued, now_mono_ms, newcomer)
         if ready_models is not None:
-            peer.ready_models = frozenset(ready_models)
+            peer.ready_models, peer.loadable = frozenset(ready_models), loadable
             peer.ready_models_mono_ms = now_mono_ms
             if peer.engine_is(incarnation, ready=bool(peer.ready_models)):
                 _clear_on_word(peer)
+
+    def holds(self, node_id: str, name: str, way: ColdWay | None, *, resident: bool) -> None:
+        """Record ahead of its next report whether ``name`` is in the engine there, or its way."""
+        self._of(node_id).holds(name, way, resident=resident)
 
     def engine_changed(self, node_id: str, incarnation: str, *, ready: bool) -> None:
         """Record a state change of this node's own engine; once ready, it is used at once."""
