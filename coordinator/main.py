@@ -137,7 +137,9 @@ def make_fleet(
     limits, counters = config.limits, FleetCounters()
     memory = FleetMemory()
     desired = DesiredRows(store, memory)
-    placement = PlacementWriter(store, desired)
+    placement = PlacementWriter(
+        store, desired, memory, now_mono_ms=clock.now_mono_ms, now_unix_ms=clock.now_unix_ms
+    )
     supervisor = FleetSupervisor(
         store,
         placement,

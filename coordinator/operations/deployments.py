@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from coordinator.core.placement_plan import ENGINE_KIND_OF
+from coordinator.core.plan_input import ENGINE_KIND_OF
 from coordinator.operations.acts import Act
 from coordinator.operations.use_case import UseCases, named, note_of, use_case
 from coordinator.store import deployments

@@ -7,28 +7,17 @@ an earlier version stay readable.
 
 from __future__ import annotations
 
-import enum
 import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
 from coordinator.core.node_orders import Move, NodeOrder, OrderKind, Phase
 from coordinator.core.operators import Operator, Role
+from coordinator.core.plan_input import UNKNOWN_HARDWARE, NodeHardware
+from coordinator.store.deploy_facts import DeployRecord, PlanRulesRow
+from coordinator.store.fact_types import FactType as FactType
 from coordinator.store.records import CertificateRecord
 from protos.domain.resources import EngineProfile, ModelFile, ResourceType
-
-
-class FactType(enum.StrEnum):
-    """The types of facts; none is the name of a ResourceType."""
-
-    NODE = "node"
-    CERTIFICATES = "certificates"
-    PLACEMENT = "placement"
-    NODE_ORDER = "node_order"
-    MANIFEST = "manifest"
-    KEY = "key"
-    OPERATOR = "operator"
-
 
 RowType = ResourceType | FactType
 
@@ -40,6 +29,7 @@ row_type = _ROW_TYPES.__getitem__
 
 
 _PROFILE_FIELDS = frozenset(one.name for one in fields(EngineProfile))
+_HARDWARE_FIELDS = frozenset(one.name for one in fields(NodeHardware))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +44,7 @@ class EnrolledNode:
     engine_kind: str = ""
     agent_version: str = ""
     profile: EngineProfile | None = None
+    hardware: NodeHardware = UNKNOWN_HARDWARE
 
     @property
     def key(self) -> str:
@@ -68,6 +59,7 @@ class EnrolledNode:
             engine_kind=self.engine_kind,
             agent_version=self.agent_version,
             profile=asdict(self.profile) if self.profile else None,
+            hardware=asdict(self.hardware),
         )
 
     @classmethod
@@ -82,6 +74,7 @@ class EnrolledNode:
             value["engine_kind"],
             value["agent_version"],
             None if profile is None else _profile(profile),
+            _hardware(value.get("hardware", {})),
         )
 
 
@@ -279,7 +272,17 @@ class OperatorRow:
         )
 
 
-Fact = EnrolledNode | Certificates | Placement | OrderOfNode | Manifest | KeyCreated | OperatorRow
+Fact = (
+    EnrolledNode
+    | Certificates
+    | Placement
+    | OrderOfNode
+    | Manifest
+    | KeyCreated
+    | OperatorRow
+    | DeployRecord
+    | PlanRulesRow
+)
 FactT = TypeVar(
     "FactT",
     EnrolledNode,
@@ -289,6 +292,8 @@ FactT = TypeVar(
     Manifest,
     KeyCreated,
     OperatorRow,
+    DeployRecord,
+    PlanRulesRow,
 )
 
 _CLASS_OF: dict[FactType, type[Fact]] = {
@@ -301,6 +306,8 @@ _CLASS_OF: dict[FactType, type[Fact]] = {
         Manifest,
         KeyCreated,
         OperatorRow,
+        DeployRecord,
+        PlanRulesRow,
     )
 }
 
@@ -317,4 +324,10 @@ def _json(**values: object) -> bytes:
 def _profile(values: dict[str, Any]) -> EngineProfile:
     return EngineProfile(
         **{name: value for name, value in values.items() if name in _PROFILE_FIELDS}
+    )
+
+
+def _hardware(values: dict[str, Any]) -> NodeHardware:
+    return NodeHardware(
+        **{name: value for name, value in values.items() if name in _HARDWARE_FIELDS}
     )
