@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from coordinator.fleet.memory import FleetMemory
     from coordinator.store.records import NodeRecord
     from coordinator.store.store import Store
-    from protos.domain.resources import Adapter, Deployment, Model, Node, Runtime
+    from protos.domain.resources import Adapter, Deployment, Model, Node
 
 _log = logging.getLogger(__name__)
 
@@ -89,14 +89,12 @@ class PlacementWriter:
         *,
         now_mono_ms: Callable[[], float],
         now_unix_ms: Callable[[], int],
-        runtimes: Callable[[], Mapping[str, Runtime]] = dict,
     ) -> None:
         self._store = store
         self._desired = desired
         self._memory = memory
         self._now_mono_ms = now_mono_ms
         self._now_unix_ms = now_unix_ms
-        self._runtimes = runtimes
         self._maker = RowMaker()
         self._seen: _Seen | None = None
         self._unplaced: frozenset[Unplaced] = frozenset()
@@ -190,11 +188,11 @@ class PlacementWriter:
                 for node_id, node in view.nodes.items()
             },
             models=view.models,
-            manifests={one: store.manifest(one) for one in (*view.models, *view.adapters)},
+            manifests=store.manifests(),
             deployments=view.deployments,
             placements=store.placements(),
             adapters=view.adapters,
-            runtimes=self._runtimes(),
+            runtimes=store.runtimes(),
             preparing=_in_phase(rollouts, RolloutPhase.PREPARING),
             leaving=_in_phase(rollouts, RolloutPhase.SETTLING),
             demand=self._demand,

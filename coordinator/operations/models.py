@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coordinator.operations.acts import Act
-from coordinator.operations.model_import import ImportedModel, inspect_model
+from coordinator.operations.publishing import publish_object
+from coordinator.operations.registry_objects import NewObject
 from coordinator.operations.use_case import UseCases, named, note_of, use_case
-from coordinator.store import audit, models
+from coordinator.store import audit
 from protos.domain.errors import InvalidRequest
-from protos.domain.ids import check_model_name
-from protos.domain.manifest import MAX_CONTEXT_TOKENS, MAX_FILES, manifest_sha256
-from protos.domain.pricing import SIZE_CLASSES, size_class_of
+from protos.domain.manifest import MAX_FILES
+from protos.domain.object_names import ObjectKind
 from protos.domain.resources import Model, ModelFile, ModelSource
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class Models(UseCases):
         """Return which of the blobs have not been uploaded yet. Raises: InvalidRequest."""
         if len(sha256) > MAX_FILES:
             raise InvalidRequest(f"{len(sha256)} blobs are more than {MAX_FILES}")
-        return await asyncio.to_thread(self._parts.blobs.missing, tuple(sha256))
+        return await self._parts.blobs.missing(tuple(sha256))
 
     @use_case(Act.BLOB_UPLOAD, _blob)
     async def upload(
@@ -64,56 +63,19 @@ class Models(UseCases):
 
         Raises: InvalidRequest, Conflict.
         """
-        check_model_name(new.name)
-        if new.size_class and new.size_class not in SIZE_CLASSES:
-            raise InvalidRequest(
-                f"{new.size_class[:20]!r} is not a size class", "use " + ", ".join(SIZE_CLASSES)
-            )
-        if new.source is ModelSource.MANAGED:
-            facts = await inspect_model(new.files, self._parts.blobs)
-        else:
-            facts = _external_facts(new)
-        model = Model(
+        wanted = NewObject(
+            kind=ObjectKind.MODEL,
             name=new.name,
-            source=new.source,
-            family=facts.family,
-            size_class=new.size_class or size_class_of(facts.weights_bytes),
-            context_tokens=_context_tokens(new.context_tokens, facts),
-            weights_bytes=facts.weights_bytes,
-            manifest_sha256=manifest_sha256(new.files) if new.files else b"",
+            files=new.files,
+            model_source=new.source,
+            size_class=new.size_class,
+            context_tokens=new.context_tokens,
         )
-        detail = (
-            f"source={new.source} files={len(new.files)}"
-            f" manifest_sha256={model.manifest_sha256.hex()}"
-        )
-        note = note_of(actor, Act.MODEL_REGISTER, f"model/{model.name}", detail)
-        await self._store.write(models.register(model, new.files), note)
+        model, _ = await publish_object(self._parts, actor, Act.MODEL_REGISTER, wanted)
+        assert isinstance(model, Model)
         return model
 
     @use_case(Act.MODEL_LIST)
     async def list_all(self, actor: Actor) -> Sequence[Model]:
         """Return every model by name."""
         return sorted(self._store.view().models.values(), key=lambda model: model.name)
-
-
-def _external_facts(new: NewModel) -> ImportedModel:
-    if new.files:
-        raise InvalidRequest(
-            "an external model has no files here", "leave them out, or register it as managed"
-        )
-    if not new.context_tokens:
-        raise InvalidRequest(
-            "the context of an external model is not given",
-            "set context_tokens to the value its engine was started with",
-        )
-    return ImportedModel("", MAX_CONTEXT_TOKENS, 0)
-
-
-def _context_tokens(asked: int, facts: ImportedModel) -> int:
-    """Return the model's context in tokens; ``asked`` may only shorten it."""
-    if asked > facts.context_tokens:
-        raise InvalidRequest(
-            f"a context of {asked} tokens is more than the model's {facts.context_tokens}",
-            "leave context_tokens out to use all of it",
-        )
-    return asked or facts.context_tokens

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from coordinator.blobs.store import CHUNK_BYTES
+from coordinator.blobs.interface import CHUNK_BYTES
 from coordinator.operations.models import NewModel
 from coordinator.rpc.admin_base import AdminServicerBase
 from protos.domain.errors import DeadlineExceeded, InvalidRequest, TooLarge

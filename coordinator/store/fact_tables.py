@@ -20,12 +20,14 @@ from coordinator.store.facts import (
     decode_fact,
 )
 from coordinator.store.records import CertificateRecord, NodeRecord
+from coordinator.store.registry_facts import PublicationRow, RuntimeRow
 
 if TYPE_CHECKING:
     from coordinator.core.node_orders import NodeOrder
     from coordinator.core.operators import Operator
+    from coordinator.core.publications import Publication
     from coordinator.store.history import Change
-    from protos.domain.resources import ModelFile
+    from protos.domain.resources import ModelFile, Runtime
 
 
 @dataclass(slots=True)
@@ -39,7 +41,7 @@ class FactTables:
     placements: dict[str, tuple[str, ...]] = field(default_factory=dict)
     #: node id -> its order
     orders: dict[str, NodeOrder] = field(default_factory=dict)
-    #: model -> files by path
+    #: model or adapter -> files by path
     manifests: dict[str, tuple[ModelFile, ...]] = field(default_factory=dict)
     #: key id -> when it was created
     keys_created_unix_ms: dict[str, int] = field(default_factory=dict)
@@ -48,6 +50,9 @@ class FactTables:
     #: deployment -> its history, and the change under way
     deploys: dict[str, DeployRecord] = field(default_factory=dict)
     plan_rules: PlanRules = field(default_factory=PlanRules)
+    #: name -> publication, of removed versions too
+    publications: dict[str, Publication] = field(default_factory=dict)
+    runtimes: dict[str, Runtime] = field(default_factory=dict)
 
     def follow(self, changes: Iterable[Change]) -> None:
         """Apply the facts among ``changes``, in their order."""
@@ -89,6 +94,10 @@ class FactTables:
                 self.deploys[fact.name] = fact
             case PlanRulesRow() as fact:
                 self.plan_rules = fact.rules
+            case PublicationRow() as fact:
+                self.publications[fact.key] = fact.publication
+            case RuntimeRow() as fact:
+                self.runtimes[fact.key] = fact.runtime
 
     def _forget(self, fact_type: FactType, key: str) -> None:
         match fact_type:
@@ -110,6 +119,10 @@ class FactTables:
                 self.deploys.pop(key, None)
             case FactType.PLAN_RULES:
                 self.plan_rules = PlanRules()
+            case FactType.PUBLICATION:
+                self.publications.pop(key, None)
+            case FactType.RUNTIME:
+                self.runtimes.pop(key, None)
 
     def _set_certificates(self, node_id: str, certificates: tuple[CertificateRecord, ...]) -> None:
         if certificates:

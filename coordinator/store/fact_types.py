@@ -1,12 +1,13 @@
-"""The names of the types of facts; none is the name of a ResourceType."""
+"""The types of facts, and how their payloads are written."""
 
 from __future__ import annotations
 
 import enum
+import json
 
 
 class FactType(enum.StrEnum):
-    """What a fact is about."""
+    """The types of facts; none is the name of a ResourceType."""
 
     NODE = "node"
     CERTIFICATES = "certificates"
@@ -15,5 +16,12 @@ class FactType(enum.StrEnum):
     MANIFEST = "manifest"
     KEY = "key"
     OPERATOR = "operator"
+    PUBLICATION = "publication"
+    RUNTIME = "runtime"
     DEPLOY = "deploy"
     PLAN_RULES = "plan_rules"
+
+
+def fact_json(**values: object) -> bytes:
+    """Return a payload."""
+    return json.dumps(values, separators=(",", ":"), ensure_ascii=False).encode()

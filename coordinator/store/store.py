@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from coordinator.core.node_orders import NodeOrder
     from coordinator.core.operators import Operator
     from coordinator.core.plan_input import PlanRules
+    from coordinator.core.publications import Publication
     from coordinator.store.backend import Backend
     from coordinator.store.connection import Read
     from coordinator.store.deploy_facts import DeployRecord
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from coordinator.store.records import AuditNote, NodeRecord
     from coordinator.store.transaction import Write
     from protos.domain.fleet_view import FleetView
-    from protos.domain.resources import ModelFile, ResourceType
+    from protos.domain.resources import ModelFile, ResourceType, Runtime
     from protos.domain.routing_table import Delta, Table
 
 T = TypeVar("T")
@@ -178,8 +179,20 @@ class Store:
         return self._memory.facts.plan_rules
 
     def manifest(self, model: str) -> tuple[ModelFile, ...]:
-        """Return the files of ``model``; empty for an external or unknown one."""
+        """Return the files of a model or an adapter; empty for an external or unknown one."""
         return self._memory.facts.manifests.get(model, ())
+
+    def manifests(self) -> Mapping[str, tuple[ModelFile, ...]]:
+        """Return the files of every model and adapter that has any."""
+        return self._memory.facts.manifests
+
+    def publications(self) -> Mapping[str, Publication]:
+        """Return what is known of every version of every object, removed ones too."""
+        return self._memory.facts.publications
+
+    def runtimes(self) -> Mapping[str, Runtime]:
+        """Return every runtime by name."""
+        return self._memory.facts.runtimes
 
     def keys_info(self) -> Sequence[KeyRecord]:
         """Return every key that is not revoked, oldest first."""

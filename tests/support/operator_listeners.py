@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from grpc import aio
 
-from coordinator.blobs.store import BlobStore
+from coordinator.blobs.folder import FolderStore
 from coordinator.ca.authority import CertificateAuthority
 from coordinator.core.operators import Operator, Role
 from coordinator.fleet.peer_dialer import PeerDialer
@@ -83,7 +83,7 @@ class Listeners:
 
     store: Store
     authority: CertificateAuthority
-    blobs: BlobStore
+    blobs: FolderStore
     live: LiveFleetDouble
     clock: SetClock
     mono_ms: SetClock
@@ -139,7 +139,7 @@ async def listening(
 ) -> AsyncIterator[Listeners]:
     """Run both listeners on free ports."""
     authority = CertificateAuthority.create(folder / "ca", now_unix_ms=clock)
-    blobs = BlobStore.open(folder / "blobs", max_blob_bytes=5_000_000)
+    blobs = FolderStore.open(folder / "blobs", max_blob_bytes=5_000_000)
     live, mono_ms = LiveFleetDouble(), SetClock(0)
     questions = AgentQuestions(live.ask)
     certificates = OperatorCertificates(store, authority, clock)
