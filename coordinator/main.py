@@ -306,6 +306,8 @@ def _make_admin_server(
             now_unix_ms=clock.now_unix_ms,
             on_resumed=fleet.supervisor.resumed,
             on_ordered=fleet.supervisor.ordered,
+            plan=fleet.placement,
+            on_plan_changed=fleet.supervisor.changed,
             on_operator_changed=calls.end,
         )
     )

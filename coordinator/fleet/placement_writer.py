@@ -126,6 +126,14 @@ class PlacementWriter:
         """Return what ``node_id`` should hold, by model or ``model+adapter``."""
         return self._desired.of(node_id)
 
+    def unplaced_of(self, deployment: str) -> list[str]:
+        """Return why the last plan could not place a deployment everywhere it was asked for."""
+        return [
+            f"{one.node_id}: {one.reason}" if one.node_id else one.reason
+            for one in sorted(self._unplaced, key=lambda one: one.node_id)
+            if one.deployment == deployment
+        ]
+
     def shown(self) -> PlanShown:
         """Return the plan as it would be made now. Cost: a plan."""
         fleet = self.fleet()

@@ -288,12 +288,14 @@ ADAPTER_CASES = (
     Case(
         "a module that the base has not",
         _weights(
-            lambda all_: all_
-            | {
-                name.replace("layers.0", "layers.9"): tensor
-                for name, tensor in all_.items()
-                if "layers.0.self_attn.q_proj" in name
-            }
+            lambda all_: (
+                all_
+                | {
+                    name.replace("layers.0", "layers.9"): tensor
+                    for name, tensor in all_.items()
+                    if "layers.0.self_attn.q_proj" in name
+                }
+            )
         ),
         "model.layers.9.self_attn.q_proj is no module of the base",
     ),

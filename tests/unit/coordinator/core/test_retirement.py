@@ -170,8 +170,6 @@ def test_the_placement_plan_accepts_the_moves(nodes, where, pins, zones):
     for move in moves:
         if move.node_id:
             hot = [
-                name
-                for name, one in planned[move.node_id].models.items()
-                if one.hold is Hold.HOT
+                name for name, one in planned[move.node_id].models.items() if one.hold is Hold.HOT
             ]
             assert hot in ([], [move.model]) or nodes[move.node_id].hot == (move.model,)
