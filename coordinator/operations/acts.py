@@ -17,6 +17,8 @@ class Act(enum.StrEnum):
     ADAPTER_PORT = "adapter.port"
     AUDIT_LIST = "audit.list"
     BLOB_FIND = "blob.find"
+    BLOB_PROGRESS = "blob.progress"
+    BLOB_RESUME = "blob.resume"
     BLOB_UPLOAD = "blob.upload"
     DEPLOYMENT_APPLY = "deployment.apply"
     DEPLOYMENT_LIST = "deployment.list"
@@ -74,6 +76,8 @@ NEEDS: Mapping[Act, Role] = {
     Act.ADAPTER_PORT: Role.OPERATOR,
     Act.AUDIT_LIST: Role.VIEWER,
     Act.BLOB_FIND: Role.OPERATOR,
+    Act.BLOB_PROGRESS: Role.OPERATOR,
+    Act.BLOB_RESUME: Role.OPERATOR,
     Act.BLOB_UPLOAD: Role.OPERATOR,
     Act.DEPLOYMENT_APPLY: Role.OPERATOR,
     Act.DEPLOYMENT_LIST: Role.VIEWER,
@@ -130,6 +134,8 @@ OF_ACCOUNTS: frozenset[Act] = frozenset(
     {
         Act.ADAPTER_PORT,
         Act.BLOB_FIND,
+        Act.BLOB_PROGRESS,
+        Act.BLOB_RESUME,
         Act.BLOB_UPLOAD,
         Act.DEPLOY_CREATE,
         Act.DEPLOY_LIST,

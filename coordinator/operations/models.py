@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coordinator.operations.acts import Act
+from coordinator.operations.blob_access import check_sent, withheld
 from coordinator.operations.publishing import publish_object
 from coordinator.operations.registry_objects import NewObject
 from coordinator.operations.use_case import UseCases, named, note_of, use_case
@@ -31,6 +32,15 @@ class NewModel:
     context_tokens: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class UploadProgress:
+    """How much of a blob has been received; its bytes can be named once it ``is_stored``."""
+
+    sha256: bytes
+    received_bytes: int
+    is_stored: bool
+
+
 def _blob(sha256: bytes, *_args: object, **_kwargs: object) -> str:
     return f"blob/{sha256.hex()[:64]}"
 
@@ -41,9 +51,20 @@ class Models(UseCases):
     @use_case(Act.BLOB_FIND)
     async def find_missing(self, actor: Actor, sha256: Sequence[bytes]) -> Sequence[bytes]:
         """Return which of the blobs have not been uploaded yet. Raises: InvalidRequest."""
-        if len(sha256) > MAX_FILES:
-            raise InvalidRequest(f"{len(sha256)} blobs are more than {MAX_FILES}")
-        return await self._parts.blobs.missing(tuple(sha256))
+        _check_count(sha256)
+        missing = {*await self._parts.blobs.missing(tuple(sha256))}
+        missing |= withheld(self._parts, actor, sha256)
+        return [one for one in dict.fromkeys(sha256) if one in missing]
+
+    @use_case(Act.BLOB_PROGRESS)
+    async def progress(self, actor: Actor, sha256: Sequence[bytes]) -> Sequence[UploadProgress]:
+        """Return where each upload continues, whichever client began it. Raises: InvalidRequest."""
+        _check_count(sha256)
+        kept = withheld(self._parts, actor, sha256)
+        return [
+            await self._progress_of(actor, one, may_name=one not in kept)
+            for one in dict.fromkeys(sha256)
+        ]
 
     @use_case(Act.BLOB_UPLOAD, _blob)
     async def upload(
@@ -53,8 +74,56 @@ class Models(UseCases):
 
         Raises: InvalidRequest, TooLarge, StoreUnavailable.
         """
-        await self._parts.blobs.write(sha256, size_bytes, data)
-        note = note_of(actor, Act.BLOB_UPLOAD, f"blob/{sha256.hex()}", f"size_bytes={size_bytes}")
+        if await self._must_prove(actor, sha256):
+            await check_sent(sha256, size_bytes, 0, data)
+        else:
+            await self._parts.blobs.write(sha256, size_bytes, data, owner=actor.account_id)
+        await self._received(actor, Act.BLOB_UPLOAD, sha256, size_bytes)
+
+    @use_case(Act.BLOB_RESUME, _blob)
+    async def resume(
+        self,
+        actor: Actor,
+        sha256: bytes,
+        size_bytes: int,
+        offset_bytes: int,
+        data: AsyncIterator[bytes],
+    ) -> int:
+        """Receive a file from ``offset_bytes`` on; return how much of it has been received.
+
+        What was received before an error stays, and any client continues it. Raises: Conflict when
+        the upload continues elsewhere; InvalidRequest when its bytes are not those of ``sha256``,
+        which deletes them; TooLarge, StoreUnavailable.
+        """
+        if await self._must_prove(actor, sha256):
+            await check_sent(sha256, size_bytes, offset_bytes, data)
+            received_bytes = size_bytes
+        else:
+            received_bytes = await self._parts.blobs.append(
+                sha256, size_bytes, offset_bytes, data, owner=actor.account_id
+            )
+        if received_bytes == size_bytes:
+            await self._received(actor, Act.BLOB_RESUME, sha256, size_bytes)
+        return received_bytes
+
+    async def _progress_of(self, actor: Actor, sha256: bytes, *, may_name: bool) -> UploadProgress:
+        size_bytes = await self._parts.blobs.size_bytes(sha256)
+        if size_bytes is None:
+            owner = actor.account_id
+            received_bytes = await self._parts.blobs.received_bytes(sha256, owner=owner)
+            return UploadProgress(sha256, received_bytes, is_stored=False)
+        return UploadProgress(sha256, size_bytes if may_name else 0, is_stored=may_name)
+
+    async def _must_prove(self, actor: Actor, sha256: bytes) -> bool:
+        """Return whether an account is to send what is stored already."""
+        if sha256 not in withheld(self._parts, actor, [sha256]):
+            return False
+        return await self._parts.blobs.size_bytes(sha256) is not None
+
+    async def _received(self, actor: Actor, act: Act, sha256: bytes, size_bytes: int) -> None:
+        if actor.account_id:
+            self._parts.blob_proofs.add(actor.account_id, sha256)
+        note = note_of(actor, act, f"blob/{sha256.hex()}", f"size_bytes={size_bytes}")
         await self._store.write(audit.append(note))
 
     @use_case(Act.MODEL_REGISTER, named("model"))
@@ -79,3 +148,8 @@ class Models(UseCases):
     async def list_all(self, actor: Actor) -> Sequence[Model]:
         """Return every model by name."""
         return sorted(self._store.view().models.values(), key=lambda model: model.name)
+
+
+def _check_count(sha256: Sequence[bytes]) -> None:
+    if len(sha256) > MAX_FILES:
+        raise InvalidRequest(f"{len(sha256)} blobs are more than {MAX_FILES}")

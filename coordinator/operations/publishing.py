@@ -9,6 +9,7 @@ from coordinator.core.model_card import MAX_LICENCE_CHARS
 from coordinator.core.publications import Publication, RegistryRow, content_sha256, kind_of
 from coordinator.core.runtime_config import checked_runtime
 from coordinator.operations.adapter_import import inspect_adapter
+from coordinator.operations.blob_access import check_access
 from coordinator.operations.model_import import ImportedModel, inspect_model
 from coordinator.operations.registry_objects import check_text, found_row
 from coordinator.operations.use_case import note_of
@@ -51,6 +52,7 @@ async def publish_object(
     check_text(new.comparison, "a comparison", _MAX_COMPARISON_CHARS)
     if len(new.files) > MAX_FILES:
         raise InvalidRequest(f"{len(new.files)} files are more than {MAX_FILES}")
+    check_access(parts, actor, new.files)
     # What is collected is never what is being named: both hold the blobs of a lease.
     async with parts.blobs.leased([file.sha256 for file in new.files]):
         checked = await _CHECKS[new.kind](parts, actor, new, account_id)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+from coordinator.core.blob_proofs import BlobProofs
 from coordinator.operations.acts import NEEDS, OF_ACCOUNTS, Act
 from coordinator.store.records import AuditNote
 from protos.domain.errors import Forbidden
@@ -63,6 +64,7 @@ class OperationsParts:
     on_plan_changed: Callable[[], None]
     #: Called with an operator who was revoked or has another role.
     on_operator_changed: Callable[[str], None]
+    blob_proofs: BlobProofs = field(default_factory=BlobProofs)
 
 
 class UseCases:

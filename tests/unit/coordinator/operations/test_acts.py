@@ -37,6 +37,8 @@ VIEWER = {
 OPERATOR = VIEWER | {
     Act.ADAPTER_PORT,
     Act.BLOB_FIND,
+    Act.BLOB_PROGRESS,
+    Act.BLOB_RESUME,
     Act.BLOB_UPLOAD,
     Act.DEPLOYMENT_APPLY,
     Act.DEPLOYMENT_REMOVE,
@@ -97,6 +99,8 @@ def test_an_account_may_do_what_the_registrys_doors_need_and_nothing_else():
     assert {
         Act.ADAPTER_PORT,
         Act.BLOB_FIND,
+        Act.BLOB_PROGRESS,
+        Act.BLOB_RESUME,
         Act.BLOB_UPLOAD,
         Act.OBJECT_LIST,
         Act.OBJECT_PUBLISH,
