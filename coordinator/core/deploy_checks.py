@@ -154,5 +154,3 @@ def _counted(words: Mapping[str, int]) -> str:
     return "; ".join(
         f"{word or 'none'} at {count} node{'s' * (count != 1)}" for word, count in ordered
     )
-        f"{word or 'none'} at {count} node{'s' * (count != 1)}" for word, count in ordered
-    )

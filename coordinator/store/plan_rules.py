@@ -26,7 +26,7 @@ def add(rule: Rule, *, forbids: bool) -> Write[None]:
         if len(rules.pins) + len(rules.forbids) >= MAX_RULES:
             raise InvalidRequest(
                 f"there are {MAX_RULES} rules of the plan already",
-                "`edgeforge plan unpin` removes one that is not needed",
+                "`edgeforge plan release` removes one that is not needed",
             )
         if forbids:
             rules = replace(rules, forbids=(*rules.forbids, rule))
