@@ -38,10 +38,14 @@ def _nodes_of(work: PlanWork, want: Want) -> frozenset[str]:
     """Return where it is wanted by name: its pins, or where the version beside it is hot."""
     if want.pins is not None:
         return want.pins
-    if want.version is Version.PRESENT or want.model.source is ModelSource.EXTERNAL:
+    if want.model.source is ModelSource.EXTERNAL:
         return frozenset()
-    if want.version is Version.LAST:
-        return frozenset(work.was_hot(want.model.name))
+    changes = want.name in work.fleet.preparing or want.name in work.fleet.leaving
+    if want.version is Version.PRESENT and not changes:
+        return frozenset()
+    if want.version is not Version.NEXT:
+        held = work.was_hot(want.model.name)
+        return frozenset(node_id for node_id in held if want.allows(work.drafts[node_id]))
     present = work.fleet.deployments[want.name]
     return frozenset(
         node_id
