@@ -42,6 +42,7 @@ from coordinator.operations.refusals import RefusalRecorder
 from coordinator.operations.use_case import OperationsParts
 from coordinator.rpc.admin import AdminService
 from coordinator.rpc.admin_adoption import AdoptionService
+from coordinator.rpc.admin_deploys import DeployService
 from coordinator.rpc.admin_registry import RegistryService
 from coordinator.rpc.agent_questions import AgentQuestions
 from coordinator.rpc.enrolment import MAX_MESSAGE_BYTES, AdminListener, EnrolmentService
@@ -60,6 +61,7 @@ from protos.domain.resources import ResourceType
 from protos.host.ownership import require_usable
 from protos.v1.admin_pb2_grpc import add_AdminServicer_to_server
 from protos.v1.adoption_pb2_grpc import add_AdoptionServicer_to_server
+from protos.v1.deploy_pb2_grpc import add_DeploysServicer_to_server
 from protos.v1.enrolment_pb2_grpc import add_EnrolmentServicer_to_server
 from protos.v1.registry_pb2_grpc import add_RegistryServicer_to_server
 
@@ -165,7 +167,9 @@ def make_fleet(
     limits, counters = config.limits, FleetCounters()
     memory = FleetMemory()
     desired = DesiredRows(store, memory)
-    placement = PlacementWriter(store, desired)
+    placement = PlacementWriter(
+        store, desired, memory, now_mono_ms=clock.now_mono_ms, now_unix_ms=clock.now_unix_ms
+    )
     supervisor = FleetSupervisor(
         store,
         placement,
@@ -314,6 +318,7 @@ def _make_admin_server(
     add_AdminServicer_to_server(AdminService(operations, rows.role_of), admin_server)
     add_RegistryServicer_to_server(RegistryService(operations, rows.role_of), admin_server)
     add_AdoptionServicer_to_server(AdoptionService(operations, rows.role_of), admin_server)
+    add_DeploysServicer_to_server(DeployService(operations, rows.role_of), admin_server)
     return admin_server
 
 
@@ -344,6 +349,8 @@ def _make_operations(
             now_unix_ms=clock.now_unix_ms,
             on_resumed=fleet.supervisor.resumed,
             on_ordered=fleet.supervisor.ordered,
+            plan=fleet.placement,
+            on_plan_changed=fleet.supervisor.changed,
             on_operator_changed=calls.end,
             upstream=make_upstream(config),
         )

@@ -15,6 +15,7 @@ from protos.enrolment.keys import key_in
 from protos.v1 import (
     admin_pb2_grpc,
     adoption_pb2_grpc,
+    deploy_pb2_grpc,
     enrolment_pb2_grpc,
     registry_pb2_grpc,
 )
@@ -48,6 +49,7 @@ class AdminClient:
         )
         self._channel = grpc.secure_channel(profile.admin_address, credentials, options=_OPTIONS)
         self._stub = admin_pb2_grpc.AdminStub(self._channel)
+        self._deploys = deploy_pb2_grpc.DeploysStub(self._channel)
 
     def call(
         self,
@@ -93,6 +95,18 @@ class AdminClient:
             return method(request, timeout=timeout_s)
         except grpc.RpcError as error:
             # A failed call is also a grpc.Call, which the type stubs omit.
+            raise self._translate(cast("grpc.Call", error)) from error
+
+    def call_deploys(
+        self,
+        method: Callable[[deploy_pb2_grpc.DeploysStub], Callable[..., T]],
+        request: Any,  # noqa: ANN401 - a message
+        timeout_s: float = TIMEOUT_S,
+    ) -> T:
+        """Call one method of the deploys' service. Raises: as ``call``."""
+        try:
+            return method(self._deploys)(request, timeout=timeout_s)
+        except grpc.RpcError as error:
             raise self._translate(cast("grpc.Call", error)) from error
 
     def close(self) -> None:

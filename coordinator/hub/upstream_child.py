@@ -13,7 +13,6 @@ where it stopped, and what has arrived is compared with the digests that the hub
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -262,9 +261,7 @@ def _receive(job: dict[str, Any], sha: str, one: Any, partial: Path) -> None:  #
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
 
-    url = hf_hub_url(
-        job["repository"], one.rfilename, revision=sha, endpoint=job["endpoint"]
-    )
+    url = hf_hub_url(job["repository"], one.rfilename, revision=sha, endpoint=job["endpoint"])
     partial.touch(0o600)
     with partial.open("r+b") as file:
         have_bytes = file.seek(0, os.SEEK_END)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from coordinator.core.plan_input import PlanRules
 from coordinator.store.adoption_facts import TrackRow
+from coordinator.store.deploy_facts import PlanRulesRow
+from coordinator.store.fact_types import FactType
 from coordinator.store.facts import (
     Certificates,
     EnrolledNode,
-    FactType,
     KeyCreated,
     Manifest,
     OperatorRow,
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from coordinator.core.node_orders import NodeOrder
     from coordinator.core.operators import Operator
     from coordinator.core.publications import Publication
+    from coordinator.store.deploy_facts import DeployRecord
+    from coordinator.store.facts import Fact
     from coordinator.store.history import Change
     from protos.domain.resources import ModelFile, Runtime
 
@@ -47,6 +51,9 @@ class FactTables:
     keys_created_unix_ms: dict[str, int] = field(default_factory=dict)
     #: name -> operator, revoked ones too
     operators: dict[str, Operator] = field(default_factory=dict)
+    #: deployment -> its history, and the change under way
+    deploys: dict[str, DeployRecord] = field(default_factory=dict)
+    plan_rules: PlanRules = field(default_factory=PlanRules)
     #: name -> publication, of removed versions too
     publications: dict[str, Publication] = field(default_factory=dict)
     runtimes: dict[str, Runtime] = field(default_factory=dict)
@@ -75,48 +82,27 @@ class FactTables:
                     fact.agent_version,
                     fact.profile,
                     self.certificates.get(fact.node_id, ()),
+                    fact.hardware,
                 )
             case Certificates() as fact:
                 self._set_certificates(fact.node_id, fact.certificates)
-            case Placement() as fact:
-                self.placements[fact.deployment] = fact.node_ids
-            case OrderOfNode() as fact:
-                self.orders[fact.node_id] = fact.order
-            case Manifest() as fact:
-                self.manifests[fact.model] = fact.files
-            case KeyCreated() as fact:
-                self.keys_created_unix_ms[fact.key_id] = fact.created_unix_ms
-            case OperatorRow() as fact:
-                self.operators[fact.operator.name] = fact.operator
-            case PublicationRow() as fact:
-                self.publications[fact.key] = fact.publication
-            case RuntimeRow() as fact:
-                self.runtimes[fact.key] = fact.runtime
-            case TrackRow() as fact:
-                self.tracks[fact.key] = fact.track
+            case PlanRulesRow() as fact:
+                self.plan_rules = fact.rules
+            case plain:
+                self._table_of(fact_type)[plain.key] = _value_of(plain)
 
     def _forget(self, fact_type: FactType, key: str) -> None:
         match fact_type:
-            case FactType.NODE:
-                self.nodes.pop(key, None)
             case FactType.CERTIFICATES:
                 self._set_certificates(key, ())
-            case FactType.PLACEMENT:
-                self.placements.pop(key, None)
-            case FactType.NODE_ORDER:
-                self.orders.pop(key, None)
-            case FactType.MANIFEST:
-                self.manifests.pop(key, None)
-            case FactType.KEY:
-                self.keys_created_unix_ms.pop(key, None)
-            case FactType.OPERATOR:
-                self.operators.pop(key, None)
-            case FactType.PUBLICATION:
-                self.publications.pop(key, None)
-            case FactType.RUNTIME:
-                self.runtimes.pop(key, None)
-            case FactType.TRACK:
-                self.tracks.pop(key, None)
+            case FactType.PLAN_RULES:
+                self.plan_rules = PlanRules()
+            case plain:
+                self._table_of(plain).pop(key, None)
+
+    def _table_of(self, fact_type: FactType) -> dict[str, Any]:
+        table: dict[str, Any] = getattr(self, _TABLE_OF[fact_type])
+        return table
 
     def _set_certificates(self, node_id: str, certificates: tuple[CertificateRecord, ...]) -> None:
         if certificates:
@@ -125,3 +111,41 @@ class FactTables:
             self.certificates.pop(node_id, None)
         if (record := self.nodes.get(node_id)) is not None:
             self.nodes[node_id] = replace(record, certificates=certificates)
+
+
+#: The facts that are kept by their key, and where.
+_TABLE_OF: Mapping[FactType, str] = {
+    FactType.NODE: "nodes",
+    FactType.PLACEMENT: "placements",
+    FactType.NODE_ORDER: "orders",
+    FactType.MANIFEST: "manifests",
+    FactType.KEY: "keys_created_unix_ms",
+    FactType.OPERATOR: "operators",
+    FactType.DEPLOY: "deploys",
+    FactType.PUBLICATION: "publications",
+    FactType.RUNTIME: "runtimes",
+    FactType.TRACK: "tracks",
+}
+
+
+def _value_of(fact: Fact) -> object:
+    """Return what is kept of a fact."""
+    match fact:
+        case Placement():
+            return fact.node_ids
+        case OrderOfNode():
+            return fact.order
+        case Manifest():
+            return fact.files
+        case KeyCreated():
+            return fact.created_unix_ms
+        case OperatorRow():
+            return fact.operator
+        case PublicationRow():
+            return fact.publication
+        case RuntimeRow():
+            return fact.runtime
+        case TrackRow():
+            return fact.track
+        case other:
+            return other

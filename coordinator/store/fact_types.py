@@ -19,6 +19,8 @@ class FactType(enum.StrEnum):
     PUBLICATION = "publication"
     RUNTIME = "runtime"
     TRACK = "track"
+    DEPLOY = "deploy"
+    PLAN_RULES = "plan_rules"
 
 
 def fact_json(**values: object) -> bytes:

@@ -17,6 +17,8 @@ VIEWER = {
     Act.ACCOUNT_LIST,
     Act.AUDIT_LIST,
     Act.DEPLOYMENT_LIST,
+    Act.DEPLOY_LIST,
+    Act.DEPLOY_SHOW,
     Act.KEY_LIST,
     Act.MODEL_LIST,
     Act.NODE_LIST,
@@ -25,6 +27,7 @@ VIEWER = {
     Act.OBJECT_SHOW,
     Act.OPERATOR_LIST,
     Act.OPERATOR_RENEW,
+    Act.PLAN_SHOW,
     Act.POP_LIST,
     Act.PRICE_LIST,
     Act.ROUTE_EXPLAIN,
@@ -40,6 +43,15 @@ OPERATOR = VIEWER | {
     Act.BLOB_UPLOAD,
     Act.DEPLOYMENT_APPLY,
     Act.DEPLOYMENT_REMOVE,
+    Act.DEPLOY_CREATE,
+    Act.DEPLOY_ROLLBACK,
+    Act.DEPLOY_UPDATE,
+    Act.PLAN_APPLY,
+    Act.PLAN_FORBID,
+    Act.PLAN_FREEZE,
+    Act.PLAN_PIN,
+    Act.PLAN_RELEASE,
+    Act.PLAN_UNFREEZE,
     Act.MODEL_REGISTER,
     Act.NODE_CORDON,
     Act.NODE_DRAIN,
@@ -84,13 +96,18 @@ def test_an_actor_is_written_in_the_audit_as_its_kind_and_name():
     assert str(Actor("operator", "ana", Role.VIEWER, "192.0.2.7")) == "operator/ana"
 
 
-def test_an_account_may_do_what_the_registrys_doors_need_and_nothing_else():
+def test_an_account_may_publish_and_deploy_and_nothing_else():
     assert {
         Act.ADAPTER_PORT,
         Act.BLOB_FIND,
         Act.BLOB_PROGRESS,
         Act.BLOB_RESUME,
         Act.BLOB_UPLOAD,
+        Act.DEPLOY_CREATE,
+        Act.DEPLOY_LIST,
+        Act.DEPLOY_ROLLBACK,
+        Act.DEPLOY_SHOW,
+        Act.DEPLOY_UPDATE,
         Act.OBJECT_LIST,
         Act.OBJECT_PUBLISH,
         Act.OBJECT_REMOVE,
