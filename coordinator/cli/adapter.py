@@ -121,6 +121,32 @@ def port_adapter(
     print_line(f"  {found.comparison}")
 
 
+@app.command("compare")
+def compare_adapter(
+    name: AdapterArgument,
+    other: Annotated[
+        str,
+        typer.Option(
+            "--with",
+            help="Adapter to compare it with; else what it was ported from.",
+            autocompletion=completion.adapters,
+        ),
+    ] = "",
+    json_output: JsonOption = False,
+) -> None:
+    """Compare the answers of an adapter with those of another; engines must serve both.
+
+    Example: edgeforge adapter compare acme/support@2
+    """
+    with admin() as client:
+        request = registry_pb2.CompareAdapterRequest(adapter=name, other=other)
+        found = client.registry(lambda stub: stub.CompareAdapter, request, PUBLISH_TIMEOUT_S)
+    if json_output:
+        print_json(object_json(found))
+    else:
+        print_line(f"{found.name}: {found.comparison}")
+
+
 @app.command("ls")
 def list_adapters(json_output: JsonOption = False) -> None:
     """List the adapters.

@@ -7,12 +7,16 @@ from dataclasses import replace
 
 import pytest
 
+from coordinator.blobs.folder import FolderStore
+from coordinator.blobs.piece_digests import with_pieces
 from coordinator.operations.actor import Actor
 from coordinator.operations.registry_objects import NewObject
+from coordinator.operations.verification import verify_files
 from coordinator.store import accounts, deployments, publications
 from coordinator.store.fact_types import FactType
-from protos.domain.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from protos.domain.errors import Conflict, Forbidden, InvalidRequest, NotFound, TooLarge
 from protos.domain.object_names import ObjectKind
+from protos.domain.pieces import PIECE_BYTES
 from protos.domain.resources import Account, ModelSource, Runtime
 from tests.support.operations import actor
 from tests.support.registry_cases import adapter_files, base_files
@@ -153,13 +157,42 @@ async def test_a_runtime_that_a_deployment_uses_is_not_removed(fleet, ops):
 async def test_a_blob_that_is_gone_is_said_by_verify(fleet, ops):
     await publish(ops, actor(), KIND, "acme/m2@1", base_files())
     sha256 = hashlib.sha256(base_files()["model.safetensors"]).digest()
-    await ops.registry._parts.blobs.remove(sha256, lambda: True)
+    (stored,) = [one for one in await fleet.blobs.list_all() if one.sha256 == sha256]
+    assert await fleet.blobs.remove(stored, lambda: True)
     done = await ops.registry.verify(actor(), "acme/m2", KIND)
     assert done.problems == {"model.safetensors": "is not stored"}
 
 
-async def test_the_registry_has_a_limit(fleet, ops, monkeypatch):
-    monkeypatch.setattr(publications, "MAX_VERSIONS", 1)
-    await publish(ops, actor(), KIND, "acme/many@1", base_files())
-    with pytest.raises(Exception, match="has 1 versions, which are all it may"):
-        await publish(ops, actor(), KIND, "acme/many@2", base_files("two"))
+@pytest.mark.parametrize(
+    ("limit", "says"),
+    [
+        ("MAX_VERSIONS", "has 1 versions, which are all it may"),
+        ("MAX_OBJECTS", "the registry holds 1 versions"),
+        ("MAX_ACCOUNT_NAMES", "'acme' has used 1 names"),
+    ],
+)
+async def test_the_registry_has_limits(fleet, ops, monkeypatch, limit, says):
+    await publish(ops, ACME, KIND, "acme/many@1", base_files())
+    monkeypatch.setattr(publications, limit, 1)
+    with pytest.raises(TooLarge, match=says):
+        await publish(ops, ACME, KIND, "acme/many@2", base_files("two"))
+    assert not (await publish(ops, ACME, KIND, "acme/many@1", base_files())).is_new
+
+
+async def test_the_pieces_of_a_large_file_are_verified_too(tmp_path, monkeypatch):
+    blobs = FolderStore.open(tmp_path / "blobs")
+    data = b"x" * (PIECE_BYTES + 1)
+    (file,) = manifest_of({"model.safetensors": data})
+    await blobs.write(file.sha256, len(data), chunks_of(data))
+    files = await with_pieces([file], blobs)
+    assert await verify_files(files, blobs) == {}
+    wrong = replace(files[0], pieces_sha256=b"p" * 32)
+    assert await verify_files([wrong], blobs) == {
+        "model.safetensors": "has other pieces than were published"
+    }
+
+    async def damaged(sha256):
+        return bytes(64)
+
+    monkeypatch.setattr(blobs, "piece_list", damaged)
+    assert await verify_files(files, blobs) == {"model.safetensors": "has a damaged piece list"}

@@ -23,7 +23,7 @@ from protos.domain.resources import ModelSource, ResourceType, Runtime
 from tests.support.certificates import request_der
 from tests.support.operations import ANA_KEY, NODE, actor
 from tests.support.registry_cases import adapter_files, base_files
-from tests.support.registry_doors import publish
+from tests.support.registry_doors import publish, serve_adapter
 from tests.support.stores import GRU, deployment
 from tests.support.traces import trace
 
@@ -58,6 +58,11 @@ CASES = {
         "account/acme",
     ),
     Act.ACCOUNT_LIST: Case(lambda ops, who: ops.accounts.list_all(who)),
+    Act.ADAPTER_COMPARE: Case(
+        lambda ops, who: ops.registry.compare(who, "acme/fr", "acme/fr@1"),
+        "adapter/acme/fr@1",
+        "adapter/acme/fr",
+    ),
     Act.ADAPTER_PORT: Case(
         lambda ops, who: ops.registry.port(who, "acme/fr", "acme/other", "acme/fr@2"),
         "adapter/acme/fr@2",
@@ -175,6 +180,7 @@ CASES = {
 
 #: What needs an adapter to be there.
 ADAPTER_ACTS = {
+    Act.ADAPTER_COMPARE,
     Act.ADAPTER_PORT,
     Act.OBJECT_REMOVE,
     Act.OBJECT_RESOLVE,
@@ -192,6 +198,7 @@ async def test_each_role_against_each_use_case(fleet, ops, act, role):
         for name, files in (("acme/base@1", base_files()), ("acme/other@1", base_files("other"))):
             await publish(ops, actor(), ObjectKind.MODEL, name, files)
         await publish(ops, actor(), ObjectKind.ADAPTER, "acme/fr@1", adapter_files())
+        await serve_adapter(fleet, "acme/fr@1", "acme/base@1", text="one")
     before, tables = await fleet.notes(), versions(fleet)
     if role.covers(NEEDS[act]):
         await case.call(ops, who)
