@@ -349,6 +349,8 @@ def _make_operations(
             on_resumed=fleet.supervisor.resumed,
             on_ordered=fleet.supervisor.ordered,
             on_operator_changed=calls.end,
+            hub_endpoint=config.hub_endpoint,
+            hub_own_authority=not (config.hub.plain_http or config.hub.certificate_file),
             upstream=make_upstream(config),
         )
     )

@@ -10,10 +10,12 @@ import typer
 from coordinator.cli import (
     account,
     adapter,
+    adoption,
     audit,
     context,
     deployment,
     fleet,
+    hub_env,
     login,
     model,
     node_orders,
@@ -35,6 +37,7 @@ app = command_line(
     "Run and ask an EdgeForge fleet. 'edgeforge up' starts one on this machine.",
     completes=True,
 )
+adoption.add_to(model.app)
 for _group in (
     pop.app,
     node_orders.app,
@@ -51,10 +54,12 @@ for _group in (
     price.table_app,
     operator.app,
     context.app,
+    adoption.upstream_app,
 ):
     app.add_typer(_group)
 app.command("login")(login.login)
 app.command("status")(status.status)
+app.command("env")(hub_env.env)
 app.command("up")(fleet.up)
 app.command("demo")(fleet.demo)
 app.command("down")(fleet.down)

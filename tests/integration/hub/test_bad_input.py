@@ -31,7 +31,9 @@ def held(hub) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "case", [one for one in MODEL_CASES if one.name not in (*UNFINISHED, MANY)], ids=lambda c: c.name
+    "case",
+    [one for one in MODEL_CASES if one.name not in (*UNFINISHED, MANY)],
+    ids=lambda c: c.name,
 )
 async def test_a_model_is_refused_at_commit(hub, case: Case):
     async with HubClient(hub) as client:

@@ -139,7 +139,9 @@ async def test_no_path_leads_out_of_a_version(hub, path):
 
 async def raw(hub, line: bytes, *headers: bytes) -> bytes:
     lines = (line, b"host: x", b"authorization: Bearer " + ACME.encode(), *headers, b"", b"")
-    return await talk(hub.listener.port, b"\r\n".join((*lines[:-2], b"connection: close", b"", b"")))
+    return await talk(
+        hub.listener.port, b"\r\n".join((*lines[:-2], b"connection: close", b"", b""))
+    )
 
 
 @pytest.mark.parametrize("sent", MALFORMED)

@@ -15,6 +15,10 @@ from coordinator.operations.operations import Operations
 #: What the roles are sold as.
 VIEWER = {
     Act.ACCOUNT_LIST,
+    Act.ADOPTION_LIST,
+    Act.REPOSITORY_LIST,
+    Act.REPOSITORY_PLACE,
+    Act.REPOSITORY_SHOW,
     Act.AUDIT_LIST,
     Act.DEPLOYMENT_LIST,
     Act.KEY_LIST,
@@ -32,6 +36,10 @@ VIEWER = {
     Act.TRACE_SHOW,
 }
 OPERATOR = VIEWER | {
+    Act.ADOPTION_ADVANCE,
+    Act.ADOPTION_TRACK,
+    Act.ADOPTION_UNTRACK,
+    Act.UPSTREAM_IMPORT,
     Act.ADAPTER_COMPARE,
     Act.ADAPTER_PORT,
     Act.BLOB_FIND,
@@ -97,4 +105,6 @@ def test_an_account_may_do_what_the_registrys_doors_need_and_nothing_else():
         Act.OBJECT_RESOLVE,
         Act.OBJECT_SHOW,
         Act.OBJECT_VERIFY,
+        Act.REPOSITORY_LIST,
+        Act.REPOSITORY_SHOW,
     } == OF_ACCOUNTS
