@@ -75,10 +75,9 @@ def list_tracks(json_output: JsonOption = False) -> None:
     if json_output:
         print_json([_as_json(one) for one in tracks])
         return
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for one in tracks:
-        for release in one.releases:
-            rows.append(_cells(one, release))
+        rows += [_cells(one, release) for release in one.releases]
         if one.error:
             rows.append((one.upstream, one.name, "-", "not asked", "-", "-", "-", one.error))
     print_table(
