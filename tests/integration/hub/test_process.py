@@ -70,6 +70,10 @@ async def test_clients_over_tls_with_the_variables_that_edgeforge_env_prints(pro
     }
     files = base_files()
     await run(environment, HF, "upload", "acme/small", write_files(tmp_path / "model", files))
+    process.key_file.chmod(0o644)
+    refused = await asyncio.to_thread(process.edgeforge, *named)
+    assert refused.returncode != 0
+    assert "can be read by others" in refused.stderr
     # What was published, and a key, outlive a restart.
     assert process.coordinator.stop() == 0
     process.coordinator.start()
@@ -78,15 +82,6 @@ async def test_clients_over_tls_with_the_variables_that_edgeforge_env_prints(pro
     log = process.coordinator.log_text()
     assert key not in log
     assert "Traceback" not in log
-
-
-async def test_a_key_file_that_others_can_read_is_refused(process):
-    process.key_file.chmod(0o644)
-    done = await asyncio.to_thread(
-        process.edgeforge, "env", "--account-key-file", str(process.key_file)
-    )
-    assert done.returncode != 0
-    assert "can be read by others" in done.stderr
 
 
 async def test_an_import_a_track_and_a_token_by_the_command_line(process, upstream):
