@@ -1,27 +1,41 @@
-"""Makes this host's engine from its configuration."""
+"""Makes this host's engines from its configuration."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, MutableMapping
+import re
+from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.core.engine_capacity import GPU_SHARE, EngineCapacity, weights_memory_bytes
 from agent.core.engine_policy import EnginePolicy
 from agent.core.own_accelerators import wanted_devices
+from agent.core.runtime_fit import runtime_problem
 from agent.engine.argv import Accelerator, EngineSpec
+from agent.engine.driver import never_relayed
 from agent.engine.external import EXTERNAL_POLICY, ExternalEngine
+from agent.engine.fingerprints import Fingerprints
+from agent.engine.host import HostEngines, HostPolicy
+from agent.engine.slot import SlotSettings
 from agent.engine.supervisor import EngineSupervisor
+from agent.replicas import Replicas
+from protos.domain.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from agent.config import AgentConfig, EngineConfig
+    from agent.core.accelerators import Reading
     from agent.core.engine_status import EngineStatus
     from agent.engine.driver import RelayedAt
-    from agent.replicas import Engine
+    from agent.engine.host import EngineMaker
+    from agent.engine.inventory import Objects
+    from agent.engine.slot import Engine
+    from agent.replicas import ExternalServer, ObjectsWithProgress
     from protos.domain.resources import DesiredReplica
 
 _GIB = 1024**3
+_MEMORY_OPTION = "--gpu-memory-utilization"
 #: A variable of vLLM's; the engine process inherits it.
 _BIND_VARIABLE = "VLLM_CPU_OMP_THREADS_BIND"
 
@@ -47,34 +61,51 @@ def vllm_maker(
     on_change: Callable[[EngineStatus], None],
     relayed_mono_ms: RelayedAt,
     devices: tuple[str, ...] = (),
-) -> Callable[[DesiredReplica, str], Engine]:
+) -> EngineMaker:
     """Return a function that makes the engine for a model in a given directory.
 
     ``devices``: identities or indexes of the accelerators it may use; empty: what it inherits.
     """
+    accelerator = find_accelerator(config.accelerator)
+    version = engine_version(Path(config.venv))
+    engines = config.max_engines
     if config.cpu_bind:
         environ[_BIND_VARIABLE] = config.cpu_bind
 
-    def make(desired: DesiredReplica, model_dir: str) -> Engine:
+    def make(desired: DesiredReplica, model_dir: Path, index: int) -> Engine:
+        runtime = desired.runtime
+        if runtime is not None and (
+            problem := runtime_problem(
+                runtime,
+                engine_kind=config.kind,
+                engine_version=version,
+                accelerator=accelerator.value,
+            )
+        ):
+            raise InvalidRequest(problem, "deploy it where its runtime fits, or change the runtime")
         limit = config.max_context_tokens
         context_tokens = min(limit, desired.context_tokens) if limit else desired.context_tokens
         spec = EngineSpec(
             environment=Path(config.venv).absolute(),
-            model_dir=Path(model_dir).absolute(),
+            model_dir=model_dir.absolute(),
             model=desired.model,
             context_tokens=context_tokens,
-            accelerator=find_accelerator(config.accelerator),
+            accelerator=accelerator,
             devices=devices,
             max_parallel=config.max_parallel,
-            kv_cache_bytes=config.kv_cache_gib * _GIB if config.kv_cache_gib else None,
+            kv_cache_bytes=config.kv_cache_gib * _GIB // engines if config.kv_cache_gib else None,
             embeds=config.mode == "embed",
             tool_parser=config.tool_parser,
             reasoning_parser=config.reasoning_parser,
-            extra_args=config.args,
+            max_adapters=max_adapters(config),
+            max_adapter_rank=config.max_adapter_rank,
+            controlled=config.mode == "generate",
+            load_format=runtime.load_format if runtime is not None else "",
+            extra_args=_extra_args(config, accelerator, runtime.args if runtime else ()),
         )
         return EngineSupervisor(
             spec,
-            state_dir=state_dir.absolute() / "engine",
+            state_dir=state_dir.absolute() / ("engine" if index == 0 else f"engine-{index}"),
             now_mono_ms=now_mono_ms,
             draw=draw,
             on_change=on_change,
@@ -82,10 +113,85 @@ def vllm_maker(
                 start_timeout_ms=config.start_timeout_ms,
                 stall_timeout_ms=config.stall_timeout_ms,
             ),
-            relayed_mono_ms=relayed_mono_ms,
+            # A token of any engine is counted here: of several, it tells nothing of one.
+            relayed_mono_ms=relayed_mono_ms if engines == 1 else never_relayed,
         )
 
     return make
+
+
+def host_engines(
+    config: EngineConfig,
+    objects: Objects,
+    make: EngineMaker,
+    *,
+    state_dir: Path,
+    now_mono_ms: Callable[[], float],
+    on_change: Callable[[], None],
+) -> HostEngines | None:
+    """Return what supervises this host's engines, or None if the agent runs none."""
+    if config.kind != "vllm":
+        return None
+    fingerprints = Fingerprints(
+        state_dir / "fingerprints",
+        engine_version=engine_version(Path(config.venv)),
+        device=find_accelerator(config.accelerator).value,
+    )
+    settings = SlotSettings(fingerprints, max_adapters(config), now_mono_ms, on_change)
+    policy = HostPolicy(config.max_engines, config.start_timeout_ms)
+    return HostEngines(objects, make, settings, policy)
+
+
+def max_adapters(config: EngineConfig) -> int:
+    """Return how many adapters an engine of this host takes at once; one that embeds takes none."""
+    return config.max_adapters if config.takes_adapters else 0
+
+
+def engine_version(environment: Path) -> str:
+    """Return the version of vLLM in ``environment``, empty if there is none."""
+    for folder in sorted(environment.glob("lib/python3*/site-packages/vllm*.dist-info")):
+        found = re.fullmatch(r"vllm(_\w+)?-(.+)\.dist-info", folder.name)
+        if found is not None:
+            return found.group(2)
+    return ""
+
+
+def engine_capacity(config: EngineConfig) -> EngineCapacity:
+    """Return what this host's engines can take; of an external server nothing is known."""
+    if config.kind != "vllm":
+        return EngineCapacity()
+    return EngineCapacity(
+        accelerator_kind=find_accelerator(config.accelerator).value,
+        engine_version=engine_version(Path(config.venv)),
+        max_adapters=max_adapters(config),
+        max_adapter_rank=config.max_adapter_rank if max_adapters(config) else 0,
+        max_engines=config.max_engines,
+    )
+
+
+def engine_memory_bytes(config: EngineConfig, accelerators: Iterable[Reading]) -> int:
+    """Return the most that an engine's weights may take on this host; 0: not known."""
+    if config.kind != "vllm":
+        return 0
+    on_gpu = find_accelerator(config.accelerator) is not Accelerator.CPU
+    host_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return weights_memory_bytes(
+        sum(one.memory_total_bytes or 0 for one in accelerators) if on_gpu else host_bytes,
+        on_gpu=on_gpu,
+        kv_cache_bytes=config.kv_cache_gib * _GIB,
+        max_engines=config.max_engines,
+    )
+
+
+def _extra_args(
+    config: EngineConfig, accelerator: Accelerator, of_runtime: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return the host's arguments, then the runtime's, which win; several engines share a GPU."""
+    args = (*config.args, *of_runtime)
+    named = any(one.partition("=")[0] == _MEMORY_OPTION for one in args)
+    if accelerator is Accelerator.CPU or config.max_engines == 1 or named:
+        return args
+    return (f"{_MEMORY_OPTION}={GPU_SHARE / config.max_engines:.3f}", *args)
 
 
 def external_engine(
@@ -95,7 +201,7 @@ def external_engine(
     draw: Callable[[], float],
     on_change: Callable[[EngineStatus], None],
     relayed_mono_ms: RelayedAt,
-) -> Engine | None:
+) -> ExternalServer | None:
     """Return the external server that the configuration names, or None."""
     if config.kind != "external":
         return None
@@ -117,6 +223,47 @@ def own_devices(config: AgentConfig) -> tuple[str, ...] | None:
     return wanted_devices(config.gpu.devices, os.environ, on_cpu=on_cpu)
 
 
-def environment() -> MutableMapping[str, str]:
-    """Return the process's environment, of which engines inherit a part."""
-    return os.environ
+def make_replicas(
+    config: AgentConfig,
+    objects: ObjectsWithProgress,
+    *,
+    now_mono_ms: Callable[[], float],
+    draw: Callable[[], float],
+    on_engine: Callable[[EngineStatus], None],
+    on_change: Callable[[], None],
+    relayed_mono_ms: RelayedAt,
+) -> Replicas:
+    """Return what loads models on this host, with its engines or its external server."""
+    maker = vllm_maker(
+        config.engine,
+        state_dir=config.state_dir,
+        environ=os.environ,
+        now_mono_ms=now_mono_ms,
+        draw=draw,
+        on_change=on_engine,
+        relayed_mono_ms=relayed_mono_ms,
+        devices=config.gpu.devices,
+    )
+    engines = host_engines(
+        config.engine,
+        objects,
+        maker,
+        state_dir=config.state_dir,
+        now_mono_ms=now_mono_ms,
+        on_change=on_change,
+    )
+    external = external_engine(
+        config.engine,
+        now_mono_ms=now_mono_ms,
+        draw=draw,
+        on_change=on_engine,
+        relayed_mono_ms=relayed_mono_ms,
+    )
+    return Replicas(
+        objects,
+        engines=engines,
+        external=external,
+        on_change=on_change,
+        now_mono_ms=now_mono_ms,
+        draw=draw,
+    )

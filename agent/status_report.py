@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 from agent.link.reports import (
     accelerator_to_wire,
     clipped,
+    cold_starts_to_wire,
     complaints_to_wire,
+    disk_to_wire,
     fault_to_wire,
     peer_to_wire,
     replica_to_wire,
+    with_progress,
 )
 from agent.link.stream import have_of
 from protos.build_info import product_version
@@ -21,7 +24,9 @@ from protos.v1 import fleet_pb2
 from protos.wire import SCHEMA, profile_to_wire, service_to_wire
 
 if TYPE_CHECKING:
+    from agent.artifacts.objects import ObjectStore
     from agent.config import AgentConfig
+    from agent.core.engine_capacity import EngineCapacity
     from agent.core.live import LiveState
     from agent.drain_state import DrainState
     from agent.gateway.records import RequestRecords
@@ -43,6 +48,7 @@ class StatusReport:
     tables: TableKeeper
     credentials: CredentialsAge
     replicas: Replicas
+    objects: ObjectStore
     live: LiveState
     gateway: GatewayStats
     peer_port: PeerPort
@@ -51,6 +57,9 @@ class StatusReport:
     gpu: GpuWatch
     clock_offset_ms: Callable[[], float]
     now_mono_ms: Callable[[], float]
+    capacity: EngineCapacity
+    #: Most that the weights of one engine may take; 0: not known, or not yet.
+    weights_memory_bytes: Callable[[], int]
     #: New at each start of the agent.
     boot_id: str = field(default_factory=lambda: secrets.token_hex(8))
 
@@ -69,6 +78,12 @@ class StatusReport:
             client_url=config.client_url,
             engine_kind=config.engine.kind,
             profile=profile_to_wire(config.engine.profile()),
+            accelerator_kind=self.capacity.accelerator_kind,
+            engine_version=self.capacity.engine_version,
+            max_adapters=self.capacity.max_adapters,
+            max_adapter_rank=self.capacity.max_adapter_rank,
+            max_engines=self.capacity.max_engines,
+            weights_memory_bytes=self.weights_memory_bytes(),
         )
 
     def status(self) -> fleet_pb2.Status:
@@ -76,7 +91,7 @@ class StatusReport:
         reason = self.drain_state.own_reason
         return fleet_pb2.Status(
             have=have_of(self.tables),
-            replicas=[replica_to_wire(held) for held in self.replicas.report()],
+            replicas=self._replicas(),
             peers=[peer_to_wire(peer) for peer in self.live.peer_views(self.now_mono_ms())],
             in_flight_requests=self.gateway.in_flight,
             engine_in_flight_requests=self._engine_in_flight(),
@@ -91,7 +106,13 @@ class StatusReport:
             clock_offset_ms=self.clock_offset_ms(),
             renewal_error=clipped(self.identity.renewal_error()),
             usage_complaints=complaints_to_wire(self.live.overclaims()),
+            cold_starts=cold_starts_to_wire(self.replicas.cold_starts.summaries()),
+            disk=disk_to_wire(self.objects.disk()),
         )
+
+    def _replicas(self) -> list[fleet_pb2.ReplicaStatus]:
+        progress = self.objects.progress()
+        return [with_progress(replica_to_wire(held), progress) for held in self.replicas.report()]
 
     def _engine_in_flight(self) -> int:
         """Return what is at this node's engine: requests of peers, sequences of its own clients."""

@@ -12,8 +12,10 @@ from grpc import aio
 from agent.link.certified_key import Issued, save_issued
 from coordinator.ca.authority import CertificateAuthority
 from coordinator.clock import now_unix_ms
+from protos.domain.pieces import join_digests
 from protos.v1 import fleet_pb2, fleet_pb2_grpc
 from tests.support.certificates import p256_key, private_pem, request_der
+from tests.support.pulled_objects import digests_of
 from tests.support.waiting import wait_until_async
 
 NODE_ID = "gru-1"
@@ -29,9 +31,17 @@ class ScriptedCoordinator(fleet_pb2_grpc.FleetServicer):
         self.hellos: list[fleet_pb2.Hello] = []
         self.renewals = 0
         self.blobs: dict[bytes, bytes] = {}
+        #: Piece lists that are not those of ``blobs``.
+        self.piece_lists: dict[bytes, bytes] = {}
         self.blob_offsets: list[int] = []
-        #: Cut the next blob after so many bytes.
+        self.sent_bytes = 0
+        self.chunk_bytes = 65_536
+        #: Downloads after which the next ones never answer.
+        self.hold_after: int | None = None
+        #: Cut the next blob that is longer after so many bytes.
         self.cut_blob_after: int | None = None
+        #: Whether it sends parts of files, as coordinators do since there are pieces.
+        self.knows_lengths = True
         self._outgoing: asyncio.Queue[fleet_pb2.CoordinatorMessage] = asyncio.Queue()
         self._server: aio.Server | None = None
         self.port = 0
@@ -56,14 +66,14 @@ class ScriptedCoordinator(fleet_pb2_grpc.FleetServicer):
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def enrol(self, folder: Path) -> None:
+    def enrol(self, folder: Path, node_id: str = NODE_ID, pop_id: str = POP_ID) -> None:
         """Give an agent the identity that an enrolment would have."""
         key = p256_key()
         issued = Issued(
-            self.authority.issue_node(NODE_ID, request_der(key)).pem,
+            self.authority.issue_node(node_id, request_der(key)).pem,
             self.authority.bundle_pem,
-            node_id=NODE_ID,
-            pop_id=POP_ID,
+            node_id=node_id,
+            pop_id=pop_id,
             fleet_address=self.address,
         )
         save_issued(folder, private_pem(key), issued)
@@ -129,10 +139,19 @@ class ScriptedCoordinator(fleet_pb2_grpc.FleetServicer):
     async def FetchBlob(
         self, request: fleet_pb2.FetchBlobRequest, context: aio.ServicerContext
     ) -> AsyncIterator[fleet_pb2.BlobChunk]:
+        blob = self.blobs[request.sha256]
+        if request.piece_list:
+            listed = self.piece_lists.get(request.sha256) or join_digests(digests_of(blob))
+            yield fleet_pb2.BlobChunk(data=listed)
+            return
         self.blob_offsets.append(request.offset_bytes)
-        data = self.blobs[request.sha256][request.offset_bytes :]
-        cut, self.cut_blob_after = self.cut_blob_after, None
-        if cut is not None:
-            data = data[:cut]
-        for at in range(0, len(data), 65_536):
-            yield fleet_pb2.BlobChunk(data=data[at : at + 65_536])
+        if self.hold_after is not None and len(self.blob_offsets) > self.hold_after:
+            await asyncio.Event().wait()
+        length = request.length_bytes if self.knows_lengths else 0
+        data = blob[request.offset_bytes :]
+        data = data[:length] if length else data
+        if self.cut_blob_after is not None and len(data) > self.cut_blob_after:
+            data, self.cut_blob_after = data[: self.cut_blob_after], None
+        for at in range(0, len(data), self.chunk_bytes):
+            self.sent_bytes += len(data[at : at + self.chunk_bytes])
+            yield fleet_pb2.BlobChunk(data=data[at : at + self.chunk_bytes])

@@ -8,8 +8,8 @@ from coordinator.core.adapter_config import MAX_RANK, check_adapter_config
 from protos.domain.errors import InvalidRequest
 from tests.support.registry_cases import ADAPTER_CONFIG
 
-#: As peft 0.18 saves one.
-PEFT_0_18 = ADAPTER_CONFIG | {
+#: As peft 0.21 saves one.
+PEFT_0_21 = ADAPTER_CONFIG | {
     "alora_invocation_tokens": None,
     "alpha_pattern": {},
     "arrow_config": None,
@@ -17,6 +17,10 @@ PEFT_0_18 = ADAPTER_CONFIG | {
     "corda_config": None,
     "ensure_weight_tying": False,
     "eva_config": None,
+    "kasa_config": None,
+    "lora_ga_config": None,
+    "monteclora_config": None,
+    "velora_config": None,
     "exclude_modules": None,
     "init_lora_weights": True,
     "layer_replication": None,
@@ -26,7 +30,7 @@ PEFT_0_18 = ADAPTER_CONFIG | {
     "lora_bias": False,
     "megatron_config": None,
     "megatron_core": "megatron.core",
-    "peft_version": "0.18.0@UNKNOWN",
+    "peft_version": "0.21.2@UNKNOWN",
     "qalora_group_size": 16,
     "revision": None,
     "target_parameters": None,
@@ -36,18 +40,23 @@ PEFT_0_18 = ADAPTER_CONFIG | {
 
 
 def test_what_peft_saves_is_taken():
-    config = check_adapter_config(PEFT_0_18)
+    config = check_adapter_config(PEFT_0_21)
     assert (config.rank, config.max_rank) == (4, 4)
     assert config.target_modules == {"q_proj", "v_proj"}
 
 
+def test_a_start_that_leaves_the_base_as_it_is_is_taken():
+    started = {"init_lora_weights": "eva", "eva_config": {"rho": 2.0, "whiten": False}}
+    assert check_adapter_config(PEFT_0_21 | started).rank == 4
+
+
 def test_targets_given_as_an_expression_are_what_the_tensors_say():
-    assert check_adapter_config(PEFT_0_18 | {"target_modules": "all-linear"}).target_modules is None
+    assert check_adapter_config(PEFT_0_21 | {"target_modules": "all-linear"}).target_modules is None
 
 
 def test_the_rank_of_a_module_is_the_first_pattern_that_ends_its_name():
     config = check_adapter_config(
-        PEFT_0_18 | {"rank_pattern": {"layers.1.self_attn.q_proj": 16, "q_proj": 8}}
+        PEFT_0_21 | {"rank_pattern": {"layers.1.self_attn.q_proj": 16, "q_proj": 8}}
     )
     assert config.rank_of("model.layers.1.self_attn.q_proj") == 16
     assert config.rank_of("model.layers.0.self_attn.q_proj") == 8
@@ -69,6 +78,7 @@ def test_the_rank_of_a_module_is_the_first_pattern_that_ends_its_name():
         ({"trainable_token_indices": [5]}, "trained tokens"),
         ({"alora_invocation_tokens": [1]}, "activated LoRA"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights"),
+        ({"kasa_config": {"beta": 1}}, "kasa_config"),
         ({"bias": "lora_only"}, "biases"),
         ({"task_type": "SEQ_CLS"}, "task_type"),
         ({"r": 0}, "r is not a whole number above 0"),
@@ -84,5 +94,5 @@ def test_the_rank_of_a_module_is_the_first_pattern_that_ends_its_name():
 )
 def test_what_the_engine_would_answer_otherwise_is_refused(change, says):
     with pytest.raises(InvalidRequest) as refused:
-        check_adapter_config(PEFT_0_18 | change)
+        check_adapter_config(PEFT_0_21 | change)
     assert says in str(refused.value)
