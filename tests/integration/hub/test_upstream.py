@@ -53,7 +53,7 @@ async def test_a_model_is_imported_with_its_licence_and_without_what_no_engine_r
     more = {"config.json": json.dumps(named).encode(), ".gitattributes": b"x", "onnx/a.onnx": b"x"}
     seen: list[Progress] = []
     async with fake_hub(files | more | {"pytorch_model.bin": b"\x80pickle"}) as hub:
-        async with importing(tmp_path, hub) as (fleet, operations):
+        async with importing(tmp_path, hub) as (_fleet, operations):
             done = await operations.upstream_imports.run(actor(), NEW.name, NEW, seen.append)
             assert done.object.row.name == "acme/up@1"
             assert done.object.publication.source == f"hf://org/repo@{SHA}"
@@ -66,7 +66,7 @@ async def test_a_model_is_imported_with_its_licence_and_without_what_no_engine_r
 
 
 async def test_an_adapter_finds_its_base_by_where_that_came_from(tmp_path):
-    async with fake_hub(base_files()) as hub, importing(tmp_path, hub) as (fleet, operations):
+    async with fake_hub(base_files()) as hub, importing(tmp_path, hub) as (_fleet, operations):
         await operations.upstream_imports.run(actor(), NEW.name, NEW)
         hub.files = adapter_files(base_model_name_or_path="org/repo")
         new = NewImport("hf://org/lora", "acme/lora@1")
@@ -121,7 +121,7 @@ async def test_a_download_that_breaks_off_goes_on_in_another_process(tmp_path):
     async with fake_hub(files) as hub, importing(tmp_path, hub) as (fleet, operations):
         hub.silent.add("model.safetensors")
         run = asyncio.ensure_future(operations.upstream_imports.run(actor(), NEW.name, NEW))
-            await arrived(hub, "model.safetensors")
+        await arrived(hub, "model.safetensors")
         run.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await run

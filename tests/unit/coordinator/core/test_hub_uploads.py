@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from coordinator.core.hub_uploads import BASIC_BYTES, PART_BYTES, part_count, part_span
@@ -11,10 +13,7 @@ def test_the_parts_are_the_whole_file(size_bytes):
     spans = [part_span(size_bytes, part) for part in range(1, part_count(size_bytes) + 1)]
     assert spans[0][0] == 0
     assert sum(length for _, length in spans) == size_bytes
-    assert all(
-        start + length == after
-        for (start, length), (after, _) in zip(spans, spans[1:], strict=False)
-    )
+    assert all(start + length == after for (start, length), (after, _) in itertools.pairwise(spans))
 
 
 def test_a_small_file_has_no_parts():
