@@ -248,6 +248,15 @@ class CoordinatorConfig:
         return self.enrolment.advertise or join_address(self.enrolment.host, self.enrolment.port)
 
     @property
+    def hub_endpoint(self) -> str:
+        """Origin of the hub's protocol as clients use it; empty: it is off."""
+        if not self.hub.enabled:
+            return ""
+        scheme = "http" if self.hub.plain_http else "https"
+        address = join_address(self.hub.host, self.hub.port)
+        return self.hub.advertise.rstrip("/") or f"{scheme}://{address}"
+
+    @property
     def loopback_listeners(self) -> tuple[str, ...]:
         """Of the listeners that operators need, those that only this machine can reach."""
         needed = {"admin": self.admin.host, "enrolment": self.enrolment.host}
@@ -390,6 +399,8 @@ def _hub_problems(hub: HubSection) -> list[str]:
             f"hub.plain_http: keys would cross the network in the clear at {hub.host}; listen on"
             " 127.0.0.1, or leave it out"
         )
+    if hub.enabled and not hub.advertise and is_unspecified(hub.host):
+        problems.append(f"hub.advertise: is required when hub.host is {hub.host}")
     if hub.advertise and (problem := origin_problem(hub.advertise)):
         problems.append(f"hub.advertise: {problem}")
     return problems

@@ -352,6 +352,8 @@ def _make_operations(
             plan=fleet.placement,
             on_plan_changed=fleet.supervisor.changed,
             on_operator_changed=calls.end,
+            hub_endpoint=config.hub_endpoint,
+            hub_own_authority=not (config.hub.plain_http or config.hub.certificate_file),
             upstream=make_upstream(config),
         )
     )

@@ -165,7 +165,7 @@ class UpstreamHub:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
-            env=_environment(self._place, self._folder),
+            env=child_environment(self._place, self._folder),
             start_new_session=True,
             limit=_MAX_LINE_BYTES,
         )
@@ -240,7 +240,8 @@ async def _lines(output: asyncio.StreamReader, look: Look | None) -> AsyncIterat
         yield line
 
 
-def _environment(place: UpstreamPlace, folder: Path) -> dict[str, str]:
+def child_environment(place: UpstreamPlace, folder: Path) -> dict[str, str]:
+    """Return the variables of the child: none of this process, so no proxy and no secret."""
     return {
         "PATH": os.defpath,
         "LANG": "C.UTF-8",

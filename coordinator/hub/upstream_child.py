@@ -259,7 +259,7 @@ def _receive(job: dict[str, Any], sha: str, one: Any, partial: Path) -> None:  #
     """Add to a partial file what is missing of it. Raises: what the client raises."""
     from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub.utils._headers import build_hf_headers
 
     url = hf_hub_url(job["repository"], one.rfilename, revision=sha, endpoint=job["endpoint"])
     partial.touch(0o600)

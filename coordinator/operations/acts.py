@@ -67,6 +67,7 @@ class Act(enum.StrEnum):
     POP_LIST = "pop.list"
     PRICE_LIST = "price.list"
     REPOSITORY_LIST = "repository.list"
+    REPOSITORY_PLACE = "repository.place"
     REPOSITORY_SHOW = "repository.show"
     ROUTE_EXPLAIN = "route.explain"
     TABLE_FORCE = "table.force"
@@ -138,6 +139,7 @@ NEEDS: Mapping[Act, Role] = {
     Act.POP_LIST: Role.VIEWER,
     Act.PRICE_LIST: Role.VIEWER,
     Act.REPOSITORY_LIST: Role.VIEWER,
+    Act.REPOSITORY_PLACE: Role.VIEWER,
     Act.REPOSITORY_SHOW: Role.VIEWER,
     Act.ROUTE_EXPLAIN: Role.VIEWER,
     Act.TABLE_FORCE: Role.ADMIN,

@@ -33,6 +33,14 @@ class Repository:
 class Repositories(UseCases):
     """Models and adapters. An account sees its own and those of the operators."""
 
+    @use_case(Act.REPOSITORY_PLACE)
+    async def place(self, actor: Actor) -> tuple[str, bool]:
+        """Return the origin of the hub's protocol, empty if it is off.
+
+        And whether its certificate is of the fleet's own authority.
+        """
+        return self._parts.hub_endpoint, self._parts.hub_own_authority
+
     @use_case(Act.REPOSITORY_LIST)
     async def list_all(self, actor: Actor) -> Sequence[Repository]:
         """Return every repository by name."""

@@ -65,6 +65,10 @@ class OperationsParts:
     on_plan_changed: Callable[[], None]
     #: Called with an operator who was revoked or has another role.
     on_operator_changed: Callable[[str], None]
+    #: Origin of the hub's protocol; empty: it is off.
+    hub_endpoint: str = ""
+    #: Its certificate is of the fleet's own authority.
+    hub_own_authority: bool = False
     #: The hub that hf:// names; None: there is none.
     upstream: Upstream | None = None
     blob_proofs: BlobProofs = field(default_factory=BlobProofs)

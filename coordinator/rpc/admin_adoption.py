@@ -85,6 +85,13 @@ class AdoptionService(AdminServicerBase, adoption_pb2_grpc.AdoptionServicer):
         await self._operations.adoption.untrack(self._actor(context), request.upstream)
         return adoption_pb2.UntrackUpstreamResponse()
 
+    async def ShowHub(
+        self, request: adoption_pb2.ShowHubRequest, context: Context
+    ) -> adoption_pb2.ShowHubResponse:
+        """Return where the registry answers the hub's protocol."""
+        place = await self._operations.repositories.place(self._actor(context))
+        return adoption_pb2.ShowHubResponse(endpoint=place[0], own_authority=place[1])
+
 
 def _imported(done: Imported) -> adoption_pb2.ImportedObject:
     row = done.object.row

@@ -22,7 +22,7 @@ def add(track: Track) -> Write[None]:
         if tx.fact(TrackRow, track.upstream) is not None:
             raise Conflict(
                 f"{track.upstream} is tracked already",
-                "edgeforge model track ls shows it",
+                "edgeforge model tracks shows it",
                 retryable=False,
             )
         if len(tx.keys(FactType.TRACK)) >= MAX_TRACKS:
@@ -48,7 +48,7 @@ def remove(upstream: str) -> Write[None]:
 
     def write(tx: Transaction) -> None:
         if tx.fact(TrackRow, upstream) is None:
-            raise NotFound(f"{upstream} is not tracked", "edgeforge model track ls shows what is")
+            raise NotFound(f"{upstream} is not tracked", "edgeforge model tracks shows what is")
         tx.remove_fact(FactType.TRACK, upstream)
 
     return write

@@ -24,37 +24,41 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18protos/v1/adoption.proto\x12\x0c\x65\x64geforge.v1\"Y\n\x15ImportUpstreamRequest\x12\x10\n\x08upstream\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\naccount_id\x18\x03 \x01(\t\x12\x0c\n\x04\x62\x61se\x18\x04 \x01(\t\"\x80\x01\n\x16ImportUpstreamProgress\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x16\n\x0ereceived_bytes\x18\x02 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x04\x12*\n\x04\x64one\x18\x04 \x01(\x0b\x32\x1c.edgeforge.v1.ImportedObject\"\x9e\x01\n\x0eImportedObject\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\t\x12\x17\n\x0fupstream_commit\x18\x04 \x01(\t\x12\x0f\n\x07licence\x18\x05 \x01(\t\x12\x12\n\nsize_bytes\x18\x06 \x01(\x04\x12\x10\n\x08left_out\x18\x07 \x03(\t\x12\x0e\n\x06is_new\x18\x08 \x01(\x08\"7\n\x17SetUpstreamTokenRequest\x12\r\n\x05owner\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\"\x1a\n\x18SetUpstreamTokenResponse\"J\n\x14TrackUpstreamRequest\x12\x10\n\x08upstream\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\naccount_id\x18\x03 \x01(\t\"\x8e\x02\n\x0fUpstreamRelease\x12\x0e\n\x06\x63ommit\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x14\n\x0cseen_unix_ms\x18\x03 \x01(\x03\x12\x18\n\x10imported_unix_ms\x18\x04 \x01(\x03\x12\x19\n\x11qualified_unix_ms\x18\x05 \x01(\x03\x12\x19\n\x11\x61vailable_unix_ms\x18\x06 \x01(\x03\x12\x18\n\x10\x64\x65\x61\x64line_unix_ms\x18\x07 \x01(\x03\x12\x0f\n\x07promise\x18\x08 \x01(\t\x12\x0e\n\x06object\x18\t \x01(\t\x12\x14\n\x0ctokens_per_s\x18\n \x01(\x01\x12\x16\n\x0e\x66irst_token_ms\x18\x0b \x01(\x01\x12\r\n\x05\x65rror\x18\x0c \x01(\t\"\xc7\x01\n\rUpstreamTrack\x12\x10\n\x08upstream\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\naccount_id\x18\x03 \x01(\t\x12\x12\n\ntracked_by\x18\x04 \x01(\t\x12\x17\n\x0ftracked_unix_ms\x18\x05 \x01(\x03\x12/\n\x08releases\x18\x06 \x03(\x0b\x32\x1d.edgeforge.v1.UpstreamRelease\x12\r\n\x05\x65rror\x18\x07 \x01(\t\x12\x15\n\rasked_unix_ms\x18\x08 \x01(\x03\"\x13\n\x11ListTracksRequest\"A\n\x12ListTracksResponse\x12+\n\x06tracks\x18\x01 \x03(\x0b\x32\x1b.edgeforge.v1.UpstreamTrack\"*\n\x16UntrackUpstreamRequest\x12\x10\n\x08upstream\x18\x01 \x01(\t\"\x19\n\x17UntrackUpstreamResponse2\xcf\x03\n\x08\x41\x64option\x12]\n\x0eImportUpstream\x12#.edgeforge.v1.ImportUpstreamRequest\x1a$.edgeforge.v1.ImportUpstreamProgress0\x01\x12\x61\n\x10SetUpstreamToken\x12%.edgeforge.v1.SetUpstreamTokenRequest\x1a&.edgeforge.v1.SetUpstreamTokenResponse\x12P\n\rTrackUpstream\x12\".edgeforge.v1.TrackUpstreamRequest\x1a\x1b.edgeforge.v1.UpstreamTrack\x12O\n\nListTracks\x12\x1f.edgeforge.v1.ListTracksRequest\x1a .edgeforge.v1.ListTracksResponse\x12^\n\x0fUntrackUpstream\x12$.edgeforge.v1.UntrackUpstreamRequest\x1a%.edgeforge.v1.UntrackUpstreamResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18protos/v1/adoption.proto\x12\x0c\x65\x64geforge.v1\"\x10\n\x0eShowHubRequest\":\n\x0fShowHubResponse\x12\x10\n\x08\x65ndpoint\x18\x01 \x01(\t\x12\x15\n\rown_authority\x18\x02 \x01(\x08\"Y\n\x15ImportUpstreamRequest\x12\x10\n\x08upstream\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\naccount_id\x18\x03 \x01(\t\x12\x0c\n\x04\x62\x61se\x18\x04 \x01(\t\"\x80\x01\n\x16ImportUpstreamProgress\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x16\n\x0ereceived_bytes\x18\x02 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x04\x12*\n\x04\x64one\x18\x04 \x01(\x0b\x32\x1c.edgeforge.v1.ImportedObject\"\x9e\x01\n\x0eImportedObject\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\t\x12\x17\n\x0fupstream_commit\x18\x04 \x01(\t\x12\x0f\n\x07licence\x18\x05 \x01(\t\x12\x12\n\nsize_bytes\x18\x06 \x01(\x04\x12\x10\n\x08left_out\x18\x07 \x03(\t\x12\x0e\n\x06is_new\x18\x08 \x01(\x08\"7\n\x17SetUpstreamTokenRequest\x12\r\n\x05owner\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\"\x1a\n\x18SetUpstreamTokenResponse\"J\n\x14TrackUpstreamRequest\x12\x10\n\x08upstream\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\naccount_id\x18\x03 \x01(\t\"\x8e\x02\n\x0fUpstreamRelease\x12\x0e\n\x06\x63ommit\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x14\n\x0cseen_unix_ms\x18\x03 \x01(\x03\x12\x18\n\x10imported_unix_ms\x18\x04 \x01(\x03\x12\x19\n\x11qualified_unix_ms\x18\x05 \x01(\x03\x12\x19\n\x11\x61vailable_unix_ms\x18\x06 \x01(\x03\x12\x18\n\x10\x64\x65\x61\x64line_unix_ms\x18\x07 \x01(\x03\x12\x0f\n\x07promise\x18\x08 \x01(\t\x12\x0e\n\x06object\x18\t \x01(\t\x12\x14\n\x0ctokens_per_s\x18\n \x01(\x01\x12\x16\n\x0e\x66irst_token_ms\x18\x0b \x01(\x01\x12\r\n\x05\x65rror\x18\x0c \x01(\t\"\xc7\x01\n\rUpstreamTrack\x12\x10\n\x08upstream\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\naccount_id\x18\x03 \x01(\t\x12\x12\n\ntracked_by\x18\x04 \x01(\t\x12\x17\n\x0ftracked_unix_ms\x18\x05 \x01(\x03\x12/\n\x08releases\x18\x06 \x03(\x0b\x32\x1d.edgeforge.v1.UpstreamRelease\x12\r\n\x05\x65rror\x18\x07 \x01(\t\x12\x15\n\rasked_unix_ms\x18\x08 \x01(\x03\"\x13\n\x11ListTracksRequest\"A\n\x12ListTracksResponse\x12+\n\x06tracks\x18\x01 \x03(\x0b\x32\x1b.edgeforge.v1.UpstreamTrack\"*\n\x16UntrackUpstreamRequest\x12\x10\n\x08upstream\x18\x01 \x01(\t\"\x19\n\x17UntrackUpstreamResponse2\x97\x04\n\x08\x41\x64option\x12]\n\x0eImportUpstream\x12#.edgeforge.v1.ImportUpstreamRequest\x1a$.edgeforge.v1.ImportUpstreamProgress0\x01\x12\x61\n\x10SetUpstreamToken\x12%.edgeforge.v1.SetUpstreamTokenRequest\x1a&.edgeforge.v1.SetUpstreamTokenResponse\x12P\n\rTrackUpstream\x12\".edgeforge.v1.TrackUpstreamRequest\x1a\x1b.edgeforge.v1.UpstreamTrack\x12O\n\nListTracks\x12\x1f.edgeforge.v1.ListTracksRequest\x1a .edgeforge.v1.ListTracksResponse\x12^\n\x0fUntrackUpstream\x12$.edgeforge.v1.UntrackUpstreamRequest\x1a%.edgeforge.v1.UntrackUpstreamResponse\x12\x46\n\x07ShowHub\x12\x1c.edgeforge.v1.ShowHubRequest\x1a\x1d.edgeforge.v1.ShowHubResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.v1.adoption_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_IMPORTUPSTREAMREQUEST']._serialized_start=42
-  _globals['_IMPORTUPSTREAMREQUEST']._serialized_end=131
-  _globals['_IMPORTUPSTREAMPROGRESS']._serialized_start=134
-  _globals['_IMPORTUPSTREAMPROGRESS']._serialized_end=262
-  _globals['_IMPORTEDOBJECT']._serialized_start=265
-  _globals['_IMPORTEDOBJECT']._serialized_end=423
-  _globals['_SETUPSTREAMTOKENREQUEST']._serialized_start=425
-  _globals['_SETUPSTREAMTOKENREQUEST']._serialized_end=480
-  _globals['_SETUPSTREAMTOKENRESPONSE']._serialized_start=482
-  _globals['_SETUPSTREAMTOKENRESPONSE']._serialized_end=508
-  _globals['_TRACKUPSTREAMREQUEST']._serialized_start=510
-  _globals['_TRACKUPSTREAMREQUEST']._serialized_end=584
-  _globals['_UPSTREAMRELEASE']._serialized_start=587
-  _globals['_UPSTREAMRELEASE']._serialized_end=857
-  _globals['_UPSTREAMTRACK']._serialized_start=860
-  _globals['_UPSTREAMTRACK']._serialized_end=1059
-  _globals['_LISTTRACKSREQUEST']._serialized_start=1061
-  _globals['_LISTTRACKSREQUEST']._serialized_end=1080
-  _globals['_LISTTRACKSRESPONSE']._serialized_start=1082
-  _globals['_LISTTRACKSRESPONSE']._serialized_end=1147
-  _globals['_UNTRACKUPSTREAMREQUEST']._serialized_start=1149
-  _globals['_UNTRACKUPSTREAMREQUEST']._serialized_end=1191
-  _globals['_UNTRACKUPSTREAMRESPONSE']._serialized_start=1193
-  _globals['_UNTRACKUPSTREAMRESPONSE']._serialized_end=1218
-  _globals['_ADOPTION']._serialized_start=1221
-  _globals['_ADOPTION']._serialized_end=1684
+  _globals['_SHOWHUBREQUEST']._serialized_start=42
+  _globals['_SHOWHUBREQUEST']._serialized_end=58
+  _globals['_SHOWHUBRESPONSE']._serialized_start=60
+  _globals['_SHOWHUBRESPONSE']._serialized_end=118
+  _globals['_IMPORTUPSTREAMREQUEST']._serialized_start=120
+  _globals['_IMPORTUPSTREAMREQUEST']._serialized_end=209
+  _globals['_IMPORTUPSTREAMPROGRESS']._serialized_start=212
+  _globals['_IMPORTUPSTREAMPROGRESS']._serialized_end=340
+  _globals['_IMPORTEDOBJECT']._serialized_start=343
+  _globals['_IMPORTEDOBJECT']._serialized_end=501
+  _globals['_SETUPSTREAMTOKENREQUEST']._serialized_start=503
+  _globals['_SETUPSTREAMTOKENREQUEST']._serialized_end=558
+  _globals['_SETUPSTREAMTOKENRESPONSE']._serialized_start=560
+  _globals['_SETUPSTREAMTOKENRESPONSE']._serialized_end=586
+  _globals['_TRACKUPSTREAMREQUEST']._serialized_start=588
+  _globals['_TRACKUPSTREAMREQUEST']._serialized_end=662
+  _globals['_UPSTREAMRELEASE']._serialized_start=665
+  _globals['_UPSTREAMRELEASE']._serialized_end=935
+  _globals['_UPSTREAMTRACK']._serialized_start=938
+  _globals['_UPSTREAMTRACK']._serialized_end=1137
+  _globals['_LISTTRACKSREQUEST']._serialized_start=1139
+  _globals['_LISTTRACKSREQUEST']._serialized_end=1158
+  _globals['_LISTTRACKSRESPONSE']._serialized_start=1160
+  _globals['_LISTTRACKSRESPONSE']._serialized_end=1225
+  _globals['_UNTRACKUPSTREAMREQUEST']._serialized_start=1227
+  _globals['_UNTRACKUPSTREAMREQUEST']._serialized_end=1269
+  _globals['_UNTRACKUPSTREAMRESPONSE']._serialized_start=1271
+  _globals['_UNTRACKUPSTREAMRESPONSE']._serialized_end=1296
+  _globals['_ADOPTION']._serialized_start=1299
+  _globals['_ADOPTION']._serialized_end=1834
 # @@protoc_insertion_point(module_scope)

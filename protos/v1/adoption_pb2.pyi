@@ -19,6 +19,45 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class ShowHubRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShowHubRequest: _TypeAlias = ShowHubRequest  # noqa: Y015
+
+@_typing.final
+class ShowHubResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENDPOINT_FIELD_NUMBER: _builtins.int
+    OWN_AUTHORITY_FIELD_NUMBER: _builtins.int
+    endpoint: _builtins.str
+    """empty: it is off"""
+    own_authority: _builtins.bool
+    """its certificate is of the fleet's authority"""
+    def __init__(
+        self,
+        *,
+        endpoint: _builtins.str = ...,
+        own_authority: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "own_authority", b"own_authority"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShowHubResponse: _TypeAlias = ShowHubResponse  # noqa: Y015
+
+@_typing.final
 class ImportUpstreamRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

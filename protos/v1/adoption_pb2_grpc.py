@@ -61,6 +61,11 @@ class AdoptionStub:
                 request_serializer=protos_dot_v1_dot_adoption__pb2.UntrackUpstreamRequest.SerializeToString,
                 response_deserializer=protos_dot_v1_dot_adoption__pb2.UntrackUpstreamResponse.FromString,
                 _registered_method=True)
+        self.ShowHub = channel.unary_unary(
+                '/edgeforge.v1.Adoption/ShowHub',
+                request_serializer=protos_dot_v1_dot_adoption__pb2.ShowHubRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_adoption__pb2.ShowHubResponse.FromString,
+                _registered_method=True)
 
 
 class AdoptionServicer:
@@ -99,6 +104,13 @@ class AdoptionServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ShowHub(self, request, context):
+        """Where the registry answers the hub's protocol.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdoptionServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -126,6 +138,11 @@ def add_AdoptionServicer_to_server(servicer, server):
                     servicer.UntrackUpstream,
                     request_deserializer=protos_dot_v1_dot_adoption__pb2.UntrackUpstreamRequest.FromString,
                     response_serializer=protos_dot_v1_dot_adoption__pb2.UntrackUpstreamResponse.SerializeToString,
+            ),
+            'ShowHub': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowHub,
+                    request_deserializer=protos_dot_v1_dot_adoption__pb2.ShowHubRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_adoption__pb2.ShowHubResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -265,6 +282,33 @@ class Adoption:
             '/edgeforge.v1.Adoption/UntrackUpstream',
             protos_dot_v1_dot_adoption__pb2.UntrackUpstreamRequest.SerializeToString,
             protos_dot_v1_dot_adoption__pb2.UntrackUpstreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowHub(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/edgeforge.v1.Adoption/ShowHub',
+            protos_dot_v1_dot_adoption__pb2.ShowHubRequest.SerializeToString,
+            protos_dot_v1_dot_adoption__pb2.ShowHubResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,8 @@ class AdoptionStub:
     TrackUpstream: _grpc.UnaryUnaryMultiCallable[_adoption_pb2.TrackUpstreamRequest, _adoption_pb2.UpstreamTrack]
     ListTracks: _grpc.UnaryUnaryMultiCallable[_adoption_pb2.ListTracksRequest, _adoption_pb2.ListTracksResponse]
     UntrackUpstream: _grpc.UnaryUnaryMultiCallable[_adoption_pb2.UntrackUpstreamRequest, _adoption_pb2.UntrackUpstreamResponse]
+    ShowHub: _grpc.UnaryUnaryMultiCallable[_adoption_pb2.ShowHubRequest, _adoption_pb2.ShowHubResponse]
+    """Where the registry answers the hub's protocol."""
 
 @_typing.type_check_only
 class AdoptionAsyncStub(AdoptionStub):
@@ -55,6 +57,8 @@ class AdoptionAsyncStub(AdoptionStub):
     TrackUpstream: _aio.UnaryUnaryMultiCallable[_adoption_pb2.TrackUpstreamRequest, _adoption_pb2.UpstreamTrack]  # type: ignore[assignment]
     ListTracks: _aio.UnaryUnaryMultiCallable[_adoption_pb2.ListTracksRequest, _adoption_pb2.ListTracksResponse]  # type: ignore[assignment]
     UntrackUpstream: _aio.UnaryUnaryMultiCallable[_adoption_pb2.UntrackUpstreamRequest, _adoption_pb2.UntrackUpstreamResponse]  # type: ignore[assignment]
+    ShowHub: _aio.UnaryUnaryMultiCallable[_adoption_pb2.ShowHubRequest, _adoption_pb2.ShowHubResponse]  # type: ignore[assignment]
+    """Where the registry answers the hub's protocol."""
 
 class AdoptionServicer(metaclass=_abc_1.ABCMeta):
     """Other hubs: imports from them, and how long their releases take to be served. On the admin
@@ -96,5 +100,13 @@ class AdoptionServicer(metaclass=_abc_1.ABCMeta):
         request: _adoption_pb2.UntrackUpstreamRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_adoption_pb2.UntrackUpstreamResponse, _abc.Awaitable[_adoption_pb2.UntrackUpstreamResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ShowHub(
+        self,
+        request: _adoption_pb2.ShowHubRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_adoption_pb2.ShowHubResponse, _abc.Awaitable[_adoption_pb2.ShowHubResponse]]:
+        """Where the registry answers the hub's protocol."""
 
 def add_AdoptionServicer_to_server(servicer: AdoptionServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from coordinator.blobs.folder import FolderStore
 from coordinator.ca.authority import CertificateAuthority
+from coordinator.core.adoption import Release, Track
 from coordinator.core.operators import Role
 from coordinator.fleet.desired_rows import DesiredRows
 from coordinator.fleet.live import LiveNode
@@ -28,7 +29,7 @@ from coordinator.operations.operations import Operations, make_operations
 from coordinator.operations.operator_certificates import OperatorCertificates
 from coordinator.operations.refusals import RefusalRecorder
 from coordinator.operations.use_case import OperationsParts
-from coordinator.store import accounts, deployments, keys, models, nodes, operators, pops
+from coordinator.store import accounts, adoption, deployments, keys, models, nodes, operators, pops
 from coordinator.store.store import Store
 from protos.domain.errors import NoReplica
 from protos.domain.resources import Account
@@ -46,6 +47,7 @@ from tests.support.stores import (
     enrol,
     registration,
 )
+from tests.support.upstream import COMMIT, UpstreamDouble
 
 if TYPE_CHECKING:
     from coordinator.core.peer_dials import Dial
@@ -57,6 +59,10 @@ if TYPE_CHECKING:
 CONNECTED = LiveNode(connected=True, last_status_age_s=0.1)
 #: The node that is connected in ``fleet_of``.
 NODE = "gru-1"
+#: Its newest release is served already.
+TRACK = Track(
+    "hf://org/tracked@main", "acme/tracked", "", "operator/ana", 1, (Release(COMMIT, 1, 1, 1, 1),)
+)
 #: Of the operators in ``fleet_of``: an admin, ana, and a viewer, bo.
 ANA_KEY = p256_key()
 
@@ -240,7 +246,9 @@ async def operated_fleet(folder: Path) -> AsyncIterator[tuple[OperatedFleet, Ope
     for name, role in (("ana", Role.ADMIN), ("bo", Role.VIEWER)):
         issued = authority.issue_operator(name, request_der(ANA_KEY))
         await store.write(operators.put(operator(name, role, issued)))
-    fleet = OperatedFleet(store, clock, authority, nodes={NODE: CONNECTED})
+    await store.write(adoption.add(TRACK))
+    upstream = UpstreamDouble(folder / "upstream-double")
+    fleet = OperatedFleet(store, clock, authority, nodes={NODE: CONNECTED}, upstream=upstream)
     try:
         yield fleet, fleet.operations(blobs)
     finally:

@@ -238,7 +238,7 @@ async def test_a_tree_has_pages(hub, monkeypatch):
     await publish(hub)
     async with HubClient(hub) as client:
         path = "/api/models/acme/small/tree/main?recursive=true&limit=2"
-        status, headers, first = await client.ask("GET", path)
+        _, headers, first = await client.ask("GET", path)
         link = headers["Link"].partition(">")[0].lstrip("<")
         _, headers, rest = await client.ask("GET", link)
     names = [one["path"] for one in (*json.loads(first), *json.loads(rest))]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.hub.upstream import UpstreamHub, UpstreamPlace
+from coordinator.hub.upstream import UpstreamHub, UpstreamPlace, child_environment
 from coordinator.operations.upstream import Progress, UpstreamRef
 from coordinator.operations.upstream_imports import NewImport
 from protos.domain.errors import EdgeForgeError, InvalidRequest, LinkDown, Overloaded
@@ -53,7 +53,7 @@ async def test_a_model_is_imported_with_its_licence_and_without_what_no_engine_r
     more = {"config.json": json.dumps(named).encode(), ".gitattributes": b"x", "onnx/a.onnx": b"x"}
     seen: list[Progress] = []
     async with fake_hub(files | more | {"pytorch_model.bin": b"\x80pickle"}) as hub:
-        async with importing(tmp_path, hub) as (fleet, operations):
+        async with importing(tmp_path, hub) as (_fleet, operations):
             done = await operations.upstream_imports.run(actor(), NEW.name, NEW, seen.append)
             assert done.object.row.name == "acme/up@1"
             assert done.object.publication.source == f"hf://org/repo@{SHA}"
@@ -66,7 +66,7 @@ async def test_a_model_is_imported_with_its_licence_and_without_what_no_engine_r
 
 
 async def test_an_adapter_finds_its_base_by_where_that_came_from(tmp_path):
-    async with fake_hub(base_files()) as hub, importing(tmp_path, hub) as (fleet, operations):
+    async with fake_hub(base_files()) as hub, importing(tmp_path, hub) as (_fleet, operations):
         await operations.upstream_imports.run(actor(), NEW.name, NEW)
         hub.files = adapter_files(base_model_name_or_path="org/repo")
         new = NewImport("hf://org/lora", "acme/lora@1")
@@ -79,23 +79,20 @@ async def test_an_adapter_finds_its_base_by_where_that_came_from(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "target",
+    ("where", "target"),
     [
-        METADATA,
-        "http://127.0.0.1:1/x",
-        "https://127.0.0.1:1/x",
-        "https://localhost:1/x",
-        "https://10.0.0.1/x",
-        "https://192.168.0.1/x",
-        "https://100.64.0.1/x",
-        "https://[::1]/x",
-        "https://[::ffff:10.0.0.1]/x",
-        "https://[fd00::1]/x",
-        "file:///etc/passwd",
+        ("listing", METADATA),
+        ("listing", "https://10.0.0.1/x"),
+        ("listing", "https://[::ffff:10.0.0.1]/x"),
+        ("listing", "https://[fd00::1]/x"),
+        ("file", METADATA),
+        ("file", "http://127.0.0.1:1/x"),
+        ("file", "https://localhost:1/x"),
+        ("file", "https://100.64.0.1/x"),
+        ("file", "file:///etc/passwd"),
     ],
 )
-@pytest.mark.parametrize("where", ["listing", "file"])
-async def test_a_redirect_to_a_private_address_is_refused(tmp_path, target, where):
+async def test_a_redirect_to_a_private_address_is_refused(tmp_path, where, target):
     async with fake_hub(base_files()) as hub:
         if where == "listing":
             hub.redirect_listing = target
@@ -124,7 +121,6 @@ async def test_a_download_that_breaks_off_goes_on_in_another_process(tmp_path):
     async with fake_hub(files) as hub, importing(tmp_path, hub) as (fleet, operations):
         hub.silent.add("model.safetensors")
         run = asyncio.ensure_future(operations.upstream_imports.run(actor(), NEW.name, NEW))
-        partial = partial_of(tmp_path, "model.safetensors")
         await arrived(hub, "model.safetensors")
         run.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -135,10 +131,6 @@ async def test_a_download_that_breaks_off_goes_on_in_another_process(tmp_path):
         await operations.upstream_imports.run(actor(), NEW.name, NEW)
         assert ("model.safetensors", "bytes=20000-") in hub.ranges
         assert "acme/up@1" in fleet.store.view().models
-
-
-def partial_of(folder: Path, name: str) -> Path:
-    return folder / "upstream" / "downloads" / name
 
 
 async def arrived(hub: FakeHub, name: str) -> None:
@@ -169,7 +161,7 @@ async def test_a_hub_that_never_sends_what_it_lists_is_refused(tmp_path):
     assert hub.downloads.count("model.safetensors") == 2
 
 
-@pytest.mark.parametrize("size", [1, 100_000, 10**7, 0, -1])
+@pytest.mark.parametrize("size", [1, 100_000, 10**7, 0])
 async def test_a_hub_that_lies_about_a_size_is_refused(tmp_path, size):
     async with fake_hub(base_files()) as hub:
         hub.listed_sizes["model.safetensors"] = size
@@ -232,17 +224,6 @@ async def test_a_token_is_kept_for_its_owner_only_and_is_in_no_argument(tmp_path
                     await imports.set_token(actor(), "acme", wrong)
 
 
-async def test_a_token_goes_to_the_endpoint_only(tmp_path):
-    """A redirect to another origin carries none."""
-    files = base_files()
-    async with fake_hub(files) as hub:
-        upstream = upstream_at(hub.endpoint, tmp_path / "upstream")
-        upstream.set_token("acme", "hf_secret")
-        await upstream.head(REF, "acme")
-        await upstream.head(REF, "globex")
-    assert hub.tokens_seen == {"Bearer hf_secret", ""}
-
-
 async def test_the_same_import_runs_once_at_a_time(tmp_path):
     async with fake_hub(base_files()) as hub:
         hub.silent.add("model.safetensors")
@@ -264,16 +245,14 @@ async def test_the_same_import_runs_once_at_a_time(tmp_path):
     "text", ["", "hf://x", "hf://a/b/c", "hf://../b", "hf://a/b@..", "hf://a/b@x y", "http://a/b"]
 )
 async def test_what_names_no_repository_is_refused(tmp_path, text):
-    async with operated_fleet(tmp_path) as (fleet, operations):
+    async with operated_fleet(tmp_path) as (_, operations):
         with pytest.raises(EdgeForgeError):
             await operations.upstream_imports.run(actor(), "acme/x", NewImport(text, "acme/x"))
 
 
 def test_no_hub_is_asked_through_the_environments_proxy(monkeypatch):
     """The child has an environment of its own."""
-    from coordinator.hub.upstream import _environment
-
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
     place = UpstreamPlace("https://hub.example", False, "", 1)
-    assert not {name for name in _environment(place, Path("/x")) if "PROXY" in name.upper()}
+    assert not {name for name in child_environment(place, Path("/x")) if "PROXY" in name.upper()}
     assert os.environ["HTTPS_PROXY"]
