@@ -32,7 +32,3 @@ class DesiredRows:
         }
         memory.desired = (table.at, rows)
         return rows
-
-    def holds_file(self, node_id: str, sha256: bytes) -> bool:
-        """Return whether a model that ``node_id`` should hold has this file."""
-        return any(file.sha256 == sha256 for row in self.of(node_id).values() for file in row.files)
