@@ -147,7 +147,7 @@ class _HostilePiece:
         self._mode = mode
         self.size_bytes = piece.size_bytes
 
-    def read_nowait(self, offset_bytes: int, length_bytes: int) -> bytes | None:
+    def read_nowait(self, offset_bytes: int, length_bytes: int) -> bytearray | None:
         return None
 
     def read(self, offset_bytes: int, length_bytes: int) -> bytes:
