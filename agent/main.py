@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from grpc import aio
 
     from agent.config import AgentConfig
-    from agent.core.engine_status import EngineStatus
+    from agent.core.engine_status import EngineEndpoint, EngineStatus
     from agent.link.identity import StoredIdentity
     from protos.domain.fleet_view import FleetView
 
@@ -209,7 +209,12 @@ class Agent:
                 make_hello=self.report.hello,
                 make_status=self.report.status,
                 answer=QueryHandler(
-                    plane.state, self._gpu, plane.traces, plane.prober, now_mono_ms
+                    plane.state,
+                    self._gpu,
+                    plane.traces,
+                    plane.prober,
+                    now_mono_ms,
+                    endpoint_for=self._endpoint_for,
                 ).answer,
                 now_mono_ms=now_mono_ms,
                 now_unix_ms=now_unix_ms,
@@ -330,6 +335,9 @@ class Agent:
             self._plane.client_port.reload_certificate_if_changed()
 
     # -- callbacks between parts -----------------------------------------------------------------
+
+    def _endpoint_for(self, model: str, adapter: str) -> EngineEndpoint | None:
+        return None if adapter else self._replicas.endpoint_for(model)
 
     def _channel(self) -> aio.Channel:
         address = self._config.coordinator.fleet_address or self._identity.value.fleet_address
