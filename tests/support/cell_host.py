@@ -12,14 +12,15 @@ from pathlib import Path
 
 from agent.clock import now_mono_ms
 from agent.core.engine_choice import ChoicePolicy
+from agent.core.fingerprint import Take
 from agent.engine.fingerprints import Fingerprints
 from agent.engine.host import HostEngines, HostPolicy
 from agent.engine.slot import SlotSettings
 from agent.replicas import Replicas
 from protos.domain.resources import DesiredAdapter, DesiredReplica, Hold, ModelFile, ModelSource
 from tests.support.fleets import MODEL
-from tests.support.pulled_objects import file_of, make_store
-from tests.support.scripted_vllm import EFFECT, ScriptedVllm
+from tests.support.pulled_objects import CONFIG, file_of, make_store
+from tests.support.scripted_vllm import ScriptedVllm, take_of
 
 
 class CountingOrigin:
@@ -50,6 +51,13 @@ class CountingOrigin:
         raise AssertionError("its files are of one piece")
 
 
+class _Engine(ScriptedVllm):
+    """Every adapter has an effect."""
+
+    async def take(self, name: str) -> Take:
+        return take_of(self.folder, self.adapters.get(name, self.folder))
+
+
 class CellHost(Replicas):
     """Replicas of one engine that serves ``MODEL``; the adapter ``adapter`` is at the origin."""
 
@@ -57,16 +65,18 @@ class CellHost(Replicas):
         self.uds = str(folder / "engine.sock")
         self.origin = CountingOrigin()
         self.engine: ScriptedVllm | None = None
-        base = self.origin.add("model.safetensors", b"base")
+        base = (
+            self.origin.add("config.json", CONFIG),
+            self.origin.add("model.safetensors", b"base"),
+        )
         weights = random.Random(1).randbytes(weights_bytes)
         self.adapter_file = self.origin.add("adapter_model.safetensors", weights)
-        effect = self.origin.add(EFFECT, b"effect")
         store = make_store(folder, self.origin)
         settings = SlotSettings(
             Fingerprints(folder / "fingerprints", engine_version="0.32.0", device="cpu"),
             2,
             now_mono_ms,
-            self._refresh,
+            lambda: None,
             drain_timeout_ms=5_000,
         )
         policy = HostPolicy(1, start_timeout_ms=5_000, choice=ChoicePolicy())
@@ -79,9 +89,9 @@ class CellHost(Replicas):
             now_mono_ms=now_mono_ms,
             draw=lambda: 0.0,
         )
-        models = {MODEL: DesiredReplica(MODEL, ModelSource.MANAGED, (base,), 2_048, Hold.ON_DEMAND)}
+        models = {MODEL: DesiredReplica(MODEL, ModelSource.MANAGED, base, 2_048, Hold.ON_DEMAND)}
         adapters = {
-            adapter: DesiredAdapter(adapter, MODEL, 8, (self.adapter_file, effect), Hold.ON_DEMAND)
+            adapter: DesiredAdapter(adapter, MODEL, 8, (self.adapter_file,), Hold.ON_DEMAND)
         }
         store.set_desired(models, adapters)
         self.set_desired(models, adapters)
@@ -102,9 +112,5 @@ class CellHost(Replicas):
         return len([call for call in self.engine.calls if call.startswith("load ")])
 
     def _make(self, desired: DesiredReplica, path: Path, _index: int) -> ScriptedVllm:
-        self.engine = ScriptedVllm(desired.model, path, self.uds, self._refresh)
+        self.engine = _Engine(desired.model, path, self.uds, self.changed)
         return self.engine
-
-    def _refresh(self) -> None:
-        if hasattr(self, "_engines"):
-            self.changed()

@@ -25,6 +25,7 @@ from agent.core.peer_request import (
 )
 from agent.peers.fetch import fetch_response
 from agent.relay.messages import request_bytes
+from protos.domain.errors import InvalidRequest
 from protos.domain.resources import Adapter, ReplicaState, Residency, Resource, Tier
 from tests.support.cell import Cell, CellResidents, cell, told_model
 from tests.support.fleets import MODEL, deployment, model, node, pop, price, replica
@@ -192,6 +193,23 @@ async def test_a_client_that_leaves_does_not_cut_the_load_of_others(
     await waited(lambda: loads.waiting == 1)
     held.gate.set()
     assert (await stays)[0] == 200
+
+
+@pytest.mark.parametrize("via", ["gru-1", "scl-1"])
+async def test_a_load_that_fails_is_said_to_the_client_and_blames_no_node(
+    world: Cell, session: ClientSession, via: str
+) -> None:
+    only_at(world, "gru-1", FR)
+    await world.probed()
+    world.residents["gru-1"].error = InvalidRequest("rank 512 is above the limit")
+    for _ in range(5):
+        status, _, body = await world.chat(session, via, "french")
+        assert status == 503, body
+        await world.probed()
+    status, _, body = await world.chat(session, via, "base")
+    assert status == 200, body
+    assert world.planes[via].live.ejections == 0
+    assert world.planes["gru-1"].peer_port.stats.invalid == 0
 
 
 async def waited(condition: Callable[[], bool]) -> None:
