@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 from coordinator import clock
 from coordinator.api.http import HttpListener, HttpParts
 from coordinator.api.metrics import make_metrics
-from coordinator.blobs.store import BlobStore
+from coordinator.blobs.opening import open_blobs
 from coordinator.ca.authority import CertificateAuthority
 from coordinator.core.failure_detector import DetectorPolicy
 from coordinator.core.fleet_figures import FleetCounters, FleetGauges
 from coordinator.first_run import check_ports_free
 from coordinator.fleet.agent_queries import QueryLimits
+from coordinator.fleet.blob_upkeep import make_blob_upkeep
 from coordinator.fleet.desired_rows import DesiredRows
 from coordinator.fleet.files import FleetFiles
 from coordinator.fleet.memory import FleetMemory
@@ -30,13 +31,17 @@ from coordinator.fleet.registry import FleetRegistry
 from coordinator.fleet.session import SessionParts
 from coordinator.fleet.supervisor import FleetSupervisor
 from coordinator.host_operators import adopt_operators
+from coordinator.hub.adoption_watch import AdoptionWatch
+from coordinator.hub.assembly import make_hub, make_upstream
 from coordinator.native_log import NativeLog
 from coordinator.operations.node_certificates import NodeCertificates
-from coordinator.operations.operations import make_operations
+from coordinator.operations.operations import Operations, make_operations
 from coordinator.operations.operator_certificates import OperatorCertificates
 from coordinator.operations.refusals import RefusalRecorder
 from coordinator.operations.use_case import OperationsParts
 from coordinator.rpc.admin import AdminService
+from coordinator.rpc.admin_adoption import AdoptionService
+from coordinator.rpc.admin_registry import RegistryService
 from coordinator.rpc.agent_questions import AgentQuestions
 from coordinator.rpc.enrolment import MAX_MESSAGE_BYTES, AdminListener, EnrolmentService
 from coordinator.rpc.fleet import FleetLimits, FleetParts, FleetService
@@ -53,9 +58,12 @@ from protos.domain.addresses import join_address
 from protos.domain.resources import ResourceType
 from protos.host.ownership import require_usable
 from protos.v1.admin_pb2_grpc import add_AdminServicer_to_server
+from protos.v1.adoption_pb2_grpc import add_AdoptionServicer_to_server
 from protos.v1.enrolment_pb2_grpc import add_EnrolmentServicer_to_server
+from protos.v1.registry_pb2_grpc import add_RegistryServicer_to_server
 
 if TYPE_CHECKING:
+    from coordinator.blobs.interface import BlobStore
     from coordinator.config import CoordinatorConfig
 
 _log = logging.getLogger(__name__)
@@ -92,12 +100,29 @@ async def serve(
     authority = CertificateAuthority.load(config.ca_dir, now_unix_ms=clock.now_unix_ms)
     async with _opened_store(config) as store:
         await adopt_operators(config, store, authority, clock.now_unix_ms)
-        blobs = BlobStore.open(config.blobs_dir, max_blob_bytes=config.limits.max_blob_bytes)
+        blobs = await open_blobs(config, clock.now_unix_ms)
         fleet = make_fleet(config, store, authority, blobs)
         store.on_change(fleet.registry.table_changed)
         store.on_change(fleet.supervisor.table_changed)
         credentials = ServerCredentials(authority, config.coordinator.name, clock.now_unix_ms)
-        servers = _make_servers(config, store, authority, credentials, blobs, fleet)
+        operator_certificates = OperatorCertificates(store, authority, clock.now_unix_ms)
+        calls = RunningCalls()
+        operations = _make_operations(
+            config, store, authority.sha256_hex, blobs, fleet, operator_certificates, calls
+        )
+        servers = _make_servers(
+            config, store, authority, credentials, fleet, operations, operator_certificates, calls
+        )
+        watch = AdoptionWatch(operations, poll_s=config.upstream.poll_s)
+        hub = make_hub(config, store, authority, operations, blobs)
+        upkeep = make_blob_upkeep(
+            store,
+            blobs,
+            config.blobs,
+            counters=fleet.counters,
+            now_unix_ms=clock.now_unix_ms,
+            on_manifests=fleet.supervisor.plan_again,
+        )
         stopping = asyncio.Event()
         http = _make_http(config, store, fleet, stopping)
         native = _watch_handshakes(fleet)
@@ -105,6 +130,8 @@ async def serve(
             for server in servers:
                 await server.start()
             await http.start()
+            if hub is not None:
+                await hub.start()
             async with asyncio.TaskGroup() as group:
                 running = [
                     group.create_task(fleet.registry.beat(), name="beat"),
@@ -112,6 +139,9 @@ async def serve(
                     group.create_task(fleet.supervisor.run(), name="supervisor"),
                     group.create_task(fleet.dialer.run(), name="peer-dials"),
                     group.create_task(credentials.run(), name="server-certificate"),
+                    group.create_task(upkeep.collector.run(), name="blob-collection"),
+                    group.create_task(upkeep.pieces.run(), name="manifest-pieces"),
+                    group.create_task(watch.run(), name="adoption"),
                 ]
                 _log.info("coordinator ready epoch=%d state_dir=%s", store.epoch, config.state_dir)
                 on_ready()
@@ -126,6 +156,8 @@ async def serve(
         finally:
             await asyncio.gather(*(server.stop(0) for server in servers))
             await http.close()
+            if hub is not None:
+                await hub.close()
             native.close()
     _log.info("coordinator stopped")
 
@@ -213,8 +245,10 @@ def _make_servers(
     store: Store,
     authority: CertificateAuthority,
     credentials: ServerCredentials,
-    blobs: BlobStore,
     fleet: Fleet,
+    operations: Operations,
+    operator_certificates: OperatorCertificates,
+    calls: RunningCalls,
 ) -> list[Server]:
     """Return the three gRPC listeners, bound. Raises: ConfigInvalid."""
     limits = config.limits
@@ -238,10 +272,7 @@ def _make_servers(
     fleet_server.add_generic_rpc_handlers((fleet.service.handler(),))
     bind(fleet_server, "fleet", addresses["fleet"], credentials.mutual())
 
-    operator_certificates = OperatorCertificates(store, authority, clock.now_unix_ms)
-    admin_server = _make_admin_server(
-        config, store, authority.sha256_hex, blobs, fleet, operator_certificates, appended
-    )
+    admin_server = _make_admin_server(config, store, operations, calls, appended)
     bind(admin_server, "admin", addresses["admin"], credentials.mutual())
 
     enrolment_server = make_server(
@@ -265,14 +296,12 @@ def _make_servers(
 def _make_admin_server(
     config: CoordinatorConfig,
     store: Store,
-    ca_sha256_hex: str,
-    blobs: BlobStore,
-    fleet: Fleet,
-    operator_certificates: OperatorCertificates,
+    operations: Operations,
+    calls: RunningCalls,
     audited: Callable[[AuditNote], Awaitable[None]],
 ) -> Server:
     """Return the operators' listener, not bound."""
-    rows, calls = OperatorRows(store), RunningCalls()
+    rows = OperatorRows(store)
     operators_only = IdentityInterceptor(
         {IdentityKind.OPERATOR},
         audit=audited,
@@ -286,7 +315,23 @@ def _make_admin_server(
         max_calls=config.limits.max_admin_calls,
         max_message_bytes=config.limits.max_message_bytes,
     )
-    operations = make_operations(
+    add_AdminServicer_to_server(AdminService(operations, rows.role_of), admin_server)
+    add_RegistryServicer_to_server(RegistryService(operations, rows.role_of), admin_server)
+    add_AdoptionServicer_to_server(AdoptionService(operations, rows.role_of), admin_server)
+    return admin_server
+
+
+def _make_operations(
+    config: CoordinatorConfig,
+    store: Store,
+    ca_sha256_hex: str,
+    blobs: BlobStore,
+    fleet: Fleet,
+    operator_certificates: OperatorCertificates,
+    calls: RunningCalls,
+) -> Operations:
+    """Return the use cases that every door shares."""
+    return make_operations(
         OperationsParts(
             store=store,
             blobs=blobs,
@@ -304,10 +349,9 @@ def _make_admin_server(
             on_resumed=fleet.supervisor.resumed,
             on_ordered=fleet.supervisor.ordered,
             on_operator_changed=calls.end,
+            upstream=make_upstream(config),
         )
     )
-    add_AdminServicer_to_server(AdminService(operations, rows.role_of), admin_server)
-    return admin_server
 
 
 def _make_http(

@@ -9,6 +9,7 @@ import typer
 
 from coordinator.cli import (
     account,
+    adapter,
     audit,
     context,
     deployment,
@@ -20,6 +21,7 @@ from coordinator.cli import (
     pop,
     price,
     route,
+    runtime,
     status,
     trace,
 )
@@ -37,6 +39,8 @@ for _group in (
     pop.app,
     node_orders.app,
     model.app,
+    adapter.app,
+    runtime.app,
     deployment.app,
     account.app,
     account.key_app,

@@ -6,14 +6,16 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coordinator.cli.model_upload import Report, dequantise, register, scan_folder, upload_missing
+from coordinator.cli.folder_scan import Report, scan_folder
+from coordinator.cli.gguf_import import dequantise
+from coordinator.cli.object_upload import publish_files, upload_missing
 from coordinator.devfleet.layout import DeploymentFacts, FleetFacts, FleetLayout, write_private
 from coordinator.devfleet.plan import SMALL_MODEL
 from coordinator.devfleet.sites import pops_of
 from coordinator.devfleet.small_model import fetch_small_model
 from protos.domain.errors import Conflict
 from protos.domain.resources import ModelSource
-from protos.v1 import admin_pb2, resources_pb2
+from protos.v1 import admin_pb2, registry_pb2, resources_pb2
 from protos.wire import model_source_to_wire, pop_to_wire
 
 if TYPE_CHECKING:
@@ -105,8 +107,8 @@ def _import_small_model(
     with tempfile.TemporaryDirectory(prefix="edgeforge-import-") as scratch:
         folder = dequantise(gguf, Path(scratch) / "model", engine_venv, report)
         files = scan_folder(folder, Path(scratch), report)
-        upload_missing(client, files, report)
+        upload_missing(client, files)
         try:
-            register(client, SMALL_MODEL, files, 0)
+            publish_files(client, registry_pb2.OBJECT_KIND_MODEL, SMALL_MODEL, files)
         except Conflict:
-            return  # another start has registered it
+            return  # another start has published it

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from protos.domain.errors import DeadlineExceeded, Forbidden, Overloaded
 
 if TYPE_CHECKING:
-    from coordinator.blobs.store import BlobStore
+    from coordinator.blobs.interface import BlobStore
     from coordinator.core.fleet_figures import FleetCounters
     from coordinator.fleet.desired_rows import DesiredRows
 
@@ -49,20 +49,29 @@ class FleetFiles:
         sha256: bytes,
         offset_bytes: int,
         write: Callable[[bytes], Awaitable[None]],
+        *,
+        length_bytes: int = 0,
+        piece_list: bool = False,
     ) -> None:
-        """Write a file from an offset on.
+        """Write ``length_bytes`` of a file from an offset on, 0 for all; or its piece list.
 
-        Raises: Forbidden unless the node should hold a model with that file; Overloaded; NotFound;
+        A file that is removed meanwhile is sent to its end, or ends with NotFound. Raises:
+        Forbidden unless the node may hold something with that file; Overloaded; NotFound;
         InvalidRequest; DeadlineExceeded for a reader that stalls; StoreUnavailable.
         """
         if not self._desired.holds_file(node_id, sha256):
             self._counters.blobs_refused += 1
             raise Forbidden(
-                f"no model that {node_id} should hold has the file {sha256.hex()[:64]}",
+                f"nothing that {node_id} may hold has the file {sha256.hex()[:64]}",
                 "what it should hold may have changed: see `edgeforge deployment ls`",
             )
         with self._place(node_id):
-            chunks = self._blobs.read(sha256, offset_bytes)
+            if piece_list:
+                digests = await self._blobs.piece_list(sha256)
+                await self._write(write, digests)
+                self._counters.blob_bytes += len(digests)
+                return
+            chunks = self._blobs.read(sha256, offset_bytes, length_bytes)
             async with contextlib.aclosing(chunks):
                 async for chunk in chunks:
                     await self._write(write, chunk)

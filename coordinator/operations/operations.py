@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coordinator.operations.accounts import Accounts
+from coordinator.operations.adoption import Adoption
 from coordinator.operations.audit import Audit
 from coordinator.operations.deployments import Deployments
 from coordinator.operations.enrolment_tokens import EnrolmentTokens
@@ -15,9 +16,12 @@ from coordinator.operations.nodes import Nodes
 from coordinator.operations.operators import Operators
 from coordinator.operations.pops import Pops
 from coordinator.operations.prices import Prices
+from coordinator.operations.registry import Registry
+from coordinator.operations.repositories import Repositories
 from coordinator.operations.routes import Routes
 from coordinator.operations.tables import Tables
 from coordinator.operations.traces import Traces
+from coordinator.operations.upstream_imports import UpstreamImports
 
 if TYPE_CHECKING:
     from coordinator.operations.use_case import OperationsParts
@@ -28,6 +32,7 @@ class Operations:
     """What operators may ask of a coordinator, over gRPC, HTTP or a console alike."""
 
     accounts: Accounts
+    adoption: Adoption
     audit: Audit
     deployments: Deployments
     enrolment_tokens: EnrolmentTokens
@@ -37,15 +42,19 @@ class Operations:
     operators: Operators
     pops: Pops
     prices: Prices
+    registry: Registry
+    repositories: Repositories
     routes: Routes
     tables: Tables
     traces: Traces
+    upstream_imports: UpstreamImports
 
 
 def make_operations(parts: OperationsParts) -> Operations:
     """Return the use cases over one coordinator's parts."""
     return Operations(
         accounts=Accounts(parts),
+        adoption=Adoption(parts),
         audit=Audit(parts),
         deployments=Deployments(parts),
         enrolment_tokens=EnrolmentTokens(parts),
@@ -55,7 +64,10 @@ def make_operations(parts: OperationsParts) -> Operations:
         operators=Operators(parts),
         pops=Pops(parts),
         prices=Prices(parts),
+        registry=Registry(parts),
+        repositories=Repositories(parts),
         routes=Routes(parts),
         tables=Tables(parts),
         traces=Traces(parts),
+        upstream_imports=UpstreamImports(parts),
     )

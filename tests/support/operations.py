@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coordinator.blobs.store import BlobStore
+from coordinator.blobs.folder import FolderStore
 from coordinator.ca.authority import CertificateAuthority
 from coordinator.core.operators import Role
 from coordinator.fleet.live import LiveNode
 from coordinator.fleet.peer_dialer import PeerDialer
 from coordinator.operations.actor import Actor
 from coordinator.operations.agents import (
+    CanaryResult,
     ExplainedRoute,
     TraceFilter,
     TraceLine,
@@ -26,6 +27,7 @@ from coordinator.operations.refusals import RefusalRecorder
 from coordinator.operations.use_case import OperationsParts
 from coordinator.store import accounts, deployments, keys, models, nodes, operators, pops
 from coordinator.store.store import Store
+from protos.domain.errors import NoReplica
 from protos.domain.resources import Account
 from tests.support.certificates import p256_key, request_der
 from tests.support.operator_listeners import operator
@@ -44,6 +46,7 @@ from tests.support.stores import (
 
 if TYPE_CHECKING:
     from coordinator.core.peer_dials import Dial
+    from coordinator.operations.upstream import Upstream
     from protos.domain.errors import EdgeForgeError
     from protos.domain.resources import ResourceType
     from protos.domain.trace import Trace
@@ -91,6 +94,8 @@ class AgentsDouble:
     standing: list[str] = field(default_factory=list)
     lines: dict[str, Sequence[TraceLine] | EdgeForgeError] = field(default_factory=dict)
     traces: dict[str, Trace] = field(default_factory=dict)
+    #: By model or adapter; an error is raised.
+    canaries: dict[str, CanaryResult | EdgeForgeError] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
 
     async def resume(self, node_id: str) -> Sequence[str]:
@@ -114,6 +119,21 @@ class AgentsDouble:
         self.asked.append(node_id)
         return self.traces.get(trace_id)
 
+    async def canary(
+        self,
+        node_id: str,
+        model: str,
+        *,
+        adapter: str = "",
+        prompt: str = "",
+        max_tokens: int = 0,
+    ) -> CanaryResult:
+        self.asked.append(node_id)
+        found = self.canaries.get(adapter or model)
+        if isinstance(found, CanaryResult):
+            return found
+        raise found or NoReplica("no such engine")
+
 
 @dataclass(slots=True)
 class OperatedFleet:
@@ -130,6 +150,8 @@ class OperatedFleet:
     operators_changed: list[str] = field(default_factory=list)
     loopback_listeners: tuple[str, ...] = ()
     mono_ms: float = 0.0
+    blobs: FolderStore | None = None
+    upstream: Upstream | None = None
 
     def live_node(self, node_id: str) -> LiveNode | None:
         return self.nodes.get(node_id)
@@ -138,8 +160,9 @@ class OperatedFleet:
         self.forced.append(resource_type)
         return len(self.nodes)
 
-    def operations(self, blobs: BlobStore) -> Operations:
+    def operations(self, blobs: FolderStore) -> Operations:
         """Return the use cases over this fleet."""
+        self.blobs = blobs
         return make_operations(
             OperationsParts(
                 store=self.store,
@@ -163,11 +186,17 @@ class OperatedFleet:
                 on_resumed=self.resumed.append,
                 on_ordered=self.ordered.append,
                 on_operator_changed=self.operators_changed.append,
+                upstream=self.upstream,
             )
         )
 
     async def _dial(self, order: Dial) -> str:
         return ""
+
+    @property
+    def admin(self) -> Actor:
+        """An operator."""
+        return actor()
 
     async def notes(self) -> list[tuple[str, str, str, str]]:
         """Return the audit, oldest first, behind the refusals of strangers."""
@@ -182,7 +211,7 @@ async def operated_fleet(folder: Path) -> AsyncIterator[tuple[OperatedFleet, Ope
     """A small fleet: two POPs, a node in each, a model, a deployment, an account and its key."""
     clock = SetClock()
     store = await Store.open(folder / "coordinator.db", now_unix_ms=clock)
-    blobs = BlobStore.open(folder / "blobs", max_blob_bytes=1_000_000)
+    blobs = FolderStore.open(folder / "blobs", max_blob_bytes=1_000_000)
     authority = CertificateAuthority.create(folder / "ca", now_unix_ms=clock)
     await store.write(pops.put(GRU))
     await store.write(pops.put(IAD))
