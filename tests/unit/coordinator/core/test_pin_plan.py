@@ -112,3 +112,8 @@ def test_the_runtime_of_the_deployment_starts_the_engine():
     )
     assert plan_replicas(fleet).nodes["gru-1"].models[SMALL].runtime == "acme/rt@1"
     assert MODELS[SMALL].source is ModelSource.MANAGED
+
+
+def test_what_is_not_pinned_and_was_switched_to_gets_the_engine_of_the_version_before():
+    plan = plan_replicas(rollout({"gru-1": host(holds=HELD)}, phase="leaving"))
+    assert hot(plan.nodes["gru-1"]) == [OTHER]
