@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from coordinator import clock
 from coordinator.api.http import HttpListener, HttpParts
 from coordinator.api.metrics import make_metrics
-from coordinator.blobs.store import BlobStore
+from coordinator.blobs.folder import FolderStore
 from coordinator.ca.authority import CertificateAuthority
 from coordinator.core.failure_detector import DetectorPolicy
 from coordinator.core.fleet_figures import FleetCounters, FleetGauges
@@ -37,6 +37,7 @@ from coordinator.operations.operator_certificates import OperatorCertificates
 from coordinator.operations.refusals import RefusalRecorder
 from coordinator.operations.use_case import OperationsParts
 from coordinator.rpc.admin import AdminService
+from coordinator.rpc.admin_registry import RegistryService
 from coordinator.rpc.agent_questions import AgentQuestions
 from coordinator.rpc.enrolment import MAX_MESSAGE_BYTES, AdminListener, EnrolmentService
 from coordinator.rpc.fleet import FleetLimits, FleetParts, FleetService
@@ -54,8 +55,10 @@ from protos.domain.resources import ResourceType
 from protos.host.ownership import require_usable
 from protos.v1.admin_pb2_grpc import add_AdminServicer_to_server
 from protos.v1.enrolment_pb2_grpc import add_EnrolmentServicer_to_server
+from protos.v1.registry_pb2_grpc import add_RegistryServicer_to_server
 
 if TYPE_CHECKING:
+    from coordinator.blobs.interface import BlobStore
     from coordinator.config import CoordinatorConfig
 
 _log = logging.getLogger(__name__)
@@ -92,7 +95,7 @@ async def serve(
     authority = CertificateAuthority.load(config.ca_dir, now_unix_ms=clock.now_unix_ms)
     async with _opened_store(config) as store:
         await adopt_operators(config, store, authority, clock.now_unix_ms)
-        blobs = BlobStore.open(config.blobs_dir, max_blob_bytes=config.limits.max_blob_bytes)
+        blobs = FolderStore.open(config.blobs_dir, max_blob_bytes=config.limits.max_blob_bytes)
         fleet = make_fleet(config, store, authority, blobs)
         store.on_change(fleet.registry.table_changed)
         store.on_change(fleet.supervisor.table_changed)
@@ -307,6 +310,7 @@ def _make_admin_server(
         )
     )
     add_AdminServicer_to_server(AdminService(operations, rows.role_of), admin_server)
+    add_RegistryServicer_to_server(RegistryService(operations, rows.role_of), admin_server)
     return admin_server
 
 

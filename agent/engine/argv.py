@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from protos.domain.engine_options import extra_option_problems
 from protos.domain.errors import ConfigInvalid
 
 #: Variables that a vLLM inherits from the agent's environment. An allowlist: anything else that is
@@ -32,36 +33,6 @@ INHERITED_VARIABLES = frozenset(
         "VLLM_CPU_NUM_OF_RESERVED_CPU",
         "VLLM_CPU_OMP_THREADS_BIND",
         "VLLM_LOGGING_LEVEL",
-    }
-)
-
-#: vLLM options that an operator may add. An allowlist: new releases bring new options that open
-#: routes, run code or listen somewhere.
-EXTRA_OPTIONS = frozenset(
-    {
-        "--async-scheduling",
-        "--block-size",
-        "--chat-template-content-format",
-        "--data-parallel-size",
-        "--dtype",
-        "--enable-auto-tool-choice",
-        "--enable-chunked-prefill",
-        "--enable-expert-parallel",
-        "--enable-prefix-caching",
-        "--enforce-eager",
-        "--generation-config",
-        "--gpu-memory-utilization",
-        "--kv-cache-dtype",
-        "--max-num-batched-tokens",
-        "--no-async-scheduling",
-        "--no-enable-chunked-prefill",
-        "--no-enable-prefix-caching",
-        "--pipeline-parallel-size",
-        "--quantization",
-        "--reasoning-parser",
-        "--seed",
-        "--tensor-parallel-size",
-        "--tool-call-parser",
     }
 )
 
@@ -105,7 +76,7 @@ class EngineSpec:
     #: vLLM's names of its parsers; empty for none.
     tool_parser: str = ""
     reasoning_parser: str = ""
-    #: Further vLLM options, of ``EXTRA_OPTIONS`` only, as on a command line.
+    #: Further vLLM options, of ``protos.domain.engine_options`` only, as on a command line.
     extra_args: tuple[str, ...] = ()
 
     @property
@@ -182,22 +153,3 @@ def engine_command(
         # on a host without a compiler.
         env["TORCHDYNAMO_DISABLE"] = "1"
     return EngineCommand(tuple(argv), env)
-
-
-def extra_option_problems(extra_args: tuple[str, ...]) -> list[str]:
-    """Return a sentence for each option in ``extra_args`` that an operator may not set."""
-    problems = []
-    for argument in extra_args:
-        # vLLM reads underscores as hyphens, and what follows a dot as a key inside an option.
-        name = argument.partition("=")[0].partition(".")[0].replace("_", "-")
-        if argument.startswith("-") and name not in EXTRA_OPTIONS and not _is_number(argument):
-            problems.append(f"engine option {name} is not allowed")
-    return problems
-
-
-def _is_number(argument: str) -> bool:
-    try:
-        float(argument)
-    except ValueError:
-        return False
-    return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 from protos.domain.errors import InvalidRequest
 
@@ -37,6 +37,15 @@ _BITS: Final = {
     "U64": 64,
     "F64": 64,
 }
+
+
+class Tensor(NamedTuple):
+    """One tensor of a checked file; its bytes are ``first`` to ``last`` behind the header."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    first: int
+    last: int
 
 
 def header_bytes(head: bytes, file_bytes: int, path: str) -> int:
@@ -79,6 +88,16 @@ def check_header(header: Mapping[str, object], data_bytes: int, path: str) -> No
             f"{path} has {data_bytes} bytes of tensors, its header describes {end}",
             "the file is cut short or damaged: fetch it again",
         )
+
+
+def tensors_of(header: Mapping[str, object]) -> dict[str, Tensor]:
+    """Return the tensors that a checked header describes, by name."""
+    found = {}
+    for name, tensor in header.items():
+        if name != "__metadata__" and isinstance(tensor, Mapping):
+            first, last = tensor["data_offsets"]
+            found[name] = Tensor(str(tensor["dtype"]), tuple(tensor["shape"]), first, last)
+    return found
 
 
 def _span(tensor: object, path: str, name: str) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from protos.domain.errors import DeadlineExceeded, Forbidden, Overloaded
 
 if TYPE_CHECKING:
-    from coordinator.blobs.store import BlobStore
+    from coordinator.blobs.interface import BlobStore
     from coordinator.core.fleet_figures import FleetCounters
     from coordinator.fleet.desired_rows import DesiredRows
 

@@ -1,4 +1,4 @@
-"""The acts of the coordinator's operators, and the role that each of them needs."""
+"""The acts of the coordinator's operators, and the role that each needs; those of accounts."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ class Act(enum.StrEnum):
     ACCOUNT_CREATE = "account.create"
     ACCOUNT_LIMITS = "account.limits"
     ACCOUNT_LIST = "account.list"
+    ADAPTER_PORT = "adapter.port"
     AUDIT_LIST = "audit.list"
     BLOB_FIND = "blob.find"
+    BLOB_PROGRESS = "blob.progress"
+    BLOB_RESUME = "blob.resume"
     BLOB_UPLOAD = "blob.upload"
     DEPLOYMENT_APPLY = "deployment.apply"
     DEPLOYMENT_LIST = "deployment.list"
@@ -32,6 +35,12 @@ class Act(enum.StrEnum):
     NODE_REPLACE = "node.replace"
     NODE_RESUME = "node.resume"
     NODE_RETIRE = "node.retire"
+    OBJECT_LIST = "object.list"
+    OBJECT_PUBLISH = "object.publish"
+    OBJECT_REMOVE = "object.remove"
+    OBJECT_RESOLVE = "object.resolve"
+    OBJECT_SHOW = "object.show"
+    OBJECT_VERIFY = "object.verify"
     OPERATOR_INVITE = "operator.invite"
     OPERATOR_LIST = "operator.list"
     OPERATOR_RENEW = "operator.renew"
@@ -52,8 +61,11 @@ NEEDS: Mapping[Act, Role] = {
     Act.ACCOUNT_CREATE: Role.ADMIN,
     Act.ACCOUNT_LIMITS: Role.ADMIN,
     Act.ACCOUNT_LIST: Role.VIEWER,
+    Act.ADAPTER_PORT: Role.OPERATOR,
     Act.AUDIT_LIST: Role.VIEWER,
     Act.BLOB_FIND: Role.OPERATOR,
+    Act.BLOB_PROGRESS: Role.OPERATOR,
+    Act.BLOB_RESUME: Role.OPERATOR,
     Act.BLOB_UPLOAD: Role.OPERATOR,
     Act.DEPLOYMENT_APPLY: Role.OPERATOR,
     Act.DEPLOYMENT_LIST: Role.VIEWER,
@@ -70,6 +82,13 @@ NEEDS: Mapping[Act, Role] = {
     Act.NODE_REPLACE: Role.ADMIN,
     Act.NODE_RESUME: Role.OPERATOR,
     Act.NODE_RETIRE: Role.OPERATOR,
+    Act.OBJECT_LIST: Role.VIEWER,
+    Act.OBJECT_PUBLISH: Role.OPERATOR,
+    Act.OBJECT_REMOVE: Role.OPERATOR,
+    Act.OBJECT_RESOLVE: Role.VIEWER,
+    Act.OBJECT_SHOW: Role.VIEWER,
+    # It reads every byte of an object.
+    Act.OBJECT_VERIFY: Role.OPERATOR,
     Act.OPERATOR_INVITE: Role.ADMIN,
     Act.OPERATOR_LIST: Role.VIEWER,
     # Of the own certificate only.
@@ -85,3 +104,20 @@ NEEDS: Mapping[Act, Role] = {
     Act.TRACE_LIST: Role.VIEWER,
     Act.TRACE_SHOW: Role.VIEWER,
 }
+
+#: What an account may do to its own objects of the registry, and read of those of the operators.
+OF_ACCOUNTS: frozenset[Act] = frozenset(
+    {
+        Act.ADAPTER_PORT,
+        Act.BLOB_FIND,
+        Act.BLOB_PROGRESS,
+        Act.BLOB_RESUME,
+        Act.BLOB_UPLOAD,
+        Act.OBJECT_LIST,
+        Act.OBJECT_PUBLISH,
+        Act.OBJECT_REMOVE,
+        Act.OBJECT_RESOLVE,
+        Act.OBJECT_SHOW,
+        Act.OBJECT_VERIFY,
+    }
+)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
 from coordinator.blobs.import_trial import Template, Trial, TrialLimits, try_model
-from coordinator.core import safetensors_header
+from coordinator.core.model_card import MAX_CARD_BYTES, licence_of
 from coordinator.core.model_config import check_config
 from coordinator.core.model_files import (
     INDEX_NAME,
@@ -19,12 +20,14 @@ from coordinator.core.model_files import (
     check_file,
     check_names,
 )
+from coordinator.core.swap_key import swap_key
 from coordinator.core.tokenizer_config import MAX_TEMPLATE_CHARS, MAX_TEMPLATES, templates_of
+from coordinator.operations.weights import read_header
 from protos.domain.errors import InvalidRequest
 from protos.domain.manifest import check_manifest
 
 if TYPE_CHECKING:
-    from coordinator.blobs.store import BlobStore
+    from coordinator.blobs.interface import BlobStore
     from protos.domain.resources import ModelFile
 
 _CONFIG = "config.json"
@@ -43,6 +46,9 @@ class ImportedModel(NamedTuple):
     family: str
     context_tokens: int
     weights_bytes: int
+    swap_key: bytes = b""
+    #: As its card says; empty: it does not.
+    licence: str = ""
 
 
 async def inspect_model(
@@ -54,29 +60,36 @@ async def inspect_model(
     """
     check_manifest(files)
     check_names(file.path for file in files)
-    _check_blobs(files, blobs)
+    await check_blobs(files, blobs)
     by_path = {file.path: file for file in files}
-    config = check_config(await _object_of(by_path[_CONFIG], blobs))
-    contents: dict[str, object] = {}
+    raw_config = await object_of(by_path[_CONFIG], blobs)
+    config = check_config(raw_config)
+    contents: dict[str, object] = {_CONFIG: raw_config}
     for file in files:
         name = file.path
         if name.endswith(_JSON_SUFFIX) and name != _CONFIG and name not in LARGE_JSON:
-            contents[name] = await _json_of(file, blobs)
+            contents[name] = await json_of(file, blobs)
             check_file(name, contents[name])
     if INDEX_NAME in contents:
         _check_index(contents[INDEX_NAME], by_path.keys())
     weights = [file for file in files if file.path.endswith(_WEIGHTS_SUFFIX)]
     for file in weights:
-        await _check_weights(file, blobs)
-    trial = await _trial_of(files, contents, blobs)
-    await try_model(trial, blobs.trial_place, limits or TrialLimits())
+        await read_header(file, blobs)
+    async with contextlib.AsyncExitStack() as copies:
+        trial = await _trial_of(files, contents, blobs, copies)
+        await try_model(trial, blobs.trial_place, limits or TrialLimits())
     return ImportedModel(
-        config.family, config.context_tokens, sum(file.size_bytes for file in weights)
+        config.family,
+        config.context_tokens,
+        sum(file.size_bytes for file in weights),
+        swap_key(files, contents),
+        await card_licence(files, blobs),
     )
 
 
-def _check_blobs(files: Sequence[ModelFile], blobs: BlobStore) -> None:
-    sizes_bytes = {file.path: blobs.size_bytes(file.sha256) for file in files}
+async def check_blobs(files: Sequence[ModelFile], blobs: BlobStore) -> None:
+    """Refuse files that have not been uploaded, or have another size. Raises: InvalidRequest."""
+    sizes_bytes = {file.path: await blobs.size_bytes(file.sha256) for file in files}
     if missing := [path for path, size_bytes in sizes_bytes.items() if size_bytes is None]:
         raise InvalidRequest(
             f"{len(missing)} files have not been uploaded: {', '.join(missing[:3])}",
@@ -89,7 +102,8 @@ def _check_blobs(files: Sequence[ModelFile], blobs: BlobStore) -> None:
             )
 
 
-async def _json_of(file: ModelFile, blobs: BlobStore) -> object:
+async def json_of(file: ModelFile, blobs: BlobStore) -> object:
+    """Return what a small JSON file says. Raises: InvalidRequest."""
     limit_bytes = MAX_INDEX_BYTES if file.path == INDEX_NAME else MAX_CONFIG_BYTES
     if file.size_bytes > limit_bytes:
         raise InvalidRequest(f"{file.path} has {file.size_bytes} bytes, {limit_bytes} are allowed")
@@ -100,35 +114,22 @@ async def _json_of(file: ModelFile, blobs: BlobStore) -> object:
         raise InvalidRequest(f"{file.path} is not JSON: {error}") from error
 
 
-async def _object_of(file: ModelFile, blobs: BlobStore) -> dict[str, object]:
-    content = await _json_of(file, blobs)
+async def object_of(file: ModelFile, blobs: BlobStore) -> dict[str, object]:
+    """Return a JSON file that is an object. Raises: InvalidRequest."""
+    content = await json_of(file, blobs)
     if not isinstance(content, dict):
         raise InvalidRequest(f"{file.path} is not a JSON object")
     return content
 
 
-async def _check_weights(file: ModelFile, blobs: BlobStore) -> None:
-    """Check the whole header against the file's size."""
-    head = await blobs.read_start(file.sha256, safetensors_header.LENGTH_BYTES + 1)
-    length_bytes = safetensors_header.header_bytes(head, file.size_bytes, file.path)
-    end = safetensors_header.LENGTH_BYTES + length_bytes
-    data = await blobs.read_start(file.sha256, end)
-    await asyncio.to_thread(
-        _check_header, data[safetensors_header.LENGTH_BYTES :], file.size_bytes - end, file.path
+async def card_licence(files: Sequence[ModelFile], blobs: BlobStore) -> str:
+    """Return the licence that a model card names, empty if there is none."""
+    card = next((file for file in files if file.path == "README.md"), None)
+    if card is None:
+        return ""
+    return licence_of(
+        (await blobs.read_start(card.sha256, MAX_CARD_BYTES)).decode(errors="replace")
     )
-
-
-def _check_header(data: bytes, data_bytes: int, path: str) -> None:
-    try:
-        header = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest(
-            f"{path} is not a safetensors file: its header is not JSON",
-            "convert the weights again with the safetensors library",
-        ) from error
-    if not isinstance(header, dict):
-        raise InvalidRequest(f"{path} is not a safetensors file: its header is not an object")
-    safetensors_header.check_header(header, data_bytes, path)
 
 
 def _check_index(index: object, paths: Iterable[str]) -> None:
@@ -141,9 +142,12 @@ def _check_index(index: object, paths: Iterable[str]) -> None:
 
 
 async def _trial_of(
-    files: Sequence[ModelFile], contents: Mapping[str, object], blobs: BlobStore
+    files: Sequence[ModelFile],
+    contents: Mapping[str, object],
+    blobs: BlobStore,
+    copies: contextlib.AsyncExitStack,
 ) -> Trial:
-    """Return what is to be tried of a model's files. Raises: InvalidRequest."""
+    """Return what is to be tried of a model's files, held by ``copies``. Raises: InvalidRequest."""
     templates = []
     for name in _TEMPLATE_HOLDERS:
         held = contents.get(name)
@@ -155,7 +159,9 @@ async def _trial_of(
     if len(templates) > MAX_TEMPLATES:
         raise InvalidRequest(f"{len(templates)} chat templates are more than {MAX_TEMPLATES}")
     large = {
-        file.path: str(blobs.path_of(file.sha256)) for file in files if file.path in LARGE_JSON
+        file.path: str(await copies.enter_async_context(blobs.local_copy(file.sha256)))
+        for file in files
+        if file.path in LARGE_JSON
     }
     return Trial(large, templates, _special_tokens(contents.get("tokenizer_config.json")))
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coordinator.operations.acts import Act
-from coordinator.operations.model_import import ImportedModel, inspect_model
+from coordinator.operations.blob_access import check_sent, withheld
+from coordinator.operations.publishing import publish_object
+from coordinator.operations.registry_objects import NewObject
 from coordinator.operations.use_case import UseCases, named, note_of, use_case
-from coordinator.store import audit, models
+from coordinator.store import audit
 from protos.domain.errors import InvalidRequest
-from protos.domain.ids import check_model_name
-from protos.domain.manifest import MAX_CONTEXT_TOKENS, MAX_FILES, manifest_sha256
-from protos.domain.pricing import SIZE_CLASSES, size_class_of
+from protos.domain.manifest import MAX_FILES
+from protos.domain.object_names import ObjectKind
 from protos.domain.resources import Model, ModelFile, ModelSource
 
 if TYPE_CHECKING:
@@ -32,6 +32,15 @@ class NewModel:
     context_tokens: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class UploadProgress:
+    """How much of a blob has been received; its bytes can be named once it ``is_stored``."""
+
+    sha256: bytes
+    received_bytes: int
+    is_stored: bool
+
+
 def _blob(sha256: bytes, *_args: object, **_kwargs: object) -> str:
     return f"blob/{sha256.hex()[:64]}"
 
@@ -42,9 +51,20 @@ class Models(UseCases):
     @use_case(Act.BLOB_FIND)
     async def find_missing(self, actor: Actor, sha256: Sequence[bytes]) -> Sequence[bytes]:
         """Return which of the blobs have not been uploaded yet. Raises: InvalidRequest."""
-        if len(sha256) > MAX_FILES:
-            raise InvalidRequest(f"{len(sha256)} blobs are more than {MAX_FILES}")
-        return await asyncio.to_thread(self._parts.blobs.missing, tuple(sha256))
+        _check_count(sha256)
+        missing = {*await self._parts.blobs.missing(tuple(sha256))}
+        missing |= withheld(self._parts, actor, sha256)
+        return [one for one in dict.fromkeys(sha256) if one in missing]
+
+    @use_case(Act.BLOB_PROGRESS)
+    async def progress(self, actor: Actor, sha256: Sequence[bytes]) -> Sequence[UploadProgress]:
+        """Return where each upload continues, whichever client began it. Raises: InvalidRequest."""
+        _check_count(sha256)
+        kept = withheld(self._parts, actor, sha256)
+        return [
+            await self._progress_of(actor, one, may_name=one not in kept)
+            for one in dict.fromkeys(sha256)
+        ]
 
     @use_case(Act.BLOB_UPLOAD, _blob)
     async def upload(
@@ -54,8 +74,56 @@ class Models(UseCases):
 
         Raises: InvalidRequest, TooLarge, StoreUnavailable.
         """
-        await self._parts.blobs.write(sha256, size_bytes, data)
-        note = note_of(actor, Act.BLOB_UPLOAD, f"blob/{sha256.hex()}", f"size_bytes={size_bytes}")
+        if await self._must_prove(actor, sha256):
+            await check_sent(sha256, size_bytes, 0, data)
+        else:
+            await self._parts.blobs.write(sha256, size_bytes, data, owner=actor.account_id)
+        await self._received(actor, Act.BLOB_UPLOAD, sha256, size_bytes)
+
+    @use_case(Act.BLOB_RESUME, _blob)
+    async def resume(
+        self,
+        actor: Actor,
+        sha256: bytes,
+        size_bytes: int,
+        offset_bytes: int,
+        data: AsyncIterator[bytes],
+    ) -> int:
+        """Receive a file from ``offset_bytes`` on; return how much of it has been received.
+
+        What was received before an error stays, and any client continues it. Raises: Conflict when
+        the upload continues elsewhere; InvalidRequest when its bytes are not those of ``sha256``,
+        which deletes them; TooLarge, StoreUnavailable.
+        """
+        if await self._must_prove(actor, sha256):
+            await check_sent(sha256, size_bytes, offset_bytes, data)
+            received_bytes = size_bytes
+        else:
+            received_bytes = await self._parts.blobs.append(
+                sha256, size_bytes, offset_bytes, data, owner=actor.account_id
+            )
+        if received_bytes == size_bytes:
+            await self._received(actor, Act.BLOB_RESUME, sha256, size_bytes)
+        return received_bytes
+
+    async def _progress_of(self, actor: Actor, sha256: bytes, *, may_name: bool) -> UploadProgress:
+        size_bytes = await self._parts.blobs.size_bytes(sha256)
+        if size_bytes is None:
+            owner = actor.account_id
+            received_bytes = await self._parts.blobs.received_bytes(sha256, owner=owner)
+            return UploadProgress(sha256, received_bytes, is_stored=False)
+        return UploadProgress(sha256, size_bytes if may_name else 0, is_stored=may_name)
+
+    async def _must_prove(self, actor: Actor, sha256: bytes) -> bool:
+        """Return whether an account is to send what is stored already."""
+        if sha256 not in withheld(self._parts, actor, [sha256]):
+            return False
+        return await self._parts.blobs.size_bytes(sha256) is not None
+
+    async def _received(self, actor: Actor, act: Act, sha256: bytes, size_bytes: int) -> None:
+        if actor.account_id:
+            self._parts.blob_proofs.add(actor.account_id, sha256)
+        note = note_of(actor, act, f"blob/{sha256.hex()}", f"size_bytes={size_bytes}")
         await self._store.write(audit.append(note))
 
     @use_case(Act.MODEL_REGISTER, named("model"))
@@ -64,30 +132,16 @@ class Models(UseCases):
 
         Raises: InvalidRequest, Conflict.
         """
-        check_model_name(new.name)
-        if new.size_class and new.size_class not in SIZE_CLASSES:
-            raise InvalidRequest(
-                f"{new.size_class[:20]!r} is not a size class", "use " + ", ".join(SIZE_CLASSES)
-            )
-        if new.source is ModelSource.MANAGED:
-            facts = await inspect_model(new.files, self._parts.blobs)
-        else:
-            facts = _external_facts(new)
-        model = Model(
+        wanted = NewObject(
+            kind=ObjectKind.MODEL,
             name=new.name,
-            source=new.source,
-            family=facts.family,
-            size_class=new.size_class or size_class_of(facts.weights_bytes),
-            context_tokens=_context_tokens(new.context_tokens, facts),
-            weights_bytes=facts.weights_bytes,
-            manifest_sha256=manifest_sha256(new.files) if new.files else b"",
+            files=new.files,
+            model_source=new.source,
+            size_class=new.size_class,
+            context_tokens=new.context_tokens,
         )
-        detail = (
-            f"source={new.source} files={len(new.files)}"
-            f" manifest_sha256={model.manifest_sha256.hex()}"
-        )
-        note = note_of(actor, Act.MODEL_REGISTER, f"model/{model.name}", detail)
-        await self._store.write(models.register(model, new.files), note)
+        model, _ = await publish_object(self._parts, actor, Act.MODEL_REGISTER, wanted)
+        assert isinstance(model, Model)
         return model
 
     @use_case(Act.MODEL_LIST)
@@ -96,24 +150,6 @@ class Models(UseCases):
         return sorted(self._store.view().models.values(), key=lambda model: model.name)
 
 
-def _external_facts(new: NewModel) -> ImportedModel:
-    if new.files:
-        raise InvalidRequest(
-            "an external model has no files here", "leave them out, or register it as managed"
-        )
-    if not new.context_tokens:
-        raise InvalidRequest(
-            "the context of an external model is not given",
-            "set context_tokens to the value its engine was started with",
-        )
-    return ImportedModel("", MAX_CONTEXT_TOKENS, 0)
-
-
-def _context_tokens(asked: int, facts: ImportedModel) -> int:
-    """Return the model's context in tokens; ``asked`` may only shorten it."""
-    if asked > facts.context_tokens:
-        raise InvalidRequest(
-            f"a context of {asked} tokens is more than the model's {facts.context_tokens}",
-            "leave context_tokens out to use all of it",
-        )
-    return asked or facts.context_tokens
+def _check_count(sha256: Sequence[bytes]) -> None:
+    if len(sha256) > MAX_FILES:
+        raise InvalidRequest(f"{len(sha256)} blobs are more than {MAX_FILES}")

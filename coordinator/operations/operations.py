@@ -15,6 +15,7 @@ from coordinator.operations.nodes import Nodes
 from coordinator.operations.operators import Operators
 from coordinator.operations.pops import Pops
 from coordinator.operations.prices import Prices
+from coordinator.operations.registry import Registry
 from coordinator.operations.routes import Routes
 from coordinator.operations.tables import Tables
 from coordinator.operations.traces import Traces
@@ -37,6 +38,7 @@ class Operations:
     operators: Operators
     pops: Pops
     prices: Prices
+    registry: Registry
     routes: Routes
     tables: Tables
     traces: Traces
@@ -55,6 +57,7 @@ def make_operations(parts: OperationsParts) -> Operations:
         operators=Operators(parts),
         pops=Pops(parts),
         prices=Prices(parts),
+        registry=Registry(parts),
         routes=Routes(parts),
         tables=Tables(parts),
         traces=Traces(parts),

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from coordinator.operations.acts import NEEDS, Act
+from coordinator.core.blob_proofs import BlobProofs
+from coordinator.operations.acts import NEEDS, OF_ACCOUNTS, Act
 from coordinator.store.records import AuditNote
 from protos.domain.errors import Forbidden
 from protos.domain.plain_text import escaped
 
 if TYPE_CHECKING:
-    from coordinator.blobs.store import BlobStore
+    from coordinator.blobs.interface import BlobStore
     from coordinator.fleet.live import ForceTable, LiveFleet
     from coordinator.fleet.peer_dialer import PeerDialer
     from coordinator.operations.actor import Actor
@@ -59,6 +60,7 @@ class OperationsParts:
     on_ordered: Callable[[str], None]
     #: Called with an operator who was revoked or has another role.
     on_operator_changed: Callable[[str], None]
+    blob_proofs: BlobProofs = field(default_factory=BlobProofs)
 
 
 class UseCases:
@@ -74,10 +76,16 @@ class UseCases:
     async def _admit(self, actor: Actor, act: Act, subject: str) -> None:
         """Raises: Forbidden, audited, if the actor's role does not cover the act."""
         needed = NEEDS[act]
-        if actor.role.covers(needed):
+        if actor.role is None:
+            if act in OF_ACCOUNTS:
+                return
+        elif actor.role.covers(needed):
             return
-        detail = f"refused: needs {needed}, has {actor.role}, from {actor.address}"
+        has = actor.role or "account"
+        detail = f"refused: needs {needed}, has {has}, from {actor.address}"
         await self._parts.refusals.record(AuditNote(str(actor), act, subject, detail))
+        if actor.role is None:
+            raise Forbidden(f"{actor} may not do {act}", "ask an operator of the fleet")
         raise Forbidden(
             f"{actor} has the role {actor.role}, {act} needs {needed}",
             "ask an admin to do it, or for the role",

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from coordinator.blobs.store import CHUNK_BYTES
+from coordinator.blobs.interface import CHUNK_BYTES
 from coordinator.operations.models import NewModel
 from coordinator.rpc.admin_base import AdminServicerBase
-from protos.domain.errors import DeadlineExceeded, InvalidRequest, TooLarge
+from coordinator.rpc.upload_stream import UPLOAD_IDLE_S, next_message
+from protos.domain.errors import InvalidRequest, TooLarge
 from protos.v1 import admin_pb2, resources_pb2
 from protos.wire import model_file_from_wire, model_source_from_wire, model_to_wire
 
 if TYPE_CHECKING:
     from coordinator.rpc.identity import Context
-
-#: Longest silence of an upload.
-UPLOAD_IDLE_S = 60.0
 
 
 class ModelAdminServicer(AdminServicerBase):
@@ -71,14 +68,7 @@ class ModelAdminServicer(AdminServicerBase):
 async def _next(
     messages: AsyncIterator[admin_pb2.UploadBlobRequest],
 ) -> admin_pb2.UploadBlobRequest | None:
-    """Return the next message, None at the end. Raises: DeadlineExceeded."""
-    try:
-        async with asyncio.timeout(UPLOAD_IDLE_S):
-            return await anext(messages, None)
-    except TimeoutError:
-        raise DeadlineExceeded(
-            f"the upload was silent for {UPLOAD_IDLE_S:.0f} s", "run the import again"
-        ) from None
+    return await next_message(messages, UPLOAD_IDLE_S)
 
 
 async def _data_of(

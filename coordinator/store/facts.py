@@ -7,28 +7,18 @@ an earlier version stay readable.
 
 from __future__ import annotations
 
-import enum
 import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
 from coordinator.core.node_orders import Move, NodeOrder, OrderKind, Phase
 from coordinator.core.operators import Operator, Role
+from coordinator.store.fact_types import FactType, fact_json
 from coordinator.store.records import CertificateRecord
+from coordinator.store.registry_facts import PublicationRow, RuntimeRow
 from protos.domain.resources import EngineProfile, ModelFile, ResourceType
 
-
-class FactType(enum.StrEnum):
-    """The types of facts; none is the name of a ResourceType."""
-
-    NODE = "node"
-    CERTIFICATES = "certificates"
-    PLACEMENT = "placement"
-    NODE_ORDER = "node_order"
-    MANIFEST = "manifest"
-    KEY = "key"
-    OPERATOR = "operator"
-
+__all__ = ["FactType"]
 
 RowType = ResourceType | FactType
 
@@ -62,7 +52,7 @@ class EnrolledNode:
 
     def encode(self) -> bytes:
         """Return the payload."""
-        return _json(
+        return fact_json(
             pop_id=self.pop_id,
             enrolled_unix_ms=self.enrolled_unix_ms,
             engine_kind=self.engine_kind,
@@ -101,7 +91,7 @@ class Certificates:
 
     def encode(self) -> bytes:
         """Return the payload."""
-        return _json(
+        return fact_json(
             certificates=[[f"{one.serial:x}", one.not_after_unix_ms] for one in self.certificates]
         )
 
@@ -133,7 +123,7 @@ class Placement:
 
     def encode(self) -> bytes:
         """Return the payload."""
-        return _json(node_ids=self.node_ids)
+        return fact_json(node_ids=self.node_ids)
 
     @classmethod
     def decode(cls, key: str, payload: bytes) -> Placement:
@@ -158,7 +148,7 @@ class OrderOfNode:
     def encode(self) -> bytes:
         """Return the payload."""
         order = self.order
-        return _json(
+        return fact_json(
             kind=order.kind,
             by=order.by,
             reason=order.reason,
@@ -186,7 +176,7 @@ class OrderOfNode:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The files of a model, by path."""
+    """The files of a model or an adapter, by path."""
 
     TYPE: ClassVar = FactType.MANIFEST
 
@@ -195,20 +185,17 @@ class Manifest:
 
     @property
     def key(self) -> str:
-        """The model's name."""
+        """The name of the model or adapter."""
         return self.model
 
     def encode(self) -> bytes:
         """Return the payload."""
-        return _json(files=[[one.path, one.sha256.hex(), one.size_bytes] for one in self.files])
+        return fact_json(files=[_file_values(one) for one in self.files])
 
     @classmethod
     def decode(cls, key: str, payload: bytes) -> Manifest:
         """Return the fact in ``payload``."""
-        files = json.loads(payload)["files"]
-        return cls(
-            key, tuple(ModelFile(path, bytes.fromhex(sha), size) for path, sha, size in files)
-        )
+        return cls(key, tuple(_file_of(*values) for values in json.loads(payload)["files"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +214,7 @@ class KeyCreated:
 
     def encode(self) -> bytes:
         """Return the payload."""
-        return _json(created_unix_ms=self.created_unix_ms)
+        return fact_json(created_unix_ms=self.created_unix_ms)
 
     @classmethod
     def decode(cls, key: str, payload: bytes) -> KeyCreated:
@@ -251,7 +238,7 @@ class OperatorRow:
     def encode(self) -> bytes:
         """Return the payload."""
         one = self.operator
-        return _json(
+        return fact_json(
             role=one.role,
             created_unix_ms=one.created_unix_ms,
             invited_by=one.invited_by,
@@ -279,7 +266,17 @@ class OperatorRow:
         )
 
 
-Fact = EnrolledNode | Certificates | Placement | OrderOfNode | Manifest | KeyCreated | OperatorRow
+Fact = (
+    EnrolledNode
+    | Certificates
+    | Placement
+    | OrderOfNode
+    | Manifest
+    | KeyCreated
+    | OperatorRow
+    | PublicationRow
+    | RuntimeRow
+)
 FactT = TypeVar(
     "FactT",
     EnrolledNode,
@@ -289,6 +286,8 @@ FactT = TypeVar(
     Manifest,
     KeyCreated,
     OperatorRow,
+    PublicationRow,
+    RuntimeRow,
 )
 
 _CLASS_OF: dict[FactType, type[Fact]] = {
@@ -301,6 +300,8 @@ _CLASS_OF: dict[FactType, type[Fact]] = {
         Manifest,
         KeyCreated,
         OperatorRow,
+        PublicationRow,
+        RuntimeRow,
     )
 }
 
@@ -310,8 +311,13 @@ def decode_fact(fact_type: FactType, key: str, payload: bytes) -> Fact:
     return _CLASS_OF[fact_type].decode(key, payload)
 
 
-def _json(**values: object) -> bytes:
-    return json.dumps(values, separators=(",", ":"), ensure_ascii=False).encode()
+def _file_values(file: ModelFile) -> list[str | int]:
+    values: list[str | int] = [file.path, file.sha256.hex(), file.size_bytes]
+    return [*values, file.pieces_sha256.hex()] if file.pieces_sha256 else values
+
+
+def _file_of(path: str, sha256: str, size_bytes: int, pieces_sha256: str = "") -> ModelFile:
+    return ModelFile(path, bytes.fromhex(sha256), size_bytes, bytes.fromhex(pieces_sha256))
 
 
 def _profile(values: dict[str, Any]) -> EngineProfile:

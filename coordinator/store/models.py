@@ -5,31 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from coordinator.store.facts import Manifest
-from protos.domain.errors import Conflict, NotFound
-from protos.domain.resources import Model, ModelFile, ResourceType, row_key
+from coordinator.store import publications
+from protos.domain.errors import NotFound
+from protos.domain.resources import ResourceType
 
 if TYPE_CHECKING:
+    from coordinator.core.publications import Publication
     from coordinator.store.transaction import Transaction, Write
+    from protos.domain.resources import Model, ModelFile
 
 
-def register(model: Model, files: Sequence[ModelFile]) -> Write[None]:
-    """Register a model; the same again changes nothing. Conflict if the name has other content."""
+def register(
+    model: Model, files: Sequence[ModelFile], about: Publication | None = None
+) -> Write[bool]:
+    """Register a model; return whether it is new: the same again changes nothing.
 
-    def write(tx: Transaction) -> None:
-        present = tx.get(ResourceType.DEPLOYMENTS, row_key(model))
-        if present is not None and present != model:
-            raise Conflict(
-                f"model {model.name!r} is registered with other content",
-                "a version never changes: register it under a new @version",
-                retryable=False,
-            )
-        tx.put(model)
-        if files:
-            ordered = tuple(sorted(files, key=lambda file: file.path))
-            tx.put_fact(Manifest(model.name, ordered))
-
-    return write
+    Conflict if the name has other content.
+    """
+    return publications.publish(model, files, about)
 
 
 def require(tx: Transaction, name: str) -> None:

@@ -23,13 +23,14 @@ from protos.domain.errors import ConfigInvalid, StoreUnavailable
 if TYPE_CHECKING:
     from coordinator.core.node_orders import NodeOrder
     from coordinator.core.operators import Operator
+    from coordinator.core.publications import Publication
     from coordinator.store.backend import Backend
     from coordinator.store.connection import Read
     from coordinator.store.memory import Memory, Tail
     from coordinator.store.records import AuditNote, NodeRecord
     from coordinator.store.transaction import Write
     from protos.domain.fleet_view import FleetView
-    from protos.domain.resources import ModelFile, ResourceType
+    from protos.domain.resources import ModelFile, ResourceType, Runtime
     from protos.domain.routing_table import Delta, Table
 
 T = TypeVar("T")
@@ -168,8 +169,20 @@ class Store:
         return self._memory.facts.placements
 
     def manifest(self, model: str) -> tuple[ModelFile, ...]:
-        """Return the files of ``model``; empty for an external or unknown one."""
+        """Return the files of a model or an adapter; empty for an external or unknown one."""
         return self._memory.facts.manifests.get(model, ())
+
+    def manifests(self) -> Mapping[str, tuple[ModelFile, ...]]:
+        """Return the files of every model and adapter that has any."""
+        return self._memory.facts.manifests
+
+    def publications(self) -> Mapping[str, Publication]:
+        """Return what is known of every version of every object, removed ones too."""
+        return self._memory.facts.publications
+
+    def runtimes(self) -> Mapping[str, Runtime]:
+        """Return every runtime by name."""
+        return self._memory.facts.runtimes
 
     def keys_info(self) -> Sequence[KeyRecord]:
         """Return every key that is not revoked, oldest first."""

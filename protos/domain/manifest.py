@@ -1,4 +1,4 @@
-"""Which files a model may consist of; checked before any file is opened."""
+"""Which files a model or an adapter may consist of; checked before any file is opened."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from protos.domain.errors import InvalidRequest
+from protos.domain.model_folder import ADAPTER_FILES, ADAPTER_NEEDS, is_read_of_adapter
 
 if TYPE_CHECKING:
     from protos.domain.resources import ModelFile
@@ -19,6 +20,8 @@ MAX_PATH_PARTS = 4
 MAX_TEXT_FILE_BYTES = 64 * 1024**2
 MAX_FILE_BYTES = 64 * 1024**3
 MAX_TOTAL_BYTES = 2 * 1024**4
+#: All files of an adapter. Rank 64 on every layer of a 70B model in 16 bits takes 1.7 GB.
+MAX_ADAPTER_BYTES = 4 * 1024**3
 MAX_CONTEXT_TOKENS = 16 * 1024**2
 
 _WEIGHTS_SUFFIX = ".safetensors"
@@ -54,7 +57,34 @@ class ModelConfig(NamedTuple):
 
 
 def check_manifest(files: Sequence[ModelFile]) -> None:
-    """Refuse files that may not be in the registry. Raises: InvalidRequest."""
+    """Refuse files that may not be a model of the registry. Raises: InvalidRequest."""
+    paths = _check_files(files)
+    if "config.json" not in paths:
+        raise InvalidRequest("no config.json", "import the folder that holds config.json")
+    if not any(path.endswith(_WEIGHTS_SUFFIX) for path in paths):
+        raise InvalidRequest("no .safetensors file", "convert the weights to safetensors first")
+
+
+def check_adapter_manifest(files: Sequence[ModelFile]) -> None:
+    """Refuse files that may not be an adapter of the registry. Raises: InvalidRequest."""
+    paths = _check_files(files)
+    for path in paths:
+        if not is_read_of_adapter(path):
+            raise InvalidRequest(
+                f"{path} is not a file that an adapter is served with",
+                "allowed: " + " ".join(sorted(ADAPTER_FILES)),
+            )
+    for wanted in ADAPTER_NEEDS:
+        if wanted not in paths:
+            raise InvalidRequest(
+                f"no {wanted}", "import the folder that peft's save_pretrained wrote"
+            )
+    if (total_bytes := sum(file.size_bytes for file in files)) > MAX_ADAPTER_BYTES:
+        raise InvalidRequest(f"{total_bytes} bytes are more than {MAX_ADAPTER_BYTES}")
+
+
+def _check_files(files: Sequence[ModelFile]) -> set[str]:
+    """Return the paths of files that may be in the registry. Raises: InvalidRequest."""
     if len(files) > MAX_FILES:
         raise InvalidRequest(f"{len(files)} files are more than {MAX_FILES}")
     paths: set[str] = set()
@@ -69,10 +99,7 @@ def check_manifest(files: Sequence[ModelFile]) -> None:
             raise InvalidRequest(f"a folder of {path!r} is also listed as a file")
     if (total_bytes := sum(file.size_bytes for file in files)) > MAX_TOTAL_BYTES:
         raise InvalidRequest(f"{total_bytes} bytes are more than {MAX_TOTAL_BYTES}")
-    if "config.json" not in paths:
-        raise InvalidRequest("no config.json", "import the folder that holds config.json")
-    if not any(path.endswith(_WEIGHTS_SUFFIX) for path in paths):
-        raise InvalidRequest("no .safetensors file", "convert the weights to safetensors first")
+    return paths
 
 
 def check_path(path: str) -> str:

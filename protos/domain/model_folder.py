@@ -30,6 +30,26 @@ READ_JSON: Final = frozenset(
         "vocab.json",
     }
 )
+#: What an adapter cannot be without.
+ADAPTER_NEEDS: Final = ("adapter_config.json", "adapter_model.safetensors")
+#: Every file that an adapter may have. An engine reads the first two; the rest is what trainers
+#: save beside them, for people and for other programs.
+ADAPTER_FILES: Final = frozenset(
+    {
+        *ADAPTER_NEEDS,
+        "LICENSE",
+        "NOTICE",
+        "README.md",
+        "added_tokens.json",
+        "chat_template.jinja",
+        "merges.txt",
+        "special_tokens_map.json",
+        "tokenizer.json",
+        "tokenizer.model",
+        "tokenizer_config.json",
+        "vocab.json",
+    }
+)
 #: Keys that exports write about where they were made, or for other programs. vLLM needs none of
 #: them, and some of them (``_name_or_path``, ``tokenizer_file``) would make it open another path.
 DROPPED_KEYS: Final = frozenset(
@@ -76,6 +96,11 @@ def is_read(path: str) -> bool:
     if lower.endswith(_WEIGHTS_SUFFIX):
         return "/" not in path and not lower.startswith("consolidated")
     return True
+
+
+def is_read_of_adapter(path: str) -> bool:
+    """Report whether the file at ``path`` may be part of an adapter."""
+    return path in ADAPTER_FILES
 
 
 def without_dropped_keys(config: Mapping[str, object]) -> tuple[dict[str, object], list[str]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coordinator.blobs.store import BlobStore
+from coordinator.blobs.folder import FolderStore
 from coordinator.ca.authority import CertificateAuthority
 from coordinator.core.operators import Role
 from coordinator.fleet.live import LiveNode
@@ -138,7 +138,7 @@ class OperatedFleet:
         self.forced.append(resource_type)
         return len(self.nodes)
 
-    def operations(self, blobs: BlobStore) -> Operations:
+    def operations(self, blobs: FolderStore) -> Operations:
         """Return the use cases over this fleet."""
         return make_operations(
             OperationsParts(
@@ -182,7 +182,7 @@ async def operated_fleet(folder: Path) -> AsyncIterator[tuple[OperatedFleet, Ope
     """A small fleet: two POPs, a node in each, a model, a deployment, an account and its key."""
     clock = SetClock()
     store = await Store.open(folder / "coordinator.db", now_unix_ms=clock)
-    blobs = BlobStore.open(folder / "blobs", max_blob_bytes=1_000_000)
+    blobs = FolderStore.open(folder / "blobs", max_blob_bytes=1_000_000)
     authority = CertificateAuthority.create(folder / "ca", now_unix_ms=clock)
     await store.write(pops.put(GRU))
     await store.write(pops.put(IAD))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from grpc import aio
 
-from coordinator.blobs.store import BlobStore
+from coordinator.blobs.folder import FolderStore
 from coordinator.ca.authority import CertificateAuthority
 from coordinator.core.operators import Operator, Role
 from coordinator.fleet.peer_dialer import PeerDialer
@@ -21,6 +21,7 @@ from coordinator.operations.operator_certificates import OperatorCertificates
 from coordinator.operations.refusals import RefusalRecorder
 from coordinator.operations.use_case import OperationsParts
 from coordinator.rpc.admin import AdminService
+from coordinator.rpc.admin_registry import RegistryService
 from coordinator.rpc.agent_questions import AgentQuestions
 from coordinator.rpc.enrolment import AdminListener, EnrolmentLimits, EnrolmentService
 from coordinator.rpc.identity import IdentityKind
@@ -30,7 +31,7 @@ from coordinator.rpc.operator_rows import UNKNOWN_HINT, OperatorRows
 from coordinator.rpc.running_calls import RunningCalls
 from coordinator.rpc.server_credentials import ServerCredentials
 from coordinator.store import audit, operators
-from protos.v1 import admin_pb2_grpc, enrolment_pb2_grpc, fleet_pb2
+from protos.v1 import admin_pb2_grpc, enrolment_pb2_grpc, fleet_pb2, registry_pb2_grpc
 from protos.wire.errors import error_from_metadata
 from tests.support.certificates import p256_key, private_pem, request_der
 from tests.support.stores import START_UNIX_MS, SetClock
@@ -83,7 +84,7 @@ class Listeners:
 
     store: Store
     authority: CertificateAuthority
-    blobs: BlobStore
+    blobs: FolderStore
     live: LiveFleetDouble
     clock: SetClock
     mono_ms: SetClock
@@ -139,7 +140,7 @@ async def listening(
 ) -> AsyncIterator[Listeners]:
     """Run both listeners on free ports."""
     authority = CertificateAuthority.create(folder / "ca", now_unix_ms=clock)
-    blobs = BlobStore.open(folder / "blobs", max_blob_bytes=5_000_000)
+    blobs = FolderStore.open(folder / "blobs", max_blob_bytes=5_000_000)
     live, mono_ms = LiveFleetDouble(), SetClock(0)
     questions = AgentQuestions(live.ask)
     certificates = OperatorCertificates(store, authority, clock)
@@ -188,8 +189,10 @@ async def listening(
     admin_server = make_server(
         [ErrorInterceptor(), operators], max_calls=100, max_message_bytes=8_000_000
     )
-    admin_pb2_grpc.add_AdminServicer_to_server(
-        AdminService(make_operations(parts), rows.role_of), admin_server
+    operations = make_operations(parts)
+    admin_pb2_grpc.add_AdminServicer_to_server(AdminService(operations, rows.role_of), admin_server)
+    registry_pb2_grpc.add_RegistryServicer_to_server(
+        RegistryService(operations, rows.role_of), admin_server
     )
     enrolment_server = make_server([ErrorInterceptor()], max_calls=100, max_message_bytes=16_384)
     enrolment_pb2_grpc.add_EnrolmentServicer_to_server(enrolment, enrolment_server)

@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from coordinator.blobs.store import CHUNK_BYTES
+from coordinator.blobs.interface import CHUNK_BYTES
 from coordinator.core.model_config import MODEL_TYPE_OF_ARCHITECTURE
 from coordinator.rpc import admin_models
 from protos.domain.errors import Conflict, DeadlineExceeded, InvalidRequest, TooLarge
@@ -220,7 +220,7 @@ async def test_uploads_that_differ_from_their_announcement_are_refused(admin, li
         (messages(size_bytes=3_000_000, chunks=(bytes(CHUNK_BYTES + 1),)), TooLarge),
     ):
         assert type(await failure_of(admin.UploadBlob(upload))) is kind
-    assert listeners.blobs.size_bytes(sha256) is None
+    assert await listeners.blobs.size_bytes(sha256) is None
     assert (await admin.UploadBlob(messages())).size_bytes == 1_000
 
 

@@ -15,17 +15,22 @@ from coordinator.operations.acts import NEEDS, Act
 from coordinator.operations.agents import TraceFilter
 from coordinator.operations.models import NewModel
 from coordinator.operations.operations import Operations
+from coordinator.operations.registry_objects import NewObject
 from coordinator.store.records import AuditQuery
 from protos.domain.errors import Forbidden
-from protos.domain.resources import ModelSource, ResourceType
+from protos.domain.object_names import ObjectKind
+from protos.domain.resources import ModelSource, ResourceType, Runtime
 from tests.support.certificates import request_der
 from tests.support.operations import ANA_KEY, NODE, actor
+from tests.support.registry_cases import adapter_files, base_files
+from tests.support.registry_doors import publish
 from tests.support.stores import GRU, deployment
 from tests.support.traces import trace
 
 DATA = b"weights"
 SHA256 = hashlib.sha256(DATA).digest()
 TRACE_ID = trace(3).trace_id
+RUNTIME = NewObject(ObjectKind.RUNTIME, "acme/rt@1", runtime=Runtime(""))
 NEW = NewModel("acme/ext@1", ModelSource.EXTERNAL, context_tokens=8_192)
 
 
@@ -53,8 +58,19 @@ CASES = {
         "account/acme",
     ),
     Act.ACCOUNT_LIST: Case(lambda ops, who: ops.accounts.list_all(who)),
+    Act.ADAPTER_PORT: Case(
+        lambda ops, who: ops.registry.port(who, "acme/fr", "acme/other", "acme/fr@2"),
+        "adapter/acme/fr@2",
+        "adapter/acme/fr",
+    ),
     Act.AUDIT_LIST: Case(lambda ops, who: ops.audit.list_page(who, AuditQuery(0))),
     Act.BLOB_FIND: Case(lambda ops, who: ops.models.find_missing(who, [SHA256])),
+    Act.BLOB_PROGRESS: Case(lambda ops, who: ops.models.progress(who, [SHA256])),
+    Act.BLOB_RESUME: Case(
+        lambda ops, who: ops.models.resume(who, SHA256, len(DATA), 0, chunks()),
+        f"blob/{SHA256.hex()}",
+        f"blob/{SHA256.hex()}",
+    ),
     Act.BLOB_UPLOAD: Case(
         lambda ops, who: ops.models.upload(who, SHA256, len(DATA), chunks()),
         f"blob/{SHA256.hex()}",
@@ -92,6 +108,32 @@ CASES = {
     Act.NODE_RESUME: Case(lambda ops, who: ops.nodes.resume(who, NODE), "node/gru-1", "node/gru-1"),
     Act.NODE_RETIRE: Case(
         lambda ops, who: ops.nodes.retire(who, NODE, "old", force=True), "node/gru-1", "node/gru-1"
+    ),
+    Act.OBJECT_LIST: Case(lambda ops, who: ops.registry.list_all(who, ObjectKind.MODEL)),
+    Act.OBJECT_PUBLISH: Case(
+        lambda ops, who: ops.registry.publish(who, RUNTIME),
+        "runtime/acme/rt@1",
+        "runtime/acme/rt@1",
+    ),
+    Act.OBJECT_REMOVE: Case(
+        lambda ops, who: ops.registry.remove(who, "acme/fr@1", ObjectKind.ADAPTER),
+        "adapter/acme/fr@1",
+        "adapter/acme/fr@1",
+    ),
+    Act.OBJECT_RESOLVE: Case(
+        lambda ops, who: ops.registry.resolve(who, "acme/fr", ObjectKind.ADAPTER),
+        None,
+        "adapter/acme/fr",
+    ),
+    Act.OBJECT_SHOW: Case(
+        lambda ops, who: ops.registry.show(who, "acme/fr", ObjectKind.ADAPTER),
+        None,
+        "adapter/acme/fr",
+    ),
+    Act.OBJECT_VERIFY: Case(
+        lambda ops, who: ops.registry.verify(who, "acme/fr", ObjectKind.ADAPTER),
+        None,
+        "adapter/acme/fr",
     ),
     Act.OPERATOR_INVITE: Case(
         lambda ops, who: ops.operators.invite(who, "carl", "viewer"),
@@ -131,11 +173,25 @@ CASES = {
 }
 
 
+#: What needs an adapter to be there.
+ADAPTER_ACTS = {
+    Act.ADAPTER_PORT,
+    Act.OBJECT_REMOVE,
+    Act.OBJECT_RESOLVE,
+    Act.OBJECT_SHOW,
+    Act.OBJECT_VERIFY,
+}
+
+
 @pytest.mark.parametrize("role", list(Role))
 @pytest.mark.parametrize("act", list(Act))
 async def test_each_role_against_each_use_case(fleet, ops, act, role):
     fleet.agents.traces[TRACE_ID] = trace(3)
     case, who = CASES[act], actor(role)
+    if act in ADAPTER_ACTS:
+        for name, files in (("acme/base@1", base_files()), ("acme/other@1", base_files("other"))):
+            await publish(ops, actor(), ObjectKind.MODEL, name, files)
+        await publish(ops, actor(), ObjectKind.ADAPTER, "acme/fr@1", adapter_files())
     before, tables = await fleet.notes(), versions(fleet)
     if role.covers(NEEDS[act]):
         await case.call(ops, who)

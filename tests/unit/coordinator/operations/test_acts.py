@@ -9,7 +9,7 @@ import pytest
 
 from coordinator.core.operators import Role
 from coordinator.operations.actor import Actor
-from coordinator.operations.acts import NEEDS, Act
+from coordinator.operations.acts import NEEDS, OF_ACCOUNTS, Act
 from coordinator.operations.operations import Operations
 
 #: What the roles are sold as.
@@ -20,6 +20,9 @@ VIEWER = {
     Act.KEY_LIST,
     Act.MODEL_LIST,
     Act.NODE_LIST,
+    Act.OBJECT_LIST,
+    Act.OBJECT_RESOLVE,
+    Act.OBJECT_SHOW,
     Act.OPERATOR_LIST,
     Act.OPERATOR_RENEW,
     Act.POP_LIST,
@@ -29,7 +32,10 @@ VIEWER = {
     Act.TRACE_SHOW,
 }
 OPERATOR = VIEWER | {
+    Act.ADAPTER_PORT,
     Act.BLOB_FIND,
+    Act.BLOB_PROGRESS,
+    Act.BLOB_RESUME,
     Act.BLOB_UPLOAD,
     Act.DEPLOYMENT_APPLY,
     Act.DEPLOYMENT_REMOVE,
@@ -38,6 +44,9 @@ OPERATOR = VIEWER | {
     Act.NODE_DRAIN,
     Act.NODE_RESUME,
     Act.NODE_RETIRE,
+    Act.OBJECT_PUBLISH,
+    Act.OBJECT_REMOVE,
+    Act.OBJECT_VERIFY,
 }
 MAY = {Role.VIEWER: VIEWER, Role.OPERATOR: OPERATOR, Role.ADMIN: set(Act)}
 
@@ -72,3 +81,19 @@ def test_each_role_covers_those_before_it():
 
 def test_an_actor_is_written_in_the_audit_as_its_kind_and_name():
     assert str(Actor("operator", "ana", Role.VIEWER, "192.0.2.7")) == "operator/ana"
+
+
+def test_an_account_may_do_what_the_registrys_doors_need_and_nothing_else():
+    assert {
+        Act.ADAPTER_PORT,
+        Act.BLOB_FIND,
+        Act.BLOB_PROGRESS,
+        Act.BLOB_RESUME,
+        Act.BLOB_UPLOAD,
+        Act.OBJECT_LIST,
+        Act.OBJECT_PUBLISH,
+        Act.OBJECT_REMOVE,
+        Act.OBJECT_RESOLVE,
+        Act.OBJECT_SHOW,
+        Act.OBJECT_VERIFY,
+    } == OF_ACCOUNTS

@@ -1,0 +1,24 @@
+"""What uses an object of the registry, and so keeps it from being removed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from protos.domain.resources import Adapter, Deployment, ResourceType
+
+if TYPE_CHECKING:
+    from coordinator.store.transaction import Transaction
+
+
+def users_of(tx: Transaction, name: str) -> list[str]:
+    """Return the deployments and adapters that need the object ``name``, as an operator reads."""
+    found = []
+    for key in tx.keys(ResourceType.DEPLOYMENTS, "deployment/"):
+        one = tx.get(ResourceType.DEPLOYMENTS, key)
+        if isinstance(one, Deployment) and name in (one.model, one.adapter, one.runtime):
+            found.append(f"deployment {one.name}")
+    for key in tx.keys(ResourceType.DEPLOYMENTS, "adapter/"):
+        one = tx.get(ResourceType.DEPLOYMENTS, key)
+        if isinstance(one, Adapter) and one.model == name:
+            found.append(f"adapter {one.name}")
+    return found
