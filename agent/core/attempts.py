@@ -36,7 +36,7 @@ def verdict_of_status(status: int, reason: str = "") -> Verdict:
 
     ``reason`` says more of a failure than its status.
 
-    503 is a temporary refusal; a stale generation (409, from peers only) is placed again.
+    503 is a temporary refusal; 409 is one from peers only, or an engine's, of which none is known.
     """
     if status < 409:
         return _ANSWERED

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
+
+from protos.domain.load_term import ColdPath, ColdWay
 
 if TYPE_CHECKING:
     from protos.domain.resources import Residency
 
-
-class ColdPath(enum.StrEnum):
-    """The ways into an engine, cheapest first."""
-
-    ADAPTER = "adapter"
-    SWAP = "swap"
-    ENGINE = "engine"
+__all__ = ["ColdPath", "ColdStart", "ColdWay", "Wanted"]
 
 
 class Wanted(NamedTuple):
@@ -42,3 +37,8 @@ class ColdStart:
     weights_bytes: int
     took_ms: float
     pull_ms: float = 0.0
+
+    @property
+    def way(self) -> ColdWay:
+        """By what it is learned."""
+        return ColdWay(self.path, self.residency)

@@ -112,8 +112,8 @@ def is_doubtful(
 
 
 def is_free(candidate: Candidate) -> bool:
-    """Whether a place is free there and no request waits for one."""
-    return candidate.headroom > 0 and candidate.load.waiting <= 0.0
+    """Whether a place is free there, no request waits for one, and nothing must be loaded first."""
+    return candidate.cold is None and candidate.headroom > 0 and candidate.load.waiting <= 0.0
 
 
 def profile_ms(candidate: Candidate) -> float:

@@ -50,11 +50,15 @@ def hedge_to(candidates: Sequence[Candidate], running: frozenset[str]) -> Candid
     """Return the soonest of ``candidates`` that is predicted in time and has a free place, or None.
 
     ``candidates`` passed every hard filter now. ``running`` are nodes already asked. On a node
-    without a free place the copy would delay other requests that have no second copy.
+    without a free place the copy would delay other requests that have no second copy; where a load
+    comes first, it would bring in what no first copy has asked for.
     """
     able = [
         candidate
         for candidate in candidates
-        if candidate.fits and candidate.headroom > 0 and candidate.node.id not in running
+        if candidate.fits
+        and candidate.headroom > 0
+        and candidate.cold is None
+        and candidate.node.id not in running
     ]
     return min(able, key=lambda candidate: candidate.ttft_ms_p99, default=None)

@@ -17,6 +17,7 @@ from protos.domain.router import UNKNOWN_TARGET, TargetState
 
 if TYPE_CHECKING:
     from agent.core.engine_admission import Newcomer
+    from protos.domain.load_term import ColdWay
 
 #: Attempts in a row that were cut or overtaken because another target was sooner.
 EJECT_AFTER_LATE = 3
@@ -98,6 +99,7 @@ class LiveState:
                     peer.backlog.progress_ms(now_mono_ms),
                     state.answers,
                     state.own_in_flight,
+                    state.loadable,
                 )
             found[node_id] = state
         return found
@@ -274,7 +276,7 @@ class LiveState:
             peer.disturbed = True
             return
         peer.reachable, peer.probed_mono_ms = False, now_mono_ms
-        peer.ready_models = None
+        peer.ready_models = peer.loadable = None
         self.failed(node_id, now_mono_ms, of_link=True)
         if peer.ejected:
             peer.unprobed_until_mono_ms = now_mono_ms + EJECT_MS
@@ -290,6 +292,7 @@ class LiveState:
         ready_models: Iterable[str] | None = None,
         incarnation: str | None = None,
         newcomer: Newcomer | None = None,
+        loadable: Mapping[str, ColdWay] | None = None,
     ) -> None:
         """Take a target's report of its load, and of its models where it names them.
 
@@ -302,10 +305,25 @@ class LiveState:
         peer.reported_fill_ratio = fill_ratio
         peer.take_report(in_flight, queued, now_mono_ms, newcomer)
         if ready_models is not None:
-            peer.ready_models = frozenset(ready_models)
+            peer.ready_models, peer.loadable = frozenset(ready_models), loadable
             peer.ready_models_mono_ms = now_mono_ms
             if peer.engine_is(incarnation, ready=bool(peer.ready_models)):
                 _clear_on_word(peer)
+
+    def loaded(self, node_id: str, name: str) -> None:
+        """Record that ``name`` was loaded there, ahead of the next report."""
+        peer = self._of(node_id)
+        if peer.ready_models is not None:
+            peer.ready_models |= {name}
+
+    def left_engine(self, node_id: str, name: str, way: ColdWay | None) -> None:
+        """Record that ``name`` has left the engine there; ``way``: it would be loaded again."""
+        peer = self._of(node_id)
+        if peer.ready_models is not None:
+            peer.ready_models -= {name}
+            kept = dict(peer.loadable or {})
+            kept.pop(name, None)
+            peer.loadable = kept if way is None else kept | {name: way}
 
     def engine_changed(self, node_id: str, incarnation: str, *, ready: bool) -> None:
         """Record a state change of this node's own engine; once ready, it is used at once."""

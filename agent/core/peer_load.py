@@ -8,13 +8,15 @@ from dataclasses import dataclass
 
 from agent.core.engine_admission import Newcomer
 from agent.core.fill import parse_fill_ratio
+from protos.domain.load_term import ColdPath, ColdWay
+from protos.domain.resources import Residency
 
 #: No engine serves, and no queue holds, more sequences; a report of more is not valid.
 MAX_LOAD = 1_000_000
 #: On every answer to another agent.
 LOAD_HEADER = b"x-edgeforge-load"
-#: Of an answer to a probe: models that are read, and characters of the run's name.
-_MAX_MODELS, _MAX_RUN_CHARS = 1_024, 64
+#: Of an answer to a probe: names that are written and read, and characters of the run's name.
+MAX_NAMES, _MAX_RUN_CHARS = 1_024, 64
 #: A longer time to retry counts as this.
 _MOST_RETRY_S = 3_600.0
 
@@ -37,11 +39,16 @@ class PeerLoad:
 
 @dataclass(slots=True)
 class ProbeAnswer:
-    """``incarnation``: which run of its engine answers; None of an agent that does not say it."""
+    """``incarnation``: which run of its engine answers; None of an agent that does not say it.
+
+    ``ready_models`` are names of models and adapters in its engines, ``loadable`` those that it
+    would load for a request; None of an agent that does not say it.
+    """
 
     load: PeerLoad
     ready_models: list[str]
     incarnation: str | None
+    loadable: dict[str, ColdWay] | None = None
 
 
 def load_header(load: PeerLoad) -> tuple[bytes, bytes]:
@@ -120,9 +127,46 @@ def read_probe(answer: object) -> ProbeAnswer:
         raise ValueError(f"the answer to a probe lacks {error}") from error
     if not isinstance(models, list):
         raise ValueError("the answer to a probe has no list of models")
-    ready = [one for one in models[:_MAX_MODELS] if isinstance(one, str)]
+    ready = [one for one in models[:MAX_NAMES] if isinstance(one, str)]
     run = answer.get("incarnation")
-    return ProbeAnswer(load, ready, run[:_MAX_RUN_CHARS] if isinstance(run, str) else None)
+    return ProbeAnswer(
+        load,
+        ready,
+        run[:_MAX_RUN_CHARS] if isinstance(run, str) else None,
+        read_loadable(answer.get("loadable")),
+    )
+
+
+def loadable_field(loadable: Mapping[str, tuple[ColdPath, Residency]]) -> dict[str, str]:
+    """Return what a node would load as a field of an answer to a probe, at most ``MAX_NAMES``."""
+    kept = list(loadable.items())[:MAX_NAMES]
+    return {name: way_text(ColdWay(*way)) for name, way in kept}
+
+
+def read_loadable(given: object) -> dict[str, ColdWay] | None:
+    """Return the ways in an answer to a probe; None if it has none. Drops what is malformed."""
+    if not isinstance(given, dict):
+        return None
+    found: dict[str, ColdWay] = {}
+    for name, text in list(given.items())[:MAX_NAMES]:
+        way = read_way(text) if isinstance(text, str) else None
+        if way is not None and isinstance(name, str):
+            found[name] = way
+    return found
+
+
+def way_text(way: ColdWay) -> str:
+    """Return ``way`` as a word: ``adapter/disk``."""
+    return f"{way.path}/{way.residency}"
+
+
+def read_way(text: str) -> ColdWay | None:
+    """Return the way that ``way_text`` made a word of; None for any other text."""
+    path, _, residency = text.partition("/")
+    try:
+        return ColdWay(ColdPath(path), Residency(residency))
+    except ValueError:
+        return None
 
 
 def parse_newcomer(given: object) -> Newcomer | None:

@@ -14,7 +14,10 @@ from agent.core.backlog import Backlog
 from protos.domain.router import TargetState
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from agent.core.engine_admission import Newcomer
+    from protos.domain.load_term import ColdWay
 
 #: Probes remembered of each target: about a minute of them.
 RTT_WINDOW = 64
@@ -57,6 +60,8 @@ class PeerState:
     reported_fill_ratio: float | None = None
     reported_mono_ms: float = -math.inf
     ready_models: frozenset[str] | None = None
+    #: What it would load for a request; None: its agent does not report that.
+    loadable: Mapping[str, ColdWay] | None = None
     ready_models_mono_ms: float = -math.inf
     failures: int = 0
     lates: int = 0
@@ -92,6 +97,7 @@ class PeerState:
             backlog_tokens=self.backlog.tokens,
             answers=self.answers,
             own_in_flight=self.own_in_flight,
+            loadable=self.loadable if is_fresh else None,
         )
         if not allow_late:
             self.state, self.state_until_mono_ms = state, self._until(now_mono_ms)

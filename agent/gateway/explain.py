@@ -50,6 +50,7 @@ def explain_route(
         state.targets(
             deployment.model,
             now_mono_ms,
+            adapter=deployment.adapter,
             account=deployment.account_id,
             sla_tier=deployment.sla_tier,
         ),
@@ -57,4 +58,5 @@ def explain_route(
         fill=state.fill(now_mono_ms),
         edge_fill_ratio=state.edge_fill_ratio,
         learned=state.predictor.of_model(deployment.model),
+        loads=state.loads,
     )

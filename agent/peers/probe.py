@@ -119,6 +119,7 @@ class Prober:
             ready_models=answer.ready_models,
             incarnation=answer.incarnation,
             newcomer=load.newcomer,
+            loadable=answer.loadable,
         )
 
     def _log_change(self, node_id: str, failure: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,10 +16,11 @@ from protos.domain.learned_ttft import (
     lower_quantiles_ms,
     predict_from,
 )
+from protos.domain.load_term import ColdPath, ColdWay, LoadTerm, LoadTerms
 from protos.domain.offer_lookup import offers_of
-from protos.domain.offers import Filter, Offer, Offers, Rejected
 from protos.domain.predictor import FEW_OBSERVATIONS, NOTHING_LEARNED, TargetModel
 from protos.domain.regimes import TOKENS_UNIT, Evidence, Load
+from protos.domain.rejections import cold_way, is_too_dear, rejections
 from protos.domain.residency import allowed_zones
 from protos.domain.ttft import (
     HANDSHAKE_ROUND_TRIPS,
@@ -35,10 +36,13 @@ from protos.domain.ttft import (
 
 if TYPE_CHECKING:
     from protos.domain.fleet_view import FleetView
+    from protos.domain.offers import Offer, Offers, Rejected
     from protos.domain.resources import Deployment, EngineProfile, Node, Pop, Price, Replica
 
 #: Outcomes from which a prediction no longer keeps near the profile's.
 SETTLED_OBSERVATIONS = FEW_OBSERVATIONS + SETTLED_OUTCOMES
+#: Name of the load's term in a prediction.
+LOAD_TERM = "load"
 
 
 @dataclass(slots=True)
@@ -75,7 +79,8 @@ class TargetState:
     report. ``cached_ratio`` is the share of this request's prompt expected in its cache.
     ``backlog_tokens`` of prompts that this agent sent there have no first token yet, and
     ``progress_ms`` have passed since one of them had. ``answers`` of requests of this agent were
-    complete, and ``own_in_flight`` are in progress.
+    complete, and ``own_in_flight`` are in progress. ``ready_models`` has names of adapters too;
+    ``loadable`` has those that it would load for a request, None where it does not report them.
     """
 
     rtt_ms_p50: float | None
@@ -90,10 +95,13 @@ class TargetState:
     progress_ms: float = 0.0
     answers: int = 0
     own_in_flight: int = 0
+    loadable: Mapping[str, ColdWay] | None = None
 
 
 TargetLookup = Callable[[str], TargetState]
 
+#: Without any cold start seen: what is assumed. Never learned from.
+NO_COLD_STARTS = LoadTerms()
 #: The state of a node that this agent has never connected to.
 UNKNOWN_TARGET = TargetState(None, None, 0, 0, warm=False, ejected=False)
 
@@ -104,8 +112,9 @@ class Candidate:
 
     ``headroom`` is how many more requests it serves before a queue forms, not below 0.
     ``outcomes`` are first tokens that this agent has seen there; its own engine needs none, since
-    its profile is this host's own. Properties are computed when they are read, from the state at
-    the decision.
+    its profile is this host's own. ``cold`` is the load that it waits for first, in
+    ``ttft_ms_p99``; None: what is asked for is in the engine. Properties are computed when they are
+    read, from the state at the decision.
     """
 
     offer: Offer
@@ -116,6 +125,7 @@ class Candidate:
     fits: bool
     headroom: int
     outcomes: int
+    cold: LoadTerm | None = None
     _prediction: Prediction | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -163,7 +173,7 @@ class Candidate:
     @property
     def lower_quantiles_ms(self) -> tuple[float, float]:
         """Median and P95 of the first token."""
-        if self.evidence is not None:
+        if self.evidence is not None and self.cold is None:
             return lower_quantiles_ms(self.evidence, self.load, self.there_ms, self.ttft_ms_p99)
         prediction = self.prediction
         return prediction.ttft_ms_p50, prediction.p95_ms
@@ -173,13 +183,20 @@ class Candidate:
         """The terms of ``ttft_ms_p99``."""
         made = self._prediction
         if made is None:
-            made = self._prediction = self._predict()
+            cold = self.cold
+            if cold is None:
+                made = self._predict(self.ttft_ms_p99)
+            else:
+                made = self._predict(self.ttft_ms_p99 - cold.p99_ms)
+                made = made.after(LOAD_TERM, cold.p50_ms, cold.p99_ms, learned=cold.learned)
+            self._prediction = made
         return made
 
-    def _predict(self) -> Prediction:
+    def _predict(self, ttft_ms_p99: float) -> Prediction:
+        """Predict as if what is asked for were in the engine."""
         load = self.load
         if self.evidence is not None:
-            return predict_from(self.evidence, load, self.network, self.ttft_ms_p99)
+            return predict_from(self.evidence, load, self.network, ttft_ms_p99)
         return predict(
             self.offer.profile,
             self.network,
@@ -200,6 +217,7 @@ def gather(
     excluded: frozenset[str],
     rejected: list[Rejected] | None = None,
     learned: Mapping[str, TargetModel] = NOTHING_LEARNED,
+    loads: LoadTerms = NO_COLD_STARTS,
 ) -> list[Candidate]:
     """Return every replica that may serve ``request``; add the others to ``rejected`` if given.
 
@@ -207,22 +225,23 @@ def gather(
     ``ttft_ms_p99``, not this.
     """
     deployment, budget_ms = request.deployment, request.budget_left_ms
-    model = deployment.model
+    model, adapter = deployment.model, deployment.adapter
+    name = adapter or model
     zones = allowed_zones(deployment.residency_zones, request.narrowed_zones)
     expected_tokens = request.expected_tokens or request.prompt_tokens
     rounds, wire_ms = transfer_rounds(request.body_bytes), wire_time_ms(request.body_bytes)
-    offers = offers_of(view, model, self_node_id)
+    offers = offers_of(view, model, self_node_id, adapter)
     found: list[Candidate] = []
     for offer in _able(offers, request):
         node_id = offer.node_id
         state = live(node_id)
-        ready = state.ready_models
+        ready, cold = state.ready_models, None
         if (
-            not (offer.is_ready if ready is None else model in ready)
-            or state.ejected
-            or node_id in excluded
-            or (zones is not None and offer.zone not in zones)
+            not (offer.is_ready if ready is None else name in ready)
+            and (cold := _load_first(offer, offers, state, name, loads)) is None
         ):
+            continue
+        if state.ejected or node_id in excluded or (zones is not None and offer.zone not in zones):
             continue
         rtt_ms = 0.0 if offer.is_own else state.rtt_ms_p50
         if rtt_ms is None:
@@ -255,20 +274,26 @@ def gather(
                 )
                 more = outcomes - FEW_OBSERVATIONS
                 ttft_ms = handed_over_ms(ttft_ms, profile_ms, more)
+        if cold is not None:
+            ttft_ms += cold.p99_ms
         fits, headroom = ttft_ms <= budget_ms, headroom if headroom > 0 else 0
         if offer.is_own:
             outcomes = SETTLED_OBSERVATIONS
-        found.append(Candidate(offer, state, request, evidence, ttft_ms, fits, headroom, outcomes))
+        found.append(
+            Candidate(offer, state, request, evidence, ttft_ms, fits, headroom, outcomes, cold)
+        )
     if rejected is not None:
-        rejected += _rejected(offers, request, zones, live, {one.node.id for one in found})
+        rejected += rejections(offers, request, zones, live, {one.node.id for one in found})
     return found
 
 
 def _able(offers: Offers, request: RequestShape) -> Sequence[Offer]:
     """Return the offers able and allowed by pins to serve ``request``, ready or not."""
-    if request.deployment.adapter:
-        return ()
     able: Sequence[Offer] = offers.embedding if request.embeds else offers.generating
+    if request.embeds and request.deployment.adapter:
+        return ()  # adapters are of models that generate
+    if request.deployment.max_premium_percent:
+        able = [offer for offer in able if not is_too_dear(offer, offers, request)]
     if (pins := request.deployment.pins) is not None:
         able = [offer for offer in able if offer.node_id in pins]
     if 0 < offers.shortest_context_tokens <= request.prompt_tokens:
@@ -276,6 +301,19 @@ def _able(offers: Offers, request: RequestShape) -> Sequence[Offer]:
     if request.needs_tool_parser:
         return [offer for offer in able if not offer.profile.lacks_tool_parser]
     return able
+
+
+def _load_first(
+    offer: Offer, offers: Offers, state: TargetState, name: str, loads: LoadTerms
+) -> LoadTerm | None:
+    """Return the load of ``name`` that a request would wait for there; None: it would not load."""
+    way = cold_way(offer, state, name)
+    if way is None:
+        return None
+    weights_bytes = offers.adapter_bytes
+    if way.path is not ColdPath.ADAPTER:
+        weights_bytes += offers.model_bytes
+    return loads.expect(offer.node_id, way, weights_bytes)
 
 
 def _by_profile(
@@ -303,49 +341,6 @@ def _behind(
     return evidence, learned_ms(
         evidence, P99, tokens, state.in_flight, backlog, waiting, progress_ms
     )
-
-
-def _rejected(
-    offers: Offers,
-    request: RequestShape,
-    zones: frozenset[str] | None,
-    live: TargetLookup,
-    passed: Container[str],
-) -> list[Rejected]:
-    lines = [
-        Rejected(each.node_id, each.replica, each.pop, _failed_filter(each, request, zones, live))
-        for each in offers.offers
-        if each.node_id not in passed
-    ]
-    return lines + [Rejected(*each, Filter.TOPOLOGY) for each in offers.homeless]
-
-
-def _failed_filter(
-    offer: Offer,
-    request: RequestShape,
-    zones: frozenset[str] | None,
-    live: TargetLookup,
-) -> Filter:
-    """Return the first hard filter that ``offer`` fails; it fails at least one."""
-    if offer.profile.embeds is not request.embeds:
-        return Filter.MODE
-    if zones is not None and offer.zone not in zones:
-        return Filter.RESIDENCY
-    if (pins := request.deployment.pins) is not None and offer.node_id not in pins:
-        return Filter.PINS
-    if not holds_prompt(offer.profile, request.prompt_tokens):
-        return Filter.CONTEXT
-    if offer.barred is not None:
-        return offer.barred
-    state = live(offer.node_id)
-    ready = state.ready_models
-    if not (offer.is_ready if ready is None else request.deployment.model in ready):
-        return Filter.NOT_READY
-    if request.deployment.adapter:
-        return Filter.ADAPTER
-    if request.needs_tool_parser and offer.profile.lacks_tool_parser:
-        return Filter.TOOLS
-    return Filter.EJECTED if state.ejected else Filter.TRIED
 
 
 def load_at(state: TargetState, max_parallel: int, request: RequestShape) -> Load:

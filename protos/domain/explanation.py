@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from protos.domain.candidates import (
+    NO_COLD_STARTS,
     Candidate,
     RequestShape,
     TargetLookup,
@@ -30,6 +31,7 @@ from protos.domain.trust import is_proven, is_within_allowance, within_allowance
 
 if TYPE_CHECKING:
     from protos.domain.fleet_view import FleetView
+    from protos.domain.load_term import LoadTerms
     from protos.domain.ttft import Prediction
 
 
@@ -76,13 +78,14 @@ def explain(
     edge_fill_ratio: float = EDGE_FILL_RATIO,
     excluded: frozenset[str] = frozenset(),
     learned: Mapping[str, TargetModel] = NOTHING_LEARNED,
+    loads: LoadTerms = NO_COLD_STARTS,
 ) -> RouteExplanation:
     """Return what ``router.place`` would do with the same arguments, and why. Not hot.
 
     A refusal is described in ``summary``, not raised. Candidates come first, by price then time.
     """
     rejected: list[Rejected] = []
-    candidates = gather(view, request, self_node_id, live, excluded, rejected, learned)
+    candidates = gather(view, request, self_node_id, live, excluded, rejected, learned, loads)
     placement: Placement | None = None
     try:
         check_context(view, request)
@@ -139,7 +142,7 @@ class _Words:
             price_nano_usd_per_1k_tokens=0 if rate == UNPRICED_NANO_USD_PER_1K_TOKENS else rate,
             fits=candidate.fits,
             chosen=chosen,
-            verdict=self._verdict(candidate),
+            verdict=self._verdict(candidate) + _load_words(candidate),
         )
 
     def _verdict(self, candidate: Candidate) -> str:
@@ -224,6 +227,14 @@ class _Words:
             and has_spare_places(candidate, self._sla_tier)
             and self._fill(candidate.node.id) < self._edge_fill_ratio
         )
+
+
+def _load_words(candidate: Candidate) -> str:
+    cold = candidate.cold
+    if cold is None:
+        return ""
+    where = str(cold.way.residency).replace("_", " ")
+    return f"; loads it first ({cold.way.path} from {where}, P99 {cold.p99_ms:.0f} ms)"
 
 
 def _explain_rejected(line: Rejected) -> CandidateExplanation:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from protos.domain import geo
 
 if TYPE_CHECKING:
+    from protos.domain.load_term import ColdWay
     from protos.domain.resources import EngineProfile, Node, Pop, Price, Replica
 
 #: Rate of a target whose tier is not on the price card: last resort, after everything priced.
@@ -35,6 +36,7 @@ class Filter(enum.StrEnum):
     RETIRED = "retired"
     NOT_READY = "not ready"
     ADAPTER = "without the adapter"
+    PREMIUM = "dearer than the deployment's limit above central"
     EJECTED = "left alone after failures"
     TRIED = "tried already"
 
@@ -55,6 +57,8 @@ class Offer:
 
     ``rate_nano_usd_per_1k_tokens`` is for 1,000 prompt tokens and 1,000 completion tokens.
     ``barred`` is the filter that its node's health or intent fails, None if it fails none.
+    ``is_ready``: what the deployment names is in the engine there, by the table; ``cold``: how it
+    would get there, None if the table does not say so.
     """
 
     node_id: str
@@ -72,6 +76,9 @@ class Offer:
     profile: EngineProfile
     max_parallel: int
     _here: Pop | None
+    cold: ColdWay | None = None
+    #: Whether the table has a row of the deployment's adapter there.
+    has_adapter: bool = False
     _prior_rtts_ms: tuple[float, float] | None = None
 
     def prior_rtts_ms(self) -> tuple[float, float]:
@@ -86,11 +93,12 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Offers:
-    """All replicas of one model, as one node sees them.
+    """All replicas of one model, or of one adapter's base, as one node sees them.
 
     ``generating`` and ``embedding`` are those that are not barred, by the kind of engine;
     ``homeless`` are on an unknown node or in an unknown POP. ``shortest_context_tokens`` is 0 where
-    every engine has the model's own context.
+    every engine has the model's own context. ``central_rate_nano_usd_per_1k_tokens`` is the model's
+    rate in central POPs, 0 where the price card has none.
     """
 
     self_node_id: str
@@ -99,6 +107,9 @@ class Offers:
     embedding: tuple[Offer, ...]
     homeless: tuple[tuple[str, Replica, Pop | None], ...]
     shortest_context_tokens: int
+    central_rate_nano_usd_per_1k_tokens: int = 0
+    model_bytes: int = 0
+    adapter_bytes: int = 0
 
 
 def _distance_km(here: Pop | None, there: Pop) -> float:

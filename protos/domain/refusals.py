@@ -28,6 +28,7 @@ _RETRY_AFTER_S = {
     Filter.RETIRED: 60.0,
     Filter.NOT_READY: 5.0,
     Filter.ADAPTER: 60.0,
+    Filter.PREMIUM: 60.0,
     Filter.EJECTED: 1.0,
     Filter.TRIED: 1.0,
 }
@@ -36,7 +37,7 @@ _NOWHERE_RETRY_AFTER_S = 60.0
 _LASTING = frozenset(
     {
         *(Filter.CONTEXT, Filter.MODE, Filter.TOOLS, Filter.RESIDENCY, Filter.PINS),
-        *(Filter.RETIRED, Filter.ADAPTER),
+        *(Filter.RETIRED, Filter.ADAPTER, Filter.PREMIUM),
     }
 )
 
@@ -106,6 +107,20 @@ def no_replica(request: RequestShape, rejected: Sequence[Rejected]) -> EdgeForge
             f"residency leaves no engine for {name!r}: "
             f"it may be served in {', '.join(sorted(zones or ())) or 'no zone at all'}",
             "widen x-edgeforge-residency, or deploy in an allowed zone",
+            retry_after_s=retry_after_s,
+        )
+    if filters == {Filter.ADAPTER}:
+        return NoReplica(
+            f"no engine can serve {name!r} now: every node of its model is {Filter.ADAPTER} "
+            f"{request.deployment.adapter!r}, and may not load it",
+            "wait until the adapter is placed beside its model, or retry later",
+            retry_after_s=retry_after_s,
+        )
+    if filters == {Filter.PREMIUM}:
+        return NoReplica(
+            f"no engine can serve {name!r} now: every one is {Filter.PREMIUM}, "
+            f"{request.deployment.max_premium_percent} %",
+            "raise the deployment's premium limit, or deploy on a cheaper node",
             retry_after_s=retry_after_s,
         )
     why = ", ".join(sorted(filters))

@@ -37,8 +37,10 @@ class AttemptOutcome(enum.StrEnum):
     CONTINUED = "continued"
     #: No connection, a cut one or a malformed answer, before the client saw a byte.
     FAILED = "failed"
-    #: The target refused to serve just now (409, 503).
+    #: The target refused to serve just now (503).
     REFUSED = "refused"
+    #: What it asked for had left the target's engine, for another model or adapter (409).
+    STALE = "stale"
     #: The engine answered 5xx.
     ENGINE_ERROR = "engine_error"
     #: No first token in time; another target was predicted to be sooner.
@@ -144,7 +146,8 @@ class TraceAttempt:
 class FarTimes:
     """Times reported by the serving node. Never changed; not frozen, for speed.
 
-    ``admission_ms``: from the request's first byte there until it was sent to the engine.
+    ``admission_ms``: from the request's first byte there until it was sent to the engine, without
+    ``load_ms``, the wait until what it asks for was in the engine.
     ``queue_ms``: of ``engine_ms``, the wait for one of the engine's places.
     ``engine_ms``: from then to its first token (a stream), or to its whole answer.
     """
@@ -152,6 +155,22 @@ class FarTimes:
     admission_ms: float
     queue_ms: float
     engine_ms: float
+    load_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TraceColdStart:
+    """The cold start that a request waited for: the whole load, which others may have begun.
+
+    ``path`` and ``residency`` are words of ``ColdPath`` and ``Residency``; ``pull_ms`` of
+    ``took_ms`` brought the files to the node's disk.
+    """
+
+    path: str
+    residency: str
+    weights_bytes: int
+    took_ms: float
+    pull_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +221,8 @@ class Trace:
     client_request_id: str = ""
     #: The serving node counted more tokens than is possible; ``usage`` is the ingress' own count.
     usage_exceeded: bool = False
+    #: The cold start that the answer waited for; None: what was asked for was in the engine.
+    cold_start: TraceColdStart | None = None
 
     @property
     def felt_ttft_ms(self) -> float | None:
@@ -237,6 +258,7 @@ PARTS = (
     "failed",
     "network",
     "admission",
+    "load",
     "queue",
     "prefill",
     "answer",
@@ -268,17 +290,23 @@ def waterfall(trace: Trace) -> tuple[Part, ...]:
 def asked_cuts(
     far: FarTimes | None, asked_ms: float, answered_ms: float, *, stream: bool
 ) -> list[tuple[str, float]]:
-    """Return where network, admission, queue and engine end, between asked and answered."""
+    """Return where network, admission, load, queue and engine end, from asked to answered.
+
+    The part of the load is left out where there was none.
+    """
     engine = "prefill" if stream else "answer"
     if far is None:
         return [(engine, answered_ms)]
     engine_end_ms = answered_ms
     engine_began_ms = max(asked_ms, engine_end_ms - far.engine_ms)
-    admitted_ms = max(asked_ms, engine_began_ms - far.admission_ms)
+    load_began_ms = max(asked_ms, engine_began_ms - far.load_ms)
+    admitted_ms = max(asked_ms, load_began_ms - far.admission_ms)
     queue_end_ms = min(engine_end_ms, engine_began_ms + min(far.queue_ms, far.engine_ms))
+    load = [("load", engine_began_ms)] if far.load_ms > 0.0 else []
     return [
         ("network", admitted_ms),
-        ("admission", engine_began_ms),
+        ("admission", load_began_ms),
+        *load,
         ("queue", queue_end_ms),
         (engine, engine_end_ms),
     ]

@@ -95,6 +95,17 @@ class Prediction:
         told = zip(self.names, self.values_ms, strict=True)
         return sum(value_ms for name, value_ms in told if name in _WAITING_TERMS)
 
+    def after(self, name: str, p50_ms: float, p99_ms: float, *, learned: bool) -> Prediction:
+        """Return the prediction of what begins after a wait, which is its last term."""
+        return Prediction(
+            self.ttft_ms_p50 + min(p50_ms, p99_ms),
+            self.ttft_ms_p99 + p99_ms,
+            (*self.values_ms, p99_ms),
+            (*self.names, name),
+            self.learned and learned,
+            self.p95_ms + p99_ms,
+        )
+
     def terms(self) -> tuple[Term, ...]:
         """Return the terms by name, zero ones included."""
         return tuple(map(Term, self.names, self.values_ms))

@@ -38,6 +38,7 @@ from protos.domain.predictor import FEW_OBSERVATIONS, Outcome, Predictor
 from protos.domain.regimes import Load
 from protos.domain.router import Placement, place
 from tests.bench.large_fleet import model_name
+from tests.support.own_engines import StandInEngines
 
 SELF_NODE_ID = "n-7"
 #: With 20 replicas each they are about what a predictor remembers.
@@ -87,7 +88,7 @@ class Gateway:
         return RouterState(
             node_id=SELF_NODE_ID,
             view=lambda: self.view,
-            serves_here=lambda _model: False,
+            own_engines=StandInEngines(lambda _name: False),
             is_warm=self._peers().is_warm,
             draw=self._chance.random,
             live=self.live,

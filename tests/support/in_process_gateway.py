@@ -42,6 +42,7 @@ from protos.domain.fleet_view import FleetView, with_changes
 from protos.domain.predictor import Predictor
 from protos.domain.resources import Account, ApiKey, Deployment
 from tests.support.fleets import MODEL, deployment
+from tests.support.own_engines import StandInEngines
 from tests.support.request_world import fleet
 from tests.support.served import Served, served
 
@@ -96,7 +97,7 @@ def gateway_context(
     state = RouterState(
         node_id="near",
         view=lambda: view,
-        serves_here=lambda model: model == MODEL,
+        own_engines=StandInEngines(lambda name: name == MODEL),
         is_warm=lambda node_id: True,
         draw=random.Random(1).random,
         live=LiveState(),

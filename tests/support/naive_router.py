@@ -14,9 +14,10 @@ from protos.domain.choice import (
     in_time_ratio,
 )
 from protos.domain.learned_ttft import HANDOVER_FACTOR, SETTLED_OUTCOMES
+from protos.domain.load_term import ColdPath, ColdWay, LoadTerms
 from protos.domain.predictor import FEW_OBSERVATIONS
 from protos.domain.pricing import rate_nano_usd_per_1k_tokens
-from protos.domain.resources import NodeHealth, NodeIntent, ReplicaState, Tier
+from protos.domain.resources import NodeHealth, NodeIntent, ReplicaState, Residency, Tier
 from protos.domain.ttft import network_to, predict
 
 UNPRICED = 1 << 62
@@ -59,6 +60,8 @@ def may_serve(view, shape, node_id, state, excluded):
         return False
     if node.intent not in (NodeIntent.ACTIVE, NodeIntent.CORDONED):
         return False
+    if too_dear(view, shape, view.pops[node.pop_id].tier):
+        return False
     zone = view.pops[node.pop_id].zone
     if shape.deployment.pins is not None and node_id not in shape.deployment.pins:
         return False
@@ -66,11 +69,79 @@ def may_serve(view, shape, node_id, state, excluded):
         return False
     if shape.narrowed_zones is not None and zone not in shape.narrowed_zones:
         return False
-    if state.ready_models is None:
-        ready = replica.state is ReplicaState.READY
-    else:
-        ready = model in state.ready_models
-    return ready and not shape.deployment.adapter and not state.ejected and node_id not in excluded
+    if state.ejected or node_id in excluded:
+        return False
+    return is_there(view, shape, node_id, state) or way_in(view, shape, node_id, state) is not None
+
+
+def too_dear(view, shape, tier):
+    """Whether ``tier`` costs more than the deployment allows above the model's central price."""
+    model, most = view.models.get(shape.deployment.model), shape.deployment.max_premium_percent
+    if model is None or most == 0 or (model.size_class, Tier.CENTRAL) not in view.prices:
+        return False
+    central = rate_nano_usd_per_1k_tokens(view.prices[model.size_class, Tier.CENTRAL])
+    price = view.prices.get((model.size_class, tier))
+    rate = UNPRICED if price is None else rate_nano_usd_per_1k_tokens(price)
+    return rate > central * (1.0 + most / 100.0)
+
+
+def is_there(view, shape, node_id, state):
+    """Whether what the deployment names is in the engine: by the node's report, else the table."""
+    model, adapter = shape.deployment.model, shape.deployment.adapter
+    if adapter and shape.embeds:
+        return False
+    if state.ready_models is not None:
+        return (adapter or model) in state.ready_models
+    base = view.replicas[model][node_id].state is ReplicaState.READY
+    if not adapter:
+        return base
+    row = view.adapter_replicas.get(adapter, {}).get(node_id)
+    return base and row is not None and row.state is ReplicaState.READY
+
+
+def way_in(view, shape, node_id, state):
+    """How it would get there: by the node's report, else by the table; None: it would not."""
+    model, adapter = shape.deployment.model, shape.deployment.adapter
+    if adapter and shape.embeds:
+        return None
+    if state.loadable is not None:
+        return state.loadable.get(adapter or model)
+    base = view.replicas[model][node_id]
+    way = None
+    if base.state is ReplicaState.COLD:
+        shapes = {
+            each.swap_key
+            for each in view.models.values()
+            for there in [view.replicas.get(each.name, {}).get(node_id)]
+            if there is not None and there.state is ReplicaState.READY
+        }
+        key = view.models[model].swap_key if model in view.models else b""
+        way = (ColdPath.SWAP if key and key in shapes else ColdPath.ENGINE, base.residency)
+    if not adapter:
+        return way
+    row = view.adapter_replicas.get(adapter, {}).get(node_id)
+    if row is None or row.state not in (ReplicaState.READY, ReplicaState.COLD):
+        return None
+    if base.state is ReplicaState.READY:
+        return (ColdPath.ADAPTER, row.residency) if row.state is ReplicaState.COLD else None
+    if way is None:
+        return None
+    order = list(Residency)
+    return way[0], max(way[1], row.residency, key=order.index)
+
+
+def load_ms(view, shape, node_id, state):
+    """Median and P99 of the load that the request waits for, as assumed before any was seen."""
+    if is_there(view, shape, node_id, state):
+        return None
+    path, residency = way_in(view, shape, node_id, state)
+    adapter = view.adapters.get(shape.deployment.adapter)
+    model = view.models.get(shape.deployment.model)
+    weights = 0 if adapter is None else adapter.weights_bytes
+    if path is not ColdPath.ADAPTER and model is not None:
+        weights += model.weights_bytes
+    term = LoadTerms().expect(node_id, ColdWay(path, residency), weights)
+    return term.p50_ms, term.p99_ms
 
 
 def options(view, shape, self_node_id, live, excluded, learned):
@@ -110,6 +181,9 @@ def option(view, shape, self_node_id, node_id, state, target):
         told = by_profile(profile, network, rtt_ms_p99, state, tokens)
         p50, p95, p99 = told.ttft_ms_p50, told.p95_ms, told.ttft_ms_p99
         terms = dict(told.terms())
+    if (load := load_ms(view, shape, node_id, state)) is not None:
+        p50, p95, p99 = p50 + load[0], p95 + load[1], p99 + load[1]
+        terms["load"] = load[1]
     model = view.models.get(replica.model)
     price = None if model is None else view.prices.get((model.size_class, pop.tier))
     rate = UNPRICED if price is None else rate_nano_usd_per_1k_tokens(price)

@@ -32,6 +32,7 @@ from protos.domain.pricing import Usage
 from protos.domain.regimes import Load
 from protos.domain.resources import Account, ApiKey, Deployment, Resource, Tier
 from tests.support.fleets import MODEL, deployment, model, node, pop, price, profile, replica, view
+from tests.support.own_engines import StandInEngines
 
 USAGE = Usage(10, 0, 20)
 KEY = ApiKey("k1", b"k", "acme", (), 0)
@@ -74,10 +75,11 @@ class RequestWorld:
         self._of = of or deployment()
         #: As admitted: the table has the deployment that is asked for.
         self.table = table = with_changes(table, (), (self._of,))
+        self.own_engines = StandInEngines()
         self.state = RouterState(
             node_id=node_id,
             view=lambda: self.table,
-            serves_here=lambda model: True,
+            own_engines=self.own_engines,
             is_warm=lambda node_id: True,
             draw=lambda: 0.0,
             live=LiveState(),
@@ -232,7 +234,7 @@ class RequestWorld:
 
     def _words(self, commands: Iterable[m.Command]) -> Iterable[str]:
         for command in commands:
-            if isinstance(command, m.Ask | m.Hold):
+            if isinstance(command, m.Ask | m.Hold | m.MakeResident):
                 self.attempts[command.attempt.node_id] = command.attempt
             yield _WORDS[type(command)](command)
 
@@ -251,6 +253,7 @@ _WORDS: dict[type, Callable[..., str]] = {
         f"ask {c.attempt.node_id}"
         + ("" if c.attempt.purpose == "serve" else f" ({c.attempt.purpose})")
     ),
+    m.MakeResident: lambda c: f"load at {c.attempt.node_id}",
     m.Hold: lambda c: f"hold {c.attempt.node_id}",
     m.Cancel: lambda c: f"cancel {c.attempt.node_id}",
     m.WriteHead: lambda c: f"head {c.attempt.node_id}",

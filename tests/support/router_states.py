@@ -26,6 +26,7 @@ from agent.core.request.state import RouterState
 from protos.domain.predictor import Predictor
 from protos.domain.trace import AttemptPurpose
 from tests.support import fleets
+from tests.support.own_engines import StandInEngines
 
 if TYPE_CHECKING:
     from typing import Any
@@ -45,7 +46,7 @@ def router_state(
     state = RouterState(
         node_id=SELF,
         view=lambda: fleet,
-        serves_here=lambda _model: True,
+        own_engines=StandInEngines(),
         is_warm=lambda _node_id: True,
         draw=lambda: 0.0,
         live=LiveState(),

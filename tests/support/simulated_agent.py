@@ -51,6 +51,7 @@ from protos.domain.predictor import Predictor
 from protos.domain.pricing import Usage, cost_of
 from protos.domain.resources import EngineProfile, Tier
 from protos.domain.trace import AttemptPurpose
+from tests.support.own_engines import StandInEngines
 from tests.support.simulated_engine import Asked, SimulatedEngine
 from tests.support.wan_world import MODEL, SIZE_CLASS, Arrival, deployment_name
 
@@ -157,7 +158,7 @@ class SimulatedAgent:
         self.state = RouterState(
             node_id=node.node_id,
             view=lambda: view,
-            serves_here=lambda model: model == MODEL,
+            own_engines=StandInEngines(lambda name: name == MODEL),
             is_warm=lambda _node_id: True,
             draw=chance.random,
             live=LiveState(),

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import strategies as st
 
 from protos.domain.fleet_view import FleetView, with_changes
+from protos.domain.load_term import ColdPath, ColdWay
 from protos.domain.resources import (
+    Adapter,
     EngineProfile,
     NodeHealth,
     NodeIntent,
     Replica,
     ReplicaState,
+    Residency,
     ResourceType,
     SlaTier,
     Tier,
@@ -22,6 +27,10 @@ from tests.support.fleets import MODEL, deployment, model, node, pop, price
 ZONES = ("BR", "EU", "US")
 NODE_IDS = tuple(f"n-{index}" for index in range(8))
 POP_IDS = tuple(f"P{index}" for index in range(4))
+
+ADAPTER = "acme/fr@1"
+#: Another model, whose engine may take this one's weights.
+OTHER = "acme/other@1"
 
 ms = st.floats(0.0, 2_000.0)
 draws = st.floats(0.0, 1.0, exclude_max=True)
@@ -39,19 +48,27 @@ targets = st.builds(
     st.integers(0, 40),
     st.booleans(),
     st.booleans(),
-    st.none() | st.sampled_from([frozenset(), frozenset({MODEL})]),
+    st.none() | st.sampled_from([frozenset(), frozenset({MODEL}), frozenset({MODEL, ADAPTER})]),
     st.sampled_from([0.0, 0.4, 1.0]),
     st.sampled_from([0.0, 0.0, 700.0]),
     st.sampled_from([0.0, 30.0, 5_000.0]),
     st.sampled_from([0, 2, 50]),
     st.sampled_from([0, 3, 4, 40]),
+    st.none()
+    | st.dictionaries(
+        st.sampled_from([MODEL, ADAPTER]),
+        st.builds(ColdWay, st.sampled_from(ColdPath), st.sampled_from(Residency)),
+    ),
 )
+
+
+replica_states = st.sampled_from([ReplicaState.READY, ReplicaState.COLD, *ReplicaState])
 
 
 @st.composite
 def replicas(draw: st.DrawFn, node_id: str) -> Replica:
-    state = draw(st.sampled_from([ReplicaState.READY, *ReplicaState]))
-    return Replica(node_id, MODEL, state, draw(profiles), 1)
+    state, residency = draw(replica_states), draw(st.sampled_from(Residency))
+    return Replica(node_id, MODEL, state, draw(profiles), 1, residency=residency)
 
 
 @st.composite
@@ -69,8 +86,17 @@ def fleets(draw: st.DrawFn) -> FleetView:
             resources.append(node(node_id, draw(st.sampled_from(POP_IDS)), health, intent))
         if draw(st.integers(0, 3)):
             resources.append(draw(replicas(node_id)))
+        if draw(st.integers(0, 3)):
+            resources.append(replace(draw(replicas(node_id)), adapter=ADAPTER))
+        if draw(st.booleans()):
+            resources.append(replace(draw(replicas(node_id)), model=OTHER))
     if draw(st.integers(0, 9)):
-        resources.append(model(context_tokens=draw(st.sampled_from([0, 100, 8_192]))))
+        known = model(context_tokens=draw(st.sampled_from([0, 100, 8_192])))
+        resources.append(replace(known, swap_key=draw(st.sampled_from([b"", b"k"]))))
+    if draw(st.booleans()):
+        resources.append(replace(model(OTHER), swap_key=draw(st.sampled_from([b"", b"k"]))))
+    if draw(st.integers(0, 3)):
+        resources.append(Adapter(ADAPTER, MODEL, 8, draw(st.integers(0, 10**9)), b"a" * 32))
     resources += [price(tier, draw(st.integers(1, 3))) for tier in Tier if draw(st.integers(0, 5))]
     return with_changes(FleetView(), (), resources)
 
@@ -80,10 +106,11 @@ def requests(draw: st.DrawFn) -> RequestShape:
     shape = deployment(
         zones=tuple(draw(zone_sets)),
         strict=draw(st.booleans()),
-        adapter=draw(st.sampled_from(["", "", "", "acme/fr@1"])),
+        adapter=draw(st.sampled_from(["", "", ADAPTER])),
         sla_tier=draw(st.sampled_from(list(SlaTier))),
         pins=draw(st.none() | pin_sets),
     )
+    shape = replace(shape, max_premium_percent=draw(st.sampled_from([0, 0, 25, 100])))
     return RequestShape(
         shape,
         prompt_tokens=draw(st.integers(0, 200)),

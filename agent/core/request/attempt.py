@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 from protos.domain.trace import MAX_TOKEN_TIMES, AttemptPurpose
 
 if TYPE_CHECKING:
+    from agent.core.cold_start import ColdStart
     from agent.core.engine_place import Place
+    from agent.core.engine_status import EngineEndpoint
     from agent.core.half_open import HalfOpenTargets
     from protos.domain.pricing import Usage
+    from protos.domain.resources import Deployment
     from protos.domain.router import Candidate, Placement
 
 #: Receives the number of tokens of one read, and when it was (monotonic ms).
@@ -72,12 +75,16 @@ class Attempt:
     __slots__ = (
         "began_mono_ms",
         "budget_left_ms",
+        "cold_start",
         "counted",
+        "endpoint",
         "finding",
         "first_token_mono_ms",
         "io",
         "last_read_mono_ms",
         "learned",
+        "load_ms",
+        "loading",
         "node_id",
         "number",
         "place",
@@ -113,6 +120,13 @@ class Attempt:
         self.resumes = resumes
         #: Its place at this node's own engine, given, refused or waited for; None for a peer's.
         self.place: Place | None = None
+        #: Whether it waits for what it asks for to be loaded at this node.
+        self.loading = False
+        #: The cold start that it waited for, here or at a peer, and how long it did.
+        self.cold_start: ColdStart | None = None
+        self.load_ms = 0.0
+        #: Where this node's engine serves it, which keeps there what it asks for.
+        self.endpoint: EngineEndpoint | None = None
         #: Key of its prompt in the target's backlog; 0: not in the backlog.
         self.prompt_key = 0
         #: Whether nothing is left to learn of it: the predictor has its outcome, or it has none.
@@ -124,6 +138,11 @@ class Attempt:
         self.last_read_mono_ms = -math.inf
         #: The runner's own object that carries the attempt.
         self.io: object = None
+
+    @property
+    def deployment(self) -> Deployment:
+        """As it was placed: with the model and the adapter that it asks for."""
+        return self.placement.chosen.request.deployment
 
     @property
     def is_held(self) -> bool:

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from agent.core.request.attempt import Attempt
     from agent.core.request.context import RequestContext
     from agent.core.request.log import RequestLog
-    from agent.core.request.messages import AttemptEnded
+    from agent.core.request.messages import AttemptEnded, BecameResident, LoadedThere
     from agent.core.request.state import RouterState
     from protos.domain.candidates import RequestShape
+    from protos.domain.load_term import ColdWay
     from protos.domain.pricing import Usage
     from protos.domain.router import Placement
 
@@ -54,10 +55,8 @@ class Bookkeeping:
         attempt.learned = not self._request.stream or attempt.resumes is not None
         tokens = 0.0 if attempt.learned else max(1.0, placement.chosen.load.prompt_tokens)
         if node_id == state.node_id:
-            attempt.place = state.engine_door.enter(
-                self._work(placement.chosen.request), began_mono_ms
-            )
-            if attempt.place.served_mono_ms is None:
+            attempt.loading = placement.chosen.cold is not None
+            if attempt.loading or not self._enters(attempt, began_mono_ms):
                 tokens = 0.0  # its prompt is not before the engine yet
         request = self._request
         attempt.prompt_key = state.live.request_started(
@@ -67,6 +66,50 @@ class Bookkeeping:
         state.prefixes.record(
             replica.node_id, replica.model, replica.generation, self._request.blocks, began_mono_ms
         )
+
+    def _enters(self, attempt: Attempt, now_mono_ms: float) -> bool:
+        """Take a place at this node's engine; return whether it is given at once."""
+        work = self._work(attempt.placement.chosen.request)
+        attempt.place = self._state.engine_door.enter(work, now_mono_ms)
+        return attempt.place.served_mono_ms is not None
+
+    def became_resident(self, event: BecameResident, now_mono_ms: float) -> bool:
+        """Record that what an attempt asks for is in this node's engine; keep it there.
+
+        Return whether it still is.
+        """
+        attempt = event.attempt
+        attempt.loading, attempt.cold_start = False, event.cold_start
+        attempt.load_ms = now_mono_ms - attempt.began_mono_ms
+        attempt.learned = True  # its first token says how long the load took
+        if not self.uses_engine(attempt):
+            return False
+        self._enters(attempt, now_mono_ms)
+        return True
+
+    def uses_engine(self, attempt: Attempt) -> bool:
+        """Keep what ``attempt`` asks for in this node's engine; return whether it is there. Hot."""
+        if attempt.endpoint is None:
+            asked = attempt.deployment
+            attempt.endpoint = self._state.own_engines.enter(asked.model, asked.adapter)
+        return attempt.endpoint is not None
+
+    def loaded_there(self, event: LoadedThere) -> None:
+        """Record that a peer loaded what an attempt asks for, and learn how long that takes."""
+        attempt, cold, state = event.attempt, event.cold_start, self._state
+        attempt.cold_start, attempt.load_ms, attempt.learned = cold, event.waited_ms, True
+        if event.began:
+            state.loads.learn(
+                attempt.node_id, cold.way, cold.weights_bytes, cold.took_ms, cold.pull_ms
+            )
+        asked = attempt.deployment
+        state.live.loaded(attempt.node_id, asked.adapter or asked.model)
+
+    def stale(self, attempt: Attempt, way: ColdWay | None) -> None:
+        """Record that what an attempt asks for has left the engine of its target."""
+        if attempt.node_id != self._state.node_id:
+            asked = attempt.deployment
+            self._state.live.left_engine(attempt.node_id, asked.adapter or asked.model, way)
 
     def admitted(self, attempt: Attempt, now_mono_ms: float) -> None:
         """Record that ``attempt`` has waited for its place at the own engine, and is sent now."""
@@ -101,6 +144,7 @@ class Bookkeeping:
                 newcomer=load.newcomer,
                 # a draining peer is ready for no model; otherwise only probes report its models
                 ready_models=() if load.draining else None,
+                loadable={} if load.draining else None,
             )
 
     def left(
@@ -119,6 +163,9 @@ class Bookkeeping:
                 self._learn(attempt, now_mono_ms, censored=True, abandoned=abandoned)
             if attempt.finding is not None:
                 attempt.finding.ended(None, now_mono_ms)
+        if attempt.endpoint is not None:
+            state.own_engines.leave(attempt.endpoint)
+            attempt.endpoint = None
         if attempt.place is not None:
             # Last, because it may start another request before it returns.
             state.engine_door.leave(attempt.place, now_mono_ms, self._generated(attempt))
@@ -128,7 +175,12 @@ class Bookkeeping:
         self._state.live.succeeded(attempt.node_id)
 
     def late(self, attempt: Attempt, now_mono_ms: float, *, another_in_time: bool) -> None:
-        """Record that the attempt was cut, or overtaken, before its first token."""
+        """Record that the attempt was cut, or overtaken, before its first token.
+
+        Not of one that waited for a load: its target is not slower than others for that.
+        """
+        if attempt.placement.chosen.cold is not None or attempt.cold_start is not None:
+            return
         self._state.live.late(attempt.node_id, now_mono_ms, another_in_time=another_in_time)
 
     def failed(self, node_id: str, now_mono_ms: float, *, of_link: bool, forget: bool) -> None:
@@ -197,6 +249,8 @@ class Bookkeeping:
         log.asked_mono_ms, log.tokens = attempt.began_mono_ms, attempt.tokens
         log.pop_id = attempt.placement.chosen.pop.id
         log.far = far_times(attempt, far, answered_mono_ms)
+        if attempt.cold_start is not None:
+            log.cold_start = attempt.cold_start
         if usage is None:
             return
         log.usage = usage
@@ -215,7 +269,7 @@ class Bookkeeping:
             state.prompt_tokens.counted(name, request.body_bytes, usage.prompt_tokens)
             state.prefixes.report_hit(
                 attempt.node_id,
-                request.deployment.model,
+                attempt.deployment.model,
                 attempt.placement.chosen.state.cached_ratio,
                 usage.cached_tokens / usage.prompt_tokens,
             )
@@ -253,6 +307,8 @@ class Bookkeeping:
             return
         attempt.learned = True
         chosen = attempt.placement.chosen
+        if chosen.cold is not None or attempt.cold_start is not None:
+            return  # it says more of the load than of the engine
         load, took_ms = chosen.load, now_mono_ms - attempt.began_mono_ms
         outcome = Outcome(
             load,
@@ -272,7 +328,7 @@ class Bookkeeping:
             censored=censored,
         )
         state.predictor.learn(
-            chosen.node.id, self._request.deployment.model, chosen.replica.profile, outcome
+            chosen.node.id, attempt.deployment.model, chosen.replica.profile, outcome
         )
 
 
@@ -286,4 +342,6 @@ def far_times(
     place = attempt.place
     if place is None:
         return reported
-    return FarTimes(0.0, place.queue_ms(answered_mono_ms), answered_mono_ms - attempt.began_mono_ms)
+    load_ms = min(attempt.load_ms, answered_mono_ms - attempt.began_mono_ms)
+    here_ms = answered_mono_ms - attempt.began_mono_ms - load_ms
+    return FarTimes(0.0, place.queue_ms(answered_mono_ms), here_ms, load_ms)

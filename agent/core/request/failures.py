@@ -19,11 +19,12 @@ CROWDED = "too many requests of this account wait there"
 class Failures:
     """The failures of one request's attempts, before its client saw a byte."""
 
-    __slots__ = ("_last", "_retry_after_s", "_verdict", "suspects")
+    __slots__ = ("_last", "_not_loaded", "_retry_after_s", "_verdict", "suspects")
 
     def __init__(self) -> None:
         self._last: AttemptEnded | None = None
         self._verdict: Verdict | None = None
+        self._not_loaded = ""
         #: The soonest retry of the targets where too much of the account waits.
         self._retry_after_s: float | None = None
         #: Nodes whose engines answered 5xx. Counted as their failure only after another engine has
@@ -41,6 +42,10 @@ class Failures:
         known = self._retry_after_s
         self._retry_after_s = retry_after_s if known is None else min(known, retry_after_s)
 
+    def not_loaded(self, why: str) -> None:
+        """Add a target that could not load what was asked for."""
+        self._not_loaded = why
+
     @property
     def engines_answer(self) -> AttemptEnded | None:
         """The 5xx of the last engine asked: more useful to the client than "no target left"."""
@@ -56,6 +61,8 @@ class Failures:
                 "send fewer at a time, or retry after the given time",
                 retry_after_s=self._retry_after_s,
             )
+        if self._not_loaded and (verdict is None or not verdict.engine_error):
+            return _no_engine(deployment, self._not_loaded)
         if verdict is None:
             return no_replica or _no_engine(deployment, "none is ready")
         if verdict.engine_error:

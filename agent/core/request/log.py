@@ -6,7 +6,7 @@ The request path is hot: it records numbers and keeps references to its placemen
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.core.promises import shed_by
@@ -23,10 +23,12 @@ from protos.domain.trace import (
     Trace,
     TraceAttempt,
     TraceCandidate,
+    TraceColdStart,
     token_gaps,
 )
 
 if TYPE_CHECKING:
+    from agent.core.cold_start import ColdStart
     from agent.core.request.attempt import TokenTimes
     from protos.domain.errors import EdgeForgeError
     from protos.domain.pricing import Cost, Usage
@@ -108,6 +110,8 @@ class RequestLog:
     broken: bool = False
     answered: bool = False
     far: FarTimes | None = None
+    #: The cold start that the answer waited for.
+    cold_start: ColdStart | None = None
     tokens: TokenTimes | None = None
 
     @property
@@ -177,6 +181,7 @@ class RequestLog:
             "cost_nano_usd": self.cost.total_nano_usd,
             "client_gone": self.client_gone,
             "clock_jumped": self.clock_jumped,
+            "cold_start": None if self.cold_start is None else asdict(self.cold_start),
         }
 
 
@@ -244,6 +249,7 @@ class FinishedRequest:
             usage_exceeded=log.usage_exceeded,
             cost=log.cost,
             card_version=log.card_version,
+            cold_start=_cold_start(log.cold_start),
         )
 
     def _since(self, mono_ms: float | None) -> float | None:
@@ -272,6 +278,12 @@ class FinishedRequest:
             candidates=tuple(_candidate(one, placement.chosen) for one in kept),
             candidates_left_out=len(ordered) - len(kept),
         )
+
+
+def _cold_start(cold: ColdStart | None) -> TraceColdStart | None:
+    if cold is None:
+        return None
+    return TraceColdStart(cold.path, cold.residency, cold.weights_bytes, cold.took_ms, cold.pull_ms)
 
 
 def _candidate(candidate: Candidate, chosen: Candidate) -> TraceCandidate:

@@ -8,8 +8,9 @@ The runner performs each command in order and reports the results as events; tim
     any state -> over      the client left, or no target is left
 
 While asking, a second copy may run beside a late first one; the first token decides between them.
-Waiting is not failing: an attempt is cut only if another target is predicted to be sooner, if its
-target is known to be gone, or after ``max_wait_ms`` of silence.
+What is not in this node's engine is loaded before a place there is taken. Waiting is not failing:
+an attempt is cut only if another target is predicted to be sooner, if its target is known to be
+gone, or after ``max_wait_ms`` of silence.
 
 Laws: at most one attempt's answer reaches the client; one response head, one end; every attempt
 that was asked ends or is cancelled; no command is returned after the request is over.
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from agent.core.attempts import Verdict, verdict_of_status
 from agent.core.request.bookkeeping import Bookkeeping
+from agent.core.request.cold import ColdTargets
 from agent.core.request.failures import CROWDED, Failures
 from agent.core.request.late import LateFirstToken
 from agent.core.request.messages import (
@@ -29,11 +31,12 @@ from agent.core.request.messages import (
     AnswerBegun,
     Ask,
     AttemptEnded,
+    BecameResident,
     Begun,
     Cancel,
     ClientGone,
     Command,
-    CutClient,
+    CouldNotLoad,
     CutShort,
     DeadlinePassed,
     Ending,
@@ -41,6 +44,8 @@ from agent.core.request.messages import (
     Event,
     FirstToken,
     Hold,
+    LoadedThere,
+    MakeResident,
     NotSent,
     PlaceDecided,
     Rest,
@@ -49,7 +54,8 @@ from agent.core.request.messages import (
 from agent.core.request.placing import Placer
 from agent.core.request.reply import Reply
 from agent.core.request.running import RunningAttempts
-from agent.core.request.timing import EARLY_MS, RequestPolicy, RequestTimers
+from agent.core.request.silence import SilentTargets
+from agent.core.request.timing import RequestPolicy, RequestTimers
 from agent.core.revocation import revoked
 from protos.domain.errors import EdgeForgeError, NoReplica
 from protos.domain.trace import AttemptOutcome, AttemptPurpose
@@ -82,6 +88,10 @@ class RequestMachine:
         self._reply = Reply(self._books, self._running, self._timers, self._failures, log)
         self._late = LateFirstToken(
             state.hedges, self._placer, self._books, self._running, self._timers
+        )
+        self._cold = ColdTargets(self._placer, self._books, self._running, self._failures)
+        self._silent = SilentTargets(
+            state, policy, self._placer, self._running, self._timers, self._reply
         )
         #: Attempts asked one after the other, without second copies.
         self._asked = 0
@@ -124,6 +134,12 @@ class RequestMachine:
         if isinstance(event, PlaceDecided):
             running = event.attempt in self._running.attempts  # else it was cut meanwhile
             return self._on_place(event.attempt, now_mono_ms) if running else []
+        if isinstance(event, BecameResident | CouldNotLoad):
+            running = event.attempt in self._running.attempts
+            return self._on_load(event, now_mono_ms) if running else []
+        if isinstance(event, LoadedThere):
+            self._books.loaded_there(event)
+            return []
         if isinstance(event, ClientGone):
             return self._reply.client_gone(event.usage, event.far, now_mono_ms)
         if isinstance(event, Abandoned):
@@ -177,9 +193,13 @@ class RequestMachine:
 
     def _send(self, attempt: Attempt, now_mono_ms: float) -> list[Command]:
         """Ask the target of ``attempt``, once this node's engine has a place if it is that one."""
+        if attempt.loading:
+            return [MakeResident(attempt)]
         place = attempt.place
-        if place is None or place.served_mono_ms is not None:
+        if place is None:
             return [Ask(attempt)]
+        if place.served_mono_ms is not None:
+            return self._ask_here(attempt, now_mono_ms)
         if place.waits:
             return [Hold(attempt)]
         return self._on_place(attempt, now_mono_ms)
@@ -190,21 +210,36 @@ class RequestMachine:
         assert place is not None
         if place.retry_after_s is None:
             self._books.admitted(attempt, now_mono_ms)
-            return [Ask(attempt)]
+            return self._ask_here(attempt, now_mono_ms)
         self._running.ended(attempt, now_mono_ms)
         self._failures.crowded(place.retry_after_s)
         self._books.note(attempt, AttemptOutcome.REFUSED, now_mono_ms, CROWDED)
+        return self._instead(attempt, Rest.TEXT, now_mono_ms)
+
+    def _ask_here(self, attempt: Attempt, now_mono_ms: float) -> list[Command]:
+        """Ask this node's engine, unless what is asked for has left it since it was placed."""
+        if self._cold.is_here(attempt, now_mono_ms):
+            return [Ask(attempt)]
+        self._asked -= attempt.resumes is None  # it was not sent
+        return self._instead(attempt, Rest.TEXT, now_mono_ms)
+
+    def _on_load(self, event: BecameResident | CouldNotLoad, now_mono_ms: float) -> list[Command]:
+        """Go on after a load at this node, or ask another target if it failed."""
+        if self._cold.loaded(event, now_mono_ms):
+            return self._send(event.attempt, now_mono_ms)
+        return self._instead(event.attempt, Rest.TEXT, now_mono_ms)
+
+    def _instead(self, attempt: Attempt, rest: Rest, now_mono_ms: float) -> list[Command]:
+        """Go on without ``attempt``, which has ended before its target was asked."""
         if attempt.resumes is not None:
-            return self._continue(attempt.resumes, Rest.TEXT, None, None, now_mono_ms)
+            return self._continue(attempt.resumes, rest, None, None, now_mono_ms)
         return [] if self._running.attempts else self._ask_next(now_mono_ms)
 
     def _on_not_sent(self, event: NotSent, now_mono_ms: float) -> list[Command]:
         attempt = event.attempt
         self._running.ended(attempt, now_mono_ms)
         self._books.note(attempt, AttemptOutcome.NOT_SENT, now_mono_ms, event.reason)
-        if attempt.resumes is not None:
-            return self._continue(attempt.resumes, event.rest, None, None, now_mono_ms)
-        return [] if self._running.attempts else self._ask_next(now_mono_ms)
+        return self._instead(attempt, event.rest, now_mono_ms)
 
     # -- the answer
 
@@ -222,6 +257,9 @@ class RequestMachine:
         self._running.ended(attempt, now_mono_ms)
         if attempt.first_token_mono_ms is None:
             self._books.reported(attempt, event.load, now_mono_ms)
+        if event.stale:
+            self._cold.stale(attempt, event.way, now_mono_ms)
+            return self._instead(attempt, Rest.TEXT, now_mono_ms)
         if attempt.resumes is not None and event.ending is not Ending.STREAM:
             why = event.reason or f"answered {event.status}"
             self._books.fault(event, AttemptOutcome.FAILED, f"could not go on: {why}", now_mono_ms)
@@ -279,7 +317,7 @@ class RequestMachine:
         if rest is Rest.END:
             return self._reply.lacked_only_its_end(broken, usage, far, now_mono_ms)
         if rest is Rest.TEXT and len(self._placer.tried) < self._policy.max_attempts:
-            placement = self._placer.another(now_mono_ms)
+            placement = self._placer.another(now_mono_ms, resumes=True)
             if placement is not None:
                 placement = replace(placement, billing_tier=broken.first.placement.billing_tier)
                 purpose = AttemptPurpose.REST
@@ -318,24 +356,10 @@ class RequestMachine:
 
     def _check_silence(self, event: DeadlinePassed, now_mono_ms: float) -> list[Command]:
         """Give up silent attempts whose target is gone; all others keep waiting."""
-        commands: list[Command] = []
-        self._timers.checked_silence(self._running.attempts, now_mono_ms)
-        for attempt in list(self._running.attempts):
-            silent_ms = now_mono_ms - max(attempt.began_mono_ms, attempt.last_read_mono_ms)
-            if not self._timers.is_silent(silent_ms):
-                continue
-            answering = attempt is self._reply.answering
-            if answering and event.client_stalled:
-                return [*self._reply.client_gone(event.usage, None, now_mono_ms), CutClient()]
-            if silent_ms + EARLY_MS >= self._policy.max_wait_ms:
-                return self._reply.wait_no_longer(self._policy, event.usage, now_mono_ms)
-            gone = not self._state.live.is_reachable(attempt.node_id)
-            elsewhere = answering and event.rest is Rest.TEXT
-            if gone or (elsewhere and self._placer.another(now_mono_ms) is not None):
-                reason = f"nothing came for {silent_ms:.0f} ms"
+        commands, lost = self._silent.check(event, now_mono_ms)
+        for attempt, reason in lost:
+            if not self._reply.over:
                 commands += self._lose(attempt, reason, event, now_mono_ms)
-                if self._reply.over:
-                    break
         return commands
 
     def _lose(

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from agent.core.cold_start import ColdStart
     from agent.core.peer_load import PeerLoad
     from agent.core.request.attempt import Attempt
     from protos.domain.errors import EdgeForgeError
+    from protos.domain.load_term import ColdWay
     from protos.domain.pricing import Usage
     from protos.domain.trace import FarTimes
 
@@ -54,6 +56,38 @@ class NotSent:
 
 
 @dataclass(slots=True)
+class BecameResident:
+    """What ``attempt`` asks for is in this node's engine now.
+
+    ``cold_start`` is how it got there; None: it was there already.
+    """
+
+    attempt: Attempt
+    cold_start: ColdStart | None
+
+
+@dataclass(slots=True)
+class CouldNotLoad:
+    """What ``attempt`` asks for was not loaded into this node's engine."""
+
+    attempt: Attempt
+    error: EdgeForgeError
+
+
+@dataclass(slots=True)
+class LoadedThere:
+    """The peer of ``attempt`` has loaded what it asks for, as the head of its answer says.
+
+    ``waited_ms``: how long the request waited for it there. ``began``: it was the first to.
+    """
+
+    attempt: Attempt
+    cold_start: ColdStart
+    waited_ms: float
+    began: bool
+
+
+@dataclass(slots=True)
 class PlaceDecided:
     """``attempt``, which was held, has a place at this node's engine now, or is refused one."""
 
@@ -87,7 +121,8 @@ class AttemptEnded:
     """The answer of ``attempt`` has ended.
 
     ``status`` is 0 if no response head came. ``usage`` is the engine's count, None if it reported
-    none. ``far`` is the peer's report of its own times.
+    none. ``far`` is the peer's report of its own times. ``stale``: the peer refused it because what
+    it asks for is no longer in its engine; ``way`` is how it would be loaded again.
     """
 
     attempt: Attempt
@@ -98,6 +133,8 @@ class AttemptEnded:
     load: PeerLoad | None = None
     far: FarTimes | None = None
     rest: Rest = Rest.UNKNOWN
+    stale: bool = False
+    way: ColdWay | None = None
 
 
 @dataclass(slots=True)
@@ -150,6 +187,9 @@ class TableChanged:
 Event = (
     Begun
     | NotSent
+    | BecameResident
+    | CouldNotLoad
+    | LoadedThere
     | PlaceDecided
     | EngineProgressed
     | FirstToken
@@ -171,6 +211,13 @@ class Ask:
 
 
 @dataclass(slots=True)
+class MakeResident:
+    """Have what ``attempt`` asks for loaded here; report ``BecameResident`` or ``CouldNotLoad``."""
+
+    attempt: Attempt
+
+
+@dataclass(slots=True)
 class Hold:
     """Keep ``attempt`` until its place is decided, and report ``PlaceDecided`` then."""
 
@@ -179,7 +226,7 @@ class Hold:
 
 @dataclass(slots=True)
 class Cancel:
-    """Cut ``attempt``, sent or held; no further event may be reported for it."""
+    """Cut ``attempt``, sent, held or loading; no further event may be reported for it."""
 
     attempt: Attempt
 
@@ -246,6 +293,7 @@ class Account:
 
 Command = (
     Ask
+    | MakeResident
     | Hold
     | Cancel
     | WriteHead

@@ -96,12 +96,13 @@ class Placer:
             return None
         return replace(placement, chosen=chosen, serving_tier=chosen.pop.tier)
 
-    def another(self, now_mono_ms: float) -> Placement | None:
+    def another(self, now_mono_ms: float, *, resumes: bool = False) -> Placement | None:
         """Return the best other target now, in time or not; None if there is none.
 
         Once a first token was sent or is late, the budget and strictness no longer apply.
+        ``resumes``: it continues a stream, which another model must not.
         """
-        shape = self._shape(now_mono_ms, strict=False)
+        shape = self._shape(now_mono_ms, strict=False, resumes=resumes)
         try:
             return self._choose(shape, now_mono_ms)
         except EdgeForgeError:
@@ -127,15 +128,23 @@ class Placer:
                 soonest_ms = candidate.ttft_ms_p99
         return None if soonest_ms == math.inf else soonest_ms
 
-    def _shape(self, now_mono_ms: float, *, strict: bool) -> RequestShape:
+    def _shape(self, now_mono_ms: float, *, strict: bool, resumes: bool = False) -> RequestShape:
         request = self._request
         deployment = request.deployment
         spent_ms = now_mono_ms - request.first_byte_mono_ms
         self.budget_left_ms = request.budget_ms - request.last_mile_ms - spent_ms
         now = self._state.view().deployments.get(deployment.name)
         if now is not None and now is not deployment:
-            # Changed since the admission: where it may be served must be current.
-            deployment = replace(deployment, pins=now.pins, residency_zones=now.residency_zones)
+            # Changed since the admission: where it may be served must be current, and what it
+            # is now of is what others serve.
+            deployment = replace(
+                deployment,
+                pins=now.pins,
+                residency_zones=now.residency_zones,
+                max_premium_percent=now.max_premium_percent,
+            )
+            if not resumes:
+                deployment = replace(deployment, model=now.model, adapter=now.adapter)
         if deployment.strict is not strict:
             deployment = replace(deployment, strict=strict)
         return RequestShape(
@@ -154,7 +163,7 @@ class Placer:
         self, shape: RequestShape, now_mono_ms: float, *, allow_late: bool = False
     ) -> Placement:
         state, request = self._state, self._request
-        model = request.deployment.model
+        model = shape.deployment.model
         return place(
             state.view(),
             shape,
@@ -163,6 +172,7 @@ class Placer:
                 model,
                 now_mono_ms,
                 request.blocks,
+                adapter=shape.deployment.adapter,
                 allow_late=allow_late,
                 account=request.account,
                 sla_tier=request.deployment.sla_tier,
@@ -172,13 +182,14 @@ class Placer:
             edge_fill_ratio=state.edge_fill_ratio,
             excluded=self.tried,
             learned=state.predictor.of_model(model),
+            loads=state.loads,
         )
 
     def _explored(self, placement: Placement, now_mono_ms: float) -> Placement:
         """Return a placement on a target whose speed is uncertain, if one should be explored."""
         state = self._state
-        learned = state.predictor.of_model(self._request.deployment.model)
         shape = self._shape(now_mono_ms, strict=self._request.deployment.strict)
+        learned = state.predictor.of_model(shape.deployment.model)
         other = state.exploration.choose_instead(placement, shape, learned, now_mono_ms)
         if other is None:
             return placement

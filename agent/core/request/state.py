@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.core.prefixes import NO_BLOCKS, PromptBlocks
+from protos.domain.load_term import ColdWay, LoadTerms
 from protos.domain.resources import SlaTier
 from protos.domain.router import TargetLookup, TargetState
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from agent.core.half_open import HalfOpenTargets
     from agent.core.hedging import HedgeBudget
     from agent.core.live import LiveState
+    from agent.core.own_engines import OwnEngines
     from agent.core.prefixes import PrefixMemory
     from agent.core.prompt_tokens import PromptTokens
     from protos.domain.fleet_view import FleetView
@@ -31,8 +33,8 @@ class RouterState:
     node_id: str
     #: The routing table as it is now.
     view: Callable[[], FleetView]
-    #: Whether this node's own engine can be asked for a model now.
-    serves_here: Callable[[str], bool]
+    #: What this node's own engines hold, and what they would load.
+    own_engines: OwnEngines
     #: Whether an open connection to a node is ready.
     is_warm: Callable[[str], bool]
     #: Returns a number in [0, 1), uniformly distributed.
@@ -58,6 +60,8 @@ class RouterState:
     own_fill: FillMeter
     #: Edge nodes under this fill are preferred among those that fit; 0: by price alone.
     edge_fill_ratio: float
+    #: How long loads take, by node and way.
+    loads: LoadTerms = field(default_factory=LoadTerms)
 
     def targets(
         self,
@@ -65,6 +69,7 @@ class RouterState:
         now_mono_ms: float,
         prompt: PromptBlocks = NO_BLOCKS,
         *,
+        adapter: str = "",
         allow_late: bool = False,
         account: str = "",
         sla_tier: SlaTier = SlaTier.STANDARD,
@@ -83,7 +88,7 @@ class RouterState:
         if (node_id := self.node_id) in known:
             load = self.engine_door.load_for(account, sla_tier)
             known[node_id] = self._own(
-                model, now_mono_ms, cached.get(node_id, 0.0), load, allow_late=allow_late
+                model, adapter, now_mono_ms, cached.get(node_id, 0.0), load, allow_late=allow_late
             )
         return known.__getitem__
 
@@ -101,6 +106,7 @@ class RouterState:
     def _own(
         self,
         model: str,
+        adapter: str,
         now_mono_ms: float,
         cached_ratio: float,
         load: tuple[int, int],
@@ -109,6 +115,10 @@ class RouterState:
     ) -> TargetState:
         node_id = self.node_id
         in_flight, ahead = load
+        name, loadable = adapter or model, _NONE_LOADABLE
+        is_here = self.own_engines.is_resident(model, adapter)
+        if not is_here and (way := self.own_engines.cold_way(model, adapter)) is not None:
+            loadable = {name: way}
         return TargetState(
             0.0,
             0.0,
@@ -116,10 +126,12 @@ class RouterState:
             ahead,
             True,
             self.live.is_ejected(node_id, now_mono_ms, allow_late=allow_late),
-            frozenset((model,)) if self.serves_here(model) else _NONE_READY,
+            frozenset((name,)) if is_here else _NONE_READY,
             cached_ratio,
             *self.live.backlog(node_id, now_mono_ms),
+            loadable=loadable,
         )
 
 
 _NONE_READY: frozenset[str] = frozenset()
+_NONE_LOADABLE: dict[str, ColdWay] = {}

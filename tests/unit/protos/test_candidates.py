@@ -9,16 +9,27 @@ import pytest
 from protos.domain import geo
 from protos.domain.candidates import gather
 from protos.domain.errors import InvalidRequest, NoReplica
+from protos.domain.fleet_view import with_changes
+from protos.domain.load_term import ColdPath, ColdWay
 from protos.domain.offers import UNPRICED_NANO_USD_PER_1K_TOKENS, Filter, Rejected
 from protos.domain.refusals import no_replica
-from protos.domain.resources import NodeHealth, NodeIntent, ReplicaState, Tier
+from protos.domain.resources import (
+    Adapter,
+    NodeHealth,
+    NodeIntent,
+    ReplicaState,
+    Residency,
+    Tier,
+)
 from tests.support.fleets import (
+    MODEL,
     deployment,
     lookup,
     model,
     node,
     pop,
     price,
+    profile,
     replica,
     request,
     target,
@@ -67,7 +78,9 @@ def test_a_cordoned_node_keeps_serving():
     assert len(gathered(one(intent=NodeIntent.CORDONED))[0]) == 1
 
 
-@pytest.mark.parametrize("state", [each for each in ReplicaState if each is not ReplicaState.READY])
+@pytest.mark.parametrize(
+    "state", sorted(set(ReplicaState) - {ReplicaState.READY, ReplicaState.COLD})
+)
 def test_replicas_that_are_not_ready_never_serve(state):
     assert gathered(one(state=state)) == ([], [Filter.NOT_READY])
 
@@ -228,3 +241,109 @@ def test_tokens_expected_in_a_targets_cache_are_not_predicted_as_prefill():
         return found.prediction.ttft_ms_p99
 
     assert predicted_ms(0.0) - predicted_ms(0.75) == pytest.approx(75.0)
+
+
+FR = "acme/fr@1"
+WITH_FR = replace(deployment(adapter=FR), ttft_budget_ms=1_000)
+
+
+def adapter_at(node_id, state=ReplicaState.COLD, residency=Residency.DISK):
+    return replace(replica(node_id, state=state), adapter=FR, residency=residency)
+
+
+def ask_fr(fleet, live=None):
+    return gathered(fleet, request(WITH_FR, budget_left_ms=1_000.0), live)
+
+
+def with_rows(fleet, *rows):
+    return with_changes(fleet, (), (Adapter(FR, MODEL, 8, 1_000_000, b"a" * 32), *rows))
+
+
+def test_an_adapter_in_the_engine_costs_no_load():
+    (found,), rejected = ask_fr(with_rows(one(), adapter_at("iad-1", ReplicaState.READY)))
+    (base,), _ = gathered(one())
+    assert (found.cold, rejected) == (None, [])
+    assert found.ttft_ms_p99 == base.ttft_ms_p99
+
+
+def test_an_adapter_that_a_node_may_load_is_a_candidate_with_a_load_term():
+    (found,), _ = ask_fr(with_rows(one(), adapter_at("iad-1")))
+    (base,), _ = gathered(one())
+    assert found.cold is not None
+    assert found.cold.way == (ColdPath.ADAPTER, Residency.DISK)
+    assert found.ttft_ms_p99 == base.ttft_ms_p99 + found.cold.p99_ms
+    terms = dict(found.prediction.terms())
+    assert terms["load"] == found.cold.p99_ms
+    assert sum(terms.values()) == pytest.approx(found.ttft_ms_p99)
+    assert found.lower_quantiles_ms[0] < found.ttft_ms_p99
+
+
+def test_the_nodes_report_overrides_the_tables_rows_of_an_adapter():
+    fleet = with_rows(one(), adapter_at("iad-1"))
+    there = lookup({"iad-1": target(ready_models=[MODEL, FR])})
+    (found,), _ = ask_fr(fleet, there)
+    assert found.cold is None
+    says = replace(target(ready_models=[MODEL]), loadable={})
+    assert ask_fr(fleet, lookup({"iad-1": says})) == ([], [Filter.ADAPTER])
+    way = ColdWay(ColdPath.ADAPTER, Residency.PEER)
+    loads = replace(target(ready_models=[MODEL]), loadable={FR: way})
+    (found,), _ = ask_fr(one(), lookup({"iad-1": loads}))
+    assert found.cold is not None
+    assert found.cold.way == way
+
+
+def test_an_agent_that_reports_nothing_loadable_is_judged_by_the_table():
+    fleet = with_rows(one(), adapter_at("iad-1"))
+    (found,), _ = ask_fr(fleet, lookup({"iad-1": target(ready_models=[MODEL])}))
+    assert found.cold is not None
+
+
+def test_an_adapter_that_is_still_pulled_is_not_ready():
+    fleet = with_rows(one(), adapter_at("iad-1", ReplicaState.PULLING))
+    assert ask_fr(fleet) == ([], [Filter.ADAPTER])
+    starting = with_rows(one(state=ReplicaState.STARTING), adapter_at("iad-1"))
+    assert ask_fr(starting) == ([], [Filter.NOT_READY])
+
+
+def test_a_deployment_for_embeddings_never_has_an_adapter():
+    fleet = with_rows(one(), adapter_at("iad-1", ReplicaState.READY))
+    embeds = replace(fleet.replicas[MODEL]["iad-1"], profile=replace(profile(), embeds=True))
+    shape = replace(request(WITH_FR), embeds=True)
+    assert gathered(with_changes(fleet, (), (embeds,)), shape) == ([], [Filter.ADAPTER])
+
+
+def test_a_cold_model_takes_the_place_of_one_of_its_shape_or_an_engine_is_started():
+    cold = one(state=ReplicaState.COLD)
+    (found,), _ = gathered(cold)
+    assert found.cold is not None
+    assert found.cold.way.path is ColdPath.ENGINE
+    other = replace(model("acme/tuned@1"), swap_key=b"k")
+    rows = (replace(model(), swap_key=b"k"), other, replica("iad-1", model="acme/tuned@1"))
+    (found,), _ = gathered(with_changes(cold, (), rows))
+    assert found.cold is not None
+    assert found.cold.way.path is ColdPath.SWAP
+
+
+def test_an_adapter_whose_base_is_cold_waits_for_the_base():
+    fleet = with_rows(one(state=ReplicaState.COLD), adapter_at("iad-1", residency=Residency.ORIGIN))
+    (found,), _ = ask_fr(fleet)
+    assert found.cold is not None
+    assert found.cold.way == (ColdPath.ENGINE, Residency.ORIGIN)
+
+
+@pytest.mark.parametrize(("percent", "nodes"), [(0, {"a", "b"}), (20, {"a", "b"}), (19, {"b"})])
+def test_a_target_over_the_premium_of_its_deployment_is_no_candidate(percent, nodes):
+    tiers = {"a": Tier.EDGE, "b": Tier.CENTRAL}
+    rows = [row for name, tier in tiers.items() for row in (pop(name, tier), node(name, name))]
+    rates = (price(Tier.EDGE, 12), price(Tier.CENTRAL, 10))
+    fleet = view(*rows, model(), replica("a"), replica("b"), *rates)
+    limited = request(replace(deployment(), max_premium_percent=percent))
+    found, rejected = gathered(fleet, limited)
+    assert {each.node.id for each in found} == nodes
+    assert rejected == [Filter.PREMIUM] * (2 - len(nodes))
+
+
+def test_a_card_without_a_central_rate_limits_no_premium():
+    fleet = with_changes(one(), (), (price(Tier.EDGE, 12),))
+    found, _ = gathered(fleet, request(replace(deployment(), max_premium_percent=1)))
+    assert len(found) == 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from protos.domain.resources import NodeHealth, ReplicaState, SlaTier, Tier
+from protos.domain.resources import NodeHealth, ReplicaState, Residency, SlaTier, Tier
 from protos.domain.router import explain, place
 from tests.support.fleets import (
     deployment,
@@ -191,3 +193,20 @@ def test_kept_places_explained():
     assert verdicts(explained(fleet, live=nowhere))["iad-a"] == (
         "fits; cheapest that fits, and no open place anywhere"
     )
+
+
+def test_a_target_that_loads_first_is_explained_with_its_load():
+    cold = replace(replica("iad-1", 20.0), state=ReplicaState.COLD, residency=Residency.DISK)
+    fleet = view(pop("IAD", Tier.CENTRAL), node("iad-1", "IAD"), model(), cold)
+    told = explained(fleet, request(budget_left_ms=60_000.0), lookup({"iad-1": target(1.0)}))
+    (line,) = told.candidates
+    assert "loads it first (engine from disk, P99 40270 ms)" in line.verdict
+    assert dict(line.prediction.terms())["load"] == 40_270.0
+
+
+def test_a_target_over_the_premium_is_explained():
+    fleet = three_tiers()
+    limited = replace(deployment(), max_premium_percent=15)
+    told = verdicts(explained(fleet, request(limited, budget_left_ms=500.0)))
+    assert told["gru-1"] == "never: dearer than the deployment's limit above central"
+    assert told["scl-1"].startswith("fits")

@@ -29,7 +29,7 @@ def test_the_own_node_is_ready_for_the_models_its_engine_serves(
     serves: bool, ready: frozenset[str]
 ) -> None:
     state = router_state()
-    state.serves_here = lambda _model: serves
+    state.own_engines.resident = lambda _name: serves
     assert state.targets(MODEL, 0.0)(SELF).ready_models == ready
 
 
