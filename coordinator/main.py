@@ -37,6 +37,7 @@ from coordinator.operations.operator_certificates import OperatorCertificates
 from coordinator.operations.refusals import RefusalRecorder
 from coordinator.operations.use_case import OperationsParts
 from coordinator.rpc.admin import AdminService
+from coordinator.rpc.admin_deploys import DeployService
 from coordinator.rpc.admin_registry import RegistryService
 from coordinator.rpc.agent_questions import AgentQuestions
 from coordinator.rpc.enrolment import MAX_MESSAGE_BYTES, AdminListener, EnrolmentService
@@ -54,6 +55,7 @@ from protos.domain.addresses import join_address
 from protos.domain.resources import ResourceType
 from protos.host.ownership import require_usable
 from protos.v1.admin_pb2_grpc import add_AdminServicer_to_server
+from protos.v1.deploy_pb2_grpc import add_DeploysServicer_to_server
 from protos.v1.enrolment_pb2_grpc import add_EnrolmentServicer_to_server
 from protos.v1.registry_pb2_grpc import add_RegistryServicer_to_server
 
@@ -140,7 +142,9 @@ def make_fleet(
     limits, counters = config.limits, FleetCounters()
     memory = FleetMemory()
     desired = DesiredRows(store, memory)
-    placement = PlacementWriter(store, desired)
+    placement = PlacementWriter(
+        store, desired, memory, now_mono_ms=clock.now_mono_ms, now_unix_ms=clock.now_unix_ms
+    )
     supervisor = FleetSupervisor(
         store,
         placement,
@@ -306,10 +310,13 @@ def _make_admin_server(
             now_unix_ms=clock.now_unix_ms,
             on_resumed=fleet.supervisor.resumed,
             on_ordered=fleet.supervisor.ordered,
+            plan=fleet.placement,
+            on_plan_changed=fleet.supervisor.changed,
             on_operator_changed=calls.end,
         )
     )
     add_AdminServicer_to_server(AdminService(operations, rows.role_of), admin_server)
+    add_DeploysServicer_to_server(DeployService(operations, rows.role_of), admin_server)
     add_RegistryServicer_to_server(RegistryService(operations, rows.role_of), admin_server)
     return admin_server
 

@@ -12,7 +12,7 @@ from coordinator import clock
 from coordinator.cli.validity import certificate_in, validity_of
 from protos.domain.errors import ConfigInvalid, EdgeForgeError, LinkDown, Unauthenticated
 from protos.enrolment.keys import key_in
-from protos.v1 import admin_pb2_grpc, enrolment_pb2_grpc
+from protos.v1 import admin_pb2_grpc, deploy_pb2_grpc, enrolment_pb2_grpc
 from protos.wire.errors import error_from_metadata
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class AdminClient:
         )
         self._channel = grpc.secure_channel(profile.admin_address, credentials, options=_OPTIONS)
         self._stub = admin_pb2_grpc.AdminStub(self._channel)
+        self._deploys = deploy_pb2_grpc.DeploysStub(self._channel)
 
     def call(
         self,
@@ -55,6 +56,18 @@ class AdminClient:
             return method(self._stub)(request, timeout=timeout_s)
         except grpc.RpcError as error:
             # A failed call is also a grpc.Call, which the type stubs omit.
+            raise self._translate(cast("grpc.Call", error)) from error
+
+    def call_deploys(
+        self,
+        method: Callable[[deploy_pb2_grpc.DeploysStub], Callable[..., T]],
+        request: Any,  # noqa: ANN401 - a message
+        timeout_s: float = TIMEOUT_S,
+    ) -> T:
+        """Call one method of the deploys' service. Raises: as ``call``."""
+        try:
+            return method(self._deploys)(request, timeout=timeout_s)
+        except grpc.RpcError as error:
             raise self._translate(cast("grpc.Call", error)) from error
 
     def close(self) -> None:

@@ -64,7 +64,7 @@ def create_deployment(
         account_id=account,
         model=model,
         ttft_budget_ms=budget_ms,
-        sla_tier=_sla_tier(sla),
+        sla_tier=sla_tier(sla),
         residency_zones=zone or (),
         strict=strict,
         continue_streams=continue_streams,
@@ -106,7 +106,7 @@ def set_deployment(
         if budget_ms is not None:
             changed.ttft_budget_ms = budget_ms
         if sla is not None:
-            changed.sla_tier = _sla_tier(sla)
+            changed.sla_tier = sla_tier(sla)
         if zone is not None:
             changed.residency_zones[:] = zone
         if strict is not None:
@@ -186,7 +186,7 @@ def _find(client: AdminClient, name: str) -> admin_pb2.DeploymentInfo:
     raise NotFound(f"no deployment {name!r}", "edgeforge deployment ls lists them")
 
 
-def _sla_tier(word: str) -> resources_pb2.SlaTier.ValueType:
+def sla_tier(word: str) -> resources_pb2.SlaTier.ValueType:
     try:
         return _SLA_TIERS[SlaTier(word)]
     except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
 import typer
@@ -19,6 +20,8 @@ NodeArgument = Annotated[str, typer.Argument(autocompletion=completion.nodes)]
 
 _GIB = 1024**3
 _DAY_S = 86_400
+#: Longer than between two reports of an agent.
+_RATE_OVER_S = 2.5
 #: Code of the refusal to remove the last host that a deployment is pinned to.
 _LAST_PIN = "last_pin"
 
@@ -68,17 +71,21 @@ def list_nodes(json_output: JsonOption = False) -> None:
 
 @app.command("show")
 def show_node(node: NodeArgument, json_output: JsonOption = False) -> None:
-    """Show one host: its replicas, tables and ages.
+    """Show one host: its engine, disk, what it holds and pulls, cold starts, tables and ages.
+
+    The rate of a pull is measured over two reports, which takes some seconds.
 
     Example: edgeforge node show gru-1
     """
-    found = [info for info in _nodes() if info.node.id == node]
-    if not found:
-        raise NotFound(f"no node {node}", "edgeforge node ls lists them")
-    info = found[0]
+    info = _find(node)
     if json_output:
         print_json(as_json(info))
         return
+    before: dict[str, int] = {}
+    if any(_is_pulling(one) for one in info.replicas):
+        before = {_held_name(one): one.pulled_bytes for one in info.replicas}
+        time.sleep(_RATE_OVER_S)
+        info = _find(node)
     print_table(
         ("what", "value"),
         (
@@ -97,7 +104,10 @@ def show_node(node: NodeArgument, json_output: JsonOption = False) -> None:
             ("credentials age", f"{info.credentials_age_s:.0f} s"),
             ("certificate", _certificate(info)),
             ("clock", _clock(info)),
-            *(("replica", _replica(one)) for one in info.replicas),
+            ("engines hold", engines_of(info)),
+            ("disk of models", disk_of(info)),
+            *(("replica", _replica(one) + _rate(one, before)) for one in info.replicas),
+            *(("cold starts", cold_starts_of(one)) for one in info.cold_starts),
             *(("table", _table(info, have)) for have in info.have),
         ),
         "",
@@ -142,6 +152,14 @@ def replace_node(old: str, new: str, json_output: JsonOption = False) -> None:
         print_json(as_json(response))
         return
     print_line(f"{new} replaces {old}; pins moved: {', '.join(response.deployments) or 'none'}")
+
+
+def _find(node: str) -> admin_pb2.NodeInfo:
+    """Raises: NotFound."""
+    found = [info for info in _nodes() if info.node.id == node]
+    if not found:
+        raise NotFound(f"no node {node}", "edgeforge node ls lists them")
+    return found[0]
 
 
 def _nodes() -> list[admin_pb2.NodeInfo]:
@@ -213,6 +231,8 @@ def alarms_of(info: admin_pb2.NodeInfo) -> list[str]:
         alarms.append(f"two hosts use this identity: {info.twin}")
     if info.peer_dial.failure:
         alarms.append(f"peers cannot reach it: {info.peer_dial.failure}")
+    if info.disk.trouble:
+        alarms.append(f"disk of models: {info.disk.trouble}")
     if info.renewal_error:
         alarms.append(f"certificate not renewed: {info.renewal_error}")
     alarms += [f"claim: {one.kind}: {one.detail}" for one in info.claims]
@@ -263,8 +283,64 @@ def _peer_address(info: admin_pb2.NodeInfo) -> str:
 
 def _replica(replica: fleet_pb2.ReplicaStatus) -> str:
     state = enum_word(resources_pb2.ReplicaState.Name(replica.state), "REPLICA_STATE_")
-    error = replica.error
-    return f"{replica.model} {state}" + (f" ({error})" if error else "")
+    text = f"{_held_name(replica)} {state}"
+    if replica.state == resources_pb2.REPLICA_STATE_COLD:
+        where = enum_word(resources_pb2.Residency.Name(replica.residency), "RESIDENCY_")
+        text += f", on {where}"
+    if _is_pulling(replica):
+        done = replica.pulled_bytes / replica.total_bytes
+        text += f", {done:.0%} of {replica.total_bytes / 1e6:.0f} MB"
+    return text + (f" ({replica.error})" if replica.error else "")
+
+
+def _held_name(replica: fleet_pb2.ReplicaStatus) -> str:
+    return f"{replica.model} with {replica.adapter}" if replica.adapter else replica.model
+
+
+def _is_pulling(replica: fleet_pb2.ReplicaStatus) -> bool:
+    return 0 < replica.total_bytes and replica.pulled_bytes < replica.total_bytes
+
+
+def _rate(replica: fleet_pb2.ReplicaStatus, before: dict[str, int]) -> str:
+    """Return how fast it is pulled, for one that was pulled before too."""
+    name = _held_name(replica)
+    if name not in before or not _is_pulling(replica):
+        return ""
+    per_s = max(0, replica.pulled_bytes - before[name]) / _RATE_OVER_S
+    return f", {per_s / 1e6:.1f} MB/s"
+
+
+def engines_of(info: admin_pb2.NodeInfo) -> str:
+    """Return what a host's engines can hold."""
+    parts = [
+        f"{max(1, info.max_engines)} at once, {info.accelerator_kind or 'accelerator unknown'}"
+    ]
+    if info.engine_version:
+        parts.append(f"version {info.engine_version}")
+    if info.weights_memory_bytes:
+        parts.append(f"models to {info.weights_memory_bytes / 1e9:.2f} GB")
+    if info.max_adapters:
+        parts.append(f"{info.max_adapters} adapters to rank {info.max_adapter_rank}")
+    return ", ".join(parts)
+
+
+def disk_of(info: admin_pb2.NodeInfo) -> str:
+    """Return how full the disk of a host's models is."""
+    if not info.HasField("disk"):
+        return "not reported"
+    disk = info.disk
+    quota = f"{disk.quota_bytes / 1e9:.2f} GB" if disk.quota_bytes else "no quota"
+    text = f"{disk.used_bytes / 1e9:.2f} of {quota}, {disk.pinned_bytes / 1e9:.2f} GB pinned"
+    return f"{text}; {disk.trouble}" if disk.trouble else text
+
+
+def cold_starts_of(one: fleet_pb2.ColdStarts) -> str:
+    """Return how long one path took, from where the weights were."""
+    where = enum_word(resources_pb2.Residency.Name(one.residency), "RESIDENCY_")
+    return (
+        f"{one.path} from {where}: {one.count}, median {one.p50_ms:.0f} ms,"
+        f" P99 {one.p99_ms:.0f} ms, {one.ms_per_gb:.0f} ms per GB"
+    )
 
 
 def _table(info: admin_pb2.NodeInfo, have: fleet_pb2.Have) -> str:

@@ -56,6 +56,7 @@ class Overview:
             },
             "health": self.health(),
             "connected": self.connected(),
+            "cold_starts": self.cold_starts(),
             "nodes": [_node_json(info) for info in self._by_pop()],
             "deployments": [_deployment_json(info) for info in self.deployments],
         }
@@ -69,7 +70,24 @@ class Overview:
             f"coordinator {self.admin_address}",
             f"you are {self.operators.caller} ({self.role}{until})",
             f"nodes {len(self.nodes)}: {states or 'none'}; {self.connected()} connected",
+            *([f"cold starts, worst P99: {cold}"] if (cold := self.cold_starts_text()) else []),
         ]
+
+    def cold_starts(self) -> dict[str, dict[str, float]]:
+        """Return path -> how many there were, and the worst P99 of any node."""
+        found: dict[str, dict[str, float]] = {}
+        for one in (one for info in self.nodes for one in info.cold_starts):
+            entry = found.setdefault(one.path, {"count": 0, "p99_ms": 0.0})
+            entry["count"] += one.count
+            entry["p99_ms"] = max(entry["p99_ms"], one.p99_ms)
+        return dict(sorted(found.items()))
+
+    def cold_starts_text(self) -> str:
+        """Return the same on one line; empty: there were none."""
+        return ", ".join(
+            f"{path} {one['p99_ms']:.0f} ms ({one['count']:.0f})"
+            for path, one in self.cold_starts().items()
+        )
 
     def node_rows(self) -> list[tuple[object, ...]]:
         """Return a row for each node, by POP."""

@@ -1,7 +1,7 @@
 """What nodes claim without an order behind it, or beyond what others can confirm. Pure.
 
-A replica is accepted only where its model is desired, since every replica was ordered: of managed
-models by the plan, of external ones by a pin. A node that was told to let a model go may report it
+A replica is accepted only where its model or adapter is desired, since every replica was ordered:
+by the plan, and of external models by a pin. A node that was told to let a model go may report it
 for a while, until it has.
 """
 
@@ -42,7 +42,7 @@ class Judged:
     """A node's report: what counts of it, and whether operators are to be told of the rest."""
 
     accepted: tuple[ReplicaReport, ...]
-    #: Models without an order, each once.
+    #: What has no order, models and ``model+adapter``, each once.
     unordered: tuple[str, ...] = ()
     announce: bool = False
 
@@ -50,7 +50,7 @@ class Judged:
 @dataclass(slots=True)
 class _NodeClaims:
     ordered: frozenset[str] = frozenset()
-    #: model -> until when it may still be reported
+    #: model or ``model+adapter`` -> until when it may still be reported
     leaving: dict[str, float] = field(default_factory=dict)
     unordered: tuple[str, ...] = ()
     #: When its claims began and when they were last seen: short gaps do not end them.
@@ -81,20 +81,23 @@ class NodeClaims:
         desired: Collection[str],
         now_mono_ms: float,
     ) -> Judged:
-        """Return what of a node's report has an order behind it."""
+        """Return what of a node's report has an order behind it.
+
+        ``desired`` are models and ``model+adapter``.
+        """
         node = self._nodes.setdefault(node_id, _NodeClaims())
-        for model in node.ordered.difference(desired):
-            node.leaving[model] = now_mono_ms + LEAVING_MS
+        for key in node.ordered.difference(desired):
+            node.leaving[key] = now_mono_ms + LEAVING_MS
         node.ordered = frozenset(desired)
         node.leaving = {
-            model: until
-            for model, until in node.leaving.items()
-            if until > now_mono_ms and model not in node.ordered
+            key: until
+            for key, until in node.leaving.items()
+            if until > now_mono_ms and key not in node.ordered
         }
         accepted = tuple(
-            one for one in reports if one.model in node.ordered or one.model in node.leaving
+            one for one in reports if one.key in node.ordered or one.key in node.leaving
         )
-        unordered = tuple(sorted({one.model for one in reports} - {one.model for one in accepted}))
+        unordered = tuple(sorted({one.key for one in reports} - {one.key for one in accepted}))
         self.dropped += len(set(unordered).difference(node.unordered))
         node.unordered = unordered
         return Judged(accepted, unordered, _is_announced(node, now_mono_ms))
@@ -136,8 +139,8 @@ class NodeClaims:
         if node is None:
             return ()
         claims = [
-            Claim("replica", f"claims {model} that it was not ordered")
-            for model in node.unordered[: MAX_SHOWN if node.confirmed else 0]
+            Claim("replica", f"claims {key} that it was not ordered")
+            for key in node.unordered[: MAX_SHOWN if node.confirmed else 0]
         ]
         if node.confirmed and len(node.unordered) > MAX_SHOWN:
             claims.append(Claim("replica", f"and {len(node.unordered) - MAX_SHOWN} more"))

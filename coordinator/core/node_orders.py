@@ -72,6 +72,8 @@ class NodeCondition:
     engine_in_flight: int = 0
     #: Names of its accelerators, as their driver reports them.
     accelerators: tuple[str, ...] = ()
+    #: Of the disk of models; 0: not known.
+    disk_quota_bytes: int = 0
 
 
 def intent_of(

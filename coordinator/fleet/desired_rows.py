@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from protos.domain.resources import DesiredReplica, ResourceType
+from coordinator.core.planned_rows import key_of_row
+from protos.domain.resources import DesiredAdapter, DesiredReplica, ResourceType
 from protos.wire import decode_row
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from coordinator.core.planned_rows import Desired
     from coordinator.fleet.memory import FleetMemory
     from coordinator.store.store import Store
 
@@ -19,20 +23,30 @@ class DesiredRows:
         self._store = store
         self._memory = memory
 
-    def of(self, node_id: str) -> dict[str, DesiredReplica]:
-        """Return what ``node_id`` should hold, by model. The caller must not change it."""
+    def of(self, node_id: str) -> dict[str, Desired]:
+        """Return what ``node_id`` should hold, by model or ``model+adapter``.
+
+        The caller must not change it.
+        """
         table = self._store.table(ResourceType.DESIRED, node_id)
         memory = self._memory.of(node_id)
         if memory.desired is not None and memory.desired[0] == table.at:
             return memory.desired[1]
+        decoded = (decode_row(ResourceType.DESIRED, one) for one in table.rows.values())
         rows = {
-            row.model: row
-            for payload in table.rows.values()
-            if isinstance(row := decode_row(ResourceType.DESIRED, payload), DesiredReplica)
+            key_of_row(row): row
+            for row in decoded
+            if isinstance(row, DesiredReplica | DesiredAdapter)
         }
         memory.desired = (table.at, rows)
         return rows
 
+    def written(self, node_id: str, rows: Mapping[str, Desired]) -> None:
+        """Keep the rows that were just written as they were made: equal objects stay shared."""
+        table = self._store.table(ResourceType.DESIRED, node_id)
+        if len(table.rows) == len(rows):
+            self._memory.of(node_id).desired = (table.at, dict(rows))
+
     def holds_file(self, node_id: str, sha256: bytes) -> bool:
-        """Return whether a model that ``node_id`` should hold has this file."""
+        """Return whether something that ``node_id`` should hold has this file."""
         return any(file.sha256 == sha256 for row in self.of(node_id).values() for file in row.files)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from protos.domain.resources import ResourceType
+from protos.domain.resources import Residency, ResourceType
 
 if TYPE_CHECKING:
     from coordinator.core.claims import Claim
@@ -20,12 +20,40 @@ ForceTable = Callable[[ResourceType], Awaitable[int]]
 
 @dataclass(frozen=True, slots=True)
 class ReportedReplica:
-    """A model in a node's engine; ``error`` is empty unless it failed."""
+    """A model or an adapter at a node; ``error`` is empty unless it failed."""
 
     model: str
     state: ReplicaState
     generation: int
     error: str = ""
+    adapter: str = ""
+    residency: Residency = Residency.DEVICE
+    #: Verified, of ``total_bytes``.
+    pulled_bytes: int = 0
+    total_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedDisk:
+    """The disk of models on a host."""
+
+    quota_bytes: int
+    used_bytes: int
+    pinned_bytes: int
+    #: Empty: none.
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedColdStarts:
+    """Cold starts of one path since an agent's start; where the weights were when each began."""
+
+    path: str
+    residency: Residency
+    count: int
+    p50_ms: float
+    p99_ms: float
+    ms_per_gb: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +105,8 @@ class NodeReport:
     accelerators: tuple[Accelerator, ...] = ()
     faults: tuple[AcceleratorFault, ...] = ()
     service: Service | None = None
+    disk: ReportedDisk | None = None
+    cold_starts: tuple[ReportedColdStarts, ...] = ()
 
 
 #: Decodes a report when somebody reads it; statuses come every 2 s and are seldom read.

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coordinator.core.claims import NodeClaims
+from coordinator.core.demand import DemandTable
 
 if TYPE_CHECKING:
     from coordinator.core.node_orders import NodeCondition
+    from coordinator.core.planned_rows import Desired
     from coordinator.core.table_builder import ReplicaReport
     from coordinator.core.twins import TwinWatch
     from coordinator.fleet.live import ReadReport
     from coordinator.store.records import NodeRegistration
-    from protos.domain.resources import DesiredReplica
     from protos.domain.routing_table import TableVersion
 
 
@@ -37,7 +38,7 @@ class NodeMemory:
     #: Hosts that use its identity; None until a second stream has opened.
     twins: TwinWatch | None = None
     #: Its desired table, decoded, and the version that was decoded.
-    desired: tuple[TableVersion, dict[str, DesiredReplica]] | None = None
+    desired: tuple[TableVersion, dict[str, Desired]] | None = None
 
 
 class FleetMemory:
@@ -47,6 +48,8 @@ class FleetMemory:
         self._nodes: dict[str, NodeMemory] = {}
         #: What nodes claim, also of one another.
         self.claims = NodeClaims()
+        #: What clients ask of each, by deployment.
+        self.demand = DemandTable()
 
     def of(self, node_id: str) -> NodeMemory:
         """Return the memory of a node, empty for a new one."""
@@ -68,6 +71,7 @@ class FleetMemory:
         for node_id in [known for known in self._nodes if known not in node_ids]:
             del self._nodes[node_id]
         self.claims.forget_all_but(node_ids)
+        self.demand.keep_only(node_ids)
 
     def __len__(self) -> int:
         return len(self._nodes)

@@ -21,7 +21,7 @@ from coordinator.core.node_orders import (
 from coordinator.core.retirement import Site, plan_moves
 from coordinator.store import node_orders, nodes
 from coordinator.store.records import AuditNote
-from protos.domain.resources import NodeHealth, NodeIntent, ReplicaState
+from protos.domain.resources import NodeHealth, NodeIntent, ReplicaState, Residency
 
 if TYPE_CHECKING:
     from coordinator.fleet.memory import FleetMemory
@@ -112,8 +112,9 @@ class NodeOrderController:
         pins: dict[str, tuple[str, ...]] = {}
         placements = self._store.placements()
         for move in order.moves:
-            if move.node_id and move.node_id not in placements.get(move.deployment, ()):
-                pins[move.deployment] = (*placements.get(move.deployment, ()), move.node_id)
+            pinned = placements.get(move.deployment, ())
+            if pinned and move.node_id and move.node_id not in pinned:
+                pins[move.deployment] = (*pinned, move.node_id)
         if order.phase is Phase.RETIRED:
             for name, node_ids in placements.items():
                 if node_id in node_ids:
@@ -122,13 +123,16 @@ class NodeOrderController:
         return pins
 
     def is_ready(self, move: Move) -> bool:
-        """Return whether the move's target serves the model already."""
+        """Return whether the move's target serves the model already, or has it on disk."""
         view = self._store.view()
         replica = view.replicas.get(move.model, {}).get(move.node_id)
         node = view.nodes.get(move.node_id)
         return (
             replica is not None
-            and replica.state is ReplicaState.READY
+            and (
+                replica.state is ReplicaState.READY
+                or (replica.state is ReplicaState.COLD and replica.residency is Residency.DISK)
+            )
             and node is not None
             and node.intent is NodeIntent.ACTIVE
             and node.health is NodeHealth.READY

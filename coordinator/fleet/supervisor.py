@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from coordinator.core.failure_detector import (
@@ -26,9 +26,11 @@ from coordinator.core.failure_detector import (
     StreamEnded,
     Ticked,
 )
+from coordinator.core.plan_input import replica_key
 from coordinator.core.profile_bounds import bounded_profile, flattery, profile_bounds
 from coordinator.core.table_builder import ReplicaChanges, ReplicaReport, replica_changes
 from coordinator.fleet.node_order_controller import NodeOrderController
+from coordinator.fleet.rollout_controller import RolloutController
 from coordinator.store import audit, nodes, replicas
 from coordinator.store.records import AuditNote, NodeRecord, NodeRegistration
 from protos.domain.errors import EdgeForgeError, StoreUnavailable
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from coordinator.fleet.memory import FleetMemory, NodeMemory
     from coordinator.fleet.placement_writer import PlacementWriter
     from coordinator.store.store import Store
+    from protos.domain.fleet_view import FleetView
 
 _log = logging.getLogger(__name__)
 
@@ -72,6 +75,7 @@ class FleetSupervisor:
         self._placement = placement
         self._memory = memory
         self._orders = NodeOrderController(store, placement, memory, now_unix_ms)
+        self._rollouts = RolloutController(store, placement.desired_of, now_unix_ms)
         self._counters = counters
         self._now_mono_ms = now_mono_ms
         self._now_unix_ms = now_unix_ms
@@ -79,7 +83,7 @@ class FleetSupervisor:
         self._detector = FailureDetector(policy, now_mono_ms())
         #: Until the first pass: nodes in the table then were listed before this process started.
         self._returning = True
-        self._models_seen: Mapping[str, object] = {}
+        self._registry_seen: tuple[object, object] = (None, None)
         self._notes: deque[AuditNote] = deque(maxlen=MAX_NOTES)
         self._wake = asyncio.Event()
         self._deferred = False
@@ -109,13 +113,24 @@ class FleetSupervisor:
         """Apply a node's status."""
         event = StatusReceived(node_id, reachable)
         self._perform(self._detector.handle(event, self._now_mono_ms()))
+        memory = self._memory.of(node_id)
+        quota_before = memory.condition.disk_quota_bytes if memory.condition else 0
         if self._orders.heard(node_id, condition):
             self._wake.set()
-        memory = self._memory.of(node_id)
+        if condition.disk_quota_bytes != quota_before:
+            self._placement.look_again()
         if (memory.replicas, memory.accelerators) != (replicas, condition.accelerators):
             memory.replicas, memory.accelerators = replicas, condition.accelerators
             memory.replicas_unwritten = True
             self._wake.set()
+
+    def demand(self, node_id: str, told: Iterable[tuple[str, float]]) -> None:
+        """Take what clients ask of a node: requests per minute by deployment."""
+        self._memory.demand.heard(node_id, told, self._now_mono_ms())
+
+    def changed(self) -> None:
+        """Make a pass soon: something that is no row of a table has changed."""
+        self._wake.set()
 
     def gone(self, node_id: str) -> None:
         """Apply the end of a node's only stream."""
@@ -197,6 +212,7 @@ class FleetSupervisor:
         self._sync_listed()
         await self._write_health()
         await self._orders.write()
+        await self._rollouts.write()
         await self._placement.write()
         await self._write_replicas()
         while self._notes:
@@ -250,8 +266,9 @@ class FleetSupervisor:
 
     async def _write_replicas(self) -> None:
         view = self._store.view()
-        models_changed = view.models is not self._models_seen
-        self._models_seen = view.models
+        before = self._registry_seen
+        models_changed = view.models is not before[0] or view.adapters is not before[1]
+        self._registry_seen = view.models, view.adapters
         again = frozenset(self._memory.claims.expired(self._now_mono_ms()))
         looked_at: list[NodeMemory] = []
         upserts: list[Replica] = []
@@ -266,7 +283,7 @@ class FleetSupervisor:
             record = self._store.node_record(node_id)
             if record is None or record.profile is None:
                 continue
-            rows = _rows_by_node(view.replicas) if rows is None else rows
+            rows = _rows_by_node(view) if rows is None else rows
             changes = self._changes(node_id, memory, record.profile, rows.get(node_id, {}))
             upserts += changes.upserts
             removes += changes.removes
@@ -342,17 +359,17 @@ def _is_known(registration: NodeRegistration, record: NodeRecord | None, node: N
         and record.engine_kind == registration.engine_kind
         and record.agent_version == registration.agent_version
         and record.profile == registration.profile
+        and record.hardware == registration.hardware
         and node.peer_host == registration.peer_host
         and node.peer_port == registration.peer_port
         and node.client_url == registration.client_url
     )
 
 
-def _rows_by_node(
-    replicas: Mapping[str, Mapping[str, Replica]],
-) -> dict[str, dict[str, Replica]]:
+def _rows_by_node(view: FleetView) -> dict[str, dict[str, Replica]]:
+    """Return node id -> model or ``model+adapter`` -> replica."""
     rows: dict[str, dict[str, Replica]] = {}
-    for model, of_model in replicas.items():
-        for node_id, replica in of_model.items():
-            rows.setdefault(node_id, {})[model] = replica
+    for by_node in (*view.replicas.values(), *view.adapter_replicas.values()):
+        for node_id, replica in by_node.items():
+            rows.setdefault(node_id, {})[replica_key(replica.model, replica.adapter)] = replica
     return rows

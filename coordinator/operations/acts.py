@@ -23,6 +23,11 @@ class Act(enum.StrEnum):
     DEPLOYMENT_APPLY = "deployment.apply"
     DEPLOYMENT_LIST = "deployment.list"
     DEPLOYMENT_REMOVE = "deployment.remove"
+    DEPLOY_CREATE = "deploy.create"
+    DEPLOY_LIST = "deploy.list"
+    DEPLOY_ROLLBACK = "deploy.rollback"
+    DEPLOY_SHOW = "deploy.show"
+    DEPLOY_UPDATE = "deploy.update"
     KEY_CREATE = "key.create"
     KEY_LIST = "key.list"
     KEY_REVOKE = "key.revoke"
@@ -46,6 +51,13 @@ class Act(enum.StrEnum):
     OPERATOR_RENEW = "operator.renew"
     OPERATOR_REVOKE = "operator.revoke"
     OPERATOR_SET_ROLE = "operator.set_role"
+    PLAN_APPLY = "plan.apply"
+    PLAN_FORBID = "plan.forbid"
+    PLAN_FREEZE = "plan.freeze"
+    PLAN_PIN = "plan.pin"
+    PLAN_RELEASE = "plan.release"
+    PLAN_SHOW = "plan.show"
+    PLAN_UNFREEZE = "plan.unfreeze"
     POP_CREATE = "pop.create"
     POP_LIST = "pop.list"
     PRICE_LIST = "price.list"
@@ -70,6 +82,11 @@ NEEDS: Mapping[Act, Role] = {
     Act.DEPLOYMENT_APPLY: Role.OPERATOR,
     Act.DEPLOYMENT_LIST: Role.VIEWER,
     Act.DEPLOYMENT_REMOVE: Role.OPERATOR,
+    Act.DEPLOY_CREATE: Role.OPERATOR,
+    Act.DEPLOY_LIST: Role.VIEWER,
+    Act.DEPLOY_ROLLBACK: Role.OPERATOR,
+    Act.DEPLOY_SHOW: Role.VIEWER,
+    Act.DEPLOY_UPDATE: Role.OPERATOR,
     Act.KEY_CREATE: Role.ADMIN,
     Act.KEY_LIST: Role.VIEWER,
     Act.KEY_REVOKE: Role.ADMIN,
@@ -95,6 +112,13 @@ NEEDS: Mapping[Act, Role] = {
     Act.OPERATOR_RENEW: Role.VIEWER,
     Act.OPERATOR_REVOKE: Role.ADMIN,
     Act.OPERATOR_SET_ROLE: Role.ADMIN,
+    Act.PLAN_APPLY: Role.OPERATOR,
+    Act.PLAN_FORBID: Role.OPERATOR,
+    Act.PLAN_FREEZE: Role.OPERATOR,
+    Act.PLAN_PIN: Role.OPERATOR,
+    Act.PLAN_RELEASE: Role.OPERATOR,
+    Act.PLAN_SHOW: Role.VIEWER,
+    Act.PLAN_UNFREEZE: Role.OPERATOR,
     Act.POP_CREATE: Role.ADMIN,
     Act.POP_LIST: Role.VIEWER,
     Act.PRICE_LIST: Role.VIEWER,
@@ -105,7 +129,7 @@ NEEDS: Mapping[Act, Role] = {
     Act.TRACE_SHOW: Role.VIEWER,
 }
 
-#: What an account may do to its own objects of the registry, and read of those of the operators.
+#: What an account may do to its own objects and deployments, and read of those of the operators.
 OF_ACCOUNTS: frozenset[Act] = frozenset(
     {
         Act.ADAPTER_PORT,
@@ -113,6 +137,11 @@ OF_ACCOUNTS: frozenset[Act] = frozenset(
         Act.BLOB_PROGRESS,
         Act.BLOB_RESUME,
         Act.BLOB_UPLOAD,
+        Act.DEPLOY_CREATE,
+        Act.DEPLOY_LIST,
+        Act.DEPLOY_ROLLBACK,
+        Act.DEPLOY_SHOW,
+        Act.DEPLOY_UPDATE,
         Act.OBJECT_LIST,
         Act.OBJECT_PUBLISH,
         Act.OBJECT_REMOVE,

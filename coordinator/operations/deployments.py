@@ -6,10 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from coordinator.core.placement_plan import ENGINE_KIND_OF
+from coordinator.core.deploy_checks import check_adapter, check_owner
+from coordinator.core.plan_input import ENGINE_KIND_OF
 from coordinator.operations.acts import Act
 from coordinator.operations.use_case import UseCases, named, note_of, use_case
-from coordinator.store import deployments
+from coordinator.store import deployments, deploys
 from protos.domain.errors import InvalidRequest, NotFound
 from protos.domain.ids import (
     check_account_id,
@@ -62,6 +63,11 @@ class Deployments(UseCases):
                 f"there are {', '.join(names[:10])}" if names else "`edgeforge model import PATH`",
             )
         pins = tuple(sorted({check_node_id(node_id) for node_id in node_ids}))
+        adapter = self._store.view().adapters.get(deployment.adapter)
+        if deployment.adapter and adapter is None:
+            raise NotFound(f"there is no adapter {deployment.adapter!r}", "`edgeforge adapter ls`")
+        check_owner(deployment, model, adapter)
+        check_adapter(model, adapter)
         self._check_nodes(deployment, model, pins)
         detail = (
             f"account={deployment.account_id} model={deployment.model}"
@@ -69,7 +75,9 @@ class Deployments(UseCases):
             f" zones={','.join(deployment.residency_zones)} nodes={','.join(pins)}"
         )
         note = note_of(actor, Act.DEPLOYMENT_APPLY, f"deployment/{deployment.name}", detail)
-        await self._store.write(deployments.put(deployment, pins, create_only=create_only), note)
+        reason = "create" if create_only else "set"
+        change = deploys.put_now(deployment, pins, str(actor), reason, create_only=create_only)
+        await self._store.write(change, note)
         # The row has the pins, by which agents go.
         return self._placed(self._store.view().deployments.get(deployment.name, deployment))
 
@@ -142,7 +150,7 @@ def checked_deployment(deployment: Deployment) -> Deployment:
     check_account_id(deployment.account_id)
     check_model_name(deployment.model)
     if deployment.adapter:
-        raise InvalidRequest("adapters cannot be deployed yet", "leave adapter empty")
+        check_model_name(deployment.adapter)
     budget_ms = deployment.ttft_budget_ms
     if not 0 < budget_ms <= MAX_TTFT_BUDGET_MS:
         raise InvalidRequest(

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from coordinator.operations.accounts import Accounts
 from coordinator.operations.audit import Audit
 from coordinator.operations.deployments import Deployments
+from coordinator.operations.deploys import Deploys
 from coordinator.operations.enrolment_tokens import EnrolmentTokens
 from coordinator.operations.keys import Keys
 from coordinator.operations.models import Models
 from coordinator.operations.nodes import Nodes
 from coordinator.operations.operators import Operators
+from coordinator.operations.plans import Plans
 from coordinator.operations.pops import Pops
 from coordinator.operations.prices import Prices
 from coordinator.operations.registry import Registry
@@ -31,11 +33,13 @@ class Operations:
     accounts: Accounts
     audit: Audit
     deployments: Deployments
+    deploys: Deploys
     enrolment_tokens: EnrolmentTokens
     keys: Keys
     models: Models
     nodes: Nodes
     operators: Operators
+    plans: Plans
     pops: Pops
     prices: Prices
     registry: Registry
@@ -50,11 +54,13 @@ def make_operations(parts: OperationsParts) -> Operations:
         accounts=Accounts(parts),
         audit=Audit(parts),
         deployments=Deployments(parts),
+        deploys=Deploys(parts),
         enrolment_tokens=EnrolmentTokens(parts),
         keys=Keys(parts),
         models=Models(parts),
         nodes=Nodes(parts),
         operators=Operators(parts),
+        plans=Plans(parts),
         pops=Pops(parts),
         prices=Prices(parts),
         registry=Registry(parts),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from coordinator.blobs.interface import BlobStore
     from coordinator.fleet.live import ForceTable, LiveFleet
     from coordinator.fleet.peer_dialer import PeerDialer
+    from coordinator.fleet.placement_writer import PlacementWriter
     from coordinator.operations.actor import Actor
     from coordinator.operations.agents import Agents
     from coordinator.operations.operator_certificates import OperatorCertificates
@@ -58,6 +59,9 @@ class OperationsParts:
     on_resumed: Callable[[str], None]
     #: Called with a node whose order has changed.
     on_ordered: Callable[[str], None]
+    plan: PlacementWriter
+    #: Called when something was changed that the plan or a roll-out follows.
+    on_plan_changed: Callable[[], None]
     #: Called with an operator who was revoked or has another role.
     on_operator_changed: Callable[[str], None]
     blob_proofs: BlobProofs = field(default_factory=BlobProofs)

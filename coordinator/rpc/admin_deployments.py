@@ -24,7 +24,7 @@ class DeploymentAdminServicer(AdminServicerBase):
         """Create a deployment, or replace it unless ``create_only`` is set."""
         placed = await self._operations.deployments.apply(
             self._actor(context),
-            _deployment_of(request.deployment),
+            deployment_of(request.deployment),
             request.node_ids,
             create_only=request.create_only,
         )
@@ -53,7 +53,7 @@ def _info(placed: PlacedDeployment) -> admin_pb2.DeploymentInfo:
     )
 
 
-def _deployment_of(message: resources_pb2.Deployment) -> Deployment:
+def deployment_of(message: resources_pb2.Deployment) -> Deployment:
     """Return a deployment, its SLA standard unless given. Raises: InvalidRequest."""
     known = resources_pb2.Deployment()
     known.CopyFrom(message)

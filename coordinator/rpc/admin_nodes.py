@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from coordinator.rpc.admin_base import AdminServicerBase
@@ -106,6 +107,7 @@ def _info(status: NodeStatus) -> admin_pb2.NodeInfo:
         agent_version=record.agent_version,
         last_status_age_s=-1.0,
         current=haves_to_wire(status.current),
+        **asdict(record.hardware),
     )
     if live is not None:
         info.connected = live.connected

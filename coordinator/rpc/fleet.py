@@ -22,6 +22,7 @@ from coordinator.rpc.fleet_messages import (
     agent_message,
     complaints_of,
     condition_of,
+    demands_of,
     holdings_of,
     nacked_of,
     printable,
@@ -261,9 +262,10 @@ class FleetService:
                 parts.counters.statuses += 1
                 status = message.status
                 reports, reachable = reports_of(status), reachable_of(status)
-                condition = condition_of(status)
+                condition, demands = condition_of(status), demands_of(status)
                 parts.registry.heard(session, partial(report_of, status), complaints_of(status))
                 parts.supervisor.status(session.node_id, reports, reachable, condition)
+                parts.supervisor.demand(session.node_id, demands)
             case "ack":
                 parts.counters.acks += 1
                 session.handle(acked_of(message.ack))

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from google.protobuf.message import DecodeError
 
 from coordinator.core.claims import MAX_COMPLAINTS
+from coordinator.core.demand import MAX_DEPLOYMENTS
 from coordinator.core.node_orders import NodeCondition, NodeFault
+from coordinator.core.plan_input import NodeHardware
 from coordinator.core.push_session import Acked, Holding, Nacked
 from coordinator.core.table_builder import ReplicaReport
 from coordinator.store.records import NodeRegistration
@@ -21,6 +23,7 @@ from protos.wire import (
     profile_from_wire,
     refusal_from_wire,
     replica_state_from_wire,
+    residency_from_wire,
     resource_type_from_wire,
 )
 
@@ -28,7 +31,14 @@ if TYPE_CHECKING:
     from protos.domain.resources import ResourceType
 
 ENGINE_KINDS = ("vllm", "external", "none")
-MAX_REPLICAS = 64
+#: Models and adapters of one node: what the plan may order, twice over.
+MAX_REPLICAS = 384
+#: Bytes that a figure of a node may name: 1 PiB.
+MAX_BYTES = 1 << 50
+_MAX_ADAPTERS = 4_096
+_MAX_RANK = 4_096
+_MAX_ENGINES = 64
+ACCELERATOR_KINDS = ("", "cuda", "rocm", "cpu")
 MAX_PEERS = 8_192
 MAX_ACCELERATORS = 64
 MAX_FAULTS = 128
@@ -69,6 +79,25 @@ def registration_of(hello: fleet_pb2.Hello) -> NodeRegistration:
         engine_kind=hello.engine_kind,
         profile=profile_from_wire(hello.profile),
         agent_version=hello.agent_version,
+        hardware=hardware_of(hello),
+    )
+
+
+def hardware_of(hello: fleet_pb2.Hello) -> NodeHardware:
+    """Return what a node says its host can hold, within bounds; an older agent says nothing.
+
+    Raises: InvalidRequest.
+    """
+    kind, version = hello.accelerator_kind, hello.engine_version
+    _check(kind in ACCELERATOR_KINDS, "accelerator_kind is none of cuda, rocm, cpu")
+    _check(not version or _is_text(version, _MAX_VERSION_CHARS), "engine_version is too long")
+    return NodeHardware(
+        accelerator_kind=kind,
+        weights_memory_bytes=min(hello.weights_memory_bytes, MAX_BYTES),
+        engine_version=version,
+        max_adapters=min(hello.max_adapters, _MAX_ADAPTERS),
+        max_adapter_rank=min(hello.max_adapter_rank, _MAX_RANK),
+        max_engines=min(hello.max_engines, _MAX_ENGINES),
     )
 
 
@@ -113,9 +142,20 @@ def reports_of(status: fleet_pb2.Status) -> tuple[ReplicaReport, ...]:
             printable(one.model, MAX_MODEL_CHARS),
             replica_state_from_wire(one.state),
             one.generation,
+            printable(one.adapter, MAX_MODEL_CHARS),
+            residency_from_wire(one.residency),
         )
         for one in status.replicas
     )
+
+
+def demands_of(status: fleet_pb2.Status) -> list[tuple[str, float]]:
+    """Return what clients ask of a node: requests per minute by deployment.
+
+    Raises: InvalidRequest over the limits.
+    """
+    _check(len(status.demand) <= MAX_DEPLOYMENTS, f"more than {MAX_DEPLOYMENTS} demands")
+    return [(one.deployment, one.requests_per_minute) for one in status.demand]
 
 
 def condition_of(status: fleet_pb2.Status) -> NodeCondition:
@@ -131,6 +171,7 @@ def condition_of(status: fleet_pb2.Status) -> NodeCondition:
         ),
         engine_in_flight=status.engine_in_flight_requests,
         accelerators=tuple(printable(one.name, _MAX_ID_CHARS) for one in status.accelerators),
+        disk_quota_bytes=min(status.disk.quota_bytes, MAX_BYTES),
     )
 
 

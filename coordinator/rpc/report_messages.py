@@ -6,9 +6,17 @@ import math
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from coordinator.fleet.live import Accelerator, AcceleratorFault, NodeReport, ReportedReplica
+from coordinator.fleet.live import (
+    Accelerator,
+    AcceleratorFault,
+    NodeReport,
+    ReportedColdStarts,
+    ReportedDisk,
+    ReportedReplica,
+)
 from coordinator.rpc.fleet_messages import (
     MAX_ACCELERATORS,
+    MAX_BYTES,
     MAX_DETAIL_CHARS,
     MAX_FAULTS,
     MAX_MODEL_CHARS,
@@ -21,6 +29,8 @@ from protos.v1 import fleet_pb2
 from protos.wire import (
     replica_state_from_wire,
     replica_state_to_wire,
+    residency_from_wire,
+    residency_to_wire,
     resource_type_to_wire,
     service_from_wire,
     service_to_wire,
@@ -56,6 +66,8 @@ _FIGURES = (
 #: Longest name of an accelerator, of its fault, and of why its clock is low; and how many of these.
 _MAX_NAME_CHARS = 128
 _MAX_CLOCK_REASONS = 16
+#: Paths and residencies of cold starts.
+_MAX_COLD_STARTS = 16
 #: Of a number that a node reports: 30,000 years in seconds. JSON has no word for what is no number.
 _MOST = 1e12
 _Number = TypeVar("_Number", int, float)
@@ -71,6 +83,10 @@ def report_of(status: fleet_pb2.Status) -> NodeReport:
                 replica_state_from_wire(one.state),
                 one.generation,
                 printable(one.error, MAX_DETAIL_CHARS),
+                printable(one.adapter, MAX_MODEL_CHARS),
+                residency_from_wire(one.residency),
+                min(one.pulled_bytes, MAX_BYTES),
+                min(one.total_bytes, MAX_BYTES),
             )
             for one in status.replicas[:MAX_REPLICAS]
         ),
@@ -79,6 +95,8 @@ def report_of(status: fleet_pb2.Status) -> NodeReport:
         faults=tuple(map(_fault_of, status.faults[:MAX_FAULTS])),
         renewal_error=printable(status.renewal_error, MAX_DETAIL_CHARS),
         service=_service_of(status) if status.HasField("service") else None,
+        disk=_disk_of(status.disk) if status.HasField("disk") else None,
+        cold_starts=tuple(map(_cold_starts_of, status.cold_starts[:_MAX_COLD_STARTS])),
     )
 
 
@@ -93,6 +111,10 @@ def show_report(report: NodeReport, info: admin_pb2.NodeInfo) -> None:
             state=replica_state_to_wire(one.state),
             generation=one.generation,
             error=one.error,
+            adapter=one.adapter,
+            residency=residency_to_wire(one.residency),
+            pulled_bytes=one.pulled_bytes,
+            total_bytes=one.total_bytes,
         )
         for one in report.replicas
     )
@@ -101,6 +123,19 @@ def show_report(report: NodeReport, info: admin_pb2.NodeInfo) -> None:
     info.faults.extend(fleet_pb2.AcceleratorFault(**asdict(one)) for one in report.faults)
     if report.service is not None:
         info.service.CopyFrom(service_to_wire(report.service))
+    if report.disk is not None:
+        info.disk.CopyFrom(fleet_pb2.Disk(**asdict(report.disk)))
+    info.cold_starts.extend(
+        fleet_pb2.ColdStarts(
+            path=one.path,
+            residency=residency_to_wire(one.residency),
+            count=one.count,
+            p50_ms=one.p50_ms,
+            p99_ms=one.p99_ms,
+            ms_per_gb=one.ms_per_gb,
+        )
+        for one in report.cold_starts
+    )
 
 
 def haves_to_wire(holdings: Mapping[ResourceType, Holding]) -> list[fleet_pb2.Have]:
@@ -154,6 +189,26 @@ def _fault_of(message: fleet_pb2.AcceleratorFault) -> AcceleratorFault:
         code=message.code,
         active=message.active,
         latched=message.latched,
+    )
+
+
+def _disk_of(message: fleet_pb2.Disk) -> ReportedDisk:
+    return ReportedDisk(
+        min(message.quota_bytes, MAX_BYTES),
+        min(message.used_bytes, MAX_BYTES),
+        min(message.pinned_bytes, MAX_BYTES),
+        printable(message.trouble, MAX_DETAIL_CHARS),
+    )
+
+
+def _cold_starts_of(message: fleet_pb2.ColdStarts) -> ReportedColdStarts:
+    return ReportedColdStarts(
+        printable(message.path, _MAX_NAME_CHARS),
+        residency_from_wire(message.residency),
+        message.count,
+        _finite(message.p50_ms),
+        _finite(message.p99_ms),
+        _finite(message.ms_per_gb),
     )
 
 

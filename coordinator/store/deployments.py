@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from coordinator.store import accounts, models, nodes, pins
-from coordinator.store.facts import FactType
+from coordinator.store.fact_types import FactType
 from protos.domain.errors import Conflict, NotFound
 from protos.domain.resources import Deployment, ResourceType, row_key
 
@@ -58,6 +58,7 @@ def remove(name: str) -> Write[None]:
                 f"there is no deployment {name!r}", "`edgeforge deployment ls` shows all"
             )
         tx.remove_fact(FactType.PLACEMENT, name)
+        tx.remove_fact(FactType.DEPLOY, name)
 
     return write
 

@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from coordinator.core.plan_input import PlanRules
+from coordinator.store.deploy_facts import DeployRecord, PlanRulesRow
+from coordinator.store.fact_types import FactType
 from coordinator.store.facts import (
     Certificates,
     EnrolledNode,
-    FactType,
     KeyCreated,
     Manifest,
     OperatorRow,
@@ -45,6 +47,9 @@ class FactTables:
     keys_created_unix_ms: dict[str, int] = field(default_factory=dict)
     #: name -> operator, revoked ones too
     operators: dict[str, Operator] = field(default_factory=dict)
+    #: deployment -> its history, and the change under way
+    deploys: dict[str, DeployRecord] = field(default_factory=dict)
+    plan_rules: PlanRules = field(default_factory=PlanRules)
     #: name -> publication, of removed versions too
     publications: dict[str, Publication] = field(default_factory=dict)
     runtimes: dict[str, Runtime] = field(default_factory=dict)
@@ -71,6 +76,7 @@ class FactTables:
                     fact.agent_version,
                     fact.profile,
                     self.certificates.get(fact.node_id, ()),
+                    fact.hardware,
                 )
             case Certificates() as fact:
                 self._set_certificates(fact.node_id, fact.certificates)
@@ -84,6 +90,10 @@ class FactTables:
                 self.keys_created_unix_ms[fact.key_id] = fact.created_unix_ms
             case OperatorRow() as fact:
                 self.operators[fact.operator.name] = fact.operator
+            case DeployRecord() as fact:
+                self.deploys[fact.name] = fact
+            case PlanRulesRow() as fact:
+                self.plan_rules = fact.rules
             case PublicationRow() as fact:
                 self.publications[fact.key] = fact.publication
             case RuntimeRow() as fact:
@@ -105,6 +115,10 @@ class FactTables:
                 self.keys_created_unix_ms.pop(key, None)
             case FactType.OPERATOR:
                 self.operators.pop(key, None)
+            case FactType.DEPLOY:
+                self.deploys.pop(key, None)
+            case FactType.PLAN_RULES:
+                self.plan_rules = PlanRules()
             case FactType.PUBLICATION:
                 self.publications.pop(key, None)
             case FactType.RUNTIME:

@@ -18,6 +18,8 @@ class FactType(enum.StrEnum):
     OPERATOR = "operator"
     PUBLICATION = "publication"
     RUNTIME = "runtime"
+    DEPLOY = "deploy"
+    PLAN_RULES = "plan_rules"
 
 
 def fact_json(**values: object) -> bytes:

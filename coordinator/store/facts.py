@@ -13,6 +13,8 @@ from typing import Any, ClassVar, TypeVar
 
 from coordinator.core.node_orders import Move, NodeOrder, OrderKind, Phase
 from coordinator.core.operators import Operator, Role
+from coordinator.core.plan_input import UNKNOWN_HARDWARE, NodeHardware
+from coordinator.store.deploy_facts import DeployRecord, PlanRulesRow
 from coordinator.store.fact_types import FactType, fact_json
 from coordinator.store.records import CertificateRecord
 from coordinator.store.registry_facts import PublicationRow, RuntimeRow
@@ -30,6 +32,7 @@ row_type = _ROW_TYPES.__getitem__
 
 
 _PROFILE_FIELDS = frozenset(one.name for one in fields(EngineProfile))
+_HARDWARE_FIELDS = frozenset(one.name for one in fields(NodeHardware))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class EnrolledNode:
     engine_kind: str = ""
     agent_version: str = ""
     profile: EngineProfile | None = None
+    hardware: NodeHardware = UNKNOWN_HARDWARE
 
     @property
     def key(self) -> str:
@@ -58,6 +62,7 @@ class EnrolledNode:
             engine_kind=self.engine_kind,
             agent_version=self.agent_version,
             profile=asdict(self.profile) if self.profile else None,
+            hardware=asdict(self.hardware),
         )
 
     @classmethod
@@ -72,6 +77,7 @@ class EnrolledNode:
             value["engine_kind"],
             value["agent_version"],
             None if profile is None else _profile(profile),
+            _hardware(value.get("hardware", {})),
         )
 
 
@@ -274,6 +280,8 @@ Fact = (
     | Manifest
     | KeyCreated
     | OperatorRow
+    | DeployRecord
+    | PlanRulesRow
     | PublicationRow
     | RuntimeRow
 )
@@ -286,6 +294,8 @@ FactT = TypeVar(
     Manifest,
     KeyCreated,
     OperatorRow,
+    DeployRecord,
+    PlanRulesRow,
     PublicationRow,
     RuntimeRow,
 )
@@ -300,6 +310,8 @@ _CLASS_OF: dict[FactType, type[Fact]] = {
         Manifest,
         KeyCreated,
         OperatorRow,
+        DeployRecord,
+        PlanRulesRow,
         PublicationRow,
         RuntimeRow,
     )
@@ -323,4 +335,10 @@ def _file_of(path: str, sha256: str, size_bytes: int, pieces_sha256: str = "") -
 def _profile(values: dict[str, Any]) -> EngineProfile:
     return EngineProfile(
         **{name: value for name, value in values.items() if name in _PROFILE_FIELDS}
+    )
+
+
+def _hardware(values: dict[str, Any]) -> NodeHardware:
+    return NodeHardware(
+        **{name: value for name, value in values.items() if name in _HARDWARE_FIELDS}
     )

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from coordinator.store import pins
-from coordinator.store.facts import Certificates, EnrolledNode, FactType
+from coordinator.store.fact_types import FactType
+from coordinator.store.facts import Certificates, EnrolledNode
 from coordinator.store.records import CertificateRecord
 from protos.domain.errors import Conflict, NotFound
 from protos.domain.resources import Node, NodeHealth, NodeIntent, ResourceType
@@ -58,6 +59,7 @@ def register(registration: NodeRegistration) -> Write[None]:
                 engine_kind=registration.engine_kind,
                 agent_version=registration.agent_version,
                 profile=registration.profile,
+                hardware=registration.hardware,
             )
         )
         before = listed(tx, node_id)

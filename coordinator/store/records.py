@@ -6,7 +6,10 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from coordinator.core.plan_input import UNKNOWN_HARDWARE
+
 if TYPE_CHECKING:
+    from coordinator.core.plan_input import NodeHardware
     from protos.domain.resources import ApiKey, EngineProfile
 
 
@@ -21,6 +24,7 @@ class NodeRegistration:
     engine_kind: str
     profile: EngineProfile
     agent_version: str
+    hardware: NodeHardware = UNKNOWN_HARDWARE
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class NodeRecord:
     agent_version: str = ""
     profile: EngineProfile | None = None
     certificates: tuple[CertificateRecord, ...] = ()
+    hardware: NodeHardware = UNKNOWN_HARDWARE
 
 
 class Purpose(enum.StrEnum):

@@ -23,9 +23,11 @@ from protos.domain.errors import ConfigInvalid, StoreUnavailable
 if TYPE_CHECKING:
     from coordinator.core.node_orders import NodeOrder
     from coordinator.core.operators import Operator
+    from coordinator.core.plan_input import PlanRules
     from coordinator.core.publications import Publication
     from coordinator.store.backend import Backend
     from coordinator.store.connection import Read
+    from coordinator.store.deploy_facts import DeployRecord
     from coordinator.store.memory import Memory, Tail
     from coordinator.store.records import AuditNote, NodeRecord
     from coordinator.store.transaction import Write
@@ -167,6 +169,14 @@ class Store:
     def placements(self) -> Mapping[str, tuple[str, ...]]:
         """Return deployment -> node ids that it is pinned to."""
         return self._memory.facts.placements
+
+    def deploys(self) -> Mapping[str, DeployRecord]:
+        """Return deployment -> its history and the change under way."""
+        return self._memory.facts.deploys
+
+    def plan_rules(self) -> PlanRules:
+        """Return what operators have said about the replica plan."""
+        return self._memory.facts.plan_rules
 
     def manifest(self, model: str) -> tuple[ModelFile, ...]:
         """Return the files of a model or an adapter; empty for an external or unknown one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from coordinator.store.deploy_facts import DeployRecord
 from protos.domain.resources import Adapter, Deployment, ResourceType
 
 if TYPE_CHECKING:
@@ -17,6 +18,10 @@ def users_of(tx: Transaction, name: str) -> list[str]:
         one = tx.get(ResourceType.DEPLOYMENTS, key)
         if isinstance(one, Deployment) and name in (one.model, one.adapter, one.runtime):
             found.append(f"deployment {one.name}")
+    for record in tx.facts(DeployRecord):
+        other = None if record.rollout is None else record.rollout.other
+        if other is not None and name in (other.model, other.adapter, other.runtime):
+            found.append(f"the change of deployment {record.name} that is under way")
     for key in tx.keys(ResourceType.DEPLOYMENTS, "adapter/"):
         one = tx.get(ResourceType.DEPLOYMENTS, key)
         if isinstance(one, Adapter) and one.model == name:

@@ -257,6 +257,14 @@ class NodeInfo(_message.Message):
     RENEWAL_ERROR_FIELD_NUMBER: _builtins.int
     TWIN_FIELD_NUMBER: _builtins.int
     CLAIMS_FIELD_NUMBER: _builtins.int
+    DISK_FIELD_NUMBER: _builtins.int
+    COLD_STARTS_FIELD_NUMBER: _builtins.int
+    ACCELERATOR_KIND_FIELD_NUMBER: _builtins.int
+    WEIGHTS_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    ENGINE_VERSION_FIELD_NUMBER: _builtins.int
+    MAX_ADAPTERS_FIELD_NUMBER: _builtins.int
+    MAX_ADAPTER_RANK_FIELD_NUMBER: _builtins.int
+    MAX_ENGINES_FIELD_NUMBER: _builtins.int
     engine_kind: _builtins.str
     agent_version: _builtins.str
     connected: _builtins.bool
@@ -272,6 +280,13 @@ class NodeInfo(_message.Message):
     renewal_error: _builtins.str
     twin: _builtins.str
     """two hosts use this identity: the addresses of both; empty: one"""
+    accelerator_kind: _builtins.str
+    """from here as in Hello"""
+    weights_memory_bytes: _builtins.int
+    engine_version: _builtins.str
+    max_adapters: _builtins.int
+    max_adapter_rank: _builtins.int
+    max_engines: _builtins.int
     @_builtins.property
     def node(self) -> _resources_pb2.Node: ...
     @_builtins.property
@@ -298,6 +313,12 @@ class NodeInfo(_message.Message):
     def service(self) -> _fleet_pb2.Service: ...
     @_builtins.property
     def claims(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeClaim]: ...
+    @_builtins.property
+    def disk(self) -> _fleet_pb2.Disk:
+        """absent: the agent does not report it"""
+
+    @_builtins.property
+    def cold_starts(self) -> _containers.RepeatedCompositeFieldContainer[_fleet_pb2.ColdStarts]: ...
     def __init__(
         self,
         *,
@@ -323,10 +344,18 @@ class NodeInfo(_message.Message):
         renewal_error: _builtins.str = ...,
         twin: _builtins.str = ...,
         claims: _abc.Iterable[Global___NodeClaim] | None = ...,
+        disk: _fleet_pb2.Disk | None = ...,
+        cold_starts: _abc.Iterable[_fleet_pb2.ColdStarts] | None = ...,
+        accelerator_kind: _builtins.str = ...,
+        weights_memory_bytes: _builtins.int = ...,
+        engine_version: _builtins.str = ...,
+        max_adapters: _builtins.int = ...,
+        max_adapter_rank: _builtins.int = ...,
+        max_engines: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "order", b"order", "peer_dial", b"peer_dial", "service", b"service"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["disk", b"disk", "node", b"node", "order", b"order", "peer_dial", b"peer_dial", "service", b"service"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerators", b"accelerators", "agent_version", b"agent_version", "certificate_age_s", b"certificate_age_s", "certificate_remaining_s", b"certificate_remaining_s", "claims", b"claims", "clock_offset_ms", b"clock_offset_ms", "connected", b"connected", "credentials_age_s", b"credentials_age_s", "current", b"current", "engine_in_flight_requests", b"engine_in_flight_requests", "engine_kind", b"engine_kind", "faults", b"faults", "have", b"have", "in_flight_requests", b"in_flight_requests", "last_status_age_s", b"last_status_age_s", "node", b"node", "order", b"order", "peer_dial", b"peer_dial", "renewal_error", b"renewal_error", "replicas", b"replicas", "service", b"service", "twin", b"twin"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator_kind", b"accelerator_kind", "accelerators", b"accelerators", "agent_version", b"agent_version", "certificate_age_s", b"certificate_age_s", "certificate_remaining_s", b"certificate_remaining_s", "claims", b"claims", "clock_offset_ms", b"clock_offset_ms", "cold_starts", b"cold_starts", "connected", b"connected", "credentials_age_s", b"credentials_age_s", "current", b"current", "disk", b"disk", "engine_in_flight_requests", b"engine_in_flight_requests", "engine_kind", b"engine_kind", "engine_version", b"engine_version", "faults", b"faults", "have", b"have", "in_flight_requests", b"in_flight_requests", "last_status_age_s", b"last_status_age_s", "max_adapter_rank", b"max_adapter_rank", "max_adapters", b"max_adapters", "max_engines", b"max_engines", "node", b"node", "order", b"order", "peer_dial", b"peer_dial", "renewal_error", b"renewal_error", "replicas", b"replicas", "service", b"service", "twin", b"twin", "weights_memory_bytes", b"weights_memory_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

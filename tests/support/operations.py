@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING
 from coordinator.blobs.folder import FolderStore
 from coordinator.ca.authority import CertificateAuthority
 from coordinator.core.operators import Role
+from coordinator.fleet.desired_rows import DesiredRows
 from coordinator.fleet.live import LiveNode
+from coordinator.fleet.memory import FleetMemory
 from coordinator.fleet.peer_dialer import PeerDialer
+from coordinator.fleet.placement_writer import PlacementWriter
 from coordinator.operations.actor import Actor
 from coordinator.operations.agents import (
     ExplainedRoute,
@@ -115,7 +118,7 @@ class AgentsDouble:
         return self.traces.get(trace_id)
 
 
-@dataclass(slots=True)
+@dataclass
 class OperatedFleet:
     """A coordinator's state behind its use cases, and what they told the live fleet."""
 
@@ -130,6 +133,16 @@ class OperatedFleet:
     operators_changed: list[str] = field(default_factory=list)
     loopback_listeners: tuple[str, ...] = ()
     mono_ms: float = 0.0
+    memory: FleetMemory = field(default_factory=FleetMemory)
+
+    def __post_init__(self) -> None:
+        self.plan = PlacementWriter(
+            self.store,
+            DesiredRows(self.store, self.memory),
+            self.memory,
+            now_mono_ms=lambda: self.mono_ms,
+            now_unix_ms=self.clock,
+        )
 
     def live_node(self, node_id: str) -> LiveNode | None:
         return self.nodes.get(node_id)
@@ -162,6 +175,8 @@ class OperatedFleet:
                 now_unix_ms=self.clock,
                 on_resumed=self.resumed.append,
                 on_ordered=self.ordered.append,
+                plan=self.plan,
+                on_plan_changed=lambda: None,
                 on_operator_changed=self.operators_changed.append,
             )
         )

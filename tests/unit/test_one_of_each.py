@@ -13,7 +13,7 @@ ROOMS = ("agent", "coordinator", "protos")
 @pytest.mark.parametrize(
     ("text", "home"),
     [
-        ('ModelSource.EXTERNAL: "external"', "coordinator/core/placement_plan.py"),
+        ('ModelSource.EXTERNAL: "external"', "coordinator/core/plan_input.py"),
         ("hashlib.sha256(key.encode()", "protos/domain/routing_table.py"),
         ("row_digest(", "protos/domain/routing_table.py"),
         ("os.open(folder, os.O_RDONLY", "protos/host/files.py"),

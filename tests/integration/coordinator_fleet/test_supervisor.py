@@ -84,7 +84,13 @@ class Watch:
         """A new process over the same database."""
         self.memory = FleetMemory()
         self.desired = DesiredRows(self.store, self.memory)
-        self.placement = PlacementWriter(self.store, self.desired)
+        self.placement = PlacementWriter(
+            self.store,
+            self.desired,
+            self.memory,
+            now_mono_ms=lambda: self.now_ms,
+            now_unix_ms=self.clock,
+        )
         self.supervisor = FleetSupervisor(
             self.store,
             self.placement,
@@ -129,8 +135,11 @@ class Watch:
         await self.supervisor.step()
 
     async def order(self, *node_ids: str) -> None:
-        """Pin a deployment of the model to nodes, and have it planned."""
-        await self.store.write(deployments.put(deployment(), node_ids, create_only=False))
+        """Pin a deployment of the model to nodes, or remove it, and have that planned."""
+        if node_ids:
+            await self.store.write(deployments.put(deployment(), node_ids, create_only=False))
+        else:
+            await self.store.write(deployments.remove(deployment().name))
         await self.supervisor.step()
 
     def report(self, *node_ids: str, replicas=(), reachable=None, draining: bool = False) -> None:
@@ -297,8 +306,7 @@ async def test_a_pinned_deployment_is_planned_kept_and_withdrawn(watch: Watch):
     assert watch.desired.holds_file("gru-1", FILES[0].sha256)
     assert not watch.desired.holds_file("gru-2", FILES[0].sha256)
     assert watch.placement.unplaced == 1
-    await watch.store.write(deployments.put(deployment(), [], create_only=False))
-    await watch.supervisor.step()
+    await watch.order()
     assert watch.desired.of("gru-1") == {}
     assert watch.placement.unplaced == 0
 

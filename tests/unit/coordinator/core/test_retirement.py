@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.core.node_orders import Move
-from coordinator.core.placement_plan import ENGINE_KIND_OF, PlanInput, PlanNode, plan_placements
+from coordinator.core.plan_input import ENGINE_KIND_OF, PlanInput, PlanNode
+from coordinator.core.replica_plan import plan_replicas
 from coordinator.core.retirement import Site, plan_moves
-from protos.domain.resources import Model, ModelSource, NodeIntent, Tier
+from protos.domain.resources import Hold, Model, ModelSource, NodeIntent, Tier
 from tests.support.fleets import deployment
 
 SMALL, OTHER, FAR = "acme/small@1", "acme/other@1", "acme/far@1"
@@ -24,7 +25,7 @@ MODELS = {
 
 
 def host(kind: str = "vllm", holds: str | None = None, intent: NodeIntent = NodeIntent.ACTIVE):
-    return PlanNode(kind, intent, holds)
+    return PlanNode(kind, intent, {holds: Hold.HOT} if holds else {})
 
 
 def fleet(nodes: dict[str, PlanNode], zones: tuple[str, ...] = (), **pins):
@@ -120,7 +121,7 @@ hosts = st.builds(
     PlanNode,
     st.sampled_from(["vllm", "external", "none"]),
     st.sampled_from(list(NodeIntent)),
-    st.none() | st.sampled_from(sorted(MODELS)),
+    st.sampled_from([{}, *({name: Hold.HOT} for name in sorted(MODELS))]),
 )
 site_facts = st.builds(
     Site, st.sampled_from("ab"), st.sampled_from(Tier), st.sampled_from(["US", "BR"]), st.booleans()
@@ -145,7 +146,10 @@ def test_the_placement_plan_accepts_the_moves(nodes, where, pins, zones):
     moves = plan_moves(plan_input, where, "a-1", ())
     assert moves == plan_moves(plan_input, where, "a-1", moves), "a plan once made stands"
     assert {one.deployment for one in moves} == {
-        name for name, (_, pinned) in pins.items() if "a-1" in pinned
+        name
+        for name, (model, pinned) in pins.items()
+        if "a-1" in pinned
+        or (not pinned and model in nodes["a-1"].hot and model != FAR)  # the plan put it there
     }
     models_at: dict[str, set[str]] = {}
     for move in moves:
@@ -154,14 +158,18 @@ def test_the_placement_plan_accepts_the_moves(nodes, where, pins, zones):
             continue
         node, site = nodes[move.node_id], where[move.node_id]
         assert move.node_id != "a-1"
-        assert node.intent is NodeIntent.ACTIVE
+        planned_there = not pins[move.deployment][1]
+        assert node.intent is NodeIntent.ACTIVE or (planned_there and node.counts)
         assert site.healthy
         assert not zones or site.zone in zones
         assert node.engine_kind == ENGINE_KIND_OF[MODELS[move.model].source]
-        assert node.holds in (None, move.model)
+        assert node.hot in ((), (move.model,))
         models_at.setdefault(move.node_id, set()).add(move.model)
     assert all(len(models) == 1 for models in models_at.values())
-    desired = plan_placements(plan_input).desired
+    planned = plan_replicas(plan_input).nodes
     for move in moves:
-        held = desired.get(move.node_id)
-        assert held is None or held.model == move.model or nodes[move.node_id].holds == move.model
+        if move.node_id:
+            hot = [
+                name for name, one in planned[move.node_id].models.items() if one.hold is Hold.HOT
+            ]
+            assert hot in ([], [move.model]) or nodes[move.node_id].hot == (move.model,)

@@ -5,14 +5,12 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.core.placement_plan import (
-    ENGINE_KIND_OF,
-    PlanInput,
-    PlanNode,
-    plan_placements,
-)
+from coordinator.core.plan_input import ENGINE_KIND_OF, PlanInput, PlanNode
+from coordinator.core.planned_rows import RowMaker
+from coordinator.core.replica_plan import plan_replicas
 from protos.domain.resources import (
     DesiredReplica,
+    Hold,
     Model,
     ModelFile,
     ModelSource,
@@ -41,7 +39,7 @@ def host(
     holds: str | None = None,
     intent: NodeIntent = NodeIntent.ACTIVE,
 ) -> PlanNode:
-    return PlanNode(engine_kind, intent, holds)
+    return PlanNode(engine_kind, intent, {holds: Hold.HOT} if holds else {})
 
 
 def fleet(nodes: dict[str, PlanNode], **wishes: tuple[str, tuple[str, ...]]) -> PlanInput:
@@ -56,30 +54,38 @@ def fleet(nodes: dict[str, PlanNode], **wishes: tuple[str, tuple[str, ...]]) -> 
 
 
 def held(plan_input: PlanInput) -> dict[str, str | None]:
-    desired = plan_placements(plan_input).desired
-    return {node_id: replica and replica.model for node_id, replica in desired.items()}
+    """Node -> the model in its engine; these nodes have one engine each."""
+    hot = {}
+    for node_id, draft in plan_replicas(plan_input).nodes.items():
+        names = [name for name, one in draft.models.items() if one.hold is Hold.HOT]
+        assert len(names) <= 1
+        hot[node_id] = names[0] if names else None
+    return hot
+
+
+def rows(plan_input: PlanInput, node_id: str) -> list[object]:
+    draft = plan_replicas(plan_input).nodes[node_id]
+    return list(RowMaker().rows(plan_input, draft).values())
 
 
 def reasons(plan_input: PlanInput) -> dict[tuple[str, str], str]:
-    unplaced = plan_placements(plan_input).unplaced
+    unplaced = plan_replicas(plan_input).unplaced
     return {(one.deployment, one.node_id): one.reason for one in unplaced}
 
 
 def test_a_model_goes_to_the_node_it_is_pinned_to():
-    plan = plan_placements(fleet({"iad-1": host(), "iad-2": host()}, chat=(SMALL, ("iad-1",))))
-    assert plan.desired == {
-        "iad-1": DesiredReplica(SMALL, ModelSource.MANAGED, FILES, 8_192),
-        "iad-2": None,
-    }
-    assert plan.unplaced == ()
+    asked = fleet({"iad-1": host(), "iad-2": host()}, chat=(SMALL, ("iad-1",)))
+    assert rows(asked, "iad-1") == [DesiredReplica(SMALL, ModelSource.MANAGED, FILES, 8_192)]
+    assert rows(asked, "iad-2") == []
+    assert reasons(asked) == {}
 
 
 def test_an_external_model_goes_to_an_external_engine_without_files():
     nodes = {"iad-1": host("external"), "iad-2": host("vllm")}
-    plan = plan_placements(fleet(nodes, far=(FAR, ("iad-1", "iad-2"))))
-    assert plan.desired["iad-1"] == DesiredReplica(FAR, ModelSource.EXTERNAL, (), 8_192)
-    assert plan.desired["iad-2"] is None
-    assert [one.node_id for one in plan.unplaced] == ["iad-2"]
+    asked = fleet(nodes, far=(FAR, ("iad-1", "iad-2")))
+    assert rows(asked, "iad-1") == [DesiredReplica(FAR, ModelSource.EXTERNAL, (), 8_192)]
+    assert rows(asked, "iad-2") == []
+    assert list(reasons(asked)) == [("far", "iad-2")]
 
 
 def test_deployments_of_one_model_share_its_replica():
@@ -144,7 +150,7 @@ inputs = st.builds(
             PlanNode,
             st.sampled_from(["vllm", "external", "none", ""]),
             st.sampled_from(list(NodeIntent)),
-            st.sampled_from([None, *MODELS]),
+            st.sampled_from([{}, *({name: Hold.HOT} for name in MODELS)]),
         ),
     ),
     models=st.just(MODELS),
@@ -166,44 +172,12 @@ inputs = st.builds(
 
 @given(inputs)
 def test_every_pin_is_placed_or_unplaced_with_a_reason_and_engines_fit(plan_input: PlanInput):
-    plan = plan_placements(plan_input)
-    assert set(plan.desired) == set(plan_input.nodes)
-    explained = {(one.deployment, one.node_id) for one in plan.unplaced}
+    hot = held(plan_input)
+    assert set(hot) == set(plan_input.nodes)
+    explained = reasons(plan_input)
     for name, wanted in plan_input.deployments.items():
         for node_id in plan_input.placements.get(name, ()):
-            replica = plan.desired.get(node_id)
-            fulfilled = replica is not None and replica.model == wanted.model
-            assert fulfilled != ((name, node_id) in explained)
-    for node_id, replica in plan.desired.items():
-        if replica is not None:
-            assert plan_input.nodes[node_id].engine_kind == ENGINE_KIND_OF[replica.source]
-
-
-@given(inputs, st.randoms(use_true_random=False))
-def test_the_same_fleet_in_another_order_has_the_same_plan(plan_input: PlanInput, random):
-    def shuffled(mapping):
-        items = list(mapping.items())
-        random.shuffle(items)
-        return dict(items)
-
-    again = replace(
-        plan_input,
-        nodes=shuffled(plan_input.nodes),
-        deployments=shuffled(plan_input.deployments),
-        placements={
-            name: random.sample(node_ids, len(node_ids))
-            for name, node_ids in shuffled(plan_input.placements).items()
-        },
-    )
-    assert plan_placements(plan_input) == plan_placements(again)
-
-
-@given(inputs)
-def test_a_plan_that_was_carried_out_is_stable(plan_input: PlanInput):
-    """Fewest moves: without a change of the input nothing moves."""
-    plan = plan_placements(plan_input)
-    done = {
-        node_id: replace(node, holds=replica.model if (replica := plan.desired[node_id]) else None)
-        for node_id, node in plan_input.nodes.items()
-    }
-    assert plan_placements(replace(plan_input, nodes=done)).desired == plan.desired
+            assert (hot.get(node_id) == wanted.model) != ((name, node_id) in explained)
+    for node_id, model in hot.items():
+        if model is not None:
+            assert plan_input.nodes[node_id].engine_kind == ENGINE_KIND_OF[MODELS[model].source]

@@ -1,0 +1,313 @@
+"""Deploys: a model, an adapter and a runtime behind one name, changed without a failed request."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from coordinator.core.deploy_checks import check_adapter, check_fits, check_owner
+from coordinator.core.deploy_progress import NodeProgress, waits_for
+from coordinator.core.plan_input import PlanNode, replica_key
+from coordinator.core.rollout import RolloutPhase, changes_weights
+from coordinator.operations.acts import Act
+from coordinator.operations.deployments import checked_deployment
+from coordinator.operations.registry_objects import found_row
+from coordinator.operations.use_case import UseCases, named, note_of, use_case
+from coordinator.store import deploys
+from protos.domain.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from protos.domain.ids import check_deployment_name, check_node_id
+from protos.domain.object_names import ObjectKind
+from protos.domain.resources import Adapter, Model, ModelSource, NodeHealth, NodeIntent, Runtime
+
+if TYPE_CHECKING:
+    from coordinator.core.rollout import Revision, Rollout
+    from coordinator.operations.actor import Actor
+    from coordinator.store.deploy_facts import DeployRecord
+    from protos.domain.resources import Deployment
+
+MAX_PREMIUM_PERCENT = 10_000
+_MAX_NODES = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class DeployStatus:
+    """A deployment, its history, and what it waits for."""
+
+    deployment: Deployment
+    node_ids: Sequence[str]
+    nodes: Sequence[NodeProgress]
+    revisions: Sequence[Revision]
+    rollout: Rollout | None
+    waits_for: Sequence[str]
+    unplaced: Sequence[str]
+
+    @property
+    def served(self) -> bool:
+        """Whether some node serves the present version, or loads it for a request."""
+        return any(one.serves for one in self.nodes if not one.is_next)
+
+
+class Deploys(UseCases):
+    """Deployments with their history. An account sees and changes its own."""
+
+    @use_case(Act.DEPLOY_CREATE, named("deployment"))
+    async def create(
+        self, actor: Actor, deployment: Deployment, node_ids: Collection[str]
+    ) -> DeployStatus:
+        """Create a deployment; names without a version mean the latest of now.
+
+        Raises: InvalidRequest when no node can serve it, with the numbers; NotFound, Conflict.
+        """
+        pins = _checked_nodes(node_ids)
+        made = self._resolved(actor, deployment, frozenset(pins) or None)
+        note = note_of(actor, Act.DEPLOY_CREATE, f"deployment/{made.name}", _detail(made))
+        change = deploys.put_now(made, pins, str(actor), "create", create_only=True)
+        await self._store.write(change, note)
+        self._parts.on_plan_changed()
+        return self._status(made.name)
+
+    @use_case(Act.DEPLOY_UPDATE, named("deployment"))
+    async def update(
+        self, actor: Actor, deployment: Deployment, node_ids: Collection[str] | None
+    ) -> DeployStatus:
+        """Change a deployment; other weights are made ready first, and then switched to.
+
+        ``deployment`` is as it should be; ``node_ids`` None: not pinned.
+        Raises: InvalidRequest, NotFound, Conflict.
+        """
+        self._found(actor, deployment.name)
+        await self._begin(actor, Act.DEPLOY_UPDATE, deployment, node_ids, "update")
+        return self._status(deployment.name)
+
+    @use_case(Act.DEPLOY_ROLLBACK, named("deployment"))
+    async def rollback(self, actor: Actor, name: str, revision: int = 0) -> DeployStatus:
+        """Return to an earlier revision; 0 withdraws a change that is prepared, else the last one.
+
+        Raises: NotFound, Conflict, InvalidRequest.
+        """
+        present = self._found(actor, name)
+        record = self._store.deploys().get(name)
+        rollout = record.rollout if record else None
+        if not revision and rollout is not None and rollout.phase is RolloutPhase.PREPARING:
+            note = note_of(
+                actor,
+                Act.DEPLOY_ROLLBACK,
+                f"deployment/{name}",
+                "the change under way is withdrawn",
+            )
+            await self._store.write(deploys.end(name, rollout), note)
+            self._parts.on_plan_changed()
+            return self._status(name)
+        target = _revision(name, record, present, revision)
+        wanted = target.deployment
+        reason = f"rollback to {wanted.revision}"
+        await self._begin(actor, Act.DEPLOY_ROLLBACK, wanted, wanted.pins, reason)
+        return self._status(name)
+
+    @use_case(Act.DEPLOY_SHOW, named("deployment"))
+    async def show(self, actor: Actor, name: str) -> DeployStatus:
+        """Return a deployment with its history and what it waits for. Raises: NotFound."""
+        self._found(actor, name)
+        return self._status(name)
+
+    @use_case(Act.DEPLOY_LIST)
+    async def list_all(self, actor: Actor) -> Sequence[DeployStatus]:
+        """Return every deployment by name."""
+        return [
+            self._status(name)
+            for name, one in sorted(self._store.view().deployments.items())
+            if actor.sees(one.account_id)
+        ]
+
+    async def _begin(
+        self,
+        actor: Actor,
+        act: Act,
+        deployment: Deployment,
+        node_ids: Collection[str] | None,
+        reason: str,
+    ) -> None:
+        pins = None if node_ids is None else frozenset(_checked_nodes(node_ids))
+        following = self._resolved(actor, deployment, pins)
+        present = self._store.view().deployments.get(following.name)
+        model = self._store.view().models.get(following.model)
+        is_managed = model is not None and model.source is ModelSource.MANAGED
+        note = note_of(actor, act, f"deployment/{following.name}", _detail(following))
+        begun = await self._store.write(deploys.begin(following, pins, str(actor), reason), note)
+        # The same weights are ready already; only operators start external engines.
+        if present is not None and not (changes_weights(present, following) and is_managed):
+            await self._store.write(deploys.switch(following.name, begun))
+        self._parts.on_plan_changed()
+
+    def _found(self, actor: Actor, name: str) -> Deployment:
+        """Raises: NotFound, of what is another account's too."""
+        check_deployment_name(name)
+        found: Deployment | None = self._store.view().deployments.get(name)
+        if found is None or not (actor.role is not None or found.account_id == actor.account_id):
+            raise NotFound(f"there is no deployment {name!r}", "`edgeforge deploy ls` shows all")
+        return found
+
+    def _resolved(
+        self, actor: Actor, deployment: Deployment, pins: frozenset[str] | None
+    ) -> Deployment:
+        """Return a deployment whose names are versions, and that some node can serve.
+
+        Raises: InvalidRequest, NotFound, Forbidden.
+        """
+        store = self._store
+        if actor.role is None and deployment.account_id != actor.account_id:
+            raise Forbidden(
+                f"{actor} may not deploy for account {deployment.account_id!r}",
+                "leave the account out: it is your own",
+            )
+        model = found_row(store, actor, deployment.model, ObjectKind.MODEL)
+        adapter = runtime = None
+        if deployment.adapter:
+            adapter = found_row(store, actor, deployment.adapter, ObjectKind.ADAPTER)
+        if deployment.runtime:
+            runtime = found_row(store, actor, deployment.runtime, ObjectKind.RUNTIME)
+        assert isinstance(model, Model)
+        assert adapter is None or isinstance(adapter, Adapter)
+        assert runtime is None or isinstance(runtime, Runtime)
+        made = checked_deployment(
+            replace(
+                deployment,
+                model=model.name,
+                adapter=adapter.name if adapter else "",
+                runtime=runtime.name if runtime else "",
+                pins=None,
+            )
+        )
+        if not 0 <= made.max_premium_percent <= MAX_PREMIUM_PERCENT:
+            raise InvalidRequest(
+                f"a premium of {made.max_premium_percent} % is not in 0..{MAX_PREMIUM_PERCENT}"
+            )
+        check_owner(made, model, adapter, runtime)
+        check_adapter(model, adapter)
+        unknown = sorted((pins or frozenset()) - store.node_records().keys())
+        if unknown:
+            raise NotFound(f"no node {unknown[0]!r} is enrolled", "`edgeforge node ls` shows those")
+        check_fits(self._nodes(), made, pins, model, adapter, runtime)
+        return made
+
+    def _nodes(self) -> dict[str, PlanNode]:
+        """Return every enrolled node, as far as the checks need it."""
+        view, nodes = self._store.view(), {}
+        for node_id, record in self._store.node_records().items():
+            listed, pop = view.nodes.get(node_id), view.pops.get(record.pop_id)
+            nodes[node_id] = PlanNode(
+                engine_kind=record.engine_kind,
+                intent=listed.intent if listed else NodeIntent.ACTIVE,
+                pop_id=record.pop_id,
+                zone=pop.zone if pop else "",
+                hardware=record.hardware,
+            )
+        return nodes
+
+    def _status(self, name: str) -> DeployStatus:
+        deployment = self._store.view().deployments[name]
+        record = self._store.deploys().get(name)
+        rollout = record.rollout if record else None
+        nodes = self._progress(deployment, is_next=False)
+        why = self._why_nowhere(name)
+        waits = waits_for(nodes, why)
+        if rollout is not None and rollout.phase is RolloutPhase.PREPARING:
+            following = self._progress(rollout.other, is_next=True)
+            nodes += following
+            waits = waits_for(following, why) or ["switching to the next version"]
+        return DeployStatus(
+            deployment=deployment,
+            node_ids=self._store.placements().get(name, ()),
+            nodes=nodes,
+            revisions=record.revisions[::-1] if record else (),
+            rollout=rollout,
+            waits_for=waits,
+            unplaced=self._parts.plan.unplaced_of(name),
+        )
+
+    def _progress(self, version: Deployment, *, is_next: bool) -> list[NodeProgress]:
+        """Return what each node that is to hold a version has come to."""
+        view, plan = self._store.view(), self._parts.plan
+        key = replica_key(version.model, version.adapter)
+        by_node = view.replicas.get(version.model, {})
+        if version.adapter:
+            by_node = view.adapter_replicas.get(version.adapter, {})
+        found = []
+        for node_id in sorted(view.nodes):
+            row = plan.desired_of(node_id).get(key)
+            if row is None or (version.pins is not None and node_id not in version.pins):
+                continue
+            live = self._parts.live.live_node(node_id)
+            told = [
+                one
+                for one in (live.report.replicas if live else ())
+                if (one.model, one.adapter) == (version.model, version.adapter)
+            ]
+            replica = by_node.get(node_id)
+            state = replica.state if replica else None
+            found.append(
+                NodeProgress(
+                    node_id,
+                    version.adapter or version.model,
+                    row.hold,
+                    connected=live is not None and live.connected,
+                    alive=view.nodes[node_id].health is not NodeHealth.DEAD,
+                    state=told[0].state if told and replica else state,
+                    **({"residency": replica.residency} if replica else {}),
+                    pulled_bytes=told[0].pulled_bytes if told else 0,
+                    total_bytes=told[0].total_bytes if told else 0,
+                    error=told[0].error if told else "",
+                    is_next=is_next,
+                    is_adapter=bool(version.adapter),
+                    generation=replica.generation if replica else 0,
+                )
+            )
+        return found
+
+    def _why_nowhere(self, name: str) -> str:
+        unplaced = self._parts.plan.unplaced_of(name)
+        if unplaced:
+            return f"no node holds it: {unplaced[0]}"
+        frozen = self._store.plan_rules().frozen
+        if frozen:
+            pop_id, by = next(iter(frozen.items()))
+            return f"the plan is frozen at {pop_id} by {by}: see `edgeforge plan apply`"
+        return "waiting for the plan to give it to a node"
+
+
+def _revision(name: str, record: DeployRecord | None, present: Deployment, number: int) -> Revision:
+    """Return the revision to go back to. Raises: NotFound, Conflict."""
+    known = record.revisions if record else ()
+    if number:
+        found = [one for one in known if one.number == number]
+        if not found:
+            numbers = ", ".join(str(one.number) for one in known[-10:])
+            raise NotFound(
+                f"deployment {name!r} has no revision {number}",
+                f"its latest are {numbers}" if numbers else "it has no history yet",
+            )
+        return found[0]
+    earlier = [one for one in known if one.number < present.revision]
+    if not earlier:
+        raise Conflict(
+            f"deployment {name!r} has no revision before {present.revision}",
+            "`edgeforge deploy show` lists its revisions",
+            retryable=False,
+        )
+    return earlier[-1]
+
+
+def _checked_nodes(node_ids: Collection[str]) -> tuple[str, ...]:
+    if len(node_ids) > _MAX_NODES:
+        raise InvalidRequest(f"{len(node_ids)} nodes are more than {_MAX_NODES}")
+    return tuple(sorted({check_node_id(node_id) for node_id in node_ids}))
+
+
+def _detail(deployment: Deployment) -> str:
+    return (
+        f"account={deployment.account_id} model={deployment.model} adapter={deployment.adapter}"
+        f" runtime={deployment.runtime} ttft_budget_ms={deployment.ttft_budget_ms}"
+        f" sla={deployment.sla_tier} zones={','.join(deployment.residency_zones)}"
+        f" max_premium_percent={deployment.max_premium_percent}"
+    )
