@@ -93,7 +93,7 @@ def ensure_objects(
             layout.weights / "smollm2-135m-lora",
             lambda target: write_adapter(base, target, ADAPTER_RECIPE),
         )
-        named = ("--name", ADAPTER, "--model", SMALL_MODEL)
+        named = ("--name", ADAPTER, "--base", SMALL_MODEL)
         commands.run("adapter", "import", str(adapter), *named)
 
 

@@ -31,24 +31,30 @@ class PublicCommands:
         self._report = report
 
     def run(self, *arguments: str) -> None:
-        """Show one command and run it. Raises: EdgeForgeError with what it said when it failed."""
+        """Show one command, run it and show the first line that it printed.
+
+        Raises: EdgeForgeError with what the command said when it failed.
+        """
         self._report(f"$ edgeforge {self._shown(arguments)}")
-        self._json_of(arguments)
+        lines = self._output_of(arguments).splitlines()
+        if lines:
+            self._report(f"  {lines[0]}")
 
     def names(self, group: str) -> set[str]:
         """Return the names that ``edgeforge GROUP ls`` lists. Raises: EdgeForgeError."""
-        listed = self._json_of((group, "ls"))
+        printed = self._output_of((group, "ls", "--json"))
         try:
-            return {str(one["name"]) for one in listed}
-        except (KeyError, TypeError) as error:
+            # What a deployment is stands beside its state.
+            return {str(one.get("deployment", one)["name"]) for one in json.loads(printed)}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise EdgeForgeError(f"edgeforge {group} ls printed no list of names") from error
 
-    def _json_of(self, arguments: tuple[str, ...]) -> list[dict[str, object]]:
+    def _output_of(self, arguments: tuple[str, ...]) -> str:
         what = f"edgeforge {' '.join(arguments[:2])}"
         profile = ("--profile", str(self._layout.profile))
         try:
             done = subprocess.run(
-                [program("edgeforge"), *profile, *arguments, "--json"],
+                [program("edgeforge"), *profile, *arguments],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -60,11 +66,7 @@ class PublicCommands:
         if done.returncode != 0:
             said = (done.stderr or done.stdout).strip()[-_MAX_SAID_CHARS:]
             raise EdgeForgeError(f"{what} failed: {said}")
-        try:
-            found: list[dict[str, object]] = json.loads(done.stdout)
-        except ValueError as error:
-            raise EdgeForgeError(f"{what} printed no JSON: {done.stdout[:200]!r}") from error
-        return found
+        return done.stdout
 
     def _shown(self, arguments: tuple[str, ...]) -> str:
         """Return the command with the fleet's folder as it is named beside the user."""

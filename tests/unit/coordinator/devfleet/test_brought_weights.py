@@ -71,7 +71,7 @@ def test_a_new_fleet_imports_the_base_the_fine_tune_and_the_adapter(
         ("model", "import", str(folder / "smollm2-135m-tuned"), "--name", FINE_TUNE),
         (
             *("adapter", "import", str(folder / "smollm2-135m-lora")),
-            *("--name", ADAPTER, "--model", SMALL_MODEL),
+            *("--name", ADAPTER, "--base", SMALL_MODEL),
         ),
     ]
     assert tensors_of(folder / "smollm2-135m-tuned") == tensors_of(folder / BASE)

@@ -35,14 +35,17 @@ def edgeforge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_a_command_gets_the_profile_and_is_shown_as_typed(layout: FleetLayout, edgeforge) -> None:
     typed = layout.root.with_name("typed")
-    edgeforge(f"open({str(typed)!r}, 'w').write(json.dumps(sys.argv[1:])); print('{{}}')")
+    edgeforge(f"open({str(typed)!r}, 'w').write(json.dumps(sys.argv[1:])); print('a/b@1: llama')")
     said: list[str] = []
     folder = str(layout.root / "weights" / "a b")
     PublicCommands(layout, said.append).run("model", "import", folder, "--name", "a/b@1")
     profile = ["--profile", str(layout.profile)]
     got = json.loads(typed.read_text())
-    assert got == [*profile, "model", "import", folder, "--name", "a/b@1", "--json"]
-    assert said == ["$ edgeforge model import '.edgeforge/weights/a b' --name a/b@1"]
+    assert got == [*profile, "model", "import", folder, "--name", "a/b@1"]
+    assert said == [
+        "$ edgeforge model import '.edgeforge/weights/a b' --name a/b@1",
+        "  a/b@1: llama",
+    ]
 
 
 def test_a_listing_is_not_shown(layout: FleetLayout, edgeforge) -> None:
@@ -53,21 +56,21 @@ def test_a_listing_is_not_shown(layout: FleetLayout, edgeforge) -> None:
 
 
 def test_a_listing_without_names_is_an_error(layout: FleetLayout, edgeforge) -> None:
-    edgeforge("print('[{}]')")
-    with pytest.raises(EdgeForgeError, match="model ls printed no list of names"):
-        PublicCommands(layout, lambda _line: None).names("model")
+    for printed in ("[{}]", "done", "[1]", "1"):
+        edgeforge(f"print({printed!r})")
+        with pytest.raises(EdgeForgeError, match="model ls printed no list of names"):
+            PublicCommands(layout, lambda _line: None).names("model")
+
+
+def test_a_deployment_is_listed_beside_its_state(layout: FleetLayout, edgeforge) -> None:
+    edgeforge("print(json.dumps([{'deployment': {'name': 'chat'}, 'served': True}]))")
+    assert PublicCommands(layout, lambda _line: None).names("deploy") == {"chat"}
 
 
 def test_what_a_failing_command_said_is_the_error(layout: FleetLayout, edgeforge) -> None:
     edgeforge("sys.exit('error: rank 4096 is above 64')")
     with pytest.raises(EdgeForgeError, match="adapter import failed: error: rank 4096 is above 64"):
         PublicCommands(layout, lambda _line: None).run("adapter", "import", "x")
-
-
-def test_an_answer_that_is_no_json_is_an_error(layout: FleetLayout, edgeforge) -> None:
-    edgeforge("print('done')")
-    with pytest.raises(EdgeForgeError, match="printed no JSON: 'done"):
-        PublicCommands(layout, lambda _line: None).run("deploy", "create", "x")
 
 
 def test_a_command_that_does_not_end_is_given_up(
