@@ -12,7 +12,12 @@ from coordinator import clock
 from coordinator.cli.validity import certificate_in, validity_of
 from protos.domain.errors import ConfigInvalid, EdgeForgeError, LinkDown, Unauthenticated
 from protos.enrolment.keys import key_in
-from protos.v1 import admin_pb2_grpc, deploy_pb2_grpc, enrolment_pb2_grpc
+from protos.v1 import (
+    admin_pb2_grpc,
+    deploy_pb2_grpc,
+    enrolment_pb2_grpc,
+    registry_pb2_grpc,
+)
 from protos.wire.errors import error_from_metadata
 
 if TYPE_CHECKING:
@@ -52,8 +57,21 @@ class AdminClient:
         timeout_s: float = TIMEOUT_S,
     ) -> T:
         """Call one method. Raises: LinkDown, or the error that the coordinator answered."""
+        return self._called(method(self._stub), request, timeout_s)
+
+    def registry(
+        self,
+        method: Callable[[registry_pb2_grpc.RegistryStub], Callable[..., T]],
+        request: Any,  # noqa: ANN401 - a message or an iterator of them
+        timeout_s: float = TIMEOUT_S,
+    ) -> T:
+        """Call one method of the registry. Raises: as ``call``."""
+        stub = registry_pb2_grpc.RegistryStub(self._channel)
+        return self._called(method(stub), request, timeout_s)
+
+    def _called(self, method: Callable[..., T], request: Any, timeout_s: float) -> T:  # noqa: ANN401
         try:
-            return method(self._stub)(request, timeout=timeout_s)
+            return method(request, timeout=timeout_s)
         except grpc.RpcError as error:
             # A failed call is also a grpc.Call, which the type stubs omit.
             raise self._translate(cast("grpc.Call", error)) from error

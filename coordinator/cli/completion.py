@@ -15,7 +15,7 @@ from typing import Any
 
 from coordinator.cli.client import AdminClient, connected
 from coordinator.cli.profiles import Contexts, find_profile, load_profile
-from protos.v1 import admin_pb2
+from protos.v1 import admin_pb2, registry_pb2
 
 TIMEOUT_S = 1.0
 #: Names offered at once; more are no help.
@@ -69,6 +69,15 @@ def _list_models(client: AdminClient) -> Iterable[str]:
     return [model.name for model in found.models]
 
 
+def _list_objects(kind: registry_pb2.ObjectKind.ValueType) -> _Ask:
+    def ask(client: AdminClient) -> Iterable[str]:
+        request = registry_pb2.ListObjectsRequest(kind=kind)
+        found = client.registry(lambda stub: stub.ListObjects, request, TIMEOUT_S)
+        return [one.name for one in found.objects]
+
+    return ask
+
+
 def _list_accounts(client: AdminClient) -> Iterable[str]:
     request = admin_pb2.ListAccountsRequest()
     return client.call(lambda stub: stub.ListAccounts, request, TIMEOUT_S).ids
@@ -95,6 +104,8 @@ pops = _completer(_list_pops)
 places = _completer(_list_places)
 deployments = _completer(_list_deployments)
 models = _completer(_list_models)
+adapters = _completer(_list_objects(registry_pb2.OBJECT_KIND_ADAPTER))
+runtimes = _completer(_list_objects(registry_pb2.OBJECT_KIND_RUNTIME))
 accounts = _completer(_list_accounts)
 keys = _completer(_list_keys)
 operators = _completer(_list_operators)

@@ -9,6 +9,7 @@ import typer
 
 from coordinator.cli import (
     account,
+    adapter,
     audit,
     context,
     deploy,
@@ -22,6 +23,7 @@ from coordinator.cli import (
     pop,
     price,
     route,
+    runtime,
     status,
     trace,
 )
@@ -39,6 +41,8 @@ for _group in (
     pop.app,
     node_orders.app,
     model.app,
+    adapter.app,
+    runtime.app,
     deploy.app,
     deployment.app,
     plan.app,

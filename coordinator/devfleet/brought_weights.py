@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from coordinator.cli.model_upload import dequantise
+from coordinator.cli.gguf_import import dequantise
 from coordinator.devfleet.demo_weights import AdapterRecipe, write_adapter, write_fine_tune
 from coordinator.devfleet.plan import SMALL_MODEL, SMALL_MODEL_DEPLOYMENT
 from coordinator.devfleet.small_model import fetch_small_model

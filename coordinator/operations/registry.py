@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from coordinator.core.publications import kind_of
+from coordinator.core.publications import content_sha256, kind_of
 from coordinator.operations.acts import Act
 from coordinator.operations.adapter_import import misfits_with
 from coordinator.operations.publishing import publish_object
@@ -15,6 +15,7 @@ from coordinator.operations.registry_objects import (
     RegistryObject,
     found_row,
     object_of,
+    publication_of,
     visible_rows,
 )
 from coordinator.operations.use_case import UseCases, note_of, use_case
@@ -93,6 +94,8 @@ class Registry(UseCases):
         """Read every byte of a version again and compare digests. Raises: NotFound."""
         row = found_row(self._store, actor, ref, kind)
         problems = await verify_files(self._store.manifest(row.name), self._parts.blobs)
+        if publication_of(self._store, row).content_sha256 != content_sha256(row):
+            problems[row.name] = "is not as it was published"
         return Verification(row.name, self._store.manifest(row.name), problems)
 
     @use_case(Act.ADAPTER_PORT, lambda ref, *_args, **_kwargs: _referred(ref, ObjectKind.ADAPTER))

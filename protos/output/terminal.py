@@ -9,6 +9,7 @@ import errno
 import io
 import json
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -27,6 +28,7 @@ from protos.host.ownership import not_allowed
 __all__ = [
     "Column",
     "Picture",
+    "StatusLine",
     "as_text",
     "confirmed",
     "plain",
@@ -84,6 +86,28 @@ def print_text(text: str) -> None:
 def print_progress(text: str) -> None:
     """Print what is being done to standard error; line ends are kept."""
     _write(sys.stderr, _lines_escaped(text))
+
+
+class StatusLine:
+    """One line of standard error that changes in place on a terminal; lines elsewhere."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        #: Whether each text takes the place of the one before.
+        self.changes = self._stream.isatty()
+
+    def show(self, text: str) -> None:
+        """Show ``text`` instead of what was shown before, or below it."""
+        if not self.changes:
+            _write(self._stream, escaped(text))
+            return
+        width = max(shutil.get_terminal_size().columns - 1, 20)
+        print(f"\r\x1b[K{escaped(text)[:width]}", end="", file=_tolerant(self._stream), flush=True)
+
+    def keep(self) -> None:
+        """Leave what is shown, and go to the next line."""
+        if self.changes:
+            _write(self._stream, "")
 
 
 def confirmed(question: str) -> bool:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.cli import model_upload
-from coordinator.cli.model_upload import dequantise, scan_folder
+from coordinator.cli import gguf_import
+from coordinator.cli.folder_scan import scan_folder
+from coordinator.cli.gguf_import import dequantise
 from protos.domain.errors import InvalidRequest
 from tests.support.model_files import model_files
 
@@ -76,7 +77,7 @@ def test_a_child_that_ends_early_leaves_no_partial_files(tmp_path, script, says)
 
 
 def test_a_conversion_that_hangs_is_ended_with_all_it_started(tmp_path, monkeypatch):
-    monkeypatch.setattr(model_upload, "_CONVERT_BASE_S", 1.0)
+    monkeypatch.setattr(gguf_import, "_CONVERT_BASE_S", 1.0)
     pid_file = tmp_path / "pid"
     script = PARTIAL + f"sleep 600 & echo $! >{pid_file}; wait"
     assert "took longer than 1 s" in Host(tmp_path, script).refusal()
