@@ -131,6 +131,13 @@ class EngineConfig:
     cpu_bind: str = setting("")
     #: Longest context served (external: what it was started with); 0: the model's own.
     max_context_tokens: int = setting(0, at_least=0)
+    #: LoRA adapters in an engine at once, which vLLM reserves memory for; as many more are kept in
+    #: host memory. 0: none are loaded.
+    max_adapters: int = setting(8, at_least=0, at_most=256)
+    #: Highest rank of an adapter; vLLM reserves memory for it, in steps of 8, 16, 32, 64 and so on.
+    max_adapter_rank: int = setting(32, at_least=1, at_most=512)
+    #: Engines of this host at once, each with a model; they share its memory in equal parts.
+    max_engines: int = setting(1, at_least=1, at_most=16)
     #: From start to the first real generation; over it the engine is killed and started again.
     start_timeout_ms: float = setting(600_000.0, at_least=1_000)
     #: Without any progress for so long (a token relayed, a probe answered, a change of vLLM's own
@@ -262,8 +269,20 @@ class LimitsConfig:
     credentials_max_age_s: float = setting(604_800.0, at_least=1)
     #: How long running requests may go on after a stop was asked.
     drain_timeout_ms: float = setting(60_000.0, at_least=0)
-    #: Files pulled at once.
+    #: Models pulled at once, and as many adapters.
     max_pulls: int = setting(4, at_least=1, at_most=64)
+    #: Bytes a second that this node pulls, and that it sends to other nodes that pull; 0: no limit.
+    pull_bytes_per_s: int = setting(0, at_least=0)
+    serve_bytes_per_s: int = setting(0, at_least=0)
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactsConfig:
+    """``[artifacts]``: models and adapters on this host's disk."""
+
+    #: GiB that they may take; the least recently used leave for others. 0: nine tenths of what the
+    #: disk of the state folder has for them.
+    quota_gib: int = setting(0, at_least=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +301,7 @@ class AgentConfig:
     traces: TracesConfig
     telemetry: TelemetryConfig
     limits: LimitsConfig
+    artifacts: ArtifactsConfig
 
     @property
     def state_dir(self) -> Path:

@@ -35,6 +35,8 @@ from agent.gateway.records import RequestRecords
 from agent.gateway.running import RunningRequests
 from agent.gateway.server import ClientPort
 from agent.gateway.targets import EnginePools, Targets
+from agent.peers.piece_client import PieceClient
+from agent.peers.pieces import PieceServer
 from agent.peers.pool import PeerPool
 from agent.peers.port import PeerPort
 from agent.peers.probe import Prober
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from agent.core.samples import MetricSource, StatusSource
     from agent.drain_state import DrainState
     from agent.link.identity import Identity
+    from agent.peers.pieces import Shelf
     from agent.peers.tls import UseIdentity
     from agent.replicas import Replicas
     from protos.domain.fleet_view import FleetView
@@ -77,6 +80,7 @@ class DataPlane:
         ready: Callable[[], bool],
         draw: Callable[[], float],
         descriptors: Descriptors,
+        shelf: Shelf,
     ) -> None:
         node_id = identity.node_id
         self._seen_view = view()
@@ -177,6 +181,10 @@ class DataPlane:
             service,
             bodies=self.bodies,
             max_connections=descriptors.peer,
+            pieces=PieceServer(shelf, view, config.limits.serve_bytes_per_s, now_mono_ms),
+        )
+        self.piece_client = PieceClient(
+            node_id, self._peers, self._tls, view, config.peer.source_address
         )
         drain_state.on_change(self.client_port.set_draining)
 
@@ -236,6 +244,7 @@ class DataPlane:
         await self.traces.close()
         if self._export is not None:
             await asyncio.to_thread(self._export.close)
+        self.piece_client.close()
         await self._peers.close()
         self._pools.close()
 
@@ -259,6 +268,7 @@ class DataPlane:
         """Load the renewed certificate and drop connections made with the old one."""
         self._tls.reload()
         self._peers.reset()
+        self.piece_client.reset()
 
 
 def _incarnation(began_unix_ms: float, replicas: Replicas) -> str:

@@ -1,8 +1,9 @@
-"""Makes this host's engine from its configuration."""
+"""Makes this host's engines from its configuration."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, MutableMapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,18 +11,30 @@ from typing import TYPE_CHECKING
 
 from agent.core.engine_policy import EnginePolicy
 from agent.core.own_accelerators import wanted_devices
+from agent.core.runtime_fit import runtime_problem
 from agent.engine.argv import Accelerator, EngineSpec
+from agent.engine.driver import never_relayed
 from agent.engine.external import EXTERNAL_POLICY, ExternalEngine
+from agent.engine.fingerprints import Fingerprints
+from agent.engine.host import HostEngines, HostPolicy
+from agent.engine.slot import SlotSettings
 from agent.engine.supervisor import EngineSupervisor
+from protos.domain.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from agent.config import AgentConfig, EngineConfig
     from agent.core.engine_status import EngineStatus
     from agent.engine.driver import RelayedAt
-    from agent.replicas import Engine
+    from agent.engine.host import EngineMaker
+    from agent.engine.inventory import Objects
+    from agent.engine.slot import Engine
+    from agent.replicas import ExternalServer
     from protos.domain.resources import DesiredReplica
 
 _GIB = 1024**3
+_MEMORY_OPTION = "--gpu-memory-utilization"
+#: What vLLM takes of a GPU's memory unless told otherwise.
+_GPU_MEMORY_RATIO = 0.9
 #: A variable of vLLM's; the engine process inherits it.
 _BIND_VARIABLE = "VLLM_CPU_OMP_THREADS_BIND"
 
@@ -47,34 +60,51 @@ def vllm_maker(
     on_change: Callable[[EngineStatus], None],
     relayed_mono_ms: RelayedAt,
     devices: tuple[str, ...] = (),
-) -> Callable[[DesiredReplica, str], Engine]:
+) -> EngineMaker:
     """Return a function that makes the engine for a model in a given directory.
 
     ``devices``: identities or indexes of the accelerators it may use; empty: what it inherits.
     """
+    accelerator = find_accelerator(config.accelerator)
+    version = engine_version(Path(config.venv))
+    engines = config.max_engines
     if config.cpu_bind:
         environ[_BIND_VARIABLE] = config.cpu_bind
 
-    def make(desired: DesiredReplica, model_dir: str) -> Engine:
+    def make(desired: DesiredReplica, model_dir: Path, index: int) -> Engine:
+        runtime = desired.runtime
+        if runtime is not None and (
+            problem := runtime_problem(
+                runtime,
+                engine_kind=config.kind,
+                engine_version=version,
+                accelerator=accelerator.value,
+            )
+        ):
+            raise InvalidRequest(problem, "deploy it where its runtime fits, or change the runtime")
         limit = config.max_context_tokens
         context_tokens = min(limit, desired.context_tokens) if limit else desired.context_tokens
         spec = EngineSpec(
             environment=Path(config.venv).absolute(),
-            model_dir=Path(model_dir).absolute(),
+            model_dir=model_dir.absolute(),
             model=desired.model,
             context_tokens=context_tokens,
-            accelerator=find_accelerator(config.accelerator),
+            accelerator=accelerator,
             devices=devices,
             max_parallel=config.max_parallel,
-            kv_cache_bytes=config.kv_cache_gib * _GIB if config.kv_cache_gib else None,
+            kv_cache_bytes=config.kv_cache_gib * _GIB // engines if config.kv_cache_gib else None,
             embeds=config.mode == "embed",
             tool_parser=config.tool_parser,
             reasoning_parser=config.reasoning_parser,
-            extra_args=config.args,
+            max_adapters=max_adapters(config),
+            max_adapter_rank=config.max_adapter_rank,
+            controlled=config.mode == "generate",
+            load_format=runtime.load_format if runtime is not None else "",
+            extra_args=_extra_args(config, accelerator, runtime.args if runtime else ()),
         )
         return EngineSupervisor(
             spec,
-            state_dir=state_dir.absolute() / "engine",
+            state_dir=state_dir.absolute() / ("engine" if index == 0 else f"engine-{index}"),
             now_mono_ms=now_mono_ms,
             draw=draw,
             on_change=on_change,
@@ -82,10 +112,58 @@ def vllm_maker(
                 start_timeout_ms=config.start_timeout_ms,
                 stall_timeout_ms=config.stall_timeout_ms,
             ),
-            relayed_mono_ms=relayed_mono_ms,
+            # A token of any engine is counted here: of several, it tells nothing of one.
+            relayed_mono_ms=relayed_mono_ms if engines == 1 else never_relayed,
         )
 
     return make
+
+
+def host_engines(
+    config: EngineConfig,
+    objects: Objects,
+    make: EngineMaker,
+    *,
+    state_dir: Path,
+    now_mono_ms: Callable[[], float],
+    on_change: Callable[[], None],
+) -> HostEngines | None:
+    """Return what supervises this host's engines, or None if the agent runs none."""
+    if config.kind != "vllm":
+        return None
+    fingerprints = Fingerprints(
+        state_dir / "fingerprints",
+        engine_version=engine_version(Path(config.venv)),
+        device=find_accelerator(config.accelerator).value,
+    )
+    settings = SlotSettings(fingerprints, max_adapters(config), now_mono_ms, on_change)
+    policy = HostPolicy(config.max_engines, config.start_timeout_ms)
+    return HostEngines(objects, make, settings, policy)
+
+
+def max_adapters(config: EngineConfig) -> int:
+    """Return how many adapters an engine of this host takes at once; one that embeds takes none."""
+    return config.max_adapters if config.kind == "vllm" and config.mode == "generate" else 0
+
+
+def engine_version(environment: Path) -> str:
+    """Return the version of vLLM in ``environment``, empty if there is none."""
+    for folder in sorted(environment.glob("lib/python3*/site-packages/vllm*.dist-info")):
+        found = re.fullmatch(r"vllm(_\w+)?-(.+)\.dist-info", folder.name)
+        if found is not None:
+            return found.group(2)
+    return ""
+
+
+def _extra_args(
+    config: EngineConfig, accelerator: Accelerator, of_runtime: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return the host's arguments, then the runtime's, which win; several engines share a GPU."""
+    args = (*config.args, *of_runtime)
+    named = any(one.partition("=")[0] == _MEMORY_OPTION for one in args)
+    if accelerator is Accelerator.CPU or config.max_engines == 1 or named:
+        return args
+    return (f"{_MEMORY_OPTION}={_GPU_MEMORY_RATIO / config.max_engines:.3f}", *args)
 
 
 def external_engine(
@@ -95,7 +173,7 @@ def external_engine(
     draw: Callable[[], float],
     on_change: Callable[[EngineStatus], None],
     relayed_mono_ms: RelayedAt,
-) -> Engine | None:
+) -> ExternalServer | None:
     """Return the external server that the configuration names, or None."""
     if config.kind != "external":
         return None

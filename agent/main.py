@@ -14,15 +14,20 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from agent.admin.server import AdminServer
+from agent.artifacts.disk import ModelDisk
 from agent.artifacts.files import FileStore
-from agent.artifacts.models import ModelStore
+from agent.artifacts.object_pull import Means
+from agent.artifacts.objects import ObjectStore
+from agent.artifacts.shelf import PieceShelf
+from agent.artifacts.sources import NoPeers
 from agent.clock import now_mono_ms, now_unix_ms
 from agent.core.backoff import BackoffPolicy
+from agent.core.pull_budget import PullBudget
 from agent.core.renewal import RenewalMachine
 from agent.data_plane import DataPlane
 from agent.drain_state import DrainState
 from agent.engine.process import require_engine_environment
-from agent.engines import environment, external_engine, own_devices, vllm_maker
+from agent.engines import environment, external_engine, host_engines, own_devices, vllm_maker
 from agent.gpu.reader import chosen_kind
 from agent.gpu.watch import GpuWatch
 from agent.link.blobs import BlobSource
@@ -114,10 +119,29 @@ class Agent:
 
     def _build_replicas(self) -> None:
         config = self._config
-        files = FileStore(
-            config.state_dir / "store",
-            BlobSource(self._channel).fetch,
-            max_pulls=config.limits.max_pulls,
+        origin = BlobSource(self._channel)
+        store = config.state_dir / "store"
+        limits = config.limits
+        disk = ModelDisk(
+            config.state_dir / "models",
+            store / "files",
+            store / "partial",
+            config.artifacts.quota_gib * 1024**3,
+            now_unix_ms,
+        )
+        disk.load()
+        self._objects = ObjectStore(
+            disk,
+            Means(
+                origin,
+                NoPeers(),
+                PullBudget(limits.pull_bytes_per_s, now_mono_ms()),
+                now_mono_ms,
+                self._draw,
+            ),
+            FileStore(store, origin.fetch, max_pulls=limits.max_pulls),
+            view=lambda: self._tables.view,
+            max_pulls=limits.max_pulls,
         )
         maker = vllm_maker(
             config.engine,
@@ -129,10 +153,16 @@ class Agent:
             relayed_mono_ms=self._relayed_mono_ms,
             devices=config.gpu.devices,
         )
-        self._model_files = files
         self._replicas = Replicas(
-            ModelStore(config.state_dir / "models", files),
-            make_engine=maker if config.engine.kind == "vllm" else None,
+            self._objects,
+            engines=host_engines(
+                config.engine,
+                self._objects,
+                maker,
+                state_dir=config.state_dir,
+                now_mono_ms=now_mono_ms,
+                on_change=self._on_engines,
+            ),
             external=external_engine(
                 config.engine,
                 now_mono_ms=now_mono_ms,
@@ -141,6 +171,7 @@ class Agent:
                 relayed_mono_ms=self._relayed_mono_ms,
             ),
             on_change=lambda: self._link.report_soon(),
+            now_mono_ms=now_mono_ms,
             draw=self._draw,
         )
 
@@ -171,7 +202,9 @@ class Agent:
             ready=lambda: not self.status.missing(),
             draw=self._draw,
             descriptors=take_descriptors(config),
+            shelf=PieceShelf(self._objects),
         )
+        self._objects.use_peers(self._plane.piece_client)
 
     def _build_link(self) -> None:
         config, plane = self._config, self._plane
@@ -181,6 +214,7 @@ class Agent:
             tables=self._tables,
             credentials=self._credentials,
             replicas=self._replicas,
+            objects=self._objects,
             live=plane.live,
             gateway=plane.client_port.handler.stats,
             peer_port=plane.peer_port,
@@ -237,7 +271,7 @@ class Agent:
             self._renewal,
             self._removal,
             self._replicas,
-            self._model_files,
+            self._objects,
             self._gpu,
             *plane.parts(),
         )
@@ -299,6 +333,7 @@ class Agent:
         self._link.report_soon()
         await self._plane.drain(self._config.limits.drain_timeout_ms)
         await self._background.close()
+        await self._objects.close()
         await self._persistence.flush()
         await self._plane.close()
         await self._admin.stop()
@@ -323,7 +358,8 @@ class Agent:
 
     def _on_view_changed(self, view: FleetView, changed: frozenset[ResourceType]) -> None:
         if ResourceType.DESIRED in changed:
-            self._replicas.set_desired(view.desired)
+            self._objects.set_desired(view.desired, view.desired_adapters)
+            self._replicas.set_desired(view.desired, view.desired_adapters)
         if ResourceType.TOPOLOGY in changed:
             self._drain_state.on_view_changed(view)
         self._plane.on_view_changed(view)
@@ -340,9 +376,13 @@ class Agent:
         self._removal.require_member()
         self._credentials.require_usable()
 
-    def _on_engine(self, status: EngineStatus) -> None:
-        self._plane.on_engine_changed(status)
+    def _on_engine(self, _status: EngineStatus) -> None:
         self._replicas.changed()
+        self._on_engines()
+
+    def _on_engines(self) -> None:
+        self._plane.on_engine_changed(self._replicas.engine_status)
+        self._link.report_soon()
 
     def _relayed_mono_ms(self) -> float:
         return self._plane.fill.counted_mono_ms

@@ -1,51 +1,64 @@
-"""Brings this node to its desired state: pulls models, starts and stops the engine."""
+"""Brings this node to its desired state, and loads what requests ask for."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Protocol
 
 from agent.core.backoff import BackoffPolicy, full_jitter_ms
+from agent.core.cold_start_times import ColdStartTimes
 from agent.core.engine_status import EngineEndpoint, EngineState, EngineStatus
 from agent.core.reconcile import (
     Held,
     HeldReplica,
+    MakeResident,
     Pull,
-    StartEngine,
     Step,
     StopEngine,
+    loadable_names,
+    name_of,
     next_steps,
-    wanted_model,
 )
+from agent.core.replica_report import REPLICA_STATE, Facts, InEngine, report_one
 from agent.core.samples import Sample, Samples
+from agent.engine.inventory import Object, Objects
 from agent.tasks import Background
-from protos.domain.errors import EdgeForgeError
-from protos.domain.resources import DesiredReplica, ReplicaState
+from protos.domain.errors import EdgeForgeError, NoReplica
+from protos.domain.resources import DesiredAdapter, DesiredReplica, Residency
 
 if TYPE_CHECKING:
-    from agent.artifacts.models import ModelStore
+    from agent.core.cold_start import ColdPath, ColdStart
+    from agent.engine.host import HostEngines
 
 _log = logging.getLogger(__name__)
 
 _PULL_BACKOFF = BackoffPolicy(base_ms=500.0, cap_ms=30_000.0)
+#: After a model that is to be resident could not be loaded.
+_REST_BACKOFF = BackoffPolicy(base_ms=1_000.0, cap_ms=30_000.0)
+#: Engines become free as time passes, without any event.
+_RECHECK_S = 5.0
 _ABSENT = EngineStatus(EngineState.ABSENT, None, 0, 0, 0.0, None, None)
 
-_REPLICA_STATE = {
-    EngineState.ABSENT: ReplicaState.STOPPING,
-    EngineState.STARTING: ReplicaState.STARTING,
-    EngineState.WARMING: ReplicaState.STARTING,
-    EngineState.READY: ReplicaState.READY,
-    EngineState.STOPPING: ReplicaState.STOPPING,
-    EngineState.BACKOFF: ReplicaState.STARTING,
-    EngineState.FAILED: ReplicaState.FAILED,
-}
+
+class Progress(Protocol):
+    """How far a pull is."""
+
+    @property
+    def error(self) -> str: ...
 
 
-class Engine(Protocol):
-    """What runs a model: a vLLM child process, or an external server."""
+class ObjectsWithProgress(Objects, Protocol):
+    """Models and adapters on this host's disk, and their pulls."""
+
+    def progress(self) -> Mapping[str, Progress]: ...
+
+
+class ExternalServer(Protocol):
+    """An engine that somebody else runs."""
 
     @property
     def status(self) -> EngineStatus: ...
@@ -58,76 +71,147 @@ class Engine(Protocol):
 class Replicas:
     """Reconciles this node with its desired replicas, on one event loop.
 
-    ``make_engine`` builds the engine for a model in the given directory; None on a node whose
-    engine is external or absent.
+    ``engines`` is None on a node whose engine is external or absent.
     """
 
     def __init__(
         self,
-        models: ModelStore,
+        objects: ObjectsWithProgress,
         *,
-        make_engine: Callable[[DesiredReplica, str], Engine] | None,
-        external: Engine | None,
+        engines: HostEngines | None,
+        external: ExternalServer | None,
         on_change: Callable[[], None],
+        now_mono_ms: Callable[[], float],
         draw: Callable[[], float],
     ) -> None:
-        self._models = models
-        self._make_engine = make_engine
+        self._objects = objects
+        self._engines = engines
         self._external = external
         self._on_change = on_change
+        self._now_mono_ms = now_mono_ms
         self._draw = draw
         self._desired: Mapping[str, DesiredReplica] = {}
-        self._complete: set[str] = set()
+        self._adapters: Mapping[str, DesiredAdapter] = {}
         self._pulling: set[str] = set()
         self._errors: dict[str, str] = {}
-        self._engine: Engine | None = None
-        self._engine_model: str | None = None
+        #: name -> (failures in a row, when it is tried again)
+        self._resting: dict[str, tuple[int, float]] = {}
         self._wake = asyncio.Event()
-        self._background = Background(max_tasks=64)
+        self._background = Background(max_tasks=1_024)
 
-    def set_desired(self, desired: Mapping[str, DesiredReplica]) -> None:
-        """Take a new table of desired replicas."""
-        self._desired = desired
+    def set_desired(
+        self,
+        desired: Mapping[str, DesiredReplica],
+        adapters: Mapping[str, DesiredAdapter] | None = None,
+    ) -> None:
+        """Take a new table of desired models and adapters."""
+        self._desired, self._adapters = desired, adapters or {}
+        known = {*self._desired, *self._adapters}
+        self._errors = {name: why for name, why in self._errors.items() if name in known}
+        self._resting.clear()
+        if self._engines is not None:
+            self._engines.set_desired(self._desired, self._adapters)
         self._wake.set()
 
     def changed(self) -> None:
-        """Reconcile and report again: the engine's state has changed."""
+        """Reconcile and report again: an engine's state has changed."""
+        if self._engines is not None:
+            self._engines.observe()
         self._wake.set()
         self._on_change()
 
-    def endpoint_for(self, model: str) -> EngineEndpoint | None:
-        """Return the endpoint that serves ``model`` on this node now, or None. Hot."""
+    # -- what requests ask -----------------------------------------------------------------------
+
+    def endpoint_for(self, model: str, adapter: str = "") -> EngineEndpoint | None:
+        """Return where it is served on this node now, or None. Hot."""
         if model not in self._desired:
             return None
-        if model == self._engine_model and self._engine is not None:
-            return self._engine.ready_endpoint
         if self._external is not None:
-            return self._external.ready_endpoint
-        return None
+            return None if adapter else self._external.ready_endpoint
+        return (
+            None if self._engines is None else self._engines.inventory.endpoint_for(model, adapter)
+        )
+
+    def cold_path(self, model: str, adapter: str = "") -> tuple[ColdPath, Residency] | None:
+        """Return how it would become resident now; None: not here, or it is already. Hot."""
+        return None if self._engines is None else self._engines.cold_path(model, adapter)
+
+    async def make_resident(self, model: str, adapter: str = "") -> ColdStart:
+        """Return when it is in an engine: one load for all who ask meanwhile.
+
+        Raises: EdgeForgeError, saying whether to try again.
+        """
+        if self._engines is None:
+            raise NoReplica("this node runs no engine of its own", retryable=False)
+        return await self._engines.make_resident(model, adapter)
+
+    def enter(self, endpoint: EngineEndpoint) -> None:
+        """A request uses ``endpoint``: call it in the same step as ``endpoint_for``. Hot."""
+        if self._engines is not None:
+            self._engines.inventory.enter(endpoint)
+
+    def leave(self, endpoint: EngineEndpoint) -> None:
+        """The request has ended. Hot."""
+        if self._engines is not None:
+            self._engines.inventory.leave(endpoint)
+
+    def resident(self) -> list[str]:
+        """Return the models and adapters that are served on this node now."""
+        models = [model for model in self._desired if self.endpoint_for(model) is not None]
+        return (
+            models
+            if self._engines is None
+            else [*models, *self._engines.inventory.active_adapters()]
+        )
+
+    def loadable(self) -> Mapping[str, tuple[ColdPath, Residency]]:
+        """Return what this node could load now, and how."""
+        found = {}
+        for model, adapter in loadable_names(self._desired, self._adapters):
+            path = self.cold_path(model, adapter)
+            if path is not None:
+                found[adapter or model] = path
+        return found
 
     def ready_models(self) -> list[str]:
         """Return the models that are served on this node now."""
         return [model for model in self._desired if self.endpoint_for(model) is not None]
 
+    # -- reports ---------------------------------------------------------------------------------
+
     @property
     def engine_status(self) -> EngineStatus:
-        """The engine's status, whichever kind it is."""
-        engine = self._external or self._engine
-        return engine.status if engine is not None else _ABSENT
+        """The engine's status, whichever kind it is; of several the one that serves."""
+        if self._external is not None:
+            return self._external.status
+        if self._engines is None or not self._engines.inventory.slots:
+            return _ABSENT
+        return self._engines.inventory.status()
 
     @property
     def engine_kind(self) -> str:
         """``engine.kind`` of the configuration: external, vllm or none."""
         if self._external is not None:
             return "external"
-        return "none" if self._make_engine is None else "vllm"
+        return "none" if self._engines is None else "vllm"
+
+    @property
+    def cold_starts(self) -> ColdStartTimes:
+        """What cold starts took."""
+        return ColdStartTimes() if self._engines is None else self._engines.times
 
     def report(self) -> list[HeldReplica]:
-        """Return the state of each desired model."""
-        return [self._report_one(model) for model in self._desired]
+        """Return the state of each desired model and adapter."""
+        if self._external is not None:
+            status = self._external.status
+            state, error = REPLICA_STATE[status.state], status.last_error or ""
+            return [HeldReplica(model, state, status.generation, error) for model in self._desired]
+        facts = self._facts()
+        objects: list[Object] = [*self._desired.values(), *self._adapters.values()]
+        return [report_one(one, facts) for one in objects]
 
-    def samples(self, _now_mono_ms: float) -> Samples:
-        """Yield whether the engine is ready, and its restarts."""
+    def samples(self, now_mono_ms: float) -> Samples:
+        """Yield whether the engine is ready, its restarts, and what cold starts took."""
         engine = self.engine_status
         yield Sample(
             "edgeforge_engine_ready",
@@ -140,9 +224,10 @@ class Replicas:
             float(engine.restarts),
             counter=True,
         )
+        yield from self.cold_starts.samples(now_mono_ms)
 
     def status(self, _now_mono_ms: float) -> dict[str, object]:
-        """Return the engine and the desired models."""
+        """Return the engine, and the desired models and adapters."""
         engine = self.engine_status
         return {
             "engine": {
@@ -154,96 +239,138 @@ class Replicas:
                 "last_error": engine.last_error,
             },
             "replicas": [asdict(held) for held in self.report()],
+            "cold_starts": [asdict(one) for one in self.cold_starts.summaries()],
         }
 
+    def _facts(self) -> Facts:
+        engines = self._engines
+        in_engine: dict[str, InEngine] = {}
+        if engines is not None:
+            for model in self._desired:
+                slot = engines.inventory.slot_of(model)
+                if slot is not None:
+                    status = slot.status
+                    in_engine[model] = InEngine(
+                        status.state, status.generation, status.last_error or ""
+                    )
+            for name, slot in engines.inventory.active_adapters().items():
+                in_engine[name] = InEngine(EngineState.READY, slot.generation, "")
+        progress = self._objects.progress()
+        refused = {} if engines is None else engines.refused
+        pull_errors = {name: one.error for name, one in progress.items() if one.error}
+        return Facts(
+            in_engine=in_engine,
+            residency=self._objects.residency,
+            errors={**pull_errors, **self._errors, **refused},
+            refused=frozenset(refused),
+            loading=frozenset() if engines is None else engines.loading(),
+        )
+
+    # -- reconciliation --------------------------------------------------------------------------
+
     async def run(self) -> None:
-        """Reconcile until cancelled, then stop the engine."""
+        """Reconcile until cancelled, then stop the engines."""
         try:
             if self._external is not None:
                 await self._external.start()
             while True:
                 self._wake.clear()
                 await self._reconcile()
-                await self._wake.wait()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_RECHECK_S):
+                        await self._wake.wait()
         finally:
             await self._background.close()
-            for engine in (self._engine, self._external):
-                if engine is not None:
-                    await engine.stop()
+            if self._engines is not None:
+                await self._engines.close()
+            if self._external is not None:
+                await self._external.stop()
 
     async def _reconcile(self) -> None:
-        if self._make_engine is None:
+        engines = self._engines
+        if engines is None:
             return
-        wanted = wanted_model(self._desired)
-        if wanted is not None and self._models.is_complete(wanted):
-            self._complete.add(wanted.model)
-        held = Held(frozenset(self._complete), frozenset(self._pulling), self._engine_model)
-        for step in next_steps(self._desired, held):
-            await self._perform(step)
+        now_ms = self._now_mono_ms()
+        objects: list[Object] = [*self._desired.values(), *self._adapters.values()]
+        held = Held(
+            whole=frozenset(
+                name_of(one) for one in objects if self._objects.residency(one) is Residency.DISK
+            ),
+            pulling=frozenset(self._pulling),
+            engines=tuple(engines.inventory.views()),
+            active=frozenset(engines.inventory.active_adapters()),
+            loading=engines.loading(),
+            resting=frozenset(
+                {name for name, (_, until_ms) in self._resting.items() if until_ms > now_ms}
+                | engines.refused.keys()
+            ),
+            free_slots=engines.inventory.free_slots(),
+        )
+        policy = engines.policy
+        for step in next_steps(
+            self._desired,
+            self._adapters,
+            held,
+            max_engines=policy.max_engines,
+            policy=policy.choice,
+            now_mono_ms=now_ms,
+        ):
+            await self._perform(engines, step)
 
-    async def _perform(self, step: Step) -> None:
+    async def _perform(self, engines: HostEngines, step: Step) -> None:
         match step:
             case Pull(desired):
-                self._pulling.add(desired.model)
-                self._background.spawn(self._pull(desired), name=f"pull-{desired.model}")
-            case StartEngine(desired):
-                await self._start(desired)
-            case StopEngine(model):
-                _log.info("engine stopping, its model is wanted no longer model=%s", model)
-                if self._engine is not None:
-                    await self._engine.stop()
-                self._engine, self._engine_model = None, None
+                name = name_of(desired)
+                self._pulling.add(name)
+                self._background.spawn(self._pull(desired), name=f"pull-{name}")
+            case MakeResident(model, adapter):
+                self._background.spawn(
+                    self._make_hot(engines, model, adapter), name=f"hot-{adapter or model}"
+                )
+                await asyncio.sleep(0)  # so that the next look sees it in ``loading``
+            case StopEngine(index):
+                _log.info("engine stopping, its model is wanted no longer engine=%d", index)
+                await engines.stop(index)
                 self._wake.set()
         self._on_change()
 
-    async def _start(self, desired: DesiredReplica) -> None:
-        assert self._make_engine is not None
-        engine = self._make_engine(desired, str(self._models.path_of(desired)))
+    async def _make_hot(self, engines: HostEngines, model: str, adapter: str) -> None:
+        name = adapter or model
         try:
-            await engine.start()
+            await engines.make_resident(model, adapter, hot=True)
         except EdgeForgeError as error:
-            _log.error("engine cannot start model=%s reason=%s", desired.model, error)
-            self._errors[desired.model] = str(error)
-            return
-        self._engine, self._engine_model = engine, desired.model
-        self._errors.pop(desired.model, None)
+            _log.error("cannot be loaded name=%s reason=%s", name, error)
+            failures = self._resting.get(name, (0, 0.0))[0] + 1
+            pause_ms = max(full_jitter_ms(_REST_BACKOFF, failures, self._draw()), 250.0)
+            self._resting[name] = (failures, self._now_mono_ms() + pause_ms)
+            self._errors[name] = str(error)
+        else:
+            self._resting.pop(name, None)
+            self._errors.pop(name, None)
+        self._wake.set()
+        self._on_change()
 
-    async def _pull(self, desired: DesiredReplica) -> None:
-        """Pull, with retries, until the model is complete or no longer desired."""
+    async def _pull(self, desired: Object) -> None:
+        """Pull, with retries, until it is complete or no longer desired."""
+        name = name_of(desired)
         failures = 0
         try:
-            while self._desired.get(desired.model) == desired:
+            while desired in (self._desired.get(name), self._adapters.get(name)):
                 try:
-                    path = await self._models.ensure(desired)
+                    path = await self._objects.ensure(desired)
                 except* EdgeForgeError as group:
                     failures += 1
                     error = group.exceptions[0]
-                    self._errors[desired.model] = str(error)
-                    _log.warning("pull failed model=%s reason=%s", desired.model, error)
+                    self._errors[name] = str(error)
+                    _log.warning("pull failed name=%s reason=%s", name, error)
                     self._on_change()
                     pause_ms = full_jitter_ms(_PULL_BACKOFF, failures, self._draw())
                     await asyncio.sleep(max(pause_ms, 50.0) / 1_000)
                 else:
-                    _log.info("model pulled model=%s path=%s", desired.model, path.name)
-                    self._errors.pop(desired.model, None)
-                    self._complete.add(desired.model)
+                    _log.info("pulled name=%s path=%s", name, path.name)
+                    self._errors.pop(name, None)
                     break
         finally:
-            self._pulling.discard(desired.model)
-            self.changed()
-
-    def _report_one(self, model: str) -> HeldReplica:
-        error = self._errors.get(model, "")
-        if self._external is not None:
-            status = self._external.status
-            return HeldReplica(
-                model, _REPLICA_STATE[status.state], status.generation, status.last_error or ""
-            )
-        if model == self._engine_model and self._engine is not None:
-            status = self._engine.status
-            state = _REPLICA_STATE[status.state]
-            return HeldReplica(model, state, status.generation, status.last_error or error)
-        if model in self._pulling:
-            return HeldReplica(model, ReplicaState.PULLING, 0, error)
-        state = ReplicaState.FAILED if error else ReplicaState.STARTING
-        return HeldReplica(model, state, 0, error)
+            self._pulling.discard(name)
+            self._wake.set()
+            self._on_change()

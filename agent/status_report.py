@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 from agent.link.reports import (
     accelerator_to_wire,
     clipped,
+    cold_starts_to_wire,
     complaints_to_wire,
+    disk_to_wire,
     fault_to_wire,
     peer_to_wire,
     replica_to_wire,
+    with_progress,
 )
 from agent.link.stream import have_of
 from protos.build_info import product_version
@@ -21,6 +24,7 @@ from protos.v1 import fleet_pb2
 from protos.wire import SCHEMA, profile_to_wire, service_to_wire
 
 if TYPE_CHECKING:
+    from agent.artifacts.objects import ObjectStore
     from agent.config import AgentConfig
     from agent.core.live import LiveState
     from agent.drain_state import DrainState
@@ -43,6 +47,7 @@ class StatusReport:
     tables: TableKeeper
     credentials: CredentialsAge
     replicas: Replicas
+    objects: ObjectStore
     live: LiveState
     gateway: GatewayStats
     peer_port: PeerPort
@@ -76,7 +81,7 @@ class StatusReport:
         reason = self.drain_state.own_reason
         return fleet_pb2.Status(
             have=have_of(self.tables),
-            replicas=[replica_to_wire(held) for held in self.replicas.report()],
+            replicas=self._replicas(),
             peers=[peer_to_wire(peer) for peer in self.live.peer_views(self.now_mono_ms())],
             in_flight_requests=self.gateway.in_flight,
             engine_in_flight_requests=self._engine_in_flight(),
@@ -91,7 +96,13 @@ class StatusReport:
             clock_offset_ms=self.clock_offset_ms(),
             renewal_error=clipped(self.identity.renewal_error()),
             usage_complaints=complaints_to_wire(self.live.overclaims()),
+            cold_starts=cold_starts_to_wire(self.replicas.cold_starts.summaries()),
+            disk=disk_to_wire(self.objects.disk()),
         )
+
+    def _replicas(self) -> list[fleet_pb2.ReplicaStatus]:
+        progress = self.objects.progress()
+        return [with_progress(replica_to_wire(held), progress) for held in self.replicas.report()]
 
     def _engine_in_flight(self) -> int:
         """Return what is at this node's engine: requests of peers, sequences of its own clients."""

@@ -1,4 +1,7 @@
-"""Files by digest: pulls resume, and a file gets its final name only after verification."""
+"""Whole files from the coordinator, for those whose pieces it does not know.
+
+Pulls resume, and a file gets its final name only after verification.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from weakref import WeakValueDictionary
 
-from agent.core.samples import Sample, Samples
-from protos.domain.errors import EdgeForgeError, LinkDown, StoreUnavailable
+from agent.artifacts.sources import DigestMismatch
+from protos.domain.errors import LinkDown, StoreUnavailable
 from protos.host.files import sync_folder
 
 if TYPE_CHECKING:
@@ -25,12 +28,6 @@ _READ_BYTES = 1024 * 1024
 
 #: (sha256, offset) -> the file's bytes from there on.
 Fetch = Callable[[bytes, int], AsyncIterator[bytes]]
-
-
-class DigestMismatch(EdgeForgeError):
-    """The received bytes do not have the expected digest."""
-
-    default_retryable = True
 
 
 class FileStore:
@@ -48,15 +45,6 @@ class FileStore:
     def path_of(self, file: ModelFile) -> Path:
         """Return the path of the verified file, whether or not it exists yet."""
         return self._files / file.sha256.hex()
-
-    def samples(self, _now_mono_ms: float) -> Samples:
-        """Yield the bytes pulled since the start."""
-        yield Sample(
-            "edgeforge_pulled_bytes",
-            "Bytes of models pulled.",
-            float(self.pulled_bytes),
-            counter=True,
-        )
 
     async def ensure(self, file: ModelFile) -> Path:
         """Return the verified file, pulling what is missing.

@@ -33,6 +33,8 @@ class EngineEndpoint:
     supports_continuous_usage: bool
     #: It serves embeddings and generates no text.
     embeds: bool = False
+    #: Counts what was put into this engine: each start and each swap is another generation.
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)

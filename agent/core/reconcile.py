@@ -1,76 +1,188 @@
-"""The steps from the models that a node holds to those it should hold. Pure.
+"""The steps from what a node holds to what it should hold. Pure.
 
-A node has one engine with one model: of several desired models it serves the first by name.
+Hot models get the engines, in the order of their names; what is to be on disk is pulled; the rest
+comes when a request asks for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from protos.domain.resources import DesiredReplica, ModelSource, ReplicaState
+from agent.core.engine_choice import ChoicePolicy, choose
+from protos.domain.resources import (
+    DesiredAdapter,
+    DesiredReplica,
+    Hold,
+    ModelSource,
+    ReplicaState,
+    Residency,
+)
+
+if TYPE_CHECKING:
+    from agent.core.engine_choice import EngineView
 
 
 @dataclass(frozen=True, slots=True)
 class Pull:
-    """Pull a model's files to this node."""
+    """Pull the files of a model or an adapter to this node."""
 
-    desired: DesiredReplica
+    desired: DesiredReplica | DesiredAdapter
 
 
 @dataclass(frozen=True, slots=True)
-class StartEngine:
-    """Start an engine with a model whose files are complete."""
+class MakeResident:
+    """Put a model, or an adapter of it, whose files are complete into an engine."""
 
-    desired: DesiredReplica
+    model: str
+    adapter: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class StopEngine:
-    """Stop the engine: its model is no longer desired, or another one is."""
+    """End an engine whose model is no longer desired."""
 
-    model: str
+    index: int
 
 
 @dataclass(frozen=True, slots=True)
 class HeldReplica:
-    """One line of the report to the coordinator."""
+    """One line of the report to the coordinator; ``adapter`` is empty for the model itself."""
 
     model: str
     state: ReplicaState
     generation: int
     error: str
+    adapter: str = ""
+    residency: Residency = Residency.DEVICE
 
 
-Step = Pull | StartEngine | StopEngine
+Step = Pull | MakeResident | StopEngine
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What this node has. ``engine_model`` is None while the agent runs no engine."""
+    """What this node has; all but the engines are names of models and adapters."""
 
-    whole: frozenset[str]
-    pulling: frozenset[str]
-    engine_model: str | None
+    #: On disk and verified.
+    whole: frozenset[str] = frozenset()
+    pulling: frozenset[str] = frozenset()
+    engines: tuple[EngineView, ...] = ()
+    #: Adapters that requests may use, of any engine.
+    active: frozenset[str] = frozenset()
+    #: Being put into an engine.
+    loading: frozenset[str] = frozenset()
+    #: Failed, and not tried again yet.
+    resting: frozenset[str] = frozenset()
+    #: model -> adapters that its engine takes without another one's leaving.
+    free_slots: Mapping[str, int] = field(default_factory=dict)
 
 
-def wanted_model(desired: Mapping[str, DesiredReplica]) -> DesiredReplica | None:
-    """Return the managed model that this node's engine should serve, if any."""
-    managed = sorted(name for name, one in desired.items() if one.source is ModelSource.MANAGED)
-    return desired[managed[0]] if managed else None
-
-
-def next_steps(desired: Mapping[str, DesiredReplica], held: Held) -> list[Step]:
+def next_steps(
+    desired: Mapping[str, DesiredReplica],
+    adapters: Mapping[str, DesiredAdapter],
+    held: Held,
+    *,
+    max_engines: int,
+    policy: ChoicePolicy,
+    now_mono_ms: float,
+) -> list[Step]:
     """Return the steps to do now; called again after each change."""
-    wanted = wanted_model(desired)
+    managed = {
+        name: desired[name]
+        for name in sorted(desired)
+        if desired[name].source is ModelSource.MANAGED
+    }
     steps: list[Step] = []
-    if held.engine_model is not None and (wanted is None or wanted.model != held.engine_model):
-        steps.append(StopEngine(held.engine_model))
-    if wanted is None:
-        return steps
-    if wanted.model not in held.whole:
-        if wanted.model not in held.pulling:
-            steps.append(Pull(wanted))
-    elif held.engine_model is None:
-        steps.append(StartEngine(wanted))
+    objects: list[DesiredReplica | DesiredAdapter] = list(managed.values())
+    for one in (*objects, *(adapters[name] for name in sorted(adapters))):
+        name = name_of(one)
+        if one.hold is Hold.ON_DEMAND or name in held.whole:
+            continue
+        if name not in held.pulling and (isinstance(one, DesiredReplica) or one.model in managed):
+            steps.append(Pull(one))
+    taken = _hot_models(managed, held, steps, max_engines, policy, now_mono_ms)
+    steps += [
+        StopEngine(one.index)
+        for one in held.engines
+        if one.model not in managed and one.index not in taken
+    ]
+    _hot_adapters(adapters, held, steps)
     return steps
+
+
+def name_of(held: DesiredReplica | DesiredAdapter) -> str:
+    """Return the name of a model or an adapter."""
+    return held.model if isinstance(held, DesiredReplica) else held.adapter
+
+
+def _hot_models(
+    managed: Mapping[str, DesiredReplica],
+    held: Held,
+    steps: list[Step],
+    max_engines: int,
+    policy: ChoicePolicy,
+    now_mono_ms: float,
+) -> set[int]:
+    """Append a step for each hot model that gets an engine now; return the engines taken."""
+    resident = {one.model for one in held.engines}
+    # One that is being put into an engine has chosen its own already.
+    waiting = held.loading | held.resting
+    taken: set[int] = set()
+    views = [as_hot_sees(one, managed) for one in held.engines]
+    if any(name in held.loading for name in managed):
+        return taken
+    for name, one in managed.items():
+        if one.hold is not Hold.HOT or name in resident or name in waiting:
+            continue
+        if name not in held.whole:
+            continue
+        choice = choose(
+            [view for view in views if view.index not in taken],
+            swap_key=one.swap_key,
+            runtime=one.runtime.name if one.runtime is not None else "",
+            max_engines=max_engines - len(taken),
+            policy=policy,
+            now_mono_ms=now_mono_ms,
+        )
+        if choice is not None:
+            steps.append(MakeResident(name))
+            taken.add(choice.index)
+            # One at a time: the next is chosen when this one has its engine.
+            break
+    return taken
+
+
+def as_hot_sees(view: EngineView, managed: Mapping[str, DesiredReplica]) -> EngineView:
+    """Return ``view`` as a hot model sees it: what is used is not taken, what is hot neither."""
+    one = managed.get(view.model)
+    if one is None:
+        return view
+    # A hot model that took another's engine would give it back as soon, and so on for ever.
+    never = one.hold is Hold.HOT
+    return replace(view, hot=True, in_flight=max(view.in_flight, int(never)))
+
+
+def _hot_adapters(adapters: Mapping[str, DesiredAdapter], held: Held, steps: list[Step]) -> None:
+    """Append a step for each hot adapter that has a free slot beside its base."""
+    room = dict(held.free_slots)
+    settled = {one.model for one in held.engines if one.settled}
+    for name in sorted(adapters):
+        one = adapters[name]
+        if one.hold is not Hold.HOT or one.model not in settled or name not in held.whole:
+            continue
+        if name in held.active | held.loading | held.resting:
+            continue
+        if room.get(one.model, 0) > 0:
+            room[one.model] -= 1
+            steps.append(MakeResident(one.model, name))
+
+
+def loadable_names(
+    desired: Mapping[str, DesiredReplica], adapters: Mapping[str, DesiredAdapter]
+) -> Sequence[tuple[str, str]]:
+    """Return (model, adapter) of all that this node may load; adapters of missing bases are not."""
+    models = [(name, "") for name, one in desired.items() if one.source is ModelSource.MANAGED]
+    known = {name for name, _ in models}
+    return models + [(one.model, name) for name, one in adapters.items() if one.model in known]

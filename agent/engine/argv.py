@@ -76,6 +76,13 @@ class EngineSpec:
     #: vLLM's names of its parsers; empty for none.
     tool_parser: str = ""
     reasoning_parser: str = ""
+    #: LoRA adapters in a batch at once, and their highest rank; 0: it takes none.
+    max_adapters: int = 0
+    max_adapter_rank: int = 16
+    #: It takes adapters and other weights while it runs, over routes for this host alone.
+    controlled: bool = False
+    #: vLLM's reader of weights; empty: its own choice.
+    load_format: str = ""
     #: Further vLLM options, of ``protos.domain.engine_options`` only, as on a command line.
     extra_args: tuple[str, ...] = ()
 
@@ -94,6 +101,10 @@ class EngineCommand:
 
 
 DEFAULT_CPU_KV_CACHE_BYTES = 1024 * 1024 * 1024
+#: Adapters whose weights vLLM keeps in host memory, for each that it computes with.
+KEPT_PER_ADAPTER = 2
+#: The ranks that vLLM reserves memory for. Source: vllm/config/lora.py, ``MaxLoRARanks``.
+_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 
 def engine_command(
@@ -126,6 +137,7 @@ def engine_command(
         argv += ["--enable-auto-tool-choice", "--tool-call-parser", spec.tool_parser]
     if spec.reasoning_parser:
         argv += ["--reasoning-parser", spec.reasoning_parser]
+    argv += _weights_options(spec)
     argv += spec.extra_args
 
     env = {name: value for name, value in inherited.items() if name in INHERITED_VARIABLES}
@@ -138,11 +150,17 @@ def engine_command(
             [str(spec.environment / "lib" / "system"), *env.get("LD_LIBRARY_PATH", "").split(":")]
         ).rstrip(":"),
         "TMPDIR": str(uds_path.parent),
+        # vLLM keys what it compiles by model, version and device; the folder above is emptied.
+        "TORCHINDUCTOR_CACHE_DIR": str(home_dir / "inductor"),
         "TRANSFORMERS_OFFLINE": "1",
+        "TRITON_CACHE_DIR": str(home_dir / "triton"),
         "VLLM_NO_USAGE_STATS": "1",
         # Relative: its sockets have long names, and a Unix socket's path at most 107 bytes.
         "VLLM_RPC_BASE_PATH": ".",
     }
+    if spec.controlled:
+        # Its routes answer on the private socket alone, and no port of the agent forwards them.
+        env |= {"VLLM_SERVER_DEV_MODE": "1", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
     if spec.accelerator is Accelerator.CUDA:
         # CUDA's own order is by speed; an index must mean the same GPU as in the readings.
         env.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
@@ -153,3 +171,33 @@ def engine_command(
         # on a host without a compiler.
         env["TORCHDYNAMO_DISABLE"] = "1"
     return EngineCommand(tuple(argv), env)
+
+
+def _weights_options(spec: EngineSpec) -> list[str]:
+    """Return how weights are read, and the room for adapters beside them."""
+    options = ["--load-format", spec.load_format] if spec.load_format else []
+    if spec.max_adapters:
+        rank = next((one for one in _RANKS if one >= spec.max_adapter_rank), _RANKS[-1])
+        options += ["--enable-lora", "--max-loras", str(spec.max_adapters)]
+        options += ["--max-cpu-loras", str(spec.max_adapters * KEPT_PER_ADAPTER)]
+        options += ["--max-lora-rank", str(rank)]
+    return options
+
+
+def extra_option_problems(extra_args: tuple[str, ...]) -> list[str]:
+    """Return a sentence for each option in ``extra_args`` that an operator may not set."""
+    problems = []
+    for argument in extra_args:
+        # vLLM reads underscores as hyphens, and what follows a dot as a key inside an option.
+        name = argument.partition("=")[0].partition(".")[0].replace("_", "-")
+        if argument.startswith("-") and name not in EXTRA_OPTIONS and not _is_number(argument):
+            problems.append(f"engine option {name} is not allowed")
+    return problems
+
+
+def _is_number(argument: str) -> bool:
+    try:
+        float(argument)
+    except ValueError:
+        return False
+    return True

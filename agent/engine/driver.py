@@ -144,6 +144,11 @@ class EngineDriver:
             self._timer.cancel()
         await self._background.close()
 
+    def restart(self) -> None:
+        """End its process at once; another is started as after a crash."""
+        if self._machine.state in (EngineState.STARTING, EngineState.WARMING, EngineState.READY):
+            self._end(self._body.kill)
+
     def _handle_event(self, event: Event) -> None:
         machine = self._machine
         before = machine.state

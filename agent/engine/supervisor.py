@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.core.engine_policy import EnginePolicy
 from agent.core.engine_status import EngineEndpoint, EngineStatus
 from agent.engine.argv import EngineSpec, engine_command
+from agent.engine.control import EngineControl
 from agent.engine.driver import EngineDriver, RelayedAt, never_relayed
 from agent.engine.probe import (
     ProbeTarget,
@@ -45,6 +47,10 @@ class VllmBody:
             supports_continuous_usage=not self._spec.embeds,
             embeds=self._spec.embeds,
         )
+
+    def use_model_dir(self, model_dir: Path) -> None:
+        """Start the next process with the weights in ``model_dir``."""
+        self._spec = replace(self._spec, model_dir=model_dir)
 
     async def spawn(self) -> int | None:
         """Start a guarded vLLM and return the pid of its API server."""
@@ -106,8 +112,11 @@ class EngineSupervisor:
     ) -> None:
         self._spec = spec
         self._paths = EnginePaths(state_dir)
+        self._body = VllmBody(spec, self._paths)
+        #: What asks this engine to take adapters and weights; None if it was not started for it.
+        self.control = EngineControl(str(self._paths.uds_path)) if spec.controlled else None
         self._driver = EngineDriver(
-            VllmBody(spec, self._paths),
+            self._body,
             policy or EnginePolicy(),
             now_mono_ms=now_mono_ms,
             draw=draw,
@@ -140,6 +149,14 @@ class EngineSupervisor:
             inherited={},
         )
         await self._driver.start()
+
+    def use_model_dir(self, model_dir: Path) -> None:
+        """Start again with the weights in ``model_dir``, if this process ends."""
+        self._body.use_model_dir(model_dir)
+
+    def restart(self) -> None:
+        """End its process at once; another is started as after a crash."""
+        self._driver.restart()
 
     async def stop(self) -> None:
         """End the engine and return when its whole tree has ended."""

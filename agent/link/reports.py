@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import itertools
+from typing import TYPE_CHECKING, Protocol
 
 from agent.core.accelerator_health import Severity
 from protos.v1 import fleet_pb2
-from protos.wire import replica_state_to_wire
+from protos.wire import replica_state_to_wire, residency_to_wire
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from agent.core.accelerator_health import Fault
     from agent.core.accelerators import Reading
+    from agent.core.cold_start_times import ColdStartSummary
     from agent.core.live import PeerView
     from agent.core.reconcile import HeldReplica
 
 _MAX_TEXT_CHARS = 300
+_MAX_COLD_STARTS = 16
 
 
 def clipped(text: str) -> str:
@@ -25,12 +28,73 @@ def clipped(text: str) -> str:
 
 
 def replica_to_wire(held: HeldReplica) -> fleet_pb2.ReplicaStatus:
-    """Return the state of one desired model."""
+    """Return the state of one desired model or adapter."""
     return fleet_pb2.ReplicaStatus(
         model=held.model,
         state=replica_state_to_wire(held.state),
         generation=held.generation,
         error=clipped(held.error),
+        adapter=held.adapter,
+        residency=residency_to_wire(held.residency),
+    )
+
+
+def cold_starts_to_wire(summaries: Iterable[ColdStartSummary]) -> list[fleet_pb2.ColdStarts]:
+    """Return what cold starts took, by path and residency."""
+    return [
+        fleet_pb2.ColdStarts(
+            path=one.path.value,
+            residency=residency_to_wire(one.residency),
+            count=one.count,
+            p50_ms=one.p50_ms,
+            p99_ms=one.p99_ms,
+            ms_per_gb=one.ms_per_gb,
+        )
+        for one in itertools.islice(summaries, _MAX_COLD_STARTS)
+    ]
+
+
+class Progress(Protocol):
+    """How far a pull is."""
+
+    @property
+    def verified_bytes(self) -> int: ...
+    @property
+    def total_bytes(self) -> int: ...
+    @property
+    def error(self) -> str: ...
+
+
+class Disk(Protocol):
+    """The disk of models."""
+
+    @property
+    def quota_bytes(self) -> int: ...
+    @property
+    def used_bytes(self) -> int: ...
+    @property
+    def pinned_bytes(self) -> int: ...
+    @property
+    def trouble(self) -> str: ...
+
+
+def with_progress(
+    status: fleet_pb2.ReplicaStatus, progress: Mapping[str, Progress]
+) -> fleet_pb2.ReplicaStatus:
+    """Add how far the pull of its object is, if it is being pulled."""
+    if (pull := progress.get(status.adapter or status.model)) is not None:
+        status.pulled_bytes, status.total_bytes = pull.verified_bytes, pull.total_bytes
+        status.error = status.error or clipped(pull.error)
+    return status
+
+
+def disk_to_wire(disk: Disk) -> fleet_pb2.Disk:
+    """Return the disk of models."""
+    return fleet_pb2.Disk(
+        quota_bytes=disk.quota_bytes,
+        used_bytes=disk.used_bytes,
+        pinned_bytes=disk.pinned_bytes,
+        trouble=clipped(disk.trouble),
     )
 
 

@@ -24,6 +24,7 @@ from agent.peers.heads import (
     timing,
     trace_id,
 )
+from agent.peers.pieces import PIECES_PATH, PieceServer
 from agent.peers.places import Crowded, wait_for_place
 from agent.peers.running import RunningForPeers, cut_removed
 from agent.peers.service import PeerPortStats, PeerService
@@ -76,7 +77,9 @@ class PeerPort:
         *,
         bodies: BodyBudget,
         max_connections: int,
+        pieces: PieceServer,
     ) -> None:
+        self._pieces = pieces
         self._config = config
         self._tls = tls
         self._service = service
@@ -116,6 +119,7 @@ class PeerPort:
         """Yield the metrics of other agents' requests and connections."""
         yield from self.stats.samples(now_mono_ms)
         yield from self._running.samples(now_mono_ms)
+        yield from self._pieces.samples(now_mono_ms)
         yield from self.connections.samples("edgeforge_peer_connections")
 
     async def start(self) -> None:
@@ -158,6 +162,9 @@ class PeerPort:
                 raise Forbidden(f"node {client.context} is no longer in the table")
             if request.path == "/probe" and request.method == "GET":
                 self._answer_probe(request, client)
+                return
+            if request.path.startswith(PIECES_PATH) and request.method == "GET":
+                await self._pieces.serve(request, client)
                 return
             api = FORMATS.get(request.path)
             if api is None or request.method != "POST":

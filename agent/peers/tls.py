@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from protos.domain.errors import Unauthenticated
 from protos.domain.party import node_of
@@ -39,7 +39,14 @@ class PeerTls:
 
         Raises: Unauthenticated.
         """
-        if (named := peer_node_id(transport)) != node_id:
+        self._check_named(node_id, peer_node_id(transport))
+
+    def check_socket(self, node_id: str, secured: ssl.SSLSocket) -> None:
+        """Check who was dialled by a blocking socket. Raises: Unauthenticated."""
+        self._check_named(node_id, _node_in(secured.getpeercert()))
+
+    def _check_named(self, node_id: str, named: str) -> None:
+        if named != node_id:
             raise Unauthenticated(f"its certificate names node {named!r}")
 
     def reload(self) -> None:
@@ -56,6 +63,9 @@ class PeerTls:
 
 def peer_node_id(transport: asyncio.BaseTransport) -> str:
     """Return the node that the other side's verified certificate names. Raises: Unauthenticated."""
-    certificate = transport.get_extra_info("peercert") or {}
-    names = certificate.get("subjectAltName", ())
+    return _node_in(transport.get_extra_info("peercert"))
+
+
+def _node_in(certificate: Mapping[str, Any] | None) -> str:
+    names = (certificate or {}).get("subjectAltName", ())
     return node_of(value for kind, value in names if kind == "URI")

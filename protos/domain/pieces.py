@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 PIECE_BYTES = 4 * 1024**2
 _DIGEST_BYTES = 32
+#: Of the largest file that a manifest may have.
+MAX_PIECE_LIST_BYTES = 64 * 1024**3 // PIECE_BYTES * _DIGEST_BYTES
 
 
 def piece_count(size_bytes: int) -> int:

@@ -12,8 +12,10 @@ from grpc import aio
 from agent.link.certified_key import Issued, save_issued
 from coordinator.ca.authority import CertificateAuthority
 from coordinator.clock import now_unix_ms
+from protos.domain.pieces import join_digests
 from protos.v1 import fleet_pb2, fleet_pb2_grpc
 from tests.support.certificates import p256_key, private_pem, request_der
+from tests.support.pulled_objects import digests_of
 from tests.support.waiting import wait_until_async
 
 NODE_ID = "gru-1"
@@ -29,9 +31,16 @@ class ScriptedCoordinator(fleet_pb2_grpc.FleetServicer):
         self.hellos: list[fleet_pb2.Hello] = []
         self.renewals = 0
         self.blobs: dict[bytes, bytes] = {}
+        #: Piece lists that are not those of ``blobs``.
+        self.piece_lists: dict[bytes, bytes] = {}
         self.blob_offsets: list[int] = []
-        #: Cut the next blob after so many bytes.
+        self.sent_bytes = 0
+        #: Downloads after which the next ones never answer.
+        self.hold_after: int | None = None
+        #: Cut the next blob that is longer after so many bytes.
         self.cut_blob_after: int | None = None
+        #: Whether it sends parts of files, as coordinators do since there are pieces.
+        self.knows_lengths = True
         self._outgoing: asyncio.Queue[fleet_pb2.CoordinatorMessage] = asyncio.Queue()
         self._server: aio.Server | None = None
         self.port = 0
@@ -129,10 +138,19 @@ class ScriptedCoordinator(fleet_pb2_grpc.FleetServicer):
     async def FetchBlob(
         self, request: fleet_pb2.FetchBlobRequest, context: aio.ServicerContext
     ) -> AsyncIterator[fleet_pb2.BlobChunk]:
+        blob = self.blobs[request.sha256]
+        if request.piece_list:
+            listed = self.piece_lists.get(request.sha256) or join_digests(digests_of(blob))
+            yield fleet_pb2.BlobChunk(data=listed)
+            return
         self.blob_offsets.append(request.offset_bytes)
-        data = self.blobs[request.sha256][request.offset_bytes :]
-        cut, self.cut_blob_after = self.cut_blob_after, None
-        if cut is not None:
-            data = data[:cut]
+        if self.hold_after is not None and len(self.blob_offsets) > self.hold_after:
+            await asyncio.Event().wait()
+        length = request.length_bytes if self.knows_lengths else 0
+        data = blob[request.offset_bytes :]
+        data = data[:length] if length else data
+        if self.cut_blob_after is not None and len(data) > self.cut_blob_after:
+            data, self.cut_blob_after = data[: self.cut_blob_after], None
         for at in range(0, len(data), 65_536):
+            self.sent_bytes += len(data[at : at + 65_536])
             yield fleet_pb2.BlobChunk(data=data[at : at + 65_536])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.artifacts.objects import PullProgress
 from agent.clock import now_mono_ms
 from agent.core.accelerator_health import Fault, FaultKind, Severity
 from agent.core.accelerators import Reading
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from agent.status_report import StatusReport
 
 #: Fields that no part fills yet.
-PENDING = {"demand", "disk", "cold_starts"}
+PENDING = {"demand", "cold_starts"}
 PENDING_HELLO = {
     "accelerator_kind",
     "weights_memory_bytes",
@@ -86,3 +87,21 @@ def test_long_texts_are_cut(busy_report: StatusReport) -> None:
 
 def test_a_version_of_each_table_is_reported(report: StatusReport) -> None:
     assert len(report.status().have) == len(report.hello().have) == len(ResourceType)
+
+
+def test_a_pull_is_reported_with_its_progress_and_its_trouble(
+    report: StatusReport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = DesiredReplica("acme/chat@1", ModelSource.EXTERNAL, (), 8_192)
+    report.replicas.set_desired({wanted.model: wanted})
+    pull = PullProgress(3, 10, "the disk is full")
+    monkeypatch.setattr(report.objects, "progress", lambda: {wanted.model: pull})
+    (replica,) = report.status().replicas
+    assert (replica.pulled_bytes, replica.total_bytes) == (3, 10)
+    assert replica.error == "the disk is full"
+
+
+def test_the_disk_is_reported(report: StatusReport) -> None:
+    disk = report.status().disk
+    assert disk.quota_bytes > 0
+    assert disk.used_bytes == disk.pinned_bytes == 0

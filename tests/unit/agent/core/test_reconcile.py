@@ -1,86 +1,198 @@
-"""The next steps from the desired models of a node and those it holds."""
+"""The next steps from what a node is to hold and what it holds."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.reconcile import Held, Pull, StartEngine, StopEngine, next_steps, wanted_model
-from protos.domain.resources import DesiredReplica, ModelSource
+from agent.core.engine_choice import ChoicePolicy, EngineView
+from agent.core.reconcile import (
+    Held,
+    MakeResident,
+    Pull,
+    Step,
+    StopEngine,
+    loadable_names,
+    next_steps,
+)
+from protos.domain.resources import DesiredAdapter, DesiredReplica, Hold, ModelSource
+
+POLICY = ChoicePolicy(min_residence_ms=1_000.0, hot_idle_ms=10_000.0)
+NOW_MS = 60_000.0
+KEY = b"k" * 32
 
 
-def desired(*models: str, source: ModelSource = ModelSource.MANAGED) -> dict[str, DesiredReplica]:
-    return {name: DesiredReplica(name, source, (), 2_048) for name in models}
+def desired(
+    *models: str,
+    source: ModelSource = ModelSource.MANAGED,
+    hold: Hold = Hold.HOT,
+    key: bytes = b"",
+) -> dict[str, DesiredReplica]:
+    return {
+        name: DesiredReplica(name, source, (), 2_048, hold=hold, swap_key=key) for name in models
+    }
 
 
-def held(*whole: str, pulling: tuple[str, ...] = (), engine_model: str | None = None) -> Held:
-    return Held(frozenset(whole), frozenset(pulling), engine_model)
+def adapters(*names: str, model: str = "a/m@1", hold: Hold = Hold.HOT) -> dict[str, DesiredAdapter]:
+    return {name: DesiredAdapter(name, model, 8, (), hold) for name in names}
+
+
+def engine(model: str, index: int = 0, **changed: object) -> EngineView:
+    view = EngineView(index, model, b"", False, True, 0, 0.0, 0.0)
+    return replace(view, **changed)
+
+
+def steps(
+    wanted: dict[str, DesiredReplica],
+    held: Held,
+    of_adapters: dict[str, DesiredAdapter] | None = None,
+    most: int = 1,
+) -> list[Step]:
+    return next_steps(
+        wanted,
+        of_adapters or {},
+        held,
+        max_engines=most,
+        policy=POLICY,
+        now_mono_ms=NOW_MS,
+    )
+
+
+def have(*whole: str, engines: tuple[EngineView, ...] = (), **more: object) -> Held:
+    return Held(frozenset(whole), engines=engines, **more)
 
 
 def test_no_desired_and_no_held_model_needs_no_step() -> None:
-    assert next_steps({}, held()) == []
+    assert steps({}, Held()) == []
 
 
 def test_missing_files_are_pulled_once() -> None:
     wanted = desired("a/m@1")
-    assert next_steps(wanted, held()) == [Pull(wanted["a/m@1"])]
-    assert next_steps(wanted, held(pulling=("a/m@1",))) == []
+    assert steps(wanted, Held()) == [Pull(wanted["a/m@1"])]
+    assert steps(wanted, Held(pulling=frozenset({"a/m@1"}))) == []
 
 
-def test_whole_files_start_an_engine_once() -> None:
+def test_what_is_to_be_on_disk_is_pulled_and_not_loaded() -> None:
+    wanted = desired("a/m@1", hold=Hold.DISK)
+    assert steps(wanted, Held()) == [Pull(wanted["a/m@1"])]
+    assert steps(wanted, have("a/m@1")) == []
+
+
+def test_what_comes_on_demand_is_neither_pulled_nor_loaded() -> None:
+    assert steps(desired("a/m@1", hold=Hold.ON_DEMAND), Held()) == []
+
+
+def test_whole_files_of_a_hot_model_are_loaded_once() -> None:
     wanted = desired("a/m@1")
-    assert next_steps(wanted, held("a/m@1")) == [StartEngine(wanted["a/m@1"])]
-    assert next_steps(wanted, held("a/m@1", engine_model="a/m@1")) == []
+    assert steps(wanted, have("a/m@1")) == [MakeResident("a/m@1")]
+    assert steps(wanted, have("a/m@1", loading=frozenset({"a/m@1"}))) == []
+    assert steps(wanted, have("a/m@1", engines=(engine("a/m@1"),))) == []
+
+
+def test_one_that_failed_rests() -> None:
+    assert steps(desired("a/m@1"), have("a/m@1", resting=frozenset({"a/m@1"}))) == []
 
 
 def test_a_model_no_longer_wanted_is_stopped() -> None:
-    assert next_steps({}, held("a/m@1", engine_model="a/m@1")) == [StopEngine("a/m@1")]
+    assert steps({}, have("a/m@1", engines=(engine("a/m@1"),))) == [StopEngine(0)]
 
 
 def test_another_model_is_pulled_while_the_old_engine_stops_and_starts_when_it_is_gone() -> None:
-    wanted = desired("b/m@1")
-    running_old = held("a/m@1", engine_model="a/m@1")
-    assert next_steps(wanted, running_old) == [StopEngine("a/m@1"), Pull(wanted["b/m@1"])]
-    pulled = held("a/m@1", "b/m@1", engine_model="a/m@1")
-    assert next_steps(wanted, pulled) == [StopEngine("a/m@1")]
-    assert next_steps(wanted, held("b/m@1")) == [StartEngine(wanted["b/m@1"])]
+    wanted = desired("a/new@1")
+    old = (engine("a/old@1"),)
+    assert steps(wanted, have("a/old@1", engines=old)) == [
+        Pull(wanted["a/new@1"]),
+        StopEngine(0),
+    ]
+    assert steps(wanted, have("a/new@1")) == [MakeResident("a/new@1")]
 
 
-def test_of_several_desired_models_the_choice_does_not_depend_on_their_order() -> None:
-    forwards, backwards = desired("a/m@1", "b/m@1"), desired("b/m@1", "a/m@1")
-    assert wanted_model(forwards) == wanted_model(backwards) == forwards["a/m@1"]
+def test_an_unwanted_model_is_swapped_for_one_of_its_shape() -> None:
+    old = engine("a/old@1", swap_key=KEY, resident_since_ms=-float("inf"))
+    assert steps(desired("a/new@1", key=KEY), have("a/new@1", engines=(old,))) == [
+        MakeResident("a/new@1")
+    ]
 
 
-def test_an_external_model_needs_no_step() -> None:
-    assert next_steps(desired("a/m@1", source=ModelSource.EXTERNAL), held()) == []
+def test_of_several_hot_models_the_first_by_name_get_the_engines() -> None:
+    wanted = desired("b/m@1", "a/m@1", "c/m@1")
+    whole = ("a/m@1", "b/m@1", "c/m@1")
+    assert steps(wanted, have(*whole)) == [MakeResident("a/m@1")]
+    first = (engine("a/m@1"),)
+    assert steps(wanted, have(*whole, engines=first)) == []
+    assert steps(wanted, have(*whole, engines=first), most=2) == [MakeResident("b/m@1")]
 
 
-NAMES = st.sampled_from(["a/m@1", "b/m@1", "c/m@1"])
+def test_a_hot_model_takes_no_other_hot_models_engine_however_idle() -> None:
+    wanted = desired("a/m@1", "b/m@1", key=KEY)
+    idle = engine("b/m@1", swap_key=KEY, hot=True)
+    assert steps(wanted, have("a/m@1", "b/m@1", engines=(idle,))) == []
+
+
+def test_a_hot_model_comes_back_when_the_one_that_was_asked_for_is_idle() -> None:
+    wanted = desired("a/m@1", key=KEY) | desired("b/m@1", hold=Hold.ON_DEMAND, key=KEY)
+    used = engine("b/m@1", swap_key=KEY, last_used_ms=NOW_MS - 9_999)
+    whole = ("a/m@1", "b/m@1")
+    assert steps(wanted, have(*whole, engines=(used,))) == []
+    idle = replace(used, last_used_ms=NOW_MS - 10_000)
+    assert steps(wanted, have(*whole, engines=(idle,))) == [MakeResident("a/m@1")]
+
+
+def test_external_models_need_no_step() -> None:
+    assert steps(desired("a/m@1", source=ModelSource.EXTERNAL), Held()) == []
+
+
+def test_a_hot_adapter_is_pulled_and_loaded_beside_its_base() -> None:
+    wanted, beside = desired("a/m@1"), adapters("a/fr@1")
+    base = (engine("a/m@1"),)
+    assert steps(wanted, have("a/m@1", engines=base), beside) == [Pull(beside["a/fr@1"])]
+    held = have("a/m@1", "a/fr@1", engines=base, free_slots={"a/m@1": 2})
+    assert steps(wanted, held, beside) == [MakeResident("a/m@1", "a/fr@1")]
+    assert steps(wanted, replace(held, active=frozenset({"a/fr@1"})), beside) == []
+
+
+def test_hot_adapters_do_not_push_each_other_out() -> None:
+    beside = adapters("a/de@1", "a/fr@1", "a/pt@1")
+    held = have("a/m@1", *beside, engines=(engine("a/m@1"),), free_slots={"a/m@1": 2})
+    assert steps(desired("a/m@1"), held, beside) == [
+        MakeResident("a/m@1", "a/de@1"),
+        MakeResident("a/m@1", "a/fr@1"),
+    ]
+    full = replace(held, free_slots={"a/m@1": 0})
+    assert steps(desired("a/m@1"), full, beside) == []
+
+
+def test_an_adapter_waits_for_its_base() -> None:
+    beside = adapters("a/fr@1")
+    starting = engine("a/m@1", settled=False)
+    held = have("a/m@1", "a/fr@1", engines=(starting,), free_slots={"a/m@1": 2})
+    assert steps(desired("a/m@1"), held, beside) == []
+
+
+def test_an_adapter_of_a_base_that_is_not_here_is_neither_pulled_nor_loadable() -> None:
+    beside = adapters("a/fr@1")
+    assert steps({}, Held(), beside) == []
+    assert loadable_names({}, beside) == []
+    assert loadable_names(desired("a/m@1"), beside) == [("a/m@1", ""), ("a/m@1", "a/fr@1")]
 
 
 @given(
-    wanted=st.sets(NAMES),
-    whole=st.frozensets(NAMES),
-    pulling=st.frozensets(NAMES),
-    engine_model=st.none() | NAMES,
+    st.sets(st.sampled_from(["a/1@1", "b/1@1", "c/1@1"])),
+    st.sets(st.sampled_from(["a/1@1", "b/1@1", "c/1@1"])),
+    st.lists(st.sampled_from(["a/1@1", "b/1@1", "c/1@1"]), max_size=2, unique=True),
+    st.sampled_from(list(Hold)),
 )
-def test_the_steps_end_at_the_desired_state(
-    wanted: set[str], whole: frozenset[str], pulling: frozenset[str], engine_model: str | None
-) -> None:
-    plan = desired(*wanted)
-    for _ in range(8):
-        steps = next_steps(plan, Held(whole, pulling, engine_model))
-        for step in steps:
-            match step:
-                case Pull(one):
-                    assert one.model not in pulling
-                    pulling |= {one.model}
-                case StopEngine(model):
-                    assert model == engine_model
-                    engine_model = None
-                case StartEngine(one):
-                    assert engine_model is None
-                    assert one.model in whole
-                    engine_model = one.model
-        whole, pulling = whole | pulling, frozenset()  # pulls end
-    assert engine_model == (min(wanted) if wanted else None)
+def test_steps_are_deterministic_and_no_wanted_engine_is_stopped(wanted, whole, there, hold):
+    models = desired(*wanted, hold=hold)
+    engines = tuple(engine(model, index) for index, model in enumerate(there))
+    held = have(*whole, engines=engines)
+    first = steps(models, held, most=2)
+    assert first == steps(models, held, most=2)
+    for step in first:
+        if isinstance(step, StopEngine):
+            assert engines[step.index].model not in wanted
+        if isinstance(step, MakeResident):
+            assert step.model in whole
+            assert step.model not in there

@@ -88,7 +88,9 @@ def test_the_environment_is_an_allowlist() -> None:
         "LD_LIBRARY_PATH": "/opt/engine/lib/system",
         "TORCHDYNAMO_DISABLE": "1",
         "TMPDIR": str(UDS.parent),
+        "TORCHINDUCTOR_CACHE_DIR": str(HOME / "inductor"),
         "TRANSFORMERS_OFFLINE": "1",
+        "TRITON_CACHE_DIR": str(HOME / "triton"),
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_RPC_BASE_PATH": ".",
     }
@@ -162,3 +164,18 @@ def test_without_a_choice_an_engine_sees_the_gpus_that_it_inherits() -> None:
     _argv, env = command(spec, CUDA_VISIBLE_DEVICES="7", CUDA_DEVICE_ORDER="FASTEST_FIRST")
     assert env["CUDA_VISIBLE_DEVICES"] == "7"
     assert env["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"
+
+
+def test_an_engine_that_takes_adapters_reserves_room_for_them() -> None:
+    argv, _env = command(replace(SPEC, max_adapters=4, max_adapter_rank=20, load_format="auto"))
+    assert tuple(argv[-9:]) == (
+        *("--load-format", "auto", "--enable-lora"),
+        *("--max-loras", "4", "--max-cpu-loras", "8", "--max-lora-rank", "32"),
+    )
+
+
+def test_only_an_engine_of_the_agents_own_is_given_the_routes_of_its_control() -> None:
+    _argv, env = command()
+    assert "VLLM_SERVER_DEV_MODE" not in env
+    _argv, env = command(replace(SPEC, controlled=True))
+    assert env["VLLM_SERVER_DEV_MODE"] == env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1"

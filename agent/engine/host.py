@@ -1,0 +1,307 @@
+"""The engines of this host: which model is in which, and how what is in none comes into one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from agent.core.adapter_slots import AdapterPlace
+from agent.core.cold_start import ColdPath, ColdStart, Wanted
+from agent.core.cold_start_times import ColdStartTimes
+from agent.core.engine_choice import Choice, ChoicePolicy, choose
+from agent.core.reconcile import as_hot_sees
+from agent.engine.inventory import EngineInventory, Object, Objects
+from agent.engine.slot import Engine, EngineSlot, SlotSettings
+from agent.engine.swap_steps import Weights
+from protos.domain.errors import ConfigInvalid, EdgeForgeError, NoReplica, NotFound, Overloaded
+from protos.domain.manifest import manifest_sha256
+from protos.domain.resources import (
+    DesiredAdapter,
+    DesiredReplica,
+    Residency,
+)
+
+#: Loads at once; what exceeds them is refused.
+MAX_LOADS = 64
+#: Pairs of adapter and base that were seen to differ.
+MAX_PROVEN = 4_096
+_FARNESS = list(Residency)
+
+_log = logging.getLogger(__name__)
+
+#: Makes the engine of a model in the given directory, in the place of that index.
+EngineMaker = Callable[[DesiredReplica, Path, int], Engine]
+
+
+@dataclass(frozen=True, slots=True)
+class HostPolicy:
+    """How many engines there may be, and when they change their model."""
+
+    max_engines: int = 1
+    start_timeout_ms: float = 600_000.0
+    choice: ChoicePolicy = field(default_factory=ChoicePolicy)
+
+
+class HostEngines:
+    """All engines of one host, on one event loop."""
+
+    def __init__(
+        self,
+        objects: Objects,
+        make_engine: EngineMaker,
+        settings: SlotSettings,
+        policy: HostPolicy,
+    ) -> None:
+        self._objects = objects
+        self._make_engine = make_engine
+        self._on_change = settings.on_change
+        self._settings = replace(settings, on_change=self._changed)
+        self._now_mono_ms = settings.now_mono_ms
+        self.policy = policy
+        self.times = ColdStartTimes()
+        self.inventory = EngineInventory(objects, settings.now_mono_ms)
+        #: name -> why asking again changes nothing, until the object itself changes.
+        self.refused: dict[str, str] = {}
+        self._loads: dict[Wanted, asyncio.Task[ColdStart]] = {}
+        self._proven: set[tuple[str, bytes]] = set()
+        self._last_generation = 0
+
+    def set_desired(
+        self, desired: Mapping[str, DesiredReplica], adapters: Mapping[str, DesiredAdapter]
+    ) -> None:
+        """Take what this node holds or may load."""
+        names = list(self.refused)
+        before = {name: self.inventory.object_named(name) for name in names}
+        self.inventory.set_desired(desired, adapters)
+        for name in names:
+            if self.inventory.object_named(name) != before[name]:
+                del self.refused[name]
+        self._changed()
+
+    # -- what requests ask -----------------------------------------------------------------------
+
+    def cold_path(self, model: str, adapter: str = "") -> tuple[ColdPath, Residency] | None:
+        """Return how it would come into an engine now; None: not at all, or it is there. Hot."""
+        return self._cold_path(Wanted(model, adapter), hot=False)
+
+    async def make_resident(self, model: str, adapter: str = "", *, hot: bool = False) -> ColdStart:
+        """Return when it is in an engine; one load for all who ask for it meanwhile.
+
+        ``hot``: this node is to hold it; then no other hot model gives its engine up.
+
+        Raises: NotFound for what this node may not load; Overloaded, NoReplica, EngineFailed.
+        """
+        wanted = Wanted(model, adapter)
+        load = self._loads.get(wanted)
+        if load is None:
+            if len(self._loads) >= MAX_LOADS:
+                raise Overloaded(f"{MAX_LOADS} models are being loaded on this node", "try again")
+            load = asyncio.get_running_loop().create_task(
+                self._load(wanted, hot=hot), name=f"load-{wanted.name}"
+            )
+            self._loads[wanted] = load
+            load.add_done_callback(lambda done: self._ended(wanted, done))
+        # A request that is cancelled leaves the load to the others.
+        return await asyncio.shield(load)
+
+    def loading(self) -> frozenset[str]:
+        """Return the names of models and adapters that are being put into an engine."""
+        return frozenset(wanted.name for wanted in self._loads)
+
+    def observe(self) -> None:
+        """Take the state of every engine; called after each change of one."""
+        for slot in list(self.inventory.slots.values()):
+            slot.observe()
+        self._changed()
+
+    async def stop(self, index: int) -> None:
+        """End an engine."""
+        slot = self.inventory.slots.pop(index, None)
+        if slot is None:
+            return
+        self._last_generation = max(self._last_generation, slot.generation)
+        self._changed()
+        await slot.stop()
+        self.inventory.past_starts += slot.engine.status.generation
+
+    async def close(self) -> None:
+        """End all loads and all engines."""
+        loads = list(self._loads.values())
+        for load in loads:
+            load.cancel()
+        await asyncio.gather(*loads, return_exceptions=True)
+        await asyncio.gather(*(self.stop(index) for index in list(self.inventory.slots)))
+
+    # -- loading ---------------------------------------------------------------------------------
+
+    def _cold_path(self, wanted: Wanted, *, hot: bool) -> tuple[ColdPath, Residency] | None:
+        desired = self.inventory.desired.get(wanted.model)
+        if desired is None or wanted.model in self.refused or wanted.adapter in self.refused:
+            return None
+        adapter: DesiredAdapter | None = None
+        if wanted.adapter:
+            adapter = self.inventory.adapters.get(wanted.adapter)
+            if adapter is None or adapter.model != wanted.model or not self._settings.max_adapters:
+                return None
+        slot = self.inventory.slot_of(wanted.model)
+        if slot is not None and slot.is_open:
+            return self._adapter_path(slot, adapter) if adapter is not None else None
+        residency = self._objects.residency(desired)
+        if adapter is not None:
+            residency = max(residency, self._objects.residency(adapter), key=_FARNESS.index)
+        if slot is not None:
+            return ColdPath.ENGINE, residency
+        choice = self._choose(desired, hot=hot)
+        return None if choice is None else (choice.path, residency)
+
+    def _adapter_path(
+        self, slot: EngineSlot, adapter: DesiredAdapter
+    ) -> tuple[ColdPath, Residency] | None:
+        served = self.inventory.served[adapter.adapter]
+        if slot.slots.is_active(served) or not slot.slots.can_take(served):
+            return None
+        if slot.slots.place_of(served) is AdapterPlace.KEPT:
+            return ColdPath.ADAPTER, Residency.HOST_MEMORY
+        return ColdPath.ADAPTER, self._objects.residency(adapter)
+
+    def _choose(self, desired: DesiredReplica, *, hot: bool) -> Choice | None:
+        views = self.inventory.views()
+        if hot:
+            views = [as_hot_sees(view, self.inventory.desired) for view in views]
+        return choose(
+            views,
+            swap_key=desired.swap_key,
+            runtime=desired.runtime.name if desired.runtime is not None else "",
+            max_engines=self.policy.max_engines,
+            policy=self.policy.choice,
+            now_mono_ms=self._now_mono_ms(),
+        )
+
+    async def _load(self, wanted: Wanted, *, hot: bool) -> ColdStart:
+        began_ms = self._now_mono_ms()
+        desired = self.inventory.desired.get(wanted.model)
+        adapter = self.inventory.adapters.get(wanted.adapter) if wanted.adapter else None
+        if desired is None or (wanted.adapter and adapter is None):
+            raise NotFound(f"this node may not load {wanted.name}", "deploy it here")
+        way = self._cold_path(wanted, hot=hot)
+        if way is None:
+            if self.inventory.endpoint_for(*wanted) is not None:
+                return ColdStart(ColdPath.ADAPTER, Residency.DEVICE, 0, 0.0)
+            raise self._why_not(wanted)
+        path, residency = way
+        needed: list[Object] = []
+        if path is not ColdPath.ADAPTER:
+            needed.append(desired)
+        if adapter is not None:
+            needed.append(adapter)
+        for one in needed:
+            self._objects.hold(one)
+        try:
+            await asyncio.gather(*(self._objects.ensure(one) for one in needed))
+            pulled_ms = self._now_mono_ms()
+            if adapter is None:
+                await self._place(desired, hot=hot)
+            else:
+                if path is not ColdPath.ADAPTER:
+                    await self.make_resident(wanted.model, hot=hot)
+                await self._load_adapter(desired, adapter)
+        except EdgeForgeError as error:
+            if wanted.adapter and wanted.model in self.refused:
+                raise  # the base's fault, which the base is remembered for
+            self._note_refusal(wanted, error)
+            raise
+        finally:
+            for one in needed:
+                self._objects.release(one)
+        on_disk = _FARNESS.index(residency) <= _FARNESS.index(Residency.DISK)
+        start = ColdStart(
+            path,
+            residency,
+            sum(file.size_bytes for one in needed for file in one.files),
+            self._now_mono_ms() - began_ms,
+            0.0 if on_disk else pulled_ms - began_ms,
+        )
+        self.times.add(start)
+        _log.info("cold start name=%s path=%s took_ms=%.0f", wanted.name, path, start.took_ms)
+        return start
+
+    async def _place(self, desired: DesiredReplica, *, hot: bool) -> None:
+        """Put a model whose files are complete into an engine, and wait until it serves."""
+        slot = self.inventory.slot_of(desired.model)
+        if slot is None:
+            choice = self._choose(desired, hot=hot)
+            if choice is None:
+                raise self._why_not(Wanted(desired.model))
+            weights = Weights(desired, self._objects.path_of(desired))
+            self.inventory.reserved.add(choice.index)
+            try:
+                if choice.path is ColdPath.SWAP:
+                    slot = self.inventory.slots[choice.index]
+                    await slot.swap(weights)
+                else:
+                    slot = await self._start(weights, choice.index)
+            finally:
+                self.inventory.reserved.discard(choice.index)
+            self._changed()
+        await slot.wait_open(self.policy.start_timeout_ms)
+
+    async def _start(self, weights: Weights, index: int) -> EngineSlot:
+        await self.stop(index)
+        engine = self._make_engine(weights.desired, weights.path, index)
+        self._last_generation += 1
+        slot = EngineSlot(
+            index, weights, engine, self._settings, generation=self._last_generation - 1
+        )
+        self.inventory.slots[index] = slot
+        try:
+            await engine.start()
+        except BaseException:
+            del self.inventory.slots[index]
+            raise
+        return slot
+
+    async def _load_adapter(self, base: DesiredReplica, adapter: DesiredAdapter) -> None:
+        slot = self.inventory.slot_of(base.model)
+        if slot is None:
+            raise NoReplica(f"{base.model} has left its engine", "try again")
+        served = self.inventory.served[adapter.adapter]
+        proof = (served, manifest_sha256(base.files))
+        path = self._objects.path_of(adapter)
+        await slot.load_adapter(base.model, served, path, check=proof not in self._proven)
+        if len(self._proven) < MAX_PROVEN:
+            self._proven.add(proof)
+
+    def _note_refusal(self, wanted: Wanted, error: EdgeForgeError) -> None:
+        """Remember what fails the same way whenever it is tried."""
+        if not error.retryable and not isinstance(error, ConfigInvalid | NotFound):
+            _log.error("refused for good name=%s reason=%s", wanted.name, error)
+            self.refused[wanted.name] = str(error)
+
+    def _why_not(self, wanted: Wanted) -> EdgeForgeError:
+        for name in (wanted.adapter, wanted.model):
+            if name in self.refused:
+                return NoReplica(f"{name} is refused here: {self.refused[name]}", retryable=False)
+        slot = self.inventory.slot_of(wanted.model)
+        if wanted.adapter and not self._settings.max_adapters:
+            return NoReplica("this node's engine takes no adapters", "set engine.max_adapters")
+        if slot is not None and slot.is_open and wanted.adapter:
+            return Overloaded(
+                f"all {slot.slots.max_active} adapter slots of the engine are in use", "try again"
+            )
+        return NoReplica(
+            f"every engine of this node is to keep its model; {wanted.name} has to wait",
+            "try again, or raise engine.max_engines",
+        )
+
+    def _ended(self, wanted: Wanted, load: asyncio.Task[ColdStart]) -> None:
+        self._loads.pop(wanted, None)
+        if not load.cancelled():
+            load.exception()  # seen here, even if every request has left
+        self._changed()
+
+    def _changed(self) -> None:
+        self.inventory.refresh()
+        self._on_change()
