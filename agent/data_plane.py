@@ -35,6 +35,7 @@ from agent.gateway.records import RequestRecords
 from agent.gateway.running import RunningRequests
 from agent.gateway.server import ClientPort
 from agent.gateway.targets import EnginePools, Targets
+from agent.loads import Loads
 from agent.peers.piece_client import PieceClient
 from agent.peers.pieces import PieceServer
 from agent.peers.pool import PeerPool
@@ -46,6 +47,7 @@ from agent.trace_ids import TraceIds
 from agent.traces.export import make_export
 from agent.traces.keeper import TraceKeeper
 from agent.traces.stats import ExportStats
+from agent.warm_residents import WarmResidents
 from protos.build_info import product_version
 from protos.domain.predictor import Predictor
 
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from agent.config import AgentConfig
+    from agent.core.cold_start import ColdStart, Wanted
     from agent.core.descriptors import Descriptors
     from agent.core.engine_status import EngineStatus
     from agent.core.samples import MetricSource, StatusSource
@@ -104,11 +107,14 @@ class DataPlane:
                 max_waiting_bytes=config.limits.max_engine_waiting_bytes,
             )
         )
-        targets = Targets(node_id, OpenEngines(replicas, drain_state), self._pools, self._peers)
+        residents = WarmResidents(replicas)
+        own_engines = OpenEngines(residents, drain_state)
+        targets = Targets(node_id, own_engines, self._pools, self._peers)
+        self.loads = Loads(residents, self._on_loaded)
         self.state = RouterState(
             node_id=node_id,
             view=view,
-            serves_here=targets.serves_here,
+            own_engines=own_engines,
             is_warm=self._peers.is_warm,
             draw=draw,
             live=self.live,
@@ -140,6 +146,7 @@ class DataPlane:
             ),
             state=self.state,
             targets=targets,
+            loads=self.loads,
             records=self.records,
             traces=self.traces.take,
             running=RunningRequests(),
@@ -164,9 +171,9 @@ class DataPlane:
             view=view,
             caps=caps,
             cache_salt=salt,
-            endpoint_for=replicas.endpoint_for,
+            residents=residents,
+            loads=self.loads,
             engine_pool=self._pools.pool_for,
-            ready_models=replicas.ready_models,
             incarnation=partial(_incarnation, now_unix_ms(), replicas),
             fill=self.fill,
             engine_door=self.engine_door,
@@ -212,6 +219,7 @@ class DataPlane:
             self.bodies,
             self.peer_port.ledger,
             self.engine_door,
+            self.loads,
             self.prober,
             self.live,
             self.hedges,
@@ -240,13 +248,20 @@ class DataPlane:
         await self.peer_port.stop()
 
     async def close(self) -> None:
-        """Write pending traces and close all connections."""
+        """Cut loads, write pending traces and close all connections."""
+        await self.loads.close()
         await self.traces.close()
         if self._export is not None:
             await asyncio.to_thread(self._export.close)
         self.piece_client.close()
         await self._peers.close()
         self._pools.close()
+
+    def _on_loaded(self, _wanted: Wanted, cold: ColdStart) -> None:
+        """Learn from a cold start of this node's own."""
+        self.state.loads.learn(
+            self.state.node_id, cold.way, cold.weights_bytes, cold.took_ms, cold.pull_ms
+        )
 
     def on_engine_changed(self, status: EngineStatus) -> None:
         """The local engine changed its state."""
@@ -263,6 +278,7 @@ class DataPlane:
         if seen.nodes is not view.nodes:
             self.live.forget_all_but(view.nodes)
             self.prefixes.forget_all_but(view.nodes)
+            self.state.loads.forget_all_but(frozenset(view.nodes))
 
     def use_renewed_identity(self) -> None:
         """Load the renewed certificate and drop connections made with the old one."""

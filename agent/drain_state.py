@@ -7,13 +7,15 @@ still connect are served by other nodes, unless the whole host is drained.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from agent.core.samples import Sample, Samples
+from protos.domain.load_term import ColdWay
 from protos.domain.resources import NodeIntent
 
 if TYPE_CHECKING:
     from agent.core.engine_status import EngineEndpoint
+    from agent.loads import Residents
     from protos.domain.fleet_view import FleetView
 
 
@@ -159,17 +161,37 @@ class DrainState:
             listener(self.refuses_clients)
 
 
-class _Engines(Protocol):
-    def endpoint_for(self, model: str) -> EngineEndpoint | None: ...
-
-
 class OpenEngines:
     """This node's engines as the gateway sees them: none while the node drains."""
 
-    def __init__(self, engines: _Engines, drain_state: DrainState) -> None:
+    def __init__(self, engines: Residents, drain_state: DrainState) -> None:
         self._engines = engines
         self._drain_state = drain_state
 
-    def endpoint_for(self, model: str) -> EngineEndpoint | None:
+    def endpoint_for(self, model: str, adapter: str = "") -> EngineEndpoint | None:
         """Return where ``model`` is served on this node, or None while it is not. Hot."""
-        return None if self._drain_state.draining else self._engines.endpoint_for(model)
+        if self._drain_state.draining:
+            return None
+        return self._engines.endpoint_for(model, adapter)
+
+    def is_resident(self, model: str, adapter: str = "") -> bool:
+        """Implements ``OwnEngines``. Hot."""
+        return self.endpoint_for(model, adapter) is not None
+
+    def cold_way(self, model: str, adapter: str = "") -> ColdWay | None:
+        """Implements ``OwnEngines``."""
+        if self._drain_state.draining:
+            return None
+        way = self._engines.cold_path(model, adapter)
+        return None if way is None else ColdWay(*way)
+
+    def enter(self, model: str, adapter: str = "") -> EngineEndpoint | None:
+        """Implements ``OwnEngines``. Hot."""
+        endpoint = self.endpoint_for(model, adapter)
+        if endpoint is not None:
+            self._engines.enter(endpoint)
+        return endpoint
+
+    def leave(self, endpoint: EngineEndpoint) -> None:
+        """Implements ``OwnEngines``. Hot."""
+        self._engines.leave(endpoint)

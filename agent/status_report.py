@@ -12,6 +12,7 @@ from agent.link.reports import (
     clipped,
     cold_starts_to_wire,
     complaints_to_wire,
+    demand_to_wire,
     disk_to_wire,
     fault_to_wire,
     peer_to_wire,
@@ -98,6 +99,7 @@ class StatusReport:
             usage_complaints=complaints_to_wire(self.live.overclaims()),
             cold_starts=cold_starts_to_wire(self.replicas.cold_starts.summaries()),
             disk=disk_to_wire(self.objects.disk()),
+            demand=demand_to_wire(self.gateway.demand.per_minute(self.now_mono_ms())),
         )
 
     def _replicas(self) -> list[fleet_pb2.ReplicaStatus]:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 EJECT_AFTER_LATE = 3
 #: An ejected target gets one trial request in this time; its first token ends the ejection.
 TRIAL_EVERY_MS = 1_000.0
-#: After a failed probe an ejected target gets no request for this time. It is longer than a probe's
-#: time limit, so that a silent target stays ejected from one failed probe to the next.
+#: After a failed probe an ejected target gets no request for this time, which is longer than a
+#: probe's limit: a silent one stays ejected.
 EJECT_MS = 5_000.0
 #: Times that an answered probe, or another run of its engine, clears the failures of a target that
 #: answers no request in between. After that only requests do, one a second.
@@ -310,20 +310,9 @@ class LiveState:
             if peer.engine_is(incarnation, ready=bool(peer.ready_models)):
                 _clear_on_word(peer)
 
-    def loaded(self, node_id: str, name: str) -> None:
-        """Record that ``name`` was loaded there, ahead of the next report."""
-        peer = self._of(node_id)
-        if peer.ready_models is not None:
-            peer.ready_models |= {name}
-
-    def left_engine(self, node_id: str, name: str, way: ColdWay | None) -> None:
-        """Record that ``name`` has left the engine there; ``way``: it would be loaded again."""
-        peer = self._of(node_id)
-        if peer.ready_models is not None:
-            peer.ready_models -= {name}
-            kept = dict(peer.loadable or {})
-            kept.pop(name, None)
-            peer.loadable = kept if way is None else kept | {name: way}
+    def holds(self, node_id: str, name: str, way: ColdWay | None, *, resident: bool) -> None:
+        """Record ahead of its next report whether ``name`` is in the engine there, or its way."""
+        self._of(node_id).holds(name, way, resident=resident)
 
     def engine_changed(self, node_id: str, incarnation: str, *, ready: bool) -> None:
         """Record a state change of this node's own engine; once ready, it is used at once."""

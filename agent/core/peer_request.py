@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from protos.domain.errors import Forbidden, NoReplica
+from protos.domain.errors import Conflict, Forbidden, NoReplica
 from protos.domain.residency import allowed_zones
 
 if TYPE_CHECKING:
@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 ACCOUNT_HEADER = b"x-edgeforge-account"
 DEPLOYMENT_HEADER = b"x-edgeforge-deployment"
 MODEL_HEADER = b"x-edgeforge-model"
+#: The registry's name of the adapter; absent without one.
+ADAPTER_HEADER = b"x-edgeforge-adapter"
+#: Present if the asking agent placed the request on a node that must load what it asks for first.
+LOAD_HEADER = b"x-edgeforge-load"
+#: Code of the refusal (409) of what is not, or no longer, in the engine here.
+STALE_CODE = "stale_generation"
 #: Longest value of one of these headers: a model's name has at most 194 characters.
 _MAX_VALUE_BYTES = 256
 
@@ -34,8 +40,11 @@ class PeerRequest:
     asking_node: str
     account: str
     deployment: str
-    #: The registry's name of the model.
+    #: The registry's names of the model and of its adapter, which may be empty.
     model: str
+    adapter: str = ""
+    #: Whether it may be loaded for this request.
+    may_load: bool = False
 
 
 def read_peer_request(
@@ -43,13 +52,16 @@ def read_peer_request(
 ) -> PeerRequest:
     """Return the request that ``asking_node`` makes of node ``here``. Hot.
 
-    Raises: Forbidden for a claim that no agent makes; NoReplica for one that this node's table does
-    not have, or no longer has.
+    Raises: Forbidden for a claim that no agent makes; NoReplica or Conflict for one that this
+    node's table does not have, or no longer has.
     """
     account = _value(headers, ACCOUNT_HEADER)
     name = _value(headers, DEPLOYMENT_HEADER)
     model = _value(headers, MODEL_HEADER)
-    check_peer_request(claimed := PeerRequest(asking_node, account, name, model), here, view)
+    adapter = _value(headers, ADAPTER_HEADER) if ADAPTER_HEADER in headers else ""
+    claimed = PeerRequest(asking_node, account, name, model, adapter, LOAD_HEADER in headers)
+    check_peer_request(claimed, here, view)
+    _check_what_it_names(claimed, here, view)
     pins = view.deployments[name].pins
     if pins is not None and here not in pins:
         raise NoReplica(f"deployment {name!r} is not pinned to node {here}")
@@ -59,7 +71,7 @@ def read_peer_request(
 def check_peer_request(claimed: PeerRequest, here: str, view: FleetView) -> None:
     """Check ``claimed`` against a table, also while it runs. Raises: as ``read_peer_request``.
 
-    Pins are left out: a request that runs where its deployment was pinned ends there.
+    Pins, model and adapter are left out: a request that runs ends where and as it was placed.
     """
     if claimed.asking_node not in view.nodes:
         raise Forbidden(f"node {claimed.asking_node} is not in the table")
@@ -70,13 +82,29 @@ def check_peer_request(claimed: PeerRequest, here: str, view: FleetView) -> None
         raise NoReplica(f"node {here} knows no deployment {claimed.deployment!r}")
     if deployment.account_id != claimed.account:
         raise Forbidden(f"deployment {claimed.deployment!r} is not of account {claimed.account!r}")
-    if deployment.model != claimed.model:
-        raise NoReplica(
-            f"for node {here} deployment {claimed.deployment!r} is of another model"
-            f" than {claimed.model!r}"
-        )
     if not may_serve(deployment, here, view):
         raise NoReplica(f"node {here} may not serve deployment {claimed.deployment!r}")
+
+
+def _check_what_it_names(claimed: PeerRequest, here: str, view: FleetView) -> None:
+    """Let a peer ask for what the deployment names, and nothing else. Raises: EdgeForgeError.
+
+    Another model or adapter that the account may deploy is explained by a table that has changed:
+    409, so that it is placed again.
+    """
+    deployment = view.deployments[claimed.deployment]
+    model, adapter = claimed.model, claimed.adapter
+    if deployment.model == model and deployment.adapter == adapter:
+        return
+    if adapter and deployment.adapter != adapter:
+        known = view.adapters.get(adapter)
+        if known is None or known.model != model or known.account_id not in ("", claimed.account):
+            raise Forbidden(f"deployment {deployment.name!r} does not name adapter {adapter!r}")
+    raise Conflict(
+        f"for node {here} deployment {deployment.name!r} is of {deployment.model!r} "
+        f"{deployment.adapter or 'without an adapter'}",
+        code=STALE_CODE,
+    )
 
 
 def may_serve(deployment: Deployment, node_id: str, view: FleetView) -> bool:

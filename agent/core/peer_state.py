@@ -159,6 +159,17 @@ class PeerState:
         self.reported_mono_ms = now_mono_ms
         self.reported_own = max(0, self.own_in_flight - self._uncounted(now_mono_ms))
 
+    def holds(self, name: str, way: ColdWay | None, *, resident: bool) -> None:
+        """Take its word in an answer whether ``name`` is in its engine, or how it would load it."""
+        if self.ready_models is None:
+            return
+        others = {one: known for one, known in (self.loadable or {}).items() if one != name}
+        if resident:
+            self.ready_models |= {name}
+        else:
+            self.ready_models -= {name}
+            self.loadable = others if way is None else others | {name: way}
+
     def engine_is(self, incarnation: str | None, *, ready: bool) -> bool:
         """Record which engine run serves there; return whether it has just become ready.
 

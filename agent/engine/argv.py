@@ -182,22 +182,3 @@ def _weights_options(spec: EngineSpec) -> list[str]:
         options += ["--max-cpu-loras", str(spec.max_adapters * KEPT_PER_ADAPTER)]
         options += ["--max-lora-rank", str(rank)]
     return options
-
-
-def extra_option_problems(extra_args: tuple[str, ...]) -> list[str]:
-    """Return a sentence for each option in ``extra_args`` that an operator may not set."""
-    problems = []
-    for argument in extra_args:
-        # vLLM reads underscores as hyphens, and what follows a dot as a key inside an option.
-        name = argument.partition("=")[0].partition(".")[0].replace("_", "-")
-        if argument.startswith("-") and name not in EXTRA_OPTIONS and not _is_number(argument):
-            problems.append(f"engine option {name} is not allowed")
-    return problems
-
-
-def _is_number(argument: str) -> bool:
-    try:
-        float(argument)
-    except ValueError:
-        return False
-    return True

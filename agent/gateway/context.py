@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from agent.config import LimitsConfig
     from agent.core.clock_watch import ClockWatch
+    from agent.core.engine_status import EngineEndpoint
     from agent.core.request.state import RouterState
     from agent.core.request.timing import RequestPolicy
     from agent.formats.body_rules import BodyCaps
     from agent.gateway.records import RequestRecords
     from agent.gateway.running import RunningRequests
     from agent.gateway.targets import Target
+    from agent.loads import Loads
     from protos.domain.trace import Trace
 
 #: Takes the trace of a finished request, as a function that makes it: to be called once, on any
@@ -25,7 +27,15 @@ TraceSink = Callable[[Callable[[], "Trace"], bool], None]
 class TargetFinder(Protocol):
     """Connections to the local engine and to peers."""
 
-    def find(self, node_id: str, model: str, *, embeds: bool) -> Target | None:
+    def find(
+        self,
+        node_id: str,
+        model: str,
+        *,
+        embeds: bool,
+        adapter: str = "",
+        endpoint: EngineEndpoint | None = None,
+    ) -> Target | None:
         """Return ``node_id`` ready to be asked, or None if it no longer is."""
 
 
@@ -41,6 +51,8 @@ class GatewayContext:
     #: The state on which requests are decided.
     state: RouterState
     targets: TargetFinder
+    #: Loads at this node.
+    loads: Loads
     records: RequestRecords
     #: Where traces of finished requests go.
     traces: TraceSink

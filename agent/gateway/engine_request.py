@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from agent.core.peer_request import ACCOUNT_HEADER, DEPLOYMENT_HEADER, MODEL_HEADER
+from agent.core.peer_request import (
+    ACCOUNT_HEADER,
+    ADAPTER_HEADER,
+    DEPLOYMENT_HEADER,
+    LOAD_HEADER,
+    MODEL_HEADER,
+)
 from agent.core.request.messages import Rest
 from agent.formats.continuing import ContinuableStream
 from agent.formats.usage import read_usage
@@ -16,6 +22,7 @@ from agent.relay.messages import request_bytes
 from protos.domain.pricing import cost_of, format_usd
 
 if TYPE_CHECKING:
+    from agent.core.request.attempt import Attempt
     from agent.core.request.log import RequestLog
     from agent.formats.body import GenerationBody
     from agent.formats.sse import EventStream
@@ -28,6 +35,7 @@ def engine_request(
     fields: dict[str, object],
     log: RequestLog,
     target: Target,
+    attempt: Attempt,
     cache_salt: Callable[[str], str],
 ) -> bytes:
     """Return the bytes for ``target``: ``body`` with ``fields``. Raises: InvalidRequest.
@@ -45,8 +53,12 @@ def engine_request(
             (b"x-edgeforge-trace-id", trace_id),
             (ACCOUNT_HEADER, log.account.encode()),
             (DEPLOYMENT_HEADER, log.deployment.encode()),
-            (MODEL_HEADER, log.model.encode()),
+            (MODEL_HEADER, target.model.encode()),
         ]
+        if adapter := attempt.deployment.adapter:
+            headers.append((ADAPTER_HEADER, adapter.encode()))
+        if attempt.placement.chosen.cold is not None:
+            headers.append((LOAD_HEADER, b"1"))
     payload = body.for_engine(
         target.model,
         continuous_usage=target.continuous_usage,

@@ -172,7 +172,8 @@ class GenerationHandler:
         if len(request.body) >= BLOCK_BYTES:  # a smaller body has no whole block
             prompt = api.prompt_prefix(body.fields, None if fields is None else MAX_HASHED_BYTES)
             size_bytes = len(prompt if fields is None else request.body)
-            blocks = prompt_blocks(prompt, deployment.model, log.account, size_bytes)
+            name = deployment.adapter or deployment.model  # an adapter's cache is its own
+            blocks = prompt_blocks(prompt, name, log.account, size_bytes)
         context = RequestContext(
             view=view,
             account=log.account,
@@ -192,6 +193,7 @@ class GenerationHandler:
             max_answer_tokens=body.max_answer_tokens,
         )
         log.authed_mono_ms = gateway.now_mono_ms()
+        self.stats.demand.note(deployment.name, log.authed_mono_ms)
         machine = RequestMachine(gateway.state, context, gateway.policy, log)
         runner = RequestRunner(gateway, client, request, body, context, machine, log)
         runner.use = self._use(caller, context, log.authed_mono_ms)

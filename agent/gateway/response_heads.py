@@ -21,6 +21,7 @@ _EVENT_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
 _JSON = (b"content-type", b"application/json")
 _NEAR = b"auth;dur=%.3f, route;dur=%.3f, "
 _FAR = _NEAR + b"network;dur=%.3f, admission;dur=%.3f, queue;dur=%.3f, "
+_LOADED = _NEAR + b"network;dur=%.3f, admission;dur=%.3f, load;dur=%.3f, queue;dur=%.3f, "
 #: The header Server-Timing: whether the times of the target are known, and whether it is a stream.
 _SERVER_TIMING = {
     (False, False): _NEAR + b"answer;dur=%.3f",
@@ -91,6 +92,10 @@ def server_timing(
     for _, until in asked_cuts(far, began, answered_mono_ms, stream=stream):
         durations.append(max(0.0, until - at))
         at = max(at, until)
+    if far is not None and far.load_ms > 0.0:
+        return (_LOADED + (b"prefill;dur=%.3f" if stream else b"answer;dur=%.3f")) % tuple(
+            durations
+        )
     return _SERVER_TIMING[far is not None, stream] % tuple(durations)
 
 

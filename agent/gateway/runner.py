@@ -26,6 +26,8 @@ from agent.core.request.messages import (
     Event,
     FirstToken,
     Hold,
+    LoadedThere,
+    MakeResident,
     NotSent,
     PlaceDecided,
     RespondError,
@@ -47,10 +49,14 @@ from agent.gateway.engine_request import (
     rest_of,
     rest_of_stream,
 )
+from agent.gateway.own_loads import wait_for_load
 from agent.gateway.reply_writer import ReplyWriter, answer_of
 from agent.gateway.response_heads import engine_model_of, is_refused_by_agent
+from agent.loads import LoadWait
 from agent.relay import exchange
 from agent.relay.client_answer import ClientAnswer
+from agent.relay.far_times import read_cold_start, read_far_times, read_stale
+from protos.domain.errors import Conflict
 
 if TYPE_CHECKING:
     from agent.core.account_limits import Use
@@ -62,7 +68,6 @@ if TYPE_CHECKING:
     from agent.formats.body import GenerationBody
     from agent.formats.sse import EventStream
     from agent.gateway.context import GatewayContext
-    from agent.gateway.targets import Target
     from agent.relay.messages import Request
     from agent.relay.server import ServerConnection
     from protos.domain.errors import EdgeForgeError
@@ -70,6 +75,8 @@ if TYPE_CHECKING:
 
 #: Refusals by which a peer's agent rejects this agent.
 _NOT_THE_CLIENTS = (401, 403, 404)
+#: By which a peer's agent refuses what is no longer in its engine.
+STALE_STATUS = Conflict.http_status
 
 
 class RequestRunner:
@@ -136,8 +143,10 @@ class RequestRunner:
         Raises: InvalidRequest.
         """
         gateway, context = self._gateway, self._context
-        model = context.deployment.model
-        here = gateway.targets.find(gateway.state.node_id, model, embeds=context.embeds)
+        model, adapter = context.deployment.model, context.deployment.adapter
+        here = gateway.targets.find(
+            gateway.state.node_id, model, embeds=context.embeds, adapter=adapter
+        )
         self._body.write_ahead(
             model if here is None else here.model,
             continuous_usage=here is None or here.continuous_usage,
@@ -169,11 +178,17 @@ class RequestRunner:
     # -- AnswerOwner
 
     def on_answer_head(self, answer: ClientAnswer) -> None:
-        """Take the model name of a peer's external engine from the head."""
-        if answer.attempt.place is None and (name := engine_model_of(answer.headers)):
+        """Take the engine's name of the model, and a cold start, from the head of a peer."""
+        if answer.attempt.place is not None:
+            return
+        if name := engine_model_of(answer.headers):
             answer.names = self._body.names(name)
             if answer.events is not None:
                 answer.events.use_names(answer.names)
+        if (told := read_cold_start(answer.headers)) is not None:
+            far = read_far_times(answer.headers)
+            waited_ms = 0.0 if far is None else far.load_ms
+            self._handle(LoadedThere(answer.attempt, told[0], waited_ms, told[1]))
 
     def on_progress(self, answer: ClientAnswer, now_mono_ms: float) -> None:
         self._handle(EngineProgressed(answer.attempt), now_mono_ms)
@@ -188,6 +203,9 @@ class RequestRunner:
 
     def on_answer_ended(self, answer: ClientAnswer) -> None:
         attempt, status = answer.attempt, answer.status
+        stale, way = False, None
+        if status == STALE_STATUS and attempt.place is None:
+            stale, way = read_stale(answer.headers)
         between_agents = status in _NOT_THE_CLIENTS and attempt.place is None
         if between_agents and is_refused_by_agent(answer.headers):
             status = 503  # not about the client: another target is asked
@@ -200,7 +218,9 @@ class RequestRunner:
             load = load_of(answer.headers)
         usage, far = self._counts.of(answer)
         rest = rest_of(answer.events) if answer.started else Rest.UNKNOWN
-        self._handle(AttemptEnded(attempt, ending, status, answer.reason, usage, load, far, rest))
+        self._handle(
+            AttemptEnded(attempt, ending, status, answer.reason, usage, load, far, rest, stale, way)
+        )
 
     # -- events and commands
 
@@ -242,8 +262,8 @@ class RequestRunner:
     def _perform(self, command: Command) -> None:
         if isinstance(command, Ask):
             self._ask(command.attempt)
-        elif isinstance(command, Hold):
-            self._hold(command.attempt)
+        elif isinstance(command, Hold | MakeResident):
+            self._wait(command)
         elif isinstance(command, Account):
             pass  # reserved for writes that must be durable before the answer ends
         elif isinstance(command, RespondWhole):
@@ -286,8 +306,12 @@ class RequestRunner:
 
     # -- asking
 
-    def _hold(self, attempt: Attempt) -> None:
-        """Report when the place of ``attempt`` is decided; its leaving ends that."""
+    def _wait(self, command: Hold | MakeResident) -> None:
+        """Report when a place is decided or a load has ended; leaving or cutting it ends that."""
+        attempt = command.attempt
+        if isinstance(command, MakeResident):
+            wait_for_load(self._gateway.loads, attempt, self._handle)
+            return
         place = attempt.place
         assert place is not None
 
@@ -297,9 +321,13 @@ class RequestRunner:
         place.on_decided = decided
 
     def _ask(self, attempt: Attempt) -> None:
-        context, broken = self._context, attempt.resumes
+        context, broken, asked = self._context, attempt.resumes, attempt.deployment
         target = self._gateway.targets.find(
-            attempt.node_id, context.deployment.model, embeds=context.embeds
+            attempt.node_id,
+            asked.model,
+            embeds=context.embeds,
+            adapter=asked.adapter,
+            endpoint=attempt.endpoint,
         )
         events: EventStream | None = None
         fields = self._body.fields
@@ -334,10 +362,9 @@ class RequestRunner:
         self._answers.append(answer)
         if broken is not None:
             self._answering = answer
-        answer.start(target.pool, self._message(fields, target))
-
-    def _message(self, fields: dict[str, object], target: Target) -> bytes:
-        return engine_request(self._body, fields, self._log, target, self._gateway.cache_salt)
+        salt = self._gateway.cache_salt
+        message = engine_request(self._body, fields, self._log, target, attempt, salt)
+        answer.start(target.pool, message)
 
     # -- the end
 
@@ -355,3 +382,6 @@ class RequestRunner:
 def _cut(attempt: Attempt) -> None:
     if isinstance(attempt.io, ClientAnswer):  # else it was held, and not sent yet
         attempt.io.abort()
+    elif isinstance(attempt.io, LoadWait):
+        attempt.io.give_up()
+        attempt.io = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from agent.core.demand import Demand
 from agent.core.promises import PromisesBySla, Shed
 from agent.core.samples import Sample, Samples, counter_samples
 
@@ -32,6 +33,8 @@ class GatewayStats:
     usage_exceeded: int = 0
     #: First tokens and shed requests by SLA tier.
     promises: PromisesBySla = field(default_factory=PromisesBySla)
+    #: Requests a minute of each deployment.
+    demand: Demand = field(default_factory=Demand)
 
     def finished(self, log: RequestLog) -> None:
         """Count a request that has ended. Hot."""

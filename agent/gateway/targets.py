@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,12 +14,14 @@ if TYPE_CHECKING:
 
 #: Connections kept open to an engine between requests.
 _ENGINE_IDLE_CONNECTIONS = 256
+#: Engines of this node that connections are kept to; the one known for longest is dropped.
+MAX_ENGINES = 16
 
 
 class LocalEngines(Protocol):
     """What this node's engine can serve now."""
 
-    def endpoint_for(self, model: str) -> EngineEndpoint | None:
+    def endpoint_for(self, model: str, adapter: str = "") -> EngineEndpoint | None:
         """Return where ``model`` is served on this node, or None while it is not."""
 
 
@@ -46,29 +49,29 @@ class Target:
 
 
 class EnginePools:
-    """Connections to the local engine; a new endpoint (another process) gets a new pool."""
+    """Connections to the local engines, by their address; models and adapters of one share them."""
 
     def __init__(self, *, connect_timeout_ms: float) -> None:
         self._connect_timeout_ms = connect_timeout_ms
-        self._endpoint: EngineEndpoint | None = None
-        self._pool: UpstreamPool | None = None
+        self._pools: OrderedDict[Address, UpstreamPool] = OrderedDict()
 
     def pool_for(self, endpoint: EngineEndpoint) -> UpstreamPool:
-        """Return the connections to ``endpoint``."""
-        if self._pool is None or endpoint != self._endpoint:
-            if self._pool is not None:
-                self._pool.close()
-            self._endpoint = endpoint
-            self._pool = UpstreamPool(
-                engine_address(endpoint),
+        """Return the connections to ``endpoint``. Hot."""
+        address = engine_address(endpoint)
+        pool = self._pools.get(address)
+        if pool is None:
+            if len(self._pools) >= MAX_ENGINES:
+                self._pools.popitem(last=False)[1].close()
+            pool = self._pools[address] = UpstreamPool(
+                address,
                 max_idle=_ENGINE_IDLE_CONNECTIONS,
                 connect_timeout_ms=self._connect_timeout_ms,
             )
-        return self._pool
+        return pool
 
     def close(self) -> None:
-        if self._pool is not None:
-            self._pool.close()
+        for pool in self._pools.values():
+            pool.close()
 
 
 class Targets:
@@ -82,16 +85,23 @@ class Targets:
         self._pools = pools
         self._peers = peers
 
-    def serves_here(self, model: str) -> bool:
-        """Whether this node's own engine can be asked for ``model`` now."""
-        return self._engines.endpoint_for(model) is not None
+    def find(
+        self,
+        node_id: str,
+        model: str,
+        *,
+        embeds: bool,
+        adapter: str = "",
+        endpoint: EngineEndpoint | None = None,
+    ) -> Target | None:
+        """Return ``node_id`` ready to be asked, or None if it no longer is.
 
-    def find(self, node_id: str, model: str, *, embeds: bool) -> Target | None:
-        """Return ``node_id`` ready to be asked, or None if it no longer is."""
+        ``endpoint`` is where this node's engine serves the request, if it was entered there.
+        """
         if node_id != self._node_id:
             peer_pool = self._peers.pool_for(node_id)
             return None if peer_pool is None else Target(node_id, peer_pool, model, True, True)
-        endpoint = self._engines.endpoint_for(model)
+        endpoint = endpoint or self._engines.endpoint_for(model, adapter)
         if endpoint is None or endpoint.embeds is not embeds:
             return None
         pool = self._pools.pool_for(endpoint)

@@ -140,3 +140,10 @@ def accelerator_to_wire(one: Reading) -> fleet_pb2.Accelerator:
         ecc_uncorrected=one.ecc_uncorrected,
         lost=one.lost,
     )
+
+
+def demand_to_wire(per_minute: list[tuple[str, float]]) -> list[fleet_pb2.Demand]:
+    """Return the requests a minute of each deployment."""
+    return [
+        fleet_pb2.Demand(deployment=name, requests_per_minute=rate) for name, rate in per_minute
+    ]

@@ -47,17 +47,20 @@ def engine_model(endpoint: EngineEndpoint, model: str) -> list[Header]:
     return [(ENGINE_MODEL_HEADER, name)]
 
 
-def timing(request: Request, place: Place, now_mono_ms: float) -> Header:
+def timing(request: Request, place: Place, load_ms: float, now_mono_ms: float) -> Header:
     """Return the time spent here up to the first token, or up to the whole answer."""
     entered_mono_ms = place.entered_mono_ms
-    admission_ms = entered_mono_ms - request.first_byte_mono_ms
+    admission_ms = max(0.0, entered_mono_ms - request.first_byte_mono_ms - load_ms)
     here_ms = now_mono_ms - entered_mono_ms
-    return far_times_header(FarTimes(admission_ms, place.queue_ms(now_mono_ms), here_ms))
+    return far_times_header(FarTimes(admission_ms, place.queue_ms(now_mono_ms), here_ms, load_ms))
 
 
 def render_error(error: EdgeForgeError) -> tuple[int, list[Header], bytes]:
     """Return status, headers and body of a refusal."""
-    body = orjson.dumps({"error": {"message": error.message, "type": error.openai_type}})
+    told = {"message": error.message, "type": error.openai_type}
+    if error.code:
+        told["code"] = error.code
+    body = orjson.dumps({"error": told})
     # only for a 5xx does the asking agent place the request elsewhere
     status = NoReplica.http_status if isinstance(error, Overloaded) else error.http_status
     return status, [JSON], body

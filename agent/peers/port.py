@@ -10,11 +10,18 @@ import orjson
 from agent.core.body_budget import node_owner
 from agent.core.engine_place import Work
 from agent.core.in_flight_shares import InFlightShares
-from agent.core.peer_load import PeerLoad, load_fields, load_header
+from agent.core.peer_load import (
+    MAX_NAMES,
+    PeerLoad,
+    load_fields,
+    load_header,
+    loadable_field,
+)
 from agent.core.peer_request import ACCOUNT_HEADER, PeerRequest, read_peer_request
 from agent.core.served import ServedLedger, ServedRecord
 from agent.formats import FORMATS, ApiFormat
 from agent.formats.body import read_body
+from agent.peers.entering import Entered, NotResident, enter_engine
 from agent.peers.heads import (
     EVENT_STREAM,
     JSON,
@@ -31,7 +38,7 @@ from agent.peers.service import PeerPortStats, PeerService
 from agent.peers.tls import PeerTls, peer_node_id
 from agent.relay.connections import Answer, ConnectionSet
 from agent.relay.exchange import Ending
-from agent.relay.far_times import REFUSED_HERE
+from agent.relay.far_times import REFUSED_HERE, way_header
 from agent.relay.large_bodies import fields_of_large, give_way
 from agent.relay.limits import ServerLimits
 from agent.relay.listener import Listener
@@ -55,7 +62,6 @@ if TYPE_CHECKING:
     from agent.config import AgentConfig
     from agent.core.body_budget import BodyBudget
     from agent.core.engine_place import Place
-    from agent.core.engine_status import EngineEndpoint
     from agent.core.samples import Samples
     from agent.formats.body import GenerationBody
     from agent.relay.server import ServerConnection
@@ -192,6 +198,8 @@ class PeerPort:
         status, headers, body = render_error(error)
         retry_s = error.retry_after_s if isinstance(error, Crowded | Overloaded) else None
         headers += [REFUSED_HERE, load_header(self._load(retry_s))]
+        if isinstance(error, NotResident):
+            headers.append(way_header(error.way))
         return status, headers, body
 
     def _flag(self, node_id: str, error: EdgeForgeError) -> None:
@@ -206,7 +214,7 @@ class PeerPort:
         asked = read_peer_request(
             request.headers, str(client.context), service.node_id, service.view()
         )
-        self._endpoint(asked.model, api)
+        self._check_open()
         # What the asking agent checked is checked again: only this agent answers for its engine.
         self._running.add(client, asked)  # before the first wait: the table may change meanwhile
         try:
@@ -214,15 +222,19 @@ class PeerPort:
             body = read_body(request.body, api, caps=service.caps, fields=fields)
             if fields is not None:
                 await give_way()
-            place = await wait_for_place(
-                service.engine_door,
-                self._work(asked, body, len(request.body)),
-                service.now_mono_ms,
-            )
+            entered = await enter_engine(asked, service, api)
             try:
-                await self._relay(request, asked, body, client, place)
+                place = await wait_for_place(
+                    service.engine_door,
+                    self._work(asked, body, len(request.body)),
+                    service.now_mono_ms,
+                )
+                try:
+                    await self._relay(request, asked, body, client, place, entered)
+                finally:
+                    service.engine_door.leave(place, service.now_mono_ms())
             finally:
-                service.engine_door.leave(place, service.now_mono_ms())
+                service.residents.leave(entered.endpoint)
         finally:
             self._running.remove(client)
 
@@ -246,13 +258,14 @@ class PeerPort:
         body: GenerationBody,
         client: ServerConnection,
         place: Place,
+        entered: Entered,
     ) -> None:
         """Relay the engine's answer, and give ``place`` back with what was generated.
 
         Raises: NoReplica, EngineFailed.
         """
-        service, api = self._service, body.api
-        endpoint = self._endpoint(asked.model, api)  # it may have ended while the request waited
+        service, api, endpoint = self._service, body.api, entered.endpoint
+        self._check_open()
         payload = body.for_engine(
             endpoint.model,
             continuous_usage=endpoint.supports_continuous_usage,
@@ -269,7 +282,8 @@ class PeerPort:
                     *passed_on_headers(headers),
                     (b"transfer-encoding", b"chunked"),
                     load_header(self._load()),
-                    timing(request, place, service.now_mono_ms()),
+                    timing(request, place, entered.load_ms, service.now_mono_ms()),
+                    *entered.headers(),
                     *engine_model(endpoint, asked.model),
                 ],
                 keep_alive=client.may_keep_alive(request),
@@ -302,17 +316,10 @@ class PeerPort:
             self.stats.broken += 1
             client.abort()  # the other agent sees a cut body and ends its client's stream
 
-    def _endpoint(self, model: str, api: ApiFormat) -> EngineEndpoint:
-        """Return the engine for ``model``. Raises: NoReplica if it cannot serve now."""
-        service = self._service
-        endpoint = service.endpoint_for(model)
-        if service.draining():
-            raise NoReplica(f"node {service.node_id} is draining")
-        if endpoint is None:
-            raise NoReplica(f"node {service.node_id} does not serve {model[:100]!r} now")
-        if endpoint.embeds is not api.embeds:
-            raise NoReplica(f"the engine of node {service.node_id} does not serve {api.path}")
-        return endpoint
+    def _check_open(self) -> None:
+        """Raises: NoReplica while this node drains."""
+        if self._service.draining():
+            raise NoReplica(f"node {self._service.node_id} is draining")
 
     def _record(self, request: Request, asked: PeerRequest, exchange: PassThrough) -> None:
         """Leave a record of a request that the engine answered, whole or in part."""
@@ -323,7 +330,7 @@ class PeerPort:
             asking_node=asked.asking_node,
             account=asked.account,
             deployment=asked.deployment,
-            model=asked.model,
+            model=asked.adapter or asked.model,
             path=request.path,
             status=exchange.status,
             complete=exchange.ending is Ending.COMPLETE,
@@ -337,10 +344,12 @@ class PeerPort:
 
     def _answer_probe(self, request: Request, client: ServerConnection) -> None:
         service = self._service
+        residents, draining = service.residents, service.draining()
         answer = {
             "node": service.node_id,
             **load_fields(self._load()),
-            "ready_models": [] if service.draining() else service.ready_models(),
+            "ready_models": [] if draining else residents.resident()[:MAX_NAMES],
+            "loadable": {} if draining else loadable_field(residents.loadable()),
             "incarnation": service.incarnation(),
         }
         client.respond(request, 200, [JSON], orjson.dumps(answer))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from agent.core.fill import FillMeter
     from agent.core.prompt_tokens import PromptTokens
     from agent.formats.body import BodyCaps
+    from agent.loads import Loads, Residents
     from agent.relay.upstream_pool import UpstreamPool
     from protos.domain.fleet_view import FleetView
 
@@ -49,9 +50,9 @@ class PeerService:
     caps: BodyCaps
     #: Returns an account's salt on this node's engine.
     cache_salt: Callable[[str], str]
-    endpoint_for: Callable[[str], EngineEndpoint | None]
+    residents: Residents
+    loads: Loads
     engine_pool: Callable[[EngineEndpoint], UpstreamPool]
-    ready_models: Callable[[], list[str]]
     #: Changes with every start of the engine.
     incarnation: Callable[[], str]
     fill: FillMeter

@@ -298,7 +298,7 @@ def _held_name(replica: fleet_pb2.ReplicaStatus) -> str:
 
 
 def _is_pulling(replica: fleet_pb2.ReplicaStatus) -> bool:
-    return 0 < replica.total_bytes and replica.pulled_bytes < replica.total_bytes
+    return replica.total_bytes > 0 and replica.pulled_bytes < replica.total_bytes
 
 
 def _rate(replica: fleet_pb2.ReplicaStatus, before: dict[str, int]) -> str:

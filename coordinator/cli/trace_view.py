@@ -27,6 +27,7 @@ _STYLES = {
     "failed": "red",
     "network": "yellow",
     "queue": "bright_red",
+    "load": "yellow",
     "prefill": "blue",
     "answer": "blue",
     "decode": "green",
@@ -61,6 +62,12 @@ def headlines(trace: Trace) -> list[str]:
         lines.append(
             f"served {trace.serving_tier}, billed {trace.billing_tier}: "
             f"${format_usd(trace.cost.total_nano_usd)}, {_card(trace)}"
+        )
+    if (cold := trace.cold_start) is not None:
+        pulled = f", of which {cold.pull_ms:.0f} ms pulled its files" if cold.pull_ms else ""
+        lines.append(
+            f"cold start: {cold.path} from {cold.residency.replace('_', ' ')}, "
+            f"{cold.weights_bytes / 1e6:,.1f} MB in {cold.took_ms:.0f} ms{pulled}"
         )
     if trace.usage_exceeded:
         lines.append(f"{trace.node_id} counted more tokens than is possible: billed by our count")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from protos.domain.learned_ttft import (
     lower_quantiles_ms,
     predict_from,
 )
-from protos.domain.load_term import ColdPath, ColdWay, LoadTerm, LoadTerms
+from protos.domain.load_term import ColdPath, LoadTerm, LoadTerms
 from protos.domain.offer_lookup import offers_of
 from protos.domain.predictor import FEW_OBSERVATIONS, NOTHING_LEARNED, TargetModel
 from protos.domain.regimes import TOKENS_UNIT, Evidence, Load
@@ -37,7 +37,8 @@ from protos.domain.ttft import (
 if TYPE_CHECKING:
     from protos.domain.fleet_view import FleetView
     from protos.domain.offers import Offer, Offers, Rejected
-    from protos.domain.resources import Deployment, EngineProfile, Node, Pop, Price, Replica
+    from protos.domain.resources import EngineProfile, Node, Pop, Price, Replica
+    from protos.domain.targets import RequestShape, TargetLookup, TargetState
 
 #: Outcomes from which a prediction no longer keeps near the profile's.
 SETTLED_OBSERVATIONS = FEW_OBSERVATIONS + SETTLED_OUTCOMES
@@ -45,65 +46,8 @@ SETTLED_OBSERVATIONS = FEW_OBSERVATIONS + SETTLED_OUTCOMES
 LOAD_TERM = "load"
 
 
-@dataclass(slots=True)
-class RequestShape:
-    """A request as the router sees it. Never changed; not frozen, for speed.
-
-    ``prompt_tokens`` must not over-estimate: prompts longer than the model's context are refused.
-    ``expected_tokens`` is what predictions use; 0: ``prompt_tokens``.
-    ``budget_left_ms`` is the first-token budget less what has passed since the first byte.
-    ``narrowed_zones`` is the request's own residency header; None when it has none.
-    """
-
-    deployment: Deployment
-    prompt_tokens: int
-    body_bytes: int
-    stream: bool
-    budget_left_ms: float
-    narrowed_zones: frozenset[str] | None
-    #: The request needs an engine that embeds; else one that generates.
-    embeds: bool = False
-    expected_tokens: int = 0
-    #: The model may or must call a tool.
-    needs_tool_parser: bool = False
-
-
-@dataclass(slots=True)
-class TargetState:
-    """What this agent knows of a node beyond the table. Never changed; not frozen, for speed.
-
-    ``rtt_ms_*`` is None until measured: the router then estimates it from the distance.
-    ``in_flight`` requests are being served there, ``queued`` ones wait in its engine.
-    ``warm``: a connection is open. ``ejected``: it gets no requests for a while after failures.
-    ``ready_models``: those its agent reported as ready, fresher than the table; None without a
-    report. ``cached_ratio`` is the share of this request's prompt expected in its cache.
-    ``backlog_tokens`` of prompts that this agent sent there have no first token yet, and
-    ``progress_ms`` have passed since one of them had. ``answers`` of requests of this agent were
-    complete, and ``own_in_flight`` are in progress. ``ready_models`` has names of adapters too;
-    ``loadable`` has those that it would load for a request, None where it does not report them.
-    """
-
-    rtt_ms_p50: float | None
-    rtt_ms_p99: float | None
-    in_flight: int
-    queued: int
-    warm: bool
-    ejected: bool
-    ready_models: frozenset[str] | None = None
-    cached_ratio: float = 0.0
-    backlog_tokens: float = 0.0
-    progress_ms: float = 0.0
-    answers: int = 0
-    own_in_flight: int = 0
-    loadable: Mapping[str, ColdWay] | None = None
-
-
-TargetLookup = Callable[[str], TargetState]
-
 #: Without any cold start seen: what is assumed. Never learned from.
 NO_COLD_STARTS = LoadTerms()
-#: The state of a node that this agent has never connected to.
-UNKNOWN_TARGET = TargetState(None, None, 0, 0, warm=False, ejected=False)
 
 
 @dataclass(slots=True)
@@ -112,9 +56,9 @@ class Candidate:
 
     ``headroom`` is how many more requests it serves before a queue forms, not below 0.
     ``outcomes`` are first tokens that this agent has seen there; its own engine needs none, since
-    its profile is this host's own. ``cold`` is the load that it waits for first, in
-    ``ttft_ms_p99``; None: what is asked for is in the engine. Properties are computed when they are
-    read, from the state at the decision.
+    its profile is this host's own. They count for nothing where a load comes first. ``cold`` is the
+    load that a request waits for first, in ``ttft_ms_p99``; None: what is asked for is in the
+    engine. Properties are computed when they are read, from the state at the decision.
     """
 
     offer: Offer
@@ -276,9 +220,10 @@ def gather(
                 ttft_ms = handed_over_ms(ttft_ms, profile_ms, more)
         if cold is not None:
             ttft_ms += cold.p99_ms
-        fits, headroom = ttft_ms <= budget_ms, headroom if headroom > 0 else 0
-        if offer.is_own:
+            outcomes = 0
+        elif offer.is_own:
             outcomes = SETTLED_OBSERVATIONS
+        fits, headroom = ttft_ms <= budget_ms, headroom if headroom > 0 else 0
         found.append(
             Candidate(offer, state, request, evidence, ttft_ms, fits, headroom, outcomes, cold)
         )

@@ -12,8 +12,9 @@ from protos.domain.resources import SlaTier, Tier
 from protos.domain.trust import reference, tickets, within_allowance
 
 if TYPE_CHECKING:
-    from protos.domain.candidates import Candidate, RequestShape
+    from protos.domain.candidates import Candidate
     from protos.domain.fleet_view import FleetView
+    from protos.domain.targets import RequestShape
 
 #: Edge nodes under this share of their calibrated tokens/s are preferred among those that fit.
 EDGE_FILL_RATIO = 0.70

@@ -6,13 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from protos.domain.candidates import (
-    NO_COLD_STARTS,
-    Candidate,
-    RequestShape,
-    TargetLookup,
-    gather,
-)
+from protos.domain.candidates import NO_COLD_STARTS, Candidate, gather
 from protos.domain.choice import (
     EDGE_FILL_RATIO,
     Placement,
@@ -32,6 +26,7 @@ from protos.domain.trust import is_proven, is_within_allowance, within_allowance
 if TYPE_CHECKING:
     from protos.domain.fleet_view import FleetView
     from protos.domain.load_term import LoadTerms
+    from protos.domain.targets import RequestShape, TargetLookup
     from protos.domain.ttft import Prediction
 
 

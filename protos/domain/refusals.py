@@ -11,8 +11,8 @@ from protos.domain.offers import Filter, Rejected
 from protos.domain.residency import allowed_zones
 
 if TYPE_CHECKING:
-    from protos.domain.candidates import RequestShape
     from protos.domain.fleet_view import FleetView
+    from protos.domain.targets import RequestShape
 
 #: Retry time by the filter that removed a replica.
 _RETRY_AFTER_S = {

@@ -11,8 +11,8 @@ from protos.domain.resources import ReplicaState
 if TYPE_CHECKING:
     from collections.abc import Container
 
-    from protos.domain.candidates import RequestShape, TargetLookup, TargetState
     from protos.domain.load_term import ColdWay
+    from protos.domain.targets import RequestShape, TargetLookup, TargetState
 
 
 def cold_way(offer: Offer, state: TargetState, name: str) -> ColdWay | None:

@@ -5,19 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from protos.domain.candidates import (
-    NO_COLD_STARTS,
-    UNKNOWN_TARGET,
-    Candidate,
-    RequestShape,
-    TargetLookup,
-    TargetState,
-    gather,
-)
+from protos.domain.candidates import NO_COLD_STARTS, Candidate, gather
 from protos.domain.choice import EDGE_FILL_RATIO, Placement, choose
 from protos.domain.explanation import CandidateExplanation, RouteExplanation, explain
 from protos.domain.predictor import NOTHING_LEARNED, TargetModel
 from protos.domain.refusals import check_context, no_replica
+from protos.domain.targets import UNKNOWN_TARGET, RequestShape, TargetLookup, TargetState
 
 if TYPE_CHECKING:
     from protos.domain.fleet_view import FleetView

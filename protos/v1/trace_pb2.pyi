@@ -161,24 +161,64 @@ class TraceFarTimes(_message.Message):
     ADMISSION_MS_FIELD_NUMBER: _builtins.int
     QUEUE_MS_FIELD_NUMBER: _builtins.int
     ENGINE_MS_FIELD_NUMBER: _builtins.int
+    LOAD_MS_FIELD_NUMBER: _builtins.int
     admission_ms: _builtins.float
     queue_ms: _builtins.float
     """a part of engine_ms"""
     engine_ms: _builtins.float
+    load_ms: _builtins.float
+    """the wait for a load, before engine_ms"""
     def __init__(
         self,
         *,
         admission_ms: _builtins.float = ...,
         queue_ms: _builtins.float = ...,
         engine_ms: _builtins.float = ...,
+        load_ms: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["admission_ms", b"admission_ms", "engine_ms", b"engine_ms", "queue_ms", b"queue_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admission_ms", b"admission_ms", "engine_ms", b"engine_ms", "load_ms", b"load_ms", "queue_ms", b"queue_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TraceFarTimes: _TypeAlias = TraceFarTimes  # noqa: Y015
+
+@_typing.final
+class TraceColdStart(_message.Message):
+    """The cold start that a request waited for: the whole load, which another may have begun."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    RESIDENCY_FIELD_NUMBER: _builtins.int
+    WEIGHTS_BYTES_FIELD_NUMBER: _builtins.int
+    TOOK_MS_FIELD_NUMBER: _builtins.int
+    PULL_MS_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """"adapter", "swap", "engine" """
+    residency: _builtins.str
+    """where the weights were: "disk", "peer", "origin" ..."""
+    weights_bytes: _builtins.int
+    took_ms: _builtins.float
+    pull_ms: _builtins.float
+    """a part of took_ms"""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        residency: _builtins.str = ...,
+        weights_bytes: _builtins.int = ...,
+        took_ms: _builtins.float = ...,
+        pull_ms: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "pull_ms", b"pull_ms", "residency", b"residency", "took_ms", b"took_ms", "weights_bytes", b"weights_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TraceColdStart: _TypeAlias = TraceColdStart  # noqa: Y015
 
 @_typing.final
 class TraceTokens(_message.Message):
@@ -261,6 +301,7 @@ class Trace(_message.Message):
     FIRST_TOKEN_MS_FIELD_NUMBER: _builtins.int
     ENDED_MS_FIELD_NUMBER: _builtins.int
     FAR_FIELD_NUMBER: _builtins.int
+    COLD_START_FIELD_NUMBER: _builtins.int
     TOKEN_GAPS_US_FIELD_NUMBER: _builtins.int
     TOKENS_LEFT_OUT_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
@@ -312,6 +353,10 @@ class Trace(_message.Message):
     @_builtins.property
     def far(self) -> Global___TraceFarTimes: ...
     @_builtins.property
+    def cold_start(self) -> Global___TraceColdStart:
+        """that the answer waited for"""
+
+    @_builtins.property
     def token_gaps_us(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """at most 4,096; the first from the first byte"""
 
@@ -348,6 +393,7 @@ class Trace(_message.Message):
         first_token_ms: _builtins.float | None = ...,
         ended_ms: _builtins.float = ...,
         far: Global___TraceFarTimes | None = ...,
+        cold_start: Global___TraceColdStart | None = ...,
         token_gaps_us: _abc.Iterable[_builtins.int] | None = ...,
         tokens_left_out: _builtins.int = ...,
         attempts: _abc.Iterable[Global___TraceAttempt] | None = ...,
@@ -362,9 +408,9 @@ class Trace(_message.Message):
         client_request_id: _builtins.str = ...,
         usage_exceeded: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_asked_ms", b"_asked_ms", "_authed_ms", b"_authed_ms", "_first_token_ms", b"_first_token_ms", "_placed_ms", b"_placed_ms", "asked_ms", b"asked_ms", "authed_ms", b"authed_ms", "cost", b"cost", "far", b"far", "first_token_ms", b"first_token_ms", "placed_ms", b"placed_ms", "tokens", b"tokens"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_asked_ms", b"_asked_ms", "_authed_ms", b"_authed_ms", "_first_token_ms", b"_first_token_ms", "_placed_ms", b"_placed_ms", "asked_ms", b"asked_ms", "authed_ms", b"authed_ms", "cold_start", b"cold_start", "cost", b"cost", "far", b"far", "first_token_ms", b"first_token_ms", "placed_ms", b"placed_ms", "tokens", b"tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_asked_ms", b"_asked_ms", "_authed_ms", b"_authed_ms", "_first_token_ms", b"_first_token_ms", "_placed_ms", b"_placed_ms", "account", b"account", "asked_ms", b"asked_ms", "attempts", b"attempts", "authed_ms", b"authed_ms", "began_unix_ms", b"began_unix_ms", "billing_tier", b"billing_tier", "budget_ms", b"budget_ms", "client_gone", b"client_gone", "client_request_id", b"client_request_id", "clock_jumped", b"clock_jumped", "cost", b"cost", "deployment", b"deployment", "ended_ms", b"ended_ms", "error", b"error", "far", b"far", "first_token_ms", b"first_token_ms", "ingress_node_id", b"ingress_node_id", "ingress_pop_id", b"ingress_pop_id", "last_mile_ms", b"last_mile_ms", "model", b"model", "node_id", b"node_id", "path", b"path", "placed_ms", b"placed_ms", "pop_id", b"pop_id", "predicted_miss", b"predicted_miss", "predicted_ttft_ms_p99", b"predicted_ttft_ms_p99", "read_ms", b"read_ms", "serving_tier", b"serving_tier", "status", b"status", "stream", b"stream", "token_gaps_us", b"token_gaps_us", "tokens", b"tokens", "tokens_left_out", b"tokens_left_out", "trace_id", b"trace_id", "usage_exceeded", b"usage_exceeded"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_asked_ms", b"_asked_ms", "_authed_ms", b"_authed_ms", "_first_token_ms", b"_first_token_ms", "_placed_ms", b"_placed_ms", "account", b"account", "asked_ms", b"asked_ms", "attempts", b"attempts", "authed_ms", b"authed_ms", "began_unix_ms", b"began_unix_ms", "billing_tier", b"billing_tier", "budget_ms", b"budget_ms", "client_gone", b"client_gone", "client_request_id", b"client_request_id", "clock_jumped", b"clock_jumped", "cold_start", b"cold_start", "cost", b"cost", "deployment", b"deployment", "ended_ms", b"ended_ms", "error", b"error", "far", b"far", "first_token_ms", b"first_token_ms", "ingress_node_id", b"ingress_node_id", "ingress_pop_id", b"ingress_pop_id", "last_mile_ms", b"last_mile_ms", "model", b"model", "node_id", b"node_id", "path", b"path", "placed_ms", b"placed_ms", "pop_id", b"pop_id", "predicted_miss", b"predicted_miss", "predicted_ttft_ms_p99", b"predicted_ttft_ms_p99", "read_ms", b"read_ms", "serving_tier", b"serving_tier", "status", b"status", "stream", b"stream", "token_gaps_us", b"token_gaps_us", "tokens", b"tokens", "tokens_left_out", b"tokens_left_out", "trace_id", b"trace_id", "usage_exceeded", b"usage_exceeded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__asked_ms: _TypeAlias = _typing.Literal["asked_ms"]  # noqa: Y015
     _WhichOneofArgType__asked_ms: _TypeAlias = _typing.Literal["_asked_ms", b"_asked_ms"]  # noqa: Y015

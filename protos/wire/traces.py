@@ -12,6 +12,7 @@ from protos.domain.trace import (
     Trace,
     TraceAttempt,
     TraceCandidate,
+    TraceColdStart,
 )
 from protos.v1 import trace_pb2
 from protos.wire.enums import TIER_TO_WIRE, tier_from_wire
@@ -66,6 +67,17 @@ def trace_to_wire(trace: Trace) -> trace_pb2.Trace:
                 admission_ms=trace.far.admission_ms,
                 queue_ms=trace.far.queue_ms,
                 engine_ms=trace.far.engine_ms,
+                load_ms=trace.far.load_ms,
+            )
+        )
+    if (cold := trace.cold_start) is not None:
+        message.cold_start.CopyFrom(
+            trace_pb2.TraceColdStart(
+                path=cold.path,
+                residency=cold.residency,
+                weights_bytes=cold.weights_bytes,
+                took_ms=cold.took_ms,
+                pull_ms=cold.pull_ms,
             )
         )
     gaps = trace.token_gaps_us
@@ -102,7 +114,7 @@ def trace_from_wire(message: trace_pb2.Trace) -> Trace:
     return Trace(
         **plain,
         **moments,
-        far=FarTimes(far.admission_ms, far.queue_ms, far.engine_ms)
+        far=FarTimes(far.admission_ms, far.queue_ms, far.engine_ms, far.load_ms)
         if message.HasField("far")
         else None,
         token_gaps_us=tuple(message.token_gaps_us),
@@ -110,7 +122,14 @@ def trace_from_wire(message: trace_pb2.Trace) -> Trace:
         usage=Usage(tokens.prompt, tokens.cached, tokens.completion),
         cost=Cost(cost.prompt_nano_usd, cost.cached_nano_usd, cost.completion_nano_usd),
         card_version=cost.card_version,
+        cold_start=_cold_start_from_wire(message.cold_start)
+        if message.HasField("cold_start")
+        else None,
     )
+
+
+def _cold_start_from_wire(cold: trace_pb2.TraceColdStart) -> TraceColdStart:
+    return TraceColdStart(cold.path, cold.residency, cold.weights_bytes, cold.took_ms, cold.pull_ms)
 
 
 def summary_to_wire(trace: Trace) -> trace_pb2.TraceSummary:

@@ -17,6 +17,7 @@ from agent.core.clock_watch import ClockWatch
 from agent.core.coverage import Coverage
 from agent.core.engine_admission import EngineAdmission
 from agent.core.engine_door import EngineDoor
+from agent.core.engine_status import EngineEndpoint
 from agent.core.exploration import Exploration
 from agent.core.fill import FillMeter
 from agent.core.half_open import HalfOpenTargets
@@ -26,6 +27,7 @@ from agent.core.prefixes import PrefixMemory
 from agent.core.prompt_tokens import PromptTokens
 from agent.core.request.state import RouterState
 from agent.core.request.timing import RequestPolicy
+from agent.drain_state import DrainState, OpenEngines
 from agent.formats import FORMATS
 from agent.formats.body_rules import BodyCaps
 from agent.gateway.context import GatewayContext
@@ -34,6 +36,7 @@ from agent.gateway.records import RequestRecords
 from agent.gateway.running import RunningRequests
 from agent.gateway.stats import GatewayStats
 from agent.gateway.targets import Target
+from agent.loads import Loads
 from agent.relay.messages import Request, request_bytes
 from agent.relay.server import ServerConnection
 from agent.relay.upstream_pool import UpstreamPool
@@ -41,9 +44,9 @@ from agent.trace_ids import TraceIds
 from protos.domain.fleet_view import FleetView, with_changes
 from protos.domain.predictor import Predictor
 from protos.domain.resources import Account, ApiKey, Deployment
-from tests.support.fleets import MODEL, deployment
-from tests.support.own_engines import StandInEngines
+from tests.support.fleets import deployment
 from tests.support.request_world import fleet
+from tests.support.residents import StandInResidents
 from tests.support.served import Served, served
 
 SECRET = "ef-secret"
@@ -56,9 +59,18 @@ class _Pools:
     def __init__(self, pools: Mapping[str, UpstreamPool]) -> None:
         self._pools = pools
 
-    def find(self, node_id: str, model: str, *, embeds: bool) -> Target | None:
+    def find(
+        self,
+        node_id: str,
+        model: str,
+        *,
+        embeds: bool,
+        adapter: str = "",
+        endpoint: EngineEndpoint | None = None,
+    ) -> Target | None:
         pool = self._pools.get(node_id)
-        return None if pool is None else Target(node_id, pool, model, True, node_id != "near")
+        name = model if endpoint is None else endpoint.model
+        return None if pool is None else Target(node_id, pool, name, True, node_id != "near")
 
 
 @dataclass
@@ -92,12 +104,13 @@ def gateway_context(
     view: FleetView,
     pools: Mapping[str, UpstreamPool] | None = None,
     policy: RequestPolicy | None = None,
+    residents: StandInResidents | None = None,
 ) -> GatewayContext:
     """Return what the gateway of node ``near`` needs, in front of ``pools``."""
     state = RouterState(
         node_id="near",
         view=lambda: view,
-        own_engines=StandInEngines(lambda name: name == MODEL),
+        own_engines=OpenEngines(residents or StandInResidents(), DrainState("near")),
         is_warm=lambda node_id: True,
         draw=random.Random(1).random,
         live=LiveState(),
@@ -121,6 +134,7 @@ def gateway_context(
         policy=policy or RequestPolicy(),
         state=state,
         targets=_Pools(pools or {}),
+        loads=Loads(residents or StandInResidents()),
         records=RequestRecords(100),
         traces=lambda make, matters: None,
         running=RunningRequests(),
@@ -138,10 +152,11 @@ async def in_process_gateway(
     pools: Mapping[str, UpstreamPool],
     view: FleetView | None = None,
     policy: RequestPolicy | None = None,
+    residents: StandInResidents | None = None,
 ) -> AsyncIterator[InProcessGateway]:
     """Serve a client port whose node is ``near``, in front of ``pools``."""
     view = view or table(dict.fromkeys(pools, 20.0))
-    gateway = gateway_context(view, pools, policy)
+    gateway = gateway_context(view, pools, policy, residents)
     stats = GatewayStats()
     handler = GenerationHandler(gateway, stats)
 

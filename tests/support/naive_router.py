@@ -190,7 +190,10 @@ def option(view, shape, self_node_id, node_id, state, target):
     free = max(0, profile.max_parallel - there)
     terms = {name: value_ms for name, value_ms in terms.items() if value_ms}
     outcomes = 0 if target is None else target.observations
-    proven = node_id == self_node_id or outcomes >= FEW_OBSERVATIONS + SETTLED_OUTCOMES
+    outcomes = 0 if load is not None else outcomes
+    proven = (
+        node_id == self_node_id and load is None
+    ) or outcomes >= FEW_OBSERVATIONS + SETTLED_OUTCOMES
     places, shown = profile.max_parallel, max(outcomes, state.answers)
     running = state.own_in_flight
     return Option(

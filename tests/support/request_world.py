@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from agent.core.cold_start import ColdPath, ColdStart
 from agent.core.coverage import Coverage
 from agent.core.engine_admission import EngineAdmission
 from agent.core.engine_door import EngineDoor
@@ -27,15 +28,18 @@ from agent.core.request.state import RouterState
 from agent.core.request.timing import RequestPolicy
 from protos.domain.errors import EdgeForgeError
 from protos.domain.fleet_view import FleetView, with_changes
+from protos.domain.load_term import ColdWay
 from protos.domain.predictor import Outcome, Predictor
 from protos.domain.pricing import Usage
 from protos.domain.regimes import Load
-from protos.domain.resources import Account, ApiKey, Deployment, Resource, Tier
+from protos.domain.resources import Account, ApiKey, Deployment, Residency, Resource, Tier
 from tests.support.fleets import MODEL, deployment, model, node, pop, price, profile, replica, view
 from tests.support.own_engines import StandInEngines
 
 USAGE = Usage(10, 0, 20)
 KEY = ApiKey("k1", b"k", "acme", (), 0)
+#: A load of one second, of which 300 ms were a pull.
+COLD_START = ColdStart(ColdPath.ADAPTER, Residency.PEER, 1_000_000, 1_000.0, 300.0)
 #: How long a first token takes at each node, in ms.
 ONE = {"near": 20.0}
 TWO = {"near": 20.0, "far": 60.0}
@@ -175,6 +179,29 @@ class RequestWorld:
         self.now += after_ms
         ended = m.AttemptEnded(self.attempts[name], m.Ending.LOST, status, reason, USAGE)
         ended.rest = rest
+        return self._do(ended)
+
+    def resident(
+        self, name: str, after_ms: float = 0.0, cold_start: ColdStart | None = COLD_START
+    ) -> list[str]:
+        """What the attempt at ``name`` asks for has been loaded there, or is found there."""
+        self.now += after_ms
+        self.own_engines.there |= {self._of.adapter or self._of.model}
+        return self._do(m.BecameResident(self.attempts[name], cold_start))
+
+    def not_loaded(self, name: str, error: EdgeForgeError, after_ms: float = 0.0) -> list[str]:
+        """The load for the attempt at ``name`` failed."""
+        self.now += after_ms
+        return self._do(m.CouldNotLoad(self.attempts[name], error))
+
+    def loaded_there(self, name: str, waited_ms: float, *, began: bool = True) -> list[str]:
+        """The head of the answer of ``name`` reports a cold start."""
+        return self._do(m.LoadedThere(self.attempts[name], COLD_START, waited_ms, began))
+
+    def stale(self, name: str, way: ColdWay | None = None) -> list[str]:
+        """``name`` refuses what is no longer in its engine."""
+        ended = m.AttemptEnded(self.attempts[name], m.Ending.WHOLE, 409)
+        ended.stale, ended.way = True, way
         return self._do(ended)
 
     def decided(self, name: str, after_ms: float = 0.0) -> list[str]:

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from agent.core.request.log import RequestLog
     from agent.core.request.messages import AttemptEnded, BecameResident, LoadedThere
     from agent.core.request.state import RouterState
-    from protos.domain.candidates import RequestShape
     from protos.domain.load_term import ColdWay
     from protos.domain.pricing import Usage
     from protos.domain.router import Placement
+    from protos.domain.targets import RequestShape
 
 
 class Bookkeeping:
@@ -103,13 +103,15 @@ class Bookkeeping:
                 attempt.node_id, cold.way, cold.weights_bytes, cold.took_ms, cold.pull_ms
             )
         asked = attempt.deployment
-        state.live.loaded(attempt.node_id, asked.adapter or asked.model)
+        name = asked.adapter or asked.model
+        state.live.holds(attempt.node_id, name, None, resident=True)
 
     def stale(self, attempt: Attempt, way: ColdWay | None) -> None:
         """Record that what an attempt asks for has left the engine of its target."""
         if attempt.node_id != self._state.node_id:
             asked = attempt.deployment
-            self._state.live.left_engine(attempt.node_id, asked.adapter or asked.model, way)
+            name = asked.adapter or asked.model
+            self._state.live.holds(attempt.node_id, name, way, resident=False)
 
     def admitted(self, attempt: Attempt, now_mono_ms: float) -> None:
         """Record that ``attempt`` has waited for its place at the own engine, and is sent now."""

@@ -6,15 +6,20 @@ from dataclasses import replace
 
 import pytest
 
+from agent.core.cold_start import ColdPath
 from agent.core.engine_status import EngineEndpoint
 from agent.drain_state import DrainState, OpenEngines
 from protos.domain.fleet_view import FleetView
-from protos.domain.resources import NodeIntent
+from protos.domain.resources import NodeIntent, Residency
 from tests.support import fleets
+from tests.support.fleets import MODEL
+from tests.support.residents import StandInResidents
 
 ENDPOINT = EngineEndpoint(
     "small", None, "127.0.0.1", 8000, tls=False, supports_continuous_usage=True
 )
+
+FR = "acme/fr@1"
 
 
 def fleet(intent: NodeIntent | None = NodeIntent.ACTIVE, reason: str = "") -> FleetView:
@@ -145,11 +150,22 @@ def test_bad_health_drains_and_is_reported_but_refuses_no_client(
 
 
 def test_a_draining_nodes_engine_is_closed_to_the_gateway(drain_state: DrainState) -> None:
-    class Engines:
-        def endpoint_for(self, model: str) -> EngineEndpoint:
-            return ENDPOINT
-
-    engines = OpenEngines(Engines(), drain_state)
-    assert engines.endpoint_for("small") is ENDPOINT
+    residents = StandInResidents(ways={FR: (ColdPath.ADAPTER, Residency.DISK)})
+    engines = OpenEngines(residents, drain_state)
+    assert engines.is_resident(MODEL)
+    assert engines.cold_way(MODEL, FR) == (ColdPath.ADAPTER, Residency.DISK)
+    assert engines.cold_way("acme/other@1") is None
     drain_state.by_health = "GPU 0 is lost"
-    assert engines.endpoint_for("small") is None
+    assert engines.endpoint_for(MODEL) is None
+    assert engines.enter(MODEL) is None
+    assert engines.cold_way(MODEL, FR) is None
+
+
+def test_what_a_request_has_entered_is_kept_until_it_leaves(drain_state: DrainState) -> None:
+    residents = StandInResidents()
+    engines = OpenEngines(residents, drain_state)
+    endpoint = engines.enter(MODEL)
+    assert endpoint is not None
+    assert residents.entered[MODEL] == 1
+    engines.leave(endpoint)
+    assert residents.entered[MODEL] == 0

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from agent.status_report import StatusReport
 
 #: Fields that no part fills yet.
-PENDING = {"demand", "cold_starts"}
+PENDING = {"cold_starts"}
 PENDING_HELLO = {
     "accelerator_kind",
     "weights_memory_bytes",
@@ -49,6 +49,7 @@ def busy_report(report: StatusReport, monkeypatch: pytest.MonkeyPatch) -> Status
     report.live.probed("iad-1", 3.0, now_mono_ms())
     report.live.request_started(NODE_ID, now_mono_ms())
     report.gateway.in_flight = 2
+    report.gateway.demand.note("small", now_mono_ms())
     report.peer_port.stats.in_flight = 3
     report.drain_state.by_operator = True
     report.live.overclaimed("iad-1")

@@ -8,15 +8,18 @@ import pytest
 
 from agent.core.peer_request import (
     ACCOUNT_HEADER,
+    ADAPTER_HEADER,
     DEPLOYMENT_HEADER,
+    LOAD_HEADER,
     MODEL_HEADER,
+    STALE_CODE,
     PeerRequest,
     check_peer_request,
     read_peer_request,
 )
-from protos.domain.errors import EdgeForgeError, Forbidden, NoReplica
+from protos.domain.errors import Conflict, EdgeForgeError, Forbidden, NoReplica
 from protos.domain.fleet_view import FleetView, with_changes
-from protos.domain.resources import Account
+from protos.domain.resources import Account, Adapter
 from tests.support.fleets import MODEL, deployment, model, node, pop, view
 
 OTHER = replace(deployment("theirs"), account_id="other")
@@ -73,11 +76,10 @@ def test_a_node_that_is_not_in_the_table_is_forbidden() -> None:
     [
         {ACCOUNT_HEADER: b"nobody"},
         {DEPLOYMENT_HEADER: b"nothing"},
-        {MODEL_HEADER: b"acme/other@1"},
         {DEPLOYMENT_HEADER: b"brazilian"},
         {DEPLOYMENT_HEADER: b"pinned"},
     ],
-    ids=["account", "deployment", "model", "zone", "pins"],
+    ids=["account", "deployment", "zone", "pins"],
 )
 def test_what_a_newer_or_older_table_may_explain_is_refused_so_that_another_node_is_asked(
     changes: dict[bytes, bytes],
@@ -105,3 +107,65 @@ def test_a_claim_is_no_longer_valid_once_its_node_account_or_deployment_has_left
     check_peer_request(claimed, HERE, with_changes(FLEET, (), (elsewhere,)))
     with pytest.raises(EdgeForgeError):
         check_peer_request(claimed, HERE, with_changes(FLEET, (gone,), ()))  # type: ignore[arg-type]
+
+
+FR, DE, THEIRS = "acme/fr@1", "acme/de@1", "other/x@1"
+TUNED = with_changes(
+    FLEET,
+    (),
+    (
+        deployment("tuned", adapter=FR),
+        Adapter(FR, MODEL, 8, 1, b"a" * 32, "acme"),
+        Adapter(DE, MODEL, 8, 1, b"a" * 32),
+        Adapter(THEIRS, MODEL, 8, 1, b"a" * 32, "other"),
+    ),
+)
+ASKS_TUNED = {DEPLOYMENT_HEADER: b"tuned", ADAPTER_HEADER: FR.encode()}
+
+
+def test_a_request_for_an_adapter_names_it_and_whether_it_may_be_loaded() -> None:
+    assert read(ASKS_TUNED, TUNED) == PeerRequest("far", "acme", "tuned", MODEL, FR)
+    loads = read(ASKS_TUNED | {LOAD_HEADER: b"1"}, TUNED)
+    assert loads == PeerRequest("far", "acme", "tuned", MODEL, FR, may_load=True)
+
+
+@pytest.mark.parametrize(
+    ("deployed", "adapter"),
+    [(b"tuned", THEIRS), (b"small", THEIRS), (b"tuned", "acme/unknown@1"), (b"small", "x" * 200)],
+)
+def test_an_adapter_that_the_deployment_does_not_name_is_forbidden(
+    deployed: bytes, adapter: str
+) -> None:
+    with pytest.raises(Forbidden, match="does not name adapter"):
+        read({DEPLOYMENT_HEADER: deployed, ADAPTER_HEADER: adapter.encode()}, TUNED)
+
+
+@pytest.mark.parametrize("value", [b"", b"\xff", b"a" * 257])
+def test_a_malformed_adapter_is_forbidden(value: bytes) -> None:
+    with pytest.raises(Forbidden):
+        read(ASKS_TUNED | {ADAPTER_HEADER: value}, TUNED)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {MODEL_HEADER: b"acme/other@1"},
+        {DEPLOYMENT_HEADER: b"tuned"},
+        {DEPLOYMENT_HEADER: b"tuned", ADAPTER_HEADER: DE.encode()},
+    ],
+    ids=["model", "bare base", "another adapter of the account"],
+)
+def test_what_an_update_of_the_deployment_explains_is_placed_again(
+    changes: dict[bytes, bytes],
+) -> None:
+    with pytest.raises(Conflict) as refused:
+        read(changes, TUNED)
+    assert refused.value.code == STALE_CODE
+
+
+def test_a_running_request_outlives_an_update_of_its_deployment() -> None:
+    claimed = read(ASKS_TUNED, TUNED)
+    updated = with_changes(TUNED, (), (deployment("tuned", model="acme/other@1"),))
+    check_peer_request(claimed, HERE, updated)
+    with pytest.raises(Conflict):
+        read(ASKS_TUNED, updated)

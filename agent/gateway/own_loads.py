@@ -1,0 +1,36 @@
+"""Waits for a load at this node for one attempt, and reports what came of it to its machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from agent.core.cold_start import Wanted
+from agent.core.request.messages import BecameResident, CouldNotLoad
+from protos.domain.errors import EdgeForgeError
+
+if TYPE_CHECKING:
+    from agent.core.request.attempt import Attempt
+    from agent.loads import LoadResult, Loads
+
+
+def wait_for_load(
+    loads: Loads, attempt: Attempt, report: Callable[[BecameResident | CouldNotLoad], None]
+) -> None:
+    """Report when what ``attempt`` asks for is in this node's engine, or cannot be.
+
+    ``attempt.io`` is the wait, which ends when it is given up; the load goes on then.
+    """
+    asked = attempt.deployment
+
+    def ended(result: LoadResult) -> None:
+        attempt.io = None
+        if isinstance(result, EdgeForgeError):
+            report(CouldNotLoad(attempt, result))
+        else:
+            report(BecameResident(attempt, result))
+
+    try:
+        attempt.io = loads.wait(Wanted(asked.model, asked.adapter), ended)
+    except EdgeForgeError as error:
+        report(CouldNotLoad(attempt, error))
