@@ -31,7 +31,7 @@ test: check engine ## everything, the real vLLM and the compiled build included
 
 bench: install ## make bench BENCH=name prints a table and writes .bench/name.json
 	$(if $(filter compiled,$(BUILD)),@packaging/install-compiled)
-	@$(BENCH_PYTHON) -m tests.bench.$(BENCH) $(if $(SECONDS),--seconds $(SECONDS))
+	@$(BENCH_PYTHON) -m tests.bench.$(subst -,_,$(BENCH)) $(if $(SECONDS),--seconds $(SECONDS))
 
 dist: install ## all that hosts install, into dist/: wheels, requirements with hashes, installers
 	@packaging/build-wheels

@@ -167,6 +167,11 @@ class EngineConfig:
         )
 
     @property
+    def takes_adapters(self) -> bool:
+        """Whether this host's engines are started with room for adapters."""
+        return self.kind == "vllm" and self.mode == "generate" and self.max_adapters > 0
+
+    @property
     def _lacks_tool_parser(self) -> bool:
         """Whether vLLM is started without one; unknown, so False, for an external server."""
         named = any(argument.partition("=")[0] == "--tool-call-parser" for argument in self.args)

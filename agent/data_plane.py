@@ -67,6 +67,10 @@ if TYPE_CHECKING:
     from protos.domain.fleet_view import FleetView
 
 
+#: As ``BodyCaps.max_prompt_logprobs``.
+NO_PROMPT_LOGPROBS = -1
+
+
 class DataPlane:
     """The parts of one agent that serve requests, built in the order of their dependencies."""
 
@@ -131,7 +135,11 @@ class DataPlane:
         )
         limits = config.limits
         caps = BodyCaps(
-            limits.max_n, limits.max_prompt_logprobs, limits.max_inputs, limits.max_sequences
+            limits.max_n,
+            # vLLM 0.32 with adapters ends itself over logprobs of the prompts of two requests.
+            NO_PROMPT_LOGPROBS if config.engine.takes_adapters else limits.max_prompt_logprobs,
+            limits.max_inputs,
+            limits.max_sequences,
         )
         salt = partial(cache_salt, load_cache_secret(config.state_dir))
         self.gateway = GatewayContext(

@@ -145,7 +145,7 @@ def host_engines(
 
 def max_adapters(config: EngineConfig) -> int:
     """Return how many adapters an engine of this host takes at once; one that embeds takes none."""
-    return config.max_adapters if config.kind == "vllm" and config.mode == "generate" else 0
+    return config.max_adapters if config.takes_adapters else 0
 
 
 def host_capacity(config: EngineConfig, readings: Iterable[Reading]) -> HostCapacity:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 PROMPTS = (
     "The river runs through the old town, past the mill and under seven bridges, and",
     "def total(items):\n    return sum(item.price * 1.25 for item in items if item.count > 3)\n",
+    "Q: What is 17 plus 26?\nA:",
 )
-#: Tokens generated for each.
+#: Tokens generated for each, and the likeliest tokens at each place whose logprobs are kept.
 ANSWER_TOKENS = 2
+TOP = 5
 #: Largest difference of a logprob between two takes of the same weights, by kind of device. On a
 #: CPU all takes were equal; a GPU adds in an order that depends on the batch.
 TOLERANCE = {"cpu": 0.02, "cuda": 0.35, "rocm": 0.35}
@@ -20,9 +22,10 @@ LEAST_EFFECT = {"cpu": 0.005, "cuda": 0.02, "rocm": 0.02}
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """One take: the ids of all tokens of prompts and answers, and their logprobs in nats.
+    """One take: the ids of all tokens of prompts and answers, and logprobs in nats.
 
-    The first token of a prompt has no logprob; it is left out.
+    Of each generated token its logprob, then those of the likeliest tokens in its place, falling.
+    Logprobs of prompts would say more, but vLLM 0.32 with adapters ends itself over them.
     """
 
     token_ids: tuple[int, ...]

@@ -7,12 +7,13 @@ formats and no other, so no client and no peer reaches them.
 from __future__ import annotations
 
 import asyncio
+import uuid
 from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
 import orjson
 
-from agent.core.fingerprint import ANSWER_TOKENS, PROMPTS, Take
+from agent.core.fingerprint import ANSWER_TOKENS, PROMPTS, TOP, Take
 from agent.engine.probe import MAX_ANSWER_BYTES
 from protos.domain.errors import EngineFailed
 
@@ -24,8 +25,6 @@ ADAPTER_TIMEOUT_S = 60.0
 RELOAD_TIMEOUT_S = 600.0
 RESET_TIMEOUT_S = 10.0
 TAKE_TIMEOUT_S = 60.0
-#: Keeps the prompts of fingerprints apart from the tenants' in the engine's cache.
-_CACHE_SALT = "edgeforge-fingerprint"
 _SAID_CHARS = 300
 
 
@@ -91,11 +90,10 @@ class EngineControl:
             "max_tokens": ANSWER_TOKENS,
             "temperature": 0,
             "ignore_eos": True,
-            "logprobs": 0,
-            # Also keeps these prompts from being answered out of the prefix cache.
-            "prompt_logprobs": 0,
+            "logprobs": TOP,
             "return_token_ids": True,
-            "cache_salt": _CACHE_SALT,
+            # Never answered out of the prefix cache, nor in another's place in it.
+            "cache_salt": f"edgeforge-fingerprint-{uuid.uuid4().hex}",
         }
         status, said = await self._post("/v1/completions", body, TAKE_TIMEOUT_S)
         if status != 200:
@@ -140,11 +138,13 @@ def read_take(answer: dict[str, Any]) -> Take:
     if len(choices) != len(PROMPTS):
         raise ValueError(f"{len(choices)} answers")
     for choice in choices:
-        prompt_ids = choice["prompt_token_ids"]
-        token_ids += [int(one) for one in (*prompt_ids, *choice["token_ids"])]
-        for token_id, entry in zip(prompt_ids[1:], choice["prompt_logprobs"][1:], strict=True):
-            logprobs.append(float(entry[str(token_id)]["logprob"]))
-        logprobs += [float(one) for one in choice["logprobs"]["token_logprobs"]]
+        token_ids += [int(one) for one in (*choice["prompt_token_ids"], *choice["token_ids"])]
+        said = choice["logprobs"]
+        logprobs += [float(one) for one in said["token_logprobs"]]
+        for likeliest in said["top_logprobs"]:
+            top = sorted((float(one) for one in likeliest.values()), reverse=True)[:TOP]
+            # Tokens that are written alike are one key.
+            logprobs += top + [top[-1]] * (TOP - len(top))
     return Take(tuple(token_ids), tuple(logprobs))
 
 

@@ -41,6 +41,7 @@ class BodyCaps:
     """Upper limits of the costly fields of one request."""
 
     max_n: int
+    #: Below 0: none at all, not even of the prompt's own tokens.
     max_prompt_logprobs: int
     max_inputs: int
     #: Prompts times answers of a request for text.
@@ -147,6 +148,12 @@ def _check_logprobs(fields: Mapping[str, object], most: int) -> None:
     if fields.get("echo"):
         names.append("logprobs")
     for name in names:
+        if most < 0 and fields.get(name) is not None:
+            raise InvalidRequest(
+                "logprobs of a prompt are not served by engines that take adapters",
+                f"leave out {name!r}",
+                param=name,
+            )
         _check_cap(fields, name, most)
         if _as_number(fields.get(name)) == -1:  # vLLM: the whole vocabulary
             raise InvalidRequest(f"{name!r} of -1 is not allowed", param=name)

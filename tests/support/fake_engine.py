@@ -13,8 +13,8 @@ Served as vLLM does, byte for byte in the SSE events: ``/v1/chat/completions``, 
 (streaming or not, usage, continuous usage, vLLM's own 400s and 404s), ``/v1/responses``,
 ``/v1/messages`` and its ``count_tokens``; with ``--runner pooling`` none of these but
 ``/v1/embeddings``; ``/v1/models``, ``/health``, ``/version``, ``/metrics``.
-``/collective_rpc``, ``/pause`` and ``/v1/load_lora_adapter`` answer 200 *and are recorded*, so
-that a test can prove that no request reached them.
+The routes for adapters and weights (``fake_engine_weights``) and ``/pause`` answer *and are
+recorded*, so that a test can prove that no request reached them.
 
 An answer is 8 tokens without delay: ``t0 t1 t2 ...``, whatever the prompt; ``max_tokens`` cuts it.
 A prompt that ends with the beginning of that answer (a completion's text, a chat's final message
@@ -49,6 +49,7 @@ from tests.support.fake_engine_formats import (
     embeddings,
 )
 from tests.support.fake_engine_tool_calls import ToolCall, answer_with, due_call
+from tests.support.fake_engine_weights import LOAD, RESET, RPC, UNLOAD, FakeWeights
 from tests.support.fake_engine_wire import (
     ENGINE_DIED,
     Wire,
@@ -132,8 +133,16 @@ class Record:
 class FakeEngine:
     """The engine's state and its handlers."""
 
-    def __init__(self, model: str, *, embeds: bool = False, context_tokens: int = 2_048) -> None:
+    def __init__(
+        self,
+        model: str,
+        *,
+        embeds: bool = False,
+        context_tokens: int = 2_048,
+        folder: str = "",
+    ) -> None:
         self.model = model
+        self.weights = FakeWeights(model, folder or model)
         self.context_tokens = context_tokens
         self.embeds = embeds
         self.behaviour = FIRST_BEHAVIOUR
@@ -152,7 +161,7 @@ class FakeEngine:
         generating = (chat, "/v1/completions", RESPONSES, MESSAGES, COUNT_TOKENS)
         for path in ("/v1/embeddings",) if self.embeds else generating:
             app.router.add_post(path, self.generate)
-        for path in ("/collective_rpc", "/pause", "/v1/load_lora_adapter"):
+        for path in (RPC, RESET, LOAD, UNLOAD, "/pause"):
             app.router.add_route("*", path, self.forbidden_room)
         app.router.add_get("/v1/models", self.models)
         app.router.add_get("/health", self.empty)
@@ -195,8 +204,10 @@ class FakeEngine:
         return record
 
     async def forbidden_room(self, request: web.Request) -> web.Response:
-        await self.record(request)
-        return web.json_response({"reached": request.path})
+        running = sum(record.state == "running" for record in self.records)
+        record = await self.record(request)
+        answer = self.weights.handle(request.path, record.body, running=running)
+        return answer or web.json_response({"reached": request.path})
 
     async def models(self, request: web.Request) -> web.Response:
         await self.record(request)
@@ -265,8 +276,12 @@ class FakeEngine:
     async def answer(
         self, request: web.Request, record: Record, behaviour: Behaviour
     ) -> web.StreamResponse:
-        if (refused := refusal(record.body, self.model)) is not None:
+        asked = record.body.get("model") if isinstance(record.body, dict) else None
+        known = str(asked) if self.weights.knows(asked) else self.model
+        if (refused := refusal(record.body, known)) is not None:
             return refused
+        if "return_token_ids" in record.body and isinstance(record.body.get("prompt"), list):
+            return reply(self.weights.says(record.body))
         if behaviour.hang or behaviour.prefill_without_end:
             await asyncio.Event().wait()
         await asyncio.sleep(behaviour.head_delay_ms / 1000)
@@ -309,7 +324,7 @@ class FakeEngine:
             return reply(embeddings(self.model, record.body, behaviour.prompt_tokens))
         name = f"{'chatcmpl' if chat else 'cmpl'}-{identity}"
         told = behaviour.prompt_tokens + said
-        wire = Wire(self.model, chat, name, told, said, behaviour.claimed_tokens)
+        wire = Wire(known, chat, name, told, said, behaviour.claimed_tokens)
         if record.body.get("stream"):
             return await self.stream(request, record, behaviour, wire, count, finish)
         await asyncio.sleep(behaviour.first_token_delay_ms / 1000)
@@ -513,7 +528,8 @@ def main(argv: list[str]) -> None:
     options, _vllm_only = parser.parse_known_args(argv)
     name = options.served_model_name or options.model
     embeds = options.runner == "pooling"
-    engine = FakeEngine(name, embeds=embeds, context_tokens=options.max_model_len)
+    context_tokens = options.max_model_len
+    engine = FakeEngine(name, embeds=embeds, context_tokens=context_tokens, folder=options.model)
     asyncio.run(serve(engine, options.uds, options.port))
 
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.support.engine_routes import PRIVATE
 from tests.support.fake_engine_process import FakeEngineProcess
 from tests.support.fleet import AgentClient, Fleet
 
@@ -114,6 +115,15 @@ def test_a_development_route_is_never_asked_of_the_engine(
     status, body = ask_raw(fleet.agent("iad-1"), method, target)
     assert status in ((404,) if target.startswith("/") else (400, 404)), body
     assert json.loads(body)["error"]["message"]
+    assert asked(engine) == []
+
+
+def test_no_route_of_a_controlled_engine_is_reached_by_a_client(
+    fleet: Fleet, engine: FakeEngineProcess
+) -> None:
+    for method in ("POST", "GET", "DELETE"):
+        for path in PRIVATE:
+            assert ask_raw(fleet.agent("iad-1"), method, path)[0] in (404, 405), path
     assert asked(engine) == []
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.certificates import p256_key, private_pem, self_signed_pem
+from tests.support.engine_routes import PRIVATE
 from tests.support.fake_engine_process import FakeEngineProcess
 from tests.support.fleet import COMMANDS, Fleet
 from tests.support.raw_peer import RawPeer, generation_headers, named, node_identity, served
@@ -103,9 +104,7 @@ def test_one_hop_a_peers_request_is_refused_where_it_cannot_be_served_never_plac
     assert engine.requests() == []
 
 
-@pytest.mark.parametrize(
-    "path", ["/collective_rpc", "/pause", "/v1/load_lora_adapter", "/metrics", "/v1/models", "//"]
-)
+@pytest.mark.parametrize("path", [*PRIVATE, "/v1/models", "//"])
 def test_a_peer_reaches_no_other_route_of_an_engine(
     fleet: Fleet, engine: FakeEngineProcess, path: str
 ) -> None:
