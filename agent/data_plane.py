@@ -47,7 +47,6 @@ from agent.trace_ids import TraceIds
 from agent.traces.export import make_export
 from agent.traces.keeper import TraceKeeper
 from agent.traces.stats import ExportStats
-from agent.warm_residents import WarmResidents
 from protos.build_info import product_version
 from protos.domain.predictor import Predictor
 
@@ -111,10 +110,9 @@ class DataPlane:
                 max_waiting_bytes=config.limits.max_engine_waiting_bytes,
             )
         )
-        residents = WarmResidents(replicas)
-        own_engines = OpenEngines(residents, drain_state)
+        own_engines = OpenEngines(replicas, drain_state)
         targets = Targets(node_id, own_engines, self._pools, self._peers)
-        self.loads = Loads(residents, self._on_loaded)
+        self.loads = Loads(replicas, self._on_loaded)
         self.state = RouterState(
             node_id=node_id,
             view=view,
@@ -179,7 +177,7 @@ class DataPlane:
             view=view,
             caps=caps,
             cache_salt=salt,
-            residents=residents,
+            residents=replicas,
             loads=self.loads,
             engine_pool=self._pools.pool_for,
             incarnation=partial(_incarnation, now_unix_ms(), replicas),

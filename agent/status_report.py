@@ -106,9 +106,9 @@ class StatusReport:
             clock_offset_ms=self.clock_offset_ms(),
             renewal_error=clipped(self.identity.renewal_error()),
             usage_complaints=complaints_to_wire(self.live.overclaims()),
+            demand=demand_to_wire(self.gateway.demand.per_minute(self.now_mono_ms())),
             cold_starts=cold_starts_to_wire(self.replicas.cold_starts.summaries()),
             disk=disk_to_wire(self.objects.disk()),
-            demand=demand_to_wire(self.gateway.demand.per_minute(self.now_mono_ms())),
         )
 
     def _replicas(self) -> list[fleet_pb2.ReplicaStatus]:

@@ -96,5 +96,6 @@ def _absence(offer: Offer, request: RequestShape, state: TargetState) -> Filter 
     base_is_there = offer.replica.state in (ReplicaState.READY, ReplicaState.COLD)
     if ready is not None:
         base_is_there = deployment.model in ready
-    lacks_it = bool(adapter) and (base_is_there or not offer.has_adapter)
+    # what the table has there cannot be loaded at this moment only
+    lacks_it = bool(adapter) and base_is_there and not offer.has_adapter
     return Filter.ADAPTER if lacks_it else Filter.NOT_READY

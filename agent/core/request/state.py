@@ -116,9 +116,13 @@ class RouterState:
         node_id = self.node_id
         in_flight, ahead = load
         name, loadable = adapter or model, _NONE_LOADABLE
-        is_here = self.own_engines.is_resident(model, adapter)
-        if not is_here and (way := self.own_engines.cold_way(model, adapter)) is not None:
-            loadable = {name: way}
+        own = self.own_engines
+        ready = frozenset((name,)) if own.is_resident(model, adapter) else _NONE_READY
+        if not ready:
+            if (way := own.cold_way(model, adapter)) is not None:
+                loadable = {name: way}
+            if adapter and own.is_resident(model):
+                ready = frozenset((model,))
         return TargetState(
             0.0,
             0.0,
@@ -126,7 +130,7 @@ class RouterState:
             ahead,
             True,
             self.live.is_ejected(node_id, now_mono_ms, allow_late=allow_late),
-            frozenset((name,)) if is_here else _NONE_READY,
+            ready,
             cached_ratio,
             *self.live.backlog(node_id, now_mono_ms),
             loadable=loadable,

@@ -284,7 +284,8 @@ def test_the_nodes_report_overrides_the_tables_rows_of_an_adapter():
     (found,), _ = ask_fr(fleet, there)
     assert found.cold is None
     says = replace(target(ready_models=[MODEL]), loadable={})
-    assert ask_fr(fleet, lookup({"iad-1": says})) == ([], [Filter.ADAPTER])
+    assert ask_fr(fleet, lookup({"iad-1": says})) == ([], [Filter.NOT_READY])
+    assert ask_fr(one(), lookup({"iad-1": says})) == ([], [Filter.ADAPTER])
     way = ColdWay(ColdPath.ADAPTER, Residency.PEER)
     loads = replace(target(ready_models=[MODEL]), loadable={FR: way})
     (found,), _ = ask_fr(one(), lookup({"iad-1": loads}))
@@ -300,7 +301,7 @@ def test_an_agent_that_reports_nothing_loadable_is_judged_by_the_table():
 
 def test_an_adapter_that_is_still_pulled_is_not_ready():
     fleet = with_rows(one(), adapter_at("iad-1", ReplicaState.PULLING))
-    assert ask_fr(fleet) == ([], [Filter.ADAPTER])
+    assert ask_fr(fleet) == ([], [Filter.NOT_READY])
     starting = with_rows(one(state=ReplicaState.STARTING), adapter_at("iad-1"))
     assert ask_fr(starting) == ([], [Filter.NOT_READY])
 
