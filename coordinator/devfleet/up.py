@@ -141,14 +141,13 @@ def _start_all(layout: FleetLayout, facts: FleetFacts, report: Report) -> str:
         brought = BROUGHT_DEPLOYMENTS if is_brought_to(facts) else ()
         ensure_deployments(client, facts.deployments, [one.name for one in brought])
         _wait_replicas(client, layout, facts, report)
-        _wait_routes(client, layout, facts, [one.name for one in facts.deployments])
+        _wait_routes(client, layout, facts)
         if facts.has_distances:
             demonstrate(client, facts, api_key, report)
         elif not facts.engine_urls:
             _show_first_request(facts, api_key, report)
         if brought:
             ensure_brought_deployments(commands, ACCOUNT)
-            _wait_routes(client, layout, facts, [one.name for one in brought])
             demonstrate_weights(client, facts, api_key, report)
     return api_key
 
@@ -267,15 +266,13 @@ def _wait_replicas(
     wait_for(all_ready, _ENGINE_TIMEOUT_S, "every replica to become ready")
 
 
-def _wait_routes(
-    client: AdminClient, layout: FleetLayout, facts: FleetFacts, deployments: list[str]
-) -> None:
-    """Wait until every agent would place a request of every deployment named."""
+def _wait_routes(client: AdminClient, layout: FleetLayout, facts: FleetFacts) -> None:
+    """Wait until every agent would place a request of every deployment."""
 
     def placed_everywhere() -> bool:
-        for deployment in deployments:
+        for deployment in facts.deployments:
             for agent in facts.agents:
-                request = admin_pb2.ExplainRouteRequest(deployment=deployment, via=agent.node)
+                request = admin_pb2.ExplainRouteRequest(deployment=deployment.name, via=agent.node)
                 explanation = client.call(lambda stub: stub.ExplainRoute, request)
                 if not any(candidate.chosen for candidate in explanation.candidates):
                     return False

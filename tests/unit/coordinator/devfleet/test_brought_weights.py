@@ -109,10 +109,11 @@ def test_a_refused_import_ends_the_start_with_its_words(bring) -> None:
 def test_both_are_deployed_for_the_account_with_a_budget_once() -> None:
     commands = RecordedCommands(deploy=[SMALL_MODEL_DEPLOYMENT])
     ensure_brought_deployments(commands, "default")
-    wish = ("--account", "default", "--ttft-p99", "1000ms")
+    create, account = ("deploy", "create"), ("--account", "default")
+    adapter = ("--adapter", ADAPTER, "--ttft-p99", "1000ms")
     assert commands.ran == [
-        ("deploy", "create", ADAPTED.name, "--model", SMALL_MODEL, "--adapter", ADAPTER, *wish),
-        ("deploy", "create", TUNED.name, "--model", FINE_TUNE, *wish),
+        (*create, ADAPTED.name, "--model", SMALL_MODEL, *adapter, *account),
+        (*create, TUNED.name, "--model", FINE_TUNE, "--ttft-p99", "3000ms", *account),
     ]
     again = RecordedCommands(deploy=[SMALL_MODEL_DEPLOYMENT, ADAPTED.name, TUNED.name])
     ensure_brought_deployments(again, "default")

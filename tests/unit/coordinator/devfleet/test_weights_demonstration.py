@@ -5,13 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import pytest
+
+from coordinator.devfleet import weights_demonstration
 from coordinator.devfleet.brought_weights import ADAPTED, TUNED, BroughtDeployment
+from coordinator.devfleet.layout import AgentFacts, FleetFacts
 from coordinator.devfleet.streamed_answer import StreamedAnswer
 from coordinator.devfleet.weights_demonstration import (
     WeightsOutcome,
+    demonstrate_weights,
     describe_cold_start,
     describe_weights,
 )
+from protos.domain.errors import EdgeForgeError
 from protos.domain.trace import TraceColdStart
 from tests.support.traces import trace
 
@@ -57,6 +63,22 @@ def test_what_was_in_the_engine_is_said_to_have_been_there() -> None:
 def test_a_second_answer_from_another_node_is_not_passed_off_as_the_same() -> None:
     text = describe_weights(outcome(FROM_DISK, again=answer(90.0, "iad-1")))
     assert "asked again after 90 ms from iad-1" in text
+
+
+def test_what_is_not_answered_is_said_and_the_rest_is_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def ask(_client, _agent, _key, deployment):
+        if deployment is ADAPTED:
+            raise EdgeForgeError("no engine took it")
+        return outcome(None, TUNED)
+
+    monkeypatch.setattr(weights_demonstration, "_ask_twice", ask)
+    said: list[str] = []
+    agent = AgentFacts("iad-1", "IAD", "central", "vllm", "", 1, 2, 3)
+    shown = demonstrate_weights(None, FleetFacts(agents=[agent]), "key", said.append)
+    assert [one.deployment for one in shown] == [TUNED]
+    assert "smollm2-135m-lora was not answered: no engine took it" in "".join(said)
 
 
 def test_json_says_what_was_served_and_the_cold_start() -> None:
