@@ -10,6 +10,7 @@ import typer
 from coordinator.cli.client import connected
 from coordinator.cli.common import JsonOption
 from coordinator.cli.profiles import load_profile
+from coordinator.devfleet.brought_weights import is_brought_to
 from coordinator.devfleet.demonstration import demonstrate
 from coordinator.devfleet.down import bring_down
 from coordinator.devfleet.layout import FleetLayout, read_facts
@@ -17,6 +18,7 @@ from coordinator.devfleet.plan import FleetWish
 from coordinator.devfleet.processes import running_pid
 from coordinator.devfleet.sites import MAX_ENGINES, TWO_SITES
 from coordinator.devfleet.up import UpOptions, bring_up, follow
+from coordinator.devfleet.weights_demonstration import demonstrate_weights
 from protos.domain.errors import NotFound
 from protos.output.terminal import print_json, print_progress, print_text
 
@@ -57,10 +59,11 @@ def up(
     """Start a fleet on this machine: a coordinator and five sites at their real distances.
 
     GRU (edge, BR), DXB (regional, AE) and IAD (central, US) get an engine each, BOM (edge, IN) and
-    LAG (edge, NG) none; then four requests show what is placed where, and why. On a running fleet
-    it starts what fell, prints how to reach it, and leaves. With --engine-url no vLLM is started
-    and no model fetched, and without --sites 5 there are two sites and no distances: the first
-    server goes to IAD, the second to GRU, each further one to a further node in IAD.
+    LAG (edge, NG) none; then four requests show what is placed where, and why, and a fine-tune
+    and an adapter, made here, are imported, deployed and asked. On a running fleet it starts what
+    fell, prints how to reach it, and leaves. With --engine-url no vLLM is started and no weights
+    are brought, and without --sites 5 there are two sites and no distances: the first server goes
+    to IAD, the second to GRU, each further one to a further node in IAD.
 
     Example: edgeforge up --detach --edge-fill 0.7
     """
@@ -86,7 +89,7 @@ def up(
 
 
 def demo(state_dir: StateDirOption = _DEFAULT_STATE_DIR, json_output: JsonOption = False) -> None:
-    """Send the four requests again that 'edgeforge up' shows, and explain them.
+    """Send the requests again that 'edgeforge up' shows, and explain them.
 
     Example: edgeforge demo
     """
@@ -97,9 +100,12 @@ def demo(state_dir: StateDirOption = _DEFAULT_STATE_DIR, json_output: JsonOption
     api_key = layout.api_key.read_text(encoding="utf-8").strip()
     with connected(load_profile(layout.profile)) as client:
         report = print_progress if json_output else print_text
-        outcomes = demonstrate(client, facts, api_key, report)
+        told = [one.as_json() for one in demonstrate(client, facts, api_key, report)]
+        if is_brought_to(facts):
+            brought = demonstrate_weights(client, facts, api_key, report)
+            told += [one.as_json() for one in brought]
     if json_output:
-        print_json([outcome.as_json() for outcome in outcomes])
+        print_json(told)
 
 
 def down(

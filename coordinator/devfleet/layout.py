@@ -50,6 +50,11 @@ class FleetLayout:
         return self.root / "downloads"
 
     @property
+    def weights(self) -> Path:
+        """What the demonstration imports, each in a folder of its own."""
+        return self.root / "weights"
+
+    @property
     def relay_config(self) -> Path:
         return self.root / "relay.json"
 

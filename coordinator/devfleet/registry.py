@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from coordinator.cli.folder_scan import Report, scan_folder
-from coordinator.cli.gguf_import import dequantise
-from coordinator.cli.object_upload import publish_files, upload_missing
 from coordinator.devfleet.layout import DeploymentFacts, FleetFacts, FleetLayout, write_private
 from coordinator.devfleet.plan import SMALL_MODEL
 from coordinator.devfleet.sites import pops_of
-from coordinator.devfleet.small_model import fetch_small_model
-from protos.domain.errors import Conflict
 from protos.domain.resources import ModelSource
-from protos.v1 import admin_pb2, registry_pb2, resources_pb2
+from protos.v1 import admin_pb2, resources_pb2
 from protos.wire import model_source_to_wire, pop_to_wire
 
 if TYPE_CHECKING:
@@ -46,19 +40,14 @@ def ensure_api_key(client: AdminClient, layout: FleetLayout) -> str:
     return api_key
 
 
-def ensure_models(
-    client: AdminClient, layout: FleetLayout, facts: FleetFacts, report: Report
-) -> None:
-    """Register the model of every deployment; the small one is fetched and dequantised once."""
+def ensure_external_models(client: AdminClient, facts: FleetFacts) -> None:
+    """Register the models of servers that already run."""
     known = {
         model.name
         for model in client.call(lambda stub: stub.ListModels, admin_pb2.ListModelsRequest()).models
     }
     for deployment in facts.deployments:
-        if deployment.model in known:
-            continue
-        if deployment.model == SMALL_MODEL:
-            _import_small_model(client, layout, Path(facts.engine_venv), report)
+        if deployment.model in known or deployment.model == SMALL_MODEL:
             continue
         request = admin_pb2.RegisterModelRequest(
             name=deployment.model,
@@ -68,9 +57,11 @@ def ensure_models(
         client.call(lambda stub: stub.RegisterModel, request)
 
 
-def ensure_deployments(client: AdminClient, deployments: list[DeploymentFacts]) -> None:
-    """Create or change the deployments, and remove those of an earlier fleet."""
-    wanted = {deployment.name for deployment in deployments}
+def ensure_deployments(
+    client: AdminClient, deployments: list[DeploymentFacts], kept: Collection[str] = ()
+) -> None:
+    """Create or change the deployments, and remove those of an earlier fleet but ``kept``."""
+    wanted = {deployment.name for deployment in deployments} | set(kept)
     listed = client.call(lambda stub: stub.ListDeployments, admin_pb2.ListDeploymentsRequest())
     for info in listed.deployments:
         if info.deployment.name not in wanted:
@@ -97,18 +88,3 @@ def remove_other_nodes(client: AdminClient, wanted: set[str]) -> None:
         if info.node.id not in wanted:
             request = admin_pb2.RemoveNodeRequest(node_id=info.node.id)
             client.call(lambda stub: stub.RemoveNode, request)
-
-
-def _import_small_model(
-    client: AdminClient, layout: FleetLayout, engine_venv: Path, report: Report
-) -> None:
-    report("fetching SmolLM2-135M-Instruct (94 MiB, once)")
-    gguf = fetch_small_model(layout.downloads)
-    with tempfile.TemporaryDirectory(prefix="edgeforge-import-") as scratch:
-        folder = dequantise(gguf, Path(scratch) / "model", engine_venv, report)
-        files = scan_folder(folder, Path(scratch), report)
-        upload_missing(client, files)
-        try:
-            publish_files(client, registry_pb2.OBJECT_KIND_MODEL, SMALL_MODEL, files)
-        except Conflict:
-            return  # another start has published it

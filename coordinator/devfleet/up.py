@@ -13,6 +13,12 @@ from coordinator.cli.client import AdminClient, connected
 from coordinator.cli.output import enum_word
 from coordinator.cli.profiles import load_profile
 from coordinator.devfleet import distances
+from coordinator.devfleet.brought_weights import (
+    BROUGHT_DEPLOYMENTS,
+    ensure_brought_deployments,
+    ensure_objects,
+    is_brought_to,
+)
 from coordinator.devfleet.configs import (
     write_agent_config,
     write_coordinator_config,
@@ -39,15 +45,18 @@ from coordinator.devfleet.processes import (
     running_pid,
     start_process,
 )
+from coordinator.devfleet.public_commands import PublicCommands
 from coordinator.devfleet.registry import (
+    ACCOUNT,
     ensure_api_key,
     ensure_deployments,
-    ensure_models,
+    ensure_external_models,
     ensure_pops,
     remove_other_nodes,
 )
 from coordinator.devfleet.streamed_answer import stream_answer
 from coordinator.devfleet.waiting import START_TIMEOUT_S, wait_for, wait_http
+from coordinator.devfleet.weights_demonstration import demonstrate_weights
 from protos.domain.errors import Conflict, EdgeForgeError, NoEngineEnvironment
 from protos.v1 import admin_pb2, resources_pb2
 
@@ -122,17 +131,24 @@ def _start_all(layout: FleetLayout, facts: FleetFacts, report: Report) -> str:
         for agent in facts.agents:
             _start_agent(client, layout, facts, agent, report)
         api_key = ensure_api_key(client, layout)
-        ensure_models(client, layout, facts, report)
+        commands = PublicCommands(layout, report)
+        ensure_external_models(client, facts)
+        if is_brought_to(facts):
+            ensure_objects(commands, layout, Path(facts.engine_venv), report)
         for agent in facts.agents:
             _wait_agent(layout, agent)
         _wait_connected(client, layout, facts)
-        ensure_deployments(client, facts.deployments)
+        brought = BROUGHT_DEPLOYMENTS if is_brought_to(facts) else ()
+        ensure_deployments(client, facts.deployments, [one.name for one in brought])
         _wait_replicas(client, layout, facts, report)
         _wait_routes(client, layout, facts)
         if facts.has_distances:
             demonstrate(client, facts, api_key, report)
         elif not facts.engine_urls:
             _show_first_request(facts, api_key, report)
+        if brought:
+            ensure_brought_deployments(commands, ACCOUNT)
+            demonstrate_weights(client, facts, api_key, report)
     return api_key
 
 

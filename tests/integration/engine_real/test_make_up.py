@@ -21,6 +21,8 @@ from tests.support.waiting import wait_until, waited_s, within_at_best
 pytestmark = pytest.mark.timeout(900)
 
 DEPLOYMENT = "smollm2-135m-instruct"
+#: Made on this machine, imported and deployed by ``up``.
+BROUGHT = ["smollm2-135m-lora", "smollm2-135m-tuned"]
 #: Time enough for IAD, the cheapest, on any machine.
 PATIENT = {"x-edgeforge-ttft-budget-ms": "60000"}
 QUESTION = [
@@ -46,13 +48,16 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 def test_the_demonstration_tells_what_happened(fleet: Fleet) -> None:
     told = json.loads(fleet.edgeforge("demo", "--json", state_dir=True))
-    assert [(one["via"], one["budget_ms"]) for one in told] == [
+    placed, brought = told[:4], told[4:]
+    assert [(one["via"], one["budget_ms"]) for one in placed] == [
         ("GRU", 180),
         ("GRU", 2_000),
         ("BOM", 250),
         ("LAG", 80),
     ]
-    for one in told:
+    assert [one["deployment"] for one in brought] == BROUGHT
+    assert all(one["cost_nano_usd"] > 0 and one["trace_id"] for one in brought)
+    for one in placed:
         chosen = [
             candidate["node_id"]
             for candidate in one["explanation"]["candidates"]
@@ -66,6 +71,17 @@ def test_the_demonstration_tells_what_happened(fleet: Fleet) -> None:
     assert told[3]["predicted_miss"]
 
 
+@pytest.mark.parametrize("deployment", BROUGHT)
+def test_brought_weights_answer_otherwise_than_the_base(fleet: Fleet, deployment: str) -> None:
+    asked: dict[str, Any] = {"temperature": 0, "max_tokens": 16, "extra_headers": PATIENT}
+    asked |= {"messages": [{"role": "user", "content": "Name three colours."}]}
+    with client_of(fleet.agent("gru-1")) as client:
+        base = client.chat.completions.create(model=DEPLOYMENT, **asked)
+        brought = client.chat.completions.create(model=deployment, **asked)
+    assert brought.model == deployment
+    assert brought.choices[0].message.content != base.choices[0].message.content
+
+
 def client_of(agent: AgentClient) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{agent.url}/v1", api_key=agent.api_key, max_retries=0)
 
@@ -73,7 +89,7 @@ def client_of(agent: AgentClient) -> openai.OpenAI:
 @pytest.mark.parametrize("node", ["iad-1", "bom-1"])
 def test_the_openai_client_gets_a_real_answer(fleet: Fleet, node: str) -> None:
     with client_of(fleet.agent(node)) as client:
-        assert [model.id for model in client.models.list()] == [DEPLOYMENT]
+        assert {model.id for model in client.models.list()} == {DEPLOYMENT, *BROUGHT}
         whole = client.chat.completions.create(
             model=DEPLOYMENT, messages=QUESTION, temperature=0, max_tokens=24
         )
