@@ -189,34 +189,6 @@ def engine_version(environment: Path) -> str:
     return ""
 
 
-def host_capacity(config: EngineConfig, readings: Iterable[Reading]) -> HostCapacity:
-    """Return what this host's engines can hold; ``readings``: of their own accelerators."""
-    if config.kind != "vllm":
-        return NO_ENGINES
-    accelerator = find_accelerator(config.accelerator)
-    on_cpu = accelerator is Accelerator.CPU
-    memory_bytes = [one.memory_total_bytes for one in readings if one.memory_total_bytes]
-    adapters = max_adapters(config)
-    return HostCapacity(
-        accelerator_kind=accelerator.value,
-        weights_memory_bytes=weights_memory_bytes(
-            [_host_memory_bytes()] if on_cpu else memory_bytes,
-            on_cpu=on_cpu,
-            engines=config.max_engines,
-            kv_cache_bytes=config.kv_cache_gib * _GIB,
-            args=config.args,
-        ),
-        engine_version=engine_version(Path(config.venv)),
-        max_adapters=adapters,
-        max_adapter_rank=config.max_adapter_rank if adapters else 0,
-        max_engines=config.max_engines,
-    )
-
-
-def _host_memory_bytes() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
 def _extra_args(
     config: EngineConfig, accelerator: Accelerator, of_runtime: tuple[str, ...]
 ) -> tuple[str, ...]:

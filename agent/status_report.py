@@ -56,7 +56,6 @@ class StatusReport:
     records: RequestRecords
     drain_state: DrainState
     gpu: GpuWatch
-    capacity: Callable[[], HostCapacity]
     clock_offset_ms: Callable[[], float]
     now_mono_ms: Callable[[], float]
     capacity: Callable[[], HostCapacity]
@@ -68,7 +67,6 @@ class StatusReport:
         config = self.config
         capacity = self.capacity()
         peer_host, peer_port = config.peer_address
-        capacity = self.capacity()
         return fleet_pb2.Hello(
             node_id=self.identity.value.node_id,
             boot_id=self.boot_id,
