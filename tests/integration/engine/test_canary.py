@@ -55,9 +55,7 @@ async def engine():
 async def ask(engine, *, prompt="", max_tokens=0, timeout_ms=5_000.0, embeds=False, step_ms=10.0):
     endpoint = EngineEndpoint("served", None, "127.0.0.1", engine.port, False, True, embeds)
     ticks = itertools.count(0.0, step_ms)
-    return await ask_canary(
-        endpoint, "acme/m@1", prompt, max_tokens, timeout_ms, lambda: next(ticks)
-    )
+    return await ask_canary(endpoint, prompt, max_tokens, timeout_ms, lambda: next(ticks))
 
 
 async def test_an_answer_and_its_speed(engine):
