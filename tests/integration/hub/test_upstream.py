@@ -16,6 +16,7 @@ from coordinator.operations.upstream import Progress, UpstreamRef
 from coordinator.operations.upstream_imports import NewImport
 from protos.domain.errors import EdgeForgeError, InvalidRequest, LinkDown, Overloaded
 from tests.support.fake_hub import SHA, FakeHub, fake_hub
+from tests.support.hub import write_files
 from tests.support.operations import actor, operated_fleet
 from tests.support.registry_cases import adapter_files, base_files
 from tests.support.waiting import wait_until_async
@@ -255,3 +256,15 @@ def test_no_hub_is_asked_through_the_environments_proxy(monkeypatch):
     place = UpstreamPlace("https://hub.example", False, "", 1)
     assert not {name for name in child_environment(place, Path("/x")) if "PROXY" in name.upper()}
     assert os.environ["HTTPS_PROXY"]
+
+
+async def test_a_download_that_nobody_continues_for_a_week_is_deleted(tmp_path):
+    stale, fresh = (tmp_path / "upstream" / "downloads" / name for name in ("stale", "fresh"))
+    for folder in (stale, fresh):
+        write_files(folder, {".model.safetensors.partial": b"x"})
+    os.utime(stale, (1, 1))
+    async with fake_hub(base_files()) as hub:
+        upstream = upstream_at(hub.endpoint, tmp_path / "upstream")
+        async with upstream.fetched(REF, "acme", lambda _: None) as snapshot:
+            assert {file.path for file in snapshot.files} == set(base_files())
+    assert (stale.exists(), fresh.exists()) == (False, True)
