@@ -343,7 +343,7 @@ class Agent:
     # -- callbacks between parts -----------------------------------------------------------------
 
     def _endpoint_for(self, model: str, adapter: str) -> EngineEndpoint | None:
-        return None if adapter else self._replicas.endpoint_for(model)
+        return self._replicas.endpoint_for(model, adapter)
 
     def _channel(self) -> aio.Channel:
         address = self._config.coordinator.fleet_address or self._identity.value.fleet_address

@@ -74,7 +74,6 @@ class QueryHandler:
             raise NoReplica(f"this node serves no {name!r} now", "ask a node that does")
         answered = await ask_canary(
             endpoint,
-            query.adapter or query.model,
             query.prompt,
             query.max_tokens,
             timeout_ms,

@@ -39,7 +39,6 @@ class Canary:
 
 async def ask_canary(
     endpoint: EngineEndpoint,
-    model: str,
     prompt: str,
     max_tokens: int,
     timeout_ms: float,
@@ -55,9 +54,9 @@ async def ask_canary(
             f"a canary has at most {MAX_PROMPT_CHARS} characters and {MAX_TOKENS} tokens"
         )
     if endpoint.embeds:
-        raise InvalidRequest(f"{model} generates no text")
+        raise InvalidRequest(f"{endpoint.model} generates no text")
     body = {
-        "model": endpoint.model if endpoint.host is not None else model,
+        "model": endpoint.model,
         "prompt": prompt or PROMPT,
         "max_tokens": max_tokens or TOKENS,
         "temperature": 0,

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from coordinator.cli.common import JsonOption, admin, group
+from coordinator.cli.objects import AccountOption
 from coordinator.cli.output import as_json
 from protos.domain.errors import InvalidRequest
 from protos.output.command_line import command_group
@@ -41,9 +42,7 @@ def track(
     name: Annotated[
         str, typer.Option("--as", metavar="OWNER/NAME", help="Default: the name it has there.")
     ] = "",
-    account: Annotated[
-        str, typer.Option(help="Account that owns the versions; default: the operators.")
-    ] = "",
+    account: AccountOption = "",
     json_output: JsonOption = False,
 ) -> None:
     """Adopt each release of another hub's repository: seen, imported, qualified, available.

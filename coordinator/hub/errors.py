@@ -13,6 +13,7 @@ from coordinator import clock
 from protos.domain.errors import (
     ConfigInvalid,
     EdgeForgeError,
+    TooLarge,
     Unauthenticated,
 )
 
@@ -66,6 +67,10 @@ def translated(log_rate: LogRate) -> Middleware:
             response = error_response(error)
             if request.can_read_body:
                 response.force_close()  # what was not read is not worth reading
+            return response
+        except web.HTTPRequestEntityTooLarge:
+            response = error_response(TooLarge("the request is larger than this address takes"))
+            response.force_close()
             return response
         except (web.HTTPException, ConnectionError):
             raise

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _MAX_BODY_BYTES = 2 * 1024**2
 #: Longest that running requests may take after a stop.
 _STOP_TIMEOUT_S = 2.0
+_HANDSHAKE_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,11 @@ class HubListener:
         loop = asyncio.get_running_loop()
         try:
             self._server = await loop.create_server(
-                self._protocol, self._host, self._port, ssl=self._parts.tls
+                self._protocol,
+                self._host,
+                self._port,
+                ssl=self._parts.tls,
+                ssl_handshake_timeout=_HANDSHAKE_TIMEOUT_S if self._parts.tls else None,
             )
         except OSError as error:
             raise ConfigInvalid(

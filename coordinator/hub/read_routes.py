@@ -14,7 +14,7 @@ from aiohttp import web
 from coordinator.core.hub_versions import folders_of, range_of
 from coordinator.hub.errors import error_response
 from coordinator.hub.repositories import MissingFile
-from protos.domain.errors import NotFound, Overloaded
+from protos.domain.errors import InvalidRequest, NotFound, Overloaded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,6 @@ PAGE_ENTRIES = 1_000
 MAX_DOWNLOADS = 64
 #: A client that takes nothing for so long is gone.
 WRITE_IDLE_S = 60.0
-_MAX_BODY_BYTES = 1024**2
 _MAX_PATHS = 1_000
 _POINTER_BYTES = 134
 
@@ -127,12 +126,7 @@ class ReadRoutes:
         version = await self._repositories.version(
             actor, repository, request.match_info["revision"]
         )
-        if "json" in request.content_type:
-            body = orjson.loads(await request.read() or b"{}")
-            paths = body.get("paths", []) if isinstance(body, dict) else []
-        else:
-            paths = (await request.post()).getall("paths", [])
-        asked = {str(path).strip("/") for path in paths[:_MAX_PATHS]}
+        asked = {path.strip("/") for path in await _paths_of(request)}
         entries = _entries(version.files, "", recursive=True)
         return answer([one for one in entries if one["path"] in asked])
 
@@ -194,6 +188,21 @@ class ReadRoutes:
     def _asked(self, request: web.Request) -> tuple[Actor, str]:
         actor = self._access.actor_of(request)
         return actor, f"{request.match_info['owner']}/{request.match_info['name']}"
+
+
+async def _paths_of(request: web.Request) -> list[str]:
+    """Return the paths that a body names: a form, or JSON. Raises: InvalidRequest."""
+    if "json" in request.content_type:
+        try:
+            body = orjson.loads(await request.read())
+        except orjson.JSONDecodeError:
+            raise InvalidRequest("the body is not JSON") from None
+        paths = body.get("paths") if isinstance(body, dict) else None
+    else:
+        paths = (await request.post()).getall("paths", [])
+    if not isinstance(paths, list):
+        raise InvalidRequest("the body names no paths")
+    return [path for path in paths[:_MAX_PATHS] if isinstance(path, str)]
 
 
 def answer(content: object, status: int = 200) -> web.Response:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import orjson
 
@@ -72,7 +73,8 @@ class Repositories:
         self._catalogue = catalogue
         #: By repository and branch. Only the owner's account can name a repository of its own.
         self._drafts: OrderedDict[tuple[str, str], Draft] = OrderedDict()
-        self._commits = asyncio.Lock()
+        #: By repository: publishing one may take a minute, and holds up no other.
+        self._commits: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def versions(self, actor: Actor, repository: str) -> Sequence[Version]:
         """Return the versions that ``actor`` may read, oldest first. Raises: NotFound.
@@ -131,11 +133,12 @@ class Repositories:
     ) -> Committed:
         """Publish the files after a commit as a version, or keep them as a draft.
 
-        One at a time. Raises: InvalidRequest, Forbidden, Conflict, NotFound.
+        One at a time for each repository. Raises: InvalidRequest, Forbidden, Conflict, NotFound.
         """
         self.require_own(actor, repository)
         branch = check_branch(revision)
-        async with self._commits:
+        lock = self._commits.setdefault(repository, asyncio.Lock())
+        async with lock:
             versions = await self._catalogue.versions(actor, repository)
             if branch and find_version(versions, branch) is not None:
                 raise Conflict(

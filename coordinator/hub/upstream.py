@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import orjson
 
+from coordinator import clock
 from coordinator.operations.upstream import (
     FetchedFile,
     Progress,
@@ -95,6 +96,7 @@ class UpstreamHub:
         self._busy.add(key)
         try:
             async with self._fetches:
+                await asyncio.to_thread(self.remove_stale, clock.now_unix_ms())
                 folder = self._folder / "downloads" / key
                 for one in (self._folder, folder.parent, folder):
                     make_private_folder(one)

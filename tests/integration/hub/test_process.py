@@ -27,10 +27,8 @@ async def upstream() -> AsyncIterator[FakeHub]:
 
 @pytest.fixture
 async def process(tmp_path: Path, upstream: FakeHub) -> AsyncIterator[HubProcess]:
-    one = HubProcess(
-        tmp_path,
-        f'[upstream]\nendpoint = "{upstream.endpoint}"\nallow_private_endpoint = true\npoll_s = 1\n',
-    )
+    settings = f'endpoint = "{upstream.endpoint}"\nallow_private_endpoint = true\npoll_s = 1\n'
+    one = HubProcess(tmp_path, f"[upstream]\n{settings}")
     try:
         await one.start()
         yield one

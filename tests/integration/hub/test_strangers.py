@@ -260,3 +260,18 @@ async def test_information_in_the_forms_that_clients_ask_for(hub):
         assert [one["name"] for one in refs["tags"]] == ["1"]
     done = await hub.python(PATHS_INFO)
     assert done.output.count("RepoFile(") == 1, done.output
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b'{"paths": 3}', b'{"paths": {"a": 1}}'])
+async def test_paths_that_cannot_be_read_are_refused(hub, body):
+    await publish(hub)
+    async with HubClient(hub) as client:
+        path = "/api/models/acme/small/paths-info/main"
+        headers = {"Content-Type": "application/json"}
+        assert (await client.ask("POST", path, body, headers=headers))[0] == 400
+
+
+async def test_a_body_above_its_size_is_refused_without_being_read(hub):
+    async with HubClient(hub) as client:
+        body = b"[" + b" " * 3 * 1024**2 + b"]"
+        assert (await client.ask("POST", "/api/repos/create", body))[0] == 413

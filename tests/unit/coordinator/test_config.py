@@ -139,3 +139,39 @@ def test_every_key_is_explained():
         for key in dataclasses.fields(kind):
             (at,) = [index for index, line in enumerate(lines) if f"    {key.name}: " in line]
             assert lines[at - 1].lstrip().startswith("#: "), f"{section.name}.{key.name}"
+
+
+@pytest.mark.parametrize(
+    ("section", "says"),
+    [
+        ({"hub": {"plain_http": True, "host": "192.0.2.1"}}, "hub.plain_http: keys would cross"),
+        ({"hub": {"certificate_file": "a.pem"}}, "hub.key_file: is needed"),
+        ({"hub": {"key_file": "a.pem"}}, "hub.key_file: is needed"),
+        (
+            {"hub": {"plain_http": True, "certificate_file": "a", "key_file": "b"}},
+            "hub.plain_http: is true, and certificate_file is given",
+        ),
+        ({"hub": {"enabled": True, "host": "0.0.0.0"}}, "hub.advertise: is required"),
+        ({"hub": {"advertise": "hub.example:7405"}}, "hub.advertise: "),
+        ({"hub": {"advertise": "https://u:p@hub.example"}}, "is no origin"),
+        ({"hub": {"enabled": True, "port": 7404}}, "hub.port: 7404 is that of http"),
+        ({"upstream": {"endpoint": "http://hub.example"}}, "upstream.endpoint: is plain HTTP"),
+        ({"upstream": {"endpoint": "https://hub.example/path"}}, "upstream.endpoint: "),
+        ({"upstream": {"endpoint": "file:///etc"}}, "upstream.endpoint: "),
+    ],
+)
+def test_a_mistake_of_the_hub_and_of_upstream_is_named(section, says):
+    parsed = {"coordinator": {"state_dir": "state"}} | section
+    with pytest.raises(ConfigInvalid) as caught:
+        parse_config(parsed, {}, base=Path("/x"))
+    assert any(says in problem for problem in caught.value.problems), caught.value.problems
+
+
+def test_the_hub_is_off_unless_it_is_turned_on_and_then_over_tls():
+    off = parse_config({"coordinator": {"state_dir": "s"}}, {}, base=Path("/x"))
+    assert (off.hub_endpoint, "hub" in off.listeners()) == ("", False)
+    on = parse_config(
+        {"coordinator": {"state_dir": "s"}, "hub": {"enabled": True}}, {}, base=Path("/x")
+    )
+    assert on.hub_endpoint == "https://127.0.0.1:7405"
+    assert on.listeners()["hub"] == ("127.0.0.1", 7405)

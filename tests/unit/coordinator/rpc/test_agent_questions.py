@@ -104,3 +104,30 @@ def test_a_resume_returns_the_faults_that_stand():
     fault = fleet_pb2.AcceleratorFault(detail="GPU 0 is lost")
     answer = fleet_pb2.Answer(resumption=fleet_pb2.Resumption(standing=[fault]))
     assert at_once(answering(answer).resume("gru-1")) == ["GPU 0 is lost"]
+
+
+def test_a_canary_is_asked_of_a_node_and_its_speed_is_returned():
+    asked = []
+
+    async def ask(node_id: str, query: fleet_pb2.Query) -> fleet_pb2.Answer:
+        asked.append((node_id, query.canary.model, query.canary.adapter))
+        found = fleet_pb2.CanaryAnswer(text="one", tokens=4, first_token_ms=12.5, tokens_per_s=80.0)
+        return fleet_pb2.Answer(canary=found)
+
+    found = at_once(AgentQuestions(ask).canary("gru-1", "acme/m@1", adapter="acme/lora@1"))
+    assert (found.text, found.tokens, found.first_token_ms, found.tokens_per_s) == (
+        "one",
+        4,
+        12.5,
+        80.0,
+    )
+    assert asked == [("gru-1", "acme/m@1", "acme/lora@1")]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [fleet_pb2.Answer(error="this agent is too old for the question"), fleet_pb2.Answer()],
+)
+def test_an_agent_that_sends_no_canary_has_failed(answer):
+    with pytest.raises(EngineFailed):
+        answering(answer).canary("gru-1", "acme/m@1").send(None)
