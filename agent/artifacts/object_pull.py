@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import hashlib
 import logging
@@ -29,8 +30,11 @@ _log = logging.getLogger(__name__)
 ORIGIN = "origin"
 #: How long peers may take to say what they have before a pull begins without their answer.
 _FIRST_ANSWERS_S = 0.5
-#: How often peers are asked what they have by now.
-_REFRESH_S = 0.4
+#: How often peers are asked what they have by now, how many of them, and how many pieces must be
+#: known to be at peers so that none is asked.
+_REFRESH_S = 0.3
+_ASKED_AT_ONCE = 6
+_ENOUGH_AT_HAND = 8
 #: An origin that sends nothing for so long has failed.
 _ORIGIN_SILENT_S = 30.0
 #: Between two attempts to write to a full disk.
@@ -101,6 +105,11 @@ class ObjectPull:
         self._files: list[_FileInPull] = []
         self._fetching: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
+        #: Set when the first round of questions has been answered.
+        self._answered = asyncio.Event()
+        self._asked_mono_ms: dict[str, float] = {}
+        #: Nodes that hold or pull the object too.
+        self._members: set[str] = set()
         self._fault: EdgeForgeError | None = None
         self._last_wrong: WrongPiece | None = None
         self._failures = 0
@@ -174,13 +183,23 @@ class ObjectPull:
     # -- peers -----------------------------------------------------------------------------------
 
     async def _refresh(self) -> None:
-        """Keep asking peers what they have, until cancelled."""
+        """Keep asking peers what they have, until cancelled: all at first, then some at a time.
+
+        Nobody is asked while the next pieces are known to be somewhere: many nodes that pull at
+        the same time would otherwise spend their time on questions.
+        """
+        most = 1_000
         while True:
-            await self._ask_peers()
-            self._wake.set()
+            if self._planner.at_hand(self._means.now_mono_ms()) < _ENOUGH_AT_HAND:
+                await self._ask_peers(most)
+                most = _ASKED_AT_ONCE
+                self._answered.set()
+                self._wake.set()
+            self._share(self._members)
             await asyncio.sleep(_REFRESH_S)
 
-    async def _ask_peers(self) -> None:
+    async def _ask_peers(self, most: int) -> None:
+        """Ask those that were not asked for longest, and take each answer when it comes."""
         means, planner = self._means, self._planner
         now_mono_ms = means.now_mono_ms()
         nodes = {
@@ -189,41 +208,49 @@ class ObjectPull:
             if means.struck.get((self.name, node_id), 0.0) <= now_mono_ms
         }
         for gone in planner.sources.keys() - nodes.keys() - {ORIGIN}:
+            self._members.discard(gone)
             for abandoned in planner.source_lost(gone):
                 self._cancel(abandoned)
-        answers = await asyncio.gather(
-            *(self._ask(node_id) for node_id in nodes), return_exceptions=True
-        )
-        files = [(one.file.sha256.hex(), one.count) for one in self._files]
-        members = []
-        for (node_id, rank), haves in zip(nodes.items(), answers, strict=True):
-            if isinstance(haves, EdgeForgeError | TimeoutError):
-                continue
-            if isinstance(haves, BaseException):
-                raise haves
-            members.append(node_id)
-            planner.source_found(node_id, rank, have_of_files(files, haves))
-        self._share(members)
+        oldest = sorted(nodes, key=lambda node_id: self._asked_mono_ms.get(node_id, 0.0))
+        async with asyncio.TaskGroup() as group:
+            for node_id in oldest[:most]:
+                self._asked_mono_ms[node_id] = now_mono_ms
+                group.create_task(self._ask(node_id, nodes[node_id]))
 
-    def _share(self, members: list[str]) -> None:
+    async def _ask(self, node_id: str, rank: Rank) -> None:
+        """Ask one node; one that does not answer keeps what it is known to have."""
+        try:
+            haves = await self._means.peers.pieces_of(node_id, self.name)
+        except TimeoutError:
+            return  # it may be busy
+        except EdgeForgeError:
+            self._members.discard(node_id)
+            self._share(self._members)
+            return
+        files = [(one.file.sha256.hex(), one.count) for one in self._files]
+        self._planner.source_found(node_id, rank, have_of_files(files, haves))
+        self._members.add(node_id)
+        self._share(self._members)
+        self._wake.set()
+
+    def _share(self, members: set[str]) -> None:
         """Share the origin with those that pull too, unless there is little to share."""
         planner = self._planner
+        members = {one for one in members if planner.is_good(one)}
         if members and len(planner.sizes) > planner.policy.max_in_flight:
             here = self._means.peers.here
             planner.own_share = own_share(here, members, len(planner.sizes), self.name)
         else:
             planner.own_share = -1
 
-    async def _ask(self, node_id: str) -> dict[str, int]:
-        async with asyncio.timeout(_FIRST_ANSWERS_S):
-            return dict(await self._means.peers.pieces_of(node_id, self.name))
-
     # -- pieces ----------------------------------------------------------------------------------
 
     async def _drive(self, refreshing: asyncio.Task[None]) -> None:
         means, planner = self._means, self._planner
         if means.peers.candidates(self.name):
-            await self._wake.wait()  # for the first answers of peers, which have a limit
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_FIRST_ANSWERS_S):
+                    await self._answered.wait()
         while not await self._finished():
             self._wake.clear()
             now_mono_ms = means.now_mono_ms()
@@ -282,7 +309,7 @@ class ObjectPull:
                     one.file.sha256,
                     index,
                     size_bytes,
-                    lambda data, digest: _accept(one.on_disk, index, data, digest),
+                    lambda data, digest: one.on_disk.accept(index, data, digest),
                 )
         except WrongPiece as wrong:
             self._was_wrong(fetch, wrong)
@@ -315,7 +342,7 @@ class ObjectPull:
 
         def write() -> None:
             with memoryview(data) as view:
-                _accept(one.on_disk, index, view, hashlib.sha256(view).digest())
+                one.on_disk.accept(index, view, hashlib.sha256(view).digest())
 
         await to_end(write)
 
@@ -367,13 +394,3 @@ class ObjectPull:
             f"the disk is full: {self.name} needs {left_bytes} more bytes; its pull goes on by"
             " itself when there is space"
         )
-
-
-def _accept(on_disk: PieceFile, index: int, data: memoryview, digest: bytes) -> None:
-    """Write a piece if it is the right one. Blocking. Raises: WrongPiece, OSError."""
-    if digest != on_disk.digests[index]:
-        raise WrongPiece(
-            f"piece {index} of {on_disk.path.name} has the wrong digest",
-            "it is pulled from elsewhere; if the coordinator sent it, import the object again",
-        )
-    on_disk.write(index, data)

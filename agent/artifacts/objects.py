@@ -5,31 +5,38 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from agent.artifacts.object_pull import Means, ObjectPull, PullStats
+from agent.artifacts.orders import (
+    Held as Held,
+)
+from agent.artifacts.orders import (
+    check_order,
+    disk_errors,
+    has_files,
+    in_pieces,
+    total_bytes,
+)
+from agent.artifacts.orders import (
+    name_of as name_of,
+)
 from agent.artifacts.piece_lists import digests_of
 from agent.core.samples import Sample, Samples
 from agent.tasks import Background
-from protos.domain.errors import EdgeForgeError, InvalidRequest, NotFound, StoreUnavailable
+from protos.domain.errors import EdgeForgeError, NotFound
 from protos.domain.manifest import (
-    MAX_FILE_BYTES,
-    MAX_FILES,
-    check_manifest,
-    check_path,
     manifest_sha256,
 )
-from protos.domain.pieces import PIECE_BYTES
 from protos.domain.resources import (
     DesiredAdapter,
     DesiredReplica,
     Hold,
-    ReplicaState,
     Residency,
 )
 
@@ -46,8 +53,6 @@ _log = logging.getLogger(__name__)
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 #: Objects pulled or waited for at once; the rest is refused.
 _MAX_WAITING = 1_024
-
-Held = DesiredReplica | DesiredAdapter
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +145,7 @@ class ObjectStore:
         )
         near = self._means.peers.candidates(name) if rows else {}
         for node_id, replica in rows.items():
-            if node_id in near and _has_files(replica.state, replica.residency):
+            if node_id in near and has_files(replica.state, replica.residency):
                 return Residency.PEER
         return Residency.ORIGIN
 
@@ -175,7 +180,7 @@ class ObjectStore:
             return path
         pull = self._pulls.get(path)
         if pull is None or pull.task is None:
-            _check(held)
+            check_order(held)
             pull = self._pulls[path] = _Pull(held, path)
             pull.task = self._background.spawn(
                 self._run(pull), name=f"pull-{name_of(held)}", logged=False
@@ -205,7 +210,7 @@ class ObjectStore:
     def progress(self) -> Mapping[str, PullProgress]:
         """Return by name what is being pulled, and the last error of what is not."""
         found = {
-            name: PullProgress(0, _total_bytes(self._ordered[name]), error)
+            name: PullProgress(0, total_bytes(self._ordered[name]), error)
             for name, error in self._errors.items()
             if name in self._ordered
         }
@@ -307,7 +312,7 @@ class ObjectStore:
         name = name_of(pull.held)
         try:
             async with self._turns[isinstance(pull.held, DesiredAdapter)]:
-                with _disk_errors(name):
+                with disk_errors(name):
                     await self._pull(pull)
         except EdgeForgeError as error:
             self._errors[name] = str(error)
@@ -362,49 +367,3 @@ class ObjectStore:
 
     def _publish_file(self, file: ModelFile, on_disk: PieceFile) -> None:
         on_disk.publish(self.file_path(file))
-
-
-@contextmanager
-def _disk_errors(name: str) -> Iterator[None]:
-    """Translate what the file system says. Raises: StoreUnavailable."""
-    try:
-        yield
-    except OSError as error:
-        raise StoreUnavailable(
-            f"{name} cannot be put on this disk: {error.strerror or error}",
-            "free space below the state folder, or mend its disk; it is tried again",
-        ) from error
-
-
-def name_of(held: Held) -> str:
-    """Return the object's name."""
-    return held.adapter if isinstance(held, DesiredAdapter) else held.model
-
-
-def in_pieces(file: ModelFile) -> bool:
-    """Return whether the digests of a file's pieces are to be had."""
-    return bool(file.pieces_sha256) or file.size_bytes <= PIECE_BYTES
-
-
-def _total_bytes(held: Held) -> int:
-    return sum({one.sha256: one.size_bytes for one in held.files}.values())
-
-
-def _has_files(state: ReplicaState, residency: Residency) -> bool:
-    if state is ReplicaState.READY:
-        return True
-    return state is ReplicaState.COLD and residency not in (Residency.PEER, Residency.ORIGIN)
-
-
-def _check(held: Held) -> None:
-    """Refuse a manifest that may not be on a disk. Raises: InvalidRequest."""
-    if isinstance(held, DesiredReplica):
-        check_manifest(held.files)
-        return
-    if len({check_path(one.path) for one in held.files}) != len(held.files):
-        raise InvalidRequest(f"{held.adapter}: a file is listed twice")
-    if not 0 < len(held.files) <= MAX_FILES:
-        raise InvalidRequest(f"{held.adapter} has {len(held.files)} files")
-    for one in held.files:
-        if len(one.sha256) != 32 or not 0 < one.size_bytes <= MAX_FILE_BYTES:
-            raise InvalidRequest(f"{held.adapter}: {one.path!r} has no fit digest or size")

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from agent.artifacts.sources import WrongPiece
 from protos.domain.pieces import PIECE_BYTES, piece_count, piece_span
 from protos.host.files import sync_folder
 
@@ -66,6 +67,15 @@ class PieceFile:
                     self._bitmap[index >> 3] |= 1 << (index & 7)
         if bytes(self._bitmap) != claimed:
             os.pwrite(self._bitmap_fd, self._bitmap, 0)
+
+    def accept(self, index: int, data: memoryview, digest: bytes) -> None:
+        """Write a piece if its SHA-256 is the right one. Raises: WrongPiece, OSError."""
+        if digest != self.digests[index]:
+            raise WrongPiece(
+                f"piece {index} of {self.path.name} has the wrong digest",
+                "it is pulled from elsewhere; if the coordinator sent it, import the object again",
+            )
+        self.write(index, data)
 
     def write(self, index: int, data: bytes | bytearray | memoryview) -> None:
         """Write a piece whose digest was checked, then its bit. Raises: OSError."""

@@ -46,8 +46,8 @@ class PullPolicy:
 
     #: Pieces asked of one source at a time.
     max_in_flight: int = 3
-    #: Without a piece for so long, the origin is asked for what others should have had.
-    patience_ms: float = 3_000.0
+    #: When nothing has come for so long, the origin is asked for what others should have had.
+    patience_ms: float = 8_000.0
     #: A piece is late after so long, or ``late_factor`` times what its source usually takes, but
     #: not more than ``max_late_ms``.
     late_ms: float = 5_000.0
@@ -118,6 +118,7 @@ class ChunkPlanner:
     _asked: dict[int, _Asked] = field(default_factory=dict)
     _flying: int = 0
     _came_mono_ms: float = 0.0
+    _shares_no_more: bool = False
 
     def __post_init__(self) -> None:
         self._came_mono_ms = self.now_mono_ms
@@ -194,6 +195,15 @@ class ChunkPlanner:
         good = sum_of_have(one for one in self.sources.values() if not one.struck)
         return not self._asked and bool(self.missing & ~good)
 
+    def is_good(self, name: str) -> bool:
+        """Return whether a source has kept what it promised so far."""
+        source = self.sources.get(name)
+        return source is not None and not (source.failures or source.denied or source.struck)
+
+    def at_hand(self, now_mono_ms: float) -> int:
+        """Return how many pieces could be asked of a peer that has not failed."""
+        return (self.missing & ~self._flying & self._at_good_peers(now_mono_ms)).bit_count()
+
     @property
     def asked(self) -> list[Fetch]:
         """What is being fetched."""
@@ -246,7 +256,7 @@ class ChunkPlanner:
                 continue
             choice = wanted & source.have
             if not self._impatient(now_mono_ms):
-                if source.rank is Rank.ORIGIN:
+                if source.rank is Rank.ORIGIN and not self._shares_no_more:
                     choice &= self.own_share
                 if source.rank is Rank.ORIGIN or source.failures:
                     choice &= ~self._at_good_peers(now_mono_ms)
@@ -272,7 +282,11 @@ class ChunkPlanner:
         )
 
     def _impatient(self, now_mono_ms: float) -> bool:
-        return now_mono_ms - self._came_mono_ms >= self.policy.patience_ms
+        waited_ms = now_mono_ms - self._came_mono_ms
+        if waited_ms >= self.policy.patience_ms:
+            self._shares_no_more = True
+            return True
+        return False
 
     def _pick(self, choice: int) -> int:
         """Return the first piece of ``choice`` from ``first`` on, around the end."""

@@ -39,7 +39,7 @@ def test_without_a_piece_for_a_while_the_origin_is_asked_for_anything() -> None:
     pull.source_found("origin", Rank.ORIGIN, 0b1111)
     pull.own_share = 0b1000
     assert fetches(pull.next_commands(0.0, 0.5)) == [("origin", 3)]
-    assert pull.next_deadline_ms(0.0) == POLICY.patience_ms
+    assert pull.next_deadline_ms(POLICY.late_ms) == POLICY.patience_ms
     assert fetches(pull.next_commands(POLICY.patience_ms, 0.5)) == [("origin", 0)]
 
 
