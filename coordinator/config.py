@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from coordinator.blobs_section import BlobsSection, check_blobs
 from protos.domain.addresses import (
     address_problem,
     host_problem,
@@ -30,8 +31,6 @@ _MIB = 1024 * _KIB
 _GIB = 1024 * _MIB
 
 _LOG_LEVELS = ("debug", "info", "warning", "error")
-_BUCKET_URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_./-]*)?")
-_SERVER_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+/?")
 #: Valid names of a coordinator in its certificate.
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 
@@ -196,29 +195,6 @@ class LimitsSection:
     history_max_age_s: float = setting(604_800.0, at_least=60)
     #: How long running calls may continue after a stop.
     stop_grace_ms: float = setting(5_000.0, at_least=0, at_most=25_000)
-
-
-@dataclass(frozen=True, slots=True)
-class BlobsSection:
-    """``[blobs]``: where files of models and adapters are kept."""
-
-    #: s3://BUCKET or s3://BUCKET/PREFIX of an S3-compatible store; empty: a folder of state_dir.
-    url: str = setting("")
-    #: URL of the store's server; empty: that of AWS for the region. http:// is not encrypted.
-    endpoint: str = setting("")
-    #: Region of the bucket.
-    region: str = setting("us-east-1")
-    #: TOML file, readable by its owner only, with access_key_id and secret_access_key; empty: the
-    #: environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or the machine's own role.
-    credentials_file: str = setting("")
-    #: A file that nothing names is deleted when it has not been found or sent for this long.
-    gc_grace_s: float = setting(86_400.0, at_least=60)
-    #: Bytes of all unfinished uploads together; they are in state_dir.
-    partial_max_bytes: int = setting(256 * _GIB, at_least=_MIB)
-    #: An unfinished upload that nobody continues is deleted after this long.
-    partial_age_s: float = setting(604_800.0, at_least=60)
-    #: Bytes of the copies in state_dir of files of an object store that are tried at import.
-    local_copy_max_bytes: int = setting(8 * _GIB, at_least=_MIB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,7 +368,7 @@ def _check_together(config: CoordinatorConfig) -> list[str]:
         other = taken.setdefault(port, section)
         if other != section:
             problems.append(f"{section}.port: {port} is that of {other} already")
-    problems += _check_blobs(config.blobs)
+    problems += check_blobs(config.blobs, config.limits.max_blob_bytes)
     health = config.health
     suspect_ms = health.status_interval_ms * health.suspect_after_misses
     if health.lease_ms <= suspect_ms:
@@ -400,17 +376,6 @@ def _check_together(config: CoordinatorConfig) -> list[str]:
             f"health.lease_ms: {health.lease_ms:.0f} is not above status_interval_ms x"
             f" suspect_after_misses = {suspect_ms:.0f}"
         )
-    return problems
-
-
-def _check_blobs(blobs: BlobsSection) -> list[str]:
-    problems = []
-    if blobs.url and _BUCKET_URL.fullmatch(blobs.url) is None:
-        problems.append("blobs.url: must be empty, s3://BUCKET or s3://BUCKET/PREFIX")
-    if blobs.endpoint and _SERVER_URL.fullmatch(blobs.endpoint) is None:
-        problems.append("blobs.endpoint: must be empty, http://HOST:PORT or https://HOST:PORT")
-    if not blobs.url and (blobs.endpoint or blobs.credentials_file):
-        problems.append("blobs.url: is required with blobs.endpoint or blobs.credentials_file")
     return problems
 
 

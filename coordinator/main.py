@@ -22,6 +22,7 @@ from coordinator.first_run import check_ports_free
 from coordinator.fleet.agent_queries import QueryLimits
 from coordinator.fleet.blob_upkeep import make_blob_upkeep
 from coordinator.fleet.desired_rows import DesiredRows
+from coordinator.fleet.file_holders import FileHolders
 from coordinator.fleet.files import FleetFiles
 from coordinator.fleet.memory import FleetMemory
 from coordinator.fleet.peer_dialer import PeerDialer
@@ -115,13 +116,9 @@ async def serve(
         )
         watch = AdoptionWatch(operations, poll_s=config.upstream.poll_s)
         hub = make_hub(config, store, authority, operations, blobs)
+        replan = fleet.supervisor.plan_again
         upkeep = make_blob_upkeep(
-            store,
-            blobs,
-            config.blobs,
-            counters=fleet.counters,
-            now_unix_ms=clock.now_unix_ms,
-            on_manifests=fleet.supervisor.plan_again,
+            store, blobs, config.blobs, fleet.counters, clock.now_unix_ms, replan
         )
         stopping = asyncio.Event()
         http = _make_http(config, store, fleet, stopping)
@@ -139,8 +136,7 @@ async def serve(
                     group.create_task(fleet.supervisor.run(), name="supervisor"),
                     group.create_task(fleet.dialer.run(), name="peer-dials"),
                     group.create_task(credentials.run(), name="server-certificate"),
-                    group.create_task(upkeep.collector.run(), name="blob-collection"),
-                    group.create_task(upkeep.pieces.run(), name="manifest-pieces"),
+                    *upkeep.start(group),
                     group.create_task(watch.run(), name="adoption"),
                 ]
                 _log.info("coordinator ready epoch=%d state_dir=%s", store.epoch, config.state_dir)
@@ -211,7 +207,7 @@ def make_fleet(
         dialer=dialer,
         files=FleetFiles(
             blobs,
-            desired,
+            FileHolders(store),
             max_streams=limits.blob_streams,
             max_streams_per_node=limits.blob_streams_per_node,
             counters=counters,

@@ -59,6 +59,8 @@ class BlobCollector:
                 await self.collect()
             except EdgeForgeError as error:
                 _log.warning("blobs not collected: %s", error)
+            except Exception:
+                _log.exception("blobs not collected")
 
     async def plan(self) -> CollectionPlan:
         """Return what a pass would remove now. Raises: StoreUnavailable."""

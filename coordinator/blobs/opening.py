@@ -20,6 +20,7 @@ from protos.domain.errors import ConfigInvalid, StoreUnavailable
 
 if TYPE_CHECKING:
     from coordinator.blobs.interface import BlobStore
+    from coordinator.blobs_section import BlobsSection
     from coordinator.config import CoordinatorConfig
 
 _log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ async def open_blobs(config: CoordinatorConfig, now_unix_ms: Callable[[], int]) 
             folder, max_blob_bytes=max_blob_bytes, max_partial_bytes=section.partial_max_bytes
         )
     store = ObjectBlobStore(
-        make_client(config),
+        make_client(section),
         folder,
         limits=IncomingLimits(
             max_blob_bytes=max_blob_bytes, max_partial_bytes=section.partial_max_bytes
@@ -62,9 +63,8 @@ async def open_blobs(config: CoordinatorConfig, now_unix_ms: Callable[[], int]) 
     return store
 
 
-def make_client(config: CoordinatorConfig) -> S3Store:
+def make_client(section: BlobsSection) -> S3Store:
     """Return a client for the prefix of ``blobs.url``. Raises: ConfigInvalid."""
-    section = config.blobs
     settings: dict[str, Any] = {"region": section.region}
     if section.endpoint:
         settings["endpoint"] = section.endpoint

@@ -9,8 +9,10 @@ from coordinator.blobs.collector import BlobCollector
 from coordinator.fleet.manifest_pieces import ManifestPieces
 
 if TYPE_CHECKING:
+    import asyncio
+
     from coordinator.blobs.interface import BlobStore
-    from coordinator.config import BlobsSection
+    from coordinator.blobs_section import BlobsSection
     from coordinator.core.fleet_figures import FleetCounters
     from coordinator.store.store import Store
 
@@ -20,6 +22,13 @@ class BlobUpkeep(NamedTuple):
 
     collector: BlobCollector
     pieces: ManifestPieces
+
+    def start(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+        """Start both."""
+        return [
+            group.create_task(self.collector.run(), name="blob-collection"),
+            group.create_task(self.pieces.run(), name="manifest-pieces"),
+        ]
 
 
 class NamedBlobs:
@@ -43,7 +52,6 @@ def make_blob_upkeep(
     store: Store,
     blobs: BlobStore,
     section: BlobsSection,
-    *,
     counters: FleetCounters,
     now_unix_ms: Callable[[], int],
     on_manifests: Callable[[], None],

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from protos.domain.holding import may_hold
-from protos.domain.resources import DesiredAdapter, DesiredReplica, ResourceType
+from protos.domain.resources import DesiredReplica, ResourceType
 from protos.wire import decode_row
 
 if TYPE_CHECKING:
@@ -33,27 +32,3 @@ class DesiredRows:
         }
         memory.desired = (table.at, rows)
         return rows
-
-    def holds_file(self, node_id: str, sha256: bytes) -> bool:
-        """Return whether ``node_id`` should or may hold a model or adapter with this file.
-
-        A look-up for what it should hold: pulls ask for each piece of a file.
-        """
-        return sha256 in self._desired_files(node_id) or self._may_hold_file(node_id, sha256)
-
-    def _desired_files(self, node_id: str) -> frozenset[bytes]:
-        table = self._store.table(ResourceType.DESIRED, node_id)
-        memory = self._memory.of(node_id)
-        if memory.desired_files is None or memory.desired_files[0] != table.at:
-            rows = [decode_row(ResourceType.DESIRED, payload) for payload in table.rows.values()]
-            held = [row for row in rows if isinstance(row, DesiredReplica | DesiredAdapter)]
-            digests = frozenset(file.sha256 for row in held for file in row.files)
-            memory.desired_files = (table.at, digests)
-        return memory.desired_files[1]
-
-    def _may_hold_file(self, node_id: str, sha256: bytes) -> bool:
-        view = self._store.view()
-        return any(
-            any(file.sha256 == sha256 for file in files) and may_hold(view, node_id, name)
-            for name, files in self._store.manifests().items()
-        )

@@ -14,7 +14,7 @@ from protos.domain.errors import DeadlineExceeded, Forbidden, Overloaded
 if TYPE_CHECKING:
     from coordinator.blobs.interface import BlobStore
     from coordinator.core.fleet_figures import FleetCounters
-    from coordinator.fleet.desired_rows import DesiredRows
+    from coordinator.fleet.file_holders import FileHolders
 
 _log = logging.getLogger(__name__)
 
@@ -29,14 +29,14 @@ class FleetFiles:
     def __init__(
         self,
         blobs: BlobStore,
-        desired: DesiredRows,
+        holders: FileHolders,
         *,
         max_streams: int,
         max_streams_per_node: int,
         counters: FleetCounters,
     ) -> None:
         self._blobs = blobs
-        self._desired = desired
+        self._holders = holders
         self._max_streams = max_streams
         self._max_streams_per_node = max_streams_per_node
         self._counters = counters
@@ -59,7 +59,7 @@ class FleetFiles:
         Forbidden unless the node may hold something with that file; Overloaded; NotFound;
         InvalidRequest; DeadlineExceeded for a reader that stalls; StoreUnavailable.
         """
-        if not self._desired.holds_file(node_id, sha256):
+        if not self._holders.may_fetch(node_id, sha256):
             self._counters.blobs_refused += 1
             raise Forbidden(
                 f"nothing that {node_id} may hold has the file {sha256.hex()[:64]}",

@@ -50,6 +50,9 @@ class ManifestPieces:
             except EdgeForgeError as error:
                 failed += 1
                 _log.warning("no piece digests for model=%s: %s", model, error)
+            except Exception:
+                failed += 1
+                _log.exception("no piece digests for model=%s", model)
         if filled:
             _log.info("piece digests filled in for models=%d", filled)
             self._on_filled()

@@ -38,8 +38,6 @@ class NodeMemory:
     twins: TwinWatch | None = None
     #: Its desired table, decoded, and the version that was decoded.
     desired: tuple[TableVersion, dict[str, DesiredReplica]] | None = None
-    #: Digests of the files in that table, and the version that they are of.
-    desired_files: tuple[TableVersion, frozenset[bytes]] | None = None
 
 
 class FleetMemory:

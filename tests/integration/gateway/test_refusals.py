@@ -123,7 +123,9 @@ def test_no_route_of_a_controlled_engine_is_reached_by_a_client(
 ) -> None:
     for method in ("POST", "GET", "DELETE"):
         for path in PRIVATE:
-            assert ask_raw(fleet.agent("iad-1"), method, path)[0] in (404, 405), path
+            status, _body = ask_raw(fleet.agent("iad-1"), method, path)
+            # The agent answers some questions of health itself.
+            assert status in (404, 405) or path in ("/ping", "/version"), path
     assert asked(engine) == []
 
 
