@@ -7,13 +7,17 @@ from hypothesis import strategies as st
 
 from agent.core.request.messages import Rest
 from agent.core.request.timing import RequestPolicy
-from tests.support.fleets import deployment
-from tests.support.request_world import KEY, RequestWorld, fleet
+from protos.domain.errors import EngineFailed
+from protos.domain.load_term import ColdPath, ColdWay
+from protos.domain.resources import Residency
+from tests.support.fleets import MODEL, deployment
+from tests.support.request_world import COLD_START, KEY, RequestWorld, fleet
 
 NODES = {"near": 20.0, "far": 60.0, "last": 90.0}
 HAPPENINGS = (
     *("token", "progress", "stream_ends", "lost", "refused", "failed", "mistake", "not_sent"),
     *("wait", "gone", "node_removed", "key_revoked"),
+    *("resident", "found", "not_loaded", "stale", "evicted"),
 )
 rests = st.sampled_from(list(Rest))
 steps = st.tuples(
@@ -36,6 +40,7 @@ class History:
         known: bool,
         budget_ms: float,
         pins: frozenset[str] | None = None,
+        cold: bool = False,
     ) -> None:
         self.pins = pins
         policy = RequestPolicy(max_wait_ms=1_000_000.0)
@@ -50,8 +55,13 @@ class History:
         )
         self.stream = stream
         self.running: list[str] = []
+        #: Those of them that wait for a load.
+        self.loading: set[str] = set()
+        if cold:
+            world.own_engines.resident = lambda _name: False
+            world.own_engines.loadable[MODEL] = ColdWay(ColdPath.ADAPTER, Residency.DISK)
         self.headed: str | None = None
-        self.heads = self.ends = self.beats = 0
+        self.heads = self.ends = self.beats = self.loads = 0
         self.before_end: list[str] = []
         if known:
             for name, ms in NODES.items():
@@ -70,6 +80,9 @@ class History:
             if whom == 2:  # rarely, because nothing happens after it
                 self._take(world.table_changes(KEY, after_ms=ms))
             return
+        if what == "evicted":
+            world.own_engines.there.clear()
+            return
         if not self.running:
             return
         name = self.running[whom % len(self.running)]
@@ -79,6 +92,14 @@ class History:
             if name in world.table.nodes:
                 left = rest if self.headed else Rest.UNKNOWN
                 self._take(world.node_removed(name, ms, rest=left))
+        elif name in self.loading:
+            self._loaded(what, name, ms)
+        elif what in ("resident", "found", "not_loaded"):
+            return
+        elif what == "stale":
+            if name != "near" and not answering and attempt.first_token_mono_ms is None:
+                self._left(name)
+                self._take(world.stale(name))
         elif what == "progress":
             self._take(world.progress(name, ms))
         elif what == "token":
@@ -101,14 +122,31 @@ class History:
             status = {"refused": 503, "failed": 500, "mistake": 400}[what]
             self._take(world.whole(name, status, ms))
 
+    def _loaded(self, what: str, name: str, ms: float) -> None:
+        if what == "not_loaded":
+            self._left(name)
+            self._take(self.world.not_loaded(name, EngineFailed("no slot"), ms))
+        elif what in ("resident", "found"):
+            self._left(name)
+            cold_start = None if what == "found" else COLD_START
+            self._take(self.world.resident(name, ms, cold_start))
+
     def _left(self, name: str) -> None:
         self.running.remove(name)
+        self.loading.discard(name)
 
     def _take(self, said: list[str]) -> None:
         for command in said:
             assert not self.ends, f"{command} after the end"
             word, _, rest = command.partition(" ")
-            if word == "ask":
+            if word == "load":
+                name = rest.removeprefix("at ")
+                assert name == "near", "a load at another node"
+                assert name not in self.running, "asked twice at once"
+                self.running.append(name)
+                self.loading.add(name)
+                self.loads += 1
+            elif word == "ask":
                 name, _, purpose = rest.partition(" ")
                 assert name not in self.running, "asked twice at once"
                 assert self.pins is None or name in self.pins, "asked outside the pins"
@@ -117,7 +155,7 @@ class History:
                     assert self.headed is not None
                     self.headed = name
             elif word == "cancel":
-                self.running.remove(rest)
+                self._left(rest)
             elif word == "head":
                 self.heads += 1
                 assert self.running == [rest], "another attempt runs beside the answer"
@@ -142,21 +180,25 @@ class History:
         assert not self.running, "an attempt outlives its request"
         assert all(not world.state.live.in_flight(name) for name in NODES)
         assert world.state.engine_door.serving == 0
+        assert not +world.own_engines.entered, "what it used is kept for ever"
         assert self.heads <= 1
         assert self.ends == 1 or world.log.client_gone
-        asked = [command for command in self.before_end if command.startswith("ask")]
-        assert len(world.log.attempts) == len(world.log.placements) == len(asked)
+        assert len(world.log.attempts) == len(world.log.placements)
+        if not self.loads:
+            asked = [command for command in self.before_end if command.startswith("ask")]
+            assert len(world.log.attempts) == len(asked)
 
 
 @given(
     st.booleans(),
     st.booleans(),
     st.booleans(),
+    st.booleans(),
     st.sampled_from([5.0, 70.0, 500.0]),
     st.lists(steps, max_size=30),
 )
-def test_one_answer_one_end_and_no_load_left(stream, strict, known, budget_ms, happenings):
-    history = History(stream=stream, strict=strict, known=known, budget_ms=budget_ms)
+def test_one_answer_one_end_and_no_load_left(stream, strict, known, cold, budget_ms, happenings):
+    history = History(stream=stream, strict=strict, known=known, budget_ms=budget_ms, cold=cold)
     for happening in happenings:
         if history.world.machine.over:
             break

@@ -54,7 +54,7 @@ class CountingOrigin:
 class _Engine(ScriptedVllm):
     """Every adapter has an effect."""
 
-    async def take(self, name: str) -> Take:
+    async def take(self, name: str, *, brief: bool = False) -> Take:
         return take_of(self.folder, self.adapters.get(name, self.folder))
 
 
