@@ -27,14 +27,7 @@ from agent.core.renewal import RenewalMachine
 from agent.data_plane import DataPlane
 from agent.drain_state import DrainState
 from agent.engine.process import require_engine_environment
-from agent.engines import (
-    environment,
-    external_engine,
-    host_capacity,
-    host_engines,
-    own_devices,
-    vllm_maker,
-)
+from agent.engines import environment, external_engine, host_engines, own_devices, vllm_maker
 from agent.gpu.reader import chosen_kind
 from agent.gpu.watch import GpuWatch
 from agent.link.blobs import BlobSource
@@ -70,8 +63,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: The link does not wait longer for the first reading of the accelerators.
-_FIRST_READING_TIMEOUT_S = 3.0
 _CERTIFICATE_CHECK_S = 30.0
 #: Longest time that another thread holds the interpreter; Python's default of 5 ms is too long
 #: for the event loop, since a token may take that long.
@@ -230,7 +221,6 @@ class Agent:
             records=plane.records,
             drain_state=self._drain_state,
             gpu=self._gpu,
-            capacity=lambda: host_capacity(config.engine, self._gpu.own_readings),
             clock_offset_ms=lambda: self._link.clock.offset_ms(),
             now_mono_ms=now_mono_ms,
         )
@@ -332,16 +322,11 @@ class Agent:
         spawn = self._background.spawn
         spawn(self._replicas.run(), name="replicas")
         spawn(self._persistence.run(), name="table-images")
-        spawn(self._run_link(), name="link")
+        spawn(self._link.run(), name="link")
         spawn(self._plane.prober.run(), name="prober")
         spawn(self._gpu.run(), name="accelerators")
         spawn(self._watch_certificate(), name="client-certificate")
         spawn(self._renewal.run(), name="renewal")
-
-    async def _run_link(self) -> None:
-        # The first message says what the accelerators hold.
-        await self._gpu.wait_first_reading(_FIRST_READING_TIMEOUT_S)
-        await self._link.run()
 
     async def _end(self) -> None:
         self._drain_state.stopping = True

@@ -27,7 +27,6 @@ from protos.wire import SCHEMA, profile_to_wire, service_to_wire
 if TYPE_CHECKING:
     from agent.artifacts.objects import ObjectStore
     from agent.config import AgentConfig
-    from agent.core.host_capacity import HostCapacity
     from agent.core.live import LiveState
     from agent.drain_state import DrainState
     from agent.gateway.records import RequestRecords
@@ -56,7 +55,6 @@ class StatusReport:
     records: RequestRecords
     drain_state: DrainState
     gpu: GpuWatch
-    capacity: Callable[[], HostCapacity]
     clock_offset_ms: Callable[[], float]
     now_mono_ms: Callable[[], float]
     #: New at each start of the agent.
@@ -66,7 +64,6 @@ class StatusReport:
         """Return the first message of a stream."""
         config = self.config
         peer_host, peer_port = config.peer_address
-        capacity = self.capacity()
         return fleet_pb2.Hello(
             node_id=self.identity.value.node_id,
             boot_id=self.boot_id,
@@ -78,12 +75,6 @@ class StatusReport:
             client_url=config.client_url,
             engine_kind=config.engine.kind,
             profile=profile_to_wire(config.engine.profile()),
-            accelerator_kind=capacity.accelerator_kind,
-            weights_memory_bytes=capacity.weights_memory_bytes,
-            engine_version=capacity.engine_version,
-            max_adapters=capacity.max_adapters,
-            max_adapter_rank=capacity.max_adapter_rank,
-            max_engines=capacity.max_engines,
         )
 
     def status(self) -> fleet_pb2.Status:
