@@ -35,19 +35,20 @@ def plan_pins(work: PlanWork) -> None:
 
 
 def _nodes_of(work: PlanWork, want: Want) -> frozenset[str]:
-    """Return where it is wanted by name: its pins, or where the version beside it is hot."""
+    """Return where it is wanted by name: its pins, or where a version of it is hot."""
     if want.pins is not None:
         return want.pins
-    if want.version is Version.PRESENT or want.model.source is ModelSource.EXTERNAL:
+    fleet, name = work.fleet, want.name
+    versions = [
+        fleet.deployments[name],
+        *(one for one in (fleet.preparing.get(name), fleet.leaving.get(name)) if one),
+    ]
+    if want.model.source is ModelSource.EXTERNAL or len(versions) == 1:
         return frozenset()
-    if want.version is Version.LAST:
-        return frozenset(work.was_hot(want.model.name))
-    present = work.fleet.deployments[want.name]
-    return frozenset(
-        node_id
-        for node_id in {*work.was_hot(present.model), *work.was_hot(want.model.name)}
-        if want.allows(work.drafts[node_id])
-    )
+    held = set(work.was_hot(want.model.name))
+    if want.version is Version.NEXT or (want.version is Version.PRESENT and name in fleet.leaving):
+        held = {node_id for one in versions for node_id in work.was_hot(one.model)}
+    return frozenset(node_id for node_id in held if want.allows(work.drafts[node_id]))
 
 
 def _impossible(work: PlanWork, want: Want, draft: NodeDraft | None) -> str:
@@ -138,7 +139,7 @@ def _give_one(work: PlanWork, draft: NodeDraft, wants: list[Want]) -> None:
         return
     hot = ", ".join(sorted(n for n, one in draft.models.items() if one.hold is Hold.HOT))
     for want in wants:
-        if want.version is Version.PRESENT:
+        if want.version is Version.PRESENT and want.pins is not None:
             work.unplaced(want.name, draft.node_id, _full(draft, hot))
     if model.source is not ModelSource.EXTERNAL and _may_wait_on_disk(draft, wants):
         draft.put(model, Hold.DISK, f"{why}, and no engine is free", first.runtime_name)

@@ -181,7 +181,8 @@ class Deploys(UseCases):
         )
         if not 0 <= made.max_premium_percent <= MAX_PREMIUM_PERCENT:
             raise InvalidRequest(
-                f"a premium of {made.max_premium_percent} % is not in 0..{MAX_PREMIUM_PERCENT}"
+                f"a premium of {made.max_premium_percent} % is not in 0..{MAX_PREMIUM_PERCENT}",
+                "0 sets no limit",
             )
         check_owner(made, model, adapter, runtime)
         check_adapter(model, adapter)

@@ -17,15 +17,19 @@ if TYPE_CHECKING:
     from coordinator.operations.actor import Actor
 
 
+def _plan(*_args: object, **_kwargs: object) -> str:
+    return "plan"
+
+
 class Plans(UseCases):
     """The plan of what each node holds."""
 
-    @use_case(Act.PLAN_SHOW)
+    @use_case(Act.PLAN_SHOW, _plan)
     async def show(self, actor: Actor) -> PlanShown:
         """Return the plan as it would be made now, and what would move where it is frozen."""
         return self._parts.plan.shown()
 
-    @use_case(Act.PLAN_FREEZE)
+    @use_case(Act.PLAN_FREEZE, _plan)
     async def freeze(self, actor: Actor, pop_ids: Collection[str]) -> PlanShown:
         """Freeze the plan at POPs; empty: at all of them. Raises: NotFound."""
         wanted = self._pops(pop_ids)
@@ -33,7 +37,7 @@ class Plans(UseCases):
         await self._store.write(plan_rules.set_frozen(wanted, str(actor)), note)
         return self._changed()
 
-    @use_case(Act.PLAN_UNFREEZE)
+    @use_case(Act.PLAN_UNFREEZE, _plan)
     async def unfreeze(self, actor: Actor, pop_ids: Collection[str]) -> PlanShown:
         """Let the plan be carried out again at POPs; empty: at all of them."""
         wanted = list(pop_ids) or sorted(self._store.plan_rules().frozen)
@@ -41,7 +45,7 @@ class Plans(UseCases):
         await self._store.write(plan_rules.lift_frozen(wanted), note)
         return self._changed()
 
-    @use_case(Act.PLAN_APPLY)
+    @use_case(Act.PLAN_APPLY, _plan)
     async def apply(self, actor: Actor, pop_ids: Collection[str]) -> PlanShown:
         """Carry out the plan once where it is frozen; empty: at every such POP.
 
@@ -63,7 +67,7 @@ class Plans(UseCases):
         self._parts.on_plan_changed()
         return before
 
-    @use_case(Act.PLAN_PIN)
+    @use_case(Act.PLAN_PIN, _plan)
     async def pin(self, actor: Actor, name: str, pop_id: str, node_id: str) -> PlanShown:
         """Have a model held hot at a POP or a node. Raises: InvalidRequest, NotFound."""
         rule = self._rule(actor, name, pop_id, node_id)
@@ -71,7 +75,7 @@ class Plans(UseCases):
             raise NotFound(f"there is no model {name!r}", "`edgeforge model ls` shows all")
         return await self._add(actor, Act.PLAN_PIN, rule, forbids=False)
 
-    @use_case(Act.PLAN_FORBID)
+    @use_case(Act.PLAN_FORBID, _plan)
     async def forbid(self, actor: Actor, name: str, pop_id: str, node_id: str) -> PlanShown:
         """Have a model or an adapter held nowhere at a POP or a node.
 
@@ -80,7 +84,7 @@ class Plans(UseCases):
         rule = self._rule(actor, name, pop_id, node_id)
         return await self._add(actor, Act.PLAN_FORBID, rule, forbids=True)
 
-    @use_case(Act.PLAN_RELEASE)
+    @use_case(Act.PLAN_RELEASE, _plan)
     async def release(self, actor: Actor, name: str, pop_id: str, node_id: str) -> PlanShown:
         """Remove a pin or a prohibition. Raises: NotFound."""
         rule = Rule(name, pop_id, node_id)

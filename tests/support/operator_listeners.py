@@ -14,7 +14,10 @@ from grpc import aio
 from coordinator.blobs.folder import FolderStore
 from coordinator.ca.authority import CertificateAuthority
 from coordinator.core.operators import Operator, Role
+from coordinator.fleet.desired_rows import DesiredRows
+from coordinator.fleet.memory import FleetMemory
 from coordinator.fleet.peer_dialer import PeerDialer
+from coordinator.fleet.placement_writer import PlacementWriter
 from coordinator.operations.node_certificates import NodeCertificates
 from coordinator.operations.operations import make_operations
 from coordinator.operations.operator_certificates import OperatorCertificates
@@ -141,7 +144,7 @@ async def listening(
     """Run both listeners on free ports."""
     authority = CertificateAuthority.create(folder / "ca", now_unix_ms=clock)
     blobs = FolderStore.open(folder / "blobs", max_blob_bytes=5_000_000)
-    live, mono_ms = LiveFleetDouble(), SetClock(0)
+    live, mono_ms, memory = LiveFleetDouble(), SetClock(0), FleetMemory()
     questions = AgentQuestions(live.ask)
     certificates = OperatorCertificates(store, authority, clock)
     rows, calls = OperatorRows(store), RunningCalls()
@@ -165,6 +168,14 @@ async def listening(
         operator_certificates=certificates,
         on_resumed=live.resumed.append,
         on_ordered=live.ordered.append,
+        plan=PlacementWriter(
+            store,
+            DesiredRows(store, memory),
+            memory,
+            now_mono_ms=lambda: float(mono_ms()),
+            now_unix_ms=clock,
+        ),
+        on_plan_changed=lambda: None,
         on_operator_changed=calls.end,
         now_unix_ms=clock,
     )

@@ -245,7 +245,7 @@ async def test_deploying(fleet, admin):
         (deploy(residency_zones=["BR"]), InvalidRequest, ("zone US", "residency_zones")),
         (deploy(residency_zones=["br"]), InvalidRequest, ("residency zone",)),
         (deploy(residency_zones=["BR"] * 51), InvalidRequest, ("51 zones",)),
-        (deploy(adapter="acme/a@1"), InvalidRequest, ("adapters",)),
+        (deploy(adapter="acme/a@1"), NotFound, ("no adapter",)),
         (deploy(ttft_budget_ms=0), InvalidRequest, ("budget of 0 ms",)),
         (deploy(ttft_budget_ms=700_000), InvalidRequest, ("600000",)),
         (deploy(sla_tier=77), InvalidRequest, ("sla_tier",)),

@@ -24,7 +24,7 @@ from tests.support.certificates import request_der
 from tests.support.operations import ANA_KEY, NODE, actor
 from tests.support.registry_cases import adapter_files, base_files
 from tests.support.registry_doors import publish
-from tests.support.stores import GRU, deployment
+from tests.support.stores import GRU, MODEL, deployment
 from tests.support.traces import trace
 
 DATA = b"weights"
@@ -84,6 +84,21 @@ CASES = {
     Act.DEPLOYMENT_LIST: Case(lambda ops, who: ops.deployments.list_all(who)),
     Act.DEPLOYMENT_REMOVE: Case(
         lambda ops, who: ops.deployments.remove(who, "chat"), "deployment/chat", "deployment/chat"
+    ),
+    Act.DEPLOY_CREATE: Case(
+        lambda ops, who: ops.deploys.create(who, deployment("code"), [NODE]),
+        "deployment/code",
+        "deployment/code",
+    ),
+    Act.DEPLOY_LIST: Case(lambda ops, who: ops.deploys.list_all(who)),
+    Act.DEPLOY_ROLLBACK: Case(
+        lambda ops, who: ops.deploys.rollback(who, "chat"), "deployment/chat", "deployment/chat"
+    ),
+    Act.DEPLOY_SHOW: Case(lambda ops, who: ops.deploys.show(who, "chat"), None, "deployment/chat"),
+    Act.DEPLOY_UPDATE: Case(
+        lambda ops, who: ops.deploys.update(who, deployment(), [NODE]),
+        "deployment/chat",
+        "deployment/chat",
     ),
     Act.KEY_CREATE: Case(lambda ops, who: ops.keys.create(who, "acme"), "key/", "account/acme"),
     Act.KEY_LIST: Case(lambda ops, who: ops.keys.list_all(who), None, "account/"),
@@ -150,6 +165,17 @@ CASES = {
     Act.OPERATOR_SET_ROLE: Case(
         lambda ops, who: ops.operators.set_role(who, "bo", "operator"), "operator/bo", "operator/bo"
     ),
+    Act.PLAN_APPLY: Case(lambda ops, who: ops.plans.apply(who, []), "plan", "plan"),
+    Act.PLAN_FORBID: Case(
+        lambda ops, who: ops.plans.forbid(who, MODEL.name, "", NODE), "plan", "plan"
+    ),
+    Act.PLAN_FREEZE: Case(lambda ops, who: ops.plans.freeze(who, []), "plan", "plan"),
+    Act.PLAN_PIN: Case(lambda ops, who: ops.plans.pin(who, MODEL.name, "GRU", ""), "plan", "plan"),
+    Act.PLAN_RELEASE: Case(
+        lambda ops, who: ops.plans.release(who, MODEL.name, "GRU", ""), "plan", "plan"
+    ),
+    Act.PLAN_SHOW: Case(lambda ops, who: ops.plans.show(who), None, "plan"),
+    Act.PLAN_UNFREEZE: Case(lambda ops, who: ops.plans.unfreeze(who, []), "plan", "plan"),
     Act.POP_CREATE: Case(
         lambda ops, who: ops.pops.create(who, replace(GRU, id="FOR")), "pop/FOR", "pop/FOR"
     ),
@@ -183,6 +209,14 @@ ADAPTER_ACTS = {
 }
 
 
+#: What must have been done before an act.
+BEFORE = {
+    Act.DEPLOY_ROLLBACK: lambda ops: ops.deploys.update(actor(), deployment(), [NODE]),
+    Act.PLAN_APPLY: lambda ops: ops.plans.freeze(actor(), []),
+    Act.PLAN_RELEASE: lambda ops: ops.plans.pin(actor(), MODEL.name, "GRU", ""),
+}
+
+
 @pytest.mark.parametrize("role", list(Role))
 @pytest.mark.parametrize("act", list(Act))
 async def test_each_role_against_each_use_case(fleet, ops, act, role):
@@ -192,6 +226,8 @@ async def test_each_role_against_each_use_case(fleet, ops, act, role):
         for name, files in (("acme/base@1", base_files()), ("acme/other@1", base_files("other"))):
             await publish(ops, actor(), ObjectKind.MODEL, name, files)
         await publish(ops, actor(), ObjectKind.ADAPTER, "acme/fr@1", adapter_files())
+    if act in BEFORE:
+        await BEFORE[act](ops)
     before, tables = await fleet.notes(), versions(fleet)
     if role.covers(NEEDS[act]):
         await case.call(ops, who)

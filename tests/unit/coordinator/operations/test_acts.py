@@ -95,13 +95,18 @@ def test_an_actor_is_written_in_the_audit_as_its_kind_and_name():
     assert str(Actor("operator", "ana", Role.VIEWER, "192.0.2.7")) == "operator/ana"
 
 
-def test_an_account_may_do_what_the_registrys_doors_need_and_nothing_else():
+def test_an_account_may_publish_and_deploy_and_nothing_else():
     assert {
         Act.ADAPTER_PORT,
         Act.BLOB_FIND,
         Act.BLOB_PROGRESS,
         Act.BLOB_RESUME,
         Act.BLOB_UPLOAD,
+        Act.DEPLOY_CREATE,
+        Act.DEPLOY_LIST,
+        Act.DEPLOY_ROLLBACK,
+        Act.DEPLOY_SHOW,
+        Act.DEPLOY_UPDATE,
         Act.OBJECT_LIST,
         Act.OBJECT_PUBLISH,
         Act.OBJECT_REMOVE,

@@ -7,14 +7,21 @@ from dataclasses import asdict
 
 import pytest
 
-from coordinator.rpc.fleet_messages import MAX_DETAIL_CHARS, MAX_FAULTS
+from coordinator.rpc.fleet_messages import MAX_BYTES, MAX_DETAIL_CHARS, MAX_FAULTS
 from coordinator.rpc.report_messages import report_of, show_report
 from protos.v1 import admin_pb2, fleet_pb2, resources_pb2
 
 STATUS = fleet_pb2.Status(
     replicas=[
         fleet_pb2.ReplicaStatus(
-            model="acme/m@1", state=resources_pb2.REPLICA_STATE_FAILED, generation=3, error="oom"
+            model="acme/m@1",
+            state=resources_pb2.REPLICA_STATE_FAILED,
+            generation=3,
+            error="oom",
+            adapter="acme/fr@1",
+            residency=resources_pb2.RESIDENCY_PEER,
+            pulled_bytes=120,
+            total_bytes=269,
         )
     ],
     in_flight_requests=7,
@@ -49,6 +56,17 @@ STATUS = fleet_pb2.Status(
             latched=True,
         )
     ],
+    disk=fleet_pb2.Disk(quota_bytes=9, used_bytes=8, pinned_bytes=7, trouble="full"),
+    cold_starts=[
+        fleet_pb2.ColdStarts(
+            path="swap",
+            residency=resources_pb2.RESIDENCY_DISK,
+            count=300,
+            p50_ms=400.0,
+            p99_ms=590.0,
+            ms_per_gb=1_500.0,
+        )
+    ],
     service=fleet_pb2.Service(admitted=5, shed=1, first_tokens=4, ttft_ms_p50=1.5, ttft_ms_p99=2.5),
 )
 SHARED = (
@@ -61,6 +79,8 @@ SHARED = (
     "accelerators",
     "faults",
     "service",
+    "disk",
+    "cold_starts",
 )
 
 
@@ -116,3 +136,23 @@ def test_texts_of_a_report_are_bounded_and_printable() -> None:
     assert len(info.faults[0].detail) == MAX_DETAIL_CHARS
     assert "\x1b" not in str(info)
     assert info.ByteSize() < 100_000
+
+
+def test_figures_of_a_disk_and_of_cold_starts_are_bounded():
+    status = fleet_pb2.Status(
+        disk=fleet_pb2.Disk(quota_bytes=(1 << 64) - 1, trouble="x\n" * 5_000),
+        cold_starts=[
+            fleet_pb2.ColdStarts(path="p\x00" * 900, p99_ms=float("nan"), p50_ms=float("inf"))
+        ]
+        * 99,
+        replicas=[fleet_pb2.ReplicaStatus(state=3, total_bytes=(1 << 64) - 1, adapter="a" * 9_999)],
+    )
+    info = shown(status)
+    assert info.disk.quota_bytes == MAX_BYTES
+    assert len(info.disk.trouble) == MAX_DETAIL_CHARS
+    assert info.disk.trouble.isprintable()
+    assert len(info.cold_starts) == 16
+    assert info.cold_starts[0].p99_ms == 0.0
+    assert info.replicas[0].total_bytes == MAX_BYTES
+    assert len(info.replicas[0].adapter) < 1_000
+    json.dumps(asdict(report_of(status)), default=str)
