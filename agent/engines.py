@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.core.engine_capacity import GPU_SHARE, EngineCapacity, weights_memory_bytes
 from agent.core.engine_policy import EnginePolicy
 from agent.core.own_accelerators import wanted_devices
 from agent.core.runtime_fit import runtime_problem
@@ -19,22 +20,22 @@ from agent.engine.fingerprints import Fingerprints
 from agent.engine.host import HostEngines, HostPolicy
 from agent.engine.slot import SlotSettings
 from agent.engine.supervisor import EngineSupervisor
+from agent.replicas import Replicas
 from protos.domain.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from agent.config import AgentConfig, EngineConfig
+    from agent.core.accelerators import Reading
     from agent.core.engine_status import EngineStatus
     from agent.engine.driver import RelayedAt
     from agent.engine.host import EngineMaker
     from agent.engine.inventory import Objects
     from agent.engine.slot import Engine
-    from agent.replicas import ExternalServer
+    from agent.replicas import ExternalServer, ObjectsWithProgress
     from protos.domain.resources import DesiredReplica
 
 _GIB = 1024**3
 _MEMORY_OPTION = "--gpu-memory-utilization"
-#: What vLLM takes of a GPU's memory unless told otherwise.
-_GPU_MEMORY_RATIO = 0.9
 #: A variable of vLLM's; the engine process inherits it.
 _BIND_VARIABLE = "VLLM_CPU_OMP_THREADS_BIND"
 
@@ -155,6 +156,33 @@ def engine_version(environment: Path) -> str:
     return ""
 
 
+def engine_capacity(config: EngineConfig) -> EngineCapacity:
+    """Return what this host's engines can take; of an external server nothing is known."""
+    if config.kind != "vllm":
+        return EngineCapacity()
+    return EngineCapacity(
+        accelerator_kind=find_accelerator(config.accelerator).value,
+        engine_version=engine_version(Path(config.venv)),
+        max_adapters=max_adapters(config),
+        max_adapter_rank=config.max_adapter_rank if max_adapters(config) else 0,
+        max_engines=config.max_engines,
+    )
+
+
+def engine_memory_bytes(config: EngineConfig, accelerators: Iterable[Reading]) -> int:
+    """Return the most that an engine's weights may take on this host; 0: not known."""
+    if config.kind != "vllm":
+        return 0
+    on_gpu = find_accelerator(config.accelerator) is not Accelerator.CPU
+    host_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return weights_memory_bytes(
+        sum(one.memory_total_bytes or 0 for one in accelerators) if on_gpu else host_bytes,
+        on_gpu=on_gpu,
+        kv_cache_bytes=config.kv_cache_gib * _GIB,
+        max_engines=config.max_engines,
+    )
+
+
 def _extra_args(
     config: EngineConfig, accelerator: Accelerator, of_runtime: tuple[str, ...]
 ) -> tuple[str, ...]:
@@ -163,7 +191,7 @@ def _extra_args(
     named = any(one.partition("=")[0] == _MEMORY_OPTION for one in args)
     if accelerator is Accelerator.CPU or config.max_engines == 1 or named:
         return args
-    return (f"{_MEMORY_OPTION}={_GPU_MEMORY_RATIO / config.max_engines:.3f}", *args)
+    return (f"{_MEMORY_OPTION}={GPU_SHARE / config.max_engines:.3f}", *args)
 
 
 def external_engine(
@@ -195,6 +223,47 @@ def own_devices(config: AgentConfig) -> tuple[str, ...] | None:
     return wanted_devices(config.gpu.devices, os.environ, on_cpu=on_cpu)
 
 
-def environment() -> MutableMapping[str, str]:
-    """Return the process's environment, of which engines inherit a part."""
-    return os.environ
+def make_replicas(
+    config: AgentConfig,
+    objects: ObjectsWithProgress,
+    *,
+    now_mono_ms: Callable[[], float],
+    draw: Callable[[], float],
+    on_engine: Callable[[EngineStatus], None],
+    on_change: Callable[[], None],
+    relayed_mono_ms: RelayedAt,
+) -> Replicas:
+    """Return what loads models on this host, with its engines or its external server."""
+    maker = vllm_maker(
+        config.engine,
+        state_dir=config.state_dir,
+        environ=os.environ,
+        now_mono_ms=now_mono_ms,
+        draw=draw,
+        on_change=on_engine,
+        relayed_mono_ms=relayed_mono_ms,
+        devices=config.gpu.devices,
+    )
+    engines = host_engines(
+        config.engine,
+        objects,
+        maker,
+        state_dir=config.state_dir,
+        now_mono_ms=now_mono_ms,
+        on_change=on_change,
+    )
+    external = external_engine(
+        config.engine,
+        now_mono_ms=now_mono_ms,
+        draw=draw,
+        on_change=on_engine,
+        relayed_mono_ms=relayed_mono_ms,
+    )
+    return Replicas(
+        objects,
+        engines=engines,
+        external=external,
+        on_change=on_change,
+        now_mono_ms=now_mono_ms,
+        draw=draw,
+    )

@@ -27,7 +27,7 @@ from agent.core.renewal import RenewalMachine
 from agent.data_plane import DataPlane
 from agent.drain_state import DrainState
 from agent.engine.process import require_engine_environment
-from agent.engines import environment, external_engine, host_engines, own_devices, vllm_maker
+from agent.engines import engine_capacity, engine_memory_bytes, make_replicas, own_devices
 from agent.gpu.reader import chosen_kind
 from agent.gpu.watch import GpuWatch
 from agent.link.blobs import BlobSource
@@ -44,7 +44,6 @@ from agent.observability.prometheus import make_registry
 from agent.observability.server import MetricsServer
 from agent.open_files import take_descriptors
 from agent.query_handler import QueryHandler
-from agent.replicas import Replicas
 from agent.state_folder import open_identity
 from agent.state_lock import lock_state_dir
 from agent.status_report import StatusReport
@@ -57,7 +56,7 @@ if TYPE_CHECKING:
     from grpc import aio
 
     from agent.config import AgentConfig
-    from agent.core.engine_status import EngineStatus
+    from agent.core.engine_status import EngineEndpoint, EngineStatus
     from agent.link.identity import StoredIdentity
     from protos.domain.fleet_view import FleetView
 
@@ -143,36 +142,14 @@ class Agent:
             view=lambda: self._tables.view,
             max_pulls=limits.max_pulls,
         )
-        maker = vllm_maker(
-            config.engine,
-            state_dir=config.state_dir,
-            environ=environment(),
-            now_mono_ms=now_mono_ms,
-            draw=self._draw,
-            on_change=self._on_engine,
-            relayed_mono_ms=self._relayed_mono_ms,
-            devices=config.gpu.devices,
-        )
-        self._replicas = Replicas(
+        self._replicas = make_replicas(
+            config,
             self._objects,
-            engines=host_engines(
-                config.engine,
-                self._objects,
-                maker,
-                state_dir=config.state_dir,
-                now_mono_ms=now_mono_ms,
-                on_change=self._on_engines,
-            ),
-            external=external_engine(
-                config.engine,
-                now_mono_ms=now_mono_ms,
-                draw=self._draw,
-                on_change=self._on_engine,
-                relayed_mono_ms=self._relayed_mono_ms,
-            ),
-            on_change=lambda: self._link.report_soon(),
             now_mono_ms=now_mono_ms,
             draw=self._draw,
+            on_engine=self._on_engine,
+            on_change=self._on_engines,
+            relayed_mono_ms=lambda: self._plane.fill.counted_mono_ms,
         )
 
     def _build_data_plane(self) -> None:
@@ -223,6 +200,8 @@ class Agent:
             gpu=self._gpu,
             clock_offset_ms=lambda: self._link.clock.offset_ms(),
             now_mono_ms=now_mono_ms,
+            capacity=engine_capacity(config.engine),
+            weights_memory_bytes=lambda: engine_memory_bytes(config.engine, self._gpu.readings),
         )
         self._link = FleetLink(
             LinkCallbacks(
@@ -230,7 +209,12 @@ class Agent:
                 make_hello=self.report.hello,
                 make_status=self.report.status,
                 answer=QueryHandler(
-                    plane.state, self._gpu, plane.traces, plane.prober, now_mono_ms
+                    plane.state,
+                    self._gpu,
+                    plane.traces,
+                    plane.prober,
+                    now_mono_ms,
+                    endpoint_for=self._endpoint_for,
                 ).answer,
                 now_mono_ms=now_mono_ms,
                 now_unix_ms=now_unix_ms,
@@ -352,6 +336,9 @@ class Agent:
 
     # -- callbacks between parts -----------------------------------------------------------------
 
+    def _endpoint_for(self, model: str, adapter: str) -> EngineEndpoint | None:
+        return None if adapter else self._replicas.endpoint_for(model)
+
     def _channel(self) -> aio.Channel:
         address = self._config.coordinator.fleet_address or self._identity.value.fleet_address
         return node_channel(address, self._identity.stored)
@@ -383,9 +370,6 @@ class Agent:
     def _on_engines(self) -> None:
         self._plane.on_engine_changed(self._replicas.engine_status)
         self._link.report_soon()
-
-    def _relayed_mono_ms(self) -> float:
-        return self._plane.fill.counted_mono_ms
 
     def _on_accelerators(self) -> None:
         self._drain_state.by_health = self._gpu.drain_reason

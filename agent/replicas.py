@@ -94,6 +94,8 @@ class Replicas:
         self._adapters: Mapping[str, DesiredAdapter] = {}
         self._pulling: set[str] = set()
         self._errors: dict[str, str] = {}
+        #: What cold starts took; of an external server there are none.
+        self.cold_starts = ColdStartTimes() if engines is None else engines.times
         #: name -> (failures in a row, when it is tried again)
         self._resting: dict[str, tuple[int, float]] = {}
         self._wake = asyncio.Event()
@@ -194,11 +196,6 @@ class Replicas:
         if self._external is not None:
             return "external"
         return "none" if self._engines is None else "vllm"
-
-    @property
-    def cold_starts(self) -> ColdStartTimes:
-        """What cold starts took."""
-        return ColdStartTimes() if self._engines is None else self._engines.times
 
     def report(self) -> list[HeldReplica]:
         """Return the state of each desired model and adapter."""

@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from coordinator.blobs_section import BlobsSection, check_blobs
 from protos.domain.addresses import (
     address_problem,
     host_problem,
@@ -98,6 +100,44 @@ class HttpSection:
 
 
 @dataclass(frozen=True, slots=True)
+class HubSection:
+    """``[hub]``: the registry by the Hugging Face hub's protocol, for the keys of accounts."""
+
+    #: Whether to listen.
+    enabled: bool = setting(False)
+    #: Address to listen on.
+    host: str = setting("127.0.0.1")
+    #: TCP port to listen on.
+    port: int = _port(7405)
+    #: Origin that clients use, such as https://hub.example; empty: the one of their requests.
+    advertise: str = setting("")
+    #: Certificate chain in PEM; empty: the coordinator's authority issues one for host and
+    #: advertise. A relative path starts at the folder of the configuration file.
+    certificate_file: str = setting("")
+    #: Its private key in PEM.
+    key_file: str = setting("")
+    #: Speak HTTP without TLS; on loopback only, such as behind a proxy on this host.
+    plain_http: bool = setting(False)
+    #: Connections at once.
+    max_connections: int = setting(256, at_least=1)
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamSection:
+    """``[upstream]``: the hub that hf:// names."""
+
+    #: Origin of the hub.
+    endpoint: str = setting("https://huggingface.co")
+    #: The endpoint itself may be at a private address, and may be plain HTTP. What it leads to
+    #: stays refused unless it is public.
+    allow_private_endpoint: bool = setting(False)
+    #: Authorities in PEM for the hub's certificate; empty: those of the system.
+    ca_file: str = setting("")
+    #: How often tracked repositories are looked at.
+    poll_s: float = setting(900.0, at_least=1)
+
+
+@dataclass(frozen=True, slots=True)
 class HealthSection:
     """``[health]``: when a silent node becomes suspect, and when dead."""
 
@@ -166,8 +206,11 @@ class CoordinatorConfig:
     admin: AdminSection
     enrolment: EnrolmentSection
     http: HttpSection
+    hub: HubSection
+    upstream: UpstreamSection
     health: HealthSection
     limits: LimitsSection
+    blobs: BlobsSection
 
     @property
     def state_dir(self) -> Path:
@@ -205,6 +248,15 @@ class CoordinatorConfig:
         return self.enrolment.advertise or join_address(self.enrolment.host, self.enrolment.port)
 
     @property
+    def hub_endpoint(self) -> str:
+        """Origin of the hub's protocol as clients use it; empty: it is off."""
+        if not self.hub.enabled:
+            return ""
+        scheme = "http" if self.hub.plain_http else "https"
+        address = join_address(self.hub.host, self.hub.port)
+        return self.hub.advertise.rstrip("/") or f"{scheme}://{address}"
+
+    @property
     def loopback_listeners(self) -> tuple[str, ...]:
         """Of the listeners that operators need, those that only this machine can reach."""
         needed = {"admin": self.admin.host, "enrolment": self.enrolment.host}
@@ -212,11 +264,13 @@ class CoordinatorConfig:
 
     def listeners(self) -> dict[str, tuple[str, int]]:
         """Return section -> host and port to listen on."""
+        hub = {"hub": (self.hub.host, self.hub.port)} if self.hub.enabled else {}
         return {
             "fleet": (self.fleet.host, self.fleet.port),
             "admin": (self.admin.host, self.admin.port),
             "enrolment": (self.enrolment.host, self.enrolment.port),
             "http": (self.http.host, self.http.port),
+            **hub,
         }
 
 
@@ -245,7 +299,24 @@ def parse_config(
     if problems or config is None:
         raise ConfigInvalid(problems)
     state_dir = str(base / config.coordinator.state_dir)
-    return replace(config, coordinator=replace(config.coordinator, state_dir=state_dir))
+    credentials_file = config.blobs.credentials_file
+    return replace(
+        config,
+        hub=replace(
+            config.hub,
+            certificate_file=_below(base, config.hub.certificate_file),
+            key_file=_below(base, config.hub.key_file),
+        ),
+        upstream=replace(config.upstream, ca_file=_below(base, config.upstream.ca_file)),
+        coordinator=replace(config.coordinator, state_dir=state_dir),
+        blobs=replace(
+            config.blobs, credentials_file=str(base / credentials_file) if credentials_file else ""
+        ),
+    )
+
+
+def _below(base: Path, path: str) -> str:
+    return str(base / path) if path else ""
 
 
 def _read_the_rest(
@@ -298,6 +369,7 @@ def _check_together(config: CoordinatorConfig) -> list[str]:
                 f"{section}.advertise: is required when {section}.host is {listener.host}:"
                 f' advertise = "NAME:{listener.port}", with the name or address that others dial'
             )
+    problems += _hub_problems(config.hub) + _upstream_problems(config.upstream)
     taken: dict[int, str] = {}
     for section, (host, port) in config.listeners().items():
         if problem := host_problem(host):
@@ -305,6 +377,7 @@ def _check_together(config: CoordinatorConfig) -> list[str]:
         other = taken.setdefault(port, section)
         if other != section:
             problems.append(f"{section}.port: {port} is that of {other} already")
+    problems += check_blobs(config.blobs, config.limits.max_blob_bytes)
     health = config.health
     suspect_ms = health.status_interval_ms * health.suspect_after_misses
     if health.lease_ms <= suspect_ms:
@@ -313,3 +386,49 @@ def _check_together(config: CoordinatorConfig) -> list[str]:
             f" suspect_after_misses = {suspect_ms:.0f}"
         )
     return problems
+
+
+def _hub_problems(hub: HubSection) -> list[str]:
+    problems = []
+    if bool(hub.certificate_file) != bool(hub.key_file):
+        problems.append("hub.key_file: is needed with certificate_file, and only with it")
+    if hub.plain_http and hub.certificate_file:
+        problems.append("hub.plain_http: is true, and certificate_file is given")
+    if hub.plain_http and not is_loopback(hub.host):
+        problems.append(
+            f"hub.plain_http: keys would cross the network in the clear at {hub.host}; listen on"
+            " 127.0.0.1, or leave it out"
+        )
+    if hub.enabled and not hub.advertise and is_unspecified(hub.host):
+        problems.append(f"hub.advertise: is required when hub.host is {hub.host}")
+    if hub.advertise and (problem := origin_problem(hub.advertise)):
+        problems.append(f"hub.advertise: {problem}")
+    return problems
+
+
+def _upstream_problems(upstream: UpstreamSection) -> list[str]:
+    if problem := origin_problem(upstream.endpoint):
+        return [f"upstream.endpoint: {problem}"]
+    if not upstream.endpoint.startswith("https://") and not upstream.allow_private_endpoint:
+        return ["upstream.endpoint: is plain HTTP; allow_private_endpoint = true allows that"]
+    return []
+
+
+def origin_problem(text: str) -> str:
+    """Return what is wrong with an origin, scheme://host[:port]; empty if nothing."""
+    try:
+        parts = urlsplit(text)
+        port_is_right = parts.port is None or parts.port > 0
+    except ValueError:
+        port_is_right = False
+        parts = urlsplit("")
+    plain = not (parts.query or parts.fragment or parts.username or parts.password)
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or parts.path not in ("", "/")
+        or not plain
+        or not port_is_right
+    ):
+        return f"{text!r} is no origin, such as https://hub.example or http://127.0.0.1:8080"
+    return ""

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING
 from coordinator import clock
 from coordinator.api.http import HttpListener, HttpParts
 from coordinator.api.metrics import make_metrics
-from coordinator.blobs.folder import FolderStore
+from coordinator.blobs.opening import open_blobs
 from coordinator.ca.authority import CertificateAuthority
 from coordinator.core.failure_detector import DetectorPolicy
 from coordinator.core.fleet_figures import FleetCounters, FleetGauges
 from coordinator.first_run import check_ports_free
 from coordinator.fleet.agent_queries import QueryLimits
+from coordinator.fleet.blob_upkeep import make_blob_upkeep
 from coordinator.fleet.desired_rows import DesiredRows
+from coordinator.fleet.file_holders import FileHolders
 from coordinator.fleet.files import FleetFiles
 from coordinator.fleet.memory import FleetMemory
 from coordinator.fleet.peer_dialer import PeerDialer
@@ -30,13 +32,16 @@ from coordinator.fleet.registry import FleetRegistry
 from coordinator.fleet.session import SessionParts
 from coordinator.fleet.supervisor import FleetSupervisor
 from coordinator.host_operators import adopt_operators
+from coordinator.hub.adoption_watch import AdoptionWatch
+from coordinator.hub.assembly import make_hub, make_upstream
 from coordinator.native_log import NativeLog
 from coordinator.operations.node_certificates import NodeCertificates
-from coordinator.operations.operations import make_operations
+from coordinator.operations.operations import Operations, make_operations
 from coordinator.operations.operator_certificates import OperatorCertificates
 from coordinator.operations.refusals import RefusalRecorder
 from coordinator.operations.use_case import OperationsParts
 from coordinator.rpc.admin import AdminService
+from coordinator.rpc.admin_adoption import AdoptionService
 from coordinator.rpc.admin_deploys import DeployService
 from coordinator.rpc.admin_registry import RegistryService
 from coordinator.rpc.agent_questions import AgentQuestions
@@ -55,6 +60,7 @@ from protos.domain.addresses import join_address
 from protos.domain.resources import ResourceType
 from protos.host.ownership import require_usable
 from protos.v1.admin_pb2_grpc import add_AdminServicer_to_server
+from protos.v1.adoption_pb2_grpc import add_AdoptionServicer_to_server
 from protos.v1.deploy_pb2_grpc import add_DeploysServicer_to_server
 from protos.v1.enrolment_pb2_grpc import add_EnrolmentServicer_to_server
 from protos.v1.registry_pb2_grpc import add_RegistryServicer_to_server
@@ -97,12 +103,25 @@ async def serve(
     authority = CertificateAuthority.load(config.ca_dir, now_unix_ms=clock.now_unix_ms)
     async with _opened_store(config) as store:
         await adopt_operators(config, store, authority, clock.now_unix_ms)
-        blobs = FolderStore.open(config.blobs_dir, max_blob_bytes=config.limits.max_blob_bytes)
+        blobs = await open_blobs(config, clock.now_unix_ms)
         fleet = make_fleet(config, store, authority, blobs)
         store.on_change(fleet.registry.table_changed)
         store.on_change(fleet.supervisor.table_changed)
         credentials = ServerCredentials(authority, config.coordinator.name, clock.now_unix_ms)
-        servers = _make_servers(config, store, authority, credentials, blobs, fleet)
+        operator_certificates = OperatorCertificates(store, authority, clock.now_unix_ms)
+        calls = RunningCalls()
+        operations = _make_operations(
+            config, store, authority.sha256_hex, blobs, fleet, operator_certificates, calls
+        )
+        servers = _make_servers(
+            config, store, authority, credentials, fleet, operations, operator_certificates, calls
+        )
+        watch = AdoptionWatch(operations, poll_s=config.upstream.poll_s)
+        hub = make_hub(config, store, authority, operations, blobs)
+        replan = fleet.supervisor.plan_again
+        upkeep = make_blob_upkeep(
+            store, blobs, config.blobs, fleet.counters, clock.now_unix_ms, replan
+        )
         stopping = asyncio.Event()
         http = _make_http(config, store, fleet, stopping)
         native = _watch_handshakes(fleet)
@@ -110,6 +129,8 @@ async def serve(
             for server in servers:
                 await server.start()
             await http.start()
+            if hub is not None:
+                await hub.start()
             async with asyncio.TaskGroup() as group:
                 running = [
                     group.create_task(fleet.registry.beat(), name="beat"),
@@ -117,6 +138,8 @@ async def serve(
                     group.create_task(fleet.supervisor.run(), name="supervisor"),
                     group.create_task(fleet.dialer.run(), name="peer-dials"),
                     group.create_task(credentials.run(), name="server-certificate"),
+                    *upkeep.start(group),
+                    group.create_task(watch.run(), name="adoption"),
                 ]
                 _log.info("coordinator ready epoch=%d state_dir=%s", store.epoch, config.state_dir)
                 on_ready()
@@ -131,6 +154,8 @@ async def serve(
         finally:
             await asyncio.gather(*(server.stop(0) for server in servers))
             await http.close()
+            if hub is not None:
+                await hub.close()
             native.close()
     _log.info("coordinator stopped")
 
@@ -186,7 +211,7 @@ def make_fleet(
         dialer=dialer,
         files=FleetFiles(
             blobs,
-            desired,
+            FileHolders(store),
             max_streams=limits.blob_streams,
             max_streams_per_node=limits.blob_streams_per_node,
             counters=counters,
@@ -220,8 +245,10 @@ def _make_servers(
     store: Store,
     authority: CertificateAuthority,
     credentials: ServerCredentials,
-    blobs: BlobStore,
     fleet: Fleet,
+    operations: Operations,
+    operator_certificates: OperatorCertificates,
+    calls: RunningCalls,
 ) -> list[Server]:
     """Return the three gRPC listeners, bound. Raises: ConfigInvalid."""
     limits = config.limits
@@ -245,10 +272,7 @@ def _make_servers(
     fleet_server.add_generic_rpc_handlers((fleet.service.handler(),))
     bind(fleet_server, "fleet", addresses["fleet"], credentials.mutual())
 
-    operator_certificates = OperatorCertificates(store, authority, clock.now_unix_ms)
-    admin_server = _make_admin_server(
-        config, store, authority.sha256_hex, blobs, fleet, operator_certificates, appended
-    )
+    admin_server = _make_admin_server(config, store, operations, calls, appended)
     bind(admin_server, "admin", addresses["admin"], credentials.mutual())
 
     enrolment_server = make_server(
@@ -272,14 +296,12 @@ def _make_servers(
 def _make_admin_server(
     config: CoordinatorConfig,
     store: Store,
-    ca_sha256_hex: str,
-    blobs: BlobStore,
-    fleet: Fleet,
-    operator_certificates: OperatorCertificates,
+    operations: Operations,
+    calls: RunningCalls,
     audited: Callable[[AuditNote], Awaitable[None]],
 ) -> Server:
     """Return the operators' listener, not bound."""
-    rows, calls = OperatorRows(store), RunningCalls()
+    rows = OperatorRows(store)
     operators_only = IdentityInterceptor(
         {IdentityKind.OPERATOR},
         audit=audited,
@@ -293,7 +315,24 @@ def _make_admin_server(
         max_calls=config.limits.max_admin_calls,
         max_message_bytes=config.limits.max_message_bytes,
     )
-    operations = make_operations(
+    add_AdminServicer_to_server(AdminService(operations, rows.role_of), admin_server)
+    add_DeploysServicer_to_server(DeployService(operations, rows.role_of), admin_server)
+    add_RegistryServicer_to_server(RegistryService(operations, rows.role_of), admin_server)
+    add_AdoptionServicer_to_server(AdoptionService(operations, rows.role_of), admin_server)
+    return admin_server
+
+
+def _make_operations(
+    config: CoordinatorConfig,
+    store: Store,
+    ca_sha256_hex: str,
+    blobs: BlobStore,
+    fleet: Fleet,
+    operator_certificates: OperatorCertificates,
+    calls: RunningCalls,
+) -> Operations:
+    """Return the use cases that every door shares."""
+    return make_operations(
         OperationsParts(
             store=store,
             blobs=blobs,
@@ -313,12 +352,11 @@ def _make_admin_server(
             plan=fleet.placement,
             on_plan_changed=fleet.supervisor.changed,
             on_operator_changed=calls.end,
+            hub_endpoint=config.hub_endpoint,
+            hub_own_authority=not (config.hub.plain_http or config.hub.certificate_file),
+            upstream=make_upstream(config),
         )
     )
-    add_AdminServicer_to_server(AdminService(operations, rows.role_of), admin_server)
-    add_DeploysServicer_to_server(DeployService(operations, rows.role_of), admin_server)
-    add_RegistryServicer_to_server(RegistryService(operations, rows.role_of), admin_server)
-    return admin_server
 
 
 def _make_http(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -390,10 +390,6 @@ class EngineSlot:
     def settings(self) -> SlotSettings:
         """What all engines of this host share."""
         return self._settings
-
-    def adapters(self) -> Sequence[str]:
-        """Return the adapters that requests may use now."""
-        return self.slots.names(AdapterPlace.ACTIVE)
 
     def _wake(self) -> None:
         for waiter in self._waiters:

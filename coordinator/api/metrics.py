@@ -30,6 +30,11 @@ COUNTERS = {
     "questions_failed": ("questions_failed", "Questions to agents without an answer"),
     "blob_bytes": ("blob_bytes", "Bytes of model files sent to nodes"),
     "blobs_refused": ("blobs_refused", "Requests for model files refused"),
+    "blobs_collected": ("blobs_collected", "Blobs deleted because no manifest named them"),
+    "collected_bytes": (
+        "blob_bytes_collected",
+        "Bytes of blobs and of unfinished uploads deleted by the collection",
+    ),
     "handshakes_refused": ("handshakes_refused", "TLS clients without a valid certificate"),
     "alarms": ("alarms", "Conditions that an operator should look at"),
     "unordered_replicas": ("unordered_replicas", "Replicas reported by nodes without an order"),

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from coordinator.blobs.incoming import Incoming
+    from coordinator.core.blob_gc import StoredBlob
+
+_LOOKUPS_AT_ONCE = 16
 
 
 class BlobStoreBase(abc.ABC):
@@ -45,6 +48,10 @@ class BlobStoreBase(abc.ABC):
         """Count a blob as used now; return whether it is stored."""
 
     @abc.abstractmethod
+    async def _last_touch(self, sha256: bytes) -> int:
+        """Return when a blob was last touched, in Unix ms; 0 if nothing is known."""
+
+    @abc.abstractmethod
     async def _publish(self, part: Path, sha256: bytes, piece_list: bytes) -> None:
         """Store a complete part under its name, which only ever names right bytes."""
 
@@ -65,8 +72,12 @@ class BlobStoreBase(abc.ABC):
         names = tuple(dict.fromkeys(sha256s))
         for name in names:
             check_sha256(name)
+        found: list[bool] = []
         async with self._leases.hold(names):
-            return [name for name in names if not await self._touch(name)]
+            for start in range(0, len(names), _LOOKUPS_AT_ONCE):
+                batch = names[start : start + _LOOKUPS_AT_ONCE]
+                found += await asyncio.gather(*map(self._touch, batch))
+        return [name for name, is_stored in zip(names, found, strict=True) if not is_stored]
 
     async def received_bytes(self, sha256: bytes, *, owner: str = "") -> int:
         """Return where ``owner`` resumes an upload."""
@@ -121,12 +132,12 @@ class BlobStoreBase(abc.ABC):
         """Keep blobs from being removed meanwhile."""
         return self._leases.hold(sha256s)
 
-    async def remove(self, sha256: bytes, may_go: Callable[[], bool]) -> bool:
-        """Delete a blob that nobody is about to name."""
-        check_sha256(sha256)
+    async def remove(self, blob: StoredBlob, may_go: Callable[[], bool]) -> bool:
+        """Delete a listed blob that nobody is about to name."""
+        sha256 = blob.sha256
         async with self._leases.removal():
             held = self._leases.is_held(sha256) or self._incoming.is_receiving(sha256)
-            if held or not may_go():
+            if held or await self._last_touch(sha256) > blob.touched_unix_ms or not may_go():
                 return False
             return await self._delete(sha256)
 

@@ -19,9 +19,9 @@ from coordinator.blobs.interface import (
     CHUNK_BYTES,
     MAX_BLOB_BYTES,
     SHA256_BYTES,
-    StoredBlob,
     check_sha256,
 )
+from coordinator.core.blob_gc import StoredBlob
 from protos.domain.errors import InvalidRequest, StoreUnavailable
 from protos.host.files import sync_folder, write_whole
 
@@ -94,6 +94,9 @@ class FolderStore(BlobStoreBase):
     async def _touch(self, sha256: bytes) -> bool:
         return await on_disk(self._folder, _touched, self._path(sha256))
 
+    async def _last_touch(self, sha256: bytes) -> int:
+        return await on_disk(self._folder, _time_of, self._path(sha256))
+
     async def _publish(self, part: Path, sha256: bytes, piece_list: bytes) -> None:
         await on_disk(self._folder, self._move, part, sha256, piece_list)
 
@@ -151,6 +154,13 @@ def _touched(path: Path) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def _time_of(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns // 1_000_000
+    except FileNotFoundError:
+        return 0
 
 
 def _read_if_there(path: Path) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from protos.domain.errors import InvalidRequest
 
@@ -16,19 +16,13 @@ if TYPE_CHECKING:
     import asyncio
     from contextlib import AbstractAsyncContextManager
 
+    from coordinator.core.blob_gc import StoredBlob
+
 SHA256_BYTES: Final = 32
 CHUNK_BYTES: Final = 1024 * 1024
 MAX_BLOB_BYTES: Final = 64 * 1024**3
 #: Imported models that may be tried at once.
 MAX_TRIALS: Final = 1
-
-
-class StoredBlob(NamedTuple):
-    """A stored blob, and when it was last received, found or leased."""
-
-    sha256: bytes
-    size_bytes: int
-    touched_unix_ms: int
 
 
 class BlobStore(Protocol):
@@ -120,8 +114,11 @@ class BlobStore(Protocol):
         """Return every stored blob."""
         ...
 
-    async def remove(self, sha256: bytes, may_go: Callable[[], bool]) -> bool:
-        """Delete a blob that is not leased nor being received, if ``may_go()`` at that moment."""
+    async def remove(self, blob: StoredBlob, may_go: Callable[[], bool]) -> bool:
+        """Delete a listed blob if ``may_go()`` at that moment; return whether it was deleted.
+
+        One that is leased, being received, or was touched since it was listed, stays.
+        """
         ...
 
     async def drop_partials(self, older_than_unix_ms: int) -> int:

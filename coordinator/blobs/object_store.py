@@ -11,6 +11,7 @@ counts as touched when the store is opened.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
@@ -23,8 +24,9 @@ from obstore.exceptions import BaseError, PermissionDeniedError, Unauthenticated
 from coordinator.blobs.base import BlobStoreBase, no_blob
 from coordinator.blobs.disk import on_disk
 from coordinator.blobs.incoming import Incoming, IncomingLimits
-from coordinator.blobs.interface import CHUNK_BYTES, SHA256_BYTES, StoredBlob, check_sha256
+from coordinator.blobs.interface import CHUNK_BYTES, SHA256_BYTES, check_sha256
 from coordinator.blobs.local_copies import LocalCopies
+from coordinator.core.blob_gc import StoredBlob
 from protos.domain.errors import InvalidRequest, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ _RANGE_BYTES = 8 * CHUNK_BYTES
 #: S3 takes at most 10,000 parts: enough for 160 GiB. Four in memory at once.
 _PART_BYTES = 16 * CHUNK_BYTES
 _MAX_PARTS_AT_ONCE = 4
+#: Complete uploads on their way to the bucket at once; others wait.
+_MAX_SENT_AT_ONCE = 2
 _BLOBS = "blobs/"
 _PIECES = "pieces/"
 _MAX_REASON_CHARS = 300
@@ -59,6 +63,7 @@ class ObjectBlobStore(BlobStoreBase):
         self._store = store
         self._spool = spool
         self._copies = LocalCopies(spool / "copies", max_copies_bytes, self.read)
+        self._sending = asyncio.Semaphore(_MAX_SENT_AT_ONCE)
         self._now_unix_ms = now_unix_ms
         self._opened_unix_ms = now_unix_ms()
         self._touched_unix_ms: dict[bytes, int] = {}
@@ -129,17 +134,21 @@ class ObjectBlobStore(BlobStoreBase):
         self._touched_unix_ms[sha256] = self._now_unix_ms()
         return True
 
+    async def _last_touch(self, sha256: bytes) -> int:
+        return self._touched_unix_ms.get(sha256, 0)
+
     async def _publish(self, part: Path, sha256: bytes, piece_list: bytes) -> None:
         if len(piece_list) > SHA256_BYTES:
             await self._store_pieces(sha256, piece_list)
-        with _store_errors():
-            await obstore.put_async(
-                self._store,
-                _BLOBS + sha256.hex(),
-                part,
-                chunk_size=_PART_BYTES,
-                max_concurrency=_MAX_PARTS_AT_ONCE,
-            )
+        async with self._sending:
+            with _store_errors():
+                await obstore.put_async(
+                    self._store,
+                    _BLOBS + sha256.hex(),
+                    part,
+                    chunk_size=_PART_BYTES,
+                    max_concurrency=_MAX_PARTS_AT_ONCE,
+                )
         self._touched_unix_ms[sha256] = self._now_unix_ms()
         await on_disk(self._spool, part.unlink)
 

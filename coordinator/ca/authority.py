@@ -8,7 +8,7 @@ rename), ``ca.pem`` (the certificate alone, to hand out) and, while one authorit
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -118,13 +118,13 @@ class CertificateAuthority:
             return 0
         return not_after_unix_ms(certificate)
 
-    def new_coordinator(self, name: str) -> tuple[bytes, bytes]:
+    def new_coordinator(self, name: str, hosts: Sequence[str] = ()) -> tuple[bytes, bytes]:
         """Return a new private key (PEM) and its chain: server certificate, authority certificate.
 
-        Issued at every start and kept in memory only.
+        Issued at every start and kept in memory only. ``hosts``: see ``coordinator_leaf``.
         """
         key = new_key()
-        leaf = coordinator_leaf(check_person(name))
+        leaf = coordinator_leaf(check_person(name), hosts)
         issued = signed_leaf(
             leaf, key.public_key(), self._certificate, self._key, self._now_unix_ms()
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -58,9 +60,19 @@ def operator_leaf(name: str) -> Leaf:
     return Leaf("operator", name, (), False, OPERATOR_LIFE_MS)
 
 
-def coordinator_leaf(name: str) -> Leaf:
-    """Return the leaf of a coordinator, which has the same DNS name on every host."""
-    return Leaf("coordinator", name, (COORDINATOR_DNS_NAME,), True, COORDINATOR_LIFE_MS)
+def coordinator_leaf(name: str, hosts: Sequence[str] = ()) -> Leaf:
+    """Return the leaf of a coordinator, which has the same DNS name on every host.
+
+    ``hosts`` are further names and IP addresses, for clients that know no other name.
+    """
+    return Leaf("coordinator", name, (COORDINATOR_DNS_NAME, *hosts), True, COORDINATOR_LIFE_MS)
+
+
+def _host_name(text: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(text))
+    except ValueError:
+        return x509.DNSName(text)
 
 
 def self_signed_ca(key: ec.EllipticCurvePrivateKey, now_unix_ms: int) -> x509.Certificate:
@@ -89,7 +101,7 @@ def signed_leaf(
     names: list[x509.GeneralName] = [
         x509.UniformResourceIdentifier(f"edgeforge://{leaf.kind}/{leaf.name}")
     ]
-    names += [x509.DNSName(dns_name) for dns_name in leaf.dns_names]
+    names += [_host_name(dns_name) for dns_name in leaf.dns_names]
     serial = x509.random_serial_number()
     certificate = (
         _builder(_name(leaf.name), issuer.subject, key, serial, now_unix_ms, leaf.life_ms)

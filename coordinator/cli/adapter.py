@@ -30,6 +30,7 @@ from coordinator.cli.objects import (
     size,
     verify_object,
 )
+from coordinator.cli.upstream_import import import_upstream, is_upstream, refuse_options
 from protos.domain.object_names import ObjectKind
 from protos.output.terminal import print_json, print_line, print_progress
 from protos.v1 import registry_pb2
@@ -48,17 +49,20 @@ AdapterArgument = Annotated[
 
 @app.command("import")
 def import_adapter(
-    path: Annotated[Path, typer.Argument(help="The directory that PEFT's save_pretrained wrote.")],
+    path: Annotated[
+        str,
+        typer.Argument(help="The directory that PEFT wrote, or hf://org/repo[@rev]."),
+    ],
     name: NameOption,
     base: Annotated[
         str,
         typer.Option(
             "--base",
             "--model",
-            help="Model that it was trained on; without a version the latest one.",
+            help="Model that it was trained on; of hf:// also as its configuration says.",
             autocompletion=completion.models,
         ),
-    ],
+    ] = "",
     account: AccountOption = "",
     licence: LicenceOption = "",
     json_output: JsonOption = False,
@@ -67,8 +71,12 @@ def import_adapter(
 
     Example: edgeforge adapter import ./support-lora --name acme/support@1 --base acme/llama-8b@1
     """
+    if is_upstream(path):
+        refuse_options(licence=licence)
+        import_upstream(path, name, account, base, json_output=json_output)
+        return
     with tempfile.TemporaryDirectory(prefix="edgeforge-import-") as scratch:
-        files = scan_folder(path, Path(scratch), print_progress, ObjectKind.ADAPTER)
+        files = scan_folder(Path(path), Path(scratch), print_progress, ObjectKind.ADAPTER)
         with admin() as client:
             sent_bytes = upload_missing(client, files)
             found = publish_files(
@@ -111,6 +119,32 @@ def port_adapter(
         return
     print_line(f"{found.name}: {_text(found)}, ported from {found.ported_from}")
     print_line(f"  {found.comparison}")
+
+
+@app.command("compare")
+def compare_adapter(
+    name: AdapterArgument,
+    other: Annotated[
+        str,
+        typer.Option(
+            "--with",
+            help="Adapter to compare it with; else what it was ported from.",
+            autocompletion=completion.adapters,
+        ),
+    ] = "",
+    json_output: JsonOption = False,
+) -> None:
+    """Compare the answers of an adapter with those of another; engines must serve both.
+
+    Example: edgeforge adapter compare acme/support@2
+    """
+    with admin() as client:
+        request = registry_pb2.CompareAdapterRequest(adapter=name, other=other)
+        found = client.registry(lambda stub: stub.CompareAdapter, request, PUBLISH_TIMEOUT_S)
+    if json_output:
+        print_json(object_json(found))
+    else:
+        print_line(f"{found.name}: {found.comparison}")
 
 
 @app.command("ls")

@@ -14,6 +14,7 @@ from protos.domain.errors import ConfigInvalid, EdgeForgeError, LinkDown, Unauth
 from protos.enrolment.keys import key_in
 from protos.v1 import (
     admin_pb2_grpc,
+    adoption_pb2_grpc,
     deploy_pb2_grpc,
     enrolment_pb2_grpc,
     registry_pb2_grpc,
@@ -22,7 +23,7 @@ from protos.wire.errors import error_from_metadata
 
 if TYPE_CHECKING:
     from coordinator.cli.profiles import Profile
-    from protos.v1 import enrolment_pb2
+    from protos.v1 import adoption_pb2, enrolment_pb2
 
 T = TypeVar("T")
 
@@ -68,6 +69,26 @@ class AdminClient:
         """Call one method of the registry. Raises: as ``call``."""
         stub = registry_pb2_grpc.RegistryStub(self._channel)
         return self._called(method(stub), request, timeout_s)
+
+    def adoption(
+        self,
+        method: Callable[[adoption_pb2_grpc.AdoptionStub], Callable[..., T]],
+        request: Any,  # noqa: ANN401 - a message
+        timeout_s: float = TIMEOUT_S,
+    ) -> T:
+        """Call one method about other hubs. Raises: as ``call``."""
+        stub = adoption_pb2_grpc.AdoptionStub(self._channel)
+        return self._called(method(stub), request, timeout_s)
+
+    def import_upstream(
+        self, request: adoption_pb2.ImportUpstreamRequest, timeout_s: float
+    ) -> Iterator[adoption_pb2.ImportUpstreamProgress]:
+        """Yield the progress of an import from another hub. Raises: as ``call``."""
+        stub = adoption_pb2_grpc.AdoptionStub(self._channel)
+        try:
+            yield from stub.ImportUpstream(request, timeout=timeout_s)
+        except grpc.RpcError as error:
+            raise self._translate(cast("grpc.Call", error)) from error
 
     def _called(self, method: Callable[..., T], request: Any, timeout_s: float) -> T:  # noqa: ANN401
         try:

@@ -10,11 +10,13 @@ import typer
 from coordinator.cli import (
     account,
     adapter,
+    adoption,
     audit,
     context,
     deploy,
     deployment,
     fleet,
+    hub_env,
     login,
     model,
     node_orders,
@@ -37,6 +39,7 @@ app = command_line(
     "Run and ask an EdgeForge fleet. 'edgeforge up' starts one on this machine.",
     completes=True,
 )
+adoption.add_to(model.app)
 for _group in (
     pop.app,
     node_orders.app,
@@ -55,10 +58,12 @@ for _group in (
     price.table_app,
     operator.app,
     context.app,
+    adoption.upstream_app,
 ):
     app.add_typer(_group)
 app.command("login")(login.login)
 app.command("status")(status.status)
+app.command("env")(hub_env.env)
 app.command("up")(fleet.up)
 app.command("demo")(fleet.demo)
 app.command("down")(fleet.down)

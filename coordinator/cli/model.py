@@ -27,6 +27,7 @@ from coordinator.cli.objects import (
     verify_object,
 )
 from coordinator.cli.output import enum_word
+from coordinator.cli.upstream_import import import_upstream, is_upstream, refuse_options
 from protos.domain.errors import InvalidRequest
 from protos.domain.object_names import ObjectKind
 from protos.output.terminal import print_progress
@@ -48,7 +49,10 @@ ModelArgument = Annotated[
 
 @app.command("import")
 def import_model(
-    path: Annotated[Path, typer.Argument(help="A safetensors directory or a GGUF file.")],
+    path: Annotated[
+        str,
+        typer.Argument(help="A safetensors directory, a GGUF file, or hf://org/repo[@rev]."),
+    ],
     name: NameOption,
     context_tokens: Annotated[
         int, typer.Option(help="Longest context; 0: as its config.json says.", min=0)
@@ -68,15 +72,19 @@ def import_model(
 
     Example: edgeforge model import ./llama-8b --name acme/llama-8b@1
     """
+    if is_upstream(path):
+        refuse_options(context_tokens=context_tokens, licence=licence)
+        import_upstream(path, name, account, "", json_output=json_output)
+        return
     with tempfile.TemporaryDirectory(prefix="edgeforge-import-") as scratch:
-        folder = path
-        if path.is_file():
-            if path.suffix.lower() != ".gguf":
+        folder = source = Path(path)
+        if source.is_file():
+            if source.suffix.lower() != ".gguf":
                 raise InvalidRequest(
                     f"{path} is neither a directory nor a .gguf file",
                     "give the directory that holds config.json and *.safetensors",
                 )
-            folder = dequantise(path, Path(scratch) / "model", engine_venv, print_progress)
+            folder = dequantise(source, Path(scratch) / "model", engine_venv, print_progress)
         files = scan_folder(folder, Path(scratch), print_progress)
         with admin() as client:
             sent_bytes = upload_missing(client, files)

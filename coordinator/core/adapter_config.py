@@ -1,5 +1,7 @@
 """What ``adapter_config.json`` of a LoRA adapter may say: keys of PEFT that vLLM 0.32 serves.
 
+The keys are those that PEFT up to 0.21 saves.
+
 Source: vllm/lora/peft_helper.py. vLLM ignores keys that it does not know, so a kind of adapter
 that it does not implement would be answered as if it were another; those are refused here.
 """
@@ -42,10 +44,10 @@ _STARTS: Final = words("gaussian eva orthogonal mica lora_ga")
 
 _KEYS: Final[dict[str, Shape]] = {
     **each(
-        "alora_invocation_tokens arrow_config auto_map corda_config eva_config "
-        "layer_replication loftq_config lora_bias lora_ga_config megatron_config "
-        "modules_to_save qalora_group_size_config target_parameters trainable_token_indices "
-        "use_bdlora use_dora use_qalora",
+        "alora_invocation_tokens arrow_config auto_map corda_config kasa_config "
+        "layer_replication loftq_config lora_bias megatron_config modules_to_save "
+        "monteclora_config target_parameters trainable_token_indices use_bdlora use_dora "
+        "use_qalora velora_config",
         Nothing(),
     ),
     **each(
@@ -55,6 +57,8 @@ _KEYS: Final[dict[str, Shape]] = {
     ),
     "alpha_pattern": _PATTERN,
     "rank_pattern": _PATTERN,
+    # How a start was drawn that leaves the base as it is.
+    **each("eva_config lora_ga_config", Named(_MODULE, Either((str,), Text(60), _NUMBER), 32)),
     # Which of transformers' classes was trained; only PEFT itself looks it up.
     "auto_mapping": Fields(
         {

@@ -27,6 +27,9 @@ class FleetCounters:
     questions_failed: int = 0
     blob_bytes: int = 0
     blobs_refused: int = 0
+    #: Blobs that no manifest named, deleted; and their bytes, with those of unfinished uploads.
+    blobs_collected: int = 0
+    collected_bytes: int = 0
     handshakes_refused: int = 0
     alarms: int = 0
     #: Replicas that nodes reported without an order.

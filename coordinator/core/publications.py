@@ -16,8 +16,10 @@ from protos.domain.resources import Adapter, Model, Runtime
 
 #: Versions of one ``owner/name``, removed ones too.
 MAX_VERSIONS: Final = 1_000
-#: Objects of all kinds.
+#: Versions of all kinds that are there.
 MAX_OBJECTS: Final = 10_000
+#: Names of one account, removed ones too, since they stay taken.
+MAX_ACCOUNT_NAMES: Final = 5_000
 
 RegistryRow = Model | Adapter | Runtime
 

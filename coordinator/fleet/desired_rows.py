@@ -46,7 +46,3 @@ class DesiredRows:
         table = self._store.table(ResourceType.DESIRED, node_id)
         if len(table.rows) == len(rows):
             self._memory.of(node_id).desired = (table.at, dict(rows))
-
-    def holds_file(self, node_id: str, sha256: bytes) -> bool:
-        """Return whether something that ``node_id`` should hold has this file."""
-        return any(file.sha256 == sha256 for row in self.of(node_id).values() for file in row.files)

@@ -14,7 +14,7 @@ from protos.domain.errors import DeadlineExceeded, Forbidden, Overloaded
 if TYPE_CHECKING:
     from coordinator.blobs.interface import BlobStore
     from coordinator.core.fleet_figures import FleetCounters
-    from coordinator.fleet.desired_rows import DesiredRows
+    from coordinator.fleet.file_holders import FileHolders
 
 _log = logging.getLogger(__name__)
 
@@ -29,14 +29,14 @@ class FleetFiles:
     def __init__(
         self,
         blobs: BlobStore,
-        desired: DesiredRows,
+        holders: FileHolders,
         *,
         max_streams: int,
         max_streams_per_node: int,
         counters: FleetCounters,
     ) -> None:
         self._blobs = blobs
-        self._desired = desired
+        self._holders = holders
         self._max_streams = max_streams
         self._max_streams_per_node = max_streams_per_node
         self._counters = counters
@@ -49,20 +49,29 @@ class FleetFiles:
         sha256: bytes,
         offset_bytes: int,
         write: Callable[[bytes], Awaitable[None]],
+        *,
+        length_bytes: int = 0,
+        piece_list: bool = False,
     ) -> None:
-        """Write a file from an offset on.
+        """Write ``length_bytes`` of a file from an offset on, 0 for all; or its piece list.
 
-        Raises: Forbidden unless the node should hold a model with that file; Overloaded; NotFound;
+        A file that is removed meanwhile is sent to its end, or ends with NotFound. Raises:
+        Forbidden unless the node may hold something with that file; Overloaded; NotFound;
         InvalidRequest; DeadlineExceeded for a reader that stalls; StoreUnavailable.
         """
-        if not self._desired.holds_file(node_id, sha256):
+        if not self._holders.may_fetch(node_id, sha256):
             self._counters.blobs_refused += 1
             raise Forbidden(
-                f"no model that {node_id} should hold has the file {sha256.hex()[:64]}",
+                f"nothing that {node_id} may hold has the file {sha256.hex()[:64]}",
                 "what it should hold may have changed: see `edgeforge deployment ls`",
             )
         with self._place(node_id):
-            chunks = self._blobs.read(sha256, offset_bytes)
+            if piece_list:
+                digests = await self._blobs.piece_list(sha256)
+                await self._write(write, digests)
+                self._counters.blob_bytes += len(digests)
+                return
+            chunks = self._blobs.read(sha256, offset_bytes, length_bytes)
             async with contextlib.aclosing(chunks):
                 async for chunk in chunks:
                     await self._write(write, chunk)

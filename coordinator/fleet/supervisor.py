@@ -145,6 +145,11 @@ class FleetSupervisor:
         """Make a pass soon: a node's order has changed."""
         self._wake.set()
 
+    def plan_again(self) -> None:
+        """Plan soon although no row has changed, as after a change of manifests."""
+        self._placement.look_again()
+        self._wake.set()
+
     def alarm(self, node_id: str, alarm: Alarm) -> None:
         """Record an alarm in log, audit and metrics."""
         self._counters.alarms += 1

@@ -14,7 +14,12 @@ class Act(enum.StrEnum):
     ACCOUNT_CREATE = "account.create"
     ACCOUNT_LIMITS = "account.limits"
     ACCOUNT_LIST = "account.list"
+    ADAPTER_COMPARE = "adapter.compare"
     ADAPTER_PORT = "adapter.port"
+    ADOPTION_ADVANCE = "adoption.advance"
+    ADOPTION_LIST = "adoption.list"
+    ADOPTION_TRACK = "adoption.track"
+    ADOPTION_UNTRACK = "adoption.untrack"
     AUDIT_LIST = "audit.list"
     BLOB_FIND = "blob.find"
     BLOB_PROGRESS = "blob.progress"
@@ -61,11 +66,16 @@ class Act(enum.StrEnum):
     POP_CREATE = "pop.create"
     POP_LIST = "pop.list"
     PRICE_LIST = "price.list"
+    REPOSITORY_LIST = "repository.list"
+    REPOSITORY_PLACE = "repository.place"
+    REPOSITORY_SHOW = "repository.show"
     ROUTE_EXPLAIN = "route.explain"
     TABLE_FORCE = "table.force"
     TOKEN_CREATE = "token.create"
     TRACE_LIST = "trace.list"
     TRACE_SHOW = "trace.show"
+    UPSTREAM_IMPORT = "upstream.import"
+    UPSTREAM_TOKEN = "upstream.token"
 
 
 #: Viewers read; operators also run nodes, models and deployments; admins do everything.
@@ -73,7 +83,13 @@ NEEDS: Mapping[Act, Role] = {
     Act.ACCOUNT_CREATE: Role.ADMIN,
     Act.ACCOUNT_LIMITS: Role.ADMIN,
     Act.ACCOUNT_LIST: Role.VIEWER,
+    # It takes the time of engines.
+    Act.ADAPTER_COMPARE: Role.OPERATOR,
     Act.ADAPTER_PORT: Role.OPERATOR,
+    Act.ADOPTION_ADVANCE: Role.OPERATOR,
+    Act.ADOPTION_LIST: Role.VIEWER,
+    Act.ADOPTION_TRACK: Role.OPERATOR,
+    Act.ADOPTION_UNTRACK: Role.OPERATOR,
     Act.AUDIT_LIST: Role.VIEWER,
     Act.BLOB_FIND: Role.OPERATOR,
     Act.BLOB_PROGRESS: Role.OPERATOR,
@@ -122,11 +138,16 @@ NEEDS: Mapping[Act, Role] = {
     Act.POP_CREATE: Role.ADMIN,
     Act.POP_LIST: Role.VIEWER,
     Act.PRICE_LIST: Role.VIEWER,
+    Act.REPOSITORY_LIST: Role.VIEWER,
+    Act.REPOSITORY_PLACE: Role.VIEWER,
+    Act.REPOSITORY_SHOW: Role.VIEWER,
     Act.ROUTE_EXPLAIN: Role.VIEWER,
     Act.TABLE_FORCE: Role.ADMIN,
     Act.TOKEN_CREATE: Role.ADMIN,
     Act.TRACE_LIST: Role.VIEWER,
     Act.TRACE_SHOW: Role.VIEWER,
+    Act.UPSTREAM_IMPORT: Role.OPERATOR,
+    Act.UPSTREAM_TOKEN: Role.ADMIN,
 }
 
 #: What an account may do to its own objects and deployments, and read of those of the operators.
@@ -148,5 +169,7 @@ OF_ACCOUNTS: frozenset[Act] = frozenset(
         Act.OBJECT_RESOLVE,
         Act.OBJECT_SHOW,
         Act.OBJECT_VERIFY,
+        Act.REPOSITORY_LIST,
+        Act.REPOSITORY_SHOW,
     }
 )

@@ -84,6 +84,16 @@ class ExplainedRoute:
     summary: str
 
 
+@dataclass(frozen=True, slots=True)
+class CanaryResult:
+    """An engine's answer to a canary. ``tokens_per_s`` counts the tokens behind the first."""
+
+    text: str
+    tokens: int
+    first_token_ms: float
+    tokens_per_s: float
+
+
 class Agents(Protocol):
     """Asks one connected agent; all raise LinkDown, DeadlineExceeded, Overloaded."""
 
@@ -103,4 +113,16 @@ class Agents(Protocol):
 
     async def find_trace(self, node_id: str, trace_id: str) -> Trace | None:
         """Return a trace, None if the agent does not hold it. Raises: EngineFailed."""
+        ...
+
+    async def canary(
+        self,
+        node_id: str,
+        model: str,
+        *,
+        adapter: str = "",
+        prompt: str = "",
+        max_tokens: int = 0,
+    ) -> CanaryResult:
+        """Have the node's engine answer a prompt without sampling. Raises: EngineFailed."""
         ...

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coordinator.operations.accounts import Accounts
+from coordinator.operations.adoption import Adoption
 from coordinator.operations.audit import Audit
 from coordinator.operations.deployments import Deployments
 from coordinator.operations.deploys import Deploys
@@ -18,9 +19,11 @@ from coordinator.operations.plans import Plans
 from coordinator.operations.pops import Pops
 from coordinator.operations.prices import Prices
 from coordinator.operations.registry import Registry
+from coordinator.operations.repositories import Repositories
 from coordinator.operations.routes import Routes
 from coordinator.operations.tables import Tables
 from coordinator.operations.traces import Traces
+from coordinator.operations.upstream_imports import UpstreamImports
 
 if TYPE_CHECKING:
     from coordinator.operations.use_case import OperationsParts
@@ -31,6 +34,7 @@ class Operations:
     """What operators may ask of a coordinator, over gRPC, HTTP or a console alike."""
 
     accounts: Accounts
+    adoption: Adoption
     audit: Audit
     deployments: Deployments
     deploys: Deploys
@@ -43,15 +47,18 @@ class Operations:
     pops: Pops
     prices: Prices
     registry: Registry
+    repositories: Repositories
     routes: Routes
     tables: Tables
     traces: Traces
+    upstream_imports: UpstreamImports
 
 
 def make_operations(parts: OperationsParts) -> Operations:
     """Return the use cases over one coordinator's parts."""
     return Operations(
         accounts=Accounts(parts),
+        adoption=Adoption(parts),
         audit=Audit(parts),
         deployments=Deployments(parts),
         deploys=Deploys(parts),
@@ -64,7 +71,9 @@ def make_operations(parts: OperationsParts) -> Operations:
         pops=Pops(parts),
         prices=Prices(parts),
         registry=Registry(parts),
+        repositories=Repositories(parts),
         routes=Routes(parts),
         tables=Tables(parts),
         traces=Traces(parts),
+        upstream_imports=UpstreamImports(parts),
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from coordinator.core.publications import content_sha256, kind_of
 from coordinator.operations.acts import Act
+from coordinator.operations.adapter_comparison import compare_adapters
 from coordinator.operations.adapter_import import misfits_with
 from coordinator.operations.publishing import publish_object
 from coordinator.operations.registry_objects import (
@@ -15,6 +17,7 @@ from coordinator.operations.registry_objects import (
     RegistryObject,
     found_row,
     object_of,
+    objects_of,
     publication_of,
     visible_rows,
 )
@@ -29,6 +32,7 @@ from protos.domain.resources import Adapter, Model
 if TYPE_CHECKING:
     from coordinator.core.publications import RegistryRow
     from coordinator.operations.actor import Actor
+    from coordinator.operations.use_case import OperationsParts
 
 #: Tensors that do not fit a new base which a refusal names.
 _SHOWN_MISFITS = 40
@@ -47,6 +51,11 @@ def _referred(ref: str, kind: ObjectKind, *_args: object, **_kwargs: object) -> 
 
 class Registry(UseCases):
     """Objects of every kind. An account sees its own and those of the operators."""
+
+    def __init__(self, parts: OperationsParts) -> None:
+        super().__init__(parts)
+        #: Held while a version is read again: it takes the disk's whole speed.
+        self._verifying = asyncio.Semaphore(1)
 
     @use_case(Act.OBJECT_PUBLISH, _new)
     async def publish(self, actor: Actor, new: NewObject) -> Published:
@@ -75,7 +84,7 @@ class Registry(UseCases):
     @use_case(Act.OBJECT_LIST)
     async def list_all(self, actor: Actor, kind: ObjectKind) -> Sequence[RegistryObject]:
         """Return every version of a kind by name."""
-        return [object_of(self._store, row) for row in visible_rows(self._store, actor, kind)]
+        return objects_of(self._store, visible_rows(self._store, actor, kind))
 
     @use_case(Act.OBJECT_REMOVE, _referred)
     async def remove(self, actor: Actor, ref: str, kind: ObjectKind) -> str:
@@ -93,7 +102,8 @@ class Registry(UseCases):
     async def verify(self, actor: Actor, ref: str, kind: ObjectKind) -> Verification:
         """Read every byte of a version again and compare digests. Raises: NotFound."""
         row = found_row(self._store, actor, ref, kind)
-        problems = await verify_files(self._store.manifest(row.name), self._parts.blobs)
+        async with self._verifying:
+            problems = await verify_files(self._store.manifest(row.name), self._parts.blobs)
         if publication_of(self._store, row).content_sha256 != content_sha256(row):
             problems[row.name] = "is not as it was published"
         return Verification(row.name, self._store.manifest(row.name), problems)
@@ -127,6 +137,28 @@ class Registry(UseCases):
         row, is_new = await publish_object(self._parts, actor, Act.ADAPTER_PORT, new)
         found = object_of(self._store, row)
         return Published(row, found.publication, found.files, found.is_latest, (), is_new=is_new)
+
+    @use_case(Act.ADAPTER_COMPARE, lambda ref, *_a, **_k: _referred(ref, ObjectKind.ADAPTER))
+    async def compare(self, actor: Actor, ref: str, other: str = "") -> RegistryObject:
+        """Compare an adapter's answers with another's, and keep the outcome with its version.
+
+        Without ``other`` with those of the adapter that it was ported from. Engines must serve
+        both. Raises: InvalidRequest, NotFound, Conflict; LinkDown, EngineFailed.
+        """
+        adapter = found_row(self._store, actor, ref, ObjectKind.ADAPTER)
+        known = object_of(self._store, adapter).publication
+        if not (other or known.ported_from):
+            raise InvalidRequest(
+                f"{adapter.name} was not ported from another adapter",
+                "name the adapter to compare it with: --with owner/name@version",
+            )
+        old = found_row(self._store, actor, other or known.ported_from, ObjectKind.ADAPTER)
+        assert isinstance(adapter, Adapter)
+        assert isinstance(old, Adapter)
+        outcome = await compare_adapters(self._parts, old, adapter)
+        note = note_of(actor, Act.ADAPTER_COMPARE, f"adapter/{adapter.name}", outcome)
+        await self._store.write(publications.set_comparison(adapter.name, outcome), note)
+        return object_of(self._store, adapter)
 
     async def _check_port(self, adapter: Adapter, model: Model) -> None:
         """Raises: InvalidRequest naming every tensor that does not fit."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -123,19 +123,30 @@ def found_row(store: Store, actor: Actor, ref: str, kind: ObjectKind) -> Registr
 
 def object_of(store: Store, row: RegistryRow) -> RegistryObject:
     """Return a version with what is known of it."""
-    siblings = (
-        publication_of(store, one)
-        for one in rows_of(store, kind_of(row)).values()
-        if repository_of(one.name) == repository_of(row.name)
-    )
-    latest = latest_of(siblings)
-    return RegistryObject(
-        row=row,
-        publication=publication_of(store, row),
-        files=store.manifest(row.name),
-        is_latest=latest is not None and latest.name == row.name,
-        used_by=tuple(_users(store, row.name)),
-    )
+    (found,) = objects_of(store, [row])
+    return found
+
+
+def objects_of(store: Store, rows: Sequence[RegistryRow]) -> list[RegistryObject]:
+    """Return versions with what is known of them; looks at each object once."""
+    repositories = {repository_of(row.name) for row in rows}
+    versions: dict[str, list[Publication]] = {}
+    for kind in {kind_of(row) for row in rows}:
+        for one in rows_of(store, kind).values():
+            if (repository := repository_of(one.name)) in repositories:
+                versions.setdefault(repository, []).append(publication_of(store, one))
+    latest = {latest_of(found) for found in versions.values()}
+    users = _users(store)
+    return [
+        RegistryObject(
+            row=row,
+            publication=(about := publication_of(store, row)),
+            files=store.manifest(row.name),
+            is_latest=about in latest,
+            used_by=tuple(users.get(row.name, ())),
+        )
+        for row in rows
+    ]
 
 
 def check_text(value: str, what: str, max_chars: int) -> str:
@@ -145,11 +156,13 @@ def check_text(value: str, what: str, max_chars: int) -> str:
     return value
 
 
-def _users(store: Store, name: str) -> Iterator[str]:
+def _users(store: Store) -> dict[str, list[str]]:
+    """Return by object what uses it, as ``coordinator.store.uses`` has it."""
     view = store.view()
+    found: dict[str, list[str]] = {}
     for one in sorted(view.deployments.values(), key=lambda each: each.name):
-        if name in (one.model, one.adapter, one.runtime):
-            yield f"deployment {one.name}"
+        for name in filter(None, (one.model, one.adapter, one.runtime)):
+            found.setdefault(name, []).append(f"deployment {one.name}")
     for adapter in sorted(view.adapters.values(), key=lambda each: each.name):
-        if adapter.model == name:
-            yield f"adapter {adapter.name}"
+        found.setdefault(adapter.model, []).append(f"adapter {adapter.name}")
+    return found

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from coordinator.operations.agents import Agents
     from coordinator.operations.operator_certificates import OperatorCertificates
     from coordinator.operations.refusals import RefusalRecorder
+    from coordinator.operations.upstream import Upstream
     from coordinator.store.store import Store
 
 #: Longest name of a subject that a refusal repeats.
@@ -64,6 +65,12 @@ class OperationsParts:
     on_plan_changed: Callable[[], None]
     #: Called with an operator who was revoked or has another role.
     on_operator_changed: Callable[[str], None]
+    #: Origin of the hub's protocol; empty: it is off.
+    hub_endpoint: str = ""
+    #: Its certificate is of the fleet's own authority.
+    hub_own_authority: bool = False
+    #: The hub that hf:// names; None: there is none.
+    upstream: Upstream | None = None
     blob_proofs: BlobProofs = field(default_factory=BlobProofs)
 
 

@@ -54,6 +54,19 @@ async def _problem_of(file: ModelFile, blobs: BlobStore) -> str:
         return "has other bytes than were published"
     if file.pieces_sha256 and pieces.finish() != file.pieces_sha256:
         return "has other pieces than were published"
+    return await _piece_list_problem(file, blobs)
+
+
+async def _piece_list_problem(file: ModelFile, blobs: BlobStore) -> str:
+    """Return what is wrong with the piece list that agents are sent."""
+    if not file.pieces_sha256:
+        return ""
+    try:
+        piece_list = await blobs.piece_list(file.sha256)
+    except EdgeForgeError as error:
+        return f"has no piece list: {error.message}"
+    if hashlib.sha256(piece_list).digest() != file.pieces_sha256:
+        return "has a damaged piece list"
     return ""
 
 

@@ -149,6 +149,16 @@ class RegistryService(AdminServicerBase, registry_pb2_grpc.RegistryServicer):
             )
         )
 
+    async def CompareAdapter(
+        self, request: registry_pb2.CompareAdapterRequest, context: Context
+    ) -> registry_pb2.RegistryObject:
+        """Compare the answers of two adapters that engines serve."""
+        return _object(
+            await self._operations.registry.compare(
+                self._actor(context), request.adapter, request.other
+            )
+        )
+
 
 def _kind(value: registry_pb2.ObjectKind.ValueType) -> ObjectKind:
     try:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from coordinator.operations.agents import (
+    CanaryResult,
     ExplainedCandidate,
     ExplainedRoute,
     TraceFilter,
@@ -27,6 +28,8 @@ AskAgent = Callable[[str, fleet_pb2.Query], Awaitable[fleet_pb2.Answer]]
 _TIMEOUT_MS = 5_000
 #: Of a question to many agents.
 _TRACE_TIMEOUT_MS = 3_000
+#: An engine without a GPU takes a while for the first token.
+_CANARY_TIMEOUT_MS = 30_000
 #: Fields of a trace in a list with the same name and type on both sides.
 _LINE = (
     "trace_id",
@@ -111,6 +114,26 @@ class AgentQuestions:
         )
         shown = answer.trace_shown
         return trace_from_wire(shown.trace) if shown.HasField("trace") else None
+
+    async def canary(
+        self,
+        node_id: str,
+        model: str,
+        *,
+        adapter: str = "",
+        prompt: str = "",
+        max_tokens: int = 0,
+    ) -> CanaryResult:
+        """Have the node's engine answer a prompt without sampling. Raises: EngineFailed."""
+        asked = fleet_pb2.CanaryQuery(
+            model=model, adapter=adapter, prompt=prompt, max_tokens=max_tokens
+        )
+        query = fleet_pb2.Query(timeout_ms=_CANARY_TIMEOUT_MS, canary=asked)
+        answer = await self._answered(node_id, query)
+        if answer.WhichOneof("content") != "canary":
+            raise EngineFailed(f"node {node_id!r} sent no canary", "is its agent too old?")
+        found = answer.canary
+        return CanaryResult(found.text, found.tokens, found.first_token_ms, found.tokens_per_s)
 
     async def _answered(self, node_id: str, query: fleet_pb2.Query) -> fleet_pb2.Answer:
         answer = await self._ask(node_id, query)

@@ -167,13 +167,20 @@ class FleetService:
         return response
 
     async def FetchBlob(self, request: fleet_pb2.FetchBlobRequest, context: Context) -> None:
-        """Send one file of a model that the calling node should hold; see ``FleetFiles.send``."""
+        """Send a part of a file that the calling node may hold; see ``FleetFiles.send``."""
 
         async def write(chunk: bytes) -> None:
             await context.write(fleet_pb2.BlobChunk(data=chunk))
 
         node_id = peer_identity(context).name
-        await self._parts.files.send(node_id, request.sha256, request.offset_bytes, write)
+        await self._parts.files.send(
+            node_id,
+            request.sha256,
+            request.offset_bytes,
+            write,
+            length_bytes=request.length_bytes,
+            piece_list=request.piece_list,
+        )
 
     async def _hello(self, requests: AsyncIterator[bytes]) -> fleet_pb2.Hello:
         """Raises: InvalidRequest, DeadlineExceeded."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from coordinator.core.plan_input import PlanRules
+from coordinator.store.adoption_facts import TrackRow
 from coordinator.store.deploy_facts import DeployRecord, PlanRulesRow
 from coordinator.store.fact_types import FactType
 from coordinator.store.facts import (
@@ -23,6 +24,7 @@ from coordinator.store.records import CertificateRecord, NodeRecord
 from coordinator.store.registry_facts import PublicationRow, RuntimeRow
 
 if TYPE_CHECKING:
+    from coordinator.core.adoption import Track
     from coordinator.core.node_orders import NodeOrder
     from coordinator.core.operators import Operator
     from coordinator.core.publications import Publication
@@ -53,6 +55,8 @@ class FactTables:
     #: name -> publication, of removed versions too
     publications: dict[str, Publication] = field(default_factory=dict)
     runtimes: dict[str, Runtime] = field(default_factory=dict)
+    #: hf://org/repo@revision -> what is known of its releases
+    tracks: dict[str, Track] = field(default_factory=dict)
 
     def follow(self, changes: Iterable[Change]) -> None:
         """Apply the facts among ``changes``, in their order."""
@@ -98,6 +102,8 @@ class FactTables:
                 self.publications[fact.key] = fact.publication
             case RuntimeRow() as fact:
                 self.runtimes[fact.key] = fact.runtime
+            case TrackRow() as fact:
+                self.tracks[fact.key] = fact.track
 
     def _forget(self, fact_type: FactType, key: str) -> None:
         match fact_type:
@@ -123,6 +129,8 @@ class FactTables:
                 self.publications.pop(key, None)
             case FactType.RUNTIME:
                 self.runtimes.pop(key, None)
+            case FactType.TRACK:
+                self.tracks.pop(key, None)
 
     def _set_certificates(self, node_id: str, certificates: tuple[CertificateRecord, ...]) -> None:
         if certificates:

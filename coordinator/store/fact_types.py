@@ -20,6 +20,7 @@ class FactType(enum.StrEnum):
     RUNTIME = "runtime"
     DEPLOY = "deploy"
     PLAN_RULES = "plan_rules"
+    TRACK = "track"
 
 
 def fact_json(**values: object) -> bytes:

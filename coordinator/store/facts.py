@@ -14,6 +14,7 @@ from typing import Any, ClassVar, TypeVar
 from coordinator.core.node_orders import Move, NodeOrder, OrderKind, Phase
 from coordinator.core.operators import Operator, Role
 from coordinator.core.plan_input import UNKNOWN_HARDWARE, NodeHardware
+from coordinator.store.adoption_facts import TrackRow
 from coordinator.store.deploy_facts import DeployRecord, PlanRulesRow
 from coordinator.store.fact_types import FactType, fact_json
 from coordinator.store.records import CertificateRecord
@@ -284,6 +285,7 @@ Fact = (
     | PlanRulesRow
     | PublicationRow
     | RuntimeRow
+    | TrackRow
 )
 FactT = TypeVar(
     "FactT",
@@ -298,6 +300,7 @@ FactT = TypeVar(
     PlanRulesRow,
     PublicationRow,
     RuntimeRow,
+    TrackRow,
 )
 
 _CLASS_OF: dict[FactType, type[Fact]] = {
@@ -314,6 +317,7 @@ _CLASS_OF: dict[FactType, type[Fact]] = {
         PlanRulesRow,
         PublicationRow,
         RuntimeRow,
+        TrackRow,
     )
 }
 

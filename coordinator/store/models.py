@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from coordinator.store import publications
+from coordinator.store.facts import Manifest
 from protos.domain.errors import NotFound
 from protos.domain.resources import ResourceType
 
@@ -25,7 +26,22 @@ def register(
     return publications.publish(model, files, about)
 
 
+def set_pieces(model: str, files: Sequence[ModelFile]) -> Write[None]:
+    """Fill in piece digests. Changes nothing if the model is gone or has other files."""
+
+    def write(tx: Transaction) -> None:
+        present = tx.fact(Manifest, model)
+        if present is not None and _contents(present.files) == _contents(files):
+            tx.put_fact(Manifest(model, tuple(files)))
+
+    return write
+
+
 def require(tx: Transaction, name: str) -> None:
     """Raises: NotFound."""
     if tx.get(ResourceType.DEPLOYMENTS, f"model/{name}") is None:
         raise NotFound(f"there is no model {name!r}", "`edgeforge model import PATH` adds one")
+
+
+def _contents(files: Sequence[ModelFile]) -> list[tuple[str, bytes, int]]:
+    return [(file.path, file.sha256, file.size_bytes) for file in files]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from coordinator.core.publications import (
+    MAX_ACCOUNT_NAMES,
     MAX_OBJECTS,
     MAX_VERSIONS,
     Publication,
@@ -44,15 +45,21 @@ def publish(
         )
         if known is not None and (known.publication.removed_unix_ms or present is not None):
             _refuse_change(known.publication, wanted)
-        elif present is not None and content_sha256(present) != content_sha256(row):
-            raise _other_content(row.name, "")
+        elif present is not None:
+            was = Publication(
+                row.name, kind_of(row), content_sha256(present), account_id=present.account_id
+            )
+            _refuse_change(was, wanted)
         siblings = _siblings(tx, row)
         _check_siblings(wanted, siblings)
+        if known is None:
+            _check_room(tx, wanted)
         if isinstance(row, Adapter) and _row(tx, ObjectKind.MODEL, row.model) is None:
             raise NotFound(f"there is no model {row.model!r}", "import the adapter's base first")
         is_new = known is None or bool(known.publication.removed_unix_ms)
         if is_new:
-            order = max((one.order for one in siblings), default=0) + 1
+            # One from before publications is no newer for being imported again.
+            order = 0 if present else max((one.order for one in siblings), default=0) + 1
             stamped = replace(
                 wanted, order=order, published_unix_ms=tx.now_unix_ms, removed_unix_ms=0
             )
@@ -90,6 +97,18 @@ def remove(kind: ObjectKind, name: str) -> Write[None]:
             tx.remove_fact(FactType.RUNTIME, name)
         else:
             tx.remove(ResourceType.DEPLOYMENTS, f"{kind}/{name}")
+
+    return write
+
+
+def set_comparison(name: str, comparison: str) -> Write[None]:
+    """Keep how a version's answers compare with those of what it was ported from. NotFound."""
+
+    def write(tx: Transaction) -> None:
+        known = tx.fact(PublicationRow, name)
+        if known is None or known.publication.removed_unix_ms:
+            raise NotFound(f"{name!r} was removed meanwhile")
+        tx.put_fact(PublicationRow(replace(known.publication, comparison=comparison)))
 
     return write
 
@@ -136,8 +155,6 @@ def _siblings(tx: Transaction, row: RegistryRow) -> list[Publication]:
             found[name] = Publication(
                 name, ObjectKind.MODEL, content_sha256(model), account_id=model.account_id
             )
-    if not found and len(tx.keys(FactType.PUBLICATION)) >= MAX_OBJECTS:
-        raise TooLarge(f"the registry holds {MAX_OBJECTS} versions, which are all it may")
     found.pop(row.name, None)
     return list(found.values())
 
@@ -161,6 +178,19 @@ def _check_siblings(wanted: Publication, siblings: Sequence[Publication]) -> Non
             raise Conflict(
                 f"{wanted.repository!r} belongs to {owner}", "choose another name", retryable=False
             )
+
+
+def _check_room(tx: Transaction, wanted: Publication) -> None:
+    """Raises: TooLarge when the registry, or its owner's part of it, is full."""
+    known = [one.publication for one in tx.facts(PublicationRow)]
+    if sum(not one.removed_unix_ms for one in known) >= MAX_OBJECTS:
+        raise TooLarge(
+            f"the registry holds {MAX_OBJECTS} versions, which are all it may",
+            "remove versions that nothing uses",
+        )
+    account_id = wanted.account_id
+    if account_id and sum(one.account_id == account_id for one in known) >= MAX_ACCOUNT_NAMES:
+        raise TooLarge(f"account {account_id!r} has used {MAX_ACCOUNT_NAMES} names of versions")
 
 
 def _refuse_change(known: Publication, wanted: Publication) -> None:

@@ -21,6 +21,7 @@ from coordinator.store.transaction import WriterFenced
 from protos.domain.errors import ConfigInvalid, StoreUnavailable
 
 if TYPE_CHECKING:
+    from coordinator.core.adoption import Track
     from coordinator.core.node_orders import NodeOrder
     from coordinator.core.operators import Operator
     from coordinator.core.plan_input import PlanRules
@@ -123,6 +124,11 @@ class Store:
         return self._memory.projection.epoch
 
     @property
+    def seq(self) -> int:
+        """Number of the newest change in memory."""
+        return self._memory.seq
+
+    @property
     def fleet_id(self) -> str:
         """Random id of the fleet, made with its database; a restored backup keeps it."""
         return self._memory.fleet_id
@@ -193,6 +199,10 @@ class Store:
     def runtimes(self) -> Mapping[str, Runtime]:
         """Return every runtime by name."""
         return self._memory.facts.runtimes
+
+    def tracks(self) -> Mapping[str, Track]:
+        """Return what is tracked of other hubs, by ``hf://org/repo@revision``."""
+        return self._memory.facts.tracks
 
     def keys_info(self) -> Sequence[KeyRecord]:
         """Return every key that is not revoked, oldest first."""

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from packaging.specifiers import SpecifierSet
-
 #: Options that an operator of a host may add to its engine's command line.
 EXTRA_OPTIONS: Final = frozenset(
     {
@@ -22,6 +20,7 @@ EXTRA_OPTIONS: Final = frozenset(
         "--enable-chunked-prefill",
         "--enable-expert-parallel",
         "--enable-prefix-caching",
+        "--enable-sleep-mode",
         "--enforce-eager",
         "--generation-config",
         "--gpu-memory-utilization",
@@ -34,17 +33,17 @@ EXTRA_OPTIONS: Final = frozenset(
         "--quantization",
         "--reasoning-parser",
         "--seed",
+        "--sleep-mode-offload-cudagraph",
         "--tensor-parallel-size",
         "--tool-call-parser",
     }
 )
-#: Options that a runtime may set beside those: they change how weights are kept, not who may call.
-_RUNTIME_ONLY: Final = frozenset({"--enable-sleep-mode", "--sleep-mode-offload-cudagraph"})
 #: ``--generation-config`` takes a folder, which a stranger may not choose.
 _HOST_ONLY: Final = frozenset({"--generation-config"})
-RUNTIME_OPTIONS: Final = (EXTRA_OPTIONS | _RUNTIME_ONLY) - _HOST_ONLY
+#: Options that a published runtime may set.
+RUNTIME_OPTIONS: Final = EXTRA_OPTIONS - _HOST_ONLY
 #: Options that vLLM has on CUDA only.
-CUDA_OPTIONS: Final = _RUNTIME_ONLY
+CUDA_OPTIONS: Final = frozenset({"--enable-sleep-mode", "--sleep-mode-offload-cudagraph"})
 
 #: Formats of vLLM 0.32 that read the safetensors of a model's folder. The others read pickles
 #: (pt, npcache, hf), other files (mistral, sharded_state, tensorizer, runai_streamer_sharded),
@@ -77,11 +76,6 @@ def option_names(args: Sequence[str]) -> list[str]:
         for argument in args
         if argument.startswith("-") and not _is_number(argument)
     ]
-
-
-def admits_version(constraint: str, version: str) -> bool:
-    """Return whether a PEP 440 constraint admits an engine's version; empty admits any."""
-    return SpecifierSet(constraint).contains(version, prereleases=True)
 
 
 def _is_number(argument: str) -> bool:

@@ -1088,6 +1088,69 @@ class Dialled(_message.Message):
 Global___Dialled: _TypeAlias = Dialled  # noqa: Y015
 
 @_typing.final
+class CanaryQuery(_message.Message):
+    """Has the node's engine answer a fixed prompt, without sampling, for a model that it serves now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    ADAPTER_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    MAX_TOKENS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    adapter: _builtins.str
+    """empty: the model itself"""
+    prompt: _builtins.str
+    """empty: the agent's own"""
+    max_tokens: _builtins.int
+    """0: 32; at most 128"""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        adapter: _builtins.str = ...,
+        prompt: _builtins.str = ...,
+        max_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "max_tokens", b"max_tokens", "model", b"model", "prompt", b"prompt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CanaryQuery: _TypeAlias = CanaryQuery  # noqa: Y015
+
+@_typing.final
+class CanaryAnswer(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    FIRST_TOKEN_MS_FIELD_NUMBER: _builtins.int
+    TOKENS_PER_S_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """at most 4,000 characters"""
+    tokens: _builtins.int
+    first_token_ms: _builtins.float
+    tokens_per_s: _builtins.float
+    """behind the first one; 0: not known"""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        tokens: _builtins.int = ...,
+        first_token_ms: _builtins.float = ...,
+        tokens_per_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_token_ms", b"first_token_ms", "text", b"text", "tokens", b"tokens", "tokens_per_s", b"tokens_per_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CanaryAnswer: _TypeAlias = CanaryAnswer  # noqa: Y015
+
+@_typing.final
 class Query(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1098,6 +1161,7 @@ class Query(_message.Message):
     DIAL_FIELD_NUMBER: _builtins.int
     TRACE_LIST_FIELD_NUMBER: _builtins.int
     TRACE_SHOW_FIELD_NUMBER: _builtins.int
+    CANARY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     timeout_ms: _builtins.int
     @_builtins.property
@@ -1110,6 +1174,8 @@ class Query(_message.Message):
     def trace_list(self) -> Global___TraceListQuery: ...
     @_builtins.property
     def trace_show(self) -> Global___TraceShowQuery: ...
+    @_builtins.property
+    def canary(self) -> Global___CanaryQuery: ...
     def __init__(
         self,
         *,
@@ -1120,12 +1186,13 @@ class Query(_message.Message):
         dial: Global___DialQuery | None = ...,
         trace_list: Global___TraceListQuery | None = ...,
         trace_show: Global___TraceShowQuery | None = ...,
+        canary: Global___CanaryQuery | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["dial", b"dial", "explain", b"explain", "question", b"question", "resume", b"resume", "trace_list", b"trace_list", "trace_show", b"trace_show"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "dial", b"dial", "explain", b"explain", "question", b"question", "resume", b"resume", "trace_list", b"trace_list", "trace_show", b"trace_show"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dial", b"dial", "explain", b"explain", "id", b"id", "question", b"question", "resume", b"resume", "timeout_ms", b"timeout_ms", "trace_list", b"trace_list", "trace_show", b"trace_show"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "dial", b"dial", "explain", b"explain", "id", b"id", "question", b"question", "resume", b"resume", "timeout_ms", b"timeout_ms", "trace_list", b"trace_list", "trace_show", b"trace_show"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_question: _TypeAlias = _typing.Literal["explain", "resume", "dial", "trace_list", "trace_show"]  # noqa: Y015
+    _WhichOneofReturnType_question: _TypeAlias = _typing.Literal["explain", "resume", "dial", "trace_list", "trace_show", "canary"]  # noqa: Y015
     _WhichOneofArgType_question: _TypeAlias = _typing.Literal["question", b"question"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_question) -> _WhichOneofReturnType_question | None: ...
 
@@ -1142,6 +1209,7 @@ class Answer(_message.Message):
     DIALLED_FIELD_NUMBER: _builtins.int
     TRACE_LIST_FIELD_NUMBER: _builtins.int
     TRACE_SHOWN_FIELD_NUMBER: _builtins.int
+    CANARY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     error: _builtins.str
     """empty: answered"""
@@ -1155,6 +1223,8 @@ class Answer(_message.Message):
     def trace_list(self) -> Global___TraceList: ...
     @_builtins.property
     def trace_shown(self) -> Global___TraceShown: ...
+    @_builtins.property
+    def canary(self) -> Global___CanaryAnswer: ...
     def __init__(
         self,
         *,
@@ -1165,12 +1235,13 @@ class Answer(_message.Message):
         dialled: Global___Dialled | None = ...,
         trace_list: Global___TraceList | None = ...,
         trace_shown: Global___TraceShown | None = ...,
+        canary: Global___CanaryAnswer | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "dialled", b"dialled", "explanation", b"explanation", "resumption", b"resumption", "trace_list", b"trace_list", "trace_shown", b"trace_shown"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "content", b"content", "dialled", b"dialled", "explanation", b"explanation", "resumption", b"resumption", "trace_list", b"trace_list", "trace_shown", b"trace_shown"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "dialled", b"dialled", "error", b"error", "explanation", b"explanation", "id", b"id", "resumption", b"resumption", "trace_list", b"trace_list", "trace_shown", b"trace_shown"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "content", b"content", "dialled", b"dialled", "error", b"error", "explanation", b"explanation", "id", b"id", "resumption", b"resumption", "trace_list", b"trace_list", "trace_shown", b"trace_shown"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["explanation", "resumption", "dialled", "trace_list", "trace_shown"]  # noqa: Y015
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["explanation", "resumption", "dialled", "trace_list", "trace_shown", "canary"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
 

@@ -466,3 +466,27 @@ class PortAdapterRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PortAdapterRequest: _TypeAlias = PortAdapterRequest  # noqa: Y015
+
+@_typing.final
+class CompareAdapterRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADAPTER_FIELD_NUMBER: _builtins.int
+    OTHER_FIELD_NUMBER: _builtins.int
+    adapter: _builtins.str
+    """a reference"""
+    other: _builtins.str
+    """a reference; empty: what it was ported from"""
+    def __init__(
+        self,
+        *,
+        adapter: _builtins.str = ...,
+        other: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "other", b"other"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareAdapterRequest: _TypeAlias = CompareAdapterRequest  # noqa: Y015

@@ -80,6 +80,11 @@ class RegistryStub:
                 request_serializer=protos_dot_v1_dot_registry__pb2.PortAdapterRequest.SerializeToString,
                 response_deserializer=protos_dot_v1_dot_registry__pb2.RegistryObject.FromString,
                 _registered_method=True)
+        self.CompareAdapter = channel.unary_unary(
+                '/edgeforge.v1.Registry/CompareAdapter',
+                request_serializer=protos_dot_v1_dot_registry__pb2.CompareAdapterRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_registry__pb2.RegistryObject.FromString,
+                _registered_method=True)
 
 
 class RegistryServicer:
@@ -142,6 +147,13 @@ class RegistryServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CompareAdapter(self, request, context):
+        """Asks engines that serve both.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RegistryServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -188,6 +200,11 @@ def add_RegistryServicer_to_server(servicer, server):
             'PortAdapter': grpc.unary_unary_rpc_method_handler(
                     servicer.PortAdapter,
                     request_deserializer=protos_dot_v1_dot_registry__pb2.PortAdapterRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_registry__pb2.RegistryObject.SerializeToString,
+            ),
+            'CompareAdapter': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompareAdapter,
+                    request_deserializer=protos_dot_v1_dot_registry__pb2.CompareAdapterRequest.FromString,
                     response_serializer=protos_dot_v1_dot_registry__pb2.RegistryObject.SerializeToString,
             ),
     }
@@ -434,6 +451,33 @@ class Registry:
             target,
             '/edgeforge.v1.Registry/PortAdapter',
             protos_dot_v1_dot_registry__pb2.PortAdapterRequest.SerializeToString,
+            protos_dot_v1_dot_registry__pb2.RegistryObject.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompareAdapter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/edgeforge.v1.Registry/CompareAdapter',
+            protos_dot_v1_dot_registry__pb2.CompareAdapterRequest.SerializeToString,
             protos_dot_v1_dot_registry__pb2.RegistryObject.FromString,
             options,
             channel_credentials,

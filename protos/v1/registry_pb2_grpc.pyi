@@ -44,6 +44,8 @@ class RegistryStub:
     RemoveObject: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ObjectRequest, _registry_pb2.RemoveObjectResponse]
     VerifyObject: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ObjectRequest, _registry_pb2.VerifyObjectResponse]
     PortAdapter: _grpc.UnaryUnaryMultiCallable[_registry_pb2.PortAdapterRequest, _registry_pb2.RegistryObject]
+    CompareAdapter: _grpc.UnaryUnaryMultiCallable[_registry_pb2.CompareAdapterRequest, _registry_pb2.RegistryObject]
+    """Asks engines that serve both."""
 
 @_typing.type_check_only
 class RegistryAsyncStub(RegistryStub):
@@ -61,6 +63,8 @@ class RegistryAsyncStub(RegistryStub):
     RemoveObject: _aio.UnaryUnaryMultiCallable[_registry_pb2.ObjectRequest, _registry_pb2.RemoveObjectResponse]  # type: ignore[assignment]
     VerifyObject: _aio.UnaryUnaryMultiCallable[_registry_pb2.ObjectRequest, _registry_pb2.VerifyObjectResponse]  # type: ignore[assignment]
     PortAdapter: _aio.UnaryUnaryMultiCallable[_registry_pb2.PortAdapterRequest, _registry_pb2.RegistryObject]  # type: ignore[assignment]
+    CompareAdapter: _aio.UnaryUnaryMultiCallable[_registry_pb2.CompareAdapterRequest, _registry_pb2.RegistryObject]  # type: ignore[assignment]
+    """Asks engines that serve both."""
 
 class RegistryServicer(metaclass=_abc_1.ABCMeta):
     """The registry of models, adapters and runtimes, on the operators' listener."""
@@ -129,5 +133,13 @@ class RegistryServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.PortAdapterRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.RegistryObject, _abc.Awaitable[_registry_pb2.RegistryObject]]: ...
+
+    @_abc_1.abstractmethod
+    def CompareAdapter(
+        self,
+        request: _registry_pb2.CompareAdapterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.RegistryObject, _abc.Awaitable[_registry_pb2.RegistryObject]]:
+        """Asks engines that serve both."""
 
 def add_RegistryServicer_to_server(servicer: RegistryServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from coordinator.blobs.folder import FolderStore
 from coordinator.ca.authority import CertificateAuthority
+from coordinator.core.adoption import Release, Track
 from coordinator.core.operators import Role
 from coordinator.fleet.desired_rows import DesiredRows
 from coordinator.fleet.live import LiveNode
@@ -18,6 +19,7 @@ from coordinator.fleet.peer_dialer import PeerDialer
 from coordinator.fleet.placement_writer import PlacementWriter
 from coordinator.operations.actor import Actor
 from coordinator.operations.agents import (
+    CanaryResult,
     ExplainedRoute,
     TraceFilter,
     TraceLine,
@@ -27,8 +29,9 @@ from coordinator.operations.operations import Operations, make_operations
 from coordinator.operations.operator_certificates import OperatorCertificates
 from coordinator.operations.refusals import RefusalRecorder
 from coordinator.operations.use_case import OperationsParts
-from coordinator.store import accounts, deployments, keys, models, nodes, operators, pops
+from coordinator.store import accounts, adoption, deployments, keys, models, nodes, operators, pops
 from coordinator.store.store import Store
+from protos.domain.errors import NoReplica
 from protos.domain.resources import Account
 from tests.support.certificates import p256_key, request_der
 from tests.support.operator_listeners import operator
@@ -44,9 +47,11 @@ from tests.support.stores import (
     enrol,
     registration,
 )
+from tests.support.upstream import COMMIT, UpstreamDouble
 
 if TYPE_CHECKING:
     from coordinator.core.peer_dials import Dial
+    from coordinator.operations.upstream import Upstream
     from protos.domain.errors import EdgeForgeError
     from protos.domain.resources import ResourceType
     from protos.domain.trace import Trace
@@ -54,6 +59,10 @@ if TYPE_CHECKING:
 CONNECTED = LiveNode(connected=True, last_status_age_s=0.1)
 #: The node that is connected in ``fleet_of``.
 NODE = "gru-1"
+#: Its newest release is served already.
+TRACK = Track(
+    "hf://org/tracked@main", "acme/tracked", "", "operator/ana", 1, (Release(COMMIT, 1, 1, 1, 1),)
+)
 #: Of the operators in ``fleet_of``: an admin, ana, and a viewer, bo.
 ANA_KEY = p256_key()
 
@@ -94,6 +103,8 @@ class AgentsDouble:
     standing: list[str] = field(default_factory=list)
     lines: dict[str, Sequence[TraceLine] | EdgeForgeError] = field(default_factory=dict)
     traces: dict[str, Trace] = field(default_factory=dict)
+    #: By model or adapter; an error is raised.
+    canaries: dict[str, CanaryResult | EdgeForgeError] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
 
     async def resume(self, node_id: str) -> Sequence[str]:
@@ -117,6 +128,21 @@ class AgentsDouble:
         self.asked.append(node_id)
         return self.traces.get(trace_id)
 
+    async def canary(
+        self,
+        node_id: str,
+        model: str,
+        *,
+        adapter: str = "",
+        prompt: str = "",
+        max_tokens: int = 0,
+    ) -> CanaryResult:
+        self.asked.append(node_id)
+        found = self.canaries.get(adapter or model)
+        if isinstance(found, CanaryResult):
+            return found
+        raise found or NoReplica("no such engine")
+
 
 @dataclass
 class OperatedFleet:
@@ -133,6 +159,8 @@ class OperatedFleet:
     operators_changed: list[str] = field(default_factory=list)
     loopback_listeners: tuple[str, ...] = ()
     mono_ms: float = 0.0
+    blobs: FolderStore | None = None
+    upstream: Upstream | None = None
     memory: FleetMemory = field(default_factory=FleetMemory)
 
     def __post_init__(self) -> None:
@@ -153,6 +181,7 @@ class OperatedFleet:
 
     def operations(self, blobs: FolderStore) -> Operations:
         """Return the use cases over this fleet."""
+        self.blobs = blobs
         return make_operations(
             OperationsParts(
                 store=self.store,
@@ -178,11 +207,17 @@ class OperatedFleet:
                 plan=self.plan,
                 on_plan_changed=lambda: None,
                 on_operator_changed=self.operators_changed.append,
+                upstream=self.upstream,
             )
         )
 
     async def _dial(self, order: Dial) -> str:
         return ""
+
+    @property
+    def admin(self) -> Actor:
+        """An operator."""
+        return actor()
 
     async def notes(self) -> list[tuple[str, str, str, str]]:
         """Return the audit, oldest first, behind the refusals of strangers."""
@@ -211,7 +246,9 @@ async def operated_fleet(folder: Path) -> AsyncIterator[tuple[OperatedFleet, Ope
     for name, role in (("ana", Role.ADMIN), ("bo", Role.VIEWER)):
         issued = authority.issue_operator(name, request_der(ANA_KEY))
         await store.write(operators.put(operator(name, role, issued)))
-    fleet = OperatedFleet(store, clock, authority, nodes={NODE: CONNECTED})
+    await store.write(adoption.add(TRACK))
+    upstream = UpstreamDouble(folder / "upstream-double")
+    fleet = OperatedFleet(store, clock, authority, nodes={NODE: CONNECTED}, upstream=upstream)
     try:
         yield fleet, fleet.operations(blobs)
     finally:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from coordinator.operations.agents import CanaryResult
 from coordinator.operations.registry_objects import NewObject, Published
+from coordinator.store import replicas
 from protos.domain.object_names import ObjectKind
 from protos.domain.resources import ModelFile
 from protos.v1 import registry_pb2
 from protos.wire import model_file_to_wire
+from tests.support.operations import NODE
+from tests.support.stores import replica
 
 if TYPE_CHECKING:
     from coordinator.operations.actor import Actor
     from coordinator.operations.operations import Operations
     from protos.v1.registry_pb2_grpc import RegistryAsyncStub
+    from tests.support.operations import OperatedFleet
 
 BASE = "acme/base@1"
 WIRE_KINDS = {
@@ -85,3 +91,12 @@ async def publish_over_grpc(
         **fields,
     )
     return await registry.Publish(request)
+
+
+async def serve_adapter(
+    fleet: OperatedFleet, name: str, base: str, text: str, node_id: str = NODE
+) -> None:
+    """Have a node serve an adapter, and answer every canary with ``text``."""
+    served = replace(replica(node_id, base), adapter=name)
+    await fleet.store.write(replicas.report([served], []))
+    fleet.agents.canaries[name] = CanaryResult(text, 8, 20.0, 50.0)

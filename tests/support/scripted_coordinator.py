@@ -35,6 +35,7 @@ class ScriptedCoordinator(fleet_pb2_grpc.FleetServicer):
         self.piece_lists: dict[bytes, bytes] = {}
         self.blob_offsets: list[int] = []
         self.sent_bytes = 0
+        self.chunk_bytes = 65_536
         #: Downloads after which the next ones never answer.
         self.hold_after: int | None = None
         #: Cut the next blob that is longer after so many bytes.
@@ -65,14 +66,14 @@ class ScriptedCoordinator(fleet_pb2_grpc.FleetServicer):
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def enrol(self, folder: Path) -> None:
+    def enrol(self, folder: Path, node_id: str = NODE_ID, pop_id: str = POP_ID) -> None:
         """Give an agent the identity that an enrolment would have."""
         key = p256_key()
         issued = Issued(
-            self.authority.issue_node(NODE_ID, request_der(key)).pem,
+            self.authority.issue_node(node_id, request_der(key)).pem,
             self.authority.bundle_pem,
-            node_id=NODE_ID,
-            pop_id=POP_ID,
+            node_id=node_id,
+            pop_id=pop_id,
             fleet_address=self.address,
         )
         save_issued(folder, private_pem(key), issued)
@@ -151,6 +152,6 @@ class ScriptedCoordinator(fleet_pb2_grpc.FleetServicer):
         data = data[:length] if length else data
         if self.cut_blob_after is not None and len(data) > self.cut_blob_after:
             data, self.cut_blob_after = data[: self.cut_blob_after], None
-        for at in range(0, len(data), 65_536):
-            self.sent_bytes += len(data[at : at + 65_536])
-            yield fleet_pb2.BlobChunk(data=data[at : at + 65_536])
+        for at in range(0, len(data), self.chunk_bytes):
+            self.sent_bytes += len(data[at : at + self.chunk_bytes])
+            yield fleet_pb2.BlobChunk(data=data[at : at + self.chunk_bytes])

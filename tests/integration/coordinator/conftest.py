@@ -13,6 +13,7 @@ from coordinator.store.store import Store
 from protos.v1 import admin_pb2_grpc
 from tests.support.disks import mount_small_disk, unmount
 from tests.support.operator_listeners import Listeners, listening
+from tests.support.s3_server import S3Server, s3_server
 from tests.support.stores import SetClock
 
 
@@ -35,6 +36,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a small disk needs privileges that this process does not have")
     yield folder
     unmount(folder)
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """A real S3 server; each test has a prefix of its own."""
+    with s3_server() as running:
+        yield running
 
 
 OpenStore = Callable[..., Awaitable[Store]]

@@ -362,13 +362,15 @@ async def test_no_piece_list_is_made_of_a_damaged_blob(tmp_path):
 
 async def test_a_blob_is_not_removed_while_it_is_leased_or_received(blobs, tmp_path):
     await blobs.write(SHA256, len(DATA), chunks_of(DATA))
+    (listed,) = await blobs.list_all()
+    assert (listed.sha256, listed.size_bytes) == (SHA256, len(DATA))
     async with blobs.leased([SHA256]):
-        assert not await blobs.remove(SHA256, lambda: True)
-    assert not await blobs.remove(SHA256, lambda: False)
-    assert [(one.sha256, one.size_bytes) for one in await blobs.list_all()] == [(SHA256, len(DATA))]
+        assert not await blobs.remove(listed, lambda: True)
+    assert not await blobs.remove(listed, lambda: False)
+    assert not await blobs.remove(listed._replace(touched_unix_ms=1), lambda: True)
     reading = blobs.read(SHA256)
     parts = [await anext(reading)]
-    assert await blobs.remove(SHA256, lambda: True)
+    assert await blobs.remove(listed, lambda: True)
     assert b"".join(parts + [chunk async for chunk in reading]) == DATA, "read to its end"
     assert await blobs.size_bytes(SHA256) is None
     assert await blobs.list_all() == []

@@ -312,9 +312,7 @@ async def test_a_port_that_does_not_fit_names_every_tensor_and_publishes_nothing
     assert await names_of(registry, ADAPTER) == ["acme/fr@1"]
 
 
-async def test_an_adapter_of_an_external_model_cannot_be_checked_and_is_refused(
-    registry, listeners
-):
+async def test_an_adapter_of_an_external_model_cannot_be_checked_so_is_refused(registry, listeners):
     async with listeners.operator_channel() as channel:
         await AdminStub(channel).RegisterModel(
             admin_pb2.RegisterModelRequest(

@@ -16,14 +16,15 @@ from coordinator.operations.agents import TraceFilter
 from coordinator.operations.models import NewModel
 from coordinator.operations.operations import Operations
 from coordinator.operations.registry_objects import NewObject
+from coordinator.operations.upstream_imports import NewImport
 from coordinator.store.records import AuditQuery
 from protos.domain.errors import Forbidden
 from protos.domain.object_names import ObjectKind
 from protos.domain.resources import ModelSource, ResourceType, Runtime
 from tests.support.certificates import request_der
-from tests.support.operations import ANA_KEY, NODE, actor
+from tests.support.operations import ANA_KEY, NODE, TRACK, actor
 from tests.support.registry_cases import adapter_files, base_files
-from tests.support.registry_doors import publish
+from tests.support.registry_doors import publish, serve_adapter
 from tests.support.stores import GRU, MODEL, deployment
 from tests.support.traces import trace
 
@@ -32,6 +33,7 @@ SHA256 = hashlib.sha256(DATA).digest()
 TRACE_ID = trace(3).trace_id
 RUNTIME = NewObject(ObjectKind.RUNTIME, "acme/rt@1", runtime=Runtime(""))
 NEW = NewModel("acme/ext@1", ModelSource.EXTERNAL, context_tokens=8_192)
+IMPORT = NewImport("hf://org/repo", "acme/up@1")
 
 
 async def chunks() -> AsyncIterator[bytes]:
@@ -58,10 +60,31 @@ CASES = {
         "account/acme",
     ),
     Act.ACCOUNT_LIST: Case(lambda ops, who: ops.accounts.list_all(who)),
+    Act.ADAPTER_COMPARE: Case(
+        lambda ops, who: ops.registry.compare(who, "acme/fr", "acme/fr@1"),
+        "adapter/acme/fr@1",
+        "adapter/acme/fr",
+    ),
     Act.ADAPTER_PORT: Case(
         lambda ops, who: ops.registry.port(who, "acme/fr", "acme/other", "acme/fr@2"),
         "adapter/acme/fr@2",
         "adapter/acme/fr",
+    ),
+    Act.ADOPTION_ADVANCE: Case(
+        lambda ops, who: ops.adoption.advance(who, TRACK.upstream),
+        None,
+        f"upstream/{TRACK.upstream}",
+    ),
+    Act.ADOPTION_LIST: Case(lambda ops, who: ops.adoption.list_all(who)),
+    Act.ADOPTION_TRACK: Case(
+        lambda ops, who: ops.adoption.track(who, "hf://org/repo"),
+        "upstream/hf://org/repo@main",
+        "upstream/hf://org/repo",
+    ),
+    Act.ADOPTION_UNTRACK: Case(
+        lambda ops, who: ops.adoption.untrack(who, TRACK.upstream),
+        f"upstream/{TRACK.upstream}",
+        f"upstream/{TRACK.upstream}",
     ),
     Act.AUDIT_LIST: Case(lambda ops, who: ops.audit.list_page(who, AuditQuery(0))),
     Act.BLOB_FIND: Case(lambda ops, who: ops.models.find_missing(who, [SHA256])),
@@ -181,6 +204,11 @@ CASES = {
     ),
     Act.POP_LIST: Case(lambda ops, who: ops.pops.list_all(who)),
     Act.PRICE_LIST: Case(lambda ops, who: ops.prices.list_all(who)),
+    Act.REPOSITORY_LIST: Case(lambda ops, who: ops.repositories.list_all(who)),
+    Act.REPOSITORY_PLACE: Case(lambda ops, who: ops.repositories.place(who)),
+    Act.REPOSITORY_SHOW: Case(
+        lambda ops, who: ops.repositories.show(who, "acme/m"), None, "repository/acme/m"
+    ),
     Act.ROUTE_EXPLAIN: Case(
         lambda ops, who: ops.routes.explain(who, "chat", "GRU"), None, "deployment/chat"
     ),
@@ -196,11 +224,22 @@ CASES = {
     Act.TRACE_SHOW: Case(
         lambda ops, who: ops.traces.find(who, TRACE_ID), None, f"trace/{TRACE_ID}"
     ),
+    Act.UPSTREAM_IMPORT: Case(
+        lambda ops, who: ops.upstream_imports.run(who, IMPORT.name, IMPORT),
+        f"model/{IMPORT.name}",
+        f"object/{IMPORT.name}",
+    ),
+    Act.UPSTREAM_TOKEN: Case(
+        lambda ops, who: ops.upstream_imports.set_token(who, "acme", "hf_x"),
+        "owner/acme",
+        "owner/acme",
+    ),
 }
 
 
 #: What needs an adapter to be there.
 ADAPTER_ACTS = {
+    Act.ADAPTER_COMPARE,
     Act.ADAPTER_PORT,
     Act.OBJECT_REMOVE,
     Act.OBJECT_RESOLVE,
@@ -228,6 +267,7 @@ async def test_each_role_against_each_use_case(fleet, ops, act, role):
         await publish(ops, actor(), ObjectKind.ADAPTER, "acme/fr@1", adapter_files())
     if act in BEFORE:
         await BEFORE[act](ops)
+        await serve_adapter(fleet, "acme/fr@1", "acme/base@1", text="one")
     before, tables = await fleet.notes(), versions(fleet)
     if role.covers(NEEDS[act]):
         await case.call(ops, who)

@@ -11,8 +11,10 @@ from agent.artifacts.objects import PullProgress
 from agent.clock import now_mono_ms
 from agent.core.accelerator_health import Fault, FaultKind, Severity
 from agent.core.accelerators import Reading
+from agent.core.cold_start import ColdPath, ColdStart
+from agent.core.engine_capacity import EngineCapacity
 from agent.gpu.watch import GpuWatch
-from protos.domain.resources import DesiredReplica, ModelSource, ResourceType
+from protos.domain.resources import DesiredReplica, ModelSource, Residency, ResourceType
 from protos.v1 import fleet_pb2
 from tests.support.assembled_agent import NODE_ID, assembled_agent
 
@@ -22,15 +24,7 @@ if TYPE_CHECKING:
     from agent.status_report import StatusReport
 
 #: Fields that no part fills yet.
-PENDING = {"cold_starts"}
-PENDING_HELLO = {
-    "accelerator_kind",
-    "weights_memory_bytes",
-    "engine_version",
-    "max_adapters",
-    "max_adapter_rank",
-    "max_engines",
-}
+PENDING = {"demand"}
 LOST = Fault("GPU-1", FaultKind.LOST, Severity.FATAL, 0, "x" * 1_000, 0.0)
 
 
@@ -53,6 +47,7 @@ def busy_report(report: StatusReport, monkeypatch: pytest.MonkeyPatch) -> Status
     report.peer_port.stats.in_flight = 3
     report.drain_state.by_operator = True
     report.live.overclaimed("iad-1")
+    report.replicas.cold_starts.add(ColdStart(ColdPath.SWAP, Residency.PEER, 10, 9.0))
     current = replace(report.identity, renewal_error=lambda: "disk full")
     return replace(report, identity=current, clock_offset_ms=lambda: -7.0)
 
@@ -69,8 +64,10 @@ def test_every_field_of_a_status_is_reported_but_the_number_that_the_link_gives(
 def test_every_field_of_a_hello_is_reported(
     report: StatusReport,
 ) -> None:
-    reported = {field.name for field, _ in report.hello().ListFields()}
-    assert reported == {field.name for field in fleet_pb2.Hello.DESCRIPTOR.fields} - PENDING_HELLO
+    capacity = EngineCapacity("cpu", "0.32.0", 8, 32, 1)
+    full = replace(report, capacity=capacity, weights_memory_bytes=lambda: 7)
+    reported = {field.name for field, _ in full.hello().ListFields()}
+    assert reported == {field.name for field in fleet_pb2.Hello.DESCRIPTOR.fields}
 
 
 def test_the_engines_requests_are_those_of_peers_and_of_own_clients(

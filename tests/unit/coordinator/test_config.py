@@ -95,11 +95,30 @@ def test_every_mistake_is_named_at_once_even_those_between_keys():
         ("coordinator", {"state_dir": "x", "name": "No Name"}, "coordinator.name: 'No Name'"),
         ("coordinator", {"state_dir": "x", "log_level": "loud"}, "coordinator.log_level"),
         ("fleet", "7401", "[fleet] must be a table"),
+        ("blobs", {"url": "https://bucket"}, "blobs.url: must be empty, s3://BUCKET"),
+        ("blobs", {"url": "s3://key:secret@bucket"}, "blobs.url: must be empty, s3://BUCKET"),
+        (
+            "blobs",
+            {"url": "s3://weights", "endpoint": "https://key:secret@store"},
+            "blobs.endpoint: must be empty",
+        ),
+        ("blobs", {"endpoint": "http://store:9000"}, "blobs.url: is required"),
+        ("blobs", {"credentials_file": "key.toml"}, "blobs.url: is required"),
+        ("blobs", {"partial_max_bytes": 2**30}, "blobs.partial_max_bytes: 1073741824 is below"),
     ],
 )
 def test_each_mistake_names_its_key(section: str, keys: object, told: str):
     (found,) = problems(**{section: keys})
     assert told in found
+
+
+def test_a_key_of_an_object_store_is_found_beside_the_configuration(tmp_path: Path):
+    sections = {
+        "coordinator": {"state_dir": "state"},
+        "blobs": {"url": "s3://weights/fleet-1", "credentials_file": "s3.toml"},
+    }
+    read = parse_config(sections, {}, base=tmp_path)
+    assert read.blobs.credentials_file == str(tmp_path / "s3.toml")
 
 
 def test_a_file_that_is_missing_or_no_toml(tmp_path: Path):

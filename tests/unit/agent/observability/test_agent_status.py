@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from agent.core.accelerators import Reading, reading_samples
+from agent.core.cold_start import ColdPath, ColdStart
+from agent.core.cold_start_times import ColdStartTimes
 from agent.core.samples import HistogramSample, Sample, Samples
 from agent.main import Agent
 from agent.observability.agent_status import AgentStatus
+from protos.domain.resources import Residency
 from tests.support.assembled_agent import NODE_ID, POP_ID, assembled_agent
 
 ROOT = Path(__file__).parents[4]
@@ -87,8 +90,10 @@ def documented() -> dict[str, set[str]]:
 
 
 def all_samples(agent: Agent) -> list[Sample | HistogramSample]:
-    """Return the agent's samples, and those of an accelerator as though it had one."""
-    return [*agent.status.samples(), *reading_samples([BUSY])]
+    """Return the agent's samples, and those of an accelerator and a cold start as though of it."""
+    times = ColdStartTimes()
+    times.add(ColdStart(ColdPath.SWAP, Residency.DISK, 1, 1.0))
+    return [*agent.status.samples(), *reading_samples([BUSY]), *times.samples(0.0)]
 
 
 def test_metrics_are_those_of_the_documentation_with_their_labels(agent: Agent) -> None:

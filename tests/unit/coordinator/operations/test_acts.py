@@ -15,6 +15,10 @@ from coordinator.operations.operations import Operations
 #: What the roles are sold as.
 VIEWER = {
     Act.ACCOUNT_LIST,
+    Act.ADOPTION_LIST,
+    Act.REPOSITORY_LIST,
+    Act.REPOSITORY_PLACE,
+    Act.REPOSITORY_SHOW,
     Act.AUDIT_LIST,
     Act.DEPLOYMENT_LIST,
     Act.DEPLOY_LIST,
@@ -35,6 +39,11 @@ VIEWER = {
     Act.TRACE_SHOW,
 }
 OPERATOR = VIEWER | {
+    Act.ADOPTION_ADVANCE,
+    Act.ADOPTION_TRACK,
+    Act.ADOPTION_UNTRACK,
+    Act.UPSTREAM_IMPORT,
+    Act.ADAPTER_COMPARE,
     Act.ADAPTER_PORT,
     Act.BLOB_FIND,
     Act.BLOB_PROGRESS,
@@ -113,4 +122,6 @@ def test_an_account_may_publish_and_deploy_and_nothing_else():
         Act.OBJECT_RESOLVE,
         Act.OBJECT_SHOW,
         Act.OBJECT_VERIFY,
+        Act.REPOSITORY_LIST,
+        Act.REPOSITORY_SHOW,
     } == OF_ACCOUNTS

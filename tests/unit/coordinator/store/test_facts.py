@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from coordinator.store.facts import EnrolledNode, FactType, decode_fact, row_type
-from protos.domain.resources import ResourceType
+from coordinator.store.facts import EnrolledNode, FactType, Manifest, decode_fact, row_type
+from protos.domain.resources import ModelFile, ResourceType
 from tests.support.stores import PROFILE
 
 
@@ -21,3 +21,12 @@ def test_a_profile_of_an_earlier_or_later_version_is_read():
     del stored["profile"]["context_tokens"]
     stored["profile"]["later"] = 3
     assert decode_fact(FactType.NODE, "gru-1", json.dumps(stored).encode()) == node
+
+
+def test_a_manifest_of_an_earlier_version_is_read_and_pieces_are_kept():
+    stored = b'{"files":[["config.json","' + b"ab" * 32 + b'",12]]}'
+    old = Manifest("acme/m@1", (ModelFile("config.json", b"\xab" * 32, 12),))
+    assert decode_fact(FactType.MANIFEST, "acme/m@1", stored) == old
+    assert old.encode() == stored, "files of one piece are written as before"
+    new = Manifest("acme/m@1", (ModelFile("w.safetensors", b"s" * 32, 10**9, b"p" * 32),))
+    assert decode_fact(FactType.MANIFEST, "acme/m@1", new.encode()) == new

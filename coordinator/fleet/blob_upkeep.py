@@ -1,0 +1,68 @@
+"""Background work on blobs: the collection of unnamed ones, piece digests of older manifests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from coordinator.blobs.collector import BlobCollector
+from coordinator.fleet.manifest_pieces import ManifestPieces
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from coordinator.blobs.interface import BlobStore
+    from coordinator.blobs_section import BlobsSection
+    from coordinator.core.fleet_figures import FleetCounters
+    from coordinator.store.store import Store
+
+
+class BlobUpkeep(NamedTuple):
+    """Two tasks that run beside the listeners."""
+
+    collector: BlobCollector
+    pieces: ManifestPieces
+
+    def start(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+        """Start both."""
+        return [
+            group.create_task(self.collector.run(), name="blob-collection"),
+            group.create_task(self.pieces.run(), name="manifest-pieces"),
+        ]
+
+
+class NamedBlobs:
+    """Every digest that a manifest names, gathered once for each state of the store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._seq = -1
+        self._named: frozenset[bytes] = frozenset()
+
+    def __call__(self) -> frozenset[bytes]:
+        """Return the digests as of now."""
+        if self._seq != self._store.seq:
+            manifests = self._store.manifests().values()
+            self._named = frozenset(file.sha256 for files in manifests for file in files)
+            self._seq = self._store.seq
+        return self._named
+
+
+def make_blob_upkeep(
+    store: Store,
+    blobs: BlobStore,
+    section: BlobsSection,
+    counters: FleetCounters,
+    now_unix_ms: Callable[[], int],
+    on_manifests: Callable[[], None],
+) -> BlobUpkeep:
+    """Assemble the tasks. ``on_manifests`` is called after piece digests were filled in."""
+    collector = BlobCollector(
+        blobs,
+        NamedBlobs(store),
+        grace_s=section.gc_grace_s,
+        partial_age_s=section.partial_age_s,
+        counters=counters,
+        now_unix_ms=now_unix_ms,
+    )
+    return BlobUpkeep(collector, ManifestPieces(store, blobs, on_manifests))
