@@ -13,6 +13,8 @@ PROMPTS = (
 #: Tokens generated for each, and the likeliest tokens at each place whose logprobs are kept.
 ANSWER_TOKENS = 2
 TOP = 5
+#: For whether an adapter does anything: one token of it says so, in a fifth of the time.
+BRIEF_PROMPTS = PROMPTS[2:]
 #: Largest difference of a logprob between two takes of the same weights, by kind of device. On a
 #: CPU all takes were equal; a GPU adds in an order that depends on the batch.
 TOLERANCE = {"cpu": 0.02, "cuda": 0.35, "rocm": 0.35}

@@ -258,17 +258,19 @@ class SwapMachine:
     def _undo(self, reason: str) -> list[Command]:
         """Bring the old weights back: by reading them again, and if that fails by a restart."""
         if self._restoring:
-            self.state = SwapState.RESTARTING
-            return [RestartEngine(self.model)]
+            self.state, self._target = SwapState.RESTARTING, self.model
+            return [RestartEngine(self.model), SwapEnded(self._error)]
         self._restoring, self._error = True, reason
         return self._reload(self.model)
 
     def _on_death(self, reason: str) -> list[Command]:
-        if self.state not in (SwapState.OPEN, SwapState.RESTARTING):
-            self._error = self._error or f"the engine ended meanwhile: {reason}"
-        closing: list[Command] = [CloseGate()] if self.state is SwapState.OPEN else []
-        self.state = SwapState.RESTARTING
-        return closing
+        before, self.state, self._target = self.state, SwapState.RESTARTING, self.model
+        if before is SwapState.OPEN:
+            return [CloseGate()]
+        if before is SwapState.RESTARTING:
+            return []
+        # Who asked is told at once: the start takes longer than a request waits.
+        return [SwapEnded(self._error or f"the engine ended meanwhile: {reason}")]
 
     def _open(self, model: str) -> list[Command]:
         asked = self._target != self.model

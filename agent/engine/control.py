@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import aiohttp
 import orjson
 
-from agent.core.fingerprint import ANSWER_TOKENS, PROMPTS, TOP, Take
+from agent.core.fingerprint import ANSWER_TOKENS, BRIEF_PROMPTS, PROMPTS, TOP, Take
 from agent.engine.probe import MAX_ANSWER_BYTES
 from protos.domain.errors import EngineFailed
 
@@ -35,7 +35,7 @@ class Control(Protocol):
     async def unload_adapter(self, name: str) -> None: ...
     async def reload_weights(self, path: Path) -> None: ...
     async def reset_prefix_cache(self) -> bool: ...
-    async def take(self, name: str) -> Take: ...
+    async def take(self, name: str, *, brief: bool = False) -> Take: ...
 
 
 class EngineControl:
@@ -82,12 +82,16 @@ class EngineControl:
             raise EngineFailed(f"the engine cannot empty its prefix cache: {_text(said)}")
         return _object(said).get("success") is True
 
-    async def take(self, name: str) -> Take:
-        """Return what ``name``, a model or an adapter, says to the fixed prompts."""
+    async def take(self, name: str, *, brief: bool = False) -> Take:
+        """Return what ``name``, a model or an adapter, says to the fixed prompts.
+
+        ``brief``: one token for the shortest of them.
+        """
+        prompts = BRIEF_PROMPTS if brief else PROMPTS
         body = {
             "model": name,
-            "prompt": list(PROMPTS),
-            "max_tokens": ANSWER_TOKENS,
+            "prompt": list(prompts),
+            "max_tokens": 1 if brief else ANSWER_TOKENS,
             "temperature": 0,
             "ignore_eos": True,
             "logprobs": TOP,
@@ -99,7 +103,7 @@ class EngineControl:
         if status != 200:
             raise EngineFailed(f"the engine does not answer as {name}: {_text(said)}")
         try:
-            return read_take(_object(said))
+            return read_take(_object(said), len(prompts))
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise EngineFailed(f"the engine's answer has no logprobs: {error!r}") from error
 
@@ -127,15 +131,15 @@ class EngineControl:
             raise EngineFailed(f"{path} fails: {error!r}") from error
 
 
-def read_take(answer: dict[str, Any]) -> Take:
-    """Return the ids and logprobs in an answer of ``/v1/completions`` to several prompts.
+def read_take(answer: dict[str, Any], prompts: int) -> Take:
+    """Return the ids and logprobs in an answer of ``/v1/completions`` to so many prompts.
 
     Raises: KeyError, IndexError, TypeError, ValueError for an answer without them.
     """
     token_ids: list[int] = []
     logprobs: list[float] = []
     choices = sorted(answer["choices"], key=lambda choice: int(choice["index"]))
-    if len(choices) != len(PROMPTS):
+    if len(choices) != prompts:
         raise ValueError(f"{len(choices)} answers")
     for choice in choices:
         token_ids += [int(one) for one in (*choice["prompt_token_ids"], *choice["token_ids"])]

@@ -111,6 +111,8 @@ class EngineSlot:
         self.resident_since_ms = self.last_used_ms = settings.now_mono_ms()
         #: What the weights in the engine said when its gate was opened.
         self.take: Take | None = None
+        #: What adapters are compared with, taken when the first is.
+        self._brief_take: Take | None = None
 
     # -- what requests use -----------------------------------------------------------------------
 
@@ -281,11 +283,11 @@ class EngineSlot:
             self._wake()
 
     async def _check_effect(self, control: Control, name: str) -> None:
-        if self.take is None:
-            self.take = await control.take(self.weights_served)
-        adapted = await control.take(name)
+        if self._brief_take is None:
+            self._brief_take = await control.take(self.weights_served, brief=True)
+        adapted = await control.take(name, brief=True)
         least = LEAST_EFFECT[self._settings.fingerprints.device]
-        if not has_effect(self.take, adapted, least):
+        if not has_effect(self._brief_take, adapted, least):
             await control.unload_adapter(name)
             raise EngineFailed(
                 f"adapter {name} has no effect: the engine answers as its base does",
@@ -368,6 +370,7 @@ class EngineSlot:
         if generation != self.generation:
             self.generation = generation
             self.slots.clear()
+            self._brief_take = None
             self.in_flight = 0
             self.resident_since_ms = self._settings.now_mono_ms()
         if model == self._target.desired.model:

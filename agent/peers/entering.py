@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from agent.core.cold_start import Wanted
 from agent.core.peer_request import STALE_CODE
 from agent.relay.far_times import cold_start_header
-from protos.domain.errors import Conflict, NoReplica
+from protos.domain.errors import Conflict, EdgeForgeError, NoReplica, Overloaded
 from protos.domain.load_term import ColdWay
 
 if TYPE_CHECKING:
@@ -50,27 +50,34 @@ async def enter_engine(asked: PeerRequest, service: PeerService, api: ApiFormat)
     """Enter the engine that has what ``asked`` names, after its load if it may be loaded.
 
     Cancelled while it waits, the request gives up its wait only.
-    Raises: NotResident for what is not in the engine; EdgeForgeError for a load that failed.
+    Raises: NotResident for what is not in the engine, or was not loaded; Overloaded; NoReplica.
     """
     residents, began_mono_ms = service.residents, service.now_mono_ms()
-    entered = None
-    endpoint = residents.endpoint_for(asked.model, asked.adapter)
+    entered, wanted = None, Wanted(asked.model, asked.adapter)
+    endpoint = residents.endpoint_for(*wanted)
     if endpoint is not None:
         residents.enter(endpoint)
         entered = Entered(endpoint)
-    elif asked.may_load and residents.cold_path(asked.model, asked.adapter) is not None:
-        wanted = Wanted(asked.model, asked.adapter)
-        endpoint, cold_start, began = await service.loads.enter(wanted)
+    elif asked.may_load and residents.cold_path(*wanted) is not None:
+        try:
+            endpoint, cold_start, began = await service.loads.enter(wanted)
+        except Overloaded:
+            raise
+        except EdgeForgeError as error:
+            why = f"node {service.node_id} could not load {wanted.name!r}: {error.message}"
+            raise NotResident(why, None) from error
         if endpoint is not None:
             load_ms = service.now_mono_ms() - began_mono_ms
             entered = Entered(endpoint, load_ms, cold_start, began)
     if entered is None:
         name = (asked.adapter or asked.model)[:100]
-        way = residents.cold_path(asked.model, asked.adapter)
-        raise NotResident(
+        way, why = (
+            residents.cold_path(*wanted),
             f"node {service.node_id} does not serve {name!r} now",
-            None if way is None else ColdWay(*way),
         )
+        if way is None and not residents.resident():
+            raise NoReplica(why)  # no engine serves anything here
+        raise NotResident(why, None if way is None else ColdWay(*way))
     if entered.endpoint.embeds is not api.embeds:
         residents.leave(entered.endpoint)
         raise NoReplica(f"the engine of node {service.node_id} does not serve {api.path}")

@@ -83,6 +83,7 @@ def choose(
             candidate
             for candidate in open_pool
             if (offer := candidate.offer).is_edge
+            and candidate.cold is None
             and candidate.headroom > spare_ratio * offer.max_parallel
             and fill(offer.node_id) < edge_fill_ratio
         ] or open_pool

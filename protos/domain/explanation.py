@@ -176,7 +176,7 @@ class _Words:
         ):
             return self._kept(candidate)
         if self._is_unfilled_edge(chosen) and not self._is_unfilled_edge(candidate):
-            if candidate.pop.tier is Tier.EDGE:
+            if candidate.pop.tier is Tier.EDGE and candidate.cold is None:
                 if not has_spare_places(candidate, self._sla_tier):
                     return self._crowded(candidate)
                 return (
@@ -219,6 +219,7 @@ class _Words:
         return (
             self._edge_fill_ratio > 0.0
             and candidate.pop.tier is Tier.EDGE
+            and candidate.cold is None
             and has_spare_places(candidate, self._sla_tier)
             and self._fill(candidate.node.id) < self._edge_fill_ratio
         )

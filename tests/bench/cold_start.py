@@ -7,7 +7,8 @@ The small model, its weights on local disk, through the agent's own ``Replicas``
 ``make_resident`` and a streamed request of one token over the engine's socket. ``added_ms_p99``
 subtracts the P50 of warm requests between the cold ones, of the same kind. Adapters go round over
 more than the engine keeps, so that every load reads the adapter's files. Then whole starts of an
-engine, with their parts from its own log. No P99 is printed below 300 samples.
+engine, with their parts from its own log, and swaps whose weights are pulled from a peer first, by
+a real agent's store over loopback. No P99 is printed below 300 samples.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from agent.core.cold_start import ColdPath
 from tests.bench.report import quantile, write_report
 from tests.support.fine_tunes import fine_tune_of
 from tests.support.lora_files import adapter_for
+from tests.support.pulling_pair import PullingPair
 from tests.support.real_engine import engine_environment, small_model_dir
 from tests.support.real_host import RealHost, connected, first_token_ms, now_mono_ms
 
@@ -112,6 +114,29 @@ async def swaps_bench(host: RealHost, count: int) -> dict[str, Any]:
     return times.figures()
 
 
+async def pulled_bench(host: RealHost, count: int, folder: Path) -> dict[str, Any]:
+    """Swap a model in that is pulled from a peer first, each time to an empty disk."""
+    pair = PullingPair(folder / "p", host.objects.folders[TUNED])
+    await pair.start()
+    pulls, times = [], Times()
+    try:
+        for _ in range(count):
+            await host.endpoint(BASE)
+            pull_ms, host.objects.folders[TUNED] = await pair.pull()
+            pulls.append(pull_ms)
+            await sample(host, times, TUNED)
+    finally:
+        await pair.close()
+    totals = [sum(each) for each in zip(pulls, times.cold, strict=True)]
+    return {
+        "n": count,
+        "p50_ms": round(statistics.median(totals), 1),
+        "max_ms": round(max(totals), 1),
+        "pull_p50_ms": round(statistics.median(pulls), 1),
+        "pull_ms_per_gb": round(statistics.median(pulls) / (times.weights_bytes / 1e9), 1),
+    }
+
+
 async def engines_bench(host: RealHost, count: int) -> dict[str, Any]:
     """Start an engine anew, to the first token."""
     took: list[float] = []
@@ -190,6 +215,9 @@ async def run(arguments: argparse.Namespace) -> dict[str, Any]:
                 if count:
                     report[what] = await bench(host, count)
                     show(what, report[what])
+            if arguments.pulled:
+                report["swap_pulled"] = await pulled_bench(host, arguments.pulled, folder)
+                show("pulled", report["swap_pulled"])
         finally:
             await host.engines.close()
     return report
@@ -202,10 +230,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--adapters", type=int, default=0)
     parser.add_argument("--swaps", type=int, default=0)
     parser.add_argument("--engines", type=int, default=0)
+    parser.add_argument("--pulled", type=int, default=0, help="swaps with a pull from a peer first")
     arguments = parser.parse_args(argv)
-    if not (arguments.adapters or arguments.swaps or arguments.engines):
-        counts = (20, 10, 1) if arguments.quick else (300, 300, 10)
-        arguments.adapters, arguments.swaps, arguments.engines = counts
+    if not any((arguments.adapters, arguments.swaps, arguments.engines, arguments.pulled)):
+        counts = (20, 10, 1, 2) if arguments.quick else (300, 300, 10, 20)
+        arguments.adapters, arguments.swaps, arguments.engines, arguments.pulled = counts
     write_report("cold-start", asyncio.run(run(arguments)))
 
 

@@ -114,6 +114,7 @@ def test_budget_places_fill_and_price_decide_in_that_order(view, shape, live, fi
         each
         for each in open_to or fitting
         if each.pop.tier is Tier.EDGE
+        and each.cold is None
         and fill[each.node.id] < ratio
         and each.headroom > spare * each.replica.profile.max_parallel
     ]

@@ -294,6 +294,7 @@ def choice(shape, found, draw, fill, ratio):
         each
         for each in open_to
         if each.tier is Tier.EDGE
+        and "load" not in each.terms
         and each.free > spare * each.places
         and ratio > 0.0
         and fill[each.node_id] < ratio

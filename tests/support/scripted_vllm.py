@@ -132,7 +132,7 @@ class ScriptedVllm:
         await self._call("reset")
         return self.running == 0
 
-    async def take(self, name: str) -> Take:
+    async def take(self, name: str, *, brief: bool = False) -> Take:
         await self._call(f"take {name}")
         assert self._loaded is not None
         if name == self.model:

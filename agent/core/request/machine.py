@@ -227,6 +227,7 @@ class RequestMachine:
         """Go on after a load at this node, or ask another target if it failed."""
         if self._cold.loaded(event, now_mono_ms):
             return self._send(event.attempt, now_mono_ms)
+        self._asked -= isinstance(event, BecameResident) and event.attempt.resumes is None
         return self._instead(event.attempt, Rest.TEXT, now_mono_ms)
 
     def _instead(self, attempt: Attempt, rest: Rest, now_mono_ms: float) -> list[Command]:

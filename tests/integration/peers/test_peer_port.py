@@ -193,7 +193,7 @@ def test_a_peer_neither_chooses_an_accounts_salt_nor_sees_one(
         ({"model": ""}, 403),
         ({"account": "nobody"}, 503),
         ({"deployment": "nothing"}, 503),
-        ({"model": "external/other@1"}, 503),
+        ({"model": "external/other@1"}, 409),
     ],
 )
 def test_an_account_header_that_is_missing_or_false_is_refused(

@@ -39,8 +39,10 @@ TRACE = Trace(
     far=FarTimes(admission_ms=1.0, queue_ms=5.0, engine_ms=45.0),
 )
 
+LOADED = replace(TRACE, far=FarTimes(1.0, 5.0, 45.0, 60.0))
+
 moments = st.floats(min_value=0.0, max_value=1e7, allow_nan=False)
-far_times = st.none() | st.builds(FarTimes, moments, moments, moments)
+far_times = st.none() | st.builds(FarTimes, moments, moments, moments, st.just(0.0) | moments)
 
 
 @st.composite
@@ -71,6 +73,13 @@ def test_a_stream_over_a_hop_shows_where_its_first_token_was_paid() -> None:
         ("prefill", 40.0),
         ("decode", 250.0),
     ]
+
+
+def test_the_wait_for_a_load_is_a_part_of_its_own() -> None:
+    parts = {part.name: part.took_ms for part in waterfall(LOADED)}
+    assert (parts["network"], parts["admission"], parts["load"]) == (40.0, 1.0, 60.0)
+    assert sum(parts.values()) == 400.0
+    assert list(parts).index("load") == list(parts).index("queue") - 1
 
 
 def test_a_replaced_attempt_is_a_part_of_its_own() -> None:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from protos.domain.trace import Trace
+from protos.domain.trace import FarTimes, Trace, TraceColdStart
 from protos.v1 import trace_pb2
 from protos.wire import place_in_order, summary_to_wire, trace_from_wire, trace_to_wire
 from tests.support.traces import refused, trace
 
+LOADED = replace(
+    trace(6),
+    cold_start=TraceColdStart("adapter", "peer", 1_800_000, 640.0, 300.0),
+    far=FarTimes(1.0, 2.0, 30.0, 640.0),
+)
 
-@pytest.mark.parametrize("made", [trace(7), refused(8), trace(9, first_token_ms=None, far=None)])
+
+@pytest.mark.parametrize(
+    "made", [LOADED, trace(7), refused(8), trace(9, first_token_ms=None, far=None)]
+)
 def test_a_trace_survives_the_wire(made: Trace) -> None:
     sent = trace_to_wire(made).SerializeToString()
     assert trace_from_wire(trace_pb2.Trace.FromString(sent)) == made

@@ -17,6 +17,8 @@ from agent.core.live import (
     LiveState,
 )
 from agent.core.peer_state import EJECT_AFTER_FAILURES, MAX_STARTS, REPORT_FRESH_MS, RTT_WINDOW
+from protos.domain.load_term import ColdPath, ColdWay
+from protos.domain.resources import Residency
 from protos.domain.router import UNKNOWN_TARGET
 from tests.support.one_target import seen_target
 
@@ -449,3 +451,36 @@ def test_the_p99_is_never_below_the_median_and_both_were_measured(rtts_ms: list[
     assert state.rtt_ms_p99 is not None
     assert state.rtt_ms_p50 <= state.rtt_ms_p99
     assert math.isfinite(state.rtt_ms_p99)
+
+
+FR, WAY = "acme/fr@1", ColdWay(ColdPath.ADAPTER, Residency.DISK)
+
+
+def told(live: LiveState, loadable, ready=("acme/m@1",)) -> None:
+    live.reported("iad-1", 0.0, in_flight=0, queued=0, ready_models=ready, loadable=loadable)
+
+
+def test_what_a_target_would_load_is_known_as_long_as_its_report_is_fresh() -> None:
+    live = LiveState()
+    told(live, {FR: WAY})
+    assert seen_target(live, "iad-1", 1.0, warm=True).loadable == {FR: WAY}
+    assert seen_target(live, "iad-1", REPORT_FRESH_MS, warm=True).loadable is None
+
+
+def test_an_answer_says_ahead_of_the_next_report_what_is_in_the_engine() -> None:
+    live = LiveState()
+    told(live, {FR: WAY})
+    live.holds("iad-1", FR, None, resident=True)
+    assert FR in seen_target(live, "iad-1", 1.0, warm=True).ready_models
+    live.holds("iad-1", FR, WAY, resident=False)
+    lost = seen_target(live, "iad-1", 1.0, warm=True)
+    assert (FR in lost.ready_models, lost.loadable) == (False, {FR: WAY})
+    live.holds("iad-1", FR, None, resident=False)
+    assert seen_target(live, "iad-1", 1.0, warm=True).loadable == {}
+
+
+def test_without_a_report_nothing_is_made_up_from_an_answer() -> None:
+    live = LiveState()
+    live.holds("iad-1", FR, WAY, resident=False)
+    state = seen_target(live, "iad-1", 1.0, warm=True)
+    assert (state.ready_models, state.loadable) == (None, None)

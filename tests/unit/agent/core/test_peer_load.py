@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from agent.core.engine_admission import Newcomer
 from agent.core.peer_load import (
     LOAD_HEADER,
     MAX_LOAD,
+    MAX_NAMES,
     PeerLoad,
     load_fields,
     load_header,
     load_of,
     load_of_fields,
+    loadable_field,
     parse_newcomer,
     parse_retry_s,
     read_probe,
 )
+from protos.domain.load_term import ColdPath, ColdWay
+from protos.domain.resources import Residency
 
 
 @pytest.mark.parametrize(
@@ -137,3 +143,41 @@ def test_a_deeply_nested_answer_to_a_probe_does_not_end_the_prober(field: str) -
 def test_what_is_no_answer_to_a_probe_is_a_failed_probe(answer: object) -> None:
     with pytest.raises(ValueError, match="answer to a probe"):
         read_probe(answer)
+
+
+WAYS = {
+    "acme/fr@1": ColdWay(ColdPath.ADAPTER, Residency.PEER),
+    "acme/m@2": ColdWay(ColdPath.SWAP, Residency.DISK),
+}
+IDLE = {"in_flight": 0, "queued": 0, "ready_models": []}
+
+
+def test_what_a_node_would_load_is_written_and_read_back():
+    answer = json.loads(json.dumps(IDLE | {"loadable": loadable_field(WAYS)}))
+    assert read_probe(answer).loadable == WAYS
+
+
+def test_an_agent_that_does_not_say_what_it_would_load_says_nothing_of_it():
+    assert read_probe(IDLE).loadable is None
+    assert read_probe(IDLE | {"loadable": {}}).loadable == {}
+
+
+@pytest.mark.parametrize("given", [[], "x", 7, [["a", "adapter/disk"]]])
+def test_a_malformed_field_of_what_is_loadable_is_left_out(given):
+    assert read_probe(IDLE | {"loadable": given}).loadable is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "adapter", "adapter/", "/disk", "teleport/disk", "adapter/moon", 7, None, ["a"]]
+)
+def test_a_way_that_is_none_is_dropped(text):
+    told = {"acme/bad@1": text, "acme/fr@1": "adapter/peer"}
+    assert read_probe(IDLE | {"loadable": told}).loadable == {"acme/fr@1": WAYS["acme/fr@1"]}
+
+
+def test_names_are_bounded_when_written_and_when_read():
+    way = (ColdPath.ADAPTER, Residency.DISK)
+    many = {f"acme/a@{number}": way for number in range(MAX_NAMES + 5)}
+    assert len(loadable_field(many)) == MAX_NAMES
+    told = dict.fromkeys(many, "adapter/disk")
+    assert len(read_probe(IDLE | {"loadable": told}).loadable) == MAX_NAMES

@@ -16,6 +16,7 @@ from agent.core.prefixes import (
     PrefixMemory,
     prompt_blocks,
 )
+from tests.support.fleets import replica
 from tests.support.one_target import cached_ratio
 
 MODEL = "acme/small@1"
@@ -178,3 +179,17 @@ def test_the_longest_prefix_seen_before_is_expected_in_the_cache(
         longest = max(longest, shared)
     whole = b"".join(text(1, each) for each in asked)
     assert cached(memory, whole, node="n") == longest / len(asked)
+
+
+def test_an_adapters_prefix_is_expected_neither_from_its_base_nor_from_another_adapter() -> None:
+    memory = PrefixMemory()
+    prompt = b"a" * 4 * BLOCK_BYTES
+    there = {"iad-1": replica("iad-1", model="acme/m@1")}
+
+    def asked(name: str):
+        return prompt_blocks(prompt, name, "acme")
+
+    memory.record("iad-1", "acme/m@1", 1, asked("acme/fr@1"), 0.0)
+    assert memory.cached_ratios("acme/m@1", there, asked("acme/m@1"), 1.0) == {}
+    assert memory.cached_ratios("acme/m@1", there, asked("acme/de@1"), 1.0) == {}
+    assert memory.cached_ratios("acme/m@1", there, asked("acme/fr@1"), 1.0)["iad-1"] > 0.0

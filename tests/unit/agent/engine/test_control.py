@@ -28,8 +28,8 @@ def answer(*choices: dict[str, Any]) -> dict[str, Any]:
 
 def test_ids_and_logprobs_are_read_in_the_order_of_the_prompts():
     shuffled = answer(*(choice(index) for index in reversed(range(len(PROMPTS)))))
-    take = read_take(shuffled)
-    assert take == read_take(answer())
+    take = read_take(shuffled, len(PROMPTS))
+    assert take == read_take(answer(), len(PROMPTS))
     assert take.token_ids[:6] == (0, 2, 7, 1, 2, 7)
     assert take.logprobs[: 1 + TOP] == (-0.5, -0.5, -1.0, -2.0, -2.0, -2.0)
 
@@ -46,4 +46,4 @@ def test_ids_and_logprobs_are_read_in_the_order_of_the_prompts():
 )
 def test_an_answer_without_them_is_no_take(bad: dict[str, Any]):
     with pytest.raises((KeyError, TypeError, ValueError)):
-        read_take(bad)
+        read_take(bad, len(PROMPTS))

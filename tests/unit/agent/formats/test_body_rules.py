@@ -102,3 +102,16 @@ def test_what_is_harmless_or_of_a_wrong_type_goes_on_to_the_engine(
     api: ApiFormat, fields: dict[str, Any]
 ) -> None:
     check_body(api.rules, fields, CAPS)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"prompt_logprobs": 0}, {"prompt_logprobs": 1}, {"echo": True, "logprobs": 0}]
+)
+def test_logprobs_of_a_prompt_are_refused_where_engines_take_adapters(
+    fields: dict[str, object],
+) -> None:
+    none = BodyCaps(max_n=4, max_prompt_logprobs=-1, max_inputs=3)
+    with pytest.raises(InvalidRequest, match="adapters"):
+        check_body(COMPLETIONS.rules, fields, none)
+    check_body(COMPLETIONS.rules, fields, CAPS)
+    check_body(COMPLETIONS.rules, {"prompt_logprobs": None, "echo": True}, none)

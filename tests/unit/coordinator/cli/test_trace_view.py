@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from coordinator.cli.trace_view import TIME_CELLS, bar, headlines, tokens_line, trace_picture
-from protos.domain.trace import Trace
+from protos.domain.trace import Trace, TraceColdStart
 from tests.support.traces import refused, trace
 
 amounts = st.floats(min_value=0.0, max_value=1e9)
@@ -88,3 +88,13 @@ def test_a_bar_stays_on_its_axis_and_a_positive_value_is_visible(
     cells = bar(began, took, whole, TIME_CELLS)
     assert len(cells) <= TIME_CELLS
     assert (cells.strip() != "") == (took > 0.0 and whole > 0.0)
+
+
+def test_a_cold_start_is_said_with_what_it_took() -> None:
+    cold = TraceColdStart("adapter", "peer", 1_800_000, 640.4, 300.2)
+    lines = headlines(replace(trace(), cold_start=cold))
+    told = "cold start: adapter from peer, 1.8 MB in 640 ms, of which 300 ms pulled its files"
+    assert told in lines
+    on_disk = replace(cold, residency="host_memory", pull_ms=0.0)
+    lines = headlines(replace(trace(), cold_start=on_disk))
+    assert "cold start: adapter from host memory, 1.8 MB in 640 ms" in lines

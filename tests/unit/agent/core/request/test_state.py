@@ -8,6 +8,8 @@ from agent.core.engine_place import Work
 from agent.core.fill import UNKNOWN_FILL
 from agent.core.live import EJECT_AFTER_LATE
 from agent.core.prefixes import prompt_blocks
+from protos.domain.load_term import ColdPath, ColdWay
+from protos.domain.resources import Residency
 from protos.domain.router import UNKNOWN_TARGET
 from tests.support import fleets
 from tests.support.router_states import SELF, router_state
@@ -87,3 +89,17 @@ def test_the_own_fill_is_measured_and_a_peers_is_reported() -> None:
     assert fill(SELF) == pytest.approx(2_400 / 60.0 / 400.0)
     assert fill("scl-1") == 0.25
     assert fill("iad-1") == UNKNOWN_FILL
+
+
+FR, WAY = "acme/fr@1", ColdWay(ColdPath.ADAPTER, Residency.DISK)
+
+
+def test_the_own_node_would_load_what_its_engines_say() -> None:
+    state = router_state()
+    state.own_engines.resident = lambda name: name == MODEL
+    own = state.targets(MODEL, 0.0, adapter=FR)(SELF)
+    assert (own.ready_models, own.loadable) == (frozenset((MODEL,)), {})
+    state.own_engines.loadable[FR] = WAY
+    assert state.targets(MODEL, 0.0, adapter=FR)(SELF).loadable == {FR: WAY}
+    state.own_engines.there.add(FR)
+    assert state.targets(MODEL, 0.0, adapter=FR)(SELF).ready_models == frozenset((FR,))
