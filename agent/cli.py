@@ -276,6 +276,11 @@ def _served_row(account: str, node: str, of: dict[str, Any]) -> tuple[str, ...]:
     return (account, node, *(f"{of[name]:,}" for name in counts))
 
 
+def _pulled(pull: dict[str, Any]) -> str:
+    share = pull["verified_bytes"] / max(1, pull["total_bytes"])
+    return f"{share:.0%} of {pull['total_bytes'] / 1024**2:,.0f} MiB {pull['error']}".rstrip()
+
+
 def _status_rows(answer: dict[str, Any]) -> Iterator[tuple[str, str]]:
     link, engine = answer["link"], answer["engine"]
     ready = "ready" if answer["ready"] else "not ready: " + "; ".join(answer["missing"])
@@ -310,6 +315,11 @@ def _status_rows(answer: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "fault", f"{fault['severity']}: {fault['detail']}"
     for held in answer["replicas"]:
         yield "replica", f"{held['model']}: {held['state']} {held['error']}"
+    for name, pull in answer["pulls"].items():
+        yield "pull", f"{name}: {_pulled(pull)}"
+    disk = answer["disk"]
+    gib = f"{disk['used_bytes'] / 1024**3:.1f} of {disk['quota_bytes'] / 1024**3:.1f} GiB"
+    yield "disk", " ".join((gib, "for models", disk["trouble"])).rstrip()
     for peer in answer["peers"]:
         reached = f"{peer['rtt_ms']:.1f} ms" if peer["reachable"] else "unreachable"
         yield "peer", f"{peer['node_id']}: {reached}"

@@ -5,10 +5,11 @@ Objects are folders of links to files named by digest, so that a file of several
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -201,7 +202,7 @@ class ModelDisk:
             for one in self._by_path.values()
         ]
         ours_bytes = used_bytes(published) + sum(
-            one.stat().st_blocks * 512 for one in self.partial.iterdir()
+            stat.st_blocks * 512 for _, stat in _files_in(self.partial)
         )
         there_bytes = int((ours_bytes + disk.f_bavail * disk.f_frsize) * _DEFAULT_SHARE)
         return min(self.quota_bytes, there_bytes) if self.quota_bytes else there_bytes
@@ -224,8 +225,7 @@ class ModelDisk:
     def _delete_loose(self, least_age_ms: float) -> None:
         """Delete files that no object links to and no pull is for."""
         wanted = self._wanted()
-        for one in self.files.iterdir():
-            stat = one.stat()
+        for one, stat in _files_in(self.files):
             age_ms = self.now_unix_ms() - stat.st_mtime * 1_000
             if one.name not in wanted and stat.st_nlink == 1 and age_ms >= least_age_ms:
                 self._unlink(one.name)
@@ -237,10 +237,17 @@ class ModelDisk:
     def _delete_partials(self, least_age_ms: float) -> None:
         """Delete what unfinished pulls left that nobody goes on with."""
         wanted = self._wanted()
-        for one in self.partial.iterdir():
-            age_ms = self.now_unix_ms() - one.stat().st_mtime * 1_000
+        for one, stat in _files_in(self.partial):
+            age_ms = self.now_unix_ms() - stat.st_mtime * 1_000
             if one.name.partition(".")[0] not in wanted and age_ms >= least_age_ms:
-                one.unlink()
+                one.unlink(missing_ok=True)
+
+
+def _files_in(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Yield the files of a folder; pulls add and rename some meanwhile."""
+    for one in list(folder.iterdir()):
+        with contextlib.suppress(FileNotFoundError):
+            yield one, one.stat()
 
 
 def _files_of(folder: Path, by_inode: Mapping[int, Path]) -> dict[bytes, int]:

@@ -31,6 +31,8 @@ ORIGIN = "origin"
 _FIRST_ANSWERS_S = 0.5
 #: How often peers are asked what they have by now.
 _REFRESH_S = 0.4
+#: An origin that sends nothing for so long has failed.
+_ORIGIN_SILENT_S = 30.0
 #: Between two attempts to write to a full disk.
 _DISK_PAUSE_S = 2.0
 #: The origin's failures in a row, without a piece from anywhere, after which a pull gives up.
@@ -228,7 +230,6 @@ class ObjectPull:
             if now_mono_ms >= self._paused_until_s * 1_000:
                 for command in planner.next_commands(now_mono_ms, means.draw()):
                     if isinstance(command, Abandon):
-                        means.stats.abandoned += 1
                         self._cancel(command)
                     else:
                         self._begin(command)
@@ -260,6 +261,7 @@ class ObjectPull:
         task.add_done_callback(lambda _: self._fetching.pop(key, None))
 
     def _cancel(self, abandon: Abandon) -> None:
+        self._means.stats.abandoned += 1
         task = self._fetching.pop((abandon.source, abandon.piece), None)
         if task is not None:
             task.cancel()
@@ -300,9 +302,14 @@ class ObjectPull:
     async def _fetch_from_origin(self, one: _FileInPull, index: int, size_bytes: int) -> None:
         offset_bytes, _ = piece_span(index, one.file.size_bytes)
         data = bytearray()
-        origin = self._means.origin
-        async for part in origin.fetch(one.file.sha256, offset_bytes, size_bytes):
-            data += part
+        parts = self._means.origin.fetch(one.file.sha256, offset_bytes, size_bytes)
+        try:
+            async with asyncio.timeout(_ORIGIN_SILENT_S) as limit:
+                async for part in parts:
+                    data += part
+                    limit.reschedule(asyncio.get_running_loop().time() + _ORIGIN_SILENT_S)
+        except TimeoutError as late:
+            raise LinkDown(f"the coordinator sent nothing for {_ORIGIN_SILENT_S:.0f} s") from late
         if len(data) < size_bytes:
             raise LinkDown(f"{one.file.path}: {len(data)} of {size_bytes} bytes of a piece came")
 

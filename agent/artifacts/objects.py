@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from agent.artifacts.object_pull import Means, ObjectPull, PullStats
 from agent.artifacts.piece_lists import digests_of
 from agent.core.samples import Sample, Samples
 from agent.tasks import Background
-from protos.domain.errors import EdgeForgeError, InvalidRequest, NotFound
+from protos.domain.errors import EdgeForgeError, InvalidRequest, NotFound, StoreUnavailable
 from protos.domain.manifest import (
     MAX_FILE_BYTES,
     MAX_FILES,
@@ -307,7 +307,8 @@ class ObjectStore:
         name = name_of(pull.held)
         try:
             async with self._turns[isinstance(pull.held, DesiredAdapter)]:
-                await self._pull(pull)
+                with _disk_errors(name):
+                    await self._pull(pull)
         except EdgeForgeError as error:
             self._errors[name] = str(error)
             raise
@@ -361,6 +362,18 @@ class ObjectStore:
 
     def _publish_file(self, file: ModelFile, on_disk: PieceFile) -> None:
         on_disk.publish(self.file_path(file))
+
+
+@contextmanager
+def _disk_errors(name: str) -> Iterator[None]:
+    """Translate what the file system says. Raises: StoreUnavailable."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreUnavailable(
+            f"{name} cannot be put on this disk: {error.strerror or error}",
+            "free space below the state folder, or mend its disk; it is tried again",
+        ) from error
 
 
 def name_of(held: Held) -> str:

@@ -23,7 +23,7 @@ class FilePiece:
         self._offset_bytes = offset_bytes
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
 
-    def read_nowait(self, offset_bytes: int, length_bytes: int) -> bytes | None:
+    def read_nowait(self, offset_bytes: int, length_bytes: int) -> bytearray | None:
         """Return a part if all of it is in the page cache."""
         buffer = bytearray(length_bytes)
         try:
@@ -32,7 +32,7 @@ class FilePiece:
             )
         except OSError:  # nothing of it is, or the file system cannot tell
             return None
-        return bytes(buffer) if got_bytes == length_bytes else None
+        return buffer if got_bytes == length_bytes else None
 
     def read(self, offset_bytes: int, length_bytes: int) -> bytes:
         """Return a part. Blocking. Raises: OSError."""

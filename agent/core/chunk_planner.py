@@ -8,8 +8,8 @@ for an own share of the pieces, and the rest goes from node to node. When nothin
 
 A piece is never asked of two sources at once. One that is late at a source is *abandoned* there
 first, if another source has it. A source that was late or failed is left alone for a time that
-doubles, is on probation until it has sent a piece, and asked when better ones are not to be had;
-one that sent wrong bytes is struck off for ``struck_ms``.
+doubles, is on probation until it has sent a piece, and is asked for what no better one has; one
+that sent wrong bytes is struck off for ``struck_ms``.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: A source that failed is left alone for at least so long, and the planner is asked at this pace.
 _LEAST_WAIT_MS = 50.0
+#: ... and at this one where nothing is expected.
+_MOST_WAIT_MS = 1_000.0
 
 
 class Rank(enum.IntEnum):
@@ -201,29 +203,21 @@ class ChunkPlanner:
         """Return what to do now; called after everything that happened, and at the deadline."""
         commands: list[Command] = list(self._abandon_late(now_mono_ms, draw))
         usable = [one for one in self.sources.values() if self._usable(one, now_mono_ms)]
-        usable.sort(key=lambda one: (one.failures > 0, one.rank, one.usual_ms, one.name))
+        usable.sort(key=lambda one: (one.failures, one.rank, one.usual_ms, one.name))
         while (fetch := self._next_fetch(usable, now_mono_ms)) is not None:
             commands.append(fetch)
         return commands
 
     def next_deadline_ms(self, now_mono_ms: float) -> float:
         """Return when ``next_commands`` may have something new, if nothing happens before."""
-        times = [
-            max(self._late_mono_ms(one), now_mono_ms + _LEAST_WAIT_MS)
-            for one in self._asked.values()
-        ]
+        times = [self._late_mono_ms(one) for one in self._asked.values()]
         times += [
-            one.not_before_mono_ms
-            for one in self.sources.values()
-            if one.not_before_mono_ms > now_mono_ms and one.have & self.missing
+            one.not_before_mono_ms for one in self.sources.values() if one.have & self.missing
         ]
-        times.append(
-            max(now_mono_ms + _LEAST_WAIT_MS, self._came_mono_ms + self.policy.patience_ms)
-        )
-        wait_ms = self.budget.wait_ms(max(self.sizes, default=0), now_mono_ms)
-        if wait_ms:
-            times.append(now_mono_ms + wait_ms)
-        return min(times)
+        times.append(self._came_mono_ms + self.policy.patience_ms)
+        times.append(now_mono_ms + self.budget.wait_ms(max(self.sizes, default=0), now_mono_ms))
+        later = [one for one in times if one > now_mono_ms]
+        return max(now_mono_ms + _LEAST_WAIT_MS, min(later, default=now_mono_ms + _MOST_WAIT_MS))
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -251,8 +245,11 @@ class ChunkPlanner:
             if source.in_flight >= self._places(source):
                 continue
             choice = wanted & source.have
-            if source.rank is Rank.ORIGIN and not self._impatient(now_mono_ms):
-                choice &= self.own_share & ~self._elsewhere(now_mono_ms)
+            if not self._impatient(now_mono_ms):
+                if source.rank is Rank.ORIGIN:
+                    choice &= self.own_share
+                if source.rank is Rank.ORIGIN or source.failures:
+                    choice &= ~self._at_good_peers(now_mono_ms)
             if not choice:
                 continue
             piece = self._pick(choice & once & ~more or choice)
@@ -264,7 +261,7 @@ class ChunkPlanner:
             return Fetch(source.name, piece)
         return None
 
-    def _elsewhere(self, now_mono_ms: float) -> int:
+    def _at_good_peers(self, now_mono_ms: float) -> int:
         """Return the pieces that a source has which is not the origin and has not failed."""
         return sum_of_have(
             one
@@ -293,8 +290,9 @@ class ChunkPlanner:
         ]
         for piece, one in late:
             self._land(piece)
-            # a link on which every piece takes so long is slow, not broken
-            one.source.usual_ms = max(one.source.usual_ms, now_mono_ms - one.since_mono_ms)
+            # a link on which every piece takes so long is slow, not broken: twice as long next time
+            limit_ms = 2 * (now_mono_ms - one.since_mono_ms)
+            one.source.usual_ms = max(one.source.usual_ms, limit_ms / self.policy.late_factor)
             self._back_off(one.source, now_mono_ms, draw, 0.0)
         return [Abandon(one.source.name, piece) for piece, one in late]
 

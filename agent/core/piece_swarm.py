@@ -27,7 +27,7 @@ def candidates(view: FleetView, here: str, name: str, most: int = MAX_ASKED) -> 
     first, then those of this POP, then those of its zone; other zones are not asked.
     """
     mine = view.nodes.get(here)
-    if mine is None or not may_hold(view, here, name):
+    if mine is None or not name or not may_hold(view, here, name):
         return {}
     rows = {**view.replicas.get(name, {}), **view.adapter_replicas.get(name, {})}
     found: list[tuple[Rank, bool, str]] = []

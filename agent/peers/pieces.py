@@ -46,7 +46,7 @@ class PieceReader(Protocol):
 
     @property
     def size_bytes(self) -> int: ...
-    def read_nowait(self, offset_bytes: int, length_bytes: int) -> bytes | None:
+    def read_nowait(self, offset_bytes: int, length_bytes: int) -> bytearray | None:
         """Return a part from memory; None where the disk must be read."""
 
     def read(self, offset_bytes: int, length_bytes: int) -> bytes:
@@ -143,7 +143,7 @@ class PieceServer:
         node_id = str(client.context)
         name, *parts = request.path.removeprefix(PIECES_PATH).split("/")
         name = unquote(name)
-        if not may_hold(self._view(), node_id, name):
+        if not name or not may_hold(self._view(), node_id, name):
             raise Forbidden(f"node {node_id} may not hold {name[:100]!r}")
         match parts:
             case []:
@@ -195,7 +195,7 @@ class PieceServer:
         client.write(response_head(200, [_BYTES, length], keep_alive=keep_alive))
         for at_bytes in range(0, reader.size_bytes, SLICE_BYTES):
             length_bytes = min(SLICE_BYTES, reader.size_bytes - at_bytes)
-            data = reader.read_nowait(at_bytes, length_bytes)
+            data: bytes | bytearray | None = reader.read_nowait(at_bytes, length_bytes)
             if data is None:
                 data = await asyncio.to_thread(reader.read, at_bytes, length_bytes)
             if len(data) < length_bytes or client.closing:

@@ -62,8 +62,11 @@ class ClientWriter(asyncio.Protocol):
         """Whether the write buffer is full because the client reads too slowly."""
         return self._write_paused
 
-    def write(self, data: bytes) -> None:
-        """Send bytes unchanged; dropped if the client has disconnected."""
+    def write(self, data: bytes | bytearray) -> None:
+        """Send bytes unchanged; dropped if the client has disconnected.
+
+        The caller changes them no more: they may wait to be sent.
+        """
         if self.transport is not None and not self._closing:
             self.transport.write(data)
 

@@ -16,7 +16,6 @@ import asyncio
 import contextlib
 import hashlib
 import importlib
-import json
 import multiprocessing
 import shutil
 import statistics
@@ -104,6 +103,10 @@ class Fleet:
         self._pipe.send("sent")
         return int(self._pipe.recv())
 
+    def cpu_s(self, names: list[str]) -> float:
+        """Return the processor time that nodes have used."""
+        return sum(float(self.nodes[name].ask("stats")["cpu_total_s"]) for name in names)
+
     def restart(self, node_id: str) -> None:
         """Start a node again with an empty disk."""
         self.nodes[node_id].kill()
@@ -136,6 +139,7 @@ def measure_peers(size_bytes: int) -> dict[str, float]:
     ratios: dict[int, list[float]] = {1: [], 3: []}
     rates: dict[int, list[float]] = {1: [], 3: []}
     rss, hashing = 0.0, []
+    cpu_s: dict[str, list[float]] = {"puller": [], "peers": []}
     with fleet_of(size_bytes, placed) as fleet:
         for name in names:
             assert not fleet.nodes[name].ask("pull")["failure"]
@@ -145,9 +149,11 @@ def measure_peers(size_bytes: int) -> dict[str, float]:
                 fleet.nodes[name].ask("order" if peers == 3 else "disorder")
             for _ in range(_ROUNDS):
                 fleet.restart("puller")
-                before = sha256_bytes_per_s()
+                before, sent_cpu_s = sha256_bytes_per_s(), fleet.cpu_s(names)
                 pulled = fleet.nodes["puller"].ask("pull")
                 after = sha256_bytes_per_s()
+                cpu_s["peers"].append(fleet.cpu_s(names) - sent_cpu_s)
+                cpu_s["puller"].append(pulled["cpu_s"])
                 assert not pulled["failure"], pulled
                 assert pulled["peer_bytes"] >= size_bytes, pulled
                 rate = pulled["pulled_bytes"] / pulled["took_s"]
@@ -163,6 +169,10 @@ def measure_peers(size_bytes: int) -> dict[str, float]:
         "ratio_1": statistics.median(ratios[1]),
         "ratio_3": statistics.median(ratios[3]),
         "extra_rss_mb": rss,
+        # what a pull costs whatever else runs, beside the hashing in it
+        "cpu_s_per_gb_sha256": 1e9 / statistics.median(hashing),
+        "cpu_s_per_gb_puller": statistics.median(cpu_s["puller"]) / size_bytes * 1e9,
+        "cpu_s_per_gb_peers": statistics.median(cpu_s["peers"]) / size_bytes * 1e9,
     }
 
 
@@ -205,7 +215,6 @@ def main() -> None:
     write_report("pull", found)
     for name, value in found.items():
         print(f"{name:24} {value:12.3f}")
-    print(json.dumps(found))
 
 
 if __name__ == "__main__":

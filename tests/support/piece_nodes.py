@@ -147,14 +147,14 @@ class _HostilePiece:
         self._mode = mode
         self.size_bytes = piece.size_bytes
 
-    def read_nowait(self, offset_bytes: int, length_bytes: int) -> bytes | None:
+    def read_nowait(self, offset_bytes: int, length_bytes: int) -> bytearray | None:
         return None
 
     def read(self, offset_bytes: int, length_bytes: int) -> bytes:
         if self._mode == "stall" and offset_bytes:
             time.sleep(3_600)
         data = self._piece.read(offset_bytes, length_bytes)
-        return data[:-1] + bytes([data[-1] ^ 1])
+        return data if self._mode == "stall" else data[:-1] + bytes([data[-1] ^ 1])
 
     def close(self) -> None:
         self._piece.close()

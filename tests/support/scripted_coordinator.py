@@ -36,7 +36,8 @@ class ScriptedCoordinator(fleet_pb2_grpc.FleetServicer):
         self.blob_offsets: list[int] = []
         self.sent_bytes = 0
         self.chunk_bytes = 65_536
-        #: Downloads after which the next ones never answer.
+        #: Downloads after which the next ones wait for ``gate``.
+        self.gate = asyncio.Event()
         self.hold_after: int | None = None
         #: Cut the next blob that is longer after so many bytes.
         self.cut_blob_after: int | None = None
@@ -146,7 +147,7 @@ class ScriptedCoordinator(fleet_pb2_grpc.FleetServicer):
             return
         self.blob_offsets.append(request.offset_bytes)
         if self.hold_after is not None and len(self.blob_offsets) > self.hold_after:
-            await asyncio.Event().wait()
+            await self.gate.wait()
         length = request.length_bytes if self.knows_lengths else 0
         data = blob[request.offset_bytes :]
         data = data[:length] if length else data

@@ -10,14 +10,17 @@ import grpc
 import pytest
 from grpc import aio
 
+from agent.link.blobs import BlobSource
 from protos.domain.resources import DesiredReplica, ResourceType
 from protos.v1 import admin_pb2, fleet_pb2, resources_pb2
 from protos.v1.fleet_pb2_grpc import FleetStub
+from tests.support.pulled_objects import make_store
 from tests.support.scripted_agent import ScriptedAgent
 from tests.support.waiting import wait_until_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from tests.support.coordinator_process import CoordinatorProcess, Operator
 
@@ -84,7 +87,7 @@ async def fetch(stub: FleetStub, data: bytes, offset_bytes: int = 0) -> list[byt
 
 @pytest.mark.parametrize("coordinator", ["[limits]\nblob_streams_per_node = 1\n"], indirect=True)
 async def test_a_node_gets_the_files_of_the_models_it_should_hold(
-    coordinator: CoordinatorProcess, operator: Operator
+    coordinator: CoordinatorProcess, operator: Operator, tmp_path: Path
 ) -> None:
     holder = ScriptedAgent(coordinator, await operator.enrol("gru-1"))
     other = ScriptedAgent(coordinator, await operator.enrol("gru-2"))
@@ -130,6 +133,13 @@ async def test_a_node_gets_the_files_of_the_models_it_should_hold(
                 await fetch(stub, weights)
             assert busy.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             slow.cancel()
+        # an agent's own store asks for the list and for pieces, and gets the model
+        assert [bool(file.pieces_sha256) for file in row.files].count(True) == 1
+        store = make_store(tmp_path, BlobSource(holder.channel))
+        store.set_desired({row.model: row}, {})
+        path = await store.ensure(row)
+        assert {one: (path / one).read_bytes() for one in FILES} == FILES
+        assert store.stats.origin_bytes == sum(map(len, FILES.values()))
         async with other.channel() as channel:
             with pytest.raises(aio.AioRpcError) as not_its_own:
                 await fetch(FleetStub(channel), weights)

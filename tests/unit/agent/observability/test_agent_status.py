@@ -31,6 +31,7 @@ STATUS_KEYS = {
     *("link.failures_in_a_row", "link.last_error", "link.clock_offset_ms"),
     *("engine.kind", "engine.state", "engine.pid", "engine.restarts", "engine.generation"),
     *("engine.last_error", "engine.fill_ratio", "replicas", "cold_starts", "peers"),
+    *("disk.quota_bytes", "disk.used_bytes", "disk.pinned_bytes", "disk.trouble", "pulls"),
     *("gpu.kind", "gpu.reader_pid", "gpu.accelerators", "gpu.faults"),
     *("traces.kept", "traces.dropped", "traces.rows", "traces.kept_bytes", "traces.failure"),
     *("trace_export.exported_spans", "trace_export.failed_spans", "trace_export.dropped_traces"),
