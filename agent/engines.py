@@ -9,8 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.core.engine_capacity import GPU_SHARE, EngineCapacity, weights_memory_bytes
 from agent.core.engine_policy import EnginePolicy
+from agent.core.host_capacity import (
+    GPU_MEMORY_RATIO,
+    NO_ENGINES,
+    HostCapacity,
+    weights_memory_bytes,
+)
 from agent.core.own_accelerators import wanted_devices
 from agent.core.runtime_fit import runtime_problem
 from agent.engine.argv import Accelerator, EngineSpec
@@ -156,31 +161,32 @@ def engine_version(environment: Path) -> str:
     return ""
 
 
-def engine_capacity(config: EngineConfig) -> EngineCapacity:
-    """Return what this host's engines can take; of an external server nothing is known."""
+def host_capacity(config: EngineConfig, readings: Iterable[Reading]) -> HostCapacity:
+    """Return what this host's engines can hold; ``readings``: of their own accelerators."""
     if config.kind != "vllm":
-        return EngineCapacity()
-    return EngineCapacity(
-        accelerator_kind=find_accelerator(config.accelerator).value,
+        return NO_ENGINES
+    accelerator = find_accelerator(config.accelerator)
+    on_cpu = accelerator is Accelerator.CPU
+    memory_bytes = [one.memory_total_bytes for one in readings if one.memory_total_bytes]
+    adapters = max_adapters(config)
+    return HostCapacity(
+        accelerator_kind=accelerator.value,
+        weights_memory_bytes=weights_memory_bytes(
+            [_host_memory_bytes()] if on_cpu else memory_bytes,
+            on_cpu=on_cpu,
+            engines=config.max_engines,
+            kv_cache_bytes=config.kv_cache_gib * _GIB,
+            args=config.args,
+        ),
         engine_version=engine_version(Path(config.venv)),
-        max_adapters=max_adapters(config),
-        max_adapter_rank=config.max_adapter_rank if max_adapters(config) else 0,
+        max_adapters=adapters,
+        max_adapter_rank=config.max_adapter_rank if adapters else 0,
         max_engines=config.max_engines,
     )
 
 
-def engine_memory_bytes(config: EngineConfig, accelerators: Iterable[Reading]) -> int:
-    """Return the most that an engine's weights may take on this host; 0: not known."""
-    if config.kind != "vllm":
-        return 0
-    on_gpu = find_accelerator(config.accelerator) is not Accelerator.CPU
-    host_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return weights_memory_bytes(
-        sum(one.memory_total_bytes or 0 for one in accelerators) if on_gpu else host_bytes,
-        on_gpu=on_gpu,
-        kv_cache_bytes=config.kv_cache_gib * _GIB,
-        max_engines=config.max_engines,
-    )
+def _host_memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _extra_args(
@@ -191,7 +197,7 @@ def _extra_args(
     named = any(one.partition("=")[0] == _MEMORY_OPTION for one in args)
     if accelerator is Accelerator.CPU or config.max_engines == 1 or named:
         return args
-    return (f"{_MEMORY_OPTION}={GPU_SHARE / config.max_engines:.3f}", *args)
+    return (f"{_MEMORY_OPTION}={GPU_MEMORY_RATIO / config.max_engines:.3f}", *args)
 
 
 def external_engine(

@@ -27,7 +27,7 @@ from agent.core.renewal import RenewalMachine
 from agent.data_plane import DataPlane
 from agent.drain_state import DrainState
 from agent.engine.process import require_engine_environment
-from agent.engines import engine_capacity, engine_memory_bytes, make_replicas, own_devices
+from agent.engines import host_capacity, make_replicas, own_devices
 from agent.gpu.reader import chosen_kind
 from agent.gpu.watch import GpuWatch
 from agent.link.blobs import BlobSource
@@ -63,6 +63,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _CERTIFICATE_CHECK_S = 30.0
+#: The link does not wait longer for the first reading of the accelerators.
+_FIRST_READING_TIMEOUT_S = 3.0
 #: Longest time that another thread holds the interpreter; Python's default of 5 ms is too long
 #: for the event loop, since a token may take that long.
 SWITCH_INTERVAL_S = 0.000_5
@@ -200,8 +202,7 @@ class Agent:
             gpu=self._gpu,
             clock_offset_ms=lambda: self._link.clock.offset_ms(),
             now_mono_ms=now_mono_ms,
-            capacity=engine_capacity(config.engine),
-            weights_memory_bytes=lambda: engine_memory_bytes(config.engine, self._gpu.readings),
+            capacity=lambda: host_capacity(config.engine, self._gpu.own_readings),
         )
         self._link = FleetLink(
             LinkCallbacks(
@@ -306,11 +307,16 @@ class Agent:
         spawn = self._background.spawn
         spawn(self._replicas.run(), name="replicas")
         spawn(self._persistence.run(), name="table-images")
-        spawn(self._link.run(), name="link")
+        spawn(self._run_link(), name="link")
         spawn(self._plane.prober.run(), name="prober")
         spawn(self._gpu.run(), name="accelerators")
         spawn(self._watch_certificate(), name="client-certificate")
         spawn(self._renewal.run(), name="renewal")
+
+    async def _run_link(self) -> None:
+        # The first message says what the accelerators hold.
+        await self._gpu.wait_first_reading(_FIRST_READING_TIMEOUT_S)
+        await self._link.run()
 
     async def _end(self) -> None:
         self._drain_state.stopping = True

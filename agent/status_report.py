@@ -27,7 +27,7 @@ from protos.wire import SCHEMA, profile_to_wire, service_to_wire
 if TYPE_CHECKING:
     from agent.artifacts.objects import ObjectStore
     from agent.config import AgentConfig
-    from agent.core.engine_capacity import EngineCapacity
+    from agent.core.host_capacity import HostCapacity
     from agent.core.live import LiveState
     from agent.drain_state import DrainState
     from agent.gateway.records import RequestRecords
@@ -58,15 +58,14 @@ class StatusReport:
     gpu: GpuWatch
     clock_offset_ms: Callable[[], float]
     now_mono_ms: Callable[[], float]
-    capacity: EngineCapacity
-    #: Most that the weights of one engine may take; 0: not known, or not yet.
-    weights_memory_bytes: Callable[[], int]
+    capacity: Callable[[], HostCapacity]
     #: New at each start of the agent.
     boot_id: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def hello(self) -> fleet_pb2.Hello:
         """Return the first message of a stream."""
         config = self.config
+        capacity = self.capacity()
         peer_host, peer_port = config.peer_address
         return fleet_pb2.Hello(
             node_id=self.identity.value.node_id,
@@ -79,12 +78,12 @@ class StatusReport:
             client_url=config.client_url,
             engine_kind=config.engine.kind,
             profile=profile_to_wire(config.engine.profile()),
-            accelerator_kind=self.capacity.accelerator_kind,
-            engine_version=self.capacity.engine_version,
-            max_adapters=self.capacity.max_adapters,
-            max_adapter_rank=self.capacity.max_adapter_rank,
-            max_engines=self.capacity.max_engines,
-            weights_memory_bytes=self.weights_memory_bytes(),
+            accelerator_kind=capacity.accelerator_kind,
+            weights_memory_bytes=capacity.weights_memory_bytes,
+            engine_version=capacity.engine_version,
+            max_adapters=capacity.max_adapters,
+            max_adapter_rank=capacity.max_adapter_rank,
+            max_engines=capacity.max_engines,
         )
 
     def status(self) -> fleet_pb2.Status:

@@ -67,8 +67,9 @@ def report_one(one: DesiredReplica | DesiredAdapter, facts: Facts) -> HeldReplic
         state = ReplicaState.STARTING
     elif residency is not Residency.DISK and one.hold is not Hold.ON_DEMAND:
         state = ReplicaState.PULLING
-    elif one.hold is Hold.HOT:
-        state = ReplicaState.FAILED if error else ReplicaState.STARTING
+    elif one.hold is Hold.HOT and error:
+        state = ReplicaState.FAILED
     else:
+        # A hot one too, while other hot ones have every engine or slot: a request may load it.
         state = ReplicaState.COLD
     return HeldReplica(model, state, 0, error, adapter, residency)

@@ -247,6 +247,8 @@ class HostEngines:
                 self.inventory.reserved.discard(choice.index)
             self._changed()
         await slot.wait_open(self.policy.start_timeout_ms)
+        if slot.model != desired.model:
+            raise NoReplica(f"{desired.model} has just left its engine", "try again")
 
     async def _start(self, weights: Weights, index: int) -> EngineSlot:
         await self.stop(index)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import asdict
@@ -74,6 +75,20 @@ class GpuWatch:
         self.readings: tuple[Reading, ...] = ()
         self.reads = 0
         self.failures = 0
+        self._has_tried = asyncio.Event()
+
+    @property
+    def own_readings(self) -> tuple[Reading, ...]:
+        """The last readings of those that the engine computes on."""
+        return tuple(self._own.select(self.readings))
+
+    async def wait_first_reading(self, timeout_s: float) -> None:
+        """Wait until GPUs were read or could not be; a host without GPUs is not waited for."""
+        if self.kind in (NONE, CPU):
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._has_tried.wait()
 
     @property
     def faults(self) -> tuple[Fault, ...]:
@@ -150,6 +165,7 @@ class GpuWatch:
                 self._handle(Sampled(self._own.select(self.readings)))
                 self._log_unknown_devices()
                 pause_ms = began_mono_ms + self._interval_ms - self._now_mono_ms()
+            self._has_tried.set()
             await asyncio.sleep(max(0.0, pause_ms) / 1_000)
 
     async def _read_once(self) -> tuple[Reading, ...]:

@@ -3,12 +3,13 @@
 As the real one was seen to do (``engine_real/test_cold_starts.py``): a name is loaded once, an
 unloaded one is not found, a folder that is not there is a 404, weights that cannot be read end the
 process, and the prefix cache is emptied only while no request runs. What the weights say to the
-prompts of a fingerprint is made from the name of their folder, and of the adapter's if that holds a
-file of weights that is not all zero.
+prompts of a fingerprint is made from the name of their folder, and of the adapter's if that adds
+anything.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import zlib
 from pathlib import Path
@@ -80,9 +81,13 @@ class FakeWeights:
 
 
 def _has_effect(path: Path) -> bool:
+    """Whether any of an adapter's second matrices, which what it adds is a product of, is not 0."""
     data = path.read_bytes()
-    header = int.from_bytes(data[:8], "little")
-    return any(data[8 + header :])
+    begin = 8 + int.from_bytes(data[:8], "little")
+    spans = [
+        one["data_offsets"] for name, one in json.loads(data[8:begin]).items() if ".lora_B." in name
+    ]
+    return any(any(data[begin + first : begin + last]) for first, last in spans)
 
 
 def _choice(index: int, seed: int) -> dict[str, Any]:

@@ -11,9 +11,8 @@ from agent.config import EngineConfig
 from agent.core.accelerators import Reading
 from agent.engine.driver import never_relayed
 from agent.engines import (
-    engine_capacity,
-    engine_memory_bytes,
     engine_version,
+    host_capacity,
     host_engines,
     vllm_maker,
 )
@@ -83,15 +82,16 @@ def test_an_engine_that_embeds_takes_no_adapters_and_no_other_weights(tmp_path: 
 
 def test_only_a_host_with_engines_of_its_own_has_a_capacity(tmp_path: Path) -> None:
     config = replace(CONFIG, venv=str(environment(tmp_path)))
-    capacity = engine_capacity(config)
+    capacity = host_capacity(config, ())
     assert (capacity.accelerator_kind, capacity.engine_version) == ("cpu", "0.32.0")
     assert capacity.max_adapters == config.max_adapters
-    assert engine_memory_bytes(config, ()) > 0
+    assert capacity.weights_memory_bytes > 0
     gpu = replace(config, accelerator="cuda")
-    assert engine_memory_bytes(gpu, ()) == 0
-    assert engine_memory_bytes(gpu, [Reading("G", 0, "H100", memory_total_bytes=80 * 1024**3)]) > 0
+    assert host_capacity(gpu, ()).weights_memory_bytes == 0
+    one = Reading("G", 0, "H100", memory_total_bytes=80 * 1024**3)
+    assert host_capacity(gpu, [one]).weights_memory_bytes > 0
     external = replace(config, kind="external")
-    assert engine_capacity(external).max_adapters == engine_memory_bytes(external, ()) == 0
+    assert host_capacity(external, [one]).max_engines == 0
     assert (
         host_engines(
             external,

@@ -12,7 +12,7 @@ from agent.clock import now_mono_ms
 from agent.core.accelerator_health import Fault, FaultKind, Severity
 from agent.core.accelerators import Reading
 from agent.core.cold_start import ColdPath, ColdStart
-from agent.core.engine_capacity import EngineCapacity
+from agent.core.host_capacity import HostCapacity
 from agent.gpu.watch import GpuWatch
 from protos.domain.resources import DesiredReplica, ModelSource, Residency, ResourceType
 from protos.v1 import fleet_pb2
@@ -59,13 +59,16 @@ def test_every_field_of_a_status_is_reported_but_the_number_that_the_link_gives(
     assert reported == {field.name for field in fleet_pb2.Status.DESCRIPTOR.fields} - {"seq"}
 
 
-def test_every_field_of_a_hello_is_reported(
-    report: StatusReport,
-) -> None:
-    capacity = EngineCapacity("cpu", "0.32.0", 8, 32, 1)
-    full = replace(report, capacity=capacity, weights_memory_bytes=lambda: 7)
-    reported = {field.name for field, _ in full.hello().ListFields()}
+def test_every_field_of_a_hello_is_reported(report: StatusReport) -> None:
+    capacity = HostCapacity("cuda", 72_000_000_000, "0.32.0", 8, 32, 1)
+    hello = replace(report, capacity=lambda: capacity).hello()
+    reported = {field.name for field, _ in hello.ListFields()}
     assert reported == {field.name for field in fleet_pb2.Hello.DESCRIPTOR.fields}
+
+
+def test_a_host_without_engines_says_that_it_takes_no_model(report: StatusReport) -> None:
+    hello = report.hello()
+    assert (hello.accelerator_kind, hello.weights_memory_bytes, hello.max_engines) == ("", 0, 0)
 
 
 def test_the_engines_requests_are_those_of_peers_and_of_own_clients(

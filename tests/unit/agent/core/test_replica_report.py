@@ -31,7 +31,7 @@ def facts(residency: Residency = Residency.DISK, **changed: object) -> Facts:
     ("hold", "residency", "state"),
     [
         (Hold.HOT, Residency.ORIGIN, ReplicaState.PULLING),
-        (Hold.HOT, Residency.DISK, ReplicaState.STARTING),
+        (Hold.HOT, Residency.DISK, ReplicaState.COLD),
         (Hold.DISK, Residency.ORIGIN, ReplicaState.PULLING),
         (Hold.DISK, Residency.DISK, ReplicaState.COLD),
         (Hold.ON_DEMAND, Residency.PEER, ReplicaState.COLD),
