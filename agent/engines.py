@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,9 +12,6 @@ from typing import TYPE_CHECKING
 from agent.core.engine_policy import EnginePolicy
 from agent.core.host_capacity import (
     GPU_MEMORY_RATIO,
-    NO_ENGINES,
-    HostCapacity,
-    weights_memory_bytes,
 )
 from agent.core.own_accelerators import wanted_devices
 from agent.core.runtime_fit import runtime_problem
@@ -30,7 +27,6 @@ from protos.domain.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from agent.config import AgentConfig, EngineConfig
-    from agent.core.accelerators import Reading
     from agent.core.engine_status import EngineStatus
     from agent.engine.driver import RelayedAt
     from agent.engine.host import EngineMaker
@@ -150,34 +146,6 @@ def host_engines(
 def max_adapters(config: EngineConfig) -> int:
     """Return how many adapters an engine of this host takes at once; one that embeds takes none."""
     return config.max_adapters if config.takes_adapters else 0
-
-
-def host_capacity(config: EngineConfig, readings: Iterable[Reading]) -> HostCapacity:
-    """Return what this host's engines can hold; ``readings``: of their own accelerators."""
-    if config.kind != "vllm":
-        return NO_ENGINES
-    accelerator = find_accelerator(config.accelerator)
-    on_cpu = accelerator is Accelerator.CPU
-    memory_bytes = [one.memory_total_bytes for one in readings if one.memory_total_bytes]
-    adapters = max_adapters(config)
-    return HostCapacity(
-        accelerator_kind=accelerator.value,
-        weights_memory_bytes=weights_memory_bytes(
-            [_host_memory_bytes()] if on_cpu else memory_bytes,
-            on_cpu=on_cpu,
-            engines=config.max_engines,
-            kv_cache_bytes=config.kv_cache_gib * _GIB,
-            args=config.args,
-        ),
-        engine_version=engine_version(Path(config.venv)),
-        max_adapters=adapters,
-        max_adapter_rank=config.max_adapter_rank if adapters else 0,
-        max_engines=config.max_engines,
-    )
-
-
-def _host_memory_bytes() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def engine_version(environment: Path) -> str:

@@ -316,6 +316,7 @@ def _make_admin_server(
         max_message_bytes=config.limits.max_message_bytes,
     )
     add_AdminServicer_to_server(AdminService(operations, rows.role_of), admin_server)
+    add_DeploysServicer_to_server(DeployService(operations, rows.role_of), admin_server)
     add_RegistryServicer_to_server(RegistryService(operations, rows.role_of), admin_server)
     add_AdoptionServicer_to_server(AdoptionService(operations, rows.role_of), admin_server)
     add_DeploysServicer_to_server(DeployService(operations, rows.role_of), admin_server)

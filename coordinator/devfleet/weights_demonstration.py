@@ -31,7 +31,7 @@ _PLACE_TIMEOUT_S = 90.0
 _INTRODUCTION = """
 Weights of your own, brought by the commands above: no engine holds them until they are asked for.
 The adapter is loaded beside the base; the fine-tune takes the place of a base that nobody has asked
-for half a minute, which is waited for."""
+for half a minute, which is waited for, and gives it back when it has not been asked for as long."""
 _WAYS = {
     "adapter": "loaded into the running engine",
     "swap": "put into the running engine in the place of the weights there",
