@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 from agent.core.engine_policy import EnginePolicy
 from agent.core.host_capacity import (
     GPU_MEMORY_RATIO,
+    NO_ENGINES,
+    HostCapacity,
+    weights_memory_bytes,
 )
 from agent.core.own_accelerators import wanted_devices
 from agent.core.runtime_fit import runtime_problem
@@ -27,6 +30,7 @@ from protos.domain.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from agent.config import AgentConfig, EngineConfig
+    from agent.core.accelerators import Reading
     from agent.core.engine_status import EngineStatus
     from agent.engine.driver import RelayedAt
     from agent.engine.host import EngineMaker
@@ -155,6 +159,34 @@ def engine_version(environment: Path) -> str:
         if found is not None:
             return found.group(2)
     return ""
+
+
+def host_capacity(config: EngineConfig, readings: Iterable[Reading]) -> HostCapacity:
+    """Return what this host's engines can hold; ``readings``: of their own accelerators."""
+    if config.kind != "vllm":
+        return NO_ENGINES
+    accelerator = find_accelerator(config.accelerator)
+    on_cpu = accelerator is Accelerator.CPU
+    memory_bytes = [one.memory_total_bytes for one in readings if one.memory_total_bytes]
+    adapters = max_adapters(config)
+    return HostCapacity(
+        accelerator_kind=accelerator.value,
+        weights_memory_bytes=weights_memory_bytes(
+            [_host_memory_bytes()] if on_cpu else memory_bytes,
+            on_cpu=on_cpu,
+            engines=config.max_engines,
+            kv_cache_bytes=config.kv_cache_gib * _GIB,
+            args=config.args,
+        ),
+        engine_version=engine_version(Path(config.venv)),
+        max_adapters=adapters,
+        max_adapter_rank=config.max_adapter_rank if adapters else 0,
+        max_engines=config.max_engines,
+    )
+
+
+def _host_memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _extra_args(
