@@ -22,8 +22,8 @@ def may_hold(view: FleetView, node_id: str, name: str) -> bool:
     A deployment must name it, and allow that node by its pins and its zones.
     """
     node = view.nodes.get(node_id)
-    if node is None or node.intent is NodeIntent.RETIRED:
-        return False
+    if not name or node is None or node.intent is NodeIntent.RETIRED:
+        return False  # a deployment without an adapter has an empty name there
     return any(
         name in (one.model, one.adapter) and may_serve(one, node, view.pops)
         for one in view.deployments.values()

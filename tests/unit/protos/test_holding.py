@@ -42,3 +42,7 @@ def test_what_no_deployment_names_may_be_held_nowhere():
 def test_a_strange_or_retired_node_may_hold_nothing():
     assert not may_hold(world(), "nowhere-1", DEPLOYED.model)
     assert not may_hold(world(intent=NodeIntent.RETIRED), "iad-1", DEPLOYED.model)
+
+
+def test_an_empty_name_is_held_nowhere_though_a_deployment_has_no_adapter():
+    assert not may_hold(world(asked=replace(DEPLOYED, adapter="")), "iad-1", "")
