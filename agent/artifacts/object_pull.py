@@ -105,11 +105,12 @@ class ObjectPull:
         self._files: list[_FileInPull] = []
         self._fetching: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
-        #: Set when the first round of questions has been answered.
         self._answered = asyncio.Event()
         self._asked_mono_ms: dict[str, float] = {}
         #: Nodes that hold or pull the object too.
         self._members: set[str] = set()
+        #: Until the second round: those that may begin to pull it now.
+        self._expected: set[str] = set()
         self._fault: EdgeForgeError | None = None
         self._last_wrong: WrongPiece | None = None
         self._failures = 0
@@ -197,6 +198,7 @@ class ObjectPull:
                 self._wake.set()
             self._share(self._members)
             await asyncio.sleep(_REFRESH_S)
+            self._expected.clear()
 
     async def _ask_peers(self, most: int) -> None:
         """Ask those that were not asked for longest, and take each answer when it comes."""
@@ -223,8 +225,10 @@ class ObjectPull:
             haves = await self._means.peers.pieces_of(node_id, self.name)
         except TimeoutError:
             return  # it may be busy
-        except EdgeForgeError:
+        except EdgeForgeError as error:
             self._members.discard(node_id)
+            if isinstance(error, NotFound) and not self._answered.is_set():
+                self._expected.add(node_id)  # told at the same time, it may begin a moment later
             self._share(self._members)
             return
         files = [(one.file.sha256.hex(), one.count) for one in self._files]
@@ -236,7 +240,7 @@ class ObjectPull:
     def _share(self, members: set[str]) -> None:
         """Share the origin with those that pull too, unless there is little to share."""
         planner = self._planner
-        members = {one for one in members if planner.is_good(one)}
+        members = {one for one in members if planner.is_good(one)} | self._expected
         if members and len(planner.sizes) > planner.policy.max_in_flight:
             here = self._means.peers.here
             planner.own_share = own_share(here, members, len(planner.sizes), self.name)
