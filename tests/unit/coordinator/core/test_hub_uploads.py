@@ -4,7 +4,14 @@ import itertools
 
 import pytest
 
-from coordinator.core.hub_uploads import SLOWEST_BYTES_PER_S, is_too_slow, part_count, part_span
+from coordinator.core.hub_uploads import (
+    BASIC_BYTES,
+    PART_BYTES,
+    SLOWEST_BYTES_PER_S,
+    is_too_slow,
+    part_count,
+    part_span,
+)
 from protos.domain.errors import InvalidRequest
 
 
