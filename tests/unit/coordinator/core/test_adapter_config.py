@@ -103,6 +103,6 @@ def test_what_the_engine_would_answer_otherwise_is_refused(change, says):
 
 @pytest.mark.parametrize("alpha", [0, -5, True, [1, 2], None, 1e30, 1e-30])
 def test_a_pattern_that_switches_an_adapter_off_or_overflows_is_refused(alpha):
-    with pytest.raises(InvalidRequest, match="alpha_pattern.q_proj"):
+    with pytest.raises(InvalidRequest, match=r"alpha_pattern\.q_proj"):
         check_adapter_config(PEFT_0_21 | {"alpha_pattern": {"q_proj": alpha}})
     assert check_adapter_config(PEFT_0_21 | {"alpha_pattern": {"q_proj": 32}}).rank == 4
