@@ -356,6 +356,7 @@ def _make_operations(
             hub_endpoint=config.hub_endpoint,
             hub_own_authority=not (config.hub.plain_http or config.hub.certificate_file),
             upstream=make_upstream(config),
+            account_max_bytes=config.blobs.account_max_bytes,
         )
     )
 

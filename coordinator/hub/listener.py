@@ -19,6 +19,7 @@ from coordinator.api.http_protocol import (
     without_banner,
 )
 from coordinator.hub.access import Access
+from coordinator.hub.bodies import readable
 from coordinator.hub.errors import translated
 from coordinator.hub.read_routes import ReadRoutes
 from coordinator.hub.repositories import Repositories
@@ -107,7 +108,7 @@ class HubListener:
         repositories = Repositories(parts.catalogue)
         app = web.Application(
             client_max_size=_MAX_BODY_BYTES,
-            middlewares=[count_as_busy, translated(self._connections.log_rate)],
+            middlewares=[count_as_busy, translated(self._connections.log_rate), readable],
         )
         app.on_response_prepare.append(without_banner)
         ReadRoutes(access, repositories, parts.catalogue).add_to(app.router)
