@@ -23,7 +23,7 @@ from agent.engine.driver import never_relayed
 from agent.engine.external import EXTERNAL_POLICY, ExternalEngine
 from agent.engine.fingerprints import Fingerprints
 from agent.engine.host import HostEngines, HostPolicy
-from agent.engine.slot import SlotSettings
+from agent.engine.slot_parts import SlotSettings
 from agent.engine.supervisor import EngineSupervisor
 from agent.replicas import Replicas
 from protos.domain.errors import InvalidRequest
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from agent.engine.driver import RelayedAt
     from agent.engine.host import EngineMaker
     from agent.engine.inventory import Objects
-    from agent.engine.slot import Engine
+    from agent.engine.slot_parts import Engine
     from agent.replicas import ExternalServer, ObjectsWithProgress
     from protos.domain.resources import DesiredReplica
 

@@ -14,8 +14,8 @@ from agent.core.cold_start_times import ColdStartTimes
 from agent.core.engine_choice import Choice, ChoicePolicy, choose
 from agent.core.reconcile import as_hot_sees
 from agent.engine.inventory import EngineInventory, Object, Objects
-from agent.engine.slot import Engine, EngineSlot, SlotSettings
-from agent.engine.swap_steps import Weights
+from agent.engine.slot import EngineSlot
+from agent.engine.slot_parts import Engine, SlotSettings, Weights
 from protos.domain.errors import ConfigInvalid, EdgeForgeError, NoReplica, NotFound, Overloaded
 from protos.domain.manifest import manifest_sha256
 from protos.domain.resources import (

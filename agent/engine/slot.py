@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from agent.core.adapter_slots import AdapterPlace, AdapterSlots
 from agent.core.engine_choice import EngineView
@@ -33,43 +32,16 @@ from agent.core.swap_machine import (
     SwapState,
 )
 from agent.engine.argv import KEPT_PER_ADAPTER
-from agent.engine.swap_steps import SwapSteps, Weights
+from agent.engine.swap_steps import SwapSteps
 from agent.tasks import Background
 from protos.domain.errors import EdgeForgeError, EngineFailed, NoReplica
 
 if TYPE_CHECKING:
     from agent.core.fingerprint import Take
     from agent.engine.control import Control
-    from agent.engine.fingerprints import Fingerprints
+    from agent.engine.slot_parts import Engine, SlotSettings, Weights
 
 _log = logging.getLogger(__name__)
-
-
-class Engine(Protocol):
-    """What runs a model: a vLLM child process."""
-
-    @property
-    def control(self) -> Control | None: ...
-    @property
-    def status(self) -> EngineStatus: ...
-    @property
-    def ready_endpoint(self) -> EngineEndpoint | None: ...
-    async def start(self) -> None: ...
-    async def stop(self) -> None: ...
-    def use_model_dir(self, model_dir: Path) -> None: ...
-    def restart(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class SlotSettings:
-    """What all engines of a host share."""
-
-    fingerprints: Fingerprints
-    max_adapters: int
-    now_mono_ms: Callable[[], float]
-    on_change: Callable[[], None]
-    #: Given to the requests of the old model when weights are swapped.
-    drain_timeout_ms: float = 30_000.0
 
 
 class EngineSlot:

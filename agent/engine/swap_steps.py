@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from agent.core.fingerprint import TOLERANCE, Fingerprint, difference
 from agent.core.swap_machine import (
@@ -26,12 +24,12 @@ from agent.core.swap_machine import (
     WeightsReloaded,
 )
 from protos.domain.errors import EngineFailed
-from protos.domain.manifest import manifest_sha256
 
 if TYPE_CHECKING:
+    from agent.core.adapter_slots import AdapterSlots
+    from agent.core.fingerprint import Take
     from agent.engine.control import Control
-    from agent.engine.slot import EngineSlot
-    from protos.domain.resources import DesiredReplica
+    from agent.engine.slot_parts import Engine, SlotSettings, Weights
 
 #: Between looks whether the engine has freed the blocks of its last request.
 _LOOK_S = 0.02
@@ -39,29 +37,27 @@ _LOOK_S = 0.02
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Weights:
-    """A model whose files are complete in ``path``."""
+class Swapped(Protocol):
+    """The engine whose weights are swapped, with what it holds."""
 
-    desired: DesiredReplica
-    path: Path
-
-    @property
-    def digest(self) -> str:
-        """The manifest's digest, in hexadecimal."""
-        return manifest_sha256(self.desired.files).hex()
+    engine: Engine
+    slots: AdapterSlots
+    weights: Weights
+    take: Take | None
+    in_flight: int
 
     @property
-    def args(self) -> tuple[str, ...]:
-        """What the engine's arguments add to the key of a fingerprint."""
-        runtime = self.desired.runtime
-        return () if runtime is None else (*runtime.args, runtime.load_format)
+    def settings(self) -> SlotSettings: ...
+    @property
+    def weights_served(self) -> str: ...
+    def weights_of(self, model: str) -> Weights: ...
+    async def wait_change(self) -> None: ...
 
 
 class SwapSteps:
     """Performs what a slot's machine asks for."""
 
-    def __init__(self, slot: EngineSlot) -> None:
+    def __init__(self, slot: Swapped) -> None:
         self._slot = slot
 
     async def perform(self, command: Command) -> Event:

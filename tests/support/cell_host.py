@@ -15,7 +15,7 @@ from agent.core.engine_choice import ChoicePolicy
 from agent.core.fingerprint import Take
 from agent.engine.fingerprints import Fingerprints
 from agent.engine.host import HostEngines, HostPolicy
-from agent.engine.slot import SlotSettings
+from agent.engine.slot_parts import SlotSettings
 from agent.replicas import Replicas
 from protos.domain.resources import DesiredAdapter, DesiredReplica, Hold, ModelFile, ModelSource
 from tests.support.fleets import MODEL

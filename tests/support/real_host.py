@@ -19,7 +19,7 @@ from agent.core.engine_status import EngineEndpoint
 from agent.engine.driver import never_relayed
 from agent.engine.fingerprints import Fingerprints
 from agent.engine.host import HostEngines, HostPolicy
-from agent.engine.slot import SlotSettings
+from agent.engine.slot_parts import SlotSettings
 from agent.engines import engine_version, max_adapters, vllm_maker
 from agent.replicas import Replicas
 from protos.domain.resources import (

@@ -8,7 +8,7 @@ from pathlib import Path
 from agent.core.engine_choice import ChoicePolicy
 from agent.engine.fingerprints import Fingerprints
 from agent.engine.host import HostEngines, HostPolicy
-from agent.engine.slot import SlotSettings
+from agent.engine.slot_parts import SlotSettings
 from agent.replicas import Replicas
 from protos.domain.errors import EdgeForgeError, LinkDown
 from protos.domain.manifest import manifest_sha256
