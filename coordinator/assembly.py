@@ -170,6 +170,7 @@ def make_operations(
         OperationsParts(
             store=store,
             blobs=blobs,
+            account_max_bytes=config.blobs.account_max_bytes,
             refusals=fleet.refusals,
             live=fleet.registry,
             agents=fleet.questions,

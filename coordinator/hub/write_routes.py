@@ -134,10 +134,8 @@ class WriteRoutes:
                 entry["error"] = {"code": 413, "message": text}
             elif sha256 in missing:
                 entry["authenticated"] = True
-                # What is stored for others is sent at once: it is only compared.
-                known = await self._catalogue.size_bytes(sha256) is not None
                 entry["actions"] = self._actions(
-                    request, actor, repository, sha256, size_bytes, in_parts=in_parts and not known
+                    request, actor, repository, sha256, size_bytes, in_parts=in_parts
                 )
             objects.append(entry)
         return _lfs_answer({"transfer": "multipart" if in_parts else "basic", "objects": objects})
