@@ -9,6 +9,7 @@ import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -254,7 +255,7 @@ class ObjectPull:
         missing = self._planner.missing
         for one in self._files:
             if not one.published and not missing & one.bits:
-                await asyncio.to_thread(self._publish, one.file, one.on_disk)
+                await to_end(partial(self._publish, one.file, one.on_disk))
                 one.published = True
         return not missing
 

@@ -88,9 +88,7 @@ class BlobStoreBase(abc.ABC):
                 found += await asyncio.gather(*map(self._touch, batch))
         return [name for name, is_stored in zip(names, found, strict=True) if not is_stored]
 
-    async def received_bytes(
-        self, sha256: bytes, *, owner: str = "", proving: bool = False
-    ) -> int:
+    async def received_bytes(self, sha256: bytes, *, owner: str = "", proving: bool = False) -> int:
         """Return where ``owner`` resumes an upload."""
         stored_bytes = None if proving else await self.size_bytes(sha256)
         if stored_bytes is not None:

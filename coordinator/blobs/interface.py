@@ -46,9 +46,7 @@ class BlobStore(Protocol):
         """
         ...
 
-    async def received_bytes(
-        self, sha256: bytes, *, owner: str = "", proving: bool = False
-    ) -> int:
+    async def received_bytes(self, sha256: bytes, *, owner: str = "", proving: bool = False) -> int:
         """Return where ``owner`` resumes an upload: its size if stored, 0 if it has not begun.
 
         ``proving``: an owner who may not know of a stored blob sends all of it, and is answered in

@@ -78,9 +78,7 @@ def _named_by(parts: OperationsParts, account_id: str) -> dict[bytes, int]:
     view = parts.store.view()
     rows: list[Model | Adapter] = [*view.models.values(), *view.adapters.values()]
     names = [row.name for row in rows if row.account_id == account_id]
-    return {
-        file.sha256: file.size_bytes for name in names for file in parts.store.manifest(name)
-    }
+    return {file.sha256: file.size_bytes for name in names for file in parts.store.manifest(name)}
 
 
 def _readable(parts: OperationsParts, actor: Actor) -> set[bytes]:

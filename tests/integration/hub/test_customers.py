@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
-
-import pytest
 
 import coordinator.core.hub_uploads
 import coordinator.hub.write_routes
 from tests.support.hub import ACME, GLOBEX
-from tests.support.hub_client import HubClient, lfs_file
+from tests.support.hub_client import HubClient
 from tests.support.registry_cases import base_files
 
 SECRET = b"what only acme has" * 100
