@@ -14,6 +14,7 @@ from coordinator import clock
 from coordinator.api.http_protocol import HttpConnections, count_as_busy, without_banner
 from coordinator.api.listener import Listener
 from coordinator.hub.access import Access
+from coordinator.hub.bodies import readable
 from coordinator.hub.errors import translated
 from coordinator.hub.read_routes import ReadRoutes
 from coordinator.hub.repositories import Repositories
@@ -60,7 +61,7 @@ class HubListener(Listener):
         repositories = Repositories(parts.catalogue)
         app = web.Application(
             client_max_size=_MAX_BODY_BYTES,
-            middlewares=[count_as_busy, translated(connections.log_rate)],
+            middlewares=[count_as_busy, translated(connections.log_rate), readable],
         )
         app.on_response_prepare.append(without_banner)
         ReadRoutes(access, repositories, parts.catalogue).add_to(app.router)

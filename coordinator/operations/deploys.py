@@ -134,10 +134,10 @@ class Deploys(UseCases):
         model = self._store.view().models.get(following.model)
         is_managed = model is not None and model.source is ModelSource.MANAGED
         note = note_of(actor, act, f"deployment/{following.name}", _detail(following))
-        begun = await self._store.write(deploys.begin(following, pins, str(actor), reason), note)
         # The same weights are ready already; only operators start external engines.
-        if present is not None and not (changes_weights(present, following) and is_managed):
-            await self._store.write(deploys.switch(following.name, begun))
+        at_once = present is not None and not (changes_weights(present, following) and is_managed)
+        begin = deploys.begin(following, pins, str(actor), reason, seen=present, at_once=at_once)
+        await self._store.write(begin, note)
         self._parts.on_plan_changed()
 
     def _found(self, actor: Actor, name: str) -> Deployment:
@@ -207,7 +207,9 @@ class Deploys(UseCases):
         return nodes
 
     def _status(self, name: str) -> DeployStatus:
-        deployment = self._store.view().deployments[name]
+        deployment = self._store.view().deployments.get(name)
+        if deployment is None:
+            raise NotFound(f"deployment {name!r} was removed meanwhile")
         record = self._store.deploys().get(name)
         rollout = record.rollout if record else None
         nodes = self._progress(deployment, is_next=False)

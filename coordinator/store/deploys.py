@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from coordinator.core.rollout import MAX_REVISIONS, Revision, Rollout, RolloutPhase
-from coordinator.store import accounts, deployments, models, nodes, pins
+from coordinator.store import deployments, pins
 from coordinator.store.deploy_facts import DeployRecord
 from protos.domain.errors import Conflict, NotFound
 from protos.domain.resources import Deployment, ResourceType
@@ -44,30 +44,41 @@ def put_now(
 
 
 def begin(
-    following: Deployment, node_ids: Iterable[str] | None, by: str, reason: str
+    following: Deployment,
+    node_ids: Iterable[str] | None,
+    by: str,
+    reason: str,
+    *,
+    seen: Deployment | None = None,
+    at_once: bool = False,
 ) -> Write[Rollout]:
     """Begin to make a next version ready; one under way is replaced. NotFound, Conflict.
 
-    ``node_ids``: its pins, None: it is not pinned.
+    ``node_ids``: its pins, None: it is not pinned. ``seen``: the version that the change was made
+    from; a Conflict if there is another one now. ``at_once``: switched in the same transaction.
     """
 
     def write(tx: Transaction) -> Rollout:
         present = require(tx, following.name)
+        if seen is not None and present != seen:
+            raise Conflict(
+                f"deployment {present.name!r} was changed meanwhile",
+                "look at it again: `edgeforge deploy show`, then repeat what is still wanted",
+            )
         if present.account_id != following.account_id:
             raise Conflict(
                 f"deployment {present.name!r} belongs to account {present.account_id!r}",
                 "a deployment never changes hands: choose another name",
                 retryable=False,
             )
-        accounts.require(tx, following.account_id)
-        models.require(tx, following.model)
         named = None if node_ids is None else frozenset(node_ids)
-        for node_id in named or ():
-            nodes.require(tx, node_id)
+        deployments.require_parts(tx, following, named or ())
         record = tx.fact(DeployRecord, following.name) or DeployRecord(following.name)
         other = replace(following, pins=named, revision=_next_number(record, present))
         rollout = Rollout(RolloutPhase.PREPARING, other, by, reason, tx.now_unix_ms)
         tx.put_fact(replace(_started(record, present, tx.now_unix_ms), rollout=rollout))
+        if at_once:
+            switch(following.name, rollout)(tx)
         return rollout
 
     return write

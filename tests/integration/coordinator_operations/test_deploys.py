@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -350,3 +351,72 @@ async def test_an_account_deploys_for_itself_only_and_sees_only_its_own(fleet: D
     assert [one.deployment.name for one in await fleet.ops.deploys.list_all(acme)] == [
         "acme/support"
     ]
+
+
+async def outcomes(*acts: Awaitable[object]) -> list[object]:
+    return await asyncio.gather(*acts, return_exceptions=True)
+
+
+async def test_an_adapter_that_is_removed_in_the_same_moment_is_not_deployed(fleet: DeployedFleet):
+    wanted = replace(WANTED, adapter=LORA.name)
+    removed, made = await outcomes(
+        fleet.ops.registry.remove(ANA, LORA.name, ObjectKind.ADAPTER),
+        fleet.ops.deploys.create(ANA, wanted, ["gru-1"]),
+    )
+    assert removed == LORA.name
+    assert isinstance(made, NotFound)
+    assert WANTED.name not in fleet.store.view().deployments
+
+
+async def test_a_change_to_what_is_removed_in_the_same_moment_is_not_begun(fleet: DeployedFleet):
+    await deployed(fleet)
+    removed, changed = await outcomes(
+        fleet.ops.registry.remove(ANA, LORA.name, ObjectKind.ADAPTER),
+        fleet.ops.deploys.update(ANA, replace(WANTED, adapter=LORA.name), ["gru-1"]),
+    )
+    assert removed == LORA.name
+    assert isinstance(changed, NotFound)
+    assert (await fleet.show()).rollout is None
+
+
+async def test_of_two_changes_in_the_same_moment_the_second_is_told(fleet: DeployedFleet):
+    await deployed(fleet)
+    present = (await fleet.show()).deployment
+    first, second = await outcomes(
+        fleet.ops.deploys.update(ANA, replace(present, ttft_budget_ms=70), ["gru-1"]),
+        fleet.ops.deploys.update(ANA, replace(present, strict=True), ["gru-1"]),
+    )
+    assert not isinstance(first, BaseException)
+    now = (await fleet.show()).deployment
+    # Neither is lost without a word: the second is done on top of the first, or refused.
+    assert now.ttft_budget_ms == 70 or isinstance(second, Conflict)
+
+
+async def test_a_change_and_a_removal_in_the_same_moment_are_no_fault(fleet: DeployedFleet):
+    await deployed(fleet)
+    present = (await fleet.show()).deployment
+    for acts in (
+        lambda: (
+            fleet.ops.deployments.remove(ANA, WANTED.name),
+            fleet.ops.deploys.update(ANA, replace(present, strict=True), ["gru-1"]),
+        ),
+        lambda: (
+            fleet.ops.deploys.create(ANA, WANTED, ["gru-1"]),
+            fleet.ops.deployments.remove(ANA, WANTED.name),
+        ),
+    ):
+        for outcome in await outcomes(*acts()):
+            if isinstance(outcome, BaseException):
+                assert isinstance(outcome, (NotFound, Conflict)), outcome
+
+
+async def test_a_rollback_to_a_version_that_was_removed_is_refused(fleet: DeployedFleet):
+    await deployed(fleet, replace(WANTED, adapter=LORA.name))
+    present = (await fleet.show()).deployment
+    await fleet.ops.deploys.update(ANA, replace(present, adapter=""), ["gru-1"])
+    for _ in range(3):
+        await fleet.pass_ms(GRACE_MS)
+        await fleet.obey()
+    await fleet.ops.registry.remove(ANA, LORA.name, ObjectKind.ADAPTER)
+    with pytest.raises(NotFound):
+        await fleet.ops.deploys.rollback(ANA, WANTED.name)
