@@ -55,7 +55,8 @@ class EngineControl:
             raise EngineFailed(
                 f"the engine cannot load adapter {name}: {_text(said)}",
                 "import it again for this base, or raise engine.max_adapter_rank",
-                retryable=False,
+                # of its own fault it says 500, and may load the same adapter after it
+                retryable=status >= 500,
             )
 
     async def unload_adapter(self, name: str) -> None:

@@ -66,7 +66,7 @@ class SwapSteps:
             case Drain():
                 return await self._drain()
             case TakeAdaptersOut():
-                for name in self._slot.slots.known:
+                for name in self._slot.adapters.known:
                     await self._control.unload_adapter(name)
                     self._slot.slots.failed(name)
                 return AdaptersOut()
