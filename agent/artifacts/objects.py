@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from agent.artifacts.object_pull import Means, ObjectPull, PullStats
+from agent.artifacts.object_pull import ObjectPull
 from agent.artifacts.orders import (
     Held as Held,
 )
@@ -43,6 +43,7 @@ from protos.domain.resources import (
 if TYPE_CHECKING:
     from agent.artifacts.disk import DiskState, ModelDisk
     from agent.artifacts.files import FileStore
+    from agent.artifacts.means import Means, PullStats
     from agent.artifacts.piece_file import PieceFile
     from agent.artifacts.sources import Peers
     from protos.domain.fleet_view import FleetView

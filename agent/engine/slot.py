@@ -39,7 +39,6 @@ from protos.domain.errors import EdgeForgeError, EngineFailed, NoReplica, Overlo
 
 if TYPE_CHECKING:
     from agent.core.fingerprint import Take
-    from agent.engine.control import Control
     from agent.engine.slot_parts import Engine, SlotSettings, Weights
 
 _log = logging.getLogger(__name__)

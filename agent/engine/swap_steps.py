@@ -28,6 +28,7 @@ from protos.domain.errors import EngineFailed
 if TYPE_CHECKING:
     from agent.core.adapter_slots import AdapterSlots
     from agent.core.fingerprint import Take
+    from agent.engine.adapter_loads import AdapterLoads
     from agent.engine.control import Control
     from agent.engine.slot_parts import Engine, SlotSettings, Weights
 
@@ -42,6 +43,7 @@ class Swapped(Protocol):
 
     engine: Engine
     slots: AdapterSlots
+    adapters: AdapterLoads
     weights: Weights
     take: Take | None
     in_flight: int

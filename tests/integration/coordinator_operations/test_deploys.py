@@ -241,12 +241,28 @@ async def test_a_removed_deployment_leaves_no_order_and_no_history(fleet: Deploy
 
 
 async def test_what_a_change_under_way_needs_is_not_removed(fleet: DeployedFleet):
-    from protos.domain.object_names import ObjectKind
-
     await deployed(fleet)
     await fleet.ops.deploys.update(ANA, replace(WANTED, model=NEXT.name), ["gru-1"])
     with pytest.raises(Conflict, match="under way"):
         await fleet.ops.registry.remove(ANA, NEXT.name, ObjectKind.MODEL)
+
+
+async def test_what_a_rollback_may_return_to_is_not_removed(fleet: DeployedFleet):
+    await deployed(fleet)
+    await fleet.ops.deploys.update(ANA, replace(WANTED, model=NEXT.name), ["gru-1"])
+    await fleet.pass_ms()
+    await fleet.obey()
+    await fleet.ops.deploys.rollback(ANA, "acme/support")
+    await fleet.pass_ms()
+    await fleet.obey()
+    await fleet.pass_ms(2 * GRACE_MS)
+    assert (await fleet.show()).rollout is None
+    with pytest.raises(Conflict, match="acme/support, which may be rolled back to 2"):
+        await fleet.ops.registry.remove(ANA, NEXT.name, ObjectKind.MODEL)
+    shown = await fleet.ops.registry.show(ANA, NEXT.name, ObjectKind.MODEL)
+    assert shown.used_by == ("deployment acme/support, which may be rolled back to 2",)
+    await fleet.ops.deployments.remove(ANA, "acme/support")
+    await fleet.ops.registry.remove(ANA, NEXT.name, ObjectKind.MODEL)
 
 
 REFUSED: list[tuple[str, Deployment, str, type[EdgeForgeError]]] = [
