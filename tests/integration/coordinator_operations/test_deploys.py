@@ -174,6 +174,18 @@ async def test_what_needs_no_other_weights_changes_at_once(fleet: DeployedFleet)
     assert status.waits_for == []
 
 
+async def test_a_node_that_is_added_is_waited_for_from_the_start(fleet: DeployedFleet):
+    """Before the plan has followed, each node that it knows of has all that it is to have."""
+    await deployed(fleet)
+    status = await fleet.ops.deploys.update(ANA, WANTED, ["gru-1", "fra-1"])
+    assert status.waits_for == ["waiting for the plan to follow the change"]
+    await fleet.pass_ms()
+    (line,) = (await fleet.show()).waits_for
+    assert line.endswith("fra-1 to begin with acme/base@1")
+    await fleet.obey("gru-1", "fra-1")
+    assert (await fleet.show()).waits_for == []
+
+
 async def test_an_adapter_is_ready_before_it_is_switched_to(fleet: DeployedFleet):
     await deployed(fleet)
     await fleet.ops.deploys.update(ANA, replace(WANTED, adapter="acme/lora"), ["gru-1"])
