@@ -1,7 +1,8 @@
 """A customer's fleet of real processes: a coordinator with its hub, two nodes with fake engines.
 
 ``mad-1`` (MAD, edge) and ``fra-1`` (FRA, regional), of one zone, each supervise a fake vLLM that
-loads adapters and swaps weights. The account acme has a key; another hub, on loopback, is what ``hf://`` names.
+loads adapters and swaps weights. The account acme has a key; another hub, on loopback, is what
+``hf://`` names.
 """
 
 from __future__ import annotations
