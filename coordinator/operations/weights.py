@@ -11,6 +11,7 @@ import orjson
 
 from coordinator.core import safetensors_header
 from coordinator.core.finite_scan import FiniteScan
+from coordinator.core.strangers_json import parse
 from coordinator.core.zero_scan import ZeroScan
 from protos.domain.errors import InvalidRequest
 
@@ -71,7 +72,7 @@ async def nonzero_tensors(
 
 def _checked_tensors(data: bytes, data_bytes: int, path: str) -> dict[str, Tensor]:
     try:
-        header = orjson.loads(data)
+        header = parse(data)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(
             f"{path} is not a safetensors file: its header is not JSON",
