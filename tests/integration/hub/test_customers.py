@@ -7,12 +7,18 @@ import gzip
 import hashlib
 import json
 import logging
+import time
+from dataclasses import replace
 
 import pytest
 
 import coordinator.core.hub_uploads
 import coordinator.hub.bodies
+import coordinator.operations.registry_objects
+import coordinator.operations.repositories
+from coordinator.core.publications import Publication
 from coordinator.store import keys
+from protos.domain.object_names import ObjectKind
 from tests.support.hub import ACME, GLOBEX
 from tests.support.hub_client import HubClient
 from tests.support.registry_cases import base_files
@@ -271,3 +277,22 @@ async def test_requests_of_many_levels_are_no_fault_of_ours(hub, caplog, path, b
             status, _, _ = await client.ask("POST", path, body.replace(b"%s", DEEP))
     assert status == 400
     assert not caplog.records
+
+
+async def test_a_list_of_a_full_registry_holds_up_no_other_request(hub, monkeypatch):
+    view = hub.fleet.store.view()
+    (model,) = [one for one in view.models.values() if one.name.startswith("acme/m@")]
+    many = {f"acme/x{one}@1": replace(model, name=f"acme/x{one}@1") for one in range(10_000)}
+    publications = {name: Publication(name, ObjectKind.MODEL, b"x" * 32, order=1) for name in many}
+    monkeypatch.setattr(type(hub.fleet.store), "publications", lambda _self: publications)
+    monkeypatch.setattr(coordinator.operations.registry_objects, "rows_of", lambda *_: many)
+    monkeypatch.setattr(coordinator.operations.repositories, "rows_of", lambda *_: many)
+    async with HubClient(hub) as client:
+        began_s = time.process_time()
+        status, _, body = await client.ask("GET", "/api/models")
+        assert (status, len(json.loads(body))) == (200, 1_000)
+        assert time.process_time() - began_s < 5.0
+        began_s = time.process_time()
+        for _ in range(20):
+            assert (await client.ask("GET", "/api/models/acme/x5"))[0] == 200
+        assert time.process_time() - began_s < 2.0
