@@ -73,6 +73,8 @@ class HostEngines:
         self.inventory = EngineInventory(objects, settings.now_mono_ms)
         #: name -> why asking again changes nothing, until the object itself changes.
         self.refused: dict[str, str] = {}
+        #: Counts changes of what is in the engines, or may be.
+        self.changes = 0
         self._rests = LoadRests()
         self._loads: dict[Wanted, asyncio.Task[ColdStart]] = {}
         self._proven: set[tuple[str, bytes]] = set()
@@ -354,5 +356,6 @@ class HostEngines:
         self._changed()
 
     def _changed(self) -> None:
+        self.changes += 1
         self.inventory.refresh()
         self._on_change()
