@@ -12,7 +12,7 @@ from coordinator.blobs.disk import in_thread
 from coordinator.blobs.interface import MAX_TRIALS, SHA256_BYTES, check_sha256
 from coordinator.blobs.leases import Leases
 from coordinator.blobs.piece_hash import PieceHasher
-from protos.domain.errors import NotFound, StoreUnavailable
+from protos.domain.errors import InvalidRequest, NotFound, StoreUnavailable
 from protos.domain.pieces import piece_count
 
 if TYPE_CHECKING:
@@ -170,11 +170,11 @@ class BlobStoreBase(abc.ABC):
         self._incoming.check_size(size_bytes)
         async with self._leases.hold((sha256,)):
             if not proving and not await self.missing((sha256,)):
-                return size_bytes
+                return await self._stored_size(sha256, size_bytes)
             async with self._incoming.turn(sha256, owner) as partial:
                 if not proving and not await self.missing((sha256,)):
                     await partial.restart()
-                    return size_bytes
+                    return await self._stored_size(sha256, size_bytes)
                 if not await self._incoming.receive(
                     partial, size_bytes, offset_bytes, chunks, owner
                 ):
@@ -185,6 +185,18 @@ class BlobStoreBase(abc.ABC):
                 else:
                     await partial.restart()
                 return size_bytes
+
+    async def _stored_size(self, sha256: bytes, announced_bytes: int) -> int:
+        """Return the size of a stored blob. Raises: InvalidRequest if another one was announced."""
+        size_bytes = await self.size_bytes(sha256)
+        if size_bytes is None:
+            raise no_blob(sha256)
+        if size_bytes != announced_bytes:
+            raise InvalidRequest(
+                f"{sha256.hex()} has {size_bytes} bytes, {announced_bytes} are announced",
+                "read the file again",
+            )
+        return size_bytes
 
     async def _hash(self, sha256: bytes) -> bytes:
         """Return the piece list of a stored blob. Raises: StoreUnavailable if it is damaged."""

@@ -16,7 +16,8 @@ from protos.domain.model_folder import DROPPED_KEYS
 
 _MAX_NUMBER: Final = 1e31
 _MAX_SHOWN_CHARS: Final = 60
-_ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+#: One character before it is enough: a scheme of any length is searched in quadratic time.
+_ADDRESS: Final = re.compile(r"[A-Za-z0-9+.-]://")
 _NAMES_PLACE: Final = re.compile(r"path|file|folder|dir(ectory)?$|repo|url|uri|name_or|model$|hub")
 _NAMES_CODE: Final = re.compile(r"class|module|auto_map|custom_|code|plugin|processor|_type$")
 _DROP_HINT: Final = "edgeforge model import leaves it out; send the file as that command does"

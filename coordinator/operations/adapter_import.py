@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -46,7 +47,8 @@ async def inspect_adapter(
             check_file(name, await json_of(file, blobs))
     weights = by_path[WEIGHTS_NAME]
     tensors = await read_header(weights, blobs)
-    check_fits(tensors, config, await _base_of(base, base_files, blobs))
+    wanted = await _base_of(base, base_files, blobs)
+    await asyncio.to_thread(check_fits, tensors, config, wanted)
     check_values(tensors, await nonzero_tensors(weights, tensors, blobs))
     return ImportedAdapter(config.max_rank, weights.size_bytes, await card_licence(files, blobs))
 
@@ -56,7 +58,8 @@ async def misfits_with(
 ) -> list[str]:
     """Return a sentence for each tensor of a published adapter that another base would not use."""
     config, tensors = await _published(files, blobs)
-    return misfits(tensors, config, await _base_of(base, base_files, blobs))
+    wanted = await _base_of(base, base_files, blobs)
+    return await asyncio.to_thread(misfits, tensors, config, wanted)
 
 
 async def _published(

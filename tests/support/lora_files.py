@@ -205,6 +205,8 @@ BAD_ADAPTERS: dict[str, Callable[[], Files]] = {
     "config is no json": lambda: adapter_files() | {CONFIG: b'{"r": '},
     "another kind than lora": lambda: adapter_files(config={"peft_type": "IA3"}),
     "auto_map": lambda: adapter_files(config={"auto_map": {"AutoModel": "evil.Model"}}),
+    "values that are no numbers": lambda: _refilled(lambda _, data: data[:-4] + b"\xff" * 4),
+    "infinite values": lambda: _refilled(lambda _, data: data[:-4] + b"\0\0\x80\x7f"),
     "dora": lambda: adapter_files(config={"use_dora": True}),
     "trained biases": lambda: adapter_files(config={"bias": "all"}),
     "modules to save": lambda: adapter_files(config={"modules_to_save": ["lm_head"]}),

@@ -206,3 +206,22 @@ async def test_an_upload_that_only_keeps_its_place_is_ended(hub, monkeypatch):
 
         status, _, body = await client.ask("PUT", entry["actions"]["upload"]["href"], dripping())
     assert (status, b"too slow" in body) == (504, True)
+
+
+async def test_a_file_counts_with_the_size_that_it_has(hub):
+    """The address of an upload may be asked for with any size, before the file is sent."""
+    hub.fleet.account_max_bytes = 1_000
+    hub.catalogue._operations = hub.fleet.operations(hub.fleet.blobs)
+    data = b"1" * 600
+    body = {
+        "operation": "upload",
+        "objects": [{"oid": hashlib.sha256(data).hexdigest(), "size": 1}],
+    }
+    async with HubClient(hub, GLOBEX) as client:
+        path = "/globex/a.git/info/lfs/objects/batch"
+        _, _, answer = await client.ask("POST", path, body)
+        href = json.loads(answer)["objects"][0]["actions"]["upload"]["href"]
+        assert (await send(hub, GLOBEX, "globex/a", data, data))[0] == 200
+        status, _, answer = await client.ask("PUT", href, b"1")
+        assert (status, b"600 bytes" in answer) == (400, True)
+    assert (await send(hub, GLOBEX, "globex/a", b"2" * 600, b"2" * 600))[0] == 413

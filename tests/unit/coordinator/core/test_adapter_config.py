@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import time
+
 import pytest
 
 from coordinator.core.adapter_config import MAX_RANK, check_adapter_config
@@ -106,3 +109,20 @@ def test_a_pattern_that_switches_an_adapter_off_or_overflows_is_refused(alpha):
     with pytest.raises(InvalidRequest, match=r"alpha_pattern\.q_proj"):
         check_adapter_config(PEFT_0_21 | {"alpha_pattern": {"q_proj": alpha}})
     assert check_adapter_config(PEFT_0_21 | {"alpha_pattern": {"q_proj": 32}}).rank == 4
+
+
+def test_patterns_of_ranks_are_matched_in_linear_time():
+    patterns = {"a." * 98 + f"{number:03}": 8 for number in range(250)}
+    config = check_adapter_config(PEFT_0_21 | {"rank_pattern": patterns})
+    began_s = time.process_time()
+    for _ in range(100):
+        assert config.rank_of("a." * 240 + "q_proj") == 4
+    assert time.process_time() - began_s < 2.0
+
+
+@pytest.mark.parametrize("module", ["q_proj", "x.q_proj", "x.q_projx", "xq_proj", "proj", ""])
+@pytest.mark.parametrize("key", ["q_proj", "q.proj", ".", "x.q_proj", "......", "qq_proj"])
+def test_a_pattern_means_what_it_means_to_peft(key, module):
+    config = check_adapter_config(PEFT_0_21 | {"rank_pattern": {key: 8}})
+    wanted = 8 if re.match(rf"(.*\.)?({key})$", module) else 4
+    assert config.rank_of(module) == wanted

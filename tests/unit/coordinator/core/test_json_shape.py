@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 
@@ -92,3 +93,11 @@ def test_what_others_wrote_is_shown_short_and_escaped():
 def test_a_number_that_is_no_number_is_refused():
     with pytest.raises(InvalidRequest):
         check_shape(SHAPE, {"a": float("nan")}, "f.json")
+
+
+@pytest.mark.parametrize("text", ["a" * 4_000_000, "a:/" * 1_300_000, "a://" * 1_000_000])
+def test_a_long_text_at_an_unknown_key_is_refused_at_once(text):
+    began_s = time.process_time()
+    with pytest.raises(InvalidRequest):
+        check_shape(Fields({}), {"unknown": text}, "config.json")
+    assert time.process_time() - began_s < 2.0
