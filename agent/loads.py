@@ -50,8 +50,8 @@ class Residents(Protocol):
     def resident(self) -> list[str]:
         """Return the names of models and adapters that can be asked for now."""
 
-    def loadable(self) -> Mapping[str, tuple[ColdPath, Residency]]:
-        """Return the names of those that would be loaded for a request."""
+    def loadable(self) -> Mapping[str, tuple[ColdPath, Residency]] | None:
+        """Return the names of those that would be loaded for a request; None: too many to say."""
 
 
 class LoadWait:

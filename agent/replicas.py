@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from agent.core.backoff import BackoffPolicy, full_jitter_ms
 from agent.core.cold_start_times import ColdStartTimes
 from agent.core.engine_status import EngineEndpoint, EngineState, EngineStatus
+from agent.core.peer_load import MAX_NAMES
 from agent.core.reconcile import (
     Held,
     HeldReplica,
@@ -168,8 +169,10 @@ class Replicas:
             else [*models, *self._engines.inventory.active_adapters()]
         )
 
-    def loadable(self) -> Mapping[str, tuple[ColdPath, Residency]]:
-        """Return what this node could load now, and how."""
+    def loadable(self) -> Mapping[str, tuple[ColdPath, Residency]] | None:
+        """Return what this node could load now, and how; None: more than a probe's answer has."""
+        if len(self._desired) + len(self._adapters) > MAX_NAMES:
+            return None
         found = {}
         for model, adapter in loadable_names(self._desired, self._adapters):
             path = self.cold_path(model, adapter)

@@ -27,6 +27,7 @@ from agent.artifacts.orders import (
     name_of as name_of,
 )
 from agent.artifacts.piece_lists import digests_of
+from agent.core.piece_swarm import is_source
 from agent.core.samples import Sample, Samples
 from agent.tasks import Background, to_end
 from protos.domain.errors import EdgeForgeError, NotFound
@@ -144,9 +145,9 @@ class ObjectStore:
         rows = (view.adapter_replicas if isinstance(held, DesiredAdapter) else view.replicas).get(
             name, {}
         )
-        near = self._means.peers.candidates(name) if rows else {}
+        here = self._means.peers.here
         for node_id, replica in rows.items():
-            if node_id in near and has_files(replica.state, replica.residency):
+            if has_files(replica.state, replica.residency) and is_source(view, here, node_id, name):
                 return Residency.PEER
         return Residency.ORIGIN
 

@@ -137,10 +137,16 @@ def read_probe(answer: object) -> ProbeAnswer:
     )
 
 
-def loadable_field(loadable: Mapping[str, tuple[ColdPath, Residency]]) -> dict[str, str]:
-    """Return what a node would load as a field of an answer to a probe, at most ``MAX_NAMES``."""
-    kept = list(loadable.items())[:MAX_NAMES]
-    return {name: way_text(ColdWay(*way)) for name, way in kept}
+def loadable_field(
+    loadable: Mapping[str, tuple[ColdPath, Residency]] | None,
+) -> dict[str, str] | None:
+    """Return what a node would load as a field of an answer to a probe.
+
+    None for more than ``MAX_NAMES``: of those left out it would say that they are not loaded.
+    """
+    if loadable is None or len(loadable) > MAX_NAMES:
+        return None
+    return {name: way_text(ColdWay(*way)) for name, way in loadable.items()}
 
 
 def read_loadable(given: object) -> dict[str, ColdWay] | None:

@@ -45,6 +45,20 @@ def candidates(view: FleetView, here: str, name: str, most: int = MAX_ASKED) -> 
     return chosen
 
 
+def is_source(view: FleetView, here: str, node_id: str, name: str) -> bool:
+    """Return whether ``here`` may ask ``node_id`` for pieces of ``name``, by the table. Hot."""
+    mine, other = view.nodes.get(here), view.nodes.get(node_id)
+    return (
+        mine is not None
+        and other is not None
+        and node_id != here
+        and bool(other.peer_port)
+        and rank_of(view, mine, other) is not None
+        and may_hold(view, here, name)
+        and may_hold(view, node_id, name)
+    )
+
+
 def rank_of(view: FleetView, mine: Node, other: Node) -> Rank | None:
     """Return how near ``other`` is; None for another zone."""
     if other.pop_id == mine.pop_id:

@@ -12,11 +12,19 @@ from agent.core.adapter_slots import AdapterPlace
 from agent.core.cold_start import ColdPath, ColdStart, Wanted
 from agent.core.cold_start_times import ColdStartTimes
 from agent.core.engine_choice import Choice, ChoicePolicy, choose
+from agent.core.load_rests import LoadRests
 from agent.core.reconcile import as_hot_sees
 from agent.engine.inventory import EngineInventory, Object, Objects
 from agent.engine.slot import EngineSlot
 from agent.engine.slot_parts import Engine, SlotSettings, Weights
-from protos.domain.errors import ConfigInvalid, EdgeForgeError, NoReplica, NotFound, Overloaded
+from protos.domain.errors import (
+    ConfigInvalid,
+    EdgeForgeError,
+    EngineFailed,
+    NoReplica,
+    NotFound,
+    Overloaded,
+)
 from protos.domain.manifest import manifest_sha256
 from protos.domain.resources import (
     DesiredAdapter,
@@ -65,6 +73,7 @@ class HostEngines:
         self.inventory = EngineInventory(objects, settings.now_mono_ms)
         #: name -> why asking again changes nothing, until the object itself changes.
         self.refused: dict[str, str] = {}
+        self._rests = LoadRests()
         self._loads: dict[Wanted, asyncio.Task[ColdStart]] = {}
         self._proven: set[tuple[str, bytes]] = set()
         self._last_generation = 0
@@ -79,13 +88,17 @@ class HostEngines:
         for name in names:
             if self.inventory.object_named(name) != before[name]:
                 del self.refused[name]
+        self._rests.forget_all_but({*desired, *adapters})
         self._changed()
 
     # -- what requests ask -----------------------------------------------------------------------
 
     def cold_path(self, model: str, adapter: str = "") -> tuple[ColdPath, Residency] | None:
         """Return how it would come into an engine now; None: not at all, or it is there. Hot."""
-        return self._cold_path(Wanted(model, adapter), hot=False)
+        wanted = Wanted(model, adapter)
+        if self._rest(wanted) is not None:
+            return None
+        return self._cold_path(wanted, hot=False)
 
     async def make_resident(self, model: str, adapter: str = "", *, hot: bool = False) -> ColdStart:
         """Return when it is in an engine; one load for all who ask for it meanwhile.
@@ -200,7 +213,8 @@ class HostEngines:
         adapter = self.inventory.adapters.get(wanted.adapter) if wanted.adapter else None
         if desired is None or (wanted.adapter and adapter is None):
             raise NotFound(f"this node may not load {wanted.name}", "deploy it here")
-        way = self._cold_path(wanted, hot=hot)
+        # what is to be resident has rests of its own, in ``Replicas``
+        way = None if self._rest(wanted) and not hot else self._cold_path(wanted, hot=hot)
         if way is None:
             if self.inventory.endpoint_for(*wanted) is not None:
                 return ColdStart(ColdPath.ADAPTER, Residency.DEVICE, 0, 0.0)
@@ -223,9 +237,7 @@ class HostEngines:
                     await self.make_resident(wanted.model, hot=hot)
                 await self._load_adapter(desired, adapter)
         except EdgeForgeError as error:
-            if wanted.adapter and wanted.model in self.refused:
-                raise  # the base's fault, which the base is remembered for
-            self._note_refusal(wanted, error)
+            self._note_failure(wanted, error)
             raise
         finally:
             for one in needed:
@@ -238,6 +250,7 @@ class HostEngines:
             self._now_mono_ms() - began_ms,
             0.0 if on_disk else pulled_ms - began_ms,
         )
+        self._rests.went_well(wanted)
         self.times.add(start)
         _log.info("cold start name=%s path=%s took_ms=%.0f", wanted.name, path, start.took_ms)
         return start
@@ -291,8 +304,22 @@ class HostEngines:
         if len(self._proven) < MAX_PROVEN:
             self._proven.add(proof)
 
-    def _note_refusal(self, wanted: Wanted, error: EdgeForgeError) -> None:
-        """Remember what fails the same way whenever it is tried."""
+    def _rest(self, wanted: Wanted) -> tuple[float, str] | None:
+        """Return how long a load still rests that keeps failing, or that of its base. Hot."""
+        if not self._rests:
+            return None
+        now_mono_ms = self._now_mono_ms()
+        found = self._rests.rest(wanted, now_mono_ms)
+        if found is None and wanted.adapter and self.inventory.slot_of(wanted.model) is None:
+            found = self._rests.rest(Wanted(wanted.model), now_mono_ms)
+        return found
+
+    def _note_failure(self, wanted: Wanted, error: EdgeForgeError) -> None:
+        """Remember what fails the same way whenever it is tried, and what should be tried later."""
+        if wanted.adapter and wanted.model in self.refused:
+            return  # the base's fault, which the base is remembered for
+        if isinstance(error, EngineFailed):
+            self._rests.failed(wanted, error.message, self._now_mono_ms())
         if not error.retryable and not isinstance(error, ConfigInvalid | NotFound):
             _log.error("refused for good name=%s reason=%s", wanted.name, error)
             self.refused[wanted.name] = str(error)
@@ -301,6 +328,13 @@ class HostEngines:
         for name in (wanted.adapter, wanted.model):
             if name in self.refused:
                 return NoReplica(f"{name} is refused here: {self.refused[name]}", retryable=False)
+        if (rest := self._rest(wanted)) is not None:
+            rest_ms, why = rest
+            return NoReplica(
+                f"{wanted.name} failed to load more than once: {why}",
+                f"it is tried again in {rest_ms / 1_000:.0f} s",
+                retry_after_s=max(1.0, rest_ms / 1_000),
+            )
         slot = self.inventory.slot_of(wanted.model)
         if wanted.adapter and not self._settings.max_adapters:
             return NoReplica("this node's engine takes no adapters", "set engine.max_adapters")

@@ -136,17 +136,20 @@ def near_ties(pool: Sequence[Candidate], best: Candidate | None = None) -> list[
     """Return the cheapest of ``pool`` whose predictions are close to the lowest of them.
 
     ``best`` is the result of ``cheapest``, if it is known already. No target is sooner than a
-    proven one on its word alone.
+    proven one on its word alone. None is loaded anew where one of equal time has it already.
     """
     best = reference(pool, best or cheapest(pool))
     rate, earliest_ms = best.offer.rate_nano_usd_per_1k_tokens, best.ttft_ms_p99
     latest_ms = earliest_ms + max(NEAR_TIE_MS, NEAR_TIE_RATIO * earliest_ms)
-    return [
+    tied = [
         candidate
         for candidate in pool
         if candidate.ttft_ms_p99 <= latest_ms
         and candidate.offer.rate_nano_usd_per_1k_tokens == rate
     ]
+    if len(tied) == 1:
+        return tied
+    return [candidate for candidate in tied if candidate.cold is None] or tied
 
 
 def break_ties(tied: Sequence[Candidate], draw: float) -> Candidate:

@@ -55,6 +55,10 @@ class FleetView:
     desired_adapters: Mapping[str, DesiredAdapter] = field(default_factory=dict)
     #: model name -> what ``offer_lookup.offers_of`` computed from this view; empty in a new view
     offers: dict[str, Offers] = field(default_factory=dict, init=False, repr=False, compare=False)
+    #: model or adapter -> the deployments that name it; as ``holding`` found them, empty before
+    users: dict[str, list[Deployment]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
 
 def with_changes(

@@ -22,12 +22,20 @@ def may_hold(view: FleetView, node_id: str, name: str) -> bool:
     A deployment must name it, and allow that node by its pins and its zones.
     """
     node = view.nodes.get(node_id)
-    if not name or node is None or node.intent is NodeIntent.RETIRED:
-        return False  # a deployment without an adapter has an empty name there
-    return any(
-        name in (one.model, one.adapter) and may_serve(one, node, view.pops)
-        for one in view.deployments.values()
-    )
+    if node is None or node.intent is NodeIntent.RETIRED:
+        return False
+    return any(may_serve(one, node, view.pops) for one in _users(view).get(name, ()))
+
+
+def _users(view: FleetView) -> Mapping[str, list[Deployment]]:
+    """Return the deployments of each name; found once for a view, since thousands are asked for."""
+    users = view.users
+    if not users:
+        for one in view.deployments.values():
+            users.setdefault(one.model, []).append(one)
+            if one.adapter:
+                users.setdefault(one.adapter, []).append(one)
+    return users
 
 
 def may_serve(deployment: Deployment, node: Node, pops: Mapping[str, Pop]) -> bool:

@@ -114,6 +114,15 @@ class LoadTerms:
             del self._seen[key]
 
 
+def credible_load_ms(told_ms: float, waited_ms: float, warm_ms: float) -> float:
+    """Return what a load took that a node reports, as far as who asked for it can tell.
+
+    ``waited_ms`` passed until the answer began, of which at most about ``warm_ms`` without a load:
+    a node that calls its loads short would be asked again and again.
+    """
+    return min(waited_ms, max(told_ms, waited_ms - warm_ms))
+
+
 def prior_load_ms(way: ColdWay, weights_bytes: int) -> float:
     """Return the P99 assumed of a load before any was seen."""
     load_ms = PRIOR_MS[way.path]

@@ -194,9 +194,18 @@ class RequestWorld:
         self.now += after_ms
         return self._do(m.CouldNotLoad(self.attempts[name], error))
 
-    def loaded_there(self, name: str, waited_ms: float, *, began: bool = True) -> list[str]:
+    def loaded_there(
+        self,
+        name: str,
+        waited_ms: float,
+        *,
+        began: bool = True,
+        after_ms: float = 0.0,
+        cold_start: ColdStart = COLD_START,
+    ) -> list[str]:
         """The head of the answer of ``name`` reports a cold start."""
-        return self._do(m.LoadedThere(self.attempts[name], COLD_START, waited_ms, began))
+        self.now += after_ms
+        return self._do(m.LoadedThere(self.attempts[name], cold_start, waited_ms, began))
 
     def stale(self, name: str, way: ColdWay | None = None) -> list[str]:
         """``name`` refuses what is no longer in its engine."""

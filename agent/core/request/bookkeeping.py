@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from agent.core.engine_place import Work
 from agent.core.fill import filling_tokens
 from agent.core.request.log import AttemptLog
+from protos.domain.load_term import ColdPath, credible_load_ms
 from protos.domain.predictor import Outcome
 from protos.domain.pricing import cost_of
 from protos.domain.trace import AttemptOutcome, FarTimes
@@ -94,17 +95,34 @@ class Bookkeeping:
             attempt.endpoint = self._state.own_engines.enter(asked.model, asked.adapter)
         return attempt.endpoint is not None
 
-    def loaded_there(self, event: LoadedThere) -> None:
-        """Record that a peer loaded what an attempt asks for, and learn how long that takes."""
-        attempt, cold, state = event.attempt, event.cold_start, self._state
-        attempt.cold_start, attempt.load_ms, attempt.learned = cold, event.waited_ms, True
+    def loaded_there(self, event: LoadedThere, now_mono_ms: float) -> None:
+        """Record that a peer loaded what an attempt asks for, and learn how long that takes.
+
+        Only of one that was placed to load: else a node could excuse every slow answer by a load.
+        """
+        attempt, told, state = event.attempt, event.cold_start, self._state
+        chosen = attempt.placement.chosen
+        if (load := chosen.cold) is None:
+            return
+        attempt.cold_start, attempt.load_ms, attempt.learned = told, event.waited_ms, True
         if event.began:
-            state.loads.learn(
-                attempt.node_id, cold.way, cold.weights_bytes, cold.took_ms, cold.pull_ms
-            )
+            warm_ms = max(0.0, chosen.ttft_ms_p99 - load.p99_ms)
+            waited_ms = now_mono_ms - attempt.began_mono_ms
+            took_ms = credible_load_ms(told.took_ms, waited_ms, warm_ms)
+            weights_bytes = max(told.weights_bytes, self._weights_bytes(attempt, told.way))
+            state.loads.learn(attempt.node_id, told.way, weights_bytes, took_ms, told.pull_ms)
         asked = attempt.deployment
         name = asked.adapter or asked.model
         state.live.holds(attempt.node_id, name, None, resident=True)
+
+    def _weights_bytes(self, attempt: Attempt, way: ColdWay) -> int:
+        """Return how much is loaded on ``way``, by the table; 0 where it does not say."""
+        view, asked = self._state.view(), attempt.deployment
+        adapter, model = view.adapters.get(asked.adapter), view.models.get(asked.model)
+        found = 0 if adapter is None else adapter.weights_bytes
+        if way.path is not ColdPath.ADAPTER and model is not None:
+            found += model.weights_bytes
+        return found
 
     def stale(self, attempt: Attempt, way: ColdWay | None) -> None:
         """Record that what an attempt asks for has left the engine of its target."""

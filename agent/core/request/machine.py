@@ -138,7 +138,7 @@ class RequestMachine:
             running = event.attempt in self._running.attempts
             return self._on_load(event, now_mono_ms) if running else []
         if isinstance(event, LoadedThere):
-            self._books.loaded_there(event)
+            self._books.loaded_there(event, now_mono_ms)
             return []
         if isinstance(event, ClientGone):
             return self._reply.client_gone(event.usage, event.far, now_mono_ms)

@@ -9,7 +9,7 @@ import pytest
 
 from agent.core.cold_start import ColdPath
 from agent.loads import Loads
-from protos.domain.errors import EngineFailed, NoReplica, Overloaded
+from protos.domain.errors import EdgeForgeError, EngineFailed, NoReplica, Overloaded
 from protos.domain.resources import Hold
 from tests.support.scripted_host import BASE, OTHER, TUNED, ScriptedHost, a_model, an_adapter
 from tests.support.waiting import wait_until_async
@@ -213,3 +213,34 @@ async def test_every_slot_in_use_is_refused_for_now_and_forgets_nothing(
     assert host.replicas.endpoint_for(BASE, FR) is not None
     assert host.replicas.endpoint_for(BASE, PT) is not None
     assert host.engines.refused == {}
+
+
+async def fails_to_load(host: ScriptedHost) -> EdgeForgeError:
+    with pytest.raises(EdgeForgeError) as raised:
+        await host.replicas.make_resident(TUNED)
+    return raised.value
+
+
+async def test_a_thousand_requests_for_what_cannot_be_loaded_take_the_engine_from_others_twice(
+    tmp_path: Path,
+) -> None:
+    host = ScriptedHost(tmp_path, max_engines=1)
+    host.desire(a_model(BASE), a_model(TUNED, key=b"t" * 32))
+    host.ready_at_once = False
+    for starts in (1, 2):
+        async with asyncio.TaskGroup() as group:
+            asked = group.create_task(fails_to_load(host))
+            await wait_until_async(lambda n=starts: len(host.made) == n, 10, "its start")
+            host.engine.give_up()
+        assert isinstance(asked.result(), EngineFailed)
+        await host.engines.stop(0)
+    for _ in range(998):
+        error = await fails_to_load(host)
+        assert isinstance(error, NoReplica)
+        assert "failed to load more than once: the engine of acme/tuned@1" in error.message
+        assert error.retry_after_s is not None
+    assert len(host.made) == 2
+    assert host.replicas.cold_path(TUNED) is None
+    assert host.replicas.cold_path(BASE) is not None
+    host.now_ms += 2_000
+    assert host.replicas.cold_path(TUNED) is not None

@@ -9,7 +9,8 @@ import pytest
 from protos.domain.candidates import gather
 from protos.domain.choice import DEFAULT_TIER, break_ties, choose, in_time_ratio, near_ties
 from protos.domain.errors import BudgetUnreachable
-from protos.domain.resources import SlaTier, Tier
+from protos.domain.load_term import ColdPath, ColdWay, LoadTerm
+from protos.domain.resources import Residency, SlaTier, Tier
 from tests.support.fleets import (
     deployment,
     lookup,
@@ -48,6 +49,22 @@ def chosen(fleet, shape=None, live=NEAR, *, draw=0.0, fill=None, ratio=0.70):
         fill=fill or (lambda _: 0.0),
         edge_fill_ratio=ratio,
     )
+
+
+@pytest.mark.parametrize("draw", [0.0, 0.3, 0.6, 0.99])
+def test_nothing_is_loaded_where_a_target_of_equal_time_and_price_has_it(draw):
+    fleet = one_pop(warm=40.0, cold=40.0)
+    candidates = gather(fleet, request(), "nobody", NEAR, frozenset())
+    for one in candidates:
+        if one.node.id == "iad-cold":
+            one.cold = LoadTerm(ColdWay(ColdPath.ADAPTER, Residency.HOST_MEMORY), 0.1, 0.2, True)
+            one.ttft_ms_p99 += 0.2
+    picked = choose(
+        fleet, request(), candidates, draw=draw, fill=lambda _: 0.0, edge_fill_ratio=0.0
+    )
+    assert picked.chosen.node.id == "iad-warm"
+    (cold,) = (one for one in candidates if one.cold is not None)
+    assert near_ties([cold, cold]) == [cold, cold]
 
 
 def learned(candidate, *quantiles_ms):

@@ -46,3 +46,23 @@ def test_a_strange_or_retired_node_may_hold_nothing():
 
 def test_an_empty_name_is_held_nowhere_though_a_deployment_has_no_adapter():
     assert not may_hold(world(asked=replace(DEPLOYED, adapter="")), "iad-1", "")
+
+
+def test_who_may_hold_what_is_not_searched_among_all_deployments_for_each_name():
+    class Counted(dict):
+        looked_at = 0
+
+        def values(self):
+            Counted.looked_at += 1
+            return super().values()
+
+    many = (
+        replace(DEPLOYED, name=f"d{number}", adapter=f"acme/fr@{number}") for number in range(500)
+    )
+    table = view(pop("IAD"), node("iad-1", "IAD"), *many)
+    table = replace(table, deployments=Counted(table.deployments))
+    assert all(may_hold(table, "iad-1", f"acme/fr@{number}") for number in range(500))
+    assert Counted.looked_at == 1
+    assert not may_hold(table, "iad-1", "")
+    gone = replace(table, deployments={})
+    assert not may_hold(gone, "iad-1", "acme/fr@1")

@@ -13,6 +13,7 @@ from protos.domain.load_term import (
     ColdPath,
     ColdWay,
     LoadTerms,
+    credible_load_ms,
     prior_load_ms,
 )
 from protos.domain.resources import Residency
@@ -121,3 +122,16 @@ def test_nodes_that_left_are_forgotten():
     loads.forget_all_but(frozenset({"n"}))
     assert len(loads) == 2
     assert loads.expect("n", ON_DISK, MB).p99_ms == 700.0
+
+
+@pytest.mark.parametrize(
+    ("told_ms", "waited_ms", "warm_ms", "took_ms"),
+    [
+        (800.0, 900.0, 150.0, 800.0),
+        (0.1, 30_000.0, 100.0, 29_900.0),
+        (MAX_LOAD_MS, 900.0, 100.0, 900.0),
+        (5.0, 20.0, 100.0, 5.0),
+    ],
+)
+def test_a_load_took_what_is_told_as_far_as_the_wait_allows(told_ms, waited_ms, warm_ms, took_ms):
+    assert credible_load_ms(told_ms, waited_ms, warm_ms) == took_ms

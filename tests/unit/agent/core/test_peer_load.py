@@ -175,9 +175,11 @@ def test_a_way_that_is_none_is_dropped(text):
     assert read_probe(IDLE | {"loadable": told}).loadable == {"acme/fr@1": WAYS["acme/fr@1"]}
 
 
-def test_names_are_bounded_when_written_and_when_read():
+def test_names_are_bounded_when_read_and_where_they_are_too_many_none_is_said():
+    """Of a name that is left out a part of them would say that it cannot be loaded."""
     way = (ColdPath.ADAPTER, Residency.DISK)
     many = {f"acme/a@{number}": way for number in range(MAX_NAMES + 5)}
-    assert len(loadable_field(many)) == MAX_NAMES
+    assert loadable_field(many) is None
+    assert loadable_field(None) is None
     told = dict.fromkeys(many, "adapter/disk")
     assert len(read_probe(IDLE | {"loadable": told}).loadable) == MAX_NAMES

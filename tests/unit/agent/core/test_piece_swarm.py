@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from agent.core.chunk_planner import Rank
-from agent.core.piece_swarm import candidates, have_of_files, own_share, rank_of
+from agent.core.piece_swarm import candidates, have_of_files, is_source, own_share, rank_of
 from protos.domain.resources import NodeIntent, ReplicaState
 from tests.support.fleets import MODEL, deployment, node, pop, replica, view
 
@@ -63,3 +63,18 @@ def test_pieces_of_files_are_put_in_a_row() -> None:
     files = [("x", 2), ("y", 3), ("z", 1)]
     assert have_of_files(files, {"x": 0b01, "z": 0b1}) == 0b100001
     assert have_of_files(files, {"y": 0b1111_1111}) == 0b011100
+
+
+def test_a_source_is_who_would_be_asked() -> None:
+    pinned = deployment(pins=frozenset({"gru-1", "rio-1"}))
+    silent = replace(NODES[2], peer_port=0)
+    for table in (
+        view(*POPS, *NODES, deployment()),
+        view(*POPS, *NODES, pinned),
+        view(*POPS, *NODES[:2], silent, deployment()),
+        view(*POPS, *NODES),
+    ):
+        for here in ("gru-1", "gru-2", "else-1"):
+            asked = candidates(table, here, MODEL)
+            for other in ("gru-1", "gru-2", "rio-1", "iad-1", "else-1"):
+                assert is_source(table, here, other, MODEL) is (other in asked)

@@ -190,11 +190,32 @@ def test_a_cold_start_at_a_peer_is_learned_once_and_says_nothing_of_its_speed() 
     before = one.state.loads.expect("far", COLD_START.way, 1).p50_ms
     one.loaded_there("far", 700.0, began=False)
     assert one.state.loads.expect("far", COLD_START.way, 1).p50_ms == before
-    one.loaded_there("far", 700.0, began=True)
+    one.loaded_there("far", 700.0, began=True, after_ms=1_000.0)
     assert one.state.loads.expect("far", COLD_START.way, 1_000_000).p50_ms == 1_000.0
     one.token("far", 1_200.0)
     one.stream_ends("far")
     assert one.state.predictor.of_model(MODEL) == {}
+
+
+def test_a_node_that_was_not_asked_to_load_excuses_no_slow_answer_by_a_load() -> None:
+    one = world({"far": 20.0}, {"far": READY}, node_id="elsewhere")
+    one.state.live.reported("far", one.now, in_flight=0, queued=0, ready_models=[MODEL, FR])
+    assert one.begin() == ["ask far"]
+    one.loaded_there("far", 700.0, after_ms=700.0)
+    one.token("far", 20.0)
+    one.stream_ends("far")
+    assert one.log.cold_start is None
+    assert one.state.predictor.of_model(MODEL)["far"].observations == 1
+    assert len(one.state.loads) == 0
+
+
+def test_a_node_that_calls_its_loads_short_or_tiny_is_not_believed() -> None:
+    one = world({"far": 20.0}, {"far": COLD}, node_id="elsewhere")
+    one.begin()
+    lie = replace(COLD_START, took_ms=0.1, pull_ms=0.0, weights_bytes=0)
+    one.loaded_there("far", 0.1, after_ms=30_000.0, cold_start=lie)
+    assert one.state.loads.expect("far", lie.way, 1).p50_ms > 29_000.0
+    assert one.state.loads.expect("elsewhere", lie.way, 1).p99_ms < 31_000.0
 
 
 def test_an_update_of_the_deployment_sends_what_comes_next_to_what_it_names_now() -> None:
