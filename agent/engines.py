@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 from agent.core.engine_policy import EnginePolicy
 from agent.core.host_capacity import (
     GPU_MEMORY_RATIO,
-    NO_ENGINES,
-    HostCapacity,
     weights_memory_bytes,
 )
 from agent.core.own_accelerators import wanted_devices
@@ -27,6 +25,7 @@ from agent.engine.slot_parts import SlotSettings
 from agent.engine.supervisor import EngineSupervisor
 from agent.replicas import Replicas
 from protos.domain.errors import InvalidRequest
+from protos.domain.hardware import UNKNOWN_HARDWARE, NodeHardware
 
 if TYPE_CHECKING:
     from agent.config import AgentConfig, EngineConfig
@@ -172,15 +171,15 @@ def engine_version(environment: Path) -> str:
     return ""
 
 
-def host_capacity(config: EngineConfig, readings: Iterable[Reading]) -> HostCapacity:
+def host_capacity(config: EngineConfig, readings: Iterable[Reading]) -> NodeHardware:
     """Return what this host's engines can hold; ``readings``: of their own accelerators."""
     if config.kind != "vllm":
-        return NO_ENGINES
+        return UNKNOWN_HARDWARE
     accelerator = find_accelerator(config.accelerator)
     on_cpu = accelerator is Accelerator.CPU
     memory_bytes = [one.memory_total_bytes for one in readings if one.memory_total_bytes]
     adapters = max_adapters(config)
-    return HostCapacity(
+    return NodeHardware(
         accelerator_kind=accelerator.value,
         weights_memory_bytes=weights_memory_bytes(
             [_host_memory_bytes()] if on_cpu else memory_bytes,

@@ -27,7 +27,6 @@ from protos.wire import SCHEMA, profile_to_wire, service_to_wire
 if TYPE_CHECKING:
     from agent.artifacts.objects import ObjectStore
     from agent.config import AgentConfig
-    from agent.core.host_capacity import HostCapacity
     from agent.core.live import LiveState
     from agent.drain_state import DrainState
     from agent.gateway.records import RequestRecords
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from agent.link.tables import TableKeeper
     from agent.peers.port import PeerPort
     from agent.replicas import Replicas
+    from protos.domain.hardware import NodeHardware
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class StatusReport:
     gpu: GpuWatch
     clock_offset_ms: Callable[[], float]
     now_mono_ms: Callable[[], float]
-    capacity: Callable[[], HostCapacity]
+    capacity: Callable[[], NodeHardware]
     #: New at each start of the agent.
     boot_id: str = field(default_factory=lambda: secrets.token_hex(8))
 

@@ -180,7 +180,7 @@ class ChunkPlanner:
         source.have &= ~source.denied
 
     def put_back(self, piece: int) -> None:
-        """A piece could not be written, or the pull ends: nobody's fault."""
+        """A piece could not be written, or the pull ends: no source is at fault."""
         self._land(piece)
 
     # -- what to do ------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 #: What vLLM takes of a GPU's memory unless told otherwise.
 GPU_MEMORY_RATIO = 0.9
@@ -11,23 +10,6 @@ GPU_MEMORY_RATIO = 0.9
 HOST_MEMORY_RATIO = 0.8
 _MEMORY_OPTION = "--gpu-memory-utilization"
 _PARALLEL_OPTION = "--tensor-parallel-size"
-
-
-@dataclass(frozen=True, slots=True)
-class HostCapacity:
-    """What an agent says at its first message of the engines that it can run; 0: not known."""
-
-    #: "cuda", "rocm", "cpu"; empty: it runs none.
-    accelerator_kind: str = ""
-    weights_memory_bytes: int = 0
-    engine_version: str = ""
-    max_adapters: int = 0
-    max_adapter_rank: int = 0
-    max_engines: int = 0
-
-
-#: Of a host that starts no engine.
-NO_ENGINES = HostCapacity()
 
 
 def weights_memory_bytes(

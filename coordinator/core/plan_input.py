@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
+from protos.domain.hardware import UNKNOWN_HARDWARE, NodeHardware
 from protos.domain.resources import Hold, ModelSource, NodeIntent, Tier
 
 if TYPE_CHECKING:
@@ -22,31 +23,6 @@ ENGINE_KIND_OF = {ModelSource.MANAGED: "vllm", ModelSource.EXTERNAL: "external"}
 #: Rules that operators may have at once.
 MAX_RULES = 1_000
 _GB = 1e9
-
-
-@dataclass(frozen=True, slots=True)
-class NodeHardware:
-    """What an agent says its host can hold; empty and 0 in what an older agent does not say."""
-
-    #: "cuda", "rocm", "cpu"; empty: not known.
-    accelerator_kind: str = ""
-    #: Most that the models of one engine may take; 0: not known.
-    weights_memory_bytes: int = 0
-    #: Empty: not known.
-    engine_version: str = ""
-    #: In an engine at once; 0: it loads none.
-    max_adapters: int = 0
-    max_adapter_rank: int = 0
-    #: Engines at once; 0: not known, which is one.
-    max_engines: int = 0
-
-    @property
-    def engines(self) -> int:
-        """How many models can be in engines at once."""
-        return max(1, self.max_engines)
-
-
-UNKNOWN_HARDWARE = NodeHardware()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from coordinator.core.plan_input import ENGINE_KIND_OF, is_allowed, misfit, repl
 from protos.domain.resources import Hold, ModelSource, NodeIntent
 
 if TYPE_CHECKING:
-    from coordinator.core.plan_input import NodeHardware, PlanInput
+    from coordinator.core.plan_input import PlanInput
+    from protos.domain.hardware import NodeHardware
     from protos.domain.resources import Adapter, Deployment, Model, Runtime
 
 

@@ -10,12 +10,12 @@ from google.protobuf.message import DecodeError
 from coordinator.core.claims import MAX_COMPLAINTS
 from coordinator.core.demand import MAX_DEPLOYMENTS
 from coordinator.core.node_orders import NodeCondition, NodeFault
-from coordinator.core.plan_input import NodeHardware
 from coordinator.core.push_session import Acked, Holding, Nacked
 from coordinator.core.table_builder import ReplicaReport
 from coordinator.store.records import NodeRegistration
 from protos.domain.addresses import host_problem, is_unspecified, url_problem
 from protos.domain.errors import InvalidRequest
+from protos.domain.hardware import NodeHardware
 from protos.domain.routing_table import TableVersion, digest_from_bytes
 from protos.v1 import fleet_pb2
 from protos.wire import (

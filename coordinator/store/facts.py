@@ -13,12 +13,12 @@ from typing import Any, ClassVar, TypeVar
 
 from coordinator.core.node_orders import Move, NodeOrder, OrderKind, Phase
 from coordinator.core.operators import Operator, Role
-from coordinator.core.plan_input import UNKNOWN_HARDWARE, NodeHardware
 from coordinator.store.adoption_facts import TrackRow
 from coordinator.store.deploy_facts import DeployRecord, PlanRulesRow
 from coordinator.store.fact_types import FactType, fact_json
 from coordinator.store.records import CertificateRecord
 from coordinator.store.registry_facts import PublicationRow, RuntimeRow
+from protos.domain.hardware import UNKNOWN_HARDWARE, NodeHardware
 from protos.domain.resources import EngineProfile, ModelFile, ResourceType
 
 __all__ = ["FactType"]

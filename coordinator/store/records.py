@@ -6,10 +6,10 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from coordinator.core.plan_input import UNKNOWN_HARDWARE
+from protos.domain.hardware import UNKNOWN_HARDWARE
 
 if TYPE_CHECKING:
-    from coordinator.core.plan_input import NodeHardware
+    from protos.domain.hardware import NodeHardware
     from protos.domain.resources import ApiKey, EngineProfile
 
 

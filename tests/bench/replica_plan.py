@@ -14,9 +14,10 @@ import statistics
 import time
 from dataclasses import replace
 
-from coordinator.core.plan_input import NodeHardware, PlanInput, PlanNode
+from coordinator.core.plan_input import PlanInput, PlanNode
 from coordinator.core.planned_rows import RowMaker, moves_of
 from coordinator.core.replica_plan import plan_replicas
+from protos.domain.hardware import NodeHardware
 from protos.domain.resources import Model, ModelSource, NodeIntent, Tier
 from tests.bench.report import write_report
 from tests.support.fleets import deployment

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from coordinator.core.plan_draft import MAX_ADAPTERS, MAX_MODELS
 from coordinator.core.plan_input import (
-    NodeHardware,
     PlanInput,
     PlanNode,
     PlanRules,
@@ -20,6 +19,7 @@ from coordinator.core.plan_input import (
 )
 from coordinator.core.planned_rows import moves_of
 from coordinator.core.replica_plan import plan_replicas
+from protos.domain.hardware import NodeHardware
 from protos.domain.resources import Adapter, Hold, NodeIntent, Tier
 from tests.support.fleets import deployment
 from tests.support.plans import FAR, GB, MODELS, OTHER, SMALL, TWIN

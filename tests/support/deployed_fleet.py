@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from coordinator.core.failure_detector import DetectorPolicy
 from coordinator.core.fleet_figures import FleetCounters
 from coordinator.core.node_orders import NodeCondition
-from coordinator.core.plan_input import NodeHardware
 from coordinator.core.table_builder import ReplicaReport
 from coordinator.fleet.live import LiveNode, NodeReport, ReportedReplica
 from coordinator.fleet.supervisor import FleetSupervisor
 from coordinator.store import deployments, models, nodes, pops, publications
+from protos.domain.hardware import NodeHardware
 from protos.domain.resources import (
     Adapter,
     Hold,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from coordinator.core.plan_input import NodeHardware, PlanInput, PlanNode
+from coordinator.core.plan_input import PlanInput, PlanNode
+from protos.domain.hardware import NodeHardware
 from protos.domain.resources import Hold, Model, ModelSource, NodeIntent, Tier
 from tests.support.fleets import deployment
 

@@ -12,8 +12,8 @@ from agent.clock import now_mono_ms
 from agent.core.accelerator_health import Fault, FaultKind, Severity
 from agent.core.accelerators import Reading
 from agent.core.cold_start import ColdPath, ColdStart
-from agent.core.host_capacity import HostCapacity
 from agent.gpu.watch import GpuWatch
+from protos.domain.hardware import NodeHardware
 from protos.domain.resources import DesiredReplica, ModelSource, Residency, ResourceType
 from protos.v1 import fleet_pb2
 from tests.support.assembled_agent import NODE_ID, assembled_agent
@@ -58,7 +58,7 @@ def test_every_field_of_a_status_is_reported_but_the_number_that_the_link_gives(
 
 
 def test_every_field_of_a_hello_is_reported(report: StatusReport) -> None:
-    capacity = HostCapacity("cuda", 72_000_000_000, "0.32.0", 8, 32, 1)
+    capacity = NodeHardware("cuda", 72_000_000_000, "0.32.0", 8, 32, 1)
     hello = replace(report, capacity=lambda: capacity).hello()
     reported = {field.name for field, _ in hello.ListFields()}
     assert reported == {field.name for field in fleet_pb2.Hello.DESCRIPTOR.fields}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coordinator.core.plan_draft import MAX_DISK_UNKNOWN_QUOTA, NodeDraft
-from coordinator.core.plan_input import NodeHardware
+from protos.domain.hardware import NodeHardware
 from protos.domain.resources import Adapter, Hold, NodeIntent
 from tests.support.plans import GB, MODELS, OTHER, SMALL, TWIN, host, registered
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 
 from coordinator.core.plan_input import (
-    UNKNOWN_HARDWARE,
-    NodeHardware,
     PlanNode,
     Rule,
     adapter_misfit,
@@ -16,6 +14,7 @@ from coordinator.core.plan_input import (
     replica_key,
     runtime_misfit,
 )
+from protos.domain.hardware import UNKNOWN_HARDWARE, NodeHardware
 from protos.domain.resources import Adapter, Hold, NodeIntent, Runtime
 from tests.support.fleets import deployment
 from tests.support.plans import BIG, FAR, GB, HARDWARE, MODELS, SMALL, host
@@ -107,4 +106,3 @@ def test_sizes_are_in_words():
         "0.27 GB",
         "1.8 MB",
     ]
-    assert NodeHardware(max_engines=0).engines == 1
