@@ -1,7 +1,8 @@
 """A customer's fleet of real processes: a coordinator with its hub, two nodes with fake engines.
 
 ``mad-1`` (MAD, edge) and ``fra-1`` (FRA, regional), of one zone, each supervise a fake vLLM that
-loads adapters and swaps weights. The account acme has a key; another hub, on loopback, is what ``hf://`` names.
+loads adapters and swaps weights. The account acme has a key; another hub, on loopback, is what
+``hf://`` names.
 """
 
 from __future__ import annotations
@@ -155,6 +156,19 @@ class Journey:
     def ask(self, node: str, model: str) -> Answer:
         """Ask for a streamed chat completion at a node."""
         return self.client(node, model).chat(stream=True)
+
+    def ask_until_served(self, node: str, model: str, timeout_s: float = 40) -> Answer:
+        """Ask until there is an answer; until then each one says when to retry."""
+
+        def served() -> Answer | None:
+            answer = self.ask(node, model)
+            if answer.status == 200:
+                return answer
+            assert answer.status in (429, 503), answer.body
+            assert "retry-after" in answer.headers, answer.body
+            return None
+
+        return wait_until(served, timeout_s, f"an answer of {model} at {node}")
 
     def trace(self, answer: Answer, via: str) -> dict[str, Any]:
         """Return the trace of an answer that ``via`` has given."""
