@@ -38,8 +38,12 @@ _TIMEOUT_S = 90
 class Journey:
     """The fleet, as its customer and its operator use it."""
 
-    def __init__(self, folder: Path, upstream: FakeHub) -> None:
+    def __init__(
+        self, folder: Path, upstream: FakeHub, weights_delay_ms: float = 0, limits: str = ""
+    ) -> None:
         self.folder, self.upstream = folder, upstream
+        self._limits = limits
+        self._behaviour = {"weights_delay_ms": weights_delay_ms}
         (self.hub_port,) = free_ports(1)
         self.coordinator = CoordinatorProcess(
             folder,
@@ -68,11 +72,13 @@ class Journey:
             self.client(name).wait_ready()
 
     def _start_node(self, name: str, token: str) -> None:
-        environment = fake_environment(self.environments[name], children=0)
+        environment = fake_environment(
+            self.environments[name], children=0, first_behaviour=self._behaviour
+        )
         extra = (
             f'[engine]\nkind = "vllm"\nvenv = "{environment}"\naccelerator = "cpu"\n'
             "kv_cache_gib = 1\nmax_context_tokens = 2048\n"
-            "[limits]\ndrain_timeout_ms = 2000\n"
+            f"[limits]\ndrain_timeout_ms = 2000\n{self._limits}"
         )
         enrolment = self.coordinator.address("enrolment")
         node = AgentProcess(self.folder / name, enrolment=enrolment, extra=extra)
@@ -163,6 +169,7 @@ class Journey:
         def served() -> Answer | None:
             answer = self.ask(node, model)
             if answer.status == 200:
+                assert b'"error"' not in answer.body, answer.body  # of a stream that waited
                 return answer
             assert answer.status in (429, 503), answer.body
             assert "retry-after" in answer.headers, answer.body
@@ -229,10 +236,10 @@ def upstream_in_thread(files: Files) -> Iterator[FakeHub]:
 
 
 @contextlib.contextmanager
-def journey(folder: Path) -> Iterator[Journey]:
-    """Provide the fleet, with nothing published in it."""
+def journey(folder: Path, weights_delay_ms: float = 0, limits: str = "") -> Iterator[Journey]:
+    """Provide the fleet, with nothing published in it; ``limits`` are further ones of agents."""
     with upstream_in_thread(base_files("upstream")) as upstream:
-        one = Journey(folder, upstream)
+        one = Journey(folder, upstream, weights_delay_ms, limits)
         try:
             one.start()
             yield one
