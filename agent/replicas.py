@@ -319,6 +319,7 @@ class Replicas:
                 | engines.refused.keys()
             ),
             free_slots=engines.inventory.free_slots(),
+            hot_since_ms=engines.inventory.hot_since_ms,
         )
         policy = engines.policy
         for step in next_steps(

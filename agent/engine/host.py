@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -199,7 +200,9 @@ class HostEngines:
     def _choose(self, desired: DesiredReplica, *, hot: bool) -> Choice | None:
         views = self.inventory.places()
         if hot:
-            views = [as_hot_sees(view, self.inventory.desired) for view in views]
+            of, since_ms = self.inventory.desired, self.inventory.hot_since_ms
+            since = since_ms.get(desired.model, -math.inf)
+            views = [as_hot_sees(view, of, since) for view in views]
         return choose(
             views,
             swap_key=desired.swap_key,

@@ -18,7 +18,15 @@ from coordinator.store import deploys
 from protos.domain.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from protos.domain.ids import check_deployment_name, check_node_id
 from protos.domain.object_names import ObjectKind
-from protos.domain.resources import Adapter, Model, ModelSource, NodeHealth, NodeIntent, Runtime
+from protos.domain.resources import (
+    Adapter,
+    Hold,
+    Model,
+    ModelSource,
+    NodeHealth,
+    NodeIntent,
+    Runtime,
+)
 
 if TYPE_CHECKING:
     from coordinator.core.rollout import Revision, Rollout
@@ -214,11 +222,11 @@ class Deploys(UseCases):
         rollout = record.rollout if record else None
         nodes = self._progress(deployment, is_next=False)
         why = self._why_nowhere(name)
-        waits = waits_for(nodes, why)
+        waits = self._waits(deployment, nodes, why)
         if rollout is not None and rollout.phase is RolloutPhase.PREPARING:
             following = self._progress(rollout.other, is_next=True)
             nodes += following
-            waits = waits_for(following, why) or ["switching to the next version"]
+            waits = self._waits(rollout.other, following, why) or ["switching to the next version"]
         if not waits and not self._parts.plan.follows(name):
             waits = ["waiting for the plan to follow the change"]
         return DeployStatus(
@@ -230,6 +238,18 @@ class Deploys(UseCases):
             waits_for=waits,
             unplaced=self._parts.plan.unplaced_of(name),
         )
+
+    def _waits(self, version: Deployment, nodes: Sequence[NodeProgress], why: str) -> list[str]:
+        """Return what a version waits for: an adapter that requests load, for its base first."""
+        if version.adapter:
+            bases = [
+                one
+                for one in self._progress(replace(version, adapter=""), is_next=False)
+                if one.hold is not Hold.ON_DEMAND
+            ]
+            if bases and not any(one.is_done and one.alive for one in bases):
+                return waits_for(bases, why)
+        return waits_for(nodes, why)
 
     def _progress(self, version: Deployment, *, is_next: bool) -> list[NodeProgress]:
         """Return what each node that is to hold a version has come to."""

@@ -21,6 +21,7 @@ from tests.support.deployed_fleet import (
     HUGE,
     LORA,
     NEXT,
+    NODES,
     WIDE,
     DeployedFleet,
     deployed_fleet,
@@ -198,6 +199,19 @@ async def test_an_adapter_is_ready_before_it_is_switched_to(fleet: DeployedFleet
     await fleet.obey("gru-1")
     assert fleet.store.view().deployments["acme/support"].adapter == LORA.name
     assert fleet.store.view().adapter_replicas[LORA.name]["gru-1"].state is ReplicaState.READY
+
+
+async def test_an_adapter_that_requests_load_waits_for_its_base(fleet: DeployedFleet):
+    """Without demand it is loaded by the first request; until the base serves, none could."""
+    await fleet.ops.deploys.create(ANA, replace(WANTED, adapter="acme/lora"), ())
+    await fleet.pass_ms()
+    (home,) = [one for one in NODES if fleet.holds(one).get(BASE.name) is Hold.HOT]
+    assert fleet.holds(home)[f"{BASE.name}+{LORA.name}"] is Hold.ON_DEMAND
+    cold = replica(BASE.name, ReplicaState.COLD, adapter=LORA.name, residency=Residency.ORIGIN)
+    await fleet.report(home, replica(BASE.name, ReplicaState.STARTING), cold)
+    assert (await fleet.show()).waits_for == [f"starting engine at {home}"]
+    await fleet.report(home, replica(BASE.name, ReplicaState.READY), cold)
+    assert (await fleet.show()).waits_for == []
 
 
 async def test_a_name_without_a_version_means_the_latest_when_it_is_deployed(fleet: DeployedFleet):

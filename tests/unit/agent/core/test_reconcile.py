@@ -131,6 +131,23 @@ def test_a_hot_model_takes_no_other_hot_models_engine_however_idle() -> None:
     assert steps(wanted, have("a/m@1", "b/m@1", engines=(idle,))) == []
 
 
+def test_a_model_that_becomes_hot_takes_the_engine_of_a_busy_one_that_was_there_before() -> None:
+    wanted = desired("a/m@1", key=KEY) | desired("b/m@1", hold=Hold.DISK, key=KEY)
+    busy = engine(
+        "b/m@1", swap_key=KEY, in_flight=3, last_used_ms=NOW_MS, resident_since_ms=NOW_MS - 1_000
+    )
+    whole = ("a/m@1", "b/m@1")
+    later = {"a/m@1": NOW_MS - 500}
+    assert steps(wanted, have(*whole, engines=(busy,), hot_since_ms=later)) == [
+        MakeResident("a/m@1")
+    ]
+    # One that requests have put there since then stays while it is used.
+    before = {"a/m@1": NOW_MS - 2_000}
+    assert steps(wanted, have(*whole, engines=(busy,), hot_since_ms=before)) == []
+    young = replace(busy, resident_since_ms=NOW_MS - 999)
+    assert steps(wanted, have(*whole, engines=(young,), hot_since_ms=later)) == []
+
+
 def test_a_hot_model_comes_back_when_the_one_that_was_asked_for_is_idle() -> None:
     wanted = desired("a/m@1", key=KEY) | desired("b/m@1", hold=Hold.ON_DEMAND, key=KEY)
     used = engine("b/m@1", swap_key=KEY, last_used_ms=NOW_MS - 9_999)
