@@ -179,6 +179,8 @@ def make_fleet(
         now_mono_ms=clock.now_mono_ms,
         now_unix_ms=clock.now_unix_ms,
         history_max_age_ms=limits.history_max_age_s * 1_000,
+        held_by=lambda: registry.held(ResourceType.DEPLOYMENTS),
+        live_of=lambda node_id: registry.live_node(node_id),
     )
     registry = FleetRegistry(
         store,

@@ -49,11 +49,14 @@ def put(deployment: Deployment, node_ids: Sequence[str], *, create_only: bool) -
     return write
 
 
-def remove(name: str) -> Write[None]:
-    """Remove a deployment and its pins. NotFound."""
+def remove(name: str, account_id: str = "") -> Write[None]:
+    """Remove a deployment and its pins. NotFound, also if it is not of ``account_id``, if given."""
 
     def write(tx: Transaction) -> None:
-        if not tx.remove(ResourceType.DEPLOYMENTS, f"deployment/{name}"):
+        key = f"deployment/{name}"
+        found = tx.get(ResourceType.DEPLOYMENTS, key)
+        is_theirs = isinstance(found, Deployment) and account_id in ("", found.account_id)
+        if not is_theirs or not tx.remove(ResourceType.DEPLOYMENTS, key):
             raise NotFound(
                 f"there is no deployment {name!r}", "`edgeforge deployment ls` shows all"
             )

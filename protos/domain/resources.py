@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from protos.domain.holding import NextVersion
 
 
 class ResourceType(enum.StrEnum):
@@ -192,6 +196,8 @@ class Deployment:
     max_premium_percent: int = 0
     #: Counts its updates and rollbacks, from 1.
     revision: int = 0
+    #: What it is changed to, for who may hold that; requests are never served by it.
+    next: NextVersion | None = None
 
 
 @dataclass(frozen=True, slots=True)

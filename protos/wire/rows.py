@@ -8,6 +8,7 @@ from google.protobuf.message import DecodeError, Message
 
 from protos.domain import resources as d
 from protos.domain.errors import InvalidRequest
+from protos.domain.holding import NextVersion
 from protos.domain.resources import ResourceType
 from protos.v1 import resources_pb2 as r
 from protos.wire.enums import (
@@ -202,6 +203,7 @@ def deployment_to_wire(deployment: d.Deployment) -> r.Deployment:
         runtime=deployment.runtime,
         max_premium_percent=deployment.max_premium_percent,
         revision=deployment.revision,
+        next=None if deployment.next is None else _next_to_wire(deployment.next),
     )
 
 
@@ -220,6 +222,26 @@ def deployment_from_wire(deployment: r.Deployment) -> d.Deployment:
         runtime=deployment.runtime,
         max_premium_percent=deployment.max_premium_percent,
         revision=deployment.revision,
+        next=_next_from_wire(deployment.next) if deployment.HasField("next") else None,
+    )
+
+
+def _next_to_wire(following: NextVersion) -> r.NextVersion:
+    return r.NextVersion(
+        model=following.model,
+        adapter=following.adapter,
+        residency_zones=following.residency_zones,
+        node_ids=sorted(following.pins or ()),
+        is_pinned=following.pins is not None,
+    )
+
+
+def _next_from_wire(following: r.NextVersion) -> NextVersion:
+    return NextVersion(
+        model=following.model,
+        adapter=following.adapter,
+        residency_zones=tuple(following.residency_zones),
+        pins=frozenset(following.node_ids) if following.is_pinned else None,
     )
 
 

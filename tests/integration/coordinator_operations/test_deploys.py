@@ -220,6 +220,8 @@ async def test_a_rollback_withdraws_a_change_that_is_prepared(fleet: DeployedFle
     assert status.rollout is None
     assert fleet.holds("gru-1") == {BASE.name: Hold.HOT}
     assert fleet.store.view().deployments["acme/support"].revision == 1
+    assert status.withdrawn is not None
+    assert status.withdrawn.why == "withdrawn by operator/ana"
 
 
 async def test_a_rollback_to_what_never_was_is_refused(fleet: DeployedFleet):

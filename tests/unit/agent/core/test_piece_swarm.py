@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from agent.core.chunk_planner import Rank
 from agent.core.piece_swarm import candidates, have_of_files, own_share, rank_of
+from protos.domain.holding import NextVersion
 from protos.domain.resources import NodeIntent, ReplicaState
 from tests.support.fleets import MODEL, deployment, node, pop, replica, view
 
@@ -63,3 +64,12 @@ def test_pieces_of_files_are_put_in_a_row() -> None:
     files = [("x", 2), ("y", 3), ("z", 1)]
     assert have_of_files(files, {"x": 0b01, "z": 0b1}) == 0b100001
     assert have_of_files(files, {"y": 0b1111_1111}) == 0b011100
+
+
+def test_nodes_that_are_updated_share_the_origin_before_the_switch() -> None:
+    asked = replace(deployment(), model="acme/small@0", next=NextVersion(MODEL, ""))
+    table = view(*POPS, *NODES[:3], asked)
+    members = {one.id: candidates(table, one.id, MODEL) for one in NODES[:3]}
+    shares = [own_share(here, others, 1_000, MODEL) for here, others in members.items()]
+    assert all(len(others) == 2 for others in members.values())
+    assert sum(shares) == (1 << 1_000) - 1  # each piece is asked of the origin once
