@@ -1,5 +1,4 @@
-"""Changes of deployments: who may hold the next version, who follows, who came first, and when
-one is given up."""
+"""Changes of deployments: held before the switch, followed after it, refused, given up."""
 
 from __future__ import annotations
 
@@ -165,7 +164,7 @@ async def test_an_update_while_a_change_is_prepared_is_refused_with_what_to_do(
     fleet: DeployedFleet,
 ):
     await begin(fleet)
-    with pytest.raises(Conflict, match="operator/ana is changing .* to revision 2") as refused:
+    with pytest.raises(Conflict, match=r"operator/ana is changing .* to revision 2") as refused:
         await fleet.ops.deploys.update(ANA, replace(WANTED, ttft_budget_ms=200), ["gru-1"])
     assert "deploy rollback acme/support" in refused.value.hint
     await fleet.obey("gru-1")

@@ -1,4 +1,4 @@
-"""A change switches when the next version is ready on enough nodes, and lets go once it is followed."""
+"""A change switches when the next version is ready, and lets go once all follow it."""
 
 from __future__ import annotations
 
