@@ -16,8 +16,7 @@ from coordinator.core.rollout import (
 from coordinator.store import accounts, deployments, models, nodes, pins
 from coordinator.store.deploy_facts import DeployRecord
 from protos.domain.errors import Conflict, NotFound
-from protos.domain.holding import NextVersion
-from protos.domain.resources import Deployment, ResourceType
+from protos.domain.resources import Deployment, NextVersion, ResourceType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,7 +7,6 @@ serve pieces to their peers by it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from protos.domain.resources import NodeIntent
@@ -16,18 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from protos.domain.fleet_view import FleetView
-    from protos.domain.resources import Deployment, Node, Pop
-
-
-@dataclass(frozen=True, slots=True)
-class NextVersion:
-    """What a deployment is changed to, while that is made ready: held already, not served."""
-
-    model: str
-    adapter: str
-    residency_zones: tuple[str, ...] = ()
-    #: The only nodes that may hold it; None: as its zones allow.
-    pins: frozenset[str] | None = None
+    from protos.domain.resources import Deployment, NextVersion, Node, Pop
 
 
 def may_hold(view: FleetView, node_id: str, name: str) -> bool:

@@ -8,7 +8,6 @@ from google.protobuf.message import DecodeError, Message
 
 from protos.domain import resources as d
 from protos.domain.errors import InvalidRequest
-from protos.domain.holding import NextVersion
 from protos.domain.resources import ResourceType
 from protos.v1 import resources_pb2 as r
 from protos.wire.enums import (
@@ -226,7 +225,7 @@ def deployment_from_wire(deployment: r.Deployment) -> d.Deployment:
     )
 
 
-def _next_to_wire(following: NextVersion) -> r.NextVersion:
+def _next_to_wire(following: d.NextVersion) -> r.NextVersion:
     return r.NextVersion(
         model=following.model,
         adapter=following.adapter,
@@ -236,8 +235,8 @@ def _next_to_wire(following: NextVersion) -> r.NextVersion:
     )
 
 
-def _next_from_wire(following: r.NextVersion) -> NextVersion:
-    return NextVersion(
+def _next_from_wire(following: r.NextVersion) -> d.NextVersion:
+    return d.NextVersion(
         model=following.model,
         adapter=following.adapter,
         residency_zones=tuple(following.residency_zones),

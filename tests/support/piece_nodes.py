@@ -25,11 +25,11 @@ from agent.config_file import load_config
 from agent.main import SWITCH_INTERVAL_S, Agent
 from protos.domain.errors import EdgeForgeError
 from protos.domain.fleet_view import FleetView, with_changes
-from protos.domain.holding import NextVersion
 from protos.domain.resources import (
     Deployment,
     DesiredReplica,
     ModelFile,
+    NextVersion,
     Node,
     NodeHealth,
     NodeIntent,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from protos.domain.holding import NextVersion
 from protos.domain.resources import (
     Account,
     Adapter,
@@ -15,6 +14,7 @@ from protos.domain.resources import (
     Model,
     ModelFile,
     ModelSource,
+    NextVersion,
     Node,
     NodeHealth,
     NodeIntent,

@@ -12,9 +12,9 @@ import pytest
 from coordinator.core.rollout import FOLLOWED_GRACE_MS, GRACE_MS, KEPT_REVISIONS
 from coordinator.operations.actor import Actor
 from protos.domain.errors import Conflict, InvalidRequest, NotFound
-from protos.domain.holding import NextVersion, may_hold
+from protos.domain.holding import may_hold
 from protos.domain.object_names import ObjectKind
-from protos.domain.resources import Deployment, NodeHealth, ReplicaState, SlaTier
+from protos.domain.resources import Deployment, NextVersion, NodeHealth, ReplicaState, SlaTier
 from tests.support.deployed_fleet import (
     ANA,
     BASE,

@@ -10,12 +10,12 @@ from protos.domain import geo
 from protos.domain.candidates import gather
 from protos.domain.errors import InvalidRequest, NoReplica
 from protos.domain.fleet_view import with_changes
-from protos.domain.holding import NextVersion
 from protos.domain.load_term import ColdPath, ColdWay
 from protos.domain.offers import UNPRICED_NANO_USD_PER_1K_TOKENS, Filter, Rejected
 from protos.domain.refusals import no_replica
 from protos.domain.resources import (
     Adapter,
+    NextVersion,
     NodeHealth,
     NodeIntent,
     ReplicaState,

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from protos.domain.holding import NextVersion, may_hold, names_held
-from protos.domain.resources import NodeIntent
+from protos.domain.holding import may_hold, names_held
+from protos.domain.resources import NextVersion, NodeIntent
 from tests.support.fleets import deployment, node, pop, view
 
 DEPLOYED = replace(deployment(), adapter="acme/fr@1", residency_zones=("US",))

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 from agent.core.chunk_planner import Rank
 from agent.core.piece_swarm import candidates, have_of_files, own_share, rank_of
-from protos.domain.holding import NextVersion
-from protos.domain.resources import NodeIntent, ReplicaState
+from protos.domain.resources import NextVersion, NodeIntent, ReplicaState
 from tests.support.fleets import MODEL, deployment, node, pop, replica, view
 
 POPS = (pop("GRU", zone="BR"), pop("RIO", zone="BR"), pop("IAD", zone="US"))
