@@ -88,8 +88,45 @@ class DataPlane:
         descriptors: Descriptors,
         shelf: Shelf,
     ) -> None:
-        node_id = identity.node_id
+        self._node_id = identity.node_id
+        self._view = view
         self._seen_view = view()
+        self._salt = partial(cache_salt, load_cache_secret(config.state_dir))
+        self._caps = _body_caps(config)
+        self._build_measures(config)
+        self._build_traces(config, identity)
+        self._tls = PeerTls(use_identity)
+        self._peers = PeerPool(self._node_id, config.peer, self._tls, view, self.live, now_mono_ms)
+        self.prober = Prober(config.peer, self._peers, self.live, now_mono_ms)
+        self._pools = EnginePools(connect_timeout_ms=config.limits.connect_timeout_ms)
+        self.loads = Loads(replicas, self._on_loaded)
+        self.bodies = BodyBudget(config.limits.max_body_bytes_in_flight)
+        own_engines = OpenEngines(replicas, drain_state)
+        self.state = self._make_state(config, own_engines, draw)
+        self.gateway = self._make_gateway(config, identity, own_engines, require_credentials)
+        self.client_port = ClientPort(
+            config.client,
+            self.gateway,
+            ready,
+            product_version(),
+            bodies=self.bodies,
+            max_connections=descriptors.client,
+        )
+        self.peer_port = PeerPort(
+            config,
+            self._tls,
+            self._make_peer_service(replicas, drain_state),
+            bodies=self.bodies,
+            max_connections=descriptors.peer,
+            pieces=PieceServer(shelf, view, config.limits.serve_bytes_per_s, now_mono_ms),
+        )
+        self.piece_client = PieceClient(
+            self._node_id, self._peers, self._tls, view, config.peer.source_address
+        )
+        drain_state.on_change(self.client_port.set_draining)
+
+    def _build_measures(self, config: AgentConfig) -> None:
+        """Make what is measured and remembered of requests, targets and the own engine."""
         self.live = LiveState()
         self.prefixes = PrefixMemory()
         self.coverage = Coverage()
@@ -98,11 +135,6 @@ class DataPlane:
         self.half_open = HalfOpenTargets()
         self.fill = FillMeter(config.engine.tokens_per_s)
         self.records = RequestRecords(config.limits.max_records)
-        self._build_traces(config, identity)
-        self._tls = PeerTls(use_identity)
-        self._peers = PeerPool(node_id, config.peer, self._tls, view, self.live, now_mono_ms)
-        self.prober = Prober(config.peer, self._peers, self.live, now_mono_ms)
-        self._pools = EnginePools(connect_timeout_ms=config.limits.connect_timeout_ms)
         self.engine_door = EngineDoor(
             EngineAdmission(
                 config.engine.max_parallel,
@@ -110,12 +142,13 @@ class DataPlane:
                 max_waiting_bytes=config.limits.max_engine_waiting_bytes,
             )
         )
-        own_engines = OpenEngines(replicas, drain_state)
-        targets = Targets(node_id, own_engines, self._pools, self._peers)
-        self.loads = Loads(replicas, self._on_loaded)
-        self.state = RouterState(
-            node_id=node_id,
-            view=view,
+
+    def _make_state(
+        self, config: AgentConfig, own_engines: OpenEngines, draw: Callable[[], float]
+    ) -> RouterState:
+        return RouterState(
+            node_id=self._node_id,
+            view=self._view,
             own_engines=own_engines,
             is_warm=self._peers.is_warm,
             draw=draw,
@@ -131,19 +164,19 @@ class DataPlane:
             own_fill=self.fill,
             edge_fill_ratio=config.router.edge_fill_ratio,
         )
+
+    def _make_gateway(
+        self,
+        config: AgentConfig,
+        identity: Identity,
+        own_engines: OpenEngines,
+        require_credentials: Callable[[], None],
+    ) -> GatewayContext:
         limits = config.limits
-        caps = BodyCaps(
-            limits.max_n,
-            # vLLM 0.32 with adapters ends itself over logprobs of the prompts of two requests.
-            NO_PROMPT_LOGPROBS if config.engine.takes_adapters else limits.max_prompt_logprobs,
-            limits.max_inputs,
-            limits.max_sequences,
-        )
-        salt = partial(cache_salt, load_cache_secret(config.state_dir))
-        self.gateway = GatewayContext(
+        return GatewayContext(
             pop_id=identity.pop_id,
             limits=limits,
-            caps=caps,
+            caps=self._caps,
             policy=RequestPolicy(
                 limits.max_attempts,
                 limits.stream_heartbeat_ms,
@@ -151,32 +184,25 @@ class DataPlane:
                 limits.max_wait_ms,
             ),
             state=self.state,
-            targets=targets,
+            targets=Targets(self._node_id, own_engines, self._pools, self._peers),
             loads=self.loads,
             records=self.records,
             traces=self.traces.take,
             running=RunningRequests(),
             clocks=ClockWatch(),
             require_credentials=require_credentials,
-            cache_salt=salt,
+            cache_salt=self._salt,
             now_mono_ms=now_mono_ms,
             now_unix_ms=now_unix_ms,
             make_trace_id=TraceIds().make,
         )
-        self.bodies = BodyBudget(limits.max_body_bytes_in_flight)
-        self.client_port = ClientPort(
-            config.client,
-            self.gateway,
-            ready,
-            product_version(),
-            bodies=self.bodies,
-            max_connections=descriptors.client,
-        )
-        service = PeerService(
-            node_id=node_id,
-            view=view,
-            caps=caps,
-            cache_salt=salt,
+
+    def _make_peer_service(self, replicas: Replicas, drain_state: DrainState) -> PeerService:
+        return PeerService(
+            node_id=self._node_id,
+            view=self._view,
+            caps=self._caps,
+            cache_salt=self._salt,
             residents=replicas,
             loads=self.loads,
             engine_pool=self._pools.pool_for,
@@ -188,18 +214,6 @@ class DataPlane:
             now_mono_ms=now_mono_ms,
             now_unix_ms=now_unix_ms,
         )
-        self.peer_port = PeerPort(
-            config,
-            self._tls,
-            service,
-            bodies=self.bodies,
-            max_connections=descriptors.peer,
-            pieces=PieceServer(shelf, view, config.limits.serve_bytes_per_s, now_mono_ms),
-        )
-        self.piece_client = PieceClient(
-            node_id, self._peers, self._tls, view, config.peer.source_address
-        )
-        drain_state.on_change(self.client_port.set_draining)
 
     def _build_traces(self, config: AgentConfig, identity: Identity) -> None:
         self._export = make_export(
@@ -291,6 +305,17 @@ class DataPlane:
         self._tls.reload()
         self._peers.reset()
         self.piece_client.reset()
+
+
+def _body_caps(config: AgentConfig) -> BodyCaps:
+    limits = config.limits
+    return BodyCaps(
+        limits.max_n,
+        # vLLM 0.32 with adapters ends itself over logprobs of the prompts of two requests.
+        NO_PROMPT_LOGPROBS if config.engine.takes_adapters else limits.max_prompt_logprobs,
+        limits.max_inputs,
+        limits.max_sequences,
+    )
 
 
 def _incarnation(began_unix_ms: float, replicas: Replicas) -> str:

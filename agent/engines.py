@@ -78,36 +78,7 @@ def vllm_maker(
         environ[_BIND_VARIABLE] = config.cpu_bind
 
     def make(desired: DesiredReplica, model_dir: Path, index: int) -> Engine:
-        runtime = desired.runtime
-        if runtime is not None and (
-            problem := runtime_problem(
-                runtime,
-                engine_kind=config.kind,
-                engine_version=version,
-                accelerator=accelerator.value,
-            )
-        ):
-            raise InvalidRequest(problem, "deploy it where its runtime fits, or change the runtime")
-        limit = config.max_context_tokens
-        context_tokens = min(limit, desired.context_tokens) if limit else desired.context_tokens
-        spec = EngineSpec(
-            environment=Path(config.venv).absolute(),
-            model_dir=model_dir.absolute(),
-            model=desired.model,
-            context_tokens=context_tokens,
-            accelerator=accelerator,
-            devices=devices,
-            max_parallel=config.max_parallel,
-            kv_cache_bytes=config.kv_cache_gib * _GIB // engines if config.kv_cache_gib else None,
-            embeds=config.mode == "embed",
-            tool_parser=config.tool_parser,
-            reasoning_parser=config.reasoning_parser,
-            max_adapters=max_adapters(config),
-            max_adapter_rank=config.max_adapter_rank,
-            controlled=config.mode == "generate",
-            load_format=runtime.load_format if runtime is not None else "",
-            extra_args=_extra_args(config, accelerator, runtime.args if runtime else ()),
-        )
+        spec = _spec(config, desired, model_dir, accelerator, version, devices)
         return EngineSupervisor(
             spec,
             state_dir=state_dir.absolute() / ("engine" if index == 0 else f"engine-{index}"),
@@ -123,6 +94,46 @@ def vllm_maker(
         )
 
     return make
+
+
+def _spec(
+    config: EngineConfig,
+    desired: DesiredReplica,
+    model_dir: Path,
+    accelerator: Accelerator,
+    version: str,
+    devices: tuple[str, ...],
+) -> EngineSpec:
+    """Return what is started for a model. Raises: InvalidRequest if its runtime does not fit."""
+    runtime, engines = desired.runtime, config.max_engines
+    if runtime is not None and (
+        problem := runtime_problem(
+            runtime,
+            engine_kind=config.kind,
+            engine_version=version,
+            accelerator=accelerator.value,
+        )
+    ):
+        raise InvalidRequest(problem, "deploy it where its runtime fits, or change the runtime")
+    limit = config.max_context_tokens
+    return EngineSpec(
+        environment=Path(config.venv).absolute(),
+        model_dir=model_dir.absolute(),
+        model=desired.model,
+        context_tokens=min(limit, desired.context_tokens) if limit else desired.context_tokens,
+        accelerator=accelerator,
+        devices=devices,
+        max_parallel=config.max_parallel,
+        kv_cache_bytes=config.kv_cache_gib * _GIB // engines if config.kv_cache_gib else None,
+        embeds=config.mode == "embed",
+        tool_parser=config.tool_parser,
+        reasoning_parser=config.reasoning_parser,
+        max_adapters=max_adapters(config),
+        max_adapter_rank=config.max_adapter_rank,
+        controlled=config.mode == "generate",
+        load_format=runtime.load_format if runtime is not None else "",
+        extra_args=_extra_args(config, accelerator, runtime.args if runtime else ()),
+    )
 
 
 def host_engines(

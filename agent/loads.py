@@ -185,7 +185,10 @@ class Loads:
             waits = self._waiting.pop(wanted)
             self._count -= len(waits)
             for wait in waits:
-                wait.on_ended(result)
+                try:
+                    wait.on_ended(result)
+                except Exception:  # of one request; the others are told all the same
+                    _log.exception("a request failed after its load name=%s", wanted.name)
 
     async def _try(self, wanted: Wanted) -> LoadResult:
         residents = self._residents

@@ -16,7 +16,7 @@ import uvloop
 from agent.admin.server import AdminServer
 from agent.artifacts.disk import ModelDisk
 from agent.artifacts.files import FileStore
-from agent.artifacts.object_pull import Means
+from agent.artifacts.means import Means
 from agent.artifacts.objects import ObjectStore
 from agent.artifacts.shelf import PieceShelf
 from agent.artifacts.sources import NoPeers

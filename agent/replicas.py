@@ -93,6 +93,8 @@ class Replicas:
         self._desired: Mapping[str, DesiredReplica] = {}
         self._adapters: Mapping[str, DesiredAdapter] = {}
         self._pulling: set[str] = set()
+        #: Engines that end after their requests.
+        self._retiring: set[int] = set()
         self._errors: dict[str, str] = {}
         #: What cold starts took; of an external server there are none.
         self.cold_starts = ColdStartTimes() if engines is None else engines.times
@@ -326,10 +328,19 @@ class Replicas:
                 )
                 await asyncio.sleep(0)  # so that the next look sees it in ``loading``
             case StopEngine(index):
-                _log.info("engine stopping, its model is wanted no longer engine=%d", index)
-                await engines.stop(index)
-                self._wake.set()
+                if index not in self._retiring:
+                    _log.info("engine stopping, its model is wanted no longer engine=%d", index)
+                    self._retiring.add(index)
+                    self._background.spawn(self._retire(engines, index), name=f"retire-{index}")
         self._on_change()
+
+    async def _retire(self, engines: HostEngines, index: int) -> None:
+        try:
+            await engines.retire(index)
+        finally:
+            self._retiring.discard(index)
+            self._wake.set()
+            self._on_change()
 
     async def _make_hot(self, engines: HostEngines, model: str, adapter: str) -> None:
         name = adapter or model

@@ -30,6 +30,10 @@ class BlobsSection:
     gc_grace_s: float = setting(86_400.0, at_least=60)
     #: Bytes of all unfinished uploads together; they are in state_dir.
     partial_max_bytes: int = setting(256 * _GIB, at_least=_MIB)
+    #: Of these, those of one account.
+    partial_max_bytes_per_account: int = setting(128 * _GIB, at_least=_MIB)
+    #: What one account may have: files of its versions, and what it sent that none of them names.
+    account_max_bytes: int = setting(512 * _GIB, at_least=_MIB)
     #: An unfinished upload that nobody continues is deleted after this long.
     partial_age_s: float = setting(604_800.0, at_least=60)
     #: Bytes of the copies in state_dir of files of an object store that are tried at import.
@@ -45,8 +49,9 @@ def check_blobs(blobs: BlobsSection, max_blob_bytes: int) -> list[str]:
         problems.append("blobs.endpoint: must be empty, http://HOST:PORT or https://HOST:PORT")
     if not blobs.url and (blobs.endpoint or blobs.credentials_file):
         problems.append("blobs.url: is required with blobs.endpoint or blobs.credentials_file")
-    if blobs.partial_max_bytes < max_blob_bytes:
-        problems.append(
-            f"blobs.partial_max_bytes: {blobs.partial_max_bytes} is below limits.max_blob_bytes"
-        )
+    problems += [
+        f"blobs.{name}: {limit_bytes} is below limits.max_blob_bytes"
+        for name in ("partial_max_bytes", "partial_max_bytes_per_account", "account_max_bytes")
+        if (limit_bytes := getattr(blobs, name)) < max_blob_bytes
+    ]
     return problems

@@ -9,10 +9,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 from coordinator.blobs_section import BlobsSection, check_blobs
+from coordinator.hub_sections import HubSection, UpstreamSection, check_hub, check_upstream
 from protos.domain.addresses import (
     address_problem,
     host_problem,
@@ -21,7 +20,7 @@ from protos.domain.addresses import (
     join_address,
 )
 from protos.domain.errors import ConfigInvalid
-from protos.domain.settings import read_settings, setting
+from protos.domain.settings import published_port, read_settings, setting
 from protos.host.config_file import mending_hint, read_config_file
 
 ENV_PREFIX = "EDGEFORGE_COORDINATOR"
@@ -33,11 +32,6 @@ _GIB = 1024 * _MIB
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 #: Valid names of a coordinator in its certificate.
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
-
-
-def _port(default: int) -> Any:  # noqa: ANN401 - used as a default
-    """Declare a port that is published to others, so that 0 is not allowed."""
-    return setting(default, at_least=1, at_most=65_535)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +54,7 @@ class FleetSection:
     #: Address to listen on; 0.0.0.0 or :: for all.
     host: str = setting("127.0.0.1")
     #: TCP port to listen on.
-    port: int = _port(7401)
+    port: int = published_port(7401)
     #: host:port that agents get at enrolment; empty: host and port as listened on.
     advertise: str = setting("")
 
@@ -72,7 +66,7 @@ class AdminSection:
     #: Address to listen on.
     host: str = setting("127.0.0.1")
     #: TCP port to listen on.
-    port: int = _port(7402)
+    port: int = published_port(7402)
     #: host:port written into operators' profiles; empty: host and port as listened on.
     advertise: str = setting("")
 
@@ -84,7 +78,7 @@ class EnrolmentSection:
     #: Address to listen on.
     host: str = setting("127.0.0.1")
     #: TCP port to listen on.
-    port: int = _port(7403)
+    port: int = published_port(7403)
     #: host:port shown with a new token; empty: host and port as listened on.
     advertise: str = setting("")
 
@@ -96,45 +90,7 @@ class HttpSection:
     #: Address to listen on.
     host: str = setting("127.0.0.1")
     #: TCP port to listen on.
-    port: int = _port(7404)
-
-
-@dataclass(frozen=True, slots=True)
-class HubSection:
-    """``[hub]``: the registry by the Hugging Face hub's protocol, for the keys of accounts."""
-
-    #: Whether to listen.
-    enabled: bool = setting(False)
-    #: Address to listen on.
-    host: str = setting("127.0.0.1")
-    #: TCP port to listen on.
-    port: int = _port(7405)
-    #: Origin that clients use, such as https://hub.example; empty: the one of their requests.
-    advertise: str = setting("")
-    #: Certificate chain in PEM; empty: the coordinator's authority issues one for host and
-    #: advertise. A relative path starts at the folder of the configuration file.
-    certificate_file: str = setting("")
-    #: Its private key in PEM.
-    key_file: str = setting("")
-    #: Speak HTTP without TLS; on loopback only, such as behind a proxy on this host.
-    plain_http: bool = setting(False)
-    #: Connections at once.
-    max_connections: int = setting(256, at_least=1)
-
-
-@dataclass(frozen=True, slots=True)
-class UpstreamSection:
-    """``[upstream]``: the hub that hf:// names."""
-
-    #: Origin of the hub.
-    endpoint: str = setting("https://huggingface.co")
-    #: The endpoint itself may be at a private address, and may be plain HTTP. What it leads to
-    #: stays refused unless it is public.
-    allow_private_endpoint: bool = setting(False)
-    #: Authorities in PEM for the hub's certificate; empty: those of the system.
-    ca_file: str = setting("")
-    #: How often tracked repositories are looked at.
-    poll_s: float = setting(900.0, at_least=1)
+    port: int = published_port(7404)
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,7 +325,7 @@ def _check_together(config: CoordinatorConfig) -> list[str]:
                 f"{section}.advertise: is required when {section}.host is {listener.host}:"
                 f' advertise = "NAME:{listener.port}", with the name or address that others dial'
             )
-    problems += _hub_problems(config.hub) + _upstream_problems(config.upstream)
+    problems += check_hub(config.hub) + check_upstream(config.upstream)
     taken: dict[int, str] = {}
     for section, (host, port) in config.listeners().items():
         if problem := host_problem(host):
@@ -386,49 +342,3 @@ def _check_together(config: CoordinatorConfig) -> list[str]:
             f" suspect_after_misses = {suspect_ms:.0f}"
         )
     return problems
-
-
-def _hub_problems(hub: HubSection) -> list[str]:
-    problems = []
-    if bool(hub.certificate_file) != bool(hub.key_file):
-        problems.append("hub.key_file: is needed with certificate_file, and only with it")
-    if hub.plain_http and hub.certificate_file:
-        problems.append("hub.plain_http: is true, and certificate_file is given")
-    if hub.plain_http and not is_loopback(hub.host):
-        problems.append(
-            f"hub.plain_http: keys would cross the network in the clear at {hub.host}; listen on"
-            " 127.0.0.1, or leave it out"
-        )
-    if hub.enabled and not hub.advertise and is_unspecified(hub.host):
-        problems.append(f"hub.advertise: is required when hub.host is {hub.host}")
-    if hub.advertise and (problem := origin_problem(hub.advertise)):
-        problems.append(f"hub.advertise: {problem}")
-    return problems
-
-
-def _upstream_problems(upstream: UpstreamSection) -> list[str]:
-    if problem := origin_problem(upstream.endpoint):
-        return [f"upstream.endpoint: {problem}"]
-    if not upstream.endpoint.startswith("https://") and not upstream.allow_private_endpoint:
-        return ["upstream.endpoint: is plain HTTP; allow_private_endpoint = true allows that"]
-    return []
-
-
-def origin_problem(text: str) -> str:
-    """Return what is wrong with an origin, scheme://host[:port]; empty if nothing."""
-    try:
-        parts = urlsplit(text)
-        port_is_right = parts.port is None or parts.port > 0
-    except ValueError:
-        port_is_right = False
-        parts = urlsplit("")
-    plain = not (parts.query or parts.fragment or parts.username or parts.password)
-    if (
-        parts.scheme not in ("http", "https")
-        or not parts.hostname
-        or parts.path not in ("", "/")
-        or not plain
-        or not port_is_right
-    ):
-        return f"{text!r} is no origin, such as https://hub.example or http://127.0.0.1:8080"
-    return ""

@@ -8,13 +8,15 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat as modes
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.core.eviction import StoredObject, plan_eviction, used_bytes
+from agent.core.eviction import EvictionPlan, StoredObject, plan_eviction, used_bytes
 from protos.domain.errors import StoreUnavailable
 from protos.host.files import sync_folder
 
@@ -44,14 +46,14 @@ class _Object:
     path: Path
     files: dict[bytes, int]
     used_unix_ms: float
-    holders: int = 0
 
 
 @dataclass(slots=True)
 class ModelDisk:
     """The published objects below ``objects``, and their files below ``files``.
 
-    ``load``, ``make_room`` and ``publish`` block; the rest does not touch the disk. Locked.
+    ``load``, ``make_room`` and ``publish`` block, one at a time; who else asks never waits for
+    them, since what they decide is noted before it is done.
     """
 
     objects: Path
@@ -63,7 +65,12 @@ class ModelDisk:
     #: Files that are being pulled, by the folder that they are for.
     _incoming: dict[Path, dict[bytes, int]] = field(default_factory=dict)
     _pinned: frozenset[Path] = frozenset()
+    #: Who uses an object, also one that is only coming.
+    _holders: Counter[Path] = field(default_factory=Counter)
+    #: Of what is noted here: never kept while files are deleted or linked.
     _lock: threading.RLock = field(default_factory=threading.RLock)
+    #: Of what is deleted and linked.
+    _work: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def lists(self) -> Path:
@@ -74,7 +81,7 @@ class ModelDisk:
         """Read what earlier runs left, and delete what is in no object."""
         for folder in (self.objects, self.files, self.partial, self.lists):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with self._lock:
+        with self._work, self._lock:
             by_inode = {one.stat().st_ino: one for one in self.files.iterdir() if one.is_file()}
             for path in self.objects.iterdir():
                 if path.name.endswith((_PARTIAL_SUFFIX, _GONE_SUFFIX)):
@@ -90,25 +97,39 @@ class ModelDisk:
         return path in self._by_path
 
     def hold(self, path: Path) -> None:
-        """Keep an object until it is released as often."""
+        """Keep an object, also one that is not here yet, until it is released as often."""
         with self._lock:
+            self._holders[path] += 1
             if (one := self._by_path.get(path)) is not None:
-                one.holders += 1
                 one.used_unix_ms = self.now_unix_ms()
 
     def release(self, path: Path) -> None:
         """Give back a hold."""
         with self._lock:
-            if (one := self._by_path.get(path)) is not None and one.holders:
-                one.holders -= 1
-                one.used_unix_ms = self.now_unix_ms()
-
-    def used(self, path: Path) -> None:
-        """Note that an object is used now, for this and for later runs. Blocking."""
-        with self._lock:
+            self._holders[path] -= 1
+            if self._holders[path] <= 0:
+                del self._holders[path]
             if (one := self._by_path.get(path)) is not None:
                 one.used_unix_ms = self.now_unix_ms()
-                os.utime(path, (one.used_unix_ms / 1_000,) * 2)
+
+    def used(self, path: Path) -> bool:
+        """Note that an object is used now, for this and for later runs. Blocking.
+
+        Return whether it is there: somebody may have removed its folder.
+        """
+        with self._lock:
+            if (one := self._by_path.get(path)) is None:
+                return False
+            one.used_unix_ms = self.now_unix_ms()
+        try:
+            os.utime(path, (one.used_unix_ms / 1_000,) * 2)
+        except FileNotFoundError:
+            with self._lock:
+                self._by_path.pop(path, None)
+            return False
+        except OSError:
+            pass  # a disk that takes no writes any more can still be read
+        return True
 
     def pin(self, paths: frozenset[Path]) -> None:
         """Take which objects are never evicted, besides those that are held."""
@@ -130,30 +151,25 @@ class ModelDisk:
 
         Raises: StoreUnavailable with numbers if they do not fit whatever leaves.
         """
-        with self._lock:
-            stored = self._stored()
+        with self._work:
             self._delete_partials(_PARTIAL_AGE_MS)
-            quota_bytes = self._quota()
-            plan = plan_eviction(stored, files, quota_bytes)
+            plan, gone = self._claim(path, files)
             if plan.short_bytes:
                 self._delete_partials(0.0)
                 self._delete_loose(0.0)
-                quota_bytes = self._quota()
-                plan = plan_eviction(stored, files, quota_bytes)
+                plan, gone = self._claim(path, files)
             if plan.short_bytes:
-                pinned_bytes = used_bytes(one for one in stored if one.pinned)
+                state = self.state("")
                 raise StoreUnavailable(
                     f"{name} needs {sum(files.values())} bytes of disk and {plan.short_bytes} are"
-                    f" missing: the quota is {quota_bytes}, of which {pinned_bytes} are hot, held"
-                    " by an engine or being pulled",
+                    f" missing: the quota is {state.quota_bytes}, of which {state.pinned_bytes} are"
+                    " hot, held by an engine or being pulled",
                     "raise artifacts.quota_gib, free space below the state folder, or place fewer"
                     " models here",
                 )
-            gone = [Path(key) for key in plan.keys]
             for one in gone:
-                self._remove(one)
-            self._incoming[path] = dict(files)
-            return gone
+                self._delete(one)
+            return [one.path for one in gone]
 
     def forget_incoming(self, path: Path) -> None:
         """A pull has ended, with or without its object."""
@@ -162,7 +178,7 @@ class ModelDisk:
 
     def publish(self, path: Path, files: tuple[ModelFile, ...]) -> None:
         """Make an object's folder of links to its files, by one rename. Raises: OSError."""
-        with self._lock:
+        with self._work:
             partial = path.with_name(path.name + _PARTIAL_SUFFIX)
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True, mode=0o700)
@@ -170,13 +186,27 @@ class ModelDisk:
                 target = partial / file.path
                 target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 os.link(self.files / file.sha256.hex(), target)
+            # a folder that is there after a loss of power has all its files
+            for folder in {(partial / file.path).parent for file in files} | {partial}:
+                sync_folder(folder)
+            shutil.rmtree(path, ignore_errors=True)
             partial.rename(path)
             sync_folder(path.parent)
             sizes = {file.sha256: file.size_bytes for file in files}
-            self._by_path[path] = _Object(path, sizes, self.now_unix_ms())
-            self._incoming.pop(path, None)
+            with self._lock:
+                self._by_path[path] = _Object(path, sizes, self.now_unix_ms())
+                self._incoming.pop(path, None)
 
-    # -- inside, locked --------------------------------------------------------------------------
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _claim(self, path: Path, files: Mapping[bytes, int]) -> tuple[EvictionPlan, list[_Object]]:
+        """Plan, and if ``files`` fit note them and what leaves: nobody can take hold of that."""
+        with self._lock:
+            plan = plan_eviction(self._stored(), files, self._quota())
+            if plan.short_bytes:
+                return plan, []
+            self._incoming[path] = dict(files)
+            return plan, [self._by_path.pop(Path(key)) for key in plan.keys]
 
     def _stored(self) -> list[StoredObject]:
         stored = [
@@ -184,7 +214,7 @@ class ModelDisk:
                 str(one.path),
                 one.files,
                 one.used_unix_ms,
-                bool(one.holders) or path in self._pinned,
+                path in self._holders or path in self._pinned,
             )
             for path, one in self._by_path.items()
         ]
@@ -207,20 +237,22 @@ class ModelDisk:
         there_bytes = int((ours_bytes + disk.f_bavail * disk.f_frsize) * _DEFAULT_SHARE)
         return min(self.quota_bytes, there_bytes) if self.quota_bytes else there_bytes
 
-    def _remove(self, path: Path) -> None:
-        gone = path.with_name(path.name + _GONE_SUFFIX)
-        path.rename(gone)
-        files = self._by_path.pop(path).files
-        shutil.rmtree(gone, ignore_errors=True)
-        kept = self._wanted().union(
-            digest.hex() for one in self._by_path.values() for digest in one.files
-        )
-        for digest in files:
+    def _delete(self, gone: _Object) -> None:
+        aside = gone.path.with_name(gone.path.name + _GONE_SUFFIX)
+        shutil.rmtree(aside, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):
+            gone.path.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
+        kept = self._wanted()
+        with self._lock:
+            kept |= {digest.hex() for one in self._by_path.values() for digest in one.files}
+        for digest in gone.files:
             if digest.hex() not in kept:
                 self._unlink(digest.hex())
 
     def _wanted(self) -> set[str]:
-        return {digest.hex() for files in self._incoming.values() for digest in files}
+        with self._lock:
+            return {digest.hex() for files in self._incoming.values() for digest in files}
 
     def _delete_loose(self, least_age_ms: float) -> None:
         """Delete files that no object links to and no pull is for."""
@@ -247,7 +279,9 @@ def _files_in(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
     """Yield the files of a folder; pulls add and rename some meanwhile."""
     for one in list(folder.iterdir()):
         with contextlib.suppress(FileNotFoundError):
-            yield one, one.stat()
+            stat = one.lstat()
+            if modes.S_ISREG(stat.st_mode):
+                yield one, stat
 
 
 def _files_of(folder: Path, by_inode: Mapping[int, Path]) -> dict[bytes, int]:

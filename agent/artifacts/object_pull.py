@@ -8,21 +8,21 @@ import errno
 import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.artifacts.piece_file import PieceFile
 from agent.artifacts.sources import WrongPiece
-from agent.core.chunk_planner import Abandon, ChunkPlanner, Fetch, PullPolicy, Rank
+from agent.core.chunk_planner import Abandon, ChunkPlanner, Fetch, Rank
 from agent.core.piece_swarm import have_of_files, own_share
 from agent.tasks import to_end
 from protos.domain.errors import EdgeForgeError, LinkDown, NotFound, StoreUnavailable
 from protos.domain.pieces import piece_span
 
 if TYPE_CHECKING:
-    from agent.artifacts.sources import Origin, Peers
-    from agent.core.pull_budget import PullBudget
+    from agent.artifacts.means import Means
     from protos.domain.resources import ModelFile
 
 _log = logging.getLogger(__name__)
@@ -41,32 +41,6 @@ _ORIGIN_SILENT_S = 30.0
 _DISK_PAUSE_S = 2.0
 #: The origin's failures in a row, without a piece from anywhere, after which a pull gives up.
 _MAX_FAILURES = 4
-
-
-@dataclass(slots=True)
-class PullStats:
-    """Counters of all pulls of this node."""
-
-    pulled_bytes: int = 0
-    origin_bytes: int = 0
-    peer_bytes: int = 0
-    wrong_pieces: int = 0
-    abandoned: int = 0
-
-
-@dataclass(slots=True)
-class Means:
-    """What every pull of a node uses."""
-
-    origin: Origin
-    peers: Peers
-    budget: PullBudget
-    now_mono_ms: Callable[[], float]
-    draw: Callable[[], float]
-    policy: PullPolicy = field(default_factory=PullPolicy)
-    stats: PullStats = field(default_factory=PullStats)
-    #: (object, node) -> until when it is not asked, because it sent wrong bytes.
-    struck: dict[tuple[str, str], float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -255,8 +229,11 @@ class ObjectPull:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_FIRST_ANSWERS_S):
                     await self._answered.wait()
-        while not await self._finished():
+        while True:
+            # Before the look, which takes time: what arrives meanwhile is to be seen at once.
             self._wake.clear()
+            if await self._finished():
+                break
             now_mono_ms = means.now_mono_ms()
             if now_mono_ms >= self._paused_until_s * 1_000:
                 for command in planner.next_commands(now_mono_ms, means.draw()):
@@ -281,7 +258,7 @@ class ObjectPull:
         missing = self._planner.missing
         for one in self._files:
             if not one.published and not missing & one.bits:
-                await asyncio.to_thread(self._publish, one.file, one.on_disk)
+                await to_end(partial(self._publish, one.file, one.on_disk))
                 one.published = True
         return not missing
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from agent.artifacts.object_pull import Means, ObjectPull, PullStats
+from agent.artifacts.object_pull import ObjectPull
 from agent.artifacts.orders import (
     Held as Held,
 )
@@ -28,7 +28,7 @@ from agent.artifacts.orders import (
 )
 from agent.artifacts.piece_lists import digests_of
 from agent.core.samples import Sample, Samples
-from agent.tasks import Background
+from agent.tasks import Background, to_end
 from protos.domain.errors import EdgeForgeError, NotFound
 from protos.domain.manifest import (
     manifest_sha256,
@@ -43,6 +43,7 @@ from protos.domain.resources import (
 if TYPE_CHECKING:
     from agent.artifacts.disk import DiskState, ModelDisk
     from agent.artifacts.files import FileStore
+    from agent.artifacts.means import Means, PullStats
     from agent.artifacts.piece_file import PieceFile
     from agent.artifacts.sources import Peers
     from protos.domain.fleet_view import FleetView
@@ -175,16 +176,21 @@ class ObjectStore:
         withdrawn; DigestMismatch, LinkDown, StoreUnavailable, which are retryable.
         """
         path = self.path_of(held)
-        if self._disk.has(path):
-            await asyncio.to_thread(self._disk.used, path)
+        if self._disk.has(path) and await asyncio.to_thread(self._disk.used, path):
             return path
         pull = self._pulls.get(path)
+        while pull is not None and pull.task is not None and pull.task.cancelling():
+            # it ends for others, who wanted the object no longer
+            await asyncio.wait([pull.task])
+            pull = self._pulls.get(path)
         if pull is None or pull.task is None:
             check_order(held)
             pull = self._pulls[path] = _Pull(held, path)
             pull.task = self._background.spawn(
                 self._run(pull), name=f"pull-{name_of(held)}", logged=False
             )
+            # not within the task: one that is cancelled before it begins runs nothing
+            pull.task.add_done_callback(lambda _: self._ended(pull))
         task = pull.task
         assert task is not None
         pull.waiters += 1
@@ -319,15 +325,17 @@ class ObjectStore:
             raise
         else:
             self._errors.pop(name, None)
-        finally:
-            self._disk.forget_incoming(pull.path)
+
+    def _ended(self, pull: _Pull) -> None:
+        self._disk.forget_incoming(pull.path)
+        if self._pulls.get(pull.path) is pull:
             del self._pulls[pull.path]
 
     async def _pull(self, pull: _Pull) -> None:
         held, name = pull.held, name_of(pull.held)
         files = {one.sha256: one for one in held.files}
         sizes = {digest: one.size_bytes for digest, one in files.items()}
-        gone = await asyncio.to_thread(self._disk.make_room, name, pull.path, sizes)
+        gone = await to_end(lambda: self._disk.make_room(name, pull.path, sizes))
         for path in gone:
             _log.info("evicted to make room object=%s for=%s", path.name, name)
         async with AsyncExitStack() as locked:
@@ -350,7 +358,7 @@ class ObjectStore:
                     if not in_pieces(file):
                         await self._whole_files.ensure(file)
                         pull.done_bytes += file.size_bytes
-            await asyncio.to_thread(self._disk.publish, pull.path, held.files)
+            await to_end(lambda: self._disk.publish(pull.path, held.files))
 
     async def _pull_pieces(self, pull: _Pull, files: list[ModelFile]) -> None:
         name, means = name_of(pull.held), self._means

@@ -139,7 +139,12 @@ def engine_command(
         argv += ["--reasoning-parser", spec.reasoning_parser]
     argv += _weights_options(spec)
     argv += spec.extra_args
+    return EngineCommand(tuple(argv), _environment(spec, uds_path.parent, home_dir, inherited))
 
+
+def _environment(
+    spec: EngineSpec, private_dir: Path, home_dir: Path, inherited: Mapping[str, str]
+) -> dict[str, str]:
     env = {name: value for name, value in inherited.items() if name in INHERITED_VARIABLES}
     env |= {
         "DO_NOT_TRACK": "1",
@@ -149,7 +154,7 @@ def engine_command(
         "LD_LIBRARY_PATH": ":".join(
             [str(spec.environment / "lib" / "system"), *env.get("LD_LIBRARY_PATH", "").split(":")]
         ).rstrip(":"),
-        "TMPDIR": str(uds_path.parent),
+        "TMPDIR": str(private_dir),
         # vLLM keys what it compiles by model, version and device; the folder above is emptied.
         "TORCHINDUCTOR_CACHE_DIR": str(home_dir / "inductor"),
         "TRANSFORMERS_OFFLINE": "1",
@@ -170,7 +175,7 @@ def engine_command(
         # Without it the first request with a JSON schema compiles a kernel, and ends the engine
         # on a host without a compiler.
         env["TORCHDYNAMO_DISABLE"] = "1"
-    return EngineCommand(tuple(argv), env)
+    return env
 
 
 def _weights_options(spec: EngineSpec) -> list[str]:

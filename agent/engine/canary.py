@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import orjson
 
+from agent.engine.probe import session_of
 from protos.domain.errors import DeadlineExceeded, EngineFailed, InvalidRequest
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ async def _measure(
 ) -> Canary:
     text: list[str] = []
     tokens, first_mono_ms, last_mono_ms = 0, 0.0, 0.0
-    async with _session(endpoint) as session:
+    async with session_of(endpoint.uds_path) as session:
         began_mono_ms = now_mono_ms()
         url = f"{_base_url(endpoint)}/v1/completions"
         async with session.post(url, json=body) as response:
@@ -132,12 +133,3 @@ def _base_url(endpoint: EngineEndpoint) -> str:
         return "http://engine"
     host = f"[{endpoint.host}]" if endpoint.host and ":" in endpoint.host else endpoint.host
     return f"{'https' if endpoint.tls else 'http'}://{host}:{endpoint.port}"
-
-
-def _session(endpoint: EngineEndpoint) -> aiohttp.ClientSession:
-    connector: aiohttp.BaseConnector
-    if endpoint.uds_path is not None:
-        connector = aiohttp.UnixConnector(endpoint.uds_path, force_close=True)
-    else:
-        connector = aiohttp.TCPConnector(force_close=True)
-    return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout())

@@ -14,7 +14,7 @@ import aiohttp
 import orjson
 
 from agent.core.fingerprint import ANSWER_TOKENS, BRIEF_PROMPTS, PROMPTS, TOP, Take
-from agent.engine.probe import MAX_ANSWER_BYTES
+from agent.engine.probe import MAX_ANSWER_BYTES, session_of
 from protos.domain.errors import EngineFailed
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ class EngineControl:
             raise EngineFailed(
                 f"the engine cannot load adapter {name}: {_text(said)}",
                 "import it again for this base, or raise engine.max_adapter_rank",
-                retryable=False,
+                # of its own fault it says 500, and may load the same adapter after it
+                retryable=status >= 500,
             )
 
     async def unload_adapter(self, name: str) -> None:
@@ -110,13 +111,10 @@ class EngineControl:
     async def _post(
         self, path: str, body: dict[str, Any] | None, timeout_s: float
     ) -> tuple[int, bytes]:
-        connector = aiohttp.UnixConnector(self._uds_path, force_close=True)
         try:
             async with (
                 asyncio.timeout(timeout_s),
-                aiohttp.ClientSession(
-                    connector=connector, timeout=aiohttp.ClientTimeout()
-                ) as session,
+                session_of(self._uds_path) as session,
                 session.post(f"http://engine{path}", json=body) as response,
             ):
                 data = bytearray()

@@ -123,9 +123,23 @@ class HostEngines:
         if slot is None:
             return
         self._last_generation = max(self._last_generation, slot.generation)
+        self.inventory.ending.add(index)
         self._changed()
-        await slot.stop()
+        try:
+            await slot.stop()
+        finally:
+            self.inventory.ending.discard(index)
         self.inventory.past_starts += slot.engine.status.generation
+
+    async def retire(self, index: int) -> None:
+        """End an engine whose model is wanted no longer, after its requests."""
+        slot = self.inventory.slots.get(index)
+        if slot is None:
+            return
+        await slot.wait_idle()
+        # meanwhile it may have been ended or swapped, or its model may be wanted again
+        if self.inventory.slots.get(index) is slot and slot.model not in self.inventory.desired:
+            await self.stop(index)
 
     async def close(self) -> None:
         """End all loads and all engines."""
@@ -168,7 +182,7 @@ class HostEngines:
         return ColdPath.ADAPTER, self._objects.residency(adapter)
 
     def _choose(self, desired: DesiredReplica, *, hot: bool) -> Choice | None:
-        views = self.inventory.views()
+        views = self.inventory.places()
         if hot:
             views = [as_hot_sees(view, self.inventory.desired) for view in views]
         return choose(
@@ -261,7 +275,8 @@ class HostEngines:
         try:
             await engine.start()
         except BaseException:
-            del self.inventory.slots[index]
+            if self.inventory.slots.get(index) is slot:
+                del self.inventory.slots[index]
             raise
         return slot
 

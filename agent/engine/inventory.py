@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from agent.core.engine_choice import EngineView
 from protos.domain.manifest import manifest_sha256
 from protos.domain.resources import (
     DesiredAdapter,
@@ -17,7 +18,6 @@ from protos.domain.resources import (
 )
 
 if TYPE_CHECKING:
-    from agent.core.engine_choice import EngineView
     from agent.core.engine_status import EngineEndpoint, EngineStatus
     from agent.engine.slot import EngineSlot
 
@@ -47,6 +47,8 @@ class EngineInventory:
         self.served: dict[str, str] = {}
         #: Engines that are being given to another model.
         self.reserved: set[int] = set()
+        #: Engines that are being ended: nothing is put in their place before they are gone.
+        self.ending: set[int] = set()
         #: Starts of processes by engines that are no longer there.
         self.past_starts = 0
         self._by_model: dict[str, EngineSlot] = {}
@@ -114,6 +116,14 @@ class EngineInventory:
     def views(self) -> list[EngineView]:
         """Return every engine as the choice of one sees it."""
         return [self._view(slot) for slot in self.slots.values()]
+
+    def places(self) -> list[EngineView]:
+        """Return every engine, and each place that is not free though no engine is there now."""
+        now_mono_ms = self._now_mono_ms()
+        return self.views() + [
+            EngineView(index, "", b"", True, False, 1, now_mono_ms, now_mono_ms)
+            for index in sorted((self.reserved | self.ending) - self.slots.keys())
+        ]
 
     def status(self) -> EngineStatus:
         """Return the state of the engine that serves, or else of the first; starts of all."""

@@ -47,7 +47,10 @@ async def check_listening(target: ProbeTarget) -> None:
 
     Raises: EngineFailed, or aiohttp's and the system's errors of a connection that fails.
     """
-    async with _session(target) as session, session.get(f"{target.base_url}/health") as response:
+    async with (
+        session_of(target.uds_path) as session,
+        session.get(f"{target.base_url}/health") as response,
+    ):
         if response.status != 200:
             raise EngineFailed(f"/health answers {response.status}")
 
@@ -72,7 +75,7 @@ async def check_embeds(target: ProbeTarget, model: str) -> None:
 async def read_counters(target: ProbeTarget) -> Counters | None:
     """Return vLLM's counters of progress, None if it has none. Raises as ``check_listening``."""
     url = f"{target.base_url}/metrics"
-    async with _session(target) as session, session.get(url) as response:
+    async with session_of(target.uds_path) as session, session.get(url) as response:
         return progress_counters(await _read(response, "/metrics"))
 
 
@@ -89,7 +92,7 @@ def progress_counters(page: bytes) -> Counters | None:
 async def served_model(target: ProbeTarget) -> str:
     """Return the name of the first model that the server offers. Raises as ``check_listening``."""
     url = f"{target.base_url}/v1/models"
-    async with _session(target) as session, session.get(url) as response:
+    async with session_of(target.uds_path) as session, session.get(url) as response:
         answer = await _json(response, "/v1/models")
     models = answer.get("data")
     name = models[0].get("id") if isinstance(models, list) and models else None
@@ -125,10 +128,11 @@ async def counts_while_streaming(target: ProbeTarget, model: str) -> bool:
     raise failure
 
 
-def _session(target: ProbeTarget) -> aiohttp.ClientSession:
+def session_of(uds_path: str | None) -> aiohttp.ClientSession:
+    """Return a session to an engine without limits of its own; its connections are not kept."""
     connector: aiohttp.BaseConnector
-    if target.uds_path is not None:
-        connector = aiohttp.UnixConnector(target.uds_path, force_close=True)
+    if uds_path is not None:
+        connector = aiohttp.UnixConnector(uds_path, force_close=True)
     else:
         connector = aiohttp.TCPConnector(force_close=True)
     return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout())
@@ -136,13 +140,13 @@ def _session(target: ProbeTarget) -> aiohttp.ClientSession:
 
 async def _post(target: ProbeTarget, path: str, body: dict[str, Any]) -> dict[str, Any]:
     url = f"{target.base_url}{path}"
-    async with _session(target) as session, session.post(url, json=body) as response:
+    async with session_of(target.uds_path) as session, session.post(url, json=body) as response:
         return await _json(response, path)
 
 
 async def _stream(target: ProbeTarget, path: str, body: dict[str, Any]) -> list[dict[str, Any]]:
     url = f"{target.base_url}{path}"
-    async with _session(target) as session, session.post(url, json=body) as response:
+    async with session_of(target.uds_path) as session, session.post(url, json=body) as response:
         text = await _read(response, path)
     events = []
     for line in text.splitlines():

@@ -7,6 +7,7 @@ was put into the engine is numbered by ``generation``: an endpoint of an earlier
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 from dataclasses import replace
@@ -16,7 +17,6 @@ from typing import TYPE_CHECKING
 from agent.core.adapter_slots import AdapterPlace, AdapterSlots
 from agent.core.engine_choice import EngineView
 from agent.core.engine_status import EngineEndpoint, EngineState, EngineStatus
-from agent.core.fingerprint import LEAST_EFFECT, has_effect
 from agent.core.swap_machine import (
     CloseGate,
     Command,
@@ -31,14 +31,14 @@ from agent.core.swap_machine import (
     SwapRequested,
     SwapState,
 )
+from agent.engine.adapter_loads import AdapterLoads
 from agent.engine.argv import KEPT_PER_ADAPTER
 from agent.engine.swap_steps import SwapSteps
 from agent.tasks import Background
-from protos.domain.errors import EdgeForgeError, EngineFailed, NoReplica
+from protos.domain.errors import EdgeForgeError, EngineFailed, NoReplica, Overloaded
 
 if TYPE_CHECKING:
     from agent.core.fingerprint import Take
-    from agent.engine.control import Control
     from agent.engine.slot_parts import Engine, SlotSettings, Weights
 
 _log = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ class EngineSlot:
         self.generation = generation
         most = settings.max_adapters if engine.control is not None else 0
         self.slots = AdapterSlots(most, most * KEPT_PER_ADAPTER)
+        self.adapters = AdapterLoads(self.slots, settings.fingerprints.device)
         self._settings = settings
         self._machine = SwapMachine(weights.desired.model, generation)
         self._machine.state = SwapState.RESTARTING
@@ -83,8 +84,6 @@ class EngineSlot:
         self.resident_since_ms = self.last_used_ms = settings.now_mono_ms()
         #: What the weights in the engine said when its gate was opened.
         self.take: Take | None = None
-        #: What adapters are compared with, taken when the first is.
-        self._brief_take: Take | None = None
 
     # -- what requests use -----------------------------------------------------------------------
 
@@ -211,6 +210,13 @@ class EngineSlot:
         finally:
             self._waiters.discard(waiter)
 
+    async def wait_idle(self) -> None:
+        """Return when no request uses it, or when requests have had their time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain_timeout_ms / 1_000):
+                while self.in_flight:
+                    await self.wait_change()
+
     async def stop(self) -> None:
         """End the engine and return when it is gone."""
         self._endpoint = None
@@ -237,14 +243,10 @@ class EngineSlot:
             if control is None or not self.is_open or self.model != model:
                 raise NoReplica(f"{model} is not in an engine that takes adapters")
             generation = self.generation
-            plan = self.slots.begin(name)
             try:
-                for other in plan.unload:
-                    await control.unload_adapter(other)
-                if plan.load:
-                    await control.load_adapter(name, path)
-                if check:
-                    await self._check_effect(control, name)
+                await self.adapters.load(control, self.weights_served, name, path, check=check)
+            except Overloaded:
+                raise  # it never had a slot
             except BaseException:
                 if generation == self.generation:
                     self.slots.failed(name)
@@ -253,20 +255,6 @@ class EngineSlot:
                 raise EngineFailed(f"the engine ended while it loaded {name}", "try again")
             self.slots.loaded(name)
             self._wake()
-
-    async def _check_effect(self, control: Control, name: str) -> None:
-        if self._brief_take is None:
-            self._brief_take = await control.take(self.weights_served, brief=True)
-        adapted = await control.take(name, brief=True)
-        least = LEAST_EFFECT[self._settings.fingerprints.device]
-        if not has_effect(self._brief_take, adapted, least):
-            await control.unload_adapter(name)
-            raise EngineFailed(
-                f"adapter {name} has no effect: the engine answers as its base does",
-                "see that its tensors are not zero and that its base is this model",
-                retryable=False,
-                code="adapter_without_effect",
-            )
 
     @property
     def weights_served(self) -> str:
@@ -336,13 +324,9 @@ class EngineSlot:
             self._feed(event)
 
     def _open(self, model: str, generation: int) -> None:
-        ready = self.engine.ready_endpoint
-        if ready is None:
-            return  # it has just died, which is observed next
         if generation != self.generation:
             self.generation = generation
-            self.slots.clear()
-            self._brief_take = None
+            self.adapters.clear()
             self.in_flight = 0
             self.resident_since_ms = self._settings.now_mono_ms()
         if model == self._target.desired.model:
@@ -350,6 +334,9 @@ class EngineSlot:
         self._target = self.weights
         self.engine.use_model_dir(self.weights.path)
         self._adapter_endpoints.clear()
+        ready = self.engine.ready_endpoint
+        if ready is None:
+            return  # it has just died, which is observed next; these weights are its next ones
         self._endpoint = replace(ready, generation=generation)
         self._address = (ready.uds_path, ready.host, ready.port)
         self._wake()

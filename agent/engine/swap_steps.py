@@ -28,6 +28,7 @@ from protos.domain.errors import EngineFailed
 if TYPE_CHECKING:
     from agent.core.adapter_slots import AdapterSlots
     from agent.core.fingerprint import Take
+    from agent.engine.adapter_loads import AdapterLoads
     from agent.engine.control import Control
     from agent.engine.slot_parts import Engine, SlotSettings, Weights
 
@@ -42,6 +43,7 @@ class Swapped(Protocol):
 
     engine: Engine
     slots: AdapterSlots
+    adapters: AdapterLoads
     weights: Weights
     take: Take | None
     in_flight: int
@@ -66,7 +68,7 @@ class SwapSteps:
             case Drain():
                 return await self._drain()
             case TakeAdaptersOut():
-                for name in self._slot.slots.known:
+                for name in self._slot.adapters.known:
                     await self._control.unload_adapter(name)
                     self._slot.slots.failed(name)
                 return AdaptersOut()

@@ -34,6 +34,9 @@ MAX_TO_ONE = 4
 MAX_TO_ALL = 16
 #: Bytes given to the connection at once: to encrypt them takes the event loop 0.1 ms.
 SLICE_BYTES = 256 * 1024
+#: A piece that is not sent by then is given up: who reads slower, or not at all, holds one of the
+#: few places, and asks again for what it lacks.
+MAX_SEND_S = 120.0
 #: When who was refused because of the number of streams asks again.
 _CROWDED_S = 0.5
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -73,6 +76,23 @@ def object_target(name: str, *parts: str) -> bytes:
     return "/".join((PIECES_PATH + quote(name, safe=""), *parts)).encode("ascii")
 
 
+class _InMemory:
+    """What is small, sent like a piece: its reader may be as slow. Implements ``PieceReader``."""
+
+    def __init__(self, data: bytes) -> None:
+        self.size_bytes = len(data)
+        self._data = data
+
+    def read_nowait(self, offset_bytes: int, length_bytes: int) -> bytearray:
+        return bytearray(self._data[offset_bytes : offset_bytes + length_bytes])
+
+    def read(self, offset_bytes: int, length_bytes: int) -> bytes:
+        return self._data[offset_bytes : offset_bytes + length_bytes]
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 class _Gate:
     """Lets a sender go on when its client has read enough. Implements ``Drainable``."""
 
@@ -103,7 +123,9 @@ class PieceServer:
         view: Callable[[], FleetView],
         bytes_per_s: int,
         now_mono_ms: Callable[[], float],
+        max_send_s: float = MAX_SEND_S,
     ) -> None:
+        self._max_send_s = max_send_s
         self._shelf = shelf
         self._view = view
         self._now_mono_ms = now_mono_ms
@@ -156,34 +178,43 @@ class PieceServer:
                 found = await asyncio.to_thread(self._shelf.list_here, name, digest)
                 if found is None:
                     raise NotFound("no piece list of this file is here")
-                client.respond(request, 200, [_BYTES], found)
+                await self._send(request, client, _InMemory(found))
             case [digest, index] if _DIGEST.fullmatch(digest) and _INDEX.fullmatch(index):
-                await self._send(request, client, (name, digest, int(index)))
+                reader = self._shelf.open_piece(name, digest, int(index))
+                if reader is None:
+                    raise NotFound("this piece is not here")
+                await self._send(request, client, reader)
             case _:
                 raise NotFound("no such route below /pieces/")
 
-    async def _send(
-        self, request: Request, client: ServerConnection, wanted: tuple[str, str, int]
-    ) -> None:
-        """Send a piece. Raises: NotFound, Overloaded."""
+    async def _send(self, request: Request, client: ServerConnection, reader: PieceReader) -> None:
+        """Send what ``reader`` has, and close it. Raises: Overloaded."""
         node_id = str(client.context)
-        if self._sending[node_id] >= MAX_TO_ONE or self._sending.total() >= MAX_TO_ALL:
-            raise Overloaded("too many pieces are being sent", retry_after_s=_CROWDED_S)
-        reader = self._shelf.open_piece(*wanted)
-        if reader is None:
-            raise NotFound("this piece is not here")
-        self._sending[node_id] += 1
         try:
-            now_mono_ms = self._now_mono_ms()
-            if not self._bucket.take(reader.size_bytes, now_mono_ms):
-                wait_ms = self._bucket.wait_ms(reader.size_bytes, now_mono_ms)
-                raise Overloaded("limits.serve_bytes_per_s", retry_after_s=wait_ms / 1_000)
-            await self._stream(request, client, reader)
+            self._enter(node_id, reader.size_bytes)
+        except Overloaded:
+            reader.close()
+            raise
+        try:
+            async with asyncio.timeout(self._max_send_s):
+                await self._stream(request, client, reader)
+        except TimeoutError:
+            client.abort()  # the other side sees a cut body
         finally:
             reader.close()
             self._sending[node_id] -= 1
             if not self._sending[node_id]:
                 del self._sending[node_id]
+
+    def _enter(self, node_id: str, size_bytes: int) -> None:
+        """Take a place, and the bytes of what is sent. Raises: Overloaded."""
+        if self._sending.get(node_id, 0) >= MAX_TO_ONE or self._sending.total() >= MAX_TO_ALL:
+            raise Overloaded("too many pieces are being sent", retry_after_s=_CROWDED_S)
+        now_mono_ms = self._now_mono_ms()
+        if not self._bucket.take(size_bytes, now_mono_ms):
+            wait_ms = self._bucket.wait_ms(size_bytes, now_mono_ms)
+            raise Overloaded("limits.serve_bytes_per_s", retry_after_s=wait_ms / 1_000)
+        self._sending[node_id] += 1
 
     async def _stream(
         self, request: Request, client: ServerConnection, reader: PieceReader

@@ -33,6 +33,19 @@ _LAST_MILE_HOLDS_MS = 500.0
 Handler = Callable[[Request, "ServerConnection"], Awaitable[None]]
 
 
+class _Reading:
+    """Told when a client has read. Implements ``Drainable``."""
+
+    def __init__(self) -> None:
+        self.resumed = asyncio.Event()
+
+    def pause(self) -> None:
+        self.resumed.clear()
+
+    def resume(self) -> None:
+        self.resumed.set()
+
+
 class ServerConnection(ClientWriter):
     """One client's connection. ``place``: what it holds of the port's connections."""
 
@@ -252,6 +265,8 @@ class ServerConnection(ClientWriter):
             self._in_handler = True
             try:
                 await self._handler(request, self)
+                if self._write_paused and not self._closing:
+                    await self._until_read()
             except asyncio.CancelledError:
                 self.abort()
                 raise
@@ -281,6 +296,15 @@ class ServerConnection(ClientWriter):
             else:
                 self._wait_for_next()
             request = await self._next
+
+    async def _until_read(self) -> None:
+        """Serve nothing more to a client that does not read: its answers are kept in memory."""
+        self.flow_from(reading := _Reading())
+        try:
+            async with asyncio.timeout(self._limits.idle_timeout_ms / 1_000):
+                await reading.resumed.wait()
+        except TimeoutError:
+            self.abort()
 
     def _wait_for_next(self) -> None:
         within = self._reader.within_request

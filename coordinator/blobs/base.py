@@ -6,7 +6,7 @@ import abc
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from coordinator.blobs.disk import in_thread
 from coordinator.blobs.interface import MAX_TRIALS, SHA256_BYTES, check_sha256
@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     from coordinator.core.blob_gc import StoredBlob
 
 _LOOKUPS_AT_ONCE = 16
+
+
+class _Upload(NamedTuple):
+    """What is uploaded, by whom. ``proving``: all of it, stored or not."""
+
+    sha256: bytes
+    size_bytes: int
+    owner: str
+    proving: bool
 
 
 class BlobStoreBase(abc.ABC):
@@ -79,9 +88,9 @@ class BlobStoreBase(abc.ABC):
                 found += await asyncio.gather(*map(self._touch, batch))
         return [name for name, is_stored in zip(names, found, strict=True) if not is_stored]
 
-    async def received_bytes(self, sha256: bytes, *, owner: str = "") -> int:
+    async def received_bytes(self, sha256: bytes, *, owner: str = "", proving: bool = False) -> int:
         """Return where ``owner`` resumes an upload."""
-        stored_bytes = await self.size_bytes(sha256)
+        stored_bytes = None if proving else await self.size_bytes(sha256)
         if stored_bytes is not None:
             return stored_bytes
         return await self._incoming.received_bytes(sha256, owner)
@@ -94,15 +103,23 @@ class BlobStoreBase(abc.ABC):
         chunks: AsyncIterator[bytes],
         *,
         owner: str = "",
+        proving: bool = False,
     ) -> int:
         """Continue an upload."""
-        return await self._receive(sha256, size_bytes, offset_bytes, chunks, owner)
+        upload = _Upload(sha256, size_bytes, owner, proving)
+        return await self._receive(upload, offset_bytes, chunks)
 
     async def write(
-        self, sha256: bytes, size_bytes: int, chunks: AsyncIterator[bytes], *, owner: str = ""
+        self,
+        sha256: bytes,
+        size_bytes: int,
+        chunks: AsyncIterator[bytes],
+        *,
+        owner: str = "",
+        proving: bool = False,
     ) -> None:
         """Receive a whole blob."""
-        await self._receive(sha256, size_bytes, None, chunks, owner)
+        await self._receive(_Upload(sha256, size_bytes, owner, proving), None, chunks)
 
     async def read_start(self, sha256: bytes, limit_bytes: int) -> bytes:
         """Return the first ``limit_bytes`` of a blob, or all if it is shorter. Raises: NotFound."""
@@ -146,26 +163,27 @@ class BlobStoreBase(abc.ABC):
         return await self._incoming.drop_older(older_than_unix_ms)
 
     async def _receive(
-        self,
-        sha256: bytes,
-        size_bytes: int,
-        offset_bytes: int | None,
-        chunks: AsyncIterator[bytes],
-        owner: str,
+        self, upload: _Upload, offset_bytes: int | None, chunks: AsyncIterator[bytes]
     ) -> int:
         """Receive from ``offset_bytes`` on; None: a whole blob, from its start."""
+        sha256, size_bytes, owner, proving = upload
         self._incoming.check_size(size_bytes)
         async with self._leases.hold((sha256,)):
-            if not await self.missing((sha256,)):
+            if not proving and not await self.missing((sha256,)):
                 return size_bytes
             async with self._incoming.turn(sha256, owner) as partial:
-                if not await self.missing((sha256,)):
+                if not proving and not await self.missing((sha256,)):
                     await partial.restart()
-                elif await self._incoming.receive(partial, size_bytes, offset_bytes, chunks, owner):
-                    piece_list = await partial.finish()
+                    return size_bytes
+                if not await self._incoming.receive(
+                    partial, size_bytes, offset_bytes, chunks, owner
+                ):
+                    return partial.received_bytes
+                piece_list = await partial.finish()
+                if await self.missing((sha256,)):
                     await self._publish(partial.path, sha256, piece_list)
                 else:
-                    return partial.received_bytes
+                    await partial.restart()
                 return size_bytes
 
     async def _hash(self, sha256: bytes) -> bytes:

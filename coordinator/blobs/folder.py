@@ -44,6 +44,7 @@ class FolderStore(BlobStoreBase):
         max_blob_bytes: int = MAX_BLOB_BYTES,
         max_writers: int = 8,
         max_partial_bytes: int = 256 * 1024**3,
+        max_partial_bytes_per_owner: int = 128 * 1024**3,
         reserve_bytes: int = RESERVE_BYTES,
         turn_wait_s: float = TURN_WAIT_S,
     ) -> FolderStore:
@@ -53,6 +54,7 @@ class FolderStore(BlobStoreBase):
             max_blob_bytes=max_blob_bytes,
             max_writers=max_writers,
             max_partial_bytes=max_partial_bytes,
+            max_partial_bytes_per_owner=max_partial_bytes_per_owner,
             reserve_bytes=reserve_bytes,
             turn_wait_s=turn_wait_s,
         )

@@ -38,6 +38,10 @@ class IncomingLimits(NamedTuple):
     max_writers: int = 8
     #: All unfinished uploads together.
     max_partial_bytes: int = 256 * 1024**3
+    #: Blobs that one account may send at once: the others, and operators, find a place.
+    max_writers_per_owner: int = 4
+    #: Unfinished uploads of one account together.
+    max_partial_bytes_per_owner: int = 128 * 1024**3
     #: Unfinished uploads of one owner.
     max_partials_per_owner: int = 64
     reserve_bytes: int = RESERVE_BYTES
@@ -189,7 +193,7 @@ class Incoming:
 
         Raises: StoreUnavailable, Conflict, InvalidRequest, Overloaded.
         """
-        with self._slot(partial.path.name, size_bytes):
+        with self._slot(partial.path.name, size_bytes, owner):
             if is_whole := offset_bytes is None:
                 await partial.restart()
                 offset_bytes = 0
@@ -240,10 +244,16 @@ class Incoming:
                 del self._states[next(iter(self._states))]
 
     @contextlib.contextmanager
-    def _slot(self, name: str, size_bytes: int) -> Iterator[None]:
+    def _slot(self, name: str, size_bytes: int, owner: str) -> Iterator[None]:
         if len(self._announced) >= self._limits.max_writers:
             raise Overloaded(
                 f"{len(self._announced)} blobs are being received", "ask again when one is done"
+            )
+        suffix = _suffix_of(owner)
+        own = sum(one.endswith(suffix) for one in self._announced)
+        if owner and own >= self._limits.max_writers_per_owner:
+            raise Overloaded(
+                f"{own} files of this account are being received", "ask again when one is done"
             )
         self._announced[name] = size_bytes
         try:
@@ -264,8 +274,17 @@ class Incoming:
                 f" {limits.max_partial_bytes} are allowed (blobs.partial_max_bytes)",
                 "finish those that have begun, or wait until they are dropped",
             )
-        suffix = _part_name(partial.sha256, owner).partition(".")[2]
-        others = sum(name.endswith(suffix) and name != own for name in taken)
+        suffix = _suffix_of(owner)
+        of_owner = {name: size for name, size in taken.items() if name.endswith(suffix)}
+        own_bytes = sum(of_owner.values())
+        if owner and own_bytes > limits.max_partial_bytes_per_owner:
+            raise Overloaded(
+                f"unfinished uploads of this account would take {own_bytes} bytes,"
+                f" {limits.max_partial_bytes_per_owner} are allowed"
+                " (blobs.partial_max_bytes_per_account)",
+                "finish those that have begun, or wait until they are dropped",
+            )
+        others = len(of_owner.keys() - {own})
         if others >= limits.max_partials_per_owner:
             raise Overloaded(
                 f"{others} uploads have begun and are not finished",
@@ -274,8 +293,13 @@ class Incoming:
 
 
 def _part_name(sha256: bytes, owner: str) -> str:
+    return check_sha256(sha256) + _suffix_of(owner)
+
+
+def _suffix_of(owner: str) -> str:
+    """Return the end of the names of all parts of an owner."""
     who = hashlib.sha256(owner.encode()).hexdigest()[:16] if owner else "operators"
-    return f"{check_sha256(sha256)}.{who}{_SUFFIX}"
+    return f".{who}{_SUFFIX}"
 
 
 def _open_if_there(path: Path) -> int | None:

@@ -46,9 +46,11 @@ class BlobStore(Protocol):
         """
         ...
 
-    async def received_bytes(self, sha256: bytes, *, owner: str = "") -> int:
+    async def received_bytes(self, sha256: bytes, *, owner: str = "", proving: bool = False) -> int:
         """Return where ``owner`` resumes an upload: its size if stored, 0 if it has not begun.
 
+        ``proving``: an owner who may not know of a stored blob sends all of it, and is answered in
+        everything as if it were not stored.
         An upload of all bytes that is not stored yet ends with an ``append`` of no chunks.
         """
         ...
@@ -61,6 +63,7 @@ class BlobStore(Protocol):
         chunks: AsyncIterator[bytes],
         *,
         owner: str = "",
+        proving: bool = False,
     ) -> int:
         """Continue an upload at ``offset_bytes``; return how many bytes have been received.
 
@@ -73,9 +76,15 @@ class BlobStore(Protocol):
         ...
 
     async def write(
-        self, sha256: bytes, size_bytes: int, chunks: AsyncIterator[bytes], *, owner: str = ""
+        self,
+        sha256: bytes,
+        size_bytes: int,
+        chunks: AsyncIterator[bytes],
+        *,
+        owner: str = "",
+        proving: bool = False,
     ) -> None:
-        """Receive a whole blob from its first byte on; a stored one is not received again.
+        """Receive a whole blob from its first byte on; a stored one only if it is proved.
 
         Raises: as ``append``; InvalidRequest when ``chunks`` ends early, which deletes them.
         """

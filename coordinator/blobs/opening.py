@@ -43,13 +43,18 @@ async def open_blobs(config: CoordinatorConfig, now_unix_ms: Callable[[], int]) 
     max_blob_bytes = config.limits.max_blob_bytes
     if not section.url:
         return FolderStore.open(
-            folder, max_blob_bytes=max_blob_bytes, max_partial_bytes=section.partial_max_bytes
+            folder,
+            max_blob_bytes=max_blob_bytes,
+            max_partial_bytes=section.partial_max_bytes,
+            max_partial_bytes_per_owner=section.partial_max_bytes_per_account,
         )
     store = ObjectBlobStore(
         make_client(section),
         folder,
         limits=IncomingLimits(
-            max_blob_bytes=max_blob_bytes, max_partial_bytes=section.partial_max_bytes
+            max_blob_bytes=max_blob_bytes,
+            max_partial_bytes=section.partial_max_bytes,
+            max_partial_bytes_per_owner=section.partial_max_bytes_per_account,
         ),
         max_copies_bytes=section.local_copy_max_bytes,
         now_unix_ms=now_unix_ms,

@@ -6,8 +6,8 @@ import re
 
 from protos.domain.errors import InvalidRequest
 
-_DURATION = re.compile(r"(\d{1,7}(?:\.\d{1,3})?)\s?(ms|s|m|h)?")
-_PERCENT = re.compile(r"(\d{1,5})\s?%?")
+_DURATION = re.compile(r"(\d{1,7}(?:\.\d{1,3})?)\s?(ms|s|m|h)?", re.ASCII)
+_PERCENT = re.compile(r"(\d{1,5})\s?%?", re.ASCII)
 _MS = {"ms": 1.0, None: 1.0, "s": 1_000.0, "m": 60_000.0, "h": 3_600_000.0}
 
 

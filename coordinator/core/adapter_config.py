@@ -33,6 +33,9 @@ from protos.domain.manifest import refuse_remote_code
 CONFIG_NAME: Final = "adapter_config.json"
 #: Highest rank. An engine reserves memory for each slot by the highest rank it may load.
 MAX_RANK: Final = 64
+#: Adapters in use have 1 to 1,000. Far above, 16-bit values overflow; far below, nothing changes.
+MIN_ALPHA: Final = 1e-3
+MAX_ALPHA: Final = 1e5
 _MAX_MODULES: Final = 256
 
 _NUMBER: Final = Numbers()
@@ -136,9 +139,13 @@ def check_adapter_config(config: Mapping[str, object]) -> AdapterConfig:
         )
     check_shape(_SHAPE, config, CONFIG_NAME)
     rank = _rank(config.get("r"), "r")
-    alpha = config.get("lora_alpha")
-    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not alpha > 0:
-        raise InvalidRequest(f"{CONFIG_NAME} has no lora_alpha above 0", "save it again with peft")
+    _check_alpha(config.get("lora_alpha"), "lora_alpha")
+    alphas = config.get("alpha_pattern") or {}
+    assert isinstance(alphas, Mapping)
+    for key, value in alphas.items():
+        _check_alpha(value, f"alpha_pattern.{key}")
+    if not isinstance(config.get("use_rslora") or False, bool):
+        raise InvalidRequest(f"{CONFIG_NAME}: use_rslora is neither true nor false")
     pattern = config.get("rank_pattern") or {}
     assert isinstance(pattern, Mapping)
     ranks = {str(key): _rank(value, f"rank_pattern.{key}") for key, value in pattern.items()}
@@ -151,6 +158,18 @@ def check_adapter_config(config: Mapping[str, object]) -> AdapterConfig:
         else None
     )
     return AdapterConfig(rank, named, ranks)
+
+
+def _check_alpha(value: object, what: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise InvalidRequest(
+            f"{CONFIG_NAME}: {what} is no number above 0", "save it again with peft"
+        )
+    if not MIN_ALPHA <= value <= MAX_ALPHA:
+        raise InvalidRequest(
+            f"{CONFIG_NAME}: {what} is {value:g}, {MIN_ALPHA:g} to {MAX_ALPHA:g} are allowed",
+            "scale the adapter's tensors instead",
+        )
 
 
 def _rank(value: object, what: str) -> int:

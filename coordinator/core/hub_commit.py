@@ -21,6 +21,8 @@ MAX_INLINE_BYTES = 4 * 1024**2
 MAX_LINE_BYTES = MAX_INLINE_BYTES * 4 // 3 + 4_096
 #: More operations than files are allowed: one commit may delete all and add all.
 MAX_OPERATIONS = 2 * MAX_FILES
+#: Lines without anything.
+MAX_BLANK_LINES = 100
 _MAX_SUMMARY_CHARS = 500
 _SHA256_HEX_CHARS = 64
 _HEX = frozenset("0123456789abcdef")
@@ -78,10 +80,14 @@ class CommitReader:
     def __init__(self) -> None:
         self._header: Mapping[str, Any] | None = None
         self._operations: list[Operation] = []
+        self._blank = 0
 
     def take(self, line: bytes) -> None:
         """Take one line without its end. Raises: InvalidRequest, TooLarge."""
         if not line.strip():
+            self._blank += 1
+            if self._blank > MAX_BLANK_LINES:
+                raise TooLarge(f"a commit has at most {MAX_BLANK_LINES} empty lines")
             return
         if len(line) > MAX_LINE_BYTES:
             raise TooLarge(f"a line of a commit has at most {MAX_LINE_BYTES} bytes")

@@ -9,6 +9,15 @@ from protos.domain.errors import InvalidRequest
 #: Files above this size are sent in parts of PART_BYTES: a part that fails is sent again alone.
 BASIC_BYTES: Final = 256 * 1024**2
 PART_BYTES: Final = 128 * 1024**2
+#: An upload is slower than anybody's line if, after a while, less arrives on average.
+SLOWEST_BYTES_PER_S: Final = 4_096
+_PATIENCE_MS: Final = 60_000.0
+
+
+def is_too_slow(received_bytes: int, elapsed_ms: float) -> bool:
+    """Return whether an upload only keeps a place that others could have."""
+    late_ms = elapsed_ms - _PATIENCE_MS
+    return late_ms > 0 and received_bytes < SLOWEST_BYTES_PER_S * late_ms / 1_000
 
 
 def part_count(size_bytes: int) -> int:

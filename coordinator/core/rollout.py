@@ -28,8 +28,6 @@ PREPARE_TIMEOUT_MS = 3_600_000
 MIN_TIMEOUT_MS, MAX_TIMEOUT_MS = 1_000, 604_800_000
 #: Revisions that are remembered of each deployment.
 MAX_REVISIONS = 50
-#: Of these, the latest that a rollback may always return to: what they need is not removed.
-KEPT_REVISIONS = 10
 
 
 class RolloutPhase(enum.StrEnum):

@@ -27,6 +27,10 @@ MAX_ARGS: Final = 64
 _MAX_CONSTRAINT_CHARS: Final = 100
 #: No slash and no brace: a value names no path and holds no JSON.
 _WORD: Final = re.compile(r"[A-Za-z0-9_.,:=+-]{1,200}", re.ASCII)
+#: No dot, which reaches into an option, and no single hyphen but that of a number.
+_OPTION: Final = re.compile(r"--[a-z][a-z0-9_-]*(=.+)?")
+_NEGATIVE: Final = re.compile(r"-[0-9]+(\.[0-9]+)?")
+_CONSTRAINT: Final = re.compile(r"[A-Za-z0-9.,<>=!~*+ ]*")
 
 
 def checked_runtime(runtime: Runtime) -> Runtime:
@@ -62,6 +66,8 @@ def _constraint(text: str) -> str:
     if len(text) > _MAX_CONSTRAINT_CHARS:
         raise InvalidRequest(f"a version constraint has at most {_MAX_CONSTRAINT_CHARS} characters")
     try:
+        if _CONSTRAINT.fullmatch(text) is None or "===" in text:
+            raise InvalidSpecifier
         return str(SpecifierSet(text))
     except InvalidSpecifier as error:
         raise InvalidRequest(
@@ -82,8 +88,17 @@ def _check_args(runtime: Runtime, accelerators: tuple[str, ...]) -> None:
         raise InvalidRequest(
             "; ".join(problems), "a runtime may set: " + " ".join(sorted(RUNTIME_OPTIONS))
         )
-    if runtime.args and not runtime.args[0].startswith("-"):
-        raise InvalidRequest(f"argument {runtime.args[0][:80]!a} belongs to no option")
+    may_be_value = False
+    for argument in runtime.args:
+        if _OPTION.fullmatch(argument) is not None:
+            may_be_value = "=" not in argument
+        elif argument.startswith("-") and _NEGATIVE.fullmatch(argument) is None:
+            raise InvalidRequest(f"argument {argument[:80]!a} is not an option's whole name")
+        elif not may_be_value:
+            # The engine would take it for the name of a model.
+            raise InvalidRequest(f"argument {argument[:80]!a} belongs to no option")
+        else:
+            may_be_value = False
     only_cuda = [name for name in option_names(runtime.args) if name in CUDA_OPTIONS]
     if only_cuda and accelerators != ("cuda",):
         raise InvalidRequest(f"{only_cuda[0]} needs CUDA", 'set accelerators to "cuda" alone')

@@ -110,12 +110,15 @@ def _span(tensor: object, path: str, name: str) -> tuple[int, int]:
     offsets = _whole_numbers(tensor["data_offsets"], 2)
     if shape is None or offsets is None or len(offsets) != 2:
         _refuse(path, name, "has a shape or offsets that are not whole numbers")
-    elements = math.prod(shape)
-    if elements > _MAX_ELEMENTS:
-        _refuse(path, name, f"has {elements} elements")
+    # Readers multiply from the left: a product that overflows is not mended by a zero.
+    if math.prod(size for size in shape if size) > _MAX_ELEMENTS:
+        _refuse(path, name, f"has a shape of more than {_MAX_ELEMENTS} elements")
+    total_bits = math.prod(shape) * bits
+    if total_bits % 8:
+        _refuse(path, name, "ends within a byte")
     first, last = offsets
-    if last - first != -(-elements * bits // 8):
-        _refuse(path, name, f"has {last - first} bytes, its shape needs {-(-elements * bits // 8)}")
+    if last - first != total_bits // 8:
+        _refuse(path, name, f"has {last - first} bytes, its shape needs {total_bits // 8}")
     return first, last
 
 

@@ -75,7 +75,7 @@ class Access:
         if scheme.lower() == "bearer" and 0 < len(text) <= _MAX_KEY_CHARS:
             digest = hashlib.sha256(text.encode(errors="replace")).digest()
             key = self._keys().get(digest)
-        if key is None or 0 < key.expires_unix_ms <= self._now_unix_ms():
+        if key is None or not self._is_live(key):
             self._fail(request.remote or "")
         if key.deployments:
             raise Forbidden(
@@ -101,7 +101,8 @@ class Access:
     def redeemed(self, request: web.Request, text: str) -> tuple[Ticket, Actor]:
         """Return what a signed address allows, and the account it was made for.
 
-        Clients send no key to it. Raises: Unauthenticated, RateLimited.
+        Clients send no key to it; it opens nothing once the account has none.
+        Raises: Unauthenticated, RateLimited.
         """
         payload_text, _, signature_text = text[:_MAX_TICKET_CHARS].partition(".")
         payload, signature = _bytes_of(payload_text), _bytes_of(signature_text)
@@ -110,8 +111,16 @@ class Access:
         account_id, sha256_hex, size_bytes, part, expires_unix_ms = json.loads(payload)
         if expires_unix_ms <= self._now_unix_ms():
             raise Unauthenticated("the address of this upload has expired", "upload again")
+        if not any(
+            key.account_id == account_id and not key.deployments and self._is_live(key)
+            for key in self._keys().values()
+        ):
+            raise Unauthenticated("the account of this upload has no key any more")
         ticket = Ticket(account_id, bytes.fromhex(sha256_hex), size_bytes, part, expires_unix_ms)
         return ticket, self._admitted(account_id, request.remote or "")
+
+    def _is_live(self, key: ApiKey) -> bool:
+        return not 0 < key.expires_unix_ms <= self._now_unix_ms()
 
     def _admitted(self, account_id: str, remote: str) -> Actor:
         wait_s = self._requests.take(account_id, self._now_mono_ms())

@@ -7,11 +7,13 @@ import datetime
 from collections import Counter
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
 import orjson
 from aiohttp import web
 
 from coordinator.core.hub_versions import folders_of, range_of
+from coordinator.hub.bodies import object_of, read_whole
 from coordinator.hub.errors import error_response
 from coordinator.hub.repositories import MissingFile
 from protos.domain.errors import InvalidRequest, NotFound, Overloaded
@@ -33,6 +35,7 @@ MAX_DOWNLOADS = 64
 #: A client that takes nothing for so long is gone.
 WRITE_IDLE_S = 60.0
 _MAX_PATHS = 1_000
+_MAX_FIELDS = 2_000
 _POINTER_BYTES = 134
 
 
@@ -193,13 +196,13 @@ class ReadRoutes:
 async def _paths_of(request: web.Request) -> list[str]:
     """Return the paths that a body names: a form, or JSON. Raises: InvalidRequest."""
     if "json" in request.content_type:
-        try:
-            body = orjson.loads(await request.read())
-        except orjson.JSONDecodeError:
-            raise InvalidRequest("the body is not JSON") from None
-        paths = body.get("paths") if isinstance(body, dict) else None
+        paths = (await object_of(request)).get("paths")
     else:
-        paths = (await request.post()).getall("paths", [])
+        try:
+            form = parse_qs((await read_whole(request)).decode(), max_num_fields=_MAX_FIELDS)
+        except ValueError:
+            raise InvalidRequest("the body is no form of paths") from None
+        paths = form.get("paths", [])
     if not isinstance(paths, list):
         raise InvalidRequest("the body names no paths")
     return [path for path in paths[:_MAX_PATHS] if isinstance(path, str)]

@@ -20,6 +20,7 @@ import resource
 import socket
 import ssl
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -34,6 +35,8 @@ _MAX_DESCRIPTORS = 256
 _CHUNK_BYTES = 1024**2
 #: Names of a repository that are looked at.
 _MAX_LISTED = 10_000
+#: Of what is no file: 10,000 names with their digests.
+_MAX_ANSWER_BYTES = 16 * 1024**2
 _RESERVE_BYTES = 256 * 1024**2
 _TIMEOUT_S = 30.0
 _MAX_REDIRECTS = 5
@@ -48,6 +51,12 @@ class Refused(Exception):
         self.hint = hint
 
 
+class TooMuch(OSError):
+    """More arrives of a file than the hub lists."""
+
+
+#: Most bytes of an answer, now.
+_most_bytes = [_MAX_ANSWER_BYTES]
 #: Addresses and ports of a private endpoint that the configuration allows.
 _allowed: set[tuple[str, int]] = set()
 #: Refusals so far: a library may wrap what is raised.
@@ -124,14 +133,41 @@ def use_guarded_client(job: dict[str, Any]) -> None:
         if request.url.scheme != "https" and not (plain_allowed and same):
             raise refuse("the hub leads to an address that is not HTTPS")
 
+    class Stream(httpx2.SyncByteStream):
+        def __init__(self, stream: httpx2.SyncByteStream) -> None:
+            self._stream = stream
+
+        def __iter__(self) -> Iterator[bytes]:
+            received_bytes = 0
+            for chunk in self._stream:
+                received_bytes += len(chunk)
+                if received_bytes > _most_bytes[0]:
+                    raise TooMuch(f"the answer has more than {_most_bytes[0]} bytes")
+                yield chunk
+
+        def close(self) -> None:
+            self._stream.close()
+
+    class Transport(httpx2.HTTPTransport):
+        def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+            response = super().handle_request(request)
+            if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+                response.close()
+                raise refuse("the hub packs what it sends, which it was asked not to do")
+            assert isinstance(response.stream, httpx2.SyncByteStream)
+            response.stream = Stream(response.stream)
+            return response
+
     def make() -> httpx2.Client:
+        context = ssl.create_default_context(cafile=job["ca_file"] or None)
         return httpx2.Client(
             event_hooks={"request": [check_url]},
             follow_redirects=True,
             max_redirects=_MAX_REDIRECTS,
             timeout=_TIMEOUT_S,
             trust_env=False,
-            verify=ssl.create_default_context(cafile=job["ca_file"] or None),
+            headers={"Accept-Encoding": "identity"},
+            transport=Transport(verify=context, trust_env=False),
         )
 
     set_client_factory(make)
@@ -218,6 +254,8 @@ def _kept(siblings: list[Any], job: dict[str, Any]) -> tuple[list[Any], list[str
     for one in kept:
         if not isinstance(one.size, int) or not 0 < one.size <= job["max_file_bytes"]:
             raise refuse(f"{one.rfilename} has {one.size} bytes, which is not allowed")
+        if one.lfs is None and not (isinstance(one.blob_id, str) and len(one.blob_id) == 40):
+            raise refuse(f"the hub lists no digest of {one.rfilename}")
     total_bytes = sum(one.size for one in kept)
     if total_bytes > job["max_total_bytes"]:
         raise refuse(f"{total_bytes} bytes are more than {job['max_total_bytes']}")
@@ -270,6 +308,7 @@ def _receive(job: dict[str, Any], sha: str, one: Any, partial: Path) -> None:  #
             have_bytes = file.seek(0)
         if have_bytes == one.size:
             return
+        _most_bytes[0] = one.size
         try:
             http_get(
                 url,
@@ -278,6 +317,8 @@ def _receive(job: dict[str, Any], sha: str, one: Any, partial: Path) -> None:  #
                 headers=build_hf_headers(token=job["token"] or False),
                 expected_size=one.size,
             )
+        except TooMuch:
+            return
         except OSError as error:
             if "Consistency check failed" not in str(error):
                 raise
@@ -291,9 +332,11 @@ def _is_listed(path: Path, one: Any) -> bool:  # noqa: ANN401
         return bool(_sha256_of(path) == one.lfs.sha256)
     if one.blob_id and len(one.blob_id) == 40:
         hasher = hashlib.sha1(f"blob {one.size}\0".encode(), usedforsecurity=False)
-        hasher.update(path.read_bytes())
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                hasher.update(chunk)
         return bool(hasher.hexdigest() == one.blob_id)
-    return True
+    return False
 
 
 def _sha256_of(path: Path) -> str:

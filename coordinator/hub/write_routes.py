@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import orjson
 from aiohttp import web
 
-from coordinator.core.hub_commit import MAX_LINE_BYTES, CommitReader, check_folder, sha256_of
+from coordinator.core.hub_commit import CommitReader, check_folder, sha256_of
 from coordinator.core.hub_uploads import PART_BYTES, part_count, part_span
 from coordinator.core.hub_versions import check_branch, find_version, is_kept
 from coordinator.hub.access import TICKET_LIFE_MS, Ticket
+from coordinator.hub.bodies import after, body_of, lines_of, object_of
 from coordinator.hub.read_routes import answer
-from protos.domain.errors import Conflict, DeadlineExceeded, InvalidRequest, TooLarge
+from protos.domain.errors import Conflict, InvalidRequest, TooLarge
 from protos.domain.manifest import MAX_FILE_BYTES, check_path
 
 if TYPE_CHECKING:
@@ -25,12 +26,10 @@ if TYPE_CHECKING:
     from coordinator.hub.repositories import Committed, Repositories
     from coordinator.operations.actor import Actor
 
-#: Longest silence of an upload.
-UPLOAD_IDLE_S = 60.0
-#: Whole body of a commit: its small files are in it.
-MAX_COMMIT_BYTES = 64 * 1024**2
 #: Commits that are read at once.
 MAX_COMMITS = 4
+#: Of these, those of one account.
+MAX_COMMITS_OF_ACCOUNT = 2
 #: Objects of one LFS request; clients send 256.
 MAX_OBJECTS = 1_000
 _CONTENT_TYPE = "application/vnd.git-lfs+json"
@@ -54,6 +53,7 @@ class WriteRoutes:
         self._advertise = advertise.rstrip("/")
         self._now_unix_ms = now_unix_ms
         self._commits = asyncio.Semaphore(MAX_COMMITS)
+        self._own_commits: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         """Add the routes."""
@@ -70,10 +70,13 @@ class WriteRoutes:
 
     async def _create(self, request: web.Request) -> web.Response:
         actor = self._access.actor_of(request)
-        body = await _object_of(request)
+        body = await object_of(request)
         if body.get("type", "model") != "model":
             raise InvalidRequest("only repositories of models can be made")
-        repository = f"{body.get('organization') or actor.name}/{body.get('name')}"
+        owner, name = body.get("organization") or actor.name, body.get("name")
+        if not isinstance(owner, str) or not isinstance(name, str):
+            raise InvalidRequest("the body has no name of a repository")
+        repository = f"{owner}/{name}"
         self._repositories.require_own(actor, repository)
         url = f"{self._origin(request)}/{repository}"
         if await self._catalogue.versions(actor, repository):
@@ -93,7 +96,7 @@ class WriteRoutes:
 
     async def _validate_yaml(self, request: web.Request) -> web.Response:
         self._access.actor_of(request)
-        await _object_of(request)
+        await object_of(request)
         return answer({"errors": [], "warnings": []})
 
     async def _preupload(self, request: web.Request) -> web.Response:
@@ -101,7 +104,7 @@ class WriteRoutes:
         actor, repository = self._asked(request)
         self._repositories.require_own(actor, repository)
         _refuse_pull_request(request)
-        body = await _object_of(request)
+        body = await object_of(request)
         versions = await self._catalogue.versions(actor, repository)
         present = {file.path: file for file in versions[-1].files} if versions else {}
         found = []
@@ -119,7 +122,7 @@ class WriteRoutes:
     async def _batch(self, request: web.Request) -> web.Response:
         actor, repository = self._asked(request)
         self._repositories.require_own(actor, repository)
-        body = await _object_of(request)
+        body = await object_of(request)
         if body.get("operation") != "upload":
             raise InvalidRequest("files are downloaded from /OWNER/NAME/resolve/REVISION/PATH")
         transfers = body.get("transfers")
@@ -134,10 +137,8 @@ class WriteRoutes:
                 entry["error"] = {"code": 413, "message": text}
             elif sha256 in missing:
                 entry["authenticated"] = True
-                # What is stored for others is sent at once: it is only compared.
-                known = await self._catalogue.size_bytes(sha256) is not None
                 entry["actions"] = self._actions(
-                    request, actor, repository, sha256, size_bytes, in_parts=in_parts and not known
+                    request, actor, repository, sha256, size_bytes, in_parts=in_parts
                 )
             objects.append(entry)
         return _lfs_answer({"transfer": "multipart" if in_parts else "basic", "objects": objects})
@@ -173,7 +174,7 @@ class WriteRoutes:
         if ticket.part:
             await self._receive_part(request, ticket, actor)
             return web.Response(headers={"ETag": f'"{ticket.part}"'})
-        chunks = _body_of(request, ticket.size_bytes)
+        chunks = body_of(request, ticket.size_bytes)
         await self._catalogue.receive(actor, ticket.sha256, ticket.size_bytes, chunks)
         return web.Response()
 
@@ -186,7 +187,7 @@ class WriteRoutes:
                 f"part {ticket.part} begins at {start}, {have_bytes} bytes have arrived",
                 "send the parts in their order",
             )
-        chunks = _after(_body_of(request, length), min(length, have_bytes - start))
+        chunks = after(body_of(request, length), min(length, have_bytes - start))
         if have_bytes >= start + length:
             async for _ in chunks:
                 pass
@@ -196,7 +197,7 @@ class WriteRoutes:
     async def _complete(self, request: web.Request) -> web.Response:
         """End an upload in parts."""
         ticket, actor = self._access.redeemed(request, request.match_info["ticket"])
-        body = await _object_of(request)
+        body = await object_of(request)
         if ticket.part or body.get("oid") != ticket.sha256.hex():
             raise InvalidRequest("this address ends the upload of another file")
         received_bytes = await self._catalogue.received_bytes(actor, ticket.sha256)
@@ -209,7 +210,7 @@ class WriteRoutes:
     async def _verify(self, request: web.Request) -> web.Response:
         actor, repository = self._asked(request)
         self._repositories.require_own(actor, repository)
-        body = await _object_of(request)
+        body = await object_of(request)
         sha256, size_bytes = sha256_of(body.get("oid")), _size_of(body)
         if await self._catalogue.missing(actor, [sha256]):
             raise InvalidRequest("the file has not arrived", "upload it again")
@@ -221,9 +222,10 @@ class WriteRoutes:
         actor, repository = self._asked(request)
         self._repositories.require_own(actor, repository)
         _refuse_pull_request(request)
-        async with self._commits:
+        own = self._own_commits.setdefault(actor.name, asyncio.Semaphore(MAX_COMMITS_OF_ACCOUNT))
+        async with own, self._commits:
             reader = CommitReader()
-            async for line in _lines_of(request):
+            async for line in lines_of(request):
                 reader.take(line)
             commit = reader.finish()
         revision = request.match_info["revision"]
@@ -247,22 +249,6 @@ class WriteRoutes:
         return self._advertise or str(request.url.origin())
 
 
-async def _object_of(request: web.Request) -> dict[str, Any]:
-    """Return a body of JSON; its size is limited by the application. Raises: InvalidRequest."""
-    try:
-        async with asyncio.timeout(UPLOAD_IDLE_S):
-            body = orjson.loads(await request.read())
-    except TimeoutError:
-        raise DeadlineExceeded(f"the request was silent for {UPLOAD_IDLE_S:.0f} s") from None
-    except web.HTTPRequestEntityTooLarge:
-        raise TooLarge("the request is larger than this address takes") from None
-    except orjson.JSONDecodeError:
-        raise InvalidRequest("the body is not JSON") from None
-    if not isinstance(body, dict):
-        raise InvalidRequest("the body is not a JSON object")
-    return body
-
-
 def _list_of(body: dict[str, Any], name: str) -> list[dict[str, Any]]:
     listed = body.get(name)
     if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
@@ -277,61 +263,6 @@ def _size_of(one: dict[str, Any]) -> int:
     if isinstance(size_bytes, bool) or not isinstance(size_bytes, int) or size_bytes < 1:
         raise InvalidRequest("a size is not a positive number")
     return size_bytes
-
-
-async def _body_of(request: web.Request, size_bytes: int) -> AsyncIterator[bytes]:
-    """Yield a body of exactly ``size_bytes``. Raises: InvalidRequest, DeadlineExceeded."""
-    if request.content_length not in (None, size_bytes):
-        raise InvalidRequest(f"{request.content_length} bytes are sent, {size_bytes} announced")
-    received_bytes = 0
-    while True:
-        try:
-            async with asyncio.timeout(UPLOAD_IDLE_S):
-                chunk = await request.content.readany()
-        except TimeoutError:
-            raise DeadlineExceeded(
-                f"the upload was silent for {UPLOAD_IDLE_S:.0f} s", "upload again"
-            ) from None
-        if not chunk:
-            break
-        received_bytes += len(chunk)
-        if received_bytes > size_bytes:
-            raise InvalidRequest(f"more than the announced {size_bytes} bytes")
-        yield chunk
-
-
-async def _after(chunks: AsyncIterator[bytes], skipped_bytes: int) -> AsyncIterator[bytes]:
-    """Yield ``chunks`` without their first bytes."""
-    async for chunk in chunks:
-        cut = min(skipped_bytes, len(chunk))
-        skipped_bytes -= cut
-        if cut < len(chunk):
-            yield chunk[cut:]
-
-
-async def _lines_of(request: web.Request) -> AsyncIterator[bytes]:
-    """Yield the lines of a body. Raises: TooLarge, DeadlineExceeded."""
-    left, total_bytes = bytearray(), 0
-    while True:
-        try:
-            async with asyncio.timeout(UPLOAD_IDLE_S):
-                chunk = await request.content.readany()
-        except TimeoutError:
-            raise DeadlineExceeded(f"the commit was silent for {UPLOAD_IDLE_S:.0f} s") from None
-        if not chunk:
-            break
-        total_bytes += len(chunk)
-        if total_bytes > MAX_COMMIT_BYTES:
-            raise TooLarge(f"a commit has at most {MAX_COMMIT_BYTES} bytes", "use LFS for files")
-        start = len(left)
-        left += chunk
-        while (end := left.find(b"\n", start)) >= 0:
-            yield bytes(left[:end])
-            del left[: end + 1]
-            start = 0
-        if len(left) > MAX_LINE_BYTES:
-            raise TooLarge(f"a line of a commit has at most {MAX_LINE_BYTES} bytes")
-    yield bytes(left)
 
 
 def _refuse_pull_request(request: web.Request) -> None:

@@ -265,7 +265,9 @@ class Deploys(UseCases):
         return nodes
 
     def _status(self, name: str) -> DeployStatus:
-        deployment = self._store.view().deployments[name]
+        deployment = self._store.view().deployments.get(name)
+        if deployment is None:
+            raise NotFound(f"deployment {name!r} was removed meanwhile")
         record = self._store.deploys().get(name)
         rollout = record.rollout if record else None
         nodes = self._progress(deployment, is_next=False)
@@ -275,6 +277,8 @@ class Deploys(UseCases):
             following = self._progress(rollout.other, is_next=True)
             nodes += following
             waits = waits_for(following, why) or ["switching to the next version"]
+        if not waits and not self._parts.plan.follows(name):
+            waits = ["waiting for the plan to follow the change"]
         return DeployStatus(
             deployment=deployment,
             node_ids=self._store.placements().get(name, ()),

@@ -22,7 +22,7 @@ from coordinator.core.model_files import (
 )
 from coordinator.core.swap_key import swap_key
 from coordinator.core.tokenizer_config import MAX_TEMPLATE_CHARS, MAX_TEMPLATES, templates_of
-from coordinator.operations.weights import read_header
+from coordinator.operations.weights import tensors_of
 from protos.domain.errors import InvalidRequest
 from protos.domain.manifest import check_manifest
 
@@ -73,8 +73,7 @@ async def inspect_model(
     if INDEX_NAME in contents:
         _check_index(contents[INDEX_NAME], by_path.keys())
     weights = [file for file in files if file.path.endswith(_WEIGHTS_SUFFIX)]
-    for file in weights:
-        await read_header(file, blobs)
+    await tensors_of(weights, blobs)
     async with contextlib.AsyncExitStack() as copies:
         trial = await _trial_of(files, contents, blobs, copies)
         await try_model(trial, blobs.trial_place, limits or TrialLimits())

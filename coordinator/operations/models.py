@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coordinator.operations.acts import Act
-from coordinator.operations.blob_access import check_sent, withheld
+from coordinator.operations.blob_access import check_stored_bytes, withheld
 from coordinator.operations.publishing import publish_object
 from coordinator.operations.registry_objects import NewObject
 from coordinator.operations.use_case import UseCases, named, note_of, use_case
@@ -74,10 +74,14 @@ class Models(UseCases):
 
         Raises: InvalidRequest, TooLarge, StoreUnavailable.
         """
-        if await self._must_prove(actor, sha256):
-            await check_sent(sha256, size_bytes, 0, data)
-        else:
-            await self._parts.blobs.write(sha256, size_bytes, data, owner=actor.account_id)
+        await check_stored_bytes(self._parts, actor, sha256, size_bytes)
+        await self._parts.blobs.write(
+            sha256,
+            size_bytes,
+            data,
+            owner=actor.account_id,
+            proving=bool(withheld(self._parts, actor, [sha256])),
+        )
         await self._received(actor, Act.BLOB_UPLOAD, sha256, size_bytes)
 
     @use_case(Act.BLOB_RESUME, _blob)
@@ -95,34 +99,31 @@ class Models(UseCases):
         the upload continues elsewhere; InvalidRequest when its bytes are not those of ``sha256``,
         which deletes them; TooLarge, StoreUnavailable.
         """
-        if await self._must_prove(actor, sha256):
-            await check_sent(sha256, size_bytes, offset_bytes, data)
-            received_bytes = size_bytes
-        else:
-            received_bytes = await self._parts.blobs.append(
-                sha256, size_bytes, offset_bytes, data, owner=actor.account_id
-            )
+        await check_stored_bytes(self._parts, actor, sha256, size_bytes)
+        received_bytes = await self._parts.blobs.append(
+            sha256,
+            size_bytes,
+            offset_bytes,
+            data,
+            owner=actor.account_id,
+            proving=bool(withheld(self._parts, actor, [sha256])),
+        )
         if received_bytes == size_bytes:
             await self._received(actor, Act.BLOB_RESUME, sha256, size_bytes)
         return received_bytes
 
     async def _progress_of(self, actor: Actor, sha256: bytes, *, may_name: bool) -> UploadProgress:
-        size_bytes = await self._parts.blobs.size_bytes(sha256)
+        size_bytes = await self._parts.blobs.size_bytes(sha256) if may_name else None
         if size_bytes is None:
-            owner = actor.account_id
-            received_bytes = await self._parts.blobs.received_bytes(sha256, owner=owner)
+            received_bytes = await self._parts.blobs.received_bytes(
+                sha256, owner=actor.account_id, proving=not may_name
+            )
             return UploadProgress(sha256, received_bytes, is_stored=False)
-        return UploadProgress(sha256, size_bytes if may_name else 0, is_stored=may_name)
-
-    async def _must_prove(self, actor: Actor, sha256: bytes) -> bool:
-        """Return whether an account is to send what is stored already."""
-        if sha256 not in withheld(self._parts, actor, [sha256]):
-            return False
-        return await self._parts.blobs.size_bytes(sha256) is not None
+        return UploadProgress(sha256, size_bytes, is_stored=True)
 
     async def _received(self, actor: Actor, act: Act, sha256: bytes, size_bytes: int) -> None:
         if actor.account_id:
-            self._parts.blob_proofs.add(actor.account_id, sha256)
+            self._parts.blob_proofs.add(actor.account_id, sha256, size_bytes)
         note = note_of(actor, act, f"blob/{sha256.hex()}", f"size_bytes={size_bytes}")
         await self._store.write(audit.append(note))
 

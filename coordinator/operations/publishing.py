@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from coordinator.blobs.piece_digests import with_pieces
@@ -164,17 +165,7 @@ async def _check_runtime(
     if new.runtime is None or new.files:
         raise InvalidRequest("a runtime has settings and no files")
     runtime = checked_runtime(new.runtime)
-    return _Checked(
-        Runtime(
-            name=new.name,
-            engine_kind=runtime.engine_kind,
-            version_constraint=runtime.version_constraint,
-            args=runtime.args,
-            load_format=runtime.load_format,
-            accelerators=runtime.accelerators,
-            account_id=account_id,
-        )
-    )
+    return _Checked(replace(runtime, name=new.name, account_id=account_id))
 
 
 _CHECKS: Mapping[

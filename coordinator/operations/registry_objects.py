@@ -15,6 +15,7 @@ from coordinator.core.publications import (
     latest_of,
     revision_digest,
 )
+from coordinator.store.uses import uses_of
 from protos.domain.errors import InvalidRequest, NotFound
 from protos.domain.object_names import ObjectKind, parse_ref, repository_of, revision_of
 from protos.domain.resources import ModelFile, ModelSource, Runtime
@@ -136,7 +137,8 @@ def objects_of(store: Store, rows: Sequence[RegistryRow]) -> list[RegistryObject
             if (repository := repository_of(one.name)) in repositories:
                 versions.setdefault(repository, []).append(publication_of(store, one))
     latest = {latest_of(found) for found in versions.values()}
-    users = _users(store)
+    view = store.view()
+    users = uses_of(view.deployments.values(), store.deploys().values(), view.adapters.values())
     return [
         RegistryObject(
             row=row,
@@ -154,15 +156,3 @@ def check_text(value: str, what: str, max_chars: int) -> str:
     if len(value) > max_chars or not value.isprintable():
         raise InvalidRequest(f"{what} is at most {max_chars} characters of text")
     return value
-
-
-def _users(store: Store) -> dict[str, list[str]]:
-    """Return by object what uses it, as ``coordinator.store.uses`` has it."""
-    view = store.view()
-    found: dict[str, list[str]] = {}
-    for one in sorted(view.deployments.values(), key=lambda each: each.name):
-        for name in filter(None, (one.model, one.adapter, one.runtime)):
-            found.setdefault(name, []).append(f"deployment {one.name}")
-    for adapter in sorted(view.adapters.values(), key=lambda each: each.name):
-        found.setdefault(adapter.model, []).append(f"adapter {adapter.name}")
-    return found

@@ -13,6 +13,7 @@ import orjson
 
 from coordinator.core.hub_versions import ADAPTER_CONFIG, kind_of, next_tag
 from coordinator.operations.acts import Act
+from coordinator.operations.blob_access import check_stored_bytes
 from coordinator.operations.publishing import publish_object
 from coordinator.operations.registry_objects import NewObject, object_of, visible_rows
 from coordinator.operations.upstream import Progress, Report, parse_upstream
@@ -145,9 +146,10 @@ async def _write(
     size_bytes: int,
     chunks: AsyncIterator[bytes],
 ) -> None:
+    await check_stored_bytes(parts, actor, sha256, size_bytes)
     await parts.blobs.write(sha256, size_bytes, chunks, owner=actor.account_id)
     if actor.account_id:
-        parts.blob_proofs.add(actor.account_id, sha256)
+        parts.blob_proofs.add(actor.account_id, sha256, size_bytes)
 
 
 async def _base_of(parts: OperationsParts, actor: Actor, files: Sequence[FetchedFile]) -> str:

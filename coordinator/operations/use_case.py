@@ -72,6 +72,8 @@ class OperationsParts:
     #: The hub that hf:// names; None: there is none.
     upstream: Upstream | None = None
     blob_proofs: BlobProofs = field(default_factory=BlobProofs)
+    #: What one account may have sent and published.
+    account_max_bytes: int = 512 * 1024**3
 
 
 class UseCases:

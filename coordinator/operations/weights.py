@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from coordinator.core import safetensors_header
-from coordinator.core.zero_scan import ZeroScan
+from coordinator.core.value_scan import ValueScan
 from protos.domain.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from coordinator.core.safetensors_header import Tensor
     from protos.domain.resources import ModelFile
 
+#: Tensors of all files of a model: they are held in memory when an adapter is checked.
+MAX_MODEL_TENSORS = 262_144
 _WEIGHTS_SUFFIX = ".safetensors"
 
 
@@ -33,24 +35,26 @@ async def read_header(file: ModelFile, blobs: BlobStore) -> dict[str, Tensor]:
 
 
 async def tensors_of(files: Sequence[ModelFile], blobs: BlobStore) -> dict[str, Tensor]:
-    """Return the tensors of all weights among ``files``."""
+    """Return the tensors of all weights among ``files``. Raises: InvalidRequest."""
     found: dict[str, Tensor] = {}
     for file in files:
         if file.path.endswith(_WEIGHTS_SUFFIX):
             found |= await read_header(file, blobs)
+            if len(found) > MAX_MODEL_TENSORS:
+                raise InvalidRequest(
+                    f"the model has more than {MAX_MODEL_TENSORS} tensors", "merge some of them"
+                )
     return found
 
 
-async def nonzero_tensors(
-    file: ModelFile, tensors: Mapping[str, Tensor], blobs: BlobStore
-) -> set[str]:
-    """Return the tensors of a checked file that hold a value other than zero; reads all of it."""
-    scan = ZeroScan(tensors)
+async def scanned(file: ModelFile, tensors: Mapping[str, Tensor], blobs: BlobStore) -> ValueScan:
+    """Return what the values of a checked file are; reads all of it."""
+    scan = ValueScan(tensors)
     start = file.size_bytes - max(one.last for one in tensors.values())
     async with contextlib.aclosing(blobs.read(file.sha256, start)) as chunks:
         async for chunk in chunks:
             await asyncio.to_thread(scan.feed, chunk)
-    return scan.nonzero
+    return scan
 
 
 def _checked_tensors(data: bytes, data_bytes: int, path: str) -> dict[str, Tensor]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from coordinator.blobs.interface import CHUNK_BYTES
 from coordinator.operations.models import NewModel
 from coordinator.rpc.admin_base import AdminServicerBase
-from coordinator.rpc.upload_stream import UPLOAD_IDLE_S, next_message
-from protos.domain.errors import InvalidRequest, TooLarge
+from coordinator.rpc.upload_stream import data_of, next_message
+from protos.domain.errors import InvalidRequest
 from protos.v1 import admin_pb2, resources_pb2
 from protos.wire import model_file_from_wire, model_source_from_wire, model_to_wire
 
@@ -33,14 +32,14 @@ class ModelAdminServicer(AdminServicerBase):
         context: Context,
     ) -> admin_pb2.UploadBlobResponse:
         """Receive one file; it is kept only if it is complete and its digest is right."""
-        first = await _next(request_iterator)
+        first = await next_message(request_iterator)
         if first is None:
             raise InvalidRequest("the upload is empty", "send sha256 and size_bytes first")
         await self._operations.models.upload(
             self._actor(context),
             first.sha256,
             first.size_bytes,
-            _data_of(first, request_iterator),
+            data_of(first, request_iterator),
         )
         return admin_pb2.UploadBlobResponse(size_bytes=first.size_bytes)
 
@@ -63,21 +62,3 @@ class ModelAdminServicer(AdminServicerBase):
         """Return every model by name."""
         models = await self._operations.models.list_all(self._actor(context))
         return admin_pb2.ListModelsResponse(models=map(model_to_wire, models))
-
-
-async def _next(
-    messages: AsyncIterator[admin_pb2.UploadBlobRequest],
-) -> admin_pb2.UploadBlobRequest | None:
-    return await next_message(messages, UPLOAD_IDLE_S)
-
-
-async def _data_of(
-    first: admin_pb2.UploadBlobRequest, rest: AsyncIterator[admin_pb2.UploadBlobRequest]
-) -> AsyncIterator[bytes]:
-    message: admin_pb2.UploadBlobRequest | None = first
-    while message is not None:
-        if len(message.data) > CHUNK_BYTES:
-            raise TooLarge(f"a message of an upload holds at most {CHUNK_BYTES} bytes")
-        if message.data:
-            yield message.data
-        message = await _next(rest)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from coordinator.blobs.interface import CHUNK_BYTES
 from coordinator.operations.registry_objects import NewObject, Published, RegistryObject
 from coordinator.rpc.admin_base import AdminServicerBase
-from coordinator.rpc.upload_stream import next_message
-from protos.domain.errors import InvalidRequest, TooLarge
+from coordinator.rpc.upload_stream import data_of, next_message
+from protos.domain.errors import InvalidRequest
 from protos.domain.object_names import ObjectKind
 from protos.domain.resources import Adapter, Model, Runtime
 from protos.v1 import registry_pb2, registry_pb2_grpc
@@ -63,7 +62,7 @@ class RegistryService(AdminServicerBase, registry_pb2_grpc.RegistryServicer):
             first.sha256,
             first.size_bytes,
             first.offset_bytes,
-            _data_of(first, request_iterator),
+            data_of(first, request_iterator),
         )
         return registry_pb2.UploadResponse(received_bytes=received_bytes)
 
@@ -192,15 +191,3 @@ def _object(found: RegistryObject) -> registry_pb2.RegistryObject:
         case Runtime():
             message.runtime.CopyFrom(runtime_to_wire(found.row))
     return message
-
-
-async def _data_of(
-    first: registry_pb2.UploadRequest, rest: AsyncIterator[registry_pb2.UploadRequest]
-) -> AsyncIterator[bytes]:
-    message: registry_pb2.UploadRequest | None = first
-    while message is not None:
-        if len(message.data) > CHUNK_BYTES:
-            raise TooLarge(f"a message of an upload holds at most {CHUNK_BYTES} bytes")
-        if message.data:
-            yield message.data
-        message = await next_message(rest)

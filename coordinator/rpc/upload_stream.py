@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
-from protos.domain.errors import DeadlineExceeded
+from coordinator.blobs.interface import CHUNK_BYTES
+from protos.domain.errors import DeadlineExceeded, TooLarge
 
 #: Longest silence of an upload.
 UPLOAD_IDLE_S: Final = 60.0
 
 T = TypeVar("T")
+
+
+class _HasData(Protocol):
+    @property
+    def data(self) -> bytes: ...
+
+
+D = TypeVar("D", bound=_HasData)
 
 
 async def next_message(messages: AsyncIterator[T], idle_s: float = UPLOAD_IDLE_S) -> T | None:
@@ -23,3 +32,14 @@ async def next_message(messages: AsyncIterator[T], idle_s: float = UPLOAD_IDLE_S
         raise DeadlineExceeded(
             f"the upload was silent for {idle_s:.0f} s", "run the import again"
         ) from None
+
+
+async def data_of(first: D, rest: AsyncIterator[D]) -> AsyncIterator[bytes]:
+    """Yield the bytes of an upload's messages. Raises: TooLarge, DeadlineExceeded."""
+    message: D | None = first
+    while message is not None:
+        if len(message.data) > CHUNK_BYTES:
+            raise TooLarge(f"a message of an upload holds at most {CHUNK_BYTES} bytes")
+        if message.data:
+            yield message.data
+        message = await next_message(rest)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from coordinator.store import accounts, models, nodes, pins
+from coordinator.store import accounts, models, nodes, pins, publications
 from coordinator.store.fact_types import FactType
 from protos.domain.errors import Conflict, NotFound
+from protos.domain.object_names import ObjectKind
 from protos.domain.resources import Deployment, ResourceType, row_key
 
 if TYPE_CHECKING:
@@ -18,15 +19,12 @@ if TYPE_CHECKING:
 def put(deployment: Deployment, node_ids: Sequence[str], *, create_only: bool) -> Write[None]:
     """Create or replace a deployment and its pins.
 
-    NotFound if account, model or a node is unknown; Conflict if it exists and ``create_only``, or
-    belongs to another account.
+    NotFound if account, model, adapter, runtime or a node is unknown; Conflict if it exists and
+    ``create_only``, or belongs to another account.
     """
 
     def write(tx: Transaction) -> None:
-        accounts.require(tx, deployment.account_id)
-        models.require(tx, deployment.model)
-        for node_id in node_ids:
-            nodes.require(tx, node_id)
+        require_parts(tx, deployment, node_ids)
         present = tx.get(ResourceType.DEPLOYMENTS, row_key(deployment))
         if isinstance(present, Deployment):
             if create_only:
@@ -47,6 +45,18 @@ def put(deployment: Deployment, node_ids: Sequence[str], *, create_only: bool) -
         pins.keep(tx, deployment.name, node_ids)
 
     return write
+
+
+def require_parts(tx: Transaction, deployment: Deployment, node_ids: Iterable[str]) -> None:
+    """Refuse what names something that was removed meanwhile. Raises: NotFound."""
+    accounts.require(tx, deployment.account_id)
+    models.require(tx, deployment.model)
+    if deployment.adapter:
+        publications.require(tx, ObjectKind.ADAPTER, deployment.adapter)
+    if deployment.runtime:
+        publications.require(tx, ObjectKind.RUNTIME, deployment.runtime)
+    for node_id in node_ids:
+        nodes.require(tx, node_id)
 
 
 def remove(name: str, account_id: str = "") -> Write[None]:

@@ -13,7 +13,7 @@ from coordinator.core.rollout import (
     RolloutPhase,
     Withdrawn,
 )
-from coordinator.store import accounts, deployments, models, nodes, pins
+from coordinator.store import deployments, pins
 from coordinator.store.deploy_facts import DeployRecord
 from protos.domain.errors import Conflict, NotFound
 from protos.domain.resources import Deployment, NextVersion, ResourceType
@@ -86,11 +86,8 @@ def begin(
                 "a deployment never changes hands: choose another name",
                 retryable=False,
             )
-        accounts.require(tx, following.account_id)
-        models.require(tx, following.model)
         named = None if node_ids is None else frozenset(node_ids)
-        for node_id in named or ():
-            nodes.require(tx, node_id)
+        deployments.require_parts(tx, following, named or ())
         record = tx.fact(DeployRecord, following.name) or DeployRecord(following.name)
         _check_seen(record, present, seen)
         number = _next_number(record, present)

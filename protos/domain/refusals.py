@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 from protos.domain.context_limit import longest_context_tokens
@@ -80,6 +81,14 @@ def no_replica(request: RequestShape, rejected: Sequence[Rejected]) -> EdgeForge
             retry_after_s=_RETRY_AFTER_S[Filter.PINS],
         )
     filters = {line.filter for line in rejected}
+    return _unable(request, rejected, filters) or _not_now(request, filters)
+
+
+def _unable(
+    request: RequestShape, rejected: Sequence[Rejected], filters: AbstractSet[Filter]
+) -> InvalidRequest | None:
+    """Return the error if the model cannot do what is asked, wherever it is."""
+    name = request.deployment.name
     if filters == {Filter.MODE}:
         if request.embeds:
             does, instead = "generates text and gives no embeddings", "/v1/chat/completions"
@@ -100,6 +109,11 @@ def no_replica(request: RequestShape, rejected: Sequence[Rejected]) -> EdgeForge
             if line.filter is Filter.CONTEXT
         ]
         return _context_exceeded(max(limits), request)
+    return None
+
+
+def _not_now(request: RequestShape, filters: AbstractSet[Filter]) -> NoReplica:
+    name = request.deployment.name
     retry_after_s = min(_RETRY_AFTER_S[each] for each in filters)
     if filters == {Filter.RESIDENCY}:
         zones = allowed_zones(request.deployment.residency_zones, request.narrowed_zones)

@@ -39,6 +39,11 @@ def tcp_port(default: int) -> Any:  # noqa: ANN401 - used as a default
     return setting(default, at_least=0, at_most=65_535)
 
 
+def published_port(default: int) -> Any:  # noqa: ANN401 - used as a default
+    """Declare a TCP port that is published to others, so that 0 is not allowed."""
+    return setting(default, at_least=1, at_most=65_535)
+
+
 def read_settings(
     kind: type[T], parsed: Mapping[str, object], environ: Mapping[str, str], env_prefix: str
 ) -> T:

@@ -36,6 +36,13 @@ class FakeHub:
     wrong_bytes: dict[str, bytes] = field(default_factory=dict)
     #: Paths whose downloads stand still after their first byte.
     silent: set[str] = field(default_factory=set)
+    #: Paths whose downloads do not end, and "listing".
+    endless: set[str] = field(default_factory=set)
+    #: Paths that are sent packed, and "listing".
+    packed: set[str] = field(default_factory=set)
+    #: Paths of which no digest is listed.
+    unlisted: set[str] = field(default_factory=set)
+    sent_bytes: int = 0
     #: A token that is required; empty: none.
     token: str = ""
     #: Names in the listing that are no files here.
@@ -62,6 +69,9 @@ class FakeHub:
             }
             for name, data in self.files.items()
         ]
+        for one in siblings:
+            if one["rfilename"] in self.unlisted:
+                del one["blobId"], one["lfs"]
         siblings += [{"rfilename": name, "size": 10} for name in self.extra_names]
         return {
             "id": "org/repo",
@@ -77,13 +87,33 @@ class FakeHub:
         self.tokens_seen.add(request.headers.get("Authorization", ""))
         if self.token and request.headers.get("Authorization") != f"Bearer {self.token}":
             return web.json_response({}, status=401, headers={"X-Error-Code": "GatedRepo"})
-        return web.json_response(self.listing())
+        if "listing" in self.endless:
+            return await self._without_end(request)
+        response = web.json_response(self.listing())
+        if "listing" in self.packed:
+            response.enable_compression(web.ContentCoding.gzip)
+        return response
+
+    async def _without_end(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await response.write(b" " * 2**20)
+                self.sent_bytes += 2**20
+        return response
 
     async def resolve(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["path"]
         self.downloads.append(name)
         if name in self.redirects:
             raise web.HTTPFound(self.redirects[name])
+        if name in self.endless:
+            return await self._without_end(request)
+        if name in self.packed:
+            packed = web.Response(body=self.files[name])
+            packed.enable_compression(web.ContentCoding.gzip)
+            return packed
         data = self.wrong_bytes.get(name, self.files[name])
         asked = request.headers.get("Range", "")
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0

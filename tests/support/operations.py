@@ -161,6 +161,7 @@ class OperatedFleet:
     mono_ms: float = 0.0
     blobs: FolderStore | None = None
     upstream: Upstream | None = None
+    account_max_bytes: int = 1024**3
     memory: FleetMemory = field(default_factory=FleetMemory)
 
     def __post_init__(self) -> None:
@@ -208,6 +209,7 @@ class OperatedFleet:
                 on_plan_changed=lambda: None,
                 on_operator_changed=self.operators_changed.append,
                 upstream=self.upstream,
+                account_max_bytes=self.account_max_bytes,
             )
         )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from agent.artifacts.disk import ModelDisk
 from agent.artifacts.files import FileStore
-from agent.artifacts.object_pull import Means
+from agent.artifacts.means import Means
 from agent.artifacts.objects import ObjectStore
 from agent.artifacts.sources import NoPeers, Origin, Peers
 from agent.clock import now_mono_ms, now_unix_ms

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
 from sqlite_utils import Database
 
+from coordinator.store.sqlite.relations import relations_as_facts
 from protos.domain.errors import ConfigInvalid
 from protos.domain.resources import ResourceType
 from protos.v1 import resources_pb2
@@ -233,7 +234,7 @@ def _0010_change_log(database: Database) -> None:
     )
     database.execute("DROP TABLE changes")
     database.execute("ALTER TABLE numbered RENAME TO changes")
-    facts = list(_relations_as_facts(database))
+    facts = list(relations_as_facts(database))
     ((seq, now_unix_ms),) = database.execute(
         "SELECT seq, coalesce((SELECT max(at_unix_ms) FROM changes), 0) FROM log"
     ).fetchall()
@@ -250,69 +251,6 @@ def _0010_change_log(database: Database) -> None:
     database.execute("UPDATE log SET seq = seq + ?", (len(facts),))
     for gone in ("nodes", "certificates", "placements", "model_files", "keys", "node_orders"):
         database.execute(f"DROP TABLE {gone}")
-
-
-def _relations_as_facts(database: Database) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yield type, key and value of each fact that the relational tables held."""
-    profile = (
-        "first_token_ms_p99",
-        "prefill_ms_per_token",
-        "max_parallel",
-        "tokens_per_s",
-        "embeds",
-        "lacks_tool_parser",
-        "context_tokens",
-    )
-    for row in database.query("SELECT * FROM nodes ORDER BY id"):
-        known = {name: row[name] for name in profile}
-        for flag in ("embeds", "lacks_tool_parser"):
-            known[flag] = bool(known[flag])
-        yield (
-            "node",
-            row["id"],
-            {
-                "pop_id": row["pop_id"],
-                "enrolled_unix_ms": row["enrolled_unix_ms"],
-                "engine_kind": row["engine_kind"],
-                "agent_version": row["agent_version"],
-                "profile": None if row["first_token_ms_p99"] is None else known,
-            },
-        )
-    by_node: dict[str, list[list[Any]]] = {}
-    for row in database.query("SELECT * FROM certificates ORDER BY not_after_unix_ms, serial"):
-        by_node.setdefault(row["node_id"], []).append([row["serial"], row["not_after_unix_ms"]])
-    for node_id, certificates in sorted(by_node.items()):
-        yield "certificates", node_id, {"certificates": certificates}
-    pins: dict[str, list[str]] = {
-        key.removeprefix("deployment/"): []
-        for (key,) in database.execute(
-            "SELECT key FROM rows WHERE type = 'deployments' AND key LIKE 'deployment/%'"
-        ).fetchall()
-    }
-    for row in database.query("SELECT * FROM placements ORDER BY deployment, node_id"):
-        if row["deployment"] in pins:
-            pins[row["deployment"]].append(row["node_id"])
-    for deployment, node_ids in sorted(pins.items()):
-        yield "placement", deployment, {"node_ids": node_ids}
-    for row in database.query("SELECT * FROM node_orders ORDER BY node_id"):
-        order = {
-            "kind": row["kind"],
-            "by": row["ordered_by"],
-            "reason": row["reason"],
-            "at_unix_ms": row["at_unix_ms"],
-            "phase": row["phase"],
-            "moves": json.loads(row["moves"]),
-            "force": bool(row["force"]),
-        }
-        yield "node_order", row["node_id"], order
-    files: dict[str, list[list[Any]]] = {}
-    for row in database.query("SELECT * FROM model_files ORDER BY model, path"):
-        file = [row["path"], row["sha256"].hex(), row["size_bytes"]]
-        files.setdefault(row["model"], []).append(file)
-    for model, listed in files.items():
-        yield "manifest", model, {"files": listed}
-    for row in database.query("SELECT * FROM keys ORDER BY id"):
-        yield "key", row["id"], {"created_unix_ms": row["created_unix_ms"]}
 
 
 @_migration

@@ -295,6 +295,50 @@ async def test_unfinished_uploads_are_limited_in_bytes_and_number(tmp_path):
     await blobs.append(b"y" * 32, 10, 0, chunks_of(b"x"), owner="acme")
 
 
+async def test_unfinished_uploads_of_one_account_are_limited_and_others_go_on(tmp_path):
+    blobs = FolderStore.open(tmp_path / "blobs", max_partial_bytes_per_owner=1_000)
+    await blobs.append(b"x" * 32, 900, 0, chunks_of(bytes(800)), owner="mallory")
+    with pytest.raises(Overloaded, match="partial_max_bytes_per_account"):
+        await blobs.append(b"y" * 32, 300, 0, never(), owner="mallory")
+    await blobs.append(b"y" * 32, 900, 0, chunks_of(b"x"), owner="acme")
+    await blobs.append(b"y" * 32, 3_000, 0, chunks_of(b"x"))
+
+
+async def test_one_account_leaves_places_for_the_uploads_of_others(tmp_path):
+    blobs = FolderStore.open(tmp_path / "blobs")
+    gate, begun = asyncio.Event(), []
+
+    async def stuck():
+        begun.append(True)
+        yield b"x"
+        await gate.wait()
+
+    async with asyncio.TaskGroup() as group:
+        for one in range(4):
+            group.create_task(blobs.append(bytes([one]) * 32, 9, 0, stuck(), owner="mallory"))
+        await wait_until_async(lambda: len(begun) == 4, 30, "four uploads to begin")
+        with pytest.raises(Overloaded, match="of this account"):
+            await blobs.append(b"y" * 32, 9, 0, never(), owner="mallory")
+        assert await blobs.append(b"y" * 32, 9, 0, chunks_of(b"x"), owner="acme") == 1
+        assert await blobs.append(b"z" * 32, 9, 0, chunks_of(b"x")) == 1
+        gate.set()
+
+
+async def test_who_proves_a_stored_blob_is_answered_as_if_it_were_not_there(blobs, tmp_path):
+    await blobs.write(SHA256, len(DATA), chunks_of(DATA), owner="acme")
+    whose = {"owner": "globex", "proving": True}
+    assert await blobs.received_bytes(SHA256, **whose) == 0
+    assert await blobs.append(SHA256, len(DATA), 0, chunks_of(DATA[:9]), **whose) == 9
+    assert await blobs.received_bytes(SHA256, **whose) == 9
+    with pytest.raises(Conflict, match="9 bytes of"):
+        await blobs.append(SHA256, len(DATA), 0, never(), **whose)
+    with pytest.raises(InvalidRequest, match="is not that of"):
+        await blobs.write(SHA256, len(DATA), chunks_of(bytes(len(DATA))), **whose)
+    await blobs.write(SHA256, len(DATA), chunks_of(DATA), **whose)
+    assert await whole(blobs, SHA256) == DATA
+    assert not [one for one in files_in(tmp_path) if one.suffix == ".part"]
+
+
 async def test_unfinished_uploads_are_dropped_by_age_but_not_in_progress(blobs, tmp_path):
     await blobs.append(SHA256, len(DATA), 0, chunks_of(DATA[:1_000]))
     (part,) = files_in(tmp_path)

@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from coordinator.core.rollout import FOLLOWED_GRACE_MS, GRACE_MS, KEPT_REVISIONS
+from coordinator.core.rollout import FOLLOWED_GRACE_MS, GRACE_MS
 from coordinator.operations.actor import Actor
 from protos.domain.errors import Conflict, InvalidRequest, NotFound
 from protos.domain.holding import may_hold
-from protos.domain.object_names import ObjectKind
 from protos.domain.resources import Deployment, NextVersion, NodeHealth, ReplicaState, SlaTier
 from tests.support.deployed_fleet import (
     ANA,
     BASE,
-    LORA,
     NEXT,
     NODES,
     DeployedFleet,
@@ -263,30 +261,3 @@ async def test_the_list_of_deployments_says_why_a_node_is_stuck(fleet: DeployedF
     await fleet.report("gru-1", replica(BASE.name, ReplicaState.READY, error="of before"))
     (placed,) = await fleet.ops.deployments.list_all(ANA)
     assert placed.errors == {}
-
-
-async def test_what_a_rollback_returns_to_is_not_removed_from_the_registry(fleet: DeployedFleet):
-    await fleet.ops.deploys.update(ANA, replace(WANTED, adapter=LORA.name), ["gru-1"])
-    await fleet.pass_ms()
-    await fleet.obey()
-    await switched(fleet)
-    for name, kind in ((BASE.name, ObjectKind.MODEL), (LORA.name, ObjectKind.ADAPTER)):
-        with pytest.raises(Conflict, match="of deployment acme/support, for a rollback"):
-            await fleet.ops.registry.remove(ANA, name, kind)
-    await fleet.ops.deploys.rollback(ANA, NAME)
-    assert (await fleet.show()).rollout is not None
-
-
-async def test_revisions_of_long_ago_keep_nothing(fleet: DeployedFleet):
-    await switched(fleet)
-    for number in range(KEPT_REVISIONS):
-        changed = replace(row(fleet), ttft_budget_ms=100 + number)
-        await fleet.ops.deploys.update(ANA, changed, ["gru-1"])
-    await fleet.pass_ms(GRACE_MS)
-    assert (await fleet.show()).rollout is None
-    await fleet.ops.registry.remove(ANA, LORA.name, ObjectKind.ADAPTER)  # it is for BASE
-    for name in [one for one in fleet.store.view().adapters if one != LORA.name]:
-        await fleet.ops.registry.remove(ANA, name, ObjectKind.ADAPTER)
-    await fleet.ops.registry.remove(ANA, BASE.name, ObjectKind.MODEL)
-    with pytest.raises(NotFound, match="acme/base@1"):
-        await fleet.ops.deploys.rollback(ANA, NAME, 1)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,15 @@ import pytest
 from coordinator.core.rollout import GRACE_MS, RolloutPhase
 from coordinator.operations.actor import Actor
 from protos.domain.errors import Conflict, EdgeForgeError, Forbidden, InvalidRequest, NotFound
-from protos.domain.resources import Deployment, Hold, ReplicaState, Residency, SlaTier
+from protos.domain.object_names import ObjectKind
+from protos.domain.resources import (
+    Deployment,
+    Hold,
+    ReplicaState,
+    Residency,
+    ResourceType,
+    SlaTier,
+)
 from tests.support.deployed_fleet import (
     ANA,
     BASE,
@@ -172,6 +181,18 @@ async def test_what_needs_no_other_weights_changes_at_once(fleet: DeployedFleet)
     assert status.waits_for == []
 
 
+async def test_a_node_that_is_added_is_waited_for_from_the_start(fleet: DeployedFleet):
+    """Before the plan has followed, each node that it knows of has all that it is to have."""
+    await deployed(fleet)
+    status = await fleet.ops.deploys.update(ANA, WANTED, ["gru-1", "fra-1"])
+    assert status.waits_for == ["waiting for the plan to follow the change"]
+    await fleet.pass_ms()
+    (line,) = (await fleet.show()).waits_for
+    assert line.endswith("fra-1 to begin with acme/base@1")
+    await fleet.obey("gru-1", "fra-1")
+    assert (await fleet.show()).waits_for == []
+
+
 async def test_an_adapter_is_ready_before_it_is_switched_to(fleet: DeployedFleet):
     await deployed(fleet)
     await fleet.ops.deploys.update(ANA, replace(WANTED, adapter="acme/lora"), ["gru-1"])
@@ -241,12 +262,28 @@ async def test_a_removed_deployment_leaves_no_order_and_no_history(fleet: Deploy
 
 
 async def test_what_a_change_under_way_needs_is_not_removed(fleet: DeployedFleet):
-    from protos.domain.object_names import ObjectKind
-
     await deployed(fleet)
     await fleet.ops.deploys.update(ANA, replace(WANTED, model=NEXT.name), ["gru-1"])
     with pytest.raises(Conflict, match="under way"):
         await fleet.ops.registry.remove(ANA, NEXT.name, ObjectKind.MODEL)
+
+
+async def test_what_a_rollback_may_return_to_is_not_removed(fleet: DeployedFleet):
+    await deployed(fleet)
+    await fleet.ops.deploys.update(ANA, replace(WANTED, model=NEXT.name), ["gru-1"])
+    await fleet.pass_ms()
+    await fleet.obey()
+    await fleet.ops.deploys.rollback(ANA, "acme/support")
+    await fleet.pass_ms()
+    await fleet.obey()
+    await fleet.pass_ms(2 * GRACE_MS)
+    assert (await fleet.show()).rollout is None
+    with pytest.raises(Conflict, match="acme/support, which may be rolled back to 2"):
+        await fleet.ops.registry.remove(ANA, NEXT.name, ObjectKind.MODEL)
+    shown = await fleet.ops.registry.show(ANA, NEXT.name, ObjectKind.MODEL)
+    assert shown.used_by == ("deployment acme/support, which may be rolled back to 2",)
+    await fleet.ops.deployments.remove(ANA, "acme/support")
+    await fleet.ops.registry.remove(ANA, NEXT.name, ObjectKind.MODEL)
 
 
 REFUSED: list[tuple[str, Deployment, str, type[EdgeForgeError]]] = [
@@ -335,3 +372,77 @@ async def test_an_account_deploys_for_itself_only_and_sees_only_its_own(fleet: D
     assert [one.deployment.name for one in await fleet.ops.deploys.list_all(acme)] == [
         "acme/support"
     ]
+
+
+async def outcomes(*acts: Awaitable[object]) -> list[object]:
+    return await asyncio.gather(*acts, return_exceptions=True)
+
+
+async def test_an_adapter_that_is_removed_in_the_same_moment_is_not_deployed(fleet: DeployedFleet):
+    wanted = replace(WANTED, adapter=LORA.name)
+    removed, made = await outcomes(
+        fleet.ops.registry.remove(ANA, LORA.name, ObjectKind.ADAPTER),
+        fleet.ops.deploys.create(ANA, wanted, ["gru-1"]),
+    )
+    assert removed == LORA.name
+    assert isinstance(made, NotFound)
+    assert WANTED.name not in fleet.store.view().deployments
+
+
+async def test_a_change_to_what_is_removed_in_the_same_moment_is_not_begun(fleet: DeployedFleet):
+    await deployed(fleet)
+    removed, changed = await outcomes(
+        fleet.ops.registry.remove(ANA, LORA.name, ObjectKind.ADAPTER),
+        fleet.ops.deploys.update(ANA, replace(WANTED, adapter=LORA.name), ["gru-1"]),
+    )
+    assert removed == LORA.name
+    assert isinstance(changed, NotFound)
+    assert (await fleet.show()).rollout is None
+
+
+async def test_of_two_changes_in_the_same_moment_the_second_is_told(fleet: DeployedFleet):
+    await deployed(fleet)
+    present = (await fleet.show()).deployment
+    first, second = await outcomes(
+        fleet.ops.deploys.update(ANA, replace(present, ttft_budget_ms=70), ["gru-1"]),
+        fleet.ops.deploys.update(ANA, replace(present, strict=True), ["gru-1"]),
+    )
+    assert not isinstance(first, BaseException)
+    now = (await fleet.show()).deployment
+    # Neither is lost without a word: the second is done on top of the first, or refused.
+    assert now.ttft_budget_ms == 70 or isinstance(second, Conflict)
+
+
+async def test_a_change_and_a_removal_in_the_same_moment_are_no_fault(fleet: DeployedFleet):
+    await deployed(fleet)
+    present = (await fleet.show()).deployment
+    for acts in (
+        lambda: (
+            fleet.ops.deployments.remove(ANA, WANTED.name),
+            fleet.ops.deploys.update(ANA, replace(present, strict=True), ["gru-1"]),
+        ),
+        lambda: (
+            fleet.ops.deploys.create(ANA, WANTED, ["gru-1"]),
+            fleet.ops.deployments.remove(ANA, WANTED.name),
+        ),
+    ):
+        for outcome in await outcomes(*acts()):
+            if isinstance(outcome, BaseException):
+                assert isinstance(outcome, (NotFound, Conflict)), outcome
+
+
+async def test_a_rollback_to_a_version_that_was_removed_is_refused(fleet: DeployedFleet):
+    await deployed(fleet, replace(WANTED, adapter=LORA.name))
+    present = (await fleet.show()).deployment
+    await fleet.ops.deploys.update(ANA, replace(present, adapter=""), ["gru-1"])
+    for _ in range(3):
+        await fleet.pass_ms(GRACE_MS)
+        await fleet.obey()
+    with pytest.raises(Conflict, match="may be rolled back to 1"):
+        await fleet.ops.registry.remove(ANA, LORA.name, ObjectKind.ADAPTER)
+    # One that was removed before histories counted as uses.
+    await fleet.store.write(
+        lambda tx: tx.remove(ResourceType.DEPLOYMENTS, f"adapter/{LORA.name}") and None
+    )
+    with pytest.raises(NotFound):
+        await fleet.ops.deploys.rollback(ANA, WANTED.name)

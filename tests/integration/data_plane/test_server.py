@@ -146,6 +146,38 @@ async def test_a_client_that_pipelines_without_end_is_cut_not_buffered() -> None
         await wait_until_async(lambda: not server.connections.busy, 30, "the handler to end")
 
 
+async def test_a_client_that_does_not_read_has_one_answer_in_memory_however_many_it_asked() -> None:
+    served_bodies: list[bytes] = []
+    large = bytes(16 * 1024**2)
+
+    async def answer(request: Request, client: ServerConnection) -> None:
+        served_bodies.append(request.body)
+        client.respond(request, 200, [], large if request.body != b"small" else b"")
+
+    async with served(answer) as server:
+        reader, writer = await server.connect()
+        writer.write(b"".join(post(b"%d" % number) for number in range(3)))
+        assert await reader.readexactly(15) == b"HTTP/1.1 200 OK"
+        for _ in range(3):  # enough turns of the loop for the others, were they served
+            await server.talk(post(b"small", b"connection: close\r\n"))
+        assert served_bodies == [b"0", *[b"small"] * 3]
+        while len(served_bodies) < 6:
+            assert await reader.read(1 << 20)
+        writer.close()
+
+
+async def test_a_client_that_never_reads_its_answer_is_cut() -> None:
+    async def answer(request: Request, client: ServerConnection) -> None:
+        client.respond(request, 200, [], bytes(16 * 1024**2))
+
+    async with served(answer, idle_timeout_ms=50.0) as server:
+        _, writer = await server.connect()
+        writer.write(post(b"x"))
+        await wait_until_async(lambda: server.connections.accepted == 1, 30, "it to come")
+        await wait_until_async(lambda: not server.connections.live, 30, "it to be cut")
+        writer.close()
+
+
 class _NoPeer(asyncio.Transport):
     """A connection without another side."""
 

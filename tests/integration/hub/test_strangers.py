@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-import coordinator.hub.write_routes
+import coordinator.hub.bodies
 from coordinator.store import keys
 from tests.support.hub import ACME, GLOBEX
 from tests.support.hub_client import HubClient, lfs_file
@@ -201,14 +201,14 @@ async def test_what_is_no_commit_is_refused(hub, body, says):
 
 
 async def test_a_commit_above_its_size_is_refused(hub, monkeypatch):
-    monkeypatch.setattr(coordinator.hub.write_routes, "MAX_COMMIT_BYTES", 10_000)
+    monkeypatch.setattr(coordinator.hub.bodies, "MAX_COMMIT_BYTES", 10_000)
     operations = [lfs_file((f"f{index}.txt", b"x")) for index in range(200)]
     async with HubClient(hub) as client:
         assert (await client.commit("acme/small", operations))[0] == 413
 
 
 async def test_a_body_that_stands_still_is_ended(hub, monkeypatch):
-    monkeypatch.setattr(coordinator.hub.write_routes, "UPLOAD_IDLE_S", 0.2)
+    monkeypatch.setattr(coordinator.hub.bodies, "UPLOAD_IDLE_S", 0.2)
     head = b"POST /api/models/acme/small/commit/main HTTP/1.1\r\nhost: x\r\n"
     key = b"authorization: Bearer " + ACME.encode() + b"\r\ncontent-length: 1000\r\n\r\n{"
     assert (await talk(hub.listener.port, head + key)).split(b" ")[1] == b"504"

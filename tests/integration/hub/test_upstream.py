@@ -169,6 +169,28 @@ async def test_a_hub_that_lies_about_a_size_is_refused(tmp_path, size):
     assert "bytes that it lists" in error.message or "is not allowed" in error.message
 
 
+@pytest.mark.parametrize("what", ["model.safetensors", "listing"])
+async def test_a_hub_that_sends_without_end_is_not_listened_to(tmp_path, what):
+    async with fake_hub(base_files(), endless={what}) as hub:
+        error = await refusal_of(tmp_path, hub)
+        assert hub.sent_bytes < 100 * 2**20
+    assert "bytes" in error.message
+
+
+@pytest.mark.parametrize("what", ["model.safetensors", "listing"])
+async def test_what_a_hub_packs_is_not_unpacked(tmp_path, what):
+    async with fake_hub(base_files(), packed={what}) as hub:
+        error = await refusal_of(tmp_path, hub)
+    assert "packs what it sends" in error.message
+
+
+async def test_a_file_without_a_digest_in_the_listing_is_refused(tmp_path):
+    async with fake_hub(base_files(), unlisted={"config.json"}) as hub:
+        error = await refusal_of(tmp_path, hub)
+        assert hub.downloads == []
+    assert "lists no digest of config.json" in error.message
+
+
 async def test_a_hub_that_stands_still_is_given_up(tmp_path):
     async with fake_hub(base_files()) as hub:
         hub.silent.add("model.safetensors")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -129,3 +131,70 @@ def test_without_a_quota_nine_tenths_of_what_there_is_may_be_used(tmp_path: Path
     free_bytes = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
     assert 0.8 * free_bytes < state.quota_bytes < free_bytes
     assert state.trouble == "why"
+
+
+def test_a_hold_taken_before_the_object_came_is_kept_when_it_is_there(tmp_path: Path) -> None:
+    disk = disk_in(tmp_path)
+    loaded = disk.objects / "loaded"
+    disk.hold(loaded)  # a request's load, which pulls it
+    add(disk, "loaded", 400, age_s=50)
+    disk.hold(loaded)  # the engine that reads it
+    disk.release(loaded)  # the load has ended
+    with pytest.raises(StoreUnavailable, match="203 are missing"):
+        add(disk, "third", 803)
+    disk.release(loaded)
+    disk._by_path[loaded].used_unix_ms = 0.0
+    add(disk, "third", 803)
+    assert not disk.has(loaded)
+
+
+def test_an_object_whose_folder_somebody_removed_is_here_no_longer(tmp_path: Path) -> None:
+    disk = disk_in(tmp_path)
+    removed, _ = add(disk, "removed", 400, age_s=50)
+    evicted, _ = add(disk, "evicted", 401, age_s=40)
+    shutil.rmtree(removed)
+    shutil.rmtree(evicted)
+    assert not disk.used(removed)
+    assert not disk.has(removed)
+    add(disk, "third", 800)
+    assert not disk.has(evicted)
+
+
+def test_what_is_no_file_in_the_folders_of_files_and_of_pulls_is_left_alone(tmp_path: Path) -> None:
+    disk = disk_in(tmp_path)
+    (disk.partial / "lost+found").mkdir()
+    (disk.files / "link").symlink_to(tmp_path)
+    for one in (disk.partial / "lost+found", disk.files):
+        os.utime(one, (0, 0))
+    with pytest.raises(StoreUnavailable):
+        disk.make_room("b", disk.objects / "b", {b"b" * 32: 2_000})
+    assert disk_in(tmp_path).state("").used_bytes == 0
+    assert (disk.partial / "lost+found").is_dir()
+
+
+def test_who_asks_does_not_wait_for_what_is_being_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = disk_in(tmp_path)
+    old, _ = add(disk, "old", 600)
+    deleting, go_on = threading.Event(), threading.Event()
+
+    def slow(_folder: Path, **_how: bool) -> None:
+        deleting.set()
+        assert go_on.wait(10)
+
+    monkeypatch.setattr(shutil, "rmtree", slow)
+    thread = threading.Thread(
+        target=disk.make_room, args=("new", disk.objects / "new", {b"n" * 32: 600})
+    )
+    thread.start()
+    try:
+        assert deleting.wait(10)
+        assert not disk.has(old)
+        disk.hold(old)
+        disk.release(old)
+        assert disk.state("").used_bytes == 600
+        assert not go_on.is_set()
+    finally:
+        go_on.set()
+        thread.join()

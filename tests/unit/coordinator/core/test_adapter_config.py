@@ -85,6 +85,9 @@ def test_the_rank_of_a_module_is_the_first_pattern_that_ends_its_name():
         ({"r": True}, "r is not a whole number above 0"),
         ({"r": MAX_RANK + 1}, "is more than 64"),
         ({"lora_alpha": 0}, "lora_alpha"),
+        ({"lora_alpha": 1e30}, "lora_alpha is 1e+30"),
+        ({"lora_alpha": 1e-30}, "lora_alpha is 1e-30"),
+        ({"use_rslora": [1]}, "use_rslora"),
         ({"target_modules": []}, "target_modules"),
         ({"rank_pattern": {"(a|a)*$": 4}}, "the name of a module"),
         ({"auto_mapping": {"parent_library": "evil.module"}}, "a part of transformers"),
@@ -96,3 +99,10 @@ def test_what_the_engine_would_answer_otherwise_is_refused(change, says):
     with pytest.raises(InvalidRequest) as refused:
         check_adapter_config(PEFT_0_21 | change)
     assert says in str(refused.value)
+
+
+@pytest.mark.parametrize("alpha", [0, -5, True, [1, 2], None, 1e30, 1e-30])
+def test_a_pattern_that_switches_an_adapter_off_or_overflows_is_refused(alpha):
+    with pytest.raises(InvalidRequest, match=r"alpha_pattern\.q_proj"):
+        check_adapter_config(PEFT_0_21 | {"alpha_pattern": {"q_proj": alpha}})
+    assert check_adapter_config(PEFT_0_21 | {"alpha_pattern": {"q_proj": 32}}).rank == 4

@@ -4,7 +4,14 @@ import itertools
 
 import pytest
 
-from coordinator.core.hub_uploads import BASIC_BYTES, PART_BYTES, part_count, part_span
+from coordinator.core.hub_uploads import (
+    BASIC_BYTES,
+    PART_BYTES,
+    SLOWEST_BYTES_PER_S,
+    is_too_slow,
+    part_count,
+    part_span,
+)
 from protos.domain.errors import InvalidRequest
 
 
@@ -24,3 +31,10 @@ def test_a_small_file_has_no_parts():
 def test_a_part_that_is_not_there_is_refused(part):
     with pytest.raises(InvalidRequest):
         part_span(3 * PART_BYTES, part)
+
+
+def test_an_upload_is_too_slow_when_less_than_a_lines_worth_arrives_on_average():
+    assert not is_too_slow(0, 59_000)
+    assert is_too_slow(0, 61_000)
+    assert not is_too_slow(SLOWEST_BYTES_PER_S, 61_000)
+    assert is_too_slow(100 * SLOWEST_BYTES_PER_S, 200_000)

@@ -61,3 +61,35 @@ def test_what_a_runtime_may_not_say_is_refused(change, says):
     with pytest.raises(InvalidRequest) as refused:
         checked_runtime(replace(RUNTIME, **change))
     assert says in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--seed", "-nan"),
+        ("--seed", "-inf"),
+        ("--seed", "-1_0"),
+        ("--seed", "1", "acme/other"),
+        ("--seed=1", "acme/other".replace("/", ".")),
+        ("--seed.x", "1"),
+        ("--seed+", "1"),
+        ("--config=x",),
+        ("--tensor-parallel", "2"),
+        ("-tp=2",),
+        ("--",),
+    ],
+)
+def test_words_that_an_engine_would_read_as_something_else_are_refused(args):
+    with pytest.raises(InvalidRequest):
+        checked_runtime(replace(RUNTIME, args=args))
+
+
+def test_values_of_options_are_taken_in_both_forms():
+    args = ("--seed", "-1", "--kv_cache_dtype=fp8", "--enforce-eager", "--dtype", "bfloat16")
+    assert checked_runtime(replace(RUNTIME, args=args)).args == args
+
+
+@pytest.mark.parametrize("text", ["===1", "===../x", "=== \u200b1", ">=1 ; rm", "==0.*.*", "~=1"])
+def test_a_constraint_that_compares_no_versions_is_refused(text):
+    with pytest.raises(InvalidRequest):
+        checked_runtime(replace(RUNTIME, version_constraint=text))

@@ -74,3 +74,16 @@ def test_a_length_beyond_the_file_is_refused_before_it_is_read(length_bytes, fil
 
 def test_a_length_within_the_file_is_returned():
     assert header_bytes((992).to_bytes(8, "little") + b"{", 1_000, "m") == 992
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "last", "says"),
+    [
+        ([2**40, 2**40, 0], "U8", 0, "elements"),
+        ([3], "F4", 2, "within a byte"),
+        ([2**63], "U8", 0, "whole numbers"),
+    ],
+)
+def test_shapes_that_readers_cannot_multiply_are_refused(shape, dtype, last, says):
+    with pytest.raises(InvalidRequest, match=says):
+        check_header({"a": tensor(0, last, shape, dtype), "b": tensor(last, 9)}, 9, "m")

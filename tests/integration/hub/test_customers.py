@@ -1,0 +1,208 @@
+"""A customer with a key of its own who wants what others have, or all there is."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import hashlib
+import json
+import logging
+
+import pytest
+
+import coordinator.core.hub_uploads
+import coordinator.hub.bodies
+from coordinator.store import keys
+from tests.support.hub import ACME, GLOBEX
+from tests.support.hub_client import HubClient
+from tests.support.registry_cases import base_files
+from tests.support.strangers import talk
+from tests.support.waiting import wait_until_async
+
+SECRET = b"what only acme has" * 100
+NOBODYS = SECRET[::-1]
+
+
+async def send(hub, key: str, repository: str, data: bytes, sent: bytes):
+    async with HubClient(hub, key) as client:
+        (entry,) = await client.batch(repository, {"x": data})
+        return await client.ask("PUT", entry["actions"]["upload"]["href"], sent)
+
+
+async def test_the_answer_to_a_wrong_upload_does_not_tell_whether_another_has_the_file(hub):
+    assert (await send(hub, ACME, "acme/a", SECRET, SECRET))[0] == 200
+    for wrong in (lambda data: bytes(len(data)), lambda data: data[:-1]):
+        seen = []
+        for data in (SECRET, NOBODYS):
+            status, _, body = await send(hub, GLOBEX, "globex/a", data, wrong(data))
+            text = body.decode().replace(hashlib.sha256(data).hexdigest(), "DIGEST")
+            seen.append((status, text))
+        assert seen[0] == seen[1]
+        assert seen[0][0] == 400
+
+
+async def test_how_a_file_is_asked_for_does_not_tell_whether_another_has_it(hub, monkeypatch):
+    monkeypatch.setattr(coordinator.core.hub_uploads, "BASIC_BYTES", 1_000)
+    monkeypatch.setattr(coordinator.core.hub_uploads, "PART_BYTES", 1_000)
+    assert (await send(hub, ACME, "acme/a", SECRET, SECRET))[0] == 200
+    async with HubClient(hub, GLOBEX) as client:
+        mine, others = await client.batch("globex/a", {"n": NOBODYS, "s": SECRET})
+        parts = [one["actions"]["upload"]["header"] for one in (mine, others)]
+        assert [sorted(one) for one in parts] == [["00001", "00002", "chunk_size"]] * 2
+
+
+async def test_a_stored_file_of_another_is_sent_in_parts_and_then_may_be_named(hub, monkeypatch):
+    monkeypatch.setattr(coordinator.core.hub_uploads, "BASIC_BYTES", 1_000)
+    monkeypatch.setattr(coordinator.core.hub_uploads, "PART_BYTES", 1_000)
+    assert (await send(hub, ACME, "acme/a", SECRET, SECRET))[0] == 200
+    async with HubClient(hub, GLOBEX) as client:
+        (entry,) = await client.batch("globex/a", {"s": SECRET})
+        upload = entry["actions"]["upload"]
+        for part, start in (("00001", 0), ("00002", 1_000)):
+            data = SECRET[start : start + 1_000]
+            assert (await client.ask("PUT", upload["header"][part], data))[0] == 200
+        oid = hashlib.sha256(SECRET).hexdigest()
+        assert (await client.ask("POST", upload["href"], {"oid": oid, "parts": []}))[0] == 200
+        assert "actions" not in (await client.batch("globex/a", {"s": SECRET}))[0]
+    assert hub.fleet.blobs is not None
+    assert not list((hub.folder / "state").rglob("*.part"))
+
+
+async def test_an_account_has_no_more_bytes_than_it_may(hub):
+    hub.fleet.account_max_bytes = 1_000
+    operations = hub.fleet.operations(hub.fleet.blobs)
+    hub.catalogue._operations = operations
+    assert (await send(hub, GLOBEX, "globex/a", b"1" * 600, b"1" * 600))[0] == 200
+    status, _, body = await send(hub, GLOBEX, "globex/a", b"2" * 600, b"2" * 600)
+    assert (status, b"account_max_bytes" in body) == (413, True)
+    # The same again takes nothing, and what is another's limit is not this one's.
+    assert (await send(hub, ACME, "acme/a", b"2" * 600, b"2" * 600))[0] == 200
+
+
+async def test_what_was_collected_counts_no_more(hub):
+    hub.fleet.account_max_bytes = 1_000
+    hub.catalogue._operations = hub.fleet.operations(hub.fleet.blobs)
+    assert (await send(hub, GLOBEX, "globex/a", b"1" * 600, b"1" * 600))[0] == 200
+    (blob,) = [one for one in await hub.fleet.blobs.list_all() if one.size_bytes == 600]
+    assert await hub.fleet.blobs.remove(blob, lambda: True)
+    assert (await send(hub, GLOBEX, "globex/a", b"2" * 600, b"2" * 600))[0] == 200
+
+
+async def test_versions_count_as_bytes_of_their_account(hub):
+    files = base_files()
+    hub.fleet.account_max_bytes = sum(map(len, files.values())) + 500
+    hub.catalogue._operations = hub.fleet.operations(hub.fleet.blobs)
+    async with HubClient(hub, GLOBEX) as client:
+        assert (await client.upload("globex/small", files))[0] == 200
+    status, _, _ = await send(hub, GLOBEX, "globex/a", b"1" * 600, b"1" * 600)
+    assert status == 413
+
+
+HEADER = b'{"key":"header","value":{"summary":"s"}}'
+
+
+@pytest.mark.parametrize("body", [b"\n" * 3_000_000, HEADER + b"\n " * 3_000_000])
+async def test_a_commit_of_empty_lines_is_refused_early(hub, body):
+    async with HubClient(hub) as client:
+        status, _, answer = await client.ask("POST", "/api/models/acme/a/commit/main", body)
+    assert (status, b"empty lines" in answer) == (413, True)
+
+
+@pytest.mark.parametrize("path", ["/api/models/acme/a/commit/main", "/api/repos/create"])
+async def test_a_packed_body_is_not_unpacked(hub, path):
+    async with HubClient(hub) as client:
+        packed = gzip.compress(b"\n" * 30_000_000)
+        status, _, answer = await client.ask(
+            "POST", path, packed, headers={"Content-Encoding": "gzip"}
+        )
+    assert (status, b"Content-Encoding" in answer) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("multipart/form-data; boundary=x", b"garbage"),
+        ("multipart/form-data", b"garbage"),
+        ("application/x-www-form-urlencoded; charset=nope", b"paths=%ff"),
+        ("application/x-www-form-urlencoded", b"paths=\xff"),
+        ("application/x-www-form-urlencoded", b"paths=a&" * 5_000),
+        ("application/json", b"[" * 100_000),
+        ("application/json", b'{"paths": {"a": 1}}'),
+    ],
+)
+async def test_paths_in_a_form_that_is_none_are_no_fault_of_ours(hub, caplog, content_type, body):
+    async with HubClient(hub) as client:
+        assert (await client.upload("acme/small", base_files()))[0] == 200
+        with caplog.at_level(logging.ERROR):
+            status, _, _ = await client.ask(
+                "POST",
+                "/api/models/acme/small/paths-info/main",
+                body,
+                headers={"Content-Type": content_type},
+            )
+    assert status in (200, 400)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("host", [b"x:99999", b"", b"x\xff", b"x:y"])
+async def test_a_host_that_cannot_be_read_is_no_fault_of_ours(hub, caplog, host):
+    body = json.dumps({"operation": "upload", "objects": [{"oid": "a" * 64, "size": 1}]}).encode()
+    lines = (
+        b"POST /acme/small.git/info/lfs/objects/batch HTTP/1.1",
+        b"host: " + host,
+        b"authorization: Bearer " + ACME.encode(),
+        b"content-length: %d" % len(body),
+        b"connection: close",
+        b"",
+        body,
+    )
+    with caplog.at_level(logging.ERROR):
+        answer = await talk(hub.listener.port, b"\r\n".join(lines))
+    assert answer.split(b" ")[1] == b"400"
+    assert not caplog.records
+
+
+async def test_the_address_of_an_upload_ends_with_the_last_key_of_its_account(hub):
+    async with HubClient(hub) as client:
+        (entry,) = await client.batch("acme/a", {"x": SECRET})
+        await hub.fleet.store.write(keys.revoke(ACME))
+        status, _, _ = await client.ask("PUT", entry["actions"]["upload"]["href"], SECRET)
+    assert status == 401
+
+
+async def stuck_commit(hub, key: str) -> asyncio.StreamWriter:
+    _, writer = await asyncio.open_connection("127.0.0.1", hub.listener.port)
+    owner = {ACME: "acme", GLOBEX: "globex"}[key]
+    writer.write(
+        f"POST /api/models/{owner}/a/commit/main HTTP/1.1\r\nhost: x\r\n"
+        f"authorization: Bearer {key}\r\ncontent-length: 1000\r\n\r\n".encode()
+    )
+    await writer.drain()
+    return writer
+
+
+async def test_commits_that_stand_still_hold_up_no_other_account(hub):
+    stuck = [await stuck_commit(hub, GLOBEX) for _ in range(6)]
+    async with HubClient(hub) as client, asyncio.timeout(20):
+        assert (await client.upload("acme/small", base_files()))[0] == 200
+    for writer in stuck:
+        writer.close()
+
+
+async def test_an_upload_that_only_keeps_its_place_is_ended(hub, monkeypatch):
+    now_mono_ms = [0.0]
+    monkeypatch.setattr(coordinator.hub.bodies.clock, "now_mono_ms", lambda: now_mono_ms[0])
+    async with HubClient(hub) as client:
+        (entry,) = await client.batch("acme/a", {"x": SECRET})
+
+        async def dripping():
+            yield SECRET[:1]
+            await wait_until_async(
+                lambda: any((hub.folder / "state").rglob("*.part")), 20, "the upload to begin"
+            )
+            now_mono_ms[0] = 100_000.0
+            yield SECRET[1:2]
+            await asyncio.sleep(3_600)
+
+        status, _, body = await client.ask("PUT", entry["actions"]["upload"]["href"], dripping())
+    assert (status, b"too slow" in body) == (504, True)
