@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from agent.core.engine_choice import EngineView
 
 
+#: An engine whose model is desired no longer ends its requests when none has ended for so long.
+DRAIN_MS = 30_000.0
+
+
 @dataclass(frozen=True, slots=True)
 class Pull:
     """Pull the files of a model or an adapter to this node."""
@@ -109,10 +113,18 @@ def next_steps(
     steps += [
         StopEngine(one.index)
         for one in held.engines
-        if one.model not in managed and one.index not in taken
+        if one.model not in managed and one.index not in taken and _is_drained(one, now_mono_ms)
     ]
     _hot_adapters(adapters, held, steps)
     return steps
+
+
+def _is_drained(engine: EngineView, now_mono_ms: float) -> bool:
+    """Return whether ending an engine ends no request, or only such as take too long.
+
+    One whose model is desired no longer gets no new requests.
+    """
+    return not engine.in_flight or now_mono_ms - engine.last_used_ms >= DRAIN_MS
 
 
 def name_of(held: DesiredReplica | DesiredAdapter) -> str:

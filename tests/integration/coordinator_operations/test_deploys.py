@@ -13,7 +13,14 @@ from coordinator.core.rollout import GRACE_MS, RolloutPhase
 from coordinator.operations.actor import Actor
 from protos.domain.errors import Conflict, EdgeForgeError, Forbidden, InvalidRequest, NotFound
 from protos.domain.object_names import ObjectKind
-from protos.domain.resources import Deployment, Hold, ReplicaState, Residency, SlaTier
+from protos.domain.resources import (
+    Deployment,
+    Hold,
+    ReplicaState,
+    Residency,
+    ResourceType,
+    SlaTier,
+)
 from tests.support.deployed_fleet import (
     ANA,
     BASE,
@@ -248,6 +255,8 @@ async def test_a_rollback_withdraws_a_change_that_is_prepared(fleet: DeployedFle
     assert status.rollout is None
     assert fleet.holds("gru-1") == {BASE.name: Hold.HOT}
     assert fleet.store.view().deployments["acme/support"].revision == 1
+    assert status.withdrawn is not None
+    assert status.withdrawn.why == "withdrawn by operator/ana"
 
 
 async def test_a_rollback_to_what_never_was_is_refused(fleet: DeployedFleet):
@@ -443,6 +452,11 @@ async def test_a_rollback_to_a_version_that_was_removed_is_refused(fleet: Deploy
     for _ in range(3):
         await fleet.pass_ms(GRACE_MS)
         await fleet.obey()
-    await fleet.ops.registry.remove(ANA, LORA.name, ObjectKind.ADAPTER)
+    with pytest.raises(Conflict, match="may be rolled back to 1"):
+        await fleet.ops.registry.remove(ANA, LORA.name, ObjectKind.ADAPTER)
+    # One that was removed before histories counted as uses.
+    await fleet.store.write(
+        lambda tx: tx.remove(ResourceType.DEPLOYMENTS, f"adapter/{LORA.name}") and None
+    )
     with pytest.raises(NotFound):
         await fleet.ops.deploys.rollback(ANA, WANTED.name)

@@ -16,7 +16,7 @@ from protos.domain.trace import part_ms, waterfall
 from protos.v1 import trace_pb2
 from protos.wire.traces import trace_from_wire
 from tests.support.fleet import Answer
-from tests.support.journey import Journey, journey
+from tests.support.journey import Journey, journey, wait_told
 from tests.support.registry_cases import adapter_files, adapter_tensors, base_files, values
 from tests.support.waiting import wait_until
 

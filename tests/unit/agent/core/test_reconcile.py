@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from agent.core.engine_choice import ChoicePolicy, EngineView
 from agent.core.reconcile import (
+    DRAIN_MS,
     Held,
     MakeResident,
     Pull,
@@ -97,6 +98,18 @@ def test_one_that_failed_rests() -> None:
 
 def test_a_model_no_longer_wanted_is_stopped() -> None:
     assert steps({}, have("a/m@1", engines=(engine("a/m@1"),))) == [StopEngine(0)]
+
+
+def test_an_engine_whose_model_is_wanted_no_longer_ends_its_requests_first() -> None:
+    busy = replace(engine("a/m@1"), in_flight=1, last_used_ms=NOW_MS - DRAIN_MS + 1)
+    assert steps({}, have("a/m@1", engines=(busy,))) == []
+    idle = replace(busy, in_flight=0)
+    assert steps({}, have("a/m@1", engines=(idle,))) == [StopEngine(0)]
+
+
+def test_requests_that_never_end_keep_no_engine_that_is_wanted_no_longer() -> None:
+    stuck = replace(engine("a/m@1"), in_flight=1, last_used_ms=NOW_MS - DRAIN_MS)
+    assert steps({}, have("a/m@1", engines=(stuck,))) == [StopEngine(0)]
 
 
 def test_another_model_is_pulled_while_the_old_engine_stops_and_starts_when_it_is_gone() -> None:
