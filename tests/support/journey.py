@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +210,34 @@ class Journey:
             for path in parts
             if path.exists()
         )
+
+
+class Clients:
+    """Ask at nodes, one request after the other, from the start to some time after the block."""
+
+    def __init__(self, fleet: Journey, model: str, nodes: Sequence[str]) -> None:
+        self.answers: list[Answer] = []
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._ask, args=(fleet, node, model)) for node in nodes
+        ]
+
+    def _ask(self, fleet: Journey, node: str, model: str) -> None:
+        while not self._stop.is_set():
+            self.answers.append(fleet.ask(node, model))
+
+    def __enter__(self) -> Clients:
+        for thread in self._threads:
+            thread.start()
+        wait_until(lambda: len(self.answers) > 4, 30, "the first answers")
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        count = len(self.answers)
+        wait_until(lambda: len(self.answers) > count + 20, 30, "answers after the change")
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
 
 
 @contextlib.contextmanager

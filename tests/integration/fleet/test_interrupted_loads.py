@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.fleet import Answer
-from tests.support.journey import Journey, journey, wait_told
+from tests.support.journey import Clients, Journey, journey, wait_told
 from tests.support.registry_cases import Files, adapter_files, base_files, safetensors_of
 from tests.support.waiting import wait_until
 
@@ -134,3 +134,13 @@ def test_a_node_that_is_killed_while_it_swaps_leaves_the_old_version_to_the_othe
     assert shown["deployment"]["model"] == "acme/tuned@1"
     for node in (EDGE, REGIONAL):
         fleet.ask_until_served(node, "acme/plain")
+
+
+def test_no_request_fails_while_the_model_of_busy_engines_is_replaced(fleet: Journey) -> None:
+    """One engine swaps while the other serves, and then serves for both."""
+    with Clients(fleet, "acme/plain", (EDGE, REGIONAL)) as clients:
+        said = fleet.edgeforge("deploy", "update", "acme/plain", "--model", "acme/base")
+        assert "acme/base@1" in said
+    failed = [(one.status, one.body) for one in clients.answers if one.status != 200]
+    assert failed == []
+    assert not any(b'"error"' in one.body for one in clients.answers)

@@ -5,7 +5,6 @@ The steps build upon each other, in the order of this file.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +15,7 @@ from protos.domain.trace import part_ms, waterfall
 from protos.v1 import trace_pb2
 from protos.wire.traces import trace_from_wire
 from tests.support.fleet import Answer
-from tests.support.journey import Journey, journey, wait_told
+from tests.support.journey import Clients, Journey, journey, wait_told
 from tests.support.registry_cases import adapter_files, adapter_tensors, base_files, values
 from tests.support.waiting import wait_until
 
@@ -164,42 +163,13 @@ def test_another_node_gets_the_weights_from_the_first_and_not_from_the_origin(
     assert (after[1] - before[1], after[2]) == (by_peer, before[2])
 
 
-class Clients:
-    """Ask at both nodes, one request after the other, until they are told to stop."""
-
-    def __init__(self, fleet: Journey, model: str) -> None:
-        self.answers: list[Answer] = []
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._ask, args=(fleet, node, model))
-            for node in (EDGE, REGIONAL)
-        ]
-
-    def _ask(self, fleet: Journey, node: str, model: str) -> None:
-        while not self._stop.is_set():
-            self.answers.append(fleet.ask(node, model))
-
-    def __enter__(self) -> Clients:
-        for thread in self._threads:
-            thread.start()
-        wait_until(lambda: len(self.answers) > 4, 30, "the first answers")
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        count = len(self.answers)
-        wait_until(lambda: len(self.answers) > count + 20, 30, "answers after the change")
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-
 def test_no_request_fails_while_the_adapter_is_replaced_and_put_back(fleet: Journey) -> None:
     changed = {
         name: (one[0], values(f"2{name}", one[0])) for name, one in adapter_tensors().items()
     }
     files = adapter_files(changed, base_model_name_or_path="acme/base")
     fleet.hf(fleet.hub_variables(), "upload", "acme/fr", fleet.written("fr2", files))
-    with Clients(fleet, SUPPORT) as clients:
+    with Clients(fleet, SUPPORT, (EDGE, REGIONAL)) as clients:
         said = fleet.edgeforge("deploy", "update", SUPPORT, "--adapter", "acme/fr")
         assert "acme/fr@2, revision 3" in said
         said = fleet.edgeforge("deploy", "rollback", SUPPORT)
