@@ -229,8 +229,11 @@ class ObjectPull:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_FIRST_ANSWERS_S):
                     await self._answered.wait()
-        while not await self._finished():
+        while True:
+            # Before the look, which takes time: what arrives meanwhile is to be seen at once.
             self._wake.clear()
+            if await self._finished():
+                break
             now_mono_ms = means.now_mono_ms()
             if now_mono_ms >= self._paused_until_s * 1_000:
                 for command in planner.next_commands(now_mono_ms, means.draw()):

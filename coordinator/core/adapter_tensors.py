@@ -99,11 +99,22 @@ def check_fits(tensors: Mapping[str, Tensor], config: AdapterConfig, base: Base)
         )
 
 
-def check_values(tensors: Mapping[str, Tensor], nonzero: Collection[str]) -> None:
-    """Refuse an adapter that changes nothing: no module has a value in both of its tensors.
+def check_values(
+    tensors: Mapping[str, Tensor], nonzero: Collection[str], not_finite: Collection[str]
+) -> None:
+    """Refuse an adapter that breaks its base, or changes nothing.
 
-    ``nonzero`` names the tensors that hold a value other than zero. Raises: InvalidRequest.
+    ``not_finite`` names the tensors that hold NaN or an infinity, with which every answer is
+    noise; ``nonzero`` those that hold a value other than zero: no module that has one in both of
+    its tensors, no change. Raises: InvalidRequest.
     """
+    if not_finite:
+        first = min(not_finite)[:120]
+        raise InvalidRequest(
+            f"{len(not_finite)} of the {len(tensors)} tensors of the adapter hold values that are"
+            f" not finite, such as {first!a}",
+            "its training has diverged; save it from before",
+        )
     sides: dict[str, set[str]] = {}
     for name in nonzero:
         if (match := _NAME.fullmatch(name)) is not None:

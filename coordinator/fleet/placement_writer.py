@@ -97,6 +97,8 @@ class PlacementWriter:
         self._now_unix_ms = now_unix_ms
         self._maker = RowMaker()
         self._seen: _Seen | None = None
+        #: As ``_seen``, and kept when the plan is to be made again.
+        self._planned: _Seen | None = None
         self._unplaced: frozenset[Unplaced] = frozenset()
         self._demand: dict[tuple[str, str], float] = {}
         self._demand_due_mono_ms = 0.0
@@ -125,6 +127,14 @@ class PlacementWriter:
     def desired_of(self, node_id: str) -> Mapping[str, Desired]:
         """Return what ``node_id`` should hold, by model or ``model+adapter``."""
         return self._desired.of(node_id)
+
+    def follows(self, deployment: str) -> bool:
+        """Return whether the last plan knew what a deployment needs now, and is written."""
+        if self._planned is None or self._unwritten:
+            return False
+        planned = self._planned.deployments.get(deployment)
+        present = self._store.view().deployments.get(deployment)
+        return _needs(planned) == _needs(present)
 
     def unplaced_of(self, deployment: str) -> list[str]:
         """Return why the last plan could not place a deployment everywhere it was asked for."""
@@ -183,7 +193,7 @@ class PlacementWriter:
             if wanted != before:
                 self._unwritten[node_id] = wanted
         self._applied -= applied
-        self._seen = seen
+        self._seen = self._planned = seen
 
     def fleet(self) -> PlanInput:
         """Return the planner's input."""
@@ -273,6 +283,14 @@ class PlacementWriter:
                 "not placed deployment=%s node=%s: %s", one.deployment, one.node_id, one.reason
             )
         self._unplaced = unplaced
+
+
+def _needs(deployment: Deployment | None) -> tuple[object, ...]:
+    """Return the fields that say where a deployment is to be held."""
+    if deployment is None:
+        return ()
+    one = deployment
+    return one.model, one.adapter, one.runtime, one.pins, one.residency_zones
 
 
 def _in_phase(rollouts: Mapping[str, Rollout], phase: RolloutPhase) -> dict[str, Deployment]:

@@ -10,7 +10,7 @@ from coordinator.core.adapter_config import CONFIG_NAME, AdapterConfig, check_ad
 from coordinator.core.adapter_tensors import WEIGHTS_NAME, Base, check_fits, check_values, misfits
 from coordinator.core.model_files import LARGE_JSON, check_file
 from coordinator.operations.model_import import card_licence, check_blobs, json_of, object_of
-from coordinator.operations.weights import nonzero_tensors, read_header, tensors_of
+from coordinator.operations.weights import read_header, scanned, tensors_of
 from protos.domain.errors import InvalidRequest
 from protos.domain.manifest import check_adapter_manifest
 
@@ -49,7 +49,8 @@ async def inspect_adapter(
     tensors = await read_header(weights, blobs)
     wanted = await _base_of(base, base_files, blobs)
     await asyncio.to_thread(check_fits, tensors, config, wanted)
-    check_values(tensors, await nonzero_tensors(weights, tensors, blobs))
+    scan = await scanned(weights, tensors, blobs)
+    check_values(tensors, scan.nonzero, scan.not_finite)
     return ImportedAdapter(config.max_rank, weights.size_bytes, await card_licence(files, blobs))
 
 

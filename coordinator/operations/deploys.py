@@ -219,6 +219,8 @@ class Deploys(UseCases):
             following = self._progress(rollout.other, is_next=True)
             nodes += following
             waits = waits_for(following, why) or ["switching to the next version"]
+        if not waits and not self._parts.plan.follows(name):
+            waits = ["waiting for the plan to follow the change"]
         return DeployStatus(
             deployment=deployment,
             node_ids=self._store.placements().get(name, ()),

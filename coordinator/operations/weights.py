@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from coordinator.core import safetensors_header
-from coordinator.core.finite_scan import FiniteScan
-from coordinator.core.zero_scan import ZeroScan
+from coordinator.core.value_scan import ValueScan
 from protos.domain.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -48,25 +47,14 @@ async def tensors_of(files: Sequence[ModelFile], blobs: BlobStore) -> dict[str, 
     return found
 
 
-async def nonzero_tensors(
-    file: ModelFile, tensors: Mapping[str, Tensor], blobs: BlobStore
-) -> set[str]:
-    """Return the tensors of a checked file that hold a value other than zero; reads all of it.
-
-    Raises: InvalidRequest for values that are not finite.
-    """
-    scan, finite = ZeroScan(tensors), FiniteScan(tensors)
+async def scanned(file: ModelFile, tensors: Mapping[str, Tensor], blobs: BlobStore) -> ValueScan:
+    """Return what the values of a checked file are; reads all of it."""
+    scan = ValueScan(tensors)
     start = file.size_bytes - max(one.last for one in tensors.values())
     async with contextlib.aclosing(blobs.read(file.sha256, start)) as chunks:
         async for chunk in chunks:
             await asyncio.to_thread(scan.feed, chunk)
-            await asyncio.to_thread(finite.feed, chunk)
-            if finite.found:
-                raise InvalidRequest(
-                    f"{file.path}: tensor {min(finite.found)[:120]!a} holds NaN or infinity",
-                    "its training has diverged: save an earlier step",
-                )
-    return scan.nonzero
+    return scan
 
 
 def _checked_tensors(data: bytes, data_bytes: int, path: str) -> dict[str, Tensor]:

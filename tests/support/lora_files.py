@@ -145,6 +145,15 @@ def _refilled(fill: Callable[[str, bytes], bytes]) -> Files:
     return with_tensors(files, changed)
 
 
+def _with_a_value(value: float) -> Files:
+    """Return a good adapter with another value at the start of its last tensor."""
+    files = adapter_files()
+    tensors = tensors_in(files)
+    name, (one, data) = max(tensors.items())
+    changed = bytes_of([value], one.dtype)
+    return with_tensors(files, tensors | {name: (one, changed + data[len(changed) :])})
+
+
 def _without(ending: str) -> Files:
     files = adapter_files()
     kept = {name: one for name, one in tensors_in(files).items() if not name.endswith(ending)}
@@ -232,6 +241,8 @@ BAD_ADAPTERS: dict[str, Callable[[], Files]] = {
     "every B zero": lambda: _refilled(
         lambda name, data: bytes(len(data)) if "lora_B" in name else data
     ),
+    "one value is NaN": lambda: _with_a_value(float("nan")),
+    "one value is infinite": lambda: _with_a_value(float("-inf")),
     "header longer than the file": lambda: (
         adapter_files() | {WEIGHTS: (1 << 40).to_bytes(8, "little") + b'{"a": 1}'}
     ),

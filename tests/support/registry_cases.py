@@ -202,6 +202,11 @@ def _truncated() -> bytes:
     return base_files()["model.safetensors"][:-100]
 
 
+def _ending(tensor: tuple[tuple[int, ...], bytes], value: bytes) -> tuple[tuple[int, ...], bytes]:
+    """Return a tensor with another last value."""
+    return tensor[0], tensor[1][: -len(value)] + value
+
+
 #: How a bomb and a pickle start; both are refused before anything is unpacked.
 ZIP = b"PK\x03\x04" + bytes(60)
 GZIP = b"\x1f\x8b\x08\x00" + bytes(60)
@@ -323,6 +328,16 @@ ADAPTER_CASES = (
             }
         ),
         "are zero on one side of every module",
+    ),
+    Case(
+        "NaN",
+        _weights(lambda all_: all_ | {_FIRST_B: _ending(all_[_FIRST_B], b"\xc0\x7f")}),
+        "1 of the 8 tensors of the adapter hold values that are not finite",
+    ),
+    Case(
+        "an infinity",
+        _weights(lambda all_: all_ | {_FIRST_B: _ending(all_[_FIRST_B], b"\x80\xff")}),
+        "q_proj.lora_B.weight",
     ),
     Case(
         "a lying header",

@@ -13,7 +13,14 @@ from coordinator.core.rollout import GRACE_MS, RolloutPhase
 from coordinator.operations.actor import Actor
 from protos.domain.errors import Conflict, EdgeForgeError, Forbidden, InvalidRequest, NotFound
 from protos.domain.object_names import ObjectKind
-from protos.domain.resources import Deployment, Hold, ReplicaState, Residency, SlaTier
+from protos.domain.resources import (
+    Deployment,
+    Hold,
+    ReplicaState,
+    Residency,
+    ResourceType,
+    SlaTier,
+)
 from tests.support.deployed_fleet import (
     ANA,
     BASE,
@@ -172,6 +179,18 @@ async def test_what_needs_no_other_weights_changes_at_once(fleet: DeployedFleet)
     assert status.deployment.ttft_budget_ms == 200
     assert status.deployment.max_premium_percent == 25
     assert status.waits_for == []
+
+
+async def test_a_node_that_is_added_is_waited_for_from_the_start(fleet: DeployedFleet):
+    """Before the plan has followed, each node that it knows of has all that it is to have."""
+    await deployed(fleet)
+    status = await fleet.ops.deploys.update(ANA, WANTED, ["gru-1", "fra-1"])
+    assert status.waits_for == ["waiting for the plan to follow the change"]
+    await fleet.pass_ms()
+    (line,) = (await fleet.show()).waits_for
+    assert line.endswith("fra-1 to begin with acme/base@1")
+    await fleet.obey("gru-1", "fra-1")
+    assert (await fleet.show()).waits_for == []
 
 
 async def test_an_adapter_is_ready_before_it_is_switched_to(fleet: DeployedFleet):
@@ -417,6 +436,10 @@ async def test_a_rollback_to_a_version_that_was_removed_is_refused(fleet: Deploy
     for _ in range(3):
         await fleet.pass_ms(GRACE_MS)
         await fleet.obey()
-    await fleet.ops.registry.remove(ANA, LORA.name, ObjectKind.ADAPTER)
+    with pytest.raises(Conflict, match="which may be rolled back to 1"):
+        await fleet.ops.registry.remove(ANA, LORA.name, ObjectKind.ADAPTER)
+    # As an earlier coordinator did, which saw no use in a history.
+    key = f"adapter/{LORA.name}"
+    await fleet.store.write(lambda tx: tx.remove(ResourceType.DEPLOYMENTS, key))
     with pytest.raises(NotFound):
         await fleet.ops.deploys.rollback(ANA, WANTED.name)

@@ -86,8 +86,14 @@ def test_every_served_architecture_says_which_modules_take_adapters():
 
 def test_one_module_with_values_on_both_sides_is_enough():
     tensors = pair() | pair("model.layers.1.self_attn.q_proj")
-    check_values(tensors, set(pair()))
+    check_values(tensors, set(pair()), set())
     with pytest.raises(InvalidRequest, match="zero on one side"):
-        check_values(tensors, {one for one in tensors if "lora_A" in one})
+        check_values(tensors, {one for one in tensors if "lora_A" in one}, set())
     with pytest.raises(InvalidRequest, match="are all zero"):
-        check_values(tensors, set())
+        check_values(tensors, set(), set())
+
+
+def test_one_tensor_that_is_not_finite_is_named():
+    tensors = pair()
+    with pytest.raises(InvalidRequest, match=r"1 of the 2 tensors .*not finite.*lora_A"):
+        check_values(tensors, set(tensors), {min(tensors)})
