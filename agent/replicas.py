@@ -40,6 +40,8 @@ _log = logging.getLogger(__name__)
 _PULL_BACKOFF = BackoffPolicy(base_ms=500.0, cap_ms=30_000.0)
 #: After a model that is to be resident could not be loaded.
 _REST_BACKOFF = BackoffPolicy(base_ms=1_000.0, cap_ms=30_000.0)
+#: What is loadable is looked up again after so long, or after a change.
+_LOADABLE_MS = 250.0
 #: Engines become free as time passes, without any event.
 _RECHECK_S = 5.0
 _ABSENT = EngineStatus(EngineState.ABSENT, None, 0, 0, 0.0, None, None)
@@ -94,6 +96,10 @@ class Replicas:
         self._desired: Mapping[str, DesiredReplica] = {}
         self._adapters: Mapping[str, DesiredAdapter] = {}
         self._pulling: set[str] = set()
+        self._pulls_ended = 0
+        #: What is loadable, after which changes it was found, and until when it holds.
+        self._loadable: Mapping[str, tuple[ColdPath, Residency]] = {}
+        self._loadable_after, self._loadable_until_ms = (-1, -1), 0.0
         #: Engines that end after their requests.
         self._retiring: set[int] = set()
         self._errors: dict[str, str] = {}
@@ -162,22 +168,26 @@ class Replicas:
 
     def resident(self) -> list[str]:
         """Return the models and adapters that are served on this node now."""
-        models = [model for model in self._desired if self.endpoint_for(model) is not None]
-        return (
-            models
-            if self._engines is None
-            else [*models, *self._engines.inventory.active_adapters()]
-        )
+        engines, models = self._engines, self.ready_models()
+        return models if engines is None else [*models, *engines.inventory.active_adapters()]
 
     def loadable(self) -> Mapping[str, tuple[ColdPath, Residency]] | None:
         """Return what this node could load now, and how; None: more than a probe's answer has."""
+        if self._engines is None:
+            return {}
         if len(self._desired) + len(self._adapters) > MAX_NAMES:
             return None
-        found = {}
+        # every node asks, and a thousand names take milliseconds of the event loop
+        now_ms, changes = self._now_mono_ms(), (self._engines.changes, self._pulls_ended)
+        if changes == self._loadable_after and now_ms < self._loadable_until_ms:
+            return self._loadable
+        found: dict[str, tuple[ColdPath, Residency]] = {}
         for model, adapter in loadable_names(self._desired, self._adapters):
             path = self.cold_path(model, adapter)
             if path is not None:
                 found[adapter or model] = path
+        self._loadable, self._loadable_after = found, changes
+        self._loadable_until_ms = now_ms + _LOADABLE_MS
         return found
 
     def ready_models(self) -> list[str]:
@@ -209,8 +219,7 @@ class Replicas:
             state, error = REPLICA_STATE[status.state], status.last_error or ""
             return [HeldReplica(model, state, status.generation, error) for model in self._desired]
         facts = self._facts()
-        objects: list[Object] = [*self._desired.values(), *self._adapters.values()]
-        return [report_one(one, facts) for one in objects]
+        return [report_one(one, facts) for one in self._objects_here()]
 
     def samples(self, now_mono_ms: float) -> Samples:
         """Yield whether the engine is ready, its restarts, and what cold starts took."""
@@ -243,6 +252,9 @@ class Replicas:
             "replicas": [asdict(held) for held in self.report()],
             "cold_starts": [asdict(one) for one in self.cold_starts.summaries()],
         }
+
+    def _objects_here(self) -> list[Object]:
+        return [*self._desired.values(), *self._adapters.values()]
 
     def _facts(self) -> Facts:
         engines = self._engines
@@ -293,7 +305,7 @@ class Replicas:
         if engines is None:
             return
         now_ms = self._now_mono_ms()
-        objects: list[Object] = [*self._desired.values(), *self._adapters.values()]
+        objects = self._objects_here()
         held = Held(
             whole=frozenset(
                 name_of(one) for one in objects if self._objects.residency(one) is Residency.DISK
@@ -307,6 +319,7 @@ class Replicas:
                 | engines.refused.keys()
             ),
             free_slots=engines.inventory.free_slots(),
+            hot_since_ms=engines.inventory.hot_since_ms,
         )
         policy = engines.policy
         for step in next_steps(
@@ -383,5 +396,6 @@ class Replicas:
                     break
         finally:
             self._pulling.discard(name)
+            self._pulls_ended += 1
             self._wake.set()
             self._on_change()

@@ -29,6 +29,7 @@ from coordinator.operations.refusals import RefusalRecorder
 from coordinator.operations.use_case import OperationsParts
 from coordinator.rpc.agent_questions import AgentQuestions
 from coordinator.rpc.fleet import FleetLimits, FleetParts, FleetService
+from protos.domain.resources import ResourceType
 
 if TYPE_CHECKING:
     from coordinator.blobs.interface import BlobStore
@@ -74,6 +75,8 @@ def make_fleet(
         now_mono_ms=clock.now_mono_ms,
         now_unix_ms=clock.now_unix_ms,
         history_max_age_ms=config.limits.history_max_age_s * 1_000,
+        held_by=lambda: registry.held(ResourceType.DEPLOYMENTS),
+        live_of=lambda node_id: registry.live_node(node_id),
     )
     registry = _make_registry(config, store, memory, supervisor, counters)
     questions = AgentQuestions(registry.ask)

@@ -6,6 +6,7 @@ comes when a request asks for it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -22,6 +23,10 @@ from protos.domain.resources import (
 
 if TYPE_CHECKING:
     from agent.core.engine_choice import EngineView
+
+
+#: An engine whose model is desired no longer ends its requests when none has ended for so long.
+DRAIN_MS = 30_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,8 @@ class Held:
     resting: frozenset[str] = frozenset()
     #: model -> adapters that its engine takes without another one's leaving.
     free_slots: Mapping[str, int] = field(default_factory=dict)
+    #: model -> since when it is to be hot.
+    hot_since_ms: Mapping[str, float] = field(default_factory=dict)
 
 
 def next_steps(
@@ -106,10 +113,18 @@ def next_steps(
     steps += [
         StopEngine(one.index)
         for one in held.engines
-        if one.model not in managed and one.index not in taken
+        if one.model not in managed and one.index not in taken and _is_drained(one, now_mono_ms)
     ]
     _hot_adapters(adapters, held, steps)
     return steps
+
+
+def _is_drained(engine: EngineView, now_mono_ms: float) -> bool:
+    """Return whether ending an engine ends no request, or only such as take too long.
+
+    One whose model is desired no longer gets no new requests.
+    """
+    return not engine.in_flight or now_mono_ms - engine.last_used_ms >= DRAIN_MS
 
 
 def name_of(held: DesiredReplica | DesiredAdapter) -> str:
@@ -130,7 +145,6 @@ def _hot_models(
     # One that is being put into an engine has chosen its own already.
     waiting = held.loading | held.resting
     taken: set[int] = set()
-    views = [as_hot_sees(one, managed) for one in held.engines]
     if any(name in held.loading for name in managed):
         return taken
     for name, one in managed.items():
@@ -138,6 +152,8 @@ def _hot_models(
             continue
         if name not in held.whole:
             continue
+        since_ms = held.hot_since_ms.get(name, -math.inf)
+        views = [as_hot_sees(view, managed, since_ms) for view in held.engines]
         choice = choose(
             [view for view in views if view.index not in taken],
             swap_key=one.swap_key,
@@ -154,13 +170,22 @@ def _hot_models(
     return taken
 
 
-def as_hot_sees(view: EngineView, managed: Mapping[str, DesiredReplica]) -> EngineView:
-    """Return ``view`` as a hot model sees it: what is used is not taken, what is hot neither."""
+def as_hot_sees(
+    view: EngineView, managed: Mapping[str, DesiredReplica], hot_since_ms: float
+) -> EngineView:
+    """Return ``view`` as a model sees it that is to be hot since ``hot_since_ms``.
+
+    What is hot is not taken, and what requests have put there since then not while it is used.
+    What was there before gives way as soon as it may, used or not: a new version would otherwise
+    never get the engine of a busy one.
+    """
     one = managed.get(view.model)
     if one is None:
         return view
     # A hot model that took another's engine would give it back as soon, and so on for ever.
     never = one.hold is Hold.HOT
+    if not never and view.resident_since_ms < hot_since_ms:
+        return view
     return replace(view, hot=True, in_flight=max(view.in_flight, int(never)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -73,6 +74,8 @@ class HostEngines:
         self.inventory = EngineInventory(objects, settings.now_mono_ms)
         #: name -> why asking again changes nothing, until the object itself changes.
         self.refused: dict[str, str] = {}
+        #: Counts changes of what is in the engines, or may be.
+        self.changes = 0
         self._rests = LoadRests()
         self._loads: dict[Wanted, asyncio.Task[ColdStart]] = {}
         self._proven: set[tuple[str, bytes]] = set()
@@ -197,7 +200,9 @@ class HostEngines:
     def _choose(self, desired: DesiredReplica, *, hot: bool) -> Choice | None:
         views = self.inventory.places()
         if hot:
-            views = [as_hot_sees(view, self.inventory.desired) for view in views]
+            of, since_ms = self.inventory.desired, self.inventory.hot_since_ms
+            since = since_ms.get(desired.model, -math.inf)
+            views = [as_hot_sees(view, of, since) for view in views]
         return choose(
             views,
             swap_key=desired.swap_key,
@@ -354,5 +359,6 @@ class HostEngines:
         self._changed()
 
     def _changed(self) -> None:
+        self.changes += 1
         self.inventory.refresh()
         self._on_change()

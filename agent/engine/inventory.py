@@ -42,6 +42,8 @@ class EngineInventory:
         self._now_mono_ms = now_mono_ms
         self.slots: dict[int, EngineSlot] = {}
         self.desired: Mapping[str, DesiredReplica] = {}
+        #: model -> since when it is to be hot.
+        self.hot_since_ms: Mapping[str, float] = {}
         self.adapters: Mapping[str, DesiredAdapter] = {}
         #: adapter -> its name in engines, which no other content ever has.
         self.served: dict[str, str] = {}
@@ -63,8 +65,14 @@ class EngineInventory:
             known = self.adapters.get(name)
             same = known is not None and known.files == one.files
             served[name] = self.served[name] if same else _served_name(one)
+        now_ms = self._now_mono_ms()
         self.desired = {
             name: one for name, one in desired.items() if one.source is ModelSource.MANAGED
+        }
+        self.hot_since_ms = {
+            name: self.hot_since_ms.get(name, now_ms)
+            for name, one in self.desired.items()
+            if one.hold is Hold.HOT
         }
         self.adapters, self.served = adapters, served
 

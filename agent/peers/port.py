@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from typing import TYPE_CHECKING
 
 import orjson
@@ -71,8 +70,6 @@ _log = logging.getLogger(__name__)
 
 #: Connections that are in their handshake hold 1 / this of the port: each takes 50 KiB.
 _STRANGERS_PART = 16
-#: How long an answer about what would be loaded here holds.
-_LOADABLE_MS = 250.0
 
 
 class PeerPort:
@@ -115,8 +112,6 @@ class PeerPort:
             bodies=bodies,
         )
         self._max_body_bytes = limits.max_body_bytes
-        self._loadable: dict[str, str] | None = None
-        self._loadable_until_mono_ms = -math.inf
         #: By node: requests in progress keep their connections, of which the port has so many.
         self._shares = InFlightShares(max_connections)
         self._listener = Listener("peer.port", self.connections, self._serve)
@@ -354,19 +349,10 @@ class PeerPort:
             "node": service.node_id,
             **load_fields(self._load()),
             "ready_models": [] if draining else residents.resident()[:MAX_NAMES],
-            "loadable": {} if draining else self._loadable_now(),
+            "loadable": {} if draining else loadable_field(residents.loadable()),
             "incarnation": service.incarnation(),
         }
         client.respond(request, 200, [JSON], orjson.dumps(answer))
-
-    def _loadable_now(self) -> dict[str, str] | None:
-        """Return what this node would load: every node of the fleet asks, and a thousand names
-        take milliseconds of the event loop."""
-        now_mono_ms = self._service.now_mono_ms()
-        if now_mono_ms >= self._loadable_until_mono_ms:
-            self._loadable_until_mono_ms = now_mono_ms + _LOADABLE_MS
-            self._loadable = loadable_field(self._service.residents.loadable())
-        return self._loadable
 
     def _load(self, retry_s: float | None = None) -> PeerLoad:
         """Return the engine's load, in sequences of all agents.

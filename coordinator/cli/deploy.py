@@ -36,6 +36,12 @@ ResidencyOption = Annotated[
 DetachOption = Annotated[
     bool, typer.Option("--detach", help="Return at once; what was begun goes on.")
 ]
+TimeoutOption = Annotated[
+    str | None,
+    typer.Option(
+        help="How long it may take to be ready; then it is withdrawn: 30m, 2h. Without: 1h."
+    ),
+]
 BudgetOption = Annotated[
     str | None, typer.Option("--ttft-p99", help="P99 of the first token: 80ms, 1.5s.")
 ]
@@ -133,12 +139,14 @@ def update_deploy(
     continue_streams: Annotated[
         bool | None, typer.Option(help="Go on with a broken stream from another replica.")
     ] = None,
+    timeout: TimeoutOption = None,
     detach: DetachOption = False,
     json_output: JsonOption = False,
 ) -> None:
     """Change a deployment without a failed request; what is not named stays.
 
-    Another model, adapter or runtime is made ready first, then every agent switches at once.
+    Another model, adapter or runtime is made ready first, then every agent switches at once. What
+    is not ready in time is withdrawn: the present version goes on, and this command fails.
 
     Example: edgeforge deploy update acme/support --model acme/llama-8b@2
     """
@@ -156,6 +164,7 @@ def update_deploy(
         sets_residency=anywhere or residency is not None,
         node_ids=node or (),
         sets_nodes=unpin or node is not None,
+        timeout_ms=0 if timeout is None else duration_ms(timeout, "timeout"),
     )
     with admin() as client:
         status = client.call_deploys(lambda stub: stub.UpdateDeploy, request)
@@ -168,6 +177,7 @@ def update_deploy(
 def roll_back(
     name: NameArgument,
     to: Annotated[int, typer.Option(help="The revision; without: the one before.", min=0)] = 0,
+    timeout: TimeoutOption = None,
     detach: DetachOption = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -175,7 +185,8 @@ def roll_back(
 
     Example: edgeforge deploy rollback acme/support --to 3
     """
-    request = deploy_pb2.RollbackDeployRequest(name=name, revision=to)
+    timeout_ms = 0 if timeout is None else duration_ms(timeout, "timeout")
+    request = deploy_pb2.RollbackDeployRequest(name=name, revision=to, timeout_ms=timeout_ms)
     with admin() as client:
         status = client.call_deploys(lambda stub: stub.RollbackDeploy, request)
         if not detach:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from coordinator.cli.output import as_json, enum_word
-from protos.domain.errors import NotFound
+from protos.domain.errors import Conflict, NotFound
 from protos.output.terminal import print_json, print_line, print_progress, print_table
 from protos.v1 import deploy_pb2, resources_pb2
 
@@ -21,11 +21,15 @@ POLL_S = 0.5
 def wait_until_done(
     client: AdminClient, status: deploy_pb2.DeployStatus, *, quiet: bool
 ) -> deploy_pb2.DeployStatus:
-    """Wait until nothing is waited for, and say on standard error what for, each line once."""
+    """Wait until nothing is waited for, and say on standard error what for, each line once.
+
+    Raises: Conflict when the change that ``status`` prepares is withdrawn or replaced.
+    """
     name, said = status.deployment.name, ""
+    awaited = status.rollout.other.revision if status.rollout.phase == "preparing" else 0
     request = deploy_pb2.ShowDeployRequest(name=name)
     try:
-        while not _is_done(status):
+        while not _is_done(status) and _is_under_way(status, awaited):
             lines = "; ".join(status.waits_for)
             if lines != said and not quiet:
                 print_progress(lines)
@@ -38,7 +42,36 @@ def wait_until_done(
     except NotFound:
         print_progress(f"{name} was removed meanwhile")
         raise
+    _check_made(status, awaited)
     return status
+
+
+def _is_under_way(status: deploy_pb2.DeployStatus, awaited: int) -> bool:
+    """Return whether the awaited change was made or is prepared; 0: none is awaited."""
+    return (
+        not awaited
+        or _is_made(status, awaited)
+        or (status.rollout.phase == "preparing" and status.rollout.other.revision == awaited)
+    )
+
+
+def _is_made(status: deploy_pb2.DeployStatus, awaited: int) -> bool:
+    return any(one.deployment.revision == awaited for one in status.revisions)
+
+
+def _check_made(status: deploy_pb2.DeployStatus, awaited: int) -> None:
+    """Raises: Conflict if the awaited change never happened."""
+    if not awaited or _is_made(status, awaited):
+        return
+    one = status.deployment
+    why = "another change took its place"
+    if status.withdrawn.revision == awaited:
+        why = status.withdrawn.why
+    raise Conflict(
+        f"revision {awaited} of {one.name} was withdrawn: {why}",
+        f"revision {one.revision} goes on serving; edgeforge deploy show {one.name}",
+        retryable=False,
+    )
 
 
 def _is_done(status: deploy_pb2.DeployStatus) -> bool:
@@ -63,6 +96,10 @@ def print_deploy(status: deploy_pb2.DeployStatus, json_output: bool) -> None:
         print_line("  a broken stream goes on from another replica")
     for line in status.waits_for:
         print_line(f"  {line}")
+    if status.withdrawn.revision:
+        gone = status.withdrawn
+        at = f"revision {gone.revision} ({gone.reason}) at {_time(gone.at_unix_ms)}"
+        print_line(f"  withdrawn: {at}: {gone.why}")
     for line in status.unplaced:
         print_line(f"  not placed: {line}")
     _print_nodes(status)
@@ -146,7 +183,9 @@ def _state(status: deploy_pb2.DeployStatus) -> str:
         return f"preparing revision {status.rollout.other.revision}"
     if phase == "settling":
         return f"switched from revision {status.rollout.other.revision}"
-    return "served" if status.served else "not served yet"
+    if any(one.state == "ready" and not one.next for one in status.nodes):
+        return "served"
+    return "ready on demand" if status.served else "not served yet"
 
 
 def _sla(one: resources_pb2.Deployment) -> str:

@@ -143,7 +143,7 @@ def list_deployments(json_output: JsonOption = False) -> None:
                 enum_word(resources_pb2.SlaTier.Name(info.deployment.sla_tier), "SLA_TIER_"),
                 ", ".join(info.deployment.residency_zones) or "any",
                 _nodes_of(info),
-                ", ".join(_replica(replica) for replica in info.replicas) or "none",
+                _replicas(info) or "none",
             )
             for info in infos
         ),
@@ -195,9 +195,13 @@ def sla_tier(word: str) -> resources_pb2.SlaTier.ValueType:
         ) from None
 
 
-def _replica(replica: resources_pb2.Replica) -> str:
+def _replicas(info: admin_pb2.DeploymentInfo) -> str:
+    return ", ".join(_replica(one, info.errors.get(one.node_id, "")) for one in info.replicas)
+
+
+def _replica(replica: resources_pb2.Replica, error: str) -> str:
     state = enum_word(resources_pb2.ReplicaState.Name(replica.state), "REPLICA_STATE_")
-    return f"{replica.node_id} {state}"
+    return f"{replica.node_id} {state}" + (f" ({error})" if error else "")
 
 
 def _nodes_of(info: admin_pb2.DeploymentInfo) -> str:
@@ -212,7 +216,7 @@ def _print_one(info: admin_pb2.DeploymentInfo, json_output: bool) -> None:
         print_json(as_json(info))
         return
     deployment = info.deployment
-    replicas = ", ".join(_replica(one) for one in info.replicas) or "none yet"
+    replicas = _replicas(info) or "none yet"
     print_line(f"{deployment.name}: {deployment.model}, budget {deployment.ttft_budget_ms} ms")
     print_line(f"  account {deployment.account_id}, nodes {_nodes_of(info)}")
     if deployment.continue_streams:

@@ -6,15 +6,15 @@ import re
 
 from protos.domain.errors import InvalidRequest
 
-_DURATION = re.compile(r"(\d{1,7}(?:\.\d{1,3})?)\s?(ms|s|m)?", re.ASCII)
+_DURATION = re.compile(r"(\d{1,7}(?:\.\d{1,3})?)\s?(ms|s|m|h)?", re.ASCII)
 _PERCENT = re.compile(r"(\d{1,5})\s?%?", re.ASCII)
-_MS = {"ms": 1.0, None: 1.0, "s": 1_000.0, "m": 60_000.0}
+_MS = {"ms": 1.0, None: 1.0, "s": 1_000.0, "m": 60_000.0, "h": 3_600_000.0}
 
 
 def duration_ms(text: str, param: str) -> int:
-    """Return whole milliseconds of ``80ms``, ``1.5s``, ``2m``, or ``80``. Raises: InvalidRequest.
+    """Return whole milliseconds of ``80ms``, ``1.5s``, ``2m``, ``1h``, or ``80``.
 
-    At least one: a budget of nothing is a mistake.
+    At least one: a budget of nothing is a mistake. Raises: InvalidRequest.
     """
     found = _DURATION.fullmatch(text.strip())
     value_ms = round(float(found[1]) * _MS[found[2]]) if found else 0

@@ -32,16 +32,24 @@ class NodeProgress:
 
     @property
     def serves(self) -> bool:
-        """Whether a request is served there: at once, or once it has loaded the weights."""
-        return self.alive and self.state in (ReplicaState.READY, ReplicaState.COLD)
+        """Whether a request is served there: at once, or once it has loaded the weights.
+
+        What is to be hot and is not yet is being brought in, and counts when it is.
+        """
+        is_on_demand = self.state is ReplicaState.COLD and self.hold is not Hold.HOT
+        return self.alive and (self.state is ReplicaState.READY or is_on_demand)
 
     @property
     def is_done(self) -> bool:
         """Whether it has come to what the plan asks of it."""
         if self.state is ReplicaState.READY:
             return True
-        on_disk = self.residency in (Residency.DEVICE, Residency.HOST_MEMORY, Residency.DISK)
-        return self.hold is not Hold.HOT and self.state is ReplicaState.COLD and on_disk
+        return self.hold is not Hold.HOT and self.state is ReplicaState.COLD and self.is_here
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the weights are on the node."""
+        return self.residency in (Residency.DEVICE, Residency.HOST_MEMORY, Residency.DISK)
 
 
 def waits_for(nodes: Sequence[NodeProgress], why_nowhere: str) -> list[str]:
@@ -67,9 +75,16 @@ def waits_for(nodes: Sequence[NodeProgress], why_nowhere: str) -> list[str]:
 
 
 def _line(one: NodeProgress) -> str:
-    at = f"at {one.node_id}"
     if not one.connected or not one.alive:
         return f"waiting for node {one.node_id}: it is not connected"
+    if one.state is ReplicaState.FAILED:
+        return f"failed at {one.node_id}: {one.error or 'the node gave no reason'}"
+    # What a node has not given up yet it may say a reason of as well: a full disk, a lost origin.
+    return _step(one) + (f": {one.error}" if one.error else "")
+
+
+def _step(one: NodeProgress) -> str:
+    at = f"at {one.node_id}"
     match one.state:
         case ReplicaState.PULLING:
             if one.total_bytes:
@@ -79,10 +94,10 @@ def _line(one: NodeProgress) -> str:
             return f"loading adapter {one.name} {at}" if one.is_adapter else f"starting engine {at}"
         case ReplicaState.STOPPING:
             return f"draining the engine {at}"
-        case ReplicaState.FAILED:
-            return f"failed {at}: {one.error or 'the node gave no reason'}"
-        case ReplicaState.COLD:
+        case ReplicaState.COLD if one.is_here:
             return f"loading {one.name} {at}"
+        case ReplicaState.COLD:
+            return f"waiting for node {one.node_id} to pull {one.name}"
         case _:
             return f"waiting for node {one.node_id} to begin with {one.name}"
 

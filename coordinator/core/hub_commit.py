@@ -97,7 +97,7 @@ class CommitReader:
             raise InvalidRequest("a line of the commit is not JSON") from None
         key = content.get("key") if isinstance(content, dict) else None
         value = content.get("value") if isinstance(content, dict) else None
-        if not isinstance(value, dict):
+        if not isinstance(key, str) or not isinstance(value, dict):
             raise InvalidRequest("a line of the commit has no key and value")
         if key == "header":
             if self._header is not None:
@@ -108,7 +108,7 @@ class CommitReader:
             raise InvalidRequest("the commit does not begin with its header")
         if len(self._operations) >= MAX_OPERATIONS:
             raise TooLarge(f"a commit has at most {MAX_OPERATIONS} operations")
-        self._operations.append(_operation(str(key), value))
+        self._operations.append(_operation(key, value))
 
     def finish(self) -> Commit:
         """Return the commit. Raises: InvalidRequest."""

@@ -1,8 +1,9 @@
 """How a deployment comes to another version: prepared beside the present one, then switched. Pure.
 
 The row that agents see changes once, when the next version is ready on enough nodes; the one
-before is kept for a grace, for requests that agents placed by the table before. A roll-out is
-stored, so that a restarted coordinator continues it from what it then observes.
+before is kept until every agent follows the new row, and shortly after, for requests that were
+placed by the row before. What is not ready in time is withdrawn. A roll-out is stored, so that a
+restarted coordinator continues it from what it then observes.
 """
 
 from __future__ import annotations
@@ -17,8 +18,14 @@ from protos.domain.resources import Hold, ReplicaState, Residency
 if TYPE_CHECKING:
     from protos.domain.resources import Deployment
 
-#: How long the version before is kept after the switch: a push to every agent, and a long answer.
+#: Longest that the version before is kept after the switch, whoever does not follow.
 GRACE_MS = 30_000.0
+#: How long it is kept once every agent follows: requests that were placed just before arrive.
+FOLLOWED_GRACE_MS = 2_000.0
+#: How long a change may take to be made ready, unless it says so itself.
+PREPARE_TIMEOUT_MS = 3_600_000
+#: Bounds of what a change may say.
+MIN_TIMEOUT_MS, MAX_TIMEOUT_MS = 1_000, 604_800_000
 #: Revisions that are remembered of each deployment.
 MAX_REVISIONS = 50
 
@@ -54,6 +61,24 @@ class Rollout:
     by: str
     reason: str
     since_unix_ms: int
+    #: After this the change is withdrawn, while it is prepared.
+    timeout_ms: int = PREPARE_TIMEOUT_MS
+
+    @property
+    def until_unix_ms(self) -> int:
+        """When it is withdrawn, while it is prepared."""
+        return self.since_unix_ms + self.timeout_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """The latest change that never happened. ``number`` is the revision that it would have been."""
+
+    number: int
+    reason: str
+    by: str
+    why: str
+    at_unix_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +115,13 @@ class Observed:
 
 
 @dataclass(frozen=True, slots=True)
-class Ticked:
-    """Time has passed."""
+class Followed:
+    """Every agent that may place requests has had the row since then; None: not yet."""
+
+    since_unix_ms: int | None
 
 
-Event = Observed | Ticked
+Event = Observed | Followed
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +134,12 @@ class Release:
     """Let the version before go; the roll-out is done."""
 
 
-Command = Switch | Release
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Forget the next version: it was not ready in time. The present one goes on."""
+
+
+Command = Switch | Release | Withdraw
 
 
 def changes_weights(present: Deployment, following: Deployment) -> bool:
@@ -124,8 +156,12 @@ def handle(rollout: Rollout, event: Event, now_unix_ms: int) -> list[Command]:
     if rollout.phase is RolloutPhase.PREPARING:
         if isinstance(event, Observed) and is_enough(event.nodes):
             return [Switch()]
-        return []
-    if now_unix_ms - rollout.since_unix_ms >= GRACE_MS:
+        return [Withdraw()] if now_unix_ms >= rollout.until_unix_ms else []
+    followed_unix_ms = event.since_unix_ms if isinstance(event, Followed) else None
+    is_followed = (
+        followed_unix_ms is not None and now_unix_ms - followed_unix_ms >= FOLLOWED_GRACE_MS
+    )
+    if is_followed or now_unix_ms - rollout.since_unix_ms >= GRACE_MS:
         return [Release()]
     return []
 

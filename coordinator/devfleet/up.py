@@ -246,13 +246,15 @@ def _wait_replicas(
         listed = client.call(
             lambda stub: stub.ListDeployments, admin_pb2.ListDeploymentsRequest()
         ).deployments
-        states = {}
+        states, errors = {}, {}
         for info in listed:
             for replica in info.replicas:
                 word = enum_word(resources_pb2.ReplicaState.Name(replica.state), "REPLICA_STATE_")
                 states[info.deployment.name, replica.node_id] = word
+                error = info.errors.get(replica.node_id, "")
+                errors[info.deployment.name, replica.node_id] = f": {error}" if error else ""
         for (name, node_id), word in states.items():
-            line = f"{name} on {node_id}: {word}"
+            line = f"{name} on {node_id}: {word}{errors[name, node_id]}"
             if reported.get(f"{name}/{node_id}") != line:
                 reported[f"{name}/{node_id}"] = line
                 spent_s = time.monotonic() - began_s  # noqa: TID251 - as above

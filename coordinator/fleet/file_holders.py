@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from protos.domain.holding import may_hold
+from protos.domain.holding import may_hold, names_held
 from protos.domain.resources import DesiredAdapter, DesiredReplica, ResourceType
 from protos.wire import decode_row
 
@@ -44,11 +44,8 @@ class FileHolders:
 
     def _may_hold_file(self, node_id: str, sha256: bytes) -> bool:
         view = self._store.view()
-        deployed = {
-            name for one in view.deployments.values() for name in (one.model, one.adapter) if name
-        }
         return any(
             may_hold(view, node_id, name)
-            for name in deployed
+            for name in names_held(view)
             if any(file.sha256 == sha256 for file in self._store.manifest(name))
         )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from coordinator.fleet.memory import FleetMemory
     from coordinator.fleet.session import AgentSession
     from coordinator.store.store import Store
+    from protos.domain.routing_table import TableVersion
     from protos.v1 import fleet_pb2
 
 _log = logging.getLogger(__name__)
@@ -96,6 +97,13 @@ class FleetRegistry:
     def tables_of(self, node_id: str) -> dict[ResourceType, Holding]:
         """Return the identity of every table that ``node_id`` should hold."""
         return {one: self._holding(one, _scope(one, node_id)) for one in ResourceType}
+
+    def held(self, resource_type: ResourceType) -> dict[str, TableVersion]:
+        """Return the version of a table that each connected agent has acknowledged."""
+        return {
+            node_id: session.holding(resource_type).at
+            for node_id, session in self._sessions.items()
+        }
 
     def open(self, session: AgentSession) -> None:
         """Register a stream after a valid Hello; an older stream of its node ends.

@@ -93,6 +93,10 @@ class AgentSession:
         """Whether the agent has acknowledged every table."""
         return self._machine.converged
 
+    def holding(self, resource_type: ResourceType) -> Holding:
+        """Return what the agent has last acknowledged of a table."""
+        return self._machine.holding(resource_type)
+
     def handle(self, event: Event) -> None:
         """Pass ``event`` to the push machine and queue its commands."""
         for command in self._machine.handle(event, self._parts.now_mono_ms()):

@@ -41,8 +41,10 @@ if TYPE_CHECKING:
     from coordinator.core.node_orders import NodeCondition
     from coordinator.core.push_session import Alarm
     from coordinator.core.twins import Twin
+    from coordinator.fleet.deploy_nodes import LiveOf
     from coordinator.fleet.memory import FleetMemory, NodeMemory
     from coordinator.fleet.placement_writer import PlacementWriter
+    from coordinator.fleet.rollout_controller import HeldBy
     from coordinator.store.store import Store
     from protos.domain.fleet_view import FleetView
 
@@ -70,12 +72,17 @@ class FleetSupervisor:
         now_mono_ms: Callable[[], float],
         now_unix_ms: Callable[[], int],
         history_max_age_ms: float,
+        held_by: HeldBy = dict,
+        live_of: LiveOf = lambda node_id: None,
     ) -> None:
+        """``held_by`` returns the version of the deployments' table at each connected node."""
         self._store = store
         self._placement = placement
         self._memory = memory
         self._orders = NodeOrderController(store, placement, memory, now_unix_ms)
-        self._rollouts = RolloutController(store, placement.desired_of, now_unix_ms)
+        self._rollouts = RolloutController(
+            store, placement.desired_of, now_unix_ms, held_by, live_of
+        )
         self._counters = counters
         self._now_mono_ms = now_mono_ms
         self._now_unix_ms = now_unix_ms

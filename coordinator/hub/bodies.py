@@ -12,6 +12,7 @@ from aiohttp import web
 from coordinator import clock
 from coordinator.core.hub_commit import MAX_LINE_BYTES
 from coordinator.core.hub_uploads import is_too_slow
+from coordinator.core.strangers_json import parse
 from protos.domain.errors import DeadlineExceeded, InvalidRequest, TooLarge
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ async def readable(request: web.Request, handler: Handler) -> web.StreamResponse
 async def object_of(request: web.Request) -> dict[str, Any]:
     """Return a body of JSON; its size is limited by the application. Raises: InvalidRequest."""
     try:
-        body = orjson.loads(await read_whole(request))
+        body = parse(await read_whole(request))
     except orjson.JSONDecodeError:
         raise InvalidRequest("the body is not JSON") from None
     if not isinstance(body, dict):

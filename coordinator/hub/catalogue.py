@@ -31,8 +31,8 @@ class Catalogue(Protocol):
         """Return what ``actor`` may read of a repository, oldest first; empty: nothing."""
         ...
 
-    async def repositories(self, actor: Actor) -> Sequence[str]:
-        """Return the repositories that ``actor`` may read."""
+    async def latest(self, actor: Actor) -> Sequence[tuple[str, Version]]:
+        """Return each repository that ``actor`` may read with its latest version."""
         ...
 
     async def taken_tags(self, actor: Actor, repository: str) -> Sequence[str]:

@@ -82,12 +82,11 @@ class ReadRoutes:
     async def _list(self, request: web.Request) -> web.Response:
         actor = self._access.actor_of(request)
         author = request.query.get("author", "")
-        found = []
-        for repository in await self._catalogue.repositories(actor):
-            if author in ("", repository.partition("/")[0]):
-                version = await self._repositories.version(actor, repository, "main")
+        found: list[dict[str, Any]] = []
+        for repository, version in await self._catalogue.latest(actor):
+            if len(found) < PAGE_ENTRIES and author in ("", repository.partition("/")[0]):
                 found.append(_info(repository, version, blobs=False))
-        return answer(found[:PAGE_ENTRIES])
+        return answer(found)
 
     async def _info(self, request: web.Request) -> web.Response:
         actor, repository = self._asked(request)

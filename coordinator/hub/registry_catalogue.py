@@ -30,9 +30,10 @@ class RegistryCatalogue:
         found = await self._operations.repositories.show(actor, repository)
         return [_version(one) for one in found.versions]
 
-    async def repositories(self, actor: Actor) -> Sequence[str]:
-        """Return the repositories that ``actor`` may read."""
-        return [one.name for one in await self._operations.repositories.list_all(actor)]
+    async def latest(self, actor: Actor) -> Sequence[tuple[str, Version]]:
+        """Return each repository that ``actor`` may read with its latest version."""
+        found = await self._operations.repositories.list_all(actor)
+        return [(one.name, _version(one.versions[-1])) for one in found if one.versions]
 
     async def taken_tags(self, actor: Actor, repository: str) -> Sequence[str]:
         """Return the versions that a repository has or had."""

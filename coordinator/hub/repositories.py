@@ -26,6 +26,7 @@ from coordinator.core.hub_versions import (
     missing_parts,
     next_tag,
 )
+from coordinator.core.strangers_json import parse
 from coordinator.hub.catalogue import NewVersion
 from coordinator.hub.errors import ENTRY_NOT_FOUND, REPO_NOT_FOUND, REVISION_NOT_FOUND
 from protos.domain.errors import Conflict, Forbidden, InvalidRequest, NotFound
@@ -272,7 +273,7 @@ class Repositories:
                     async for chunk in some:
                         data += chunk
                 try:
-                    return await asyncio.to_thread(orjson.loads, bytes(data))
+                    return await asyncio.to_thread(parse, bytes(data))
                 except orjson.JSONDecodeError:
                     return None
         return None

@@ -158,6 +158,7 @@ OF_ACCOUNTS: frozenset[Act] = frozenset(
         Act.BLOB_PROGRESS,
         Act.BLOB_RESUME,
         Act.BLOB_UPLOAD,
+        Act.DEPLOYMENT_REMOVE,
         Act.DEPLOY_CREATE,
         Act.DEPLOY_LIST,
         Act.DEPLOY_ROLLBACK,

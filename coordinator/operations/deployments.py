@@ -19,6 +19,7 @@ from protos.domain.ids import (
     check_node_id,
     check_zone,
 )
+from protos.domain.resources import ReplicaState
 
 if TYPE_CHECKING:
     from coordinator.operations.actor import Actor
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 MAX_TTFT_BUDGET_MS = 600_000
 _MAX_NODES = 1_000
 _MAX_ZONES = 50
+#: Nodes whose error is told with a deployment.
+_MAX_ERRORS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,8 @@ class PlacedDeployment:
     deployment: Deployment
     node_ids: Sequence[str]
     replicas: Sequence[Replica]
+    #: By node: why its replica is not ready, as the node says.
+    errors: Mapping[str, str]
 
 
 class Deployments(UseCases):
@@ -89,10 +94,13 @@ class Deployments(UseCases):
 
     @use_case(Act.DEPLOYMENT_REMOVE, named("deployment"))
     async def remove(self, actor: Actor, name: str) -> None:
-        """Remove a deployment; clients that call it get 404 from then on. Raises: NotFound."""
+        """Remove a deployment; clients that call it get 404 from then on.
+
+        Raises: NotFound, for an account of what is another's too.
+        """
         check_deployment_name(name)
         note = note_of(actor, Act.DEPLOYMENT_REMOVE, f"deployment/{name}")
-        await self._store.write(deployments.remove(name), note)
+        await self._store.write(deployments.remove(name, actor.account_id), note)
 
     def _placed(self, deployment: Deployment) -> PlacedDeployment:
         replicas = self._store.view().replicas.get(deployment.model, {})
@@ -100,7 +108,20 @@ class Deployments(UseCases):
             deployment=deployment,
             node_ids=self._store.placements().get(deployment.name, ()),
             replicas=[replica for _, replica in sorted(replicas.items())],
+            errors=self._errors(deployment, replicas),
         )
+
+    def _errors(self, deployment: Deployment, replicas: Mapping[str, Replica]) -> dict[str, str]:
+        """Return what the nodes say of replicas that are not ready."""
+        found: dict[str, str] = {}
+        for node_id, replica in sorted(replicas.items()):
+            if replica.state is ReplicaState.READY or len(found) >= _MAX_ERRORS:
+                continue
+            live = self._parts.live.live_node(node_id)
+            for one in live.report.replicas if live else ():
+                if one.error and (one.model, one.adapter) == (deployment.model, ""):
+                    found[node_id] = one.error
+        return found
 
     def _check_nodes(self, deployment: Deployment, model: Model, node_ids: Sequence[str]) -> None:
         """Raises: NotFound, InvalidRequest: what the node lacks, and which nodes are suitable."""

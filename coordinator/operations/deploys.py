@@ -8,26 +8,51 @@ from typing import TYPE_CHECKING
 
 from coordinator.core.deploy_checks import check_adapter, check_fits, check_owner
 from coordinator.core.deploy_progress import NodeProgress, waits_for
-from coordinator.core.plan_input import PlanNode, replica_key
-from coordinator.core.rollout import RolloutPhase, changes_weights
+from coordinator.core.plan_input import PlanNode
+from coordinator.core.rollout import (
+    MAX_TIMEOUT_MS,
+    MIN_TIMEOUT_MS,
+    PREPARE_TIMEOUT_MS,
+    RolloutPhase,
+    changes_weights,
+)
+from coordinator.fleet.deploy_nodes import progress_of
 from coordinator.operations.acts import Act
 from coordinator.operations.deployments import checked_deployment
 from coordinator.operations.registry_objects import found_row
 from coordinator.operations.use_case import UseCases, named, note_of, use_case
 from coordinator.store import deploys
+from coordinator.store.deploys import Seen
 from protos.domain.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from protos.domain.ids import check_deployment_name, check_node_id
 from protos.domain.object_names import ObjectKind
-from protos.domain.resources import Adapter, Model, ModelSource, NodeHealth, NodeIntent, Runtime
+from protos.domain.resources import (
+    Adapter,
+    Hold,
+    Model,
+    ModelSource,
+    NodeIntent,
+    Runtime,
+)
 
 if TYPE_CHECKING:
-    from coordinator.core.rollout import Revision, Rollout
+    from coordinator.core.rollout import Revision, Rollout, Withdrawn
     from coordinator.operations.actor import Actor
     from coordinator.store.deploy_facts import DeployRecord
     from protos.domain.resources import Deployment
 
 MAX_PREMIUM_PERCENT = 10_000
 _MAX_NODES = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """How a deployment is changed."""
+
+    act: Act
+    reason: str
+    seen: Seen
+    timeout_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +64,8 @@ class DeployStatus:
     nodes: Sequence[NodeProgress]
     revisions: Sequence[Revision]
     rollout: Rollout | None
+    #: The latest change, if it never happened.
+    withdrawn: Withdrawn | None
     waits_for: Sequence[str]
     unplaced: Sequence[str]
 
@@ -69,40 +96,64 @@ class Deploys(UseCases):
 
     @use_case(Act.DEPLOY_UPDATE, named("deployment"))
     async def update(
-        self, actor: Actor, deployment: Deployment, node_ids: Collection[str] | None
+        self,
+        actor: Actor,
+        deployment: Deployment,
+        node_ids: Collection[str] | None,
+        *,
+        timeout_ms: int = 0,
     ) -> DeployStatus:
         """Change a deployment; other weights are made ready first, and then switched to.
 
-        ``deployment`` is as it should be; ``node_ids`` None: not pinned.
-        Raises: InvalidRequest, NotFound, Conflict.
+        ``deployment`` is as it should be, made from the revision that it carries; 0: the present
+        one. ``node_ids`` None: not pinned. After ``timeout_ms`` (0: an hour) it is withdrawn.
+        Raises: InvalidRequest, NotFound, Conflict if it was changed meanwhile, or is being changed.
         """
-        self._found(actor, deployment.name)
-        await self._begin(actor, Act.DEPLOY_UPDATE, deployment, node_ids, "update")
-        return self._status(deployment.name)
+        name = deployment.name
+        present = self._found(actor, name)
+        prepared = self._prepared(name)
+        if prepared is not None:
+            raise Conflict(
+                f"{prepared.by} is changing deployment {name!r} to revision"
+                f" {prepared.other.revision}",
+                f"wait until that is done, or withdraw it: edgeforge deploy rollback {name}",
+                retryable=False,
+            )
+        change = _Change(
+            Act.DEPLOY_UPDATE,
+            "update",
+            Seen(deployment.revision or present.revision),
+            _checked_timeout_ms(timeout_ms),
+        )
+        await self._begin(actor, deployment, node_ids, change)
+        return self._status(name)
 
     @use_case(Act.DEPLOY_ROLLBACK, named("deployment"))
-    async def rollback(self, actor: Actor, name: str, revision: int = 0) -> DeployStatus:
+    async def rollback(
+        self, actor: Actor, name: str, revision: int = 0, *, timeout_ms: int = 0
+    ) -> DeployStatus:
         """Return to an earlier revision; 0 withdraws a change that is prepared, else the last one.
 
         Raises: NotFound, Conflict, InvalidRequest.
         """
         present = self._found(actor, name)
-        record = self._store.deploys().get(name)
-        rollout = record.rollout if record else None
-        if not revision and rollout is not None and rollout.phase is RolloutPhase.PREPARING:
-            note = note_of(
-                actor,
-                Act.DEPLOY_ROLLBACK,
-                f"deployment/{name}",
-                "the change under way is withdrawn",
-            )
-            await self._store.write(deploys.end(name, rollout), note)
+        timeout_ms = _checked_timeout_ms(timeout_ms)
+        prepared = self._prepared(name)
+        if not revision and prepared is not None:
+            said = f"the change to revision {prepared.other.revision} is withdrawn"
+            note = note_of(actor, Act.DEPLOY_ROLLBACK, f"deployment/{name}", said)
+            change = deploys.withdraw(name, prepared, str(actor), f"withdrawn by {actor}")
+            await self._store.write(change, note)
             self._parts.on_plan_changed()
             return self._status(name)
-        target = _revision(name, record, present, revision)
-        wanted = target.deployment
-        reason = f"rollback to {wanted.revision}"
-        await self._begin(actor, Act.DEPLOY_ROLLBACK, wanted, wanted.pins, reason)
+        wanted = _revision(name, self._store.deploys().get(name), present, revision).deployment
+        begins = _Change(
+            Act.DEPLOY_ROLLBACK,
+            f"rollback to {wanted.revision}",
+            Seen(present.revision, prepared),
+            timeout_ms,
+        )
+        await self._begin(actor, wanted, wanted.pins, begins)
         return self._status(name)
 
     @use_case(Act.DEPLOY_SHOW, named("deployment"))
@@ -123,22 +174,36 @@ class Deploys(UseCases):
     async def _begin(
         self,
         actor: Actor,
-        act: Act,
         deployment: Deployment,
         node_ids: Collection[str] | None,
-        reason: str,
+        change: _Change,
     ) -> None:
         pins = None if node_ids is None else frozenset(_checked_nodes(node_ids))
         following = self._resolved(actor, deployment, pins)
         present = self._store.view().deployments.get(following.name)
         model = self._store.view().models.get(following.model)
         is_managed = model is not None and model.source is ModelSource.MANAGED
-        note = note_of(actor, act, f"deployment/{following.name}", _detail(following))
-        # The same weights are ready already; only operators start external engines.
-        at_once = present is not None and not (changes_weights(present, following) and is_managed)
-        begin = deploys.begin(following, pins, str(actor), reason, seen=present, at_once=at_once)
-        await self._store.write(begin, note)
+        note = note_of(actor, change.act, f"deployment/{following.name}", _detail(following))
+        begun = deploys.begin(
+            following,
+            pins,
+            str(actor),
+            change.reason,
+            seen=change.seen,
+            timeout_ms=change.timeout_ms,
+            # The same weights are ready already; only operators start external engines.
+            at_once=present is not None
+            and not (changes_weights(present, following) and is_managed),
+        )
+        await self._store.write(begun, note)
         self._parts.on_plan_changed()
+
+    def _prepared(self, name: str) -> Rollout | None:
+        """Return the change that is being made ready."""
+        record = self._store.deploys().get(name)
+        rollout = record.rollout if record else None
+        is_prepared = rollout is not None and rollout.phase is RolloutPhase.PREPARING
+        return rollout if is_prepared else None
 
     def _found(self, actor: Actor, name: str) -> Deployment:
         """Raises: NotFound, of what is another account's too."""
@@ -214,11 +279,11 @@ class Deploys(UseCases):
         rollout = record.rollout if record else None
         nodes = self._progress(deployment, is_next=False)
         why = self._why_nowhere(name)
-        waits = waits_for(nodes, why)
+        waits = self._waits(deployment, nodes, why)
         if rollout is not None and rollout.phase is RolloutPhase.PREPARING:
             following = self._progress(rollout.other, is_next=True)
             nodes += following
-            waits = waits_for(following, why) or ["switching to the next version"]
+            waits = self._waits(rollout.other, following, why) or ["switching to the next version"]
         if not waits and not self._parts.plan.follows(name):
             waits = ["waiting for the plan to follow the change"]
         return DeployStatus(
@@ -227,48 +292,29 @@ class Deploys(UseCases):
             nodes=nodes,
             revisions=record.revisions[::-1] if record else (),
             rollout=rollout,
+            withdrawn=record.withdrawn if record else None,
             waits_for=waits,
             unplaced=self._parts.plan.unplaced_of(name),
         )
 
+    def _waits(self, version: Deployment, nodes: Sequence[NodeProgress], why: str) -> list[str]:
+        """Return what a version waits for: an adapter that requests load, for its base first."""
+        if version.adapter:
+            bases = [
+                one
+                for one in self._progress(replace(version, adapter=""), is_next=False)
+                if one.hold is not Hold.ON_DEMAND
+            ]
+            if bases and not any(one.is_done and one.alive for one in bases):
+                return waits_for(bases, why)
+        return waits_for(nodes, why)
+
     def _progress(self, version: Deployment, *, is_next: bool) -> list[NodeProgress]:
         """Return what each node that is to hold a version has come to."""
-        view, plan = self._store.view(), self._parts.plan
-        key = replica_key(version.model, version.adapter)
-        by_node = view.replicas.get(version.model, {})
-        if version.adapter:
-            by_node = view.adapter_replicas.get(version.adapter, {})
-        found = []
-        for node_id in sorted(view.nodes):
-            row = plan.desired_of(node_id).get(key)
-            if row is None or (version.pins is not None and node_id not in version.pins):
-                continue
-            live = self._parts.live.live_node(node_id)
-            told = [
-                one
-                for one in (live.report.replicas if live else ())
-                if (one.model, one.adapter) == (version.model, version.adapter)
-            ]
-            replica = by_node.get(node_id)
-            state = replica.state if replica else None
-            found.append(
-                NodeProgress(
-                    node_id,
-                    version.adapter or version.model,
-                    row.hold,
-                    connected=live is not None and live.connected,
-                    alive=view.nodes[node_id].health is not NodeHealth.DEAD,
-                    state=told[0].state if told and replica else state,
-                    **({"residency": replica.residency} if replica else {}),
-                    pulled_bytes=told[0].pulled_bytes if told else 0,
-                    total_bytes=told[0].total_bytes if told else 0,
-                    error=told[0].error if told else "",
-                    is_next=is_next,
-                    is_adapter=bool(version.adapter),
-                    generation=replica.generation if replica else 0,
-                )
-            )
-        return found
+        parts = self._parts
+        return progress_of(
+            self._store, parts.plan.desired_of, parts.live.live_node, version, is_next=is_next
+        )
 
     def _why_nowhere(self, name: str) -> str:
         unplaced = self._parts.plan.unplaced_of(name)
@@ -307,6 +353,17 @@ def _checked_nodes(node_ids: Collection[str]) -> tuple[str, ...]:
     if len(node_ids) > _MAX_NODES:
         raise InvalidRequest(f"{len(node_ids)} nodes are more than {_MAX_NODES}")
     return tuple(sorted({check_node_id(node_id) for node_id in node_ids}))
+
+
+def _checked_timeout_ms(timeout_ms: int) -> int:
+    """Return how long a change may be prepared; 0: the default. Raises: InvalidRequest."""
+    if timeout_ms and not MIN_TIMEOUT_MS <= timeout_ms <= MAX_TIMEOUT_MS:
+        raise InvalidRequest(
+            f"a timeout of {timeout_ms / 1_000:g} s is not in"
+            f" {MIN_TIMEOUT_MS / 1_000:g}..{MAX_TIMEOUT_MS / 1_000:g}",
+            "without one a change is withdrawn after an hour",
+        )
+    return timeout_ms or PREPARE_TIMEOUT_MS
 
 
 def _detail(deployment: Deployment) -> str:

@@ -20,6 +20,7 @@ from coordinator.core.model_files import (
     check_file,
     check_names,
 )
+from coordinator.core.strangers_json import parse
 from coordinator.core.swap_key import swap_key
 from coordinator.core.tokenizer_config import MAX_TEMPLATE_CHARS, MAX_TEMPLATES, templates_of
 from coordinator.operations.weights import tensors_of
@@ -108,7 +109,7 @@ async def json_of(file: ModelFile, blobs: BlobStore) -> object:
         raise InvalidRequest(f"{file.path} has {file.size_bytes} bytes, {limit_bytes} are allowed")
     try:
         data = await blobs.read_start(file.sha256, limit_bytes)
-        return await asyncio.to_thread(orjson.loads, data)
+        return await asyncio.to_thread(parse, data)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"{file.path} is not JSON: {error}") from error
 

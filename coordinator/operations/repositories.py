@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 
 from coordinator.core.publications import latest_of
 from coordinator.operations.acts import Act
-from coordinator.operations.registry_objects import RegistryObject, publication_of, visible_rows
+from coordinator.operations.registry_objects import (
+    RegistryObject,
+    publication_of,
+    rows_of,
+    visible_rows,
+)
 from coordinator.operations.use_case import UseCases, named, use_case
 from protos.domain.object_names import ObjectKind, repository_of
 
@@ -48,20 +53,30 @@ class Repositories(UseCases):
         for kind in _KINDS:
             for row in visible_rows(self._store, actor, kind):
                 by_name.setdefault(repository_of(row.name), []).append(row)
-        return [self._repository(name, rows) for name, rows in sorted(by_name.items())]
+        taken: dict[str, list[str]] = {}
+        for one in self._store.publications():
+            taken.setdefault(repository_of(one), []).append(one)
+        return [
+            self._repository(name, rows, taken.get(name, ()))
+            for name, rows in sorted(by_name.items())
+        ]
 
     @use_case(Act.REPOSITORY_SHOW, named("repository"))
     async def show(self, actor: Actor, name: str) -> Repository:
         """Return one repository; without versions if there is none that the caller may read."""
+        prefix = f"{name}@"
         rows = [
             row
             for kind in _KINDS
-            for row in visible_rows(self._store, actor, kind)
-            if repository_of(row.name) == name
+            for row in rows_of(self._store, kind).values()
+            if row.name.startswith(prefix) and actor.sees(row.account_id)
         ]
-        return self._repository(name, rows)
+        taken = [one for one in self._store.publications() if one.startswith(prefix)]
+        return self._repository(name, rows, taken)
 
-    def _repository(self, name: str, rows: Sequence[RegistryRow]) -> Repository:
+    def _repository(
+        self, name: str, rows: Sequence[RegistryRow], taken: Sequence[str]
+    ) -> Repository:
         found = {row.name: publication_of(self._store, row) for row in rows}
         latest = latest_of(found.values())
         objects = [
@@ -74,6 +89,5 @@ class Repositories(UseCases):
             for row in rows
         ]
         objects.sort(key=lambda one: (one.publication.order, one.row.name))
-        taken = [one for one in self._store.publications() if repository_of(one) == name]
         tags = {one.partition("@")[2] for one in (*taken, *found)}
         return Repository(name, tuple(objects), tuple(sorted(tags)))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from coordinator.core.hub_versions import ADAPTER_CONFIG, kind_of, next_tag
+from coordinator.core.strangers_json import parse
 from coordinator.operations.acts import Act
 from coordinator.operations.blob_access import check_stored_bytes
 from coordinator.operations.publishing import publish_object
@@ -191,7 +192,7 @@ async def _json_in(path: Path) -> Any:  # noqa: ANN401 - of any shape
     def read() -> Any:  # noqa: ANN401
         if path.stat().st_size > _MAX_CONFIG_BYTES:
             return None
-        return orjson.loads(path.read_bytes())
+        return parse(path.read_bytes())
 
     try:
         return await asyncio.to_thread(read)

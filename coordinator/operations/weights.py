@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from coordinator.core import safetensors_header
+from coordinator.core.strangers_json import parse
 from coordinator.core.value_scan import ValueScan
 from protos.domain.errors import InvalidRequest
 
@@ -59,7 +60,7 @@ async def scanned(file: ModelFile, tensors: Mapping[str, Tensor], blobs: BlobSto
 
 def _checked_tensors(data: bytes, data_bytes: int, path: str) -> dict[str, Tensor]:
     try:
-        header = orjson.loads(data)
+        header = parse(data)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(
             f"{path} is not a safetensors file: its header is not JSON",

@@ -50,6 +50,7 @@ def _info(placed: PlacedDeployment) -> admin_pb2.DeploymentInfo:
         deployment=deployment_to_wire(placed.deployment),
         node_ids=placed.node_ids,
         replicas=map(replica_to_wire, placed.replicas),
+        errors=placed.errors,
     )
 
 
@@ -58,6 +59,7 @@ def deployment_of(message: resources_pb2.Deployment) -> Deployment:
     known = resources_pb2.Deployment()
     known.CopyFrom(message)
     del known.node_ids[:]  # pins are the request's own field
+    known.ClearField("next")  # only a roll-out sets it
     if known.sla_tier == resources_pb2.SLA_TIER_UNSPECIFIED:
         known.sla_tier = resources_pb2.SLA_TIER_STANDARD
     try:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from coordinator.core.rollout import RolloutPhase
 from coordinator.rpc.admin_base import AdminServicerBase
 from coordinator.rpc.admin_deployments import deployment_of
 from protos.v1 import deploy_pb2, deploy_pb2_grpc
@@ -47,14 +48,16 @@ class DeployService(AdminServicerBase, deploy_pb2_grpc.DeploysServicer):
         if request.sets_nodes:
             node_ids = frozenset(request.node_ids) or None
         changed = _changed(present.deployment, request)
-        return _status(await deploys.update(actor, changed, node_ids))
+        return _status(
+            await deploys.update(actor, changed, node_ids, timeout_ms=request.timeout_ms)
+        )
 
     async def RollbackDeploy(
         self, request: deploy_pb2.RollbackDeployRequest, context: Context
     ) -> deploy_pb2.DeployStatus:
         """Return to an earlier revision, or withdraw a change."""
         status = await self._operations.deploys.rollback(
-            self._actor(context), request.name, request.revision
+            self._actor(context), request.name, request.revision, timeout_ms=request.timeout_ms
         )
         return _status(status)
 
@@ -157,6 +160,19 @@ def _status(status: DeployStatus) -> deploy_pb2.DeployStatus:
                 by=rollout.by,
                 reason=rollout.reason,
                 since_unix_ms=rollout.since_unix_ms,
+                until_unix_ms=(
+                    rollout.until_unix_ms if rollout.phase is RolloutPhase.PREPARING else 0
+                ),
+            )
+        )
+    if (gone := status.withdrawn) is not None:
+        message.withdrawn.CopyFrom(
+            deploy_pb2.DeployWithdrawn(
+                revision=gone.number,
+                reason=gone.reason,
+                by=gone.by,
+                why=gone.why,
+                at_unix_ms=gone.at_unix_ms,
             )
         )
     return message

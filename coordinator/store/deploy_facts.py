@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any, ClassVar
 
 from coordinator.core.plan_input import PlanRules, Rule
-from coordinator.core.rollout import Revision, Rollout, RolloutPhase
+from coordinator.core.rollout import PREPARE_TIMEOUT_MS, Revision, Rollout, RolloutPhase, Withdrawn
 from coordinator.store.fact_types import FactType
 from protos.domain.resources import Deployment, SlaTier
 
@@ -59,6 +59,7 @@ class DeployRecord:
     name: str
     revisions: tuple[Revision, ...] = ()
     rollout: Rollout | None = None
+    withdrawn: Withdrawn | None = None
 
     @property
     def key(self) -> str:
@@ -80,7 +81,9 @@ class DeployRecord:
                 rollout.by,
                 rollout.reason,
                 rollout.since_unix_ms,
+                rollout.timeout_ms,
             ],
+            "withdrawn": self.withdrawn and list(astuple(self.withdrawn)),
         }
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
@@ -94,13 +97,23 @@ class DeployRecord:
         )
         rollout = None
         if value["rollout"]:
-            phase, other, by, reason, since_unix_ms = value["rollout"]
-            rollout = Rollout(RolloutPhase(phase), _deployment(other), by, reason, since_unix_ms)
-        return cls(key, revisions, rollout)
+            phase, other, by, reason, since_unix_ms, *timeout_ms = value["rollout"]
+            rollout = Rollout(
+                RolloutPhase(phase),
+                _deployment(other),
+                by,
+                reason,
+                since_unix_ms,
+                # Facts of before changes had one.
+                *(timeout_ms or (PREPARE_TIMEOUT_MS,)),
+            )
+        withdrawn = value.get("withdrawn")
+        return cls(key, revisions, rollout, Withdrawn(*withdrawn) if withdrawn else None)
 
 
 def _plain(deployment: Deployment) -> dict[str, Any]:
     value = asdict(deployment)
+    del value["next"]  # only the present row has one
     value["pins"] = None if deployment.pins is None else sorted(deployment.pins)
     return value
 

@@ -59,11 +59,14 @@ def require_parts(tx: Transaction, deployment: Deployment, node_ids: Iterable[st
         nodes.require(tx, node_id)
 
 
-def remove(name: str) -> Write[None]:
-    """Remove a deployment and its pins. NotFound."""
+def remove(name: str, account_id: str = "") -> Write[None]:
+    """Remove a deployment and its pins. NotFound, also if it is not of ``account_id``, if given."""
 
     def write(tx: Transaction) -> None:
-        if not tx.remove(ResourceType.DEPLOYMENTS, f"deployment/{name}"):
+        key = f"deployment/{name}"
+        found = tx.get(ResourceType.DEPLOYMENTS, key)
+        is_theirs = isinstance(found, Deployment) and account_id in ("", found.account_id)
+        if not is_theirs or not tx.remove(ResourceType.DEPLOYMENTS, key):
             raise NotFound(
                 f"there is no deployment {name!r}", "`edgeforge deployment ls` shows all"
             )

@@ -17,6 +17,7 @@ from protos.domain.resources import (
     DesiredAdapter,
     DesiredReplica,
     Model,
+    NextVersion,
     Node,
     Pop,
     Price,
@@ -56,7 +57,7 @@ class FleetView:
     #: model name -> what ``offer_lookup.offers_of`` computed from this view; empty in a new view
     offers: dict[str, Offers] = field(default_factory=dict, init=False, repr=False, compare=False)
     #: model or adapter -> the deployments that name it; as ``holding`` found them, empty before
-    users: dict[str, list[Deployment]] = field(
+    users: dict[str, list[Deployment | NextVersion]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 

@@ -1,6 +1,8 @@
 """Which nodes may hold a model or an adapter: only where a deployment of it may be served.
 
-The coordinator plans and serves files by it, and agents serve pieces to their peers by it.
+A version that a deployment is changed to counts as well, by its own pins and zones: nodes make it
+ready before requests are served by it. The coordinator plans and serves files by this, and agents
+serve pieces to their peers by it.
 """
 
 from __future__ import annotations
@@ -10,16 +12,16 @@ from typing import TYPE_CHECKING
 from protos.domain.resources import NodeIntent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from protos.domain.fleet_view import FleetView
-    from protos.domain.resources import Deployment, Node, Pop
+    from protos.domain.resources import Deployment, NextVersion, Node, Pop
 
 
 def may_hold(view: FleetView, node_id: str, name: str) -> bool:
     """Return whether ``node_id`` may hold the model or adapter ``name``, by the table.
 
-    A deployment must name it, and allow that node by its pins and its zones.
+    A deployment must name it, now or next, and allow that node by its pins and its zones.
     """
     node = view.nodes.get(node_id)
     if node is None or node.intent is NodeIntent.RETIRED:
@@ -27,22 +29,33 @@ def may_hold(view: FleetView, node_id: str, name: str) -> bool:
     return any(may_serve(one, node, view.pops) for one in _users(view).get(name, ()))
 
 
-def _users(view: FleetView) -> Mapping[str, list[Deployment]]:
-    """Return the deployments of each name; found once for a view, since thousands are asked for."""
+def _users(view: FleetView) -> Mapping[str, list[Deployment | NextVersion]]:
+    """Return the versions that use each name; found once for a view: thousands are asked for."""
     users = view.users
     if not users:
-        for one in view.deployments.values():
-            users.setdefault(one.model, []).append(one)
-            if one.adapter:
-                users.setdefault(one.adapter, []).append(one)
+        for deployment in view.deployments.values():
+            for one in _versions(deployment):
+                for name in filter(None, (one.model, one.adapter)):
+                    users.setdefault(name, []).append(one)
     return users
 
 
-def may_serve(deployment: Deployment, node: Node, pops: Mapping[str, Pop]) -> bool:
-    """Return whether ``deployment`` may be served at ``node``, by its pins and its zones."""
-    if deployment.pins is not None and node.id not in deployment.pins:
+def may_serve(version: Deployment | NextVersion, node: Node, pops: Mapping[str, Pop]) -> bool:
+    """Return whether ``version`` may be held and served at ``node``, by its pins and its zones."""
+    if version.pins is not None and node.id not in version.pins:
         return False
-    if not deployment.residency_zones:
+    if not version.residency_zones:
         return True
     pop = pops.get(node.pop_id)
-    return pop is not None and pop.zone in deployment.residency_zones
+    return pop is not None and pop.zone in version.residency_zones
+
+
+def names_held(view: FleetView) -> set[str]:
+    """Return the models and adapters that some node may hold."""
+    return set(_users(view))
+
+
+def _versions(deployment: Deployment) -> Iterator[Deployment | NextVersion]:
+    yield deployment
+    if deployment.next is not None:
+        yield deployment.next

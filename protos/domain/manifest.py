@@ -121,6 +121,8 @@ def check_path(path: str) -> str:
             f"{shown} can hold code that runs when it is read",
             "convert the weights to safetensors and leave this file out",
         )
+    if lower.endswith(_WEIGHTS_SUFFIX) and not parts[-1].endswith(_WEIGHTS_SUFFIX):
+        raise InvalidRequest(f"{shown} is no name of weights", f"write {_WEIGHTS_SUFFIX} small")
     if not lower.endswith(ALLOWED_SUFFIXES) and parts[-1] not in ALLOWED_NAMES:
         raise InvalidRequest(
             f"{shown} is not a kind of file a model needs",

@@ -171,6 +171,16 @@ class Runtime:
 
 
 @dataclass(frozen=True, slots=True)
+class NextVersion:
+    """What a deployment is changed to: held where pins and zones allow, serves no request yet."""
+
+    model: str
+    adapter: str
+    residency_zones: tuple[str, ...] = ()
+    pins: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Deployment:
     """What a client names in ``model``: a model with its budget, zones and account."""
 
@@ -192,6 +202,7 @@ class Deployment:
     max_premium_percent: int = 0
     #: Counts its updates and rollbacks, from 1.
     revision: int = 0
+    next: NextVersion | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,10 +226,7 @@ class EngineProfile:
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """A model, or an adapter of it, at a node: in its engine, or what it can load.
-
-    ``adapter`` is empty for the model itself.
-    """
+    """A model, or an adapter of it if one is named, at a node: in its engine, or loadable."""
 
     node_id: str
     model: str

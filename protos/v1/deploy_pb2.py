@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from protos.v1 import resources_pb2 as protos_dot_v1_dot_resources__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16protos/v1/deploy.proto\x12\x0c\x65\x64geforge.v1\x1a\x19protos/v1/resources.proto\"O\n\rDeployRequest\x12,\n\ndeployment\x18\x01 \x01(\x0b\x32\x18.edgeforge.v1.Deployment\x12\x10\n\x08node_ids\x18\x02 \x03(\t\"\xd5\x03\n\x13UpdateDeployRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x05model\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07\x61\x64\x61pter\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x14\n\x07runtime\x18\x04 \x01(\tH\x02\x88\x01\x01\x12\x1b\n\x0ettft_budget_ms\x18\x05 \x01(\rH\x03\x88\x01\x01\x12,\n\x08sla_tier\x18\x06 \x01(\x0e\x32\x15.edgeforge.v1.SlaTierH\x04\x88\x01\x01\x12\x17\n\x0fresidency_zones\x18\x07 \x03(\t\x12\x16\n\x0esets_residency\x18\x08 \x01(\x08\x12\x13\n\x06strict\x18\t \x01(\x08H\x05\x88\x01\x01\x12\x1d\n\x10\x63ontinue_streams\x18\n \x01(\x08H\x06\x88\x01\x01\x12 \n\x13max_premium_percent\x18\x0b \x01(\rH\x07\x88\x01\x01\x12\x10\n\x08node_ids\x18\x0c \x03(\t\x12\x12\n\nsets_nodes\x18\r \x01(\x08\x42\x08\n\x06_modelB\n\n\x08_adapterB\n\n\x08_runtimeB\x11\n\x0f_ttft_budget_msB\x0b\n\t_sla_tierB\t\n\x07_strictB\x13\n\x11_continue_streamsB\x16\n\x14_max_premium_percent\"7\n\x15RollbackDeployRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\r\"!\n\x11ShowDeployRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x14\n\x12ListDeploysRequest\"B\n\x13ListDeploysResponse\x12+\n\x07\x64\x65ploys\x18\x01 \x03(\x0b\x32\x1a.edgeforge.v1.DeployStatus\"\xca\x01\n\nDeployNode\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04hold\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x11\n\tresidency\x18\x05 \x01(\t\x12\x14\n\x0cpulled_bytes\x18\x06 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x07 \x01(\x04\x12\r\n\x05\x65rror\x18\x08 \x01(\t\x12\x11\n\tconnected\x18\t \x01(\x08\x12\x0c\n\x04next\x18\n \x01(\x08\x12\x12\n\ngeneration\x18\x0b \x01(\r\"n\n\x0e\x44\x65ployRevision\x12,\n\ndeployment\x18\x01 \x01(\x0b\x32\x18.edgeforge.v1.Deployment\x12\n\n\x02\x62y\x18\x02 \x01(\t\x12\x12\n\nat_unix_ms\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\"z\n\rDeployRollout\x12\r\n\x05phase\x18\x01 \x01(\t\x12\'\n\x05other\x18\x02 \x01(\x0b\x32\x18.edgeforge.v1.Deployment\x12\n\n\x02\x62y\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x15\n\rsince_unix_ms\x18\x05 \x01(\x03\"\x8b\x02\n\x0c\x44\x65ployStatus\x12,\n\ndeployment\x18\x01 \x01(\x0b\x32\x18.edgeforge.v1.Deployment\x12\x10\n\x08node_ids\x18\x02 \x03(\t\x12\'\n\x05nodes\x18\x03 \x03(\x0b\x32\x18.edgeforge.v1.DeployNode\x12/\n\trevisions\x18\x04 \x03(\x0b\x32\x1c.edgeforge.v1.DeployRevision\x12,\n\x07rollout\x18\x05 \x01(\x0b\x32\x1b.edgeforge.v1.DeployRollout\x12\x11\n\twaits_for\x18\x06 \x03(\t\x12\x10\n\x08unplaced\x18\x07 \x03(\t\x12\x0e\n\x06served\x18\x08 \x01(\x08\"\"\n\x0fShowPlanRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\"8\n\x11\x46reezePlanRequest\x12\x0f\n\x07pop_ids\x18\x01 \x03(\t\x12\x12\n\neverywhere\x18\x02 \x01(\x08\":\n\x13UnfreezePlanRequest\x12\x0f\n\x07pop_ids\x18\x01 \x03(\t\x12\x12\n\neverywhere\x18\x02 \x01(\x08\"#\n\x10\x41pplyPlanRequest\x12\x0f\n\x07pop_ids\x18\x01 \x03(\t\"E\n\x08PlanRule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06pop_id\x18\x02 \x01(\t\x12\x0f\n\x07node_id\x18\x03 \x01(\t\x12\n\n\x02\x62y\x18\x04 \x01(\t\"i\n\x08PlanMove\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x03 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x04 \x01(\t\x12\x0b\n\x03why\x18\x05 \x01(\t\x12\x12\n\nat_unix_ms\x18\x06 \x01(\x03\"G\n\x0bPlannedHold\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04hold\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\"C\n\x0cPlanUnplaced\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\'\n\tFrozenPop\x12\x0e\n\x06pop_id\x18\x01 \x01(\t\x12\n\n\x02\x62y\x18\x02 \x01(\t\"\xab\x02\n\x08PlanInfo\x12(\n\x05holds\x18\x01 \x03(\x0b\x32\x19.edgeforge.v1.PlannedHold\x12\'\n\x07pending\x18\x02 \x03(\x0b\x32\x16.edgeforge.v1.PlanMove\x12&\n\x06recent\x18\x03 \x03(\x0b\x32\x16.edgeforge.v1.PlanMove\x12,\n\x08unplaced\x18\x04 \x03(\x0b\x32\x1a.edgeforge.v1.PlanUnplaced\x12$\n\x04pins\x18\x05 \x03(\x0b\x32\x16.edgeforge.v1.PlanRule\x12\'\n\x07\x66orbids\x18\x06 \x03(\x0b\x32\x16.edgeforge.v1.PlanRule\x12\'\n\x06\x66rozen\x18\x07 \x03(\x0b\x32\x17.edgeforge.v1.FrozenPop2\xe5\x06\n\x07\x44\x65ploys\x12G\n\x0c\x43reateDeploy\x12\x1b.edgeforge.v1.DeployRequest\x1a\x1a.edgeforge.v1.DeployStatus\x12M\n\x0cUpdateDeploy\x12!.edgeforge.v1.UpdateDeployRequest\x1a\x1a.edgeforge.v1.DeployStatus\x12Q\n\x0eRollbackDeploy\x12#.edgeforge.v1.RollbackDeployRequest\x1a\x1a.edgeforge.v1.DeployStatus\x12I\n\nShowDeploy\x12\x1f.edgeforge.v1.ShowDeployRequest\x1a\x1a.edgeforge.v1.DeployStatus\x12R\n\x0bListDeploys\x12 .edgeforge.v1.ListDeploysRequest\x1a!.edgeforge.v1.ListDeploysResponse\x12\x41\n\x08ShowPlan\x12\x1d.edgeforge.v1.ShowPlanRequest\x1a\x16.edgeforge.v1.PlanInfo\x12\x45\n\nFreezePlan\x12\x1f.edgeforge.v1.FreezePlanRequest\x1a\x16.edgeforge.v1.PlanInfo\x12I\n\x0cUnfreezePlan\x12!.edgeforge.v1.UnfreezePlanRequest\x1a\x16.edgeforge.v1.PlanInfo\x12\x43\n\tApplyPlan\x12\x1e.edgeforge.v1.ApplyPlanRequest\x1a\x16.edgeforge.v1.PlanInfo\x12\x39\n\x07PinPlan\x12\x16.edgeforge.v1.PlanRule\x1a\x16.edgeforge.v1.PlanInfo\x12<\n\nForbidPlan\x12\x16.edgeforge.v1.PlanRule\x1a\x16.edgeforge.v1.PlanInfo\x12=\n\x0bReleasePlan\x12\x16.edgeforge.v1.PlanRule\x1a\x16.edgeforge.v1.PlanInfob\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16protos/v1/deploy.proto\x12\x0c\x65\x64geforge.v1\x1a\x19protos/v1/resources.proto\"O\n\rDeployRequest\x12,\n\ndeployment\x18\x01 \x01(\x0b\x32\x18.edgeforge.v1.Deployment\x12\x10\n\x08node_ids\x18\x02 \x03(\t\"\xe9\x03\n\x13UpdateDeployRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x05model\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07\x61\x64\x61pter\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x14\n\x07runtime\x18\x04 \x01(\tH\x02\x88\x01\x01\x12\x1b\n\x0ettft_budget_ms\x18\x05 \x01(\rH\x03\x88\x01\x01\x12,\n\x08sla_tier\x18\x06 \x01(\x0e\x32\x15.edgeforge.v1.SlaTierH\x04\x88\x01\x01\x12\x17\n\x0fresidency_zones\x18\x07 \x03(\t\x12\x16\n\x0esets_residency\x18\x08 \x01(\x08\x12\x13\n\x06strict\x18\t \x01(\x08H\x05\x88\x01\x01\x12\x1d\n\x10\x63ontinue_streams\x18\n \x01(\x08H\x06\x88\x01\x01\x12 \n\x13max_premium_percent\x18\x0b \x01(\rH\x07\x88\x01\x01\x12\x10\n\x08node_ids\x18\x0c \x03(\t\x12\x12\n\nsets_nodes\x18\r \x01(\x08\x12\x12\n\ntimeout_ms\x18\x0e \x01(\rB\x08\n\x06_modelB\n\n\x08_adapterB\n\n\x08_runtimeB\x11\n\x0f_ttft_budget_msB\x0b\n\t_sla_tierB\t\n\x07_strictB\x13\n\x11_continue_streamsB\x16\n\x14_max_premium_percent\"K\n\x15RollbackDeployRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\r\x12\x12\n\ntimeout_ms\x18\x03 \x01(\r\"!\n\x11ShowDeployRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x14\n\x12ListDeploysRequest\"B\n\x13ListDeploysResponse\x12+\n\x07\x64\x65ploys\x18\x01 \x03(\x0b\x32\x1a.edgeforge.v1.DeployStatus\"\xca\x01\n\nDeployNode\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04hold\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x11\n\tresidency\x18\x05 \x01(\t\x12\x14\n\x0cpulled_bytes\x18\x06 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x07 \x01(\x04\x12\r\n\x05\x65rror\x18\x08 \x01(\t\x12\x11\n\tconnected\x18\t \x01(\x08\x12\x0c\n\x04next\x18\n \x01(\x08\x12\x12\n\ngeneration\x18\x0b \x01(\r\"n\n\x0e\x44\x65ployRevision\x12,\n\ndeployment\x18\x01 \x01(\x0b\x32\x18.edgeforge.v1.Deployment\x12\n\n\x02\x62y\x18\x02 \x01(\t\x12\x12\n\nat_unix_ms\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\x91\x01\n\rDeployRollout\x12\r\n\x05phase\x18\x01 \x01(\t\x12\'\n\x05other\x18\x02 \x01(\x0b\x32\x18.edgeforge.v1.Deployment\x12\n\n\x02\x62y\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x15\n\rsince_unix_ms\x18\x05 \x01(\x03\x12\x15\n\runtil_unix_ms\x18\x06 \x01(\x03\"`\n\x0f\x44\x65ployWithdrawn\x12\x10\n\x08revision\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\n\n\x02\x62y\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\x12\x12\n\nat_unix_ms\x18\x05 \x01(\x03\"\xbd\x02\n\x0c\x44\x65ployStatus\x12,\n\ndeployment\x18\x01 \x01(\x0b\x32\x18.edgeforge.v1.Deployment\x12\x10\n\x08node_ids\x18\x02 \x03(\t\x12\'\n\x05nodes\x18\x03 \x03(\x0b\x32\x18.edgeforge.v1.DeployNode\x12/\n\trevisions\x18\x04 \x03(\x0b\x32\x1c.edgeforge.v1.DeployRevision\x12,\n\x07rollout\x18\x05 \x01(\x0b\x32\x1b.edgeforge.v1.DeployRollout\x12\x11\n\twaits_for\x18\x06 \x03(\t\x12\x10\n\x08unplaced\x18\x07 \x03(\t\x12\x0e\n\x06served\x18\x08 \x01(\x08\x12\x30\n\twithdrawn\x18\t \x01(\x0b\x32\x1d.edgeforge.v1.DeployWithdrawn\"\"\n\x0fShowPlanRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\"8\n\x11\x46reezePlanRequest\x12\x0f\n\x07pop_ids\x18\x01 \x03(\t\x12\x12\n\neverywhere\x18\x02 \x01(\x08\":\n\x13UnfreezePlanRequest\x12\x0f\n\x07pop_ids\x18\x01 \x03(\t\x12\x12\n\neverywhere\x18\x02 \x01(\x08\"#\n\x10\x41pplyPlanRequest\x12\x0f\n\x07pop_ids\x18\x01 \x03(\t\"E\n\x08PlanRule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06pop_id\x18\x02 \x01(\t\x12\x0f\n\x07node_id\x18\x03 \x01(\t\x12\n\n\x02\x62y\x18\x04 \x01(\t\"i\n\x08PlanMove\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x03 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x04 \x01(\t\x12\x0b\n\x03why\x18\x05 \x01(\t\x12\x12\n\nat_unix_ms\x18\x06 \x01(\x03\"G\n\x0bPlannedHold\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04hold\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\"C\n\x0cPlanUnplaced\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\'\n\tFrozenPop\x12\x0e\n\x06pop_id\x18\x01 \x01(\t\x12\n\n\x02\x62y\x18\x02 \x01(\t\"\xab\x02\n\x08PlanInfo\x12(\n\x05holds\x18\x01 \x03(\x0b\x32\x19.edgeforge.v1.PlannedHold\x12\'\n\x07pending\x18\x02 \x03(\x0b\x32\x16.edgeforge.v1.PlanMove\x12&\n\x06recent\x18\x03 \x03(\x0b\x32\x16.edgeforge.v1.PlanMove\x12,\n\x08unplaced\x18\x04 \x03(\x0b\x32\x1a.edgeforge.v1.PlanUnplaced\x12$\n\x04pins\x18\x05 \x03(\x0b\x32\x16.edgeforge.v1.PlanRule\x12\'\n\x07\x66orbids\x18\x06 \x03(\x0b\x32\x16.edgeforge.v1.PlanRule\x12\'\n\x06\x66rozen\x18\x07 \x03(\x0b\x32\x17.edgeforge.v1.FrozenPop2\xe5\x06\n\x07\x44\x65ploys\x12G\n\x0c\x43reateDeploy\x12\x1b.edgeforge.v1.DeployRequest\x1a\x1a.edgeforge.v1.DeployStatus\x12M\n\x0cUpdateDeploy\x12!.edgeforge.v1.UpdateDeployRequest\x1a\x1a.edgeforge.v1.DeployStatus\x12Q\n\x0eRollbackDeploy\x12#.edgeforge.v1.RollbackDeployRequest\x1a\x1a.edgeforge.v1.DeployStatus\x12I\n\nShowDeploy\x12\x1f.edgeforge.v1.ShowDeployRequest\x1a\x1a.edgeforge.v1.DeployStatus\x12R\n\x0bListDeploys\x12 .edgeforge.v1.ListDeploysRequest\x1a!.edgeforge.v1.ListDeploysResponse\x12\x41\n\x08ShowPlan\x12\x1d.edgeforge.v1.ShowPlanRequest\x1a\x16.edgeforge.v1.PlanInfo\x12\x45\n\nFreezePlan\x12\x1f.edgeforge.v1.FreezePlanRequest\x1a\x16.edgeforge.v1.PlanInfo\x12I\n\x0cUnfreezePlan\x12!.edgeforge.v1.UnfreezePlanRequest\x1a\x16.edgeforge.v1.PlanInfo\x12\x43\n\tApplyPlan\x12\x1e.edgeforge.v1.ApplyPlanRequest\x1a\x16.edgeforge.v1.PlanInfo\x12\x39\n\x07PinPlan\x12\x16.edgeforge.v1.PlanRule\x1a\x16.edgeforge.v1.PlanInfo\x12<\n\nForbidPlan\x12\x16.edgeforge.v1.PlanRule\x1a\x16.edgeforge.v1.PlanInfo\x12=\n\x0bReleasePlan\x12\x16.edgeforge.v1.PlanRule\x1a\x16.edgeforge.v1.PlanInfob\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,43 +35,45 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DEPLOYREQUEST']._serialized_start=67
   _globals['_DEPLOYREQUEST']._serialized_end=146
   _globals['_UPDATEDEPLOYREQUEST']._serialized_start=149
-  _globals['_UPDATEDEPLOYREQUEST']._serialized_end=618
-  _globals['_ROLLBACKDEPLOYREQUEST']._serialized_start=620
-  _globals['_ROLLBACKDEPLOYREQUEST']._serialized_end=675
-  _globals['_SHOWDEPLOYREQUEST']._serialized_start=677
-  _globals['_SHOWDEPLOYREQUEST']._serialized_end=710
-  _globals['_LISTDEPLOYSREQUEST']._serialized_start=712
-  _globals['_LISTDEPLOYSREQUEST']._serialized_end=732
-  _globals['_LISTDEPLOYSRESPONSE']._serialized_start=734
-  _globals['_LISTDEPLOYSRESPONSE']._serialized_end=800
-  _globals['_DEPLOYNODE']._serialized_start=803
-  _globals['_DEPLOYNODE']._serialized_end=1005
-  _globals['_DEPLOYREVISION']._serialized_start=1007
-  _globals['_DEPLOYREVISION']._serialized_end=1117
-  _globals['_DEPLOYROLLOUT']._serialized_start=1119
-  _globals['_DEPLOYROLLOUT']._serialized_end=1241
-  _globals['_DEPLOYSTATUS']._serialized_start=1244
-  _globals['_DEPLOYSTATUS']._serialized_end=1511
-  _globals['_SHOWPLANREQUEST']._serialized_start=1513
-  _globals['_SHOWPLANREQUEST']._serialized_end=1547
-  _globals['_FREEZEPLANREQUEST']._serialized_start=1549
-  _globals['_FREEZEPLANREQUEST']._serialized_end=1605
-  _globals['_UNFREEZEPLANREQUEST']._serialized_start=1607
-  _globals['_UNFREEZEPLANREQUEST']._serialized_end=1665
-  _globals['_APPLYPLANREQUEST']._serialized_start=1667
-  _globals['_APPLYPLANREQUEST']._serialized_end=1702
-  _globals['_PLANRULE']._serialized_start=1704
-  _globals['_PLANRULE']._serialized_end=1773
-  _globals['_PLANMOVE']._serialized_start=1775
-  _globals['_PLANMOVE']._serialized_end=1880
-  _globals['_PLANNEDHOLD']._serialized_start=1882
-  _globals['_PLANNEDHOLD']._serialized_end=1953
-  _globals['_PLANUNPLACED']._serialized_start=1955
-  _globals['_PLANUNPLACED']._serialized_end=2022
-  _globals['_FROZENPOP']._serialized_start=2024
-  _globals['_FROZENPOP']._serialized_end=2063
-  _globals['_PLANINFO']._serialized_start=2066
-  _globals['_PLANINFO']._serialized_end=2365
-  _globals['_DEPLOYS']._serialized_start=2368
-  _globals['_DEPLOYS']._serialized_end=3237
+  _globals['_UPDATEDEPLOYREQUEST']._serialized_end=638
+  _globals['_ROLLBACKDEPLOYREQUEST']._serialized_start=640
+  _globals['_ROLLBACKDEPLOYREQUEST']._serialized_end=715
+  _globals['_SHOWDEPLOYREQUEST']._serialized_start=717
+  _globals['_SHOWDEPLOYREQUEST']._serialized_end=750
+  _globals['_LISTDEPLOYSREQUEST']._serialized_start=752
+  _globals['_LISTDEPLOYSREQUEST']._serialized_end=772
+  _globals['_LISTDEPLOYSRESPONSE']._serialized_start=774
+  _globals['_LISTDEPLOYSRESPONSE']._serialized_end=840
+  _globals['_DEPLOYNODE']._serialized_start=843
+  _globals['_DEPLOYNODE']._serialized_end=1045
+  _globals['_DEPLOYREVISION']._serialized_start=1047
+  _globals['_DEPLOYREVISION']._serialized_end=1157
+  _globals['_DEPLOYROLLOUT']._serialized_start=1160
+  _globals['_DEPLOYROLLOUT']._serialized_end=1305
+  _globals['_DEPLOYWITHDRAWN']._serialized_start=1307
+  _globals['_DEPLOYWITHDRAWN']._serialized_end=1403
+  _globals['_DEPLOYSTATUS']._serialized_start=1406
+  _globals['_DEPLOYSTATUS']._serialized_end=1723
+  _globals['_SHOWPLANREQUEST']._serialized_start=1725
+  _globals['_SHOWPLANREQUEST']._serialized_end=1759
+  _globals['_FREEZEPLANREQUEST']._serialized_start=1761
+  _globals['_FREEZEPLANREQUEST']._serialized_end=1817
+  _globals['_UNFREEZEPLANREQUEST']._serialized_start=1819
+  _globals['_UNFREEZEPLANREQUEST']._serialized_end=1877
+  _globals['_APPLYPLANREQUEST']._serialized_start=1879
+  _globals['_APPLYPLANREQUEST']._serialized_end=1914
+  _globals['_PLANRULE']._serialized_start=1916
+  _globals['_PLANRULE']._serialized_end=1985
+  _globals['_PLANMOVE']._serialized_start=1987
+  _globals['_PLANMOVE']._serialized_end=2092
+  _globals['_PLANNEDHOLD']._serialized_start=2094
+  _globals['_PLANNEDHOLD']._serialized_end=2165
+  _globals['_PLANUNPLACED']._serialized_start=2167
+  _globals['_PLANUNPLACED']._serialized_end=2234
+  _globals['_FROZENPOP']._serialized_start=2236
+  _globals['_FROZENPOP']._serialized_end=2275
+  _globals['_PLANINFO']._serialized_start=2278
+  _globals['_PLANINFO']._serialized_end=2577
+  _globals['_DEPLOYS']._serialized_start=2580
+  _globals['_DEPLOYS']._serialized_end=3449
 # @@protoc_insertion_point(module_scope)

@@ -68,6 +68,7 @@ class UpdateDeployRequest(_message.Message):
     MAX_PREMIUM_PERCENT_FIELD_NUMBER: _builtins.int
     NODE_IDS_FIELD_NUMBER: _builtins.int
     SETS_NODES_FIELD_NUMBER: _builtins.int
+    TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     model: _builtins.str
     adapter: _builtins.str
@@ -81,6 +82,8 @@ class UpdateDeployRequest(_message.Message):
     continue_streams: _builtins.bool
     max_premium_percent: _builtins.int
     sets_nodes: _builtins.bool
+    timeout_ms: _builtins.int
+    """to be made ready, else it is withdrawn; 0: an hour"""
     @_builtins.property
     def residency_zones(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -101,10 +104,11 @@ class UpdateDeployRequest(_message.Message):
         max_premium_percent: _builtins.int | None = ...,
         node_ids: _abc.Iterable[_builtins.str] | None = ...,
         sets_nodes: _builtins.bool = ...,
+        timeout_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_adapter", b"_adapter", "_continue_streams", b"_continue_streams", "_max_premium_percent", b"_max_premium_percent", "_model", b"_model", "_runtime", b"_runtime", "_sla_tier", b"_sla_tier", "_strict", b"_strict", "_ttft_budget_ms", b"_ttft_budget_ms", "adapter", b"adapter", "continue_streams", b"continue_streams", "max_premium_percent", b"max_premium_percent", "model", b"model", "runtime", b"runtime", "sla_tier", b"sla_tier", "strict", b"strict", "ttft_budget_ms", b"ttft_budget_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_adapter", b"_adapter", "_continue_streams", b"_continue_streams", "_max_premium_percent", b"_max_premium_percent", "_model", b"_model", "_runtime", b"_runtime", "_sla_tier", b"_sla_tier", "_strict", b"_strict", "_ttft_budget_ms", b"_ttft_budget_ms", "adapter", b"adapter", "continue_streams", b"continue_streams", "max_premium_percent", b"max_premium_percent", "model", b"model", "name", b"name", "node_ids", b"node_ids", "residency_zones", b"residency_zones", "runtime", b"runtime", "sets_nodes", b"sets_nodes", "sets_residency", b"sets_residency", "sla_tier", b"sla_tier", "strict", b"strict", "ttft_budget_ms", b"ttft_budget_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_adapter", b"_adapter", "_continue_streams", b"_continue_streams", "_max_premium_percent", b"_max_premium_percent", "_model", b"_model", "_runtime", b"_runtime", "_sla_tier", b"_sla_tier", "_strict", b"_strict", "_ttft_budget_ms", b"_ttft_budget_ms", "adapter", b"adapter", "continue_streams", b"continue_streams", "max_premium_percent", b"max_premium_percent", "model", b"model", "name", b"name", "node_ids", b"node_ids", "residency_zones", b"residency_zones", "runtime", b"runtime", "sets_nodes", b"sets_nodes", "sets_residency", b"sets_residency", "sla_tier", b"sla_tier", "strict", b"strict", "timeout_ms", b"timeout_ms", "ttft_budget_ms", b"ttft_budget_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__adapter: _TypeAlias = _typing.Literal["adapter"]  # noqa: Y015
     _WhichOneofArgType__adapter: _TypeAlias = _typing.Literal["_adapter", b"_adapter"]  # noqa: Y015
@@ -147,18 +151,22 @@ class RollbackDeployRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     revision: _builtins.int
     """0: withdraws the change under way, or else the revision before"""
+    timeout_ms: _builtins.int
+    """to be made ready, else it is withdrawn; 0: an hour"""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         revision: _builtins.int = ...,
+        timeout_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "revision", b"revision", "timeout_ms", b"timeout_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -312,11 +320,14 @@ class DeployRollout(_message.Message):
     BY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     SINCE_UNIX_MS_FIELD_NUMBER: _builtins.int
+    UNTIL_UNIX_MS_FIELD_NUMBER: _builtins.int
     phase: _builtins.str
     """"preparing", "settling" """
     by: _builtins.str
     reason: _builtins.str
     since_unix_ms: _builtins.int
+    until_unix_ms: _builtins.int
+    """withdrawn then, if it is still prepared"""
     @_builtins.property
     def other(self) -> _resources_pb2.Deployment:
         """the next version, or once settling the one before"""
@@ -329,14 +340,49 @@ class DeployRollout(_message.Message):
         by: _builtins.str = ...,
         reason: _builtins.str = ...,
         since_unix_ms: _builtins.int = ...,
+        until_unix_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["other", b"other"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "other", b"other", "phase", b"phase", "reason", b"reason", "since_unix_ms", b"since_unix_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "other", b"other", "phase", b"phase", "reason", b"reason", "since_unix_ms", b"since_unix_ms", "until_unix_ms", b"until_unix_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeployRollout: _TypeAlias = DeployRollout  # noqa: Y015
+
+@_typing.final
+class DeployWithdrawn(_message.Message):
+    """The latest change, if it never happened."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    AT_UNIX_MS_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """that it would have been"""
+    reason: _builtins.str
+    by: _builtins.str
+    why: _builtins.str
+    at_unix_ms: _builtins.int
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        by: _builtins.str = ...,
+        why: _builtins.str = ...,
+        at_unix_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_unix_ms", b"at_unix_ms", "by", b"by", "reason", b"reason", "revision", b"revision", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeployWithdrawn: _TypeAlias = DeployWithdrawn  # noqa: Y015
 
 @_typing.final
 class DeployStatus(_message.Message):
@@ -350,6 +396,7 @@ class DeployStatus(_message.Message):
     WAITS_FOR_FIELD_NUMBER: _builtins.int
     UNPLACED_FIELD_NUMBER: _builtins.int
     SERVED_FIELD_NUMBER: _builtins.int
+    WITHDRAWN_FIELD_NUMBER: _builtins.int
     served: _builtins.bool
     """some node serves it now, or loads it when a request asks"""
     @_builtins.property
@@ -374,6 +421,10 @@ class DeployStatus(_message.Message):
     def unplaced(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """what the plan can not place, and why"""
 
+    @_builtins.property
+    def withdrawn(self) -> Global___DeployWithdrawn:
+        """absent: the latest change happened, or is under way"""
+
     def __init__(
         self,
         *,
@@ -385,10 +436,11 @@ class DeployStatus(_message.Message):
         waits_for: _abc.Iterable[_builtins.str] | None = ...,
         unplaced: _abc.Iterable[_builtins.str] | None = ...,
         served: _builtins.bool = ...,
+        withdrawn: Global___DeployWithdrawn | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "rollout", b"rollout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "rollout", b"rollout", "withdrawn", b"withdrawn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "node_ids", b"node_ids", "nodes", b"nodes", "revisions", b"revisions", "rollout", b"rollout", "served", b"served", "unplaced", b"unplaced", "waits_for", b"waits_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "node_ids", b"node_ids", "nodes", b"nodes", "revisions", b"revisions", "rollout", b"rollout", "served", b"served", "unplaced", b"unplaced", "waits_for", b"waits_for", "withdrawn", b"withdrawn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

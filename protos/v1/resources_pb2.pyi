@@ -486,6 +486,7 @@ class Deployment(_message.Message):
     RUNTIME_FIELD_NUMBER: _builtins.int
     MAX_PREMIUM_PERCENT_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    NEXT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """what a client puts in "model" """
     account_id: _builtins.str
@@ -513,6 +514,10 @@ class Deployment(_message.Message):
     def node_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """the only nodes that may serve it, if it is pinned"""
 
+    @_builtins.property
+    def next(self) -> Global___NextVersion:
+        """what it is changed to, while that is made ready; not served by it yet"""
+
     def __init__(
         self,
         *,
@@ -530,14 +535,55 @@ class Deployment(_message.Message):
         runtime: _builtins.str = ...,
         max_premium_percent: _builtins.int = ...,
         revision: _builtins.int = ...,
+        next: Global___NextVersion | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["next", b"next"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "adapter", b"adapter", "continue_streams", b"continue_streams", "is_pinned", b"is_pinned", "max_premium_percent", b"max_premium_percent", "model", b"model", "name", b"name", "node_ids", b"node_ids", "residency_zones", b"residency_zones", "revision", b"revision", "runtime", b"runtime", "sla_tier", b"sla_tier", "strict", b"strict", "ttft_budget_ms", b"ttft_budget_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "adapter", b"adapter", "continue_streams", b"continue_streams", "is_pinned", b"is_pinned", "max_premium_percent", b"max_premium_percent", "model", b"model", "name", b"name", "next", b"next", "node_ids", b"node_ids", "residency_zones", b"residency_zones", "revision", b"revision", "runtime", b"runtime", "sla_tier", b"sla_tier", "strict", b"strict", "ttft_budget_ms", b"ttft_budget_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Deployment: _TypeAlias = Deployment  # noqa: Y015
+
+@_typing.final
+class NextVersion(_message.Message):
+    """The version that nodes may hold already, beside the one that requests are served by."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    ADAPTER_FIELD_NUMBER: _builtins.int
+    RESIDENCY_ZONES_FIELD_NUMBER: _builtins.int
+    NODE_IDS_FIELD_NUMBER: _builtins.int
+    IS_PINNED_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    adapter: _builtins.str
+    """empty: none"""
+    is_pinned: _builtins.bool
+    @_builtins.property
+    def residency_zones(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """empty: anywhere"""
+
+    @_builtins.property
+    def node_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """the only nodes that may hold it, if it is pinned"""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        adapter: _builtins.str = ...,
+        residency_zones: _abc.Iterable[_builtins.str] | None = ...,
+        node_ids: _abc.Iterable[_builtins.str] | None = ...,
+        is_pinned: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "is_pinned", b"is_pinned", "model", b"model", "node_ids", b"node_ids", "residency_zones", b"residency_zones"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NextVersion: _TypeAlias = NextVersion  # noqa: Y015
 
 @_typing.final
 class EngineProfile(_message.Message):

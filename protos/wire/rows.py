@@ -202,6 +202,7 @@ def deployment_to_wire(deployment: d.Deployment) -> r.Deployment:
         runtime=deployment.runtime,
         max_premium_percent=deployment.max_premium_percent,
         revision=deployment.revision,
+        next=None if deployment.next is None else _next_to_wire(deployment.next),
     )
 
 
@@ -220,6 +221,26 @@ def deployment_from_wire(deployment: r.Deployment) -> d.Deployment:
         runtime=deployment.runtime,
         max_premium_percent=deployment.max_premium_percent,
         revision=deployment.revision,
+        next=_next_from_wire(deployment.next) if deployment.HasField("next") else None,
+    )
+
+
+def _next_to_wire(following: d.NextVersion) -> r.NextVersion:
+    return r.NextVersion(
+        model=following.model,
+        adapter=following.adapter,
+        residency_zones=following.residency_zones,
+        node_ids=sorted(following.pins or ()),
+        is_pinned=following.pins is not None,
+    )
+
+
+def _next_from_wire(following: r.NextVersion) -> d.NextVersion:
+    return d.NextVersion(
+        model=following.model,
+        adapter=following.adapter,
+        residency_zones=tuple(following.residency_zones),
+        pins=frozenset(following.node_ids) if following.is_pinned else None,
     )
 
 

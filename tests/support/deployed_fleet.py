@@ -25,6 +25,7 @@ from protos.domain.resources import (
     Pop,
     ReplicaState,
     Residency,
+    ResourceType,
     Runtime,
     Tier,
 )
@@ -34,6 +35,7 @@ from tests.support.stores import enrol, registration
 if TYPE_CHECKING:
     from coordinator.operations.deploys import DeployStatus
     from coordinator.operations.operations import Operations
+    from protos.domain.routing_table import TableVersion
 
 ANA = actor()
 GB = 1_000_000_000
@@ -74,6 +76,8 @@ class DeployedFleet:
         self.seen: list[str] = []
         #: Nodes of which nothing is reported.
         self.silent: set[str] = set()
+        #: The version of the table that connected agents have acknowledged.
+        self.held: dict[str, TableVersion] = {}
         self.restart()
         self.store.on_change(lambda *_: self.watch())
 
@@ -88,6 +92,8 @@ class DeployedFleet:
             now_mono_ms=lambda: self.fleet.mono_ms,
             now_unix_ms=self.fleet.clock,
             history_max_age_ms=1e9,
+            held_by=lambda: self.held,
+            live_of=self.fleet.live_node,
         )
 
     def watch(self) -> None:
@@ -137,6 +143,11 @@ class DeployedFleet:
                     )
                 )
             await self.report(node_id, *told)
+
+    def acknowledge(self, *node_ids: str) -> None:
+        """Have agents acknowledge the present table of deployments."""
+        at = self.store.table(ResourceType.DEPLOYMENTS).at
+        self.held |= dict.fromkeys(node_ids or NODES, at)
 
     async def show(self, name: str = "acme/support") -> DeployStatus:
         """Return a deployment's status."""

@@ -94,6 +94,8 @@ class Behaviour:
     hang: bool = False
     #: Never answer while the counters show that a prompt is taken in, step by step.
     prefill_without_end: bool = False
+    #: Before an adapter is loaded or unloaded, or weights are read.
+    weights_delay_ms: float = 0
     #: Never answer ``/v1/models``.
     hang_models: bool = False
     #: Stop sending after this many tokens, and keep the connection open.
@@ -206,6 +208,7 @@ class FakeEngine:
     async def forbidden_room(self, request: web.Request) -> web.Response:
         running = sum(record.state == "running" for record in self.records)
         record = await self.record(request)
+        await asyncio.sleep(self.behaviour.weights_delay_ms / 1000)
         answer = self.weights.handle(request.path, record.body, running=running)
         return answer or web.json_response({"reached": request.path})
 

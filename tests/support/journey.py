@@ -38,8 +38,12 @@ _TIMEOUT_S = 90
 class Journey:
     """The fleet, as its customer and its operator use it."""
 
-    def __init__(self, folder: Path, upstream: FakeHub) -> None:
+    def __init__(
+        self, folder: Path, upstream: FakeHub, weights_delay_ms: float = 0, limits: str = ""
+    ) -> None:
         self.folder, self.upstream = folder, upstream
+        self._limits = limits
+        self._behaviour = {"weights_delay_ms": weights_delay_ms}
         (self.hub_port,) = free_ports(1)
         self.coordinator = CoordinatorProcess(
             folder,
@@ -68,11 +72,13 @@ class Journey:
             self.client(name).wait_ready()
 
     def _start_node(self, name: str, token: str) -> None:
-        environment = fake_environment(self.environments[name], children=0)
+        environment = fake_environment(
+            self.environments[name], children=0, first_behaviour=self._behaviour
+        )
         extra = (
             f'[engine]\nkind = "vllm"\nvenv = "{environment}"\naccelerator = "cpu"\n'
             "kv_cache_gib = 1\nmax_context_tokens = 2048\n"
-            "[limits]\ndrain_timeout_ms = 2000\n"
+            f"[limits]\ndrain_timeout_ms = 2000\n{self._limits}"
         )
         enrolment = self.coordinator.address("enrolment")
         node = AgentProcess(self.folder / name, enrolment=enrolment, extra=extra)
@@ -157,6 +163,20 @@ class Journey:
         """Ask for a streamed chat completion at a node."""
         return self.client(node, model).chat(stream=True)
 
+    def ask_until_served(self, node: str, model: str, timeout_s: float = 40) -> Answer:
+        """Ask until there is an answer; until then each one says when to retry."""
+
+        def served() -> Answer | None:
+            answer = self.ask(node, model)
+            if answer.status == 200:
+                assert b'"error"' not in answer.body, answer.body  # of a stream that waited
+                return answer
+            assert answer.status in (429, 503), answer.body
+            assert "retry-after" in answer.headers, answer.body
+            return None
+
+        return wait_until(served, timeout_s, f"an answer of {model} at {node}")
+
     def trace(self, answer: Answer, via: str) -> dict[str, Any]:
         """Return the trace of an answer that ``via`` has given."""
         trace_id = answer.headers["x-edgeforge-trace-id"]
@@ -216,10 +236,10 @@ def upstream_in_thread(files: Files) -> Iterator[FakeHub]:
 
 
 @contextlib.contextmanager
-def journey(folder: Path) -> Iterator[Journey]:
-    """Provide the fleet, with nothing published in it."""
+def journey(folder: Path, weights_delay_ms: float = 0, limits: str = "") -> Iterator[Journey]:
+    """Provide the fleet, with nothing published in it; ``limits`` are further ones of agents."""
     with upstream_in_thread(base_files("upstream")) as upstream:
-        one = Journey(folder, upstream)
+        one = Journey(folder, upstream, weights_delay_ms, limits)
         try:
             one.start()
             yield one

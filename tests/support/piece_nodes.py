@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,6 +29,7 @@ from protos.domain.resources import (
     Deployment,
     DesiredReplica,
     ModelFile,
+    NextVersion,
     Node,
     NodeHealth,
     NodeIntent,
@@ -64,6 +65,8 @@ class Spec:
     residency: tuple[str, ...] = ()
     #: Nodes that are in no table.
     unknown: frozenset[str] = frozenset()
+    #: The deployment is only being changed to the model; it is served from another one.
+    is_next: bool = False
     ports: dict[str, int] = field(default_factory=dict)
 
     def write(self, coordinator: ScriptedCoordinator) -> Path:
@@ -86,6 +89,7 @@ class Spec:
                     "residency": self.residency,
                     "unknown": sorted(self.unknown),
                     "ports": self.ports,
+                    "is_next": self.is_next,
                 }
             )
         )
@@ -103,11 +107,11 @@ def order(spec: Mapping[str, Any]) -> DesiredReplica:
 
 def table(spec: Mapping[str, Any]) -> FleetView:
     """Return the table that every node has."""
-    rows: list[Resource] = [
-        Deployment(
-            "d", "acme", MODEL, "", 100, SlaTier.STANDARD, tuple(spec["residency"]), strict=False
-        )
-    ]
+    zones = tuple(spec["residency"])
+    asked = Deployment("d", "acme", MODEL, "", 100, SlaTier.STANDARD, zones, strict=False)
+    if spec["is_next"]:
+        asked = replace(asked, model="acme/small@0", next=NextVersion(MODEL, "", zones))
+    rows: list[Resource] = [asked]
     for node_id, pop_id, zone in spec["nodes"]:
         if node_id in spec["unknown"]:
             continue

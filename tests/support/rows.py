@@ -14,6 +14,7 @@ from protos.domain.resources import (
     Model,
     ModelFile,
     ModelSource,
+    NextVersion,
     Node,
     NodeHealth,
     NodeIntent,
@@ -56,6 +57,7 @@ ONE_OF_EACH: tuple[Resource, ...] = (
         runtime="acme/fast@1",
         max_premium_percent=25,
         revision=3,
+        next=NextVersion("acme/m@2", "acme/fr@2", ("BR",), frozenset({"gru-1"})),
     ),
     Replica(
         "gru-1",

@@ -8,11 +8,13 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from coordinator.core.rollout import GRACE_MS
 from protos.domain.resources import DesiredReplica, ResourceType
 from protos.v1 import admin_pb2, fleet_pb2, resources_pb2
 from tests.integration.coordinator_fleet.test_files import CONFIG, safetensors
@@ -176,7 +178,10 @@ async def test_a_deploy_from_its_creation_to_its_removal(fleet: Fleet):
     assert updating.returncode == 0, err
     assert b"revision 2" in out
 
-    found = await fleet.json("deploy", "show", "acme/support")
+    # The agent has acknowledged the row: the version before is not kept for the longest time.
+    began_s = time.monotonic()
+    while "rollout" in (found := await fleet.json("deploy", "show", "acme/support")):
+        assert time.monotonic() - began_s < GRACE_MS / 1_000 / 2
     assert [one["deployment"]["revision"] for one in found["revisions"]] == [2, 1]
     assert found["revisions"][0]["by"] == "operator/admin"
     await fleet.run("deploy", "rollback", "acme/support", "--detach")
@@ -189,6 +194,59 @@ async def test_a_deploy_from_its_creation_to_its_removal(fleet: Fleet):
     assert await fleet.json("deploy", "ls") == []
     audit = [action for _, action, _ in await fleet.operator.audit()]
     assert {"deploy.create", "deploy.update", "deploy.switch", "deploy.rollback"} <= set(audit)
+
+
+async def test_a_change_that_is_not_ready_in_time_fails_the_command_with_the_reason(fleet: Fleet):
+    await fleet.run(*DEPLOY, "--detach")
+    await fleet.told("acme/small@1")
+    base = fleet.hold("acme/small@1")
+    fleet.agent.keep_reporting(replicas=[base])
+    update = ("deploy", "update", "acme/support", "--model", "acme/small")
+    updating = await fleet.start(*update, "--timeout", "4s")
+    await fleet.told("acme/small@2")
+    stuck = fleet.hold("acme/small@2", PULLING, error="disk is full\x1b[2J")
+    fleet.agent.keep_reporting(replicas=[base, stuck])
+    async with asyncio.timeout(TIMEOUT_S):
+        out, err = await updating.communicate()
+    assert updating.returncode == 1
+    assert out == b""
+    said = " ".join(err.decode().split())
+    assert "pulling acme/small@2 at gru-1: disk is full?[2J" in said
+    assert "revision 2 of acme/support was withdrawn: not ready after 4 s: pulling" in said
+    assert "revision 1 goes on serving" in said
+    shown, _ = await fleet.run("deploy", "show", "acme/support")
+    assert "acme/small@1, revision 1, served" in shown
+    assert "withdrawn: revision 2 (update) at " in shown
+    assert "not ready after 4 s: pulling acme/small@2 at gru-1: disk is full?[2J" in shown
+    (listed,) = await fleet.json("deploy", "ls")
+    assert listed["withdrawn"]["revision"] == 2
+
+    # Withdrawn by an operator, a change fails the command that waits for it as well.
+    updating = await fleet.start(*update)
+    await fleet.told("acme/small@2")
+    _, err = await fleet.run(*update, code=1)
+    assert "operator/admin is changing deployment 'acme/support' to revision 3" in err
+    await fleet.run("deploy", "rollback", "acme/support")
+    async with asyncio.timeout(TIMEOUT_S):
+        _, told = await updating.communicate()
+    assert updating.returncode == 1
+    assert b"revision 3 of acme/support was withdrawn: withdrawn by operator/admin" in told
+
+
+async def test_a_stuck_pull_is_said_by_the_older_list_and_the_wait(fleet: Fleet):
+    creating = await fleet.start(*DEPLOY)
+    await fleet.told("acme/small@1")
+    stuck = fleet.hold("acme/small@1", PULLING, error="disk is full")
+    fleet.agent.keep_reporting(replicas=[stuck])
+    assert creating.stderr is not None
+    seen = b""
+    async with asyncio.timeout(TIMEOUT_S):
+        while b"pulling acme/small@1 at gru-1: disk is full" not in seen:
+            seen += await creating.stderr.readline()
+    creating.send_signal(signal.SIGINT)
+    await creating.communicate()
+    assert "gru-1 pulling (disk is full)" in (await fleet.run("deployment", "ls"))[0]
+    assert "pulling acme/small@1 at gru-1: disk is full" in (await fleet.run("deploy", "ls"))[0]
 
 
 def _is_only_hot(fleet: Fleet, name: str) -> bool:
@@ -235,6 +293,8 @@ async def test_the_plan_is_frozen_ruled_and_applied_from_the_command_line(fleet:
     [
         ((*DEPLOY[:3], "--ttft-p99", "fast", "--model", "acme/small"), "is no duration"),
         ((*DEPLOY, "--max-premium", "much"), "is no percentage"),
+        (("deploy", "update", "acme/none", "--timeout", "never"), "is no duration"),
+        (("deploy", "rollback", "acme/none", "--timeout", "never"), "is no duration"),
         ((*DEPLOY, "--sla", "best"), "is no SLA tier"),
         ((*DEPLOY, "--residency", "JP"), "none is in JP"),
         (("deploy", "create", "chat", *DEPLOY[3:]), "whose is 'chat'?"),

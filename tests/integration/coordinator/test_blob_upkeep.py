@@ -17,7 +17,8 @@ from coordinator.fleet.blob_upkeep import NamedBlobs, make_blob_upkeep
 from coordinator.fleet.file_holders import FileHolders
 from coordinator.fleet.files import FleetFiles
 from coordinator.operations.models import NewModel
-from coordinator.store import accounts, deployments, models, nodes, pops
+from coordinator.store import accounts, deployments, deploys, models, nodes, pops
+from coordinator.store.deploys import Seen
 from coordinator.store.facts import Manifest
 from protos.domain.errors import Forbidden, InvalidRequest, NotFound, Overloaded, StoreUnavailable
 from protos.domain.manifest import manifest_sha256
@@ -264,6 +265,22 @@ async def test_a_node_gets_what_it_may_hold_by_its_deployments(sending):
     assert await sent(files, "gru-1", length_bytes=10) == WEIGHTS[:10]
     with pytest.raises(Forbidden):
         await sent(files, "gru-2", length_bytes=10)
+
+
+async def test_a_node_gets_what_a_deployment_is_changed_to_before_the_switch(sending):
+    store, _, files = sending
+    await store.write(accounts.create(Account("acme")))
+    for one in (MODEL, replace(MODEL, name="acme/later@1")):
+        await store.write(models.register(one, [FILE] if one is not MODEL else []))
+    await store.write(deployments.put(deployment(), ["gru-1"], create_only=True))
+    with pytest.raises(Forbidden):
+        await sent(files, "gru-1")
+    present = store.view().deployments["chat"]
+    later = replace(present, model="acme/later@1")
+    await store.write(deploys.begin(later, ["gru-1"], "ana", "update", seen=Seen(0)))
+    assert await sent(files, "gru-1", length_bytes=10) == WEIGHTS[:10]
+    with pytest.raises(Forbidden):
+        await sent(files, "gru-2")
 
 
 async def test_pieces_count_against_the_limits_of_a_node(sending):

@@ -28,6 +28,7 @@ from tests.support.deployed_fleet import (
     HUGE,
     LORA,
     NEXT,
+    NODES,
     WIDE,
     DeployedFleet,
     deployed_fleet,
@@ -207,6 +208,19 @@ async def test_an_adapter_is_ready_before_it_is_switched_to(fleet: DeployedFleet
     assert fleet.store.view().adapter_replicas[LORA.name]["gru-1"].state is ReplicaState.READY
 
 
+async def test_an_adapter_that_requests_load_waits_for_its_base(fleet: DeployedFleet):
+    """Without demand it is loaded by the first request; until the base serves, none could."""
+    await fleet.ops.deploys.create(ANA, replace(WANTED, adapter="acme/lora"), ())
+    await fleet.pass_ms()
+    (home,) = [one for one in NODES if fleet.holds(one).get(BASE.name) is Hold.HOT]
+    assert fleet.holds(home)[f"{BASE.name}+{LORA.name}"] is Hold.ON_DEMAND
+    cold = replica(BASE.name, ReplicaState.COLD, adapter=LORA.name, residency=Residency.ORIGIN)
+    await fleet.report(home, replica(BASE.name, ReplicaState.STARTING), cold)
+    assert (await fleet.show()).waits_for == [f"starting engine at {home}"]
+    await fleet.report(home, replica(BASE.name, ReplicaState.READY), cold)
+    assert (await fleet.show()).waits_for == []
+
+
 async def test_a_name_without_a_version_means_the_latest_when_it_is_deployed(fleet: DeployedFleet):
     made = await fleet.ops.deploys.create(ANA, replace(WANTED, model="acme/base"), ["gru-1"])
     assert made.deployment.model == NEXT.name
@@ -241,6 +255,8 @@ async def test_a_rollback_withdraws_a_change_that_is_prepared(fleet: DeployedFle
     assert status.rollout is None
     assert fleet.holds("gru-1") == {BASE.name: Hold.HOT}
     assert fleet.store.view().deployments["acme/support"].revision == 1
+    assert status.withdrawn is not None
+    assert status.withdrawn.why == "withdrawn by operator/ana"
 
 
 async def test_a_rollback_to_what_never_was_is_refused(fleet: DeployedFleet):
@@ -436,10 +452,11 @@ async def test_a_rollback_to_a_version_that_was_removed_is_refused(fleet: Deploy
     for _ in range(3):
         await fleet.pass_ms(GRACE_MS)
         await fleet.obey()
-    with pytest.raises(Conflict, match="which may be rolled back to 1"):
+    with pytest.raises(Conflict, match="may be rolled back to 1"):
         await fleet.ops.registry.remove(ANA, LORA.name, ObjectKind.ADAPTER)
-    # As an earlier coordinator did, which saw no use in a history.
-    key = f"adapter/{LORA.name}"
-    await fleet.store.write(lambda tx: tx.remove(ResourceType.DEPLOYMENTS, key))
+    # One that was removed before histories counted as uses.
+    await fleet.store.write(
+        lambda tx: tx.remove(ResourceType.DEPLOYMENTS, f"adapter/{LORA.name}") and None
+    )
     with pytest.raises(NotFound):
         await fleet.ops.deploys.rollback(ANA, WANTED.name)

@@ -10,7 +10,7 @@ import pytest
 from agent.core.cold_start import ColdPath
 from agent.loads import Loads
 from protos.domain.errors import EdgeForgeError, EngineFailed, NoReplica, Overloaded
-from protos.domain.resources import Hold
+from protos.domain.resources import Hold, Residency
 from tests.support.scripted_host import BASE, OTHER, TUNED, ScriptedHost, a_model, an_adapter
 from tests.support.waiting import wait_until_async
 
@@ -244,3 +244,32 @@ async def test_a_thousand_requests_for_what_cannot_be_loaded_take_the_engine_fro
     assert host.replicas.cold_path(BASE) is not None
     host.now_ms += 2_000
     assert host.replicas.cold_path(TUNED) is not None
+
+
+async def test_what_is_loadable_is_looked_up_once_for_all_who_ask_until_it_changes(
+    host: ScriptedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up: list[str] = []
+    path_of = host.engines.cold_path
+
+    def counted(model: str, adapter: str = "") -> tuple[ColdPath, Residency] | None:
+        looked_up.append(adapter or model)
+        return path_of(model, adapter)
+
+    monkeypatch.setattr(host.engines, "cold_path", counted)
+    for _ in range(100):
+        assert set(host.replicas.loadable() or {}) == {BASE, TUNED, FR, PT, DE}
+    assert len(looked_up) == 5
+    await load(host, BASE)
+    assert BASE not in (host.replicas.loadable() or {})
+    before = len(looked_up)
+    host.now_ms += 250
+    host.replicas.loadable()
+    assert len(looked_up) == before + 5
+
+
+async def test_more_names_than_a_probe_says_are_not_looked_up_for_it(host: ScriptedHost) -> None:
+    host.desire(a_model(BASE), *(an_adapter(f"acme/a{number}@1") for number in range(1_024)))
+    assert host.replicas.loadable() is None
+    host.desire(a_model(BASE))
+    assert host.replicas.loadable() == {BASE: (ColdPath.ENGINE, Residency.DISK)}

@@ -7,12 +7,18 @@ import gzip
 import hashlib
 import json
 import logging
+import time
+from dataclasses import replace
 
 import pytest
 
 import coordinator.core.hub_uploads
 import coordinator.hub.bodies
+import coordinator.operations.registry_objects
+import coordinator.operations.repositories
+from coordinator.core.publications import Publication
 from coordinator.store import keys
+from protos.domain.object_names import ObjectKind
 from tests.support.hub import ACME, GLOBEX
 from tests.support.hub_client import HubClient
 from tests.support.registry_cases import base_files
@@ -225,3 +231,68 @@ async def test_a_file_counts_with_the_size_that_it_has(hub):
         status, _, answer = await client.ask("PUT", href, b"1")
         assert (status, b"600 bytes" in answer) == (400, True)
     assert (await send(hub, GLOBEX, "globex/a", b"2" * 600, b"2" * 600))[0] == 413
+
+
+DEEP = b"[" * 900 + b"]" * 900
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.safetensors.index.json", b'{"weight_map": {"a": %s}}'),
+        ("config.json", b'{"architectures": %s}'),
+        ("config.json", b'{"architectures": ["LlamaForCausalLM"], "rope_scaling": %s}'),
+        ("generation_config.json", b'{"eos_token_id": %s}'),
+        ("adapter_config.json", b'{"base_model_name_or_path": %s}'),
+        ("model.safetensors", b'{"a": {"dtype": %s, "shape": [], "data_offsets": [0, 0]}}'),
+    ],
+)
+async def test_files_of_many_levels_are_no_fault_of_ours(hub, caplog, name, content):
+    data = content.replace(b"%s", DEEP)
+    if name.endswith(".safetensors"):
+        data = len(data).to_bytes(8, "little") + data
+    with caplog.at_level(logging.ERROR):
+        async with HubClient(hub) as client:
+            status, _ = await client.upload("acme/small", base_files() | {name: data})
+    # An adapter's configuration without weights waits for them.
+    assert status == (200 if name == "adapter_config.json" else 400)
+    assert "acme/small@1" not in hub.fleet.store.view().models
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/models/acme/a/preupload/main", b'{"files": [{"path": %s}]}'),
+        ("/api/models/acme/a/commit/main", HEADER + b'\n{"key": %s, "value": {}}'),
+        ("/api/models/acme/a/commit/main", HEADER + b'\n{"key": "file", "value": {"path": %s}}'),
+        ("/acme/a.git/info/lfs/objects/batch", b'{"operation": "upload", "objects": [%s]}'),
+        ("/acme/a.git/info/lfs/objects/verify", b'{"oid": %s, "size": 1}'),
+        ("/api/repos/create", b'{"type": "model", "name": %s}'),
+    ],
+)
+async def test_requests_of_many_levels_are_no_fault_of_ours(hub, caplog, path, body):
+    with caplog.at_level(logging.ERROR):
+        async with HubClient(hub) as client:
+            status, _, _ = await client.ask("POST", path, body.replace(b"%s", DEEP))
+    assert status == 400
+    assert not caplog.records
+
+
+async def test_a_list_of_a_full_registry_holds_up_no_other_request(hub, monkeypatch):
+    view = hub.fleet.store.view()
+    (model,) = [one for one in view.models.values() if one.name.startswith("acme/m@")]
+    many = {f"acme/x{one}@1": replace(model, name=f"acme/x{one}@1") for one in range(10_000)}
+    publications = {name: Publication(name, ObjectKind.MODEL, b"x" * 32, order=1) for name in many}
+    monkeypatch.setattr(type(hub.fleet.store), "publications", lambda _self: publications)
+    monkeypatch.setattr(coordinator.operations.registry_objects, "rows_of", lambda *_: many)
+    monkeypatch.setattr(coordinator.operations.repositories, "rows_of", lambda *_: many)
+    async with HubClient(hub) as client:
+        began_s = time.process_time()
+        status, _, body = await client.ask("GET", "/api/models")
+        assert (status, len(json.loads(body))) == (200, 1_000)
+        assert time.process_time() - began_s < 5.0
+        began_s = time.process_time()
+        for _ in range(20):
+            assert (await client.ask("GET", "/api/models/acme/x5"))[0] == 200
+        assert time.process_time() - began_s < 2.0

@@ -264,3 +264,28 @@ def test_a_node_is_sent_so_many_pieces_at_once_and_no_more(world: World) -> None
             one.close()
     served: Callable[[], bool] = lambda: world.ask("bad", piece_path(1))[0] == 200  # noqa: E731
     wait_until(served, 20, "the places to be free again")
+
+
+def test_nodes_that_are_updated_pull_the_next_version_from_the_origin_about_once(
+    tmp_path: Path,
+) -> None:
+    """Before the switch the table serves another model, and names this one as the next."""
+    origin = Origin(tmp_path)
+    placed = [Placed(f"node-{number}") for number in range(4)]
+    address = origin.scripted.address
+    spec = Spec(tmp_path, placed, FILES, address, residency=("BR",), is_next=True)
+    path = spec.write(origin.scripted)
+    nodes = [PieceNode(path, one.node_id) for one in placed]
+    try:
+        for node in nodes:
+            node.answer()
+        for node in nodes:
+            node.tell("pull")
+        pulled = [node.answer() for node in nodes]
+    finally:
+        for node in nodes:
+            node.kill()
+        origin.close()
+    assert not any(one["failure"] for one in pulled)
+    assert sum(one["pulled_bytes"] for one in pulled) == 4 * TOTAL
+    assert sum(one["origin_bytes"] for one in pulled) <= 1.5 * TOTAL

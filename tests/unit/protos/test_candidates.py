@@ -15,6 +15,7 @@ from protos.domain.offers import UNPRICED_NANO_USD_PER_1K_TOKENS, Filter, Reject
 from protos.domain.refusals import no_replica
 from protos.domain.resources import (
     Adapter,
+    NextVersion,
     NodeHealth,
     NodeIntent,
     ReplicaState,
@@ -348,3 +349,13 @@ def test_a_card_without_a_central_rate_limits_no_premium():
     fleet = with_changes(one(), (), (price(Tier.EDGE, 12),))
     found, _ = gathered(fleet, request(replace(deployment(), max_premium_percent=1)))
     assert len(found) == 1
+
+
+def test_no_request_is_served_by_what_its_deployment_is_changed_to():
+    coming = replace(model(), name="acme/next@1")
+    rows = (pop("b", Tier.CENTRAL), node("b", "b"), coming, replica("b", model="acme/next@1"))
+    fleet = with_changes(one(), (), rows)
+    changing = replace(deployment(), next=NextVersion("acme/next@1", ""))
+    found, _ = gathered(fleet, request(changing))
+    assert {each.node.id for each in found} == {"iad-1"}
+    assert {each.node.id for each in gathered(fleet, request())[0]} == {"iad-1"}

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from protos.domain.holding import may_hold
-from protos.domain.resources import NodeIntent
+from protos.domain.holding import may_hold, names_held
+from protos.domain.resources import NextVersion, NodeIntent
 from tests.support.fleets import deployment, node, pop, view
 
 DEPLOYED = replace(deployment(), adapter="acme/fr@1", residency_zones=("US",))
@@ -66,3 +66,38 @@ def test_who_may_hold_what_is_not_searched_among_all_deployments_for_each_name()
     assert not may_hold(table, "iad-1", "")
     gone = replace(table, deployments={})
     assert not may_hold(gone, "iad-1", "acme/fr@1")
+
+
+NEXT = NextVersion("acme/m@2", "acme/fr@2")
+
+
+@pytest.mark.parametrize("name", ["acme/m@2", "acme/fr@2"])
+def test_what_a_deployment_is_changed_to_may_be_held_already(name):
+    assert may_hold(world(asked=replace(DEPLOYED, next=NEXT)), "iad-1", name)
+    assert not may_hold(world(), "iad-1", name)
+
+
+@pytest.mark.parametrize(
+    "following",
+    [
+        replace(NEXT, residency_zones=("BR",)),
+        replace(NEXT, pins=frozenset({"gru-1"})),
+        replace(NEXT, pins=frozenset()),
+    ],
+)
+def test_the_next_version_goes_by_its_own_zones_and_pins(following):
+    asked = replace(DEPLOYED, next=following)
+    assert not may_hold(world(asked=asked), "iad-1", following.model)
+    assert may_hold(world(asked=asked), "iad-1", asked.model)
+
+
+def test_a_next_version_may_be_held_where_the_present_one_may_not():
+    narrow = replace(DEPLOYED, residency_zones=("BR",), next=NEXT)
+    assert may_hold(world(asked=narrow), "iad-1", NEXT.model)
+    assert not may_hold(world(asked=narrow), "iad-1", DEPLOYED.model)
+
+
+def test_a_next_version_without_an_adapter_names_none():
+    asked = replace(DEPLOYED, next=replace(NEXT, adapter=""))
+    assert names_held(world(asked=asked)) == {DEPLOYED.model, "acme/fr@1", "acme/m@2"}
+    assert not may_hold(world(asked=asked), "iad-1", "")

@@ -205,3 +205,9 @@ def test_deeply_nested_configurations_are_walked_without_recursion():
         refuse_remote_code(deep)
     while "a" in deep:
         deep = deep.pop("a")
+
+
+def test_weights_that_only_some_readers_would_take_for_weights_are_refused():
+    for path in ("model.SAFETENSORS", "a/model.Safetensors"):
+        with pytest.raises(InvalidRequest, match="no name of weights"):
+            check_path(path)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from agent.core.chunk_planner import Rank
 from agent.core.piece_swarm import candidates, have_of_files, is_source, own_share, rank_of
-from protos.domain.resources import NodeIntent, ReplicaState
+from protos.domain.resources import NextVersion, NodeIntent, ReplicaState
 from tests.support.fleets import MODEL, deployment, node, pop, replica, view
 
 POPS = (pop("GRU", zone="BR"), pop("RIO", zone="BR"), pop("IAD", zone="US"))
@@ -78,3 +78,12 @@ def test_a_source_is_who_would_be_asked() -> None:
             asked = candidates(table, here, MODEL)
             for other in ("gru-1", "gru-2", "rio-1", "iad-1", "else-1"):
                 assert is_source(table, here, other, MODEL) is (other in asked)
+
+
+def test_nodes_that_are_updated_share_the_origin_before_the_switch() -> None:
+    asked = replace(deployment(), model="acme/small@0", next=NextVersion(MODEL, ""))
+    table = view(*POPS, *NODES[:3], asked)
+    members = {one.id: candidates(table, one.id, MODEL) for one in NODES[:3]}
+    shares = [own_share(here, others, 1_000, MODEL) for here, others in members.items()]
+    assert all(len(others) == 2 for others in members.values())
+    assert sum(shares) == (1 << 1_000) - 1  # each piece is asked of the origin once

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from agent.core.engine_choice import ChoicePolicy, EngineView
 from agent.core.reconcile import (
+    DRAIN_MS,
     Held,
     MakeResident,
     Pull,
@@ -99,6 +100,18 @@ def test_a_model_no_longer_wanted_is_stopped() -> None:
     assert steps({}, have("a/m@1", engines=(engine("a/m@1"),))) == [StopEngine(0)]
 
 
+def test_an_engine_whose_model_is_wanted_no_longer_ends_its_requests_first() -> None:
+    busy = replace(engine("a/m@1"), in_flight=1, last_used_ms=NOW_MS - DRAIN_MS + 1)
+    assert steps({}, have("a/m@1", engines=(busy,))) == []
+    idle = replace(busy, in_flight=0)
+    assert steps({}, have("a/m@1", engines=(idle,))) == [StopEngine(0)]
+
+
+def test_requests_that_never_end_keep_no_engine_that_is_wanted_no_longer() -> None:
+    stuck = replace(engine("a/m@1"), in_flight=1, last_used_ms=NOW_MS - DRAIN_MS)
+    assert steps({}, have("a/m@1", engines=(stuck,))) == [StopEngine(0)]
+
+
 def test_another_model_is_pulled_while_the_old_engine_stops_and_starts_when_it_is_gone() -> None:
     wanted = desired("a/new@1")
     old = (engine("a/old@1"),)
@@ -129,6 +142,23 @@ def test_a_hot_model_takes_no_other_hot_models_engine_however_idle() -> None:
     wanted = desired("a/m@1", "b/m@1", key=KEY)
     idle = engine("b/m@1", swap_key=KEY, hot=True)
     assert steps(wanted, have("a/m@1", "b/m@1", engines=(idle,))) == []
+
+
+def test_a_model_that_becomes_hot_takes_the_engine_of_a_busy_one_that_was_there_before() -> None:
+    wanted = desired("a/m@1", key=KEY) | desired("b/m@1", hold=Hold.DISK, key=KEY)
+    busy = engine(
+        "b/m@1", swap_key=KEY, in_flight=3, last_used_ms=NOW_MS, resident_since_ms=NOW_MS - 1_000
+    )
+    whole = ("a/m@1", "b/m@1")
+    later = {"a/m@1": NOW_MS - 500}
+    assert steps(wanted, have(*whole, engines=(busy,), hot_since_ms=later)) == [
+        MakeResident("a/m@1")
+    ]
+    # One that requests have put there since then stays while it is used.
+    before = {"a/m@1": NOW_MS - 2_000}
+    assert steps(wanted, have(*whole, engines=(busy,), hot_since_ms=before)) == []
+    young = replace(busy, resident_since_ms=NOW_MS - 999)
+    assert steps(wanted, have(*whole, engines=(young,), hot_since_ms=later)) == []
 
 
 def test_a_hot_model_comes_back_when_the_one_that_was_asked_for_is_idle() -> None:

@@ -38,6 +38,23 @@ def at(node_id="gru-1", hold=Hold.HOT, state=None, **fields):
         (at(state=ReplicaState.STOPPING), "draining the engine at gru-1"),
         (at(state=ReplicaState.FAILED, error="oom"), "failed at gru-1: oom"),
         (at(state=ReplicaState.COLD, residency=Residency.DISK), "loading acme/m@1 at gru-1"),
+        (
+            at(state=ReplicaState.COLD, residency=Residency.ORIGIN),
+            "waiting for node gru-1 to pull acme/m@1",
+        ),
+        (
+            at(hold=Hold.DISK, state=ReplicaState.COLD, residency=Residency.PEER),
+            "waiting for node gru-1 to pull acme/m@1",
+        ),
+        (
+            at(state=ReplicaState.PULLING, error="disk is full"),
+            "pulling acme/m@1 at gru-1: disk is full",
+        ),
+        (at(state=ReplicaState.STARTING, error="oom"), "starting engine at gru-1: oom"),
+        (
+            at(state=ReplicaState.COLD, residency=Residency.DISK, error="no slot is free"),
+            "loading acme/m@1 at gru-1: no slot is free",
+        ),
     ],
 )
 def test_each_state_has_its_words(node, line):
@@ -62,3 +79,24 @@ def test_many_nodes_are_a_bounded_number_of_lines():
     lines = waits_for([at(f"n-{number}") for number in range(500)], WHY)
     assert len(lines) == MAX_LINES + 1
     assert lines[-1] == f"and {500 - MAX_LINES} more"
+
+
+@pytest.mark.parametrize(
+    ("hold", "state", "residency", "serves", "is_done"),
+    [
+        (Hold.HOT, ReplicaState.READY, Residency.DEVICE, True, True),
+        # Being brought in, wherever its weights are.
+        (Hold.HOT, ReplicaState.COLD, Residency.DISK, False, False),
+        (Hold.HOT, ReplicaState.COLD, Residency.ORIGIN, False, False),
+        # Ready on demand.
+        (Hold.DISK, ReplicaState.COLD, Residency.DISK, True, True),
+        (Hold.ON_DEMAND, ReplicaState.COLD, Residency.DISK, True, True),
+        (Hold.ON_DEMAND, ReplicaState.COLD, Residency.ORIGIN, True, False),
+        (Hold.DISK, ReplicaState.PULLING, Residency.PEER, False, False),
+    ],
+)
+def test_cold_is_ready_on_demand_but_not_where_it_is_to_be_hot(
+    hold, state, residency, serves, is_done
+):
+    one = at(hold=hold, state=state, residency=residency)
+    assert (one.serves, one.is_done) == (serves, is_done)

@@ -1,4 +1,4 @@
-"""A change switches when the next version is ready on enough nodes, and lets go after a grace."""
+"""A change switches when the next version is ready, and lets go once all follow it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from dataclasses import replace
 import pytest
 
 from coordinator.core.rollout import (
+    FOLLOWED_GRACE_MS,
     GRACE_MS,
+    Followed,
     NodeReadiness,
     Observed,
     Release,
     Rollout,
     RolloutPhase,
     Switch,
-    Ticked,
+    Withdraw,
     changes_weights,
     handle,
     is_enough,
@@ -61,14 +63,34 @@ def test_half_of_the_living_nodes_are_enough_and_one_must_serve_if_any_is_to(nod
     assert handle(PREPARING, Observed(nodes), 2_000) == ([Switch()] if enough else [])
 
 
-def test_time_alone_switches_nothing():
-    assert handle(PREPARING, Ticked(), 10**12) == []
+def test_a_change_that_is_not_ready_in_time_is_withdrawn_and_not_switched_to():
+    brief = replace(PREPARING, timeout_ms=5_000)
+    assert handle(brief, Observed([STARTING]), 5_999) == []
+    assert handle(brief, Observed([STARTING]), 6_000) == [Withdraw()]
+    assert handle(brief, Observed([]), 10**12) == [Withdraw()]
 
 
-def test_the_version_before_goes_after_the_grace():
-    settling = replace(PREPARING, phase=RolloutPhase.SETTLING)
-    assert handle(settling, Ticked(), 1_000 + int(GRACE_MS) - 1) == []
-    assert handle(settling, Ticked(), 1_000 + int(GRACE_MS)) == [Release()]
+def test_what_is_ready_at_the_last_moment_is_switched_to():
+    assert handle(PREPARING, Observed([READY]), 10**12) == [Switch()]
+
+
+SETTLING = replace(PREPARING, phase=RolloutPhase.SETTLING, timeout_ms=1_000)
+
+
+def test_the_version_before_goes_after_the_grace_whoever_does_not_follow():
+    assert handle(SETTLING, Followed(None), 1_000 + int(GRACE_MS) - 1) == []
+    assert handle(SETTLING, Followed(None), 1_000 + int(GRACE_MS)) == [Release()]
+
+
+def test_the_version_before_goes_shortly_after_every_agent_follows():
+    followed = Followed(4_000)
+    assert handle(SETTLING, followed, 4_000 + int(FOLLOWED_GRACE_MS) - 1) == []
+    assert handle(SETTLING, followed, 4_000 + int(FOLLOWED_GRACE_MS)) == [Release()]
+
+
+def test_who_follows_late_does_not_prolong_the_grace():
+    late = Followed(1_000 + int(GRACE_MS) - 1)
+    assert handle(SETTLING, late, 1_000 + int(GRACE_MS)) == [Release()]
 
 
 @pytest.mark.parametrize(

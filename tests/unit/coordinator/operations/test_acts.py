@@ -111,6 +111,7 @@ def test_an_account_may_publish_and_deploy_and_nothing_else():
         Act.BLOB_PROGRESS,
         Act.BLOB_RESUME,
         Act.BLOB_UPLOAD,
+        Act.DEPLOYMENT_REMOVE,
         Act.DEPLOY_CREATE,
         Act.DEPLOY_LIST,
         Act.DEPLOY_ROLLBACK,
