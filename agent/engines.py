@@ -105,6 +105,7 @@ def vllm_maker(
             max_adapters=max_adapters(config),
             max_adapter_rank=config.max_adapter_rank,
             controlled=config.mode == "generate",
+            preimport=config.preimport,
             load_format=runtime.load_format if runtime is not None else "",
             extra_args=_extra_args(config, accelerator, runtime.args if runtime else ()),
         )

@@ -31,7 +31,7 @@ from protos.domain.errors import EdgeForgeError, NoReplica
 from protos.domain.resources import DesiredAdapter, DesiredReplica, Residency
 
 if TYPE_CHECKING:
-    from agent.core.cold_start import ColdPath, ColdStart
+    from agent.core.cold_start import ColdStart, ColdWay
     from agent.engine.host import HostEngines
 
 _log = logging.getLogger(__name__)
@@ -134,8 +134,11 @@ class Replicas:
             None if self._engines is None else self._engines.inventory.endpoint_for(model, adapter)
         )
 
-    def cold_path(self, model: str, adapter: str = "") -> tuple[ColdPath, Residency] | None:
-        """Return how it would become resident now; None: not here, or it is already. Hot."""
+    def cold_path(self, model: str, adapter: str = "") -> ColdWay | None:
+        """Return how it would become resident, with the wait before that or what is over of it.
+
+        None: not here, or it is already. Hot.
+        """
         return None if self._engines is None else self._engines.cold_path(model, adapter)
 
     async def make_resident(self, model: str, adapter: str = "") -> ColdStart:
@@ -166,7 +169,7 @@ class Replicas:
             else [*models, *self._engines.inventory.active_adapters()]
         )
 
-    def loadable(self) -> Mapping[str, tuple[ColdPath, Residency]]:
+    def loadable(self) -> Mapping[str, ColdWay]:
         """Return what this node could load now, and how."""
         found = {}
         for model, adapter in loadable_names(self._desired, self._adapters):

@@ -31,6 +31,7 @@ from agent.core.swap_machine import (
     SwapRequested,
     SwapState,
 )
+from agent.core.turns import Turns
 from agent.engine.argv import KEPT_PER_ADAPTER
 from agent.engine.swap_steps import SwapSteps
 from agent.tasks import Background
@@ -62,6 +63,8 @@ class EngineSlot:
         self.generation = generation
         most = settings.max_adapters if engine.control is not None else 0
         self.slots = AdapterSlots(most, most * KEPT_PER_ADAPTER)
+        #: Adapters that wait for a slot.
+        self.turns = Turns()
         self._settings = settings
         self._machine = SwapMachine(weights.desired.model, generation)
         self._machine.state = SwapState.RESTARTING
@@ -81,6 +84,8 @@ class EngineSlot:
         self._life = 0
         self.in_flight = 0
         self.resident_since_ms = self.last_used_ms = settings.now_mono_ms()
+        #: Since when it is not open, while it is not.
+        self.closed_since_ms = self.resident_since_ms
         #: What the weights in the engine said when its gate was opened.
         self.take: Take | None = None
         #: What adapters are compared with, taken when the first is.
@@ -131,7 +136,7 @@ class EngineSlot:
         self.in_flight = max(0, self.in_flight - 1)
         self.last_used_ms = self._settings.now_mono_ms()
         self.slots.leave(endpoint.model)
-        if not self.in_flight:
+        if not self.in_flight or (self.turns and not self.slots.in_flight(endpoint.model)):
             self._wake()
 
     @property
@@ -313,6 +318,7 @@ class EngineSlot:
         match command:
             case CloseGate():
                 self._endpoint = None
+                self.closed_since_ms = self._settings.now_mono_ms()
                 self._settings.on_change()
             case OpenGate(model, generation):
                 self._open(model, generation)

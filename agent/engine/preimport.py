@@ -1,0 +1,151 @@
+"""Starts vLLM so that its modules are imported once, not once in each of its processes.
+
+    python -P preimport.py ARGUMENTS OF vllm.entrypoints.openai.api_server
+
+Run by path in the engine's environment, with the standard library and vLLM only. On a CPU vLLM
+starts its core and its worker with multiprocessing's ``spawn``: each is a new interpreter that
+imports vLLM again. Here the first process imports what all of them need, forks a process that does
+nothing else, and becomes the API server. A process that vLLM spawns later is forked from that one,
+over the standard library's forkserver, with the environment of the process that asked for it.
+
+A fork copies the calling thread alone, so nothing is forked from a process that has more than one,
+and no OpenMP region has run in it; if there are more, vLLM starts as it does without this. The
+libraries that vLLM preloads into the processes it spawns must be there from the start: this script
+begins by executing itself anew with them.
+
+The forked process and all that comes of it are descendants of the guard's engine, and end with it.
+"""
+
+import contextlib
+import importlib
+import importlib.util
+import os
+import runpy
+import socket
+import sys
+from collections.abc import Mapping
+from multiprocessing import context, forkserver, popen_forkserver, resource_tracker, spawn
+from pathlib import Path
+from typing import Any
+
+SERVER = "vllm.entrypoints.openai.api_server"
+#: What the API server, the core and the worker import; what a version lacks is left out.
+MODULES = (
+    SERVER,
+    "vllm.v1.engine.async_llm",
+    "vllm.v1.engine.core",
+    "vllm.v1.executor.multiproc_executor",
+    "vllm.v1.worker.cpu_worker",
+    "vllm.v1.worker.cpu_model_runner",
+    "vllm.model_executor.models.llama",
+)
+#: Below TMPDIR, which is the engine's private folder; no longer than the name of its own socket.
+SOCKET_NAME = "f.sock"
+#: Package, folder beside it or in it, and pattern of each library that vLLM preloads; the first
+#: found of a line. Source: vllm/platforms/cpu.py, ``check_and_update_config``.
+PRELOADED = (
+    ("libtcmalloc", ("vllm", "libs", "libtcmalloc*.so*")),
+    ("libgomp", ("torch", "../torch.libs", "libgomp*.so*")),
+    ("libgomp", ("torch", "lib", "libgomp*.so*")),
+)
+_STARTED = "EDGEFORGE_PREIMPORT"
+#: Threads of one library start when it is imported, unless it may have one only.
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
+_ENVIRON = "edgeforge_environ"
+
+
+def preloaded(known: str) -> str:
+    """Return ``LD_PRELOAD`` with the libraries that ``known``, its value, lacks."""
+    paths = [one for one in known.split(":") if one]
+    added: list[str] = []
+    for name, (package, folder, pattern) in PRELOADED:
+        if any(name in path for path in (*paths, *added)):
+            continue
+        spec = importlib.util.find_spec(package)
+        if spec is not None and spec.origin is not None:
+            found = sorted((Path(spec.origin).parent / folder).resolve().glob(pattern))
+            added += [str(path) for path in found[:1]]
+    return ":".join([*added, *paths])
+
+
+def thread_count() -> int:
+    """Return how many threads this process has, native ones included."""
+    return len(os.listdir("/proc/self/task"))
+
+
+def start_parent() -> None:
+    """Fork the process that later ones are forked from, and let ``spawn`` use it."""
+    _replace_spawn()
+    server: Any = forkserver._forkserver
+    # A forked process would start a server of its own: it knows none that is its child.
+    server.ensure_running = lambda: None
+    resource_tracker.ensure_running()  # one for all, known before the fork
+    path = str(Path(os.environ.get("TMPDIR", ".")) / SOCKET_NAME)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        os.chmod(path, 0o600)
+        listener.listen()
+        alive_read, alive_write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            _serve(listener.detach(), alive_read, alive_write)
+        os.close(alive_read)
+    server._forkserver_address = path
+    server._forkserver_alive_fd = alive_write
+    server._forkserver_pid = pid
+
+
+def _serve(listener_fd: int, alive_read: int, alive_write: int) -> None:
+    """Fork children on demand until no process is left that could ask; never returns."""
+    code = 1
+    try:
+        os.close(alive_write)
+        forkserver.main(listener_fd, alive_read, [])
+    except SystemExit:
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _replace_spawn() -> None:
+    """Let a process of the ``spawn`` method be forked, with its parent's environment."""
+    get_data, prepare = spawn.get_preparation_data, spawn.prepare
+
+    def get_with_environ(name: str) -> dict[str, Any]:
+        return get_data(name) | {_ENVIRON: dict(os.environ)}
+
+    def prepare_with_environ(data: Mapping[str, Any]) -> None:
+        os.environ.clear()
+        os.environ.update(data[_ENVIRON])
+        prepare(data)
+
+    spawn.get_preparation_data = get_with_environ
+    spawn.prepare = prepare_with_environ
+    context.SpawnProcess._Popen = staticmethod(popen_forkserver.Popen)  # type: ignore[assignment]
+
+
+def main() -> None:
+    """Become vLLM's API server."""
+    if _STARTED not in os.environ:
+        libraries = preloaded(os.environ.get("LD_PRELOAD", ""))
+        env = {**os.environ, **_ONE_THREAD, _STARTED: "1"}
+        if libraries:
+            env["LD_PRELOAD"] = libraries
+        os.execve(sys.executable, [sys.executable, "-P", *sys.argv], env)
+    del os.environ[_STARTED]
+    for name in MODULES:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    sys.modules.pop(SERVER, None)  # it runs as the main module
+    threads = thread_count()
+    if threads == 1:
+        start_parent()
+    else:
+        sys.stderr.write(f"[preimport] {threads} threads run after the imports: nothing forked\n")
+    runpy.run_module(SERVER, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()
