@@ -65,6 +65,8 @@ class EngineSlot:
         self.slots = AdapterSlots(most, most * KEPT_PER_ADAPTER)
         #: Adapters that wait for a slot.
         self.turns = Turns()
+        #: The adapter that was loaded last and when by the loop's clock, until a request uses it.
+        self.unused: tuple[str, float] = ("", 0.0)
         self._settings = settings
         self._machine = SwapMachine(weights.desired.model, generation)
         self._machine.state = SwapState.RESTARTING
@@ -128,6 +130,8 @@ class EngineSlot:
         self.in_flight += 1
         self.last_used_ms = self._settings.now_mono_ms()
         self.slots.enter(endpoint.model)
+        if endpoint.model == self.unused[0]:
+            self.unused = ("", 0.0)
 
     def leave(self, endpoint: EngineEndpoint) -> None:
         """The request has ended. Hot."""
@@ -257,6 +261,7 @@ class EngineSlot:
             if generation != self.generation or not self.is_open:
                 raise EngineFailed(f"the engine ended while it loaded {name}", "try again")
             self.slots.loaded(name)
+            self.unused = (name, asyncio.get_running_loop().time())
             self._wake()
 
     async def _check_effect(self, control: Control, name: str) -> None:

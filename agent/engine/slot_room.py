@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 #: Predicted for each adapter that waits: how long until a slot is free.
 SLOT_WAIT_MS = 1_000.0
+#: An adapter that was loaded for a request keeps its slot for so long, until that request uses it.
+_UNUSED_S = 0.5
 #: A slot becomes free with an event; the clock is looked at as often as this besides.
 _LOOK_S = 0.25
 
@@ -35,13 +37,13 @@ async def wait_for_room(
     Accounts take turns. Returned is how long it took; the caller finds out whether there is room.
     """
     began_ms = now_mono_ms()
-    if slot.slots.can_take(served) and not len(slot.turns):
+    if _has_room(slot, served) and not len(slot.turns):
         return 0.0
     slot.turns.join(account, served)
     found = False
     try:
         while slot.is_open and now_mono_ms() - began_ms < max_wait_ms:
-            if slot.turns.is_first(account, served) and slot.slots.can_take(served):
+            if slot.turns.is_first(account, served) and _has_room(slot, served):
                 found = True
                 break
             with contextlib.suppress(TimeoutError):
@@ -50,3 +52,9 @@ async def wait_for_room(
     finally:
         slot.turns.leave(account, served, served=found)
     return now_mono_ms() - began_ms
+
+
+def _has_room(slot: EngineSlot, served: str) -> bool:
+    name, since_s = slot.unused
+    is_fresh = asyncio.get_running_loop().time() - since_s < _UNUSED_S
+    return slot.slots.can_take(served, sparing=name if is_fresh else "")

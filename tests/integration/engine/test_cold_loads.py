@@ -129,6 +129,19 @@ async def test_an_adapter_in_flight_keeps_its_slot_and_others_wait(host: Scripte
     assert host.replicas.endpoint_for(BASE, PT) is not None
 
 
+async def test_an_adapter_is_not_taken_out_before_the_request_that_it_was_loaded_for(tmp_path):
+    host = ScriptedHost(tmp_path, max_adapters=1)
+    host.desire(a_model(BASE), an_adapter(FR), an_adapter(PT))
+    await host.replicas.make_resident(BASE)
+    loads = [asyncio.ensure_future(host.replicas.make_resident(BASE, one)) for one in (FR, PT)]
+    await loads[0]
+    await asyncio.sleep(0)
+    assert host.replicas.endpoint_for(BASE, FR) is not None
+    assert not loads[1].done()
+    await loads[1]  # no request has come
+    assert host.replicas.endpoint_for(BASE, PT) is not None
+
+
 async def test_slots_in_use_for_too_long_refuse_the_load(host: ScriptedHost):
     for one in (FR, PT):
         await host.replicas.make_resident(BASE, one)

@@ -76,7 +76,7 @@ def test_a_wait_that_has_no_end_or_is_too_long_is_none():
 
 def test_a_hot_model_keeps_its_engine_unless_it_is_idle():
     hot = replace(ENGINE, hot=True, last_used_ms=NOW_MS - 9_999)
-    assert chosen(hot) is None
+    assert chosen(hot) == Choice(ColdPath.SWAP, 0, wait_ms=1.0)
     assert chosen(replace(hot, last_used_ms=NOW_MS - 10_000)) == Choice(ColdPath.SWAP, 0)
     assert chosen(replace(hot, last_used_ms=0.0, in_flight=1)) is None
 
