@@ -8,6 +8,12 @@ imports vLLM again. Here the first process imports what all of them need, forks 
 nothing else, and becomes the API server. A process that vLLM spawns later is forked from that one,
 over the standard library's forkserver, with the environment of the process that asked for it.
 
+OpenMP reads its variables when its library is loaded, and vLLM gives its worker others than it has
+itself: how many threads, bound to which cores. So a process that is given other variables than this
+script was started with is spawned as ever, and what it was given is noted in ``NOTE``. The next
+start executes itself with those, so that the worker too can be forked; the other processes get the
+cores back that their library was not to be bound to.
+
 A fork copies the calling thread alone, so nothing is forked from a process that has more than one,
 and no OpenMP region has run in it; if there are more, vLLM starts as it does without this. The
 libraries that vLLM preloads into the processes it spawns must be there from the start: this script
@@ -19,12 +25,21 @@ The forked process and all that comes of it are descendants of the guard's engin
 import contextlib
 import importlib
 import importlib.util
+import json
 import os
 import runpy
 import socket
 import sys
 from collections.abc import Mapping
-from multiprocessing import context, forkserver, popen_forkserver, resource_tracker, spawn
+from multiprocessing import (
+    context,
+    forkserver,
+    popen_fork,
+    popen_forkserver,
+    popen_spawn_posix,
+    resource_tracker,
+    spawn,
+)
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +67,11 @@ _STARTED = "EDGEFORGE_PREIMPORT"
 #: Threads of one library start when it is imported, unless it may have one only.
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
 _ENVIRON = "edgeforge_environ"
+_CORES = "edgeforge_cores"
+#: What OpenMP libraries read when they are loaded.
+_OPENMP = ("OMP_", "GOMP_", "KMP_")
+#: Below HOME, which outlives the engine: the OpenMP variables of its last worker.
+NOTE = "openmp.json"
 
 
 def preloaded(known: str) -> str:
@@ -73,9 +93,33 @@ def thread_count() -> int:
     return len(os.listdir("/proc/self/task"))
 
 
-def start_parent() -> None:
-    """Fork the process that later ones are forked from, and let ``spawn`` use it."""
-    _replace_spawn()
+def openmp(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of ``environ`` that an OpenMP library reads."""
+    return {name: value for name, value in environ.items() if name.startswith(_OPENMP)}
+
+
+def noted() -> dict[str, str]:
+    """Return the variables that the last worker was given; none if that is not known."""
+    try:
+        known = json.loads(_note_path().read_text())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(known, dict) or not all(isinstance(one, str) for one in known.values()):
+        return {}
+    return openmp(known)
+
+
+def _note_path() -> Path:
+    return Path(os.environ.get("HOME", ".")) / NOTE
+
+
+def start_parent(own: dict[str, str], workers: dict[str, str], cores: set[int]) -> None:
+    """Fork the process that later ones are forked from, and let ``spawn`` use it.
+
+    ``own`` are the OpenMP variables of this process as vLLM sees them, ``workers`` those that its
+    library was loaded with, which bound it to ``cores``.
+    """
+    _replace_spawn(own, workers, cores)
     server: Any = forkserver._forkserver
     # A forked process would start a server of its own: it knows none that is its child.
     server.ensure_running = lambda: None
@@ -109,39 +153,58 @@ def _serve(listener_fd: int, alive_read: int, alive_write: int) -> None:
         os._exit(code)
 
 
-def _replace_spawn() -> None:
+def _replace_spawn(own: dict[str, str], workers: dict[str, str], cores: set[int]) -> None:
     """Let a process of the ``spawn`` method be forked, with its parent's environment."""
     get_data, prepare = spawn.get_preparation_data, spawn.prepare
 
     def get_with_environ(name: str) -> dict[str, Any]:
-        return get_data(name) | {_ENVIRON: dict(os.environ)}
+        is_worker = openmp(os.environ) == workers != own
+        return get_data(name) | {_ENVIRON: dict(os.environ), _CORES: cores if is_worker else None}
 
     def prepare_with_environ(data: Mapping[str, Any]) -> None:
         os.environ.clear()
         os.environ.update(data[_ENVIRON])
+        if data.get(_CORES):
+            os.sched_setaffinity(0, data[_CORES])
         prepare(data)
+
+    def popen(process: context.SpawnProcess) -> popen_fork.Popen:
+        wanted = openmp(os.environ)
+        if wanted in (own, workers):
+            return popen_forkserver.Popen(process)
+        with contextlib.suppress(OSError):
+            _note_path().write_text(json.dumps(wanted))
+        return popen_spawn_posix.Popen(process)
 
     spawn.get_preparation_data = get_with_environ
     spawn.prepare = prepare_with_environ
-    context.SpawnProcess._Popen = staticmethod(popen_forkserver.Popen)  # type: ignore[assignment]
+    context.SpawnProcess._Popen = staticmethod(popen)  # type: ignore[assignment]
 
 
 def main() -> None:
     """Become vLLM's API server."""
     if _STARTED not in os.environ:
         libraries = preloaded(os.environ.get("LD_PRELOAD", ""))
-        env = {**os.environ, **_ONE_THREAD, _STARTED: "1"}
+        own, workers = openmp(os.environ), noted()
+        before = [own, sorted(os.sched_getaffinity(0))]
+        env = {**os.environ, **_ONE_THREAD, **workers, _STARTED: json.dumps(before)}
         if libraries:
             env["LD_PRELOAD"] = libraries
         os.execve(sys.executable, [sys.executable, "-P", *sys.argv], env)
-    del os.environ[_STARTED]
+    own, all_cores = json.loads(os.environ.pop(_STARTED))
+    workers, cores = openmp(os.environ), os.sched_getaffinity(0)
+    for name in workers:
+        del os.environ[name]
+    os.environ.update(own)
+    os.sched_setaffinity(0, all_cores)
     for name in MODULES:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     sys.modules.pop(SERVER, None)  # it runs as the main module
     threads = thread_count()
     if threads == 1:
-        start_parent()
+        # With the library loaded, it has bound this thread.
+        start_parent(own, workers, cores)
     else:
         sys.stderr.write(f"[preimport] {threads} threads run after the imports: nothing forked\n")
     runpy.run_module(SERVER, run_name="__main__", alter_sys=True)

@@ -26,14 +26,17 @@ import json, multiprocessing, os, signal, sys, time
 from vllm.v1.engine import async_llm
 
 def say(**fields):
-    print(json.dumps(fields), flush=True)
+    os.write(1, (json.dumps(fields) + chr(10)).encode())
 
 def child(depth, queue):
     say(depth=depth, pid=os.getpid(), imported_by=async_llm.IMPORTED_BY, late=os.environ["LATE"],
-        gone="GONE" in os.environ, parent=os.getppid())
+        gone="GONE" in os.environ, parent=os.getppid(),
+        bound=os.environ.get("OMP_NUM_THREADS", ""))
     queue.put(depth)
     if depth == 1:
         os.environ["LATE"] = "of the core"
+        if "--bind" in sys.argv:
+            os.environ["OMP_NUM_THREADS"] = "1"
         below = multiprocessing.get_context("spawn").Process(target=child, args=(2, queue))
         below.start()
         below.join()
@@ -52,7 +55,7 @@ if __name__ == "__main__":
         server_of=one._popen.__class__.__module__)
     got = [queue.get(timeout=20), queue.get(timeout=20)]
     one.join()
-    say(got=got, exitcode=one.exitcode)
+    say(got=sorted(got), exitcode=one.exitcode)
 """
 
 
@@ -74,7 +77,8 @@ def package(tmp_path: Path) -> Path:
 
 
 def start(package: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
-    env = os.environ | {"PYTHONPATH": str(package), "TMPDIR": str(package), "GONE": "1"} | variables
+    env = os.environ | {"PYTHONPATH": str(package), "GONE": "1"} | variables
+    env |= {"TMPDIR": str(package), "HOME": str(package)}
     return subprocess.Popen(
         [sys.executable, "-P", preimport.__file__, *arguments],
         env=env,
@@ -112,6 +116,22 @@ def test_nothing_is_forked_from_a_process_with_threads(package):
     assert "2 threads run after the imports" in errors
     assert len({one["imported_by"] for one in (said[0], said[1], said[2])}) == 3
     assert said["end"] == {"got": [1, 2], "exitcode": 7}
+
+
+def test_a_worker_with_other_openmp_variables_is_spawned_once_and_then_forked(package):
+    said, _ = run(package, "--bind")
+    assert said[1]["imported_by"] == said[0]["pid"]
+    assert said[2]["imported_by"] == said[2]["pid"]  # its library must read them anew
+    said, _ = run(package, "--bind")
+    assert {said[at]["imported_by"] for at in (0, 1, 2)} == {said[0]["pid"]}
+    assert (said[1]["bound"], said[2]["bound"]) == ("", "1")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"OMP_NUM_THREADS": 1}', '{"LD_PRELOAD": "x"}'])
+def test_a_damaged_note_is_none(package, text):
+    (package / preimport.NOTE).write_text(text)
+    said, _ = run(package)
+    assert {said[at]["imported_by"] for at in (0, 1, 2)} == {said[0]["pid"]}
 
 
 def test_the_socket_is_for_this_user_alone_and_an_old_one_is_replaced(package):
