@@ -156,6 +156,7 @@ def _serve(listener_fd: int, alive_read: int, alive_write: int) -> None:
 def _replace_spawn(own: dict[str, str], workers: dict[str, str], cores: set[int]) -> None:
     """Let a process of the ``spawn`` method be forked, with its parent's environment."""
     get_data, prepare = spawn.get_preparation_data, spawn.prepare
+    first_pid = os.getpid()
 
     def get_with_environ(name: str) -> dict[str, Any]:
         is_worker = openmp(os.environ) == workers != own
@@ -170,7 +171,8 @@ def _replace_spawn(own: dict[str, str], workers: dict[str, str], cores: set[int]
 
     def popen(process: context.SpawnProcess) -> popen_fork.Popen:
         wanted = openmp(os.environ)
-        if wanted in (own, workers):
+        # The core, which this process starts, computes nothing: its cores are enough.
+        if wanted == workers or (wanted == own and os.getpid() == first_pid):
             return popen_forkserver.Popen(process)
         with contextlib.suppress(OSError):
             _note_path().write_text(json.dumps(wanted))

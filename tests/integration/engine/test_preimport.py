@@ -125,6 +125,10 @@ def test_a_worker_with_other_openmp_variables_is_spawned_once_and_then_forked(pa
     said, _ = run(package, "--bind")
     assert {said[at]["imported_by"] for at in (0, 1, 2)} == {said[0]["pid"]}
     assert (said[1]["bound"], said[2]["bound"]) == ("", "1")
+    said, _ = run(package)  # bound no longer
+    assert said[2]["imported_by"] == said[2]["pid"]
+    said, _ = run(package)
+    assert {said[at]["imported_by"] for at in (0, 1, 2)} == {said[0]["pid"]}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"OMP_NUM_THREADS": 1}', '{"LD_PRELOAD": "x"}'])
