@@ -13,7 +13,7 @@ from agent.core.cold_start import ColdPath, ColdStart, ColdWay, Wanted
 from agent.core.cold_start_times import ColdStartTimes
 from agent.core.engine_choice import Choice, ChoicePolicy, EngineView, choose
 from agent.core.reconcile import as_hot_sees
-from agent.engine.inventory import EngineInventory, Object, Objects
+from agent.engine.inventory import RESERVED_MS, EngineInventory, Object, Objects
 from agent.engine.slot import EngineSlot
 from agent.engine.slot_parts import Engine, SlotSettings, Weights
 from agent.engine.slot_room import predicted_wait_ms, wait_for_room
@@ -198,7 +198,8 @@ class HostEngines:
             views = [as_hot_sees(view, self.inventory.desired) for view in views]
         # An engine that ends to make room for another has no slot for a while.
         ending = self.inventory.reserved - self.inventory.slots.keys()
-        views += [EngineView(at, "", b"", False, False, 0, now_ms, now_ms) for at in ending]
+        soon_ms = now_ms + RESERVED_MS
+        views += [EngineView(at, "", b"", False, False, 0, soon_ms, now_ms) for at in ending]
         return choose(
             views,
             swap_key=desired.swap_key,

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from agent.engine.slot import EngineSlot
 
 Object = DesiredReplica | DesiredAdapter
+#: An engine that is being given to another model is taken to be full so much later.
+RESERVED_MS = 1_000.0
 
 
 class Objects(Protocol):
@@ -142,8 +144,9 @@ class EngineInventory:
         hot = one is not None and one.hold is Hold.HOT
         view = slot.view(hot=hot, wanted=one is not None)
         if slot.index in self.reserved:
-            # As good as just filled, with the model that is coming.
-            view = replace(view, settled=False, resident_since_ms=self._now_mono_ms())
+            # As good as filled in a second, with the model that is coming: never free before.
+            soon_ms = self._now_mono_ms() + RESERVED_MS
+            view = replace(view, settled=False, resident_since_ms=soon_ms)
         return view
 
 
