@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import re
+import shutil
 import statistics
 import tempfile
 from collections.abc import Sequence
@@ -119,7 +120,12 @@ async def swaps_bench(host: RealHost, count: int) -> dict[str, Any]:
 
 async def pulled_bench(host: RealHost, count: int, folder: Path, name: str) -> dict[str, Any]:
     """Load a model or an adapter that is pulled from a peer first, each time to an empty disk."""
-    pair = PullingPair(folder, host.objects.folders[name])
+    source = host.objects.folders[name]
+    if name != TUNED:
+        # The nodes of the pair hold models, which have one; vLLM reads none beside an adapter.
+        source = Path(shutil.copytree(source, folder / "with-config"))
+        shutil.copy(small_model_dir() / "config.json", source)
+    pair = PullingPair(folder, source)
     await pair.start()
     pulls, times = [], Times()
     others = [one for one in sorted(host.engines.inventory.adapters) if one != name]
