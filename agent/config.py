@@ -138,6 +138,9 @@ class EngineConfig:
     max_adapter_rank: int = setting(32, at_least=1, at_most=512)
     #: Engines of this host at once, each with a model; they share its memory in equal parts.
     max_engines: int = setting(1, at_least=1, at_most=16)
+    #: vLLM's processes are forked from one that has imported it, which halves a start. On a CPU
+    #: only: on a GPU vLLM does so itself.
+    preimport: bool = setting(True)
     #: From start to the first real generation; over it the engine is killed and started again.
     start_timeout_ms: float = setting(600_000.0, at_least=1_000)
     #: Without any progress for so long (a token relayed, a probe answered, a change of vLLM's own

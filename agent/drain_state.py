@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from agent.core.samples import Sample, Samples
-from protos.domain.load_term import ColdWay
 from protos.domain.resources import NodeIntent
 
 if TYPE_CHECKING:
     from agent.core.engine_status import EngineEndpoint
     from agent.loads import Residents
     from protos.domain.fleet_view import FleetView
+    from protos.domain.load_term import ColdWay
 
 
 _STOPPING = "the agent is stopping"
@@ -182,8 +182,7 @@ class OpenEngines:
         """Implements ``OwnEngines``."""
         if self._drain_state.draining:
             return None
-        way = self._engines.cold_path(model, adapter)
-        return None if way is None else ColdWay(*way)
+        return self._engines.cold_path(model, adapter)
 
     def enter(self, model: str, adapter: str = "") -> EngineEndpoint | None:
         """Implements ``OwnEngines``. Hot."""

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from agent.core.engine_status import EngineStatus
     from agent.engine.driver import RelayedAt
     from agent.engine.host import EngineMaker
-    from agent.engine.inventory import Objects
+    from agent.engine.inventory import Objects, ObjectsWithProgress
     from agent.engine.slot_parts import Engine
-    from agent.replicas import ExternalServer, ObjectsWithProgress
+    from agent.replicas import ExternalServer
     from protos.domain.resources import DesiredReplica
 
 _GIB = 1024**3
@@ -130,6 +130,7 @@ def _spec(
         max_adapters=max_adapters(config),
         max_adapter_rank=config.max_adapter_rank,
         controlled=config.mode == "generate",
+        preimport=config.preimport,
         load_format=runtime.load_format if runtime is not None else "",
         extra_args=_extra_args(config, accelerator, runtime.args if runtime else ()),
     )

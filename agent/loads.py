@@ -10,14 +10,13 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from agent.core.cold_start import ColdPath, ColdStart, Wanted
+from agent.core.cold_start import ColdStart, ColdWay, Wanted
 from agent.core.samples import Sample, Samples
 from agent.tasks import Background
 from protos.domain.errors import EdgeForgeError, EngineFailed, Overloaded
 
 if TYPE_CHECKING:
     from agent.core.engine_status import EngineEndpoint
-    from protos.domain.resources import Residency
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +34,7 @@ class Residents(Protocol):
     def endpoint_for(self, model: str, adapter: str = "") -> EngineEndpoint | None:
         """Return where it is served now, or None. Hot."""
 
-    def cold_path(self, model: str, adapter: str = "") -> tuple[ColdPath, Residency] | None:
+    def cold_path(self, model: str, adapter: str = "") -> ColdWay | None:
         """Return how it would get into an engine, None if it would not."""
 
     async def make_resident(self, model: str, adapter: str = "") -> ColdStart:
@@ -50,7 +49,7 @@ class Residents(Protocol):
     def resident(self) -> list[str]:
         """Return the names of models and adapters that can be asked for now."""
 
-    def loadable(self) -> Mapping[str, tuple[ColdPath, Residency]] | None:
+    def loadable(self) -> Mapping[str, ColdWay] | None:
         """Return the names of those that would be loaded for a request; None: too many to say."""
 
 

@@ -26,14 +26,14 @@ from agent.core.reconcile import (
 )
 from agent.core.replica_report import REPLICA_STATE, Facts, InEngine, report_one
 from agent.core.samples import Sample, Samples
-from agent.engine.inventory import Object, Objects
 from agent.tasks import Background
 from protos.domain.errors import EdgeForgeError, NoReplica
 from protos.domain.resources import DesiredAdapter, DesiredReplica, Residency
 
 if TYPE_CHECKING:
-    from agent.core.cold_start import ColdPath, ColdStart
+    from agent.core.cold_start import ColdStart, ColdWay
     from agent.engine.host import HostEngines
+    from agent.engine.inventory import Object, ObjectsWithProgress
 
 _log = logging.getLogger(__name__)
 
@@ -45,19 +45,6 @@ _LOADABLE_MS = 250.0
 #: Engines become free as time passes, without any event.
 _RECHECK_S = 5.0
 _ABSENT = EngineStatus(EngineState.ABSENT, None, 0, 0, 0.0, None, None)
-
-
-class Progress(Protocol):
-    """How far a pull is."""
-
-    @property
-    def error(self) -> str: ...
-
-
-class ObjectsWithProgress(Objects, Protocol):
-    """Models and adapters on this host's disk, and their pulls."""
-
-    def progress(self) -> Mapping[str, Progress]: ...
 
 
 class ExternalServer(Protocol):
@@ -98,7 +85,7 @@ class Replicas:
         self._pulling: set[str] = set()
         self._pulls_ended = 0
         #: What is loadable, after which changes it was found, and until when it holds.
-        self._loadable: Mapping[str, tuple[ColdPath, Residency]] = {}
+        self._loadable: Mapping[str, ColdWay] = {}
         self._loadable_after, self._loadable_until_ms = (-1, -1), 0.0
         #: Engines that end after their requests.
         self._retiring: set[int] = set()
@@ -143,8 +130,11 @@ class Replicas:
             None if self._engines is None else self._engines.inventory.endpoint_for(model, adapter)
         )
 
-    def cold_path(self, model: str, adapter: str = "") -> tuple[ColdPath, Residency] | None:
-        """Return how it would become resident now; None: not here, or it is already. Hot."""
+    def cold_path(self, model: str, adapter: str = "") -> ColdWay | None:
+        """Return how it would become resident, with the wait before that or what is over of it.
+
+        None: not here, or it is already. Hot.
+        """
         return None if self._engines is None else self._engines.cold_path(model, adapter)
 
     async def make_resident(self, model: str, adapter: str = "") -> ColdStart:
@@ -171,7 +161,7 @@ class Replicas:
         engines, models = self._engines, self.ready_models()
         return models if engines is None else [*models, *engines.inventory.active_adapters()]
 
-    def loadable(self) -> Mapping[str, tuple[ColdPath, Residency]] | None:
+    def loadable(self) -> Mapping[str, ColdWay] | None:
         """Return what this node could load now, and how; None: more than a probe's answer has."""
         if self._engines is None:
             return {}
@@ -181,7 +171,7 @@ class Replicas:
         now_ms, changes = self._now_mono_ms(), (self._engines.changes, self._pulls_ended)
         if changes == self._loadable_after and now_ms < self._loadable_until_ms:
             return self._loadable
-        found: dict[str, tuple[ColdPath, Residency]] = {}
+        found: dict[str, ColdWay] = {}
         for model, adapter in loadable_names(self._desired, self._adapters):
             path = self.cold_path(model, adapter)
             if path is not None:
@@ -270,7 +260,7 @@ class Replicas:
             for name, slot in engines.inventory.active_adapters().items():
                 in_engine[name] = InEngine(EngineState.READY, slot.generation, "")
         progress = self._objects.progress()
-        refused = {} if engines is None else engines.refused
+        refused = {} if engines is None else engines.failures.refused
         pull_errors = {name: one.error for name, one in progress.items() if one.error}
         return Facts(
             in_engine=in_engine,
@@ -316,7 +306,7 @@ class Replicas:
             loading=engines.loading(),
             resting=frozenset(
                 {name for name, (_, until_ms) in self._resting.items() if until_ms > now_ms}
-                | engines.refused.keys()
+                | engines.failures.refused.keys()
             ),
             free_slots=engines.inventory.free_slots(),
             hot_since_ms=engines.inventory.hot_since_ms,

@@ -73,13 +73,16 @@ class AdapterSlots:
         """Every name that the engine knows, or may know."""
         return list(self._entries)
 
-    def can_take(self, name: str) -> bool:
-        """Return whether ``begin`` would find room for ``name``. Hot."""
+    def can_take(self, name: str, *, sparing: str = "") -> bool:
+        """Return whether there is a slot for ``name`` that is not ``sparing``'s. Hot."""
         if self.max_active == 0:
             return False
         if self.is_active(name):
             return True
         busy = sum(_is_busy(entry) for entry in self._entries.values())
+        spared = self._entries.get(sparing)
+        if spared is not None and spared.place is AdapterPlace.ACTIVE and not _is_busy(spared):
+            busy += 1
         return busy < self.max_active
 
     def begin(self, name: str) -> SlotPlan:

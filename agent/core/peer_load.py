@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from agent.core.engine_admission import Newcomer
 from agent.core.fill import parse_fill_ratio
-from protos.domain.load_term import ColdPath, ColdWay
+from protos.domain.load_term import MAX_LOAD_MS, ColdPath, ColdWay
 from protos.domain.resources import Residency
 
 #: No engine serves, and no queue holds, more sequences; a report of more is not valid.
@@ -137,16 +137,14 @@ def read_probe(answer: object) -> ProbeAnswer:
     )
 
 
-def loadable_field(
-    loadable: Mapping[str, tuple[ColdPath, Residency]] | None,
-) -> dict[str, str] | None:
+def loadable_field(loadable: Mapping[str, ColdWay] | None) -> dict[str, str] | None:
     """Return what a node would load as a field of an answer to a probe.
 
     None for more than ``MAX_NAMES``: of those left out it would say that they are not loaded.
     """
     if loadable is None or len(loadable) > MAX_NAMES:
         return None
-    return {name: way_text(ColdWay(*way)) for name, way in loadable.items()}
+    return {name: way_text(way) for name, way in loadable.items()}
 
 
 def read_loadable(given: object) -> dict[str, ColdWay] | None:
@@ -162,15 +160,20 @@ def read_loadable(given: object) -> dict[str, ColdWay] | None:
 
 
 def way_text(way: ColdWay) -> str:
-    """Return ``way`` as a word: ``adapter/disk``."""
-    return f"{way.path}/{way.residency}"
+    """Return ``way`` as a word: ``adapter/disk``, or ``swap/disk/1500`` with a delay."""
+    text = f"{way.path}/{way.residency}"
+    return f"{text}/{way.delay_ms:.0f}" if way.delay_ms else text
 
 
 def read_way(text: str) -> ColdWay | None:
     """Return the way that ``way_text`` made a word of; None for any other text."""
-    path, _, residency = text.partition("/")
+    path, _, rest = text.partition("/")
+    residency, _, delay = rest.partition("/")
     try:
-        return ColdWay(ColdPath(path), Residency(residency))
+        delay_ms = float(delay or 0.0)
+        if not abs(delay_ms) <= MAX_LOAD_MS:  # not a number neither
+            return None
+        return ColdWay(ColdPath(path), Residency(residency), delay_ms)
     except ValueError:
         return None
 

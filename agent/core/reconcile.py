@@ -162,7 +162,7 @@ def _hot_models(
             policy=policy,
             now_mono_ms=now_mono_ms,
         )
-        if choice is not None:
+        if choice is not None and not choice.wait_ms:
             steps.append(MakeResident(name))
             taken.add(choice.index)
             # One at a time: the next is chosen when this one has its engine.

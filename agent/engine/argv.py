@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.engine import preimport
 from protos.domain.engine_options import extra_option_problems
 from protos.domain.errors import ConfigInvalid
 
@@ -81,6 +82,8 @@ class EngineSpec:
     max_adapter_rank: int = 16
     #: It takes adapters and other weights while it runs, over routes for this host alone.
     controlled: bool = False
+    #: Its processes are forked from one that has imported vLLM; on a CPU only.
+    preimport: bool = False
     #: vLLM's reader of weights; empty: its own choice.
     load_format: str = ""
     #: Further vLLM options, of ``protos.domain.engine_options`` only, as on a command line.
@@ -118,7 +121,11 @@ def engine_command(
     """
     if problems := extra_option_problems(spec.extra_args):
         raise ConfigInvalid(problems)
-    argv = [str(spec.python), "-m", "vllm.entrypoints.openai.api_server"]
+    if spec.preimport and spec.accelerator is Accelerator.CPU:
+        # -P: the folder of the script has modules of this agent, which are none of vLLM's.
+        argv = [str(spec.python), "-P", preimport.__file__]
+    else:
+        argv = [str(spec.python), "-m", preimport.SERVER]
     argv += ["--model", str(spec.model_dir), "--served-model-name", spec.model]
     argv += ["--uds", str(uds_path)]
     argv += ["--max-model-len", str(spec.context_tokens)]

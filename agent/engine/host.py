@@ -10,22 +10,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agent.core.adapter_slots import AdapterPlace
-from agent.core.cold_start import ColdPath, ColdStart, Wanted
+from agent.core.cold_start import ColdPath, ColdStart, ColdWay, Wanted
 from agent.core.cold_start_times import ColdStartTimes
 from agent.core.engine_choice import Choice, ChoicePolicy, choose
-from agent.core.load_rests import LoadRests
 from agent.core.reconcile import as_hot_sees
 from agent.engine.inventory import EngineInventory, Object, Objects
+from agent.engine.load_failures import LoadFailures
 from agent.engine.slot import EngineSlot
 from agent.engine.slot_parts import Engine, SlotSettings, Weights
-from protos.domain.errors import (
-    ConfigInvalid,
-    EdgeForgeError,
-    EngineFailed,
-    NoReplica,
-    NotFound,
-    Overloaded,
-)
+from agent.engine.slot_room import predicted_wait_ms, wait_for_room
+from protos.domain.errors import EdgeForgeError, NoReplica, NotFound, Overloaded
 from protos.domain.manifest import manifest_sha256
 from protos.domain.resources import (
     DesiredAdapter,
@@ -38,6 +32,8 @@ MAX_LOADS = 64
 #: Pairs of adapter and base that were seen to differ.
 MAX_PROVEN = 4_096
 _FARNESS = list(Residency)
+#: An engine may become free before it was to; looked at as often as this.
+_LOOK_MS = 100.0
 
 _log = logging.getLogger(__name__)
 
@@ -72,12 +68,14 @@ class HostEngines:
         self.policy = policy
         self.times = ColdStartTimes()
         self.inventory = EngineInventory(objects, settings.now_mono_ms)
-        #: name -> why asking again changes nothing, until the object itself changes.
-        self.refused: dict[str, str] = {}
+        self.failures = LoadFailures(self.inventory, settings)
         #: Counts changes of what is in the engines, or may be.
         self.changes = 0
-        self._rests = LoadRests()
         self._loads: dict[Wanted, asyncio.Task[ColdStart]] = {}
+        #: Loads in progress that are possible, and since when.
+        self._begun: dict[Wanted, tuple[ColdWay, float]] = {}
+        #: model -> the engine that it waits for; the first to come first.
+        self._waiting: dict[str, int] = {}
         self._proven: set[tuple[str, bytes]] = set()
         self._last_generation = 0
 
@@ -85,21 +83,30 @@ class HostEngines:
         self, desired: Mapping[str, DesiredReplica], adapters: Mapping[str, DesiredAdapter]
     ) -> None:
         """Take what this node holds or may load."""
-        names = list(self.refused)
-        before = {name: self.inventory.object_named(name) for name in names}
+        before = {name: self.inventory.object_named(name) for name in self.failures.refused}
         self.inventory.set_desired(desired, adapters)
-        for name in names:
-            if self.inventory.object_named(name) != before[name]:
-                del self.refused[name]
-        self._rests.forget_all_but({*desired, *adapters})
+        for name, one in before.items():
+            if self.inventory.object_named(name) != one:
+                del self.failures.refused[name]
+        self.failures.rests.forget_all_but({*desired, *adapters})
         self._changed()
 
     # -- what requests ask -----------------------------------------------------------------------
 
-    def cold_path(self, model: str, adapter: str = "") -> tuple[ColdPath, Residency] | None:
-        """Return how it would come into an engine now; None: not at all, or it is there. Hot."""
+    def cold_path(self, model: str, adapter: str = "") -> ColdWay | None:
+        """Return how it would come into an engine; None: not at all, or it is there. Hot.
+
+        What waits or is being loaded is said with what is left of that.
+        """
         wanted = Wanted(model, adapter)
-        if self._rest(wanted) is not None:
+        for one in (wanted, Wanted(model)):
+            begun = self._begun.get(one)
+            if begun is not None:
+                if self.inventory.endpoint_for(model, adapter) is not None:
+                    return None
+                way, began_ms = begun
+                return way._replace(delay_ms=way.delay_ms - (self._now_mono_ms() - began_ms))
+        if self.failures.rest(wanted) is not None:
             return None
         return self._cold_path(wanted, hot=False)
 
@@ -167,9 +174,9 @@ class HostEngines:
 
     # -- loading ---------------------------------------------------------------------------------
 
-    def _cold_path(self, wanted: Wanted, *, hot: bool) -> tuple[ColdPath, Residency] | None:
+    def _cold_path(self, wanted: Wanted, *, hot: bool) -> ColdWay | None:
         desired = self.inventory.desired.get(wanted.model)
-        if desired is None or wanted.model in self.refused or wanted.adapter in self.refused:
+        if desired is None or self.failures.is_refused(wanted):
             return None
         adapter: DesiredAdapter | None = None
         if wanted.adapter:
@@ -182,23 +189,30 @@ class HostEngines:
         residency = self._objects.residency(desired)
         if adapter is not None:
             residency = max(residency, self._objects.residency(adapter), key=_FARNESS.index)
-        if slot is not None:
-            return ColdPath.ENGINE, residency
+        if slot is not None and slot.index not in self.inventory.reserved:
+            return ColdWay(ColdPath.ENGINE, residency, slot.closed_since_ms - self._now_mono_ms())
         choice = self._choose(desired, hot=hot)
-        return None if choice is None else (choice.path, residency)
+        if choice is None:
+            return None
+        before_ms = self._ahead(desired.model, choice.index) * self.policy.choice.min_residence_ms
+        return ColdWay(choice.path, residency, choice.wait_ms + before_ms)
 
-    def _adapter_path(
-        self, slot: EngineSlot, adapter: DesiredAdapter
-    ) -> tuple[ColdPath, Residency] | None:
+    def _ahead(self, model: str, index: int) -> int:
+        """Return how many models wait for engine ``index`` before ``model``."""
+        names = [name for name, at in self._waiting.items() if at == index]
+        return names.index(model) if model in names else len(names)
+
+    def _adapter_path(self, slot: EngineSlot, adapter: DesiredAdapter) -> ColdWay | None:
         served = self.inventory.served[adapter.adapter]
-        if slot.slots.is_active(served) or not slot.slots.can_take(served):
+        wait_ms = predicted_wait_ms(slot, served)
+        if slot.slots.is_active(served) or wait_ms > self.policy.choice.max_wait_ms:
             return None
         if slot.slots.place_of(served) is AdapterPlace.KEPT:
-            return ColdPath.ADAPTER, Residency.HOST_MEMORY
-        return ColdPath.ADAPTER, self._objects.residency(adapter)
+            return ColdWay(ColdPath.ADAPTER, Residency.HOST_MEMORY, wait_ms)
+        return ColdWay(ColdPath.ADAPTER, self._objects.residency(adapter), wait_ms)
 
     def _choose(self, desired: DesiredReplica, *, hot: bool) -> Choice | None:
-        views = self.inventory.places()
+        views, now_ms = self.inventory.places(), self._now_mono_ms()
         if hot:
             of, since_ms = self.inventory.desired, self.inventory.hot_since_ms
             since = since_ms.get(desired.model, -math.inf)
@@ -209,7 +223,7 @@ class HostEngines:
             runtime=desired.runtime.name if desired.runtime is not None else "",
             max_engines=self.policy.max_engines,
             policy=self.policy.choice,
-            now_mono_ms=self._now_mono_ms(),
+            now_mono_ms=now_ms,
         )
 
     async def _load(self, wanted: Wanted, *, hot: bool) -> ColdStart:
@@ -219,12 +233,14 @@ class HostEngines:
         if desired is None or (wanted.adapter and adapter is None):
             raise NotFound(f"this node may not load {wanted.name}", "deploy it here")
         # what is to be resident has rests of its own, in ``Replicas``
-        way = None if self._rest(wanted) and not hot else self._cold_path(wanted, hot=hot)
+        way = None if self.failures.rest(wanted) and not hot else self._cold_path(wanted, hot=hot)
         if way is None:
             if self.inventory.endpoint_for(*wanted) is not None:
                 return ColdStart(ColdPath.ADAPTER, Residency.DEVICE, 0, 0.0)
-            raise self._why_not(wanted)
-        path, residency = way
+            raise self.failures.why_not(wanted)
+        path, residency, _ = way
+        self._begun[wanted] = way, began_ms
+        waited_ms = 0.0
         needed: list[Object] = []
         if path is not ColdPath.ADAPTER:
             needed.append(desired)
@@ -236,13 +252,15 @@ class HostEngines:
             await asyncio.gather(*(self._objects.ensure(one) for one in needed))
             pulled_ms = self._now_mono_ms()
             if adapter is None:
-                await self._place(desired, hot=hot)
+                waited_ms = await self._place(desired, hot=hot)
             else:
                 if path is not ColdPath.ADAPTER:
-                    await self.make_resident(wanted.model, hot=hot)
-                await self._load_adapter(desired, adapter)
+                    base_ms = self._now_mono_ms()
+                    base = await self.make_resident(wanted.model, hot=hot)
+                    waited_ms = max(0.0, self._now_mono_ms() - base_ms - base.took_ms)
+                waited_ms += await self._load_adapter(desired, adapter, hot=hot)
         except EdgeForgeError as error:
-            self._note_failure(wanted, error)
+            self.failures.note(wanted, error)
             raise
         finally:
             for one in needed:
@@ -252,21 +270,31 @@ class HostEngines:
             path,
             residency,
             sum(file.size_bytes for one in needed for file in one.files),
-            self._now_mono_ms() - began_ms,
+            # How long others kept their place says nothing of the next load.
+            self._now_mono_ms() - began_ms - waited_ms,
             0.0 if on_disk else pulled_ms - began_ms,
         )
-        self._rests.went_well(wanted)
+        self.failures.rests.went_well(wanted)
         self.times.add(start)
         _log.info("cold start name=%s path=%s took_ms=%.0f", wanted.name, path, start.took_ms)
         return start
 
-    async def _place(self, desired: DesiredReplica, *, hot: bool) -> None:
-        """Put a model whose files are complete into an engine, and wait until it serves."""
+    async def _place(self, desired: DesiredReplica, *, hot: bool) -> float:
+        """Put a model whose files are complete into an engine, and wait until it serves.
+
+        Returned is how long it waited for an engine that was to keep another model.
+        """
+        began_ms = self._now_mono_ms()
+        try:
+            choice = await self._engine_for(desired, hot=hot)
+        finally:
+            self._waiting.pop(desired.model, None)
+        waited_ms = self._now_mono_ms() - began_ms
         slot = self.inventory.slot_of(desired.model)
-        if slot is None:
-            choice = self._choose(desired, hot=hot)
-            if choice is None:
-                raise self._why_not(Wanted(desired.model))
+        if choice is None:
+            assert slot is not None
+            await slot.wait_open(self.policy.start_timeout_ms)
+        else:
             weights = Weights(desired, self._objects.path_of(desired))
             self.inventory.reserved.add(choice.index)
             try:
@@ -275,12 +303,37 @@ class HostEngines:
                     await slot.swap(weights)
                 else:
                     slot = await self._start(weights, choice.index)
+                self._changed()
+                await slot.wait_open(self.policy.start_timeout_ms)
             finally:
                 self.inventory.reserved.discard(choice.index)
             self._changed()
-        await slot.wait_open(self.policy.start_timeout_ms)
         if slot.model != desired.model:
             raise NoReplica(f"{desired.model} has just left its engine", "try again")
+        return waited_ms
+
+    async def _engine_for(self, desired: DesiredReplica, *, hot: bool) -> Choice | None:
+        """Return which engine the model is put into now, None: one has it already.
+
+        Waits for an engine that is to keep its model for a while yet; models that wait for the same
+        one take it in the order in which they came. A hot model is tried again by the reconciler.
+
+        Raises: NoReplica if no engine will be free in time.
+        """
+        began_ms, policy = self._now_mono_ms(), self.policy.choice
+        while True:
+            slot = self.inventory.slot_of(desired.model)
+            if slot is not None and slot.index not in self.inventory.reserved:
+                return None
+            choice = self._choose(desired, hot=hot)
+            if choice is None:
+                raise self.failures.why_not(Wanted(desired.model))
+            if not (choice.wait_ms or self._ahead(desired.model, choice.index)):
+                return choice
+            if hot or self._now_mono_ms() - began_ms >= policy.max_wait_ms:
+                raise self.failures.why_not(Wanted(desired.model))
+            self._waiting[desired.model] = choice.index
+            await asyncio.sleep(min(max(choice.wait_ms, _LOOK_MS / 10), _LOOK_MS) / 1_000)
 
     async def _start(self, weights: Weights, index: int) -> EngineSlot:
         await self.stop(index)
@@ -298,62 +351,33 @@ class HostEngines:
             raise
         return slot
 
-    async def _load_adapter(self, base: DesiredReplica, adapter: DesiredAdapter) -> None:
+    async def _load_adapter(
+        self, base: DesiredReplica, adapter: DesiredAdapter, *, hot: bool
+    ) -> float:
+        """Load the adapter beside its base, and return how long it waited for a slot."""
         slot = self.inventory.slot_of(base.model)
         if slot is None:
             raise NoReplica(f"{base.model} has left its engine", "try again")
         served = self.inventory.served[adapter.adapter]
         proof = (served, manifest_sha256(base.files))
         path = self._objects.path_of(adapter)
+        waited_ms = 0.0
+        if not hot:
+            waited_ms = await wait_for_room(
+                slot,
+                served,
+                adapter.adapter.partition("/")[0],
+                max_wait_ms=self.policy.choice.max_wait_ms,
+                now_mono_ms=self._now_mono_ms,
+            )
         await slot.load_adapter(base.model, served, path, check=proof not in self._proven)
         if len(self._proven) < MAX_PROVEN:
             self._proven.add(proof)
-
-    def _rest(self, wanted: Wanted) -> tuple[float, str] | None:
-        """Return how long a load still rests that keeps failing, or that of its base. Hot."""
-        if not self._rests:
-            return None
-        now_mono_ms = self._now_mono_ms()
-        found = self._rests.rest(wanted, now_mono_ms)
-        if found is None and wanted.adapter and self.inventory.slot_of(wanted.model) is None:
-            found = self._rests.rest(Wanted(wanted.model), now_mono_ms)
-        return found
-
-    def _note_failure(self, wanted: Wanted, error: EdgeForgeError) -> None:
-        """Remember what fails the same way whenever it is tried, and what should be tried later."""
-        if wanted.adapter and wanted.model in self.refused:
-            return  # the base's fault, which the base is remembered for
-        if isinstance(error, EngineFailed):
-            self._rests.failed(wanted, error.message, self._now_mono_ms())
-        if not error.retryable and not isinstance(error, ConfigInvalid | NotFound):
-            _log.error("refused for good name=%s reason=%s", wanted.name, error)
-            self.refused[wanted.name] = str(error)
-
-    def _why_not(self, wanted: Wanted) -> EdgeForgeError:
-        for name in (wanted.adapter, wanted.model):
-            if name in self.refused:
-                return NoReplica(f"{name} is refused here: {self.refused[name]}", retryable=False)
-        if (rest := self._rest(wanted)) is not None:
-            rest_ms, why = rest
-            return NoReplica(
-                f"{wanted.name} failed to load more than once: {why}",
-                f"it is tried again in {rest_ms / 1_000:.0f} s",
-                retry_after_s=max(1.0, rest_ms / 1_000),
-            )
-        slot = self.inventory.slot_of(wanted.model)
-        if wanted.adapter and not self._settings.max_adapters:
-            return NoReplica("this node's engine takes no adapters", "set engine.max_adapters")
-        if slot is not None and slot.is_open and wanted.adapter:
-            return Overloaded(
-                f"all {slot.slots.max_active} adapter slots of the engine are in use", "try again"
-            )
-        return NoReplica(
-            f"every engine of this node is to keep its model; {wanted.name} has to wait",
-            "try again, or raise engine.max_engines",
-        )
+        return waited_ms
 
     def _ended(self, wanted: Wanted, load: asyncio.Task[ColdStart]) -> None:
         self._loads.pop(wanted, None)
+        self._begun.pop(wanted, None)
         if not load.cancelled():
             load.exception()  # seen here, even if every request has left
         self._changed()

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from agent.engine.slot import EngineSlot
 
 Object = DesiredReplica | DesiredAdapter
+#: An engine that is being given to another model is taken to be full so much later.
+RESERVED_MS = 1_000.0
 
 
 class Objects(Protocol):
@@ -32,6 +34,19 @@ class Objects(Protocol):
     async def ensure(self, held: Object) -> Path: ...
     def hold(self, held: Object) -> None: ...
     def release(self, held: Object) -> None: ...
+
+
+class Progress(Protocol):
+    """How far a pull is."""
+
+    @property
+    def error(self) -> str: ...
+
+
+class ObjectsWithProgress(Objects, Protocol):
+    """Models and adapters on this host's disk, and their pulls."""
+
+    def progress(self) -> Mapping[str, Progress]: ...
 
 
 class EngineInventory:
@@ -127,9 +142,10 @@ class EngineInventory:
 
     def places(self) -> list[EngineView]:
         """Return every engine, and each place that is not free though no engine is there now."""
-        now_mono_ms = self._now_mono_ms()
+        now_ms = self._now_mono_ms()
+        soon_ms = now_ms + RESERVED_MS
         return self.views() + [
-            EngineView(index, "", b"", True, False, 1, now_mono_ms, now_mono_ms)
+            EngineView(index, "", b"", False, False, 0, soon_ms, now_ms)
             for index in sorted((self.reserved | self.ending) - self.slots.keys())
         ]
 
@@ -160,8 +176,9 @@ class EngineInventory:
         hot = one is not None and one.hold is Hold.HOT
         view = slot.view(hot=hot, wanted=one is not None)
         if slot.index in self.reserved:
-            # As good as just filled, with the model that is coming.
-            view = replace(view, settled=False, resident_since_ms=self._now_mono_ms())
+            # As good as filled in a second, with the model that is coming: never free before.
+            soon_ms = self._now_mono_ms() + RESERVED_MS
+            view = replace(view, settled=False, resident_since_ms=soon_ms)
         return view
 
 

@@ -31,6 +31,7 @@ from agent.core.swap_machine import (
     SwapRequested,
     SwapState,
 )
+from agent.core.turns import Turns
 from agent.engine.adapter_loads import AdapterLoads
 from agent.engine.argv import KEPT_PER_ADAPTER
 from agent.engine.swap_steps import SwapSteps
@@ -63,6 +64,10 @@ class EngineSlot:
         most = settings.max_adapters if engine.control is not None else 0
         self.slots = AdapterSlots(most, most * KEPT_PER_ADAPTER)
         self.adapters = AdapterLoads(self.slots, settings.fingerprints.device)
+        #: Adapters that wait for a slot.
+        self.turns = Turns()
+        #: The adapter that was loaded last and when by the loop's clock, until a request uses it.
+        self.unused: tuple[str, float] = ("", 0.0)
         self._settings = settings
         self._machine = SwapMachine(weights.desired.model, generation)
         self._machine.state = SwapState.RESTARTING
@@ -82,6 +87,8 @@ class EngineSlot:
         self._life = 0
         self.in_flight = 0
         self.resident_since_ms = self.last_used_ms = settings.now_mono_ms()
+        #: Since when it is not open, while it is not.
+        self.closed_since_ms = self.resident_since_ms
         #: What the weights in the engine said when its gate was opened.
         self.take: Take | None = None
 
@@ -122,6 +129,8 @@ class EngineSlot:
         self.in_flight += 1
         self.last_used_ms = self._settings.now_mono_ms()
         self.slots.enter(endpoint.model)
+        if endpoint.model == self.unused[0]:
+            self.unused = ("", 0.0)
 
     def leave(self, endpoint: EngineEndpoint) -> None:
         """The request has ended. Hot."""
@@ -130,7 +139,7 @@ class EngineSlot:
         self.in_flight = max(0, self.in_flight - 1)
         self.last_used_ms = self._settings.now_mono_ms()
         self.slots.leave(endpoint.model)
-        if not self.in_flight:
+        if not self.in_flight or (self.turns and not self.slots.in_flight(endpoint.model)):
             self._wake()
 
     @property
@@ -254,6 +263,7 @@ class EngineSlot:
             if generation != self.generation or not self.is_open:
                 raise EngineFailed(f"the engine ended while it loaded {name}", "try again")
             self.slots.loaded(name)
+            self.unused = (name, asyncio.get_running_loop().time())
             self._wake()
 
     @property
@@ -301,6 +311,7 @@ class EngineSlot:
         match command:
             case CloseGate():
                 self._endpoint = None
+                self.closed_since_ms = self._settings.now_mono_ms()
                 self._settings.on_change()
             case OpenGate(model, generation):
                 self._open(model, generation)

@@ -9,7 +9,6 @@ from agent.core.cold_start import Wanted
 from agent.core.peer_request import STALE_CODE
 from agent.relay.far_times import cold_start_header
 from protos.domain.errors import Conflict, EdgeForgeError, NoReplica, Overloaded
-from protos.domain.load_term import ColdWay
 
 if TYPE_CHECKING:
     from agent.core.cold_start import ColdStart
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from agent.formats import ApiFormat
     from agent.peers.service import PeerService
     from agent.relay.messages import Header
+    from protos.domain.load_term import ColdWay
 
 
 class NotResident(Conflict):
@@ -77,7 +77,7 @@ async def enter_engine(asked: PeerRequest, service: PeerService, api: ApiFormat)
         )
         if way is None and not residents.resident():
             raise NoReplica(why)  # no engine serves anything here
-        raise NotResident(why, None if way is None else ColdWay(*way))
+        raise NotResident(why, way)
     if entered.endpoint.embeds is not api.embeds:
         residents.leave(entered.endpoint)
         raise NoReplica(f"the engine of node {service.node_id} does not serve {api.path}")

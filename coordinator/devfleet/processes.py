@@ -24,6 +24,7 @@ _OUR_PROGRAMS = frozenset(
         b"edgeforge-coordinator",
         b"coordinator.devfleet.delay_relay",
         b"guard.py",
+        b"preimport.py",
         b"vllm.entrypoints.openai.api_server",
     }
 )

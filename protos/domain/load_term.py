@@ -22,10 +22,15 @@ class ColdPath(enum.StrEnum):
 
 
 class ColdWay(NamedTuple):
-    """How a node would get weights into an engine, and where they are now."""
+    """How a node would get weights into an engine, and where they are now.
+
+    ``delay_ms``: the load begins so much later, since an engine or a slot is to keep what it has
+    until then; negative: it has begun so long ago.
+    """
 
     path: ColdPath
     residency: Residency
+    delay_ms: float = 0.0
 
 
 class LoadTerm(NamedTuple):
@@ -56,6 +61,8 @@ SETTLED = 8
 MAX_KINDS = 2_048
 #: A cold start that is said to have taken longer counts as this.
 MAX_LOAD_MS = 3_600_000.0
+#: Part of its P99 that a load in progress is still expected to take, however long it has lasted.
+LEAST_LEFT_RATIO = 0.1
 #: Any node: the kind of all cold starts of a way.
 _ANY_NODE = ""
 
@@ -96,8 +103,19 @@ class LoadTerms:
         """Return the load of ``weights_bytes`` at ``node_id``. Not for targets that are warm.
 
         From the node's own cold starts of this way, else from all nodes', else assumed. Until
-        there are ``SETTLED``, the P99 is not below what is assumed.
+        there are ``SETTLED``, the P99 is not below what is assumed. Then the delay is added.
         """
+        term = self._expect(node_id, way._replace(delay_ms=0.0), weights_bytes)
+        if not way.delay_ms:
+            return term
+        least_ms = LEAST_LEFT_RATIO * term.p99_ms if way.delay_ms < 0 else 0.0
+        p50_ms, p99_ms = (
+            min(MAX_LOAD_MS, max(least_ms, each + way.delay_ms))
+            for each in (term.p50_ms, term.p99_ms)
+        )
+        return LoadTerm(way, p50_ms, p99_ms, term.learned)
+
+    def _expect(self, node_id: str, way: ColdWay, weights_bytes: int) -> LoadTerm:
         prior_ms = prior_load_ms(way, weights_bytes)
         window = self._seen.get((node_id, way)) or self._seen.get((_ANY_NODE, way))
         if not window:

@@ -96,6 +96,7 @@ def spec_for(
         context_tokens=2048,
         accelerator=Accelerator.CPU,
         kv_cache_bytes=256 * 1024 * 1024,
+        preimport=True,
         embeds=embeds,
         tool_parser="" if embeds else "hermes",
     )

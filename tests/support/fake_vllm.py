@@ -1,9 +1,10 @@
 """A fake engine *environment*: what ``packaging/engine/install`` makes, without the 3 GB.
 
 ``fake_environment(folder, **fields of Manner)`` writes ``folder/bin/python``, which answers to
-``-m vllm.entrypoints.openai.api_server --uds ...`` like vLLM does: a fake engine
-(``tests.support.fake_engine``) with children and grandchildren of its own. Call it again to change
-the manner of the next start. ``family(folder)`` lists everything that is alive of it.
+``-m vllm.entrypoints.openai.api_server --uds ...`` like vLLM does, or to
+``-P agent/engine/preimport.py --uds ...``: a fake engine (``tests.support.fake_engine``) with
+children and grandchildren of its own. Call it again to change the manner of
+the next start. ``family(folder)`` lists everything that is alive of it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 import time
 from pathlib import Path
 
+from agent.engine import preimport
 from tests.support import fake_engine
 
 ROOT = Path(__file__).parents[2]
@@ -96,7 +98,7 @@ def main(argv: list[str]) -> None:
     """Be a vLLM."""
     path = Path(os.environ[MANNER_VARIABLE])
     manner = Manner(**json.loads(path.read_text()))
-    assert argv[:2] == ["-m", "vllm.entrypoints.openai.api_server"], argv
+    assert argv[:2] in (["-m", preimport.SERVER], ["-P", preimport.__file__]), argv
     for number in range(manner.log_lines):
         print(f"INFO line {number} ".ljust(99, "."), flush=True)
     where = "detached" if manner.detached else "attached"

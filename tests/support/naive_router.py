@@ -134,7 +134,7 @@ def load_ms(view, shape, node_id, state):
     """Median and P99 of the load that the request waits for, as assumed before any was seen."""
     if is_there(view, shape, node_id, state):
         return None
-    path, residency = way_in(view, shape, node_id, state)
+    path, residency = way_in(view, shape, node_id, state)[:2]
     adapter = view.adapters.get(shape.deployment.adapter)
     model = view.models.get(shape.deployment.model)
     weights = 0 if adapter is None else adapter.weights_bytes

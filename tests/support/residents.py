@@ -7,9 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from agent.core.cold_start import ColdPath, ColdStart, Wanted
+from agent.core.cold_start import ColdStart, ColdWay, Wanted
 from agent.core.engine_status import EngineEndpoint
-from protos.domain.resources import Residency
 from tests.support.fleets import MODEL
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ class StandInResidents:
         self,
         *,
         there: set[str] | None = None,
-        ways: Mapping[str, tuple[ColdPath, Residency]] | None = None,
+        ways: Mapping[str, ColdWay] | None = None,
         load_ms: float = 0.0,
     ) -> None:
         self.there = {MODEL} if there is None else there
@@ -45,7 +44,7 @@ class StandInResidents:
             return None
         return EngineEndpoint(name, SOCKET, None, None, False, True)
 
-    def cold_path(self, model: str, adapter: str = "") -> tuple[ColdPath, Residency] | None:
+    def cold_path(self, model: str, adapter: str = "") -> ColdWay | None:
         return self.ways.get(adapter or model)
 
     async def make_resident(self, model: str, adapter: str = "") -> ColdStart:
@@ -57,7 +56,7 @@ class StandInResidents:
         if self.error is not None:
             raise self.error
         self.there.add(wanted.name)
-        path, residency = self.ways[wanted.name]
+        path, residency, _ = self.ways[wanted.name]
         return ColdStart(path, residency, 1_000_000, self.load_ms + 1.0)
 
     def enter(self, endpoint: EngineEndpoint) -> None:
@@ -71,5 +70,5 @@ class StandInResidents:
     def resident(self) -> list[str]:
         return sorted(self.there)
 
-    def loadable(self) -> Mapping[str, tuple[ColdPath, Residency]]:
+    def loadable(self) -> Mapping[str, ColdWay]:
         return {name: way for name, way in self.ways.items() if name not in self.there}

@@ -38,7 +38,7 @@ async def test_an_adapter_whose_load_failed_for_a_moment_is_loaded_again(
     with pytest.raises(EngineFailed, match="busy"):
         await host.replicas.make_resident(BASE, FR)
     await load(host, BASE, FR)
-    assert FR not in host.engines.refused
+    assert FR not in host.engines.failures.refused
 
 
 async def test_an_adapter_that_the_engine_kept_though_its_load_was_cut_is_loaded_again(
@@ -65,7 +65,7 @@ async def test_an_adapter_that_could_not_be_unloaded_is_loaded_again_when_it_is_
     with pytest.raises(EngineFailed):
         await host.replicas.make_resident(BASE, DE)  # in the place of FR, which stays known there
     await load(host, BASE, FR)
-    assert host.engines.refused == {}
+    assert host.engines.failures.refused == {}
 
 
 async def test_a_swap_takes_out_adapters_that_only_the_engine_still_knows(
@@ -98,13 +98,16 @@ async def test_nothing_is_started_in_the_place_of_an_engine_that_is_still_ending
     async with asyncio.TaskGroup() as group:
         other = group.create_task(host.replicas.make_resident(OTHER))
         await wait_until_async(lambda: not host.engines.inventory.slots, 10, "the end to begin")
-        assert host.replicas.cold_path(TUNED) is None
-        with pytest.raises(NoReplica, match="has to wait"):
-            await host.replicas.make_resident(TUNED)
+        way = host.replicas.cold_path(TUNED)
+        assert way is not None
+        assert way.delay_ms > 0.0
+        tuned = group.create_task(host.replicas.make_resident(TUNED))
+        await wait_until_async(lambda: TUNED in host.engines.loading(), 10, "the next to wait")
+        assert [one.model for one in host.made] == [BASE]
         gone.set()
-    assert other.result().path is ColdPath.ENGINE
-    assert [one.model for one in host.made] == [BASE, OTHER]
-    assert host.replicas.resident() == [OTHER]
+    assert other.result().path is tuned.result().path is ColdPath.ENGINE
+    assert [one.model for one in host.made] == [BASE, OTHER, TUNED]
+    assert host.replicas.resident() == [TUNED]
 
 
 async def test_an_order_that_is_withdrawn_lets_the_requests_at_its_engine_end(
@@ -212,7 +215,7 @@ async def test_every_slot_in_use_is_refused_for_now_and_forgets_nothing(
         await host.replicas.make_resident(BASE, DE)
     assert host.replicas.endpoint_for(BASE, FR) is not None
     assert host.replicas.endpoint_for(BASE, PT) is not None
-    assert host.engines.refused == {}
+    assert host.engines.failures.refused == {}
 
 
 async def fails_to_load(host: ScriptedHost) -> EdgeForgeError:

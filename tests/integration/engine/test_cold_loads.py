@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from agent.core.cold_start import ColdPath
+from agent.core.cold_start import ColdPath, ColdWay
+from agent.engine.slot_room import SLOT_WAIT_MS
 from protos.domain.errors import EngineFailed, InvalidRequest, NoReplica, NotFound, Overloaded
 from protos.domain.resources import Hold, ReplicaState, Residency
 from tests.support.scripted_host import (
@@ -32,7 +33,7 @@ def host(tmp_path) -> ScriptedHost:
 
 async def test_a_first_request_starts_an_engine(host: ScriptedHost):
     assert host.replicas.endpoint_for(BASE) is None
-    assert host.replicas.cold_path(BASE) == (ColdPath.ENGINE, Residency.DISK)
+    assert host.replicas.cold_path(BASE) == ColdWay(ColdPath.ENGINE, Residency.DISK)
     start = await host.replicas.make_resident(BASE)
     assert (start.path, start.residency, start.weights_bytes) == (
         ColdPath.ENGINE,
@@ -48,7 +49,7 @@ async def test_a_first_request_starts_an_engine(host: ScriptedHost):
 
 async def test_an_adapter_is_loaded_into_the_running_engine(host: ScriptedHost):
     await host.replicas.make_resident(BASE)
-    assert host.replicas.cold_path(BASE, FR) == (ColdPath.ADAPTER, Residency.DISK)
+    assert host.replicas.cold_path(BASE, FR) == ColdWay(ColdPath.ADAPTER, Residency.DISK)
     assert host.replicas.endpoint_for(BASE, FR) is None
     start = await host.replicas.make_resident(BASE, FR)
     assert (start.path, start.weights_bytes) == (ColdPath.ADAPTER, 5_000)
@@ -64,7 +65,7 @@ async def test_an_adapter_is_loaded_into_the_running_engine(host: ScriptedHost):
 
 async def test_a_fine_tune_of_the_same_shape_is_swapped_in(host: ScriptedHost):
     await host.replicas.make_resident(BASE)
-    assert host.replicas.cold_path(TUNED) == (ColdPath.SWAP, Residency.DISK)
+    assert host.replicas.cold_path(TUNED) == ColdWay(ColdPath.SWAP, Residency.DISK)
     start = await host.replicas.make_resident(TUNED)
     assert start.path is ColdPath.SWAP
     assert len(host.made) == 1
@@ -76,7 +77,7 @@ async def test_a_fine_tune_of_the_same_shape_is_swapped_in(host: ScriptedHost):
 
 async def test_an_adapter_of_a_cold_base_brings_its_base_first(host: ScriptedHost):
     await host.replicas.make_resident(TUNED)
-    assert host.replicas.cold_path(BASE, FR) == (ColdPath.SWAP, Residency.DISK)
+    assert host.replicas.cold_path(BASE, FR) == ColdWay(ColdPath.SWAP, Residency.DISK)
     start = await host.replicas.make_resident(BASE, FR)
     assert start.path is ColdPath.SWAP
     assert host.replicas.endpoint_for(BASE, FR) is not None
@@ -88,7 +89,7 @@ async def test_an_adapter_that_left_its_slot_comes_back_from_memory_without_a_lo
     for one in (FR, PT, DE):
         await host.replicas.make_resident(BASE, one)
     assert host.replicas.endpoint_for(BASE, FR) is None
-    assert host.replicas.cold_path(BASE, FR) == (ColdPath.ADAPTER, Residency.HOST_MEMORY)
+    assert host.replicas.cold_path(BASE, FR) == ColdWay(ColdPath.ADAPTER, Residency.HOST_MEMORY)
     host.engine.calls.clear()
     start = await host.replicas.make_resident(BASE, FR)
     assert start.residency is Residency.HOST_MEMORY
@@ -113,13 +114,74 @@ async def test_an_adapter_in_flight_keeps_its_slot_and_others_wait(host: Scripte
         assert endpoint is not None
         host.replicas.enter(endpoint)
         used.append(endpoint)
-    assert host.replicas.cold_path(BASE, DE) is None
-    with pytest.raises(Overloaded) as refused:
-        await host.replicas.make_resident(BASE, DE)
-    assert refused.value.retryable
+    way = host.replicas.cold_path(BASE, DE)
+    assert way is not None
+    assert (way.path, way.delay_ms) == (ColdPath.ADAPTER, SLOT_WAIT_MS)
+    load = asyncio.ensure_future(host.replicas.make_resident(BASE, DE))
+    await waits_for_a_slot(host, 1)
+    way = host.replicas.cold_path(BASE, NL)
+    assert way is not None
+    assert way.delay_ms == 2 * SLOT_WAIT_MS
+    host.now_ms += 300
     host.replicas.leave(used[0])
-    await host.replicas.make_resident(BASE, DE)
+    start = await load
+    assert (start.path, start.took_ms) == (ColdPath.ADAPTER, 0.0)
     assert host.replicas.endpoint_for(BASE, PT) is not None
+
+
+async def test_an_adapter_is_not_taken_out_before_the_request_that_it_was_loaded_for(tmp_path):
+    host = ScriptedHost(tmp_path, max_adapters=1)
+    host.desire(a_model(BASE), an_adapter(FR), an_adapter(PT))
+    await host.replicas.make_resident(BASE)
+    loads = [asyncio.ensure_future(host.replicas.make_resident(BASE, one)) for one in (FR, PT)]
+    await loads[0]
+    await asyncio.sleep(0)
+    assert host.replicas.endpoint_for(BASE, FR) is not None
+    assert not loads[1].done()
+    await loads[1]  # no request has come
+    assert host.replicas.endpoint_for(BASE, PT) is not None
+
+
+async def test_slots_in_use_for_too_long_refuse_the_load(host: ScriptedHost):
+    for one in (FR, PT):
+        await host.replicas.make_resident(BASE, one)
+        host.replicas.enter(host.replicas.endpoint_for(BASE, one))
+    load = asyncio.ensure_future(host.replicas.make_resident(BASE, DE))
+    await waits_for_a_slot(host, 1)
+    host.now_ms += 30_000
+    with pytest.raises(Overloaded) as refused:
+        await load
+    assert refused.value.retryable
+    assert not len(host.engines.inventory.slots[0].turns)
+
+
+async def test_accounts_take_turns_for_a_slot(tmp_path):
+    host = ScriptedHost(tmp_path, max_adapters=1)
+    used, *rest = "many/used@1", "many/a@1", "many/b@1", "few/c@1"
+    host.desire(a_model(BASE), *(an_adapter(one) for one in (used, *rest)))
+    await host.replicas.make_resident(BASE, used)
+    host.replicas.enter(host.replicas.endpoint_for(BASE, used))
+    done: list[str] = []
+
+    async def ask(name: str) -> None:
+        await host.replicas.make_resident(BASE, name)
+        done.append(name)
+        host.replicas.enter(host.replicas.endpoint_for(BASE, name))
+
+    loads = []
+    for number, name in enumerate(rest, 1):
+        loads.append(asyncio.ensure_future(ask(name)))
+        await waits_for_a_slot(host, number)
+    for number, name in enumerate((used, "many/a@1", "few/c@1"), 1):
+        host.replicas.leave(host.replicas.endpoint_for(BASE, name))
+        await wait_until_async(lambda number=number: len(done) == number, 2, "a turn")
+    assert done == ["many/a@1", "few/c@1", "many/b@1"]
+    await asyncio.gather(*loads)
+
+
+async def waits_for_a_slot(host: ScriptedHost, count: int) -> None:
+    turns = host.engines.inventory.slots[0].turns
+    await wait_until_async(lambda: len(turns) == count, 2, f"{count} wait for a slot")
 
 
 async def test_a_thousand_first_requests_cause_one_load_and_one_pull(host: ScriptedHost):
@@ -239,12 +301,58 @@ async def test_a_model_stays_for_its_least_residence(tmp_path):
     host = ScriptedHost(tmp_path, residence_ms=5_000)
     host.desire(a_model(BASE), a_model(TUNED))
     await host.replicas.make_resident(BASE)
+    host.now_ms += 2_000
+    assert host.replicas.cold_path(TUNED) == ColdWay(ColdPath.SWAP, Residency.DISK, 3_000.0)
+    swap = asyncio.ensure_future(host.replicas.make_resident(TUNED))
+    await wait_until_async(lambda: TUNED in host.engines._waiting, 2, "it waits")
+    host.now_ms += 1_000
+    assert host.replicas.cold_path(TUNED) == ColdWay(ColdPath.SWAP, Residency.DISK, 2_000.0)
+    assert host.replicas.endpoint_for(BASE) is not None
+    host.now_ms += 2_000
+    start = await swap
+    assert (start.path, start.took_ms) == (ColdPath.SWAP, 0.0)
+    assert host.replicas.cold_path(BASE) == ColdWay(ColdPath.SWAP, Residency.DISK, 5_000.0)
+
+
+async def test_models_that_wait_for_one_engine_take_it_in_the_order_of_their_coming(tmp_path):
+    host = ScriptedHost(tmp_path, residence_ms=5_000)
+    host.desire(a_model(BASE), a_model(TUNED), a_model(OTHER))
+    await host.replicas.make_resident(BASE)
+    loads = []
+    for number, name in enumerate((TUNED, OTHER), 1):
+        loads.append(asyncio.ensure_future(host.replicas.make_resident(name)))
+        count = number
+        await wait_until_async(lambda count=count: len(host.engines._waiting) == count, 2, "waits")
+    host.now_ms += 5_000
+    await loads[0]
+    assert not loads[1].done()
+    assert host.replicas.endpoint_for(TUNED) is not None
+    host.now_ms += 5_000
+    await loads[1]
+    assert host.replicas.endpoint_for(OTHER) is not None
+
+
+async def test_a_wait_beyond_the_limit_is_refused_at_once(tmp_path):
+    host = ScriptedHost(tmp_path, residence_ms=60_000)
+    host.desire(a_model(BASE), a_model(TUNED))
+    await host.replicas.make_resident(BASE)
     assert host.replicas.cold_path(TUNED) is None
     with pytest.raises(NoReplica) as refused:
         await host.replicas.make_resident(TUNED)
     assert refused.value.retryable
-    host.now_ms += 5_000
-    await host.replicas.make_resident(TUNED)
+
+
+async def test_an_engine_that_starts_is_said_with_what_is_left_of_it(host: ScriptedHost):
+    host.ready_at_once = False
+    load = asyncio.ensure_future(host.replicas.make_resident(BASE))
+    await wait_until_async(lambda: bool(host.made), 2, "an engine is made")
+    host.now_ms += 1_500
+    assert host.replicas.cold_path(BASE) == ColdWay(ColdPath.ENGINE, Residency.DISK, -1_500.0)
+    assert host.replicas.cold_path(BASE, FR) == ColdWay(ColdPath.ENGINE, Residency.DISK, -1_500.0)
+    assert host.replicas.cold_path(TUNED).delay_ms > 0  # no start is ended for another model
+    host.engine.give_up()
+    with pytest.raises(EngineFailed):
+        await load
 
 
 async def test_two_models_asked_for_at_once_do_not_take_each_others_engine(tmp_path):
@@ -260,8 +368,8 @@ async def test_two_models_asked_for_at_once_do_not_take_each_others_engine(tmp_p
 async def test_what_could_be_loaded_is_named_for_probes(host: ScriptedHost):
     await host.replicas.make_resident(BASE)
     loadable = host.replicas.loadable()
-    assert loadable[TUNED] == (ColdPath.SWAP, Residency.DISK)
-    assert loadable[FR] == (ColdPath.ADAPTER, Residency.DISK)
+    assert loadable[TUNED] == ColdWay(ColdPath.SWAP, Residency.DISK)
+    assert loadable[FR] == ColdWay(ColdPath.ADAPTER, Residency.DISK)
     assert BASE not in loadable
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from agent.core.cold_start import ColdPath
 from agent.core.fingerprint import Fingerprint, Take
-from protos.domain.errors import EngineFailed, NoReplica
+from protos.domain.errors import EngineFailed
 from protos.domain.manifest import manifest_sha256
 from tests.support.scripted_host import BASE, TUNED, ScriptedHost, a_model, an_adapter
 from tests.support.scripted_vllm import take_of
@@ -176,19 +176,18 @@ async def test_an_adapter_that_loads_when_a_swap_is_asked_for_is_loaded_first(ho
     assert host.engine.adapters == {}
 
 
-async def test_who_asks_for_a_model_that_is_just_leaving_is_told_to_try_again(host: ScriptedHost):
+async def test_who_asks_for_a_model_that_is_just_leaving_waits_for_its_way_back(host: ScriptedHost):
     host.engine.hold["reload"] = asyncio.Event()
     swap = asyncio.ensure_future(host.replicas.make_resident(TUNED))
     await asyncio.sleep(0.02)
     late = asyncio.ensure_future(host.replicas.make_resident(BASE))
     await asyncio.sleep(0.02)
+    assert len(host.made) == 1
     host.engine.hold["reload"].set()
     await swap
-    with pytest.raises(NoReplica) as refused:
-        await late
-    assert refused.value.retryable
-    await host.replicas.make_resident(BASE)
+    assert (await late).path is ColdPath.SWAP
     assert host.replicas.endpoint_for(BASE) is not None
+    assert len(host.made) == 1
 
 
 async def test_an_engine_restarts_with_the_model_that_was_swapped_in(host: ScriptedHost):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession, TCPConnector
 
-from agent.core.cold_start import ColdPath
+from agent.core.cold_start import ColdPath, ColdWay
 from agent.core.peer_request import (
     ACCOUNT_HEADER,
     ADAPTER_HEADER,
@@ -34,8 +34,8 @@ from tests.support.waiting import wait_until_async
 FR, DE, THEIRS = "acme/fr@1", "acme/de@1", "other/x@1"
 TUNED = "acme/tuned@1"
 LOAD_MS = 150.0
-DISK = (ColdPath.ADAPTER, Residency.DISK)
-SWAP = (ColdPath.SWAP, Residency.DISK)
+DISK = ColdWay(ColdPath.ADAPTER, Residency.DISK)
+SWAP = ColdWay(ColdPath.SWAP, Residency.DISK)
 NODES = {"gru-1": Tier.EDGE, "iad-1": Tier.REGIONAL, "scl-1": Tier.EDGE}
 
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from agent.core.cold_start import ColdPath, ColdStart, Wanted
+from agent.core.cold_start import ColdPath, ColdStart, ColdWay, Wanted
 from agent.loads import Loads
 from protos.domain.errors import EdgeForgeError, EngineFailed, Overloaded
 from protos.domain.resources import Residency
@@ -15,7 +15,7 @@ from tests.support.residents import StandInResidents
 
 FR = Wanted(MODEL, "acme/fr@1")
 DE = Wanted(MODEL, "acme/de@1")
-WAYS = {one.name: (ColdPath.ADAPTER, Residency.DISK) for one in (FR, DE)}
+WAYS = {one.name: ColdWay(ColdPath.ADAPTER, Residency.DISK) for one in (FR, DE)}
 
 
 def gated() -> StandInResidents:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.core.cold_start import ColdPath
+from agent.core.cold_start import ColdPath, ColdWay
 from agent.core.engine_status import EngineEndpoint
 from agent.drain_state import DrainState, OpenEngines
 from protos.domain.fleet_view import FleetView
@@ -150,10 +150,10 @@ def test_bad_health_drains_and_is_reported_but_refuses_no_client(
 
 
 def test_a_draining_nodes_engine_is_closed_to_the_gateway(drain_state: DrainState) -> None:
-    residents = StandInResidents(ways={FR: (ColdPath.ADAPTER, Residency.DISK)})
+    residents = StandInResidents(ways={FR: ColdWay(ColdPath.ADAPTER, Residency.DISK)})
     engines = OpenEngines(residents, drain_state)
     assert engines.is_resident(MODEL)
-    assert engines.cold_way(MODEL, FR) == (ColdPath.ADAPTER, Residency.DISK)
+    assert engines.cold_way(MODEL, FR) == ColdWay(ColdPath.ADAPTER, Residency.DISK)
     assert engines.cold_way("acme/other@1") is None
     drain_state.by_health = "GPU 0 is lost"
     assert engines.endpoint_for(MODEL) is None

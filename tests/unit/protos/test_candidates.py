@@ -271,7 +271,7 @@ def test_an_adapter_that_a_node_may_load_is_a_candidate_with_a_load_term():
     (found,), _ = ask_fr(with_rows(one(), adapter_at("iad-1")))
     (base,), _ = gathered(one())
     assert found.cold is not None
-    assert found.cold.way == (ColdPath.ADAPTER, Residency.DISK)
+    assert found.cold.way == ColdWay(ColdPath.ADAPTER, Residency.DISK)
     assert found.ttft_ms_p99 == base.ttft_ms_p99 + found.cold.p99_ms
     terms = dict(found.prediction.terms())
     assert terms["load"] == found.cold.p99_ms
@@ -330,7 +330,7 @@ def test_an_adapter_whose_base_is_cold_waits_for_the_base():
     fleet = with_rows(one(state=ReplicaState.COLD), adapter_at("iad-1", residency=Residency.ORIGIN))
     (found,), _ = ask_fr(fleet)
     assert found.cold is not None
-    assert found.cold.way == (ColdPath.ENGINE, Residency.ORIGIN)
+    assert found.cold.way == ColdWay(ColdPath.ENGINE, Residency.ORIGIN)
 
 
 @pytest.mark.parametrize(("percent", "nodes"), [(0, {"a", "b"}), (20, {"a", "b"}), (19, {"b"})])

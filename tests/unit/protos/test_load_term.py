@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from protos.domain.load_term import (
+    LEAST_LEFT_RATIO,
     MAX_KINDS,
     MAX_LOAD_MS,
     PRIOR_MS,
@@ -21,6 +22,7 @@ from protos.domain.resources import Residency
 MB = 1_000_000
 ON_DISK = ColdWay(ColdPath.ADAPTER, Residency.DISK)
 SWAP = ColdWay(ColdPath.SWAP, Residency.DISK)
+START = ColdWay(ColdPath.ENGINE, Residency.DISK)
 FAR = ColdWay(ColdPath.ADAPTER, Residency.ORIGIN)
 
 
@@ -135,3 +137,26 @@ def test_nodes_that_left_are_forgotten():
 )
 def test_a_load_took_what_is_told_as_far_as_the_wait_allows(told_ms, waited_ms, warm_ms, took_ms):
     assert credible_load_ms(told_ms, waited_ms, warm_ms) == took_ms
+
+
+def test_a_load_that_begins_later_takes_longer_by_that():
+    terms = LoadTerms()
+    now, later = terms.expect("n", SWAP, MB), terms.expect("n", SWAP._replace(delay_ms=3_000.0), MB)
+    assert later.p50_ms == now.p50_ms + 3_000.0
+    assert later.p99_ms == now.p99_ms + 3_000.0
+
+
+def test_a_load_in_progress_takes_what_is_left_of_it_and_never_nothing():
+    terms = LoadTerms()
+    whole, half = terms.expect("n", START, MB), terms.expect("n", START._replace(delay_ms=-9e3), MB)
+    assert half.p99_ms == whole.p99_ms - 9_000.0
+    over = terms.expect("n", START._replace(delay_ms=-600_000.0), MB)
+    assert over.p50_ms == over.p99_ms == LEAST_LEFT_RATIO * whole.p99_ms
+
+
+def test_what_is_learned_of_a_way_holds_whatever_its_delay():
+    terms = LoadTerms()
+    for _ in range(SETTLED):
+        terms.learn("n", SWAP, MB, 200.0)
+    later = terms.expect("n", SWAP._replace(delay_ms=50.0), MB)
+    assert (later.p99_ms, later.learned) == (250.0, True)

@@ -36,7 +36,7 @@ WAY = ColdWay(ColdPath.SWAP, Residency.PEER)
 
 def test_what_a_node_reports_to_load_overrides_the_table():
     (offer,) = OFFERS.offers
-    assert cold_way(offer, target(), MODEL) == (ColdPath.ENGINE, Residency.DEVICE)
+    assert cold_way(offer, target(), MODEL) == ColdWay(ColdPath.ENGINE, Residency.DEVICE)
     assert cold_way(offer, replace(target(), loadable={MODEL: WAY}), MODEL) == WAY
     assert cold_way(offer, replace(target(), loadable={}), MODEL) is None
 

@@ -54,13 +54,29 @@ def test_an_engine_with_requests_is_drained_for_a_swap_but_never_ended():
 
 
 def test_a_model_stays_for_its_least_residence():
-    assert chosen(replace(ENGINE, resident_since_ms=NOW_MS - 999)) is None
-    assert chosen(replace(ENGINE, resident_since_ms=NOW_MS - 1_000)) is not None
+    fresh = replace(ENGINE, resident_since_ms=NOW_MS - 999)
+    assert chosen(fresh) == Choice(ColdPath.SWAP, 0, wait_ms=1.0)
+    assert chosen(fresh, key=b"") == Choice(ColdPath.ENGINE, 0, wait_ms=1.0)
+    assert chosen(replace(ENGINE, resident_since_ms=NOW_MS - 1_000)) == Choice(ColdPath.SWAP, 0)
+
+
+def test_what_can_begin_now_comes_before_what_has_to_wait():
+    fresh = replace(ENGINE, resident_since_ms=NOW_MS)
+    assert chosen(fresh, most=2) == Choice(ColdPath.ENGINE, 1)
+    other = replace(ENGINE, index=1, resident_since_ms=NOW_MS - 400)
+    assert chosen(fresh, other, most=2) == Choice(ColdPath.SWAP, 1, wait_ms=600.0)
+
+
+def test_a_wait_that_has_no_end_or_is_too_long_is_none():
+    hot = replace(ENGINE, hot=True, last_used_ms=NOW_MS)
+    assert chosen(replace(hot, in_flight=1)) is None
+    assert chosen(hot) == Choice(ColdPath.SWAP, 0, wait_ms=10_000.0)
+    assert chosen(replace(ENGINE, resident_since_ms=NOW_MS + 1e6)) is None
 
 
 def test_a_hot_model_keeps_its_engine_unless_it_is_idle():
     hot = replace(ENGINE, hot=True, last_used_ms=NOW_MS - 9_999)
-    assert chosen(hot) is None
+    assert chosen(hot) == Choice(ColdPath.SWAP, 0, wait_ms=1.0)
     assert chosen(replace(hot, last_used_ms=NOW_MS - 10_000)) == Choice(ColdPath.SWAP, 0)
     assert chosen(replace(hot, last_used_ms=0.0, in_flight=1)) is None
 

@@ -148,6 +148,8 @@ def test_what_is_no_answer_to_a_probe_is_a_failed_probe(answer: object) -> None:
 WAYS = {
     "acme/fr@1": ColdWay(ColdPath.ADAPTER, Residency.PEER),
     "acme/m@2": ColdWay(ColdPath.SWAP, Residency.DISK),
+    "acme/later@1": ColdWay(ColdPath.SWAP, Residency.DISK, 4_500.0),
+    "acme/begun@1": ColdWay(ColdPath.ENGINE, Residency.ORIGIN, -12_000.0),
 }
 IDLE = {"in_flight": 0, "queued": 0, "ready_models": []}
 
@@ -167,9 +169,11 @@ def test_a_malformed_field_of_what_is_loadable_is_left_out(given):
     assert read_probe(IDLE | {"loadable": given}).loadable is None
 
 
-@pytest.mark.parametrize(
-    "text", ["", "adapter", "adapter/", "/disk", "teleport/disk", "adapter/moon", 7, None, ["a"]]
-)
+NO_WAYS = ["", "adapter", "adapter/", "/disk", "teleport/disk", "adapter/moon", 7, None, ["a"]]
+NO_DELAYS = ["swap/disk/soon", "swap/disk/nan", "swap/disk/1e300", "swap/disk/1/2"]
+
+
+@pytest.mark.parametrize("text", [*NO_WAYS, *NO_DELAYS])
 def test_a_way_that_is_none_is_dropped(text):
     told = {"acme/bad@1": text, "acme/fr@1": "adapter/peer"}
     assert read_probe(IDLE | {"loadable": told}).loadable == {"acme/fr@1": WAYS["acme/fr@1"]}
@@ -177,7 +181,7 @@ def test_a_way_that_is_none_is_dropped(text):
 
 def test_names_are_bounded_when_read_and_where_they_are_too_many_none_is_said():
     """Of a name that is left out a part of them would say that it cannot be loaded."""
-    way = (ColdPath.ADAPTER, Residency.DISK)
+    way = ColdWay(ColdPath.ADAPTER, Residency.DISK)
     many = {f"acme/a@{number}": way for number in range(MAX_NAMES + 5)}
     assert loadable_field(many) is None
     assert loadable_field(None) is None

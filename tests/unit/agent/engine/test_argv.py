@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.engine import preimport
 from agent.engine.argv import Accelerator, EngineSpec, engine_command
 from protos.domain.errors import ConfigInvalid
 
@@ -179,3 +180,10 @@ def test_only_an_engine_of_the_agents_own_is_given_the_routes_of_its_control() -
     assert "VLLM_SERVER_DEV_MODE" not in env
     _argv, env = command(replace(SPEC, controlled=True))
     assert env["VLLM_SERVER_DEV_MODE"] == env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1"
+
+
+def test_on_a_cpu_vllm_may_be_started_from_one_import():
+    argv, _env = command(replace(SPEC, accelerator=Accelerator.CPU, preimport=True))
+    assert argv[1:4] == ["-P", preimport.__file__, "--model"]
+    argv, _env = command(replace(SPEC, accelerator=Accelerator.CUDA, preimport=True))
+    assert argv[1:4] == ["-m", "vllm.entrypoints.openai.api_server", "--model"]
