@@ -134,13 +134,13 @@ def load_ms(view, shape, node_id, state):
     """Median and P99 of the load that the request waits for, as assumed before any was seen."""
     if is_there(view, shape, node_id, state):
         return None
-    path, residency = way_in(view, shape, node_id, state)[:2]
+    way = ColdWay(*way_in(view, shape, node_id, state))
     adapter = view.adapters.get(shape.deployment.adapter)
     model = view.models.get(shape.deployment.model)
     weights = 0 if adapter is None else adapter.weights_bytes
-    if path is not ColdPath.ADAPTER and model is not None:
+    if way.path is not ColdPath.ADAPTER and model is not None:
         weights += model.weights_bytes
-    term = LoadTerms().expect(node_id, ColdWay(path, residency), weights)
+    term = LoadTerms().expect(node_id, way, weights)
     return term.p50_ms, term.p99_ms
 
 
