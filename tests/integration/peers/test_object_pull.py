@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import agent.artifacts.object_pull as pulls
-from agent.artifacts.object_pull import Means, ObjectPull
+from agent.artifacts.means import Means
+from agent.artifacts.object_pull import ObjectPull
 from agent.artifacts.piece_file import PieceFile
 from agent.artifacts.sources import NoPeers
 from agent.clock import now_mono_ms
