@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, fields
 from typing import Any, ClassVar
 
 from coordinator.core.plan_input import PlanRules, Rule
@@ -118,8 +118,11 @@ def _plain(deployment: Deployment) -> dict[str, Any]:
     return value
 
 
+_FIELDS = frozenset(field.name for field in fields(Deployment))
+
+
 def _deployment(value: dict[str, Any]) -> Deployment:
-    known = {name: one for name, one in value.items() if name in Deployment.__slots__}
+    known = {name: one for name, one in value.items() if name in _FIELDS}
     known["sla_tier"] = SlaTier(known["sla_tier"])
     known["residency_zones"] = tuple(known["residency_zones"])
     known["pins"] = None if known["pins"] is None else frozenset(known["pins"])
