@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Final, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from coordinator.blobs.interface import CHUNK_BYTES
 from protos.domain.errors import DeadlineExceeded, TooLarge
 
 #: Longest silence of an upload.
-UPLOAD_IDLE_S: Final = 60.0
+UPLOAD_IDLE_S = 60.0
 
 T = TypeVar("T")
 
@@ -23,14 +23,14 @@ class _HasData(Protocol):
 D = TypeVar("D", bound=_HasData)
 
 
-async def next_message(messages: AsyncIterator[T], idle_s: float = UPLOAD_IDLE_S) -> T | None:
+async def next_message(messages: AsyncIterator[T]) -> T | None:
     """Return the next message, None at the end. Raises: DeadlineExceeded."""
     try:
-        async with asyncio.timeout(idle_s):
+        async with asyncio.timeout(UPLOAD_IDLE_S):
             return await anext(messages, None)
     except TimeoutError:
         raise DeadlineExceeded(
-            f"the upload was silent for {idle_s:.0f} s", "run the import again"
+            f"the upload was silent for {UPLOAD_IDLE_S:.0f} s", "run the import again"
         ) from None
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from coordinator.blobs.interface import CHUNK_BYTES
 from coordinator.core.model_config import MODEL_TYPE_OF_ARCHITECTURE
-from coordinator.rpc import admin_models
+from coordinator.rpc import upload_stream
 from protos.domain.errors import Conflict, DeadlineExceeded, InvalidRequest, TooLarge
 from protos.v1 import admin_pb2, resources_pb2
 from tests.support.model_files import CONFIG, as_messages, model_files, safetensors, upload_of
@@ -225,7 +225,7 @@ async def test_uploads_that_differ_from_their_announcement_are_refused(admin, li
 
 
 async def test_a_silent_upload_is_ended(admin, monkeypatch):
-    monkeypatch.setattr(admin_models, "UPLOAD_IDLE_S", 0.2)
+    monkeypatch.setattr(upload_stream, "UPLOAD_IDLE_S", 0.2)
     forever = asyncio.Event()
 
     async def silent():
