@@ -62,7 +62,7 @@ class Times:
     weights_bytes: int = 0
 
     def figures(self) -> dict[str, Any]:
-        """Return what the issue of this bench asks for."""
+        """Return the figures of the path."""
         load_ms = statistics.median(self.load)
         found: dict[str, Any] = {
             "n": len(self.cold),
