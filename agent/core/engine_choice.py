@@ -23,7 +23,7 @@ class ChoicePolicy:
     #: A hot model, which is to be resident, gives its engine up only after so long without use.
     hot_idle_ms: float = 30_000.0
     #: Requests wait for so long for an engine that is to keep its model, and for a slot.
-    max_wait_ms: float = 30_000.0
+    max_wait_ms: float = 10_000.0
 
 
 @dataclass(frozen=True, slots=True)

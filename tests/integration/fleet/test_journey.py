@@ -61,7 +61,9 @@ def test_a_model_and_an_adapter_are_uploaded_with_hf_and_deployed(fleet: Journey
         *("--ttft-p99", "800ms"),
     )
     assert done.returncode == 0, done.stderr
-    assert "acme/base@1 with acme/fr@1, revision 1, served" in done.stdout
+    # Its adapter is loaded when it is asked for, unless somebody has asked already.
+    assert "acme/base@1 with acme/fr@1, revision 1, " in done.stdout
+    assert any(one in done.stdout for one in ("revision 1, served", "revision 1, ready on demand"))
     assert "waiting" in done.stderr
 
 
@@ -114,8 +116,10 @@ def test_a_fine_tune_takes_the_place_of_another_by_a_swap(fleet: Journey) -> Non
             *("--ttft-p99", "2s"),
         )
         answer = fleet.ask_until_served(EDGE, deployment)
-        assert answer.headers["x-edgeforge-node"] == EDGE
-        cold.append(fleet.trace(answer, EDGE)["cold_start"])
+        # Not the header: the head of a stream that waits for a residence to end goes out before.
+        trace = fleet.trace(answer, EDGE)
+        assert trace["attempts"][-1]["node_id"] == EDGE
+        cold.append(trace["cold_start"])
         text_of(fleet.ask(EDGE, deployment))
     # The home of both, whose engine is busy, has pulled them; the edge takes them from there.
     assert [one["path"] for one in cold] == ["engine", "swap"]
@@ -134,7 +138,7 @@ def test_an_adapter_is_ported_to_a_fine_tune_and_compared_on_engines(fleet: Jour
         *("deploy", "create", "acme/ported", "--model", "acme/tuned@1", "--adapter"),
         *("acme/fr-tuned", "--ttft-p99", "2s", "--node", EDGE),
     )
-    text_of(fleet.ask(REGIONAL, "acme/ported"))
+    text_of(fleet.ask_until_served(REGIONAL, "acme/ported"))
     told = fleet.told("adapter", "compare", "acme/fr-tuned")
     # The fake engine says the same whatever it holds.
     assert told["comparison"] == "6 of 6 answers are those of acme/fr@1"

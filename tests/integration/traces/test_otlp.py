@@ -136,6 +136,7 @@ BLAMED = {
     AttemptOutcome.NOT_SENT: False,
     AttemptOutcome.CLIENT_GONE: False,
     AttemptOutcome.REVOKED: False,
+    AttemptOutcome.STALE: False,
 }
 
 
