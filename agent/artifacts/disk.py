@@ -200,7 +200,7 @@ class ModelDisk:
     # -- inside ----------------------------------------------------------------------------------
 
     def _claim(self, path: Path, files: Mapping[bytes, int]) -> tuple[EvictionPlan, list[_Object]]:
-        """Plan, and if ``files`` fit note them and what leaves: nobody can take hold of that."""
+        """Plan; if ``files`` fit, reserve them and mark what leaves: it can be held no more."""
         with self._lock:
             plan = plan_eviction(self._stored(), files, self._quota())
             if plan.short_bytes:
@@ -267,7 +267,7 @@ class ModelDisk:
         (self.lists / digest).unlink(missing_ok=True)
 
     def _delete_partials(self, least_age_ms: float) -> None:
-        """Delete what unfinished pulls left that nobody goes on with."""
+        """Delete the partial files of pulls that are not continued."""
         wanted = self._wanted()
         for one, stat in _files_in(self.partial):
             age_ms = self.now_unix_ms() - stat.st_mtime * 1_000

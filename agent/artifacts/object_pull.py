@@ -202,7 +202,7 @@ class ObjectPull:
         except EdgeForgeError as error:
             self._members.discard(node_id)
             if isinstance(error, NotFound) and not self._answered.is_set():
-                self._expected.add(node_id)  # told at the same time, it may begin a moment later
+                self._expected.add(node_id)  # ordered at the same time: it may begin later
             self._share(self._members)
             return
         files = [(one.file.sha256.hex(), one.count) for one in self._files]

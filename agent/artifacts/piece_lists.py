@@ -46,7 +46,7 @@ async def digests_of(
 
 
 def read_list(path: Path) -> bytes | None:
-    """Return a kept piece list, unverified; None if there is none. Blocking."""
+    """Return a stored piece list, unverified; None if none is stored. Blocking."""
     with contextlib.suppress(OSError):
         return path.read_bytes()
     return None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 WINDOW_MS = 300_000.0
 #: Deployments remembered, and reported; the one asked for longest ago is dropped.
 MAX_DEPLOYMENTS = 1_024
-#: A lower rate is none.
+#: A lower rate is not reported.
 _LEAST_PER_MINUTE = 0.01
 _MINUTE_MS = 60_000.0
 

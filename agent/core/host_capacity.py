@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-#: What vLLM takes of a GPU's memory unless told otherwise.
+#: Share of a GPU's memory that vLLM takes by default.
 GPU_MEMORY_RATIO = 0.9
 #: Of a host's own memory: the rest is for Python, the system and the pages of files.
 HOST_MEMORY_RATIO = 0.8
