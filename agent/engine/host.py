@@ -155,13 +155,9 @@ class HostEngines:
         self.inventory.past_starts += slot.engine.status.generation
 
     async def retire(self, index: int) -> None:
-        """End an engine whose model is wanted no longer, after its requests."""
+        """End an engine whose requests have ended, unless its model is wanted again."""
         slot = self.inventory.slots.get(index)
-        if slot is None:
-            return
-        await slot.wait_idle()
-        # meanwhile it may have been ended or swapped, or its model may be wanted again
-        if self.inventory.slots.get(index) is slot and slot.model not in self.inventory.desired:
+        if slot is not None and slot.model not in self.inventory.desired:
             await self.stop(index)
 
     async def close(self) -> None:

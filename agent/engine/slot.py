@@ -7,7 +7,6 @@ was put into the engine is numbered by ``generation``: an endpoint of an earlier
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
 from dataclasses import replace
@@ -218,13 +217,6 @@ class EngineSlot:
             await waiter
         finally:
             self._waiters.discard(waiter)
-
-    async def wait_idle(self) -> None:
-        """Return when no request uses it, or when requests have had their time."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.drain_timeout_ms / 1_000):
-                while self.in_flight:
-                    await self.wait_change()
 
     async def stop(self) -> None:
         """End the engine and return when it is gone."""
