@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from protos.domain.errors import RateLimited
 
 if TYPE_CHECKING:
-    from protos.domain.resources import Account, ApiKey, UsageLimits
+    from protos.domain.customers import Account, ApiKey, UsageLimits
 
 _MINUTE_MS = 60_000.0
 #: Accounts and keys whose use is remembered; those that use nothing are forgotten first.

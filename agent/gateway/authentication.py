@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from protos.domain.errors import InvalidRequest, NotFound, Unauthenticated
 
 if TYPE_CHECKING:
+    from protos.domain.customers import Account, ApiKey
     from protos.domain.fleet_view import FleetView
-    from protos.domain.resources import Account, ApiKey, Deployment
+    from protos.domain.resources import Deployment
 
 _MAX_KEY_BYTES = 512
 _HINT = "send a valid key as 'Authorization: Bearer <key>' or 'x-api-key: <key>'"

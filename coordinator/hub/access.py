@@ -19,7 +19,7 @@ from protos.domain.errors import Forbidden, InvalidRequest, RateLimited, Unauthe
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from protos.domain.resources import ApiKey
+    from protos.domain.customers import ApiKey
 
 #: Wrong keys from one address: at once, and on average.
 _FAILURES_AT_ONCE, _FAILURES_PER_S = 30.0, 1.0

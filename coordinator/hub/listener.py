@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from coordinator.hub.catalogue import Catalogue
-    from protos.domain.resources import ApiKey
+    from protos.domain.customers import ApiKey
 
 #: Of a body that is read whole: names and samples of 256 files.
 _MAX_BODY_BYTES = 2 * 1024**2

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from coordinator.operations.acts import Act
 from coordinator.operations.use_case import UseCases, named, note_of, use_case
 from coordinator.store import accounts
+from protos.domain.customers import Account, UsageLimits
 from protos.domain.ids import check_account_id
-from protos.domain.resources import Account, UsageLimits
 
 if TYPE_CHECKING:
     from coordinator.operations.actor import Actor

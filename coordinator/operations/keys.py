@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from coordinator.operations.acts import Act
 from coordinator.operations.use_case import UseCases, named, note_of, use_case
 from coordinator.store import keys
+from protos.domain.customers import NO_LIMITS, ApiKey
 from protos.domain.errors import InvalidRequest
 from protos.domain.ids import check_account_id, check_deployment_name
-from protos.domain.resources import NO_LIMITS, ApiKey
 
 if TYPE_CHECKING:
     from coordinator.operations.actor import Actor
     from coordinator.store.records import KeyRecord
-    from protos.domain.resources import UsageLimits
+    from protos.domain.customers import UsageLimits
 
 MAX_KEYS_PER_ACCOUNT = 1_000
 MAX_DEPLOYMENTS_PER_KEY = 100

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from coordinator.rpc.identity import Context
-    from protos.domain.resources import Account
+    from protos.domain.customers import Account
 
     Limit = Literal["max_concurrent_sequences", "requests_per_minute", "tokens_per_minute"]
 

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from protos.domain.customers import Account
 from protos.domain.errors import Conflict, NotFound
-from protos.domain.resources import Account, ResourceType, row_key
+from protos.domain.resources import ResourceType, row_key
 
 if TYPE_CHECKING:
     from coordinator.store.transaction import Transaction, Write
-    from protos.domain.resources import UsageLimits
+    from protos.domain.customers import UsageLimits
 
 
 def create(account: Account) -> Write[None]:

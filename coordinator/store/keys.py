@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from coordinator.store import accounts
 from coordinator.store.facts import FactType, KeyCreated
 from protos.domain.errors import Conflict, NotFound
-from protos.domain.resources import ApiKey, Deployment, ResourceType, row_key
+from protos.domain.resources import Deployment, ResourceType, row_key
 
 if TYPE_CHECKING:
     from coordinator.store.transaction import Transaction, Write
+    from protos.domain.customers import ApiKey
 
 
 def create(key: ApiKey, created_unix_ms: int) -> Write[None]:

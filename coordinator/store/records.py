@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from protos.domain.hardware import UNKNOWN_HARDWARE
 
 if TYPE_CHECKING:
+    from protos.domain.customers import ApiKey
     from protos.domain.hardware import NodeHardware
-    from protos.domain.resources import ApiKey, EngineProfile
+    from protos.domain.resources import EngineProfile
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from protos.domain.customers import Account, ApiKey
 from protos.domain.resources import (
-    Account,
     Adapter,
-    ApiKey,
+    CardTerms,
     Deployment,
     DesiredAdapter,
     DesiredReplica,
@@ -50,6 +50,8 @@ class FleetView:
     keys: Mapping[bytes, ApiKey] = field(default_factory=dict)
     accounts: Mapping[str, Account] = field(default_factory=dict)
     prices: Mapping[tuple[str, Tier], Price] = field(default_factory=dict)
+    #: "terms" -> what the price card says beside its lines; empty before the first card
+    card: Mapping[str, CardTerms] = field(default_factory=dict)
     #: model name -> what this node should hold
     desired: Mapping[str, DesiredReplica] = field(default_factory=dict)
     #: adapter name -> what this node should hold, or may load
@@ -157,24 +159,23 @@ def _replica_slot(replica: Replica) -> tuple[str, str]:
     return "replicas", replica.model
 
 
+#: Indexes whose key is the row's ``id``, or its ``name``.
+_BY_ID: dict[type, str] = {Pop: "pops", Node: "nodes", Account: "accounts"}
+_BY_NAME: dict[type, str] = {Model: "models", Adapter: "adapters", Deployment: "deployments"}
+
+
 def _slot(resource: Resource) -> tuple[str, object]:
     match resource:
-        case Pop():
-            return "pops", resource.id
-        case Node():
-            return "nodes", resource.id
-        case Model():
-            return "models", resource.name
-        case Adapter():
-            return "adapters", resource.name
-        case Deployment():
-            return "deployments", resource.name
+        case Pop() | Node() | Account():
+            return _BY_ID[type(resource)], resource.id
+        case Model() | Adapter() | Deployment():
+            return _BY_NAME[type(resource)], resource.name
         case ApiKey():
             return "keys", resource.digest
-        case Account():
-            return "accounts", resource.id
         case Price():
             return "prices", (resource.size_class, resource.tier)
+        case CardTerms():
+            return "card", "terms"
         case DesiredReplica():
             return "desired", resource.model
         case DesiredAdapter():

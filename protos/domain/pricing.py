@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from protos.domain.errors import InvalidRequest
+from protos.domain.resources import SlaTier
 
 if TYPE_CHECKING:
-    from protos.domain.resources import Price
+    from protos.domain.resources import CardTerms, Price
 
 #: Most tokens of one kind in one request, so that no cost exceeds 64 bits.
 MAX_TOKENS = 100_000_000
@@ -64,6 +65,36 @@ def cost_of(usage: Usage, price: Price) -> Cost:
         cached_nano_usd=usage.cached_tokens * price.cached_nano_usd_per_token,
         completion_nano_usd=usage.completion_tokens * price.completion_nano_usd_per_token,
     )
+
+
+def surcharged(price: Price, terms: CardTerms, sla_tier: SlaTier, *, pinned: bool) -> Price:
+    """Return ``price`` with the surcharges of an SLA tier, and of residency if ``pinned``.
+
+    The percents are added to each other, then to each rate, which is rounded half up to a whole
+    nano-USD per token.
+    """
+    percent = percent_of(terms, sla_tier) + (terms.residency_percent if pinned else 0)
+    if percent == 0:
+        return price
+    return replace(
+        price,
+        prompt_nano_usd_per_token=_with_percent(price.prompt_nano_usd_per_token, percent),
+        cached_nano_usd_per_token=_with_percent(price.cached_nano_usd_per_token, percent),
+        completion_nano_usd_per_token=_with_percent(price.completion_nano_usd_per_token, percent),
+    )
+
+
+def percent_of(terms: CardTerms, sla_tier: SlaTier) -> int:
+    """Return the surcharge of ``sla_tier`` in percent."""
+    if sla_tier is SlaTier.REALTIME:
+        return terms.realtime_percent
+    if sla_tier is SlaTier.INTERACTIVE:
+        return terms.interactive_percent
+    return terms.standard_percent
+
+
+def _with_percent(rate_nano_usd: int, percent: int) -> int:
+    return (rate_nano_usd * (100 + percent) + 50) // 100
 
 
 def rate_nano_usd_per_1k_tokens(price: Price) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from protos.domain.customers import Account, ApiKey
+
 
 class ResourceType(enum.StrEnum):
     """The five types of rows of the routing table; each is pushed on its own."""
@@ -238,59 +240,6 @@ class Replica:
 
 
 @dataclass(frozen=True, slots=True)
-class UsageLimits:
-    """What an account or a key may use at one agent; 0: no limit."""
-
-    max_concurrent_sequences: int = 0
-    requests_per_minute: int = 0
-    tokens_per_minute: int = 0
-
-    def changed(
-        self,
-        *,
-        max_concurrent_sequences: int | None = None,
-        requests_per_minute: int | None = None,
-        tokens_per_minute: int | None = None,
-    ) -> UsageLimits:
-        """Return these with what is given; None: as it is."""
-        given = (max_concurrent_sequences, requests_per_minute, tokens_per_minute)
-        now = (self.max_concurrent_sequences, self.requests_per_minute, self.tokens_per_minute)
-        return UsageLimits(
-            *(old if new is None else new for old, new in zip(now, given, strict=True))
-        )
-
-    @property
-    def unlimited(self) -> bool:
-        """Whether nothing is limited. Hot."""
-        return not (
-            self.max_concurrent_sequences or self.requests_per_minute or self.tokens_per_minute
-        )
-
-
-NO_LIMITS = UsageLimits()
-
-
-@dataclass(frozen=True, slots=True)
-class ApiKey:
-    """A customer's key; after its creation only its SHA-256 ``digest`` is stored."""
-
-    id: str
-    digest: bytes
-    account_id: str
-    deployments: tuple[str, ...]
-    expires_unix_ms: int
-    limits: UsageLimits = NO_LIMITS
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """A customer."""
-
-    id: str
-    limits: UsageLimits = NO_LIMITS
-
-
-@dataclass(frozen=True, slots=True)
 class Price:
     """One line of the price card, in nano-USD per token."""
 
@@ -300,6 +249,28 @@ class Price:
     cached_nano_usd_per_token: int
     completion_nano_usd_per_token: int
     card_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class CardTerms:
+    """What the price card says beside its lines. Percents are added to a line's rates.
+
+    ``valid_from_unix_ms`` is when the card took effect. An SLA tier's promise: the share of streams
+    whose first token comes in time, in percent; where it is missed, ``credit_percent`` of what the
+    tier's requests of the month have cost is credited.
+    """
+
+    version: int
+    valid_from_unix_ms: int = 0
+    realtime_percent: int = 0
+    interactive_percent: int = 0
+    standard_percent: int = 0
+    residency_percent: int = 0
+    promise_percent: int = 95
+    credit_percent: int = 10
+
+
+NO_TERMS = CardTerms(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,33 +322,37 @@ Resource = (
     | ApiKey
     | Account
     | Price
+    | CardTerms
     | DesiredReplica
     | DesiredAdapter
 )
 
 
+_KIND_OF: dict[type, str] = {
+    Pop: "pop",
+    Node: "node",
+    ApiKey: "key",
+    Account: "account",
+    Model: "model",
+    Adapter: "adapter",
+    Deployment: "deployment",
+}
+
+
 def row_key(resource: Resource) -> str:
     """Return the key of ``resource`` within its resource type."""
     match resource:
-        case Pop():
-            return f"pop/{resource.id}"
-        case Node():
-            return f"node/{resource.id}"
-        case Model():
-            return f"model/{resource.name}"
-        case Adapter():
-            return f"adapter/{resource.name}"
-        case Deployment():
-            return f"deployment/{resource.name}"
+        case Pop() | Node() | ApiKey() | Account():
+            return f"{_KIND_OF[type(resource)]}/{resource.id}"
+        case Model() | Adapter() | Deployment():
+            return f"{_KIND_OF[type(resource)]}/{resource.name}"
         case Replica():
             of = f"{resource.model}+{resource.adapter}" if resource.adapter else resource.model
             return f"replica/{resource.node_id}/{of}"
-        case ApiKey():
-            return f"key/{resource.id}"
-        case Account():
-            return f"account/{resource.id}"
         case Price():
             return f"price/{resource.size_class}/{resource.tier}"
+        case CardTerms():
+            return "terms"
         case DesiredReplica():
             return f"replica/{resource.model}"
         case DesiredAdapter():
@@ -393,7 +368,7 @@ def resource_type(resource: Resource) -> ResourceType:
             return ResourceType.DEPLOYMENTS
         case ApiKey() | Account():
             return ResourceType.CREDENTIALS
-        case Price():
+        case Price() | CardTerms():
             return ResourceType.PRICES
         case DesiredReplica() | DesiredAdapter():
             return ResourceType.DESIRED

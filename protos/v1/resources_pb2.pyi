@@ -206,6 +206,27 @@ RESIDENCY_PEER: Residency.ValueType  # 4
 RESIDENCY_ORIGIN: Residency.ValueType  # 5
 Global___Residency: _TypeAlias = Residency  # noqa: Y015
 
+class _AccountState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AccountStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AccountState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ACCOUNT_STATE_UNSPECIFIED: _AccountState.ValueType  # 0
+    """active"""
+    ACCOUNT_STATE_GRACE: _AccountState.ValueType  # 1
+    ACCOUNT_STATE_LIMITED: _AccountState.ValueType  # 2
+    ACCOUNT_STATE_SUSPENDED: _AccountState.ValueType  # 3
+
+class AccountState(_AccountState, metaclass=_AccountStateEnumTypeWrapper): ...
+
+ACCOUNT_STATE_UNSPECIFIED: AccountState.ValueType  # 0
+"""active"""
+ACCOUNT_STATE_GRACE: AccountState.ValueType  # 1
+ACCOUNT_STATE_LIMITED: AccountState.ValueType  # 2
+ACCOUNT_STATE_SUSPENDED: AccountState.ValueType  # 3
+Global___AccountState: _TypeAlias = AccountState  # noqa: Y015
+
 class _Hold:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -750,6 +771,9 @@ class ApiKey(_message.Message):
     DEPLOYMENTS_FIELD_NUMBER: _builtins.int
     EXPIRES_UNIX_MS_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    ZONES_FIELD_NUMBER: _builtins.int
+    ENDPOINTS_FIELD_NUMBER: _builtins.int
+    ORIGINS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """public part, safe to show"""
     digest: _builtins.bytes
@@ -763,6 +787,18 @@ class ApiKey(_message.Message):
 
     @_builtins.property
     def limits(self) -> Global___UsageLimits: ...
+    @_builtins.property
+    def zones(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """in which it may be used; empty: all of the account"""
+
+    @_builtins.property
+    def endpoints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """paths that it opens; empty: all"""
+
+    @_builtins.property
+    def origins(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """networks in CIDR; empty: any"""
+
     def __init__(
         self,
         *,
@@ -772,10 +808,13 @@ class ApiKey(_message.Message):
         deployments: _abc.Iterable[_builtins.str] | None = ...,
         expires_unix_ms: _builtins.int = ...,
         limits: Global___UsageLimits | None = ...,
+        zones: _abc.Iterable[_builtins.str] | None = ...,
+        endpoints: _abc.Iterable[_builtins.str] | None = ...,
+        origins: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "deployments", b"deployments", "digest", b"digest", "expires_unix_ms", b"expires_unix_ms", "id", b"id", "limits", b"limits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "deployments", b"deployments", "digest", b"digest", "endpoints", b"endpoints", "expires_unix_ms", b"expires_unix_ms", "id", b"id", "limits", b"limits", "origins", b"origins", "zones", b"zones"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -787,18 +826,31 @@ class Account(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    ZONES_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    FUNDED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
+    state: Global___AccountState.ValueType
+    funded: _builtins.bool
+    """its requests need a lease of money"""
     @_builtins.property
     def limits(self) -> Global___UsageLimits: ...
+    @_builtins.property
+    def zones(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """where its requests may be read and served; empty: anywhere"""
+
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         limits: Global___UsageLimits | None = ...,
+        zones: _abc.Iterable[_builtins.str] | None = ...,
+        state: Global___AccountState.ValueType = ...,
+        funded: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "limits", b"limits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["funded", b"funded", "id", b"id", "limits", b"limits", "state", b"state", "zones", b"zones"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -869,24 +921,76 @@ class Price(_message.Message):
 Global___Price: _TypeAlias = Price  # noqa: Y015
 
 @_typing.final
+class CardTerms(_message.Message):
+    """What the card says beside its lines; percents are added to the rates of a line."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    VALID_FROM_UNIX_MS_FIELD_NUMBER: _builtins.int
+    REALTIME_PERCENT_FIELD_NUMBER: _builtins.int
+    INTERACTIVE_PERCENT_FIELD_NUMBER: _builtins.int
+    STANDARD_PERCENT_FIELD_NUMBER: _builtins.int
+    RESIDENCY_PERCENT_FIELD_NUMBER: _builtins.int
+    PROMISE_PERCENT_FIELD_NUMBER: _builtins.int
+    CREDIT_PERCENT_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    valid_from_unix_ms: _builtins.int
+    realtime_percent: _builtins.int
+    interactive_percent: _builtins.int
+    standard_percent: _builtins.int
+    residency_percent: _builtins.int
+    promise_percent: _builtins.int
+    """of the streams of an SLA tier in time"""
+    credit_percent: _builtins.int
+    """of a month's cost of a tier whose promise was missed"""
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        valid_from_unix_ms: _builtins.int = ...,
+        realtime_percent: _builtins.int = ...,
+        interactive_percent: _builtins.int = ...,
+        standard_percent: _builtins.int = ...,
+        residency_percent: _builtins.int = ...,
+        promise_percent: _builtins.int = ...,
+        credit_percent: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credit_percent", b"credit_percent", "interactive_percent", b"interactive_percent", "promise_percent", b"promise_percent", "realtime_percent", b"realtime_percent", "residency_percent", b"residency_percent", "standard_percent", b"standard_percent", "valid_from_unix_ms", b"valid_from_unix_ms", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CardTerms: _TypeAlias = CardTerms  # noqa: Y015
+
+@_typing.final
 class PricesRow(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PRICE_FIELD_NUMBER: _builtins.int
+    TERMS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def price(self) -> Global___Price:
         """key "price/<size_class>/<tier>" """
+
+    @_builtins.property
+    def terms(self) -> Global___CardTerms:
+        """key "terms" """
 
     def __init__(
         self,
         *,
         price: Global___Price | None = ...,
+        terms: Global___CardTerms | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["price", b"price"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["price", b"price", "resource", b"resource", "terms", b"terms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["price", b"price"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["price", b"price", "resource", b"resource", "terms", b"terms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_resource: _TypeAlias = _typing.Literal["price", "terms"]  # noqa: Y015
+    _WhichOneofArgType_resource: _TypeAlias = _typing.Literal["resource", b"resource"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_resource) -> _WhichOneofReturnType_resource | None: ...
 
 Global___PricesRow: _TypeAlias = PricesRow  # noqa: Y015
 

@@ -1,5 +1,11 @@
 """The only conversion between messages and domain types."""
 
+from protos.wire.customer_rows import (
+    limits_from_wire,
+    limits_to_wire,
+    price_from_wire,
+    price_to_wire,
+)
 from protos.wire.enums import (
     model_source_from_wire,
     model_source_to_wire,
@@ -40,14 +46,10 @@ from protos.wire.rows import (
     deployment_from_wire,
     deployment_to_wire,
     encode_row,
-    limits_from_wire,
-    limits_to_wire,
     node_from_wire,
     node_to_wire,
     pop_from_wire,
     pop_to_wire,
-    price_from_wire,
-    price_to_wire,
     profile_from_wire,
     profile_to_wire,
     replica_from_wire,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from protos.domain import customers as c
 from protos.domain import resources as d
 from protos.domain.errors import InvalidRequest
 from protos.domain.resources import ResourceType
@@ -35,6 +36,13 @@ INTENT_TO_WIRE = {
     d.NodeIntent.DRAINING: r.NODE_INTENT_DRAINING,
     d.NodeIntent.RETIRED: r.NODE_INTENT_RETIRED,
 }
+ACCOUNT_STATE_TO_WIRE = {
+    c.AccountState.ACTIVE: r.ACCOUNT_STATE_UNSPECIFIED,
+    c.AccountState.GRACE: r.ACCOUNT_STATE_GRACE,
+    c.AccountState.LIMITED: r.ACCOUNT_STATE_LIMITED,
+    c.AccountState.SUSPENDED: r.ACCOUNT_STATE_SUSPENDED,
+}
+ACCOUNT_STATE_FROM_WIRE = {wire: domain for domain, wire in ACCOUNT_STATE_TO_WIRE.items()}
 SOURCE_TO_WIRE = {
     d.ModelSource.MANAGED: r.MODEL_SOURCE_MANAGED,
     d.ModelSource.EXTERNAL: r.MODEL_SOURCE_EXTERNAL,

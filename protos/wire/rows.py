@@ -6,10 +6,12 @@ from math import isfinite
 
 from google.protobuf.message import DecodeError, Message
 
+from protos.domain import customers as c
 from protos.domain import resources as d
 from protos.domain.errors import InvalidRequest
 from protos.domain.resources import ResourceType
 from protos.v1 import resources_pb2 as r
+from protos.wire.customer_rows import decode_credentials, decode_prices, row_of_money
 from protos.wire.enums import (
     HEALTH_FROM_WIRE,
     HEALTH_TO_WIRE,
@@ -57,12 +59,8 @@ def _row_of(resource: d.Resource) -> Message:
             return r.DeploymentsRow(deployment=deployment_to_wire(resource))
         case d.Replica():
             return r.DeploymentsRow(replica=replica_to_wire(resource))
-        case d.ApiKey():
-            return r.CredentialsRow(api_key=_api_key_to_wire(resource))
-        case d.Account():
-            return r.CredentialsRow(account=_account_to_wire(resource))
-        case d.Price():
-            return r.PricesRow(price=price_to_wire(resource))
+        case c.ApiKey() | c.Account() | d.Price() | d.CardTerms():
+            return row_of_money(resource)
         case d.DesiredReplica():
             return r.DesiredRow(replica=desired_to_wire(resource))
         case d.DesiredAdapter():
@@ -106,34 +104,11 @@ def _decode_deployments(payload: bytes) -> d.Resource | None:
     return None
 
 
-def _decode_credentials(payload: bytes) -> d.Resource | None:
-    row = r.CredentialsRow.FromString(payload)
-    match row.WhichOneof("resource"):
-        case "api_key":
-            key = row.api_key
-            return d.ApiKey(
-                id=key.id,
-                digest=key.digest,
-                account_id=key.account_id,
-                deployments=tuple(key.deployments),
-                expires_unix_ms=key.expires_unix_ms,
-                limits=limits_from_wire(key.limits),
-            )
-        case "account":
-            return d.Account(id=row.account.id, limits=limits_from_wire(row.account.limits))
-    return None
-
-
-def _decode_prices(payload: bytes) -> d.Resource | None:
-    row = r.PricesRow.FromString(payload)
-    return price_from_wire(row.price) if row.HasField("price") else None
-
-
 _ROW_DECODERS = {
     ResourceType.TOPOLOGY: _decode_topology,
     ResourceType.DEPLOYMENTS: _decode_deployments,
-    ResourceType.CREDENTIALS: _decode_credentials,
-    ResourceType.PRICES: _decode_prices,
+    ResourceType.CREDENTIALS: decode_credentials,
+    ResourceType.PRICES: decode_prices,
     ResourceType.DESIRED: decode_desired,
 }
 
@@ -293,59 +268,4 @@ def replica_from_wire(replica: r.Replica) -> d.Replica:
         generation=replica.generation,
         adapter=replica.adapter,
         residency=RESIDENCY_FROM_WIRE[replica.residency],
-    )
-
-
-def limits_to_wire(limits: d.UsageLimits) -> r.UsageLimits | None:
-    """Return the message of ``limits``; None for none, so that it is not sent."""
-    if limits.unlimited:
-        return None
-    return r.UsageLimits(
-        max_concurrent_sequences=limits.max_concurrent_sequences,
-        requests_per_minute=limits.requests_per_minute,
-        tokens_per_minute=limits.tokens_per_minute,
-    )
-
-
-def limits_from_wire(limits: r.UsageLimits) -> d.UsageLimits:
-    """Return the limits of a message."""
-    return d.UsageLimits(
-        limits.max_concurrent_sequences, limits.requests_per_minute, limits.tokens_per_minute
-    )
-
-
-def _account_to_wire(account: d.Account) -> r.Account:
-    return r.Account(id=account.id, limits=limits_to_wire(account.limits))
-
-
-def _api_key_to_wire(key: d.ApiKey) -> r.ApiKey:
-    return r.ApiKey(
-        id=key.id,
-        digest=key.digest,
-        account_id=key.account_id,
-        deployments=key.deployments,
-        expires_unix_ms=key.expires_unix_ms,
-        limits=limits_to_wire(key.limits),
-    )
-
-
-def price_to_wire(price: d.Price) -> r.Price:
-    return r.Price(
-        size_class=price.size_class,
-        tier=TIER_TO_WIRE[price.tier],
-        prompt_nano_usd_per_token=price.prompt_nano_usd_per_token,
-        cached_nano_usd_per_token=price.cached_nano_usd_per_token,
-        completion_nano_usd_per_token=price.completion_nano_usd_per_token,
-        card_version=price.card_version,
-    )
-
-
-def price_from_wire(price: r.Price) -> d.Price:
-    return d.Price(
-        size_class=price.size_class,
-        tier=TIER_FROM_WIRE[price.tier],
-        prompt_nano_usd_per_token=price.prompt_nano_usd_per_token,
-        cached_nano_usd_per_token=price.cached_nano_usd_per_token,
-        completion_nano_usd_per_token=price.completion_nano_usd_per_token,
-        card_version=price.card_version,
     )

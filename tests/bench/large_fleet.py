@@ -9,9 +9,8 @@ import random
 from collections.abc import Iterable
 
 from protos import wire
+from protos.domain.customers import Account, ApiKey
 from protos.domain.resources import (
-    Account,
-    ApiKey,
     Deployment,
     EngineProfile,
     Model,

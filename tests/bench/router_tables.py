@@ -31,7 +31,8 @@ from agent.link.table_files import Image, TableFiles
 from agent.link.tables import TableKeeper
 from agent.main import GC_THRESHOLDS, SWITCH_INTERVAL_S
 from protos import wire
-from protos.domain.resources import ApiKey, Node, Replica, ReplicaState, Resource, ResourceType
+from protos.domain.customers import ApiKey
+from protos.domain.resources import Node, Replica, ReplicaState, Resource, ResourceType
 from protos.domain.routing_table import Snapshot, Table, TableVersion, diff, table_of
 from protos.v1 import fleet_pb2
 

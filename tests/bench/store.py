@@ -17,7 +17,8 @@ from statistics import median
 from coordinator import clock
 from coordinator.store import keys, nodes
 from coordinator.store.store import Store
-from protos.domain.resources import ApiKey, NodeHealth
+from protos.domain.customers import ApiKey
+from protos.domain.resources import NodeHealth
 from tests.bench.large_fleet import NODES, POPS, fleet
 from tests.bench.report import quantile, write_report
 from tests.support.stores import registration

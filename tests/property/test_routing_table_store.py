@@ -28,9 +28,9 @@ from coordinator.store import (
     tokens,
 )
 from coordinator.store.records import AuditNote, Purpose, TokenRefused
+from protos.domain.customers import Account
 from protos.domain.errors import EdgeForgeError
 from protos.domain.resources import (
-    Account,
     DesiredReplica,
     ModelSource,
     NodeHealth,

@@ -33,8 +33,9 @@ from agent.data_plane import DataPlane
 from agent.drain_state import DrainState
 from agent.link.identity import Identity
 from agent.peers.tls import NODE_DNS_SUFFIX
+from protos.domain.customers import Account, ApiKey
 from protos.domain.fleet_view import FleetView, with_changes
-from protos.domain.resources import Account, ApiKey, Resource
+from protos.domain.resources import Resource
 from tests.support.certificates import fleet_signed_pem, p256_key, private_pem
 from tests.support.fake_engine import Behaviour, FakeEngine, Record
 from tests.support.residents import StandInResidents

@@ -15,7 +15,7 @@ from coordinator.hub.listener import HubListener, HubParts
 from coordinator.hub.registry_catalogue import RegistryCatalogue
 from coordinator.operations.operations import Operations
 from coordinator.store import accounts, keys
-from protos.domain.resources import Account
+from protos.domain.customers import Account
 from tests.support.operations import OperatedFleet, operated_fleet
 from tests.support.stores import api_key
 

@@ -41,9 +41,10 @@ from agent.relay.messages import Request, request_bytes
 from agent.relay.server import ServerConnection
 from agent.relay.upstream_pool import UpstreamPool
 from agent.trace_ids import TraceIds
+from protos.domain.customers import Account, ApiKey
 from protos.domain.fleet_view import FleetView, with_changes
 from protos.domain.predictor import Predictor
-from protos.domain.resources import Account, ApiKey, Deployment
+from protos.domain.resources import Deployment
 from tests.support.fleets import deployment
 from tests.support.request_world import fleet
 from tests.support.residents import StandInResidents

@@ -31,8 +31,8 @@ from coordinator.operations.refusals import RefusalRecorder
 from coordinator.operations.use_case import OperationsParts
 from coordinator.store import accounts, adoption, deployments, keys, models, nodes, operators, pops
 from coordinator.store.store import Store
+from protos.domain.customers import Account
 from protos.domain.errors import NoReplica
-from protos.domain.resources import Account
 from tests.support.certificates import p256_key, request_der
 from tests.support.operator_listeners import operator
 from tests.support.stores import (

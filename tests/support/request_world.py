@@ -26,13 +26,14 @@ from agent.core.request.log import RequestLog
 from agent.core.request.machine import RequestMachine
 from agent.core.request.state import RouterState
 from agent.core.request.timing import RequestPolicy
+from protos.domain.customers import Account, ApiKey
 from protos.domain.errors import EdgeForgeError
 from protos.domain.fleet_view import FleetView, with_changes
 from protos.domain.load_term import ColdWay
 from protos.domain.predictor import Outcome, Predictor
 from protos.domain.pricing import Usage
 from protos.domain.regimes import Load
-from protos.domain.resources import Account, ApiKey, Deployment, Residency, Resource, Tier
+from protos.domain.resources import Deployment, Residency, Resource, Tier
 from tests.support.fleets import MODEL, deployment, model, node, pop, price, profile, replica, view
 from tests.support.own_engines import StandInEngines
 

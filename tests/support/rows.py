@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from protos.domain.customers import Account, ApiKey, UsageLimits
 from protos.domain.resources import (
-    Account,
     Adapter,
-    ApiKey,
+    CardTerms,
     Deployment,
     DesiredAdapter,
     DesiredReplica,
@@ -27,7 +27,6 @@ from protos.domain.resources import (
     Runtime,
     SlaTier,
     Tier,
-    UsageLimits,
 )
 
 ONE_OF_EACH: tuple[Resource, ...] = (
@@ -78,6 +77,7 @@ ONE_OF_EACH: tuple[Resource, ...] = (
     ApiKey("k1", b"d" * 32, "acme", ("chat",), 1_700_000_000_000, UsageLimits(0, 60, 0)),
     Account("acme", UsageLimits(8, 600, 100_000)),
     Price("xs", Tier.CENTRAL, 10, 2, 30, 4),
+    CardTerms(4, 1_700_000_000_000, 50, 20, 0, 10),
     DesiredReplica(
         "acme/m@1",
         ModelSource.EXTERNAL,

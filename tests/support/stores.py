@@ -20,8 +20,8 @@ from coordinator.store.records import (
 )
 from coordinator.store.sqlite.migrations import migrate
 from coordinator.store.sqlite.transactions import Seat, follow, load, run_transaction, take_seat
+from protos.domain.customers import ApiKey
 from protos.domain.resources import (
-    ApiKey,
     Deployment,
     EngineProfile,
     Model,

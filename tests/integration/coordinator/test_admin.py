@@ -14,6 +14,7 @@ from coordinator.fleet.live import LiveNode, NodeReport, ReportedReplica
 from coordinator.operations import keys
 from coordinator.store import accounts, audit, models, nodes, pops, prices, replicas
 from coordinator.store.records import AuditNote
+from protos.domain.customers import Account, UsageLimits
 from protos.domain.errors import (
     Conflict,
     EngineFailed,
@@ -22,15 +23,7 @@ from protos.domain.errors import (
     NotFound,
     StoreUnavailable,
 )
-from protos.domain.resources import (
-    Account,
-    ModelSource,
-    Price,
-    ReplicaState,
-    ResourceType,
-    Tier,
-    UsageLimits,
-)
+from protos.domain.resources import ModelSource, Price, ReplicaState, ResourceType, Tier
 from protos.domain.routing_table import TableVersion, digest_to_bytes
 from protos.v1 import admin_pb2, fleet_pb2, resources_pb2
 from protos.wire import pop_to_wire

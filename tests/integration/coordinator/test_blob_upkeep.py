@@ -20,16 +20,11 @@ from coordinator.operations.models import NewModel
 from coordinator.store import accounts, deployments, deploys, models, nodes, pops
 from coordinator.store.deploys import Seen
 from coordinator.store.facts import Manifest
+from protos.domain.customers import Account
 from protos.domain.errors import Forbidden, InvalidRequest, NotFound, Overloaded, StoreUnavailable
 from protos.domain.manifest import manifest_sha256
 from protos.domain.pieces import PIECE_BYTES, piece_list_sha256, split_digests
-from protos.domain.resources import (
-    Account,
-    DesiredAdapter,
-    ModelFile,
-    ModelSource,
-    ResourceType,
-)
+from protos.domain.resources import DesiredAdapter, ModelFile, ModelSource, ResourceType
 from tests.support.model_files import model_files, safetensors
 from tests.support.operations import actor, operated_fleet
 from tests.support.stores import GRU, MODEL, deployment, enrol, registration

@@ -9,9 +9,9 @@ import pytest
 
 from coordinator.core.operators import Role
 from coordinator.store import accounts
+from protos.domain.customers import Account
 from protos.domain.errors import Conflict, InvalidRequest, NotFound
 from protos.domain.object_names import ObjectKind
-from protos.domain.resources import Account
 from protos.v1 import admin_pb2, registry_pb2, registry_pb2_grpc, resources_pb2
 from protos.v1.admin_pb2_grpc import AdminStub
 from tests.support.operator_listeners import failure_of

@@ -11,8 +11,9 @@ import pytest
 from coordinator.store import accounts, deployments, keys, models, nodes, pops, prices, replicas
 from coordinator.store.records import AuditNote
 from coordinator.store.store import Store
+from protos.domain.customers import Account
 from protos.domain.errors import InvalidRequest, NotFound, StoreUnavailable
-from protos.domain.resources import Account, NodeHealth, Price, ResourceType, Tier
+from protos.domain.resources import NodeHealth, Price, ResourceType, Tier
 from protos.domain.routing_table import apply
 from tests.support.stores import (
     DAY_MS,

@@ -35,9 +35,9 @@ from coordinator.fleet.session import AgentSession, SessionParts
 from coordinator.fleet.supervisor import MAX_NOTES, FleetSupervisor
 from coordinator.store import accounts, deployments, models, node_orders, nodes, pops
 from coordinator.store.store import Store
+from protos.domain.customers import Account
 from protos.domain.errors import LinkDown
 from protos.domain.resources import (
-    Account,
     EngineProfile,
     NodeHealth,
     NodeIntent,

@@ -14,10 +14,11 @@ from coordinator.operations.registry_objects import NewObject
 from coordinator.operations.verification import verify_files
 from coordinator.store import accounts, deployments, publications
 from coordinator.store.fact_types import FactType
+from protos.domain.customers import Account
 from protos.domain.errors import Conflict, Forbidden, InvalidRequest, NotFound, TooLarge
 from protos.domain.object_names import ObjectKind
 from protos.domain.pieces import PIECE_BYTES
-from protos.domain.resources import Account, ModelSource, Runtime
+from protos.domain.resources import ModelSource, Runtime
 from tests.support.operations import actor
 from tests.support.registry_cases import adapter_files, base_files
 from tests.support.registry_doors import chunks_of, manifest_of, publish

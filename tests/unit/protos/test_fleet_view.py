@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 
+from protos.domain.customers import ApiKey
 from protos.domain.fleet_view import ROWS_PER_STEP, FleetView, with_changes, with_changes_steps
-from protos.domain.resources import ApiKey, Replica
+from protos.domain.resources import Replica
 from tests.support.fleets import node, pop, replica, view
 from tests.support.rows import ONE_OF_EACH
 

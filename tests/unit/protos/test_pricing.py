@@ -16,8 +16,9 @@ from protos.domain.pricing import (
     format_usd,
     rate_nano_usd_per_1k_tokens,
     size_class_of,
+    surcharged,
 )
-from protos.domain.resources import Price, Tier
+from protos.domain.resources import CardTerms, Price, SlaTier, Tier
 
 PRICE = Price("xs", Tier.EDGE, 20, 5, 60, 3)
 
@@ -83,3 +84,28 @@ def test_size_classes_by_weights():
 )
 def test_dollars_have_nine_decimals(nano_usd, text):
     assert format_usd(nano_usd) == text
+
+
+TERMS = CardTerms(
+    4, realtime_percent=50, interactive_percent=20, standard_percent=0, residency_percent=7
+)
+
+
+@pytest.mark.parametrize(
+    ("sla_tier", "pinned", "rates"),
+    [
+        (SlaTier.STANDARD, False, (20, 10, 45)),
+        (SlaTier.STANDARD, True, (21, 11, 48)),
+        (SlaTier.INTERACTIVE, False, (24, 12, 54)),
+        (SlaTier.REALTIME, True, (31, 16, 71)),
+    ],
+)
+def test_surcharges_are_added_up_and_rounded_half_up_once_a_rate(
+    sla_tier: SlaTier, pinned: bool, rates: tuple[int, int, int]
+) -> None:
+    price = surcharged(Price("xs", Tier.EDGE, 20, 10, 45, 4), TERMS, sla_tier, pinned=pinned)
+    assert (
+        price.prompt_nano_usd_per_token,
+        price.cached_nano_usd_per_token,
+        price.completion_nano_usd_per_token,
+    ) == rates

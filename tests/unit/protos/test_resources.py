@@ -21,6 +21,7 @@ KEYS = [
     ("key/k1", ResourceType.CREDENTIALS),
     ("account/acme", ResourceType.CREDENTIALS),
     ("price/xs/central", ResourceType.PRICES),
+    ("terms", ResourceType.PRICES),
     ("replica/acme/m@1", ResourceType.DESIRED),
     ("adapter/acme/fr@1", ResourceType.DESIRED),
 ]

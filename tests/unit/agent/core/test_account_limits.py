@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.account_limits import AccountLimits, Use
+from protos.domain.customers import Account, ApiKey, UsageLimits
 from protos.domain.errors import RateLimited
-from protos.domain.resources import Account, ApiKey, UsageLimits
 
 
 class Caller:

@@ -17,9 +17,10 @@ from agent.core.peer_request import (
     check_peer_request,
     read_peer_request,
 )
+from protos.domain.customers import Account
 from protos.domain.errors import Conflict, EdgeForgeError, Forbidden, NoReplica
 from protos.domain.fleet_view import FleetView, with_changes
-from protos.domain.resources import Account, Adapter
+from protos.domain.resources import Adapter
 from tests.support.fleets import MODEL, deployment, model, node, pop, view
 
 OTHER = replace(deployment("theirs"), account_id="other")

@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 
 from agent.core.revocation import may_revoke, revoked
+from protos.domain.customers import Account, ApiKey
 from protos.domain.errors import NotFound, Unauthenticated
 from protos.domain.fleet_view import with_changes
-from protos.domain.resources import Account, ApiKey, NodeIntent, Resource, Tier
+from protos.domain.resources import NodeIntent, Resource, Tier
 from tests.support.fleets import deployment, node, pop, price, replica, view
 
 KEY = ApiKey("k1", b"d" * 32, "acme", (), 0)

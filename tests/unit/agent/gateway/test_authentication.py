@@ -10,8 +10,8 @@ import pytest
 
 from agent.gateway.authentication import Caller, authenticate, find_deployment
 from agent.link.status import CredentialsAge
+from protos.domain.customers import Account, ApiKey
 from protos.domain.errors import InvalidRequest, LinkDown, NotFound, Unauthenticated
-from protos.domain.resources import Account, ApiKey
 from tests.support.fleets import MODEL, deployment, model, view
 
 NOW_UNIX_MS = 1_000

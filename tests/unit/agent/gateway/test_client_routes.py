@@ -12,8 +12,8 @@ from agent.formats import FORMATS
 from agent.gateway.client_routes import ClientRoutes, render_refusal
 from agent.gateway.health import Health
 from agent.relay.messages import Request
+from protos.domain.customers import Account, ApiKey
 from protos.domain.errors import HeadersTooLarge
-from protos.domain.resources import Account, ApiKey
 from tests.support.fleets import deployment, model, view
 from tests.support.in_process_gateway import gateway_context
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from coordinator.store import accounts, deployments, keys, models, prices
+from protos.domain.customers import Account
 from protos.domain.errors import Conflict, NotFound
-from protos.domain.resources import Account, Price, ResourceType, Tier
+from protos.domain.resources import Price, ResourceType, Tier
 from tests.support.stores import FILES, MODEL, api_key, deployment
 
 

@@ -21,8 +21,9 @@ from coordinator.store.records import (
 from coordinator.store.sqlite import migrations
 from coordinator.store.sqlite.migrations import REGISTRY, applied_migrations, migrate
 from coordinator.store.sqlite.transactions import Seat, load
+from protos.domain.customers import Account
 from protos.domain.errors import ConfigInvalid
-from protos.domain.resources import Account, EngineProfile, ModelFile, ResourceType
+from protos.domain.resources import EngineProfile, ModelFile, ResourceType
 from protos.wire import decode_row, encode_row
 from tests.support.stores import FILES, GRU, MODEL, START_UNIX_MS, MemoryStore, deployment
 

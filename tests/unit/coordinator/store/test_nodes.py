@@ -8,9 +8,9 @@ import pytest
 
 from coordinator.store import accounts, deployments, models, nodes, pops, replicas
 from coordinator.store.records import CertificateRecord
+from protos.domain.customers import Account
 from protos.domain.errors import NotFound
 from protos.domain.resources import (
-    Account,
     DesiredReplica,
     ModelSource,
     NodeHealth,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from coordinator.store import accounts, deployments, models, nodes, pins, pops
-from protos.domain.resources import Account
+from protos.domain.customers import Account
 from tests.support.stores import FILES, GRU, MODEL, START_UNIX_MS, deployment
 
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from coordinator.store import accounts, deployments, models, nodes, pops
+from protos.domain.customers import Account
 from protos.domain.errors import Conflict, NotFound
-from protos.domain.resources import Account, ResourceType
+from protos.domain.resources import ResourceType
 from tests.support.stores import FILES, GRU, MODEL, START_UNIX_MS, deployment
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.core.request.messages import Rest
-from protos.domain.resources import Account
+from protos.domain.customers import Account
 from tests.support.fleets import deployment
 from tests.support.request_world import (
     KEY,
