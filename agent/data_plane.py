@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from agent.core.engine_status import EngineStatus
     from agent.core.samples import MetricSource, StatusSource
     from agent.drain_state import DrainState
+    from agent.gateway.metering import UsageMeter
     from agent.link.identity import Identity
     from agent.peers.pieces import Shelf
     from agent.peers.tls import UseIdentity
@@ -87,8 +88,10 @@ class DataPlane:
         draw: Callable[[], float],
         descriptors: Descriptors,
         shelf: Shelf,
+        meter: UsageMeter,
     ) -> None:
         self._node_id = identity.node_id
+        self._meter = meter
         self._view = view
         self._seen_view = view()
         self._salt = partial(cache_salt, load_cache_secret(config.state_dir))
@@ -188,6 +191,7 @@ class DataPlane:
             loads=self.loads,
             records=self.records,
             traces=self.traces.take,
+            meter=self._meter,
             running=RunningRequests(),
             clocks=ClockWatch(),
             require_credentials=require_credentials,

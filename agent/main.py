@@ -44,6 +44,7 @@ from agent.observability.prometheus import make_registry
 from agent.observability.server import MetricsServer
 from agent.open_files import take_descriptors
 from agent.query_handler import QueryHandler
+from agent.spool.spool import UsageSpool
 from agent.state_folder import open_identity
 from agent.state_lock import lock_state_dir
 from agent.status_report import StatusReport
@@ -170,6 +171,15 @@ class Agent:
             on_change=self._on_accelerators,
             devices=own_devices(config),
         )
+        usage = config.usage
+        self._spool = UsageSpool(
+            config.usage_dir,
+            quota_bytes=usage.quota_bytes,
+            segment_bytes=usage.segment_bytes,
+            max_in_flight=config.limits.max_in_flight,
+            ingress_pop=identity.pop_id,
+            now_unix_ms=lambda: self._link.clock.now_unix_ms(),
+        )
         self._plane = DataPlane(
             config,
             identity,
@@ -182,6 +192,7 @@ class Agent:
             draw=self._draw,
             descriptors=take_descriptors(config),
             shelf=PieceShelf(self._objects),
+            meter=self._spool,
         )
         self._objects.use_peers(self._plane.piece_client)
 
@@ -258,6 +269,7 @@ class Agent:
             self._replicas,
             self._objects,
             self._gpu,
+            self._spool.stats,
             *plane.parts(),
         )
         registry = make_registry(self.status.samples)
@@ -302,6 +314,7 @@ class Agent:
         if image is not None:
             self._credentials.restore(image.credentials_confirmed_unix_ms, now_unix_ms())
             await self._tables.restore(image.tables)
+        self._spool.start()
         await self._plane.start()
         self._drain_state.serving = True
         spawn = self._background.spawn
@@ -322,6 +335,7 @@ class Agent:
         self._drain_state.stopping = True
         self._link.report_soon()
         await self._plane.drain(self._config.limits.drain_timeout_ms)
+        await self._spool.close()
         await self._background.close()
         await self._objects.close()
         await self._persistence.flush()

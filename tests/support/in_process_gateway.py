@@ -32,6 +32,7 @@ from agent.formats import FORMATS
 from agent.formats.body_rules import BodyCaps
 from agent.gateway.context import GatewayContext
 from agent.gateway.handler import GenerationHandler
+from agent.gateway.metering import UsageMeter
 from agent.gateway.records import RequestRecords
 from agent.gateway.running import RunningRequests
 from agent.gateway.stats import GatewayStats
@@ -46,6 +47,7 @@ from protos.domain.fleet_view import FleetView, with_changes
 from protos.domain.predictor import Predictor
 from protos.domain.resources import Deployment
 from tests.support.fleets import deployment
+from tests.support.meters import KeptMeter
 from tests.support.request_world import fleet
 from tests.support.residents import StandInResidents
 from tests.support.served import Served, served
@@ -106,6 +108,7 @@ def gateway_context(
     pools: Mapping[str, UpstreamPool] | None = None,
     policy: RequestPolicy | None = None,
     residents: StandInResidents | None = None,
+    meter: UsageMeter | None = None,
 ) -> GatewayContext:
     """Return what the gateway of node ``near`` needs, in front of ``pools``."""
     state = RouterState(
@@ -138,6 +141,7 @@ def gateway_context(
         loads=Loads(residents or StandInResidents()),
         records=RequestRecords(100),
         traces=lambda make, matters: None,
+        meter=meter or KeptMeter(),
         running=RunningRequests(),
         clocks=ClockWatch(),
         require_credentials=lambda: None,
