@@ -225,8 +225,8 @@ class UsageConfig:
     #: Folder of the records; empty: ``usage`` in the state folder. A file system of its own keeps
     #: other files from filling it.
     folder: str = setting("")
-    #: Bytes that it may take, of which an eighth at most is for records kept locally and damaged
-    #: ones; over it billable requests are refused with 503 until the coordinator has taken some.
+    #: Bytes that it may take, half of it at most by records kept here for their zone; over it
+    #: billable requests are refused with 503 until the coordinator has taken some.
     quota_bytes: int = setting(4 * 1024 * _MIB, at_least=32 * _MIB, at_most=4_096 * 1024 * _MIB)
     #: Bytes of one file, allocated before they are needed; the quota holds at least eight.
     segment_bytes: int = setting(8 * _MIB, at_least=_MIB, at_most=64 * _MIB)

@@ -62,6 +62,10 @@ class Disk:
         """Remove a file; one that is gone is no fault."""
         path.unlink(missing_ok=True)
 
+    def truncate(self, path: Path, size_bytes: int) -> None:
+        """Give back the space behind ``size_bytes``."""
+        os.truncate(path, size_bytes)
+
     def close(self, fd: int) -> None:
         """Close a descriptor; whatever close reports, it is closed."""
         try:

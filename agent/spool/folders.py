@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.spool.writer import SUFFIX
+from protos.domain.spool import MAX_FRAME_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,6 +65,22 @@ def make_spool(folder: Path, disk: Disk) -> SpoolFolder:
     disk.make_folder(folder / _NEW)
     disk.rename(folder / _NEW, path)
     return SpoolFolder(path, order, spool_id)
+
+
+def trim_spool(spool: SpoolFolder, disk: Disk) -> None:
+    """Give back the space that an earlier run had allocated and not used. Raises: OSError."""
+    for _index, path in reversed(spool.segments()):
+        size = path.stat().st_size
+        data = path.read_bytes()
+        written = len(data.rstrip(b"\0"))
+        if not written:
+            disk.remove(path)
+            continue
+        # A frame may end in zeros.
+        needed = written + MAX_FRAME_BYTES
+        if size > needed:
+            disk.truncate(path, needed)
+        return
 
 
 def remove_spool(spool: SpoolFolder, disk: Disk) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-#: Share of the quota for records kept locally and for damaged ones, each.
-SIDE_SHARE = 1 / 16
+#: Shares of the quota that damaged bytes and records kept locally may take at most.
+QUARANTINE_SHARE = 1 / 16
+KEPT_SHARE = 1 / 2
 
 
 class Space:
@@ -15,7 +16,8 @@ class Space:
     def __init__(self, folder: Path, quota_bytes: int) -> None:
         self.folder = folder
         self.quota_bytes = quota_bytes
-        self.side_bytes = int(quota_bytes * SIDE_SHARE)
+        self.quarantine_bytes = int(quota_bytes * QUARANTINE_SHARE)
+        self.kept_bytes = int(quota_bytes * KEPT_SHARE)
 
     def used_bytes(self) -> int:
         """Return what all files take: a call of the system for each, few hundred at most."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import queue
 import threading
@@ -16,12 +17,12 @@ from typing import TYPE_CHECKING
 
 from agent.clock import now_mono_ms
 from agent.spool.disk import Disk
-from agent.spool.folders import make_spool
+from agent.spool.folders import find_spools, make_spool, trim_spool
 from agent.spool.shed import ShedCounts
 from agent.spool.space import Space
 from agent.spool.stats import SpoolStats
 from agent.spool.writer import NoSpace, SpoolWriter
-from protos.domain.errors import StorageFull
+from protos.domain.errors import ConfigInvalid, StorageFull
 from protos.domain.spool import (
     CAUSE_CODES,
     COUNTER,
@@ -55,6 +56,8 @@ MAX_UNSEEN_MS = 60_000.0
 #: Pause before space is looked for again, or a failing disk is tried again.
 PROBE_S = 0.5
 CLOSE_TIMEOUT_S = 10.0
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 #: A number (0: a note), its frame, who waits for it, and when it came.
 _Waiting = tuple[int, bytes, "Callable[[], None] | None"]
@@ -107,8 +110,26 @@ class UsageSpool:
     # -- life ------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Make this run's spool and start the thread. Raises: OSError when it cannot be made."""
+        """Make this run's spool and start the thread. Raises: ConfigInvalid.
+
+        On a full disk the thread makes it later; until then nothing can be reserved.
+        """
         self._loop = asyncio.get_running_loop()
+        try:
+            self._open()
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise ConfigInvalid(
+                    [f"usage.folder: records of usage cannot be kept: {error}"],
+                    f"make {self.folder} writable for the agent's user",
+                ) from error
+            _log.warning("no space for records of usage folder=%s: %s", self.folder, error)
+            self.stats.full = str(error)
+        self._thread.start()
+
+    def _open(self) -> None:
+        for older in find_spools(self.folder):
+            trim_spool(older, self.disk)
         own = make_spool(self.folder, self.disk)
         writer = SpoolWriter(
             own.path,
@@ -121,8 +142,7 @@ class UsageSpool:
         writer.prepare()
         self.own, self.writer, self._seed = own, writer, writer.seed
         self.stats.spool_id = own.spool_id
-        self._take_writer_state(writer.free_bytes)
-        self._thread.start()
+        self._tell(self._take_writer_state, writer.free_bytes)
 
     async def close(self) -> None:
         """Write what waits, for a bounded time, and end the thread."""
@@ -268,8 +288,9 @@ class UsageSpool:
     # -- the thread ------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        writer = self.writer
-        assert writer is not None
+        writer = self._open_writer()
+        if writer is None:
+            return
         left: deque[tuple[int, bytes]] = deque()
         group: list[_Waiting] = []
         last, prepared, stuck = 0, True, False
@@ -305,6 +326,14 @@ class UsageSpool:
                 break
         if not left:
             writer.close()
+
+    def _open_writer(self) -> SpoolWriter | None:
+        """Return the writer, once the disk had space for it; None: the agent stops first."""
+        while self.writer is None and not self._closing:
+            self._pause(PROBE_S)
+            with contextlib.suppress(OSError):
+                self._open()
+        return self.writer
 
     def _pause(self, seconds: float | None) -> None:
         with contextlib.suppress(queue.Empty):

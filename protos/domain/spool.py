@@ -177,6 +177,11 @@ def _is_cut_off(rest: bytes, written: int) -> bool:
     return bool(written < HEAD_BYTES + length)
 
 
+def is_numbered_head(data: bytes) -> bool:
+    """Whether damaged ``data`` begins like a record or a counter, as far as can be told."""
+    return len(data) < HEAD_BYTES or data[HEAD_BYTES - 1] & _KIND in (RECORD, COUNTER)
+
+
 def encode_notes(said: list[tuple[int, int]]) -> list[bytes]:
     """Return the payloads of notes that say the (seq, cause code) pairs, as runs.
 
