@@ -74,8 +74,9 @@ class UsageShipper:
 
     async def run(self) -> None:
         """Deliver until cancelled."""
-        while (own := self._spool.own) is None:  # its disk is full
-            await asyncio.sleep(self._interval_ms / 1_000)
+        await self._spool.opened.wait()  # for as long as its disk is full
+        own = self._spool.own
+        assert own is not None
         older = [one for one in find_spools(self._spool.folder) if one.spool_id != own.spool_id]
         for left, folder in enumerate(older):
             self._stats.older_spools = len(older) - left

@@ -13,6 +13,7 @@ import logging
 import queue
 import threading
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.clock import now_mono_ms
@@ -27,6 +28,7 @@ from protos.domain.spool import (
     CAUSE_CODES,
     COUNTER,
     FINAL,
+    MAX_PAYLOAD_BYTES,
     NOTE,
     RECORD,
     ZONED,
@@ -89,6 +91,8 @@ class UsageSpool:
         self._shed = ShedCounts(ingress_pop)
         self.own: SpoolFolder | None = None
         self.writer: SpoolWriter | None = None
+        #: Set once this run's spool is on disk.
+        self.opened = asyncio.Event()
         self._seed = 0
         #: The last number given, and the last that is on disk.
         self.last_seq = self.durable_seq = 0
@@ -175,7 +179,11 @@ class UsageSpool:
         kind = RECORD if complete else RECORD | FINAL
         if record.zones:
             kind |= ZONED
-        number = self._write(kind, encode_record(record), on_durable)
+        payload = encode_record(record)
+        if len(payload) > MAX_PAYLOAD_BYTES:
+            # Only what the client chose can be as long as that.
+            payload = encode_record(replace(record, service_tier=""))
+        number = self._write(kind, payload, on_durable)
         if complete:
             self._unseen[number] = 0.0
         return number
@@ -281,6 +289,7 @@ class UsageSpool:
         if writer is None:
             return
         self._free_bytes = free_bytes
+        self.opened.set()
         stats.full, stats.disk_failure = writer.full, writer.failure
         stats.failovers = writer.failovers
         stats.suspect_segments = list(writer.suspects)

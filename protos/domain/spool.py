@@ -21,8 +21,8 @@ MARKER = b"\xf5EF\xfa"
 _HEAD = struct.Struct("<4sIIQB")
 _CHECKED = struct.Struct("<IQB")
 HEAD_BYTES = _HEAD.size
-#: Longest payload.
-MAX_PAYLOAD_BYTES = 8_192
+#: Longest payload; the coordinator takes records of 4,096 bytes.
+MAX_PAYLOAD_BYTES = 4_000
 MAX_FRAME_BYTES = HEAD_BYTES + MAX_PAYLOAD_BYTES
 
 #: Kinds of frames. The first frame of a segment has the number of the first record that is not in
