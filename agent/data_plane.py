@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from agent.core.engine_status import EngineStatus
     from agent.core.samples import MetricSource, StatusSource
     from agent.drain_state import DrainState
+    from agent.gateway.metering import UsageMeter
     from agent.link.identity import Identity
     from agent.peers.pieces import Shelf
     from agent.peers.tls import UseIdentity
@@ -87,7 +88,9 @@ class DataPlane:
         draw: Callable[[], float],
         descriptors: Descriptors,
         shelf: Shelf,
+        meter: UsageMeter,
     ) -> None:
+        self._meter = meter
         self._node_id = identity.node_id
         self._view = view
         self._seen_view = view()
@@ -187,6 +190,7 @@ class DataPlane:
             targets=Targets(self._node_id, own_engines, self._pools, self._peers),
             loads=self.loads,
             records=self.records,
+            meter=self._meter,
             traces=self.traces.take,
             running=RunningRequests(),
             clocks=ClockWatch(),

@@ -28,6 +28,7 @@ from agent.data_plane import DataPlane
 from agent.drain_state import DrainState
 from agent.engine.process import require_engine_environment
 from agent.engines import host_capacity, make_replicas, own_devices
+from agent.gateway.metering import Unmetered
 from agent.gpu.reader import chosen_kind
 from agent.gpu.watch import GpuWatch
 from agent.link.blobs import BlobSource
@@ -182,6 +183,7 @@ class Agent:
             draw=self._draw,
             descriptors=take_descriptors(config),
             shelf=PieceShelf(self._objects),
+            meter=Unmetered(),
         )
         self._objects.use_peers(self._plane.piece_client)
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from agent.core.request.state import RouterState
     from agent.core.request.timing import RequestPolicy
     from agent.formats.body_rules import BodyCaps
+    from agent.gateway.metering import UsageMeter
     from agent.gateway.records import RequestRecords
     from agent.gateway.running import RunningRequests
     from agent.gateway.targets import Target
@@ -54,6 +55,8 @@ class GatewayContext:
     #: Loads at this node.
     loads: Loads
     records: RequestRecords
+    #: Keeps the usage record of each admitted request.
+    meter: UsageMeter
     #: Where traces of finished requests go.
     traces: TraceSink
     running: RunningRequests

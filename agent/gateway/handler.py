@@ -66,6 +66,7 @@ class GenerationHandler:
                     await _write_ahead(runner)
                 await runner.run()
             finally:
+                runner.let_go()
                 self._shares.leave(log.account)
                 if runner.use is not None:
                     used = log.usage
@@ -195,8 +196,14 @@ class GenerationHandler:
         log.authed_mono_ms = gateway.now_mono_ms()
         self.stats.demand.note(deployment.name, log.authed_mono_ms)
         machine = RequestMachine(gateway.state, context, gateway.policy, log)
+        gateway.meter.reserve()
+        try:
+            use = self._use(caller, context, log.authed_mono_ms)
+        except BaseException:
+            gateway.meter.release()
+            raise
         runner = RequestRunner(gateway, client, request, body, context, machine, log)
-        runner.use = self._use(caller, context, log.authed_mono_ms)
+        runner.use = use
         return runner
 
     def _use(self, caller: Caller, context: RequestContext, now_mono_ms: float) -> Use | None:

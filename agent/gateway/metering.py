@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
@@ -33,3 +34,21 @@ class UsageMeter(Protocol):
 
         It is shipped then. After a crash, records of which nothing was said are AGENT_LOST. Hot.
         """
+
+
+class Unmetered:
+    """Keeps no records. Implements ``UsageMeter``."""
+
+    def reserve(self) -> None:
+        """Space is always there."""
+
+    def release(self) -> None:
+        """Nothing was reserved."""
+
+    def record(self, record: UsageRecord, on_durable: Callable[[], None]) -> int:
+        """Drop ``record``; it counts as durable in the next turn of the event loop."""
+        asyncio.get_running_loop().call_soon(on_durable)
+        return 0
+
+    def seen(self, number: int, cause: UsageCause) -> None:
+        """Nothing is shipped."""

@@ -111,6 +111,8 @@ class RequestRunner:
         self._timer_mono_ms = math.inf
         self._over: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
+        #: Whether the reserved space of its usage record is used.
+        self._recorded = False
         #: What the limits of the key and the account count it for.
         self.use: Use | None = None
 
@@ -367,6 +369,11 @@ class RequestRunner:
         answer.start(target.pool, message)
 
     # -- the end
+
+    def let_go(self) -> None:
+        """Give back the space of the record of a request that leaves none."""
+        if not self._recorded:
+            self._gateway.meter.release()
 
     def _release(self) -> None:
         """Drop all references to this object, so that no reference cycle is left to collect."""

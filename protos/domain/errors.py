@@ -173,6 +173,15 @@ class StoreUnavailable(EdgeForgeError):
     default_retryable = True
 
 
+class StorageFull(EdgeForgeError):
+    """The disk has no space for what must be kept, such as the record of a billable request."""
+
+    http_status = 503
+    grpc_code = "RESOURCE_EXHAUSTED"
+    default_code = "storage_full"
+    default_retryable = True
+
+
 class DeadlineExceeded(EdgeForgeError):
     """The work did not end before its deadline."""
 
