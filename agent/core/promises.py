@@ -37,7 +37,7 @@ class Shed(enum.StrEnum):
     NO_REPLICA = "no_replica"
     OVERLOADED = "overloaded"
     #: No space for the record of what it would use.
-    STORAGE = "storage_full"
+    STORAGE = "usage_storage_full"
 
 
 def shed_by(error: EdgeForgeError) -> Shed | None:

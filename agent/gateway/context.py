@@ -55,13 +55,15 @@ class GatewayContext:
     #: Loads at this node.
     loads: Loads
     records: RequestRecords
-    #: Keeps the usage record of each admitted request.
-    meter: UsageMeter
     #: Where traces of finished requests go.
     traces: TraceSink
+    #: Where records of admitted requests go.
+    meter: UsageMeter
     running: RunningRequests
     clocks: ClockWatch
     require_credentials: Callable[[], None]
+    #: Returns how far this host's clock is behind the coordinator's.
+    clock_offset_ms: Callable[[], float]
     #: Returns an account's salt on this node's engine.
     cache_salt: Callable[[str], str]
     now_mono_ms: Callable[[], float]

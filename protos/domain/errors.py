@@ -174,11 +174,11 @@ class StoreUnavailable(EdgeForgeError):
 
 
 class StorageFull(EdgeForgeError):
-    """The disk has no space for what must be kept, such as the record of a billable request."""
+    """There is no space for the record of one more request, which would be unbilled."""
 
     http_status = 503
-    grpc_code = "RESOURCE_EXHAUSTED"
-    default_code = "storage_full"
+    grpc_code = "UNAVAILABLE"
+    default_code = "usage_storage_full"
     default_retryable = True
 
 

@@ -234,6 +234,7 @@ def _plane(folder: Path, node_id: str, held: Any, made: Cell, authority: _Author
         descriptors=Descriptors(4_096, 4_096, 4_096),
         shelf=SimpleNamespace(),  # type: ignore[arg-type]
         meter=RecordingMeter(),
+        clock_offset_ms=lambda: 0.0,
     )
 
 

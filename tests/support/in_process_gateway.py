@@ -145,6 +145,7 @@ def gateway_context(
         running=RunningRequests(),
         clocks=ClockWatch(),
         require_credentials=lambda: None,
+        clock_offset_ms=lambda: 0.0,
         cache_salt=lambda account: f"salt-of-{account}",
         now_mono_ms=now_mono_ms,
         now_unix_ms=now_unix_ms,
