@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from protos.domain.errors import StorageFull
+from protos.domain.resources import SlaTier
 from protos.domain.usage_record import UsageCause, UsageRecord
 
 
@@ -23,6 +24,8 @@ class RecordingMeter:
     records: list[UsageRecord] = field(default_factory=list)
     #: What was said of each record, by its number.
     ends: dict[int, UsageCause] = field(default_factory=dict)
+    #: Account, deployment and SLA tier of each request that was shed.
+    sheds: list[tuple[str, str, SlaTier]] = field(default_factory=list)
     _waiting: list[Callable[[], None]] = field(default_factory=list)
 
     def reserve(self) -> None:
@@ -47,6 +50,9 @@ class RecordingMeter:
         assert 1 <= number <= len(self.records), "no such record"
         assert number not in self.ends, "the end of a record is said once"
         self.ends[number] = cause
+
+    def shed(self, account: str, deployment: str, model: str, sla_tier: SlaTier) -> None:
+        self.sheds.append((account, deployment, sla_tier))
 
     def make_durable(self) -> None:
         """Let everything recorded so far be on disk."""
