@@ -51,12 +51,12 @@ def ended_as(
 
 
 def billed_as_before(context: RequestContext, placement: Placement, before: Placement) -> Placement:
-    """Return ``placement``, billed as ``before`` if that is cheaper. Hot after a first attempt.
+    """Return ``placement``, billed as ``before`` unless it is cheaper. Not hot: a retry.
 
     That another target was asked, or asked again, is not the customer's affair: it pays the
     cheapest tier that was predicted in time at any of the request's placements.
     """
-    if _rate(context, before.billing_tier) >= _rate(context, placement.billing_tier):
+    if _rate(context, before.billing_tier) > _rate(context, placement.billing_tier):
         return placement
     return billed_as(placement, before)
 
