@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
@@ -40,24 +39,3 @@ class UsageMeter(Protocol):
 
     def shed(self, account: str, deployment: str, model: str, sla_tier: SlaTier) -> None:
         """Count a valid request that was refused for load, limits or lack of a replica."""
-
-
-class Unmetered:
-    """Keeps no records. Implements ``UsageMeter``."""
-
-    def reserve(self) -> None:
-        """Space is always there."""
-
-    def release(self) -> None:
-        """Nothing was reserved."""
-
-    def record(self, record: UsageRecord, on_durable: Callable[[], None]) -> int:
-        """Drop ``record``; it counts as durable in the next turn of the event loop."""
-        asyncio.get_running_loop().call_soon(on_durable)
-        return 0
-
-    def seen(self, number: int, cause: UsageCause) -> None:
-        """Nothing is shipped."""
-
-    def shed(self, account: str, deployment: str, model: str, sla_tier: SlaTier) -> None:
-        """Nothing is counted."""

@@ -47,7 +47,7 @@ from protos.domain.fleet_view import FleetView, with_changes
 from protos.domain.predictor import Predictor
 from protos.domain.resources import Deployment
 from tests.support.fleets import deployment
-from tests.support.recording_meter import RecordingMeter
+from tests.support.meters import KeptMeter
 from tests.support.request_world import fleet
 from tests.support.residents import StandInResidents
 from tests.support.served import Served, served
@@ -140,8 +140,8 @@ def gateway_context(
         targets=_Pools(pools or {}),
         loads=Loads(residents or StandInResidents()),
         records=RequestRecords(100),
-        meter=meter or RecordingMeter(),
         traces=lambda make, matters: None,
+        meter=meter or KeptMeter(),
         running=RunningRequests(),
         clocks=ClockWatch(),
         require_credentials=lambda: None,

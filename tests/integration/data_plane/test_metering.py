@@ -15,14 +15,14 @@ from protos.domain.errors import NoReplica
 from protos.domain.fleet_view import FleetView, with_changes
 from protos.domain.resources import CardTerms, Resource, SlaTier, Tier
 from protos.domain.usage_record import BillingReason, UsageCause, UsageRecord
-from tests.support.fleets import deployment, price
+from tests.support.fleets import MODEL, deployment, price
 from tests.support.in_process_gateway import (
     InProcessGateway,
     chat_request,
     in_process_gateway,
     table,
 )
-from tests.support.recording_meter import RecordingMeter
+from tests.support.meters import KeptMeter
 from tests.support.stepwise_engine import COUNTS, StepwiseEngine, end, stepwise_engine, token, whole
 from tests.support.waiting import wait_until_async
 
@@ -42,7 +42,7 @@ class World:
 
     port: InProcessGateway
     engine: StepwiseEngine
-    meter: RecordingMeter
+    meter: KeptMeter
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
 
     async def client(self, request: bytes) -> Client:
@@ -59,6 +59,12 @@ class World:
         newer = with_changes(state.view(), removes, upserts)
         state.view = lambda: newer
         self.port.gateway.running.table_changed()
+
+    @property
+    def record(self) -> UsageRecord:
+        """The one that was written."""
+        (only,) = self.meter.records
+        return only
 
     async def recorded(self, count: int = 1) -> None:
         await until(lambda: len(self.meter.records) == count, "a record is written")
@@ -98,7 +104,7 @@ async def until(condition: Callable[[], bool], what: str) -> None:
 @contextlib.asynccontextmanager
 async def world(view: FleetView | None = None, *, held: bool = False) -> AsyncIterator[World]:
     """One node with a price card; nothing stays reserved at the end."""
-    meter = RecordingMeter(held=held)
+    meter = KeptMeter(holds=held)
     async with (
         stepwise_engine() as engine,
         in_process_gateway(
@@ -134,11 +140,11 @@ async def test_a_whole_answer_is_sent_only_after_its_record_is_on_disk() -> None
         await w.recorded()
         await client.nothing()
         assert not w.meter.ends
-        w.meter.make_durable()
+        w.meter.let_durable()
         head = await client.reads(b"\r\n\r\n")
         assert b"x-edgeforge-cost-usd: 0.000000090\r\n" in head
         assert await w.ended() is UsageCause.COMPLETE
-        record = w.meter.only
+        record = w.record
     assert counts(record) == (10, 4, 3, COST_NANO_USD)
     assert (record.cause, record.status, record.stream) == (UsageCause.COMPLETE, 200, False)
     assert (record.account, record.key_id, record.deployment) == ("acme", "k1", "small")
@@ -157,10 +163,10 @@ async def test_tokens_pass_while_the_disk_is_slow_and_only_the_end_of_a_stream_w
         await client.reads(b'"cost_usd":0.000000090}\n\n\r\n')
         await w.recorded()
         await client.nothing()
-        w.meter.make_durable()
+        w.meter.let_durable()
         assert b"[DONE]" in await client.reads(ENDED)
         assert await w.ended() is UsageCause.COMPLETE
-        record = w.meter.only
+        record = w.record
     assert counts(record) == (10, 4, 3, COST_NANO_USD)
     assert record.ttft_us > 0
 
@@ -177,7 +183,7 @@ async def test_a_stream_is_billed_alike_whether_its_client_asks_for_usage(
         await client.reads(ENDED)
         assert await w.ended() is UsageCause.COMPLETE
         assert (b'"usage"' in client.got) is (request_bytes is ASK_USAGE)
-        assert counts(w.meter.only) == (10, 4, 3, COST_NANO_USD)
+        assert counts(w.record) == (10, 4, 3, COST_NANO_USD)
 
 
 async def test_a_connection_serves_its_next_requests_after_it_waited_for_the_disk() -> None:
@@ -188,7 +194,7 @@ async def test_a_connection_serves_its_next_requests_after_it_waited_for_the_dis
             w.engine.answers(whole(f"answer {number}"))
             await w.recorded(number)
             assert len(w.engine.requests) == number, "one request of a connection at a time"
-            w.meter.make_durable()
+            w.meter.let_durable()
             assert await w.ended(number) is UsageCause.COMPLETE
             await client.reads(f"answer {number}".encode())
     assert len({record.trace_id for record in w.meter.records}) == 3
@@ -215,14 +221,14 @@ async def test_a_client_that_leaves_while_its_record_waits_is_recorded_once_and_
         await w.recorded()
         client.leaves()
         assert await w.ended() is UsageCause.CLIENT_GONE
-        w.meter.make_durable()
-        assert w.meter.only.cause is UsageCause.COMPLETE, "it is what was made; its end says why"
+        w.meter.let_durable()
+        assert w.record.cause is UsageCause.COMPLETE, "it is what was made; its end says why"
         assert w.port.stats.in_flight == 0
         other = await w.client(ASK_WHOLE)
         await w.engine.asked(2)
         w.engine.answers(whole())
         await w.recorded(2)
-        w.meter.make_durable()
+        w.meter.let_durable()
         await other.reads(b"\r\n\r\n")
 
 
@@ -235,10 +241,10 @@ async def test_neither_a_revoked_key_nor_a_stop_changes_an_answer_whose_record_w
         await w.recorded()
         w.change(removes=tuple(w.port.gateway.state.view().keys.values()))
         assert w.port.gateway.running.cut_short(NoReplica("this site stops")) == 1
-        w.meter.make_durable()
+        w.meter.let_durable()
         assert b"[DONE]" in await client.reads(ENDED)
         assert await w.ended() is UsageCause.COMPLETE
-        assert w.meter.only.cause is UsageCause.COMPLETE
+        assert w.record.cause is UsageCause.COMPLETE
 
 
 async def test_an_agent_that_is_killed_by_its_stop_while_a_record_waits_says_so() -> None:
@@ -267,7 +273,7 @@ async def test_client_gone_mid_stream_pays_for_what_was_made_until_then() -> Non
         client.leaves()
         await w.recorded()
         await until(lambda: w.engine.cut_by_agent == 1, "the engine is cut")
-        record = w.meter.only
+        record = w.record
     assert counts(record) == (10, 4, 2, 6 * 10 + 2 * 10)
     assert record.cause is UsageCause.CLIENT_GONE
     assert not w.meter.ends, "nothing is to be said of a record that names its own cause"
@@ -279,7 +285,7 @@ async def test_client_gone_before_the_first_token_pays_nothing() -> None:
         await w.engine.asked()
         client.leaves()
         await w.recorded()
-        record = w.meter.only
+        record = w.record
     assert counts(record) == (0, 0, 0, 0)
     assert (record.cause, record.billing_reason) == (UsageCause.CLIENT_GONE, BillingReason.FREE)
 
@@ -292,7 +298,7 @@ async def test_client_gone_from_an_engine_that_counts_at_the_end_only_pays_for_t
         await client.reads(b'"content":"b"}}]}\n\n\r\n')
         client.leaves()
         await w.recorded()
-        record = w.meter.only
+        record = w.record
     assert counts(record) == (0, 0, 2, 20), "no engine has counted its prompt"
 
 
@@ -305,9 +311,9 @@ async def test_engine_dead_mid_stream_is_billed_for_what_came_and_names_the_engi
         w.engine.dies()
         await w.recorded()
         await client.nothing()
-        w.meter.make_durable()
+        w.meter.let_durable()
         assert b"event: error" in await client.reads(ENDED)
-        record = w.meter.only
+        record = w.record
     assert counts(record) == (10, 4, 2, 80)
     assert record.cause is UsageCause.ENGINE_LOST
 
@@ -333,7 +339,7 @@ async def test_a_key_or_deployment_revoked_mid_stream_ends_it_and_bills_what_was
         await client.reads(b'"content":"b"}}]}\n\n\r\n')
         w.change(removes=row(w.port.gateway.state.view()))
         assert b"event: error" in await client.reads(ENDED)
-        record = w.meter.only
+        record = w.record
     assert counts(record) == (10, 4, 2, 80)
     assert (record.cause, record.status) == (UsageCause.REVOKED, status)
 
@@ -347,7 +353,7 @@ async def test_account_suspended_mid_stream_lets_the_stream_run_to_its_end() -> 
         w.engine.ends(token("b", 2) + end())
         assert b"[DONE]" in await client.reads(ENDED)
         assert await w.ended() is UsageCause.COMPLETE
-        assert counts(w.meter.only) == (10, 4, 3, COST_NANO_USD)
+        assert counts(w.record) == (10, 4, 3, COST_NANO_USD)
 
 
 async def test_price_card_changed_mid_stream_changes_neither_the_chunk_nor_the_record() -> None:
@@ -377,7 +383,7 @@ async def test_agent_stopped_mid_stream_cuts_it_short_and_bills_what_was_made() 
         await client.reads(b'"content":"a"}}]}\n\n\r\n')
         w.port.gateway.running.cut_short(NoReplica("this site stops"))
         assert b"event: error" in await client.reads(ENDED)
-        record = w.meter.only
+        record = w.record
     assert counts(record) == (10, 4, 1, 70)
     assert record.cause is UsageCause.CUT_SHORT
 
@@ -419,7 +425,7 @@ async def test_an_empty_answer_costs_nothing_and_says_so(
         else:
             w.engine.answers(whole("", nothing))
             await client.reads(b"x-edgeforge-cost-usd: 0.000000000\r\n")
-        record = w.meter.only
+        record = w.record
     assert counts(record) == (10, 4, completion_tokens, 0)
     assert (record.cause, record.billing_reason) == (UsageCause.EMPTY, BillingReason.FREE)
     assert record.prompt_nano_usd_per_token == record.completion_nano_usd_per_token == 0
@@ -432,7 +438,7 @@ async def test_a_failed_answer_costs_nothing_and_is_on_record(status: int) -> No
         await w.engine.asked()
         w.engine.answers(b'{"error":{"message":"no"},"usage":{"prompt_tokens":9}}', status)
         assert str(status).encode() in await client.reads(b"\r\n\r\n")
-        record = w.meter.only
+        record = w.record
     assert counts(record) == (0, 0, 0, 0)
     assert (record.cause, record.status) == (UsageCause.FAILED, status)
 
@@ -448,7 +454,7 @@ async def test_a_full_disk_refuses_requests_visibly_and_they_resume_by_themselve
         assert b" 503 " in head.split(b"\r\n")[0]
         await client.reads(b"usage_storage_full")
         assert not w.engine.requests
-        assert w.meter.sheds == [("acme", "small", SlaTier.STANDARD)]
+        assert w.meter.shed_by == {("acme", "small", MODEL, SlaTier.STANDARD): 1}
         assert w.port.records.latest(1)[0].shed == "usage_storage_full"
         w.meter.full = False
         again = await w.client(ASK_WHOLE)
@@ -463,7 +469,7 @@ async def test_a_shed_request_is_counted_and_leaves_no_record() -> None:
     async with world(nobody) as w:
         client = await w.client(ASK_WHOLE)
         assert b" 503 " in (await client.reads(b"\r\n\r\n")).split(b"\r\n")[0]
-        assert (w.meter.records, len(w.meter.sheds)) == ([], 1)
+        assert (w.meter.records, len(w.meter.shed_by)) == ([], 1)
 
 
 @pytest.mark.parametrize("body", [b"{", b'{"model":"other"}', b'{"model":"small","n":99}'])
@@ -471,7 +477,7 @@ async def test_what_is_not_admitted_leaves_no_record(body: bytes) -> None:
     async with world() as w:
         client = await w.client(chat_request(body))
         await client.reads(b"\r\n\r\n")
-        assert (w.meter.records, w.meter.sheds) == ([], [])
+        assert (w.meter.records, w.meter.shed_by) == ([], {})
 
 
 # -- surcharges and words
@@ -488,7 +494,7 @@ async def test_surcharges_of_the_sla_tier_and_of_residency_are_in_header_and_rec
         await w.engine.asked()
         w.engine.answers(whole())
         await client.reads(b"x-edgeforge-cost-usd: 0.000000144\r\n")
-        record = w.meter.only
+        record = w.record
     assert (record.nano_usd, record.prompt_nano_usd_per_token) == (9 * 16, 16)
     assert record.zones == tuple(sorted(("AA", zone)))
 
