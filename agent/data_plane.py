@@ -89,9 +89,10 @@ class DataPlane:
         descriptors: Descriptors,
         shelf: Shelf,
         meter: UsageMeter,
+        clock_offset_ms: Callable[[], float],
     ) -> None:
+        self._meter, self._clock_offset_ms = meter, clock_offset_ms
         self._node_id = identity.node_id
-        self._meter = meter
         self._view = view
         self._seen_view = view()
         self._salt = partial(cache_salt, load_cache_secret(config.state_dir))
@@ -195,6 +196,7 @@ class DataPlane:
             running=RunningRequests(),
             clocks=ClockWatch(),
             require_credentials=require_credentials,
+            clock_offset_ms=self._clock_offset_ms,
             cache_salt=self._salt,
             now_mono_ms=now_mono_ms,
             now_unix_ms=now_unix_ms,

@@ -187,6 +187,7 @@ class Agent:
             descriptors=take_descriptors(config),
             shelf=PieceShelf(self._objects),
             meter=self._usage.spool,
+            clock_offset_ms=lambda: self._link.clock.offset_ms(),
         )
         self._objects.use_peers(self._plane.piece_client)
 

@@ -62,6 +62,8 @@ class GatewayContext:
     running: RunningRequests
     clocks: ClockWatch
     require_credentials: Callable[[], None]
+    #: Returns how far this host's clock is behind the coordinator's.
+    clock_offset_ms: Callable[[], float]
     #: Returns an account's salt on this node's engine.
     cache_salt: Callable[[str], str]
     now_mono_ms: Callable[[], float]

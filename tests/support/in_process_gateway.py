@@ -145,6 +145,7 @@ def gateway_context(
         running=RunningRequests(),
         clocks=ClockWatch(),
         require_credentials=lambda: None,
+        clock_offset_ms=lambda: 0.0,
         cache_salt=lambda account: f"salt-of-{account}",
         now_mono_ms=now_mono_ms,
         now_unix_ms=now_unix_ms,
@@ -158,10 +159,11 @@ async def in_process_gateway(
     view: FleetView | None = None,
     policy: RequestPolicy | None = None,
     residents: StandInResidents | None = None,
+    meter: UsageMeter | None = None,
 ) -> AsyncIterator[InProcessGateway]:
     """Serve a client port whose node is ``near``, in front of ``pools``."""
     view = view or table(dict.fromkeys(pools, 20.0))
-    gateway = gateway_context(view, pools, policy, residents)
+    gateway = gateway_context(view, pools, policy, residents, meter)
     stats = GatewayStats()
     handler = GenerationHandler(gateway, stats)
 
