@@ -1,4 +1,4 @@
-"""A version of the price card: its lines and terms, and the card that a new coordinator starts with.
+"""Versions of the price card: lines and terms, and the card that a new coordinator starts with.
 
 Cards are never changed once they are published: a record of usage names the version that it was
 priced by, and is verified against it for as long as the fleet exists.
