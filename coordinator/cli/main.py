@@ -24,6 +24,7 @@ from coordinator.cli import (
     plan,
     pop,
     price,
+    quote,
     route,
     runtime,
     status,
@@ -62,6 +63,7 @@ for _group in (
 ):
     app.add_typer(_group)
 app.command("login")(login.login)
+app.command("quote")(quote.quote)
 app.command("status")(status.status)
 app.command("env")(hub_env.env)
 app.command("up")(fleet.up)

@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from coordinator.core.price_card import CardState, PriceCard, line_of
+from coordinator.core.price_card import line_of
+from protos.domain.card_document import MAX_LINES
 from protos.domain.errors import InvalidRequest
+from protos.domain.price_card import CardState, PriceCard
 from protos.domain.pricing import SIZE_CLASSES
 from protos.domain.resources import Tier
 
@@ -23,7 +25,6 @@ MAX_SURCHARGE_PERCENT = 100
 MIN_PROMISE_PERCENT = 50
 #: A date further ahead is a mistyped one.
 MAX_AHEAD_MS = 2 * 366 * 86_400_000
-MAX_LINES = 200
 #: Problems that a refusal names; the rest is counted.
 _SHOWN = 20
 
@@ -176,9 +177,10 @@ def check_priced(
     It must have one in every tier, since any of them may serve a request, and on every card that is
     published for later.
     """
-    cards = (("the price card", in_force),) + tuple(
-        (f"version {one.version} of the price card", one.lines) for one in upcoming
-    )
+    cards = [
+        ("the price card", in_force),
+        *((f"version {one.version} of the price card", one.lines) for one in upcoming),
+    ]
     for which, lines in cards:
         missing = [str(tier) for tier in Tier if line_of(lines, size_class, tier) is None]
         if missing:

@@ -11,9 +11,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from coordinator.core.card_checks import MAX_LINES
-from coordinator.core.price_card import PriceCard
 from protos.domain.errors import InvalidRequest
+from protos.domain.price_card import PriceCard
 from protos.domain.resources import CardTerms, Price, Tier
 
 if TYPE_CHECKING:
@@ -44,6 +43,8 @@ _IGNORED = frozenset(
 )
 _KNOWN = frozenset({"prices", "surcharges_percent", *_PERCENTS}) | _IGNORED
 _LINE_KEYS = frozenset({"size_class", "tier", "card_version", *RATES})
+#: Lines of a card: many times those of every size class and tier.
+MAX_LINES = 200
 _SHOWN = 10
 
 
@@ -92,8 +93,10 @@ def _read_lines(given: object, problems: list[str]) -> list[Price]:
         if tier not in set(Tier):
             problems.append(f"{where}: tier is {str(tier)[:20]!r}, not edge, regional or central")
             tier = Tier.EDGE
-        rates = [_integer(values.get(name), f"{where}: {name}", problems) for name in RATES]
-        lines.append(Price(size_class, Tier(str(tier)), *rates, card_version=0))
+        prompt, cached, completion = (
+            _integer(values.get(name), f"{where}: {name}", problems) for name in RATES
+        )
+        lines.append(Price(size_class, Tier(str(tier)), prompt, cached, completion, 0))
     return lines
 
 
