@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from protos.domain.errors import InvalidRequest
-from protos.domain.price_card import PriceCard
+from protos.domain.price_card import CardState, PriceCard
 from protos.domain.resources import CardTerms, Price, Tier
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _read_lines(given: object, problems: list[str]) -> list[Price]:
         if not isinstance(size_class, str) or not 0 < len(size_class) <= 20:
             problems.append(f"{where}: size_class is missing")
             size_class = ""
-        if tier not in set(Tier):
+        if not isinstance(tier, str) or tier not in set(Tier):
             problems.append(f"{where}: tier is {str(tier)[:20]!r}, not edge, regional or central")
             tier = Tier.EDGE
         prompt, cached, completion = (
@@ -200,9 +200,5 @@ def unix_ms_of(text: str, param: str) -> int:
 
 def as_draft(card: PriceCard, author: str, now_unix_ms: int, valid_from_unix_ms: int) -> PriceCard:
     """Return ``card`` as proposed by ``author``."""
-    return replace(
-        card,
-        author=author,
-        proposed_unix_ms=now_unix_ms,
-        terms=replace(card.terms, valid_from_unix_ms=valid_from_unix_ms),
-    )
+    terms = replace(card.terms, valid_from_unix_ms=valid_from_unix_ms)
+    return PriceCard(card.lines, terms, CardState.DRAFT, author, now_unix_ms)
