@@ -15,6 +15,7 @@ from coordinator.ca.authority import CertificateAuthority
 from coordinator.first_run import check_ports_free
 from coordinator.fleet.blob_upkeep import BlobUpkeep, make_blob_upkeep
 from coordinator.fleet.price_watch import PriceWatch, adopt_card
+from coordinator.fleet.utilisation_sampler import UtilisationSampler
 from coordinator.host_operators import adopt_operators
 from coordinator.hub.adoption_watch import AdoptionWatch
 from coordinator.hub.assembly import make_hub
@@ -120,6 +121,7 @@ def _start_work(
     usage: Usage,
 ) -> list[asyncio.Task[None]]:
     """Start what runs beside the listeners."""
+    sampler = UtilisationSampler(store, fleet.registry, usage.database, clock.now_unix_ms)
     price_watch = PriceWatch(store, now_unix_ms=clock.now_unix_ms, now_mono_ms=clock.now_mono_ms)
     return [
         group.create_task(fleet.registry.beat(), name="beat"),
@@ -130,6 +132,7 @@ def _start_work(
         *upkeep.start(group),
         group.create_task(watch.run(), name="adoption"),
         group.create_task(price_watch.run(), name="price-card"),
+        group.create_task(sampler.run(), name="utilisation"),
         group.create_task(usage.upkeep.run(), name="usage-upkeep"),
     ]
 

@@ -20,6 +20,7 @@ from coordinator.operations.pops import Pops
 from coordinator.operations.prices import Prices
 from coordinator.operations.quotes import Quotes
 from coordinator.operations.registry import Registry
+from coordinator.operations.reports import Reports
 from coordinator.operations.repositories import Repositories
 from coordinator.operations.routes import Routes
 from coordinator.operations.tables import Tables
@@ -50,6 +51,7 @@ class Operations:
     prices: Prices
     quotes: Quotes
     registry: Registry
+    reports: Reports
     repositories: Repositories
     routes: Routes
     tables: Tables
@@ -76,6 +78,7 @@ def make_operations(parts: OperationsParts) -> Operations:
         prices=Prices(parts),
         quotes=Quotes(parts),
         registry=Registry(parts),
+        reports=Reports(parts),
         repositories=Repositories(parts),
         routes=Routes(parts),
         tables=Tables(parts),

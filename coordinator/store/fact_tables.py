@@ -20,6 +20,7 @@ from coordinator.store.facts import (
     Placement,
     decode_fact,
 )
+from coordinator.store.pop_cost_facts import PopCostRow
 from coordinator.store.price_facts import PriceCardRow
 from coordinator.store.records import CertificateRecord, NodeRecord
 from coordinator.store.registry_facts import PublicationRow, RuntimeRow
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from coordinator.core.adoption import Track
     from coordinator.core.node_orders import NodeOrder
     from coordinator.core.operators import Operator
+    from coordinator.core.pop_costs import PopCost
     from coordinator.core.publications import Publication
     from coordinator.store.deploy_facts import DeployRecord
     from coordinator.store.facts import Fact
@@ -61,6 +63,8 @@ class FactTables:
     runtimes: dict[str, Runtime] = field(default_factory=dict)
     #: hf://org/repo@revision -> what is known of its releases
     tracks: dict[str, Track] = field(default_factory=dict)
+    #: POP -> its costs an hour
+    pop_costs: dict[str, PopCost] = field(default_factory=dict)
     #: version -> price card, drafts and superseded ones too
     price_cards: dict[int, PriceCard] = field(default_factory=dict)
 
@@ -133,6 +137,7 @@ _TABLE_OF: Mapping[FactType, str] = {
     FactType.PUBLICATION: "publications",
     FactType.RUNTIME: "runtimes",
     FactType.TRACK: "tracks",
+    FactType.POP_COST: "pop_costs",
 }
 
 
@@ -155,5 +160,7 @@ def _value_of(fact: Fact) -> object:
             return fact.runtime
         case TrackRow():
             return fact.track
+        case PopCostRow():
+            return fact.cost
         case other:
             return other

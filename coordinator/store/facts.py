@@ -16,6 +16,7 @@ from coordinator.core.operators import Operator, Role
 from coordinator.store.adoption_facts import TrackRow
 from coordinator.store.deploy_facts import DeployRecord, PlanRulesRow
 from coordinator.store.fact_types import FactType, fact_json
+from coordinator.store.pop_cost_facts import PopCostRow
 from coordinator.store.price_facts import PriceCardRow
 from coordinator.store.records import CertificateRecord
 from coordinator.store.registry_facts import PublicationRow, RuntimeRow
@@ -288,6 +289,7 @@ Fact = (
     | RuntimeRow
     | TrackRow
     | PriceCardRow
+    | PopCostRow
 )
 FactT = TypeVar(
     "FactT",
@@ -304,6 +306,7 @@ FactT = TypeVar(
     RuntimeRow,
     TrackRow,
     PriceCardRow,
+    PopCostRow,
 )
 
 _CLASS_OF: dict[FactType, type[Fact]] = {
@@ -322,6 +325,7 @@ _CLASS_OF: dict[FactType, type[Fact]] = {
         RuntimeRow,
         TrackRow,
         PriceCardRow,
+        PopCostRow,
     )
 }
 

@@ -206,6 +206,12 @@ CASES = {
         lambda ops, who: ops.pops.create(who, replace(GRU, id="FOR")), "pop/FOR", "pop/FOR"
     ),
     Act.POP_LIST: Case(lambda ops, who: ops.pops.list_all(who)),
+    Act.POP_COST: Case(
+        lambda ops, who: ops.reports.set_cost(who, "GRU", 10**9), "pop/GRU", "pop/GRU"
+    ),
+    Act.REPORT_METRICS: Case(lambda ops, who: ops.reports.metrics(who)),
+    Act.REPORT_POPS: Case(lambda ops, who: ops.reports.pops(who)),
+    Act.REPORT_SLA: Case(lambda ops, who: ops.reports.sla(who)),
     Act.PRICE_HISTORY: Case(lambda ops, who: ops.prices.history(who)),
     Act.PRICE_PROPOSE: Case(
         lambda ops, who: ops.prices.propose(who, first_card("x", 0)), "price_card"
