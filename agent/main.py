@@ -209,6 +209,7 @@ class Agent:
             clock_offset_ms=lambda: self._link.clock.offset_ms(),
             now_mono_ms=now_mono_ms,
             capacity=lambda: host_capacity(config.engine, self._gpu.own_readings),
+            fill=plane.fill,
         )
         self._link = FleetLink(
             LinkCallbacks(

@@ -27,6 +27,7 @@ from protos.wire import SCHEMA, profile_to_wire, service_to_wire
 if TYPE_CHECKING:
     from agent.artifacts.objects import ObjectStore
     from agent.config import AgentConfig
+    from agent.core.fill import FillMeter
     from agent.core.live import LiveState
     from agent.drain_state import DrainState
     from agent.gateway.records import RequestRecords
@@ -59,6 +60,7 @@ class StatusReport:
     clock_offset_ms: Callable[[], float]
     now_mono_ms: Callable[[], float]
     capacity: Callable[[], NodeHardware]
+    fill: FillMeter
     #: New at each start of the agent.
     boot_id: str = field(default_factory=lambda: secrets.token_hex(8))
 
@@ -109,6 +111,7 @@ class StatusReport:
             demand=demand_to_wire(self.gateway.demand.per_minute(self.now_mono_ms())),
             cold_starts=cold_starts_to_wire(self.replicas.cold_starts.summaries()),
             disk=disk_to_wire(self.objects.disk()),
+            fill_ratio=self.fill.fill_ratio(self.now_mono_ms()),
         )
 
     def _replicas(self) -> list[fleet_pb2.ReplicaStatus]:

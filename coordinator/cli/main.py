@@ -24,6 +24,8 @@ from coordinator.cli import (
     plan,
     pop,
     price,
+    quote,
+    reports,
     route,
     runtime,
     status,
@@ -41,6 +43,7 @@ app = command_line(
     completes=True,
 )
 adoption.add_to(model.app)
+reports.add_to_pops(pop.app)
 for _group in (
     pop.app,
     node_orders.app,
@@ -53,6 +56,7 @@ for _group in (
     account.app,
     account.key_app,
     price.app,
+    reports.app,
     route.app,
     trace.app,
     usage.app,
@@ -64,6 +68,8 @@ for _group in (
 ):
     app.add_typer(_group)
 app.command("login")(login.login)
+app.command("metrics")(reports.metrics)
+app.command("quote")(quote.quote)
 app.command("status")(status.status)
 app.command("env")(hub_env.env)
 app.command("up")(fleet.up)

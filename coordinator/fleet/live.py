@@ -107,6 +107,8 @@ class NodeReport:
     service: Service | None = None
     disk: ReportedDisk | None = None
     cold_starts: tuple[ReportedColdStarts, ...] = ()
+    #: Of its engine, 1 is full; None from agents that do not report it.
+    fill_ratio: float | None = None
 
 
 #: Decodes a report when somebody reads it; statuses come every 2 s and are seldom read.

@@ -18,7 +18,9 @@ from coordinator.operations.operators import Operators
 from coordinator.operations.plans import Plans
 from coordinator.operations.pops import Pops
 from coordinator.operations.prices import Prices
+from coordinator.operations.quotes import Quotes
 from coordinator.operations.registry import Registry
+from coordinator.operations.reports import Reports
 from coordinator.operations.repositories import Repositories
 from coordinator.operations.routes import Routes
 from coordinator.operations.tables import Tables
@@ -47,7 +49,9 @@ class Operations:
     plans: Plans
     pops: Pops
     prices: Prices
+    quotes: Quotes
     registry: Registry
+    reports: Reports
     repositories: Repositories
     routes: Routes
     tables: Tables
@@ -72,7 +76,9 @@ def make_operations(parts: OperationsParts) -> Operations:
         plans=Plans(parts),
         pops=Pops(parts),
         prices=Prices(parts),
+        quotes=Quotes(parts),
         registry=Registry(parts),
+        reports=Reports(parts),
         repositories=Repositories(parts),
         routes=Routes(parts),
         tables=Tables(parts),

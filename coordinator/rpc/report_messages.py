@@ -97,7 +97,15 @@ def report_of(status: fleet_pb2.Status) -> NodeReport:
         service=_service_of(status) if status.HasField("service") else None,
         disk=_disk_of(status.disk) if status.HasField("disk") else None,
         cold_starts=tuple(map(_cold_starts_of, status.cold_starts[:_MAX_COLD_STARTS])),
+        fill_ratio=_fill_of(status),
     )
+
+
+def _fill_of(status: fleet_pb2.Status) -> float | None:
+    """Return the fill that a node reports, believed up to full."""
+    if not status.HasField("fill_ratio") or not math.isfinite(status.fill_ratio):
+        return None
+    return min(max(status.fill_ratio, 0.0), 1.0)
 
 
 def show_report(report: NodeReport, info: admin_pb2.NodeInfo) -> None:

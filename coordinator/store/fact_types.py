@@ -21,6 +21,8 @@ class FactType(enum.StrEnum):
     TRACK = "track"
     DEPLOY = "deploy"
     PLAN_RULES = "plan_rules"
+    POP_COST = "pop_cost"
+    PRICE_CARD = "price_card"
 
 
 def fact_json(**values: object) -> bytes:

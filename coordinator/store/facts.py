@@ -16,6 +16,8 @@ from coordinator.core.operators import Operator, Role
 from coordinator.store.adoption_facts import TrackRow
 from coordinator.store.deploy_facts import DeployRecord, PlanRulesRow
 from coordinator.store.fact_types import FactType, fact_json
+from coordinator.store.pop_cost_facts import PopCostRow
+from coordinator.store.price_facts import PriceCardRow
 from coordinator.store.records import CertificateRecord
 from coordinator.store.registry_facts import PublicationRow, RuntimeRow
 from protos.domain.hardware import UNKNOWN_HARDWARE, NodeHardware
@@ -286,6 +288,8 @@ Fact = (
     | PublicationRow
     | RuntimeRow
     | TrackRow
+    | PriceCardRow
+    | PopCostRow
 )
 FactT = TypeVar(
     "FactT",
@@ -301,6 +305,8 @@ FactT = TypeVar(
     PublicationRow,
     RuntimeRow,
     TrackRow,
+    PriceCardRow,
+    PopCostRow,
 )
 
 _CLASS_OF: dict[FactType, type[Fact]] = {
@@ -318,6 +324,8 @@ _CLASS_OF: dict[FactType, type[Fact]] = {
         PublicationRow,
         RuntimeRow,
         TrackRow,
+        PriceCardRow,
+        PopCostRow,
     )
 }
 

@@ -606,6 +606,7 @@ class Status(_message.Message):
     DEMAND_FIELD_NUMBER: _builtins.int
     DISK_FIELD_NUMBER: _builtins.int
     COLD_STARTS_FIELD_NUMBER: _builtins.int
+    FILL_RATIO_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     in_flight_requests: _builtins.int
     draining: _builtins.bool
@@ -621,6 +622,8 @@ class Status(_message.Message):
     """the coordinator's clock minus this host's"""
     renewal_error: _builtins.str
     """of the last attempt; empty: none failed"""
+    fill_ratio: _builtins.float
+    """of its engine: tokens a second of a minute over capacity"""
     @_builtins.property
     def replicas(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplicaStatus]: ...
     @_builtins.property
@@ -674,12 +677,15 @@ class Status(_message.Message):
         demand: _abc.Iterable[Global___Demand] | None = ...,
         disk: Global___Disk | None = ...,
         cold_starts: _abc.Iterable[Global___ColdStarts] | None = ...,
+        fill_ratio: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["disk", b"disk", "service", b"service"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_fill_ratio", b"_fill_ratio", "disk", b"disk", "fill_ratio", b"fill_ratio", "service", b"service"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerators", b"accelerators", "certificate_age_s", b"certificate_age_s", "certificate_remaining_s", b"certificate_remaining_s", "clock_offset_ms", b"clock_offset_ms", "cold_starts", b"cold_starts", "credentials_age_s", b"credentials_age_s", "demand", b"demand", "disk", b"disk", "draining", b"draining", "draining_reason", b"draining_reason", "engine_in_flight_requests", b"engine_in_flight_requests", "faults", b"faults", "have", b"have", "in_flight_requests", b"in_flight_requests", "peers", b"peers", "renewal_error", b"renewal_error", "replicas", b"replicas", "seq", b"seq", "service", b"service", "usage_complaints", b"usage_complaints"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fill_ratio", b"_fill_ratio", "accelerators", b"accelerators", "certificate_age_s", b"certificate_age_s", "certificate_remaining_s", b"certificate_remaining_s", "clock_offset_ms", b"clock_offset_ms", "cold_starts", b"cold_starts", "credentials_age_s", b"credentials_age_s", "demand", b"demand", "disk", b"disk", "draining", b"draining", "draining_reason", b"draining_reason", "engine_in_flight_requests", b"engine_in_flight_requests", "faults", b"faults", "fill_ratio", b"fill_ratio", "have", b"have", "in_flight_requests", b"in_flight_requests", "peers", b"peers", "renewal_error", b"renewal_error", "replicas", b"replicas", "seq", b"seq", "service", b"service", "usage_complaints", b"usage_complaints"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__fill_ratio: _TypeAlias = _typing.Literal["fill_ratio"]  # noqa: Y015
+    _WhichOneofArgType__fill_ratio: _TypeAlias = _typing.Literal["_fill_ratio", b"_fill_ratio"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__fill_ratio) -> _WhichOneofReturnType__fill_ratio | None: ...
 
 Global___Status: _TypeAlias = Status  # noqa: Y015
 

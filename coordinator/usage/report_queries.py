@@ -1,0 +1,94 @@
+"""Questions about sums of usage for the reports: by any of their dimensions, in one time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from coordinator.usage.reports import sketches
+from protos.domain.usage_record import SUM_NAMES, UsageSums
+from protos.wire.sketches import Sketch
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from coordinator.core.usage_sketches import ScopeFamily, SketchKind
+
+_SUMS = ", ".join(f"sum({name})" for name in SUM_NAMES)
+#: What sums may be grouped by.
+_COLUMNS = frozenset(
+    {"account", "sla_tier", "card_version", "serving_pop", "ingress_pop", "booked_month"}
+)
+
+G = TypeVar("G")
+
+#: A row: the group's values, in the order asked for, and its sums.
+Grouped = list[tuple[tuple[str, ...], UsageSums]]
+
+
+def grouped_sums(
+    columns: Sequence[str], from_unix_ms: int, until_unix_ms: int
+) -> Callable[[sqlite3.Connection], Grouped]:
+    """Return a question for the sums of minutes in that time, by ``columns``, in order."""
+    assert set(columns) <= _COLUMNS
+    named = ", ".join(columns)
+
+    def question(connection: sqlite3.Connection) -> Grouped:
+        rows = connection.execute(
+            f"SELECT {named}, {_SUMS} FROM usage_by_minute"
+            f" WHERE minute_unix_ms >= ? AND minute_unix_ms < ? GROUP BY {named} ORDER BY {named}",
+            (from_unix_ms, until_unix_ms),
+        )
+        return [_row(row, len(columns)) for row in rows]
+
+    return question
+
+
+def month_sums(
+    columns: Sequence[str], first_month: int, last_month: int
+) -> Callable[[sqlite3.Connection], Grouped]:
+    """Return a question for the sums that months such as 202611 bill, by ``columns``."""
+    assert set(columns) <= _COLUMNS
+    named = ", ".join(columns)
+
+    def question(connection: sqlite3.Connection) -> Grouped:
+        rows = connection.execute(
+            f"SELECT {named}, {_SUMS} FROM usage_by_minute"
+            f" WHERE booked_month >= ? AND booked_month <= ? GROUP BY {named} ORDER BY {named}",
+            (first_month, last_month),
+        )
+        return [_row(row, len(columns)) for row in rows]
+
+    return question
+
+
+def _row(row: Sequence[object], count: int) -> tuple[tuple[str, ...], UsageSums]:
+    sums = [int(str(value)) for value in row[count:]]
+    return tuple(map(str, row[:count])), UsageSums(*sums)
+
+
+def merged_quantiles(
+    kind: SketchKind,
+    family: ScopeFamily,
+    from_unix_ms: int,
+    until_unix_ms: int,
+    group_of: Callable[[str, str], G],
+    ratios: Sequence[float],
+) -> Callable[[sqlite3.Connection], dict[G, tuple[float, ...]]]:
+    """Return a question for quantiles of merged sketches, by what ``group_of`` assigns them to.
+
+    ``group_of`` gets the SLA tier and the POP or account. A group without a value is left out.
+    """
+    ask = sketches(kind, family, from_unix_ms, until_unix_ms)
+
+    def question(connection: sqlite3.Connection) -> dict[G, tuple[float, ...]]:
+        merged: dict[G, Sketch] = {}
+        for (sla_tier, name), sketch in ask(connection).items():
+            merged.setdefault(group_of(sla_tier, name), Sketch()).merge(sketch)
+        return {
+            group: tuple(sketch.quantile(ratio) or 0.0 for ratio in ratios)
+            for group, sketch in merged.items()
+            if sketch.bins
+        }
+
+    return question
