@@ -29,6 +29,7 @@ from coordinator.operations.refusals import RefusalRecorder
 from coordinator.operations.use_case import OperationsParts
 from coordinator.rpc.agent_questions import AgentQuestions
 from coordinator.rpc.fleet import FleetLimits, FleetParts, FleetService
+from coordinator.usage.ingest import Ingest
 from protos.domain.resources import ResourceType
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from coordinator.operations.operator_certificates import OperatorCertificates
     from coordinator.rpc.running_calls import RunningCalls
     from coordinator.store.store import Store
+    from coordinator.usage.database import UsageDatabase
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,19 @@ def _service_limits(config: CoordinatorConfig) -> FleetLimits:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The parts of metering and money."""
+
+    database: UsageDatabase
+    ingest: Ingest
+
+
+def make_usage(database: UsageDatabase) -> Usage:
+    """Assemble the parts of metering and money."""
+    return Usage(database, Ingest(database))
+
+
 def make_operations(
     config: CoordinatorConfig,
     store: Store,
@@ -167,6 +182,7 @@ def make_operations(
     fleet: Fleet,
     operator_certificates: OperatorCertificates,
     calls: RunningCalls,
+    usage: Usage,
 ) -> Operations:
     """Return the use cases that every door shares."""
     return operations_of(
@@ -193,6 +209,8 @@ def make_operations(
             hub_endpoint=config.hub_endpoint,
             hub_own_authority=not (config.hub.plain_http or config.hub.certificate_file),
             upstream=make_upstream(config),
+            usage_db=usage.database,
+            ingest=usage.ingest,
         )
     )
 

@@ -181,6 +181,10 @@ class CoordinatorConfig:
         return self.state_dir / "coordinator.db"
 
     @property
+    def usage_database(self) -> Path:
+        return self.state_dir / "usage.db"
+
+    @property
     def blobs_dir(self) -> Path:
         return self.state_dir / "blobs"
 

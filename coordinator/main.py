@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 from coordinator import clock
-from coordinator.assembly import Fleet, make_fleet, make_operations
+from coordinator.assembly import Fleet, make_fleet, make_operations, make_usage
 from coordinator.blobs.opening import open_blobs
 from coordinator.ca.authority import CertificateAuthority
 from coordinator.first_run import check_ports_free
@@ -24,6 +24,7 @@ from coordinator.rpc.running_calls import RunningCalls
 from coordinator.rpc.server_credentials import ServerCredentials
 from coordinator.store.records import AuditNote
 from coordinator.store.store import Store
+from coordinator.usage.database import UsageDatabase
 from protos.host.ownership import require_usable
 
 if TYPE_CHECKING:
@@ -43,15 +44,16 @@ async def serve(
     require_usable(config.state_dir, leave_out=config.operators_dir.name)
     check_ports_free(config)
     authority = CertificateAuthority.load(config.ca_dir, now_unix_ms=clock.now_unix_ms)
-    async with _opened_store(config) as store:
+    async with _opened_store(config) as store, _opened_usage(config) as usage_db:
         await adopt_operators(config, store, authority, clock.now_unix_ms)
         blobs = await open_blobs(config, clock.now_unix_ms)
         fleet = make_fleet(config, store, authority, blobs)
         credentials = ServerCredentials(authority, config.coordinator.name, clock.now_unix_ms)
         operator_certificates = OperatorCertificates(store, authority, clock.now_unix_ms)
         calls = RunningCalls()
+        usage = make_usage(usage_db)
         operations = make_operations(
-            config, store, authority.sha256_hex, blobs, fleet, operator_certificates, calls
+            config, store, authority.sha256_hex, blobs, fleet, operator_certificates, calls, usage
         )
         servers = make_servers(
             config, store, authority, credentials, fleet, operations, operator_certificates, calls
@@ -141,3 +143,12 @@ async def _opened_store(config: CoordinatorConfig) -> AsyncIterator[Store]:
         yield store
     finally:
         await store.close()
+
+
+@contextlib.asynccontextmanager
+async def _opened_usage(config: CoordinatorConfig) -> AsyncIterator[UsageDatabase]:
+    database = await UsageDatabase.open(config.usage_database, clock.now_unix_ms)
+    try:
+        yield database
+    finally:
+        await database.close()

@@ -368,3 +368,31 @@ class UsageAck(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UsageAck: _TypeAlias = UsageAck  # noqa: Y015
+
+@_typing.final
+class QuantileSketch(_message.Message):
+    """Counts of values by logarithmic bin of 1 % accuracy; see protos/wire/sketches.py."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BIN_STEPS_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def bin_steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """from the bin before, the first from 0"""
+
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        bin_steps: _abc.Iterable[_builtins.int] | None = ...,
+        counts: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bin_steps", b"bin_steps", "counts", b"counts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuantileSketch: _TypeAlias = QuantileSketch  # noqa: Y015
