@@ -37,9 +37,7 @@ def state_of(due_unix_ms: Iterable[int], now_unix_ms: int, policy: DunningPolicy
     return AccountState.LIMITED if days >= policy.limited_days else AccountState.GRACE
 
 
-def applied(
-    wanted: AccountState, ours: AccountState, current: AccountState
-) -> AccountState | None:
+def applied(wanted: AccountState, ours: AccountState, current: AccountState) -> AccountState | None:
     """Return the state to write; None: leave it.
 
     ``ours`` is what dunning wrote last. A state that somebody else wrote is made stricter, and is

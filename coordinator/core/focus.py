@@ -7,10 +7,13 @@ apply, in the specification's names. Times are ISO 8601 in UTC, decimals have a 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from coordinator.core.invoice_rules import Invoice, UsageLine
 from coordinator.core.months import month_end_unix_ms, month_start_unix_ms
 from protos.domain.pricing import format_usd
+
+if TYPE_CHECKING:
+    from coordinator.core.invoice_rules import Invoice, UsageLine
 
 FOCUS_VERSION = "1.2"
 COLUMNS = (

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from coordinator.core.ledger import NANO_PER_CENT, Invoiced
-from coordinator.core.sla_credits import SlaCredit
-from coordinator.core.tax import TaxLine, TaxRule
 from protos.domain.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from coordinator.core.sla_credits import SlaCredit
+    from coordinator.core.tax import TaxLine, TaxRule
 
 MAX_REASON_CHARS = 500
 
@@ -241,9 +244,7 @@ def _credits_in_cents(sums: MonthSums, gross: int, unbilled_nano: int) -> tuple[
     return (grants, gross - grants) if sums.prepaid_nano_usd else (gross, 0)
 
 
-def _sla_deductions(
-    owed: Sequence[SlaCredit], open_cents: int
-) -> tuple[list[Deduction], int, int]:
+def _sla_deductions(owed: Sequence[SlaCredit], open_cents: int) -> tuple[list[Deduction], int, int]:
     """Return the deductions, their sum, and the nano-USD that remain."""
     deductions, taken, carried_nano = [], 0, 0
     for one in owed:

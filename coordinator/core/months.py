@@ -73,3 +73,13 @@ def months_to_close(first: str, now_unix_ms: int, policy: ClosePolicy) -> list[s
         found.append(month)
         month = next_month(month)
     return found
+
+
+def number_of_month(month: str) -> int:
+    """Return a month as usage books it: 202602."""
+    return int(month[:4]) * 100 + int(month[5:])
+
+
+def text_of_month(number: int) -> str:
+    """Return "2026-02" of 202602."""
+    return f"{number // 100:04d}-{number % 100:02d}"
