@@ -20,6 +20,7 @@ from coordinator.store.facts import (
     Placement,
     decode_fact,
 )
+from coordinator.store.price_facts import PriceCardRow
 from coordinator.store.records import CertificateRecord, NodeRecord
 from coordinator.store.registry_facts import PublicationRow, RuntimeRow
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from coordinator.core.adoption import Track
     from coordinator.core.node_orders import NodeOrder
     from coordinator.core.operators import Operator
+    from coordinator.core.price_card import PriceCard
     from coordinator.core.publications import Publication
     from coordinator.store.deploy_facts import DeployRecord
     from coordinator.store.facts import Fact
@@ -59,6 +61,8 @@ class FactTables:
     runtimes: dict[str, Runtime] = field(default_factory=dict)
     #: hf://org/repo@revision -> what is known of its releases
     tracks: dict[str, Track] = field(default_factory=dict)
+    #: version -> price card, drafts and superseded ones too
+    price_cards: dict[int, PriceCard] = field(default_factory=dict)
 
     def follow(self, changes: Iterable[Change]) -> None:
         """Apply the facts among ``changes``, in their order."""
@@ -88,6 +92,8 @@ class FactTables:
                 self._set_certificates(fact.node_id, fact.certificates)
             case PlanRulesRow() as fact:
                 self.plan_rules = fact.rules
+            case PriceCardRow() as fact:
+                self.price_cards[fact.card.version] = fact.card
             case plain:
                 self._table_of(fact_type)[plain.key] = _value_of(plain)
 
@@ -97,6 +103,8 @@ class FactTables:
                 self._set_certificates(key, ())
             case FactType.PLAN_RULES:
                 self.plan_rules = PlanRules()
+            case FactType.PRICE_CARD:
+                self.price_cards.pop(int(key), None)
             case plain:
                 self._table_of(plain).pop(key, None)
 

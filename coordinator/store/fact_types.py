@@ -21,6 +21,7 @@ class FactType(enum.StrEnum):
     TRACK = "track"
     DEPLOY = "deploy"
     PLAN_RULES = "plan_rules"
+    PRICE_CARD = "price_card"
 
 
 def fact_json(**values: object) -> bytes:

@@ -16,6 +16,7 @@ from coordinator.core.operators import Operator, Role
 from coordinator.store.adoption_facts import TrackRow
 from coordinator.store.deploy_facts import DeployRecord, PlanRulesRow
 from coordinator.store.fact_types import FactType, fact_json
+from coordinator.store.price_facts import PriceCardRow
 from coordinator.store.records import CertificateRecord
 from coordinator.store.registry_facts import PublicationRow, RuntimeRow
 from protos.domain.hardware import UNKNOWN_HARDWARE, NodeHardware
@@ -286,6 +287,7 @@ Fact = (
     | PublicationRow
     | RuntimeRow
     | TrackRow
+    | PriceCardRow
 )
 FactT = TypeVar(
     "FactT",
@@ -301,6 +303,7 @@ FactT = TypeVar(
     PublicationRow,
     RuntimeRow,
     TrackRow,
+    PriceCardRow,
 )
 
 _CLASS_OF: dict[FactType, type[Fact]] = {
@@ -318,6 +321,7 @@ _CLASS_OF: dict[FactType, type[Fact]] = {
         PublicationRow,
         RuntimeRow,
         TrackRow,
+        PriceCardRow,
     )
 }
 

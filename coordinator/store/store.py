@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from coordinator.core.node_orders import NodeOrder
     from coordinator.core.operators import Operator
     from coordinator.core.plan_input import PlanRules
+    from coordinator.core.price_card import PriceCard
     from coordinator.core.publications import Publication
     from coordinator.store.backend import Backend
     from coordinator.store.connection import Read
@@ -203,6 +204,10 @@ class Store:
     def tracks(self) -> Mapping[str, Track]:
         """Return what is tracked of other hubs, by ``hf://org/repo@revision``."""
         return self._memory.facts.tracks
+
+    def price_cards(self) -> Mapping[int, PriceCard]:
+        """Return every version of the price card, drafts and superseded ones too."""
+        return self._memory.facts.price_cards
 
     def keys_info(self) -> Sequence[KeyRecord]:
         """Return every key that is not revoked, oldest first."""
