@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from coordinator.core.months import (
     text_of_month,
     year_of,
 )
-from coordinator.core.sla_credits import Promise, SlaCredit, TierMonth, credit_of
+from coordinator.core.sla_credits import PromiseSums, SlaCredit, TermsOf, credits_of
 from protos.domain.errors import NotFound
 
 if TYPE_CHECKING:
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
     from coordinator.core.ledger import Invoiced
     from coordinator.core.tax import TaxRule
-
-#: Returns the promise of each version of the price card that is asked for.
-Promises = Callable[[Sequence[int]], Mapping[int, Promise]]
 
 INVOICE, CREDIT_NOTE = "invoice", "credit_note"
 _PREFIX = {INVOICE: "EF", CREDIT_NOTE: "CN"}
@@ -43,7 +40,7 @@ class InvoiceRules:
     seller: Party
     tax: TaxRule
     policy: ClosePolicy
-    promises: Promises
+    terms_of: TermsOf
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +89,17 @@ def draft(
         month_lines(connection, account, month),
         grants_nano_usd=paid[0],
         prepaid_nano_usd=paid[1],
-        sla=_sla_credits(connection, account, number, rules.promises),
+        sla=_sla_credits(connection, account, number, rules.terms_of),
     )
     customer = customers.party_of(customers.load(connection, account))
     return invoice_rules.draft(sums, rules.seller, customer, rules.tax)
 
 
 def _sla_credits(
-    connection: sqlite3.Connection, account: str, month: int, promises: Promises
+    connection: sqlite3.Connection, account: str, month: int, terms_of: TermsOf
 ) -> list[SlaCredit]:
     tiers = [
-        TierMonth(*row)
+        PromiseSums(account, *row)
         for row in connection.execute(
             "SELECT sla_tier, card_version, sum(streams), sum(streams_in_time), sum(nano_usd)"
             " FROM month_lines WHERE account = ? AND booked_month = ?"
@@ -110,8 +107,7 @@ def _sla_credits(
             (account, month),
         )
     ]
-    versions = sorted({one.card_version for one in tiers})
-    return credit_of(tiers, dict(promises(versions))) if tiers else []
+    return [one for one in credits_of(tiers, terms_of) if one.nano_usd > 0]
 
 
 def accounts_to_invoice(connection: sqlite3.Connection, month: str) -> list[str]:

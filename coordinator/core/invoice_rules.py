@@ -256,7 +256,7 @@ def _sla_deductions(owed: Sequence[SlaCredit], open_cents: int) -> tuple[list[De
         percent = one.streams_in_time * 100 // one.streams if one.streams else 100
         text = (
             f"SLA credit, {one.sla_tier}: {percent} % of {one.streams} streams in time,"
-            f" promised {one.promise_percent} %: {one.credit_percent} % of the tier's month"
+            f" promised {one.promise_percent} %"
         )
         deductions.append(Deduction("sla_credit", text, cents))
     return deductions, taken, carried_nano
