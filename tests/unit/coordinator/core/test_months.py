@@ -52,7 +52,9 @@ def test_months_that_were_missed_are_closed_in_order():
     assert months.months_to_close("2026-11", now, policy) == ["2026-11", "2026-12", "2027-01"]
 
 
-@pytest.mark.parametrize("text", ["2026-13", "2026-00", "26-01", "2026-1", "1999-01", "２０２６-01", ""])
+@pytest.mark.parametrize(
+    "text", ["2026-13", "2026-00", "26-01", "2026-1", "1999-01", "２０２６-01", ""]
+)
 def test_what_is_no_month_is_refused(text):
     with pytest.raises(InvalidRequest):
         months.check_month(text)
