@@ -6,10 +6,13 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from coordinator.core import focus
 from coordinator.core.focus import decimal
-from coordinator.core.invoice_rules import Invoice
+
+if TYPE_CHECKING:
+    from coordinator.core.invoice_rules import Invoice
 
 COLUMNS = (
     *("invoice", "account", "month", "kind", "description", "usage_month", "deployment"),
@@ -18,7 +21,7 @@ COLUMNS = (
 )
 #: A cell that begins with one of these is a formula to a spreadsheet.
 #: Source: OWASP, "CSV Injection".
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def as_csv(invoice: Invoice) -> str:
