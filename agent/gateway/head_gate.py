@@ -80,9 +80,7 @@ def authenticated(
 
     An empty ``path`` is open to every key. Raises: Unauthenticated, Forbidden. Hot.
     """
-    caller = authenticate(
-        request.headers, view, gateway.now_unix_ms(), gateway.require_credentials
-    )
+    caller = authenticate(request.headers, view, gateway.now_unix_ms(), gateway.require_credentials)
     key = caller.key
     if key.endpoints or key.origins:
         check_scopes(key, path, request.client_host)

@@ -21,6 +21,10 @@ class FactType(enum.StrEnum):
     TRACK = "track"
     DEPLOY = "deploy"
     PLAN_RULES = "plan_rules"
+    ACCOUNT = "account"
+    MEMBER = "member"
+    MEMBER_TOKEN = "member_token"
+    INVITATION = "invitation"
 
 
 def fact_json(**values: object) -> bytes:
