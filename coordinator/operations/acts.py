@@ -14,6 +14,9 @@ class Act(enum.StrEnum):
     ACCOUNT_CREATE = "account.create"
     ACCOUNT_LIMITS = "account.limits"
     ACCOUNT_LIST = "account.list"
+    ACCOUNT_RESUME = "account.resume"
+    ACCOUNT_SHOW = "account.show"
+    ACCOUNT_SUSPEND = "account.suspend"
     ADAPTER_COMPARE = "adapter.compare"
     ADAPTER_PORT = "adapter.port"
     ADOPTION_ADVANCE = "adoption.advance"
@@ -33,9 +36,19 @@ class Act(enum.StrEnum):
     DEPLOY_ROLLBACK = "deploy.rollback"
     DEPLOY_SHOW = "deploy.show"
     DEPLOY_UPDATE = "deploy.update"
+    INVITATION_LIST = "invitation.list"
+    INVITATION_WITHDRAW = "invitation.withdraw"
     KEY_CREATE = "key.create"
     KEY_LIST = "key.list"
     KEY_REVOKE = "key.revoke"
+    KEY_ROTATE = "key.rotate"
+    MEMBER_INVITE = "member.invite"
+    MEMBER_LIST = "member.list"
+    MEMBER_REMOVE = "member.remove"
+    MEMBER_SET_ROLE = "member.set_role"
+    MEMBER_TOKEN_CREATE = "member_token.create"
+    MEMBER_TOKEN_LIST = "member_token.list"
+    MEMBER_TOKEN_REVOKE = "member_token.revoke"
     MODEL_LIST = "model.list"
     MODEL_REGISTER = "model.register"
     NODE_CORDON = "node.cordon"
@@ -70,6 +83,7 @@ class Act(enum.StrEnum):
     REPOSITORY_PLACE = "repository.place"
     REPOSITORY_SHOW = "repository.show"
     ROUTE_EXPLAIN = "route.explain"
+    SIGN_UP_INVITE = "sign_up.invite"
     TABLE_FORCE = "table.force"
     TOKEN_CREATE = "token.create"
     TRACE_LIST = "trace.list"
@@ -83,6 +97,9 @@ NEEDS: Mapping[Act, Role] = {
     Act.ACCOUNT_CREATE: Role.ADMIN,
     Act.ACCOUNT_LIMITS: Role.ADMIN,
     Act.ACCOUNT_LIST: Role.VIEWER,
+    Act.ACCOUNT_RESUME: Role.ADMIN,
+    Act.ACCOUNT_SHOW: Role.VIEWER,
+    Act.ACCOUNT_SUSPEND: Role.ADMIN,
     # It takes the time of engines.
     Act.ADAPTER_COMPARE: Role.OPERATOR,
     Act.ADAPTER_PORT: Role.OPERATOR,
@@ -103,9 +120,20 @@ NEEDS: Mapping[Act, Role] = {
     Act.DEPLOY_ROLLBACK: Role.OPERATOR,
     Act.DEPLOY_SHOW: Role.VIEWER,
     Act.DEPLOY_UPDATE: Role.OPERATOR,
+    Act.INVITATION_LIST: Role.VIEWER,
+    Act.INVITATION_WITHDRAW: Role.ADMIN,
     Act.KEY_CREATE: Role.ADMIN,
     Act.KEY_LIST: Role.VIEWER,
     Act.KEY_REVOKE: Role.ADMIN,
+    Act.KEY_ROTATE: Role.ADMIN,
+    Act.MEMBER_INVITE: Role.ADMIN,
+    Act.MEMBER_LIST: Role.VIEWER,
+    Act.MEMBER_REMOVE: Role.ADMIN,
+    Act.MEMBER_SET_ROLE: Role.ADMIN,
+    # For a member who has lost every token.
+    Act.MEMBER_TOKEN_CREATE: Role.ADMIN,
+    Act.MEMBER_TOKEN_LIST: Role.VIEWER,
+    Act.MEMBER_TOKEN_REVOKE: Role.ADMIN,
     Act.MODEL_LIST: Role.VIEWER,
     Act.MODEL_REGISTER: Role.OPERATOR,
     Act.NODE_CORDON: Role.OPERATOR,
@@ -142,6 +170,7 @@ NEEDS: Mapping[Act, Role] = {
     Act.REPOSITORY_PLACE: Role.VIEWER,
     Act.REPOSITORY_SHOW: Role.VIEWER,
     Act.ROUTE_EXPLAIN: Role.VIEWER,
+    Act.SIGN_UP_INVITE: Role.ADMIN,
     Act.TABLE_FORCE: Role.ADMIN,
     Act.TOKEN_CREATE: Role.ADMIN,
     Act.TRACE_LIST: Role.VIEWER,
@@ -150,7 +179,8 @@ NEEDS: Mapping[Act, Role] = {
     Act.UPSTREAM_TOKEN: Role.ADMIN,
 }
 
-#: What an account may do to its own objects and deployments, and read of those of the operators.
+#: What the holder of an API key may do to its account's own objects and deployments, and read of
+#: those of the operators.
 OF_ACCOUNTS: frozenset[Act] = frozenset(
     {
         Act.ADAPTER_PORT,

@@ -12,6 +12,7 @@ from coordinator.operations.deployments import Deployments
 from coordinator.operations.deploys import Deploys
 from coordinator.operations.enrolment_tokens import EnrolmentTokens
 from coordinator.operations.keys import Keys
+from coordinator.operations.members import Members
 from coordinator.operations.models import Models
 from coordinator.operations.nodes import Nodes
 from coordinator.operations.operators import Operators
@@ -40,6 +41,7 @@ class Operations:
     deploys: Deploys
     enrolment_tokens: EnrolmentTokens
     keys: Keys
+    members: Members
     models: Models
     nodes: Nodes
     operators: Operators
@@ -64,6 +66,7 @@ def make_operations(parts: OperationsParts) -> Operations:
         deploys=Deploys(parts),
         enrolment_tokens=EnrolmentTokens(parts),
         keys=Keys(parts),
+        members=Members(parts),
         models=Models(parts),
         nodes=Nodes(parts),
         operators=Operators(parts),

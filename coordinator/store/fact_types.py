@@ -22,6 +22,10 @@ class FactType(enum.StrEnum):
     DEPLOY = "deploy"
     PLAN_RULES = "plan_rules"
     PRICE_CARD = "price_card"
+    ACCOUNT = "account"
+    MEMBER = "member"
+    MEMBER_TOKEN = "member_token"
+    INVITATION = "invitation"
 
 
 def fact_json(**values: object) -> bytes:
