@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coordinator import clock
+from coordinator.billing.assembly import make_billing
 from coordinator.core.failure_detector import DetectorPolicy
 from coordinator.core.fleet_figures import FleetCounters
 from coordinator.fleet.agent_queries import QueryLimits
@@ -33,6 +34,7 @@ from coordinator.usage.ingest import Ingest
 from protos.domain.resources import ResourceType
 
 if TYPE_CHECKING:
+    from coordinator.billing.billing import Billing
     from coordinator.blobs.interface import BlobStore
     from coordinator.ca.authority import CertificateAuthority
     from coordinator.config import CoordinatorConfig
@@ -167,11 +169,19 @@ class Usage:
 
     database: UsageDatabase
     ingest: Ingest
+    billing: Billing
 
 
-def make_usage(database: UsageDatabase) -> Usage:
-    """Assemble the parts of metering and money."""
-    return Usage(database, Ingest(database))
+def make_usage(config: CoordinatorConfig, database: UsageDatabase, store: Store) -> Usage:
+    """Assemble the parts of metering and money. Raises: ConfigInvalid."""
+    billing = make_billing(config, database, store)
+    ingest = Ingest(
+        database,
+        post=billing.post,
+        committed=billing.committed,
+        closed_through_unix_ms=billing.closed_through_unix_ms,
+    )
+    return Usage(database, ingest, billing)
 
 
 def make_operations(
@@ -211,6 +221,7 @@ def make_operations(
             upstream=make_upstream(config),
             usage_db=usage.database,
             ingest=usage.ingest,
+            billing=usage.billing,
         )
     )
 

@@ -7,6 +7,7 @@ import logging
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from coordinator.billing import customers
@@ -76,11 +77,7 @@ class Alerts:
         for one in await self._database.read(lambda connection: _due(connection, now)):
             error = await self._attempt(one)
             delivered += not error
-            await self._database.write(
-                lambda connection, one=one, error=error: _tried(
-                    connection, one, error, self._now_unix_ms()
-                )
-            )
+            await self._database.write(partial(_tried, one, error, self._now_unix_ms()))
         return delivered
 
     async def test(self, account: str) -> list[Delivery]:
@@ -196,7 +193,7 @@ def _deliveries(
     return [Delivery(*row) for row in connection.execute(query, values)]
 
 
-def _tried(connection: sqlite3.Connection, one: Delivery, error: str, now_unix_ms: int) -> None:
+def _tried(one: Delivery, error: str, now_unix_ms: int, connection: sqlite3.Connection) -> None:
     again = retry_unix_ms(now_unix_ms, one.attempts + 1) if error else 0
     state = "done" if not error else "given_up" if again is None else "due"
     connection.execute(

@@ -273,6 +273,21 @@ def paid(
         account_credits.give(connection, new, now_unix_ms)
 
 
+def paid_otherwise(
+    connection: sqlite3.Connection, number: str, now_unix_ms: int, reference: str
+) -> int:
+    """Post what is open of an invoice as paid by other means; returns the cents.
+
+    Raises: InvalidRequest, NotFound.
+    """
+    row = invoices.find(connection, number)
+    if not row.open_cents:
+        raise InvalidRequest(f"nothing is open of {number}")
+    about, account = f"{number}: {reference}", row.invoice.account
+    paid(connection, account, number, row.open_cents, now_unix_ms, ledger.CASH_MANUAL, about)
+    return row.open_cents
+
+
 def _failed(connection: sqlite3.Connection, number: str, error: str, policy: DunningPolicy) -> None:
     attempts, due = connection.execute(
         "SELECT attempts + 1, due_unix_ms FROM settlements WHERE number = ?", (number,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
@@ -82,6 +83,13 @@ def save(connection: sqlite3.Connection, changed: BilledAccount) -> BilledAccoun
     return changed
 
 
+def change(
+    connection: sqlite3.Connection, account: str, how: Callable[[BilledAccount], BilledAccount]
+) -> BilledAccount:
+    """Read an account, change it, and write it."""
+    return save(connection, how(load(connection, account)))
+
+
 def party_of(customer: BilledAccount) -> Party:
     """Return the customer as printed on invoices."""
     return Party(
@@ -112,6 +120,11 @@ def with_profile(customer: BilledAccount, profile: Party) -> BilledAccount:
         vat_id=check_vat_id(profile.vat_id),
         email=check_email(profile.email),
     )
+
+
+def with_dunning(customer: BilledAccount, state: AccountState) -> BilledAccount:
+    """Return an account whose state dunning has written."""
+    return replace(customer, dunning_state=state)
 
 
 def check_email(text: str) -> str:

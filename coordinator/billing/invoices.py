@@ -95,6 +95,17 @@ def draft(
     return invoice_rules.draft(sums, rules.seller, customer, rules.tax)
 
 
+def issued_or_draft(
+    connection: sqlite3.Connection, account: str, month: str, rules: InvoiceRules
+) -> Invoice:
+    """Return the invoice of a month; its draft, if it is not issued."""
+    row = connection.execute(
+        "SELECT number FROM invoices WHERE kind = 'invoice' AND account = ? AND month = ?",
+        (account, number_of_month(month)),
+    ).fetchone()
+    return find(connection, row[0]).invoice if row else draft(connection, account, month, rules)[0]
+
+
 def _sla_credits(
     connection: sqlite3.Connection, account: str, month: int, terms_of: TermsOf
 ) -> list[SlaCredit]:
