@@ -13,6 +13,7 @@ from coordinator.core.fleet_figures import FleetGauges
 from coordinator.operations.node_certificates import NodeCertificates
 from coordinator.rpc.admin import AdminService
 from coordinator.rpc.admin_adoption import AdoptionService
+from coordinator.rpc.admin_billing import BillingService
 from coordinator.rpc.admin_deploys import DeployService
 from coordinator.rpc.admin_registry import RegistryService
 from coordinator.rpc.enrolment import MAX_MESSAGE_BYTES, AdminListener, EnrolmentService
@@ -25,6 +26,7 @@ from protos.domain.addresses import join_address
 from protos.domain.resources import ResourceType
 from protos.v1.admin_pb2_grpc import add_AdminServicer_to_server
 from protos.v1.adoption_pb2_grpc import add_AdoptionServicer_to_server
+from protos.v1.billing_pb2_grpc import add_BillingServicer_to_server
 from protos.v1.deploy_pb2_grpc import add_DeploysServicer_to_server
 from protos.v1.enrolment_pb2_grpc import add_EnrolmentServicer_to_server
 from protos.v1.registry_pb2_grpc import add_RegistryServicer_to_server
@@ -126,6 +128,7 @@ def _make_admin_server(
     add_RegistryServicer_to_server(RegistryService(operations, rows.role_of), admin_server)
     add_AdoptionServicer_to_server(AdoptionService(operations, rows.role_of), admin_server)
     add_DeploysServicer_to_server(DeployService(operations, rows.role_of), admin_server)
+    add_BillingServicer_to_server(BillingService(operations, rows.role_of), admin_server)
     return admin_server
 
 
