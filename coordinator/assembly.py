@@ -30,7 +30,10 @@ from coordinator.operations.refusals import RefusalRecorder
 from coordinator.operations.use_case import OperationsParts
 from coordinator.rpc.agent_questions import AgentQuestions
 from coordinator.rpc.fleet import FleetLimits, FleetParts, FleetService
+from coordinator.usage.exports import UsageExports
 from coordinator.usage.ingest import Ingest
+from coordinator.usage.known import read_known
+from coordinator.usage.upkeep import UsageUpkeep
 from protos.domain.resources import ResourceType
 
 if TYPE_CHECKING:
@@ -169,19 +172,30 @@ class Usage:
 
     database: UsageDatabase
     ingest: Ingest
+    exports: UsageExports
+    upkeep: UsageUpkeep
     billing: Billing
 
 
-def make_usage(config: CoordinatorConfig, database: UsageDatabase, store: Store) -> Usage:
+async def make_usage(
+    config: CoordinatorConfig, database: UsageDatabase, store: Store, blobs: BlobStore
+) -> Usage:
     """Assemble the parts of metering and money. Raises: ConfigInvalid."""
     billing = make_billing(config, database, store)
+    await billing.start()
     ingest = Ingest(
         database,
         post=billing.post,
         committed=billing.committed,
         closed_through_unix_ms=billing.closed_through_unix_ms,
+        known=await read_known(database),
     )
-    return Usage(database, ingest, billing)
+    ingest.saw(store.view())
+    store.on_change(lambda resource_type, scope: ingest.saw(store.view()))
+    exports = UsageExports(database, blobs)
+    await exports.start()
+    upkeep = UsageUpkeep(ingest, exports, config.usage, clock.now_unix_ms)
+    return Usage(database, ingest, exports, upkeep, billing)
 
 
 def make_operations(
@@ -222,6 +236,7 @@ def make_operations(
             usage_db=usage.database,
             ingest=usage.ingest,
             billing=usage.billing,
+            usage_exports=usage.exports,
         )
     )
 

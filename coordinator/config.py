@@ -18,6 +18,7 @@ from coordinator.billing_sections import (
 )
 from coordinator.blobs_section import BlobsSection, check_blobs
 from coordinator.hub_sections import HubSection, UpstreamSection, check_hub, check_upstream
+from coordinator.usage_section import UsageSection, check_usage
 from protos.domain.addresses import (
     address_problem,
     host_problem,
@@ -176,6 +177,7 @@ class CoordinatorConfig:
     billing: BillingSection
     payments: PaymentsSection
     smtp: SmtpSection
+    usage: UsageSection
 
     @property
     def state_dir(self) -> Path:
@@ -358,6 +360,7 @@ def _check_together(config: CoordinatorConfig) -> list[str]:
             problems.append(f"{section}.port: {port} is that of {other} already")
     problems += check_billing(config.billing, config.payments, config.smtp)
     problems += check_blobs(config.blobs, config.limits.max_blob_bytes)
+    problems += check_usage(config.usage)
     health = config.health
     suspect_ms = health.status_interval_ms * health.suspect_after_misses
     if health.lease_ms <= suspect_ms:

@@ -51,19 +51,32 @@ async def serve(
         credentials = ServerCredentials(authority, config.coordinator.name, clock.now_unix_ms)
         operator_certificates = OperatorCertificates(store, authority, clock.now_unix_ms)
         calls = RunningCalls()
-        usage = make_usage(config, usage_db, store)
-        await usage.billing.start()
+        usage = await make_usage(config, usage_db, store, blobs)
         operations = make_operations(
             config, store, authority.sha256_hex, blobs, fleet, operator_certificates, calls, usage
         )
         servers = make_servers(
-            config, store, authority, credentials, fleet, operations, operator_certificates, calls
+            config,
+            store,
+            authority,
+            credentials,
+            fleet,
+            operations,
+            operator_certificates,
+            calls,
+            usage,
         )
         watch = AdoptionWatch(operations, poll_s=config.upstream.poll_s)
         hub = make_hub(config, store, authority, operations, blobs)
         replan = fleet.supervisor.plan_again
         upkeep = make_blob_upkeep(
-            store, blobs, config.blobs, fleet.counters, clock.now_unix_ms, replan
+            store,
+            blobs,
+            config.blobs,
+            fleet.counters,
+            clock.now_unix_ms,
+            replan,
+            also_named=usage.exports.named,
         )
         stopping = asyncio.Event()
         http = make_http(config, store, fleet, stopping)
@@ -113,6 +126,7 @@ def _start_work(
         *upkeep.start(group),
         group.create_task(watch.run(), name="adoption"),
         group.create_task(usage.billing.run(), name="billing"),
+        group.create_task(usage.upkeep.run(), name="usage-upkeep"),
     ]
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from coordinator.operations.upstream import Upstream
     from coordinator.store.store import Store
     from coordinator.usage.database import UsageDatabase
+    from coordinator.usage.exports import UsageExports
     from coordinator.usage.ingest import Ingest
 
 
@@ -89,6 +90,7 @@ class OperationsParts:
     usage_db: UsageDatabase
     ingest: Ingest
     billing: Billing
+    usage_exports: UsageExports
     #: Origin of the hub's protocol; empty: it is off.
     hub_endpoint: str = ""
     #: Its certificate is of the fleet's own authority.
