@@ -6,8 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from coordinator.core.card_document import RATES, SURCHARGES
 from coordinator.core.price_card import line_of
+from protos.domain.card_document import RATES, SURCHARGES
 from protos.domain.pricing import SIZE_CLASSES
 from protos.domain.resources import Tier
 

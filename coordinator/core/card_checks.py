@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from coordinator.core.price_card import CardState, PriceCard, line_of
+from coordinator.core.price_card import line_of
+from protos.domain.card_document import MAX_LINES
 from protos.domain.errors import InvalidRequest
+from protos.domain.price_card import CardState, PriceCard
 from protos.domain.pricing import SIZE_CLASSES
 from protos.domain.resources import Tier
 
@@ -23,7 +25,6 @@ MAX_SURCHARGE_PERCENT = 100
 MIN_PROMISE_PERCENT = 50
 #: A date further ahead is a mistyped one.
 MAX_AHEAD_MS = 2 * 366 * 86_400_000
-MAX_LINES = 200
 #: Problems that a refusal names; the rest is counted.
 _SHOWN = 20
 
@@ -88,7 +89,7 @@ def _rate_problems(line: Price) -> Iterator[str]:
             yield f"{where}: {word} is {rate}, at least 1 nano-USD per token"
         elif rate > MAX_RATE_NANO_USD:
             yield f"{where}: {word} is {rate}, at most {MAX_RATE_NANO_USD} nano-USD per token"
-    if line.cached_nano_usd_per_token > line.prompt_nano_usd_per_token:
+    if line.cached_nano_usd_per_token > line.prompt_nano_usd_per_token > 0:
         yield (
             f"{where}: cached ({line.cached_nano_usd_per_token}) is dearer than prompt"
             f" ({line.prompt_nano_usd_per_token})"
@@ -99,23 +100,22 @@ def _premium_problems(size_class: str, by_tier: Mapping[Tier, Price | None]) -> 
     central = by_tier[Tier.CENTRAL]
     edge, regional = by_tier[Tier.EDGE], by_tier[Tier.REGIONAL]
     for word, field in _RATES:
-        base = getattr(central, field) if central else 0
+        base, highest = (getattr(line, field) if line else 0 for line in (central, edge))
         if base < 1:
             continue  # named already
-        if edge is not None:
-            over = (getattr(edge, field) - base) * 100
+        if highest > 0:
+            over = (highest - base) * 100
             if not MIN_EDGE_PREMIUM_PERCENT * base <= over <= MAX_EDGE_PREMIUM_PERCENT * base:
                 yield (
                     f"{size_class}: {word} at the edge is {over / base:.1f} % over central,"
                     f" not {MIN_EDGE_PREMIUM_PERCENT} to {MAX_EDGE_PREMIUM_PERCENT} %"
                 )
-        if regional is not None and edge is not None:
-            lowest, rate, highest = base, getattr(regional, field), getattr(edge, field)
-            if not lowest <= rate <= highest:
-                yield (
-                    f"{size_class}: {word} of regional ({rate}) is not between central"
-                    f" ({lowest}) and edge ({highest})"
-                )
+        rate = getattr(regional, field) if regional else 0
+        if rate > 0 and highest > 0 and not base <= rate <= highest:
+            yield (
+                f"{size_class}: {word} of regional ({rate}) is not between central ({base})"
+                f" and edge ({highest})"
+            )
 
 
 def terms_problems(terms: CardTerms) -> Iterator[str]:
@@ -176,9 +176,10 @@ def check_priced(
     It must have one in every tier, since any of them may serve a request, and on every card that is
     published for later.
     """
-    cards = (("the price card", in_force),) + tuple(
-        (f"version {one.version} of the price card", one.lines) for one in upcoming
-    )
+    cards = [
+        ("the price card", in_force),
+        *((f"version {one.version} of the price card", one.lines) for one in upcoming),
+    ]
     for which, lines in cards:
         missing = [str(tier) for tier in Tier if line_of(lines, size_class, tier) is None]
         if missing:

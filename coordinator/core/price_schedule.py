@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from coordinator.core.price_card import CardState, PriceCard
+from protos.domain.price_card import CardState, PriceCard
 
 if TYPE_CHECKING:
     from protos.domain.fleet_view import FleetView
@@ -51,9 +51,7 @@ def version_in_force(view: FleetView) -> int:
     return max((line.card_version for line in view.prices.values()), default=0)
 
 
-def due_card(
-    cards: Mapping[int, PriceCard], in_force: int, now_unix_ms: int
-) -> PriceCard | None:
+def due_card(cards: Mapping[int, PriceCard], in_force: int, now_unix_ms: int) -> PriceCard | None:
     """Return the newest published card whose date has come and that is not in force yet."""
     due = [
         card

@@ -24,6 +24,7 @@ from coordinator.operations.payments import Payments
 from coordinator.operations.plans import Plans
 from coordinator.operations.pops import Pops
 from coordinator.operations.prices import Prices
+from coordinator.operations.quotes import Quotes
 from coordinator.operations.registry import Registry
 from coordinator.operations.repositories import Repositories
 from coordinator.operations.routes import Routes
@@ -59,6 +60,7 @@ class Operations:
     plans: Plans
     pops: Pops
     prices: Prices
+    quotes: Quotes
     registry: Registry
     repositories: Repositories
     routes: Routes
@@ -90,6 +92,7 @@ def make_operations(parts: OperationsParts) -> Operations:
         plans=Plans(parts),
         pops=Pops(parts),
         prices=Prices(parts),
+        quotes=Quotes(parts),
         registry=Registry(parts),
         repositories=Repositories(parts),
         routes=Routes(parts),

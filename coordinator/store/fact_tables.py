@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from coordinator.core.members import AccountInfo, Invitation, Member, MemberToken
     from coordinator.core.node_orders import NodeOrder
     from coordinator.core.operators import Operator
-    from coordinator.core.price_card import PriceCard
     from coordinator.core.publications import Publication
     from coordinator.store.deploy_facts import DeployRecord
     from coordinator.store.facts import Fact
     from coordinator.store.history import Change
+    from protos.domain.price_card import PriceCard
     from protos.domain.resources import ModelFile, Runtime
 
 

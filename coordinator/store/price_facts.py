@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import ClassVar
 
-from coordinator.core.price_card import CardState, PriceCard
 from coordinator.store.fact_types import FactType, fact_json
+from protos.domain.price_card import CardState, PriceCard
 from protos.domain.resources import CardTerms, Price, Tier
 
 _TERMS_FIELDS = frozenset(one.name for one in fields(CardTerms))

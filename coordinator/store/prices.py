@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from coordinator.core.price_card import CardState, PriceCard, numbered
+from coordinator.core.price_card import numbered
 from coordinator.store.price_facts import PriceCardRow
 from protos.domain.errors import Conflict, NotFound, TooLarge
+from protos.domain.price_card import CardState, PriceCard
 from protos.domain.resources import CardTerms, Price, ResourceType, row_key
 
 if TYPE_CHECKING:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from coordinator.core.node_orders import NodeOrder
     from coordinator.core.operators import Operator
     from coordinator.core.plan_input import PlanRules
-    from coordinator.core.price_card import PriceCard
     from coordinator.core.publications import Publication
     from coordinator.store.backend import Backend
     from coordinator.store.connection import Read
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from coordinator.store.records import AuditNote, NodeRecord
     from coordinator.store.transaction import Write
     from protos.domain.fleet_view import FleetView
+    from protos.domain.price_card import PriceCard
     from protos.domain.resources import ModelFile, ResourceType, Runtime
     from protos.domain.routing_table import Delta, Table
 

@@ -11,9 +11,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from coordinator.core.card_checks import MAX_LINES
-from coordinator.core.price_card import PriceCard
 from protos.domain.errors import InvalidRequest
+from protos.domain.price_card import CardState, PriceCard
 from protos.domain.resources import CardTerms, Price, Tier
 
 if TYPE_CHECKING:
@@ -44,6 +43,8 @@ _IGNORED = frozenset(
 )
 _KNOWN = frozenset({"prices", "surcharges_percent", *_PERCENTS}) | _IGNORED
 _LINE_KEYS = frozenset({"size_class", "tier", "card_version", *RATES})
+#: Lines of a card: many times those of every size class and tier.
+MAX_LINES = 200
 _SHOWN = 10
 
 
@@ -89,11 +90,13 @@ def _read_lines(given: object, problems: list[str]) -> list[Price]:
         if not isinstance(size_class, str) or not 0 < len(size_class) <= 20:
             problems.append(f"{where}: size_class is missing")
             size_class = ""
-        if tier not in set(Tier):
+        if not isinstance(tier, str) or tier not in set(Tier):
             problems.append(f"{where}: tier is {str(tier)[:20]!r}, not edge, regional or central")
             tier = Tier.EDGE
-        rates = [_integer(values.get(name), f"{where}: {name}", problems) for name in RATES]
-        lines.append(Price(size_class, Tier(str(tier)), *rates, card_version=0))
+        prompt, cached, completion = (
+            _integer(values.get(name), f"{where}: {name}", problems) for name in RATES
+        )
+        lines.append(Price(size_class, Tier(str(tier)), prompt, cached, completion, 0))
     return lines
 
 
@@ -197,9 +200,5 @@ def unix_ms_of(text: str, param: str) -> int:
 
 def as_draft(card: PriceCard, author: str, now_unix_ms: int, valid_from_unix_ms: int) -> PriceCard:
     """Return ``card`` as proposed by ``author``."""
-    return replace(
-        card,
-        author=author,
-        proposed_unix_ms=now_unix_ms,
-        terms=replace(card.terms, valid_from_unix_ms=valid_from_unix_ms),
-    )
+    terms = replace(card.terms, valid_from_unix_ms=valid_from_unix_ms)
+    return PriceCard(card.lines, terms, CardState.DRAFT, author, now_unix_ms)
