@@ -14,6 +14,7 @@ from coordinator.operations.node_certificates import NodeCertificates
 from coordinator.operations.prices import public_card
 from coordinator.rpc.admin import AdminService
 from coordinator.rpc.admin_adoption import AdoptionService
+from coordinator.rpc.admin_billing import BillingService
 from coordinator.rpc.admin_deploys import DeployService
 from coordinator.rpc.admin_prices import PriceService
 from coordinator.rpc.admin_registry import RegistryService
@@ -30,6 +31,7 @@ from protos.domain.addresses import join_address
 from protos.domain.resources import ResourceType
 from protos.v1.admin_pb2_grpc import add_AdminServicer_to_server
 from protos.v1.adoption_pb2_grpc import add_AdoptionServicer_to_server
+from protos.v1.billing_pb2_grpc import add_BillingServicer_to_server
 from protos.v1.deploy_pb2_grpc import add_DeploysServicer_to_server
 from protos.v1.enrolment_pb2_grpc import add_EnrolmentServicer_to_server
 from protos.v1.prices_pb2_grpc import add_PricesServicer_to_server, add_ReportsServicer_to_server
@@ -145,6 +147,7 @@ def _make_admin_server(
     add_RegistryServicer_to_server(RegistryService(operations, rows.role_of), admin_server)
     add_AdoptionServicer_to_server(AdoptionService(operations, rows.role_of), admin_server)
     add_DeploysServicer_to_server(DeployService(operations, rows.role_of), admin_server)
+    add_BillingServicer_to_server(BillingService(operations, rows.role_of), admin_server)
     add_PricesServicer_to_server(PriceService(operations, rows.role_of), admin_server)
     add_ReportsServicer_to_server(ReportService(operations, rows.role_of), admin_server)
     add_UsageReportsServicer_to_server(UsageReportsService(operations, rows.role_of), admin_server)

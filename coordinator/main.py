@@ -131,6 +131,7 @@ def _start_work(
         group.create_task(credentials.run(), name="server-certificate"),
         *upkeep.start(group),
         group.create_task(watch.run(), name="adoption"),
+        group.create_task(usage.billing.run(), name="billing"),
         group.create_task(price_watch.run(), name="price-card"),
         group.create_task(sampler.run(), name="utilisation"),
         group.create_task(usage.upkeep.run(), name="usage-upkeep"),

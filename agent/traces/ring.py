@@ -37,6 +37,7 @@ _COLUMNS = {
     "seq": int,
     "trace_id": str,
     "deployment": str,
+    "account": str,
     "missed": int,
     "began_unix_ms": float,
     "felt_ttft_ms": float,
@@ -45,8 +46,8 @@ _COLUMNS = {
     "body": bytes,
 }
 _INSERT = (
-    "INSERT INTO traces (trace_id, deployment, missed, began_unix_ms, felt_ttft_ms,"
-    " size_bytes, summary, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+    "INSERT INTO traces (trace_id, deployment, account, missed, began_unix_ms, felt_ttft_ms,"
+    " size_bytes, summary, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
 _ORDERS = {
     trace_pb2.TRACE_ORDER_UNSPECIFIED: "began_unix_ms",
@@ -132,6 +133,9 @@ class TraceRing:
                     f" rows = rows {sign} 1, bytes = bytes {sign} {row}.size_bytes; END"
                 )
             connection.execute("COMMIT")
+        elif "account" not in database.table("traces").columns_dict:
+            # Of an earlier version; what it holds is nobody's in a list by account.
+            database.table("traces").add_column("account", str)
         page_bytes = connection.execute("PRAGMA page_size").fetchone()[0]
         file_bytes = max(_MIN_FILE_BYTES, FILE_SLACK * self._max_bytes)
         connection.execute(f"PRAGMA max_page_count = {file_bytes // page_bytes}")
@@ -151,6 +155,9 @@ def list_traces(path: Path, wanted: trace_pb2.TraceFilter) -> list[trace_pb2.Tra
     if wanted.deployment:
         where.append("deployment = ?")
         values.append(wanted.deployment)
+    if wanted.account:
+        where.append("account = ?")
+        values.append(wanted.account)
     if wanted.missed:
         where.append("missed")
     if wanted.order == trace_pb2.TRACE_ORDER_SLOWEST:
@@ -195,6 +202,7 @@ def _values(row: Row) -> tuple[object, ...]:
     return (
         summary.trace_id,
         summary.deployment,
+        summary.account,
         int(summary.missed),
         float(summary.began_unix_ms),
         place_in_order(summary, trace_pb2.TRACE_ORDER_SLOWEST)[0],

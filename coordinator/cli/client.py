@@ -15,6 +15,7 @@ from protos.enrolment.keys import key_in
 from protos.v1 import (
     admin_pb2_grpc,
     adoption_pb2_grpc,
+    billing_pb2_grpc,
     deploy_pb2_grpc,
     enrolment_pb2_grpc,
     prices_pb2_grpc,
@@ -81,6 +82,15 @@ class AdminClient:
         """Call one method about other hubs. Raises: as ``call``."""
         stub = adoption_pb2_grpc.AdoptionStub(self._channel)
         return self._called(method(stub), request, timeout_s)
+
+    def billing(
+        self,
+        method: Callable[[billing_pb2_grpc.BillingStub], Callable[..., T]],
+        request: Any,  # noqa: ANN401 - a message
+        timeout_s: float = TIMEOUT_S,
+    ) -> T:
+        """Call one method about money. Raises: as ``call``."""
+        return self._called(method(billing_pb2_grpc.BillingStub(self._channel)), request, timeout_s)
 
     def prices(
         self,

@@ -11,16 +11,21 @@ from coordinator.cli import (
     account,
     adapter,
     adoption,
+    alert,
     audit,
     context,
+    credit,
     deploy,
     deployment,
     fleet,
     hub_env,
+    invoice,
+    ledger,
     login,
     model,
     node_orders,
     operator,
+    payment,
     plan,
     pop,
     price,
@@ -44,6 +49,7 @@ app = command_line(
 )
 adoption.add_to(model.app)
 reports.add_to_pops(pop.app)
+credit.add_to(account.app)
 for _group in (
     pop.app,
     node_orders.app,
@@ -65,6 +71,11 @@ for _group in (
     operator.app,
     context.app,
     adoption.upstream_app,
+    invoice.app,
+    ledger.app,
+    credit.app,
+    payment.app,
+    alert.app,
 ):
     app.add_typer(_group)
 app.command("login")(login.login)

@@ -12,19 +12,28 @@ class Act(enum.StrEnum):
     """One use case. The value is the action of its audit entry."""
 
     ACCOUNT_CREATE = "account.create"
+    ACCOUNT_FUNDS = "account.funds"
     ACCOUNT_LIMITS = "account.limits"
     ACCOUNT_LIST = "account.list"
+    ACCOUNT_RESUME = "account.resume"
+    ACCOUNT_SHOW = "account.show"
+    ACCOUNT_SUSPEND = "account.suspend"
     ADAPTER_COMPARE = "adapter.compare"
     ADAPTER_PORT = "adapter.port"
     ADOPTION_ADVANCE = "adoption.advance"
     ADOPTION_LIST = "adoption.list"
     ADOPTION_TRACK = "adoption.track"
     ADOPTION_UNTRACK = "adoption.untrack"
+    ALERT_LIST = "alert.list"
+    ALERT_SET = "alert.set"
+    ALERT_TEST = "alert.test"
     AUDIT_LIST = "audit.list"
     BLOB_FIND = "blob.find"
     BLOB_PROGRESS = "blob.progress"
     BLOB_RESUME = "blob.resume"
     BLOB_UPLOAD = "blob.upload"
+    CREDIT_GRANT = "credit.grant"
+    CREDIT_LIST = "credit.list"
     DEPLOYMENT_APPLY = "deployment.apply"
     DEPLOYMENT_LIST = "deployment.list"
     DEPLOYMENT_REMOVE = "deployment.remove"
@@ -33,9 +42,27 @@ class Act(enum.StrEnum):
     DEPLOY_ROLLBACK = "deploy.rollback"
     DEPLOY_SHOW = "deploy.show"
     DEPLOY_UPDATE = "deploy.update"
+    INVITATION_LIST = "invitation.list"
+    INVITATION_WITHDRAW = "invitation.withdraw"
+    INVOICE_CLOSE = "invoice.close"
+    INVOICE_CREDIT_NOTE = "invoice.credit_note"
+    INVOICE_LIST = "invoice.list"
+    INVOICE_PREVIEW = "invoice.preview"
+    INVOICE_PROFILE = "invoice.profile"
+    INVOICE_SHOW = "invoice.show"
     KEY_CREATE = "key.create"
     KEY_LIST = "key.list"
     KEY_REVOKE = "key.revoke"
+    KEY_ROTATE = "key.rotate"
+    LEDGER_CHECK = "ledger.check"
+    LEDGER_SHOW = "ledger.show"
+    MEMBER_INVITE = "member.invite"
+    MEMBER_LIST = "member.list"
+    MEMBER_REMOVE = "member.remove"
+    MEMBER_SET_ROLE = "member.set_role"
+    MEMBER_TOKEN_CREATE = "member_token.create"
+    MEMBER_TOKEN_LIST = "member_token.list"
+    MEMBER_TOKEN_REVOKE = "member_token.revoke"
     MODEL_LIST = "model.list"
     MODEL_REGISTER = "model.register"
     NODE_CORDON = "node.cordon"
@@ -56,6 +83,10 @@ class Act(enum.StrEnum):
     OPERATOR_RENEW = "operator.renew"
     OPERATOR_REVOKE = "operator.revoke"
     OPERATOR_SET_ROLE = "operator.set_role"
+    PAYMENT_CHARGE = "payment.charge"
+    PAYMENT_RECORD = "payment.record"
+    PAYMENT_SETUP = "payment.setup"
+    PAYMENT_STATUS = "payment.status"
     PLAN_APPLY = "plan.apply"
     PLAN_FORBID = "plan.forbid"
     PLAN_FREEZE = "plan.freeze"
@@ -79,6 +110,7 @@ class Act(enum.StrEnum):
     REPOSITORY_PLACE = "repository.place"
     REPOSITORY_SHOW = "repository.show"
     ROUTE_EXPLAIN = "route.explain"
+    SIGN_UP_INVITE = "sign_up.invite"
     TABLE_FORCE = "table.force"
     TOKEN_CREATE = "token.create"
     TRACE_LIST = "trace.list"
@@ -95,8 +127,12 @@ class Act(enum.StrEnum):
 #: Viewers read; operators also run nodes, models and deployments; admins do everything.
 NEEDS: Mapping[Act, Role] = {
     Act.ACCOUNT_CREATE: Role.ADMIN,
+    Act.ACCOUNT_FUNDS: Role.ADMIN,
     Act.ACCOUNT_LIMITS: Role.ADMIN,
     Act.ACCOUNT_LIST: Role.VIEWER,
+    Act.ACCOUNT_RESUME: Role.ADMIN,
+    Act.ACCOUNT_SHOW: Role.VIEWER,
+    Act.ACCOUNT_SUSPEND: Role.ADMIN,
     # It takes the time of engines.
     Act.ADAPTER_COMPARE: Role.OPERATOR,
     Act.ADAPTER_PORT: Role.OPERATOR,
@@ -104,11 +140,16 @@ NEEDS: Mapping[Act, Role] = {
     Act.ADOPTION_LIST: Role.VIEWER,
     Act.ADOPTION_TRACK: Role.OPERATOR,
     Act.ADOPTION_UNTRACK: Role.OPERATOR,
+    Act.ALERT_LIST: Role.VIEWER,
+    Act.ALERT_SET: Role.ADMIN,
+    Act.ALERT_TEST: Role.OPERATOR,
     Act.AUDIT_LIST: Role.VIEWER,
     Act.BLOB_FIND: Role.OPERATOR,
     Act.BLOB_PROGRESS: Role.OPERATOR,
     Act.BLOB_RESUME: Role.OPERATOR,
     Act.BLOB_UPLOAD: Role.OPERATOR,
+    Act.CREDIT_GRANT: Role.ADMIN,
+    Act.CREDIT_LIST: Role.VIEWER,
     Act.DEPLOYMENT_APPLY: Role.OPERATOR,
     Act.DEPLOYMENT_LIST: Role.VIEWER,
     Act.DEPLOYMENT_REMOVE: Role.OPERATOR,
@@ -117,9 +158,28 @@ NEEDS: Mapping[Act, Role] = {
     Act.DEPLOY_ROLLBACK: Role.OPERATOR,
     Act.DEPLOY_SHOW: Role.VIEWER,
     Act.DEPLOY_UPDATE: Role.OPERATOR,
+    Act.INVITATION_LIST: Role.VIEWER,
+    Act.INVITATION_WITHDRAW: Role.ADMIN,
+    Act.INVOICE_CLOSE: Role.ADMIN,
+    Act.INVOICE_CREDIT_NOTE: Role.ADMIN,
+    Act.INVOICE_LIST: Role.VIEWER,
+    Act.INVOICE_PREVIEW: Role.VIEWER,
+    Act.INVOICE_PROFILE: Role.ADMIN,
+    Act.INVOICE_SHOW: Role.VIEWER,
     Act.KEY_CREATE: Role.ADMIN,
     Act.KEY_LIST: Role.VIEWER,
     Act.KEY_REVOKE: Role.ADMIN,
+    Act.KEY_ROTATE: Role.ADMIN,
+    Act.LEDGER_CHECK: Role.VIEWER,
+    Act.LEDGER_SHOW: Role.VIEWER,
+    Act.MEMBER_INVITE: Role.ADMIN,
+    Act.MEMBER_LIST: Role.VIEWER,
+    Act.MEMBER_REMOVE: Role.ADMIN,
+    Act.MEMBER_SET_ROLE: Role.ADMIN,
+    # For a member who has lost every token.
+    Act.MEMBER_TOKEN_CREATE: Role.ADMIN,
+    Act.MEMBER_TOKEN_LIST: Role.VIEWER,
+    Act.MEMBER_TOKEN_REVOKE: Role.ADMIN,
     Act.MODEL_LIST: Role.VIEWER,
     Act.MODEL_REGISTER: Role.OPERATOR,
     Act.NODE_CORDON: Role.OPERATOR,
@@ -142,6 +202,10 @@ NEEDS: Mapping[Act, Role] = {
     Act.OPERATOR_RENEW: Role.VIEWER,
     Act.OPERATOR_REVOKE: Role.ADMIN,
     Act.OPERATOR_SET_ROLE: Role.ADMIN,
+    Act.PAYMENT_CHARGE: Role.ADMIN,
+    Act.PAYMENT_RECORD: Role.ADMIN,
+    Act.PAYMENT_SETUP: Role.ADMIN,
+    Act.PAYMENT_STATUS: Role.VIEWER,
     Act.PLAN_APPLY: Role.OPERATOR,
     Act.PLAN_FORBID: Role.OPERATOR,
     Act.PLAN_FREEZE: Role.OPERATOR,
@@ -165,6 +229,7 @@ NEEDS: Mapping[Act, Role] = {
     Act.REPOSITORY_PLACE: Role.VIEWER,
     Act.REPOSITORY_SHOW: Role.VIEWER,
     Act.ROUTE_EXPLAIN: Role.VIEWER,
+    Act.SIGN_UP_INVITE: Role.ADMIN,
     Act.TABLE_FORCE: Role.ADMIN,
     Act.TOKEN_CREATE: Role.ADMIN,
     Act.TRACE_LIST: Role.VIEWER,
@@ -179,7 +244,8 @@ NEEDS: Mapping[Act, Role] = {
     Act.USAGE_SETTLE: Role.ADMIN,
 }
 
-#: What an account may do to its own objects and deployments, and read of those of the operators.
+#: What the holder of an API key may do to its account's own objects and deployments, and read of
+#: those of the operators.
 OF_ACCOUNTS: frozenset[Act] = frozenset(
     {
         Act.ADAPTER_PORT,

@@ -40,6 +40,8 @@ class TraceLine:
     cost_nano_usd: int
     clock_jumped: bool
     client_gone: bool
+    #: Whose it is; empty from an agent of an earlier version.
+    account: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class TraceFilter:
     slowest: bool = False
     limit: int = 0
     after: TracePlace | None = None
+    #: Only this account's; empty: of all.
+    account: str = ""
 
 
 @dataclass(frozen=True, slots=True)

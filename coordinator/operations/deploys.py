@@ -88,6 +88,8 @@ class Deploys(UseCases):
         Raises: InvalidRequest when no node can serve it, with the numbers; NotFound, Conflict.
         """
         pins = _checked_nodes(node_ids)
+        if actor.role is None:
+            check_own_name(actor, deployment.name)
         made = self._resolved(actor, deployment, frozenset(pins) or None)
         note = note_of(actor, Act.DEPLOY_CREATE, f"deployment/{made.name}", _detail(made))
         change = deploys.put_now(made, pins, str(actor), "create", create_only=True)
@@ -327,6 +329,18 @@ class Deploys(UseCases):
             pop_id, by = next(iter(frozen.items()))
             return f"the plan is frozen at {pop_id} by {by}: see `edgeforge plan apply`"
         return "waiting for the plan to give it to a node"
+
+
+def check_own_name(actor: Actor, name: str) -> None:
+    """Refuse a name that is not below the actor's account: names are the whole fleet's.
+
+    An account that could take any would learn those of others. Raises: Forbidden.
+    """
+    if not name.startswith(f"{actor.account_id}/"):
+        raise Forbidden(
+            f"account {actor.account_id!r} names its deployments {actor.account_id}/name",
+            f"name it {actor.account_id}/{name.rpartition('/')[2][:80]}",
+        )
 
 
 def _revision(name: str, record: DeployRecord | None, present: Deployment, number: int) -> Revision:

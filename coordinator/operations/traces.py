@@ -68,10 +68,11 @@ class Traces(UseCases):
         limit = asked.limit or DEFAULT_TRACES
         if limit > MAX_TRACES:
             raise InvalidRequest(f"at most {MAX_TRACES} traces are listed at once", "page on")
-        asked = replace(asked, limit=limit)
+        asked = replace(asked, limit=limit, account=actor.account_id or asked.account)
         agents = self._parts.agents
         replies = await self._ask_all(via, lambda node_id: agents.list_traces(node_id, asked))
-        traces, after = merged(replies.answers.values(), limit)
+        found = [_of_account(one, asked.account) for one in replies.answers.values()]
+        traces, after = merged(found, limit)
         return TracePage(traces, after, sorted(replies.answers), replies.unsearched)
 
     @use_case(Act.TRACE_SHOW, named("trace"))
@@ -84,8 +85,10 @@ class Traces(UseCases):
         agents = self._parts.agents
         replies = await self._ask_all(via, lambda node_id: agents.find_trace(node_id, trace_id))
         for found in replies.answers.values():
-            if found is not None:
+            if found is not None and (actor.role is not None or found.account == actor.account_id):
                 return found
+        if actor.role is None:
+            raise _not_found_for_account(trace_id, complete=not replies.unsearched)
         searched = ", ".join(sorted(replies.answers)[:_MAX_NAMED]) or "no agent"
         more = len(replies.answers) - _MAX_NAMED
         said = f"trace {trace_id} was not found; searched: {searched}" + _and_more(more)
@@ -132,6 +135,20 @@ class Traces(UseCases):
                 continue
             unsearched.append(Unsearched(node_id, f"not connected, {_heard(live)}"))
         return connected, unsearched
+
+
+def _not_found_for_account(trace_id: str, *, complete: bool) -> EdgeForgeError:
+    """Return the error for a customer, who is not told which nodes there are."""
+    if complete:
+        return NotFound(f"trace {trace_id} was not found", "it may have been too old to be kept")
+    return LinkDown(
+        f"trace {trace_id} was not found, and not every node could be asked", "ask again later"
+    )
+
+
+def _of_account(lines: Sequence[TraceLine], account_id: str) -> Sequence[TraceLine]:
+    """Return an account's traces: an agent of an earlier version does not know the filter."""
+    return [one for one in lines if account_id in ("", one.account)]
 
 
 def merged(

@@ -20,7 +20,14 @@ from coordinator.operations.registry_objects import NewObject, object_of, visibl
 from coordinator.operations.upstream import Progress, Report, parse_upstream
 from coordinator.operations.use_case import UseCases, named, note_of, use_case
 from coordinator.store import audit
-from protos.domain.errors import EdgeForgeError, InvalidRequest, NotFound
+from protos.domain.errors import (
+    EdgeForgeError,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    TooLarge,
+)
 from protos.domain.ids import check_person
 from protos.domain.model_folder import TIDIED_NAMES, without_dropped_keys
 from protos.domain.object_names import ObjectKind, parse_ref
@@ -68,15 +75,33 @@ def upstream_of(parts: OperationsParts) -> Upstream:
 class UpstreamImports(UseCases):
     """The hub that hf:// names."""
 
+    def __init__(self, parts: OperationsParts) -> None:
+        super().__init__(parts)
+        #: Accounts that import something now.
+        self._importing: set[str] = set()
+
     @use_case(Act.UPSTREAM_IMPORT, named("object"))
     async def run(
         self, actor: Actor, name: str, new: NewImport, report: Report = lambda _: None
     ) -> Imported:
         """Download, check and publish; one that was interrupted goes on where it stopped.
 
-        Raises: InvalidRequest, NotFound, Forbidden, Conflict, LinkDown, Overloaded, TooLarge.
+        An account imports as itself, one at a time, and no more than it may store. Raises:
+        InvalidRequest, NotFound, Forbidden, Conflict, LinkDown, Overloaded, TooLarge.
         """
-        return await import_upstream(self._parts, actor, Act.UPSTREAM_IMPORT, new, report)
+        account_id = actor.account_id
+        if not account_id:
+            return await import_upstream(self._parts, actor, Act.UPSTREAM_IMPORT, new, report)
+        # Before the download: it uses the token that is kept for the owner in the name.
+        check_owner(actor, new.name)
+        if account_id in self._importing:
+            raise Overloaded(f"account {account_id!r} imports something already", "wait for it")
+        self._importing.add(account_id)
+        try:
+            bounded = _bounded(report, self._parts.account_max_bytes)
+            return await import_upstream(self._parts, actor, Act.UPSTREAM_IMPORT, new, bounded)
+        finally:
+            self._importing.discard(account_id)
 
     @use_case(Act.UPSTREAM_TOKEN, named("owner"))
     async def set_token(self, actor: Actor, owner: str, token: str) -> None:
@@ -90,6 +115,31 @@ class UpstreamImports(UseCases):
         await self._store.write(
             audit.append(note_of(actor, Act.UPSTREAM_TOKEN, f"owner/{owner}", detail))
         )
+
+
+def check_owner(actor: Actor, name: str) -> None:
+    """Refuse a name that is not of the actor's account. Raises: InvalidRequest, Forbidden."""
+    owner = parse_ref(name).owner
+    if owner != actor.account_id:
+        raise Forbidden(
+            f"account {actor.account_id!r} imports as {actor.account_id}/name, not as {owner}/",
+            f"name it {actor.account_id}/{name.partition('/')[2]}",
+        )
+
+
+def _bounded(report: Report, most_bytes: int) -> Report:
+    """Return a report that ends the download of more than ``most_bytes`` once that is known."""
+
+    def reported(progress: Progress) -> None:
+        if progress.total_bytes > most_bytes:
+            raise TooLarge(
+                f"the repository has {progress.total_bytes} bytes, {most_bytes} are allowed"
+                " (blobs.account_max_bytes)",
+                "import a smaller one, or ask an operator",
+            )
+        report(progress)
+
+    return reported
 
 
 async def import_upstream(

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from coordinator.core.blob_proofs import BlobProofs
+from coordinator.operations.account_acts import NOT_WHILE_SUSPENDED, OF_MEMBERS
 from coordinator.operations.acts import NEEDS, OF_ACCOUNTS, Act
 from coordinator.store.records import AuditNote
+from protos.domain.customers import AccountState
 from protos.domain.errors import Forbidden
 from protos.domain.plain_text import escaped
 
 if TYPE_CHECKING:
+    from coordinator.billing.billing import Billing
     from coordinator.blobs.interface import BlobStore
     from coordinator.fleet.live import ForceTable, LiveFleet
     from coordinator.fleet.peer_dialer import PeerDialer
@@ -27,6 +30,22 @@ if TYPE_CHECKING:
     from coordinator.usage.database import UsageDatabase
     from coordinator.usage.exports import UsageExports
     from coordinator.usage.ingest import Ingest
+
+
+class KeyUses(Protocol):
+    """When keys were used last."""
+
+    async def last_used_unix_ms(self, key_ids: Collection[str]) -> Mapping[str, int]:
+        """Return the time of the last use of those keys that were used, to the minute."""
+        ...
+
+
+class _NoUses:
+    async def last_used_unix_ms(self, key_ids: Collection[str]) -> Mapping[str, int]:
+        return {}
+
+
+NO_USES: KeyUses = _NoUses()
 
 #: Longest name of a subject that a refusal repeats.
 _MAX_SUBJECT_CHARS = 100
@@ -70,6 +89,7 @@ class OperationsParts:
     on_operator_changed: Callable[[str], None]
     usage_db: UsageDatabase
     ingest: Ingest
+    billing: Billing
     usage_exports: UsageExports
     #: Origin of the hub's protocol; empty: it is off.
     hub_endpoint: str = ""
@@ -80,6 +100,8 @@ class OperationsParts:
     blob_proofs: BlobProofs = field(default_factory=BlobProofs)
     #: What one account may have sent and published.
     account_max_bytes: int = 512 * 1024**3
+    #: When keys were last used, as usage records say.
+    key_uses: KeyUses = NO_USES
 
 
 class UseCases:
@@ -96,19 +118,49 @@ class UseCases:
         """Raises: Forbidden, audited, if the actor's role does not cover the act."""
         needed = NEEDS[act]
         if actor.role is None:
-            if act in OF_ACCOUNTS:
+            if act in may_of(actor):
+                self._check_not_suspended(actor, act)
                 return
         elif actor.role.covers(needed):
             return
-        has = actor.role or "account"
+        has = actor.role or actor.member_role or "account"
         detail = f"refused: needs {needed}, has {has}, from {actor.address}"
         await self._parts.refusals.record(AuditNote(str(actor), act, subject, detail))
         if actor.role is None:
-            raise Forbidden(f"{actor} may not do {act}", "ask an operator of the fleet")
+            raise _not_allowed(actor, act)
         raise Forbidden(
             f"{actor} has the role {actor.role}, {act} needs {needed}",
             "ask an admin to do it, or for the role",
         )
+
+    def _check_not_suspended(self, actor: Actor, act: Act) -> None:
+        """Raises: Forbidden for something new of a suspended account."""
+        if act not in NOT_WHILE_SUSPENDED:
+            return
+        account = self._store.view().accounts.get(actor.account_id)
+        if account is not None and account.state is AccountState.SUSPENDED:
+            raise Forbidden(
+                f"account {account.id!r} is suspended",
+                "pay what is owed, or ask an operator of the fleet",
+                code="account_suspended",
+            )
+
+
+def may_of(actor: Actor) -> frozenset[Act]:
+    """Return what an account or a member of one may do."""
+    return OF_ACCOUNTS if actor.member_role is None else OF_MEMBERS[actor.member_role]
+
+
+def _not_allowed(actor: Actor, act: Act) -> Forbidden:
+    if actor.member_role is None:
+        return Forbidden(f"{actor} may not do {act}", "ask an operator of the fleet")
+    roles = [role for role, acts in OF_MEMBERS.items() if act in acts]
+    if not roles:
+        return Forbidden(f"members may not do {act}", "ask an operator of the fleet")
+    return Forbidden(
+        f"your role is {actor.member_role}, {act} needs {' or '.join(roles)}",
+        "ask an owner or an admin of the account",
+    )
 
 
 def use_case(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from coordinator.operations.keys import Scopes
 from coordinator.rpc.admin_base import AdminServicerBase
 from protos.v1 import admin_pb2
 from protos.wire import limits_from_wire, limits_to_wire
@@ -60,7 +61,7 @@ class CustomerAdminServicer(AdminServicerBase):
         key = await self._operations.keys.create(
             self._actor(context),
             request.account_id,
-            deployments=request.deployments,
+            scopes=Scopes(deployments=request.deployments),
             expires_unix_ms=request.expires_unix_ms,
             limits=limits_from_wire(request.limits),
         )
@@ -70,7 +71,7 @@ class CustomerAdminServicer(AdminServicerBase):
         self, request: admin_pb2.ListKeysRequest, context: Context
     ) -> admin_pb2.ListKeysResponse:
         """Return the keys of one account or of all, oldest first."""
-        records = await self._operations.keys.list_all(self._actor(context), request.account_id)
+        found = await self._operations.keys.list_all(self._actor(context), request.account_id)
         return admin_pb2.ListKeysResponse(
             keys=[
                 admin_pb2.KeyInfo(
@@ -81,7 +82,7 @@ class CustomerAdminServicer(AdminServicerBase):
                     created_unix_ms=record.created_unix_ms,
                     limits=limits_to_wire(record.key.limits),
                 )
-                for record in records
+                for record in (one.record for one in found)
             ]
         )
 

@@ -47,6 +47,7 @@ _LINE = (
     "cost_nano_usd",
     "clock_jumped",
     "client_gone",
+    "account",
 )
 _CANDIDATE = (
     "node_id",
@@ -151,6 +152,7 @@ def filter_of(message: trace_pb2.TraceFilter) -> TraceFilter:
         slowest=message.order == trace_pb2.TRACE_ORDER_SLOWEST,
         limit=message.limit,
         after=TracePlace(after.value, after.trace_id) if message.HasField("after") else None,
+        account=message.account,
     )
 
 
@@ -162,6 +164,7 @@ def filter_to_wire(asked: TraceFilter) -> trace_pb2.TraceFilter:
         order=trace_pb2.TRACE_ORDER_SLOWEST if asked.slowest else trace_pb2.TRACE_ORDER_NEWEST,
         limit=asked.limit,
         after=None if asked.after is None else cursor_to_wire(asked.after),
+        account=asked.account,
     )
 
 

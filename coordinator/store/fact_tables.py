@@ -21,12 +21,14 @@ from coordinator.store.facts import (
     decode_fact,
 )
 from coordinator.store.pop_cost_facts import PopCostRow
+from coordinator.store.member_facts import AccountRow, InvitationRow, MemberRow, MemberTokenRow
 from coordinator.store.price_facts import PriceCardRow
 from coordinator.store.records import CertificateRecord, NodeRecord
 from coordinator.store.registry_facts import PublicationRow, RuntimeRow
 
 if TYPE_CHECKING:
     from coordinator.core.adoption import Track
+    from coordinator.core.members import AccountInfo, Invitation, Member, MemberToken
     from coordinator.core.node_orders import NodeOrder
     from coordinator.core.operators import Operator
     from coordinator.core.pop_costs import PopCost
@@ -51,8 +53,8 @@ class FactTables:
     orders: dict[str, NodeOrder] = field(default_factory=dict)
     #: model or adapter -> files by path
     manifests: dict[str, tuple[ModelFile, ...]] = field(default_factory=dict)
-    #: key id -> when it was created
-    keys_created_unix_ms: dict[str, int] = field(default_factory=dict)
+    #: key id -> how it was created
+    keys_created: dict[str, KeyCreated] = field(default_factory=dict)
     #: name -> operator, revoked ones too
     operators: dict[str, Operator] = field(default_factory=dict)
     #: deployment -> its history, and the change under way
@@ -67,6 +69,11 @@ class FactTables:
     pop_costs: dict[str, PopCost] = field(default_factory=dict)
     #: version -> price card, drafts and superseded ones too
     price_cards: dict[int, PriceCard] = field(default_factory=dict)
+    #: account -> what is known of it; those of earlier versions have none
+    accounts: dict[str, AccountInfo] = field(default_factory=dict)
+    members: dict[str, Member] = field(default_factory=dict)
+    member_tokens: dict[str, MemberToken] = field(default_factory=dict)
+    invitations: dict[str, Invitation] = field(default_factory=dict)
 
     def follow(self, changes: Iterable[Change]) -> None:
         """Apply the facts among ``changes``, in their order."""
@@ -131,13 +138,17 @@ _TABLE_OF: Mapping[FactType, str] = {
     FactType.PLACEMENT: "placements",
     FactType.NODE_ORDER: "orders",
     FactType.MANIFEST: "manifests",
-    FactType.KEY: "keys_created_unix_ms",
+    FactType.KEY: "keys_created",
     FactType.OPERATOR: "operators",
     FactType.DEPLOY: "deploys",
     FactType.PUBLICATION: "publications",
     FactType.RUNTIME: "runtimes",
     FactType.TRACK: "tracks",
     FactType.POP_COST: "pop_costs",
+    FactType.ACCOUNT: "accounts",
+    FactType.MEMBER: "members",
+    FactType.MEMBER_TOKEN: "member_tokens",
+    FactType.INVITATION: "invitations",
 }
 
 
@@ -150,8 +161,6 @@ def _value_of(fact: Fact) -> object:
             return fact.order
         case Manifest():
             return fact.files
-        case KeyCreated():
-            return fact.created_unix_ms
         case OperatorRow():
             return fact.operator
         case PublicationRow():
@@ -162,5 +171,13 @@ def _value_of(fact: Fact) -> object:
             return fact.track
         case PopCostRow():
             return fact.cost
+        case AccountRow():
+            return fact.info
+        case MemberRow():
+            return fact.member
+        case MemberTokenRow():
+            return fact.token
+        case InvitationRow():
+            return fact.invitation
         case other:
             return other

@@ -23,6 +23,10 @@ class FactType(enum.StrEnum):
     PLAN_RULES = "plan_rules"
     POP_COST = "pop_cost"
     PRICE_CARD = "price_card"
+    ACCOUNT = "account"
+    MEMBER = "member"
+    MEMBER_TOKEN = "member_token"
+    INVITATION = "invitation"
 
 
 def fact_json(**values: object) -> bytes:

@@ -17,6 +17,7 @@ from coordinator.store.adoption_facts import TrackRow
 from coordinator.store.deploy_facts import DeployRecord, PlanRulesRow
 from coordinator.store.fact_types import FactType, fact_json
 from coordinator.store.pop_cost_facts import PopCostRow
+from coordinator.store.member_facts import AccountRow, InvitationRow, MemberRow, MemberTokenRow
 from coordinator.store.price_facts import PriceCardRow
 from coordinator.store.records import CertificateRecord
 from coordinator.store.registry_facts import PublicationRow, RuntimeRow
@@ -209,12 +210,16 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class KeyCreated:
-    """When a key that has not been revoked was created."""
+    """How a key that has not been revoked was created: when, by whom, in place of which one."""
 
     TYPE: ClassVar = FactType.KEY
 
     key_id: str
     created_unix_ms: int
+    created_by: str = ""
+    #: The key that it replaces, which ends by itself, and the one that replaces it; empty: none.
+    replaces: str = ""
+    replaced_by: str = ""
 
     @property
     def key(self) -> str:
@@ -223,12 +228,24 @@ class KeyCreated:
 
     def encode(self) -> bytes:
         """Return the payload."""
-        return fact_json(created_unix_ms=self.created_unix_ms)
+        return fact_json(
+            created_unix_ms=self.created_unix_ms,
+            created_by=self.created_by,
+            replaces=self.replaces,
+            replaced_by=self.replaced_by,
+        )
 
     @classmethod
     def decode(cls, key: str, payload: bytes) -> KeyCreated:
         """Return the fact in ``payload``."""
-        return cls(key, json.loads(payload)["created_unix_ms"])
+        value = json.loads(payload)
+        return cls(
+            key,
+            value["created_unix_ms"],
+            value.get("created_by", ""),
+            value.get("replaces", ""),
+            value.get("replaced_by", ""),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +307,10 @@ Fact = (
     | TrackRow
     | PriceCardRow
     | PopCostRow
+    | AccountRow
+    | MemberRow
+    | MemberTokenRow
+    | InvitationRow
 )
 FactT = TypeVar(
     "FactT",
@@ -307,6 +328,10 @@ FactT = TypeVar(
     TrackRow,
     PriceCardRow,
     PopCostRow,
+    AccountRow,
+    MemberRow,
+    MemberTokenRow,
+    InvitationRow,
 )
 
 _CLASS_OF: dict[FactType, type[Fact]] = {
@@ -326,6 +351,10 @@ _CLASS_OF: dict[FactType, type[Fact]] = {
         TrackRow,
         PriceCardRow,
         PopCostRow,
+        AccountRow,
+        MemberRow,
+        MemberTokenRow,
+        InvitationRow,
     )
 }
 

@@ -113,6 +113,15 @@ class KeyRecord:
 
     key: ApiKey
     created_unix_ms: int
+    created_by: str = ""
+    #: The key that it replaces, and the one that replaces it; empty: none.
+    replaces: str = ""
+    replaced_by: str = ""
+
+    @property
+    def prefix(self) -> str:
+        """The part of its text that may be shown."""
+        return f"ef-{self.key.id}"
 
 
 @dataclass(frozen=True, slots=True)

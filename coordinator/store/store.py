@@ -22,6 +22,7 @@ from protos.domain.errors import ConfigInvalid, StoreUnavailable
 
 if TYPE_CHECKING:
     from coordinator.core.adoption import Track
+    from coordinator.core.members import AccountInfo, Invitation, Member, MemberToken
     from coordinator.core.node_orders import NodeOrder
     from coordinator.core.operators import Operator
     from coordinator.core.plan_input import PlanRules
@@ -217,9 +218,34 @@ class Store:
     def keys_info(self) -> Sequence[KeyRecord]:
         """Return every key that is not revoked, oldest first."""
         by_id = {key.id: key for key in self.view().keys.values()}
-        created = self._memory.facts.keys_created_unix_ms
-        oldest_first = sorted(created, key=lambda key_id: (created[key_id], key_id))
-        return [KeyRecord(by_id[key_id], created[key_id]) for key_id in oldest_first]
+        created = self._memory.facts.keys_created
+        oldest_first = sorted(created.values(), key=lambda one: (one.created_unix_ms, one.key_id))
+        return [
+            KeyRecord(
+                by_id[one.key_id],
+                one.created_unix_ms,
+                one.created_by,
+                one.replaces,
+                one.replaced_by,
+            )
+            for one in oldest_first
+        ]
+
+    def account_infos(self) -> Mapping[str, AccountInfo]:
+        """Return what is known of accounts beside their rows, by name."""
+        return self._memory.facts.accounts
+
+    def members(self) -> Mapping[str, Member]:
+        """Return every member of every account by id."""
+        return self._memory.facts.members
+
+    def member_tokens(self) -> Mapping[str, MemberToken]:
+        """Return every token of every member by id."""
+        return self._memory.facts.member_tokens
+
+    def invitations(self) -> Mapping[str, Invitation]:
+        """Return every invitation that was not used, expired ones too, by id."""
+        return self._memory.facts.invitations
 
     async def delta_since(
         self, resource_type: ResourceType, scope: str, version: int

@@ -464,12 +464,15 @@ class TraceFilter(_message.Message):
     ORDER_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
     deployment: _builtins.str
     """empty: all"""
     missed: _builtins.bool
     """only those that missed their budget, or were predicted to"""
     order: Global___TraceOrder.ValueType
     limit: _builtins.int
+    account: _builtins.str
+    """empty: of all"""
     @_builtins.property
     def after(self) -> Global___TraceCursor: ...
     def __init__(
@@ -480,10 +483,11 @@ class TraceFilter(_message.Message):
         order: Global___TraceOrder.ValueType = ...,
         limit: _builtins.int = ...,
         after: Global___TraceCursor | None = ...,
+        account: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "deployment", b"deployment", "limit", b"limit", "missed", b"missed", "order", b"order"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "after", b"after", "deployment", b"deployment", "limit", b"limit", "missed", b"missed", "order", b"order"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -511,6 +515,7 @@ class TraceSummary(_message.Message):
     COST_NANO_USD_FIELD_NUMBER: _builtins.int
     CLOCK_JUMPED_FIELD_NUMBER: _builtins.int
     CLIENT_GONE_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
     trace_id: _builtins.str
     ingress_node_id: _builtins.str
     began_unix_ms: _builtins.int
@@ -528,6 +533,8 @@ class TraceSummary(_message.Message):
     cost_nano_usd: _builtins.int
     clock_jumped: _builtins.bool
     client_gone: _builtins.bool
+    account: _builtins.str
+    """empty from an agent of an earlier version"""
     def __init__(
         self,
         *,
@@ -547,10 +554,11 @@ class TraceSummary(_message.Message):
         cost_nano_usd: _builtins.int = ...,
         clock_jumped: _builtins.bool = ...,
         client_gone: _builtins.bool = ...,
+        account: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_felt_ttft_ms", b"_felt_ttft_ms", "felt_ttft_ms", b"felt_ttft_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_felt_ttft_ms", b"_felt_ttft_ms", "began_unix_ms", b"began_unix_ms", "billing_tier", b"billing_tier", "budget_ms", b"budget_ms", "client_gone", b"client_gone", "clock_jumped", b"clock_jumped", "cost_nano_usd", b"cost_nano_usd", "deployment", b"deployment", "ended_ms", b"ended_ms", "felt_ttft_ms", b"felt_ttft_ms", "ingress_node_id", b"ingress_node_id", "missed", b"missed", "node_id", b"node_id", "predicted_miss", b"predicted_miss", "serving_tier", b"serving_tier", "status", b"status", "trace_id", b"trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_felt_ttft_ms", b"_felt_ttft_ms", "account", b"account", "began_unix_ms", b"began_unix_ms", "billing_tier", b"billing_tier", "budget_ms", b"budget_ms", "client_gone", b"client_gone", "clock_jumped", b"clock_jumped", "cost_nano_usd", b"cost_nano_usd", "deployment", b"deployment", "ended_ms", b"ended_ms", "felt_ttft_ms", b"felt_ttft_ms", "ingress_node_id", b"ingress_node_id", "missed", b"missed", "node_id", b"node_id", "predicted_miss", b"predicted_miss", "serving_tier", b"serving_tier", "status", b"status", "trace_id", b"trace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__felt_ttft_ms: _TypeAlias = _typing.Literal["felt_ttft_ms"]  # noqa: Y015
     _WhichOneofArgType__felt_ttft_ms: _TypeAlias = _typing.Literal["_felt_ttft_ms", b"_felt_ttft_ms"]  # noqa: Y015

@@ -151,6 +151,7 @@ def summary_to_wire(trace: Trace) -> trace_pb2.TraceSummary:
         cost_nano_usd=trace.cost.total_nano_usd,
         clock_jumped=trace.clock_jumped,
         client_gone=trace.client_gone,
+        account=trace.account,
     )
 
 

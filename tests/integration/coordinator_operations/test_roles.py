@@ -25,6 +25,7 @@ from protos.domain.errors import Forbidden
 from protos.domain.object_names import ObjectKind
 from protos.domain.resources import ModelSource, ResourceType, Runtime
 from tests.support.certificates import request_der
+from tests.support.members import INVITATION_ID, put_members
 from tests.support.operations import ANA_KEY, NODE, TRACK, actor
 from tests.support.registry_cases import adapter_files, base_files
 from tests.support.registry_doors import publish, serve_adapter
@@ -63,6 +64,13 @@ CASES = {
         "account/acme",
     ),
     Act.ACCOUNT_LIST: Case(lambda ops, who: ops.accounts.list_all(who)),
+    Act.ACCOUNT_RESUME: Case(
+        lambda ops, who: ops.accounts.resume(who, "acme"), "account/acme", "account/acme"
+    ),
+    Act.ACCOUNT_SHOW: Case(lambda ops, who: ops.accounts.show(who, "acme"), None, "account/acme"),
+    Act.ACCOUNT_SUSPEND: Case(
+        lambda ops, who: ops.accounts.suspend(who, "acme", "abuse"), "account/acme", "account/acme"
+    ),
     Act.ADAPTER_COMPARE: Case(
         lambda ops, who: ops.registry.compare(who, "acme/fr", "acme/fr@1"),
         "adapter/acme/fr@1",
@@ -126,9 +134,39 @@ CASES = {
         "deployment/chat",
         "deployment/chat",
     ),
+    Act.INVITATION_LIST: Case(
+        lambda ops, who: ops.members.list_invitations(who, "acme"), None, "account/acme"
+    ),
+    Act.INVITATION_WITHDRAW: Case(
+        lambda ops, who: ops.members.withdraw(who, INVITATION_ID),
+        f"invitation/{INVITATION_ID}",
+        f"invitation/{INVITATION_ID}",
+    ),
     Act.KEY_CREATE: Case(lambda ops, who: ops.keys.create(who, "acme"), "key/", "account/acme"),
     Act.KEY_LIST: Case(lambda ops, who: ops.keys.list_all(who), None, "account/"),
     Act.KEY_REVOKE: Case(lambda ops, who: ops.keys.revoke(who, "k-1"), "key/k-1", "key/k-1"),
+    Act.KEY_ROTATE: Case(lambda ops, who: ops.keys.rotate(who, "k-1"), "key/k-1", "key/k-1"),
+    Act.MEMBER_INVITE: Case(
+        lambda ops, who: ops.members.invite(who, "acme", "bo@example.org", "viewer"),
+        "invitation/",
+        "account/acme",
+    ),
+    Act.MEMBER_LIST: Case(lambda ops, who: ops.members.list_all(who, "acme"), None, "account/acme"),
+    Act.MEMBER_REMOVE: Case(
+        lambda ops, who: ops.members.remove(who, "m-2"), "member/m-2", "member/m-2"
+    ),
+    Act.MEMBER_SET_ROLE: Case(
+        lambda ops, who: ops.members.set_role(who, "m-2", "viewer"), "member/m-2", "member/m-2"
+    ),
+    Act.MEMBER_TOKEN_CREATE: Case(
+        lambda ops, who: ops.members.create_token(who, "m-1"), "member/m-1", "member/m-1"
+    ),
+    Act.MEMBER_TOKEN_LIST: Case(
+        lambda ops, who: ops.members.list_tokens(who, "m-1"), None, "member/m-1"
+    ),
+    Act.MEMBER_TOKEN_REVOKE: Case(
+        lambda ops, who: ops.members.revoke_token(who, "t-1"), "token/t-1", "token/t-1"
+    ),
     Act.MODEL_LIST: Case(lambda ops, who: ops.models.list_all(who)),
     Act.MODEL_REGISTER: Case(
         lambda ops, who: ops.models.register(who, NEW), "model/acme/ext@1", "model/acme/ext@1"
@@ -230,6 +268,9 @@ CASES = {
     Act.ROUTE_EXPLAIN: Case(
         lambda ops, who: ops.routes.explain(who, "chat", "GRU"), None, "deployment/chat"
     ),
+    Act.SIGN_UP_INVITE: Case(
+        lambda ops, who: ops.members.invite_to_sign_up(who), "invitation/", ""
+    ),
     Act.TABLE_FORCE: Case(
         lambda ops, who: ops.tables.force(who, ResourceType.PRICES), "table/prices", "table/prices"
     ),
@@ -277,6 +318,7 @@ ADAPTER_ACTS = {
 
 #: What must have been done before an act.
 BEFORE = {
+    Act.ACCOUNT_RESUME: lambda ops: ops.accounts.suspend(actor(), "acme", "abuse"),
     Act.DEPLOY_ROLLBACK: lambda ops: ops.deploys.update(actor(), deployment(), [NODE]),
     Act.PLAN_APPLY: lambda ops: ops.plans.freeze(actor(), []),
     Act.PLAN_RELEASE: lambda ops: ops.plans.pin(actor(), MODEL.name, "GRU", ""),
@@ -288,6 +330,7 @@ BEFORE = {
 @pytest.mark.parametrize("act", list(Act))
 async def test_each_role_against_each_use_case(fleet, ops, act, role):
     fleet.agents.traces[TRACE_ID] = trace(3)
+    await put_members(fleet)
     case, who = CASES[act], actor(role)
     if act in ADAPTER_ACTS:
         for name, files in (("acme/base@1", base_files()), ("acme/other@1", base_files("other"))):

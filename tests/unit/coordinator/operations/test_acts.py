@@ -7,14 +7,21 @@ from typing import Any, get_type_hints
 
 import pytest
 
+from coordinator.core.members import Member, MemberRole
 from coordinator.core.operators import Role
+from coordinator.operations.account_acts import NOT_WHILE_SUSPENDED, OF_MEMBERS
 from coordinator.operations.actor import Actor
 from coordinator.operations.acts import NEEDS, OF_ACCOUNTS, Act
 from coordinator.operations.operations import Operations
+from protos.domain.errors import NotFound
 
 #: What the roles are sold as.
 VIEWER = {
     Act.ACCOUNT_LIST,
+    Act.ACCOUNT_SHOW,
+    Act.INVITATION_LIST,
+    Act.MEMBER_LIST,
+    Act.MEMBER_TOKEN_LIST,
     Act.ADOPTION_LIST,
     Act.REPOSITORY_LIST,
     Act.REPOSITORY_PLACE,
@@ -142,3 +149,96 @@ def test_an_account_may_publish_and_deploy_read_its_usage_and_nothing_else():
         Act.USAGE_EXPORT,
         Act.USAGE_READ,
     } == OF_ACCOUNTS
+
+
+#: What the roles of members are sold as.
+MEMBER_VIEWER = {
+    Act.ACCOUNT_SHOW,
+    Act.DEPLOY_LIST,
+    Act.DEPLOY_SHOW,
+    Act.KEY_LIST,
+    Act.MEMBER_LIST,
+    Act.MEMBER_TOKEN_CREATE,
+    Act.MEMBER_TOKEN_LIST,
+    Act.MEMBER_TOKEN_REVOKE,
+    Act.OBJECT_LIST,
+    Act.OBJECT_RESOLVE,
+    Act.OBJECT_SHOW,
+    Act.PRICE_LIST,
+    Act.REPOSITORY_LIST,
+    Act.REPOSITORY_PLACE,
+    Act.REPOSITORY_SHOW,
+    Act.TRACE_LIST,
+    Act.TRACE_SHOW,
+}
+MEMBER_DEVELOPER = MEMBER_VIEWER | {
+    Act.ADAPTER_PORT,
+    Act.BLOB_FIND,
+    Act.BLOB_PROGRESS,
+    Act.BLOB_RESUME,
+    Act.BLOB_UPLOAD,
+    Act.DEPLOYMENT_REMOVE,
+    Act.DEPLOY_CREATE,
+    Act.DEPLOY_ROLLBACK,
+    Act.DEPLOY_UPDATE,
+    Act.KEY_CREATE,
+    Act.KEY_REVOKE,
+    Act.KEY_ROTATE,
+    Act.OBJECT_PUBLISH,
+    Act.OBJECT_REMOVE,
+    Act.OBJECT_VERIFY,
+    Act.UPSTREAM_IMPORT,
+}
+MEMBER_ADMIN = MEMBER_DEVELOPER | {
+    Act.INVITATION_LIST,
+    Act.INVITATION_WITHDRAW,
+    Act.MEMBER_INVITE,
+    Act.MEMBER_REMOVE,
+    Act.MEMBER_SET_ROLE,
+}
+MEMBERS_MAY = {
+    MemberRole.OWNER: MEMBER_ADMIN,
+    MemberRole.ADMIN: MEMBER_ADMIN,
+    MemberRole.DEVELOPER: MEMBER_DEVELOPER,
+    MemberRole.BILLING: MEMBER_VIEWER,
+    MemberRole.VIEWER: MEMBER_VIEWER,
+}
+
+
+@pytest.mark.parametrize("role", list(MemberRole))
+def test_each_role_of_members_may_do_what_it_is_sold_as(role):
+    assert OF_MEMBERS[role] == MEMBERS_MAY[role]
+
+
+def test_no_member_may_do_what_only_operators_may():
+    assert not MEMBER_ADMIN & {
+        Act.ACCOUNT_CREATE,
+        Act.ACCOUNT_LIMITS,
+        Act.ACCOUNT_LIST,
+        Act.ACCOUNT_RESUME,
+        Act.ACCOUNT_SUSPEND,
+        Act.AUDIT_LIST,
+        Act.NODE_LIST,
+        Act.PLAN_SHOW,
+        Act.SIGN_UP_INVITE,
+        Act.UPSTREAM_TOKEN,
+    }
+
+
+def test_a_suspended_account_may_read_pay_and_revoke_but_begin_nothing():
+    assert set(MEMBER_VIEWER).isdisjoint(NOT_WHILE_SUSPENDED)
+    assert {
+        Act.KEY_REVOKE,
+        Act.MEMBER_REMOVE,
+        Act.OBJECT_REMOVE,
+        Act.DEPLOYMENT_REMOVE,
+    } <= MEMBER_ADMIN - NOT_WHILE_SUSPENDED
+
+
+def test_an_actor_that_is_a_member_is_of_its_account():
+    member = Member("m-1", "acme", "ana@example.org", MemberRole.VIEWER, 1)
+    actor = Actor.of_member(member, "192.0.2.7")
+    assert (str(actor), actor.account_id, actor.member_id) == ("member/m-1", "acme", "m-1")
+    assert actor.own("") == actor.own("acme") == "acme"
+    with pytest.raises(NotFound, match="no account 'globex'"):
+        actor.own("globex")

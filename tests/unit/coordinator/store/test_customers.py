@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from coordinator.store import accounts, deployments, keys, models, prices
+from coordinator.store.facts import KeyCreated
 from protos.domain.customers import Account
 from protos.domain.errors import Conflict, NotFound
 from protos.domain.resources import Price, ResourceType, Tier
@@ -36,7 +37,7 @@ def test_a_key_is_found_by_its_digest(store):
     key = api_key("k1", deployments=("chat",))
     put(store, key)
     assert store.projection.view.keys[key.digest] == key
-    assert store.facts.keys_created_unix_ms == {"k1": 5}
+    assert store.facts.keys_created == {"k1": KeyCreated("k1", 5)}
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_a_revoked_key_is_removed_from_table_view_and_cache(store):
     store.write(keys.revoke("k1"))
     assert "key/k1" not in store.projection.table(ResourceType.CREDENTIALS, "").rows
     assert not store.projection.view.keys
-    assert not store.facts.keys_created_unix_ms
+    assert not store.facts.keys_created
     with pytest.raises(NotFound):
         store.write(keys.revoke("k1"))
 

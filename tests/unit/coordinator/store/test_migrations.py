@@ -9,7 +9,7 @@ import pytest
 from coordinator.core.node_orders import Move, NodeOrder, OrderKind, Phase
 from coordinator.store import accounts, audit, deployments, models, nodes, pops, tokens
 from coordinator.store.fact_tables import FactTables
-from coordinator.store.facts import FactType, Placement
+from coordinator.store.facts import FactType, KeyCreated, Placement
 from coordinator.store.history import Change
 from coordinator.store.records import (
     AuditQuery,
@@ -136,7 +136,7 @@ def test_relations_become_facts_of_the_change_log(connection, monkeypatch):
             )
         },
         manifests={"acme/m@1": (ModelFile("a.bin", b"\x0a", 1), ModelFile("b.bin", b"\x0b", 2))},
-        keys_created_unix_ms={"k1": 1, "k2": 2},
+        keys_created={"k1": KeyCreated("k1", 1), "k2": KeyCreated("k2", 2)},
     )
     seqs = [seq for (seq,) in connection.execute("SELECT seq FROM changes ORDER BY seq")]
     assert seqs == list(range(2, 2 + len(seqs)))
