@@ -95,12 +95,12 @@ class RequestRunner:
         self._gateway = gateway
         self._client = client
         self._request = request
-        self._body = body
-        self._context = context
+        self.body = self._body = body
+        self.context = self._context = context
         self._machine = machine
         self._log = log
         self._now_mono_ms = gateway.now_mono_ms
-        self._reply = ReplyWriter(client, request, body.api, log, gateway.now_mono_ms)
+        self.reply = self._reply = ReplyWriter(client, request, body.api, log, gateway.now_mono_ms)
         self._counts = AnswerCounts(body, request.body, context, gateway.state)
         self._answers: list[ClientAnswer] = []
         #: The answer that goes to the client.
