@@ -180,7 +180,7 @@ class AccountLimits:
                 continue
             if self._waits(lease, amount, may_wait, live, now_mono_ms):
                 wanted = True
-            elif not live and self._room_cut_off(lease, now_mono_ms) >= amount:
+            elif not live and self._is_cut_off_with(lease, amount, now_mono_ms):
                 cut_off.append(lease)
             elif refusal is None:
                 refusal = self._refusal(held, lease, amount, bound, now_mono_ms, now_unix_ms)
@@ -207,10 +207,11 @@ class AccountLimits:
         calls.need(lease, urgent=waits)
         return waits
 
-    def _room_cut_off(self, lease: Lease, now_mono_ms: float) -> int:
-        if lease.name.kind is QuotaKind.MONEY and self.calls.can_ask:
-            return 0  # the coordinator answers, only not in time
-        return lease.room_cut_off(self.nodes, now_mono_ms)
+    def _is_cut_off_with(self, lease: Lease, amount: int, now_mono_ms: float) -> bool:
+        """Whether the coordinator cannot be asked, and the cut-off share has ``amount``."""
+        if self.calls.can_ask:
+            return False  # it answers, only not in time
+        return lease.room_cut_off(self.nodes, now_mono_ms) >= amount
 
     def _refusal(
         self,
@@ -230,8 +231,8 @@ class AccountLimits:
             return sequences_refusal(owner, lease, amount)
         leases = [one for one, _ in held.leases if one.name.kind.is_rate]
         states = _rates(leases, self.nodes, now_mono_ms, now_unix_ms)
-        remaining = lease.remaining(self.nodes, now_mono_ms)
-        return rate_refusal(owner, lease, amount, remaining, states)
+        room = lease.room(self.nodes, now_mono_ms)
+        return rate_refusal(owner, lease, amount, room, states)
 
     def _find(self, account: Account, key: ApiKey, now_mono_ms: float) -> _Held:
         """Return the leases of ``key`` and ``account`` by their present limits."""
@@ -269,7 +270,7 @@ def _rates(
     """Return the states of ``leases``; of two of a kind the one with less left."""
     states: dict[str, RateState] = {}
     for lease in leases:
-        remaining = lease.remaining(nodes, now_mono_ms)
+        remaining = max(0, min(lease.limit, lease.room(nodes, now_mono_ms)))
         kind = str(lease.name.kind)
         if kind not in states or remaining < states[kind].remaining:
             states[kind] = rate_state(lease, remaining, now_unix_ms)

@@ -26,12 +26,15 @@ def rate_state(lease: Lease, remaining: int, now_unix_ms: int) -> RateState:
 
 
 def rate_refusal(
-    owner: str, lease: Lease, amount: int, remaining: int, states: tuple[RateState, ...]
+    owner: str, lease: Lease, amount: int, room: int, states: tuple[RateState, ...]
 ) -> RateLimited:
-    """Return the refusal of a request that needs ``amount`` of a limit a minute."""
-    wait_ms = (amount - remaining) / max(1, lease.limit) * _MINUTE_MS
+    """Return the refusal of a request that needs ``amount`` of a limit a minute.
+
+    ``room``: what is left; below 0: owed.
+    """
+    wait_ms = (amount - room) / max(1, lease.limit) * _MINUTE_MS
     error = RateLimited(
-        f"{owner} may use {lease.limit} {lease.name.kind} a minute, and has {remaining} left",
+        f"{owner} may use {lease.limit} {lease.name.kind} a minute, and has {max(0, room)} left",
         _HINT,
         retry_after_s=max(1.0, wait_ms / 1_000.0),
     )

@@ -22,6 +22,8 @@ MAX_LEASES = 65_536
 #: Shortest time between two calls for requests that wait, and for what runs low.
 URGENT_GAP_MS = 20.0
 _LOW_GAP_MS = 200.0
+#: After so many calls without an answer the agent is cut off.
+_CUT_OFF_FAILURES = 2
 
 
 class QuotaCalls:
@@ -29,8 +31,7 @@ class QuotaCalls:
 
     def __init__(self, boot_id: str = "") -> None:
         self.boot_id = boot_id
-        #: The latest call failed: the coordinator cannot be asked.
-        self.cut_off = False
+        self._failures = 0
         #: Whether something asks the coordinator at all.
         self.linked = False
         #: Called when a request waits, or something runs low.
@@ -60,7 +61,7 @@ class QuotaCalls:
     @property
     def can_ask(self) -> bool:
         """Whether the coordinator is likely to answer soon."""
-        return self.linked and not self.cut_off
+        return self.linked and self._failures < _CUT_OFF_FAILURES
 
     def known(self, name: QuotaName) -> Lease | None:
         """Return the lease of ``name``, if there is one."""
@@ -111,7 +112,7 @@ class QuotaCalls:
         """Hold what is granted. What is answered late, for an earlier call, is ignored."""
         if answer.seq != self._seq:
             return
-        self.cut_off = False
+        self._failures = 0
         self.epoch = answer.epoch
         self._renew_ms = answer.renew_ms
         ends_mono_ms = self._called_mono_ms + answer.lease_ms
@@ -121,8 +122,10 @@ class QuotaCalls:
             if lease is None or ask is None:
                 continue
             lease.set(grant, ask, ends_mono_ms)
-            if grant.granted < ask.need and answer.settling_ms:
+            if grant.granted < ask.least and answer.settling_ms:
                 lease.refused_until_mono_ms = now_mono_ms + min(answer.settling_ms, RETRY_MS)
+            if grant.granted < ask.held:
+                self.need(lease, urgent=False)  # others get it once the coordinator knows
             if not ask.want and not ask.in_use and lease.is_idle(now_mono_ms):
                 del self._leases[grant.name]
         for name in asked:  # not there any more, or without a limit now
@@ -131,7 +134,7 @@ class QuotaCalls:
 
     def failed(self) -> None:
         """The coordinator did not answer the latest call."""
-        self.cut_off = True
+        self._failures += 1
         self._asked = {}
 
     def _forget_idle(self, now_mono_ms: float) -> None:

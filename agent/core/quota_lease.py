@@ -36,6 +36,7 @@ class Lease:
         "_least",
         "_peak",
         "_per_s",
+        "_spent_end_mono_ms",
         "_taken",
         "_waiting",
         "asked_mono_ms",
@@ -76,6 +77,8 @@ class Lease:
         self._waiting = 0
         self._least = 0
         self._bucket: RateBucket | None = None
+        #: The end of the lease after which the cut-off share of money was taken.
+        self._spent_end_mono_ms = 0.0
 
     # -- use -----------------------------------------------------------------------------------
 
@@ -101,13 +104,11 @@ class Lease:
         else:
             self.draw(amount)
 
-    def remaining(self, nodes: int, now_mono_ms: float) -> int:
-        """Return what is likely left of it in the fleet, as clients are told."""
+    def room(self, nodes: int, now_mono_ms: float) -> int:
+        """Return what is likely left of it in the fleet; below 0: owed."""
         if now_mono_ms < self.ends_mono_ms:
-            room = self.granted - self.in_use + self.left
-        else:
-            room = self.room_cut_off(nodes, now_mono_ms)
-        return max(0, min(self.limit, room))
+            return self.granted - self.in_use + self.left
+        return self.room_cut_off(nodes, now_mono_ms)
 
     def release(self, amount: int) -> None:
         """No longer use ``amount``."""
@@ -136,9 +137,10 @@ class Lease:
         Money: what the latest grant allowed, once. Others: the latest share, or an even one.
         """
         if self.name.kind is QuotaKind.MONEY:
-            if self.cut_off > 0 or self.granted > self.in_use:
+            if self._spent_end_mono_ms != self.ends_mono_ms:
+                self._spent_end_mono_ms = self.ends_mono_ms
                 self.granted = self.in_use + max(0, self.cut_off)
-            self.cut_off = min(self.cut_off, 0)
+                self.cut_off = 0
             return self.granted - self.in_use
         share = max(self.cut_off, self.limit // max(1, nodes))
         if not self.name.kind.is_rate:
@@ -174,7 +176,8 @@ class Lease:
             name=self.name,
             held=min(held, base) if idle else held,
             in_use=self.in_use,
-            need=base + self._least if self._least else 0,
+            least=base + self._least if self._least else 0,
+            need=base + self._waiting if self._least else 0,
             want=base + ahead,
             cut_off=0 if idle else max(0, self.cut_off),
         )
@@ -199,7 +202,7 @@ class Lease:
         self._bucket = None
         room = grant.granted - asked.in_use
         self.low = max(0, room) // _LOW_PART
-        if grant.granted < asked.need:
+        if grant.granted < asked.least:
             self.refused_until_mono_ms = self.asked_mono_ms + RETRY_MS
         else:
             self.refused_until_mono_ms = 0.0

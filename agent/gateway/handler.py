@@ -116,11 +116,28 @@ class GenerationHandler:
     async def _admit_later(
         self, api: ApiFormat, request: Request, client: ServerConnection, log: RequestLog
     ) -> RequestRunner:
-        """Admit the request once the coordinator has been asked for quota, or refuse it."""
+        """Admit the request once the coordinator has been asked for quota, or refuse it.
+
+        It waits twice if it has what it lacked, and now lacks something else.
+        """
+        try:
+            return await self._admit_after_wait(api, request, client, log, may_wait=True)
+        except LeaseWanted:
+            return await self._admit_after_wait(api, request, client, log, may_wait=False)
+
+    async def _admit_after_wait(
+        self,
+        api: ApiFormat,
+        request: Request,
+        client: ServerConnection,
+        log: RequestLog,
+        *,
+        may_wait: bool,
+    ) -> RequestRunner:
         await self._gateway.wait_for_quota()
         if len(request.body) >= COUNTED_FROM_BYTES:
-            return await self._admit_large(api, request, client, log, may_wait=False)
-        return self._admit(api, request, client, log, may_wait=False)
+            return await self._admit_large(api, request, client, log, may_wait=may_wait)
+        return self._admit(api, request, client, log, may_wait=may_wait)
 
     async def _admit_large(
         self,

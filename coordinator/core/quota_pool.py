@@ -28,7 +28,7 @@ _LEAST_PART_OF_RATE = 32
 _LEAST_PART = 64
 #: One agent gets at most this part of the money that remains beyond what it uses: it may die.
 MOST_PART_OF_MONEY = 8
-#: What all agents that are cut off may spend together, as a part of what remained.
+#: What all agents that are cut off may spend together, as a part of what nobody held.
 CUT_OFF_PART_OF_MONEY = 10
 #: A cut-off agent serves no longer than its credentials are valid, 7 days.
 _MAX_CUT_OFF_MS = 7 * 86_400_000.0
@@ -145,14 +145,20 @@ class QuotaPool:
         if self.name.kind is QuotaKind.MONEY:
             want = min(want, max(ask.need, in_use + max(0, capacity) // MOST_PART_OF_MONEY))
         total = self._want - share.want + want
-        fair = want if total <= capacity else max(0, capacity) * want // max(1, total)
+        fair = want
+        if total > capacity:
+            fair = max(0, capacity) * want // max(1, total)
+            fair += in_use <= fair  # what is left of whole numbers goes round
         free = capacity - (self._held - share.held)
         if settling:
             free = min(free, held)
-        granted = min(want, max(fair, ask.need), free)
-        if granted < ask.need:
-            granted = in_use  # too little for what waits: others may need it
-        granted = max(granted, in_use)
+        if self.name.kind is QuotaKind.MONEY or not in_use:
+            fair = max(fair, ask.least)  # else a large request would never be admitted
+        granted = min(want, fair, free)
+        if granted < ask.least:
+            # Too little for what waits: others may need it. An agent that uses more than its fair
+            # part admits nothing until enough of its requests have ended.
+            granted = max(0, min(in_use, granted))
         self._set(share, held=max(held, granted), want=want, deficit=0)
         return granted
 
@@ -160,12 +166,12 @@ class QuotaPool:
         """Return what the agent may use without contact, and count it."""
         most = max(0, self._capacity)
         if self.name.kind is QuotaKind.MONEY:
-            most //= CUT_OFF_PART_OF_MONEY
+            most = max(0, self._capacity - self._held) // CUT_OFF_PART_OF_MONEY
         others = self._cut_off - share.cut_off
         given = min(most * share.want // max(1, self._want), max(0, most - others))
         if settling:
             given = min(given, ask.cut_off)
-        counted = max(given, min(ask.cut_off, most))
+        counted = max(given, min(ask.cut_off, max(share.cut_off, most)))
         self._cut_off += counted - share.cut_off
         share.cut_off = counted
         return given

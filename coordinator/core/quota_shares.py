@@ -57,9 +57,13 @@ class QuotaShares:
         node_id: str,
         call: LeaseCall,
         capacity_of: Callable[[QuotaName], int | None],
+        was_there: Callable[[QuotaName], bool],
         now_mono_ms: float,
     ) -> LeaseAnswer:
         """Return the grants for ``call``.
+
+        ``was_there``: whether a quota existed when this run of the coordinator began, so that
+        agents may hold some of it from the run before.
 
         ``capacity_of`` returns the fleet's limit, or what remains of money (``MAX_AMOUNT``: no
         bound, below 0: overdrawn); None for what does not exist or has no limit.
@@ -71,11 +75,15 @@ class QuotaShares:
             raise Conflict("a later call of this agent has been handled", retryable=False)
         self._sweep(now_mono_ms)
         self._callers[holder] = _Caller(call.seq, now_mono_ms)
+        settling = now_mono_ms < self._settled_mono_ms
         grants = []
         for ask in call.asks:
-            grant = self._grant(holder, node_id, ask, capacity_of(ask.name), now_mono_ms)
-            if grant is not None:
-                grants.append(grant)
+            capacity = capacity_of(ask.name)
+            if capacity is not None:
+                waits = settling and was_there(ask.name)
+                grants.append(
+                    self._grant(holder, node_id, ask, capacity, now_mono_ms, settling=waits)
+                )
         return LeaseAnswer(
             epoch=self.epoch,
             seq=call.seq,
@@ -84,6 +92,10 @@ class QuotaShares:
             settling_ms=max(0.0, self._settled_mono_ms - now_mono_ms),
             grants=tuple(grants),
         )
+
+    def is_settled(self, now_mono_ms: float) -> bool:
+        """Whether all leases of an earlier run have ended."""
+        return now_mono_ms >= self._settled_mono_ms
 
     def held(self, name: QuotaName) -> int:
         """Return the most of a quota that agents in contact may hold."""
@@ -95,13 +107,12 @@ class QuotaShares:
         holder: str,
         node_id: str,
         ask: LeaseAsk,
-        capacity: int | None,
+        capacity: int,
         now_mono_ms: float,
-    ) -> LeaseGrant | None:
-        if capacity is None:
-            return None
+        *,
+        settling: bool,
+    ) -> LeaseGrant:
         name = ask.name
-        settling = now_mono_ms < self._settled_mono_ms
         pool = self._pools.get(name)
         if pool is None:
             if len(self._pools) >= MAX_POOLS:

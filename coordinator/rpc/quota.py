@@ -45,6 +45,8 @@ class QuotaService(quota_pb2_grpc.QuotaServicer):
         self._remaining_of = remaining_of
         self._now_mono_ms = now_mono_ms
         self._calls = RateLimit(per_s=_CALLS_PER_S, burst=_CALLS_BURST)
+        #: The rows at the start, while agents may hold leases from before.
+        self._first_view: FleetView | None = view()
 
     async def Lease(
         self, request: quota_pb2.LeaseRequest, context: Context
@@ -57,13 +59,20 @@ class QuotaService(quota_pb2_grpc.QuotaServicer):
             raise Overloaded("too many calls for quota", "renew less often", retry_after_s=wait_s)
         call = call_from_wire(request)
         view = self._view()
+        if self._shares.is_settled(now_mono_ms):
+            self._first_view = None
         answer = self._shares.handle(
             node_id,
             call,
             lambda name: capacity_of(name, view, self._remaining_of),
+            self._was_there,
             now_mono_ms,
         )
         return answer_to_wire(answer, call)
+
+    def _was_there(self, name: QuotaName) -> bool:
+        first = self._first_view
+        return first is not None and capacity_of(name, first, lambda account: 0) is not None
 
 
 def capacity_of(

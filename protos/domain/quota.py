@@ -18,9 +18,9 @@ from dataclasses import dataclass
 #: Most asks in one call, so that one agent cannot occupy the coordinator.
 MAX_ASKS = 2_048
 #: How long a lease lasts, from before the agent sent its ask.
-LEASE_MS = 15_000.0
+LEASE_MS = 10_000.0
 #: The coordinator counts a lease for longer than its agent does, so that the agent always stops
-#: first: clocks may run 5 % apart.
+#: first: clocks may run 10 % apart.
 LEASE_MARGIN_MS = 1_000.0
 #: How often a lease is renewed: no change of a limit or of a balance is unknown to a connected
 #: agent for longer.
@@ -56,14 +56,15 @@ class QuotaName:
 class LeaseAsk:
     """What an agent holds of one quota, and would like to hold.
 
-    ``held`` is all that it may use, ``in_use`` included. ``want`` is what it would like to hold in
-    all; with less than ``need`` in all the request that waits is not admitted. ``cut_off``: as the
-    latest grant that it has received.
+    All amounts are what it holds in all, ``in_use`` included: with ``least`` one of the requests
+    that wait would be admitted, with ``need`` all of them, and ``want`` it would like to hold.
+    ``cut_off``: as the latest grant that it has received.
     """
 
     name: QuotaName
     held: int
     in_use: int
+    least: int
     need: int
     want: int
     cut_off: int = 0

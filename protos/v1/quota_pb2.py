@@ -24,23 +24,23 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15protos/v1/quota.proto\x12\x0c\x65\x64geforge.v1\"\xa4\x01\n\x08LeaseAsk\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.edgeforge.v1.QuotaKind\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x12\n\nkey_digest\x18\x03 \x01(\x0c\x12\x0c\n\x04held\x18\x04 \x01(\x12\x12\x0e\n\x06in_use\x18\x05 \x01(\x04\x12\x0c\n\x04need\x18\x06 \x01(\x04\x12\x0c\n\x04want\x18\x07 \x01(\x04\x12\x0f\n\x07\x63ut_off\x18\x08 \x01(\x04\"R\n\x0cLeaseRequest\x12\x0f\n\x07\x62oot_id\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x04\x12$\n\x04\x61sks\x18\x03 \x03(\x0b\x32\x16.edgeforge.v1.LeaseAsk\"X\n\nLeaseGrant\x12\x0b\n\x03\x61sk\x18\x01 \x01(\r\x12\x0f\n\x07granted\x18\x02 \x01(\x12\x12\r\n\x05limit\x18\x03 \x01(\x12\x12\x0c\n\x04left\x18\x04 \x01(\x04\x12\x0f\n\x07\x63ut_off\x18\x05 \x01(\x04\"\x8e\x01\n\rLeaseResponse\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x0b\n\x03seq\x18\x02 \x01(\x04\x12\x10\n\x08lease_ms\x18\x03 \x01(\r\x12\x10\n\x08renew_ms\x18\x04 \x01(\r\x12\x13\n\x0bsettling_ms\x18\x05 \x01(\r\x12(\n\x06grants\x18\x06 \x03(\x0b\x32\x18.edgeforge.v1.LeaseGrant*\x87\x01\n\tQuotaKind\x12\x1a\n\x16QUOTA_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13QUOTA_KIND_REQUESTS\x10\x01\x12\x15\n\x11QUOTA_KIND_TOKENS\x10\x02\x12\x18\n\x14QUOTA_KIND_SEQUENCES\x10\x03\x12\x14\n\x10QUOTA_KIND_MONEY\x10\x04\x32I\n\x05Quota\x12@\n\x05Lease\x12\x1a.edgeforge.v1.LeaseRequest\x1a\x1b.edgeforge.v1.LeaseResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15protos/v1/quota.proto\x12\x0c\x65\x64geforge.v1\"\xb3\x01\n\x08LeaseAsk\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.edgeforge.v1.QuotaKind\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x12\n\nkey_digest\x18\x03 \x01(\x0c\x12\x0c\n\x04held\x18\x04 \x01(\x12\x12\x0e\n\x06in_use\x18\x05 \x01(\x04\x12\r\n\x05least\x18\x06 \x01(\x04\x12\x0c\n\x04need\x18\x07 \x01(\x04\x12\x0c\n\x04want\x18\x08 \x01(\x04\x12\x0f\n\x07\x63ut_off\x18\t \x01(\x04\"R\n\x0cLeaseRequest\x12\x0f\n\x07\x62oot_id\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x04\x12$\n\x04\x61sks\x18\x03 \x03(\x0b\x32\x16.edgeforge.v1.LeaseAsk\"X\n\nLeaseGrant\x12\x0b\n\x03\x61sk\x18\x01 \x01(\r\x12\x0f\n\x07granted\x18\x02 \x01(\x12\x12\r\n\x05limit\x18\x03 \x01(\x12\x12\x0c\n\x04left\x18\x04 \x01(\x04\x12\x0f\n\x07\x63ut_off\x18\x05 \x01(\x04\"\x8e\x01\n\rLeaseResponse\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x0b\n\x03seq\x18\x02 \x01(\x04\x12\x10\n\x08lease_ms\x18\x03 \x01(\r\x12\x10\n\x08renew_ms\x18\x04 \x01(\r\x12\x13\n\x0bsettling_ms\x18\x05 \x01(\r\x12(\n\x06grants\x18\x06 \x03(\x0b\x32\x18.edgeforge.v1.LeaseGrant*\x87\x01\n\tQuotaKind\x12\x1a\n\x16QUOTA_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13QUOTA_KIND_REQUESTS\x10\x01\x12\x15\n\x11QUOTA_KIND_TOKENS\x10\x02\x12\x18\n\x14QUOTA_KIND_SEQUENCES\x10\x03\x12\x14\n\x10QUOTA_KIND_MONEY\x10\x04\x32I\n\x05Quota\x12@\n\x05Lease\x12\x1a.edgeforge.v1.LeaseRequest\x1a\x1b.edgeforge.v1.LeaseResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.v1.quota_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_QUOTAKIND']._serialized_start=526
-  _globals['_QUOTAKIND']._serialized_end=661
+  _globals['_QUOTAKIND']._serialized_start=541
+  _globals['_QUOTAKIND']._serialized_end=676
   _globals['_LEASEASK']._serialized_start=40
-  _globals['_LEASEASK']._serialized_end=204
-  _globals['_LEASEREQUEST']._serialized_start=206
-  _globals['_LEASEREQUEST']._serialized_end=288
-  _globals['_LEASEGRANT']._serialized_start=290
-  _globals['_LEASEGRANT']._serialized_end=378
-  _globals['_LEASERESPONSE']._serialized_start=381
-  _globals['_LEASERESPONSE']._serialized_end=523
-  _globals['_QUOTA']._serialized_start=663
-  _globals['_QUOTA']._serialized_end=736
+  _globals['_LEASEASK']._serialized_end=219
+  _globals['_LEASEREQUEST']._serialized_start=221
+  _globals['_LEASEREQUEST']._serialized_end=303
+  _globals['_LEASEGRANT']._serialized_start=305
+  _globals['_LEASEGRANT']._serialized_end=393
+  _globals['_LEASERESPONSE']._serialized_start=396
+  _globals['_LEASERESPONSE']._serialized_end=538
+  _globals['_QUOTA']._serialized_start=678
+  _globals['_QUOTA']._serialized_end=751
 # @@protoc_insertion_point(module_scope)

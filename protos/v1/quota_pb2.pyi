@@ -51,6 +51,7 @@ class LeaseAsk(_message.Message):
     KEY_DIGEST_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
     IN_USE_FIELD_NUMBER: _builtins.int
+    LEAST_FIELD_NUMBER: _builtins.int
     NEED_FIELD_NUMBER: _builtins.int
     WANT_FIELD_NUMBER: _builtins.int
     CUT_OFF_FIELD_NUMBER: _builtins.int
@@ -61,6 +62,7 @@ class LeaseAsk(_message.Message):
     held: _builtins.int
     """May be negative: used beyond what was granted."""
     in_use: _builtins.int
+    least: _builtins.int
     need: _builtins.int
     want: _builtins.int
     cut_off: _builtins.int
@@ -72,13 +74,14 @@ class LeaseAsk(_message.Message):
         key_digest: _builtins.bytes = ...,
         held: _builtins.int = ...,
         in_use: _builtins.int = ...,
+        least: _builtins.int = ...,
         need: _builtins.int = ...,
         want: _builtins.int = ...,
         cut_off: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "cut_off", b"cut_off", "held", b"held", "in_use", b"in_use", "key_digest", b"key_digest", "kind", b"kind", "need", b"need", "want", b"want"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "cut_off", b"cut_off", "held", b"held", "in_use", b"in_use", "key_digest", b"key_digest", "kind", b"kind", "least", b"least", "need", b"need", "want", b"want"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -123,7 +126,7 @@ class LeaseGrant(_message.Message):
     """Which of the request's asks, from 0."""
     granted: _builtins.int
     limit: _builtins.int
-    """-1: no bound."""
+    """Of money: what remains of it."""
     left: _builtins.int
     cut_off: _builtins.int
     def __init__(

@@ -34,6 +34,7 @@ def call_to_wire(call: LeaseCall) -> q.LeaseRequest:
                 key_digest=ask.name.key_digest,
                 held=_bounded(ask.held),
                 in_use=_bounded(max(0, ask.in_use)),
+                least=_bounded(max(0, ask.least)),
                 need=_bounded(max(0, ask.need)),
                 want=_bounded(max(0, ask.want)),
                 cut_off=_bounded(max(0, ask.cut_off)),
@@ -61,7 +62,7 @@ def _ask_from_wire(ask: q.LeaseAsk) -> LeaseAsk:
         raise InvalidRequest(f"unknown kind of quota {ask.kind}")
     if len(ask.key_digest) not in _DIGEST_BYTES or len(ask.account_id) > _MAX_ACCOUNT_ID_CHARS:
         raise InvalidRequest("a quota is of an account or of a key")
-    amounts = (ask.held, ask.in_use, ask.need, ask.want, ask.cut_off)
+    amounts = (ask.held, ask.in_use, ask.least, ask.need, ask.want, ask.cut_off)
     if not all(-MAX_AMOUNT <= amount <= MAX_AMOUNT for amount in amounts):
         raise InvalidRequest("an amount of quota is too large")
     return LeaseAsk(QuotaName(kind, ask.account_id, ask.key_digest), *amounts)
