@@ -167,7 +167,7 @@ class Lease:
         passed_s = min(60.0, max(0.05, (now_mono_ms - self.asked_mono_ms) / 1_000.0))
         self._per_s += _NEW_WEIGHT * (self._taken / passed_s - self._per_s)
         idle = self.is_idle(now_mono_ms) and not self._waiting
-        ahead = 0 if idle else max(self._waiting, self._ahead())
+        ahead = 0 if idle else self._waiting + self._ahead()
         live = now_mono_ms < self.ends_mono_ms
         rate = self.name.kind.is_rate
         held = self.granted if live or (rate and self.granted < 0) else self.in_use
