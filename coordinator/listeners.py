@@ -35,6 +35,7 @@ from protos.v1.billing_pb2_grpc import add_BillingServicer_to_server
 from protos.v1.deploy_pb2_grpc import add_DeploysServicer_to_server
 from protos.v1.enrolment_pb2_grpc import add_EnrolmentServicer_to_server
 from protos.v1.prices_pb2_grpc import add_PricesServicer_to_server, add_ReportsServicer_to_server
+from protos.v1.quota_pb2_grpc import add_QuotaServicer_to_server
 from protos.v1.registry_pb2_grpc import add_RegistryServicer_to_server
 from protos.v1.usage_pb2_grpc import (
     add_MeteringServicer_to_server,
@@ -98,6 +99,7 @@ def make_servers(
         now_unix_ms=clock.now_unix_ms,
     )
     add_MeteringServicer_to_server(metering, fleet_server)
+    add_QuotaServicer_to_server(fleet.quota, fleet_server)
     bind(fleet_server, "fleet", addresses["fleet"], credentials.mutual())
 
     admin_server = _make_admin_server(config, store, operations, calls, appended)

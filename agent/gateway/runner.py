@@ -98,8 +98,8 @@ class RequestRunner:
         self._gateway = gateway
         self._client = client
         self._request = request
-        self._body = body
-        self._context = context
+        self.body = self._body = body
+        self.context = self._context = context
         self._machine = machine
         self._log = log
         self._now_mono_ms = gateway.now_mono_ms
@@ -109,7 +109,7 @@ class RequestRunner:
             self._service_word = served_word(
                 context.deployment.sla_tier, is_anthropic=body.api.is_anthropic
             )
-        self._reply = ReplyWriter(
+        self.reply = self._reply = ReplyWriter(
             client, request, body.api, log, gateway.now_mono_ms, self._service_word
         )
         self._counts = AnswerCounts(body, request.body, context, gateway.state)
