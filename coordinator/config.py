@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from coordinator.api_section import ApiSection, check_api
 from coordinator.blobs_section import BlobsSection, check_blobs
 from coordinator.hub_sections import HubSection, UpstreamSection, check_hub, check_upstream
 from protos.domain.addresses import (
@@ -163,6 +164,7 @@ class CoordinatorConfig:
     enrolment: EnrolmentSection
     http: HttpSection
     hub: HubSection
+    api: ApiSection
     upstream: UpstreamSection
     health: HealthSection
     limits: LimitsSection
@@ -213,6 +215,15 @@ class CoordinatorConfig:
         return self.hub.advertise.rstrip("/") or f"{scheme}://{address}"
 
     @property
+    def api_endpoint(self) -> str:
+        """Origin of the customers' API as they use it; empty: it is off."""
+        if not self.api.enabled:
+            return ""
+        scheme = "http" if self.api.plain_http else "https"
+        address = join_address(self.api.host, self.api.port)
+        return self.api.advertise.rstrip("/") or f"{scheme}://{address}"
+
+    @property
     def loopback_listeners(self) -> tuple[str, ...]:
         """Of the listeners that operators need, those that only this machine can reach."""
         needed = {"admin": self.admin.host, "enrolment": self.enrolment.host}
@@ -221,12 +232,14 @@ class CoordinatorConfig:
     def listeners(self) -> dict[str, tuple[str, int]]:
         """Return section -> host and port to listen on."""
         hub = {"hub": (self.hub.host, self.hub.port)} if self.hub.enabled else {}
+        api = {"api": (self.api.host, self.api.port)} if self.api.enabled else {}
         return {
             "fleet": (self.fleet.host, self.fleet.port),
             "admin": (self.admin.host, self.admin.port),
             "enrolment": (self.enrolment.host, self.enrolment.port),
             "http": (self.http.host, self.http.port),
             **hub,
+            **api,
         }
 
 
@@ -262,6 +275,11 @@ def parse_config(
             config.hub,
             certificate_file=_below(base, config.hub.certificate_file),
             key_file=_below(base, config.hub.key_file),
+        ),
+        api=replace(
+            config.api,
+            certificate_file=_below(base, config.api.certificate_file),
+            key_file=_below(base, config.api.key_file),
         ),
         upstream=replace(config.upstream, ca_file=_below(base, config.upstream.ca_file)),
         coordinator=replace(config.coordinator, state_dir=state_dir),
@@ -325,7 +343,7 @@ def _check_together(config: CoordinatorConfig) -> list[str]:
                 f"{section}.advertise: is required when {section}.host is {listener.host}:"
                 f' advertise = "NAME:{listener.port}", with the name or address that others dial'
             )
-    problems += check_hub(config.hub) + check_upstream(config.upstream)
+    problems += check_hub(config.hub) + check_upstream(config.upstream) + check_api(config.api)
     taken: dict[int, str] = {}
     for section, (host, port) in config.listeners().items():
         if problem := host_problem(host):
