@@ -12,6 +12,7 @@ from coordinator.api.metrics import make_metrics
 from coordinator.core.fleet_figures import FleetGauges
 from coordinator.operations.node_certificates import NodeCertificates
 from coordinator.rpc.admin import AdminService
+from coordinator.rpc.admin_accounts import AccountsService
 from coordinator.rpc.admin_adoption import AdoptionService
 from coordinator.rpc.admin_deploys import DeployService
 from coordinator.rpc.admin_registry import RegistryService
@@ -23,6 +24,7 @@ from coordinator.rpc.operator_rows import UNKNOWN_HINT, OperatorRows
 from coordinator.store import audit
 from protos.domain.addresses import join_address
 from protos.domain.resources import ResourceType
+from protos.v1.accounts_pb2_grpc import add_AccountsServicer_to_server
 from protos.v1.admin_pb2_grpc import add_AdminServicer_to_server
 from protos.v1.adoption_pb2_grpc import add_AdoptionServicer_to_server
 from protos.v1.deploy_pb2_grpc import add_DeploysServicer_to_server
@@ -126,6 +128,8 @@ def _make_admin_server(
     add_RegistryServicer_to_server(RegistryService(operations, rows.role_of), admin_server)
     add_AdoptionServicer_to_server(AdoptionService(operations, rows.role_of), admin_server)
     add_DeploysServicer_to_server(DeployService(operations, rows.role_of), admin_server)
+    accounts = AccountsService(operations, rows.role_of, config.api_endpoint)
+    add_AccountsServicer_to_server(accounts, admin_server)
     return admin_server
 
 

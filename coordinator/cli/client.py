@@ -13,6 +13,7 @@ from coordinator.cli.validity import certificate_in, validity_of
 from protos.domain.errors import ConfigInvalid, EdgeForgeError, LinkDown, Unauthenticated
 from protos.enrolment.keys import key_in
 from protos.v1 import (
+    accounts_pb2_grpc,
     admin_pb2_grpc,
     adoption_pb2_grpc,
     deploy_pb2_grpc,
@@ -78,6 +79,16 @@ class AdminClient:
     ) -> T:
         """Call one method about other hubs. Raises: as ``call``."""
         stub = adoption_pb2_grpc.AdoptionStub(self._channel)
+        return self._called(method(stub), request, timeout_s)
+
+    def accounts(
+        self,
+        method: Callable[[accounts_pb2_grpc.AccountsStub], Callable[..., T]],
+        request: Any,  # noqa: ANN401 - a message
+        timeout_s: float = TIMEOUT_S,
+    ) -> T:
+        """Call one method about accounts. Raises: as ``call``."""
+        stub = accounts_pb2_grpc.AccountsStub(self._channel)
         return self._called(method(stub), request, timeout_s)
 
     def import_upstream(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -46,10 +47,23 @@ class Accounts(UseCases):
         return account_id
 
     @use_case(Act.ACCOUNT_LIST)
-    async def list_all(self, actor: Actor) -> Sequence[Account]:
+    async def list_all(self, actor: Actor) -> Sequence[AccountShown]:
         """Return every account, by name."""
-        known = self._store.view().accounts
-        return [known[name] for name in sorted(known)]
+        view, infos = self._store.view(), self._store.account_infos()
+        counts = [
+            Counter(one.account_id for one in those)
+            for those in (
+                self._store.members().values(),
+                view.keys.values(),
+                view.deployments.values(),
+            )
+        ]
+        return [
+            AccountShown(
+                account, infos.get(name) or AccountInfo(name), *(one[name] for one in counts)
+            )
+            for name, account in sorted(view.accounts.items())
+        ]
 
     @use_case(Act.ACCOUNT_SHOW, named("account"))
     async def show(self, actor: Actor, account_id: str = "") -> AccountShown:
