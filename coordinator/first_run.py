@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coordinator.ca.authority import CertificateAuthority
-from coordinator.core.price_card import CARD_VERSION, default_price_card
+from coordinator.core.price_card import CARD_VERSION, first_card
 from coordinator.host_operators import PROFILE, admin_of, write_operator
 from coordinator.store import operators, prices
 from coordinator.store.records import AuditNote
@@ -155,7 +155,7 @@ async def _make_database(path: Path, admin: Operator, now_unix_ms: Callable[[], 
             "coordinator", "init", f"operator/{admin.name}", f"price_card={CARD_VERSION}"
         )
         await store.write(operators.put(admin))
-        await store.write(prices.put(default_price_card()), note)
+        await store.write(prices.begin(first_card("coordinator", now_unix_ms())), note)
     finally:
         await store.close()
     # Closing has merged the write-ahead log into the file; only the file is moved.

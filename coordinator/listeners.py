@@ -11,10 +11,12 @@ from coordinator.api.http import HttpListener, HttpParts
 from coordinator.api.metrics import make_metrics
 from coordinator.core.fleet_figures import FleetGauges
 from coordinator.operations.node_certificates import NodeCertificates
+from coordinator.operations.prices import public_card
 from coordinator.rpc.admin import AdminService
 from coordinator.rpc.admin_accounts import AccountsService
 from coordinator.rpc.admin_adoption import AdoptionService
 from coordinator.rpc.admin_deploys import DeployService
+from coordinator.rpc.admin_prices import PriceService
 from coordinator.rpc.admin_registry import RegistryService
 from coordinator.rpc.enrolment import MAX_MESSAGE_BYTES, AdminListener, EnrolmentService
 from coordinator.rpc.identity import IdentityKind
@@ -31,6 +33,7 @@ from protos.v1.admin_pb2_grpc import add_AdminServicer_to_server
 from protos.v1.adoption_pb2_grpc import add_AdoptionServicer_to_server
 from protos.v1.deploy_pb2_grpc import add_DeploysServicer_to_server
 from protos.v1.enrolment_pb2_grpc import add_EnrolmentServicer_to_server
+from protos.v1.prices_pb2_grpc import add_PricesServicer_to_server
 from protos.v1.registry_pb2_grpc import add_RegistryServicer_to_server
 from protos.v1.usage_pb2_grpc import (
     add_MeteringServicer_to_server,
@@ -145,6 +148,7 @@ def _make_admin_server(
     add_DeploysServicer_to_server(DeployService(operations, rows.role_of), admin_server)
     accounts = AccountsService(operations, rows.role_of, config.api_endpoint)
     add_AccountsServicer_to_server(accounts, admin_server)
+    add_PricesServicer_to_server(PriceService(operations, rows.role_of), admin_server)
     add_UsageReportsServicer_to_server(UsageReportsService(operations, rows.role_of), admin_server)
     return admin_server
 
@@ -175,7 +179,8 @@ def make_http(
 
     parts = HttpParts(
         missing=missing,
-        prices=lambda: store.view().prices.values(),
+        card=lambda: public_card(store),
+        now_unix_ms=clock.now_unix_ms,
         metrics=make_metrics(fleet.counters, gauges),
     )
     http = config.http

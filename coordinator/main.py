@@ -15,6 +15,7 @@ from coordinator.blobs.opening import open_blobs
 from coordinator.ca.authority import CertificateAuthority
 from coordinator.first_run import check_ports_free
 from coordinator.fleet.blob_upkeep import BlobUpkeep, make_blob_upkeep
+from coordinator.fleet.price_watch import PriceWatch, adopt_card
 from coordinator.host_operators import adopt_operators
 from coordinator.hub.adoption_watch import AdoptionWatch
 from coordinator.hub.assembly import make_hub
@@ -48,6 +49,7 @@ async def serve(
     authority = CertificateAuthority.load(config.ca_dir, now_unix_ms=clock.now_unix_ms)
     async with _opened_store(config) as store, _opened_usage(config) as usage_db:
         await adopt_operators(config, store, authority, clock.now_unix_ms)
+        await adopt_card(store)
         blobs = await open_blobs(config, clock.now_unix_ms)
         fleet = make_fleet(config, store, authority, blobs)
         credentials = ServerCredentials(authority, config.coordinator.name, clock.now_unix_ms)
@@ -93,7 +95,7 @@ async def serve(
             for listener in public:
                 await listener.start()
             async with asyncio.TaskGroup() as group:
-                running = _start_work(group, fleet, credentials, upkeep, watch, usage)
+                running = _start_work(group, store, fleet, credentials, upkeep, watch, usage)
                 _log.info("coordinator ready epoch=%d state_dir=%s", store.epoch, config.state_dir)
                 on_ready()
                 await stop.wait()
@@ -115,6 +117,7 @@ async def serve(
 
 def _start_work(
     group: asyncio.TaskGroup,
+    store: Store,
     fleet: Fleet,
     credentials: ServerCredentials,
     upkeep: BlobUpkeep,
@@ -122,6 +125,7 @@ def _start_work(
     usage: Usage,
 ) -> list[asyncio.Task[None]]:
     """Start what runs beside the listeners."""
+    price_watch = PriceWatch(store, now_unix_ms=clock.now_unix_ms, now_mono_ms=clock.now_mono_ms)
     return [
         group.create_task(fleet.registry.beat(), name="beat"),
         group.create_task(fleet.registry.push_rounds(), name="push-rounds"),
@@ -130,6 +134,7 @@ def _start_work(
         group.create_task(credentials.run(), name="server-certificate"),
         *upkeep.start(group),
         group.create_task(watch.run(), name="adoption"),
+        group.create_task(price_watch.run(), name="price-card"),
         group.create_task(usage.upkeep.run(), name="usage-upkeep"),
     ]
 

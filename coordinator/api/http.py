@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from coordinator.api.price_page import card_html, card_json
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-    from protos.domain.resources import Price
+    from protos.domain.price_card import PriceCard
 
 #: No route takes a body.
 _MAX_BODY_BYTES = 1_024
@@ -32,7 +33,9 @@ class HttpParts:
 
     #: Returns what is missing before agents and operators can be served; empty: ready.
     missing: Callable[[], Sequence[str]]
-    prices: Callable[[], Iterable[Price]]
+    #: Returns the price card in force, and the next one if it is published.
+    card: Callable[[], tuple[PriceCard, PriceCard | None]]
+    now_unix_ms: Callable[[], int]
     metrics: CollectorRegistry
 
 
@@ -49,7 +52,9 @@ class HttpListener(Listener):
         app.router.add_get("/livez", self._livez)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics)
-        app.router.add_get("/v1/prices", self._prices_json)
+        app.router.add_get("/pricing", self._pricing)
+        for path in ("/pricing.json", "/v1/prices"):
+            app.router.add_get(path, self._prices_json)
         app.router.add_get("/prices", self._prices_page)
         return app
 
@@ -68,23 +73,45 @@ class HttpListener(Listener):
         text = generate_latest(self._parts.metrics)
         return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
+    async def _pricing(self, request: web.Request) -> web.Response:
+        """Answer a program that asks for JSON with it, everybody else with the page."""
+        accepted = request.headers.get("Accept", "")
+        wants_json = "application/json" in accepted and "text/html" not in accepted
+        answer = await (self._prices_json if wants_json else self._prices_page)(request)
+        answer.headers["Vary"] = "Accept"
+        return answer
+
     async def _prices_json(self, request: web.Request) -> web.Response:
-        return web.Response(
-            body=card_json(self._parts.prices()),
-            content_type="application/json",
-            headers=_CARD_HEADERS,
-        )
+        return self._cached(request, card_json(*self._parts.card()), "application/json", {})
 
     async def _prices_page(self, request: web.Request) -> web.Response:
-        return web.Response(
-            text=card_html(self._parts.prices()),
-            content_type="text/html",
-            headers={**_CARD_HEADERS, "Content-Security-Policy": _PAGE_POLICY},
-        )
+        body = card_html(*self._parts.card()).encode()
+        policy = {"Content-Security-Policy": _PAGE_POLICY}
+        return self._cached(request, body, "text/html", policy)
+
+    def _cached(
+        self, request: web.Request, body: bytes, content_type: str, headers: dict[str, str]
+    ) -> web.Response:
+        """Return ``body``, or 304 to who has it, to be kept no longer than its card is in force."""
+        _, upcoming = self._parts.card()
+        max_age_s = _CARD_MAX_AGE_S
+        if upcoming is not None:
+            left_s = (upcoming.valid_from_unix_ms - self._parts.now_unix_ms()) // 1_000
+            max_age_s = max(0, min(max_age_s, left_s))
+        tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+        headers = {
+            **_CARD_HEADERS,
+            **headers,
+            "Cache-Control": f"public, max-age={max_age_s}",
+            "ETag": tag,
+        }
+        if tag in (one.strip() for one in request.headers.get("If-None-Match", "").split(",")):
+            return web.Response(status=304, headers=headers)
+        charset = "utf-8" if content_type == "text/html" else None
+        return web.Response(body=body, content_type=content_type, charset=charset, headers=headers)
 
 
 _CARD_HEADERS = {
-    "Cache-Control": f"public, max-age={_CARD_MAX_AGE_S}",
     "Access-Control-Allow-Origin": "*",
     "X-Content-Type-Options": "nosniff",
 }

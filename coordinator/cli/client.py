@@ -18,6 +18,7 @@ from protos.v1 import (
     adoption_pb2_grpc,
     deploy_pb2_grpc,
     enrolment_pb2_grpc,
+    prices_pb2_grpc,
     registry_pb2_grpc,
     usage_pb2_grpc,
 )
@@ -91,6 +92,24 @@ class AdminClient:
         """Call one method about accounts. Raises: as ``call``."""
         stub = accounts_pb2_grpc.AccountsStub(self._channel)
         return self._called(method(stub), request, timeout_s)
+
+    def prices(
+        self,
+        method: Callable[[prices_pb2_grpc.PricesStub], Callable[..., T]],
+        request: Any,  # noqa: ANN401 - a message
+        timeout_s: float = TIMEOUT_S,
+    ) -> T:
+        """Call one method of the price card. Raises: as ``call``."""
+        return self._called(method(prices_pb2_grpc.PricesStub(self._channel)), request, timeout_s)
+
+    def reports(
+        self,
+        method: Callable[[prices_pb2_grpc.ReportsStub], Callable[..., T]],
+        request: Any,  # noqa: ANN401 - a message
+        timeout_s: float = TIMEOUT_S,
+    ) -> T:
+        """Call one method of the reports. Raises: as ``call``."""
+        return self._called(method(prices_pb2_grpc.ReportsStub(self._channel)), request, timeout_s)
 
     def import_upstream(
         self, request: adoption_pb2.ImportUpstreamRequest, timeout_s: float

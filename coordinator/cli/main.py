@@ -25,6 +25,7 @@ from coordinator.cli import (
     plan,
     pop,
     price,
+    quote,
     route,
     runtime,
     status,
@@ -65,6 +66,7 @@ for _group in (
 ):
     app.add_typer(_group)
 app.command("login")(login.login)
+app.command("quote")(quote.quote)
 app.command("status")(status.status)
 app.command("env")(hub_env.env)
 app.command("up")(fleet.up)

@@ -76,9 +76,18 @@ class Act(enum.StrEnum):
     PLAN_RELEASE = "plan.release"
     PLAN_SHOW = "plan.show"
     PLAN_UNFREEZE = "plan.unfreeze"
+    POP_COST = "pop.cost"
     POP_CREATE = "pop.create"
     POP_LIST = "pop.list"
+    PRICE_HISTORY = "price.history"
     PRICE_LIST = "price.list"
+    PRICE_PROPOSE = "price.propose"
+    PRICE_PUBLISH = "price.publish"
+    PRICE_QUOTE = "price.quote"
+    PRICE_SHOW = "price.show"
+    REPORT_METRICS = "report.metrics"
+    REPORT_POPS = "report.pops"
+    REPORT_SLA = "report.sla"
     REPOSITORY_LIST = "repository.list"
     REPOSITORY_PLACE = "repository.place"
     REPOSITORY_SHOW = "repository.show"
@@ -168,9 +177,18 @@ NEEDS: Mapping[Act, Role] = {
     Act.PLAN_RELEASE: Role.OPERATOR,
     Act.PLAN_SHOW: Role.VIEWER,
     Act.PLAN_UNFREEZE: Role.OPERATOR,
+    Act.POP_COST: Role.ADMIN,
     Act.POP_CREATE: Role.ADMIN,
     Act.POP_LIST: Role.VIEWER,
+    Act.PRICE_HISTORY: Role.VIEWER,
     Act.PRICE_LIST: Role.VIEWER,
+    Act.PRICE_PROPOSE: Role.OPERATOR,
+    Act.PRICE_PUBLISH: Role.ADMIN,
+    Act.PRICE_QUOTE: Role.VIEWER,
+    Act.PRICE_SHOW: Role.VIEWER,
+    Act.REPORT_METRICS: Role.VIEWER,
+    Act.REPORT_POPS: Role.VIEWER,
+    Act.REPORT_SLA: Role.VIEWER,
     Act.REPOSITORY_LIST: Role.VIEWER,
     Act.REPOSITORY_PLACE: Role.VIEWER,
     Act.REPOSITORY_SHOW: Role.VIEWER,
@@ -211,6 +229,9 @@ OF_ACCOUNTS: frozenset[Act] = frozenset(
         Act.OBJECT_RESOLVE,
         Act.OBJECT_SHOW,
         Act.OBJECT_VERIFY,
+        Act.PRICE_LIST,
+        Act.PRICE_QUOTE,
+        Act.PRICE_SHOW,
         Act.REPOSITORY_LIST,
         Act.REPOSITORY_SHOW,
         Act.USAGE_EXPORT,

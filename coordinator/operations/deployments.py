@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from coordinator.core.deploy_checks import check_adapter, check_owner
 from coordinator.core.plan_input import ENGINE_KIND_OF
 from coordinator.operations.acts import Act
+from coordinator.operations.prices import require_price
 from coordinator.operations.use_case import UseCases, named, note_of, use_case
 from coordinator.store import deployments, deploys
 from protos.domain.errors import InvalidRequest, NotFound
@@ -72,6 +73,7 @@ class Deployments(UseCases):
         if deployment.adapter and adapter is None:
             raise NotFound(f"there is no adapter {deployment.adapter!r}", "`edgeforge adapter ls`")
         check_owner(deployment, model, adapter)
+        require_price(self._store, model)
         check_adapter(model, adapter)
         self._check_nodes(deployment, model, pins)
         detail = (

@@ -19,6 +19,7 @@ from coordinator.core.rollout import (
 from coordinator.fleet.deploy_nodes import progress_of
 from coordinator.operations.acts import Act
 from coordinator.operations.deployments import checked_deployment
+from coordinator.operations.prices import require_price
 from coordinator.operations.registry_objects import found_row
 from coordinator.operations.use_case import UseCases, named, note_of, use_case
 from coordinator.store import deploys
@@ -252,6 +253,7 @@ class Deploys(UseCases):
                 "0 sets no limit",
             )
         check_owner(made, model, adapter, runtime)
+        require_price(store, model)
         check_adapter(model, adapter)
         unknown = sorted((pins or frozenset()) - store.node_records().keys())
         if unknown:

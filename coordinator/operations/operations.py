@@ -19,6 +19,7 @@ from coordinator.operations.operators import Operators
 from coordinator.operations.plans import Plans
 from coordinator.operations.pops import Pops
 from coordinator.operations.prices import Prices
+from coordinator.operations.quotes import Quotes
 from coordinator.operations.registry import Registry
 from coordinator.operations.repositories import Repositories
 from coordinator.operations.routes import Routes
@@ -49,6 +50,7 @@ class Operations:
     plans: Plans
     pops: Pops
     prices: Prices
+    quotes: Quotes
     registry: Registry
     repositories: Repositories
     routes: Routes
@@ -75,6 +77,7 @@ def make_operations(parts: OperationsParts) -> Operations:
         plans=Plans(parts),
         pops=Pops(parts),
         prices=Prices(parts),
+        quotes=Quotes(parts),
         registry=Registry(parts),
         repositories=Repositories(parts),
         routes=Routes(parts),

@@ -21,6 +21,7 @@ from coordinator.store.facts import (
     decode_fact,
 )
 from coordinator.store.member_facts import AccountRow, InvitationRow, MemberRow, MemberTokenRow
+from coordinator.store.price_facts import PriceCardRow
 from coordinator.store.records import CertificateRecord, NodeRecord
 from coordinator.store.registry_facts import PublicationRow, RuntimeRow
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from coordinator.store.deploy_facts import DeployRecord
     from coordinator.store.facts import Fact
     from coordinator.store.history import Change
+    from protos.domain.price_card import PriceCard
     from protos.domain.resources import ModelFile, Runtime
 
 
@@ -66,6 +68,8 @@ class FactTables:
     members: dict[str, Member] = field(default_factory=dict)
     member_tokens: dict[str, MemberToken] = field(default_factory=dict)
     invitations: dict[str, Invitation] = field(default_factory=dict)
+    #: version -> price card, drafts and superseded ones too
+    price_cards: dict[int, PriceCard] = field(default_factory=dict)
 
     def follow(self, changes: Iterable[Change]) -> None:
         """Apply the facts among ``changes``, in their order."""
@@ -95,6 +99,8 @@ class FactTables:
                 self._set_certificates(fact.node_id, fact.certificates)
             case PlanRulesRow() as fact:
                 self.plan_rules = fact.rules
+            case PriceCardRow() as fact:
+                self.price_cards[fact.card.version] = fact.card
             case plain:
                 self._table_of(fact_type)[plain.key] = _value_of(plain)
 
@@ -104,6 +110,8 @@ class FactTables:
                 self._set_certificates(key, ())
             case FactType.PLAN_RULES:
                 self.plan_rules = PlanRules()
+            case FactType.PRICE_CARD:
+                self.price_cards.pop(int(key), None)
             case plain:
                 self._table_of(plain).pop(key, None)
 

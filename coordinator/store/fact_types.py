@@ -25,6 +25,7 @@ class FactType(enum.StrEnum):
     MEMBER = "member"
     MEMBER_TOKEN = "member_token"
     INVITATION = "invitation"
+    PRICE_CARD = "price_card"
 
 
 def fact_json(**values: object) -> bytes:

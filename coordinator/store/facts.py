@@ -17,6 +17,7 @@ from coordinator.store.adoption_facts import TrackRow
 from coordinator.store.deploy_facts import DeployRecord, PlanRulesRow
 from coordinator.store.fact_types import FactType, fact_json
 from coordinator.store.member_facts import AccountRow, InvitationRow, MemberRow, MemberTokenRow
+from coordinator.store.price_facts import PriceCardRow
 from coordinator.store.records import CertificateRecord
 from coordinator.store.registry_facts import PublicationRow, RuntimeRow
 from protos.domain.hardware import UNKNOWN_HARDWARE, NodeHardware
@@ -307,6 +308,7 @@ Fact = (
     | MemberRow
     | MemberTokenRow
     | InvitationRow
+    | PriceCardRow
 )
 FactT = TypeVar(
     "FactT",
@@ -326,6 +328,7 @@ FactT = TypeVar(
     MemberRow,
     MemberTokenRow,
     InvitationRow,
+    PriceCardRow,
 )
 
 _CLASS_OF: dict[FactType, type[Fact]] = {
@@ -347,6 +350,7 @@ _CLASS_OF: dict[FactType, type[Fact]] = {
         MemberRow,
         MemberTokenRow,
         InvitationRow,
+        PriceCardRow,
     )
 }
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from coordinator.store.records import AuditNote, NodeRecord
     from coordinator.store.transaction import Write
     from protos.domain.fleet_view import FleetView
+    from protos.domain.price_card import PriceCard
     from protos.domain.resources import ModelFile, ResourceType, Runtime
     from protos.domain.routing_table import Delta, Table
 
@@ -204,6 +205,10 @@ class Store:
     def tracks(self) -> Mapping[str, Track]:
         """Return what is tracked of other hubs, by ``hf://org/repo@revision``."""
         return self._memory.facts.tracks
+
+    def price_cards(self) -> Mapping[int, PriceCard]:
+        """Return every version of the price card, drafts and superseded ones too."""
+        return self._memory.facts.price_cards
 
     def keys_info(self) -> Sequence[KeyRecord]:
         """Return every key that is not revoked, oldest first."""

@@ -185,8 +185,6 @@ class _Words:
                 )
             return f"fits; edge capacity on {chosen.node.id} is paid for and free"
         more = candidate.price_nano_usd_per_1k_tokens - chosen.price_nano_usd_per_1k_tokens
-        if candidate.price is None and more > 0:
-            return "fits; its tier is not on the price card"
         if more > 0:
             return f"fits; dearer than {chosen.node.id} by {more} nano-USD per 1,000 tokens"
         late_ms = candidate.ttft_ms_p99 - chosen.ttft_ms_p99

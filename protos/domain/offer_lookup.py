@@ -38,6 +38,8 @@ def offers_of(view: FleetView, model: str, self_node_id: str, adapter: str = "")
 
 def _compute(view: FleetView, model: str, adapter: str, self_node_id: str) -> Offers:
     rates = _rates_by_tier(view, model)
+    # Without a card nothing is billed; with one, what it does not name must not be served free.
+    unpriced = Filter.UNPRICED if view.prices else None
     self_node = view.nodes.get(self_node_id)
     here = None if self_node is None else view.pops.get(self_node.pop_id)
     of_adapter = view.adapter_replicas.get(adapter, {}) if adapter else {}
@@ -62,7 +64,9 @@ def _compute(view: FleetView, model: str, adapter: str, self_node_id: str) -> Of
                 replica,
                 price,
                 rate,
-                _HEALTH_FILTER.get(node.health) or _INTENT_FILTER.get(node.intent),
+                _HEALTH_FILTER.get(node.health)
+                or _INTENT_FILTER.get(node.intent)
+                or (unpriced if price is None else None),
                 node_id == self_node_id,
                 pop.zone,
                 pop.tier is Tier.EDGE,

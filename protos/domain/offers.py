@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from protos.domain.load_term import ColdWay
     from protos.domain.resources import EngineProfile, Node, Pop, Price, Replica
 
-#: Rate of a target whose tier is not on the price card: last resort, after everything priced.
+#: Rate of every target while the fleet has no price card at all.
 UNPRICED_NANO_USD_PER_1K_TOKENS = 1 << 62
 #: Distance assumed while this node's own POP is unknown: half way round the earth.
 _FARTHEST_KM = 20_000.0
@@ -35,6 +35,7 @@ class Filter(enum.StrEnum):
     DRAINING = "draining"
     RETIRED = "retired"
     NOT_READY = "not ready"
+    UNPRICED = "without a price on the card"
     ADAPTER = "without the adapter"
     PREMIUM = "dearer than the deployment's limit above central"
     EJECTED = "left alone after failures"

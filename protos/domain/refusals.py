@@ -28,6 +28,7 @@ _RETRY_AFTER_S = {
     Filter.DRAINING: 5.0,
     Filter.RETIRED: 60.0,
     Filter.NOT_READY: 5.0,
+    Filter.UNPRICED: 60.0,
     Filter.ADAPTER: 60.0,
     Filter.PREMIUM: 60.0,
     Filter.EJECTED: 1.0,
@@ -38,7 +39,7 @@ _NOWHERE_RETRY_AFTER_S = 60.0
 _LASTING = frozenset(
     {
         *(Filter.CONTEXT, Filter.MODE, Filter.TOOLS, Filter.RESIDENCY, Filter.PINS),
-        *(Filter.RETIRED, Filter.ADAPTER, Filter.PREMIUM),
+        *(Filter.RETIRED, Filter.UNPRICED, Filter.ADAPTER, Filter.PREMIUM),
     }
 )
 

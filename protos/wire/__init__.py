@@ -5,6 +5,8 @@ from protos.wire.customer_rows import (
     limits_to_wire,
     price_from_wire,
     price_to_wire,
+    terms_from_wire,
+    terms_to_wire,
 )
 from protos.wire.enums import (
     model_source_from_wire,
@@ -106,6 +108,8 @@ __all__ = [
     "snapshot_from_wire_steps",
     "snapshot_to_wire",
     "summary_to_wire",
+    "terms_from_wire",
+    "terms_to_wire",
     "tier_from_wire",
     "tier_to_wire",
     "trace_from_wire",

@@ -60,6 +60,8 @@ def may_serve(view, shape, node_id, state, excluded):
         return False
     if node.intent not in (NodeIntent.ACTIVE, NodeIntent.CORDONED):
         return False
+    if unpriced(view, model, view.pops[node.pop_id].tier):
+        return False
     if too_dear(view, shape, view.pops[node.pop_id].tier):
         return False
     zone = view.pops[node.pop_id].zone
@@ -72,6 +74,12 @@ def may_serve(view, shape, node_id, state, excluded):
     if state.ejected or node_id in excluded:
         return False
     return is_there(view, shape, node_id, state) or way_in(view, shape, node_id, state) is not None
+
+
+def unpriced(view, model_name, tier):
+    """Whether the fleet has a price card, and it names no price for the model at ``tier``."""
+    model = view.models.get(model_name)
+    return bool(view.prices) and (model is None or (model.size_class, tier) not in view.prices)
 
 
 def too_dear(view, shape, tier):

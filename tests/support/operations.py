@@ -12,6 +12,7 @@ from coordinator.blobs.folder import FolderStore
 from coordinator.ca.authority import CertificateAuthority
 from coordinator.core.adoption import Release, Track
 from coordinator.core.operators import Role
+from coordinator.core.price_card import first_card
 from coordinator.fleet.desired_rows import DesiredRows
 from coordinator.fleet.live import LiveNode
 from coordinator.fleet.memory import FleetMemory
@@ -29,7 +30,17 @@ from coordinator.operations.operations import Operations, make_operations
 from coordinator.operations.operator_certificates import OperatorCertificates
 from coordinator.operations.refusals import RefusalRecorder
 from coordinator.operations.use_case import OperationsParts
-from coordinator.store import accounts, adoption, deployments, keys, models, nodes, operators, pops
+from coordinator.store import (
+    accounts,
+    adoption,
+    deployments,
+    keys,
+    models,
+    nodes,
+    operators,
+    pops,
+    prices,
+)
 from coordinator.store.store import Store
 from coordinator.usage.database import UsageDatabase
 from coordinator.usage.exports import UsageExports
@@ -243,6 +254,7 @@ async def operated_fleet(folder: Path) -> AsyncIterator[tuple[OperatedFleet, Ope
     store = await Store.open(folder / "coordinator.db", now_unix_ms=clock)
     blobs = FolderStore.open(folder / "blobs", max_blob_bytes=1_000_000)
     authority = CertificateAuthority.create(folder / "ca", now_unix_ms=clock)
+    await store.write(prices.begin(first_card("coordinator", clock())))
     await store.write(pops.put(GRU))
     await store.write(pops.put(IAD))
     for node_id, pop_id in ((NODE, "GRU"), ("iad-1", "IAD")):

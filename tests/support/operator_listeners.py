@@ -14,6 +14,7 @@ from grpc import aio
 from coordinator.blobs.folder import FolderStore
 from coordinator.ca.authority import CertificateAuthority
 from coordinator.core.operators import Operator, Role
+from coordinator.core.price_card import first_card
 from coordinator.fleet.desired_rows import DesiredRows
 from coordinator.fleet.memory import FleetMemory
 from coordinator.fleet.peer_dialer import PeerDialer
@@ -33,7 +34,7 @@ from coordinator.rpc.listeners import make_server
 from coordinator.rpc.operator_rows import UNKNOWN_HINT, OperatorRows
 from coordinator.rpc.running_calls import RunningCalls
 from coordinator.rpc.server_credentials import ServerCredentials
-from coordinator.store import audit, operators
+from coordinator.store import audit, operators, prices
 from coordinator.usage.database import UsageDatabase
 from coordinator.usage.exports import UsageExports
 from coordinator.usage.ingest import Ingest
@@ -145,6 +146,7 @@ async def listening(
     folder: Path, store: Store, clock: SetClock, limits: EnrolmentLimits | None = None
 ) -> AsyncIterator[Listeners]:
     """Run both listeners on free ports."""
+    await store.write(prices.begin(first_card("coordinator", clock())))
     authority = CertificateAuthority.create(folder / "ca", now_unix_ms=clock)
     blobs = FolderStore.open(folder / "blobs", max_blob_bytes=5_000_000)
     usage_db = await UsageDatabase.open(folder / "usage.db", clock)

@@ -341,7 +341,10 @@ async def test_prices(fleet, admin):
         prices.put([Price("xs", Tier.EDGE, 12, 3, 36, 1), Price("xs", Tier.CENTRAL, 10, 2, 30, 1)])
     )
     listed = (await admin.ListPrices(admin_pb2.ListPricesRequest())).prices
-    assert [one.prompt_nano_usd_per_token for one in listed] == [10, 12]
+    rates = {(one.size_class, one.tier): one.prompt_nano_usd_per_token for one in listed}
+    assert len(rates) == 15
+    assert rates["xs", resources_pb2.TIER_EDGE] == 12
+    assert rates["xs", resources_pb2.TIER_CENTRAL] == 10
 
 
 async def test_the_audit(fleet, admin):

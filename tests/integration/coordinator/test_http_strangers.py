@@ -11,6 +11,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from coordinator.api.http import HttpListener, HttpParts
+from protos.domain.price_card import PriceCard
+from protos.domain.resources import NO_TERMS
 from tests.support.strangers import MALFORMED, MARK, talk
 
 UNREADABLE = [
@@ -23,7 +25,12 @@ LIMIT = 32
 
 @contextlib.asynccontextmanager
 async def listening() -> AsyncIterator[int]:
-    parts = HttpParts(missing=list, prices=list, metrics=CollectorRegistry())
+    parts = HttpParts(
+        missing=list,
+        card=lambda: (PriceCard((), NO_TERMS), None),
+        now_unix_ms=lambda: 0,
+        metrics=CollectorRegistry(),
+    )
     listener = HttpListener(parts, "127.0.0.1", 0, max_connections=LIMIT)
     await listener.start()
     try:

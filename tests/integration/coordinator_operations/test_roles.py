@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from coordinator.core.operators import Role
+from coordinator.core.price_card import first_card
 from coordinator.operations.actor import Actor
 from coordinator.operations.acts import NEEDS, Act
 from coordinator.operations.agents import TraceFilter
@@ -243,6 +244,15 @@ CASES = {
         lambda ops, who: ops.pops.create(who, replace(GRU, id="FOR")), "pop/FOR", "pop/FOR"
     ),
     Act.POP_LIST: Case(lambda ops, who: ops.pops.list_all(who)),
+    Act.PRICE_HISTORY: Case(lambda ops, who: ops.prices.history(who)),
+    Act.PRICE_PROPOSE: Case(
+        lambda ops, who: ops.prices.propose(who, first_card("x", 0)), "price_card"
+    ),
+    Act.PRICE_PUBLISH: Case(
+        lambda ops, who: ops.prices.publish(who, 2), "price_card/2", "price_card/2"
+    ),
+    Act.PRICE_QUOTE: Case(lambda ops, who: ops.quotes.quote(who, "chat"), None, "deployment/chat"),
+    Act.PRICE_SHOW: Case(lambda ops, who: ops.prices.show(who)),
     Act.PRICE_LIST: Case(lambda ops, who: ops.prices.list_all(who)),
     Act.REPOSITORY_LIST: Case(lambda ops, who: ops.repositories.list_all(who)),
     Act.REPOSITORY_PLACE: Case(lambda ops, who: ops.repositories.place(who)),
@@ -306,6 +316,7 @@ BEFORE = {
     Act.DEPLOY_ROLLBACK: lambda ops: ops.deploys.update(actor(), deployment(), [NODE]),
     Act.PLAN_APPLY: lambda ops: ops.plans.freeze(actor(), []),
     Act.PLAN_RELEASE: lambda ops: ops.plans.pin(actor(), MODEL.name, "GRU", ""),
+    Act.PRICE_PUBLISH: lambda ops: ops.prices.propose(actor(), first_card("x", 0)),
 }
 
 

@@ -139,8 +139,24 @@ def test_candidate_carries_price_headroom_and_fit():
     assert full.headroom == 0
 
 
-def test_a_model_missing_from_the_registry_is_unpriced():
+def test_a_model_missing_from_the_registry_is_unpriced_and_not_served():
     fleet = view(pop("IAD"), node("iad-1", "IAD"), replica("iad-1"), price(Tier.EDGE, 10))
+    found, rejected = gathered(fleet)
+    assert found == []
+    assert rejected == [Filter.UNPRICED]
+
+
+def test_a_tier_that_the_card_does_not_name_is_not_served_free():
+    fleet = view(
+        pop("IAD"), model(), node("iad-1", "IAD"), replica("iad-1"), price(Tier.CENTRAL, 10)
+    )
+    found, rejected = gathered(fleet)
+    assert found == []
+    assert rejected == [Filter.UNPRICED]
+
+
+def test_a_fleet_without_any_price_card_serves_and_bills_nothing():
+    fleet = view(pop("IAD"), model(), node("iad-1", "IAD"), replica("iad-1"))
     (candidate,), _ = gathered(fleet)
     assert candidate.price is None
     assert candidate.price_nano_usd_per_1k_tokens == UNPRICED_NANO_USD_PER_1K_TOKENS

@@ -256,11 +256,6 @@ def test_a_miss_with_a_missing_price_is_billed_at_the_tier_that_has_one():
     late = request(budget_left_ms=10.0)
     fleet = view(
         pop("GRU", Tier.EDGE), node("gru-1", "GRU"), model(), replica("gru-1"),
-        price(Tier.CENTRAL, 10),
-    )  # fmt: skip
-    assert chosen(fleet, late).billing_tier is Tier.CENTRAL
-    fleet = view(
-        pop("GRU", Tier.EDGE), node("gru-1", "GRU"), model(), replica("gru-1"),
         price(Tier.EDGE, 12),
     )  # fmt: skip
     assert chosen(fleet, late).billing_tier is Tier.EDGE

@@ -150,14 +150,14 @@ def test_an_edge_whose_last_places_are_kept_explained():
     }
 
 
-def test_a_tier_off_the_price_card_is_shown_without_a_price():
+def test_a_tier_off_the_price_card_is_never_served():
     fleet = view(
         pop("IAD", Tier.CENTRAL), pop("SCL", Tier.REGIONAL), model(),
         node("iad-1", "IAD"), node("scl-1", "SCL"),
         replica("iad-1"), replica("scl-1"), price(Tier.CENTRAL, 10),
     )  # fmt: skip
     told = explained(fleet)
-    assert verdicts(told)["scl-1"] == "fits; its tier is not on the price card"
+    assert verdicts(told)["scl-1"] == "never: without a price on the card"
     assert told.candidates[1].price_nano_usd_per_1k_tokens == 0
 
 

@@ -129,7 +129,7 @@ def test_unknown_context_does_not_limit():
     assert placed(fleet, request(prompt_tokens=1_000_000)).chosen.node.id == "iad-1"
 
 
-def test_tier_without_a_price_serves_only_when_nothing_priced_fits():
+def test_a_tier_without_a_price_is_refused_rather_than_served_free():
     fleet = view(
         pop("IAD", Tier.CENTRAL),
         pop("SCL", Tier.REGIONAL),
@@ -141,9 +141,8 @@ def test_tier_without_a_price_serves_only_when_nothing_priced_fits():
         price(Tier.REGIONAL, 11),
     )
     assert placed(fleet, request()).chosen.node.id == "scl-1"
-    alone = placed(fleet, request(), excluded=frozenset({"scl-1"}))
-    assert alone.chosen.node.id == "iad-1"
-    assert alone.chosen.price is None
+    with pytest.raises(NoReplica, match="without a price on the card"):
+        placed(fleet, request(), excluded=frozenset({"scl-1"}))
 
 
 def test_a_report_of_the_nodes_own_agent_overrides_the_table():

@@ -223,7 +223,8 @@ def test_an_update_of_the_deployment_sends_what_comes_next_to_what_it_names_now(
     one.begin()
     other = replace(replica("far"), model="acme/new@1")
     updated = replace(TUNED, model="acme/new@1", adapter="")
-    one.table = with_changes(one.table, (), (other, updated))
+    known = replace(one.table.models[replica("far").model], name="acme/new@1")
+    one.table = with_changes(one.table, (), (other, updated, known))
     assert one.stale("far") == ["ask far"]
     asked = one.attempts["far"].deployment
     assert (asked.model, asked.adapter) == ("acme/new@1", "")
