@@ -9,6 +9,7 @@ from agent.formats import FORMATS
 from agent.gateway.authentication import authenticate
 from agent.relay.request_target import request_path
 from protos.domain.errors import EdgeForgeError, InvalidRequest
+from protos.domain.key_scopes import check_scopes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,16 +46,14 @@ class HeadGate:
         self._refused = refused
 
     def admit(self, request: Request, _context: object) -> int:
-        """Return how large the body may be. Raises: Unauthenticated. Hot."""
+        """Return how large the body may be. Raises: Unauthenticated, Forbidden. Hot."""
         api = FORMATS.get(request.path) or _respelled(request)
         if api is None or request.method != "POST":
             return MAX_USELESS_BODY_BYTES
         gateway = self._gateway
         view = gateway.state.view()
         try:
-            caller = authenticate(
-                request.headers, view, gateway.now_unix_ms(), gateway.require_credentials
-            )
+            caller = authenticated(request, gateway, view, api.path)
         except EdgeForgeError as error:
             self._refused(api, request, error)
             raise
@@ -66,12 +65,28 @@ class HeadGate:
 def caller_of(request: Request, gateway: GatewayContext, view: FleetView) -> Caller:
     """Return who sent ``request``: as its head was admitted, unless the table has changed since.
 
-    Raises: Unauthenticated. Hot.
+    Raises: Unauthenticated, Forbidden. Hot.
     """
     admitted = request.admitted
     if isinstance(admitted, Admitted) and admitted.view is view:
         return admitted.caller
-    return authenticate(request.headers, view, gateway.now_unix_ms(), gateway.require_credentials)
+    return authenticated(request, gateway, view, request.path)
+
+
+def authenticated(
+    request: Request, gateway: GatewayContext, view: FleetView, path: str = ""
+) -> Caller:
+    """Return who sent ``request``, if the key may be used for ``path`` and from where it comes.
+
+    An empty ``path`` is open to every key. Raises: Unauthenticated, Forbidden. Hot.
+    """
+    caller = authenticate(
+        request.headers, view, gateway.now_unix_ms(), gateway.require_credentials
+    )
+    key = caller.key
+    if key.endpoints or key.origins:
+        check_scopes(key, path, request.client_host)
+    return caller
 
 
 def _respelled(request: Request) -> ApiFormat | None:
