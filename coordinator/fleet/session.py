@@ -31,9 +31,9 @@ from coordinator.fleet.stream_bytes import go_away_bytes
 from protos.domain.errors import DeadlineExceeded, EdgeForgeError
 
 if TYPE_CHECKING:
-    from protos.domain.resources import ResourceType
     from coordinator.core.fleet_figures import FleetCounters
     from coordinator.fleet.push_bytes import PushEncoder
+    from protos.domain.resources import ResourceType
 
 _log = logging.getLogger(__name__)
 

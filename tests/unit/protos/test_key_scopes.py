@@ -106,6 +106,4 @@ def test_membership_is_that_of_the_network_law(inside, other, prefix):
     if kept.version == plain.version:
         assert is_within(str(inside), origins)
     expected = getattr(other, "ipv4_mapped", None) or other
-    assert is_within(str(other), origins) == (
-        expected.version == kept.version and expected in kept
-    )
+    assert is_within(str(other), origins) == (expected.version == kept.version and expected in kept)

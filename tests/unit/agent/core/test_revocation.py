@@ -18,7 +18,7 @@ TABLE = view(pop("NEAR"), node("near", "NEAR"), Account("acme"), KEY, deployment
 
 
 def after(*removed: Resource, put: tuple[Resource, ...] = ()):
-    return revoked(with_changes(TABLE, removed, put), KEY.digest, "acme", "small")
+    return revoked(with_changes(TABLE, removed, put), KEY.digest, "acme", "small", "near")
 
 
 def test_what_the_table_still_has_goes_on() -> None:

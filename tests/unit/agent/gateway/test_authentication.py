@@ -29,7 +29,7 @@ def sign_in(
 ) -> Caller:
     headers = {} if header is None else {b"authorization": header}
     world = view(Account("acme"), *keys)
-    return authenticate(headers, world, NOW_UNIX_MS, require)
+    return authenticate(headers, world, NOW_UNIX_MS, require, "gru-1")
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_x_api_key_is_a_key_without_a_bearer_token_beside_it(beside: bytes | Non
     headers = {b"x-api-key": b" ef-secret "}
     if beside is not None:
         headers[b"authorization"] = beside
-    assert authenticate(headers, world, NOW_UNIX_MS, lambda: None).account.id == "acme"
+    assert authenticate(headers, world, NOW_UNIX_MS, lambda: None, "gru-1").account.id == "acme"
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_x_api_key_is_a_key_without_a_bearer_token_beside_it(beside: bytes | Non
 def test_anything_but_a_valid_x_api_key_is_401(headers: dict[bytes, bytes]) -> None:
     world = view(Account("acme"), key())
     with pytest.raises(Unauthenticated):
-        authenticate(headers, world, NOW_UNIX_MS, lambda: None)
+        authenticate(headers, world, NOW_UNIX_MS, lambda: None, "gru-1")
 
 
 def test_a_key_ends_at_its_millisecond() -> None:
