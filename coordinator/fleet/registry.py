@@ -63,10 +63,11 @@ class FleetRegistry:
         on_topology_forced: Callable[[], None],
         on_twin: Callable[[str, Twin], None] = lambda node_id, twin: None,
         alive_ms: float = 6_000.0,
+        zone: str = "",
     ) -> None:
         """``draw`` returns a random number in [0, 1).
 
-        An agent that was heard within ``alive_ms`` still runs.
+        An agent that was heard within ``alive_ms`` still runs. ``zone`` is the coordinator's.
         """
         self._store = store
         self._memory = memory
@@ -78,7 +79,7 @@ class FleetRegistry:
         self._on_topology_forced = on_topology_forced
         self._on_twin = on_twin
         self._alive_ms = alive_ms
-        self._queries = AgentQueries(query_limits, counters)
+        self._queries = AgentQueries(query_limits, counters, zone)
         self._sessions: dict[str, AgentSession] = {}
         self._stopping = False
         #: Tables that have changed since the last round.

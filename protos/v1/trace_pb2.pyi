@@ -522,6 +522,7 @@ class TraceSummary(_message.Message):
     CLOCK_JUMPED_FIELD_NUMBER: _builtins.int
     CLIENT_GONE_FIELD_NUMBER: _builtins.int
     WITHHELD_FIELD_NUMBER: _builtins.int
+    ZONES_FIELD_NUMBER: _builtins.int
     trace_id: _builtins.str
     ingress_node_id: _builtins.str
     began_unix_ms: _builtins.int
@@ -541,6 +542,10 @@ class TraceSummary(_message.Message):
     client_gone: _builtins.bool
     withheld: _builtins.bool
     """see Trace"""
+    @_builtins.property
+    def zones(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """see Trace"""
+
     def __init__(
         self,
         *,
@@ -561,10 +566,11 @@ class TraceSummary(_message.Message):
         clock_jumped: _builtins.bool = ...,
         client_gone: _builtins.bool = ...,
         withheld: _builtins.bool = ...,
+        zones: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_felt_ttft_ms", b"_felt_ttft_ms", "felt_ttft_ms", b"felt_ttft_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_felt_ttft_ms", b"_felt_ttft_ms", "began_unix_ms", b"began_unix_ms", "billing_tier", b"billing_tier", "budget_ms", b"budget_ms", "client_gone", b"client_gone", "clock_jumped", b"clock_jumped", "cost_nano_usd", b"cost_nano_usd", "deployment", b"deployment", "ended_ms", b"ended_ms", "felt_ttft_ms", b"felt_ttft_ms", "ingress_node_id", b"ingress_node_id", "missed", b"missed", "node_id", b"node_id", "predicted_miss", b"predicted_miss", "serving_tier", b"serving_tier", "status", b"status", "trace_id", b"trace_id", "withheld", b"withheld"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_felt_ttft_ms", b"_felt_ttft_ms", "began_unix_ms", b"began_unix_ms", "billing_tier", b"billing_tier", "budget_ms", b"budget_ms", "client_gone", b"client_gone", "clock_jumped", b"clock_jumped", "cost_nano_usd", b"cost_nano_usd", "deployment", b"deployment", "ended_ms", b"ended_ms", "felt_ttft_ms", b"felt_ttft_ms", "ingress_node_id", b"ingress_node_id", "missed", b"missed", "node_id", b"node_id", "predicted_miss", b"predicted_miss", "serving_tier", b"serving_tier", "status", b"status", "trace_id", b"trace_id", "withheld", b"withheld", "zones", b"zones"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__felt_ttft_ms: _TypeAlias = _typing.Literal["felt_ttft_ms"]  # noqa: Y015
     _WhichOneofArgType__felt_ttft_ms: _TypeAlias = _typing.Literal["_felt_ttft_ms", b"_felt_ttft_ms"]  # noqa: Y015

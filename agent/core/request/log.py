@@ -257,6 +257,7 @@ class FinishedRequest:
             cost=log.cost,
             card_version=log.card_version,
             cold_start=_cold_start(log.cold_start),
+            zones=log.zones,
         )
 
     def _since(self, mono_ms: float | None) -> float | None:
