@@ -18,6 +18,7 @@ from coordinator.rpc.admin_adoption import AdoptionService
 from coordinator.rpc.admin_deploys import DeployService
 from coordinator.rpc.admin_prices import PriceService
 from coordinator.rpc.admin_registry import RegistryService
+from coordinator.rpc.admin_residency import ResidencyService
 from coordinator.rpc.enrolment import MAX_MESSAGE_BYTES, AdminListener, EnrolmentService
 from coordinator.rpc.identity import IdentityKind
 from coordinator.rpc.interceptors import ErrorInterceptor, IdentityInterceptor
@@ -35,6 +36,7 @@ from protos.v1.deploy_pb2_grpc import add_DeploysServicer_to_server
 from protos.v1.enrolment_pb2_grpc import add_EnrolmentServicer_to_server
 from protos.v1.prices_pb2_grpc import add_PricesServicer_to_server
 from protos.v1.registry_pb2_grpc import add_RegistryServicer_to_server
+from protos.v1.residency_pb2_grpc import add_AccountResidencyServicer_to_server
 from protos.v1.usage_pb2_grpc import (
     add_MeteringServicer_to_server,
     add_UsageReportsServicer_to_server,
@@ -150,6 +152,7 @@ def _make_admin_server(
     add_AccountsServicer_to_server(accounts, admin_server)
     add_PricesServicer_to_server(PriceService(operations, rows.role_of), admin_server)
     add_UsageReportsServicer_to_server(UsageReportsService(operations, rows.role_of), admin_server)
+    add_AccountResidencyServicer_to_server(ResidencyService(operations, rows.role_of), admin_server)
     return admin_server
 
 

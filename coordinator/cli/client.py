@@ -20,6 +20,7 @@ from protos.v1 import (
     enrolment_pb2_grpc,
     prices_pb2_grpc,
     registry_pb2_grpc,
+    residency_pb2_grpc,
     usage_pb2_grpc,
 )
 from protos.wire.errors import error_from_metadata
@@ -110,6 +111,16 @@ class AdminClient:
     ) -> T:
         """Call one method of the reports. Raises: as ``call``."""
         return self._called(method(prices_pb2_grpc.ReportsStub(self._channel)), request, timeout_s)
+
+    def residency(
+        self,
+        method: Callable[[residency_pb2_grpc.AccountResidencyStub], Callable[..., T]],
+        request: Any,  # noqa: ANN401 - a message
+        timeout_s: float = TIMEOUT_S,
+    ) -> T:
+        """Call one method about zones. Raises: as ``call``."""
+        stub = residency_pb2_grpc.AccountResidencyStub(self._channel)
+        return self._called(method(stub), request, timeout_s)
 
     def import_upstream(
         self, request: adoption_pb2.ImportUpstreamRequest, timeout_s: float

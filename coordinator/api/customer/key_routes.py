@@ -9,12 +9,12 @@ from pydantic import Field
 from coordinator.api.customer.account_routes import Limits
 from coordinator.api.customer.pages import page_of
 from coordinator.api.customer.route import Call, Model, PageQuery, Param, Route
+from coordinator.core.account_zones import MAX_ZONES
 from coordinator.operations.acts import Act
 from coordinator.operations.keys import (
     DEFAULT_GRACE_S,
     MAX_DEPLOYMENTS_PER_KEY,
     MAX_GRACE_S,
-    MAX_ZONES_PER_KEY,
     Scopes,
 )
 from protos.domain.customers import UsageLimits
@@ -45,7 +45,7 @@ class KeyBody(Model):
         [], max_length=MAX_ORIGINS, description="Networks as CIDR, such as 203.0.113.0/24."
     )
     zones: list[Annotated[str, Field(max_length=2)]] = Field(
-        [], max_length=MAX_ZONES_PER_KEY, description="Residency zones, such as BR."
+        [], max_length=MAX_ZONES, description="Residency zones, such as BR."
     )
     expires_unix_ms: int = Field(0, ge=0, le=MAX_UNIX_MS, description="0: never.")
     max_concurrent_sequences: Amount = 0
