@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coordinator import clock
+from coordinator.billing.assembly import make_billing
 from coordinator.core.failure_detector import DetectorPolicy
 from coordinator.core.fleet_figures import FleetCounters
 from coordinator.fleet.agent_queries import QueryLimits
@@ -36,6 +37,7 @@ from coordinator.usage.upkeep import UsageUpkeep
 from protos.domain.resources import ResourceType
 
 if TYPE_CHECKING:
+    from coordinator.billing.billing import Billing
     from coordinator.blobs.interface import BlobStore
     from coordinator.ca.authority import CertificateAuthority
     from coordinator.config import CoordinatorConfig
@@ -173,19 +175,27 @@ class Usage:
     ingest: Ingest
     exports: UsageExports
     upkeep: UsageUpkeep
+    billing: Billing
 
 
 async def make_usage(
     config: CoordinatorConfig, database: UsageDatabase, store: Store, blobs: BlobStore
 ) -> Usage:
-    """Assemble the parts of metering and money."""
-    ingest = Ingest(database, known=await read_known(database))
+    """Assemble the parts of metering and money. Raises: ConfigInvalid."""
+    billing = make_billing(config, database, store)
+    ingest = Ingest(
+        database,
+        post=billing.post,
+        committed=billing.committed,
+        closed_through_unix_ms=billing.closed_through_unix_ms,
+        known=await read_known(database),
+    )
     ingest.saw(store.view())
     store.on_change(lambda resource_type, scope: ingest.saw(store.view()))
     exports = UsageExports(database, blobs)
     await exports.start()
     upkeep = UsageUpkeep(ingest, exports, config.usage, clock.now_unix_ms)
-    return Usage(database, ingest, exports, upkeep)
+    return Usage(database, ingest, exports, upkeep, billing)
 
 
 def make_operations(
@@ -226,6 +236,7 @@ def make_operations(
             usage_db=usage.database,
             ingest=usage.ingest,
             usage_exports=usage.exports,
+            billing=usage.billing,
         )
     )
 

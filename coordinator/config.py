@@ -11,6 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from coordinator.api_section import ApiSection, check_api
+from coordinator.billing_sections import (
+    BillingSection,
+    PaymentsSection,
+    SmtpSection,
+    check_billing,
+)
 from coordinator.blobs_section import BlobsSection, check_blobs
 from coordinator.hub_sections import HubSection, UpstreamSection, check_hub, check_upstream
 from coordinator.usage_section import UsageSection, check_usage
@@ -175,6 +181,9 @@ class CoordinatorConfig:
     limits: LimitsSection
     blobs: BlobsSection
     usage: UsageSection
+    billing: BillingSection
+    payments: PaymentsSection
+    smtp: SmtpSection
 
     @property
     def state_dir(self) -> Path:
@@ -293,6 +302,16 @@ def parse_config(
         ),
         upstream=replace(config.upstream, ca_file=_below(base, config.upstream.ca_file)),
         coordinator=replace(config.coordinator, state_dir=state_dir),
+        payments=replace(
+            config.payments,
+            stripe_key_file=_below(base, config.payments.stripe_key_file),
+            stripe_webhook_secret_file=_below(base, config.payments.stripe_webhook_secret_file),
+        ),
+        smtp=replace(
+            config.smtp,
+            password_file=_below(base, config.smtp.password_file),
+            ca_file=_below(base, config.smtp.ca_file),
+        ),
         blobs=replace(
             config.blobs, credentials_file=str(base / credentials_file) if credentials_file else ""
         ),
@@ -366,6 +385,7 @@ def _check_together(config: CoordinatorConfig) -> list[str]:
         other = taken.setdefault(port, section)
         if other != section:
             problems.append(f"{section}.port: {port} is that of {other} already")
+    problems += check_billing(config.billing, config.payments, config.smtp)
     problems += check_blobs(config.blobs, config.limits.max_blob_bytes)
     problems += check_usage(config.usage)
     health = config.health

@@ -10,13 +10,19 @@ from coordinator.operations.acts import OF_ACCOUNTS, Act
 _READ = frozenset(
     {
         Act.ACCOUNT_SHOW,
+        Act.ALERT_LIST,
+        Act.CREDIT_LIST,
         Act.DEPLOY_LIST,
         Act.DEPLOY_SHOW,
+        Act.INVOICE_LIST,
+        Act.INVOICE_PREVIEW,
+        Act.INVOICE_SHOW,
         Act.KEY_LIST,
         Act.MEMBER_LIST,
         Act.OBJECT_LIST,
         Act.OBJECT_RESOLVE,
         Act.OBJECT_SHOW,
+        Act.PAYMENT_STATUS,
         Act.PRICE_LIST,
         Act.REPOSITORY_LIST,
         Act.REPOSITORY_PLACE,
@@ -32,7 +38,13 @@ _READ = frozenset(
 _DEVELOP = (
     _READ | OF_ACCOUNTS | {Act.KEY_CREATE, Act.KEY_REVOKE, Act.KEY_ROTATE, Act.UPSTREAM_IMPORT}
 )
-_PAY: frozenset[Act] = _READ
+_PAY: frozenset[Act] = _READ | {
+    Act.ALERT_SET,
+    Act.ALERT_TEST,
+    Act.INVOICE_PROFILE,
+    Act.PAYMENT_CHARGE,
+    Act.PAYMENT_SETUP,
+}
 _MANAGE = (
     _DEVELOP
     | _PAY

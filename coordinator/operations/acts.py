@@ -12,6 +12,7 @@ class Act(enum.StrEnum):
     """One use case. The value is the action of its audit entry."""
 
     ACCOUNT_CREATE = "account.create"
+    ACCOUNT_FUNDS = "account.funds"
     ACCOUNT_LIMITS = "account.limits"
     ACCOUNT_LIST = "account.list"
     ACCOUNT_RESUME = "account.resume"
@@ -24,11 +25,16 @@ class Act(enum.StrEnum):
     ADOPTION_LIST = "adoption.list"
     ADOPTION_TRACK = "adoption.track"
     ADOPTION_UNTRACK = "adoption.untrack"
+    ALERT_LIST = "alert.list"
+    ALERT_SET = "alert.set"
+    ALERT_TEST = "alert.test"
     AUDIT_LIST = "audit.list"
     BLOB_FIND = "blob.find"
     BLOB_PROGRESS = "blob.progress"
     BLOB_RESUME = "blob.resume"
     BLOB_UPLOAD = "blob.upload"
+    CREDIT_GRANT = "credit.grant"
+    CREDIT_LIST = "credit.list"
     DEPLOYMENT_APPLY = "deployment.apply"
     DEPLOYMENT_LIST = "deployment.list"
     DEPLOYMENT_REMOVE = "deployment.remove"
@@ -39,10 +45,18 @@ class Act(enum.StrEnum):
     DEPLOY_UPDATE = "deploy.update"
     INVITATION_LIST = "invitation.list"
     INVITATION_WITHDRAW = "invitation.withdraw"
+    INVOICE_CLOSE = "invoice.close"
+    INVOICE_CREDIT_NOTE = "invoice.credit_note"
+    INVOICE_LIST = "invoice.list"
+    INVOICE_PREVIEW = "invoice.preview"
+    INVOICE_PROFILE = "invoice.profile"
+    INVOICE_SHOW = "invoice.show"
     KEY_CREATE = "key.create"
     KEY_LIST = "key.list"
     KEY_REVOKE = "key.revoke"
     KEY_ROTATE = "key.rotate"
+    LEDGER_CHECK = "ledger.check"
+    LEDGER_SHOW = "ledger.show"
     MEMBER_INVITE = "member.invite"
     MEMBER_LIST = "member.list"
     MEMBER_REMOVE = "member.remove"
@@ -70,6 +84,10 @@ class Act(enum.StrEnum):
     OPERATOR_RENEW = "operator.renew"
     OPERATOR_REVOKE = "operator.revoke"
     OPERATOR_SET_ROLE = "operator.set_role"
+    PAYMENT_CHARGE = "payment.charge"
+    PAYMENT_RECORD = "payment.record"
+    PAYMENT_SETUP = "payment.setup"
+    PAYMENT_STATUS = "payment.status"
     PLAN_APPLY = "plan.apply"
     PLAN_FORBID = "plan.forbid"
     PLAN_FREEZE = "plan.freeze"
@@ -110,6 +128,7 @@ class Act(enum.StrEnum):
 #: Viewers read; operators also run nodes, models and deployments; admins do everything.
 NEEDS: Mapping[Act, Role] = {
     Act.ACCOUNT_CREATE: Role.ADMIN,
+    Act.ACCOUNT_FUNDS: Role.ADMIN,
     Act.ACCOUNT_LIMITS: Role.ADMIN,
     Act.ACCOUNT_LIST: Role.VIEWER,
     Act.ACCOUNT_RESUME: Role.ADMIN,
@@ -124,11 +143,16 @@ NEEDS: Mapping[Act, Role] = {
     Act.ADOPTION_LIST: Role.VIEWER,
     Act.ADOPTION_TRACK: Role.OPERATOR,
     Act.ADOPTION_UNTRACK: Role.OPERATOR,
+    Act.ALERT_LIST: Role.VIEWER,
+    Act.ALERT_SET: Role.ADMIN,
+    Act.ALERT_TEST: Role.OPERATOR,
     Act.AUDIT_LIST: Role.VIEWER,
     Act.BLOB_FIND: Role.OPERATOR,
     Act.BLOB_PROGRESS: Role.OPERATOR,
     Act.BLOB_RESUME: Role.OPERATOR,
     Act.BLOB_UPLOAD: Role.OPERATOR,
+    Act.CREDIT_GRANT: Role.ADMIN,
+    Act.CREDIT_LIST: Role.VIEWER,
     Act.DEPLOYMENT_APPLY: Role.OPERATOR,
     Act.DEPLOYMENT_LIST: Role.VIEWER,
     Act.DEPLOYMENT_REMOVE: Role.OPERATOR,
@@ -139,10 +163,18 @@ NEEDS: Mapping[Act, Role] = {
     Act.DEPLOY_UPDATE: Role.OPERATOR,
     Act.INVITATION_LIST: Role.VIEWER,
     Act.INVITATION_WITHDRAW: Role.ADMIN,
+    Act.INVOICE_CLOSE: Role.ADMIN,
+    Act.INVOICE_CREDIT_NOTE: Role.ADMIN,
+    Act.INVOICE_LIST: Role.VIEWER,
+    Act.INVOICE_PREVIEW: Role.VIEWER,
+    Act.INVOICE_PROFILE: Role.ADMIN,
+    Act.INVOICE_SHOW: Role.VIEWER,
     Act.KEY_CREATE: Role.ADMIN,
     Act.KEY_LIST: Role.VIEWER,
     Act.KEY_REVOKE: Role.ADMIN,
     Act.KEY_ROTATE: Role.ADMIN,
+    Act.LEDGER_CHECK: Role.VIEWER,
+    Act.LEDGER_SHOW: Role.VIEWER,
     Act.MEMBER_INVITE: Role.ADMIN,
     Act.MEMBER_LIST: Role.VIEWER,
     Act.MEMBER_REMOVE: Role.ADMIN,
@@ -173,6 +205,10 @@ NEEDS: Mapping[Act, Role] = {
     Act.OPERATOR_RENEW: Role.VIEWER,
     Act.OPERATOR_REVOKE: Role.ADMIN,
     Act.OPERATOR_SET_ROLE: Role.ADMIN,
+    Act.PAYMENT_CHARGE: Role.ADMIN,
+    Act.PAYMENT_RECORD: Role.ADMIN,
+    Act.PAYMENT_SETUP: Role.ADMIN,
+    Act.PAYMENT_STATUS: Role.VIEWER,
     Act.PLAN_APPLY: Role.OPERATOR,
     Act.PLAN_FORBID: Role.OPERATOR,
     Act.PLAN_FREEZE: Role.OPERATOR,

@@ -7,15 +7,20 @@ from typing import TYPE_CHECKING
 
 from coordinator.operations.accounts import Accounts
 from coordinator.operations.adoption import Adoption
+from coordinator.operations.alerts import AlertSettings
 from coordinator.operations.audit import Audit
+from coordinator.operations.credits import Credits
 from coordinator.operations.deployments import Deployments
 from coordinator.operations.deploys import Deploys
 from coordinator.operations.enrolment_tokens import EnrolmentTokens
+from coordinator.operations.invoices import Invoices
 from coordinator.operations.keys import Keys
+from coordinator.operations.ledger import Ledger
 from coordinator.operations.members import Members
 from coordinator.operations.models import Models
 from coordinator.operations.nodes import Nodes
 from coordinator.operations.operators import Operators
+from coordinator.operations.payments import Payments
 from coordinator.operations.plans import Plans
 from coordinator.operations.pops import Pops
 from coordinator.operations.prices import Prices
@@ -38,6 +43,11 @@ class Operations:
 
     accounts: Accounts
     adoption: Adoption
+    alerts: AlertSettings
+    credits: Credits
+    invoices: Invoices
+    ledger: Ledger
+    payments: Payments
     audit: Audit
     deployments: Deployments
     deploys: Deploys
@@ -65,6 +75,11 @@ def make_operations(parts: OperationsParts) -> Operations:
     return Operations(
         accounts=Accounts(parts),
         adoption=Adoption(parts),
+        alerts=AlertSettings(parts),
+        credits=Credits(parts),
+        invoices=Invoices(parts),
+        ledger=Ledger(parts),
+        payments=Payments(parts),
         audit=Audit(parts),
         deployments=Deployments(parts),
         deploys=Deploys(parts),

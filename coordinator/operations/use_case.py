@@ -16,6 +16,7 @@ from protos.domain.errors import Forbidden
 from protos.domain.plain_text import escaped
 
 if TYPE_CHECKING:
+    from coordinator.billing.billing import Billing
     from coordinator.blobs.interface import BlobStore
     from coordinator.fleet.live import ForceTable, LiveFleet
     from coordinator.fleet.peer_dialer import PeerDialer
@@ -89,6 +90,7 @@ class OperationsParts:
     usage_db: UsageDatabase
     ingest: Ingest
     usage_exports: UsageExports
+    billing: Billing
     #: Origin of the hub's protocol; empty: it is off.
     hub_endpoint: str = ""
     #: Its certificate is of the fleet's own authority.

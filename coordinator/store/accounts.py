@@ -44,6 +44,17 @@ def set_state(account_id: str, state: AccountState, reason: str, by: str) -> Wri
     return write
 
 
+def set_funded(account_id: str, funded: bool) -> Write[Account]:
+    """Say whether a balance or a cap bounds what an account spends; returns it. NotFound."""
+
+    def write(tx: Transaction) -> Account:
+        account = replace(found(tx, account_id), funded=funded)
+        tx.put(account)
+        return account
+
+    return write
+
+
 def set_limits(account_id: str, change: Callable[[UsageLimits], UsageLimits]) -> Write[Account]:
     """Change what an account may use; returns it. NotFound."""
 

@@ -1,0 +1,1 @@
+"""The ledger, invoices, credits, payments and alerts, over the usage database."""

@@ -1,0 +1,171 @@
+"""Credits of accounts: given, used in order, expired. Each move is a posting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from coordinator.billing import books
+from coordinator.core import ledger
+from coordinator.core.grants import Credit, CreditKind, Use, check_expiry
+from coordinator.core.months import month_of, next_month, number_of_month
+from protos.domain.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    import sqlite3
+
+MAX_REASON_CHARS = 500
+#: Largest credit: a million dollars.
+MAX_CREDIT_NANO_USD = 1_000_000 * 10**9
+#: Credits of an account that are not used up.
+MAX_CREDITS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class CreditRow:
+    """A credit with its history."""
+
+    credit: Credit
+    account: str
+    amount_nano_usd: int
+    reason: str
+    given_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewCredit:
+    """A credit to be given; ``cash_account`` is where prepaid money came in."""
+
+    account: str
+    kind: CreditKind
+    nano_usd: int
+    reason: str
+    given_by: str
+    expires_unix_ms: int = 0
+    cash_account: str = ledger.CASH_MANUAL
+    reference: str = ""
+
+
+def give(connection: sqlite3.Connection, new: NewCredit, now_unix_ms: int) -> Credit:
+    """Give a credit and post it. Raises: InvalidRequest."""
+    if not 0 < new.nano_usd <= MAX_CREDIT_NANO_USD:
+        raise InvalidRequest("a credit is more than nothing, and a million dollars at most")
+    if not new.reason.strip() or len(new.reason) > MAX_REASON_CHARS:
+        raise InvalidRequest(f"a credit needs a reason of up to {MAX_REASON_CHARS} characters")
+    is_grant = new.kind is CreditKind.GRANT
+    debit = ledger.EXPENSE_GRANTS if is_grant else new.cash_account
+    credit = insert(connection, new, now_unix_ms)
+    books.append(
+        connection,
+        ledger.posting(
+            "grant" if is_grant else "topup",
+            new.account,
+            open_month(connection, now_unix_ms),
+            now_unix_ms,
+            ((debit, new.nano_usd), (liability(new.account, new.kind), -new.nano_usd)),
+            new.reference or f"credit/{credit.id}",
+        ),
+    )
+    return credit
+
+
+def insert(connection: sqlite3.Connection, new: NewCredit, now_unix_ms: int) -> Credit:
+    """Add the row of a credit, which its caller posts. Raises: InvalidRequest."""
+    expires = check_expiry(new.expires_unix_ms, now_unix_ms)
+    if len(left_of(connection, new.account)) >= MAX_CREDITS:
+        raise InvalidRequest(f"{new.account} has {MAX_CREDITS} credits", "use fewer, larger ones")
+    cursor = connection.execute(
+        "INSERT INTO credits (account, kind, amount_nano_usd, remaining_nano_usd,"
+        " created_unix_ms, expires_unix_ms, reason, given_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            *(new.account, new.kind.value, new.nano_usd, new.nano_usd, now_unix_ms),
+            *(expires, new.reason, new.given_by),
+        ),
+    )
+    return Credit(int(cursor.lastrowid or 0), new.kind, new.nano_usd, now_unix_ms, expires)
+
+
+def left_of(connection: sqlite3.Connection, account: str) -> list[Credit]:
+    """Return the credits of an account that are not used up, expired ones included."""
+    return [
+        Credit(number, CreditKind(kind), remaining, created, expires)
+        for number, kind, remaining, created, expires in connection.execute(
+            "SELECT id, kind, remaining_nano_usd, created_unix_ms, expires_unix_ms FROM credits"
+            " WHERE account = ? AND remaining_nano_usd > 0",
+            (account,),
+        )
+    ]
+
+
+def lower(connection: sqlite3.Connection, part: Use) -> None:
+    """Take a part of a credit; its caller posts it."""
+    connection.execute(
+        "UPDATE credits SET remaining_nano_usd = remaining_nano_usd - ? WHERE id = ?",
+        (part.nano_usd, part.credit.id),
+    )
+
+
+def after(credit: Credit, used_nano_usd: int) -> Credit:
+    """Return a credit of which a part was used."""
+    if not used_nano_usd:
+        return credit
+    return replace(credit, remaining_nano_usd=credit.remaining_nano_usd - used_nano_usd)
+
+
+def listed(connection: sqlite3.Connection, account: str) -> list[CreditRow]:
+    """Return the credits of an account, the newest first; empty: of everyone."""
+    return [
+        CreditRow(
+            Credit(number, CreditKind(kind), remaining, created, expires), owner, amount, why, by
+        )
+        for number, kind, remaining, created, expires, owner, amount, why, by in connection.execute(
+            "SELECT id, kind, remaining_nano_usd, created_unix_ms, expires_unix_ms, account,"
+            " amount_nano_usd, reason, given_by FROM credits WHERE ? = '' OR account = ?"
+            " ORDER BY id DESC LIMIT 1000",
+            (account, account),
+        )
+    ]
+
+
+def expire(connection: sqlite3.Connection, now_unix_ms: int, settle_ms: int) -> Sequence[int]:
+    """Post the end of credits that expired ``settle_ms`` ago, and return their numbers.
+
+    Until then usage that began before the expiry, and arrives late, is still paid by them.
+    """
+    due = connection.execute(
+        "SELECT id, account, kind, remaining_nano_usd, expires_unix_ms FROM credits"
+        " WHERE remaining_nano_usd > 0 AND expires_unix_ms > 0 AND expires_unix_ms <= ?"
+        " ORDER BY id LIMIT 1000",
+        (now_unix_ms - settle_ms,),
+    ).fetchall()
+    for number, account, kind, nano_usd, expires in due:
+        is_grant = kind == CreditKind.GRANT.value
+        other = ledger.EXPENSE_GRANTS if is_grant else ledger.REVENUE_EXPIRED
+        connection.execute("UPDATE credits SET remaining_nano_usd = 0 WHERE id = ?", (number,))
+        books.append(
+            connection,
+            ledger.posting(
+                "expiry",
+                account,
+                open_month(connection, expires),
+                expires,
+                ((liability(account, CreditKind(kind)), nano_usd), (other, -nano_usd)),
+                f"credit/{number}",
+            ),
+        )
+    return [row[0] for row in due]
+
+
+def liability(account: str, kind: CreditKind) -> str:
+    """Return the ledger's account of what is left of an account's credits."""
+    return ledger.grants(account) if kind is CreditKind.GRANT else ledger.prepaid(account)
+
+
+def open_month(connection: sqlite3.Connection, unix_ms: int) -> str:
+    """Return the month of an instant, or the first open one if that is closed."""
+    month = month_of(unix_ms)
+    (closed,) = connection.execute("SELECT coalesce(max(month), 0) FROM closed_months").fetchone()
+    while number_of_month(month) <= closed:
+        month = next_month(month)
+    return month

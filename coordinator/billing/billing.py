@@ -1,0 +1,229 @@
+"""Billing as a whole: what ingest and the limits call, and the clock that moves it on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from coordinator.billing import account_credits, customers, month_close, posting
+from coordinator.billing.alerting import Alerts
+from coordinator.billing.collection import Collection, standings
+from coordinator.billing.funds import Funds
+from coordinator.core import dunning
+from coordinator.core.wall_clock import WallClock
+from coordinator.store import accounts
+from coordinator.store.records import AuditNote
+from protos.domain.errors import EdgeForgeError, NotFound
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from coordinator.billing.collection import Standing
+    from coordinator.billing.invoices import InvoiceRules
+    from coordinator.billing.mail import Mailer
+    from coordinator.billing.payments import PaymentProvider
+    from coordinator.billing.webhooks import WebhookSender
+    from coordinator.core.dunning import DunningPolicy
+    from coordinator.core.invoice_rules import Invoice
+    from coordinator.core.usage_rollup import UsageDelta
+    from coordinator.store.store import Store
+    from coordinator.usage.database import UsageDatabase
+
+_log = logging.getLogger(__name__)
+
+_BY = "billing"
+
+
+@dataclass(frozen=True, slots=True)
+class BillingParts:
+    """What billing is made of; ``assembly`` hands it in."""
+
+    database: UsageDatabase
+    store: Store
+    rules: InvoiceRules
+    dunning: DunningPolicy
+    provider: PaymentProvider
+    webhooks: WebhookSender
+    mailer: Mailer | None
+    now_unix_ms: Callable[[], int]
+    now_mono_ms: Callable[[], float]
+    tick_s: float = 30.0
+    credit_settle_ms: int = 3_600_000
+    #: Whether webhooks may go to private addresses.
+    allow_private_webhooks: bool = False
+
+
+class Billing:
+    """Posts usage, answers what may be spent, and does what time asks for."""
+
+    def __init__(self, parts: BillingParts) -> None:
+        self.parts = parts
+        self.database = parts.database
+        self.rules = parts.rules
+        self.funds = Funds(parts.database, parts.now_unix_ms)
+        self.collection = Collection(
+            parts.database, parts.provider, parts.dunning, parts.now_unix_ms
+        )
+        self.alerts = Alerts(
+            parts.database,
+            spending_of=self.funds.spending_of,
+            webhooks=parts.webhooks,
+            mailer=parts.mailer,
+            now_unix_ms=parts.now_unix_ms,
+        )
+        self.clock = WallClock()
+        self._closed_through_unix_ms = 0
+        self._spent: set[str] = set()
+        self._wake = asyncio.Event()
+
+    # --- what ingest and the limits call ---
+
+    def post(self, connection: sqlite3.Connection, deltas: list[UsageDelta]) -> None:
+        """Post usage inside ingest's transaction. Raises: Conflict."""
+        posting.post(connection, deltas, self.parts.now_unix_ms())
+
+    def committed(self, deltas: list[UsageDelta]) -> None:
+        """Follow usage that is committed; on the event loop."""
+        self.funds.committed(deltas)
+        touched = {delta.key.account for delta in deltas} & self.funds.funded
+        if touched:
+            self._spent |= touched
+            self._wake.set()
+
+    def closed_through_unix_ms(self) -> int:
+        """Return the instant before which all months are closed."""
+        return self._closed_through_unix_ms
+
+    def remaining_of(self, account: str) -> int | None:
+        """Return what an account may still spend; None: unlimited."""
+        return self.funds.remaining_of(account)
+
+    async def payment_event(self, payload: bytes, signature: str) -> None:
+        """Take a webhook of the payment provider. Raises: Unauthenticated, StoreUnavailable."""
+        event = self.collection.provider.event_of(payload, signature)
+        if await self.collection.accept(event):
+            await self.changed()
+            self._wake.set()
+
+    async def changed(self) -> None:
+        """Read funds again after a change, and tell the agents whose spending is bounded."""
+        await self.funds.refresh()
+        funded = self.funds.funded
+        for name, account in sorted(self.parts.store.view().accounts.items()):
+            if account.funded != (name in funded):
+                await self.parts.store.write(accounts.set_funded(name, name in funded))
+
+    # --- the clock ---
+
+    async def start(self) -> None:
+        """Read what was known before the start."""
+        self.clock = WallClock(await self.database.read(month_close.believed_unix_ms))
+        self._closed_through_unix_ms = await self.database.read(month_close.closed_through_unix_ms)
+        await self.changed()
+
+    async def run(self) -> None:
+        """Do what is due until cancelled; a failure is logged and tried again."""
+        while True:
+            try:
+                await self.tick()
+            except EdgeForgeError as error:
+                _log.warning("billing waits: %s", error.message)
+            except Exception:
+                _log.exception("billing failed; it is tried again")
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(self.parts.tick_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def tick(self) -> None:
+        """Look once. Nothing that cannot be taken back is done by a clock that jumped."""
+        now = self.parts.now_unix_ms()
+        if self.clock.look(now, self.parts.now_mono_ms()):
+            await self.database.write(partial(_remember, now))
+            await self._by_date(now)
+        else:
+            _log.error(
+                "the clock is off by %.0f s from what is believed: no month is closed and no"
+                " credit expires until it is right, or `edgeforge invoice close` confirms it",
+                self.clock.off_ms / 1_000,
+            )
+        await self.changed()
+        spent, self._spent = self._spent, set()
+        await self.alerts.note(spent | self.funds.funded)
+        await self.alerts.deliver()
+
+    async def _by_date(self, now: int) -> None:
+        settle_ms = self.parts.credit_settle_ms
+        await self.database.write(lambda one: account_credits.expire(one, now, settle_ms))
+        policy = self.rules.policy
+        closed = await self.database.write(lambda one: month_close.close_due(one, now, policy))
+        for month in closed:
+            _log.info("month closed month=%s", month)
+        await self._issue(now)
+        await self.collection.charge_due()
+        await self.step_dunning()
+
+    async def close_month(self, month: str) -> list[Invoice]:
+        """Close a month now and return its invoices; confirms the clock. Raises: Conflict."""
+        now = self.parts.now_unix_ms()
+        await self.database.write(lambda one: month_close.close_now(one, month, now))
+        self.clock.confirm(now, self.parts.now_mono_ms())
+        issued = await self._issue(now)
+        return [one for one in issued if one.month == month]
+
+    async def _issue(self, now: int) -> list[Invoice]:
+        """Issue what is missing of closed months."""
+        self._closed_through_unix_ms = await self.database.read(month_close.closed_through_unix_ms)
+        issued: list[Invoice] = []
+        for month in await self.database.read(month_close.without_invoices):
+            while True:
+                step = partial(_issue_some, month, self.rules, now)
+                if not (some := await self.database.write(step)):
+                    break
+                issued += some
+        return issued
+
+    async def step_dunning(self) -> None:
+        """Write the states of accounts that owe, or have paid."""
+        now, policy = self.parts.now_unix_ms(), self.parts.dunning
+        for one in await self.database.read(lambda books: standings(books, now, policy)):
+            await self._apply(one)
+
+    async def _apply(self, standing: Standing) -> None:
+        account = self.parts.store.view().accounts.get(standing.account)
+        if account is not None:
+            state = dunning.applied(standing.wanted, standing.ours, account.state)
+            if state is not None:
+                reason = "an invoice is overdue" if state != "active" else "invoices are paid"
+                note = AuditNote(_BY, "account.state", f"account/{account.id}", str(state))
+                write = accounts.set_state(account.id, state, reason, _BY)
+                try:
+                    await self.parts.store.write(write, note)
+                except NotFound:
+                    _log.warning("account is gone account=%s", account.id)
+        await self.database.write(partial(_wrote, standing))
+
+    def wake(self) -> None:
+        """Look at once."""
+        self._wake.set()
+
+
+def _remember(now_unix_ms: int, connection: sqlite3.Connection) -> None:
+    month_close.remember_clock(connection, now_unix_ms)
+
+
+def _issue_some(
+    month: str, rules: InvoiceRules, now_unix_ms: int, connection: sqlite3.Connection
+) -> list[Invoice]:
+    return month_close.issue_some(connection, month, rules, now_unix_ms)
+
+
+def _wrote(standing: Standing, connection: sqlite3.Connection) -> None:
+    known = customers.load(connection, standing.account)
+    customers.save(connection, customers.with_dunning(known, standing.wanted))

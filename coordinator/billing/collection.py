@@ -1,0 +1,339 @@
+"""Collects what is owed: charges invoices, records payments once, and steps through dunning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from coordinator.billing import account_credits, books, customers, invoices
+from coordinator.billing.payments import Charge, Charged, ChargeState, PaymentEvent
+from coordinator.core import dunning, ledger
+from coordinator.core.grants import CreditKind
+from coordinator.core.ledger import NANO_PER_CENT
+from protos.domain.errors import Conflict, InvalidRequest, LinkDown
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Sequence
+
+    from coordinator.billing.payments import PaymentProvider
+    from coordinator.core.dunning import DunningPolicy
+    from coordinator.usage.database import UsageDatabase
+    from protos.domain.customers import AccountState
+
+#: Smallest and largest top-up: Stripe refuses less than 50 cents.
+MIN_CENTS, MAX_CENTS = 50, 10_000_000
+_UNDECIDED = (ChargeState.SENDING.value, ChargeState.PENDING.value)
+#: Events of webhooks are remembered for so long; their signatures are valid for minutes.
+EVENTS_KEPT_MS = 90 * 24 * 3_600_000
+#: Charges that a pass of the clock begins.
+_MAX_DUE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """A payment, by its idempotency key. ``number``: of an invoice; empty: a top-up."""
+
+    key: str
+    account: str
+    number: str
+    cents: int
+    state: ChargeState
+    created_unix_ms: int
+    provider_id: str = ""
+    error: str = ""
+
+
+class Collection:
+    """Charges by a provider and records the outcome in the books."""
+
+    def __init__(
+        self,
+        database: UsageDatabase,
+        provider: PaymentProvider,
+        policy: DunningPolicy,
+        now_unix_ms: Callable[[], int],
+    ) -> None:
+        self._database = database
+        self.provider = provider
+        self._policy = policy
+        self._now_unix_ms = now_unix_ms
+
+    async def customer_of(self, account: str) -> str:
+        """Return the provider's id of an account, made if there is none yet."""
+        known = await self._database.read(lambda one: customers.load(one, account))
+        if known.provider_customer:
+            return known.provider_customer
+        made = await self.provider.create_customer(account, known.legal_name, known.email)
+
+        def write(connection: sqlite3.Connection) -> str:
+            latest = customers.load(connection, account)
+            kept = latest.provider_customer or made
+            customers.save(connection, replace(latest, provider_customer=kept))
+            return kept
+
+        return await self._database.write(write)
+
+    async def charge_invoice(self, number: str) -> Payment:
+        """Charge what is open of an invoice. Raises: Conflict, InvalidRequest, NotFound, LinkDown.
+
+        A charge whose outcome is not known is asked for again under its own key.
+        """
+        now = self._now_unix_ms()
+        begun = await self._database.write(lambda one: _begin_invoice(one, number, now))
+        return await self._perform(begun, f"invoice {number}")
+
+    async def top_up(self, account: str, cents: int) -> Payment:
+        """Charge a card for prepaid credit. Raises: as ``charge_invoice``."""
+        if not MIN_CENTS <= cents <= MAX_CENTS:
+            raise InvalidRequest(
+                f"a top-up is {MIN_CENTS} to {MAX_CENTS} cents", "give another amount"
+            )
+        now = self._now_unix_ms()
+        begun = await self._database.write(lambda one: _begin_top_up(one, account, cents, now))
+        return await self._perform(begun, f"prepaid credit of {account}")
+
+    async def record(self, key: str, charged: Charged) -> Payment:
+        """Record an outcome; one that was recorded already changes nothing."""
+        now, policy = self._now_unix_ms(), self._policy
+        return await self._database.write(lambda one: settle(one, key, charged, now, policy))
+
+    async def accept(self, event: PaymentEvent) -> bool:
+        """Take a provider's event, once; returns whether it was new."""
+        now, policy = self._now_unix_ms(), self._policy
+
+        def write(connection: sqlite3.Connection) -> bool:
+            connection.execute(
+                "DELETE FROM payment_events WHERE received_unix_ms < ?", (now - EVENTS_KEPT_MS,)
+            )
+            new = connection.execute(
+                "INSERT INTO payment_events VALUES (?, ?) ON CONFLICT DO NOTHING", (event.id, now)
+            ).rowcount
+            if new and event.charged is not None and event.key:
+                settle(connection, event.key, event.charged, now, policy)
+            return bool(new)
+
+        return await self._database.write(write)
+
+    async def charge_due(self) -> list[Payment]:
+        """Charge the invoices whose next attempt has come."""
+        now = self._now_unix_ms()
+        done = []
+        for number in await self._database.read(lambda one: _due(one, now)):
+            try:
+                done.append(await self.charge_invoice(number))
+            except (LinkDown, Conflict, InvalidRequest):
+                continue  # it is due still, in the next pass
+        return done
+
+    async def _perform(self, payment: Payment, description: str) -> Payment:
+        customer = await self.customer_of(payment.account)
+        charged = await self.provider.charge(
+            Charge(payment.key, customer, payment.cents, description)
+        )
+        return await self.record(payment.key, charged)
+
+
+def _begin_invoice(connection: sqlite3.Connection, number: str, now_unix_ms: int) -> Payment:
+    row = invoices.find(connection, number)
+    if row.kind != invoices.INVOICE or row.open_cents == 0:
+        raise InvalidRequest(f"nothing is open of {number}")
+    account = row.invoice.account
+    open_payment = _undecided(connection, account, number)
+    if open_payment is not None:
+        return open_payment
+    (tries,) = connection.execute(
+        "SELECT count(*) FROM payments WHERE number = ?", (number,)
+    ).fetchone()
+    return _begin(connection, f"{number}-{tries + 1}", account, number, row.open_cents, now_unix_ms)
+
+
+def _begin_top_up(
+    connection: sqlite3.Connection, account: str, cents: int, now_unix_ms: int
+) -> Payment:
+    open_payment = _undecided(connection, account, "")
+    if open_payment is not None:
+        if open_payment.cents == cents:
+            return open_payment
+        raise Conflict(
+            f"a top-up of {open_payment.cents} cents is under way", "ask for it again or wait"
+        )
+    (tries,) = connection.execute(
+        "SELECT count(*) FROM payments WHERE account = ?", (account,)
+    ).fetchone()
+    return _begin(connection, f"topup-{account}-{tries + 1}", account, "", cents, now_unix_ms)
+
+
+def _begin(
+    connection: sqlite3.Connection,
+    key: str,
+    account: str,
+    number: str,
+    cents: int,
+    now_unix_ms: int,
+) -> Payment:
+    made = Payment(key, account, number, cents, ChargeState.SENDING, now_unix_ms)
+    connection.execute(
+        "INSERT INTO payments VALUES (?, '', ?, ?, ?, ?, ?, '')",
+        (key, account, number, cents, made.state.value, now_unix_ms),
+    )
+    return made
+
+
+def _undecided(connection: sqlite3.Connection, account: str, number: str) -> Payment | None:
+    for one in payments_of(connection, account):
+        if one.number == number and one.state.value in _UNDECIDED:
+            if one.state is ChargeState.PENDING:
+                raise Conflict(f"payment {one.key} is pending at the provider", "wait for it")
+            return one
+    return None
+
+
+def payments_of(connection: sqlite3.Connection, account: str) -> list[Payment]:
+    """Return the payments of an account, the newest first."""
+    return [
+        Payment(key, owner, number, cents, ChargeState(state), created, provider_id, error)
+        for key, provider_id, owner, number, cents, state, created, error in connection.execute(
+            "SELECT * FROM payments WHERE account = ? ORDER BY created_unix_ms DESC, key DESC"
+            " LIMIT 1000",
+            (account,),
+        )
+    ]
+
+
+def settle(
+    connection: sqlite3.Connection,
+    key: str,
+    charged: Charged,
+    now_unix_ms: int,
+    policy: DunningPolicy,
+) -> Payment:
+    """Record the outcome of a payment, and post what was paid. Success is recorded once.
+
+    Raises: InvalidRequest for a payment that is not known.
+    """
+    row = connection.execute(
+        "SELECT account, number, cents, state, created_unix_ms FROM payments WHERE key = ?", (key,)
+    ).fetchone()
+    if row is None:
+        raise InvalidRequest(f"there is no payment {key[:80]!a}")
+    account, number, cents, state, created = row
+    payment = Payment(key, account, number, cents, ChargeState(state), created)
+    if payment.state is ChargeState.SUCCEEDED or payment.state is charged.state:
+        return payment
+    connection.execute(
+        "UPDATE payments SET state = ?, provider_id = ?, error = ? WHERE key = ?",
+        (charged.state.value, charged.provider_id, charged.error, key),
+    )
+    if charged.state is ChargeState.SUCCEEDED:
+        paid(connection, account, number, cents, now_unix_ms, ledger.CASH_STRIPE, key)
+    elif charged.state is ChargeState.FAILED and number:
+        _failed(connection, number, charged.error, policy)
+    return replace(
+        payment, state=charged.state, provider_id=charged.provider_id, error=charged.error
+    )
+
+
+def paid(
+    connection: sqlite3.Connection,
+    account: str,
+    number: str,
+    cents: int,
+    now_unix_ms: int,
+    cash: str,
+    reference: str,
+) -> None:
+    """Post money that came in: to an invoice as far as it is open, the rest is prepaid."""
+    open_cents = invoices.find(connection, number).open_cents if number else 0
+    to_invoice = min(cents, open_cents)
+    if to_invoice:
+        connection.execute(
+            "UPDATE settlements SET open_cents = open_cents - ?, last_error = '' WHERE number = ?",
+            (to_invoice, number),
+        )
+        nano_usd = to_invoice * NANO_PER_CENT
+        books.append(
+            connection,
+            ledger.posting(
+                "payment",
+                account,
+                account_credits.open_month(connection, now_unix_ms),
+                now_unix_ms,
+                ((cash, nano_usd), (ledger.receivable(account), -nano_usd)),
+                reference,
+            ),
+        )
+    if cents > to_invoice:
+        why = "top-up" if not number else f"paid over what was open of {number}"
+        new = account_credits.NewCredit(
+            *(account, CreditKind.PREPAID, (cents - to_invoice) * NANO_PER_CENT, why, "billing"),
+            cash_account=cash,
+            reference=reference,
+        )
+        account_credits.give(connection, new, now_unix_ms)
+
+
+def paid_otherwise(
+    connection: sqlite3.Connection, number: str, now_unix_ms: int, reference: str
+) -> int:
+    """Post what is open of an invoice as paid by other means; returns the cents.
+
+    Raises: InvalidRequest, NotFound.
+    """
+    row = invoices.find(connection, number)
+    if not row.open_cents:
+        raise InvalidRequest(f"nothing is open of {number}")
+    about, account = f"{number}: {reference}", row.invoice.account
+    paid(connection, account, number, row.open_cents, now_unix_ms, ledger.CASH_MANUAL, about)
+    return row.open_cents
+
+
+def _failed(connection: sqlite3.Connection, number: str, error: str, policy: DunningPolicy) -> None:
+    attempts, due = connection.execute(
+        "SELECT attempts + 1, due_unix_ms FROM settlements WHERE number = ?", (number,)
+    ).fetchone()
+    after = dunning.next_attempt_unix_ms(due, attempts, policy)
+    connection.execute(
+        "UPDATE settlements SET attempts = ?, next_attempt_unix_ms = ?, last_error = ?"
+        " WHERE number = ?",
+        (attempts, 2**62 if after is None else after, error, number),
+    )
+
+
+def _due(connection: sqlite3.Connection, now_unix_ms: int) -> list[str]:
+    return [
+        number
+        for (number,) in connection.execute(
+            "SELECT number FROM settlements WHERE open_cents > 0 AND next_attempt_unix_ms <= ?"
+            " ORDER BY next_attempt_unix_ms LIMIT ?",
+            (now_unix_ms, _MAX_DUE),
+        )
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What dunning wants of an account, and what it wrote last."""
+
+    account: str
+    wanted: AccountState
+    ours: AccountState
+
+
+def standings(
+    connection: sqlite3.Connection, now_unix_ms: int, policy: DunningPolicy
+) -> Sequence[Standing]:
+    """Return the accounts whose state dunning wants to change, or has changed."""
+    due: dict[str, list[int]] = {}
+    for account, due_unix_ms in connection.execute(
+        "SELECT account, due_unix_ms FROM settlements WHERE open_cents > 0"
+    ):
+        due.setdefault(account, []).append(due_unix_ms)
+    ours = {one.account: one.dunning_state for one in customers.all_of(connection)}
+    found = []
+    for account in sorted({*due, *ours}):
+        before = ours.get(account, customers.BilledAccount(account).dunning_state)
+        wanted = dunning.state_of(due.get(account, ()), now_unix_ms, policy)
+        if wanted is not before:
+            found.append(Standing(account, wanted, before))
+    return found

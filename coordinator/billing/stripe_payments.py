@@ -1,0 +1,178 @@
+"""Payments by Stripe: the library's calls in threads, at most a few at once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import stripe
+
+from coordinator.billing.payments import CardSetup, Charge, Charged, ChargeState, PaymentEvent
+from protos.domain.errors import ConfigInvalid, LinkDown, Unauthenticated
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+MAX_CALLS: Final = 4
+#: Of a webhook's signature; Stripe's own default.
+TOLERANCE_S: Final = 300
+_MAX_ERROR_CHARS: Final = 300
+_NETWORK_RETRIES: Final = 2
+_OUTCOMES: Final = {
+    "payment_intent.succeeded": ChargeState.SUCCEEDED,
+    "payment_intent.payment_failed": ChargeState.FAILED,
+    "payment_intent.processing": ChargeState.PENDING,
+}
+
+
+class StripePayments:
+    """Implements ``payments.PaymentProvider``."""
+
+    name = "stripe"
+
+    def __init__(
+        self, api_key: str, webhook_secret: str, *, api_base: str, timeout_s: float
+    ) -> None:
+        self._client = stripe.StripeClient(
+            api_key,
+            base_addresses={"api": api_base},
+            max_network_retries=_NETWORK_RETRIES,
+            http_client=stripe.RequestsClient(timeout=timeout_s),
+        )
+        self._webhook_secret = webhook_secret
+        self._calls = asyncio.Semaphore(MAX_CALLS)
+
+    async def create_customer(self, account: str, name: str, email: str) -> str:
+        """Return the id of a customer; asked again soon, the same one."""
+        params: dict[str, Any] = {"description": name or account, "metadata": {"account": account}}
+        if email:
+            params["email"] = email
+        options: Any = {"idempotency_key": f"customer-{account}"}
+        made = await self._call(
+            lambda: self._client.v1.customers.create(params=_any(params), options=options)
+        )
+        return str(made.id)
+
+    async def set_up_card(self, customer: str) -> CardSetup:
+        """Begin a SetupIntent for later charges without the customer present."""
+        params: Any = {"customer": customer, "usage": "off_session"}
+        made = await self._call(lambda: self._client.v1.setup_intents.create(params=params))
+        return CardSetup(str(made.id), str(made.client_secret))
+
+    async def has_card(self, customer: str) -> bool:
+        """Return whether a card is stored."""
+        return bool(await self._card_of(customer))
+
+    async def charge(self, charge: Charge) -> Charged:
+        """Charge the newest card of a customer."""
+        card = await self._card_of(charge.customer)
+        if not card:
+            return Charged(ChargeState.FAILED, "", "no card is stored")
+        params: Any = {
+            "amount": charge.cents,
+            "currency": "usd",
+            "customer": charge.customer,
+            "payment_method": card,
+            "confirm": True,
+            "off_session": True,
+            "metadata": {"edgeforge_key": charge.key, "about": charge.description},
+        }
+        options: Any = {"idempotency_key": charge.key}
+        try:
+            made = await self._call(
+                lambda: self._client.v1.payment_intents.create(params=params, options=options)
+            )
+        except stripe.CardError as error:
+            intent = getattr(error.error, "payment_intent", None)
+            text = str(error.user_message or error.code or "the card was declined")
+            return Charged(
+                ChargeState.FAILED, str(getattr(intent, "id", "")), text[:_MAX_ERROR_CHARS]
+            )
+        return Charged(_state_of(made.status), str(made.id), _reason_of(made.status))
+
+    def event_of(self, payload: bytes, signature: str) -> PaymentEvent:
+        """Return a webhook's event. Raises: Unauthenticated."""
+        try:
+            event = stripe.Webhook.construct_event(
+                payload, signature, self._webhook_secret, TOLERANCE_S
+            )
+        except (stripe.SignatureVerificationError, ValueError, KeyError) as error:
+            raise Unauthenticated(
+                f"the webhook is not Stripe's, or is an old one: {error}"[:_MAX_ERROR_CHARS]
+            ) from None
+        about = event["data"]["object"]
+        state = _OUTCOMES.get(event["type"])
+        if state is None:
+            return PaymentEvent(event["id"], "", None)
+        metadata = about.get("metadata", {})
+        key = str(metadata["edgeforge_key"]) if "edgeforge_key" in metadata else ""
+        problem = about.get("last_payment_error", None)
+        text = str(problem["message"]) if problem and "message" in problem else ""
+        charged = Charged(state, str(about["id"]), text[:_MAX_ERROR_CHARS])
+        return PaymentEvent(event["id"], key, charged)
+
+    async def _card_of(self, customer: str) -> str:
+        params: Any = {"customer": customer, "type": "card"}
+        found = await self._call(lambda: self._client.v1.payment_methods.list(params=params))
+        return str(found.data[0].id) if found.data else ""
+
+    async def _call(self, call: Callable[[], T]) -> T:
+        async with self._calls:
+            try:
+                return await asyncio.to_thread(call)
+            except stripe.CardError:
+                raise
+            except stripe.AuthenticationError as error:
+                raise LinkDown(
+                    "Stripe refused the API key", "check payments.stripe_key_file", retryable=False
+                ) from error
+            except stripe.StripeError as error:
+                _log.warning("stripe: %s", type(error).__name__)
+                text = str(error.user_message or type(error).__name__)[:_MAX_ERROR_CHARS]
+                raise LinkDown(f"Stripe could not be asked: {text}", "it is tried again") from error
+
+
+def open_stripe(
+    key_file: Path, webhook_secret_file: Path, *, api_base: str, timeout_s: float
+) -> StripePayments:
+    """Return the provider, with the secrets of two files. Raises: ConfigInvalid."""
+    return StripePayments(
+        read_secret(key_file, "payments.stripe_key_file"),
+        read_secret(webhook_secret_file, "payments.stripe_webhook_secret_file"),
+        api_base=api_base.rstrip("/"),
+        timeout_s=timeout_s,
+    )
+
+
+def read_secret(path: Path, key: str) -> str:
+    """Return the one line of a file that nobody else may read. Raises: ConfigInvalid."""
+    try:
+        mode = path.stat().st_mode
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigInvalid([f"{key}: {path} cannot be read: {error}"]) from error
+    if mode & 0o077:
+        raise ConfigInvalid([f"{key}: others can read {path}"], f"chmod 600 {path}")
+    if not text or len(text.split()) != 1:
+        raise ConfigInvalid([f"{key}: {path} is not one line with a secret"])
+    return text
+
+
+def _state_of(status: str) -> ChargeState:
+    if status == "succeeded":
+        return ChargeState.SUCCEEDED
+    return ChargeState.PENDING if status == "processing" else ChargeState.FAILED
+
+
+def _reason_of(status: str) -> str:
+    if status == "requires_action":
+        return "the bank asks the customer to confirm: store the card again"
+    return "" if status in ("succeeded", "processing") else f"the payment is {status}"
+
+
+def _any(value: object) -> Any:  # noqa: ANN401 - the library's typed dictionaries
+    return value
