@@ -33,6 +33,7 @@ from coordinator.rpc.fleet import FleetLimits, FleetParts, FleetService
 from coordinator.usage.exports import UsageExports
 from coordinator.usage.ingest import Ingest
 from coordinator.usage.known import read_known
+from coordinator.usage.key_uses import RecordedKeyUses
 from coordinator.usage.upkeep import UsageUpkeep
 from protos.domain.resources import ResourceType
 
@@ -234,6 +235,7 @@ def make_operations(
             hub_own_authority=not (config.hub.plain_http or config.hub.certificate_file),
             upstream=make_upstream(config),
             usage_db=usage.database,
+            key_uses=RecordedKeyUses(usage.database),
             ingest=usage.ingest,
             usage_exports=usage.exports,
             billing=usage.billing,

@@ -74,7 +74,15 @@ async def serve(
         watch = AdoptionWatch(operations, poll_s=config.upstream.poll_s)
         logins = MemberLogins(store, clock.now_unix_ms)
         hub = make_hub(config, store, authority, operations, blobs, logins)
-        api = make_api(config, store, authority, operations, logins, fleet.refusals)
+        api = make_api(
+            config,
+            store,
+            authority,
+            operations,
+            logins,
+            fleet.refusals,
+            usage.billing.payment_event,
+        )
         public = [one for one in (hub, api) if one is not None]
         replan = fleet.supervisor.plan_again
         upkeep = make_blob_upkeep(

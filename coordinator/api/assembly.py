@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -33,6 +34,7 @@ def make_api(
     operations: Operations,
     logins: MemberLogins,
     refusals: RefusalRecorder,
+    payment_event: Callable[[bytes, str], Awaitable[None]],
 ) -> ApiListener | None:
     """Return the listener of the customers' API, None if it is off. Raises: ConfigInvalid."""
     api = config.api
@@ -48,7 +50,9 @@ def make_api(
         now_unix_ms=clock.now_unix_ms,
         endpoint=config.api_endpoint,
     )
-    parts = ApiParts(services, logins, _tls(config, authority))
+    parts = ApiParts(
+        services, logins, _tls(config, authority), payment_event=payment_event
+    )
     return ApiListener(parts, api.host, api.port, max_connections=api.max_connections)
 
 

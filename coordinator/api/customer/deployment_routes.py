@@ -168,7 +168,7 @@ def _detail(status: DeployStatus) -> DeploymentDetail:
     return DeploymentDetail.model_validate({**_summary(status), "revisions": revisions})
 
 
-async def _found(call: Call) -> DeployStatus:
+async def found_deployment(call: Call) -> DeployStatus:
     """Return what the path names: in full, or without the account. Raises: NotFound."""
     name, deploys = call.params["name"], call.operations.deploys
     prefixed = f"{call.actor.account_id}/{name}"
@@ -205,11 +205,11 @@ async def _list(call: Call) -> DeploymentPage:
 
 
 async def _show(call: Call) -> DeploymentDetail:
-    return _detail(await _found(call))
+    return _detail(await found_deployment(call))
 
 
 async def _update(call: Call) -> DeploymentDetail:
-    patch, present = call.given(DeploymentPatch), await _found(call)
+    patch, present = call.given(DeploymentPatch), await found_deployment(call)
     given = patch.model_dump(exclude_none=True, exclude={"sla_tier", "residency_zones"})
     if patch.sla_tier is not None:
         given["sla_tier"] = SlaTier(patch.sla_tier)
@@ -222,7 +222,7 @@ async def _update(call: Call) -> DeploymentDetail:
 
 
 async def _rollback(call: Call) -> DeploymentDetail:
-    present = await _found(call)
+    present = await found_deployment(call)
     return _detail(
         await call.operations.deploys.rollback(
             call.actor, present.deployment.name, call.given(RollbackBody).revision
@@ -231,7 +231,7 @@ async def _rollback(call: Call) -> DeploymentDetail:
 
 
 async def _remove(call: Call) -> None:
-    present = await _found(call)
+    present = await found_deployment(call)
     await call.operations.deployments.remove(call.actor, present.deployment.name)
 
 

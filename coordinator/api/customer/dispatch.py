@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from coordinator.api.customer.reading import body_of, params_of, query_of
-from coordinator.api.customer.route import Call, Download
+from coordinator.api.customer.route import Call, Download, StreamedDownload
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -26,6 +28,10 @@ SECURITY_HEADERS = {
     "X-Frame-Options": "DENY",
 }
 _HSTS = "max-age=31536000"
+#: How long a client may leave a chunk of a download unread.
+_WRITE_TIMEOUT_S = 30.0
+
+_log = logging.getLogger(__name__)
 
 
 def handler_of(
@@ -44,7 +50,10 @@ def handler_of(
             await body_of(request, route),
             query_of(request, route),
         )
-        return _response(route, await route.handler(call))
+        answer = await route.handler(call)
+        if isinstance(answer, StreamedDownload):
+            return await _streamed(request, answer)
+        return _response(route, answer)
 
     return serve
 
@@ -63,6 +72,29 @@ def with_security_headers(
     return add
 
 
+async def _streamed(request: web.Request, answer: StreamedDownload) -> web.StreamResponse:
+    """Send chunk by chunk; a client that does not read, or a fault, cuts the connection."""
+    response = web.StreamResponse(headers=_headers_of(answer))
+    await response.prepare(request)
+    try:
+        async for chunk in answer.chunks:
+            async with asyncio.timeout(_WRITE_TIMEOUT_S):
+                await response.write(chunk)
+        await response.write_eof()
+    except Exception as error:
+        _log.warning("download cut path=%s: %s", request.path, error)
+        if request.transport is not None:
+            request.transport.abort()
+    return response
+
+
+def _headers_of(answer: Download | StreamedDownload) -> dict[str, str]:
+    return {
+        "Content-Type": answer.content_type,
+        "Content-Disposition": f'attachment; filename="{answer.file_name}"',
+    }
+
+
 def _response(route: Route, answer: BaseModel | Download | None) -> web.Response:
     if answer is None:
         return web.Response(status=route.status)
@@ -70,10 +102,7 @@ def _response(route: Route, answer: BaseModel | Download | None) -> web.Response
         return web.Response(
             status=route.status,
             body=answer.content,
-            headers={
-                "Content-Type": answer.content_type,
-                "Content-Disposition": f'attachment; filename="{answer.file_name}"',
-            },
+            headers=_headers_of(answer),
         )
     return web.Response(
         status=route.status,

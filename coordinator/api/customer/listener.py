@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from coordinator.api.customer.access import DEFAULT_RATES, ApiAccess, Rates
 from coordinator.api.customer.dispatch import handler_of, with_security_headers
 from coordinator.api.customer.openapi import document
 from coordinator.api.customer.problems import answered, refusal
-from coordinator.api.customer.reading import MAX_BODY_BYTES
+from coordinator.api.customer.reading import MAX_BODY_BYTES, read_limited
 from coordinator.api.customer.table import ROUTES
 from coordinator.api.http_protocol import HttpConnections, count_as_busy, without_banner
 from coordinator.api.listener import Listener
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
     from coordinator.api.customer.route import Services
     from coordinator.operations.member_secrets import MemberLogins
 
+#: What the payment provider is told to post its events to.
+WEBHOOK_PATH = "/webhooks/payments"
+_SIGNATURE = "Stripe-Signature"
+_MAX_SIGNATURE_CHARS = 2_000
+_MAX_EVENT_BYTES = 256 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class ApiParts:
@@ -35,6 +42,8 @@ class ApiParts:
     #: None: plain HTTP.
     tls: ssl.SSLContext | None = None
     rates: Rates = DEFAULT_RATES
+    #: Takes the body and the signature of a payment provider's webhook; None: there is none.
+    payment_event: Callable[[bytes, str], Awaitable[None]] | None = None
 
 
 class ApiListener(Listener):
@@ -69,4 +78,15 @@ class ApiListener(Listener):
         for route in ROUTES:
             serve = handler_of(route, services, self.access)
             app.router.add_route(route.method, route.path, serve)
+        if self._parts.payment_event is not None:
+            app.router.add_post(WEBHOOK_PATH, self._payment_event)
         return app
+
+    async def _payment_event(self, request: web.Request) -> web.Response:
+        """Take a webhook of the payment provider, which signs it."""
+        assert self._parts.payment_event is not None
+        self.access.check_source(request)
+        payload = await read_limited(request, _MAX_EVENT_BYTES)
+        signature = request.headers.get(_SIGNATURE, "")[:_MAX_SIGNATURE_CHARS]
+        await self._parts.payment_event(payload, signature)
+        return web.Response(status=204)

@@ -41,7 +41,7 @@ async def body_of(request: web.Request, route: Route) -> BaseModel | None:
         raise UnsupportedEncoding(
             "the body is not of the type application/json", "send Content-Type: application/json"
         )
-    data = await _read(request)
+    data = await read_limited(request, MAX_BODY_BYTES)
     _check_json(data)
     try:
         return route.body.model_validate_json(data)
@@ -74,23 +74,24 @@ def params_of(request: web.Request, route: Route) -> dict[str, str]:
     return values
 
 
-async def _read(request: web.Request) -> bytes:
-    if (request.content_length or 0) > MAX_BODY_BYTES:
-        raise _too_large()
+async def read_limited(request: web.Request, most_bytes: int) -> bytes:
+    """Return a whole body. Raises: TooLarge, RequestTimeout."""
+    if (request.content_length or 0) > most_bytes:
+        raise _too_large(most_bytes)
     data = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             async for chunk in request.content.iter_any():
                 data += chunk
-                if len(data) > MAX_BODY_BYTES:
-                    raise _too_large()
+                if len(data) > most_bytes:
+                    raise _too_large(most_bytes)
     except TimeoutError:
         raise RequestTimeout(f"the body took more than {BODY_TIMEOUT_S:.0f} s") from None
     return bytes(data)
 
 
-def _too_large() -> TooLarge:
-    return TooLarge(f"the body has more than {MAX_BODY_BYTES} bytes", "send less")
+def _too_large(most_bytes: int) -> TooLarge:
+    return TooLarge(f"the body has more than {most_bytes} bytes", "send less")
 
 
 def _check_json(data: bytes) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -111,7 +111,17 @@ class Download:
     file_name: str
 
 
-Handler = Callable[[Call], Awaitable[BaseModel | Download | None]]
+@dataclass(frozen=True, slots=True)
+class StreamedDownload:
+    """An answer that is not JSON, some bytes at a time."""
+
+    chunks: AsyncIterator[bytes]
+    content_type: str
+    file_name: str
+
+
+Answer = BaseModel | Download | StreamedDownload | None
+Handler = Callable[[Call], Awaitable[Answer]]
 
 
 @dataclass(frozen=True, slots=True)

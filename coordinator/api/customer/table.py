@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 from coordinator.api.customer import (
     account_routes,
+    billing_routes,
     deployment_routes,
     key_routes,
     member_routes,
     price_routes,
     registry_routes,
     trace_routes,
+    usage_routes,
 )
 
 if TYPE_CHECKING:
@@ -25,4 +27,6 @@ ROUTES: tuple[Route, ...] = (
     *deployment_routes.ROUTES,
     *trace_routes.ROUTES,
     *price_routes.ROUTES,
+    *usage_routes.ROUTES,
+    *billing_routes.ROUTES,
 )
