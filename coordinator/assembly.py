@@ -32,8 +32,8 @@ from coordinator.rpc.agent_questions import AgentQuestions
 from coordinator.rpc.fleet import FleetLimits, FleetParts, FleetService
 from coordinator.usage.exports import UsageExports
 from coordinator.usage.ingest import Ingest
-from coordinator.usage.known import read_known
 from coordinator.usage.key_uses import RecordedKeyUses
+from coordinator.usage.known import read_known
 from coordinator.usage.upkeep import UsageUpkeep
 from protos.domain.resources import ResourceType
 
@@ -184,6 +184,7 @@ async def make_usage(
 ) -> Usage:
     """Assemble the parts of metering and money. Raises: ConfigInvalid."""
     billing = make_billing(config, database, store)
+    await billing.start()
     ingest = Ingest(
         database,
         post=billing.post,
@@ -237,8 +238,8 @@ def make_operations(
             usage_db=usage.database,
             key_uses=RecordedKeyUses(usage.database),
             ingest=usage.ingest,
-            usage_exports=usage.exports,
             billing=usage.billing,
+            usage_exports=usage.exports,
         )
     )
 

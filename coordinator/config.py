@@ -180,10 +180,10 @@ class CoordinatorConfig:
     health: HealthSection
     limits: LimitsSection
     blobs: BlobsSection
-    usage: UsageSection
     billing: BillingSection
     payments: PaymentsSection
     smtp: SmtpSection
+    usage: UsageSection
 
     @property
     def state_dir(self) -> Path:

@@ -56,7 +56,6 @@ async def serve(
         operator_certificates = OperatorCertificates(store, authority, clock.now_unix_ms)
         calls = RunningCalls()
         usage = await make_usage(config, usage_db, store, blobs)
-        await usage.billing.start()
         operations = make_operations(
             config, store, authority.sha256_hex, blobs, fleet, operator_certificates, calls, usage
         )
@@ -143,9 +142,9 @@ def _start_work(
         group.create_task(credentials.run(), name="server-certificate"),
         *upkeep.start(group),
         group.create_task(watch.run(), name="adoption"),
+        group.create_task(usage.billing.run(), name="billing"),
         group.create_task(price_watch.run(), name="price-card"),
         group.create_task(usage.upkeep.run(), name="usage-upkeep"),
-        group.create_task(usage.billing.run(), name="billing"),
     ]
 
 

@@ -50,9 +50,7 @@ def make_api(
         now_unix_ms=clock.now_unix_ms,
         endpoint=config.api_endpoint,
     )
-    parts = ApiParts(
-        services, logins, _tls(config, authority), payment_event=payment_event
-    )
+    parts = ApiParts(services, logins, _tls(config, authority), payment_event=payment_event)
     return ApiListener(parts, api.host, api.port, max_connections=api.max_connections)
 
 

@@ -106,6 +106,17 @@ def issued_or_draft(
     return find(connection, row[0]).invoice if row else draft(connection, account, month, rules)[0]
 
 
+def issued_or_drafts(
+    connection: sqlite3.Connection, account: str, month: str, rules: InvoiceRules
+) -> list[Invoice]:
+    """Return the invoice or draft of an account's month; empty: of every account with usage."""
+    names = [account]
+    if not account:
+        query = "SELECT DISTINCT account FROM month_lines WHERE booked_month = ? ORDER BY account"
+        names = [name for (name,) in connection.execute(query, (number_of_month(month),))]
+    return [issued_or_draft(connection, name, month, rules) for name in names]
+
+
 def _sla_credits(
     connection: sqlite3.Connection, account: str, month: int, terms_of: TermsOf
 ) -> list[SlaCredit]:

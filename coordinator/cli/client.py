@@ -16,6 +16,7 @@ from protos.v1 import (
     accounts_pb2_grpc,
     admin_pb2_grpc,
     adoption_pb2_grpc,
+    billing_pb2_grpc,
     deploy_pb2_grpc,
     enrolment_pb2_grpc,
     prices_pb2_grpc,
@@ -93,6 +94,15 @@ class AdminClient:
         """Call one method about accounts. Raises: as ``call``."""
         stub = accounts_pb2_grpc.AccountsStub(self._channel)
         return self._called(method(stub), request, timeout_s)
+
+    def billing(
+        self,
+        method: Callable[[billing_pb2_grpc.BillingStub], Callable[..., T]],
+        request: Any,  # noqa: ANN401 - a message
+        timeout_s: float = TIMEOUT_S,
+    ) -> T:
+        """Call one method about money. Raises: as ``call``."""
+        return self._called(method(billing_pb2_grpc.BillingStub(self._channel)), request, timeout_s)
 
     def prices(
         self,

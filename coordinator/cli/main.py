@@ -12,17 +12,22 @@ from coordinator.cli import (
     account_zones,
     adapter,
     adoption,
+    alert,
     audit,
     context,
+    credit,
     deploy,
     deployment,
     fleet,
     hub_env,
+    invoice,
     key,
+    ledger,
     login,
     model,
     node_orders,
     operator,
+    payment,
     plan,
     pop,
     price,
@@ -45,6 +50,7 @@ app = command_line(
 )
 adoption.add_to(model.app)
 account_zones.add_to(account.app)
+credit.add_to(account.app)
 for _group in (
     pop.app,
     node_orders.app,
@@ -65,6 +71,11 @@ for _group in (
     operator.app,
     context.app,
     adoption.upstream_app,
+    invoice.app,
+    ledger.app,
+    credit.app,
+    payment.app,
+    alert.app,
 ):
     app.add_typer(_group)
 app.command("login")(login.login)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -36,11 +36,12 @@ def invoice_of(content: Mapping[str, Any]) -> Invoice:
     )
 
 
-def summary_of(invoice: Invoice) -> dict[str, Any]:
+def summary_of(invoices: Iterable[Invoice]) -> dict[str, Any]:
     """Return what scripts read: lines, requests, tokens and the exact sum of the lines."""
-    sums = sums_of(invoice.lines)
+    made = list(invoices)
+    sums = sums_of(line for one in made for line in one.lines)
     return {
-        "lines": [_line(line) for line in invoice.lines],
+        "lines": [{"account": one.account, **_line(line)} for one in made for line in one.lines],
         "requests": sums.requests,
         "prompt_tokens": sums.prompt_tokens,
         "completion_tokens": sums.completion_tokens,

@@ -24,8 +24,12 @@ COLUMNS = (
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
-def as_csv(invoice: Invoice) -> str:
-    """Return the lines, deductions, taxes and payments of an invoice; amounts sum to due."""
+def as_csv(invoices: Iterable[Invoice]) -> str:
+    """Return the lines, deductions, taxes and payments; amounts sum to what is due."""
+    return _written(COLUMNS, [row for one in invoices for row in _rows(one)])
+
+
+def _rows(invoice: Invoice) -> list[dict[str, object]]:
     base = {"invoice": invoice.number, "account": invoice.account, "month": invoice.month}
     rows: list[dict[str, object]] = []
     for line in invoice.lines:
@@ -42,7 +46,7 @@ def as_csv(invoice: Invoice) -> str:
         )
     for kind, text, cents in other_amounts(invoice):
         rows.append({**base, "kind": kind, "description": text, "amount_usd": decimal(cents)})
-    return _written(COLUMNS, rows)
+    return rows
 
 
 def as_focus(invoices: Iterable[Invoice]) -> str:

@@ -37,17 +37,19 @@ class Invoices(BillingUseCases):
         return row
 
     @use_case(Act.INVOICE_PREVIEW, named("account"))
-    async def preview(self, actor: Actor, account_id: str = "", month: str = "") -> Invoice:
-        """Return what an account's month has come to so far, or its invoice if it is issued.
+    async def preview(
+        self, actor: Actor, account_id: str = "", month: str = ""
+    ) -> Sequence[Invoice]:
+        """Return what a month has come to so far, or its invoice if it is issued.
 
+        ``account_id`` empty: the own account; for operators one for each account with usage.
         ``month`` empty: the current one, in UTC. Raises: InvalidRequest, NotFound.
         """
-        account = self._account(actor, account_id)
+        account = self._scope(actor, account_id)
         wanted = check_month(month) if month else month_of(self._parts.now_unix_ms())
         rules = self._billing.rules
-
         return await self._billing.database.read(
-            lambda one: invoices.issued_or_draft(one, account, wanted, rules)
+            lambda one: invoices.issued_or_drafts(one, account, wanted, rules)
         )
 
     @use_case(Act.INVOICE_CLOSE, named("month"))

@@ -89,8 +89,8 @@ class OperationsParts:
     on_operator_changed: Callable[[str], None]
     usage_db: UsageDatabase
     ingest: Ingest
-    usage_exports: UsageExports
     billing: Billing
+    usage_exports: UsageExports
     #: Origin of the hub's protocol; empty: it is off.
     hub_endpoint: str = ""
     #: Its certificate is of the fleet's own authority.

@@ -268,7 +268,8 @@ async def _document(call: Call) -> Download:
 
 async def _preview(call: Call) -> InvoiceAnswer:
     month = call.asked(PreviewQuery).month
-    found = await call.operations.invoices.preview(call.actor, "", month)
+    # Of the actor's account alone: no account is named.
+    (found,) = await call.operations.invoices.preview(call.actor, "", month)
     return _invoice(found, "invoice" if found.number else "draft", 0)
 
 

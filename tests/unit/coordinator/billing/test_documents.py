@@ -48,7 +48,7 @@ def test_the_json_form_is_read_back_whole():
 
 
 def test_scripts_get_exactly_these_keys_and_their_lines_sum_to_the_total():
-    summary = summary_of(invoice())
+    summary = summary_of([invoice()])
     assert sorted(summary) == [
         *("completion_tokens", "lines", "prompt_tokens", "requests", "total_nano_usd")
     ]
@@ -62,10 +62,10 @@ def rows_of(text: str) -> list[dict[str, str]]:
 
 def test_amounts_of_the_csv_and_of_focus_sum_to_what_is_due():
     made = invoice()
-    for text, column in ((as_csv(made), "amount_usd"), (as_focus([made]), "BilledCost")):
+    for text, column in ((as_csv([made]), "amount_usd"), (as_focus([made]), "BilledCost")):
         cents = sum(round(float(row[column]) * 100) for row in rows_of(text))
         assert cents == made.due_cents
-    kinds = [row["kind"] for row in rows_of(as_csv(made))]
+    kinds = [row["kind"] for row in rows_of(as_csv([made]))]
     assert kinds == ["adjustment", "usage", "grant", "sla_credit", "tax", "prepaid"]
 
 
@@ -91,7 +91,7 @@ def test_numbers_and_plain_text_stay_as_they_are(value):
 
 def test_a_hostile_deployment_is_harmless_in_every_document():
     made = invoice(line(HOSTILE), customer=Party(HOSTILE, HOSTILE, "DE"))
-    assert rows_of(as_csv(made))[0]["deployment"] == "'" + HOSTILE
+    assert rows_of(as_csv([made]))[0]["deployment"] == "'" + HOSTILE
     assert all(not row[name].startswith("=") for row in rows_of(as_focus([made])) for name in row)
     page = page_of(made)
     assert "<script" not in page
