@@ -48,7 +48,7 @@ class HeadGate:
     def admit(self, request: Request, _context: object) -> int:
         """Return how large the body may be. Hot.
 
-        Raises: Unauthenticated, Forbidden; what ``AccountLimits.check_head`` raises.
+        Raises: Unauthenticated, Forbidden, Misdirected; what ``AccountLimits.check_head`` raises.
         """
         api = FORMATS.get(request.path) or _respelled(request)
         if api is None or request.method != "POST":
@@ -68,7 +68,7 @@ class HeadGate:
 def caller_of(request: Request, gateway: GatewayContext, view: FleetView) -> Caller:
     """Return who sent ``request``: as its head was admitted, unless the table has changed since.
 
-    Raises: Unauthenticated, Forbidden; what ``AccountLimits.check_head`` raises. Hot.
+    Raises: Unauthenticated, Forbidden, Misdirected; what ``AccountLimits.check_head`` raises. Hot.
     """
     admitted = request.admitted
     if isinstance(admitted, Admitted) and admitted.view is view:
@@ -82,9 +82,15 @@ def authenticated(
     """Return who sent ``request``, if the key may be used for ``path`` and from where it comes.
 
     An empty ``path`` is open to every key.
-    Raises: Unauthenticated, Forbidden; what ``AccountLimits.check_head`` raises. Hot.
+    Raises: Unauthenticated, Forbidden, Misdirected; what ``AccountLimits.check_head`` raises. Hot.
     """
-    caller = authenticate(request.headers, view, gateway.now_unix_ms(), gateway.require_credentials)
+    caller = authenticate(
+        request.headers,
+        view,
+        gateway.now_unix_ms(),
+        gateway.require_credentials,
+        gateway.state.node_id,
+    )
     key = caller.key
     if key.endpoints or key.origins:
         check_scopes(key, path, request.client_host)

@@ -20,8 +20,8 @@ from coordinator.store.facts import (
     Placement,
     decode_fact,
 )
-from coordinator.store.pop_cost_facts import PopCostRow
 from coordinator.store.member_facts import AccountRow, InvitationRow, MemberRow, MemberTokenRow
+from coordinator.store.pop_cost_facts import PopCostRow
 from coordinator.store.price_facts import PriceCardRow
 from coordinator.store.records import CertificateRecord, NodeRecord
 from coordinator.store.registry_facts import PublicationRow, RuntimeRow
@@ -67,13 +67,13 @@ class FactTables:
     tracks: dict[str, Track] = field(default_factory=dict)
     #: POP -> its costs an hour
     pop_costs: dict[str, PopCost] = field(default_factory=dict)
-    #: version -> price card, drafts and superseded ones too
-    price_cards: dict[int, PriceCard] = field(default_factory=dict)
     #: account -> what is known of it; those of earlier versions have none
     accounts: dict[str, AccountInfo] = field(default_factory=dict)
     members: dict[str, Member] = field(default_factory=dict)
     member_tokens: dict[str, MemberToken] = field(default_factory=dict)
     invitations: dict[str, Invitation] = field(default_factory=dict)
+    #: version -> price card, drafts and superseded ones too
+    price_cards: dict[int, PriceCard] = field(default_factory=dict)
 
     def follow(self, changes: Iterable[Change]) -> None:
         """Apply the facts among ``changes``, in their order."""

@@ -22,11 +22,11 @@ class FactType(enum.StrEnum):
     DEPLOY = "deploy"
     PLAN_RULES = "plan_rules"
     POP_COST = "pop_cost"
-    PRICE_CARD = "price_card"
     ACCOUNT = "account"
     MEMBER = "member"
     MEMBER_TOKEN = "member_token"
     INVITATION = "invitation"
+    PRICE_CARD = "price_card"
 
 
 def fact_json(**values: object) -> bytes:

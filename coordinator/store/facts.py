@@ -16,8 +16,8 @@ from coordinator.core.operators import Operator, Role
 from coordinator.store.adoption_facts import TrackRow
 from coordinator.store.deploy_facts import DeployRecord, PlanRulesRow
 from coordinator.store.fact_types import FactType, fact_json
-from coordinator.store.pop_cost_facts import PopCostRow
 from coordinator.store.member_facts import AccountRow, InvitationRow, MemberRow, MemberTokenRow
+from coordinator.store.pop_cost_facts import PopCostRow
 from coordinator.store.price_facts import PriceCardRow
 from coordinator.store.records import CertificateRecord
 from coordinator.store.registry_facts import PublicationRow, RuntimeRow
@@ -305,12 +305,12 @@ Fact = (
     | PublicationRow
     | RuntimeRow
     | TrackRow
-    | PriceCardRow
     | PopCostRow
     | AccountRow
     | MemberRow
     | MemberTokenRow
     | InvitationRow
+    | PriceCardRow
 )
 FactT = TypeVar(
     "FactT",
@@ -326,12 +326,12 @@ FactT = TypeVar(
     PublicationRow,
     RuntimeRow,
     TrackRow,
-    PriceCardRow,
     PopCostRow,
     AccountRow,
     MemberRow,
     MemberTokenRow,
     InvitationRow,
+    PriceCardRow,
 )
 
 _CLASS_OF: dict[FactType, type[Fact]] = {
@@ -349,12 +349,12 @@ _CLASS_OF: dict[FactType, type[Fact]] = {
         PublicationRow,
         RuntimeRow,
         TrackRow,
-        PriceCardRow,
         PopCostRow,
         AccountRow,
         MemberRow,
         MemberTokenRow,
         InvitationRow,
+        PriceCardRow,
     )
 }
 
