@@ -269,6 +269,7 @@ class Prompt:
     def _check_running(self, running: list[str]) -> None:
         """What runs is where the table of the agent that placed it allows it now."""
         truth = self.world.truth_of(self.ingress)
+        assert not running or truth.allows(self.world.sites[self.ingress]), truth
         for name in running:
             assert truth.allows(self.world.sites[name]), (name, truth)
 
