@@ -90,6 +90,11 @@ def truths(draw: Random) -> tuple[Truth, Truth]:
     row = deployment(zones=wanted, strict=False)
     row = within_account(account.zones, replace(row, continue_streams=True))
     before = Truth(account, key, row)
+    if draw.random() < 0.4:  # the deployment alone is narrowed, by an update
+        less = subset(draw, row.residency_zones or account.zones or ZONES)
+        return before, replace(
+            before, deployment=replace(row, residency_zones=less)
+        ) if less else before
     smaller = subset(draw, account.zones or ZONES)
     left = narrowed(smaller, row)
     if not smaller or left is None or (key_zones and not set(key_zones) & set(smaller)):
@@ -188,7 +193,7 @@ class Prompt:
     def _serve(self, request: RequestWorld, zones: frozenset[str] | None) -> None:
         draw = self.world.draw
         request.own_engines.loadable[MODEL] = ColdWay(ColdPath.ENGINE, Residency.DISK)
-        words = request.begin(zones=zones)
+        words = request.begin(zones=zones, key_digest=DIGEST)
         for _ in range(STEPS):
             self._asked(request, words)
             if request.machine.over:
@@ -264,6 +269,7 @@ class Prompt:
     def _check_running(self, running: list[str]) -> None:
         """What runs is where the table of the agent that placed it allows it now."""
         truth = self.world.truth_of(self.ingress)
+        assert not running or truth.allows(self.world.sites[self.ingress]), truth
         for name in running:
             assert truth.allows(self.world.sites[name]), (name, truth)
 

@@ -118,13 +118,18 @@ class RequestWorld:
             self.state.predictor.learn(name, MODEL, profile(took_ms), outcome)
 
     def begin(
-        self, account: str = "acme", *, sequences: int = 1, zones: frozenset[str] | None = None
+        self,
+        account: str = "acme",
+        *,
+        sequences: int = 1,
+        zones: frozenset[str] | None = None,
+        key_digest: bytes = KEY.digest,
     ) -> list[str]:
         """Let the request begin; ``zones`` are those of its account, key and header."""
         self.context = RequestContext(
             view=self.table,
             account=account,
-            key_digest=b"k",
+            key_digest=key_digest,
             deployment=self._of,
             stream=self._stream,
             embeds=False,
