@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import resource
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,22 @@ async def test_a_full_disk_refuses_requests_and_resumes_by_itself(tmp_path: Path
         await wait_until_async(lambda: not spool.stats.full, 5, "space again")
         await recorded_and_seen(spool, 8)
         assert on_disk(tmp_path) == list(range(1, spool.last_seq + 1))
+
+
+async def test_a_limit_of_the_kernel_on_files_refuses_requests_and_is_lived_with(tmp_path: Path):
+    """A real call of the system fails: no file may be larger than half a segment."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_SEGMENT // 2, hard))
+    try:
+        async with running(spool_in(tmp_path)) as spool:
+            with pytest.raises(StorageFull, match="File too large"):
+                spool.reserve()
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            await wait_until_async(lambda: not spool.stats.full, 5, "space again")
+            await recorded_and_seen(spool, 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert on_disk(tmp_path) == [1, 2]
 
 
 async def test_a_reserved_record_never_meets_a_full_disk(tmp_path: Path):
