@@ -25,6 +25,7 @@ from agent.relay.large_bodies import contains, fields_of_large, give_way
 from protos.domain.errors import EdgeForgeError, Misdirected, NoReplica
 from protos.domain.in_zone import check_inside
 from protos.domain.residency import allowed_zones, bound_zones, is_pinned, recorded_zones
+from protos.domain.resources import SlaTier
 
 if TYPE_CHECKING:
     from agent.formats import ApiFormat
@@ -70,7 +71,7 @@ class GenerationHandler:
                     await _write_ahead(runner)
                 await runner.run()
             finally:
-                runner.let_go()
+                runner.account.let_go()
                 self._shares.leave(log.account)
                 end_use(gateway, runner, log)
         except EdgeForgeError as error:
