@@ -47,6 +47,7 @@ from coordinator.usage.exports import UsageExports
 from coordinator.usage.ingest import Ingest
 from protos.domain.customers import Account
 from protos.domain.errors import NoReplica
+from tests.support.billing_service import billing_of
 from tests.support.certificates import p256_key, request_der
 from tests.support.operator_listeners import operator
 from tests.support.stores import (
@@ -225,6 +226,7 @@ class OperatedFleet:
                 on_operator_changed=self.operators_changed.append,
                 usage_db=self.usage_db,
                 ingest=Ingest(self.usage_db),
+                billing=billing_of(self.usage_db, self.store, self.clock),
                 usage_exports=UsageExports(self.usage_db, blobs),
                 upstream=self.upstream,
                 account_max_bytes=self.account_max_bytes,
