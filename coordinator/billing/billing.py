@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from coordinator.billing import account_credits, customers, month_close, posting
 from coordinator.billing.alerting import Alerts
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from coordinator.core.usage_rollup import UsageDelta
     from coordinator.store.store import Store
     from coordinator.usage.database import UsageDatabase
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -162,17 +164,29 @@ class Billing:
         settle_ms = self.parts.credit_settle_ms
         await self.database.write(lambda one: account_credits.expire(one, now, settle_ms))
         policy = self.rules.policy
-        closed = await self.database.write(lambda one: month_close.close_due(one, now, policy))
+        closed = await self.database.write(
+            lambda one: self._closing(one, month_close.close_due(one, now, policy))
+        )
         for month in closed:
             _log.info("month closed month=%s", month)
         await self._issue(now)
         await self.collection.charge_due()
         await self.step_dunning()
 
+    def _closing(self, connection: sqlite3.Connection, result: T) -> T:
+        """Book what follows in the next month, from this transaction of the writer's thread on.
+
+        If its commit fails, usage is booked in the next month until the value is read again.
+        """
+        self._closed_through_unix_ms = month_close.closed_through_unix_ms(connection)
+        return result
+
     async def close_month(self, month: str) -> list[Invoice]:
         """Close a month now and return its invoices; confirms the clock. Raises: Conflict."""
         now = self.parts.now_unix_ms()
-        await self.database.write(lambda one: month_close.close_now(one, month, now))
+        await self.database.write(
+            lambda one: self._closing(one, month_close.close_now(one, month, now))
+        )
         self.clock.confirm(now, self.parts.now_mono_ms())
         issued = await self._issue(now)
         return [one for one in issued if one.month == month]
