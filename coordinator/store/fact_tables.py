@@ -152,32 +152,24 @@ _TABLE_OF: Mapping[FactType, str] = {
 }
 
 
+#: Of facts that stand for one value of their own, its field.
+_VALUE_FIELD: Mapping[type, str] = {
+    Placement: "node_ids",
+    OrderOfNode: "order",
+    Manifest: "files",
+    OperatorRow: "operator",
+    PublicationRow: "publication",
+    RuntimeRow: "runtime",
+    TrackRow: "track",
+    PopCostRow: "cost",
+    AccountRow: "info",
+    MemberRow: "member",
+    MemberTokenRow: "token",
+    InvitationRow: "invitation",
+}
+
+
 def _value_of(fact: Fact) -> object:
     """Return what is kept of a fact."""
-    match fact:
-        case Placement():
-            return fact.node_ids
-        case OrderOfNode():
-            return fact.order
-        case Manifest():
-            return fact.files
-        case OperatorRow():
-            return fact.operator
-        case PublicationRow():
-            return fact.publication
-        case RuntimeRow():
-            return fact.runtime
-        case TrackRow():
-            return fact.track
-        case PopCostRow():
-            return fact.cost
-        case AccountRow():
-            return fact.info
-        case MemberRow():
-            return fact.member
-        case MemberTokenRow():
-            return fact.token
-        case InvitationRow():
-            return fact.invitation
-        case other:
-            return other
+    field_name = _VALUE_FIELD.get(type(fact))
+    return fact if field_name is None else getattr(fact, field_name)

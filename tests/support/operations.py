@@ -51,7 +51,6 @@ from coordinator.usage.ingest import Ingest
 from coordinator.usage.key_uses import RecordedKeyUses
 from protos.domain.customers import Account
 from protos.domain.errors import NoReplica
-from tests.support.billing_service import billing_of
 from tests.support.certificates import p256_key, request_der
 from tests.support.operator_listeners import operator
 from tests.support.stores import (
@@ -231,7 +230,6 @@ class OperatedFleet:
                 on_operator_changed=self.operators_changed.append,
                 usage_db=self.usage_db,
                 ingest=Ingest(self.usage_db),
-                billing=billing_of(self.usage_db, self.store, self.clock),
                 usage_exports=UsageExports(self.usage_db, blobs),
                 key_uses=RecordedKeyUses(self.usage_db),
                 billing=self.billing,
