@@ -16,6 +16,8 @@ from hypothesis import HealthCheck, settings
 from protos.build_info import build_info
 
 _HERE = Path(__file__).parent
+#: Folders whose tests take every core, or change what the machine has only once.
+_ALONE = frozenset({"engine_real", "packaging"})
 
 settings.register_profile(
     "suite", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -51,3 +53,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.disable_socket)
         if "engine_real" in item.path.parts:
             item.add_marker(pytest.mark.real_engine)
+        if not _ALONE.isdisjoint(item.path.parts):
+            item.add_marker(pytest.mark.alone)

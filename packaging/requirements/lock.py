@@ -40,6 +40,8 @@ ENGINES = {"cpu": "constraints-cpu.txt", "cuda": "constraints-cuda.txt"}
 
 _PYTHONS = ("cp311", "cp312", "cp313")
 _MACHINES = ("x86_64", "aarch64")
+#: Published as source only, and of Python alone, so that pip builds them anywhere. None is of a host.
+_FROM_SOURCE = frozenset({"localstripe"})
 
 
 def main() -> None:
@@ -118,6 +120,10 @@ def requirement(package: dict[str, object]) -> str:
     wheels = package.get("wheels", [])
     assert isinstance(wheels, list)
     hashes = sorted({wheel["hashes"]["sha256"] for wheel in wheels if is_ours(file_of(wheel))})
+    if not hashes and name in _FROM_SOURCE:
+        sdist = package["sdist"]
+        assert isinstance(sdist, dict)
+        hashes = [sdist["hashes"]["sha256"]]
     if not hashes:
         raise SystemExit(f"lock: {name} {version} has no wheel for Linux and Python 3.11 to 3.13")
     return (
