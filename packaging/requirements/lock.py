@@ -40,7 +40,7 @@ ENGINES = {"cpu": "constraints-cpu.txt", "cuda": "constraints-cuda.txt"}
 
 _PYTHONS = ("cp311", "cp312", "cp313")
 _MACHINES = ("x86_64", "aarch64")
-#: Published as source only, and of Python alone, so that pip builds them anywhere. None is of a host.
+#: Published as source only, of Python alone: pip builds it anywhere. No host installs it.
 _FROM_SOURCE = frozenset({"localstripe"})
 
 
