@@ -205,6 +205,7 @@ class SpoolWriter:
         self._verifies = True
         self._disk.close(segment.fd)
         self._active = None
+        self._count_free()
         if segment.holds:
             self.suspects.append(segment.path.name)
             return

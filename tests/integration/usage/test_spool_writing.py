@@ -271,3 +271,15 @@ async def test_files_are_private_and_space_is_given_back_at_the_next_start(tmp_p
         assert spool.own.order == 2
         assert path.stat().st_size < 8_192
         assert sorted(path.name for path in folder.iterdir()) == ["00000001.seg"]
+
+
+async def test_a_thread_that_fails_admits_nothing_more(tmp_path: Path, monkeypatch, caplog):
+    async with running(spool_in(tmp_path)) as spool:
+        await recorded_and_seen(spool, 1)
+        monkeypatch.setattr(spool.writer, "commit", lambda *_args, **_kwargs: 1 / 0)
+        spool.reserve()
+        spool.record(usage_record(), lambda: None)
+        await wait_until_async(lambda: spool.stats.full, 5, "it is said")
+        with pytest.raises(StorageFull, match="restart the agent"):
+            spool.reserve()
+    assert "the thread of the spool failed" in caplog.text
