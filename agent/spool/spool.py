@@ -233,6 +233,7 @@ class UsageSpool:
         number = self.last_seq = self.last_seq + 1
         frame = encode_frame(self._seed, kind, number, payload)
         self._taken_bytes += len(frame) + NOTE_BYTES - RESERVED_BYTES
+        self.stats.waiting += 1
         self.commit.write(number, frame, on_durable)
         return number
 
