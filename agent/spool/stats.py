@@ -78,7 +78,9 @@ class SpoolStats:
 
     def status(self, _now_mono_ms: float) -> dict[str, object]:
         """Return all of it under ``usage``."""
-        return {"usage": asdict(self)}
+        usage = asdict(self)
+        del usage["write_counts"], usage["write_ms_total"]  # a histogram, for the metrics
+        return {"usage": usage}
 
     def missing(self) -> list[str]:
         """Name what keeps this agent from serving billable requests."""
