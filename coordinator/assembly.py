@@ -29,7 +29,10 @@ from coordinator.operations.refusals import RefusalRecorder
 from coordinator.operations.use_case import OperationsParts
 from coordinator.rpc.agent_questions import AgentQuestions
 from coordinator.rpc.fleet import FleetLimits, FleetParts, FleetService
+from coordinator.usage.exports import UsageExports
 from coordinator.usage.ingest import Ingest
+from coordinator.usage.known import read_known
+from coordinator.usage.upkeep import UsageUpkeep
 from protos.domain.resources import ResourceType
 
 if TYPE_CHECKING:
@@ -167,11 +170,21 @@ class Usage:
 
     database: UsageDatabase
     ingest: Ingest
+    exports: UsageExports
+    upkeep: UsageUpkeep
 
 
-def make_usage(database: UsageDatabase) -> Usage:
+async def make_usage(
+    config: CoordinatorConfig, database: UsageDatabase, store: Store, blobs: BlobStore
+) -> Usage:
     """Assemble the parts of metering and money."""
-    return Usage(database, Ingest(database))
+    ingest = Ingest(database, known=await read_known(database))
+    ingest.saw(store.view())
+    store.on_change(lambda resource_type, scope: ingest.saw(store.view()))
+    exports = UsageExports(database, blobs)
+    await exports.start()
+    upkeep = UsageUpkeep(ingest, exports, config.usage, clock.now_unix_ms)
+    return Usage(database, ingest, exports, upkeep)
 
 
 def make_operations(
@@ -211,6 +224,7 @@ def make_operations(
             upstream=make_upstream(config),
             usage_db=usage.database,
             ingest=usage.ingest,
+            usage_exports=usage.exports,
         )
     )
 

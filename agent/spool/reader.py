@@ -109,8 +109,10 @@ class _Place:
                 data = file.read() if limit is None else file.read(limit - self.offset)
         except FileNotFoundError:
             return False
+        if not data:
+            return False
         self._scanner, self._begin = FrameScanner(data, self._seed), self.offset
-        return bool(data)
+        return True
 
     def _first_of_segment_after(self) -> int | None:
         later = sorted(index for index in self._indices() if index > self.index)

@@ -162,7 +162,7 @@ class UsageShipper:
                 answer = await self._push(batch)
             except EdgeForgeError as error:
                 failures += 1
-                await self._failed(str(error), failures)
+                await self._failed(str(error), failures, (error.retry_after_s or 0.0) * 1_000)
                 continue
             if self._stats.delivery_failure:
                 _log.info("records of usage are delivered again")
@@ -170,7 +170,7 @@ class UsageShipper:
             self._zone = answer.zone
             return answer
 
-    async def _failed(self, reason: str, failures: int) -> None:
+    async def _failed(self, reason: str, failures: int, at_least_ms: float = 0.0) -> None:
         if not self._stats.delivery_failure:
             _log.warning("records of usage wait on disk reason=%s", reason)
         self._stats.delivery_failure = reason
@@ -179,7 +179,8 @@ class UsageShipper:
         self._spool.give_up_unseen()
         await self._note_size()
         pause_ms = full_jitter_ms(self._retry, failures, self._draw())
-        await asyncio.sleep(max(pause_ms, _SHORTEST_PAUSE_MS) / 1_000)
+        pause_ms = max(pause_ms, _SHORTEST_PAUSE_MS, min(at_least_ms, self._retry.cap_ms))
+        await asyncio.sleep(pause_ms / 1_000)
 
     async def _refused(self, batch: UsageBatch, answer: BatchAnswer, following: Next) -> None:
         _log.warning(

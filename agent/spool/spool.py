@@ -129,6 +129,8 @@ class UsageSpool:
                 ) from error
             _log.warning("no space for records of usage folder=%s: %s", self.folder, error)
             self.stats.full = str(error)
+        if self.writer is not None:
+            self._take_writer_state(self.writer.free_bytes)
         self._thread.start()
 
     def _open(self) -> None:
@@ -146,7 +148,6 @@ class UsageSpool:
         writer.prepare()
         self.own, self.writer, self._seed = own, writer, writer.seed
         self.stats.spool_id = own.spool_id
-        self._tell(self._take_writer_state, writer.free_bytes)
 
     async def close(self) -> None:
         """Write what waits, for a bounded time, and end the thread."""
@@ -342,6 +343,8 @@ class UsageSpool:
             self._pause(PROBE_S)
             with contextlib.suppress(OSError):
                 self._open()
+        if self.writer is not None:
+            self._tell(self._take_writer_state, self.writer.free_bytes)
         return self.writer
 
     def _pause(self, seconds: float | None) -> None:

@@ -34,7 +34,8 @@ _PROBE_CHARS = 65_536
 class UsageDatabase:
     """Runs transactions and queries of usage, prices and the ledger. Made by ``open``."""
 
-    def __init__(self, writer: Worker, reader: Worker, lock: DatabaseLock) -> None:
+    def __init__(self, path: Path, writer: Worker, reader: Worker, lock: DatabaseLock) -> None:
+        self.path = path
         self._writer = writer
         self._reader = reader
         self._lock = lock
@@ -57,7 +58,7 @@ class UsageDatabase:
             )
             for name, read_only in (("usage-writer", False), ("usage-reader", True))
         )
-        database = cls(writer, reader, lock)
+        database = cls(path, writer, reader, lock)
         try:
             await writer.start()
             applied = await writer.run(
@@ -88,6 +89,12 @@ class UsageDatabase:
         Raises: StoreUnavailable.
         """
         return await self._writer.run(partial(in_transaction, change=change), published)
+
+    async def run(
+        self, job: Callable[[sqlite3.Connection], T], published: Callable[[T], None]
+    ) -> T:
+        """Run ``job`` in the writer's thread; it begins and ends transactions itself."""
+        return await self._writer.run(job, published)
 
     async def read(self, question: Callable[[sqlite3.Connection], T]) -> T:
         """Query the database in the reader's thread. Raises: StoreUnavailable."""

@@ -60,3 +60,9 @@ class CountingCoordinator:
     def traces(self) -> list[str]:
         """Return the trace ids that were counted, in the order of counting."""
         return [record.trace_id for record in self.counted.values()]
+
+    def total(self) -> int:
+        return len(self.counted)
+
+    def numbers(self) -> set[int]:
+        return {seq for _spool, seq in self.counted}

@@ -32,6 +32,7 @@ from coordinator.operations.use_case import OperationsParts
 from coordinator.store import accounts, adoption, deployments, keys, models, nodes, operators, pops
 from coordinator.store.store import Store
 from coordinator.usage.database import UsageDatabase
+from coordinator.usage.exports import UsageExports
 from coordinator.usage.ingest import Ingest
 from protos.domain.customers import Account
 from protos.domain.errors import NoReplica
@@ -213,6 +214,7 @@ class OperatedFleet:
                 on_operator_changed=self.operators_changed.append,
                 usage_db=self.usage_db,
                 ingest=Ingest(self.usage_db),
+                usage_exports=UsageExports(self.usage_db, blobs),
                 upstream=self.upstream,
                 account_max_bytes=self.account_max_bytes,
             )
@@ -256,6 +258,12 @@ async def operated_fleet(folder: Path) -> AsyncIterator[tuple[OperatedFleet, Ope
     await store.write(adoption.add(TRACK))
     upstream = UpstreamDouble(folder / "upstream-double")
     usage_db = await UsageDatabase.open(folder / "usage.db", clock)
+    await usage_db.write(
+        lambda connection: connection.execute(
+            "INSERT INTO quarantine VALUES"
+            " (1, 'gru-1', '5', 1, 1, 'damaged', 'no reason', x'', 1, 'held', '', 0)"
+        )
+    )
     fleet = OperatedFleet(
         store, clock, authority, usage_db, nodes={NODE: CONNECTED}, upstream=upstream
     )

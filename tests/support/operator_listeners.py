@@ -35,6 +35,7 @@ from coordinator.rpc.running_calls import RunningCalls
 from coordinator.rpc.server_credentials import ServerCredentials
 from coordinator.store import audit, operators
 from coordinator.usage.database import UsageDatabase
+from coordinator.usage.exports import UsageExports
 from coordinator.usage.ingest import Ingest
 from protos.v1 import admin_pb2_grpc, enrolment_pb2_grpc, fleet_pb2, registry_pb2_grpc
 from protos.wire.errors import error_from_metadata
@@ -183,6 +184,7 @@ async def listening(
         now_unix_ms=clock,
         usage_db=usage_db,
         ingest=Ingest(usage_db),
+        usage_exports=UsageExports(usage_db, blobs),
     )
     operators = IdentityInterceptor(
         {IdentityKind.OPERATOR},
