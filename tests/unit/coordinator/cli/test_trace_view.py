@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
 from coordinator.cli.trace_view import TIME_CELLS, bar, headlines, tokens_line, trace_picture
-from protos.domain.usage_record import BillingReason
 from protos.domain.trace import Trace, TraceColdStart
+from protos.domain.usage_record import BillingReason
 from tests.support.traces import refused, trace
 
 amounts = st.floats(min_value=0.0, max_value=1e9)
