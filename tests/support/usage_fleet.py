@@ -121,10 +121,13 @@ def batch(
     node: str = "gru-1",
     spool: str = SPOOL,
     arrived_unix_ms: int = NOW_UNIX_MS,
+    payloads: Sequence[tuple[int, bytes]] = (),
     **changes: object,
 ) -> SpoolBatch:
-    """Return a batch with ``records`` from number ``first`` on."""
-    payloads = [(first + place, encode_record(one)) for place, one in enumerate(records)]
+    """Return a batch with ``records`` from number ``first`` on, or with ``payloads``."""
+    payloads = payloads or [
+        (first + place, encode_record(one)) for place, one in enumerate(records)
+    ]
     made = SpoolBatch(
         node=node,
         spool=spool,
