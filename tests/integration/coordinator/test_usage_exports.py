@@ -79,7 +79,7 @@ async def test_days_that_have_passed_move_and_are_read_as_before(usage):
 
 
 async def test_filters_see_records_wherever_they_are(usage):
-    database, ingest, exports = usage
+    _, ingest, exports = usage
     await upkeep(ingest, exports, raw_days=2).export_due()
     globex = await read(exports, LineFilter(account="globex"))
     assert {line.record.account for line in globex} == {"globex"}

@@ -15,23 +15,24 @@ from protos.domain.errors import Conflict, InvalidRequest, NotFound
 from protos.domain.usage_counters import CounterSums
 from protos.domain.usage_record import UsageSums, add_record, key_of
 from protos.wire.usage import encode_counters
-from tests.support.usage_fleet import batch, record, view
+from tests.support.usage_fleet import NOW_UNIX_MS, batch, record, view
 
 COST = record().nano_usd
 
 
 @pytest.fixture
-async def used(fleet, operations):
+async def used(fleet, ops):
     """One request of each of two accounts, and one that is not believed: row 2."""
+    fleet.clock.unix_ms = NOW_UNIX_MS
     ingest = Ingest(fleet.usage_db, known=KnownFleet())
     ingest.saw(view(accounts=("acme", "globex")))
     greedy = dataclasses.replace(record(3), nano_usd=10**12)
     await ingest.push(batch([record(1), record(2, "globex"), greedy]))
-    return operations
+    return ops
 
 
-async def lines(operations, who, wanted=LineFilter()):
-    pages = await operations.usage.export(who, wanted)
+async def lines(operations, who, wanted=None):
+    pages = await operations.usage.export(who, wanted or LineFilter())
     return [one.record.account for page in [page async for page in pages] for one in page]
 
 
