@@ -19,12 +19,14 @@ from coordinator.usage.ingest import Ingest
 from coordinator.usage.known import read_known
 from coordinator.usage.reports import GroupBy, UsageQuery, sketches, sums_by
 from coordinator.usage.restoring import mark_restored
-from protos.domain.errors import InvalidRequest, Overloaded
+from protos.domain.errors import InvalidRequest, Overloaded, StoreUnavailable
 from protos.domain.usage_counters import CounterSums
 from protos.domain.usage_record import UsageCause, UsageSums, add_record, key_of
 from protos.wire.sketches import Sketch
 from protos.wire.usage import encode_record
+from tests.support.disks import fill_disk
 from tests.support.usage_fleet import DAY_MS, HOUR_MS, NOW_UNIX_MS, batch, ingesting, record
+from tests.support.waiting import wait_until_async
 
 
 async def one(database: UsageDatabase, sql: str) -> object:
@@ -370,3 +372,21 @@ async def test_sums_are_shown_by_day_deployment_and_tier(tmp_path: Path):
         by_deployment = await database.read(sums_by(UsageQuery(by=GroupBy.DEPLOYMENT)))
         assert [(row.group, row.sums.requests) for row in by_deployment] == [("acme small", 2)]
         assert await database.read(sums_by(UsageQuery(account="globex"))) == []
+
+
+async def test_a_full_disk_is_unavailable_and_counting_resumes_by_itself(small_disk: Path):
+    async with ingesting(small_disk / "usage.db") as (database, ingest):
+        assert (await ingest.push(batch([record(1)]))).watermark == 1
+        ballast = fill_disk(small_disk)
+        sent = [record(number) for number in range(2, 2_000)]
+        with pytest.raises(StoreUnavailable, match="full"):
+            await ingest.push(batch(sent, first=2))
+        assert not database.available
+        before = await totals(database)
+        ballast.unlink()
+        await wait_until_async(lambda: database.available, 30, "the usage database again")
+        watermark = (await ingest.push(batch([], first=1, last_seq=0))).watermark
+        assert before == (watermark, watermark * COST, watermark)
+        again = await ingest.push(batch([record(9)], first=watermark + 1))
+        assert again.watermark == watermark + 1
+        assert await totals(database) == (watermark + 1, (watermark + 1) * COST, watermark + 1)
