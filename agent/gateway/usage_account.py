@@ -47,6 +47,7 @@ class UsageAccount:
         offset_ms = gateway.clock_offset_ms()
         record = usage_record(self._log, self._context, gateway.pop_id, offset_ms)
         self._number = gateway.meter.record(record, on_durable)
+        self._log.recorded = True
 
     def ended(self, client: ServerConnection) -> None:
         """The end of the answer has been written: say so once it has left this process. Hot."""

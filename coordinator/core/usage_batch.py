@@ -60,9 +60,10 @@ def check_batch(batch: SpoolBatch) -> None:
     """Raises: InvalidRequest for a batch that no spool of ours makes."""
     if not _SPOOL_ID.fullmatch(batch.spool):
         raise InvalidRequest("a spool is named by 32 hexadecimal digits")
+    # An empty one, of which the last is before the first, asks for the watermark and the zone.
     empty = not (batch.records or batch.counters or batch.unreadable or batch.damaged)
-    first_last = batch.first_seq - 1 if empty else batch.first_seq
-    if not (batch.first_seq >= 1 and first_last <= batch.last_seq <= _MAX_SEQ):
+    last_seq = batch.last_seq + 1 if empty else batch.last_seq
+    if not 1 <= batch.first_seq <= last_seq <= _MAX_SEQ:
         raise InvalidRequest(
             f"a batch from {batch.first_seq} to {batch.last_seq}", "numbers count from 1"
         )
