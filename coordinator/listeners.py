@@ -29,6 +29,7 @@ from protos.v1.admin_pb2_grpc import add_AdminServicer_to_server
 from protos.v1.adoption_pb2_grpc import add_AdoptionServicer_to_server
 from protos.v1.deploy_pb2_grpc import add_DeploysServicer_to_server
 from protos.v1.enrolment_pb2_grpc import add_EnrolmentServicer_to_server
+from protos.v1.quota_pb2_grpc import add_QuotaServicer_to_server
 from protos.v1.registry_pb2_grpc import add_RegistryServicer_to_server
 from protos.v1.usage_pb2_grpc import (
     add_MeteringServicer_to_server,
@@ -92,6 +93,7 @@ def make_servers(
         now_unix_ms=clock.now_unix_ms,
     )
     add_MeteringServicer_to_server(metering, fleet_server)
+    add_QuotaServicer_to_server(fleet.quota, fleet_server)
     bind(fleet_server, "fleet", addresses["fleet"], credentials.mutual())
 
     admin_server = _make_admin_server(config, store, operations, calls, appended)

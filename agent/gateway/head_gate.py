@@ -45,7 +45,10 @@ class HeadGate:
         self._refused = refused
 
     def admit(self, request: Request, _context: object) -> int:
-        """Return how large the body may be. Raises: Unauthenticated. Hot."""
+        """Return how large the body may be. Hot.
+
+        Raises: Unauthenticated; what ``AccountLimits.check_head`` raises.
+        """
         api = FORMATS.get(request.path) or _respelled(request)
         if api is None or request.method != "POST":
             return MAX_USELESS_BODY_BYTES
@@ -55,6 +58,7 @@ class HeadGate:
             caller = authenticate(
                 request.headers, view, gateway.now_unix_ms(), gateway.require_credentials
             )
+            gateway.account_limits.check_head(caller.account, gateway.now_mono_ms())
         except EdgeForgeError as error:
             self._refused(api, request, error)
             raise
@@ -66,12 +70,14 @@ class HeadGate:
 def caller_of(request: Request, gateway: GatewayContext, view: FleetView) -> Caller:
     """Return who sent ``request``: as its head was admitted, unless the table has changed since.
 
-    Raises: Unauthenticated. Hot.
+    Raises: Unauthenticated; what ``AccountLimits.check_head`` raises. Hot.
     """
     admitted = request.admitted
     if isinstance(admitted, Admitted) and admitted.view is view:
         return admitted.caller
-    return authenticate(request.headers, view, gateway.now_unix_ms(), gateway.require_credentials)
+    caller = authenticate(request.headers, view, gateway.now_unix_ms(), gateway.require_credentials)
+    gateway.account_limits.check_head(caller.account, gateway.now_mono_ms())
+    return caller
 
 
 def _respelled(request: Request) -> ApiFormat | None:
