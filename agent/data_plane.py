@@ -28,6 +28,7 @@ from agent.core.prompt_tokens import PromptTokens
 from agent.core.request.state import RouterState
 from agent.core.request.timing import RequestPolicy
 from agent.core.revocation import may_revoke
+from agent.core.served_comparison import ServedComparison
 from agent.drain_state import OpenEngines
 from agent.formats.body_rules import BodyCaps
 from agent.gateway.context import GatewayContext
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from agent.core.engine_status import EngineStatus
     from agent.core.samples import MetricSource, StatusSource
     from agent.drain_state import DrainState
+    from agent.gateway.metering import UsageMeter
     from agent.link.identity import Identity
     from agent.peers.pieces import Shelf
     from agent.peers.tls import UseIdentity
@@ -87,7 +89,10 @@ class DataPlane:
         draw: Callable[[], float],
         descriptors: Descriptors,
         shelf: Shelf,
+        meter: UsageMeter,
+        clock_offset_ms: Callable[[], float],
     ) -> None:
+        self._meter, self._clock_offset_ms = meter, clock_offset_ms
         self._node_id = identity.node_id
         self._view = view
         self._seen_view = view()
@@ -135,6 +140,7 @@ class DataPlane:
         self.half_open = HalfOpenTargets()
         self.fill = FillMeter(config.engine.tokens_per_s)
         self.records = RequestRecords(config.limits.max_records)
+        self.served_comparison = ServedComparison()
         self.engine_door = EngineDoor(
             EngineAdmission(
                 config.engine.max_parallel,
@@ -188,9 +194,12 @@ class DataPlane:
             loads=self.loads,
             records=self.records,
             traces=self.traces.take,
+            meter=self._meter,
+            served=self.served_comparison,
             running=RunningRequests(),
             clocks=ClockWatch(),
             require_credentials=require_credentials,
+            clock_offset_ms=self._clock_offset_ms,
             cache_salt=self._salt,
             now_mono_ms=now_mono_ms,
             now_unix_ms=now_unix_ms,
@@ -238,6 +247,7 @@ class DataPlane:
             self.peer_port,
             self.bodies,
             self.peer_port.ledger,
+            self.served_comparison,
             self.engine_door,
             self.loads,
             self.prober,

@@ -24,7 +24,8 @@ from agent.gateway.runner import RequestRunner
 from agent.relay.large_bodies import contains, fields_of_large, give_way
 from protos.domain.errors import EdgeForgeError, Misdirected, NoReplica
 from protos.domain.in_zone import check_inside
-from protos.domain.residency import allowed_zones, bound_zones, recorded_zones
+from protos.domain.residency import allowed_zones, bound_zones, is_pinned, recorded_zones
+from protos.domain.resources import SlaTier
 
 if TYPE_CHECKING:
     from agent.formats import ApiFormat
@@ -68,6 +69,7 @@ class GenerationHandler:
                     await _write_ahead(runner)
                 await runner.run()
             finally:
+                runner.account.let_go()
                 self._shares.leave(log.account)
                 if runner.use is not None:
                     used = log.usage
@@ -171,7 +173,8 @@ class GenerationHandler:
         account, key = caller.account, caller.key
         pinned = bound_zones(account, key, deployment, None)
         check_inside(view, gateway.state.node_id, pinned)
-        log.zones = recorded_zones(allowed_zones(pinned or (), header))
+        # where the header leaves no zone at all, what is kept of the request is still bound
+        log.zones = recorded_zones(allowed_zones(pinned or (), header) or pinned)
         log.deployment, log.stream = deployment.name, body.stream
         log.model, log.sla = deployment.model, deployment.sla_tier
         log.budget_ms = parse_budget_ms(request.headers, deployment.ttft_budget_ms)
@@ -198,12 +201,22 @@ class GenerationHandler:
             blocks=blocks,
             sequences=body.sequences,
             max_answer_tokens=body.max_answer_tokens,
+            key_id=key.id,
+            is_pinned=is_pinned(account, key, deployment),
+            bound_zones=log.zones,
+            service_tier=body.service_tier,
         )
         log.authed_mono_ms = gateway.now_mono_ms()
         self.stats.demand.note(deployment.name, log.authed_mono_ms)
         machine = RequestMachine(gateway.state, context, gateway.policy, log)
+        gateway.meter.reserve()
+        try:
+            use = self._use(caller, context, log.authed_mono_ms)
+        except BaseException:
+            gateway.meter.release()
+            raise
         runner = RequestRunner(gateway, client, request, body, context, machine, log)
-        runner.use = self._use(caller, context, log.authed_mono_ms)
+        runner.use = use
         return runner
 
     def _use(self, caller: Caller, context: RequestContext, now_mono_ms: float) -> Use | None:
@@ -250,6 +263,8 @@ class GenerationHandler:
         jumps = gateway.clocks.read(gateway.now_unix_ms(), mono_ms)
         log.clock_jumped = jumps != jumps_before
         self.stats.finished(log)
+        if log.shed and log.deployment:
+            gateway.meter.shed(log.account, log.deployment, log.model, SlaTier(log.sla))
         gateway.records.add(log)
         finished = log.finish((gateway.state.node_id, gateway.pop_id))
         if log.account:  # unauthenticated requests must not evict customers' traces

@@ -50,6 +50,8 @@ _PLAIN = (
     "client_request_id",
     "usage_exceeded",
     "withheld",
+    "billing_reason",
+    "cause",
 )
 #: Moments that a request may not have reached.
 _MOMENTS = ("authed_ms", "placed_ms", "asked_ms", "first_token_ms")
