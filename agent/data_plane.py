@@ -252,6 +252,7 @@ class DataPlane:
         """Return every part here that offers metrics or status."""
         return (
             self.client_port.handler.stats,
+            self.account_limits,
             self.client_port,
             self.peer_port,
             self.bodies,

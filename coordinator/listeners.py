@@ -98,7 +98,7 @@ def make_servers(
     metering = MeteringService(
         usage.ingest,
         store,
-        zone=config.usage.zone,
+        zone=config.coordinator.zone,
         now_mono_ms=clock.now_mono_ms,
         now_unix_ms=clock.now_unix_ms,
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from agent.core.limit_refusals import money_refusal, rate_refusal, rate_state, sequences_refusal
 from agent.core.money_leases import NO_RECORD, UnsettledRecords
 from agent.core.quota_calls import QuotaCalls
+from agent.core.samples import Sample
 from protos.domain.customers import AccountState
 from protos.domain.errors import Forbidden, InsufficientQuota
 from protos.domain.quota import QuotaKind, QuotaName
@@ -21,6 +22,7 @@ from protos.domain.quota import QuotaKind, QuotaName
 if TYPE_CHECKING:
     from agent.core.money_leases import CostBound
     from agent.core.quota_lease import Lease
+    from agent.core.samples import Samples
     from protos.domain.customers import Account, ApiKey, UsageLimits
     from protos.domain.errors import EdgeForgeError
     from protos.domain.quota import RateState
@@ -141,6 +143,40 @@ class AccountLimits:
             if lease.granted - lease.in_use < lease.low:
                 self.calls.need(lease, urgent=False)
         return Use(held.leases, amounts, self.nodes)
+
+    def samples(self, now_mono_ms: float) -> Samples:
+        """Yield how many leases there are, and since when the coordinator was not heard of them."""
+        calls = self.calls
+        answered = calls.answered_mono_ms
+        age_ms = 0.0 if answered is None else now_mono_ms - answered
+        yield Sample("edgeforge_quota_leases", "Limits of accounts and keys in use.", len(calls))
+        yield Sample(
+            "edgeforge_quota_cut_off",
+            "1 while limits are used without the coordinator, by the latest shares.",
+            float(calls.linked and not calls.can_ask),
+        )
+        yield Sample(
+            "edgeforge_quota_age_seconds",
+            "Since the coordinator last granted quota; it is asked only while a limit is in use.",
+            age_ms / 1_000.0,
+        )
+        yield Sample(
+            "edgeforge_quota_unsettled",
+            "Billable requests whose records the coordinator has not counted, of funded accounts.",
+            len(self.unsettled),
+        )
+
+    def status(self, now_mono_ms: float) -> dict[str, object]:
+        """Return the same, for ``edgeforge-agent status``."""
+        calls, answered = self.calls, self.calls.answered_mono_ms
+        return {
+            "quota": {
+                "leases": len(calls),
+                "cut_off": calls.linked and not calls.can_ask,
+                "age_s": None if answered is None else (now_mono_ms - answered) / 1_000.0,
+                "unsettled": len(self.unsettled),
+            }
+        }
 
     def end(self, use: Use, tokens: float, nano_usd: int = 0) -> None:
         """Count the end of a request that used ``tokens`` and costs ``nano_usd``."""

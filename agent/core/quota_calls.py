@@ -32,6 +32,8 @@ class QuotaCalls:
     def __init__(self, boot_id: str = "") -> None:
         self.boot_id = boot_id
         self._failures = 0
+        #: When the coordinator last answered.
+        self.answered_mono_ms: float | None = None
         #: Whether something asks the coordinator at all.
         self.linked = False
         #: Called when a request waits, or something runs low.
@@ -113,6 +115,7 @@ class QuotaCalls:
         if answer.seq != self._seq:
             return
         self._failures = 0
+        self.answered_mono_ms = now_mono_ms
         self.epoch = answer.epoch
         self._renew_ms = answer.renew_ms
         ends_mono_ms = self._called_mono_ms + answer.lease_ms

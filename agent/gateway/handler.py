@@ -220,7 +220,8 @@ class GenerationHandler:
         account, key = caller.account, caller.key
         pinned = bound_zones(account, key, deployment, None)
         check_inside(view, gateway.state.node_id, pinned)
-        log.zones = recorded_zones(allowed_zones(pinned or (), header))
+        # where the header leaves no zone at all, what is kept of the request is still bound
+        log.zones = recorded_zones(allowed_zones(pinned or (), header) or pinned)
         log.deployment, log.stream = deployment.name, body.stream
         log.model, log.sla = deployment.model, deployment.sla_tier
         log.budget_ms = parse_budget_ms(request.headers, deployment.ttft_budget_ms)
@@ -247,7 +248,9 @@ class GenerationHandler:
             blocks=blocks,
             sequences=body.sequences,
             max_answer_tokens=body.max_answer_tokens,
-            key_id=caller.key.id,
+            key_id=key.id,
+            is_pinned=is_pinned(account, key, deployment),
+            bound_zones=log.zones,
             service_tier=body.service_tier,
             is_pinned=is_pinned(account, key, deployment),
             bound_zones=log.zones,

@@ -57,6 +57,7 @@ class HeadGate:
         view = gateway.state.view()
         try:
             caller = authenticated(request, gateway, view, api.path)
+            gateway.account_limits.check_head(caller.account, gateway.now_mono_ms())
         except EdgeForgeError as error:
             self._refused(api, request, error)
             raise
@@ -73,7 +74,9 @@ def caller_of(request: Request, gateway: GatewayContext, view: FleetView) -> Cal
     admitted = request.admitted
     if isinstance(admitted, Admitted) and admitted.view is view:
         return admitted.caller
-    return authenticated(request, gateway, view, request.path)
+    caller = authenticated(request, gateway, view, request.path)
+    gateway.account_limits.check_head(caller.account, gateway.now_mono_ms())
+    return caller
 
 
 def authenticated(
@@ -94,7 +97,6 @@ def authenticated(
     key = caller.key
     if key.endpoints or key.origins:
         check_scopes(key, path, request.client_host)
-    gateway.account_limits.check_head(caller.account, gateway.now_mono_ms())
     return caller
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from protos.domain.quota import LeaseAsk
 
 _MINUTE_MS = 60_000.0
+#: Sums of fractions fall short of whole numbers by less.
+_ROUNDING = 1e-6
 #: A grant is at least this part of a rate, so that a newcomer's second request finds something.
 _LEAST_PART_OF_RATE = 32
 #: And of sequences or money.
@@ -36,12 +38,18 @@ _MAX_CUT_OFF_MS = 7 * 86_400_000.0
 
 @dataclass(slots=True)
 class _Share:
-    """What one agent holds, at most. ``deficit``: what it wanted and did not get."""
+    """What one agent holds, at most.
+
+    ``deficit``: what it wanted of a rate and did not get. What is refilled meanwhile is credited to
+    those with a deficit by its size: ``credit``, and what came since ``credited_per_unit``.
+    """
 
     node_id: str
     held: int = 0
     want: int = 0
     deficit: int = 0
+    credit: float = 0.0
+    credited_per_unit: float = 0.0
     cut_off: int = 0
     ends_mono_ms: float = 0.0
     #: Its lease has ended; only its cut-off share is counted.
@@ -55,6 +63,8 @@ class QuotaPool:
         "_at_mono_ms",
         "_capacity",
         "_content",
+        "_credited",
+        "_credited_per_unit",
         "_cut_off",
         "_deficit",
         "_held",
@@ -73,6 +83,8 @@ class QuotaPool:
         self._at_mono_ms = now_mono_ms
         self._shares: dict[str, _Share] = {}
         self._next_end_mono_ms = math.inf
+        #: Of the content, what is for those with a deficit; and what one unit of it has got so far.
+        self._credited = self._credited_per_unit = 0.0
         self._held = self._want = self._deficit = self._cut_off = 0
 
     def __len__(self) -> int:
@@ -84,12 +96,12 @@ class QuotaPool:
 
     def advance(self, capacity: int, now_mono_ms: float) -> None:
         """Refill a rate, set the capacity, and end the leases whose time is over."""
+        if now_mono_ms >= self._next_end_mono_ms:
+            self._end_leases(now_mono_ms)
         if self.name.kind.is_rate:
             self._refill(now_mono_ms)
             self._content = min(self._content, float(capacity))
         self._capacity = capacity
-        if now_mono_ms >= self._next_end_mono_ms:
-            self._end_leases(now_mono_ms)
 
     def is_idle(self, now_mono_ms: float) -> bool:
         """Whether a new pool would be the same."""
@@ -101,7 +113,9 @@ class QuotaPool:
         self, holder: str, node_id: str, ask: LeaseAsk, ends_mono_ms: float, *, settling: bool
     ) -> LeaseGrant:
         """Grant what ``ask`` may have. ``settling``: unknown agents may hold some of it still."""
-        share = self._shares.get(holder) or _Share(node_id)
+        share = self._shares.get(holder)
+        if share is None:
+            share = _Share(node_id, credited_per_unit=self._credited_per_unit)
         is_rate = self.name.kind.is_rate
         granted = (
             self._grant_rate(share, ask, settling)
@@ -125,14 +139,25 @@ class QuotaPool:
         if want:
             want = min(max(want, -(-self._capacity // _LEAST_PART_OF_RATE)), self._capacity)
         deficit = max(0, want - held)
-        added = 0
-        if deficit:
-            total = self._deficit - share.deficit + deficit
-            part = math.ceil(self._content * deficit / total)
-            added = min(deficit, part, math.floor(self._content))
-            self._content -= added
+        credit = self._credit_of(share)
+        free = max(0.0, self._content - self._credited)
+        most = min(self._content, credit + free)
+        added = max(0, min(deficit, math.floor(most + _ROUNDING)))
+        self._content = max(0.0, self._content - added)
+        if deficit > added:
+            share.credit = max(0.0, credit - added)
+        else:
+            share.credit = 0.0
+        self._credited = max(0.0, self._credited - credit + share.credit)
         self._set(share, held=held + added, want=want, deficit=deficit - added)
         return held + added
+
+    def _credit_of(self, share: _Share) -> float:
+        """Return what has been refilled for ``share``."""
+        since = self._credited_per_unit - share.credited_per_unit
+        share.credit += since * share.deficit
+        share.credited_per_unit = self._credited_per_unit
+        return share.credit
 
     def _grant_part(self, share: _Share, ask: LeaseAsk, settling: bool) -> int:
         capacity, in_use = self._capacity, ask.in_use
@@ -187,7 +212,11 @@ class QuotaPool:
         passed_ms = max(0.0, now_mono_ms - self._at_mono_ms)
         self._at_mono_ms = max(now_mono_ms, self._at_mono_ms)
         room = max(0.0, self._capacity - self._held - self._content)
-        self._content += min(room, passed_ms * self._capacity / _MINUTE_MS)
+        refilled = min(room, passed_ms * self._capacity / _MINUTE_MS)
+        self._content += refilled
+        if self._deficit:
+            self._credited += refilled
+            self._credited_per_unit += refilled / self._deficit
 
     def _end_leases(self, now_mono_ms: float) -> None:
         """End leases. Of money, what a cut-off agent may still spend remains counted."""
@@ -197,8 +226,9 @@ class QuotaPool:
         self._next_end_mono_ms = math.inf
         for holder, share in list(self._shares.items()):
             if not share.is_over and share.ends_mono_ms <= now_mono_ms:
+                self._credited = max(0.0, self._credited - self._credit_of(share))
                 self._set(share, held=0, want=0, deficit=0)
-                share.is_over = True
+                share.credit, share.is_over = 0.0, True
             if share.is_over and (
                 self.name.kind is not QuotaKind.MONEY
                 or not share.cut_off

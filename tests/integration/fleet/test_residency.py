@@ -143,3 +143,19 @@ def test_the_prompts_are_nowhere_outside_the_zone(bound: Twins) -> None:
         for path in place.rglob("*"):
             if path.is_file():
                 assert PHRASE.encode() not in path.read_bytes(), path
+
+
+def test_the_usage_of_a_bound_request_leaves_its_zone_as_sums_and_not_as_a_record(
+    bound: Twins,
+) -> None:
+    before = counted(bound)
+    trace_id = ask(bound.agent).headers["x-edgeforge-trace-id"]
+    wait_until(lambda: counted(bound) > before, 30, "the request to be counted")
+    lines = bound.fleet.edgeforge("usage", "export", "--json")
+    assert trace_id not in lines
+
+
+def counted(twins: Twins) -> int:
+    """How many requests the coordinator has counted."""
+    told = json.loads(twins.fleet.edgeforge("usage", "--json"))
+    return sum(int(row["requests"]) for row in told)

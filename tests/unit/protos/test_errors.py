@@ -22,6 +22,7 @@ TABLE = [
     (errors.Overloaded, 429, "RESOURCE_EXHAUSTED", True),
     (errors.BudgetUnreachable, 429, "RESOURCE_EXHAUSTED", True),
     (errors.RateLimited, 429, "RESOURCE_EXHAUSTED", True),
+    (errors.InsufficientQuota, 429, "RESOURCE_EXHAUSTED", False),
     (errors.EngineFailed, 502, "INTERNAL", True),
     (errors.NoReplica, 503, "UNAVAILABLE", True),
     (errors.LinkDown, 503, "UNAVAILABLE", True),
