@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from agent.core.engine_status import EngineStatus
     from agent.core.samples import MetricSource, StatusSource
     from agent.drain_state import DrainState
+    from agent.gateway.metering import UsageMeter
     from agent.link.identity import Identity
     from agent.peers.pieces import Shelf
     from agent.peers.tls import UseIdentity
@@ -87,7 +88,10 @@ class DataPlane:
         draw: Callable[[], float],
         descriptors: Descriptors,
         shelf: Shelf,
+        meter: UsageMeter,
+        clock_offset_ms: Callable[[], float],
     ) -> None:
+        self._meter, self._clock_offset_ms = meter, clock_offset_ms
         self._node_id = identity.node_id
         self._view = view
         self._seen_view = view()
@@ -188,9 +192,11 @@ class DataPlane:
             loads=self.loads,
             records=self.records,
             traces=self.traces.take,
+            meter=self._meter,
             running=RunningRequests(),
             clocks=ClockWatch(),
             require_credentials=require_credentials,
+            clock_offset_ms=self._clock_offset_ms,
             cache_salt=self._salt,
             now_mono_ms=now_mono_ms,
             now_unix_ms=now_unix_ms,

@@ -48,6 +48,7 @@ from agent.state_folder import open_identity
 from agent.state_lock import lock_state_dir
 from agent.status_report import StatusReport
 from agent.tasks import Background
+from agent.usage import Usage
 from protos.build_info import build_info
 from protos.domain.resources import ResourceType
 from protos.host.service_manager import notify_ready, notify_stopping
@@ -170,6 +171,9 @@ class Agent:
             on_change=self._on_accelerators,
             devices=own_devices(config),
         )
+        self._usage = Usage(
+            config, identity.pop_id, self._channel, lambda: self._link.clock.now_unix_ms()
+        )
         self._plane = DataPlane(
             config,
             identity,
@@ -182,6 +186,8 @@ class Agent:
             draw=self._draw,
             descriptors=take_descriptors(config),
             shelf=PieceShelf(self._objects),
+            meter=self._usage.spool,
+            clock_offset_ms=lambda: self._link.clock.offset_ms(),
         )
         self._objects.use_peers(self._plane.piece_client)
 
@@ -259,6 +265,7 @@ class Agent:
             self._replicas,
             self._objects,
             self._gpu,
+            self._usage.spool.stats,
             *plane.parts(),
         )
         registry = make_registry(self.status.samples)
@@ -303,6 +310,7 @@ class Agent:
         if image is not None:
             self._credentials.restore(image.credentials_confirmed_unix_ms, now_unix_ms())
             await self._tables.restore(image.tables)
+        self._usage.start()
         await self._plane.start()
         self._drain_state.serving = True
         spawn = self._background.spawn
@@ -313,6 +321,7 @@ class Agent:
         spawn(self._gpu.run(), name="accelerators")
         spawn(self._watch_certificate(), name="client-certificate")
         spawn(self._renewal.run(), name="renewal")
+        spawn(self._usage.shipper.run(), name="usage")
 
     async def _run_link(self) -> None:
         # The first message says what the accelerators hold.
@@ -323,7 +332,9 @@ class Agent:
         self._drain_state.stopping = True
         self._link.report_soon()
         await self._plane.drain(self._config.limits.drain_timeout_ms)
+        await self._usage.flush()
         await self._background.close()
+        await self._usage.close()
         await self._objects.close()
         await self._persistence.flush()
         await self._plane.close()

@@ -152,12 +152,18 @@ def _make_admin_server(
 
 
 def make_http(
-    config: CoordinatorConfig, store: Store, fleet: Fleet, stopping: asyncio.Event
+    config: CoordinatorConfig,
+    store: Store,
+    fleet: Fleet,
+    usage: Usage,
+    stopping: asyncio.Event,
 ) -> HttpListener:
     """Return the listener of probes, figures and the price card, not started."""
 
     def missing() -> list[str]:
         reasons = [] if store.available else ["the database cannot be written"]
+        if not usage.database.available:
+            reasons.append("the usage database cannot be written")
         return [*reasons, *(["the coordinator is stopping"] if stopping.is_set() else [])]
 
     def gauges() -> FleetGauges:
@@ -179,7 +185,7 @@ def make_http(
         missing=missing,
         card=lambda: public_card(store),
         now_unix_ms=clock.now_unix_ms,
-        metrics=make_metrics(fleet.counters, gauges),
+        metrics=make_metrics(fleet.counters, gauges, usage.ingest.counters),
     )
     http = config.http
     return HttpListener(

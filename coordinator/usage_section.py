@@ -18,8 +18,8 @@ class UsageSection:
     raw_days: int = setting(30, at_least=1, at_most=3_650)
     #: Days that exported records stay in the blob store; 0: for ever.
     export_days: int = setting(0, at_least=0, at_most=36_500)
-    #: Zone that this coordinator is in: records of requests that are bound to other zones stay with
-    #: their agents, which send sums. Empty: every record is sent.
+    #: Zone that this coordinator is in: of requests that are bound to other zones agents send sums,
+    #: and keep the records. Empty: of requests that are bound to any zone.
     zone: str = setting("")
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from agent.core.request.state import RouterState
     from agent.core.request.timing import RequestPolicy
     from agent.formats.body_rules import BodyCaps
+    from agent.gateway.metering import UsageMeter
     from agent.gateway.records import RequestRecords
     from agent.gateway.running import RunningRequests
     from agent.gateway.targets import Target
@@ -56,9 +57,13 @@ class GatewayContext:
     records: RequestRecords
     #: Where traces of finished requests go.
     traces: TraceSink
+    #: Where records of admitted requests go.
+    meter: UsageMeter
     running: RunningRequests
     clocks: ClockWatch
     require_credentials: Callable[[], None]
+    #: Returns how far this host's clock is behind the coordinator's.
+    clock_offset_ms: Callable[[], float]
     #: Returns an account's salt on this node's engine.
     cache_salt: Callable[[str], str]
     now_mono_ms: Callable[[], float]

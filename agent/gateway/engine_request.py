@@ -16,6 +16,7 @@ from agent.core.peer_request import (
     MODEL_HEADER,
 )
 from agent.core.request.messages import Rest
+from agent.core.request.usage import is_empty
 from agent.formats.continuing import ContinuableStream
 from agent.formats.usage import read_usage
 from agent.relay.messages import request_bytes
@@ -74,7 +75,7 @@ def open_stream(
 ) -> EventStream:
     """Return the reader of the stream of ``target``; ``price`` is what its tokens cost."""
     api, names = body.api, body.names(target.model)
-    beside_usage = partial(_cost_field, price)
+    beside_usage = partial(_cost_field, price, body.sequences)
     if deployment.continue_streams:
         continuable = api.continuable_stream(
             body.fields,
@@ -115,7 +116,7 @@ def rest_of(events: EventStream | None) -> Rest:
     return Rest.TEXT if events.can_go_on else Rest.UNKNOWN
 
 
-def _cost_field(price: Price | None, usage: bytes) -> bytes:
+def _cost_field(price: Price | None, sequences: int, usage: bytes, visible: bool) -> bytes:
     """Return the JSON field with the cost of ``usage``; empty without a price."""
     try:
         found = orjson.loads(usage)
@@ -123,4 +124,7 @@ def _cost_field(price: Price | None, usage: bytes) -> bytes:
         found = None
     if price is None or not isinstance(found, dict):
         return b""
-    return b',"cost_usd":' + format_usd(cost_of(read_usage(found), price).total_nano_usd).encode()
+    counted, nano_usd = read_usage(found), 0
+    if not is_empty(counted, embeds=False, visible=visible, sequences=sequences):
+        nano_usd = cost_of(counted, price).total_nano_usd
+    return b',"cost_usd":' + format_usd(nano_usd).encode()

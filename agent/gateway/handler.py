@@ -23,6 +23,8 @@ from agent.gateway.request_headers import parse_budget_ms, parse_zones
 from agent.gateway.runner import RequestRunner
 from agent.relay.large_bodies import contains, fields_of_large, give_way
 from protos.domain.errors import EdgeForgeError, NoReplica
+from protos.domain.residency import allowed_zones
+from protos.domain.resources import SlaTier
 
 if TYPE_CHECKING:
     from agent.formats import ApiFormat
@@ -66,6 +68,7 @@ class GenerationHandler:
                     await _write_ahead(runner)
                 await runner.run()
             finally:
+                runner.let_go()
                 self._shares.leave(log.account)
                 if runner.use is not None:
                     used = log.usage
@@ -191,12 +194,21 @@ class GenerationHandler:
             blocks=blocks,
             sequences=body.sequences,
             max_answer_tokens=body.max_answer_tokens,
+            key_id=caller.key.id,
+            service_tier=body.service_tier,
         )
+        _bind(context, caller)
         log.authed_mono_ms = gateway.now_mono_ms()
         self.stats.demand.note(deployment.name, log.authed_mono_ms)
         machine = RequestMachine(gateway.state, context, gateway.policy, log)
+        gateway.meter.reserve()
+        try:
+            use = self._use(caller, context, log.authed_mono_ms)
+        except BaseException:
+            gateway.meter.release()
+            raise
         runner = RequestRunner(gateway, client, request, body, context, machine, log)
-        runner.use = self._use(caller, context, log.authed_mono_ms)
+        runner.use = use
         return runner
 
     def _use(self, caller: Caller, context: RequestContext, now_mono_ms: float) -> Use | None:
@@ -240,10 +252,22 @@ class GenerationHandler:
         jumps = gateway.clocks.read(gateway.now_unix_ms(), mono_ms)
         log.clock_jumped = jumps != jumps_before
         self.stats.finished(log)
+        if log.shed and log.deployment:
+            gateway.meter.shed(log.account, log.deployment, log.model, SlaTier(log.sla))
         gateway.records.add(log)
         finished = log.finish((gateway.state.node_id, gateway.pop_id))
         if log.account:  # unauthenticated requests must not evict customers' traces
             gateway.traces(finished.trace, log.matters)
+
+
+def _bind(context: RequestContext, caller: Caller) -> None:
+    """Put into ``context`` what the zones of key, account, deployment and header bind it to."""
+    account, key, deployment = caller.account, caller.key, context.deployment
+    context.is_pinned = bool(account.zones or key.zones or deployment.residency_zones)
+    if context.is_pinned or context.zones is not None:
+        zones = allowed_zones(deployment.residency_zones, context.zones)
+        bound = allowed_zones(account.zones, allowed_zones(key.zones, zones))
+        context.bound_zones = tuple(sorted(bound)) if bound else ()
 
 
 async def _write_ahead(runner: RequestRunner) -> None:

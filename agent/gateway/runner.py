@@ -40,7 +40,9 @@ from agent.core.request.messages import (
     WriteHeartbeat,
 )
 from agent.core.request.timing import EARLY_MS
+from agent.core.request.usage import usage_record
 from agent.formats.continuing import ContinuableStream
+from agent.formats.service_tier import served_word
 from agent.formats.usage import checked_counts
 from agent.gateway.answer_counts import AnswerCounts
 from agent.gateway.engine_request import (
@@ -57,6 +59,7 @@ from agent.relay import exchange
 from agent.relay.client_answer import ClientAnswer
 from agent.relay.far_times import read_cold_start, read_far_times, read_stale
 from protos.domain.errors import Conflict
+from protos.domain.usage_record import UsageCause
 
 if TYPE_CHECKING:
     from agent.core.account_limits import Use
@@ -100,7 +103,15 @@ class RequestRunner:
         self._machine = machine
         self._log = log
         self._now_mono_ms = gateway.now_mono_ms
-        self._reply = ReplyWriter(client, request, body.api, log, gateway.now_mono_ms)
+        #: What the client is told of its service tier; empty: it has not asked.
+        self._service_word = ""
+        if body.service_tier:
+            self._service_word = served_word(
+                context.deployment.sla_tier, is_anthropic=body.api.is_anthropic
+            )
+        self._reply = ReplyWriter(
+            client, request, body.api, log, gateway.now_mono_ms, self._service_word
+        )
         self._counts = AnswerCounts(body, request.body, context, gateway.state)
         self._answers: list[ClientAnswer] = []
         #: The answer that goes to the client.
@@ -111,6 +122,14 @@ class RequestRunner:
         self._timer_mono_ms = math.inf
         self._over: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
+        #: Number of its usage record; None: there is none.
+        self._number: int | None = None
+        #: What is done once that record is on disk; None: nothing waits for it.
+        self._rest: list[Command] | None = None
+        #: Whether the end of its answer has been said to the meter.
+        self._said = False
+        #: Whether this agent has ended it before its time.
+        self._was_cut = False
         #: What the limits of the key and the account count it for.
         self.use: Use | None = None
 
@@ -121,13 +140,14 @@ class RequestRunner:
             self._handle(Begun())
             if self._gateway.state.view() is not self._context.view:  # changed since the admission
                 self.table_changed()
-            if not self._machine.over and self._failure is None:
+            if not self._is_over:
                 self._over = asyncio.get_running_loop().create_future()
                 await self._over
         except asyncio.CancelledError:
             answer = self._answering or (self._answers[-1] if self._answers else None)
             gone = ClientGone() if answer is None else ClientGone(*self._counts.of(answer))
             self._handle(gone)
+            self._not_seen()
             raise
         finally:
             self._gateway.running.discard(self)
@@ -135,7 +155,15 @@ class RequestRunner:
                 self._abandon()
             self._release()
         if self._failure is not None:
+            if self._number is None:
+                self._account([])  # this agent's failure: it costs nothing
+            self._not_seen()
             raise self._failure
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether nothing more will be sent to the client."""
+        return self._failure is not None or (self._machine.over and self._rest is None)
 
     def write_ahead(self) -> None:
         """Write the body now, before ``run``, for this node's engine or for a peer.
@@ -160,6 +188,7 @@ class RequestRunner:
 
     def cut_short(self, error: EdgeForgeError) -> None:
         """End the request with ``error``: an error event where the answer has begun."""
+        self._was_cut = True
         event, answer = CutShort(error), self._answering
         if answer is not None:
             event.usage, event.far = self._counts.of(answer)
@@ -218,9 +247,12 @@ class RequestRunner:
             load = load_of(answer.headers)
         usage, far = self._counts.of(answer)
         rest = rest_of(answer.events) if answer.started else Rest.UNKNOWN
-        self._handle(
-            AttemptEnded(attempt, ending, status, answer.reason, usage, load, far, rest, stale, way)
+        ended = AttemptEnded(
+            attempt, ending, status, answer.reason, usage, load, far, rest, stale, way
         )
+        if ending is Ending.WHOLE and usage is not None:
+            ended.visible = self._counts.is_visible(answer, usage)
+        self._handle(ended)
 
     # -- events and commands
 
@@ -241,17 +273,20 @@ class RequestRunner:
                     now_mono_ms = self._now_mono_ms()
                 commands = machine.handle(events.pop(0), now_mono_ms)
                 now_mono_ms = None
-                for command in commands:
-                    self._perform(command)
+                self._perform_all(commands)
         except Exception as error:
             self._failure = error
         finally:
             self._handling = False
         if machine.over or self._failure is not None:
-            if self._over is not None and not self._over.done():
-                self._over.set_result(None)
+            self._wake()
         elif (due_mono_ms := machine.next_deadline_mono_ms) < self._timer_mono_ms:
             self._set_timer(due_mono_ms)
+
+    def _wake(self) -> None:
+        """Let ``run`` return if the request is over."""
+        if self._over is not None and self._is_over and not self._over.done():
+            self._over.set_result(None)
 
     def _abandon(self) -> None:
         """Let the machine end the running attempts, so that they no longer count as load."""
@@ -259,13 +294,19 @@ class RequestRunner:
             assert isinstance(command, Cancel)
             _cut(command.attempt)
 
+    def _perform_all(self, commands: list[Command]) -> None:
+        """Perform ``commands`` in order; those behind ``Account`` once its record is on disk."""
+        for number, command in enumerate(commands, 1):
+            if isinstance(command, Account):
+                self._account(commands[number:])
+                return
+            self._perform(command)
+
     def _perform(self, command: Command) -> None:
         if isinstance(command, Ask):
             self._ask(command.attempt)
         elif isinstance(command, Hold | MakeResident):
             self._wait(command)
-        elif isinstance(command, Account):
-            pass  # reserved for writes that must be durable before the answer ends
         elif isinstance(command, RespondWhole):
             self._reply.whole(answer_of(command.attempt))
         elif isinstance(command, WriteHead):
@@ -346,6 +387,8 @@ class RequestRunner:
         elif context.stream:
             price = context.price(attempt.placement.billing_tier)
             events = open_stream(self._body, context.deployment, target, price)
+            if self._service_word:
+                events.tell_service_tier(self._service_word)
         if target.peer and events is not None:
             events.check_usage_by(partial(checked_counts, self._counts.check(), target.node_id))
         answer = ClientAnswer(
@@ -366,7 +409,56 @@ class RequestRunner:
         message = engine_request(self._body, fields, self._log, target, attempt, salt)
         answer.start(target.pool, message)
 
+    # -- the usage record
+
+    def _account(self, rest: list[Command]) -> None:
+        """Write the usage record; ``rest`` is done once it is on disk. Hot.
+
+        Meanwhile the machine is over: its client may leave, but nothing else changes the request.
+        """
+        gateway = self._gateway
+        record = usage_record(self._log, self._context, gateway.pop_id, gateway.clock_offset_ms())
+        self._number = gateway.meter.record(record, self._on_durable)
+        self._rest = rest
+
+    def _on_durable(self) -> None:
+        """Send the end of the answer, and say whether it reached the client."""
+        rest, self._rest = self._rest, None
+        if rest is None:
+            return  # the client has left
+        try:
+            for command in rest:
+                self._perform(command)
+            if self._log.cause is UsageCause.COMPLETE:
+                self._client.when_sent(self._on_sent)
+        except Exception as error:
+            self._failure = error
+        self._wake()
+
+    def _on_sent(self, whole: bool) -> None:
+        """The last byte was handed to the kernel, or the connection has ended before."""
+        if whole:
+            self._seen(UsageCause.COMPLETE)
+        else:
+            self._not_seen()
+
+    def _not_seen(self) -> None:
+        """Say that the end of the answer was not written, if it is on record as written."""
+        self._rest = None
+        self._seen(UsageCause.CUT_SHORT if self._was_cut else UsageCause.CLIENT_GONE)
+
+    def _seen(self, cause: UsageCause) -> None:
+        number = self._number
+        if number is not None and not self._said and self._log.cause is UsageCause.COMPLETE:
+            self._said = True
+            self._gateway.meter.seen(number, cause)
+
     # -- the end
+
+    def let_go(self) -> None:
+        """Give back the space of the record of a request that leaves none."""
+        if self._number is None:
+            self._gateway.meter.release()
 
     def _release(self) -> None:
         """Drop all references to this object, so that no reference cycle is left to collect."""

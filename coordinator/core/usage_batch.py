@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from protos.domain.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from protos.domain.usage_counters import CounterSums
 
@@ -26,7 +26,10 @@ _SPOOL_ID = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(slots=True)
 class SpoolBatch:
-    """What an agent has sent of one of its spools; ``records`` are numbers and messages."""
+    """What an agent has sent of one of its spools; ``records`` are numbers and messages.
+
+    An empty one, of which the last number is the one before the first, asks for the watermark.
+    """
 
     node: str
     spool: str
@@ -57,7 +60,10 @@ def check_batch(batch: SpoolBatch) -> None:
     """Raises: InvalidRequest for a batch that no spool of ours makes."""
     if not _SPOOL_ID.fullmatch(batch.spool):
         raise InvalidRequest("a spool is named by 32 hexadecimal digits")
-    if not 1 <= batch.first_seq <= batch.last_seq <= _MAX_SEQ:
+    # An empty one, of which the last is before the first, asks for the watermark and the zone.
+    empty = not (batch.records or batch.counters or batch.unreadable or batch.damaged)
+    last_seq = batch.last_seq + 1 if empty else batch.last_seq
+    if not 1 <= batch.first_seq <= last_seq <= _MAX_SEQ:
         raise InvalidRequest(
             f"a batch from {batch.first_seq} to {batch.last_seq}", "numbers count from 1"
         )
@@ -102,3 +108,14 @@ def missing_seqs(batch: SpoolBatch, watermark: int) -> list[int]:
     there = {seq for seq, _ in batch.records}
     there.update(batch.damaged)
     return [seq for seq in range(first, batch.last_seq + 1) if seq not in there]
+
+
+def ranges_of(seqs: Iterable[int]) -> list[tuple[int, int]]:
+    """Return first and last of each run of consecutive numbers, in order."""
+    runs: list[tuple[int, int]] = []
+    for seq in sorted(set(seqs)):
+        if runs and seq == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], seq)
+        else:
+            runs.append((seq, seq))
+    return runs

@@ -140,7 +140,8 @@ def test_a_field_beside_the_usage_goes_into_the_event_that_tells_it(
 ) -> None:
     told: list[bytes] = []
 
-    def beside(usage: bytes) -> bytes:
+    def beside(usage: bytes, visible: bool) -> bytes:
+        assert visible
         told.append(usage)
         return b',"cost_usd":0.1'
 
