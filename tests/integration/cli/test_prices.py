@@ -79,7 +79,7 @@ def test_a_card_is_shown_edited_proposed_published_and_takes_effect_by_itself(cl
     assert [one["percent"] for one in told["changes"]] == ["+4.2 %"]
     assert len(cli.json("price", "history")) == 1, "a dry run keeps nothing"
 
-    soon = datetime.now(UTC) + timedelta(seconds=6)
+    soon = datetime.now(UTC) + timedelta(seconds=12)
     made = cli.run("price", "propose", str(file), "--valid-from", soon.isoformat())
     assert "next, as an admin: edgeforge price publish 2" in made
     published = cli.json("price", "publish", "2")
