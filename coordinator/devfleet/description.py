@@ -75,6 +75,8 @@ The fleet runs: {where}
       print(event.choices[0].delta.content or "", end="")
 
 Why a request goes where it goes:  edgeforge route explain --deployment {model} --via GRU
+What requests cost:                http://127.0.0.1:{self.facts.http_port}/pricing
+What other budgets would cost:     edgeforge quote --deployment {model}
 Everything in the fleet:           edgeforge node ls
 Stop it:                           edgeforge down
 """

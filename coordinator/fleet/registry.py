@@ -97,9 +97,13 @@ class FleetRegistry:
         return list(self._sessions)
 
     def tables_of(self, node_id: str) -> dict[ResourceType, Holding]:
-        """Return the identity of every table that ``node_id`` should hold."""
+        """Return the identity of every table that ``node_id`` should hold, in the order of pushes.
+
+        Credentials come last: an agent that knows a key knows what its requests cost.
+        """
+        order = sorted(ResourceType, key=lambda one: one is ResourceType.CREDENTIALS)
         return {
-            one: self._holding(one, table_scope(self._store, one, node_id)) for one in ResourceType
+            one: self._holding(one, table_scope(self._store, one, node_id)) for one in order
         }
 
     def held(self, resource_type: ResourceType) -> dict[str, TableVersion]:

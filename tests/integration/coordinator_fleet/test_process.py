@@ -175,6 +175,9 @@ def test_http_shows_health_metrics_and_prices(fresh: CoordinatorProcess) -> None
     status, kind, body = get(fresh, "/prices")
     assert (status, kind) == (200, "text/html; charset=utf-8")
     assert "<td>xs</td><td>edge</td><td>0.024</td>" in body
+    assert get(fresh, "/pricing")[2] == body
+    assert json.loads(get(fresh, "/pricing.json")[2]) == card
+    assert card["surcharges_percent"]["realtime"] == 10
     assert get(fresh, "/secrets")[0] == 404
 
 

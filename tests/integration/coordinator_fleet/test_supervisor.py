@@ -497,3 +497,10 @@ async def test_a_retiring_nodes_replica_moves_first_then_it_drains_then_it_holds
     assert watch.store.view().nodes["gru-1"].intent is NodeIntent.RETIRED
     assert watch.store.placements()[chat.name] == ("gru-2",)
     assert watch.desired.of("gru-1") == {}
+
+
+async def test_an_agent_gets_the_price_card_before_any_key(watch: Watch):
+    await watch.join("gru-1")
+    order = list(watch.registry.tables_of("gru-1"))
+    assert set(order) == set(ResourceType)
+    assert order[-1] is ResourceType.CREDENTIALS

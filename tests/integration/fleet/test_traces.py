@@ -217,3 +217,23 @@ def test_a_full_ring_lets_the_oldest_go_and_requests_go_on(fleet: Fleet) -> None
     assert [line["trace_id"] for line in listed] == sent[:-4:-1]
     assert gru.status()["traces"]["rows"] == 3
     assert "not found" in refusal(fleet, "trace", "show", sent[0])
+
+
+def test_a_quote_replays_what_agents_hold_and_bills_as_they_did(fleet: Fleet) -> None:
+    gru = fleet.agent("gru-1")
+    for _ in range(3):
+        gru.chat(stream=True)
+    cost_nano_usd = gru.last_request()["cost_nano_usd"]
+    quoted = json.loads(
+        fleet.edgeforge("quote", "--deployment", gru.model, "--ttft", "1,60000ms", "--json")
+    )
+    tightest, loosest = quoted["lines"][0], quoted["lines"][-1]
+    assert loosest["requests"] >= 3
+    assert loosest["median_nano_usd"] == cost_nano_usd
+    assert (loosest["kept_ratio"], loosest["predicted_misses"]) == (1.0, 0)
+    assert loosest["billed_by_tier"] == {"central": loosest["requests"]}
+    assert tightest["kept_ratio"] == 0.0
+    assert tightest["predicted_misses"] == tightest["requests"]
+    (present,) = [line for line in quoted["lines"] if line["is_present"]]
+    assert present["observed_ratio"] == 1.0, "there is one target, and it did serve"
+    assert any("too few" in note for note in quoted["notes"])

@@ -156,3 +156,15 @@ def test_figures_of_a_disk_and_of_cold_starts_are_bounded():
     assert info.replicas[0].total_bytes == MAX_BYTES
     assert len(info.replicas[0].adapter) < 1_000
     json.dumps(asdict(report_of(status)), default=str)
+
+
+@pytest.mark.parametrize(
+    ("told", "believed"),
+    [(0.4, 0.4), (7.0, 1.0), (-1.0, 0.0), (float("nan"), None), (float("inf"), None)],
+)
+def test_a_fill_is_believed_up_to_full(told, believed):
+    assert report_of(fleet_pb2.Status(fill_ratio=told)).fill_ratio == believed
+
+
+def test_an_agent_that_reports_no_fill_is_not_idle():
+    assert report_of(fleet_pb2.Status()).fill_ratio is None
