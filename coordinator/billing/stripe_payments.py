@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -97,23 +98,19 @@ class StripePayments:
     def event_of(self, payload: bytes, signature: str) -> PaymentEvent:
         """Return a webhook's event. Raises: Unauthenticated."""
         try:
-            event = stripe.Webhook.construct_event(
-                payload, signature, self._webhook_secret, TOLERANCE_S
-            )
+            stripe.Webhook.construct_event(payload, signature, self._webhook_secret, TOLERANCE_S)
+            event = json.loads(payload)
         except (stripe.SignatureVerificationError, ValueError, KeyError) as error:
             raise Unauthenticated(
                 f"the webhook is not Stripe's, or is an old one: {error}"[:_MAX_ERROR_CHARS]
             ) from None
-        about = event["data"]["object"]
-        state = _OUTCOMES.get(event["type"])
+        about, state = event["data"]["object"], _OUTCOMES.get(event["type"])
         if state is None:
             return PaymentEvent(event["id"], "", None)
-        metadata = about.get("metadata", {})
-        key = str(metadata["edgeforge_key"]) if "edgeforge_key" in metadata else ""
-        problem = about.get("last_payment_error", None)
-        text = str(problem["message"]) if problem and "message" in problem else ""
-        charged = Charged(state, str(about["id"]), text[:_MAX_ERROR_CHARS])
-        return PaymentEvent(event["id"], key, charged)
+        key = str((about.get("metadata") or {}).get("edgeforge_key", ""))
+        problem = about.get("last_payment_error") or {}
+        text = str(problem.get("message", ""))[:_MAX_ERROR_CHARS]
+        return PaymentEvent(event["id"], key, Charged(state, str(about["id"]), text))
 
     async def _card_of(self, customer: str) -> str:
         params: Any = {"customer": customer, "type": "card"}
