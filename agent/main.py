@@ -63,6 +63,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _CERTIFICATE_CHECK_S = 30.0
+#: Tables that say what may be held in which zone.
+_ZONES_ARE_OF = frozenset({ResourceType.DEPLOYMENTS, ResourceType.TOPOLOGY, ResourceType.DESIRED})
 #: The link does not wait longer for the first reading of the accelerators.
 _FIRST_READING_TIMEOUT_S = 3.0
 #: Longest time that another thread holds the interpreter; Python's default of 5 ms is too long
@@ -353,6 +355,8 @@ class Agent:
         if ResourceType.DESIRED in changed:
             self._objects.set_desired(view.desired, view.desired_adapters)
             self._replicas.set_desired(view.desired, view.desired_adapters)
+        if changed & _ZONES_ARE_OF:
+            self._objects.leave_zones()
         if ResourceType.TOPOLOGY in changed:
             self._drain_state.on_view_changed(view)
         self._plane.on_view_changed(view)

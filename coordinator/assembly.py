@@ -32,6 +32,7 @@ from coordinator.rpc.agent_questions import AgentQuestions
 from coordinator.rpc.fleet import FleetLimits, FleetParts, FleetService
 from coordinator.usage.exports import UsageExports
 from coordinator.usage.ingest import Ingest
+from coordinator.usage.key_uses import RecordedKeyUses
 from coordinator.usage.known import read_known
 from coordinator.usage.upkeep import UsageUpkeep
 from protos.domain.resources import ResourceType
@@ -141,6 +142,7 @@ def _make_registry(
         on_topology_forced=supervisor.lift_freeze,
         on_twin=supervisor.twin,
         alive_ms=health.status_interval_ms * health.suspect_after_misses,
+        zone=config.coordinator.zone,
     )
 
 
@@ -234,6 +236,7 @@ def make_operations(
             hub_own_authority=not (config.hub.plain_http or config.hub.certificate_file),
             upstream=make_upstream(config),
             usage_db=usage.database,
+            key_uses=RecordedKeyUses(usage.database),
             ingest=usage.ingest,
             billing=usage.billing,
             usage_exports=usage.exports,

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from coordinator.api_section import ApiSection, check_api
 from coordinator.billing_sections import (
     BillingSection,
     PaymentsSection,
@@ -26,7 +27,8 @@ from protos.domain.addresses import (
     is_unspecified,
     join_address,
 )
-from protos.domain.errors import ConfigInvalid
+from protos.domain.errors import ConfigInvalid, InvalidRequest
+from protos.domain.ids import check_zone
 from protos.domain.settings import published_port, read_settings, setting
 from protos.host.config_file import mending_hint, read_config_file
 
@@ -52,6 +54,9 @@ class CoordinatorSection:
     name: str = setting("coordinator")
     #: Lowest level that is logged: debug, info, warning or error.
     log_level: str = setting("info", choices=_LOG_LEVELS)
+    #: Residency zone in which it stands with its database, such as US; empty: not said, so that
+    #: names and texts of requests that are bound to zones never come here.
+    zone: str = setting("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +175,7 @@ class CoordinatorConfig:
     enrolment: EnrolmentSection
     http: HttpSection
     hub: HubSection
+    api: ApiSection
     upstream: UpstreamSection
     health: HealthSection
     limits: LimitsSection
@@ -228,6 +234,15 @@ class CoordinatorConfig:
         return self.hub.advertise.rstrip("/") or f"{scheme}://{address}"
 
     @property
+    def api_endpoint(self) -> str:
+        """Origin of the customers' API as they use it; empty: it is off."""
+        if not self.api.enabled:
+            return ""
+        scheme = "http" if self.api.plain_http else "https"
+        address = join_address(self.api.host, self.api.port)
+        return self.api.advertise.rstrip("/") or f"{scheme}://{address}"
+
+    @property
     def loopback_listeners(self) -> tuple[str, ...]:
         """Of the listeners that operators need, those that only this machine can reach."""
         needed = {"admin": self.admin.host, "enrolment": self.enrolment.host}
@@ -236,12 +251,14 @@ class CoordinatorConfig:
     def listeners(self) -> dict[str, tuple[str, int]]:
         """Return section -> host and port to listen on."""
         hub = {"hub": (self.hub.host, self.hub.port)} if self.hub.enabled else {}
+        api = {"api": (self.api.host, self.api.port)} if self.api.enabled else {}
         return {
             "fleet": (self.fleet.host, self.fleet.port),
             "admin": (self.admin.host, self.admin.port),
             "enrolment": (self.enrolment.host, self.enrolment.port),
             "http": (self.http.host, self.http.port),
             **hub,
+            **api,
         }
 
 
@@ -277,6 +294,11 @@ def parse_config(
             config.hub,
             certificate_file=_below(base, config.hub.certificate_file),
             key_file=_below(base, config.hub.key_file),
+        ),
+        api=replace(
+            config.api,
+            certificate_file=_below(base, config.api.certificate_file),
+            key_file=_below(base, config.api.key_file),
         ),
         upstream=replace(config.upstream, ca_file=_below(base, config.upstream.ca_file)),
         coordinator=replace(config.coordinator, state_dir=state_dir),
@@ -339,6 +361,11 @@ def _check_together(config: CoordinatorConfig) -> list[str]:
         problems.append(
             f"coordinator.name: {config.coordinator.name!r} is not 1 to 63 of a-z, 0-9, _, . and -"
         )
+    if config.coordinator.zone:
+        try:
+            check_zone(config.coordinator.zone)
+        except InvalidRequest as error:
+            problems.append(f"coordinator.zone: {error}")
     if not config.coordinator.state_dir:
         problems.append("coordinator.state_dir: is empty")
     for section in ("fleet", "admin", "enrolment"):
@@ -350,7 +377,7 @@ def _check_together(config: CoordinatorConfig) -> list[str]:
                 f"{section}.advertise: is required when {section}.host is {listener.host}:"
                 f' advertise = "NAME:{listener.port}", with the name or address that others dial'
             )
-    problems += check_hub(config.hub) + check_upstream(config.upstream)
+    problems += check_hub(config.hub) + check_upstream(config.upstream) + check_api(config.api)
     taken: dict[int, str] = {}
     for section, (host, port) in config.listeners().items():
         if problem := host_problem(host):

@@ -13,11 +13,13 @@ from coordinator.core.fleet_figures import FleetGauges
 from coordinator.operations.node_certificates import NodeCertificates
 from coordinator.operations.prices import public_card
 from coordinator.rpc.admin import AdminService
+from coordinator.rpc.admin_accounts import AccountsService
 from coordinator.rpc.admin_adoption import AdoptionService
 from coordinator.rpc.admin_billing import BillingService
 from coordinator.rpc.admin_deploys import DeployService
 from coordinator.rpc.admin_prices import PriceService
 from coordinator.rpc.admin_registry import RegistryService
+from coordinator.rpc.admin_residency import ResidencyService
 from coordinator.rpc.enrolment import MAX_MESSAGE_BYTES, AdminListener, EnrolmentService
 from coordinator.rpc.identity import IdentityKind
 from coordinator.rpc.interceptors import ErrorInterceptor, IdentityInterceptor
@@ -28,6 +30,7 @@ from coordinator.rpc.usage_reports import UsageReportsService
 from coordinator.store import audit
 from protos.domain.addresses import join_address
 from protos.domain.resources import ResourceType
+from protos.v1.accounts_pb2_grpc import add_AccountsServicer_to_server
 from protos.v1.admin_pb2_grpc import add_AdminServicer_to_server
 from protos.v1.adoption_pb2_grpc import add_AdoptionServicer_to_server
 from protos.v1.billing_pb2_grpc import add_BillingServicer_to_server
@@ -35,6 +38,7 @@ from protos.v1.deploy_pb2_grpc import add_DeploysServicer_to_server
 from protos.v1.enrolment_pb2_grpc import add_EnrolmentServicer_to_server
 from protos.v1.prices_pb2_grpc import add_PricesServicer_to_server
 from protos.v1.registry_pb2_grpc import add_RegistryServicer_to_server
+from protos.v1.residency_pb2_grpc import add_AccountResidencyServicer_to_server
 from protos.v1.usage_pb2_grpc import (
     add_MeteringServicer_to_server,
     add_UsageReportsServicer_to_server,
@@ -146,9 +150,12 @@ def _make_admin_server(
     add_RegistryServicer_to_server(RegistryService(operations, rows.role_of), admin_server)
     add_AdoptionServicer_to_server(AdoptionService(operations, rows.role_of), admin_server)
     add_DeploysServicer_to_server(DeployService(operations, rows.role_of), admin_server)
+    accounts = AccountsService(operations, rows.role_of, config.api_endpoint)
+    add_AccountsServicer_to_server(accounts, admin_server)
     add_BillingServicer_to_server(BillingService(operations, rows.role_of), admin_server)
     add_PricesServicer_to_server(PriceService(operations, rows.role_of), admin_server)
     add_UsageReportsServicer_to_server(UsageReportsService(operations, rows.role_of), admin_server)
+    add_AccountResidencyServicer_to_server(ResidencyService(operations, rows.role_of), admin_server)
     return admin_server
 
 

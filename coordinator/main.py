@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 from coordinator import clock
+from coordinator.api.assembly import make_api
 from coordinator.assembly import Fleet, Usage, make_fleet, make_operations, make_usage
 from coordinator.blobs.opening import open_blobs
 from coordinator.ca.authority import CertificateAuthority
@@ -20,6 +21,7 @@ from coordinator.hub.adoption_watch import AdoptionWatch
 from coordinator.hub.assembly import make_hub
 from coordinator.listeners import make_http, make_servers
 from coordinator.native_log import NativeLog
+from coordinator.operations.member_secrets import MemberLogins
 from coordinator.operations.operator_certificates import OperatorCertificates
 from coordinator.rpc.running_calls import RunningCalls
 from coordinator.rpc.server_credentials import ServerCredentials
@@ -69,7 +71,18 @@ async def serve(
             usage,
         )
         watch = AdoptionWatch(operations, poll_s=config.upstream.poll_s)
-        hub = make_hub(config, store, authority, operations, blobs)
+        logins = MemberLogins(store, clock.now_unix_ms)
+        hub = make_hub(config, store, authority, operations, blobs, logins)
+        api = make_api(
+            config,
+            store,
+            authority,
+            operations,
+            logins,
+            fleet.refusals,
+            usage.billing.payment_event,
+        )
+        public = [one for one in (hub, api) if one is not None]
         replan = fleet.supervisor.plan_again
         upkeep = make_blob_upkeep(
             store,
@@ -87,8 +100,8 @@ async def serve(
             for server in servers:
                 await server.start()
             await http.start()
-            if hub is not None:
-                await hub.start()
+            for listener in public:
+                await listener.start()
             async with asyncio.TaskGroup() as group:
                 running = _start_work(group, store, fleet, credentials, upkeep, watch, usage)
                 _log.info("coordinator ready epoch=%d state_dir=%s", store.epoch, config.state_dir)
@@ -104,8 +117,8 @@ async def serve(
         finally:
             await asyncio.gather(*(server.stop(0) for server in servers))
             await http.close()
-            if hub is not None:
-                await hub.close()
+            for listener in public:
+                await listener.close()
             native.close()
     _log.info("coordinator stopped")
 

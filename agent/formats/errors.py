@@ -13,11 +13,19 @@ from dataclasses import dataclass
 import orjson
 
 from agent.formats.json_size import loads_bounded
-from protos.domain.errors import EdgeForgeError, EngineFailed, InvalidRequest, RateLimited
+from protos.domain.errors import (
+    EdgeForgeError,
+    EngineFailed,
+    InvalidRequest,
+    Misdirected,
+    RateLimited,
+)
 
 Header = tuple[bytes, bytes]
 
 _JSON: Header = (b"content-type", b"application/json")
+#: Where a request that is refused with 421 may be sent, the nearest address first.
+IN_ZONE = b"x-edgeforge-in-zone"
 #: OpenAI's code for a prompt, or a prompt and its answer, over the model's context.
 CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
 _MAX_MESSAGE_CHARS = 1_000
@@ -59,6 +67,8 @@ class ErrorWords:
             headers.append((b"retry-after", b"%d" % seconds))
         if isinstance(error, RateLimited) and error.limited is not None:
             headers += _rate_limit_headers(*error.limited, headers[-1][1])
+        if isinstance(error, Misdirected) and error.in_zone:
+            headers.append((IN_ZONE, ", ".join(error.in_zone).encode()))
         if status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
         return status, headers, self.body(error, status)

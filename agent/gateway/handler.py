@@ -22,7 +22,9 @@ from agent.gateway.head_gate import caller_of
 from agent.gateway.request_headers import parse_budget_ms, parse_zones
 from agent.gateway.runner import RequestRunner
 from agent.relay.large_bodies import contains, fields_of_large, give_way
-from protos.domain.errors import EdgeForgeError, NoReplica
+from protos.domain.errors import EdgeForgeError, Misdirected, NoReplica
+from protos.domain.in_zone import check_inside
+from protos.domain.residency import allowed_zones, bound_zones, recorded_zones
 
 if TYPE_CHECKING:
     from agent.formats import ApiFormat
@@ -165,6 +167,11 @@ class GenerationHandler:
         body = read_body(request.body, api, caps=self._caps, fields=fields)
         body.has_media = has_media
         deployment = find_deployment(caller, body.model, view)
+        header = parse_zones(request.headers)
+        account, key = caller.account, caller.key
+        pinned = bound_zones(account, key, deployment, None)
+        check_inside(view, gateway.state.node_id, pinned)
+        log.zones = recorded_zones(allowed_zones(pinned or (), header))
         log.deployment, log.stream = deployment.name, body.stream
         log.model, log.sla = deployment.model, deployment.sla_tier
         log.budget_ms = parse_budget_ms(request.headers, deployment.ttft_budget_ms)
@@ -187,7 +194,7 @@ class GenerationHandler:
             budget_ms=log.budget_ms,
             last_mile_ms=request.last_mile_ms,
             first_byte_mono_ms=request.first_byte_mono_ms,
-            zones=parse_zones(request.headers),
+            zones=bound_zones(account, key, None, header),
             blocks=blocks,
             sequences=body.sequences,
             max_answer_tokens=body.max_answer_tokens,
@@ -230,6 +237,9 @@ class GenerationHandler:
     ) -> None:
         """Answer a request that was not admitted."""
         log.refused(error)
+        if isinstance(error, Misdirected):  # the address of another agent, and nothing is kept
+            log.forget()
+            request.keep_alive = False
         status, headers, body = api.render_error(error)
         client.respond(request, status, headers, body)
 

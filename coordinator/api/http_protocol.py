@@ -23,10 +23,15 @@ _KEEP_ALIVE_S = 15.0
 _REFUSALS = {400: "the request cannot be read\n", 500: "this is a fault of the coordinator\n"}
 
 
-class HttpConnections:
-    """All connections of one listener."""
+def _plain_refusal(status: int) -> tuple[str, str]:
+    return _REFUSALS[500 if status >= 500 else 400], "text/plain"
 
-    def __init__(self, limit: int) -> None:
+
+class HttpConnections:
+    """All connections of one listener. ``refusal``: body and type for what cannot be read."""
+
+    def __init__(self, limit: int, refusal: Callable[[int], tuple[str, str]] | None = None) -> None:
+        self.refusal = refusal or _plain_refusal
         self.shares = ConnectionShares(limit)
         self.log_rate = LogRate()
         self._open: dict[Place, HttpConnection] = {}
@@ -101,8 +106,8 @@ class HttpConnection(web.RequestHandler):
             left_out = self._connections.log_rate.take("fault", clock.now_mono_ms())
             if left_out is not None:
                 _log.error("request failed left_out=%d", left_out, exc_info=exc)
-        text = _REFUSALS[500 if status >= 500 else 400]
-        response = _Bare(status=status, text=text)
+        text, content_type = self._connections.refusal(status)
+        response = _Bare(status=status, text=text, content_type=content_type)
         response.force_close()
         return response
 

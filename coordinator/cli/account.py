@@ -1,21 +1,25 @@
-"""``edgeforge account`` and ``edgeforge key``: customers' accounts and API keys."""
+"""``edgeforge account``: customers' accounts, their states and their members."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
 
 from coordinator.cli import completion
+from coordinator.cli.account_view import (
+    created_text,
+    limits_text,
+    minute,
+    print_account,
+)
 from coordinator.cli.common import JsonOption, admin, group
 from coordinator.cli.output import as_json
-from coordinator.clock import now_unix_ms
+from coordinator.cli.quantities import life_s
 from protos.output.terminal import print_json, print_line, print_table
-from protos.v1 import admin_pb2, resources_pb2
+from protos.v1 import accounts_pb2, admin_pb2
 
-app = group("account", "Customers.")
-key_app = group("key", "API keys: shown once, kept as a digest.")
+app = group("account", "Customers: their accounts, states and members.")
 
 SequencesOption = Annotated[
     int | None,
@@ -25,42 +29,108 @@ RequestsOption = Annotated[int | None, typer.Option(help="Requests a minute; 0: 
 TokensOption = Annotated[
     int | None, typer.Option(help="Tokens a minute, of prompts and answers; 0: none.", min=0)
 ]
-
-_DAY_MS = int(timedelta(days=1).total_seconds() * 1_000)
+AccountArgument = Annotated[str, typer.Argument(autocompletion=completion.accounts)]
 
 
 @app.command("create")
-def create_account(account: str) -> None:
+def create_account(account: str, json_output: JsonOption = False) -> None:
     """Create a customer's account.
 
     Example: edgeforge account create acme
     """
     with admin() as client:
         client.call(lambda stub: stub.CreateAccount, admin_pb2.CreateAccountRequest(id=account))
-    print_line(f"created {account}; next: edgeforge key create --account {account}")
+    if json_output:
+        print_json({"id": account})
+    else:
+        print_line(
+            f"created {account}; next: edgeforge key create --account {account}, and for its"
+            f" people: edgeforge account invite {account} --email THEIRS"
+        )
 
 
 @app.command("ls")
 def list_accounts(json_output: JsonOption = False) -> None:
-    """List the accounts.
+    """List the accounts with their states.
 
     Example: edgeforge account ls
     """
+    request = accounts_pb2.ListAccountStatesRequest()
     with admin() as client:
-        response = client.call(lambda stub: stub.ListAccounts, admin_pb2.ListAccountsRequest())
+        accounts = client.accounts(lambda stub: stub.ListAccountStates, request).accounts
     if json_output:
-        print_json(list(response.ids))
+        print_json([as_json(one) for one in accounts])
+        return
+    print_table(
+        ("account", "state", "since", "members", "keys", "deployments", "limits"),
+        (
+            (
+                one.id,
+                one.state,
+                minute(one.state_since_unix_ms or one.created_unix_ms),
+                str(one.members),
+                str(one.keys),
+                str(one.deployments),
+                limits_text(one.limits),
+            )
+            for one in accounts
+        ),
+        "no accounts yet",
+    )
+
+
+@app.command("show")
+def show_account(account: AccountArgument, json_output: JsonOption = False) -> None:
+    """Show an account: its state and why, its members, its open invitations.
+
+    Example: edgeforge account show acme
+    """
+    request = accounts_pb2.ShowAccountRequest(id=account)
+    with admin() as client:
+        detail = client.accounts(lambda stub: stub.ShowAccount, request)
+    if json_output:
+        print_json(as_json(detail))
     else:
-        print_table(
-            ("account", "limits"),
-            ((one.id, _limits_text(one.limits)) for one in response.accounts),
-            "no accounts yet",
-        )
+        print_account(detail)
+
+
+@app.command("suspend")
+def suspend_account(
+    account: AccountArgument,
+    reason: Annotated[str, typer.Option(help="Why; the account's members see it.")],
+    json_output: JsonOption = False,
+) -> None:
+    """Refuse new requests of an account at every agent; running streams end as usual.
+
+    Its members may still read, pay and revoke. Undo it with edgeforge account resume.
+
+    Example: edgeforge account suspend acme --reason "chargeback of May"
+    """
+    request = accounts_pb2.SetAccountStateRequest(id=account, reason=reason)
+    with admin() as client:
+        summary = client.accounts(lambda stub: stub.SuspendAccount, request)
+    _print_state(summary, json_output)
+
+
+@app.command("resume")
+def resume_account(
+    account: AccountArgument,
+    reason: Annotated[str, typer.Option(help="Why.")] = "",
+    json_output: JsonOption = False,
+) -> None:
+    """Admit requests of an account again, whatever they were refused for.
+
+    Example: edgeforge account resume acme --reason "paid"
+    """
+    request = accounts_pb2.SetAccountStateRequest(id=account, reason=reason)
+    with admin() as client:
+        summary = client.accounts(lambda stub: stub.ResumeAccount, request)
+    _print_state(summary, json_output)
 
 
 @app.command("limits")
 def set_account_limits(
-    account: Annotated[str, typer.Argument(autocompletion=completion.accounts)],
+    account: AccountArgument,
     sequences: SequencesOption = None,
     requests_per_minute: RequestsOption = None,
     tokens_per_minute: TokensOption = None,
@@ -81,106 +151,101 @@ def set_account_limits(
     if json_output:
         print_json(as_json(info))
     else:
-        print_line(f"{info.id}: {_limits_text(info.limits)}")
+        print_line(f"{info.id}: {limits_text(info.limits)}")
 
 
-@key_app.command("create")
-def create_key(
+@app.command("invite")
+def invite(
     account: Annotated[
-        str, typer.Option(help="Whose key it is.", autocompletion=completion.accounts)
-    ],
-    deployment: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Limit it to this deployment; repeatable.", autocompletion=completion.deployments
-        ),
-    ] = None,
-    days: Annotated[int, typer.Option(help="Days until it expires; 0: never.", min=0)] = 0,
-    sequences: SequencesOption = None,
-    requests_per_minute: RequestsOption = None,
-    tokens_per_minute: TokensOption = None,
-    json_output: JsonOption = False,
-) -> None:
-    """Create an API key. It is shown once.
-
-    Example: edgeforge key create --account acme --days 90
-    """
-    request = admin_pb2.CreateKeyRequest(
-        account_id=account,
-        deployments=deployment or (),
-        expires_unix_ms=now_unix_ms() + days * _DAY_MS if days else 0,
-        limits=resources_pb2.UsageLimits(
-            max_concurrent_sequences=sequences or 0,
-            requests_per_minute=requests_per_minute or 0,
-            tokens_per_minute=tokens_per_minute or 0,
-        ),
-    )
-    with admin() as client:
-        response = client.call(lambda stub: stub.CreateKey, request)
-    if json_output:
-        print_json(as_json(response))
-    else:
-        print_line(response.api_key)
-
-
-@key_app.command("ls")
-def list_keys(
-    account: Annotated[
-        str, typer.Option(help="Only this account's.", autocompletion=completion.accounts)
-    ] = "",
-    json_output: JsonOption = False,
-) -> None:
-    """List API keys by their public part.
-
-    Example: edgeforge key ls --account acme
-    """
-    request = admin_pb2.ListKeysRequest(account_id=account)
-    with admin() as client:
-        keys = client.call(lambda stub: stub.ListKeys, request).keys
-    if json_output:
-        print_json([as_json(key) for key in keys])
-        return
-    print_table(
-        ("key", "account", "deployments", "created", "expires", "limits"),
-        (
-            (
-                key.id,
-                key.account_id,
-                ", ".join(key.deployments) or "all",
-                _day(key.created_unix_ms),
-                _day(key.expires_unix_ms) if key.expires_unix_ms else "never",
-                _limits_text(key.limits),
-            )
-            for key in keys
-        ),
-        "no keys yet; edgeforge key create makes one",
-    )
-
-
-@key_app.command("revoke")
-def revoke_key(
-    key: Annotated[
         str,
-        typer.Argument(help="The key's public part.", autocompletion=completion.keys),
-    ],
+        typer.Argument(
+            help="To become a member of; without one: to make an account.",
+            autocompletion=completion.accounts,
+        ),
+    ] = "",
+    email: Annotated[str, typer.Option(help="Only for this address; needed for a member.")] = "",
+    role: Annotated[
+        str, typer.Option(help="Of a member: owner, admin, developer, billing or viewer.")
+    ] = "owner",
+    json_output: JsonOption = False,
 ) -> None:
-    """Revoke a key; agents that are connected refuse it within two seconds.
+    """Invite somebody, once, within 24 hours: to make an account, or to join one.
 
-    Example: edgeforge key revoke 3f9a
+    What is printed goes to POST /v1/sign-up or POST /v1/join of the customers' API.
+
+    Example: edgeforge account invite --email ana@example.org
     """
+    request = accounts_pb2.InviteToAccountRequest(account_id=account, email=email, role=role)
     with admin() as client:
-        client.call(lambda stub: stub.RevokeKey, admin_pb2.RevokeKeyRequest(id=key))
-    print_line(f"revoked {key}")
+        made = client.accounts(lambda stub: stub.InviteToAccount, request)
+    if json_output:
+        print_json(as_json(made))
+        return
+    path = "/v1/join" if account else "/v1/sign-up"
+    where = f"at {made.api}{path}" if made.api else f"for POST {path}, once [api] is enabled"
+    print_line(made.text)
+    print_line(f"good once, until {minute(made.invitation.expires_unix_ms)}, {where}")
 
 
-def _limits_text(limits: resources_pb2.UsageLimits) -> str:
-    said = (
-        (limits.max_concurrent_sequences, "sequences"),
-        (limits.requests_per_minute, "requests/min"),
-        (limits.tokens_per_minute, "tokens/min"),
+@app.command("withdraw")
+def withdraw(
+    invitation: Annotated[str, typer.Argument(help="Its id, as edgeforge account show lists.")],
+    json_output: JsonOption = False,
+) -> None:
+    """Withdraw an invitation that was not used.
+
+    Example: edgeforge account withdraw 0011223344556677
+    """
+    request = accounts_pb2.WithdrawInvitationRequest(id=invitation)
+    with admin() as client:
+        client.accounts(lambda stub: stub.WithdrawInvitation, request)
+    if json_output:
+        print_json({"id": invitation})
+    else:
+        print_line(f"withdrew {invitation}")
+
+
+@app.command("remove-member")
+def remove_member(
+    member: Annotated[str, typer.Argument(help="Its id, as edgeforge account show lists.")],
+    json_output: JsonOption = False,
+) -> None:
+    """Remove a member of an account and every token of it.
+
+    Example: edgeforge account remove-member m-0011223344556677
+    """
+    request = accounts_pb2.RemoveMemberRequest(id=member)
+    with admin() as client:
+        client.accounts(lambda stub: stub.RemoveMember, request)
+    if json_output:
+        print_json({"id": member})
+    else:
+        print_line(f"removed {member}")
+
+
+@app.command("token")
+def member_token(
+    member: Annotated[str, typer.Argument(help="Its id, as edgeforge account show lists.")],
+    expires: Annotated[str, typer.Option(help="How long it works: 12h, 90d.")] = "90d",
+    json_output: JsonOption = False,
+) -> None:
+    """Make a token for a member who has lost every one. It is shown once.
+
+    Example: edgeforge account token m-0011223344556677 --expires 1d
+    """
+    request = accounts_pb2.CreateMemberTokenRequest(
+        member_id=member, name="by an operator", ttl_s=life_s(expires, "--expires")
     )
-    return ", ".join(f"{limit:,} {what}" for limit, what in said if limit) or "none"
+    with admin() as client:
+        made = client.accounts(lambda stub: stub.CreateMemberToken, request)
+    if json_output:
+        print_json(as_json(made))
+    else:
+        print_line(made.token)
 
 
-def _day(unix_ms: int) -> str:
-    return f"{datetime.fromtimestamp(unix_ms / 1_000, UTC):%F %R}"
+def _print_state(summary: accounts_pb2.AccountSummary, json_output: bool) -> None:
+    if json_output:
+        print_json(as_json(summary))
+    else:
+        print_line(f"{summary.id}: {summary.state}{created_text(summary)}")

@@ -13,6 +13,7 @@ from coordinator.cli.validity import certificate_in, validity_of
 from protos.domain.errors import ConfigInvalid, EdgeForgeError, LinkDown, Unauthenticated
 from protos.enrolment.keys import key_in
 from protos.v1 import (
+    accounts_pb2_grpc,
     admin_pb2_grpc,
     adoption_pb2_grpc,
     billing_pb2_grpc,
@@ -20,6 +21,7 @@ from protos.v1 import (
     enrolment_pb2_grpc,
     prices_pb2_grpc,
     registry_pb2_grpc,
+    residency_pb2_grpc,
     usage_pb2_grpc,
 )
 from protos.wire.errors import error_from_metadata
@@ -83,6 +85,16 @@ class AdminClient:
         stub = adoption_pb2_grpc.AdoptionStub(self._channel)
         return self._called(method(stub), request, timeout_s)
 
+    def accounts(
+        self,
+        method: Callable[[accounts_pb2_grpc.AccountsStub], Callable[..., T]],
+        request: Any,  # noqa: ANN401 - a message
+        timeout_s: float = TIMEOUT_S,
+    ) -> T:
+        """Call one method about accounts. Raises: as ``call``."""
+        stub = accounts_pb2_grpc.AccountsStub(self._channel)
+        return self._called(method(stub), request, timeout_s)
+
     def billing(
         self,
         method: Callable[[billing_pb2_grpc.BillingStub], Callable[..., T]],
@@ -109,6 +121,16 @@ class AdminClient:
     ) -> T:
         """Call one method of the reports. Raises: as ``call``."""
         return self._called(method(prices_pb2_grpc.ReportsStub(self._channel)), request, timeout_s)
+
+    def residency(
+        self,
+        method: Callable[[residency_pb2_grpc.AccountResidencyStub], Callable[..., T]],
+        request: Any,  # noqa: ANN401 - a message
+        timeout_s: float = TIMEOUT_S,
+    ) -> T:
+        """Call one method about zones. Raises: as ``call``."""
+        stub = residency_pb2_grpc.AccountResidencyStub(self._channel)
+        return self._called(method(stub), request, timeout_s)
 
     def import_upstream(
         self, request: adoption_pb2.ImportUpstreamRequest, timeout_s: float

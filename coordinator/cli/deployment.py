@@ -163,7 +163,7 @@ def show_deployment(name: DeploymentArgument, json_output: JsonOption = False) -
 
 
 @app.command("rm")
-def remove_deployment(name: DeploymentArgument) -> None:
+def remove_deployment(name: DeploymentArgument, json_output: JsonOption = False) -> None:
     """Remove a deployment; its model's replicas go when nothing else wants them.
 
     Example: edgeforge deployment rm chat
@@ -171,7 +171,10 @@ def remove_deployment(name: DeploymentArgument) -> None:
     request = admin_pb2.RemoveDeploymentRequest(name=name)
     with admin() as client:
         client.call(lambda stub: stub.RemoveDeployment, request)
-    print_line(f"removed {name}")
+    if json_output:
+        print_json({"name": name})
+    else:
+        print_line(f"removed {name}")
 
 
 def _all(client: AdminClient) -> list[admin_pb2.DeploymentInfo]:

@@ -9,6 +9,7 @@ import typer
 
 from coordinator.cli import (
     account,
+    account_zones,
     adapter,
     adoption,
     alert,
@@ -20,6 +21,7 @@ from coordinator.cli import (
     fleet,
     hub_env,
     invoice,
+    key,
     ledger,
     login,
     model,
@@ -47,6 +49,7 @@ app = command_line(
     completes=True,
 )
 adoption.add_to(model.app)
+account_zones.add_to(account.app)
 credit.add_to(account.app)
 for _group in (
     pop.app,
@@ -58,7 +61,7 @@ for _group in (
     deployment.app,
     plan.app,
     account.app,
-    account.key_app,
+    key.app,
     price.app,
     route.app,
     trace.app,

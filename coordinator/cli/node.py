@@ -120,6 +120,7 @@ def remove_node(
     force: Annotated[
         bool, typer.Option("--force", help="Even if it is the last host of a deployment's pins.")
     ] = False,
+    json_output: JsonOption = False,
 ) -> None:
     """Remove a host for good: it serves nobody from then on, and its certificate is refused.
 
@@ -136,7 +137,10 @@ def remove_node(
                 raise
             request.force = True
             client.call(lambda stub: stub.RemoveNode, request)
-    print_line(f"removed {node}")
+    if json_output:
+        print_json({"id": node})
+    else:
+        print_line(f"removed {node}")
 
 
 @app.command("replace")

@@ -15,10 +15,12 @@ from coordinator.core.rate_limit import RateLimit
 from coordinator.operations.actor import Actor
 from protos.domain.connection_shares import source_group
 from protos.domain.errors import Forbidden, InvalidRequest, RateLimited, Unauthenticated
+from protos.domain.key_scopes import check_scopes
 
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from coordinator.operations.member_secrets import MemberLogins
     from protos.domain.customers import ApiKey
 
 #: Wrong keys from one address: at once, and on average.
@@ -52,7 +54,9 @@ class Access:
         secret: bytes,
         now_mono_ms: Callable[[], float],
         now_unix_ms: Callable[[], int],
+        logins: MemberLogins | None = None,
     ) -> None:
+        self._logins = logins
         self._keys = keys
         self._secret = secret
         self._now_mono_ms = now_mono_ms
@@ -61,7 +65,7 @@ class Access:
         self._requests = RateLimit(per_s=_REQUESTS_PER_S, burst=_REQUESTS_AT_ONCE)
 
     def actor_of(self, request: web.Request) -> Actor:
-        """Return the account that calls.
+        """Return the account that calls, by an API key or by the token of a member.
 
         The key is looked up by its digest, which tells nothing about other keys by its time.
         Raises: Unauthenticated, Forbidden for a key of single deployments, RateLimited.
@@ -75,14 +79,22 @@ class Access:
         if scheme.lower() == "bearer" and 0 < len(text) <= _MAX_KEY_CHARS:
             digest = hashlib.sha256(text.encode(errors="replace")).digest()
             key = self._keys().get(digest)
+            if key is None and (member := self._member_of(text, request)) is not None:
+                return self._admitted(member)
         if key is None or not self._is_live(key):
             self._fail(request.remote or "")
         if key.deployments:
             raise Forbidden(
                 "this key opens single deployments only",
-                "use a key of the whole account: `edgeforge key create ACCOUNT`",
+                "use a key of the whole account: `edgeforge key create --account NAME`",
             )
-        return self._admitted(key.account_id, request.remote or "")
+        check_scopes(key, "", request.remote or "")
+        if key.endpoints:
+            raise Forbidden(
+                "this key opens single endpoints only",
+                "use a key of the whole account, or a token of a member who is a developer",
+            )
+        return self._admitted(Actor.of_account(key.account_id, request.remote or ""))
 
     def ticket(self, ticket: Ticket) -> str:
         """Return ``ticket`` as a segment of an address."""
@@ -111,29 +123,40 @@ class Access:
         account_id, sha256_hex, size_bytes, part, expires_unix_ms = json.loads(payload)
         if expires_unix_ms <= self._now_unix_ms():
             raise Unauthenticated("the address of this upload has expired", "upload again")
-        if not any(
-            key.account_id == account_id and not key.deployments and self._is_live(key)
-            for key in self._keys().values()
-        ):
+        if not self._has_live_secret(account_id):
             raise Unauthenticated("the account of this upload has no key any more")
         ticket = Ticket(account_id, bytes.fromhex(sha256_hex), size_bytes, part, expires_unix_ms)
-        return ticket, self._admitted(account_id, request.remote or "")
+        return ticket, self._admitted(Actor.of_account(account_id, request.remote or ""))
+
+    def _has_live_secret(self, account_id: str) -> bool:
+        if self._logins is not None and self._logins.has_live_token(account_id):
+            return True
+        return any(
+            key.account_id == account_id and not key.deployments and self._is_live(key)
+            for key in self._keys().values()
+        )
+
+    def _member_of(self, text: str, request: web.Request) -> Actor | None:
+        if self._logins is None:
+            return None
+        return self._logins.actor_of(text, request.remote or "")
 
     def _is_live(self, key: ApiKey) -> bool:
         return not 0 < key.expires_unix_ms <= self._now_unix_ms()
 
-    def _admitted(self, account_id: str, remote: str) -> Actor:
-        wait_s = self._requests.take(account_id, self._now_mono_ms())
+    def _admitted(self, actor: Actor) -> Actor:
+        wait_s = self._requests.take(actor.account_id, self._now_mono_ms())
         if wait_s:
             raise RateLimited("too many requests of this account", retry_after_s=wait_s)
-        return Actor.of_account(account_id, remote)
+        return actor
 
     def _fail(self, remote: str) -> NoReturn:
         wait_s = self._failures.take(source_group(remote), self._now_mono_ms())
         if wait_s:
             raise RateLimited("too many wrong keys from this address", retry_after_s=wait_s)
         raise Unauthenticated(
-            "no valid key", "HF_TOKEN is an API key: `edgeforge key create ACCOUNT` makes one"
+            "no valid key",
+            "HF_TOKEN is a member's token, or an API key: `edgeforge key create --account NAME`",
         )
 
     def _signature(self, payload: bytes) -> bytes:

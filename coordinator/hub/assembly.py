@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from coordinator.hub.listener import HubListener, HubParts, tls_of_files, tls_of_pair
+from coordinator.api.tls import tls_of_files, tls_of_pair
+from coordinator.hub.listener import HubListener, HubParts
 from coordinator.hub.registry_catalogue import RegistryCatalogue
 from coordinator.hub.upstream import UpstreamHub, UpstreamPlace
 from protos.domain.addresses import is_unspecified
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from coordinator.blobs.interface import BlobStore
     from coordinator.ca.authority import CertificateAuthority
     from coordinator.config import CoordinatorConfig
+    from coordinator.operations.member_secrets import MemberLogins
     from coordinator.operations.operations import Operations
     from coordinator.store.store import Store
 
@@ -31,6 +33,7 @@ def make_hub(
     authority: CertificateAuthority,
     operations: Operations,
     blobs: BlobStore,
+    logins: MemberLogins,
 ) -> HubListener | None:
     """Return the hub's listener, None if it is off. Raises: ConfigInvalid."""
     hub = config.hub
@@ -40,6 +43,7 @@ def make_hub(
         catalogue=RegistryCatalogue(operations, blobs),
         keys=lambda: store.view().keys,
         secret=_secret(config.state_dir / "hub"),
+        logins=logins,
         advertise=hub.advertise,
         tls=_tls(config, authority),
     )
@@ -63,7 +67,7 @@ def _tls(config: CoordinatorConfig, authority: CertificateAuthority) -> ssl.SSLC
     if hub.plain_http:
         return None
     if hub.certificate_file:
-        return tls_of_files(Path(hub.certificate_file), Path(hub.key_file))
+        return tls_of_files("hub", Path(hub.certificate_file), Path(hub.key_file))
     hosts = {hub.host, urlsplit(hub.advertise).hostname or "", "localhost"}
     named = sorted(host for host in hosts if host and not is_unspecified(host))
     return tls_of_pair(*authority.new_coordinator(config.coordinator.name, named))

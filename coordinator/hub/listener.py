@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ssl
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -19,12 +16,14 @@ from coordinator.hub.errors import translated
 from coordinator.hub.read_routes import ReadRoutes
 from coordinator.hub.repositories import Repositories
 from coordinator.hub.write_routes import WriteRoutes
-from protos.domain.errors import ConfigInvalid, NotFound
+from protos.domain.errors import NotFound
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Mapping
 
     from coordinator.hub.catalogue import Catalogue
+    from coordinator.operations.member_secrets import MemberLogins
     from protos.domain.customers import ApiKey
 
 #: Of a body that is read whole: names and samples of 256 files.
@@ -40,6 +39,8 @@ class HubParts:
     keys: Callable[[], Mapping[bytes, ApiKey]]
     #: Signs the addresses of uploads.
     secret: bytes
+    #: Tokens of members, who do what their role allows; None: API keys only.
+    logins: MemberLogins | None = None
     #: Origin that clients are told to upload to; empty: the one that they asked.
     advertise: str = ""
     #: None: plain HTTP.
@@ -57,7 +58,9 @@ class HubListener(Listener):
 
     def _make_app(self, connections: HttpConnections) -> web.Application:
         parts = self._parts
-        access = Access(parts.keys, parts.secret, clock.now_mono_ms, clock.now_unix_ms)
+        access = Access(
+            parts.keys, parts.secret, clock.now_mono_ms, clock.now_unix_ms, parts.logins
+        )
         repositories = Repositories(parts.catalogue)
         app = web.Application(
             client_max_size=_MAX_BODY_BYTES,
@@ -79,25 +82,3 @@ class HubListener(Listener):
 
         app.router.add_route("*", "/{path:.*}", nothing)
         return app
-
-
-def tls_of_pair(key_pem: bytes, chain_pem: bytes) -> ssl.SSLContext:
-    """Return a server's context of a key that is kept in memory otherwise."""
-    with tempfile.TemporaryDirectory(prefix="edgeforge-hub-") as folder:
-        path = Path(folder) / "pair.pem"
-        path.touch(0o600)
-        path.write_bytes(key_pem + chain_pem)
-        return tls_of_files(path, path)
-
-
-def tls_of_files(certificate: Path, key: Path) -> ssl.SSLContext:
-    """Return a server's context. Raises: ConfigInvalid when the files hold no pair."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(certificate, key)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigInvalid(
-            [f"hub: {certificate} and {key} hold no certificate and key: {error}"]
-        ) from error
-    return context

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from coordinator.core.account_zones import checked_zones
 from coordinator.core.members import AccountInfo
 from coordinator.operations.acts import Act
 from coordinator.operations.registry_objects import check_text
 from coordinator.operations.use_case import UseCases, named, note_of, use_case
-from coordinator.store import accounts
+from coordinator.store import accounts, residency
 from protos.domain.customers import Account, AccountState, UsageLimits
 from protos.domain.errors import Conflict, InvalidRequest, NotFound
 from protos.domain.ids import check_account_id
@@ -46,10 +48,23 @@ class Accounts(UseCases):
         return account_id
 
     @use_case(Act.ACCOUNT_LIST)
-    async def list_all(self, actor: Actor) -> Sequence[Account]:
+    async def list_all(self, actor: Actor) -> Sequence[AccountShown]:
         """Return every account, by name."""
-        known = self._store.view().accounts
-        return [known[name] for name in sorted(known)]
+        view, infos = self._store.view(), self._store.account_infos()
+        counts = [
+            Counter(one.account_id for one in those)
+            for those in (
+                self._store.members().values(),
+                view.keys.values(),
+                view.deployments.values(),
+            )
+        ]
+        return [
+            AccountShown(
+                account, infos.get(name) or AccountInfo(name), *(one[name] for one in counts)
+            )
+            for name, account in sorted(view.accounts.items())
+        ]
 
     @use_case(Act.ACCOUNT_SHOW, named("account"))
     async def show(self, actor: Actor, account_id: str = "") -> AccountShown:
@@ -114,6 +129,21 @@ class Accounts(UseCases):
         )
         note = note_of(actor, Act.ACCOUNT_LIMITS, f"account/{account_id}", detail)
         return await self._store.write(accounts.set_limits(account_id, change), note)
+
+    @use_case(Act.ACCOUNT_ZONES, named("account"))
+    async def set_zones(self, actor: Actor, account_id: str, zones: Collection[str]) -> Account:
+        """Bind an account to zones, none: to nothing. Its keys and deployments only get narrower.
+
+        Raises: InvalidRequest, NotFound; Conflict for one of them that would have no zone left.
+        """
+        check_account_id(account_id)
+        bound = checked_zones(zones)
+        note = note_of(
+            actor, Act.ACCOUNT_ZONES, f"account/{account_id}", f"zones={','.join(bound) or 'any'}"
+        )
+        account = await self._store.write(residency.set_zones(account_id, bound), note)
+        self._parts.on_plan_changed()
+        return account
 
     async def _set_state(
         self, actor: Actor, act: Act, account_id: str, state: AccountState, reason: str

@@ -18,6 +18,7 @@ class Act(enum.StrEnum):
     ACCOUNT_RESUME = "account.resume"
     ACCOUNT_SHOW = "account.show"
     ACCOUNT_SUSPEND = "account.suspend"
+    ACCOUNT_ZONES = "account.zones"
     ADAPTER_COMPARE = "adapter.compare"
     ADAPTER_PORT = "adapter.port"
     ADOPTION_ADVANCE = "adoption.advance"
@@ -133,6 +134,8 @@ NEEDS: Mapping[Act, Role] = {
     Act.ACCOUNT_RESUME: Role.ADMIN,
     Act.ACCOUNT_SHOW: Role.VIEWER,
     Act.ACCOUNT_SUSPEND: Role.ADMIN,
+    # It decides where customers' data may be.
+    Act.ACCOUNT_ZONES: Role.ADMIN,
     # It takes the time of engines.
     Act.ADAPTER_COMPARE: Role.OPERATOR,
     Act.ADAPTER_PORT: Role.OPERATOR,

@@ -42,6 +42,8 @@ class TraceLine:
     client_gone: bool
     #: Whose it is; empty from an agent of an earlier version.
     account: str = ""
+    #: Its deployment stays in the zones that the request was bound to.
+    withheld: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from coordinator.core.account_zones import checked_zones
 from coordinator.operations.acts import Act
 from coordinator.operations.use_case import UseCases, named, note_of, use_case
 from coordinator.store import keys
 from protos.domain.customers import NO_LIMITS, ApiKey
 from protos.domain.errors import InvalidRequest
-from protos.domain.ids import check_account_id, check_deployment_name, check_zone
+from protos.domain.ids import check_account_id, check_deployment_name
 from protos.domain.key_scopes import check_endpoints, check_origins
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 MAX_KEYS_PER_ACCOUNT = 1_000
 MAX_DEPLOYMENTS_PER_KEY = 100
-MAX_ZONES_PER_KEY = 50
 #: How long a rotated key still works.
 DEFAULT_GRACE_S = 24 * 3_600
 MAX_GRACE_S = 30 * 24 * 3_600
@@ -158,16 +158,6 @@ class Keys(UseCases):
                 f"{len(deployments)} deployments are more than {MAX_DEPLOYMENTS_PER_KEY}",
                 "leave deployments out: the key opens all of the account",
             )
-        if len(scopes.zones) > MAX_ZONES_PER_KEY:
-            raise InvalidRequest(f"{len(scopes.zones)} zones are more than {MAX_ZONES_PER_KEY}")
-        zones = tuple(sorted({check_zone(one) for one in scopes.zones}))
-        account = self._store.view().accounts.get(key.account_id)
-        outside = set(zones) - set(account.zones) if account and account.zones else set()
-        if outside:
-            raise InvalidRequest(
-                f"account {key.account_id!r} may not be used in {min(outside)}",
-                f"its zones are {', '.join(account.zones if account else ())}",
-            )
         return ApiKey(
             key.id,
             key.digest,
@@ -175,7 +165,7 @@ class Keys(UseCases):
             deployments,
             key.expires_unix_ms,
             key.limits,
-            zones,
+            checked_zones(scopes.zones),
             check_endpoints(scopes.endpoints),
             check_origins(scopes.origins),
         )

@@ -127,7 +127,7 @@ class UseCases:
         detail = f"refused: needs {needed}, has {has}, from {actor.address}"
         await self._parts.refusals.record(AuditNote(str(actor), act, subject, detail))
         if actor.role is None:
-            raise _not_allowed(actor, act)
+            raise not_allowed(actor, act)
         raise Forbidden(
             f"{actor} has the role {actor.role}, {act} needs {needed}",
             "ask an admin to do it, or for the role",
@@ -151,7 +151,8 @@ def may_of(actor: Actor) -> frozenset[Act]:
     return OF_ACCOUNTS if actor.member_role is None else OF_MEMBERS[actor.member_role]
 
 
-def _not_allowed(actor: Actor, act: Act) -> Forbidden:
+def not_allowed(actor: Actor, act: Act) -> Forbidden:
+    """Return the refusal of an account, or of a member with the roles that may do it."""
     if actor.member_role is None:
         return Forbidden(f"{actor} may not do {act}", "ask an operator of the fleet")
     roles = [role for role, acts in OF_MEMBERS.items() if act in acts]

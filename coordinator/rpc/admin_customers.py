@@ -38,7 +38,8 @@ class CustomerAdminServicer(AdminServicerBase):
         self, request: admin_pb2.ListAccountsRequest, context: Context
     ) -> admin_pb2.ListAccountsResponse:
         """Return every account."""
-        accounts = await self._operations.accounts.list_all(self._actor(context))
+        shown = await self._operations.accounts.list_all(self._actor(context))
+        accounts = [one.account for one in shown]
         return admin_pb2.ListAccountsResponse(
             ids=[account.id for account in accounts],
             accounts=[_info(account) for account in accounts],

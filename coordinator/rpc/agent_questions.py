@@ -48,6 +48,7 @@ _LINE = (
     "clock_jumped",
     "client_gone",
     "account",
+    "withheld",
 )
 _CANDIDATE = (
     "node_id",

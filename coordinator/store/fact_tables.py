@@ -63,13 +63,13 @@ class FactTables:
     runtimes: dict[str, Runtime] = field(default_factory=dict)
     #: hf://org/repo@revision -> what is known of its releases
     tracks: dict[str, Track] = field(default_factory=dict)
-    #: version -> price card, drafts and superseded ones too
-    price_cards: dict[int, PriceCard] = field(default_factory=dict)
     #: account -> what is known of it; those of earlier versions have none
     accounts: dict[str, AccountInfo] = field(default_factory=dict)
     members: dict[str, Member] = field(default_factory=dict)
     member_tokens: dict[str, MemberToken] = field(default_factory=dict)
     invitations: dict[str, Invitation] = field(default_factory=dict)
+    #: version -> price card, drafts and superseded ones too
+    price_cards: dict[int, PriceCard] = field(default_factory=dict)
 
     def follow(self, changes: Iterable[Change]) -> None:
         """Apply the facts among ``changes``, in their order."""

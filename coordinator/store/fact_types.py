@@ -21,11 +21,11 @@ class FactType(enum.StrEnum):
     TRACK = "track"
     DEPLOY = "deploy"
     PLAN_RULES = "plan_rules"
-    PRICE_CARD = "price_card"
     ACCOUNT = "account"
     MEMBER = "member"
     MEMBER_TOKEN = "member_token"
     INVITATION = "invitation"
+    PRICE_CARD = "price_card"
 
 
 def fact_json(**values: object) -> bytes:

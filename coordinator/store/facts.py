@@ -304,11 +304,11 @@ Fact = (
     | PublicationRow
     | RuntimeRow
     | TrackRow
-    | PriceCardRow
     | AccountRow
     | MemberRow
     | MemberTokenRow
     | InvitationRow
+    | PriceCardRow
 )
 FactT = TypeVar(
     "FactT",
@@ -324,11 +324,11 @@ FactT = TypeVar(
     PublicationRow,
     RuntimeRow,
     TrackRow,
-    PriceCardRow,
     AccountRow,
     MemberRow,
     MemberTokenRow,
     InvitationRow,
+    PriceCardRow,
 )
 
 _CLASS_OF: dict[FactType, type[Fact]] = {
@@ -346,11 +346,11 @@ _CLASS_OF: dict[FactType, type[Fact]] = {
         PublicationRow,
         RuntimeRow,
         TrackRow,
-        PriceCardRow,
         AccountRow,
         MemberRow,
         MemberTokenRow,
         InvitationRow,
+        PriceCardRow,
     )
 }
 

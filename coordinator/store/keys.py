@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from coordinator.store import accounts
+from coordinator.store import residency
 from coordinator.store.facts import FactType, KeyCreated
 from protos.domain.customers import ApiKey
 from protos.domain.errors import Conflict, NotFound
@@ -24,11 +24,12 @@ def create(
 ) -> Write[None]:
     """Create a key for deployments of its own account. NotFound if one of them is unknown.
 
-    ``forget`` are keys of the account that may have expired long ago; those that have are removed.
+    InvalidRequest if it may be used where its account may not. ``forget`` are keys of the account
+    that may have expired long ago; those that have are removed.
     """
 
     def write(tx: Transaction) -> None:
-        accounts.require(tx, key.account_id)
+        made = residency.with_account_zones(tx, key)
         for name in key.deployments:
             deployment = tx.get(ResourceType.DEPLOYMENTS, f"deployment/{name}")
             if not isinstance(deployment, Deployment) or deployment.account_id != key.account_id:
@@ -37,7 +38,7 @@ def create(
                     "create the deployment first, or leave deployments out: the key opens them all",
                 )
         _forget_expired(tx, key.account_id, forget)
-        _put_new(tx, key, KeyCreated(key.id, created_unix_ms, created_by))
+        _put_new(tx, made, KeyCreated(key.id, created_unix_ms, created_by))
 
     return write
 

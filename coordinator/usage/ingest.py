@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from coordinator.core.usage_batch import check_batch
 from coordinator.store.sqlite.connection import as_unavailable
 from coordinator.usage.group import Group, Outcome, take_batch
+from coordinator.usage.key_uses import KeyUseWriter
 from coordinator.usage.rollups import Rollups
 from protos.domain.errors import Overloaded
 
@@ -103,6 +104,7 @@ class Ingest:
         self._closed_through_unix_ms = closed_through_unix_ms
         self._known = known
         self._rollups = Rollups()
+        self._key_uses = KeyUseWriter()
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
         #: Facts that are in memory, and in no transaction that was committed.
@@ -229,6 +231,7 @@ class Ingest:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             self._rollups.forget()
+            self._key_uses.forget()
             raise
         self._unsaved.clear()
         return result
@@ -239,6 +242,7 @@ class Ingest:
         records: Sequence[UsageRecord],
         counters: Sequence[CounterSums],
     ) -> list[UsageDelta]:
+        self._key_uses.note(connection, records)
         deltas = self._rollups.add(connection, records, counters, self._closed_through_unix_ms())
         if deltas:
             self._post(connection, deltas)

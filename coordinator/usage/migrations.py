@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from coordinator.usage.billing_schema import BILLING_MIGRATIONS
+from coordinator.usage.key_uses import KEY_USE_MIGRATIONS
 from coordinator.usage.schema import USAGE_MIGRATIONS
 
 #: Each part appends its own here. A released migration is never changed or removed.
-ALL_MIGRATIONS = (*USAGE_MIGRATIONS, *BILLING_MIGRATIONS)
+ALL_MIGRATIONS = (*USAGE_MIGRATIONS, *BILLING_MIGRATIONS, *KEY_USE_MIGRATIONS)

@@ -49,6 +49,7 @@ _PLAIN = (
     "predicted_ttft_ms_p99",
     "client_request_id",
     "usage_exceeded",
+    "withheld",
 )
 #: Moments that a request may not have reached.
 _MOMENTS = ("authed_ms", "placed_ms", "asked_ms", "first_token_ms")
@@ -80,6 +81,7 @@ def trace_to_wire(trace: Trace) -> trace_pb2.Trace:
                 pull_ms=cold.pull_ms,
             )
         )
+    message.zones.extend(trace.zones)
     gaps = trace.token_gaps_us
     if gaps and max(gaps) > _MAX_UINT32:
         gaps = tuple(min(gap, _MAX_UINT32) for gap in gaps)
@@ -117,6 +119,7 @@ def trace_from_wire(message: trace_pb2.Trace) -> Trace:
         far=FarTimes(far.admission_ms, far.queue_ms, far.engine_ms, far.load_ms)
         if message.HasField("far")
         else None,
+        zones=tuple(message.zones),
         token_gaps_us=tuple(message.token_gaps_us),
         attempts=tuple(_attempt_from_wire(attempt) for attempt in message.attempts),
         usage=Usage(tokens.prompt, tokens.cached, tokens.completion),
@@ -152,6 +155,7 @@ def summary_to_wire(trace: Trace) -> trace_pb2.TraceSummary:
         clock_jumped=trace.clock_jumped,
         client_gone=trace.client_gone,
         account=trace.account,
+        zones=trace.zones,
     )
 
 

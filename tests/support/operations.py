@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from coordinator.billing.assembly import make_billing
+from coordinator.billing.billing import Billing
 from coordinator.blobs.folder import FolderStore
 from coordinator.ca.authority import CertificateAuthority
+from coordinator.config import parse_config
 from coordinator.core.adoption import Release, Track
 from coordinator.core.operators import Role
 from coordinator.core.price_card import first_card
@@ -45,6 +48,7 @@ from coordinator.store.store import Store
 from coordinator.usage.database import UsageDatabase
 from coordinator.usage.exports import UsageExports
 from coordinator.usage.ingest import Ingest
+from coordinator.usage.key_uses import RecordedKeyUses
 from protos.domain.customers import Account
 from protos.domain.errors import NoReplica
 from tests.support.billing_service import billing_of
@@ -167,6 +171,7 @@ class OperatedFleet:
     clock: SetClock
     authority: CertificateAuthority
     usage_db: UsageDatabase
+    billing: Billing
     agents: AgentsDouble = field(default_factory=AgentsDouble)
     nodes: dict[str, LiveNode] = field(default_factory=dict)
     forced: list[ResourceType] = field(default_factory=list)
@@ -228,6 +233,8 @@ class OperatedFleet:
                 ingest=Ingest(self.usage_db),
                 billing=billing_of(self.usage_db, self.store, self.clock),
                 usage_exports=UsageExports(self.usage_db, blobs),
+                key_uses=RecordedKeyUses(self.usage_db),
+                billing=self.billing,
                 upstream=self.upstream,
                 account_max_bytes=self.account_max_bytes,
             )
@@ -272,6 +279,8 @@ async def operated_fleet(folder: Path) -> AsyncIterator[tuple[OperatedFleet, Ope
     await store.write(adoption.add(TRACK))
     upstream = UpstreamDouble(folder / "upstream-double")
     usage_db = await UsageDatabase.open(folder / "usage.db", clock)
+    config = parse_config({"coordinator": {"state_dir": "state"}}, {}, base=folder)
+    billing = make_billing(config, usage_db, store)
     await usage_db.write(
         lambda connection: connection.execute(
             "INSERT INTO quarantine VALUES"
@@ -279,7 +288,7 @@ async def operated_fleet(folder: Path) -> AsyncIterator[tuple[OperatedFleet, Ope
         )
     )
     fleet = OperatedFleet(
-        store, clock, authority, usage_db, nodes={NODE: CONNECTED}, upstream=upstream
+        store, clock, authority, usage_db, billing, nodes={NODE: CONNECTED}, upstream=upstream
     )
     try:
         yield fleet, fleet.operations(blobs)

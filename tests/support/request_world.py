@@ -114,8 +114,10 @@ class RequestWorld:
             outcome = Outcome(Load(10.0), 1.0, took_ms, self.now - count + number)
             self.state.predictor.learn(name, MODEL, profile(took_ms), outcome)
 
-    def begin(self, account: str = "acme", *, sequences: int = 1) -> list[str]:
-        """Let the request begin."""
+    def begin(
+        self, account: str = "acme", *, sequences: int = 1, zones: frozenset[str] | None = None
+    ) -> list[str]:
+        """Let the request begin; ``zones`` are those of its account, key and header."""
         context = RequestContext(
             view=self.table,
             account=account,
@@ -129,7 +131,7 @@ class RequestWorld:
             budget_ms=self._budget_ms,
             last_mile_ms=0.0,
             first_byte_mono_ms=self.now,
-            zones=None,
+            zones=zones,
             blocks=NO_BLOCKS,
             sequences=sequences,
         )
@@ -250,6 +252,13 @@ class RequestWorld:
         """Rows leave the table, and the runner says so if the machine has something to do."""
         self.now += after_ms
         self.table = with_changes(self.table, removed, ())
+        if not self.machine.is_revoked:
+            return []
+        return self._do(m.TableChanged(USAGE, None, rest))
+
+    def table_becomes(self, table: FleetView, rest: m.Rest = m.Rest.UNKNOWN) -> list[str]:
+        """Another table arrives, and the runner says so if the machine has something to do."""
+        self.table = table
         if not self.machine.is_revoked:
             return []
         return self._do(m.TableChanged(USAGE, None, rest))

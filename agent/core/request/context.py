@@ -6,10 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from protos.domain.residency import allowed_zones
+
 if TYPE_CHECKING:
     from agent.core.prefixes import PromptBlocks
     from agent.core.usage_bounds import UsageCheck
     from protos.domain.fleet_view import FleetView
+    from protos.domain.residency import Zones
     from protos.domain.resources import Deployment, Price, Tier
 
 
@@ -37,7 +40,7 @@ class RequestContext:
     #: Smoothed round trip of the client's own connection.
     last_mile_ms: float
     first_byte_mono_ms: float
-    #: Residency zones that the request's header allows; None: no header.
+    #: Zones that account, key and header have allowed at admission; None: any.
     zones: frozenset[str] | None
     #: Hashed blocks of the prompt, to look up which engines may have cached it.
     blocks: PromptBlocks
@@ -52,3 +55,14 @@ class RequestContext:
         """Return the price of ``tier`` on the request's price card, or None if it has none."""
         model = self.view.models.get(self.deployment.model)
         return None if model is None else self.view.prices.get((model.size_class, tier))
+
+    def zones_in(self, view: FleetView) -> Zones:
+        """Return where it may be served by ``view``: account and deployment may be narrower now."""
+        zones = self.zones
+        account = view.accounts.get(self.account)
+        if account is not None and account.zones:
+            zones = allowed_zones(account.zones, zones)
+        deployment = view.deployments.get(self.deployment.name)
+        if deployment is not None and deployment.residency_zones:
+            zones = allowed_zones(deployment.residency_zones, zones)
+        return zones

@@ -126,6 +126,11 @@ CASES = {
         "account/acme",
         "account/acme",
     ),
+    Act.ACCOUNT_ZONES: Case(
+        lambda ops, who: ops.accounts.set_zones(who, "acme", ["BR"]),
+        "account/acme",
+        "account/acme",
+    ),
     Act.ACCOUNT_LIST: Case(lambda ops, who: ops.accounts.list_all(who)),
     Act.ACCOUNT_RESUME: Case(
         lambda ops, who: ops.accounts.resume(who, "acme"), "account/acme", "account/acme"

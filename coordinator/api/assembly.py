@@ -1,0 +1,65 @@
+"""Assembles the customers' API from the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from coordinator import clock
+from coordinator.api.customer.imports import ImportJobs
+from coordinator.api.customer.listener import ApiListener, ApiParts
+from coordinator.api.customer.route import Services
+from coordinator.api.tls import tls_of_files, tls_of_pair
+from coordinator.core.members import SignUp
+from coordinator.operations.sign_ups import SignUps
+from protos.domain.addresses import is_unspecified
+
+if TYPE_CHECKING:
+    import ssl
+
+    from coordinator.ca.authority import CertificateAuthority
+    from coordinator.config import CoordinatorConfig
+    from coordinator.operations.member_secrets import MemberLogins
+    from coordinator.operations.operations import Operations
+    from coordinator.operations.refusals import RefusalRecorder
+    from coordinator.store.store import Store
+
+
+def make_api(
+    config: CoordinatorConfig,
+    store: Store,
+    authority: CertificateAuthority,
+    operations: Operations,
+    logins: MemberLogins,
+    refusals: RefusalRecorder,
+    payment_event: Callable[[bytes, str], Awaitable[None]],
+) -> ApiListener | None:
+    """Return the listener of the customers' API, None if it is off. Raises: ConfigInvalid."""
+    api = config.api
+    if not api.enabled:
+        return None
+    sign_ups = SignUps(
+        store, logins, refusals, SignUp(api.signup), clock.now_mono_ms, clock.now_unix_ms
+    )
+    services = Services(
+        operations=operations,
+        sign_ups=sign_ups,
+        imports=ImportJobs(clock.now_unix_ms),
+        now_unix_ms=clock.now_unix_ms,
+        endpoint=config.api_endpoint,
+    )
+    parts = ApiParts(services, logins, _tls(config, authority), payment_event=payment_event)
+    return ApiListener(parts, api.host, api.port, max_connections=api.max_connections)
+
+
+def _tls(config: CoordinatorConfig, authority: CertificateAuthority) -> ssl.SSLContext | None:
+    api = config.api
+    if api.plain_http:
+        return None
+    if api.certificate_file:
+        return tls_of_files("api", Path(api.certificate_file), Path(api.key_file))
+    hosts = {api.host, urlsplit(api.advertise).hostname or "", "localhost"}
+    named = sorted(host for host in hosts if host and not is_unspecified(host))
+    return tls_of_pair(*authority.new_coordinator(config.coordinator.name, named))

@@ -1,0 +1,1 @@
+"""The customers' API: routes as data, from which handlers and the OpenAPI document are made."""

@@ -1,0 +1,32 @@
+"""Every route of the customers' API."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from coordinator.api.customer import (
+    account_routes,
+    billing_routes,
+    deployment_routes,
+    key_routes,
+    member_routes,
+    price_routes,
+    registry_routes,
+    trace_routes,
+    usage_routes,
+)
+
+if TYPE_CHECKING:
+    from coordinator.api.customer.route import Route
+
+ROUTES: tuple[Route, ...] = (
+    *account_routes.ROUTES,
+    *member_routes.ROUTES,
+    *key_routes.ROUTES,
+    *registry_routes.ROUTES,
+    *deployment_routes.ROUTES,
+    *trace_routes.ROUTES,
+    *price_routes.ROUTES,
+    *usage_routes.ROUTES,
+    *billing_routes.ROUTES,
+)

@@ -1,0 +1,31 @@
+"""Contexts of TLS for the HTTPS listeners of customers."""
+
+from __future__ import annotations
+
+import ssl
+import tempfile
+from pathlib import Path
+
+from protos.domain.errors import ConfigInvalid
+
+
+def tls_of_pair(key_pem: bytes, chain_pem: bytes) -> ssl.SSLContext:
+    """Return a server's context of a key that is kept in memory otherwise."""
+    with tempfile.TemporaryDirectory(prefix="edgeforge-tls-") as folder:
+        path = Path(folder) / "pair.pem"
+        path.touch(0o600)
+        path.write_bytes(key_pem + chain_pem)
+        return tls_of_files("tls", path, path)
+
+
+def tls_of_files(section: str, certificate: Path, key: Path) -> ssl.SSLContext:
+    """Return a server's context. Raises: ConfigInvalid when the files hold no pair."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigInvalid(
+            [f"{section}: {certificate} and {key} hold no certificate and key: {error}"]
+        ) from error
+    return context
