@@ -186,7 +186,7 @@ async def test_mail_goes_over_tls_with_a_login_and_only_to_a_server_that_is_trus
         def mailer(password: str = "secret", ca_file: str = bundle) -> Mailer:
             smtp = SmtpServer(
                 *("127.0.0.1", port, "b@edgeforge.example", tls, "mailer", password),
-                timeout_s=5,
+                timeout_s=1,
                 ca_file=ca_file,
             )
             return Mailer(smtp, lambda: FEBRUARY)
