@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from coordinator.billing.month_close import remember_clock
 from coordinator.cli.main import app
 from coordinator.clock import now_unix_ms
 from coordinator.core.months import DAY_MS, month_of, month_start_unix_ms
@@ -19,10 +20,8 @@ from tests.support.coordinator_process import CoordinatorProcess
 
 pytestmark = pytest.mark.integration
 
-#: Long enough that the clock does not close the month before the test asks for it.
 CONFIG = """
 [billing]
-grace_days = 27
 tick_s = 0.2
 seller_name = "EdgeForge Ltd"
 seller_country = "DE"
@@ -56,6 +55,8 @@ class Fleet:
             usage("b1", nano_usd=20 * CENT, at_unix_ms=now),
         ]
         await database.run(lambda one: count(one, deltas, now), lambda done: None)
+        # Away for longer than is believed: the clock closes nothing until an operator does.
+        await database.write(lambda one: remember_clock(one, now - 20 * DAY_MS))
         await database.close()
 
     def run(self, *arguments: object):
