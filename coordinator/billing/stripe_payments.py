@@ -12,7 +12,8 @@ from typing import Any, Final, TypeVar
 import stripe
 
 from coordinator.billing.payments import CardSetup, Charge, Charged, ChargeState, PaymentEvent
-from protos.domain.errors import ConfigInvalid, LinkDown, Unauthenticated
+from coordinator.billing.secret_files import read_secret
+from protos.domain.errors import LinkDown, Unauthenticated
 
 T = TypeVar("T")
 
@@ -143,20 +144,6 @@ def open_stripe(
         api_base=api_base.rstrip("/"),
         timeout_s=timeout_s,
     )
-
-
-def read_secret(path: Path, key: str) -> str:
-    """Return the one line of a file that nobody else may read. Raises: ConfigInvalid."""
-    try:
-        mode = path.stat().st_mode
-        text = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigInvalid([f"{key}: {path} cannot be read: {error}"]) from error
-    if mode & 0o077:
-        raise ConfigInvalid([f"{key}: others can read {path}"], f"chmod 600 {path}")
-    if not text or len(text.split()) != 1:
-        raise ConfigInvalid([f"{key}: {path} is not one line with a secret"])
-    return text
 
 
 def _state_of(status: str) -> ChargeState:
