@@ -222,7 +222,9 @@ class WriteRoutes:
         actor, repository = self._asked(request)
         self._repositories.require_own(actor, repository)
         _refuse_pull_request(request)
-        own = self._own_commits.setdefault(actor.account_id, asyncio.Semaphore(MAX_COMMITS_OF_ACCOUNT))
+        own = self._own_commits.setdefault(
+            actor.account_id, asyncio.Semaphore(MAX_COMMITS_OF_ACCOUNT)
+        )
         async with own, self._commits:
             reader = CommitReader()
             async for line in lines_of(request):
