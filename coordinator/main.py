@@ -81,7 +81,7 @@ async def serve(
             operations,
             logins,
             fleet.refusals,
-            usage.billing.payment_event,
+            usage.billing,
         )
         public = [one for one in (hub, api) if one is not None]
         replan = fleet.supervisor.plan_again

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -19,6 +18,7 @@ from protos.domain.addresses import is_unspecified
 if TYPE_CHECKING:
     import ssl
 
+    from coordinator.billing.billing import Billing
     from coordinator.ca.authority import CertificateAuthority
     from coordinator.config import CoordinatorConfig
     from coordinator.operations.member_secrets import MemberLogins
@@ -34,14 +34,20 @@ def make_api(
     operations: Operations,
     logins: MemberLogins,
     refusals: RefusalRecorder,
-    payment_event: Callable[[bytes, str], Awaitable[None]],
+    billing: Billing,
 ) -> ApiListener | None:
     """Return the listener of the customers' API, None if it is off. Raises: ConfigInvalid."""
     api = config.api
     if not api.enabled:
         return None
     sign_ups = SignUps(
-        store, logins, refusals, SignUp(api.signup), clock.now_mono_ms, clock.now_unix_ms
+        store,
+        logins,
+        refusals,
+        SignUp(api.signup),
+        clock.now_mono_ms,
+        clock.now_unix_ms,
+        billing.prepay,
     )
     services = Services(
         operations=operations,
@@ -50,7 +56,7 @@ def make_api(
         now_unix_ms=clock.now_unix_ms,
         endpoint=config.api_endpoint,
     )
-    parts = ApiParts(services, logins, _tls(config, authority), payment_event=payment_event)
+    parts = ApiParts(services, logins, _tls(config, authority), payment_event=billing.payment_event)
     return ApiListener(parts, api.host, api.port, max_connections=api.max_connections)
 
 

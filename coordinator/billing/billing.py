@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -110,6 +110,13 @@ class Billing:
         if await self.collection.accept(event):
             await self.changed()
             self._wake.set()
+
+    async def prepay(self, account: str) -> None:
+        """Have an account spend only what it has paid in advance; it need not exist yet."""
+        await self.database.write(
+            lambda one: customers.change(one, account, lambda known: replace(known, prepaid=True))
+        )
+        await self.changed()
 
     async def changed(self) -> None:
         """Read funds again after a change, and tell the agents whose spending is bounded."""

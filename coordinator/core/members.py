@@ -153,8 +153,7 @@ def check_new_account(text: str) -> str:
     """Return a name that a customer may take. Raises: InvalidRequest."""
     if (
         not MIN_ACCOUNT_CHARS <= len(text) <= MAX_ACCOUNT_CHARS
-        or text.endswith("-")
-        or "--" in text
+        or _NEW_ACCOUNT.fullmatch(text) is None
     ):
         raise InvalidRequest(
             f"{text[:80]!a} is no name for an account",

@@ -67,9 +67,9 @@ class ReadRoutes:
         return answer(
             {
                 "type": "user",
-                "id": actor.name,
-                "name": actor.name,
-                "fullname": actor.name,
+                "id": actor.account_id,
+                "name": actor.account_id,
+                "fullname": actor.account_id,
                 "isPro": False,
                 "orgs": [],
                 "auth": {
@@ -168,11 +168,11 @@ class ReadRoutes:
         sha256: bytes,
         first: int,
     ) -> None:
-        if self._downloads[actor.name] >= MAX_DOWNLOADS:
+        if self._downloads[actor.account_id] >= MAX_DOWNLOADS:
             raise Overloaded(
                 f"{MAX_DOWNLOADS} files are sent to this account", "ask again", retry_after_s=1
             )
-        self._downloads[actor.name] += 1
+        self._downloads[actor.account_id] += 1
         try:
             length = response.content_length or 0
             async with aclosing(self._catalogue.read(sha256, first, length)) as chunks:
@@ -183,9 +183,9 @@ class ReadRoutes:
         except (TimeoutError, ConnectionError):
             request.protocol.force_close()  # the client has gone, or takes nothing
         finally:
-            self._downloads[actor.name] -= 1
-            if not self._downloads[actor.name]:
-                del self._downloads[actor.name]
+            self._downloads[actor.account_id] -= 1
+            if not self._downloads[actor.account_id]:
+                del self._downloads[actor.account_id]
 
     def _asked(self, request: web.Request) -> tuple[Actor, str]:
         actor = self._access.actor_of(request)

@@ -125,8 +125,8 @@ class Repositories:
         check_repository(repository)
         if not _owns(actor, repository):
             raise Forbidden(
-                f"this key publishes under {actor.name}/ only",
-                f"name the repository {actor.name}/{repository.partition('/')[2]}",
+                f"this key publishes under {actor.account_id}/ only",
+                f"name the repository {actor.account_id}/{repository.partition('/')[2]}",
             )
 
     async def commit(
@@ -314,7 +314,7 @@ class MissingFile(NotFound):
 
 
 def _owns(actor: Actor, repository: str) -> bool:
-    return repository.partition("/")[0] == actor.name
+    return repository.partition("/")[0] == actor.account_id
 
 
 def _no_repository(repository: str) -> NotFound:

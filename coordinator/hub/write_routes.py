@@ -73,7 +73,7 @@ class WriteRoutes:
         body = await object_of(request)
         if body.get("type", "model") != "model":
             raise InvalidRequest("only repositories of models can be made")
-        owner, name = body.get("organization") or actor.name, body.get("name")
+        owner, name = body.get("organization") or actor.account_id, body.get("name")
         if not isinstance(owner, str) or not isinstance(name, str):
             raise InvalidRequest("the body has no name of a repository")
         repository = f"{owner}/{name}"
@@ -157,7 +157,7 @@ class WriteRoutes:
         expires_unix_ms = self._now_unix_ms() + TICKET_LIFE_MS
 
         def address(part: int) -> str:
-            ticket = Ticket(actor.name, sha256, size_bytes, part, expires_unix_ms)
+            ticket = Ticket(actor.account_id, sha256, size_bytes, part, expires_unix_ms)
             return f"{origin}/uploads/{self._access.ticket(ticket)}"
 
         upload: dict[str, Any] = {"href": address(0), "header": {}}
@@ -222,7 +222,9 @@ class WriteRoutes:
         actor, repository = self._asked(request)
         self._repositories.require_own(actor, repository)
         _refuse_pull_request(request)
-        own = self._own_commits.setdefault(actor.name, asyncio.Semaphore(MAX_COMMITS_OF_ACCOUNT))
+        own = self._own_commits.setdefault(
+            actor.account_id, asyncio.Semaphore(MAX_COMMITS_OF_ACCOUNT)
+        )
         async with own, self._commits:
             reader = CommitReader()
             async for line in lines_of(request):

@@ -107,6 +107,10 @@ class MemberLogins:
             return None
         return found if found.is_live(self._now_unix_ms()) else None
 
+    async def wait_noted(self) -> None:
+        """Wait until the uses so far are written, or could not be."""
+        await asyncio.gather(*self._noting.values())
+
     def _note_use(self, token: MemberToken, now_unix_ms: int) -> None:
         if is_use_noted(token, now_unix_ms) or token.id in self._noting:
             return

@@ -6,7 +6,7 @@ invitations exist.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from coordinator.core.members import (
 from coordinator.core.rate_limit import RateLimit
 from coordinator.operations.members import made_token, new_member_id
 from coordinator.store import members
+from coordinator.store.accounts import name_taken
 from coordinator.store.members import InvitationGone
 from coordinator.store.records import AuditNote
 from protos.domain.connection_shares import source_group
@@ -61,8 +62,11 @@ class SignUps:
         mode: SignUp,
         now_mono_ms: Callable[[], float],
         now_unix_ms: Callable[[], int],
+        prepay: Callable[[str], Awaitable[None]],
     ) -> None:
+        """``prepay`` has an account spend only what it has paid, also before it exists."""
         self.mode = mode
+        self._prepay = prepay
         self._store = store
         self._logins = logins
         self._refusals = refusals
@@ -94,6 +98,10 @@ class SignUps:
         name, checked = check_new_account(account_id), check_email(email)
         if invitation is None:
             self._take(self._open, "")
+            if name in self._store.view().accounts:
+                raise name_taken(name)
+            # Before the account: a crash between the two must leave none that spends freely.
+            await self._prepay(name)
         account = Account(name, funded=invitation is None)
         return await self._joined(address, account, checked, MemberRole.OWNER, invitation)
 

@@ -22,11 +22,16 @@ def create(account: Account, *, created_by: str = "", email: str = "") -> Write[
 
     def write(tx: Transaction) -> None:
         if tx.get(ResourceType.CREDENTIALS, row_key(account)) is not None:
-            raise Conflict(f"account {account.id!r} exists", "choose another name", retryable=False)
+            raise name_taken(account.id)
         tx.put(account)
         tx.put_fact(AccountRow(AccountInfo(account.id, tx.now_unix_ms, created_by, email)))
 
     return write
+
+
+def name_taken(account_id: str) -> Conflict:
+    """Return the refusal of a name that an account has."""
+    return Conflict(f"account {account_id!r} exists", "choose another name", retryable=False)
 
 
 def set_state(account_id: str, state: AccountState, reason: str, by: str) -> Write[Account]:

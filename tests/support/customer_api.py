@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from tests.support.operations import CONNECTED, OperatedFleet, operated_fleet
 from tests.support.stores import api_key
 
 #: Of tests that send more than a customer may.
-UNHURRIED = Rates(*[1e9] * 6)
+UNHURRIED = Rates(*[1e9] * 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,10 @@ class RunningApi:
 
 @contextlib.asynccontextmanager
 async def running_api(
-    folder: Path, signup: SignUp = SignUp.INVITE, rates: Rates = UNHURRIED
+    folder: Path,
+    signup: SignUp = SignUp.INVITE,
+    rates: Rates = UNHURRIED,
+    payment_event: Callable[[bytes, str], Awaitable[None]] | None = None,
 ) -> AsyncIterator[RunningApi]:
     """An API of the accounts acme and globex, each with a member of every role and a key."""
     async with operated_fleet(folder) as (fleet, operations):
@@ -108,13 +111,14 @@ async def running_api(
         refusals = RefusalRecorder(fleet.store, mono_ms)
         services = Services(
             operations,
-            SignUps(fleet.store, logins, refusals, signup, mono_ms, fleet.clock),
+            SignUps(
+                fleet.store, logins, refusals, signup, mono_ms, fleet.clock, fleet.billing.prepay
+            ),
             ImportJobs(fleet.clock),
             fleet.clock,
         )
-        listener = ApiListener(
-            ApiParts(services, logins, rates=rates), "127.0.0.1", 0, max_connections=64
-        )
+        parts = ApiParts(services, logins, rates=rates, payment_event=payment_event)
+        listener = ApiListener(parts, "127.0.0.1", 0, max_connections=64)
         await listener.start()
         async with aiohttp.ClientSession() as session:
             try:

@@ -13,6 +13,7 @@ from pathlib import Path
 from coordinator.blobs.interface import BlobStore
 from coordinator.hub.listener import HubListener, HubParts
 from coordinator.hub.registry_catalogue import RegistryCatalogue
+from coordinator.operations.member_secrets import MemberLogins
 from coordinator.operations.operations import Operations
 from coordinator.store import accounts, keys
 from protos.domain.customers import Account
@@ -137,6 +138,7 @@ async def running_hub(folder: Path) -> AsyncIterator[RunningHub]:
             catalogue=catalogue,
             keys=lambda: fleet.store.view().keys,
             secret=b"s" * 32,
+            logins=MemberLogins(fleet.store, fleet.clock),
         )
         listener = HubListener(parts, "127.0.0.1", 0, max_connections=64)
         await listener.start()

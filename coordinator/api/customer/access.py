@@ -16,15 +16,16 @@ if TYPE_CHECKING:
     from coordinator.operations.actor import Actor
     from coordinator.operations.member_secrets import MemberLogins
 
-#: Wrong tokens from one source, at once and on average.
-_FAILURES_AT_ONCE, _FAILURES_PER_S = 20.0, 0.2
 _MAX_TOKEN_CHARS = 200
 _HINT = "send a member's token as 'Authorization: Bearer efm-...'; an API key opens no account"
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Requests at once, and a second on average: of one source, one token, one account."""
+    """Requests at once, and a second on average: of one source, one token, one account.
+
+    ``failures``: wrong tokens of one source.
+    """
 
     source_at_once: float = 600.0
     source_per_s: float = 60.0
@@ -32,6 +33,8 @@ class Rates:
     token_per_s: float = 20.0
     account_at_once: float = 600.0
     account_per_s: float = 60.0
+    failures_at_once: float = 20.0
+    failures_per_s: float = 0.2
 
 
 DEFAULT_RATES = Rates()
@@ -48,7 +51,7 @@ class ApiAccess:
     ) -> None:
         self._logins = logins
         self._now_mono_ms = now_mono_ms
-        self._failures = RateLimit(per_s=_FAILURES_PER_S, burst=_FAILURES_AT_ONCE)
+        self._failures = RateLimit(per_s=rates.failures_per_s, burst=rates.failures_at_once)
         self._sources = RateLimit(per_s=rates.source_per_s, burst=rates.source_at_once)
         self._tokens = RateLimit(per_s=rates.token_per_s, burst=rates.token_at_once)
         self._accounts = RateLimit(per_s=rates.account_per_s, burst=rates.account_at_once)

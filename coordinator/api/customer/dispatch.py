@@ -11,6 +11,7 @@ from aiohttp import web
 
 from coordinator.api.customer.reading import body_of, params_of, query_of
 from coordinator.api.customer.route import Call, Download, StreamedDownload
+from coordinator.operations.use_case import may_of, not_allowed
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -41,7 +42,11 @@ def handler_of(
 
     async def serve(request: web.Request) -> web.StreamResponse:
         access.check_source(request)
-        actor = None if route.act is None else access.actor_of(request)
+        actor = None
+        if route.act is not None:
+            actor = access.actor_of(request)
+            if route.act not in may_of(actor):
+                raise not_allowed(actor, route.act)  # before anything is read or looked up
         call = Call(
             services,
             request.remote or "",

@@ -55,6 +55,11 @@ class ApiListener(Listener):
         app = self._make_app(connections := HttpConnections(max_connections, refusal))
         super().__init__("api", app, connections, host, port, tls=parts.tls)
 
+    @property
+    def services(self) -> Services:
+        """What its handlers act on."""
+        return self._parts.services
+
     async def close(self) -> None:
         """Stop listening, end what runs, imports too."""
         await super().close()

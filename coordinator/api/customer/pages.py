@@ -11,6 +11,9 @@ from protos.domain.errors import InvalidRequest
 
 T = TypeVar("T")
 
+#: Begins every cursor, which is then never empty.
+_MARK = b"1:"
+
 
 def page_of(
     items: Sequence[T], key: Callable[[T], str], limit: int, cursor: str
@@ -27,14 +30,17 @@ def page_of(
 
 
 def _encoded(text: str) -> str:
-    return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
+    return base64.urlsafe_b64encode(_MARK + text.encode()).rstrip(b"=").decode()
 
 
 def _decoded(cursor: str) -> str:
     try:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
-        return base64.b64decode(padded, altchars=b"-_", validate=True).decode()
+        decoded = base64.b64decode(padded, altchars=b"-_", validate=True)
+        if decoded.startswith(_MARK):
+            return decoded.removeprefix(_MARK).decode()
     except (binascii.Error, ValueError):
-        raise InvalidRequest(
-            "this cursor is not one of ours", "use `next` of the page before", param="cursor"
-        ) from None
+        pass
+    raise InvalidRequest(
+        "this cursor is not one of ours", "use `next` of the page before", param="cursor"
+    )

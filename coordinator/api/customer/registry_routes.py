@@ -12,7 +12,6 @@ from coordinator.api.customer.route import Call, Model, PageQuery, Param, Route
 from coordinator.operations.acts import Act
 from coordinator.operations.upstream import parse_upstream
 from coordinator.operations.upstream_imports import NewImport, check_owner
-from coordinator.operations.use_case import not_allowed
 from protos.domain.object_names import ObjectKind
 from protos.domain.resources import Adapter, Runtime
 from protos.domain.resources import Model as ModelRow
@@ -148,8 +147,6 @@ async def _begin_import(call: Call) -> ImportAnswer:
     body, actor = call.given(ImportBody), call.actor
     imports = call.operations.upstream_imports
     # Told before it runs on alone; the use case checks again.
-    if Act.UPSTREAM_IMPORT not in call.may:
-        raise not_allowed(actor, Act.UPSTREAM_IMPORT)
     parse_upstream(body.upstream)
     check_owner(actor, body.name)
     new = NewImport(body.upstream, body.name, actor.account_id, body.base)

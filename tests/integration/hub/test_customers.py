@@ -16,12 +16,15 @@ import coordinator.core.hub_uploads
 import coordinator.hub.bodies
 import coordinator.operations.registry_objects
 import coordinator.operations.repositories
+from coordinator.core.members import MemberRole
 from coordinator.core.publications import Publication
 from coordinator.store import keys
 from protos.domain.object_names import ObjectKind
 from tests.support.hub import ACME, GLOBEX
 from tests.support.hub_client import HubClient
+from tests.support.members import put_member
 from tests.support.registry_cases import base_files
+from tests.support.stores import api_key
 from tests.support.strangers import talk
 from tests.support.waiting import wait_until_async
 
@@ -296,3 +299,29 @@ async def test_a_list_of_a_full_registry_holds_up_no_other_request(hub, monkeypa
         for _ in range(20):
             assert (await client.ask("GET", "/api/models/acme/x5"))[0] == 200
         assert time.process_time() - began_s < 2.0
+
+
+BATCH = {"operation": "upload", "objects": [{"oid": "0" * 64, "size": 3}]}
+
+
+async def test_a_developers_token_uploads_as_its_account_and_a_viewers_only_reads(hub):
+    store, now_unix_ms = hub.fleet.store, hub.fleet.clock()
+    developer = await put_member(store, now_unix_ms, "1", MemberRole.DEVELOPER)
+    viewer = await put_member(store, now_unix_ms, "2", MemberRole.VIEWER)
+    async with HubClient(hub, developer) as client:
+        assert (await client.upload("acme/small", base_files()))[0] == 200
+        assert (await client.ask("POST", "/globex/small.git/info/lfs/objects/batch", BATCH))[
+            0
+        ] == 403
+    async with HubClient(hub, viewer) as client:
+        assert (await client.ask("GET", "/api/models/acme/small"))[0] == 200
+        assert (await client.ask("POST", "/acme/other.git/info/lfs/objects/batch", BATCH))[0] == 403
+
+
+async def test_a_key_for_inference_only_opens_no_registry(hub):
+    limited = replace(api_key("k-9"), endpoints=("/v1/embeddings",))
+    elsewhere = replace(api_key("k-8"), origins=("203.0.113.0/24",))
+    for key in (limited, elsewhere):
+        await hub.fleet.store.write(keys.create(key, 1))
+        async with HubClient(hub, key.id) as client:
+            assert (await client.ask("GET", "/api/models/acme/small"))[0] == 403
