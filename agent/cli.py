@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import sys
+from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -198,6 +199,40 @@ def served(
 
 
 @app.command()
+def usage(
+    config: ConfigOption = _DEFAULT_CONFIG,
+    limit: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Newest records in the table.")
+    ] = 100,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print all, one JSON object a line.")
+    ] = False,
+) -> None:
+    """Show the records of requests that are kept on this host, since they may not leave its zone.
+
+    The coordinator has their sums; records that it keeps itself are in: edgeforge usage export.
+    How long they are kept is usage.keep_days. The agent need not run.
+
+    Example: edgeforge-agent usage --config agent.toml --json
+    """
+    from agent.spool.listing import kept_rows  # imports protobuf's messages
+
+    rows = kept_rows(_load(config).usage_dir)
+    if json_output:
+        for row in rows:
+            print_json(row, indent=None)
+        return
+    heads = ("began", "account", "deployment", "cause", "prompt", "completion", "nano-USD")
+    names = (*heads[:4], "prompt_tokens", "completion_tokens", "nano_usd")
+    newest = deque(rows, maxlen=limit)
+    print_table(
+        heads,
+        [[row.get(name, row.get("error", "")) for name in names] for row in newest],
+        "no record is kept here: none was bound to a zone without the coordinator's",
+    )
+
+
+@app.command()
 def drain(
     config: ConfigOption = _DEFAULT_CONFIG,
     resume: Annotated[bool, typer.Option("--resume", help="Take new requests again.")] = False,
@@ -281,6 +316,16 @@ def _pulled(pull: dict[str, Any]) -> str:
     return f"{share:.0%} of {pull['total_bytes'] / 1024**2:,.0f} MiB {pull['error']}".rstrip()
 
 
+def _usage(usage: dict[str, Any]) -> str:
+    share = f"{usage['used_bytes'] / max(1, usage['quota_bytes']):.0%} of its disk space used"
+    text = f"{usage['waiting']:,} records wait for the coordinator, {share}"
+    for problem in ("full", "disk_failure", "delivery_failure"):
+        if usage[problem]:
+            text += f"; {problem.replace('_', ' ')}: {usage[problem]}"
+    damaged = f"; {usage['damaged']} damaged, see its log" if usage["damaged"] else ""
+    return text + damaged
+
+
 def _status_rows(answer: dict[str, Any]) -> Iterator[tuple[str, str]]:
     link, engine = answer["link"], answer["engine"]
     ready = "ready" if answer["ready"] else "not ready: " + "; ".join(answer["missing"])
@@ -305,6 +350,7 @@ def _status_rows(answer: dict[str, Any]) -> Iterator[tuple[str, str]]:
     traces = answer["traces"]
     failing = f", not written: {traces['failure']}" if traces["failure"] else ""
     yield "traces", f"{traces['rows']} kept, {traces['dropped']} dropped{failing}"
+    yield "usage", _usage(answer["usage"])
     if answer["draining"]:
         yield "draining", answer["draining_reason"]
     for gpu in answer["gpu"]["accelerators"]:

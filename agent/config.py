@@ -219,6 +219,24 @@ class TracesConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class UsageConfig:
+    """``[usage]``: records of requests, kept on disk until the coordinator has counted them."""
+
+    #: Folder of the records; empty: ``usage`` in the state folder. A file system of its own keeps
+    #: other files from filling it.
+    folder: str = setting("")
+    #: Bytes that it may take, half of it at most by records kept here for their zone; over it
+    #: billable requests are refused with 503 until the coordinator has taken some.
+    quota_bytes: int = setting(4 * 1024 * _MIB, at_least=32 * _MIB, at_most=4_096 * 1024 * _MIB)
+    #: Bytes of one file, allocated before they are needed; the quota holds at least eight.
+    segment_bytes: int = setting(8 * _MIB, at_least=_MIB, at_most=64 * _MIB)
+    #: How long records that may not leave their zone are kept here, after their sums were taken.
+    keep_days: int = setting(90, at_least=1, at_most=3_650)
+    #: Pause between two batches to the coordinator, unless one is full.
+    ship_interval_ms: float = setting(1_000.0, at_least=10, at_most=60_000)
+
+
+@dataclass(frozen=True, slots=True)
 class TelemetryConfig:
     """``[telemetry]``: traces exported by OpenTelemetry's protocol; needs the extra ``otlp``."""
 
@@ -307,6 +325,7 @@ class AgentConfig:
     gpu: GpuConfig
     router: RouterConfig
     traces: TracesConfig
+    usage: UsageConfig
     telemetry: TelemetryConfig
     limits: LimitsConfig
     artifacts: ArtifactsConfig
@@ -318,6 +337,10 @@ class AgentConfig:
     @property
     def identity_dir(self) -> Path:
         return self.state_dir / "identity"
+
+    @property
+    def usage_dir(self) -> Path:
+        return Path(self.usage.folder) if self.usage.folder else self.state_dir / "usage"
 
     @property
     def admin_socket(self) -> Path:

@@ -58,6 +58,8 @@ def _check_together(config: AgentConfig) -> list[str]:
         problems.append(f"engine.url: {engine.url!r} is no http(s) URL, and kind is external")
     if config.coordinator.reconnect_max_ms < config.coordinator.reconnect_min_ms:
         problems.append("coordinator.reconnect_max_ms is below coordinator.reconnect_min_ms")
+    if config.usage.quota_bytes < 8 * config.usage.segment_bytes:
+        problems.append("usage.quota_bytes is below 8 times usage.segment_bytes")
     endpoint = config.telemetry.otlp_endpoint
     if endpoint and not endpoint.startswith(("http://", "https://")):
         problems.append(f"telemetry.otlp_endpoint: {endpoint!r} is no http(s) URL")

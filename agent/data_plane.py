@@ -29,6 +29,7 @@ from agent.core.prompt_tokens import PromptTokens
 from agent.core.request.state import RouterState
 from agent.core.request.timing import RequestPolicy
 from agent.core.revocation import may_revoke
+from agent.core.served_comparison import ServedComparison
 from agent.drain_state import OpenEngines
 from agent.formats.body_rules import BodyCaps
 from agent.gateway.context import GatewayContext, no_wait
@@ -60,7 +61,9 @@ if TYPE_CHECKING:
     from agent.core.engine_status import EngineStatus
     from agent.core.samples import MetricSource, StatusSource
     from agent.drain_state import DrainState
+    from agent.gateway.metering import UsageMeter
     from agent.link.identity import Identity
+    from agent.link.quota import QuotaLink
     from agent.peers.pieces import Shelf
     from agent.peers.tls import UseIdentity
     from agent.replicas import Replicas
@@ -88,8 +91,14 @@ class DataPlane:
         draw: Callable[[], float],
         descriptors: Descriptors,
         shelf: Shelf,
-        wait_for_quota: Callable[[], Awaitable[None]] = no_wait,
+        meter: UsageMeter,
+        clock_offset_ms: Callable[[], float],
+        quota: QuotaLink | None = None,
     ) -> None:
+        self._meter, self._clock_offset_ms = meter, clock_offset_ms
+        self._quota = quota
+        self.account_limits = AccountLimits() if quota is None else quota.limits
+        self.account_limits.nodes = max(1, len(view().nodes))
         self._node_id = identity.node_id
         self._view = view
         self._seen_view = view()
@@ -106,7 +115,7 @@ class DataPlane:
         own_engines = OpenEngines(replicas, drain_state)
         self.state = self._make_state(config, own_engines, draw)
         self.gateway = self._make_gateway(
-            config, identity, own_engines, require_credentials, wait_for_quota
+            config, identity, own_engines, require_credentials, quota.wait if quota else no_wait
         )
         self.client_port = ClientPort(
             config.client,
@@ -135,12 +144,11 @@ class DataPlane:
         self.prefixes = PrefixMemory()
         self.coverage = Coverage()
         self.hedges = HedgeBudget(config.router.hedge_ratio)
-        self.account_limits = AccountLimits()
-        self.account_limits.nodes = max(1, len(self._view().nodes))
         self.exploration = Exploration(config.router.explore_ratio)
         self.half_open = HalfOpenTargets()
         self.fill = FillMeter(config.engine.tokens_per_s)
         self.records = RequestRecords(config.limits.max_records)
+        self.served_comparison = ServedComparison()
         self.engine_door = EngineDoor(
             EngineAdmission(
                 config.engine.max_parallel,
@@ -195,9 +203,12 @@ class DataPlane:
             loads=self.loads,
             records=self.records,
             traces=self.traces.take,
+            meter=self._meter,
+            served=self.served_comparison,
             running=RunningRequests(),
             clocks=ClockWatch(),
             require_credentials=require_credentials,
+            clock_offset_ms=self._clock_offset_ms,
             cache_salt=self._salt,
             now_mono_ms=now_mono_ms,
             now_unix_ms=now_unix_ms,
@@ -248,6 +259,7 @@ class DataPlane:
             self.peer_port,
             self.bodies,
             self.peer_port.ledger,
+            self.served_comparison,
             self.engine_door,
             self.loads,
             self.prober,
@@ -316,6 +328,8 @@ class DataPlane:
         self._tls.reload()
         self._peers.reset()
         self.piece_client.reset()
+        if self._quota is not None:
+            self._quota.use_renewed_identity()
 
 
 def _body_caps(config: AgentConfig) -> BodyCaps:

@@ -34,7 +34,7 @@ from agent.link.blobs import BlobSource
 from agent.link.channel import node_channel
 from agent.link.identity import CurrentIdentity, use_in
 from agent.link.persistence import TablePersistence
-from agent.link.quota import QuotaLink
+from agent.link.quota import make_quota_link
 from agent.link.removal import Removal
 from agent.link.renewal import Renewal
 from agent.link.status import CredentialsAge
@@ -49,6 +49,7 @@ from agent.state_folder import open_identity
 from agent.state_lock import lock_state_dir
 from agent.status_report import StatusReport
 from agent.tasks import Background
+from agent.usage import Usage
 from protos.build_info import build_info
 from protos.domain.resources import ResourceType
 from protos.host.service_manager import notify_ready, notify_stopping
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     from grpc import aio
 
     from agent.config import AgentConfig
-    from agent.core.engine_status import EngineEndpoint, EngineStatus
+    from agent.core.engine_status import EngineStatus
     from agent.link.identity import StoredIdentity
     from protos.domain.fleet_view import FleetView
 
@@ -156,8 +157,7 @@ class Agent:
         )
 
     def _build_data_plane(self) -> None:
-        config = self._config
-        identity = self._identity.value
+        config, identity = self._config, self._identity.value
         self._drain_state = DrainState(identity.node_id)
         self._removal = Removal(
             config.identity_dir, identity.owner, now_unix_ms, self._on_membership
@@ -171,6 +171,11 @@ class Agent:
             on_change=self._on_accelerators,
             devices=own_devices(config),
         )
+        self._usage = Usage(
+            config, identity.pop_id, self._channel, lambda: self._link.clock.now_unix_ms()
+        )
+        self._quota = make_quota_link(self._channel, self._draw)
+        self._usage.shipper.on_counted = self._quota.limits.unsettled.counted
         self._plane = DataPlane(
             config,
             identity,
@@ -179,16 +184,15 @@ class Agent:
             replicas=self._replicas,
             drain_state=self._drain_state,
             require_credentials=self._require_credentials,
-            wait_for_quota=lambda: self._quota.wait(),
+            quota=self._quota,
             ready=lambda: not self.status.missing(),
             draw=self._draw,
             descriptors=take_descriptors(config),
             shelf=PieceShelf(self._objects),
+            meter=self._usage.spool,
+            clock_offset_ms=lambda: self._link.clock.offset_ms(),
         )
         self._objects.use_peers(self._plane.piece_client)
-        calls = self._plane.account_limits.calls
-        calls.boot_id = f"{random.SystemRandom().getrandbits(128):032x}"
-        self._quota = QuotaLink(calls, self._channel, now_mono_ms=now_mono_ms, draw=self._draw)
 
     def _build_link(self) -> None:
         config, plane = self._config, self._plane
@@ -220,7 +224,7 @@ class Agent:
                     plane.traces,
                     plane.prober,
                     now_mono_ms,
-                    endpoint_for=self._endpoint_for,
+                    endpoint_for=self._replicas.endpoint_for,
                 ).answer,
                 now_mono_ms=now_mono_ms,
                 now_unix_ms=now_unix_ms,
@@ -263,6 +267,7 @@ class Agent:
             self._replicas,
             self._objects,
             self._gpu,
+            self._usage.spool.stats,
             *plane.parts(),
         )
         registry = make_registry(self.status.samples)
@@ -307,6 +312,7 @@ class Agent:
         if image is not None:
             self._credentials.restore(image.credentials_confirmed_unix_ms, now_unix_ms())
             await self._tables.restore(image.tables)
+        self._usage.start()
         await self._plane.start()
         self._drain_state.serving = True
         spawn = self._background.spawn
@@ -318,6 +324,7 @@ class Agent:
         spawn(self._gpu.run(), name="accelerators")
         spawn(self._watch_certificate(), name="client-certificate")
         spawn(self._renewal.run(), name="renewal")
+        spawn(self._usage.shipper.run(), name="usage")
 
     async def _run_link(self) -> None:
         # The first message says what the accelerators hold.
@@ -328,7 +335,9 @@ class Agent:
         self._drain_state.stopping = True
         self._link.report_soon()
         await self._plane.drain(self._config.limits.drain_timeout_ms)
+        await self._usage.flush()
         await self._background.close()
+        await self._usage.close()
         await self._objects.close()
         await self._persistence.flush()
         await self._plane.close()
@@ -348,9 +357,6 @@ class Agent:
 
     # -- callbacks between parts -----------------------------------------------------------------
 
-    def _endpoint_for(self, model: str, adapter: str) -> EngineEndpoint | None:
-        return self._replicas.endpoint_for(model, adapter)
-
     def _channel(self) -> aio.Channel:
         address = self._config.coordinator.fleet_address or self._identity.value.fleet_address
         return node_channel(address, self._identity.stored)
@@ -367,7 +373,6 @@ class Agent:
     def _on_renewed(self, stored: StoredIdentity) -> None:
         self._identity.stored = stored
         self._plane.use_renewed_identity()
-        self._quota.use_renewed_identity()
 
     def _on_membership(self, removed: str) -> None:
         self._drain_state.out_of_fleet = removed

@@ -31,6 +31,10 @@ from coordinator.operations.use_case import OperationsParts
 from coordinator.rpc.agent_questions import AgentQuestions
 from coordinator.rpc.fleet import FleetLimits, FleetParts, FleetService
 from coordinator.rpc.quota import QuotaService
+from coordinator.usage.exports import UsageExports
+from coordinator.usage.ingest import Ingest
+from coordinator.usage.known import read_known
+from coordinator.usage.upkeep import UsageUpkeep
 from protos.domain.resources import ResourceType
 
 if TYPE_CHECKING:
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
     from coordinator.operations.operator_certificates import OperatorCertificates
     from coordinator.rpc.running_calls import RunningCalls
     from coordinator.store.store import Store
+    from coordinator.usage.database import UsageDatabase
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +184,29 @@ def _service_limits(config: CoordinatorConfig) -> FleetLimits:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The parts of metering and money."""
+
+    database: UsageDatabase
+    ingest: Ingest
+    exports: UsageExports
+    upkeep: UsageUpkeep
+
+
+async def make_usage(
+    config: CoordinatorConfig, database: UsageDatabase, store: Store, blobs: BlobStore
+) -> Usage:
+    """Assemble the parts of metering and money."""
+    ingest = Ingest(database, known=await read_known(database))
+    ingest.saw(store.view())
+    store.on_change(lambda resource_type, scope: ingest.saw(store.view()))
+    exports = UsageExports(database, blobs)
+    await exports.start()
+    upkeep = UsageUpkeep(ingest, exports, config.usage, clock.now_unix_ms)
+    return Usage(database, ingest, exports, upkeep)
+
+
 def make_operations(
     config: CoordinatorConfig,
     store: Store,
@@ -187,6 +215,7 @@ def make_operations(
     fleet: Fleet,
     operator_certificates: OperatorCertificates,
     calls: RunningCalls,
+    usage: Usage,
 ) -> Operations:
     """Return the use cases that every door shares."""
     return operations_of(
@@ -213,6 +242,9 @@ def make_operations(
             hub_endpoint=config.hub_endpoint,
             hub_own_authority=not (config.hub.plain_http or config.hub.certificate_file),
             upstream=make_upstream(config),
+            usage_db=usage.database,
+            ingest=usage.ingest,
+            usage_exports=usage.exports,
         )
     )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from coordinator.blobs_section import BlobsSection, check_blobs
 from coordinator.hub_sections import HubSection, UpstreamSection, check_hub, check_upstream
+from coordinator.usage_section import UsageSection, check_usage
 from protos.domain.addresses import (
     address_problem,
     host_problem,
@@ -167,6 +168,7 @@ class CoordinatorConfig:
     health: HealthSection
     limits: LimitsSection
     blobs: BlobsSection
+    usage: UsageSection
 
     @property
     def state_dir(self) -> Path:
@@ -179,6 +181,10 @@ class CoordinatorConfig:
     @property
     def database(self) -> Path:
         return self.state_dir / "coordinator.db"
+
+    @property
+    def usage_database(self) -> Path:
+        return self.state_dir / "usage.db"
 
     @property
     def blobs_dir(self) -> Path:
@@ -334,6 +340,7 @@ def _check_together(config: CoordinatorConfig) -> list[str]:
         if other != section:
             problems.append(f"{section}.port: {port} is that of {other} already")
     problems += check_blobs(config.blobs, config.limits.max_blob_bytes)
+    problems += check_usage(config.usage)
     health = config.health
     suspect_ms = health.status_interval_ms * health.suspect_after_misses
     if health.lease_ms <= suspect_ms:

@@ -19,7 +19,9 @@ from coordinator.rpc.enrolment import MAX_MESSAGE_BYTES, AdminListener, Enrolmen
 from coordinator.rpc.identity import IdentityKind
 from coordinator.rpc.interceptors import ErrorInterceptor, IdentityInterceptor
 from coordinator.rpc.listeners import Server, bind, make_server
+from coordinator.rpc.metering import MeteringService
 from coordinator.rpc.operator_rows import UNKNOWN_HINT, OperatorRows
+from coordinator.rpc.usage_reports import UsageReportsService
 from coordinator.store import audit
 from protos.domain.addresses import join_address
 from protos.domain.resources import ResourceType
@@ -29,11 +31,15 @@ from protos.v1.deploy_pb2_grpc import add_DeploysServicer_to_server
 from protos.v1.enrolment_pb2_grpc import add_EnrolmentServicer_to_server
 from protos.v1.quota_pb2_grpc import add_QuotaServicer_to_server
 from protos.v1.registry_pb2_grpc import add_RegistryServicer_to_server
+from protos.v1.usage_pb2_grpc import (
+    add_MeteringServicer_to_server,
+    add_UsageReportsServicer_to_server,
+)
 
 if TYPE_CHECKING:
     import asyncio
 
-    from coordinator.assembly import Fleet
+    from coordinator.assembly import Fleet, Usage
     from coordinator.ca.authority import CertificateAuthority
     from coordinator.config import CoordinatorConfig
     from coordinator.operations.operations import Operations
@@ -57,6 +63,7 @@ def make_servers(
     operations: Operations,
     operator_certificates: OperatorCertificates,
     calls: RunningCalls,
+    usage: Usage,
 ) -> list[Server]:
     """Return the three gRPC listeners, bound. Raises: ConfigInvalid."""
     limits = config.limits
@@ -79,6 +86,14 @@ def make_servers(
     )
     fleet_server.add_generic_rpc_handlers((fleet.service.handler(),))
     add_QuotaServicer_to_server(fleet.quota, fleet_server)
+    metering = MeteringService(
+        usage.ingest,
+        store,
+        zone=config.usage.zone,
+        now_mono_ms=clock.now_mono_ms,
+        now_unix_ms=clock.now_unix_ms,
+    )
+    add_MeteringServicer_to_server(metering, fleet_server)
     bind(fleet_server, "fleet", addresses["fleet"], credentials.mutual())
 
     admin_server = _make_admin_server(config, store, operations, calls, appended)
@@ -128,6 +143,7 @@ def _make_admin_server(
     add_RegistryServicer_to_server(RegistryService(operations, rows.role_of), admin_server)
     add_AdoptionServicer_to_server(AdoptionService(operations, rows.role_of), admin_server)
     add_DeploysServicer_to_server(DeployService(operations, rows.role_of), admin_server)
+    add_UsageReportsServicer_to_server(UsageReportsService(operations, rows.role_of), admin_server)
     return admin_server
 
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 from coordinator import clock
-from coordinator.assembly import Fleet, make_fleet, make_operations
+from coordinator.assembly import Fleet, Usage, make_fleet, make_operations, make_usage
 from coordinator.blobs.opening import open_blobs
 from coordinator.ca.authority import CertificateAuthority
 from coordinator.first_run import check_ports_free
@@ -24,6 +24,7 @@ from coordinator.rpc.running_calls import RunningCalls
 from coordinator.rpc.server_credentials import ServerCredentials
 from coordinator.store.records import AuditNote
 from coordinator.store.store import Store
+from coordinator.usage.database import UsageDatabase
 from protos.host.ownership import require_usable
 
 if TYPE_CHECKING:
@@ -43,24 +44,39 @@ async def serve(
     require_usable(config.state_dir, leave_out=config.operators_dir.name)
     check_ports_free(config)
     authority = CertificateAuthority.load(config.ca_dir, now_unix_ms=clock.now_unix_ms)
-    async with _opened_store(config) as store:
+    async with _opened_store(config) as store, _opened_usage(config) as usage_db:
         await adopt_operators(config, store, authority, clock.now_unix_ms)
         blobs = await open_blobs(config, clock.now_unix_ms)
         fleet = make_fleet(config, store, authority, blobs)
         credentials = ServerCredentials(authority, config.coordinator.name, clock.now_unix_ms)
         operator_certificates = OperatorCertificates(store, authority, clock.now_unix_ms)
         calls = RunningCalls()
+        usage = await make_usage(config, usage_db, store, blobs)
         operations = make_operations(
-            config, store, authority.sha256_hex, blobs, fleet, operator_certificates, calls
+            config, store, authority.sha256_hex, blobs, fleet, operator_certificates, calls, usage
         )
         servers = make_servers(
-            config, store, authority, credentials, fleet, operations, operator_certificates, calls
+            config,
+            store,
+            authority,
+            credentials,
+            fleet,
+            operations,
+            operator_certificates,
+            calls,
+            usage,
         )
         watch = AdoptionWatch(operations, poll_s=config.upstream.poll_s)
         hub = make_hub(config, store, authority, operations, blobs)
         replan = fleet.supervisor.plan_again
         upkeep = make_blob_upkeep(
-            store, blobs, config.blobs, fleet.counters, clock.now_unix_ms, replan
+            store,
+            blobs,
+            config.blobs,
+            fleet.counters,
+            clock.now_unix_ms,
+            replan,
+            also_named=usage.exports.named,
         )
         stopping = asyncio.Event()
         http = make_http(config, store, fleet, stopping)
@@ -72,7 +88,7 @@ async def serve(
             if hub is not None:
                 await hub.start()
             async with asyncio.TaskGroup() as group:
-                running = _start_work(group, fleet, credentials, upkeep, watch)
+                running = _start_work(group, fleet, credentials, upkeep, watch, usage)
                 _log.info("coordinator ready epoch=%d state_dir=%s", store.epoch, config.state_dir)
                 on_ready()
                 await stop.wait()
@@ -98,6 +114,7 @@ def _start_work(
     credentials: ServerCredentials,
     upkeep: BlobUpkeep,
     watch: AdoptionWatch,
+    usage: Usage,
 ) -> list[asyncio.Task[None]]:
     """Start what runs beside the listeners."""
     return [
@@ -108,6 +125,7 @@ def _start_work(
         group.create_task(credentials.run(), name="server-certificate"),
         *upkeep.start(group),
         group.create_task(watch.run(), name="adoption"),
+        group.create_task(usage.upkeep.run(), name="usage-upkeep"),
     ]
 
 
@@ -141,3 +159,12 @@ async def _opened_store(config: CoordinatorConfig) -> AsyncIterator[Store]:
         yield store
     finally:
         await store.close()
+
+
+@contextlib.asynccontextmanager
+async def _opened_usage(config: CoordinatorConfig) -> AsyncIterator[UsageDatabase]:
+    database = await UsageDatabase.open(config.usage_database, clock.now_unix_ms)
+    try:
+        yield database
+    finally:
+        await database.close()

@@ -265,6 +265,7 @@ class AccountLimits:
             return money_refusal(held.account.id, lease, bound, amount, now_mono_ms, asks=asks)
         if kind is QuotaKind.SEQUENCES:
             return sequences_refusal(owner, lease, amount)
+        lease.left = 0  # what others hold not, or may get first, is not there for this request
         leases = [one for one, _ in held.leases if one.name.kind.is_rate]
         states = _rates(leases, self.nodes, now_mono_ms, now_unix_ms)
         room = lease.room(self.nodes, now_mono_ms)

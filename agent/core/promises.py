@@ -11,7 +11,13 @@ from bisect import bisect_left
 from collections.abc import Iterable
 
 from agent.core.samples import HistogramSample, Sample, Samples
-from protos.domain.errors import BudgetUnreachable, EdgeForgeError, NoReplica, Overloaded
+from protos.domain.errors import (
+    BudgetUnreachable,
+    EdgeForgeError,
+    NoReplica,
+    Overloaded,
+    StorageFull,
+)
 from protos.domain.resources import SlaTier
 
 #: Upper bounds of the first-token histogram; every budget that is sold is one of them.
@@ -30,6 +36,8 @@ class Shed(enum.StrEnum):
     BUDGET = "budget_unreachable"
     NO_REPLICA = "no_replica"
     OVERLOADED = "overloaded"
+    #: No space for the record of what it would use.
+    STORAGE = "usage_storage_full"
 
 
 def shed_by(error: EdgeForgeError) -> Shed | None:
@@ -38,6 +46,8 @@ def shed_by(error: EdgeForgeError) -> Shed | None:
         return Shed.BUDGET
     if isinstance(error, Overloaded):
         return Shed.OVERLOADED
+    if isinstance(error, StorageFull):
+        return Shed.STORAGE
     return Shed.NO_REPLICA if isinstance(error, NoReplica) else None
 
 

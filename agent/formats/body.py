@@ -14,11 +14,13 @@ import orjson
 
 from agent.formats.body_rules import BodyCaps, check_body, needs_tool_parser
 from agent.formats.sequences import count_sequences, most_answer_tokens
+from agent.formats.service_tier import served_word, take_service_tier
 from protos.domain.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from agent.formats.descriptor import ApiFormat
     from agent.formats.model_names import Names
+    from protos.domain.resources import SlaTier
 
 __all__ = ["BodyCaps", "GenerationBody", "read_body"]
 
@@ -52,11 +54,19 @@ class GenerationBody:
     has_media: bool | None = None
     #: What ``write_ahead`` has written: the model, whether usage is continuous, the salt, the body.
     ahead: tuple[str, bool, str | None, bytes] | None = None
+    #: What the client asked for in ``service_tier``; empty: nothing.
+    service_tier: str = ""
 
     @property
     def model(self) -> str:
         """The client's name of the model."""
         return self.asked_model
+
+    def service_word(self, sla_tier: SlaTier) -> str:
+        """Return what the client is told of its service tier; empty: it has not asked."""
+        if not self.service_tier:
+            return ""
+        return served_word(sla_tier, is_anthropic=self.api.is_anthropic)
 
     def names(self, engine_model: str) -> Names | None:
         """Return both names of the model for the answer's reader; None when they are equal."""
@@ -141,6 +151,7 @@ def read_body(
     fields.pop("store", None)
     fields.pop("request_id", None)  # an engine would prefer it to the header that is sent
     fields.pop("cache_salt", None)  # only the agent at the engine knows it
+    service_tier = take_service_tier(fields)
     if api.rules.always:
         fields.update(api.rules.always)
     sequences = count_sequences(fields, is_batched=api.is_batched)
@@ -165,6 +176,7 @@ def read_body(
         needs_tool_parser="tools" in fields and needs_tool_parser(api.rules, fields),
         sequences=sequences,
         max_answer_tokens=most_answer_tokens(fields, api.limit_fields) if api.generates else 0.0,
+        service_tier=service_tier,
     )
 
 

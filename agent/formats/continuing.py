@@ -29,9 +29,9 @@ _CHUNK = "chat.completion.chunk"
 
 @dataclass(slots=True)
 class _Counts:
-    """Usage that the client receives."""
+    """Usage that the client receives. ``prompt_tokens`` None: no engine has said it; 0 is said."""
 
-    prompt_tokens: int = 0
+    prompt_tokens: int | None = None
     completion_tokens: int = 0
     prompt_details: object = None
 
@@ -206,7 +206,7 @@ class ContinuableStream(EventStream):
         before = self._before
         completion = before.completion_tokens + _count(usage.get("completion_tokens"))
         prompt = before.prompt_tokens
-        if prompt == 0:  # the first engine sent no usage
+        if prompt is None:  # the first engine sent no usage
             prompt = _count(usage.get("prompt_tokens")) - before.completion_tokens
             prompt = before.prompt_tokens = max(1, prompt)
         summed = usage | {
@@ -221,9 +221,9 @@ class ContinuableStream(EventStream):
     def _counts(self) -> _Counts:
         usage = self.usage()
         if usage is None:
-            return _Counts(0, self.events, None)
+            return _Counts(None, self.events, None)
         return _Counts(
-            _count(usage.get("prompt_tokens")),
+            _count(usage["prompt_tokens"]) if "prompt_tokens" in usage else None,
             _count(usage.get("completion_tokens")),
             usage.get("prompt_tokens_details"),
         )

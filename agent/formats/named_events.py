@@ -13,6 +13,7 @@ import orjson
 from agent.formats.generated_text import plain_delta_bytes, text_bytes
 from agent.formats.json_size import loads_bounded
 from agent.formats.model_names import Names, renamed
+from agent.formats.service_tier import add_to
 from agent.formats.sse import BesideUsage, EventStream, MalformedStream, counts_tokens
 
 _EVENT = b"event: "
@@ -32,12 +33,18 @@ class NamedEvents(EventStream, ABC):
     envelope: str
     #: Names of the events with usage.
     usage_names: frozenset[bytes]
+    #: Whether the usage has the service tier, rather than the object around it.
+    tells_tier_in_usage = False
 
     def __init__(self, beside_usage: BesideUsage | None = None, names: Names | None = None) -> None:
         super().__init__(
             include_usage=True, continuous_usage=True, beside_usage=beside_usage, names=names
         )
         self._usage: dict[str, object] | None = None
+        self._service_tier = ""
+
+    def tell_service_tier(self, word: str) -> None:
+        self._service_tier = word
 
     def usage(self) -> dict[str, object] | None:
         """Return the usage; of a stream that was cut, the usage until then."""
@@ -83,8 +90,12 @@ class NamedEvents(EventStream, ABC):
         if self._names is not None and name in self.envelope_names:
             payload = renamed(payload, self._names, self.envelope)
             event = _EVENT + name + _DATA + payload
+        if self._service_tier and name in self.envelope_names:
+            payload = self._with_service_tier(payload)
+            event = _EVENT + name + _DATA + payload
         if counts_all and self._beside_usage is not None:
-            event = event[:-1] + self._beside_usage(orjson.dumps(self._usage)) + b"}"
+            counted = self._beside_usage(orjson.dumps(self._usage), self.token_seen)
+            event = event[:-1] + counted + b"}"
         return event
 
     def _believable(self, payload: bytes) -> bytes:
@@ -101,6 +112,13 @@ class NamedEvents(EventStream, ABC):
         holder = envelope if "usage" in envelope else message
         said = _object(holder.get("usage"))
         holder["usage"] = {name: believed.get(name, value) for name, value in said.items()}
+        return orjson.dumps(message)
+
+    def _with_service_tier(self, payload: bytes) -> bytes:
+        """Return an event whose object tells its service tier."""
+        message = _parse(payload)
+        if isinstance(answer := message.get(self.envelope), dict):
+            add_to(answer, self._service_tier, in_usage=self.tells_tier_in_usage)
         return orjson.dumps(message)
 
     def _note_progress(self) -> None:
@@ -147,7 +165,8 @@ class ResponsesEvents(NamedEvents):
 
     def _counts_all(self, name: bytes, payload: bytes) -> bool:
         if name in self._ends:
-            self._usage = _object(_object(_parse(payload).get("response")).get("usage"))
+            # an engine that says nothing has not said 0
+            self._usage = _object(_object(_parse(payload).get("response")).get("usage")) or None
             self.done = True
             self._note_progress()
         elif not self.passed:
@@ -163,6 +182,7 @@ class MessagesEvents(NamedEvents):
     token_names = frozenset({b"content_block_delta"})
     envelope_names = frozenset({b"message_start"})
     envelope = "message"
+    tells_tier_in_usage = True
     usage_names = frozenset({b"message_start", b"message_delta"})
 
     def __init__(self, beside_usage: BesideUsage | None = None, names: Names | None = None) -> None:
@@ -179,8 +199,9 @@ class MessagesEvents(NamedEvents):
         if name == b"message_start":
             self._usage = _object(_object(_parse(payload).get("message")).get("usage"))
         elif name == b"message_delta":
-            self._usage = (self._usage or {}) | _object(_parse(payload).get("usage"))
-            self._counted = True
+            said = _object(_parse(payload).get("usage"))
+            self._usage = (self._usage or {}) | said
+            self._counted = "output_tokens" in said
             self._note_progress()
             return True
         elif name == b"message_stop":

@@ -14,7 +14,6 @@ from agent.formats.tools import HOSTED, family, object_of, text_of, unknown_tool
 _RUN_BY_CLIENTS = frozenset({"apply_patch", "local_shell", "shell", "tool_search"})
 #: Types that vLLM takes as a choice.
 _CHOICES = frozenset({"allowed_tools", "apply_patch", "custom", "function", "shell"})
-_SERVICE_TIERS = ("auto", "default", "flex", "scale", "priority")
 
 
 def fit_responses_tools(fields: dict[str, object]) -> None:
@@ -22,8 +21,6 @@ def fit_responses_tools(fields: dict[str, object]) -> None:
     for name in ("tools", "tool_choice"):  # the engine takes them, but not as null
         if name in fields and fields[name] is None:
             del fields[name]
-    if "service_tier" in fields and fields["service_tier"] not in _SERVICE_TIERS:
-        del fields["service_tier"]  # no engine has tiers
     more = fit_responses_input(fields)
     tools = fields.get("tools", [] if more else None)
     if not isinstance(tools, list):

@@ -13,9 +13,11 @@ import orjson
 from agent.formats.generated_text import plain_text_bytes, text_bytes
 from agent.formats.json_size import loads_bounded
 from agent.formats.model_names import Names, name_field
+from agent.formats.service_tier import as_field, with_field
 
-#: Returns fields (``,"name":value``) to add beside a usage object, from its JSON.
-BesideUsage = Callable[[bytes], bytes]
+#: Returns fields (``,"name":value``) to add beside a usage object, from its JSON and whether the
+#: client has something to see.
+BesideUsage = Callable[[bytes, bool], bytes]
 
 #: Returns the usage to believe, from the one that was counted elsewhere, the number of events and
 #: the bytes of text; the same object if it is believed.
@@ -74,6 +76,8 @@ class EventStream:
         #: for usage puts its fingerprint into the usage chunk, which this client does not receive.
         self._held = b""
         self._rest = b""
+        #: The field with which every chunk tells its service tier; empty: none does.
+        self._tier_field = b""
         self._last_usage: bytes | None = None
         #: Events that carried choices, from the first token on: about one a token.
         self.events = 0
@@ -101,6 +105,10 @@ class EventStream:
         """Have every usage checked from now on, and the text measured."""
         self._check_usage = check
         self.measures = True
+
+    def tell_service_tier(self, word: str) -> None:
+        """Tell the client ``word`` as the service tier that it got."""
+        self._tier_field = as_field(word)
 
     def use_names(self, names: Names | None) -> None:
         """Replace the engine's name of the model by the client's from now on; None: do not."""
@@ -158,6 +166,8 @@ class EventStream:
             return self._released()
         if self._engine_name:
             event = event.replace(self._engine_name, self._asked_name, 1)
+        if self._tier_field:
+            event = with_field(event, self._tier_field)
         if self.measures:
             self._measure(event)
         if not self.token_seen:
@@ -255,7 +265,11 @@ class EventStream:
             return _with_fingerprint(self._released(), event)
         if self._beside_usage is None or self._last_usage is None:
             return event
-        return event[:usage_end] + self._beside_usage(self._last_usage) + event[usage_end:]
+        return (
+            event[:usage_end]
+            + self._beside_usage(self._last_usage, self.token_seen)
+            + event[usage_end:]
+        )
 
 
 def open_event_stream(

@@ -32,7 +32,7 @@ def read_usage(counted: Mapping[str, object]) -> Usage:
         return Usage(prompt, min(_detail(counted["input_tokens_details"]), prompt), completion)
     read = count(counted.get("cache_read_input_tokens"))
     written = count(counted.get("cache_creation_input_tokens"))
-    return Usage(prompt + read + written, read, completion)
+    return Usage(min(prompt + read + written, MAX_TOKENS), read, completion)
 
 
 def count(value: object) -> int:

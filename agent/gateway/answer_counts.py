@@ -11,13 +11,13 @@ from agent.formats.generated_text import whole_text_bytes
 from agent.formats.usage import checked_counts, read_usage
 from agent.relay import exchange
 from agent.relay.far_times import read_far_times
+from protos.domain.pricing import Usage
 
 if TYPE_CHECKING:
     from agent.core.request.context import RequestContext
     from agent.core.request.state import RouterState
     from agent.formats.body import GenerationBody
     from agent.relay.client_answer import ClientAnswer
-    from protos.domain.pricing import Usage
     from protos.domain.trace import FarTimes
 
 
@@ -40,6 +40,9 @@ class AnswerCounts:
         far = read_far_times(answer.headers) if answer.attempt.place is None else None
         if answer.started and answer.events is not None:
             found = answer.events.usage()
+            if found is None and answer.events.events:
+                # The engine has not counted: what the client has received is one token an event.
+                return Usage(0, 0, answer.events.events), far
         elif answer.status == 200 and answer.ending is exchange.Ending.COMPLETE:
             found = self._body.api.body_usage(answer.body)
             if found is not None and answer.attempt.place is None:
@@ -47,6 +50,15 @@ class AnswerCounts:
         else:
             found = None
         return None if found is None else read_usage(found), far
+
+    def is_visible(self, answer: ClientAnswer, usage: Usage) -> bool:
+        """Whether a whole answer has something for its client to see.
+
+        More tokens than the ends of its sequences count as that, so that few answers are parsed.
+        """
+        if self._body.api.embeds or usage.completion_tokens > self._body.sequences:
+            return True
+        return whole_text_bytes(answer.body) > 0
 
     def check(self) -> UsageCheck:
         """Return the check of other hosts' counts for this request."""

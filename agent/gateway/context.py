@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from agent.core.engine_status import EngineEndpoint
     from agent.core.request.state import RouterState
     from agent.core.request.timing import RequestPolicy
+    from agent.core.served_comparison import ServedComparison
     from agent.formats.body_rules import BodyCaps
+    from agent.gateway.metering import UsageMeter
     from agent.gateway.records import RequestRecords
     from agent.gateway.running import RunningRequests
     from agent.gateway.targets import Target
@@ -62,9 +64,15 @@ class GatewayContext:
     records: RequestRecords
     #: Where traces of finished requests go.
     traces: TraceSink
+    #: Where records of admitted requests go.
+    meter: UsageMeter
+    #: Compares what is billed with what serving agents have counted.
+    served: ServedComparison
     running: RunningRequests
     clocks: ClockWatch
     require_credentials: Callable[[], None]
+    #: Returns how far this host's clock is behind the coordinator's.
+    clock_offset_ms: Callable[[], float]
     #: Returns an account's salt on this node's engine.
     cache_salt: Callable[[str], str]
     now_mono_ms: Callable[[], float]

@@ -23,6 +23,8 @@ from agent.gateway.request_headers import parse_budget_ms, parse_zones
 from agent.gateway.runner import RequestRunner
 from agent.relay.large_bodies import contains, fields_of_large, give_way
 from protos.domain.errors import EdgeForgeError, NoReplica
+from protos.domain.residency import allowed_zones
+from protos.domain.resources import SlaTier
 
 if TYPE_CHECKING:
     from agent.formats import ApiFormat
@@ -68,6 +70,7 @@ class GenerationHandler:
                     await _write_ahead(runner)
                 await runner.run()
             finally:
+                runner.account.let_go()
                 self._shares.leave(log.account)
                 end_use(gateway, runner, log)
         except EdgeForgeError as error:
@@ -178,17 +181,27 @@ class GenerationHandler:
         self._shares.enter(log.account)
         try:
             runner = self._runner_of(api, request, client, log, caller, view, fields, has_media)
-            begin_use(
-                self._gateway,
-                caller,
-                runner,
-                request.body,
-                log.authed_mono_ms or 0.0,
-                may_wait=may_wait,
-            )
+            self._reserve(caller, runner, request.body, log.authed_mono_ms or 0.0, may_wait)
             return runner
         except BaseException:
             self._shares.leave(log.account)
+            raise
+
+    def _reserve(
+        self,
+        caller: Caller,
+        runner: RequestRunner,
+        sent: bytes,
+        now_mono_ms: float,
+        may_wait: bool,
+    ) -> None:
+        """Reserve the space of its record, and what its limits count it for; both or nothing."""
+        meter = self._gateway.meter
+        meter.reserve()
+        try:
+            begin_use(self._gateway, caller, runner, sent, now_mono_ms, may_wait=may_wait)
+        except BaseException:
+            meter.release()
             raise
 
     def _runner_of(
@@ -233,7 +246,10 @@ class GenerationHandler:
             blocks=blocks,
             sequences=body.sequences,
             max_answer_tokens=body.max_answer_tokens,
+            key_id=caller.key.id,
+            service_tier=body.service_tier,
         )
+        _bind(context, caller)
         log.authed_mono_ms = gateway.now_mono_ms()
         self.stats.demand.note(deployment.name, log.authed_mono_ms)
         machine = RequestMachine(gateway.state, context, gateway.policy, log)
@@ -264,10 +280,22 @@ class GenerationHandler:
         jumps = gateway.clocks.read(gateway.now_unix_ms(), mono_ms)
         log.clock_jumped = jumps != jumps_before
         self.stats.finished(log)
+        if log.shed and log.deployment:
+            gateway.meter.shed(log.account, log.deployment, log.model, SlaTier(log.sla))
         gateway.records.add(log)
         finished = log.finish((gateway.state.node_id, gateway.pop_id))
         if log.account:  # unauthenticated requests must not evict customers' traces
             gateway.traces(finished.trace, log.matters)
+
+
+def _bind(context: RequestContext, caller: Caller) -> None:
+    """Put into ``context`` what the zones of key, account, deployment and header bind it to."""
+    account, key, deployment = caller.account, caller.key, context.deployment
+    context.is_pinned = bool(account.zones or key.zones or deployment.residency_zones)
+    if context.is_pinned or context.zones is not None:
+        zones = allowed_zones(deployment.residency_zones, context.zones)
+        bound = allowed_zones(account.zones, allowed_zones(key.zones, zones))
+        context.bound_zones = tuple(sorted(bound)) if bound else ()
 
 
 async def _write_ahead(runner: RequestRunner) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from protos.domain.resources import SlaTier
     from protos.domain.usage_record import UsageCause, UsageRecord
 
 
@@ -31,5 +32,10 @@ class UsageMeter(Protocol):
     def seen(self, number: int, cause: UsageCause) -> None:
         """Say how the answer of record ``number`` ended: COMPLETE once its last byte is written.
 
-        It is shipped then. After a crash, records of which nothing was said are AGENT_LOST. Hot.
+        It is shipped then. Nothing needs to be said of a record whose cause is not COMPLETE. After
+        a crash, records of which nothing was said are AGENT_LOST; without one, a minute after they
+        are on disk, CLIENT_GONE. Hot.
         """
+
+    def shed(self, account: str, deployment: str, model: str, sla_tier: SlaTier) -> None:
+        """Count a valid request that was refused for load, limits or lack of a replica."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agent.formats.errors import engine_error
+from agent.formats.service_tier import with_word
 from agent.formats.usage import with_usage
 from agent.gateway.response_heads import ResponseHeads
 from agent.relay.client_answer import ClientAnswer
@@ -22,7 +23,16 @@ if TYPE_CHECKING:
 class ReplyWriter:
     """Writes to one client, in the words of the format it asked in."""
 
-    __slots__ = ("_client", "_log", "_now_mono_ms", "_request", "api", "head_sent", "heads")
+    __slots__ = (
+        "_client",
+        "_log",
+        "_now_mono_ms",
+        "_request",
+        "_service_word",
+        "api",
+        "head_sent",
+        "heads",
+    )
 
     def __init__(
         self,
@@ -31,6 +41,7 @@ class ReplyWriter:
         api: ApiFormat,
         log: RequestLog,
         now_mono_ms: Callable[[], float],
+        service_word: str = "",
     ) -> None:
         self._client = client
         self._request = request
@@ -38,6 +49,8 @@ class ReplyWriter:
         self._log = log
         self.heads = ResponseHeads(log)
         self._now_mono_ms = now_mono_ms
+        #: What the client is told of its service tier; empty: it has not asked.
+        self._service_word = service_word
         #: Whether a stream's response head has been sent.
         self.head_sent = False
 
@@ -72,6 +85,8 @@ class ReplyWriter:
             whole = self.api.as_asked(whole, answer.names)
             if answer.recounted is not None:
                 whole = with_usage(whole, answer.recounted)
+            if self._service_word and self.api.generates:
+                whole = with_word(whole, self._service_word, in_usage=self.api.is_anthropic)
         headers = self.heads.whole(
             answer.attempt, answer.headers, self._now_mono_ms(), log.cost.total_nano_usd
         )

@@ -13,7 +13,6 @@ from agent.core.request.messages import (
     Account,
     AnswerBegun,
     Ask,
-    AttemptEnded,
     Begun,
     Cancel,
     ClientGone,
@@ -21,7 +20,6 @@ from agent.core.request.messages import (
     CutClient,
     CutShort,
     DeadlinePassed,
-    Ending,
     EngineProgressed,
     Event,
     FirstToken,
@@ -29,7 +27,6 @@ from agent.core.request.messages import (
     LoadedThere,
     MakeResident,
     NotSent,
-    PlaceDecided,
     RespondError,
     RespondWhole,
     Rest,
@@ -43,24 +40,24 @@ from agent.core.request.timing import EARLY_MS
 from agent.formats.continuing import ContinuableStream
 from agent.formats.usage import checked_counts
 from agent.gateway.answer_counts import AnswerCounts
+from agent.gateway.attempt_end import attempt_ended
 from agent.gateway.engine_request import (
     engine_request,
     open_stream,
     rest_of,
     rest_of_stream,
+    write_ahead,
 )
-from agent.gateway.own_loads import wait_for_load
+from agent.gateway.own_loads import wait_for_load, wait_for_place
 from agent.gateway.reply_writer import ReplyWriter, answer_of
-from agent.gateway.response_heads import engine_model_of, is_refused_by_agent
+from agent.gateway.response_heads import engine_model_of
+from agent.gateway.usage_account import UsageAccount
 from agent.loads import LoadWait
-from agent.relay import exchange
 from agent.relay.client_answer import ClientAnswer
-from agent.relay.far_times import read_cold_start, read_far_times, read_stale
-from protos.domain.errors import Conflict
+from agent.relay.far_times import read_cold_start, read_far_times
 
 if TYPE_CHECKING:
     from agent.core.account_limits import Use
-    from agent.core.engine_place import Place
     from agent.core.request.attempt import Attempt
     from agent.core.request.context import RequestContext
     from agent.core.request.log import RequestLog
@@ -71,12 +68,6 @@ if TYPE_CHECKING:
     from agent.relay.messages import Request
     from agent.relay.server import ServerConnection
     from protos.domain.errors import EdgeForgeError
-
-
-#: Refusals by which a peer's agent rejects this agent.
-_NOT_THE_CLIENTS = (401, 403, 404)
-#: By which a peer's agent refuses what is no longer in its engine.
-STALE_STATUS = Conflict.http_status
 
 
 class RequestRunner:
@@ -100,7 +91,11 @@ class RequestRunner:
         self._machine = machine
         self._log = log
         self._now_mono_ms = gateway.now_mono_ms
-        self.reply = self._reply = ReplyWriter(client, request, body.api, log, gateway.now_mono_ms)
+        #: What the client is told of its service tier; empty: it has not asked.
+        self._service_word = body.service_word(context.deployment.sla_tier)
+        self.reply = self._reply = ReplyWriter(
+            client, request, body.api, log, gateway.now_mono_ms, self._service_word
+        )
         self._counts = AnswerCounts(body, request.body, context, gateway.state)
         self._answers: list[ClientAnswer] = []
         #: The answer that goes to the client.
@@ -111,6 +106,9 @@ class RequestRunner:
         self._timer_mono_ms = math.inf
         self._over: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
+        self.account = UsageAccount(gateway, context, log)
+        #: What is done once that record is on disk; None: nothing waits for it.
+        self._rest: list[Command] | None = None
         #: What the limits of the key and the account count it for.
         self.use: Use | None = None
 
@@ -121,13 +119,15 @@ class RequestRunner:
             self._handle(Begun())
             if self._gateway.state.view() is not self._context.view:  # changed since the admission
                 self.table_changed()
-            if not self._machine.over and self._failure is None:
+            if not self._is_over:
                 self._over = asyncio.get_running_loop().create_future()
                 await self._over
         except asyncio.CancelledError:
             answer = self._answering or (self._answers[-1] if self._answers else None)
             gone = ClientGone() if answer is None else ClientGone(*self._counts.of(answer))
             self._handle(gone)
+            self._rest = None
+            self.account.not_seen()
             raise
         finally:
             self._gateway.running.discard(self)
@@ -135,23 +135,22 @@ class RequestRunner:
                 self._abandon()
             self._release()
         if self._failure is not None:
+            if not self.account.written:
+                self._account([])  # this agent's failure: it costs nothing
+            self.account.not_seen()
             raise self._failure
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether nothing more will be sent to the client."""
+        return self._failure is not None or (self._machine.over and self._rest is None)
 
     def write_ahead(self) -> None:
         """Write the body now, before ``run``, for this node's engine or for a peer.
 
         Raises: InvalidRequest.
         """
-        gateway, context = self._gateway, self._context
-        model, adapter = context.deployment.model, context.deployment.adapter
-        here = gateway.targets.find(
-            gateway.state.node_id, model, embeds=context.embeds, adapter=adapter
-        )
-        self._body.write_ahead(
-            model if here is None else here.model,
-            continuous_usage=here is None or here.continuous_usage,
-            cache_salt=None if here is None else gateway.cache_salt(self._log.account),
-        )
+        write_ahead(self._body, self._context, self._gateway)
 
     @property
     def started(self) -> bool:
@@ -160,6 +159,7 @@ class RequestRunner:
 
     def cut_short(self, error: EdgeForgeError) -> None:
         """End the request with ``error``: an error event where the answer has begun."""
+        self.account.was_cut = True
         event, answer = CutShort(error), self._answering
         if answer is not None:
             event.usage, event.far = self._counts.of(answer)
@@ -202,25 +202,10 @@ class RequestRunner:
         self._handle(AnswerBegun(answer.attempt), now_mono_ms)
 
     def on_answer_ended(self, answer: ClientAnswer) -> None:
-        attempt, status = answer.attempt, answer.status
-        stale, way = False, None
-        if status == STALE_STATUS and attempt.place is None:
-            stale, way = read_stale(answer.headers)
-        between_agents = status in _NOT_THE_CLIENTS and attempt.place is None
-        if between_agents and is_refused_by_agent(answer.headers):
-            status = 503  # not about the client: another target is asked
-        if answer.ending is exchange.Ending.LOST and not answer.unfit:
-            ending = Ending.LOST
-        else:
-            ending = Ending.STREAM if answer.streamed else Ending.WHOLE
-        load = None
-        if attempt.place is None and attempt.first_token_mono_ms is None:
-            load = load_of(answer.headers)
-        usage, far = self._counts.of(answer)
-        rest = rest_of(answer.events) if answer.started else Rest.UNKNOWN
-        self._handle(
-            AttemptEnded(attempt, ending, status, answer.reason, usage, load, far, rest, stale, way)
-        )
+        ended = attempt_ended(answer, self._counts)
+        if answer.served is not None and ended.usage is not None:
+            self.account.compare(answer, ended.usage)
+        self._handle(ended)
 
     # -- events and commands
 
@@ -241,17 +226,20 @@ class RequestRunner:
                     now_mono_ms = self._now_mono_ms()
                 commands = machine.handle(events.pop(0), now_mono_ms)
                 now_mono_ms = None
-                for command in commands:
-                    self._perform(command)
+                self._perform_all(commands)
         except Exception as error:
             self._failure = error
         finally:
             self._handling = False
         if machine.over or self._failure is not None:
-            if self._over is not None and not self._over.done():
-                self._over.set_result(None)
+            self._wake()
         elif (due_mono_ms := machine.next_deadline_mono_ms) < self._timer_mono_ms:
             self._set_timer(due_mono_ms)
+
+    def _wake(self) -> None:
+        """Let ``run`` return if the request is over."""
+        if self._over is not None and self._is_over and not self._over.done():
+            self._over.set_result(None)
 
     def _abandon(self) -> None:
         """Let the machine end the running attempts, so that they no longer count as load."""
@@ -259,13 +247,19 @@ class RequestRunner:
             assert isinstance(command, Cancel)
             _cut(command.attempt)
 
+    def _perform_all(self, commands: list[Command]) -> None:
+        """Perform ``commands`` in order; those behind ``Account`` once its record is on disk."""
+        for number, command in enumerate(commands, 1):
+            if isinstance(command, Account):
+                self._account(commands[number:])
+                return
+            self._perform(command)
+
     def _perform(self, command: Command) -> None:
         if isinstance(command, Ask):
             self._ask(command.attempt)
         elif isinstance(command, Hold | MakeResident):
             self._wait(command)
-        elif isinstance(command, Account):
-            pass  # reserved for writes that must be durable before the answer ends
         elif isinstance(command, RespondWhole):
             self._reply.whole(answer_of(command.attempt))
         elif isinstance(command, WriteHead):
@@ -312,13 +306,7 @@ class RequestRunner:
         if isinstance(command, MakeResident):
             wait_for_load(self._gateway.loads, attempt, self._handle)
             return
-        place = attempt.place
-        assert place is not None
-
-        def decided(_place: Place, now_mono_ms: float) -> None:
-            self._handle(PlaceDecided(attempt), now_mono_ms)
-
-        place.on_decided = decided
+        wait_for_place(attempt, self._handle)
 
     def _ask(self, attempt: Attempt) -> None:
         context, broken, asked = self._context, attempt.resumes, attempt.deployment
@@ -345,7 +333,8 @@ class RequestRunner:
             events.go_on()
         elif context.stream:
             price = context.price(attempt.placement.billing_tier)
-            events = open_stream(self._body, context.deployment, target, price)
+            word = self._service_word
+            events = open_stream(self._body, context.deployment, target, price, word)
         if target.peer and events is not None:
             events.check_usage_by(partial(checked_counts, self._counts.check(), target.node_id))
         answer = ClientAnswer(
@@ -365,6 +354,29 @@ class RequestRunner:
         salt = self._gateway.cache_salt
         message = engine_request(self._body, fields, self._log, target, attempt, salt)
         answer.start(target.pool, message)
+
+    # -- the usage record
+
+    def _account(self, rest: list[Command]) -> None:
+        """Write the usage record; ``rest`` is done once it is on disk. Hot.
+
+        Meanwhile the machine is over: its client may leave, but nothing else changes the request.
+        """
+        self.account.write(self._on_durable)
+        self._rest = rest
+
+    def _on_durable(self) -> None:
+        """Send the end of the answer, unless the client has left meanwhile."""
+        rest, self._rest = self._rest, None
+        if rest is None:
+            return
+        try:
+            for command in rest:
+                self._perform(command)
+            self.account.ended(self._client)
+        except Exception as error:
+            self._failure = error
+        self._wake()
 
     # -- the end
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from agent.relay.messages import (
@@ -18,6 +20,8 @@ from agent.relay.messages import (
 if TYPE_CHECKING:
     from agent.relay.connections import ConnectionSet
 
+#: How often it is looked whether a slow client has taken the end of its answer.
+_LOOK_AGAIN_MS = 250.0
 _CHUNKED: Header = (b"transfer-encoding", b"chunked")
 
 
@@ -41,6 +45,12 @@ class ClientWriter(asyncio.Protocol):
         self._closing = False
         #: Whether the stream in progress is sent in chunks.
         self._chunked = True
+        self._written_bytes = 0
+        #: Who waits until so many bytes written have been sent, in order.
+        self._awaited: deque[tuple[int, Callable[[bool], None]]] = deque()
+        self._look_again = 0
+        #: Whether the connection is to end once everything is sent.
+        self._flushes = False
 
     def pause_writing(self) -> None:
         self._write_paused = True
@@ -49,6 +59,8 @@ class ClientWriter(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._write_paused = False
+        if self._awaited:
+            self._tell_sent()
         if self._source is not None:
             self._source.resume()
 
@@ -62,12 +74,49 @@ class ClientWriter(asyncio.Protocol):
         """Whether the write buffer is full because the client reads too slowly."""
         return self._write_paused
 
+    def when_sent(self, tell: Callable[[bool], None]) -> None:
+        """Call ``tell`` once all that was written so far is the kernel's. Hot.
+
+        With True; with False if the connection ends before. TLS may hold back up to 64 KiB more.
+        """
+        transport = self.transport
+        if transport is None or self._closing:  # what was written was dropped
+            tell(False)
+            return
+        self._awaited.append((self._written_bytes, tell))
+        if transport.get_write_buffer_size() == 0:
+            self._tell_sent()
+        else:  # uvloop writes at the end of the event loop's turn
+            asyncio.get_running_loop().call_soon(self._tell_sent)
+
+    def _tell_sent(self) -> None:
+        """Tell who waits for what has been sent; look again later for the rest."""
+        awaited, transport = self._awaited, self.transport
+        if not awaited or transport is None:
+            return
+        sent_bytes = self._written_bytes - transport.get_write_buffer_size()
+        while awaited and awaited[0][0] <= sent_bytes:
+            awaited.popleft()[1](True)
+        deadlines = self._owner.deadlines
+        deadlines.clear(self._look_again)
+        if awaited:
+            due_mono_ms = self._owner.now_mono_ms() + _LOOK_AGAIN_MS
+            self._look_again = deadlines.set(due_mono_ms, self._tell_sent)
+
+    def _tell_lost(self, exc: Exception | None) -> None:
+        """The connection has ended: what was written before ``close`` has been sent."""
+        self._owner.deadlines.clear(self._look_again)
+        whole = exc is None and self._flushes
+        while self._awaited:
+            self._awaited.popleft()[1](whole)
+
     def write(self, data: bytes | bytearray) -> None:
         """Send bytes unchanged; dropped if the client has disconnected.
 
         The caller changes them no more: they may wait to be sent.
         """
         if self.transport is not None and not self._closing:
+            self._written_bytes += len(data)
             self.transport.write(data)
 
     def flow_from(self, source: Drainable | None) -> None:
@@ -110,7 +159,10 @@ class ClientWriter(asyncio.Protocol):
         """Send a piece of the stream, not empty; dropped when the client has disconnected. Hot."""
         transport = self.transport
         if transport is not None and not self._closing:
-            transport.write(chunk(data) if self._chunked else data)
+            if self._chunked:
+                data = chunk(data)
+            self._written_bytes += len(data)
+            transport.write(data)
 
     def end_stream(self, last: bytes = b"") -> None:
         """Send the last piece, if there is one, and the end of the stream."""
@@ -127,12 +179,14 @@ class ClientWriter(asyncio.Protocol):
         """Close when everything written has been sent, or at the deadline for reading it."""
         self._closing = True
         if self.transport is not None:
+            self._flushes = True
             self.transport.close()
             self.deadline_mono_ms = self._owner.now_mono_ms() + self._limits.idle_timeout_ms
 
     def abort(self) -> None:
         """Cut the connection."""
-        self._closing = True
+        self._tell_sent()
+        self._closing, self._flushes = True, False
         if self.transport is not None:
             self.transport.abort()
 

@@ -100,6 +100,7 @@ class ServerConnection(ClientWriter):
         owner = self._owner
         owner.leave(self._place)
         self._closing = True
+        self._tell_lost(exc)
         self.deadline_mono_ms = float("inf")
         unread = self._reader.release()
         if unread is not None:
@@ -118,6 +119,8 @@ class ServerConnection(ClientWriter):
     def eof_received(self) -> bool:
         """Treat a half-closed client as gone; a request in progress is aborted."""
         if self.transport is not None:
+            self._tell_sent()
+            self._flushes = False
             self.transport.abort()
         return False
 

@@ -18,12 +18,13 @@ from protos.v1 import (
     deploy_pb2_grpc,
     enrolment_pb2_grpc,
     registry_pb2_grpc,
+    usage_pb2_grpc,
 )
 from protos.wire.errors import error_from_metadata
 
 if TYPE_CHECKING:
     from coordinator.cli.profiles import Profile
-    from protos.v1 import adoption_pb2, enrolment_pb2
+    from protos.v1 import adoption_pb2, enrolment_pb2, usage_pb2
 
 T = TypeVar("T")
 
@@ -87,6 +88,27 @@ class AdminClient:
         stub = adoption_pb2_grpc.AdoptionStub(self._channel)
         try:
             yield from stub.ImportUpstream(request, timeout=timeout_s)
+        except grpc.RpcError as error:
+            raise self._translate(cast("grpc.Call", error)) from error
+
+    def usage(
+        self,
+        method: Callable[[usage_pb2_grpc.UsageReportsStub], Callable[..., T]],
+        request: Any,  # noqa: ANN401 - a message
+        timeout_s: float = TIMEOUT_S,
+    ) -> T:
+        """Call one method about usage. Raises: as ``call``."""
+        return self._called(
+            method(usage_pb2_grpc.UsageReportsStub(self._channel)), request, timeout_s
+        )
+
+    def export_usage(
+        self, request: usage_pb2.ExportUsageRequest, timeout_s: float
+    ) -> Iterator[usage_pb2.UsageLines]:
+        """Yield lines of usage, some at a time. Raises: as ``call``."""
+        stub = usage_pb2_grpc.UsageReportsStub(self._channel)
+        try:
+            yield from stub.ExportUsage(request, timeout=timeout_s)
         except grpc.RpcError as error:
             raise self._translate(cast("grpc.Call", error)) from error
 

@@ -28,6 +28,7 @@ from coordinator.cli import (
     runtime,
     status,
     trace,
+    usage,
 )
 from coordinator.cli.common import name_profile
 from protos.output.command_line import command_line
@@ -54,6 +55,7 @@ for _group in (
     price.app,
     route.app,
     trace.app,
+    usage.app,
     audit.app,
     price.table_app,
     operator.app,

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from coordinator.store.store import Store
 
 
+_NOTHING: frozenset[bytes] = frozenset()
+
+
 class BlobUpkeep(NamedTuple):
     """Two tasks that run beside the listeners."""
 
@@ -32,19 +35,25 @@ class BlobUpkeep(NamedTuple):
 
 
 class NamedBlobs:
-    """Every digest that a manifest names, gathered once for each state of the store."""
+    """Every digest that a manifest names, gathered once for each state, and those of ``also``."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(
+        self, store: Store, also: Callable[[], frozenset[bytes]] = lambda: _NOTHING
+    ) -> None:
         self._store = store
+        self._also = also
+        self._last = _NOTHING
         self._seq = -1
         self._named: frozenset[bytes] = frozenset()
 
     def __call__(self) -> frozenset[bytes]:
         """Return the digests as of now."""
-        if self._seq != self._store.seq:
+        also = self._also()
+        if self._seq != self._store.seq or self._last is not also:
             manifests = self._store.manifests().values()
-            self._named = frozenset(file.sha256 for files in manifests for file in files)
-            self._seq = self._store.seq
+            named = frozenset(file.sha256 for files in manifests for file in files)
+            self._named = named | also
+            self._seq, self._last = self._store.seq, also
         return self._named
 
 
@@ -55,11 +64,16 @@ def make_blob_upkeep(
     counters: FleetCounters,
     now_unix_ms: Callable[[], int],
     on_manifests: Callable[[], None],
+    *,
+    also_named: Callable[[], frozenset[bytes]] = lambda: _NOTHING,
 ) -> BlobUpkeep:
-    """Assemble the tasks. ``on_manifests`` is called after piece digests were filled in."""
+    """Assemble the tasks. ``on_manifests`` is called after piece digests were filled in.
+
+    ``also_named`` returns the digests of what is kept beside the registry's objects.
+    """
     collector = BlobCollector(
         blobs,
-        NamedBlobs(store),
+        NamedBlobs(store, also_named),
         grace_s=section.gc_grace_s,
         partial_age_s=section.partial_age_s,
         counters=counters,

@@ -76,6 +76,11 @@ class Act(enum.StrEnum):
     TRACE_SHOW = "trace.show"
     UPSTREAM_IMPORT = "upstream.import"
     UPSTREAM_TOKEN = "upstream.token"
+    USAGE_EXPORT = "usage.export"
+    USAGE_EXPORTS = "usage.exports"
+    USAGE_QUARANTINE = "usage.quarantine"
+    USAGE_READ = "usage.read"
+    USAGE_SETTLE = "usage.settle"
 
 
 #: Viewers read; operators also run nodes, models and deployments; admins do everything.
@@ -148,6 +153,12 @@ NEEDS: Mapping[Act, Role] = {
     Act.TRACE_SHOW: Role.VIEWER,
     Act.UPSTREAM_IMPORT: Role.OPERATOR,
     Act.UPSTREAM_TOKEN: Role.ADMIN,
+    Act.USAGE_EXPORT: Role.VIEWER,
+    Act.USAGE_EXPORTS: Role.VIEWER,
+    Act.USAGE_QUARANTINE: Role.VIEWER,
+    Act.USAGE_READ: Role.VIEWER,
+    # It bills an account.
+    Act.USAGE_SETTLE: Role.ADMIN,
 }
 
 #: What an account may do to its own objects and deployments, and read of those of the operators.
@@ -172,5 +183,7 @@ OF_ACCOUNTS: frozenset[Act] = frozenset(
         Act.OBJECT_VERIFY,
         Act.REPOSITORY_LIST,
         Act.REPOSITORY_SHOW,
+        Act.USAGE_EXPORT,
+        Act.USAGE_READ,
     }
 )

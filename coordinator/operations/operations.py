@@ -24,6 +24,7 @@ from coordinator.operations.routes import Routes
 from coordinator.operations.tables import Tables
 from coordinator.operations.traces import Traces
 from coordinator.operations.upstream_imports import UpstreamImports
+from coordinator.operations.usage import UsageReports
 
 if TYPE_CHECKING:
     from coordinator.operations.use_case import OperationsParts
@@ -52,6 +53,7 @@ class Operations:
     tables: Tables
     traces: Traces
     upstream_imports: UpstreamImports
+    usage: UsageReports
 
 
 def make_operations(parts: OperationsParts) -> Operations:
@@ -76,4 +78,5 @@ def make_operations(parts: OperationsParts) -> Operations:
         tables=Tables(parts),
         traces=Traces(parts),
         upstream_imports=UpstreamImports(parts),
+        usage=UsageReports(parts),
     )

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from coordinator.operations.refusals import RefusalRecorder
     from coordinator.operations.upstream import Upstream
     from coordinator.store.store import Store
+    from coordinator.usage.database import UsageDatabase
+    from coordinator.usage.exports import UsageExports
+    from coordinator.usage.ingest import Ingest
 
 #: Longest name of a subject that a refusal repeats.
 _MAX_SUBJECT_CHARS = 100
@@ -65,6 +68,9 @@ class OperationsParts:
     on_plan_changed: Callable[[], None]
     #: Called with an operator who was revoked or has another role.
     on_operator_changed: Callable[[str], None]
+    usage_db: UsageDatabase
+    ingest: Ingest
+    usage_exports: UsageExports
     #: Origin of the hub's protocol; empty: it is off.
     hub_endpoint: str = ""
     #: Its certificate is of the fleet's own authority.

@@ -10,6 +10,7 @@ from protos.domain.errors import BudgetUnreachable
 from protos.domain.pricing import rate_nano_usd_per_1k_tokens
 from protos.domain.resources import SlaTier, Tier
 from protos.domain.trust import reference, tickets, within_allowance
+from protos.domain.usage_record import BillingReason
 
 if TYPE_CHECKING:
     from protos.domain.candidates import Candidate
@@ -57,6 +58,17 @@ class Placement:
     predicted_miss: bool
     serving_tier: Tier
     billing_tier: Tier
+    #: Whether the billing tier is of a moment in which no target was predicted in time.
+    billed_as_miss: bool = False
+
+    @property
+    def billing_reason(self) -> BillingReason:
+        """Why the customer pays the billing tier."""
+        if self.billed_as_miss:
+            return BillingReason.PREDICTED_MISS
+        if self.billing_tier is self.serving_tier:
+            return BillingReason.CHEAPEST
+        return BillingReason.CHEAPER_FITTED
 
 
 def choose(
@@ -189,7 +201,8 @@ def missed_placement(
 ) -> Placement:
     """Return the placement on ``chosen`` as a predicted miss."""
     serving = chosen.pop.tier
-    return Placement(candidates, chosen, True, serving, _lower_tier(view, request, serving))
+    billing = _lower_tier(view, request, serving)
+    return Placement(candidates, chosen, True, serving, billing, billed_as_miss=True)
 
 
 def explored_placement(placement: Placement, other: Candidate) -> Placement:

@@ -185,6 +185,15 @@ class StoreUnavailable(EdgeForgeError):
     default_retryable = True
 
 
+class StorageFull(EdgeForgeError):
+    """There is no space for the record of one more request, which would be unbilled."""
+
+    http_status = 503
+    grpc_code = "UNAVAILABLE"
+    default_code = "usage_storage_full"
+    default_retryable = True
+
+
 class DeadlineExceeded(EdgeForgeError):
     """The work did not end before its deadline."""
 

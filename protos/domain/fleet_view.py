@@ -23,6 +23,7 @@ from protos.domain.resources import (
     Price,
     Replica,
     Resource,
+    SlaTier,
     Tier,
 )
 
@@ -58,6 +59,10 @@ class FleetView:
     desired_adapters: Mapping[str, DesiredAdapter] = field(default_factory=dict)
     #: model name -> what ``offer_lookup.offers_of`` computed from this view; empty in a new view
     offers: dict[str, Offers] = field(default_factory=dict, init=False, repr=False, compare=False)
+    #: (size class, tier, SLA tier, pinned) -> the price with its surcharges, once it was asked for
+    surcharged: dict[tuple[str, Tier, SlaTier, bool], Price] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
     #: model or adapter -> the deployments that name it; as ``holding`` found them, empty before
     users: dict[str, list[Deployment | NextVersion]] = field(
         default_factory=dict, init=False, repr=False, compare=False

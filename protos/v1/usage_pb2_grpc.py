@@ -98,3 +98,252 @@ class Metering:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class UsageReportsStub:
+    """Reports for operators and, of their own account, customers. On the admin listener.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.ShowUsage = channel.unary_unary(
+                '/edgeforge.v1.UsageReports/ShowUsage',
+                request_serializer=protos_dot_v1_dot_usage__pb2.ShowUsageRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_usage__pb2.ShowUsageResponse.FromString,
+                _registered_method=True)
+        self.ExportUsage = channel.unary_stream(
+                '/edgeforge.v1.UsageReports/ExportUsage',
+                request_serializer=protos_dot_v1_dot_usage__pb2.ExportUsageRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_usage__pb2.UsageLines.FromString,
+                _registered_method=True)
+        self.ListUsageExports = channel.unary_unary(
+                '/edgeforge.v1.UsageReports/ListUsageExports',
+                request_serializer=protos_dot_v1_dot_usage__pb2.ListUsageExportsRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_usage__pb2.ListUsageExportsResponse.FromString,
+                _registered_method=True)
+        self.ListQuarantine = channel.unary_unary(
+                '/edgeforge.v1.UsageReports/ListQuarantine',
+                request_serializer=protos_dot_v1_dot_usage__pb2.ListQuarantineRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_usage__pb2.ListQuarantineResponse.FromString,
+                _registered_method=True)
+        self.SettleQuarantine = channel.unary_unary(
+                '/edgeforge.v1.UsageReports/SettleQuarantine',
+                request_serializer=protos_dot_v1_dot_usage__pb2.SettleQuarantineRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_usage__pb2.SettleQuarantineResponse.FromString,
+                _registered_method=True)
+
+
+class UsageReportsServicer:
+    """Reports for operators and, of their own account, customers. On the admin listener.
+    """
+
+    def ShowUsage(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportUsage(self, request, context):
+        """Every request in the order in which its record arrived, some at a time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListUsageExports(self, request, context):
+        """What has moved from the database to the blob store.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListQuarantine(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SettleQuarantine(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_UsageReportsServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'ShowUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowUsage,
+                    request_deserializer=protos_dot_v1_dot_usage__pb2.ShowUsageRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_usage__pb2.ShowUsageResponse.SerializeToString,
+            ),
+            'ExportUsage': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportUsage,
+                    request_deserializer=protos_dot_v1_dot_usage__pb2.ExportUsageRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_usage__pb2.UsageLines.SerializeToString,
+            ),
+            'ListUsageExports': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUsageExports,
+                    request_deserializer=protos_dot_v1_dot_usage__pb2.ListUsageExportsRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_usage__pb2.ListUsageExportsResponse.SerializeToString,
+            ),
+            'ListQuarantine': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListQuarantine,
+                    request_deserializer=protos_dot_v1_dot_usage__pb2.ListQuarantineRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_usage__pb2.ListQuarantineResponse.SerializeToString,
+            ),
+            'SettleQuarantine': grpc.unary_unary_rpc_method_handler(
+                    servicer.SettleQuarantine,
+                    request_deserializer=protos_dot_v1_dot_usage__pb2.SettleQuarantineRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_usage__pb2.SettleQuarantineResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'edgeforge.v1.UsageReports', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('edgeforge.v1.UsageReports', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class UsageReports:
+    """Reports for operators and, of their own account, customers. On the admin listener.
+    """
+
+    @staticmethod
+    def ShowUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/edgeforge.v1.UsageReports/ShowUsage',
+            protos_dot_v1_dot_usage__pb2.ShowUsageRequest.SerializeToString,
+            protos_dot_v1_dot_usage__pb2.ShowUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/edgeforge.v1.UsageReports/ExportUsage',
+            protos_dot_v1_dot_usage__pb2.ExportUsageRequest.SerializeToString,
+            protos_dot_v1_dot_usage__pb2.UsageLines.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListUsageExports(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/edgeforge.v1.UsageReports/ListUsageExports',
+            protos_dot_v1_dot_usage__pb2.ListUsageExportsRequest.SerializeToString,
+            protos_dot_v1_dot_usage__pb2.ListUsageExportsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListQuarantine(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/edgeforge.v1.UsageReports/ListQuarantine',
+            protos_dot_v1_dot_usage__pb2.ListQuarantineRequest.SerializeToString,
+            protos_dot_v1_dot_usage__pb2.ListQuarantineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SettleQuarantine(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/edgeforge.v1.UsageReports/SettleQuarantine',
+            protos_dot_v1_dot_usage__pb2.SettleQuarantineRequest.SerializeToString,
+            protos_dot_v1_dot_usage__pb2.SettleQuarantineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

@@ -59,3 +59,73 @@ class MeteringServicer(metaclass=_abc_1.ABCMeta):
         """
 
 def add_MeteringServicer_to_server(servicer: MeteringServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class UsageReportsStub:
+    """Reports for operators and, of their own account, customers. On the admin listener."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> UsageReportsAsyncStub: ...
+    ShowUsage: _grpc.UnaryUnaryMultiCallable[_usage_pb2.ShowUsageRequest, _usage_pb2.ShowUsageResponse]
+    ExportUsage: _grpc.UnaryStreamMultiCallable[_usage_pb2.ExportUsageRequest, _usage_pb2.UsageLines]
+    """Every request in the order in which its record arrived, some at a time."""
+    ListUsageExports: _grpc.UnaryUnaryMultiCallable[_usage_pb2.ListUsageExportsRequest, _usage_pb2.ListUsageExportsResponse]
+    """What has moved from the database to the blob store."""
+    ListQuarantine: _grpc.UnaryUnaryMultiCallable[_usage_pb2.ListQuarantineRequest, _usage_pb2.ListQuarantineResponse]
+    SettleQuarantine: _grpc.UnaryUnaryMultiCallable[_usage_pb2.SettleQuarantineRequest, _usage_pb2.SettleQuarantineResponse]
+
+@_typing.type_check_only
+class UsageReportsAsyncStub(UsageReportsStub):
+    """Reports for operators and, of their own account, customers. On the admin listener."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    ShowUsage: _aio.UnaryUnaryMultiCallable[_usage_pb2.ShowUsageRequest, _usage_pb2.ShowUsageResponse]  # type: ignore[assignment]
+    ExportUsage: _aio.UnaryStreamMultiCallable[_usage_pb2.ExportUsageRequest, _usage_pb2.UsageLines]  # type: ignore[assignment]
+    """Every request in the order in which its record arrived, some at a time."""
+    ListUsageExports: _aio.UnaryUnaryMultiCallable[_usage_pb2.ListUsageExportsRequest, _usage_pb2.ListUsageExportsResponse]  # type: ignore[assignment]
+    """What has moved from the database to the blob store."""
+    ListQuarantine: _aio.UnaryUnaryMultiCallable[_usage_pb2.ListQuarantineRequest, _usage_pb2.ListQuarantineResponse]  # type: ignore[assignment]
+    SettleQuarantine: _aio.UnaryUnaryMultiCallable[_usage_pb2.SettleQuarantineRequest, _usage_pb2.SettleQuarantineResponse]  # type: ignore[assignment]
+
+class UsageReportsServicer(metaclass=_abc_1.ABCMeta):
+    """Reports for operators and, of their own account, customers. On the admin listener."""
+
+    @_abc_1.abstractmethod
+    def ShowUsage(
+        self,
+        request: _usage_pb2.ShowUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_usage_pb2.ShowUsageResponse, _abc.Awaitable[_usage_pb2.ShowUsageResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ExportUsage(
+        self,
+        request: _usage_pb2.ExportUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_usage_pb2.UsageLines], _abc.AsyncIterator[_usage_pb2.UsageLines]]:
+        """Every request in the order in which its record arrived, some at a time."""
+
+    @_abc_1.abstractmethod
+    def ListUsageExports(
+        self,
+        request: _usage_pb2.ListUsageExportsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_usage_pb2.ListUsageExportsResponse, _abc.Awaitable[_usage_pb2.ListUsageExportsResponse]]:
+        """What has moved from the database to the blob store."""
+
+    @_abc_1.abstractmethod
+    def ListQuarantine(
+        self,
+        request: _usage_pb2.ListQuarantineRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_usage_pb2.ListQuarantineResponse, _abc.Awaitable[_usage_pb2.ListQuarantineResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SettleQuarantine(
+        self,
+        request: _usage_pb2.SettleQuarantineRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_usage_pb2.SettleQuarantineResponse, _abc.Awaitable[_usage_pb2.SettleQuarantineResponse]]: ...
+
+def add_UsageReportsServicer_to_server(servicer: UsageReportsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -5,7 +5,15 @@ from __future__ import annotations
 from google.protobuf.message import DecodeError
 
 from protos.domain.errors import InvalidRequest
-from protos.domain.usage_record import BillingReason, UsageCause, UsageRecord
+from protos.domain.resources import SlaTier, Tier
+from protos.domain.usage_record import (
+    SUM_NAMES,
+    BillingReason,
+    UsageCause,
+    UsageKey,
+    UsageRecord,
+    UsageSums,
+)
 from protos.v1 import usage_pb2 as u
 from protos.v1.resources_pb2 import TIER_UNSPECIFIED as NO_TIER
 from protos.wire.enums import SLA_FROM_WIRE, SLA_TO_WIRE, TIER_FROM_WIRE, TIER_TO_WIRE
@@ -56,6 +64,33 @@ def encode_record(record: UsageRecord) -> bytes:
         cold_us=record.cold_us,
         zones=record.zones,
         service_tier=record.service_tier,
+    ).SerializeToString()
+
+
+def encode_counters(
+    key: UsageKey,
+    sums: UsageSums,
+    *,
+    ttft_sketch: bytes = b"",
+    pace_sketch: bytes = b"",
+    cold_sketch: bytes = b"",
+) -> bytes:
+    """Return the bytes of one line of sums."""
+    return u.UsageCounters(
+        minute_unix_ms=key.minute_unix_ms,
+        account=key.account,
+        deployment=key.deployment,
+        model=key.model,
+        sla_tier=SLA_TO_WIRE[SlaTier(key.sla_tier)],
+        tier_served=TIER_TO_WIRE[Tier(key.tier_served)] if key.tier_served else NO_TIER,
+        tier_billed=TIER_TO_WIRE[Tier(key.tier_billed)] if key.tier_billed else NO_TIER,
+        card_version=key.card_version,
+        serving_pop=key.serving_pop,
+        ingress_pop=key.ingress_pop,
+        sums=[getattr(sums, name) for name in SUM_NAMES],
+        ttft_sketch=ttft_sketch,
+        pace_sketch=pace_sketch,
+        cold_sketch=cold_sketch,
     ).SerializeToString()
 
 

@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 
 from agent.core.request.messages import Rest
 from agent.core.request.timing import RequestPolicy
+from agent.core.request.usage import usage_record
 from protos.domain.errors import EngineFailed
 from protos.domain.load_term import ColdPath, ColdWay
-from protos.domain.resources import Residency
+from protos.domain.resources import Residency, Tier
+from protos.domain.usage_record import BillingReason, UsageCause
 from tests.support.fleets import MODEL, deployment
 from tests.support.request_world import COLD_START, KEY, RequestWorld, fleet
 
@@ -41,11 +43,12 @@ class History:
         budget_ms: float,
         pins: frozenset[str] | None = None,
         cold: bool = False,
+        tiers: dict[str, Tier] | None = None,
     ) -> None:
         self.pins = pins
         policy = RequestPolicy(max_wait_ms=1_000_000.0)
         self.world = world = RequestWorld(
-            fleet(NODES),
+            fleet(NODES, tiers),
             of=deployment(strict=strict, pins=pins),
             stream=stream,
             budget_ms=budget_ms,
@@ -61,7 +64,7 @@ class History:
             world.own_engines.resident = lambda _name: False
             world.own_engines.loadable[MODEL] = ColdWay(ColdPath.ADAPTER, Residency.DISK)
         self.headed: str | None = None
-        self.heads = self.ends = self.beats = self.loads = 0
+        self.heads = self.ends = self.beats = self.loads = self.accounts = 0
         self.before_end: list[str] = []
         if known:
             for name, ms in NODES.items():
@@ -160,6 +163,8 @@ class History:
                 self.heads += 1
                 assert self.running == [rest], "another attempt runs beside the answer"
                 self.headed = rest
+            elif word == "account":
+                self.accounts += 1
             elif word == "heartbeat":
                 assert self.stream
                 self.beats += 1
@@ -183,10 +188,68 @@ class History:
         assert not +world.own_engines.entered, "what it used is kept for ever"
         assert self.heads <= 1
         assert self.ends == 1 or world.log.client_gone
+        assert self.accounts == (not world.log.shed), "one record of each request that is not shed"
+        if self.accounts:
+            self.check_record()
         assert len(world.log.attempts) == len(world.log.placements)
         if not self.loads:
             asked = [command for command in self.before_end if command.startswith("ask")]
             assert len(world.log.attempts) == len(asked)
+
+    def check_record(self) -> None:
+        """Its sums, and that nothing which failed or was replaced makes it dearer."""
+        log, context = self.world.log, self.world.context
+        record = usage_record(log, context, "NEAR", 0.0)
+        fresh_tokens = record.prompt_tokens - record.cached_tokens
+        assert record.nano_usd == (
+            fresh_tokens * record.prompt_nano_usd_per_token
+            + record.cached_tokens * record.cached_nano_usd_per_token
+            + record.completion_tokens * record.completion_nano_usd_per_token
+        )
+        assert (record.billing_reason is BillingReason.FREE) == (record.nano_usd == 0)
+        if record.cause in (UsageCause.EMPTY, UsageCause.FAILED):
+            assert record.nano_usd == 0
+        if record.tier_billed is None or record.tier_served is None:
+            return
+        served, billed = context.price(record.tier_served), context.price(record.tier_billed)
+        assert served is not None
+        assert billed is not None
+        first = self.world.first_placement
+        assert first is not None
+        promised = context.price(first.billing_tier)
+        assert promised is not None
+        rate_nano_usd = billed.completion_nano_usd_per_token
+        assert rate_nano_usd <= served.completion_nano_usd_per_token
+        assert rate_nano_usd <= promised.completion_nano_usd_per_token
+        if record.billing_reason is BillingReason.CHEAPEST:
+            assert record.tier_billed is record.tier_served
+
+
+@given(
+    st.tuples(*[st.sampled_from(list(Tier))] * 3),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([5.0, 70.0, 500.0]),
+    st.lists(steps, max_size=20),
+)
+def test_whatever_is_replaced_hedged_explored_or_continued_nobody_pays_more_than_was_promised(
+    tiers, stream, known, cold, budget_ms, happenings
+):
+    history = History(
+        stream=stream,
+        strict=False,
+        known=known,
+        budget_ms=budget_ms,
+        cold=cold,
+        tiers=dict(zip(NODES, tiers, strict=True)),
+    )
+    for happening in happenings:
+        if history.world.machine.over:
+            break
+        history.step(*happening)
+    if not history.world.machine.over:
+        history.step("gone", 0, 0.0, Rest.UNKNOWN, False)
 
 
 @given(

@@ -38,6 +38,7 @@ from protos.domain.fleet_view import FleetView, with_changes
 from protos.domain.resources import Resource
 from tests.support.certificates import fleet_signed_pem, p256_key, private_pem
 from tests.support.fake_engine import Behaviour, FakeEngine, Record
+from tests.support.meters import KeptMeter
 from tests.support.residents import StandInResidents
 from tests.support.waiting import wait_until_async
 
@@ -232,6 +233,8 @@ def _plane(folder: Path, node_id: str, held: Any, made: Cell, authority: _Author
         draw=random.Random(node_id).random,
         descriptors=Descriptors(4_096, 4_096, 4_096),
         shelf=SimpleNamespace(),  # type: ignore[arg-type]
+        meter=KeptMeter(),
+        clock_offset_ms=lambda: 0.0,
     )
 
 

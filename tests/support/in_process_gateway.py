@@ -27,11 +27,13 @@ from agent.core.prefixes import PrefixMemory
 from agent.core.prompt_tokens import PromptTokens
 from agent.core.request.state import RouterState
 from agent.core.request.timing import RequestPolicy
+from agent.core.served_comparison import ServedComparison
 from agent.drain_state import DrainState, OpenEngines
 from agent.formats import FORMATS
 from agent.formats.body_rules import BodyCaps
 from agent.gateway.context import GatewayContext
 from agent.gateway.handler import GenerationHandler
+from agent.gateway.metering import UsageMeter
 from agent.gateway.records import RequestRecords
 from agent.gateway.running import RunningRequests
 from agent.gateway.stats import GatewayStats
@@ -46,6 +48,7 @@ from protos.domain.fleet_view import FleetView, with_changes
 from protos.domain.predictor import Predictor
 from protos.domain.resources import Deployment
 from tests.support.fleets import deployment
+from tests.support.meters import KeptMeter
 from tests.support.request_world import fleet
 from tests.support.residents import StandInResidents
 from tests.support.served import Served, served
@@ -106,6 +109,7 @@ def gateway_context(
     pools: Mapping[str, UpstreamPool] | None = None,
     policy: RequestPolicy | None = None,
     residents: StandInResidents | None = None,
+    meter: UsageMeter | None = None,
 ) -> GatewayContext:
     """Return what the gateway of node ``near`` needs, in front of ``pools``."""
     state = RouterState(
@@ -138,9 +142,12 @@ def gateway_context(
         loads=Loads(residents or StandInResidents()),
         records=RequestRecords(100),
         traces=lambda make, matters: None,
+        meter=meter or KeptMeter(),
+        served=ServedComparison(),
         running=RunningRequests(),
         clocks=ClockWatch(),
         require_credentials=lambda: None,
+        clock_offset_ms=lambda: 0.0,
         cache_salt=lambda account: f"salt-of-{account}",
         now_mono_ms=now_mono_ms,
         now_unix_ms=now_unix_ms,
@@ -154,10 +161,11 @@ async def in_process_gateway(
     view: FleetView | None = None,
     policy: RequestPolicy | None = None,
     residents: StandInResidents | None = None,
+    meter: UsageMeter | None = None,
 ) -> AsyncIterator[InProcessGateway]:
     """Serve a client port whose node is ``near``, in front of ``pools``."""
     view = view or table(dict.fromkeys(pools, 20.0))
-    gateway = gateway_context(view, pools, policy, residents)
+    gateway = gateway_context(view, pools, policy, residents, meter)
     stats = GatewayStats()
     handler = GenerationHandler(gateway, stats)
 

@@ -31,6 +31,9 @@ from coordinator.operations.refusals import RefusalRecorder
 from coordinator.operations.use_case import OperationsParts
 from coordinator.store import accounts, adoption, deployments, keys, models, nodes, operators, pops
 from coordinator.store.store import Store
+from coordinator.usage.database import UsageDatabase
+from coordinator.usage.exports import UsageExports
+from coordinator.usage.ingest import Ingest
 from protos.domain.customers import Account
 from protos.domain.errors import NoReplica
 from tests.support.certificates import p256_key, request_der
@@ -151,6 +154,7 @@ class OperatedFleet:
     store: Store
     clock: SetClock
     authority: CertificateAuthority
+    usage_db: UsageDatabase
     agents: AgentsDouble = field(default_factory=AgentsDouble)
     nodes: dict[str, LiveNode] = field(default_factory=dict)
     forced: list[ResourceType] = field(default_factory=list)
@@ -208,6 +212,9 @@ class OperatedFleet:
                 plan=self.plan,
                 on_plan_changed=lambda: None,
                 on_operator_changed=self.operators_changed.append,
+                usage_db=self.usage_db,
+                ingest=Ingest(self.usage_db),
+                usage_exports=UsageExports(self.usage_db, blobs),
                 upstream=self.upstream,
                 account_max_bytes=self.account_max_bytes,
             )
@@ -250,8 +257,18 @@ async def operated_fleet(folder: Path) -> AsyncIterator[tuple[OperatedFleet, Ope
         await store.write(operators.put(operator(name, role, issued)))
     await store.write(adoption.add(TRACK))
     upstream = UpstreamDouble(folder / "upstream-double")
-    fleet = OperatedFleet(store, clock, authority, nodes={NODE: CONNECTED}, upstream=upstream)
+    usage_db = await UsageDatabase.open(folder / "usage.db", clock)
+    await usage_db.write(
+        lambda connection: connection.execute(
+            "INSERT INTO quarantine VALUES"
+            " (1, 'gru-1', '5', 1, 1, 'damaged', 'no reason', x'', 1, 'held', '', 0)"
+        )
+    )
+    fleet = OperatedFleet(
+        store, clock, authority, usage_db, nodes={NODE: CONNECTED}, upstream=upstream
+    )
     try:
         yield fleet, fleet.operations(blobs)
     finally:
+        await usage_db.close()
         await store.close()

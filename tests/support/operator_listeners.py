@@ -34,6 +34,9 @@ from coordinator.rpc.operator_rows import UNKNOWN_HINT, OperatorRows
 from coordinator.rpc.running_calls import RunningCalls
 from coordinator.rpc.server_credentials import ServerCredentials
 from coordinator.store import audit, operators
+from coordinator.usage.database import UsageDatabase
+from coordinator.usage.exports import UsageExports
+from coordinator.usage.ingest import Ingest
 from protos.v1 import admin_pb2_grpc, enrolment_pb2_grpc, fleet_pb2, registry_pb2_grpc
 from protos.wire.errors import error_from_metadata
 from tests.support.certificates import p256_key, private_pem, request_der
@@ -144,6 +147,7 @@ async def listening(
     """Run both listeners on free ports."""
     authority = CertificateAuthority.create(folder / "ca", now_unix_ms=clock)
     blobs = FolderStore.open(folder / "blobs", max_blob_bytes=5_000_000)
+    usage_db = await UsageDatabase.open(folder / "usage.db", clock)
     live, mono_ms, memory = LiveFleetDouble(), SetClock(0), FleetMemory()
     questions = AgentQuestions(live.ask)
     certificates = OperatorCertificates(store, authority, clock)
@@ -178,6 +182,9 @@ async def listening(
         on_plan_changed=lambda: None,
         on_operator_changed=calls.end,
         now_unix_ms=clock,
+        usage_db=usage_db,
+        ingest=Ingest(usage_db),
+        usage_exports=UsageExports(usage_db, blobs),
     )
     operators = IdentityInterceptor(
         {IdentityKind.OPERATOR},
@@ -220,6 +227,7 @@ async def listening(
     finally:
         for server in (admin_server, enrolment_server):
             await server.stop(0)
+        await usage_db.close()
 
 
 async def failure_of(call: Any) -> EdgeForgeError:

@@ -34,6 +34,7 @@ from protos.domain.predictor import Outcome, Predictor
 from protos.domain.pricing import Usage
 from protos.domain.regimes import Load
 from protos.domain.resources import Deployment, Residency, Resource, Tier
+from protos.domain.router import Placement
 from tests.support.fleets import MODEL, deployment, model, node, pop, price, profile, replica, view
 from tests.support.own_engines import StandInEngines
 
@@ -103,6 +104,8 @@ class RequestWorld:
         self._stream = stream
         self._policy = policy or RequestPolicy()
         self.attempts: dict[str, Attempt] = {}
+        #: Where the request was placed first.
+        self.first_placement: Placement | None = None
         self.log = RequestLog("t", 0, "/v1/chat/completions", self.now)
         for name in table.nodes:
             for _ in range(4):
@@ -116,7 +119,7 @@ class RequestWorld:
 
     def begin(self, account: str = "acme", *, sequences: int = 1) -> list[str]:
         """Let the request begin."""
-        context = RequestContext(
+        self.context = RequestContext(
             view=self.table,
             account=account,
             key_digest=b"k",
@@ -134,7 +137,7 @@ class RequestWorld:
             sequences=sequences,
         )
         self.log = RequestLog("t", 0, "/v1/chat/completions", self.now)
-        self.machine = RequestMachine(self.state, context, self._policy, self.log)
+        self.machine = RequestMachine(self.state, self.context, self._policy, self.log)
         return self._do(m.Begun())
 
     # -- events
@@ -161,10 +164,12 @@ class RequestWorld:
         self.now += after_ms
         return self._do(m.AttemptEnded(self.attempts[name], m.Ending.STREAM, 200, usage=usage))
 
-    def whole(self, name: str, status: int = 200, after_ms: float = 0.0) -> list[str]:
+    def whole(
+        self, name: str, status: int = 200, after_ms: float = 0.0, usage: Usage | None = USAGE
+    ) -> list[str]:
         """A whole response comes from ``name``."""
         self.now += after_ms
-        usage = USAGE if status == 200 else None
+        usage = usage if status == 200 else None
         return self._do(m.AttemptEnded(self.attempts[name], m.Ending.WHOLE, status, usage=usage))
 
     def lost(
@@ -273,6 +278,7 @@ class RequestWorld:
         for command in commands:
             if isinstance(command, m.Ask | m.Hold | m.MakeResident):
                 self.attempts[command.attempt.node_id] = command.attempt
+                self.first_placement = self.first_placement or command.attempt.placement
             yield _WORDS[type(command)](command)
 
 

@@ -34,6 +34,11 @@ class TokenTimes:
         #: Called with each read's tokens too.
         self.also = also
 
+    def last_mono_ms(self, now_mono_ms: float) -> float:
+        """Return when the last token came; ``now_mono_ms`` if its time was not kept."""
+        times = self.times_mono_ms
+        return times[-1] if times and not self.left_out else now_mono_ms
+
     def count(self, tokens: int, now_mono_ms: float) -> None:
         """Record ``tokens`` that came with one read. Hot."""
         times = self.times_mono_ms

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from agent.core.engine_place import Work
 from agent.core.fill import filling_tokens
 from agent.core.request.log import AttemptLog
+from agent.core.request.usage import billed_as_before, ended_as
 from protos.domain.load_term import ColdPath, credible_load_ms
 from protos.domain.predictor import Outcome
 from protos.domain.pricing import cost_of
-from protos.domain.trace import AttemptOutcome, FarTimes
+from protos.domain.trace import NO_USAGE, AttemptOutcome, FarTimes
 
 if TYPE_CHECKING:
     from agent.core.peer_load import PeerLoad
@@ -26,24 +27,34 @@ if TYPE_CHECKING:
     from protos.domain.pricing import Usage
     from protos.domain.router import Placement
     from protos.domain.targets import RequestShape
+    from protos.domain.usage_record import UsageCause
 
 
 class Bookkeeping:
     """Updates the shared state and the log for one request."""
 
-    __slots__ = ("_log", "_request", "_state")
+    __slots__ = ("_log", "_promised", "_request", "_state")
 
     def __init__(self, state: RouterState, request: RequestContext, log: RequestLog) -> None:
         self._state = state
         self._request = request
         self._log = log
+        #: The last placement of an attempt that was not a second copy.
+        self._promised: Placement | None = None
 
-    def promised(self, placement: Placement) -> None:
-        """Record the placement: predicted time, tiers, and whether the budget is missed."""
+    def promised(self, placement: Placement) -> Placement:
+        """Record the placement: predicted time, tiers, and whether the budget is missed.
+
+        Return it as it is billed: no dearer than those before it.
+        """
         log = self._log
+        if self._promised is not None:
+            placement = billed_as_before(self._request, placement, self._promised)
+        self._promised = placement
         log.predicted_miss = placement.predicted_miss
         log.serving_tier, log.billing_tier = placement.serving_tier, placement.billing_tier
         log.predicted_ttft_ms_p99 = placement.chosen.ttft_ms_p99
+        return placement
 
     def asked(self, attempt: Attempt) -> None:
         """Record that ``attempt`` is sent to its target."""
@@ -258,22 +269,29 @@ class Bookkeeping:
         usage: Usage | None,
         far: FarTimes | None,
         now_mono_ms: float,
+        cause: UsageCause,
         *,
         whole: bool,
+        visible: bool = True,
     ) -> None:
-        """Put tokens, times and cost of the answer of ``attempt`` into the log."""
+        """Put tokens, times and cost of the answer of ``attempt`` into the log.
+
+        ``visible``: a whole answer has something to see; of a stream its first token says it.
+        """
         log, state, request = self._log, self._state, self._request
         first_token_mono_ms = attempt.first_token_mono_ms
         answered_mono_ms = now_mono_ms if first_token_mono_ms is None else first_token_mono_ms
         log.first_token_mono_ms = first_token_mono_ms
         log.asked_mono_ms, log.tokens = attempt.began_mono_ms, attempt.tokens
+        if first_token_mono_ms is not None:
+            log.stream_ms = attempt.tokens.last_mono_ms(now_mono_ms) - first_token_mono_ms
         log.pop_id = attempt.placement.chosen.pop.id
         log.far = far_times(attempt, far, answered_mono_ms)
         if attempt.cold_start is not None:
-            log.cold_start = attempt.cold_start
+            log.cold_start, log.cold_wait_ms = attempt.cold_start, attempt.load_ms
+        self._bill(attempt, usage or NO_USAGE, cause, visible=visible)
         if usage is None:
             return
-        log.usage = usage
         check = request.usage_check
         if check is not None and check.exceeded_by:
             log.usage_exceeded = log.continued or log.node_id in check.exceeded_by
@@ -281,9 +299,6 @@ class Bookkeeping:
                 state.live.overclaimed(node_id)
         if whole and attempt.place is not None:
             state.own_fill.count(filling_tokens(usage, embeds=request.embeds), now_mono_ms)
-        price = request.price(attempt.placement.billing_tier)
-        if price is not None:
-            log.cost, log.card_version = cost_of(usage, price), price.card_version
         if usage.prompt_tokens > 0 and not log.usage_exceeded:
             name = request.deployment.name
             state.prompt_tokens.counted(name, request.body_bytes, usage.prompt_tokens)
@@ -293,6 +308,21 @@ class Bookkeeping:
                 attempt.placement.chosen.state.cached_ratio,
                 usage.cached_tokens / usage.prompt_tokens,
             )
+
+    def _bill(self, attempt: Attempt, usage: Usage, cause: UsageCause, *, visible: bool) -> None:
+        """Put into the log what the request costs, and why."""
+        log, request, placement = self._log, self._request, attempt.placement
+        log.usage = usage
+        if request.stream:
+            visible = attempt.first_token_mono_ms is not None
+        log.cause, free = ended_as(cause, usage, request, visible=visible)
+        price = request.price(placement.billing_tier)
+        if price is None:
+            return
+        log.card_version = price.card_version
+        if not free:
+            log.price, log.cost = price, cost_of(usage, price)
+            log.billing_reason = placement.billing_reason
 
     def _work(self, asked: RequestShape) -> Work:
         """Return what the request asks of this node's engine, as it was placed."""

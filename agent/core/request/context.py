@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from protos.domain.pricing import surcharged
+from protos.domain.resources import NO_TERMS
+
 if TYPE_CHECKING:
     from agent.core.prefixes import PromptBlocks
     from agent.core.usage_bounds import UsageCheck
@@ -47,8 +50,27 @@ class RequestContext:
     sequences: int = 1
     #: Most tokens of one answer.
     max_answer_tokens: float = math.inf
+    key_id: str = ""
+    #: Its account, key or deployment is bound to zones: it pays the surcharge of residency.
+    is_pinned: bool = False
+    #: Every zone that it may be served in, sorted; empty: any.
+    bound_zones: tuple[str, ...] = ()
+    #: What the client asked for in ``service_tier``; empty: nothing.
+    service_tier: str = ""
 
     def price(self, tier: Tier) -> Price | None:
-        """Return the price of ``tier`` on the request's price card, or None if it has none."""
-        model = self.view.models.get(self.deployment.model)
-        return None if model is None else self.view.prices.get((model.size_class, tier))
+        """Return what the request pays for ``tier``, or None if its price card has no such line.
+
+        With the surcharges of its SLA tier and of residency. Hot: computed once for each view.
+        """
+        view, deployment = self.view, self.deployment
+        model = view.models.get(deployment.model)
+        if model is None:
+            return None
+        key = (model.size_class, tier, deployment.sla_tier, self.is_pinned)
+        price = view.surcharged.get(key)
+        if price is None and (line := view.prices.get((model.size_class, tier))) is not None:
+            terms = view.card.get("terms", NO_TERMS)
+            price = surcharged(line, terms, deployment.sla_tier, pinned=self.is_pinned)
+            view.surcharged[key] = price
+        return price

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from agent.core.request.usage import billed_as
 from protos.domain.trace import AttemptOutcome, AttemptPurpose
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class LateFirstToken:
         if placement is None or not self._hedges.take():
             return None
         # The customer pays the tier of the first copy: the second was this agent's decision.
-        placement = replace(placement, billing_tier=running[0].placement.billing_tier)
+        placement = billed_as(placement, running[0].placement)
         return self._running.begin(placement, AttemptPurpose.SECOND_COPY, now_mono_ms)
 
     def replacement(self, now_mono_ms: float) -> tuple[Cancel, Placement] | None:

@@ -26,12 +26,14 @@ from protos.domain.trace import (
     TraceColdStart,
     token_gaps,
 )
+from protos.domain.usage_record import BillingReason, UsageCause
 
 if TYPE_CHECKING:
     from agent.core.cold_start import ColdStart
     from agent.core.request.attempt import TokenTimes
     from protos.domain.errors import EdgeForgeError
     from protos.domain.pricing import Cost, Usage
+    from protos.domain.resources import Price
     from protos.domain.router import Candidate, Placement
 
 
@@ -101,6 +103,17 @@ class RequestLog:
     usage_exceeded: bool = False
     cost: Cost = NO_COST
     card_version: int = 0
+    #: Whether it has a usage record.
+    recorded: bool = False
+    #: How it ended, for its usage record.
+    cause: UsageCause = UsageCause.FAILED
+    billing_reason: BillingReason = BillingReason.FREE
+    #: What its tokens are billed at; None: it is free, or its tier is not on the price card.
+    price: Price | None = None
+    #: From the first token to the last one.
+    stream_ms: float = 0.0
+    #: How long the answer waited for its cold start.
+    cold_wait_ms: float = 0.0
     client_gone: bool = False
     clock_jumped: bool = False
     #: Attempts that were replaced by another before the first byte.
@@ -247,6 +260,8 @@ class FinishedRequest:
             predicted_ttft_ms_p99=log.predicted_ttft_ms_p99,
             usage=log.usage,
             usage_exceeded=log.usage_exceeded,
+            billing_reason=str(log.billing_reason) if log.recorded else "",
+            cause=str(log.cause) if log.recorded else "",
             cost=log.cost,
             card_version=log.card_version,
             cold_start=_cold_start(log.cold_start),

@@ -18,7 +18,6 @@ that was asked ends or is cancelled; no command is returned after the request is
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.core.attempts import Verdict, verdict_of_status
@@ -56,6 +55,7 @@ from agent.core.request.reply import Reply
 from agent.core.request.running import RunningAttempts
 from agent.core.request.silence import SilentTargets
 from agent.core.request.timing import RequestPolicy, RequestTimers
+from agent.core.request.usage import billed_as
 from agent.core.revocation import revoked
 from protos.domain.errors import EdgeForgeError, NoReplica
 from protos.domain.trace import AttemptOutcome, AttemptPurpose
@@ -183,7 +183,7 @@ class RequestMachine:
     def _ask(self, placement: Placement, now_mono_ms: float) -> list[Command]:
         finding = self._placer.finding
         self._asked += 1
-        self._books.promised(placement)
+        placement = self._books.promised(placement)
         purpose = AttemptPurpose.SERVE if finding is None else finding.purpose
         attempt = self._running.begin(placement, purpose, now_mono_ms)
         attempt.finding = finding
@@ -320,7 +320,7 @@ class RequestMachine:
         if rest is Rest.TEXT and len(self._placer.tried) < self._policy.max_attempts:
             placement = self._placer.another(now_mono_ms, resumes=True)
             if placement is not None:
-                placement = replace(placement, billing_tier=broken.first.placement.billing_tier)
+                placement = billed_as(placement, broken.first.placement)
                 purpose = AttemptPurpose.REST
                 self._reply.answering = self._running.begin(
                     placement, purpose, now_mono_ms, resumes=broken

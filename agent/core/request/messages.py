@@ -122,7 +122,8 @@ class AttemptEnded:
 
     ``status`` is 0 if no response head came. ``usage`` is the engine's count, None if it reported
     none. ``far`` is the peer's report of its own times. ``stale``: the peer refused it because what
-    it asks for is no longer in its engine; ``way`` is how it would be loaded again.
+    it asks for is no longer in its engine; ``way`` is how it would be loaded again. ``visible``:
+    a whole answer has something for its client to see.
     """
 
     attempt: Attempt
@@ -135,6 +136,7 @@ class AttemptEnded:
     rest: Rest = Rest.UNKNOWN
     stale: bool = False
     way: ColdWay | None = None
+    visible: bool = True
 
 
 @dataclass(slots=True)
@@ -288,7 +290,10 @@ class CutClient:
 
 @dataclass(slots=True)
 class Account:
-    """Account the request: its tokens and cost are now in its log."""
+    """Make the request's usage record durable; its tokens and cost are now in its log.
+
+    The commands behind it are performed once that is done.
+    """
 
 
 Command = (

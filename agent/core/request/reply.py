@@ -17,6 +17,7 @@ from agent.core.request.messages import (
 )
 from protos.domain.errors import DeadlineExceeded, EngineFailed
 from protos.domain.trace import AttemptOutcome, AttemptPurpose
+from protos.domain.usage_record import UsageCause
 
 if TYPE_CHECKING:
     from agent.core.request.attempt import Attempt
@@ -106,7 +107,16 @@ class Reply:
                 books.answering(attempt, event.status)
         log.answered = True
         log.hedge_won = attempt.purpose is AttemptPurpose.SECOND_COPY
-        books.account(attempt.first, event.usage, event.far, now_mono_ms, whole=whole)
+        failed = whole and (self._head_sent or event.status >= 400)
+        books.account(
+            attempt.first,
+            event.usage,
+            event.far,
+            now_mono_ms,
+            UsageCause.FAILED if failed else UsageCause.COMPLETE,
+            whole=whole,
+            visible=event.visible,
+        )
         commands.append(Account())
         if not whole:
             commands.append(WriteEnd(attempt))
@@ -124,7 +134,8 @@ class Reply:
     ) -> list[Command]:
         """End a stream that broke after its last token as if it had ended by itself."""
         self._log.answered = True
-        self._books.account(broken.first, usage, far, now_mono_ms, whole=False)
+        cause = UsageCause.COMPLETE
+        self._books.account(broken.first, usage, far, now_mono_ms, cause, whole=False)
         self.over = True
         return [Account(), WriteEnd(broken)]
 
@@ -135,7 +146,8 @@ class Reply:
         log = self._log
         log.broken = True
         log.error = log.attempts[-1].detail
-        self._books.account(broken.first, usage, far, now_mono_ms, whole=False)
+        cause = UsageCause.ENGINE_LOST
+        self._books.account(broken.first, usage, far, now_mono_ms, cause, whole=False)
         self.over = True
         error = EngineFailed("the engine failed during the stream", "send the request again")
         return [Account(), WriteErrorEvent(error)]
@@ -148,17 +160,21 @@ class Reply:
         if answer is None:
             return self.refuse(why)
         log.refused(why)
-        log.status, log.node_id = answer.status, answer.attempt.node_id
+        self._books.answering(answer.attempt, answer.status)
         self.over = True
         if self._head_sent:
-            return [WriteErrorEvent(why, answer.attempt)]
-        return [RespondWhole(answer.attempt)]
+            return [Account(), WriteErrorEvent(why, answer.attempt)]
+        return [Account(), RespondWhole(answer.attempt)]
 
     def refuse(self, error: EdgeForgeError) -> list[Command]:
-        """End with ``error``."""
+        """End with ``error``. What is shed is counted as that, and leaves no usage record."""
         self._log.refused(error)
+        return self._ended_by(error, [] if self._log.shed else [Account()])
+
+    def _ended_by(self, error: EdgeForgeError, commands: list[Command]) -> list[Command]:
         self.over = True
-        return [WriteErrorEvent(error)] if self._head_sent else [RespondError(error)]
+        commands.append(WriteErrorEvent(error) if self._head_sent else RespondError(error))
+        return commands
 
     def client_gone(
         self, usage: Usage | None, far: FarTimes | None, now_mono_ms: float
@@ -171,7 +187,9 @@ class Reply:
         if answering is not None:
             first = answering.first
             self._books.answering(first, log.status)
-            self._books.account(first, usage, far, now_mono_ms, whole=False)
+            cause = UsageCause.CLIENT_GONE
+            self._books.account(first, usage, far, now_mono_ms, cause, whole=False)
+        log.cause = UsageCause.CLIENT_GONE
         self.over = True
         commands.append(Account())
         return commands
@@ -185,12 +203,16 @@ class Reply:
         now_mono_ms: float,
     ) -> list[Command]:
         """Cut all attempts, account what the client has received, and end with ``error``."""
-        answering = self.answering
+        log, answering = self._log, self.answering
         commands = self._running.cut_all(outcome, now_mono_ms)
+        revoked = outcome is AttemptOutcome.REVOKED
+        log.cause = UsageCause.REVOKED if revoked else UsageCause.CUT_SHORT
         if answering is not None:
-            self._books.account(answering.first, usage, far, now_mono_ms, whole=False)
-            commands.append(Account())
-        return [*commands, *self.refuse(error)]
+            self._books.account(answering.first, usage, far, now_mono_ms, log.cause, whole=False)
+        log.refused(error)
+        log.shed = ""  # it was admitted
+        commands.append(Account())
+        return self._ended_by(error, commands)
 
     def wait_no_longer(
         self, policy: RequestPolicy, usage: Usage | None, now_mono_ms: float

@@ -18,6 +18,8 @@ from coordinator.operations.operations import Operations
 from coordinator.operations.registry_objects import NewObject
 from coordinator.operations.upstream_imports import NewImport
 from coordinator.store.records import AuditQuery
+from coordinator.usage.exports import LineFilter
+from coordinator.usage.reports import UsageQuery
 from protos.domain.errors import Forbidden
 from protos.domain.object_names import ObjectKind
 from protos.domain.resources import ModelSource, ResourceType, Runtime
@@ -233,6 +235,15 @@ CASES = {
         lambda ops, who: ops.upstream_imports.set_token(who, "acme", "hf_x"),
         "owner/acme",
         "owner/acme",
+    ),
+    Act.USAGE_EXPORT: Case(lambda ops, who: ops.usage.export(who, LineFilter())),
+    Act.USAGE_EXPORTS: Case(lambda ops, who: ops.usage.exports(who)),
+    Act.USAGE_QUARANTINE: Case(lambda ops, who: ops.usage.quarantine(who)),
+    Act.USAGE_READ: Case(lambda ops, who: ops.usage.sums(who, UsageQuery())),
+    Act.USAGE_SETTLE: Case(
+        lambda ops, who: ops.usage.settle(who, [1], count=False),
+        "usage/quarantine",
+        "usage/quarantine",
     ),
 }
 

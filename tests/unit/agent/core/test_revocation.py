@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from agent.core.revocation import may_revoke, revoked
-from protos.domain.customers import Account, ApiKey
+from protos.domain.customers import Account, AccountState, ApiKey
 from protos.domain.errors import NotFound, Unauthenticated
 from protos.domain.fleet_view import with_changes
 from protos.domain.resources import NodeIntent, Resource, Tier
@@ -43,6 +43,11 @@ def test_a_name_that_another_account_has_taken_over_is_not_the_same_deployment()
 
 def test_a_key_that_expires_takes_nothing_from_what_it_began() -> None:
     assert after(put=(replace(KEY, expires_unix_ms=1),)) is None
+
+
+@pytest.mark.parametrize("state", list(AccountState))
+def test_an_account_that_is_limited_or_suspended_keeps_what_runs(state: AccountState) -> None:
+    assert after(put=(Account("acme", state=state),)) is None
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_tools_in_the_input_are_moved_to_where_the_engine_looks() -> None:
 
 
 def test_nulls_that_the_engine_refuses_are_left_out() -> None:
-    assert fitted(tools=None, tool_choice=None, service_tier=None) == {}
+    assert fitted(tools=None, tool_choice=None) == {}
 
 
 @pytest.mark.parametrize("kind", ["functoin", 5, ["mcp"]])

@@ -144,7 +144,8 @@ def test_the_usage_of_a_whole_body_is_found_without_parsing_the_rest() -> None:
 def test_further_fields_go_beside_the_usage_that_was_asked_for() -> None:
     seen: list[bytes] = []
 
-    def beside(usage: bytes) -> bytes:
+    def beside(usage: bytes, visible: bool) -> bytes:
+        assert visible
         seen.append(usage)
         return b',"cost_usd":0.000000012'
 

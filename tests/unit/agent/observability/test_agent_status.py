@@ -26,6 +26,7 @@ STATUS_KEYS = {
     *("build.version", "build.kind", "build.sources"),
     *("node", "pop", "client_url", "certificate_age_s", "certificate_not_after_unix_ms"),
     *("certificate_remaining_s", "renewal_error", "removed"),
+    *("quota.leases", "quota.cut_off", "quota.age_s", "quota.unsettled"),
     *("ready", "missing", "draining", "draining_reason", "credentials_age_s", "last_refusal"),
     *("link.connected", "link.since_mono_ms", "link.since_s", "link.connects", "link.refused"),
     *("link.failures_in_a_row", "link.last_error", "link.clock_offset_ms"),
@@ -40,7 +41,8 @@ STATUS_KEYS = {
     *("first_byte.strict_trials", "first_byte.ejections", "first_byte.ejected"),
     *("service.all.admitted", "service.all.shed", "service.all.first_tokens"),
     *("service.all.ttft_ms_p50", "service.all.ttft_ms_p99", "service.all.shed_ratio"),
-    "overclaims",
+    *("overclaims", "counts_compared.agreed", "counts_compared.differed"),
+    "counts_compared.nodes",
     *("service.all.said", "service.deployments", "prefix_blocks"),
     *("flagged_peers", "in_flight", "connections", "streams_continued", "streams_broken"),
     *(

@@ -37,6 +37,10 @@ VIEWER = {
     Act.ROUTE_EXPLAIN,
     Act.TRACE_LIST,
     Act.TRACE_SHOW,
+    Act.USAGE_EXPORT,
+    Act.USAGE_EXPORTS,
+    Act.USAGE_QUARANTINE,
+    Act.USAGE_READ,
 }
 OPERATOR = VIEWER | {
     Act.ADOPTION_ADVANCE,
@@ -104,7 +108,7 @@ def test_an_actor_is_written_in_the_audit_as_its_kind_and_name():
     assert str(Actor("operator", "ana", Role.VIEWER, "192.0.2.7")) == "operator/ana"
 
 
-def test_an_account_may_publish_and_deploy_and_nothing_else():
+def test_an_account_may_publish_and_deploy_read_its_usage_and_nothing_else():
     assert {
         Act.ADAPTER_PORT,
         Act.BLOB_FIND,
@@ -125,4 +129,6 @@ def test_an_account_may_publish_and_deploy_and_nothing_else():
         Act.OBJECT_VERIFY,
         Act.REPOSITORY_LIST,
         Act.REPOSITORY_SHOW,
+        Act.USAGE_EXPORT,
+        Act.USAGE_READ,
     } == OF_ACCOUNTS

@@ -21,6 +21,7 @@ from agent.core.usage_bounds import AskedTokens, UsageCheck
 from protos.domain.pricing import Usage
 from protos.domain.resources import Tier
 from protos.domain.trace import AttemptOutcome, AttemptPurpose, FarTimes
+from protos.domain.usage_record import UsageCause
 from tests.support import fleets
 from tests.support.router_states import (
     SELF,
@@ -30,6 +31,7 @@ from tests.support.router_states import (
     router_state,
 )
 
+COMPLETE = UsageCause.COMPLETE
 SAID = FarTimes(1.0, 2.0, 30.0)
 BLOCKS = prompt_blocks(b"x" * 1_024, fleets.MODEL, "acme")
 
@@ -261,7 +263,7 @@ def test_tokens_are_billed_at_the_attempts_tier_on_the_price_card_of_admission()
     newer = fleets.view(fleets.model(), fleets.price(Tier.REGIONAL, 99))
     world.state.view = lambda: newer
     world.first_token(attempt, 80.0)
-    world.books.account(attempt, Usage(10, 0, 5), SAID, 200.0, whole=False)
+    world.books.account(attempt, Usage(10, 0, 5), SAID, 200.0, COMPLETE, whole=False)
     log = world.log
     assert (log.cost.total_nano_usd, log.card_version) == (11 * 15, 1)
     assert (log.usage, log.first_token_mono_ms, log.asked_mono_ms) == (Usage(10, 0, 5), 80.0, 0.0)
@@ -271,7 +273,7 @@ def test_tokens_are_billed_at_the_attempts_tier_on_the_price_card_of_admission()
 def test_an_answer_whose_tokens_were_not_counted_costs_nothing() -> None:
     world = World()
     attempt = world.ask("scl-1", 7.0)
-    world.books.account(attempt, None, None, 200.0, whole=False)
+    world.books.account(attempt, None, None, 200.0, COMPLETE, whole=False)
     assert world.log.cost.total_nano_usd == world.log.usage.prompt_tokens == 0
     assert world.log.asked_mono_ms == 7.0
 
@@ -281,7 +283,7 @@ def test_counted_tokens_teach_the_next_estimate_and_the_hit_ratio() -> None:
     world.ask("scl-1")
     again = world.ask("scl-1", 1.0)
     believed = world.state.prefixes.hit_ratio("scl-1", fleets.MODEL)
-    world.books.account(again, Usage(500, 10, 1), None, 100.0, whole=False)
+    world.books.account(again, Usage(500, 10, 1), None, 100.0, COMPLETE, whole=False)
     name = world.request.deployment.name
     assert world.state.prompt_tokens.estimate(name, 1_000) == 500
     assert world.state.prefixes.hit_ratio("scl-1", fleets.MODEL) < believed
@@ -302,7 +304,7 @@ def test_a_whole_answer_counts_for_the_fill_of_the_own_engine(
     world = World()
     attempt = world.ask(node_id)
     world.request.embeds = embeds
-    world.books.account(attempt, Usage(10, 0, 5), None, 0.0, whole=whole)
+    world.books.account(attempt, Usage(10, 0, 5), None, 0.0, COMPLETE, whole=whole)
     assert world.state.own_fill.tokens_per_s(0.0) == pytest.approx(tokens / 60.0)
 
 
@@ -325,7 +327,7 @@ def test_a_count_that_a_host_exceeded_marks_the_request_counts_the_host_and_teac
     billed = check.checked(Usage(1_000_000, 0, 1_000_000), 3, 12, "scl-1")
     world.request.usage_check = check
     before = world.state.prompt_tokens.estimate(world.request.deployment.name, 1_000)
-    world.books.account(attempt, billed, SAID, 200.0, whole=False)
+    world.books.account(attempt, billed, SAID, 200.0, COMPLETE, whole=False)
     assert world.log.usage_exceeded
     assert world.log.usage == billed == Usage(100, 0, 3)
     assert world.state.live.overclaims() == {"scl-1": 1}
@@ -339,6 +341,6 @@ def test_a_copy_that_lost_and_lied_does_not_mark_the_answer_of_the_other() -> No
     check = UsageCheck(AskedTokens(1_000, 4_096), lambda: 100)
     check.checked(Usage(1_000_000, 0, 1), 1, 1, "iad-1")
     world.request.usage_check = check
-    world.books.account(attempt, Usage(10, 0, 5), SAID, 200.0, whole=False)
+    world.books.account(attempt, Usage(10, 0, 5), SAID, 200.0, COMPLETE, whole=False)
     assert not world.log.usage_exceeded
     assert world.state.live.overclaims() == {"iad-1": 1}

@@ -80,7 +80,7 @@ def test_the_removal_of_a_node_that_is_not_asked_changes_nothing():
 def test_a_revoked_request_is_cut_wherever_it_is_and_pays_for_what_it_received(row, error):
     world = RequestWorld(fleet(TWO))
     world.begin()
-    assert world.table_changes(row) == ["cancel near", f"error {error}"]
+    assert world.table_changes(row) == ["cancel near", "account", f"error {error}"]
     assert outcomes(world) == [("near", "revoked")]
     assert world.machine.over
 

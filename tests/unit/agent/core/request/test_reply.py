@@ -49,7 +49,7 @@ def test_the_wait_ends_at_its_limit_of_hours():
     world = RequestWorld(fleet(ONE), policy=policy)
     world.begin()
     assert world.wait(7_000_000.0) == []
-    assert world.wait(400_000.0) == ["cancel near", "error 504 DeadlineExceeded"]
+    assert world.wait(400_000.0) == ["cancel near", "account", "error 504 DeadlineExceeded"]
 
 
 def test_a_silent_stream_gets_a_head_and_heartbeats_and_stays_replaceable():
@@ -151,7 +151,7 @@ def test_a_request_that_a_stop_cuts_ends_with_an_error_and_what_it_cost(begun: b
         assert world.log.usage == USAGE
         assert world.log.broken
     else:
-        assert world.cut_short(error, 500.0) == ["cancel near", "error 503 NoReplica"]
+        assert world.cut_short(error, 500.0) == ["cancel near", "account", "error 503 NoReplica"]
     assert world.log.error
     assert world.state.live.in_flight("near") == 0
     assert not world.state.live.is_ejected("near", world.now), "the target is not to blame"

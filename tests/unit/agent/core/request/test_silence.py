@@ -26,4 +26,4 @@ def test_a_silent_target_that_is_gone_is_given_up() -> None:
 
 
 def test_nothing_is_waited_for_longer_than_one_may() -> None:
-    assert asked().wait(61_000.0) == ["cancel near", "error 504 DeadlineExceeded"]
+    assert asked().wait(61_000.0) == ["cancel near", "account", "error 504 DeadlineExceeded"]

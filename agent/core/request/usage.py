@@ -1,0 +1,127 @@
+"""What a request is billed: whether it costs anything, its tier, and the record of it. Pure.
+
+Billed is what an engine has counted of the answer that the client gets, at the price of the
+request's admission. Decided here: what is free. Losers of second copies, replaced attempts and
+requests of this agent's own appear nowhere in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from protos.domain.pricing import rate_nano_usd_per_1k_tokens
+from protos.domain.resources import Tier
+from protos.domain.usage_record import BillingReason, UsageCause, UsageRecord
+
+if TYPE_CHECKING:
+    from agent.core.request.context import RequestContext
+    from agent.core.request.log import RequestLog
+    from protos.domain.pricing import Usage
+    from protos.domain.router import Placement
+
+_UNPRICED = 1 << 62
+
+
+def is_empty(usage: Usage, *, embeds: bool, visible: bool, sequences: int) -> bool:
+    """Whether an answer is free because nothing was made. Hot.
+
+    An embedding is made of its prompt. All else must have generated: an answer without anything to
+    see (``visible``) whose engine counts no more than an end for each sequence is empty too.
+    """
+    if embeds:
+        return usage.prompt_tokens == 0
+    completion_tokens = usage.completion_tokens
+    return completion_tokens == 0 or (not visible and completion_tokens <= sequences)
+
+
+def ended_as(
+    cause: UsageCause, usage: Usage, context: RequestContext, *, visible: bool
+) -> tuple[UsageCause, bool]:
+    """Return the cause of an end, and whether the request is free. Hot.
+
+    An answer that came to its end without anything made is EMPTY. What failed is free whatever was
+    counted; what was cut is free if nothing was made until then.
+    """
+    if cause is UsageCause.FAILED:
+        return cause, True
+    if not is_empty(usage, embeds=context.embeds, visible=visible, sequences=context.sequences):
+        return cause, False
+    return UsageCause.EMPTY if cause is UsageCause.COMPLETE else cause, True
+
+
+def billed_as_before(context: RequestContext, placement: Placement, before: Placement) -> Placement:
+    """Return ``placement``, billed as ``before`` unless it is cheaper. Not hot: a retry.
+
+    That another target was asked, or asked again, is not the customer's affair: it pays the
+    cheapest tier that was predicted in time at any of the request's placements.
+    """
+    if _rate(context, before.billing_tier) > _rate(context, placement.billing_tier):
+        return placement
+    return billed_as(placement, before)
+
+
+def billed_as(placement: Placement, before: Placement) -> Placement:
+    """Return ``placement`` with what ``before`` is billed, and why."""
+    return replace(
+        placement, billing_tier=before.billing_tier, billed_as_miss=before.billed_as_miss
+    )
+
+
+def _rate(context: RequestContext, tier: Tier) -> int:
+    price = context.price(tier)
+    return _UNPRICED if price is None else rate_nano_usd_per_1k_tokens(price)
+
+
+def usage_record(
+    log: RequestLog, context: RequestContext, ingress_pop: str, clock_offset_ms: float
+) -> UsageRecord:
+    """Return the record of a request that has been accounted. Hot: once a request.
+
+    ``clock_offset_ms`` is how far this host's clock is behind the coordinator's.
+    """
+    model = context.view.models.get(context.deployment.model)
+    deployment, usage, price, cold = context.deployment, log.usage, log.price, log.cold_start
+    felt_ms, served = log.felt_ttft_ms, log.node_id != ""
+    prompt_rate = cached_rate = completion_rate = 0
+    if price is not None:
+        prompt_rate = price.prompt_nano_usd_per_token
+        cached_rate = price.cached_nano_usd_per_token
+        completion_rate = price.completion_nano_usd_per_token
+    return UsageRecord(
+        trace_id=log.trace_id,
+        began_unix_ms=log.began_unix_ms + round(clock_offset_ms),
+        account=context.account,
+        key_id=context.key_id,
+        deployment=deployment.name,
+        model=deployment.model,
+        size_class="" if model is None else model.size_class,
+        sla_tier=deployment.sla_tier,
+        path=log.path,
+        stream=context.stream,
+        status=log.status,
+        cause=log.cause,
+        prompt_tokens=usage.prompt_tokens,
+        cached_tokens=usage.cached_tokens,
+        completion_tokens=usage.completion_tokens,
+        tier_served=Tier(log.serving_tier) if served else None,
+        tier_billed=Tier(log.billing_tier) if served else None,
+        billing_reason=BillingReason.FREE if price is None else log.billing_reason,
+        prompt_nano_usd_per_token=prompt_rate,
+        cached_nano_usd_per_token=cached_rate,
+        completion_nano_usd_per_token=completion_rate,
+        nano_usd=log.cost.total_nano_usd,
+        card_version=log.card_version,
+        serving_node=log.node_id,
+        serving_pop=log.pop_id if served else "",
+        ingress_pop=ingress_pop,
+        budget_ms=round(log.budget_ms),
+        ttft_us=0 if felt_ms is None else max(1, round(felt_ms * 1_000.0)),
+        stream_us=round(log.stream_ms * 1_000.0),
+        predicted_miss=log.predicted_miss,
+        usage_exceeded=log.usage_exceeded,
+        cold_path="" if cold is None else str(cold.path),
+        cold_us=0 if cold is None else max(0, round(log.cold_wait_ms * 1_000.0)),
+        zones=context.bound_zones,
+        service_tier=context.service_tier,
+    )

@@ -1,0 +1,1 @@
+"""Usage and money in bulk: a database of their own beside the coordinator's."""

@@ -1,0 +1,8 @@
+"""The migrations of every part that keeps tables in the usage database, in order."""
+
+from __future__ import annotations
+
+from coordinator.usage.schema import USAGE_MIGRATIONS
+
+#: Each part appends its own here. A released migration is never changed or removed.
+ALL_MIGRATIONS = (*USAGE_MIGRATIONS,)
