@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from agent.drain_state import DrainState
     from agent.gateway.metering import UsageMeter
     from agent.link.identity import Identity
+    from agent.link.quota import QuotaLink
     from agent.peers.pieces import Shelf
     from agent.peers.tls import UseIdentity
     from agent.replicas import Replicas
@@ -92,9 +93,12 @@ class DataPlane:
         shelf: Shelf,
         meter: UsageMeter,
         clock_offset_ms: Callable[[], float],
-        wait_for_quota: Callable[[], Awaitable[None]] = no_wait,
+        quota: QuotaLink | None = None,
     ) -> None:
         self._meter, self._clock_offset_ms = meter, clock_offset_ms
+        self._quota = quota
+        self.account_limits = AccountLimits() if quota is None else quota.limits
+        self.account_limits.nodes = max(1, len(view().nodes))
         self._node_id = identity.node_id
         self._view = view
         self._seen_view = view()
@@ -111,7 +115,7 @@ class DataPlane:
         own_engines = OpenEngines(replicas, drain_state)
         self.state = self._make_state(config, own_engines, draw)
         self.gateway = self._make_gateway(
-            config, identity, own_engines, require_credentials, wait_for_quota
+            config, identity, own_engines, require_credentials, quota.wait if quota else no_wait
         )
         self.client_port = ClientPort(
             config.client,
@@ -140,8 +144,6 @@ class DataPlane:
         self.prefixes = PrefixMemory()
         self.coverage = Coverage()
         self.hedges = HedgeBudget(config.router.hedge_ratio)
-        self.account_limits = AccountLimits()
-        self.account_limits.nodes = max(1, len(self._view().nodes))
         self.exploration = Exploration(config.router.explore_ratio)
         self.half_open = HalfOpenTargets()
         self.fill = FillMeter(config.engine.tokens_per_s)
@@ -326,6 +328,8 @@ class DataPlane:
         self._tls.reload()
         self._peers.reset()
         self.piece_client.reset()
+        if self._quota is not None:
+            self._quota.use_renewed_identity()
 
 
 def _body_caps(config: AgentConfig) -> BodyCaps:

@@ -34,7 +34,7 @@ from agent.link.blobs import BlobSource
 from agent.link.channel import node_channel
 from agent.link.identity import CurrentIdentity, use_in
 from agent.link.persistence import TablePersistence
-from agent.link.quota import QuotaLink
+from agent.link.quota import make_quota_link
 from agent.link.removal import Removal
 from agent.link.renewal import Renewal
 from agent.link.status import CredentialsAge
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from grpc import aio
 
     from agent.config import AgentConfig
-    from agent.core.engine_status import EngineEndpoint, EngineStatus
+    from agent.core.engine_status import EngineStatus
     from agent.link.identity import StoredIdentity
     from protos.domain.fleet_view import FleetView
 
@@ -159,8 +159,7 @@ class Agent:
         )
 
     def _build_data_plane(self) -> None:
-        config = self._config
-        identity = self._identity.value
+        config, identity = self._config, self._identity.value
         self._drain_state = DrainState(identity.node_id)
         self._removal = Removal(
             config.identity_dir, identity.owner, now_unix_ms, self._on_membership
@@ -177,6 +176,8 @@ class Agent:
         self._usage = Usage(
             config, identity.pop_id, self._channel, lambda: self._link.clock.now_unix_ms()
         )
+        self._quota = make_quota_link(self._channel, self._draw)
+        self._usage.shipper.on_counted = self._quota.limits.unsettled.counted
         self._plane = DataPlane(
             config,
             identity,
@@ -185,7 +186,7 @@ class Agent:
             replicas=self._replicas,
             drain_state=self._drain_state,
             require_credentials=self._require_credentials,
-            wait_for_quota=lambda: self._quota.wait(),
+            quota=self._quota,
             ready=lambda: not self.status.missing(),
             draw=self._draw,
             descriptors=take_descriptors(config),
@@ -194,9 +195,6 @@ class Agent:
             clock_offset_ms=lambda: self._link.clock.offset_ms(),
         )
         self._objects.use_peers(self._plane.piece_client)
-        calls = self._plane.account_limits.calls
-        calls.boot_id = f"{random.SystemRandom().getrandbits(128):032x}"
-        self._quota = QuotaLink(calls, self._channel, now_mono_ms=now_mono_ms, draw=self._draw)
 
     def _build_link(self) -> None:
         config, plane = self._config, self._plane
@@ -229,7 +227,7 @@ class Agent:
                     plane.traces,
                     plane.prober,
                     now_mono_ms,
-                    endpoint_for=self._endpoint_for,
+                    endpoint_for=self._replicas.endpoint_for,
                 ).answer,
                 now_mono_ms=now_mono_ms,
                 now_unix_ms=now_unix_ms,
@@ -362,9 +360,6 @@ class Agent:
 
     # -- callbacks between parts -----------------------------------------------------------------
 
-    def _endpoint_for(self, model: str, adapter: str) -> EngineEndpoint | None:
-        return self._replicas.endpoint_for(model, adapter)
-
     def _channel(self) -> aio.Channel:
         address = self._config.coordinator.fleet_address or self._identity.value.fleet_address
         return node_channel(address, self._identity.stored)
@@ -383,7 +378,6 @@ class Agent:
     def _on_renewed(self, stored: StoredIdentity) -> None:
         self._identity.stored = stored
         self._plane.use_renewed_identity()
-        self._quota.use_renewed_identity()
 
     def _on_membership(self, removed: str) -> None:
         self._drain_state.out_of_fleet = removed

@@ -95,6 +95,7 @@ def make_servers(
         max_message_bytes=limits.max_message_bytes,
     )
     fleet_server.add_generic_rpc_handlers((fleet.service.handler(),))
+    add_QuotaServicer_to_server(fleet.quota, fleet_server)
     metering = MeteringService(
         usage.ingest,
         store,
@@ -103,7 +104,6 @@ def make_servers(
         now_unix_ms=clock.now_unix_ms,
     )
     add_MeteringServicer_to_server(metering, fleet_server)
-    add_QuotaServicer_to_server(fleet.quota, fleet_server)
     bind(fleet_server, "fleet", addresses["fleet"], credentials.mutual())
 
     admin_server = _make_admin_server(config, store, operations, calls, appended)

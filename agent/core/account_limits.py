@@ -265,7 +265,8 @@ class AccountLimits:
             return money_refusal(held.account.id, lease, bound, amount, now_mono_ms, asks=asks)
         if kind is QuotaKind.SEQUENCES:
             return sequences_refusal(owner, lease, amount)
-        leases = [one for one, _ in held.leases if one.name.kind.is_rate]
+        lease.left = 0  # what others hold not, or may get first, is not there for this request
+        leases = [one for one, _ in held.leases if one.is_rate]
         states = _rates(leases, self.nodes, now_mono_ms, now_unix_ms)
         room = lease.room(self.nodes, now_mono_ms)
         return rate_refusal(owner, lease, amount, room, states)
@@ -307,7 +308,8 @@ def _rates(
     states: dict[str, RateState] = {}
     for lease in leases:
         remaining = max(0, min(lease.limit, lease.room(nodes, now_mono_ms)))
-        kind = str(lease.name.kind)
-        if kind not in states or remaining < states[kind].remaining:
-            states[kind] = rate_state(lease, remaining, now_unix_ms)
+        kind = lease.name.kind.value
+        known = states.get(kind)
+        if known is None or remaining < known.remaining:
+            states[kind] = rate_state(kind, lease.limit, remaining, now_unix_ms)
     return tuple(states.values())

@@ -17,12 +17,10 @@ _MINUTE_MS = 60_000.0
 _HINT = "send fewer at a time, or retry after the given time"
 
 
-def rate_state(lease: Lease, remaining: int, now_unix_ms: int) -> RateState:
-    """Return what clients are told of a limit of which ``remaining`` is left."""
-    reset_ms = (lease.limit - remaining) / max(1, lease.limit) * _MINUTE_MS
-    return RateState(
-        str(lease.name.kind), lease.limit, remaining, reset_ms, now_unix_ms + round(reset_ms)
-    )
+def rate_state(kind: str, limit: int, remaining: int, now_unix_ms: int) -> RateState:
+    """Return what clients are told of a limit of which ``remaining`` is left. Hot."""
+    reset_ms = (limit - remaining) * _MINUTE_MS / (limit or 1)
+    return RateState(kind, limit, remaining, reset_ms, now_unix_ms + int(reset_ms))
 
 
 def rate_refusal(

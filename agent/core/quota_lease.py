@@ -44,6 +44,7 @@ class Lease:
         "ends_mono_ms",
         "granted",
         "in_use",
+        "is_rate",
         "left",
         "limit",
         "low",
@@ -54,6 +55,7 @@ class Lease:
 
     def __init__(self, name: QuotaName, limit: int, now_mono_ms: float) -> None:
         self.name = name
+        self.is_rate = name.kind.is_rate
         #: Of the fleet; of money: what remained at the latest grant.
         self.limit = limit
         self.granted = 0
@@ -85,7 +87,7 @@ class Lease:
     def take(self, amount: int) -> None:
         """Use ``amount`` of what is granted. Hot."""
         self._taken += amount
-        if self.name.kind.is_rate:
+        if self.is_rate:
             self.granted -= amount
             self._drawn += amount
         else:
@@ -143,7 +145,7 @@ class Lease:
                 self.cut_off = 0
             return self.granted - self.in_use
         share = max(self.cut_off, self.limit // max(1, nodes))
-        if not self.name.kind.is_rate:
+        if not self.is_rate:
             return share - self.in_use
         bucket = self._bucket
         if bucket is None or bucket.limit != share:
@@ -154,7 +156,7 @@ class Lease:
 
     def take_cut_off(self, amount: int) -> None:
         """Use ``amount`` after the lease's end."""
-        if self.name.kind.is_rate:
+        if self.is_rate:
             assert self._bucket is not None
             self._bucket.take(amount)
         else:
@@ -169,7 +171,7 @@ class Lease:
         idle = self.is_idle(now_mono_ms) and not self._waiting
         ahead = 0 if idle else self._waiting + self._ahead()
         live = now_mono_ms < self.ends_mono_ms
-        rate = self.name.kind.is_rate
+        rate = self.is_rate
         held = self.granted if live or (rate and self.granted < 0) else self.in_use
         base = 0 if rate else self.in_use
         asked = LeaseAsk(

@@ -5,6 +5,7 @@ Source: Anthropic's API reference, "Errors".
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -41,6 +42,14 @@ _TYPES = {
     431: "request_too_large",
     503: "overloaded_error",
     504: "timeout_error",
+}
+
+#: Limit, remaining and reset, by what is limited.
+_RATE_NAMES = {
+    kind: tuple(
+        f"anthropic-ratelimit-{kind}-{word}".encode() for word in ("limit", "remaining", "reset")
+    )
+    for kind in ("requests", "tokens")
 }
 
 #: How Anthropic's errors of too many tokens begin.
@@ -89,17 +98,22 @@ def _overflow_message(overflow: Overflow) -> str:
 
 
 def rate_headers(states: Iterable[RateState]) -> list[Header]:
-    """Return Anthropic's headers. Source: Anthropic's API reference, "Rate limits"."""
+    """Return Anthropic's headers. Hot for accounts with limits.
+
+    Source: Anthropic's API reference, "Rate limits".
+    """
     headers: list[Header] = []
     for state in states:
-        begin = b"anthropic-ratelimit-" + state.kind.encode()
-        at = datetime.fromtimestamp(state.reset_unix_ms // 1_000, UTC)
-        headers += (
-            (begin + b"-limit", b"%d" % state.limit),
-            (begin + b"-remaining", b"%d" % state.remaining),
-            (begin + b"-reset", at.strftime("%Y-%m-%dT%H:%M:%SZ").encode()),
-        )
+        limit, remaining, reset = _RATE_NAMES[state.kind]
+        headers.append((limit, b"%d" % state.limit))
+        headers.append((remaining, b"%d" % state.remaining))
+        headers.append((reset, _rfc3339(state.reset_unix_ms // 1_000)))
     return headers
+
+
+@functools.lru_cache(maxsize=256)
+def _rfc3339(unix_s: int) -> bytes:
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ").encode()
 
 
 ANTHROPIC_WORDS = ErrorWords(

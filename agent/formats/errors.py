@@ -47,6 +47,11 @@ _OUTPUT_TOO_LONG = re.compile(
 _FRAME = re.compile(r'\s*File "[^"\n]*", line \d+(?:, in \S+)?(?:\n[ \t]+[^\n]*)?')
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _PATH = re.compile(r"(?<![\w.:/])(?:/[\w.@+\-]+){2,}/?")
+#: Limit, remaining and reset, by what is limited.
+_RATE_NAMES = {
+    kind: tuple(f"x-ratelimit-{word}-{kind}".encode() for word in ("limit", "remaining", "reset"))
+    for kind in ("requests", "tokens")
+}
 _INTERNAL = EdgeForgeError("internal error", "try again; the agent's log has the cause")
 
 
@@ -87,26 +92,30 @@ class ErrorWords:
 
 
 def openai_rate_headers(states: Iterable[RateState]) -> list[Header]:
-    """Return OpenAI's headers. Source: OpenAI's guide "Rate limits", "Rate limits in headers"."""
+    """Return OpenAI's headers. Hot for accounts with limits.
+
+    Source: OpenAI's guide "Rate limits", "Rate limits in headers".
+    """
     headers: list[Header] = []
     for state in states:
-        kind = state.kind.encode()
-        headers += (
-            (b"x-ratelimit-limit-" + kind, b"%d" % state.limit),
-            (b"x-ratelimit-remaining-" + kind, b"%d" % state.remaining),
-            (b"x-ratelimit-reset-" + kind, reset_text(state.reset_ms)),
-        )
+        limit, remaining, reset = _RATE_NAMES[state.kind]
+        headers.append((limit, b"%d" % state.limit))
+        headers.append((remaining, b"%d" % state.remaining))
+        headers.append((reset, reset_text(state.reset_ms)))
     return headers
 
 
 def reset_text(reset_ms: float) -> bytes:
     """Return a duration as OpenAI writes it: "6m0s", "8.64s", "20ms"."""
-    whole_ms = max(0, math.ceil(reset_ms))
+    whole_ms = math.ceil(reset_ms)
     if whole_ms < 1_000:
-        return b"%dms" % whole_ms
+        return b"%dms" % max(0, whole_ms)
     minutes, rest_ms = divmod(whole_ms, 60_000)
-    seconds = f"{rest_ms / 1_000:.3f}".rstrip("0").rstrip(".")
-    return (f"{minutes}m" if minutes else "").encode() + seconds.encode() + b"s"
+    seconds, rest_ms = divmod(rest_ms, 1_000)
+    rest = b".%03d" % rest_ms if rest_ms else b""
+    if minutes:
+        return b"%dm%d%ss" % (minutes, seconds, rest.rstrip(b"0"))
+    return b"%d%ss" % (seconds, rest.rstrip(b"0"))
 
 
 def internal_error() -> EdgeForgeError:

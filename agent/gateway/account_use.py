@@ -55,10 +55,13 @@ def begin_use(
 
 def end_use(gateway: GatewayContext, runner: RequestRunner, log: RequestLog) -> None:
     """Count the end of the request of ``runner``."""
-    if runner.use is not None:
+    use, number = runner.use, runner.account.number
+    if use is not None:
+        if number is not None:
+            use.record = number
         used = log.usage
         tokens = used.prompt_tokens + used.completion_tokens
-        gateway.account_limits.end(runner.use, float(tokens), log.cost.total_nano_usd)
+        gateway.account_limits.end(use, float(tokens), log.cost.total_nano_usd)
 
 
 def _bound(runner: RequestRunner, sent: bytes) -> CostBound:

@@ -182,22 +182,27 @@ class GenerationHandler:
         self._shares.enter(log.account)
         try:
             runner = self._runner_of(api, request, client, log, caller, view, fields, has_media)
-            self._gateway.meter.reserve()
-            try:
-                begin_use(
-                    self._gateway,
-                    caller,
-                    runner,
-                    request.body,
-                    log.authed_mono_ms or 0.0,
-                    may_wait=may_wait,
-                )
-            except BaseException:
-                self._gateway.meter.release()
-                raise
+            self._reserve(caller, runner, request.body, log.authed_mono_ms or 0.0, may_wait)
             return runner
         except BaseException:
             self._shares.leave(log.account)
+            raise
+
+    def _reserve(
+        self,
+        caller: Caller,
+        runner: RequestRunner,
+        sent: bytes,
+        now_mono_ms: float,
+        may_wait: bool,
+    ) -> None:
+        """Reserve the space of its record, and what its limits count it for; both or nothing."""
+        meter = self._gateway.meter
+        meter.reserve()
+        try:
+            begin_use(self._gateway, caller, runner, sent, now_mono_ms, may_wait=may_wait)
+        except BaseException:
+            meter.release()
             raise
 
     def _runner_of(

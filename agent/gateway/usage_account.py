@@ -37,6 +37,11 @@ class UsageAccount:
         self.was_cut = False
 
     @property
+    def number(self) -> int | None:
+        """Return the record's number in the spool; None: it is not written."""
+        return self._number
+
+    @property
     def written(self) -> bool:
         """Whether the record has been given to the meter."""
         return self._number is not None

@@ -8,19 +8,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from grpc import aio
 
+from agent.clock import now_mono_ms
+from agent.core.account_limits import AccountLimits
 from agent.core.backoff import BackoffPolicy, full_jitter_ms
+from agent.core.quota_calls import QuotaCalls
 from agent.link.errors import rpc_error
 from protos.domain.errors import EdgeForgeError, LinkDown
 from protos.v1 import quota_pb2_grpc
 from protos.wire.quota import answer_from_wire, call_to_wire
 
 if TYPE_CHECKING:
-    from agent.core.quota_calls import QuotaCalls
     from protos.domain.quota import LeaseAnswer, LeaseCall
 
 _log = logging.getLogger(__name__)
@@ -35,17 +38,18 @@ _SHORTEST_PAUSE_MS = 50.0
 
 
 class QuotaLink:
-    """Keeps the leases of this agent. Implements ``agent.gateway.context.QuotaWait``."""
+    """Keeps the leases of this agent."""
 
     def __init__(
         self,
-        calls: QuotaCalls,
+        limits: AccountLimits,
         make_channel: Callable[[], aio.Channel],
         *,
         now_mono_ms: Callable[[], float],
         draw: Callable[[], float],
     ) -> None:
-        self._calls = calls
+        self.limits = limits
+        self._calls = limits.calls
         self._make_channel = make_channel
         self._now_mono_ms = now_mono_ms
         self._draw = draw
@@ -140,3 +144,11 @@ class QuotaLink:
         channel, self._channel, self._stale = self._channel, None, False
         if channel is not None:
             await channel.close()
+
+
+def make_quota_link(
+    make_channel: Callable[[], aio.Channel], draw: Callable[[], float]
+) -> QuotaLink:
+    """Return the link of a new run of this agent."""
+    limits = AccountLimits(QuotaCalls(secrets.token_hex(16)))
+    return QuotaLink(limits, make_channel, now_mono_ms=now_mono_ms, draw=draw)

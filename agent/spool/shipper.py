@@ -70,6 +70,8 @@ class UsageShipper:
         #: Where the coordinator keeps records; None: it has not answered yet.
         self._zone: str | None = None
         self._own_counted = 0
+        #: Called with the number up to which records of this run are counted.
+        self.on_counted: Callable[[int], None] = _nothing
         self._sized_mono_ms = float("-inf")
 
     async def run(self) -> None:
@@ -215,6 +217,7 @@ class UsageShipper:
         stats.damaged += len(batch.damaged)
         if reader.folder == self._spool.own:
             self._own_counted = batch.last_seq
+            self.on_counted(batch.last_seq)
         stats.lost_ends += taken.lost_ends
         while stay:
             try:
@@ -257,3 +260,7 @@ class UsageShipper:
         if now - self._sized_mono_ms > _SIZE_INTERVAL_MS:
             self._sized_mono_ms = now
             self._stats.used_bytes = await asyncio.to_thread(self._spool.space.used_bytes)
+
+
+def _nothing(_number: int) -> None:
+    return None

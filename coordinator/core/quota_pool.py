@@ -129,7 +129,8 @@ class QuotaPool:
             self._next_end_mono_ms = min(self._next_end_mono_ms, ends_mono_ms)
         else:
             self._shares.pop(holder, None)
-        left = math.floor(self._content) if is_rate else self._capacity - self._held
+        uncredited = math.floor(self._content - self._credited)
+        left = uncredited if is_rate else self._capacity - self._held
         return LeaseGrant(self.name, granted, self._capacity, max(0, left), cut_off)
 
     def _grant_rate(self, share: _Share, ask: LeaseAsk, settling: bool) -> int:

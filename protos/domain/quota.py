@@ -114,9 +114,11 @@ class LeaseAnswer:
     grants: tuple[LeaseGrant, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RateState:
     """What clients are told of a limit a minute: ``kind`` is "requests" or "tokens".
+
+    Not frozen because it is hot.
 
     ``reset_ms``: until all of it is there again, which is at ``reset_unix_ms``.
     """

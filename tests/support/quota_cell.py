@@ -147,11 +147,11 @@ def quota_agent(coordinator: QuotaCoordinator, node_id: str, folder: Path) -> Qu
     save_issued(folder, private_pem(key), issued)
     stored = load_stored(folder)
     calls = QuotaCalls(f"boot-of-{node_id}")
+    limits = AccountLimits(calls)
     link = QuotaLink(
-        calls,
+        limits,
         lambda: node_channel(f"127.0.0.1:{coordinator.port}", stored),
         now_mono_ms=now_mono_ms,
         draw=lambda: 0.5,
     )
-    limits = AccountLimits(calls)
     return QuotaAgent(limits, link, coordinator.view.accounts["acme"])

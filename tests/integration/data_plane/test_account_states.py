@@ -1,4 +1,4 @@
-"""An account that is suspended while a stream of its own runs."""
+"""Accounts whose state or balance decides: suspended during a stream, and money of a request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from contextlib import asynccontextmanager
 from agent.relay.upstream_pool import Address, UpstreamPool
 from protos.domain.customers import Account, AccountState
 from protos.domain.fleet_view import with_changes
+from protos.domain.quota import LeaseGrant, QuotaKind, QuotaName
 from tests.support.in_process_gateway import chat_request, in_process_gateway, table
+from tests.support.waiting import wait_until_async
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 TOKEN = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
@@ -70,3 +72,48 @@ async def test_an_account_suspended_during_a_stream_keeps_it_and_gets_no_other()
         for one in (writer, other_writer):
             one.close()
             await one.wait_closed()
+
+
+async def test_a_request_holds_its_bound_while_it_runs_and_its_cost_until_that_is_counted() -> None:
+    go_on = asyncio.Event()
+    funded = Account("acme", funded=True)
+    view = with_changes(table({"near": 20.0}), (), (funded,))
+    async with held_engine(go_on) as pool, in_process_gateway({"near": pool}, view) as gateway:
+        limits = gateway.gateway.account_limits
+        name = QuotaName(QuotaKind.MONEY, "acme")
+        lease = limits.calls.lease(name, 0, 0.0)
+        ask = lease.ask(0.0)
+        lease.set(LeaseGrant(name, 10**12, 10**12, 0, 0), ask, 1e18)
+        reader, writer = await gateway.server.connect()
+        writer.write(chat_request())
+        await asyncio.wait_for(reader.readuntil(b'"content":"a"'), 20)
+        reserved = lease.in_use
+        go_on.set()
+        await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), 20)
+        await wait_until_async(lambda: lease.in_use < reserved, 20, "the end of the request")
+        (log,) = gateway.records.latest(1)
+        cost = log.cost.total_nano_usd
+        assert 0 < cost < reserved
+        assert (lease.in_use, lease.granted) == (cost, 10**12)
+        limits.unsettled.counted(10**9)
+        assert (lease.in_use, lease.granted) == (0, 10**12 - cost)
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_balance_that_is_used_up_is_refused_in_the_vendors_words() -> None:
+    view = with_changes(table({"near": 20.0}), (), (Account("acme", funded=True),))
+    go_on = asyncio.Event()
+    async with held_engine(go_on) as pool, in_process_gateway({"near": pool}, view) as gateway:
+        name = QuotaName(QuotaKind.MONEY, "acme")
+        lease = gateway.gateway.account_limits.calls.lease(name, 0, 0.0)
+        lease.set(LeaseGrant(name, 0, 0, 0, 0), lease.ask(0.0), 1e18)
+        reader, writer = await gateway.server.connect()
+        writer.write(chat_request())
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+        assert head.startswith(b"HTTP/1.1 429 ")
+        assert b"retry-after" not in head
+        error = json.loads(await asyncio.wait_for(reader.readuntil(b"}}"), 20))["error"]
+        assert (error["type"], error["code"]) == ("insufficient_quota", "insufficient_quota")
+        writer.close()
+        await writer.wait_closed()

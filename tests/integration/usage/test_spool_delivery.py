@@ -58,6 +58,16 @@ async def test_the_cause_that_was_said_is_the_cause_that_is_counted(tmp_path: Pa
     assert causes(coordinator) == [CAUSE_TO_WIRE[cause] for cause in said]
 
 
+async def test_money_is_settled_by_the_number_up_to_which_records_are_counted(tmp_path: Path):
+    coordinator, told = CountingCoordinator(), []
+    async with running(spool_in(tmp_path)) as spool, delivering(spool, coordinator) as shipper:
+        shipper.on_counted = lambda number: told.append((number, len(coordinator.counted)))
+        numbers = await recorded_and_seen(spool, 3)
+        await wait_until_async(lambda: told and told[-1][0] == numbers[-1], 5, "the last number")
+    assert told[-1] == (numbers[-1], 3), "counted first, told then"
+    assert numbers[0] > 0
+
+
 async def test_a_second_word_on_a_record_is_ignored(tmp_path: Path):
     coordinator = CountingCoordinator()
     async with running(spool_in(tmp_path)) as spool, delivering(spool, coordinator):

@@ -25,7 +25,7 @@ def test_a_rate_says_when_enough_is_there_again_and_what_is_owed_counts() -> Non
 
 
 def test_a_state_says_when_all_of_it_is_there_again() -> None:
-    state = rate_state(lease(QuotaKind.REQUESTS, 60), 30, 1_000)
+    state = rate_state("requests", 60, 30, 1_000)
     assert (state.reset_ms, state.reset_unix_ms) == (30_000.0, 31_000)
 
 

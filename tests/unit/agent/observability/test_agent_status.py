@@ -26,6 +26,7 @@ STATUS_KEYS = {
     *("build.version", "build.kind", "build.sources"),
     *("node", "pop", "client_url", "certificate_age_s", "certificate_not_after_unix_ms"),
     *("certificate_remaining_s", "renewal_error", "removed"),
+    *("quota.leases", "quota.cut_off", "quota.age_s", "quota.unsettled"),
     *("ready", "missing", "draining", "draining_reason", "credentials_age_s", "last_refusal"),
     *("link.connected", "link.since_mono_ms", "link.since_s", "link.connects", "link.refused"),
     *("link.failures_in_a_row", "link.last_error", "link.clock_offset_ms"),
