@@ -102,9 +102,7 @@ class FleetRegistry:
         Credentials come last: an agent that knows a key knows what its requests cost.
         """
         order = sorted(ResourceType, key=lambda one: one is ResourceType.CREDENTIALS)
-        return {
-            one: self._holding(one, table_scope(self._store, one, node_id)) for one in order
-        }
+        return {one: self._holding(one, table_scope(self._store, one, node_id)) for one in order}
 
     def held(self, resource_type: ResourceType) -> dict[str, TableVersion]:
         """Return the version of a table that each connected agent has acknowledged."""
