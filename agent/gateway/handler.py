@@ -257,8 +257,6 @@ class GenerationHandler:
             is_pinned=is_pinned(account, key, deployment),
             bound_zones=log.zones,
             service_tier=body.service_tier,
-            is_pinned=is_pinned(account, key, deployment),
-            bound_zones=log.zones,
         )
         log.authed_mono_ms = gateway.now_mono_ms()
         self.stats.demand.note(deployment.name, log.authed_mono_ms)

@@ -49,6 +49,7 @@ from coordinator.usage.ingest import Ingest
 from coordinator.usage.key_uses import RecordedKeyUses
 from protos.domain.customers import Account
 from protos.domain.errors import NoReplica
+from tests.support.billing_service import billing_of
 from tests.support.certificates import p256_key, request_der
 from tests.support.operator_listeners import operator
 from tests.support.stores import (
