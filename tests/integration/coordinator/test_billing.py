@@ -16,7 +16,7 @@ from coordinator.billing import (
     month_close,
 )
 from coordinator.billing.account_credits import NewCredit
-from coordinator.billing.payments import Charged, ChargeState, PaymentEvent
+from coordinator.billing.payments import Charged, ChargeState, NoPayments, PaymentEvent
 from coordinator.core.grants import CreditKind
 from coordinator.core.months import DAY_MS, month_end_unix_ms
 from coordinator.store import accounts
@@ -326,6 +326,15 @@ async def test_a_top_up_becomes_prepaid_credit(fleet):
     for cents in (49, 10_000_001):
         with pytest.raises(InvalidRequest, match="a top-up is"):
             await fleet.billing.collection.top_up("acme", cents)
+
+
+async def test_without_a_provider_dunning_goes_on_and_no_charge_is_begun(fleet):
+    fleet.provider = NoPayments()
+    await fleet.restarted().start()
+    await invoiced(fleet)
+    await pass_days(fleet, 15)
+    assert state(fleet) is AccountState.GRACE
+    assert await fleet.database.read(lambda one: collection.payments_of(one, "acme")) == []
 
 
 async def test_money_over_what_is_open_becomes_prepaid_credit(fleet):
