@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from coordinator.billing import (
@@ -14,7 +16,7 @@ from coordinator.billing import (
     month_close,
 )
 from coordinator.billing.account_credits import NewCredit
-from coordinator.billing.payments import Charged, ChargeState, PaymentEvent
+from coordinator.billing.payments import Charged, ChargeState, NoPayments, PaymentEvent
 from coordinator.core.grants import CreditKind
 from coordinator.core.months import DAY_MS, month_end_unix_ms
 from coordinator.store import accounts
@@ -22,6 +24,7 @@ from protos.domain.customers import AccountState
 from protos.domain.errors import Conflict, InvalidRequest, LinkDown, Unauthenticated
 from tests.support.billing import CENT, FEBRUARY, MARCH, USD, usage
 from tests.support.billing_service import billed_fleet
+from tests.support.waiting import wait_until_async
 
 pytestmark = pytest.mark.integration
 
@@ -325,6 +328,15 @@ async def test_a_top_up_becomes_prepaid_credit(fleet):
             await fleet.billing.collection.top_up("acme", cents)
 
 
+async def test_without_a_provider_dunning_goes_on_and_no_charge_is_begun(fleet):
+    fleet.provider = NoPayments()
+    await fleet.restarted().start()
+    await invoiced(fleet)
+    await pass_days(fleet, 15)
+    assert state(fleet) is AccountState.GRACE
+    assert await fleet.database.read(lambda one: collection.payments_of(one, "acme")) == []
+
+
 async def test_money_over_what_is_open_becomes_prepaid_credit(fleet):
     number = await invoiced(fleet)
     fleet.provider.outcomes = [Charged(ChargeState.PENDING, "pi_1")]
@@ -386,3 +398,49 @@ async def test_alerts_follow_the_use_of_a_balance(fleet):
     await fleet.billing.tick()
     (one,) = await fleet.database.read(lambda books: alerting.deliveries(books, "acme"))
     assert '"basis": "balance"' in one.body
+
+
+# --- the task ---
+
+
+@pytest.fixture
+async def running(fleet):
+    """Count what the task does, and let a test have it fail."""
+    done: list[str] = []
+    failures: list[Exception] = []
+    tick = fleet.billing.tick
+
+    async def counted() -> None:
+        if failures:
+            raise failures.pop()
+        await tick()
+        done.append("tick")
+
+    fleet.billing.tick = counted
+    task = asyncio.get_running_loop().create_task(fleet.billing.run())
+    yield done, failures
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_the_task_goes_on_after_failures(fleet, running, caplog):
+    done, failures = running
+    failures += [LinkDown("away"), ZeroDivisionError("a bug")]
+    await wait_until_async(lambda: fleet.billing.wake() or not failures, 5, "it failed twice")
+    done.clear()
+    await wait_until_async(lambda: fleet.billing.wake() or done, 5, "it ticks again")
+    assert "billing waits: away" in caplog.text
+    assert "billing failed; it is tried again" in caplog.text
+
+
+async def test_usage_of_a_bounded_account_is_told_without_a_whole_tick(fleet, running):
+    done, _ = running
+    await set_account(fleet, cap_nano_usd=10 * CENT, alert_email="cfo@acme.example")
+    await wait_until_async(lambda: done, 5, "the first tick")
+    # The monotonic clock stands still: no further tick is due.
+    done.clear()
+    await fleet.use()
+    await wait_until_async(
+        lambda: fleet.database.read(lambda one: alerting.deliveries(one, "acme")), 5, "an alert"
+    )
+    assert done == []
