@@ -81,7 +81,7 @@ def run(config: AgentConfig) -> None:
 
 
 async def _run(config: AgentConfig) -> None:
-    with lock_state_dir(config.state_dir):
+    with lock_state_dir(config.state_dir), lock_state_dir(config.usage_dir):
         agent = Agent(config)
         await agent.run()
 
