@@ -34,6 +34,7 @@ from agent.link.blobs import BlobSource
 from agent.link.channel import node_channel
 from agent.link.identity import CurrentIdentity, use_in
 from agent.link.persistence import TablePersistence
+from agent.link.quota import QuotaLink
 from agent.link.removal import Removal
 from agent.link.renewal import Renewal
 from agent.link.status import CredentialsAge
@@ -64,6 +65,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _CERTIFICATE_CHECK_S = 30.0
+#: Tables that say what may be held in which zone.
+_ZONES_ARE_OF = frozenset({ResourceType.DEPLOYMENTS, ResourceType.TOPOLOGY, ResourceType.DESIRED})
 #: The link does not wait longer for the first reading of the accelerators.
 _FIRST_READING_TIMEOUT_S = 3.0
 #: Longest time that another thread holds the interpreter; Python's default of 5 ms is too long
@@ -182,6 +185,7 @@ class Agent:
             replicas=self._replicas,
             drain_state=self._drain_state,
             require_credentials=self._require_credentials,
+            wait_for_quota=lambda: self._quota.wait(),
             ready=lambda: not self.status.missing(),
             draw=self._draw,
             descriptors=take_descriptors(config),
@@ -190,6 +194,9 @@ class Agent:
             clock_offset_ms=lambda: self._link.clock.offset_ms(),
         )
         self._objects.use_peers(self._plane.piece_client)
+        calls = self._plane.account_limits.calls
+        calls.boot_id = f"{random.SystemRandom().getrandbits(128):032x}"
+        self._quota = QuotaLink(calls, self._channel, now_mono_ms=now_mono_ms, draw=self._draw)
 
     def _build_link(self) -> None:
         config, plane = self._config, self._plane
@@ -316,6 +323,7 @@ class Agent:
         spawn(self._replicas.run(), name="replicas")
         spawn(self._persistence.run(), name="table-images")
         spawn(self._run_link(), name="link")
+        spawn(self._quota.run(), name="quota")
         spawn(self._plane.prober.run(), name="prober")
         spawn(self._gpu.run(), name="accelerators")
         spawn(self._watch_certificate(), name="client-certificate")
@@ -364,6 +372,8 @@ class Agent:
         if ResourceType.DESIRED in changed:
             self._objects.set_desired(view.desired, view.desired_adapters)
             self._replicas.set_desired(view.desired, view.desired_adapters)
+        if changed & _ZONES_ARE_OF:
+            self._objects.leave_zones()
         if ResourceType.TOPOLOGY in changed:
             self._drain_state.on_view_changed(view)
         self._plane.on_view_changed(view)
@@ -372,6 +382,7 @@ class Agent:
     def _on_renewed(self, stored: StoredIdentity) -> None:
         self._identity.stored = stored
         self._plane.use_renewed_identity()
+        self._quota.use_renewed_identity()
 
     def _on_membership(self, removed: str) -> None:
         self._drain_state.out_of_fleet = removed

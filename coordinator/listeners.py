@@ -15,6 +15,7 @@ from coordinator.rpc.admin import AdminService
 from coordinator.rpc.admin_adoption import AdoptionService
 from coordinator.rpc.admin_deploys import DeployService
 from coordinator.rpc.admin_registry import RegistryService
+from coordinator.rpc.admin_residency import ResidencyService
 from coordinator.rpc.enrolment import MAX_MESSAGE_BYTES, AdminListener, EnrolmentService
 from coordinator.rpc.identity import IdentityKind
 from coordinator.rpc.interceptors import ErrorInterceptor, IdentityInterceptor
@@ -29,7 +30,9 @@ from protos.v1.admin_pb2_grpc import add_AdminServicer_to_server
 from protos.v1.adoption_pb2_grpc import add_AdoptionServicer_to_server
 from protos.v1.deploy_pb2_grpc import add_DeploysServicer_to_server
 from protos.v1.enrolment_pb2_grpc import add_EnrolmentServicer_to_server
+from protos.v1.quota_pb2_grpc import add_QuotaServicer_to_server
 from protos.v1.registry_pb2_grpc import add_RegistryServicer_to_server
+from protos.v1.residency_pb2_grpc import add_AccountResidencyServicer_to_server
 from protos.v1.usage_pb2_grpc import (
     add_MeteringServicer_to_server,
     add_UsageReportsServicer_to_server,
@@ -87,11 +90,12 @@ def make_servers(
     metering = MeteringService(
         usage.ingest,
         store,
-        zone=config.usage.zone,
+        zone=config.coordinator.zone,
         now_mono_ms=clock.now_mono_ms,
         now_unix_ms=clock.now_unix_ms,
     )
     add_MeteringServicer_to_server(metering, fleet_server)
+    add_QuotaServicer_to_server(fleet.quota, fleet_server)
     bind(fleet_server, "fleet", addresses["fleet"], credentials.mutual())
 
     admin_server = _make_admin_server(config, store, operations, calls, appended)
@@ -141,6 +145,7 @@ def _make_admin_server(
     add_RegistryServicer_to_server(RegistryService(operations, rows.role_of), admin_server)
     add_AdoptionServicer_to_server(AdoptionService(operations, rows.role_of), admin_server)
     add_DeploysServicer_to_server(DeployService(operations, rows.role_of), admin_server)
+    add_AccountResidencyServicer_to_server(ResidencyService(operations, rows.role_of), admin_server)
     add_UsageReportsServicer_to_server(UsageReportsService(operations, rows.role_of), admin_server)
     return admin_server
 

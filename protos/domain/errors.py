@@ -5,7 +5,10 @@ Raise these anywhere; only ``agent/formats/errors.py`` and the gRPC interceptors
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from protos.domain.quota import RateState
 
 
 class EdgeForgeError(Exception):
@@ -97,6 +100,19 @@ class HeadersTooLarge(TooLarge):
     http_status = 431
 
 
+class Misdirected(EdgeForgeError):
+    """The request may not be read in this agent's zone. Source: RFC 9110, 15.5.20.
+
+    ``in_zone`` has addresses of agents that may, the nearest first; none is known if it is empty.
+    """
+
+    http_status = 421
+    grpc_code = "FAILED_PRECONDITION"
+    openai_type = "invalid_request_error"
+    default_code = "outside_residency"
+    in_zone: tuple[str, ...] = ()
+
+
 class UnsupportedEncoding(EdgeForgeError):
     """The body's content encoding is not supported."""
 
@@ -133,8 +149,17 @@ class RateLimited(Overloaded):
     """An account or a key has used what its limit allows."""
 
     default_code = "rate_limit_exceeded"
-    #: What is limited a minute (requests or tokens), its limit, and what is left of it.
-    limited: tuple[str, int, int] | None = None
+    #: The limits a minute of the account and the key, for the headers of the answer.
+    limited: tuple[RateState, ...] = ()
+
+
+class InsufficientQuota(EdgeForgeError):
+    """The account's balance or monthly cap does not cover the request."""
+
+    http_status = 429
+    grpc_code = "RESOURCE_EXHAUSTED"
+    openai_type = "insufficient_quota"
+    default_code = "insufficient_quota"
 
 
 class EngineFailed(EdgeForgeError):

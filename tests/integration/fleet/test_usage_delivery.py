@@ -45,9 +45,7 @@ def test_requests_are_counted_once_over_kills_of_agent_and_coordinator(fleet: Fl
         return not usage["older_spools"] and not usage["waiting"] and bool(usage["delivered"])
 
     wait_until(all_counted, 90, "everything is delivered")
-    lines = [
-        json.loads(line) for line in fleet.edgeforge("usage", "export", "--json").splitlines()
-    ]
+    lines = [json.loads(line) for line in fleet.edgeforge("usage", "export", "--json").splitlines()]
     exported = [line["trace_id"] for line in lines]
     assert len(set(exported)) == len(exported), "none twice"
     assert set(traces) <= set(exported), "each that a client has seen"
