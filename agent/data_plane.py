@@ -28,6 +28,7 @@ from agent.core.prompt_tokens import PromptTokens
 from agent.core.request.state import RouterState
 from agent.core.request.timing import RequestPolicy
 from agent.core.revocation import may_revoke
+from agent.core.served_comparison import ServedComparison
 from agent.drain_state import OpenEngines
 from agent.formats.body_rules import BodyCaps
 from agent.gateway.context import GatewayContext
@@ -139,6 +140,7 @@ class DataPlane:
         self.half_open = HalfOpenTargets()
         self.fill = FillMeter(config.engine.tokens_per_s)
         self.records = RequestRecords(config.limits.max_records)
+        self.served_comparison = ServedComparison()
         self.engine_door = EngineDoor(
             EngineAdmission(
                 config.engine.max_parallel,
@@ -193,6 +195,7 @@ class DataPlane:
             records=self.records,
             traces=self.traces.take,
             meter=self._meter,
+            served=self.served_comparison,
             running=RunningRequests(),
             clocks=ClockWatch(),
             require_credentials=require_credentials,
@@ -244,6 +247,7 @@ class DataPlane:
             self.peer_port,
             self.bodies,
             self.peer_port.ledger,
+            self.served_comparison,
             self.engine_door,
             self.loads,
             self.prober,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from agent.core.samples import Samples, counter_samples
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 
 #: Limit of (account, asking node) pairs; the least recently served are summed in one line.
 MAX_PAIRS = 8_192
+#: Limit of (minute, asking node, account, deployment); the oldest are dropped.
+MAX_MINUTES = 16_384
+#: Of them in one answer.
+MAX_TOLD_MINUTES = 1_000
+_MINUTE_MS = 60_000
 #: Limit of single requests that are remembered.
 MAX_RECORDS = 1_000
 #: Limit of nodes whose invalid requests are counted by node.
@@ -101,6 +107,8 @@ class ServedLedger:
         #: The sum of the pairs that were dropped.
         self.dropped = Totals()
         self._pairs: OrderedDict[tuple[str, str], Totals] = OrderedDict()
+        #: By minute of the beginning, asking node, account and deployment.
+        self._minutes: OrderedDict[tuple[int, str, str, str], Totals] = OrderedDict()
         self._flags: OrderedDict[str, _Flag] = OrderedDict()
         self._records: deque[ServedRecord] = deque(maxlen=max_records)
 
@@ -118,6 +126,15 @@ class ServedLedger:
         else:
             pairs.move_to_end(key)
         of_pair.count(usage)
+        began_unix_ms = record.began_unix_ms
+        minute_unix_ms = began_unix_ms - began_unix_ms % _MINUTE_MS
+        minute = (minute_unix_ms, record.asking_node, record.account, record.deployment)
+        sums = self._minutes.get(minute)
+        if sums is None:
+            sums = self._minutes[minute] = Totals()
+            if len(self._minutes) > MAX_MINUTES:
+                self._minutes.popitem(last=False)
+        sums.count(usage)
 
     def flag(self, node_id: str, reason: str, now_mono_ms: float) -> bool:
         """Count a request that no agent of ours sends; return whether to log it now."""
@@ -148,6 +165,16 @@ class ServedLedger:
                 {"account": account, "asking_node": node, **asdict(of_pair)}
                 for (account, node), of_pair in sorted(self._pairs.items())
             ],
+            "minutes": [
+                {
+                    "minute_unix_ms": minute_unix_ms,
+                    "asking_node": node,
+                    "account": account,
+                    "deployment": deployment,
+                    **asdict(sums),
+                }
+                for (minute_unix_ms, node, account, deployment), sums in self._newest_minutes()
+            ],
             "dropped": asdict(self.dropped),
             "flagged": self._flagged(),
             "requests": [asdict(one) for one in reversed(newest)],
@@ -160,6 +187,9 @@ class ServedLedger:
     def samples(self, _now_mono_ms: float) -> Samples:
         """Yield the sums of all accounts."""
         yield from counter_samples("edgeforge_peer_served_", self.total, _HELP)
+
+    def _newest_minutes(self) -> list[tuple[tuple[int, str, str, str], Totals]]:
+        return list(islice(reversed(self._minutes.items()), MAX_TOLD_MINUTES))
 
     def _flagged(self) -> dict[str, dict[str, object]]:
         return {

@@ -14,12 +14,13 @@ import orjson
 
 from agent.formats.body_rules import BodyCaps, check_body, needs_tool_parser
 from agent.formats.sequences import count_sequences, most_answer_tokens
-from agent.formats.service_tier import take_service_tier
+from agent.formats.service_tier import served_word, take_service_tier
 from protos.domain.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from agent.formats.descriptor import ApiFormat
     from agent.formats.model_names import Names
+    from protos.domain.resources import SlaTier
 
 __all__ = ["BodyCaps", "GenerationBody", "read_body"]
 
@@ -60,6 +61,12 @@ class GenerationBody:
     def model(self) -> str:
         """The client's name of the model."""
         return self.asked_model
+
+    def service_word(self, sla_tier: SlaTier) -> str:
+        """Return what the client is told of its service tier; empty: it has not asked."""
+        if not self.service_tier:
+            return ""
+        return served_word(sla_tier, is_anthropic=self.api.is_anthropic)
 
     def names(self, engine_model: str) -> Names | None:
         """Return both names of the model for the answer's reader; None when they are equal."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from agent.core.engine_status import EngineEndpoint
     from agent.core.request.state import RouterState
     from agent.core.request.timing import RequestPolicy
+    from agent.core.served_comparison import ServedComparison
     from agent.formats.body_rules import BodyCaps
     from agent.gateway.metering import UsageMeter
     from agent.gateway.records import RequestRecords
@@ -59,6 +60,8 @@ class GatewayContext:
     traces: TraceSink
     #: Where records of admitted requests go.
     meter: UsageMeter
+    #: Compares what is billed with what serving agents have counted.
+    served: ServedComparison
     running: RunningRequests
     clocks: ClockWatch
     require_credentials: Callable[[], None]

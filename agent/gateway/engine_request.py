@@ -24,9 +24,11 @@ from protos.domain.pricing import cost_of, format_usd
 
 if TYPE_CHECKING:
     from agent.core.request.attempt import Attempt
+    from agent.core.request.context import RequestContext
     from agent.core.request.log import RequestLog
     from agent.formats.body import GenerationBody
-    from agent.formats.sse import EventStream
+    from agent.formats.sse import BesideUsage, EventStream
+    from agent.gateway.context import GatewayContext
     from agent.gateway.targets import Target
     from protos.domain.resources import Deployment, Price
 
@@ -70,12 +72,40 @@ def engine_request(
     return request_bytes("POST", body.api.path.encode(), host, headers, payload)
 
 
+def write_ahead(body: GenerationBody, context: RequestContext, gateway: GatewayContext) -> None:
+    """Write ``body`` now, for this node's engine or for a peer. Raises: InvalidRequest."""
+    model, adapter = context.deployment.model, context.deployment.adapter
+    here = gateway.targets.find(
+        gateway.state.node_id, model, embeds=context.embeds, adapter=adapter
+    )
+    body.write_ahead(
+        model if here is None else here.model,
+        continuous_usage=here is None or here.continuous_usage,
+        cache_salt=None if here is None else gateway.cache_salt(context.account),
+    )
+
+
 def open_stream(
-    body: GenerationBody, deployment: Deployment, target: Target, price: Price | None
+    body: GenerationBody,
+    deployment: Deployment,
+    target: Target,
+    price: Price | None,
+    service_word: str,
 ) -> EventStream:
-    """Return the reader of the stream of ``target``; ``price`` is what its tokens cost."""
+    """Return the reader of the stream of ``target``; ``price`` is what its tokens cost.
+
+    ``service_word``: what the client is told of its service tier; empty: nothing.
+    """
+    events = _reader(body, deployment, target, partial(_cost_field, price, body.sequences))
+    if service_word:
+        events.tell_service_tier(service_word)
+    return events
+
+
+def _reader(
+    body: GenerationBody, deployment: Deployment, target: Target, beside_usage: BesideUsage
+) -> EventStream:
     api, names = body.api, body.names(target.model)
-    beside_usage = partial(_cost_field, price, body.sequences)
     if deployment.continue_streams:
         continuable = api.continuable_stream(
             body.fields,

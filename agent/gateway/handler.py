@@ -68,7 +68,7 @@ class GenerationHandler:
                     await _write_ahead(runner)
                 await runner.run()
             finally:
-                runner.let_go()
+                runner.account.let_go()
                 self._shares.leave(log.account)
                 if runner.use is not None:
                     used = log.usage

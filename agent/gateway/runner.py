@@ -13,7 +13,6 @@ from agent.core.request.messages import (
     Account,
     AnswerBegun,
     Ask,
-    AttemptEnded,
     Begun,
     Cancel,
     ClientGone,
@@ -21,7 +20,6 @@ from agent.core.request.messages import (
     CutClient,
     CutShort,
     DeadlinePassed,
-    Ending,
     EngineProgressed,
     Event,
     FirstToken,
@@ -29,7 +27,6 @@ from agent.core.request.messages import (
     LoadedThere,
     MakeResident,
     NotSent,
-    PlaceDecided,
     RespondError,
     RespondWhole,
     Rest,
@@ -40,30 +37,27 @@ from agent.core.request.messages import (
     WriteHeartbeat,
 )
 from agent.core.request.timing import EARLY_MS
-from agent.core.request.usage import usage_record
 from agent.formats.continuing import ContinuableStream
-from agent.formats.service_tier import served_word
 from agent.formats.usage import checked_counts
 from agent.gateway.answer_counts import AnswerCounts
+from agent.gateway.attempt_end import attempt_ended
 from agent.gateway.engine_request import (
     engine_request,
     open_stream,
     rest_of,
     rest_of_stream,
+    write_ahead,
 )
-from agent.gateway.own_loads import wait_for_load
+from agent.gateway.own_loads import wait_for_load, wait_for_place
 from agent.gateway.reply_writer import ReplyWriter, answer_of
-from agent.gateway.response_heads import engine_model_of, is_refused_by_agent
+from agent.gateway.response_heads import engine_model_of
+from agent.gateway.usage_account import UsageAccount
 from agent.loads import LoadWait
-from agent.relay import exchange
 from agent.relay.client_answer import ClientAnswer
-from agent.relay.far_times import read_cold_start, read_far_times, read_stale
-from protos.domain.errors import Conflict
-from protos.domain.usage_record import UsageCause
+from agent.relay.far_times import read_cold_start, read_far_times
 
 if TYPE_CHECKING:
     from agent.core.account_limits import Use
-    from agent.core.engine_place import Place
     from agent.core.request.attempt import Attempt
     from agent.core.request.context import RequestContext
     from agent.core.request.log import RequestLog
@@ -74,12 +68,6 @@ if TYPE_CHECKING:
     from agent.relay.messages import Request
     from agent.relay.server import ServerConnection
     from protos.domain.errors import EdgeForgeError
-
-
-#: Refusals by which a peer's agent rejects this agent.
-_NOT_THE_CLIENTS = (401, 403, 404)
-#: By which a peer's agent refuses what is no longer in its engine.
-STALE_STATUS = Conflict.http_status
 
 
 class RequestRunner:
@@ -104,11 +92,7 @@ class RequestRunner:
         self._log = log
         self._now_mono_ms = gateway.now_mono_ms
         #: What the client is told of its service tier; empty: it has not asked.
-        self._service_word = ""
-        if body.service_tier:
-            self._service_word = served_word(
-                context.deployment.sla_tier, is_anthropic=body.api.is_anthropic
-            )
+        self._service_word = body.service_word(context.deployment.sla_tier)
         self._reply = ReplyWriter(
             client, request, body.api, log, gateway.now_mono_ms, self._service_word
         )
@@ -122,14 +106,9 @@ class RequestRunner:
         self._timer_mono_ms = math.inf
         self._over: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
-        #: Number of its usage record; None: there is none.
-        self._number: int | None = None
+        self.account = UsageAccount(gateway, context, log)
         #: What is done once that record is on disk; None: nothing waits for it.
         self._rest: list[Command] | None = None
-        #: Whether the end of its answer has been said to the meter.
-        self._said = False
-        #: Whether this agent has ended it before its time.
-        self._was_cut = False
         #: What the limits of the key and the account count it for.
         self.use: Use | None = None
 
@@ -147,7 +126,8 @@ class RequestRunner:
             answer = self._answering or (self._answers[-1] if self._answers else None)
             gone = ClientGone() if answer is None else ClientGone(*self._counts.of(answer))
             self._handle(gone)
-            self._not_seen()
+            self._rest = None
+            self.account.not_seen()
             raise
         finally:
             self._gateway.running.discard(self)
@@ -155,9 +135,9 @@ class RequestRunner:
                 self._abandon()
             self._release()
         if self._failure is not None:
-            if self._number is None:
+            if not self.account.written:
                 self._account([])  # this agent's failure: it costs nothing
-            self._not_seen()
+            self.account.not_seen()
             raise self._failure
 
     @property
@@ -170,16 +150,7 @@ class RequestRunner:
 
         Raises: InvalidRequest.
         """
-        gateway, context = self._gateway, self._context
-        model, adapter = context.deployment.model, context.deployment.adapter
-        here = gateway.targets.find(
-            gateway.state.node_id, model, embeds=context.embeds, adapter=adapter
-        )
-        self._body.write_ahead(
-            model if here is None else here.model,
-            continuous_usage=here is None or here.continuous_usage,
-            cache_salt=None if here is None else gateway.cache_salt(self._log.account),
-        )
+        write_ahead(self._body, self._context, self._gateway)
 
     @property
     def started(self) -> bool:
@@ -188,7 +159,7 @@ class RequestRunner:
 
     def cut_short(self, error: EdgeForgeError) -> None:
         """End the request with ``error``: an error event where the answer has begun."""
-        self._was_cut = True
+        self.account.was_cut = True
         event, answer = CutShort(error), self._answering
         if answer is not None:
             event.usage, event.far = self._counts.of(answer)
@@ -231,27 +202,9 @@ class RequestRunner:
         self._handle(AnswerBegun(answer.attempt), now_mono_ms)
 
     def on_answer_ended(self, answer: ClientAnswer) -> None:
-        attempt, status = answer.attempt, answer.status
-        stale, way = False, None
-        if status == STALE_STATUS and attempt.place is None:
-            stale, way = read_stale(answer.headers)
-        between_agents = status in _NOT_THE_CLIENTS and attempt.place is None
-        if between_agents and is_refused_by_agent(answer.headers):
-            status = 503  # not about the client: another target is asked
-        if answer.ending is exchange.Ending.LOST and not answer.unfit:
-            ending = Ending.LOST
-        else:
-            ending = Ending.STREAM if answer.streamed else Ending.WHOLE
-        load = None
-        if attempt.place is None and attempt.first_token_mono_ms is None:
-            load = load_of(answer.headers)
-        usage, far = self._counts.of(answer)
-        rest = rest_of(answer.events) if answer.started else Rest.UNKNOWN
-        ended = AttemptEnded(
-            attempt, ending, status, answer.reason, usage, load, far, rest, stale, way
-        )
-        if ending is Ending.WHOLE and usage is not None:
-            ended.visible = self._counts.is_visible(answer, usage)
+        ended = attempt_ended(answer, self._counts)
+        if answer.served is not None and ended.usage is not None:
+            self.account.compare(answer, ended.usage)
         self._handle(ended)
 
     # -- events and commands
@@ -353,13 +306,7 @@ class RequestRunner:
         if isinstance(command, MakeResident):
             wait_for_load(self._gateway.loads, attempt, self._handle)
             return
-        place = attempt.place
-        assert place is not None
-
-        def decided(_place: Place, now_mono_ms: float) -> None:
-            self._handle(PlaceDecided(attempt), now_mono_ms)
-
-        place.on_decided = decided
+        wait_for_place(attempt, self._handle)
 
     def _ask(self, attempt: Attempt) -> None:
         context, broken, asked = self._context, attempt.resumes, attempt.deployment
@@ -386,9 +333,8 @@ class RequestRunner:
             events.go_on()
         elif context.stream:
             price = context.price(attempt.placement.billing_tier)
-            events = open_stream(self._body, context.deployment, target, price)
-            if self._service_word:
-                events.tell_service_tier(self._service_word)
+            word = self._service_word
+            events = open_stream(self._body, context.deployment, target, price, word)
         if target.peer and events is not None:
             events.check_usage_by(partial(checked_counts, self._counts.check(), target.node_id))
         answer = ClientAnswer(
@@ -416,49 +362,23 @@ class RequestRunner:
 
         Meanwhile the machine is over: its client may leave, but nothing else changes the request.
         """
-        gateway = self._gateway
-        record = usage_record(self._log, self._context, gateway.pop_id, gateway.clock_offset_ms())
-        self._number = gateway.meter.record(record, self._on_durable)
+        self.account.write(self._on_durable)
         self._rest = rest
 
     def _on_durable(self) -> None:
-        """Send the end of the answer, and say whether it reached the client."""
+        """Send the end of the answer, unless the client has left meanwhile."""
         rest, self._rest = self._rest, None
         if rest is None:
-            return  # the client has left
+            return
         try:
             for command in rest:
                 self._perform(command)
-            if self._log.cause is UsageCause.COMPLETE:
-                self._client.when_sent(self._on_sent)
+            self.account.ended(self._client)
         except Exception as error:
             self._failure = error
         self._wake()
 
-    def _on_sent(self, whole: bool) -> None:
-        """The last byte was handed to the kernel, or the connection has ended before."""
-        if whole:
-            self._seen(UsageCause.COMPLETE)
-        else:
-            self._not_seen()
-
-    def _not_seen(self) -> None:
-        """Say that the end of the answer was not written, if it is on record as written."""
-        self._rest = None
-        self._seen(UsageCause.CUT_SHORT if self._was_cut else UsageCause.CLIENT_GONE)
-
-    def _seen(self, cause: UsageCause) -> None:
-        number = self._number
-        if number is not None and not self._said and self._log.cause is UsageCause.COMPLETE:
-            self._said = True
-            self._gateway.meter.seen(number, cause)
-
     # -- the end
-
-    def let_go(self) -> None:
-        """Give back the space of the record of a request that leaves none."""
-        if self._number is None:
-            self._gateway.meter.release()
 
     def _release(self) -> None:
         """Drop all references to this object, so that no reference cycle is left to collect."""

@@ -36,6 +36,9 @@ class _Collector:
         if self.size_bytes > _MAX_BYTES and not self.done.done():
             self.done.set_exception(TooLarge(f"a peer's answer over {_MAX_BYTES} bytes"))
 
+    def on_trailers(self, trailers: list[Header]) -> None:
+        """Nothing is told behind a body."""
+
     def on_complete(self) -> None:
         if not self.done.done():
             self.done.set_result(None)

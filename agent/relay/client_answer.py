@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from agent.formats.sse import EventStream, MalformedStream
 from agent.relay.exchange import Ending, Exchange, head_problem
+from agent.relay.served_tokens import read_served
 
 if TYPE_CHECKING:
     from agent.core.request.attempt import Attempt
     from agent.formats.model_names import Names
     from agent.relay.messages import Header, Request
     from agent.relay.server import ServerConnection
+    from protos.domain.pricing import Usage
 
 #: Largest response that is kept whole before it is passed on.
 MAX_WHOLE_RESPONSE_BYTES = 64 * 1024 * 1024
@@ -89,6 +91,11 @@ class ClientAnswer(Exchange):
     def body(self) -> bytes:
         """The whole body of a response that was not streamed."""
         return bytes(self._whole)
+
+    @property
+    def served(self) -> Usage | None:
+        """The tokens that the serving agent has counted; None: it does not say."""
+        return read_served(self.trailers) if self.trailers else None
 
     def pass_on(self, headers: list[Header] | None) -> None:
         """Pass it to the client from now on, after a head of ``headers``; None: head was sent."""

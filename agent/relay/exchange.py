@@ -48,6 +48,8 @@ class Exchange(ABC):
         self._gathered: list[bytes] = []
         self.status = 0
         self.headers: list[Header] = []
+        #: Fields behind the body.
+        self.trailers: list[Header] = []
         self.ending: Ending | None = None
         self.reason = ""
         #: Whether the client has been sent a part of it; from then on a slow client pauses it.
@@ -93,6 +95,10 @@ class Exchange(ABC):
         self._on_read()
         if self._complete and self.ending is None:
             self._on_response_end()
+
+    def on_trailers(self, trailers: list[Header]) -> None:
+        """Take the fields behind the body."""
+        self.trailers = trailers
 
     def on_complete(self) -> None:
         self._complete = True

@@ -13,6 +13,7 @@ from agent.formats.usage import read_usage
 from agent.relay.client_answer import MAX_HELD_BYTES
 from agent.relay.exchange import Ending, Exchange, head_problem
 from agent.relay.messages import LAST_CHUNK, Header, chunk
+from agent.relay.served_tokens import end_with_served
 from protos.domain.pricing import Usage
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class PassThrough(Exchange):
         self._tail_bytes = 0
         #: Events of a stream that carry a token.
         self._marks = 0
+        #: The count of a whole answer, once it was read.
+        self._counted: Usage | None = None
         #: Whether it is no answer to what was asked, by its status or content type.
         self.unfit = False
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -113,6 +116,14 @@ class PassThrough(Exchange):
 
     def usage(self) -> Usage:
         """Return the engine's count so far; of a cut stream without one, its events."""
+        if self._counted is None:
+            counted = self._count()
+            if self._complete:
+                self._counted = counted
+            return counted
+        return self._counted
+
+    def _count(self) -> Usage:
         found = find_usage(b"".join(self._tail)[-_USAGE_TAIL_BYTES:])
         if found is not None:
             return read_usage(found)
@@ -134,7 +145,8 @@ class PassThrough(Exchange):
             self._begin()
             if self._held:
                 self._client.write(chunk(self._held))
-        self._client.write(LAST_CHUNK)
+        # by this count the asking agent checks its own, which it bills
+        self._client.write(end_with_served(self.usage()) if self.status == 200 else LAST_CHUNK)
         self._end(Ending.COMPLETE, "")
 
     def _ended(self) -> None:

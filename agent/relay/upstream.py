@@ -15,6 +15,8 @@ from agent.relay.tcp import tune
 
 #: Largest response head; an engine that sends more is broken.
 MAX_RESPONSE_HEAD_BYTES = 64 * 1024
+#: Fields behind a body that are read.
+_MAX_TRAILERS = 8
 #: Bytes of a request written at once: to encrypt 8 MiB takes the event loop 10 ms.
 SLICE_BYTES = 512 * 1024
 
@@ -43,6 +45,9 @@ class ResponseSink(Protocol):
     def on_read_end(self) -> None:
         """Called after the bytes of each read; gathered bytes can be passed on now."""
 
+    def on_trailers(self, trailers: list[Header]) -> None:
+        """Fields behind the body, if there are any; before ``on_complete``."""
+
     def on_complete(self) -> None: ...
     def on_lost(self, reason: str, *, answered: bool) -> None: ...
 
@@ -58,6 +63,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._headers: list[Header] = []
         self._head_bytes = 0
+        #: How many of the headers are of the head; the others are behind the body.
+        self._head_fields = 0
         self._head_done = False
         self._answered = False
         self._reusable = False
@@ -112,7 +119,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._reusable = False  # surplus bytes after a response
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.lower(), value))
+        if not self._head_done or len(self._headers) < self._head_fields + _MAX_TRAILERS:
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         if self._parser is None or self._sink is None:
@@ -121,7 +129,7 @@ class UpstreamConnection(asyncio.Protocol):
         if status < 200:  # interim responses, such as 100 Continue, come before the answer
             self._headers = []
             return
-        self._head_done = True
+        self._head_done, self._head_fields = True, len(self._headers)
         headers = [header for header in self._headers if header[0] not in HOP_BY_HOP]
         self._sink.on_head(status, headers)
 
@@ -134,6 +142,8 @@ class UpstreamConnection(asyncio.Protocol):
             return
         sink, self._sink = self._sink, None
         self._reusable = self._parser.should_keep_alive() and not self._unsent
+        if len(self._headers) > self._head_fields:
+            sink.on_trailers(self._headers[self._head_fields :])
         sink.on_complete()
 
     # -- used by exchanges -----------------------------------------------------------------------
@@ -146,6 +156,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._sink = sink
         self._headers = []
         self._head_bytes = 0
+        #: How many of the headers are of the head; the others are behind the body.
+        self._head_fields = 0
         self._head_done = False
         self._answered = False
         self._reusable = False

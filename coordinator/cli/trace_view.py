@@ -16,11 +16,18 @@ from protos.domain.trace import (
     token_pace,
     waterfall,
 )
+from protos.domain.usage_record import BillingReason
 from protos.output.terminal import Column, Picture, plain, plain_table, stacked
 
 #: Cells of the time axis and of the cost axis.
 TIME_CELLS = 48
 COST_CELLS = 16
+_BILLING_REASONS: dict[str, str] = {
+    BillingReason.CHEAPEST: "the cheapest tier in time",
+    BillingReason.CHEAPER_FITTED: "the cheapest in time, the serving one was our choice",
+    BillingReason.PREDICTED_MISS: "none was predicted in time",
+    BillingReason.FREE: "it costs nothing",
+}
 _FULL, _SLIVER = "█", "▏"
 _STYLES = {
     "last mile": "magenta",
@@ -60,7 +67,7 @@ def headlines(trace: Trace) -> list[str]:
         lines.append(f"budget {trace.budget_ms:.0f} ms: {_budget_kept(trace)}")
     if trace.serving_tier:
         lines.append(
-            f"served {trace.serving_tier}, billed {trace.billing_tier}: "
+            f"served {trace.serving_tier}, billed {trace.billing_tier}{_why_billed(trace)}: "
             f"${format_usd(trace.cost.total_nano_usd)}, {_card(trace)}"
         )
     if (cold := trace.cold_start) is not None:
@@ -175,6 +182,11 @@ def _card(trace: Trace) -> str:
     if not trace.card_version:
         return "not on the price card"
     return f"price card version {trace.card_version}"
+
+
+def _why_billed(trace: Trace) -> str:
+    why = _BILLING_REASONS.get(trace.billing_reason, "")
+    return f" ({why})" if why else ""
 
 
 def _attempt_line(number: int, attempt: TraceAttempt) -> str:

@@ -221,6 +221,9 @@ class Trace:
     client_request_id: str = ""
     #: The serving node counted more tokens than is possible; ``usage`` is the ingress' own count.
     usage_exceeded: bool = False
+    #: Words of ``BillingReason`` and ``UsageCause``, as on its usage record; empty: it has none.
+    billing_reason: str = ""
+    cause: str = ""
     #: The cold start that the answer waited for; None: what was asked for was in the engine.
     cold_start: TraceColdStart | None = None
 

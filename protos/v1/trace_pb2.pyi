@@ -314,6 +314,8 @@ class Trace(_message.Message):
     TOKENS_FIELD_NUMBER: _builtins.int
     COST_FIELD_NUMBER: _builtins.int
     CLIENT_REQUEST_ID_FIELD_NUMBER: _builtins.int
+    BILLING_REASON_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
     USAGE_EXCEEDED_FIELD_NUMBER: _builtins.int
     trace_id: _builtins.str
     ingress_node_id: _builtins.str
@@ -348,6 +350,10 @@ class Trace(_message.Message):
     predicted_ttft_ms_p99: _builtins.float
     client_request_id: _builtins.str
     """the x-request-id that the client sent; its own text"""
+    billing_reason: _builtins.str
+    """why it is billed by that tier: BillingReason of protos/domain/usage_record.py"""
+    cause: _builtins.str
+    """how it ended, as on its usage record: UsageCause; empty: it has none"""
     usage_exceeded: _builtins.bool
     """its host counted impossibly many tokens: the usage is the ingress'"""
     @_builtins.property
@@ -406,11 +412,13 @@ class Trace(_message.Message):
         tokens: Global___TraceTokens | None = ...,
         cost: Global___TraceCost | None = ...,
         client_request_id: _builtins.str = ...,
+        billing_reason: _builtins.str = ...,
+        cause: _builtins.str = ...,
         usage_exceeded: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_asked_ms", b"_asked_ms", "_authed_ms", b"_authed_ms", "_first_token_ms", b"_first_token_ms", "_placed_ms", b"_placed_ms", "asked_ms", b"asked_ms", "authed_ms", b"authed_ms", "cold_start", b"cold_start", "cost", b"cost", "far", b"far", "first_token_ms", b"first_token_ms", "placed_ms", b"placed_ms", "tokens", b"tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_asked_ms", b"_asked_ms", "_authed_ms", b"_authed_ms", "_first_token_ms", b"_first_token_ms", "_placed_ms", b"_placed_ms", "account", b"account", "asked_ms", b"asked_ms", "attempts", b"attempts", "authed_ms", b"authed_ms", "began_unix_ms", b"began_unix_ms", "billing_tier", b"billing_tier", "budget_ms", b"budget_ms", "client_gone", b"client_gone", "client_request_id", b"client_request_id", "clock_jumped", b"clock_jumped", "cold_start", b"cold_start", "cost", b"cost", "deployment", b"deployment", "ended_ms", b"ended_ms", "error", b"error", "far", b"far", "first_token_ms", b"first_token_ms", "ingress_node_id", b"ingress_node_id", "ingress_pop_id", b"ingress_pop_id", "last_mile_ms", b"last_mile_ms", "model", b"model", "node_id", b"node_id", "path", b"path", "placed_ms", b"placed_ms", "pop_id", b"pop_id", "predicted_miss", b"predicted_miss", "predicted_ttft_ms_p99", b"predicted_ttft_ms_p99", "read_ms", b"read_ms", "serving_tier", b"serving_tier", "status", b"status", "stream", b"stream", "token_gaps_us", b"token_gaps_us", "tokens", b"tokens", "tokens_left_out", b"tokens_left_out", "trace_id", b"trace_id", "usage_exceeded", b"usage_exceeded"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_asked_ms", b"_asked_ms", "_authed_ms", b"_authed_ms", "_first_token_ms", b"_first_token_ms", "_placed_ms", b"_placed_ms", "account", b"account", "asked_ms", b"asked_ms", "attempts", b"attempts", "authed_ms", b"authed_ms", "began_unix_ms", b"began_unix_ms", "billing_reason", b"billing_reason", "billing_tier", b"billing_tier", "budget_ms", b"budget_ms", "cause", b"cause", "client_gone", b"client_gone", "client_request_id", b"client_request_id", "clock_jumped", b"clock_jumped", "cold_start", b"cold_start", "cost", b"cost", "deployment", b"deployment", "ended_ms", b"ended_ms", "error", b"error", "far", b"far", "first_token_ms", b"first_token_ms", "ingress_node_id", b"ingress_node_id", "ingress_pop_id", b"ingress_pop_id", "last_mile_ms", b"last_mile_ms", "model", b"model", "node_id", b"node_id", "path", b"path", "placed_ms", b"placed_ms", "pop_id", b"pop_id", "predicted_miss", b"predicted_miss", "predicted_ttft_ms_p99", b"predicted_ttft_ms_p99", "read_ms", b"read_ms", "serving_tier", b"serving_tier", "status", b"status", "stream", b"stream", "token_gaps_us", b"token_gaps_us", "tokens", b"tokens", "tokens_left_out", b"tokens_left_out", "trace_id", b"trace_id", "usage_exceeded", b"usage_exceeded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__asked_ms: _TypeAlias = _typing.Literal["asked_ms"]  # noqa: Y015
     _WhichOneofArgType__asked_ms: _TypeAlias = _typing.Literal["_asked_ms", b"_asked_ms"]  # noqa: Y015

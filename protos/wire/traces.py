@@ -49,6 +49,8 @@ _PLAIN = (
     "predicted_ttft_ms_p99",
     "client_request_id",
     "usage_exceeded",
+    "billing_reason",
+    "cause",
 )
 #: Moments that a request may not have reached.
 _MOMENTS = ("authed_ms", "placed_ms", "asked_ms", "first_token_ms")

@@ -27,6 +27,7 @@ from agent.core.prefixes import PrefixMemory
 from agent.core.prompt_tokens import PromptTokens
 from agent.core.request.state import RouterState
 from agent.core.request.timing import RequestPolicy
+from agent.core.served_comparison import ServedComparison
 from agent.drain_state import DrainState, OpenEngines
 from agent.formats import FORMATS
 from agent.formats.body_rules import BodyCaps
@@ -142,6 +143,7 @@ def gateway_context(
         records=RequestRecords(100),
         traces=lambda make, matters: None,
         meter=meter or KeptMeter(),
+        served=ServedComparison(),
         running=RunningRequests(),
         clocks=ClockWatch(),
         require_credentials=lambda: None,

@@ -77,11 +77,11 @@ class StepwiseEngine:
         """Send an event, or more."""
         self._streams[-1].write(chunk(event))
 
-    def ends(self, last: bytes = b"") -> None:
+    def ends(self, last: bytes = b"", trailers: bytes = b"") -> None:
         """Send the last events, and the end of the response."""
         if last:
             self.says(last)
-        self._streams[-1].write(b"0\r\n\r\n")
+        self._streams[-1].write(b"0\r\n" + (trailers + b"\r\n" if trailers else b"") + b"\r\n")
 
     def answers(self, body: bytes, status: int = 200) -> None:
         """Send a whole response."""

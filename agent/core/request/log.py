@@ -103,6 +103,8 @@ class RequestLog:
     usage_exceeded: bool = False
     cost: Cost = NO_COST
     card_version: int = 0
+    #: Whether it has a usage record.
+    recorded: bool = False
     #: How it ended, for its usage record.
     cause: UsageCause = UsageCause.FAILED
     billing_reason: BillingReason = BillingReason.FREE
@@ -258,6 +260,8 @@ class FinishedRequest:
             predicted_ttft_ms_p99=log.predicted_ttft_ms_p99,
             usage=log.usage,
             usage_exceeded=log.usage_exceeded,
+            billing_reason=str(log.billing_reason) if log.recorded else "",
+            cause=str(log.cause) if log.recorded else "",
             cost=log.cost,
             card_version=log.card_version,
             cold_start=_cold_start(log.cold_start),

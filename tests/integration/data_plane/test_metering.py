@@ -480,6 +480,34 @@ async def test_what_is_not_admitted_leaves_no_record(body: bytes) -> None:
         assert (w.meter.records, w.meter.shed_by) == ([], {})
 
 
+# -- the serving agent's own count
+
+
+@pytest.mark.parametrize(("served", "differed"), [(b"3", 0), (b"4", 1)])
+async def test_a_peers_own_count_agrees_with_the_record_or_is_reported(
+    served: bytes, differed: int
+) -> None:
+    meter = KeptMeter()
+    async with (
+        stepwise_engine() as far,
+        in_process_gateway({"far": far.pool}, table({"far": 20.0}), meter=meter) as port,
+    ):
+        _, writer = await port.server.connect()
+        writer.write(ASK_STREAM)
+        await far.asked()
+        far.begins(token("a"))
+        far.says(end())
+        far.ends(trailers=b"x-edgeforge-served: prompt=10;cached=4;completion=" + served)
+        await until(lambda: len(meter.records) == 1, "the record is written")
+        told = port.gateway.served
+        writer.close()
+    assert counts(meter.records[0]) == (10, 4, 3, COST_NANO_USD)
+    assert (told.agreed, told.differed) == (1 - differed, differed)
+    if differed:
+        trace_id = meter.records[0].trace_id
+        assert told.status(0.0)["counts_compared"]["nodes"]["far"]["trace_id"] == trace_id
+
+
 # -- surcharges and words
 
 

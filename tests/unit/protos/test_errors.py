@@ -25,6 +25,7 @@ TABLE = [
     (errors.NoReplica, 503, "UNAVAILABLE", True),
     (errors.LinkDown, 503, "UNAVAILABLE", True),
     (errors.StoreUnavailable, 503, "UNAVAILABLE", True),
+    (errors.StorageFull, 503, "UNAVAILABLE", True),
     (errors.DeadlineExceeded, 504, "DEADLINE_EXCEEDED", True),
     (errors.ConfigInvalid, 500, "INTERNAL", False),
     (errors.NoEngineEnvironment, 500, "INTERNAL", False),

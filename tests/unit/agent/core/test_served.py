@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from agent.core.served import LOG_EVERY_MS, ServedLedger, ServedRecord, Totals
+from agent.core.served import (
+    LOG_EVERY_MS,
+    MAX_MINUTES,
+    MAX_TOLD_MINUTES,
+    ServedLedger,
+    ServedRecord,
+    Totals,
+)
 from protos.domain.pricing import Usage
 
 
@@ -67,3 +74,28 @@ def test_metrics_are_sums_without_the_names_of_accounts() -> None:
         "edgeforge_peer_served_cached_tokens": (4.0, ()),
         "edgeforge_peer_served_completion_tokens": (20.0, ()),
     }
+
+
+def test_sums_by_minute_are_those_of_the_requests_that_began_in_it() -> None:
+    ledger = ServedLedger()
+    for began_unix_ms in (59_999, 60_000, 119_999):
+        one = record()
+        one.began_unix_ms = began_unix_ms
+        ledger.served(one, USAGE)
+    told = ledger.as_json(0)["minutes"]
+    assert [(one["minute_unix_ms"], one["requests"]) for one in told] == [(60_000, 2), (0, 1)]
+    assert {(one["asking_node"], one["account"], one["deployment"]) for one in told} == {
+        ("far", "acme", "small")
+    }
+
+
+def test_the_oldest_minutes_are_dropped_and_stay_in_the_total() -> None:
+    ledger = ServedLedger()
+    for minute in range(MAX_MINUTES + 5):
+        one = record()
+        one.began_unix_ms = minute * 60_000
+        ledger.served(one, Usage(1, 0, 0))
+    told = ledger.as_json(0)["minutes"]
+    assert len(told) == MAX_TOLD_MINUTES
+    assert told[0]["minute_unix_ms"] == (MAX_MINUTES + 4) * 60_000
+    assert ledger.total.requests == MAX_MINUTES + 5

@@ -219,3 +219,22 @@ def test_a_delta_that_has_the_engines_name_passes_as_it_is() -> None:
     )
     one = event("content_block_delta", delta={"partial_json": '{"model":"o/n@1"}'})
     assert stream.feed(one) == one
+
+
+def test_an_end_that_says_no_usage_has_not_said_zero() -> None:
+    """The client has received the deltas; they are what can be counted."""
+    stream = RESPONSES.event_stream(include_usage=False, continuous_usage=False)
+    for _ in range(3):
+        stream.feed(event("response.output_text.delta", delta="a"))
+    stream.feed(event("response.completed", response={"usage": None}))
+    assert (stream.usage() or {})["output_tokens"] == 3
+    stream = MESSAGES.event_stream(include_usage=False, continuous_usage=False)
+    start = {"usage": {"input_tokens": 9, "output_tokens": 1}}
+    stream.feed(event("message_start", message=start))
+    for _ in range(3):
+        delta = {"type": "text_delta", "text": "a"}
+        stream.feed(event("content_block_delta", delta=delta))
+    stream.feed(event("message_delta", delta={}))
+    assert (stream.usage() or {})["output_tokens"] == 3
+    stream.feed(event("message_delta", delta={}, usage={"output_tokens": 0}))
+    assert (stream.usage() or {})["output_tokens"] == 0, "an explicit 0 is 0"

@@ -40,7 +40,8 @@ STATUS_KEYS = {
     *("first_byte.strict_trials", "first_byte.ejections", "first_byte.ejected"),
     *("service.all.admitted", "service.all.shed", "service.all.first_tokens"),
     *("service.all.ttft_ms_p50", "service.all.ttft_ms_p99", "service.all.shed_ratio"),
-    "overclaims",
+    *("overclaims", "counts_compared.agreed", "counts_compared.differed"),
+    "counts_compared.nodes",
     *("service.all.said", "service.deployments", "prefix_blocks"),
     *("flagged_peers", "in_flight", "connections", "streams_continued", "streams_broken"),
     *(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
 from coordinator.cli.trace_view import TIME_CELLS, bar, headlines, tokens_line, trace_picture
 from protos.domain.trace import Trace, TraceColdStart
+from protos.domain.usage_record import BillingReason
 from tests.support.traces import refused, trace
 
 amounts = st.floats(min_value=0.0, max_value=1e9)
@@ -98,3 +100,13 @@ def test_a_cold_start_is_said_with_what_it_took() -> None:
     on_disk = replace(cold, residency="host_memory", pull_ms=0.0)
     lines = headlines(replace(trace(), cold_start=on_disk))
     assert "cold start: adapter from host memory, 1.8 MB in 640 ms" in lines
+
+
+@pytest.mark.parametrize("reason", list(BillingReason))
+def test_both_tiers_are_shown_with_the_reason_and_the_card(reason: BillingReason) -> None:
+    served = {"serving_tier": "edge", "billing_tier": "regional", "card_version": 7}
+    lines = headlines(replace(trace(), billing_reason=str(reason), **served))
+    (line,) = [one for one in lines if one.startswith("served edge, billed regional (")]
+    assert line.endswith("price card version 7")
+    unknown = headlines(replace(trace(), billing_reason="", **served))
+    assert any(one.startswith("served edge, billed regional: $") for one in unknown)
