@@ -115,6 +115,11 @@ def _terms(terms: CardTerms) -> str:
         f"<tr><td>{tier}</td><td>{_SLA_WORDS[tier]}</td><td>+{percent} %</td></tr>"
         for tier, percent in percents.items()
     )
+    promise = ""
+    if terms.promise_percent:
+        promise = f""" {terms.promise_percent} % of a month's streams have their first token in
+time; where fewer do, {terms.credit_percent} % of what the service level has cost that month is
+credited on the next invoice."""
     return f"""<h2>Service levels</h2>
 <table>
 <thead><tr><th>Service level</th><th>Promise</th><th>Surcharge</th></tr></thead>
@@ -124,9 +129,7 @@ def _terms(terms: CardTerms) -> str:
 <td>+{terms.residency_percent} %</td></tr>
 </tbody>
 </table>
-<p>Surcharges are added to each other, then to each rate. {terms.promise_percent} % of a month's
-streams have their first token in time; where fewer do, {terms.credit_percent} % of what the
-service level has cost that month is credited on the next invoice.</p>"""
+<p>Surcharges are added to each other, then to each rate.{promise}</p>"""
 
 
 def _examples(examples: Iterable[PriceExample]) -> str:

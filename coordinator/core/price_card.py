@@ -81,6 +81,11 @@ def default_price_card() -> tuple[Price, ...]:
     )
 
 
+def terms_before(version: int) -> CardTerms:
+    """Return the terms of a card from before cards had any: no surcharge, and nothing promised."""
+    return CardTerms(version, promise_percent=0, credit_percent=0)
+
+
 def first_card(author: str, now_unix_ms: int) -> PriceCard:
     """Return the card that a new coordinator starts with, in force from now on."""
     card = PriceCard(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from coordinator.core.card_changes import CardChange, changes_of
 from coordinator.core.card_checks import check_card, check_priced
-from coordinator.core.price_card import numbered
+from coordinator.core.price_card import numbered, terms_before
 from coordinator.core.price_schedule import card_at, upcoming_cards, version_in_force
 from coordinator.operations.acts import Act
 from coordinator.operations.use_case import UseCases, named, note_of, use_case
@@ -133,7 +133,7 @@ def present_card(store: Store) -> ShownCard:
     card = cards.get(in_force)
     if card is None:  # rows from before versions were kept
         lines = tuple(price for _, price in sorted(view.prices.items()))
-        terms = view.card.get("terms") or CardTerms(in_force)
+        terms = view.card.get("terms") or terms_before(in_force)
         card = PriceCard(lines, terms, CardState.PUBLISHED)
     coming = upcoming_cards(cards.values(), in_force)
     return ShownCard(card, True, coming[0] if coming else None)

@@ -73,7 +73,7 @@ class Quotes(UseCases):
         view = self._store.view()
         account = view.accounts.get(deployment.account_id)
         notes: list[str] = []
-        traces = await self._recent(name, hours, notes)
+        traces = await self._recent(actor, name, hours, notes)
         used = [one for one in traces if is_replayable(one, deployment)]
         if len(used) < len(traces):
             notes.append(
@@ -113,7 +113,7 @@ class Quotes(UseCases):
             require_price(self._store, model)
         return found
 
-    async def _recent(self, name: str, hours: int, notes: list[str]) -> list[Trace]:
+    async def _recent(self, actor: Actor, name: str, hours: int, notes: list[str]) -> list[Trace]:
         """Return the newest traces of a deployment from all agents; note what is missing."""
         asked = TraceFilter(deployment=name, limit=MAX_TRACES)
         page = await self._traces.list_page(_ASKER, asked)
@@ -122,8 +122,10 @@ class Quotes(UseCases):
         if page.after is not None and len(wanted) == len(page.traces):
             notes.append(f"the newest {len(wanted)} requests; agents hold more")
         if page.unsearched:
-            named_ones = ", ".join(one.node_id for one in page.unsearched[:5])
-            notes.append(f"{len(page.unsearched)} agents could not be asked: {named_ones}")
+            names = ", ".join(one.node_id for one in page.unsearched[:5])
+            # customers are not told which nodes there are
+            named_ones = f": {names}" if actor.role is not None else ""
+            notes.append(f"{len(page.unsearched)} agents could not be asked{named_ones}")
         gates: dict[str, asyncio.Semaphore] = defaultdict(
             lambda: asyncio.Semaphore(_AT_ONCE_PER_AGENT)
         )

@@ -19,13 +19,14 @@ from coordinator.core.sla_report import UNKNOWN_REGION, By, SlaLine, grouping, s
 from coordinator.core.usage_rollup import month_began_unix_ms, month_of
 from coordinator.core.usage_sketches import BUCKET_MS, ScopeFamily, SketchKind
 from coordinator.operations.acts import Act
+from coordinator.operations.prices import public_card
 from coordinator.operations.use_case import UseCases, named, note_of, use_case
 from coordinator.store import pop_costs
 from coordinator.usage.report_queries import grouped_sums, merged_quantiles, month_sums
 from coordinator.usage.utilisation import DAY_MS, days_of_pops
 from protos.domain.errors import InvalidRequest
 from protos.domain.ids import check_pop_id
-from protos.domain.resources import NO_TERMS, CardTerms, Tier
+from protos.domain.resources import CardTerms, Tier
 
 if TYPE_CHECKING:
     from coordinator.operations.actor import Actor
@@ -98,7 +99,7 @@ class Reports(UseCases):
             group_of,
             await read(tokens),
             await read(paces),
-            self._store.view().card.get("terms", NO_TERMS),
+            public_card(self._store)[0].terms,
         )
         months = await self._credits(month_of(from_unix_ms), month_of(until_unix_ms - 1))
         return SlaReport(from_unix_ms, until_unix_ms, lines, months)

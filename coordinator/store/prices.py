@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from coordinator.core.price_card import numbered
+from coordinator.core.price_card import numbered, terms_before
 from coordinator.store.price_facts import PriceCardRow
 from protos.domain.errors import Conflict, NotFound, TooLarge
 from protos.domain.price_card import CardState, PriceCard
@@ -61,7 +61,7 @@ def adopt() -> Write[bool]:
             return False
         card = PriceCard(
             lines=lines,
-            terms=terms or CardTerms(version),
+            terms=terms or terms_before(version),
             state=CardState.PUBLISHED,
             author=ADOPTED_AUTHOR,
             published_by=ADOPTED_AUTHOR,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from coordinator.core.usage_sketches import ScopeFamily, SketchKind
 
 _SUMS = ", ".join(f"sum({name})" for name in SUM_NAMES)
+_NAMED_SUMS = ", ".join(f"sum({name}) AS {name}" for name in SUM_NAMES)
 #: What sums may be grouped by.
 _COLUMNS = frozenset(
     {"account", "sla_tier", "card_version", "serving_pop", "ingress_pop", "booked_month"}
@@ -30,32 +31,33 @@ def grouped_sums(
     columns: Sequence[str], from_unix_ms: int, until_unix_ms: int
 ) -> Callable[[sqlite3.Connection], Grouped]:
     """Return a question for the sums of minutes in that time, by ``columns``, in order."""
-    assert set(columns) <= _COLUMNS
-    named = ", ".join(columns)
-
-    def question(connection: sqlite3.Connection) -> Grouped:
-        rows = connection.execute(
-            f"SELECT {named}, {_SUMS} FROM usage_by_minute"
-            f" WHERE minute_unix_ms >= ? AND minute_unix_ms < ? GROUP BY {named} ORDER BY {named}",
-            (from_unix_ms, until_unix_ms),
-        )
-        return [_row(row, len(columns)) for row in rows]
-
-    return question
+    return _grouped(
+        columns, "minute_unix_ms >= ? AND minute_unix_ms < ?", from_unix_ms, until_unix_ms
+    )
 
 
 def month_sums(
     columns: Sequence[str], first_month: int, last_month: int
 ) -> Callable[[sqlite3.Connection], Grouped]:
     """Return a question for the sums that months such as 202611 bill, by ``columns``."""
+    return _grouped(columns, "booked_month >= ? AND booked_month <= ?", first_month, last_month)
+
+
+def _grouped(
+    columns: Sequence[str], where: str, first: int, last: int
+) -> Callable[[sqlite3.Connection], Grouped]:
+    """Return a question that adds millions of rows up by their numbers before it reads names."""
     assert set(columns) <= _COLUMNS
     named = ", ".join(columns)
 
     def question(connection: sqlite3.Connection) -> Grouped:
         rows = connection.execute(
-            f"SELECT {named}, {_SUMS} FROM usage_by_minute"
-            f" WHERE booked_month >= ? AND booked_month <= ? GROUP BY {named} ORDER BY {named}",
-            (first_month, last_month),
+            f"SELECT {named}, {_SUMS} FROM"
+            f" (SELECT dimension_id, booked_month, {_NAMED_SUMS} FROM sums WHERE {where}"
+            " GROUP BY dimension_id, booked_month) AS summed"
+            " JOIN dimensions ON dimensions.id = summed.dimension_id"
+            f" GROUP BY {named} ORDER BY {named}",
+            (first, last),
         )
         return [_row(row, len(columns)) for row in rows]
 

@@ -132,7 +132,12 @@ def quote(
 
 
 def is_replayable(trace: Trace, deployment: Deployment) -> bool:
-    """Whether a request was answered by the present model, with tokens that are billed."""
+    """Whether a request was answered by the present model, with tokens that are billed.
+
+    A deployment of that name may have been another account's before.
+    """
+    if trace.account != deployment.account_id:
+        return False
     if trace.status != 200 or trace.model != deployment.model or not trace.attempts:
         return False
     if not trace.attempts[0].candidates or trace.clock_jumped:

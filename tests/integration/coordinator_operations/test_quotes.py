@@ -56,10 +56,21 @@ async def test_agents_that_are_silent_and_traces_that_are_gone_are_told(traced, 
     traced.nodes["iad-1"] = CONNECTED
     traced.agents.lines["iad-1"] = DeadlineExceeded("too late")
     traced.agents.traces.popitem()
-    quoted = await ops.quotes.quote(ACCOUNT, "chat", [300.0])
+    quoted = await ops.quotes.quote(actor(), "chat", [300.0])
     assert "1 agents could not be asked: iad-1" in quoted.notes
+    to_customer = await ops.quotes.quote(ACCOUNT, "chat", [300.0])
+    assert "1 agents could not be asked" in to_customer.notes
+    assert not any("iad-1" in note for note in to_customer.notes)
     assert "1 requests could not be fetched any more" in quoted.notes
     assert quoted.lines[-1].requests == 2
+
+
+async def test_traffic_of_an_account_that_had_the_name_before_is_not_shown(traced, ops):
+    for trace_id, one in traced.agents.traces.items():
+        traced.agents.traces[trace_id] = replace(one, account="globex")
+    quoted = await ops.quotes.quote(ACCOUNT, "chat", [300.0])
+    assert quoted.lines[-1].requests == 0
+    assert quoted.usage.prompt_tokens == 0
 
 
 async def test_what_another_model_served_is_left_out(traced, ops):

@@ -65,6 +65,11 @@ def test_the_card_that_comes_next_is_shown_with_its_date():
     assert 'class="soon"' not in card_html(CARD)
 
 
+def test_a_card_that_promises_nothing_says_nothing_of_a_promise():
+    page = card_html(replace(CARD, terms=replace(CARD.terms, promise_percent=0)))
+    assert "of a month's" not in page
+
+
 def test_who_wrote_a_card_is_not_public():
     named = replace(CARD, author="operator/ana", published_by="operator/ana")
     assert b"operator/ana" not in card_json(named, named)

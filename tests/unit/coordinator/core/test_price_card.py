@@ -9,7 +9,9 @@ from coordinator.core.price_card import (
     first_card,
     line_of,
     numbered,
+    terms_before,
 )
+from coordinator.core.sla_credits import is_kept
 from protos.domain.price_card import CardState
 from protos.domain.pricing import SIZE_CLASSES, rate_nano_usd_per_1k_tokens
 from protos.domain.resources import Price, Tier
@@ -75,3 +77,9 @@ def test_a_number_is_on_every_line_and_on_the_terms():
     again = numbered(first_card("coordinator", 1), 7, 70)
     assert {line.card_version for line in again.lines} == {7}
     assert (again.version, again.valid_from_unix_ms) == (7, 70)
+
+
+def test_a_card_from_before_terms_promises_and_surcharges_nothing():
+    terms = terms_before(1)
+    assert is_kept(streams=100, streams_in_time=0, promise_percent=terms.promise_percent)
+    assert terms.credit_percent == terms.realtime_percent == terms.residency_percent == 0

@@ -6,13 +6,19 @@ from dataclasses import replace
 
 import pytest
 
-from coordinator.core.price_card import card_of, default_price_card, first_card, numbered
+from coordinator.core.price_card import (
+    card_of,
+    default_price_card,
+    first_card,
+    numbered,
+    terms_before,
+)
 from coordinator.core.price_schedule import version_in_force
 from coordinator.store import prices
 from coordinator.store.price_facts import PriceCardRow
 from protos.domain.errors import Conflict, InvalidRequest, NotFound, TooLarge
 from protos.domain.price_card import CardState
-from protos.domain.resources import CardTerms, Price, ResourceType, Tier
+from protos.domain.resources import Price, ResourceType, Tier
 from tests.support.stores import DAY_MS, START_UNIX_MS, MemoryStore
 
 FIRST = first_card("coordinator", START_UNIX_MS)
@@ -141,7 +147,7 @@ def test_a_card_from_before_versions_is_adopted_as_it_is():
     assert store.write(prices.adopt())
     assert store.projection.table(ResourceType.PRICES, "") == before, "agents are sent nothing"
     (card,) = cards(store).values()
-    assert (card.state, card.terms) == (CardState.PUBLISHED, CardTerms(1))
+    assert (card.state, card.terms) == (CardState.PUBLISHED, terms_before(1))
     assert set(card.lines) == set(default_price_card())
     assert not store.write(prices.adopt()), "once"
     store.write(prices.propose(draft(), any_card))
