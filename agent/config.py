@@ -242,6 +242,9 @@ class TelemetryConfig:
 
     #: URL that takes OTLP traces over HTTP, such as http://127.0.0.1:4318/v1/traces; empty: none.
     otlp_endpoint: str = setting("")
+    #: Residency zone of that receiver; empty: not said, so that it gets no trace of a request that
+    #: is bound to zones.
+    zone: str = setting("")
     #: File of headers sent along, ``name: value`` a line: for keys, so readable by its owner only.
     otlp_headers_file: str = setting("")
     #: Share of requests exported, chosen by trace id.

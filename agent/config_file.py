@@ -20,7 +20,8 @@ from protos.domain.addresses import (
     split_address,
     url_problem,
 )
-from protos.domain.errors import ConfigInvalid
+from protos.domain.errors import ConfigInvalid, InvalidRequest
+from protos.domain.ids import check_zone
 from protos.domain.settings import read_settings
 from protos.host.config_file import mending_hint, read_config_file
 
@@ -63,6 +64,11 @@ def _check_together(config: AgentConfig) -> list[str]:
     endpoint = config.telemetry.otlp_endpoint
     if endpoint and not endpoint.startswith(("http://", "https://")):
         problems.append(f"telemetry.otlp_endpoint: {endpoint!r} is no http(s) URL")
+    if config.telemetry.zone:
+        try:
+            check_zone(config.telemetry.zone)
+        except InvalidRequest as error:
+            problems.append(f"telemetry.zone: {error}")
     return problems + _check_addresses(config)
 
 

@@ -65,10 +65,11 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _CERTIFICATE_CHECK_S = 30.0
+#: Tables that say what may be held in which zone.
+_ZONES_ARE_OF = frozenset({ResourceType.DEPLOYMENTS, ResourceType.TOPOLOGY, ResourceType.DESIRED})
 #: The link does not wait longer for the first reading of the accelerators.
 _FIRST_READING_TIMEOUT_S = 3.0
-#: Longest time that another thread holds the interpreter; Python's default of 5 ms is too long
-#: for the event loop, since a token may take that long.
+#: Longest that another thread holds the interpreter; a token may take Python's default, 5 ms.
 SWITCH_INTERVAL_S = 0.000_5
 #: Requests create no reference cycles, so that the collector may run rarely.
 GC_THRESHOLDS = (50_000, 20, 50)
@@ -82,7 +83,7 @@ def run(config: AgentConfig) -> None:
 
 
 async def _run(config: AgentConfig) -> None:
-    with lock_state_dir(config.state_dir):
+    with lock_state_dir(config.state_dir), lock_state_dir(config.usage_dir):
         agent = Agent(config)
         await agent.run()
 
@@ -195,7 +196,7 @@ class Agent:
         self._objects.use_peers(self._plane.piece_client)
 
     def _build_link(self) -> None:
-        config, plane = self._config, self._plane
+        config, plane, link = self._config, self._plane, self._config.coordinator
         self.report = StatusReport(
             config=config,
             identity=self._identity,
@@ -234,11 +235,8 @@ class Agent:
             ),
             self._tables,
             self._credentials,
-            status_interval_ms=config.coordinator.status_interval_ms,
-            reconnect=BackoffPolicy(
-                base_ms=config.coordinator.reconnect_min_ms,
-                cap_ms=config.coordinator.reconnect_max_ms,
-            ),
+            status_interval_ms=link.status_interval_ms,
+            reconnect=BackoffPolicy(base_ms=link.reconnect_min_ms, cap_ms=link.reconnect_max_ms),
         )
         self._renewal = Renewal(
             self._renewal_machine,
@@ -365,6 +363,8 @@ class Agent:
         if ResourceType.DESIRED in changed:
             self._objects.set_desired(view.desired, view.desired_adapters)
             self._replicas.set_desired(view.desired, view.desired_adapters)
+        if changed & _ZONES_ARE_OF:
+            self._objects.leave_zones()
         if ResourceType.TOPOLOGY in changed:
             self._drain_state.on_view_changed(view)
         self._plane.on_view_changed(view)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from agent.engine.canary import ask_canary
 from agent.gateway.explain import explain_route
 from agent.link.reports import fault_to_wire
+from agent.traces.withholding import lines_for, trace_for
 from protos.domain.errors import NoReplica
 from protos.v1 import fleet_pb2
 from protos.wire import explanation_to_wire
@@ -43,10 +44,12 @@ class QueryHandler:
             case "dial":
                 return await self._dial(query.dial)
             case "trace_list":
-                listed = await self.traces.listed(query.trace_list.filter)
+                wanted = query.trace_list.filter
+                listed = lines_for(query.asking_zone, await self.traces.listed(wanted), wanted)
                 return fleet_pb2.Answer(trace_list=fleet_pb2.TraceList(traces=listed))
             case "trace_show":
                 found = await self.traces.found(query.trace_show.trace_id)
+                found = trace_for(query.asking_zone, found)
                 return fleet_pb2.Answer(trace_shown=fleet_pb2.TraceShown(trace=found))
             case "canary":
                 return await self._canary(query.canary, query.timeout_ms)

@@ -159,6 +159,7 @@ def _make_registry(
         on_topology_forced=supervisor.lift_freeze,
         on_twin=supervisor.twin,
         alive_ms=health.status_interval_ms * health.suspect_after_misses,
+        zone=config.coordinator.zone,
     )
 
 

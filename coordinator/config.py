@@ -20,7 +20,8 @@ from protos.domain.addresses import (
     is_unspecified,
     join_address,
 )
-from protos.domain.errors import ConfigInvalid
+from protos.domain.errors import ConfigInvalid, InvalidRequest
+from protos.domain.ids import check_zone
 from protos.domain.settings import published_port, read_settings, setting
 from protos.host.config_file import mending_hint, read_config_file
 
@@ -46,6 +47,9 @@ class CoordinatorSection:
     name: str = setting("coordinator")
     #: Lowest level that is logged: debug, info, warning or error.
     log_level: str = setting("info", choices=_LOG_LEVELS)
+    #: Residency zone in which it stands with its database, such as US; empty: not said, so that
+    #: names and texts of requests that are bound to zones never come here.
+    zone: str = setting("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +324,11 @@ def _check_together(config: CoordinatorConfig) -> list[str]:
         problems.append(
             f"coordinator.name: {config.coordinator.name!r} is not 1 to 63 of a-z, 0-9, _, . and -"
         )
+    if config.coordinator.zone:
+        try:
+            check_zone(config.coordinator.zone)
+        except InvalidRequest as error:
+            problems.append(f"coordinator.zone: {error}")
     if not config.coordinator.state_dir:
         problems.append("coordinator.state_dir: is empty")
     for section in ("fleet", "admin", "enrolment"):

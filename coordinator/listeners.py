@@ -15,6 +15,7 @@ from coordinator.rpc.admin import AdminService
 from coordinator.rpc.admin_adoption import AdoptionService
 from coordinator.rpc.admin_deploys import DeployService
 from coordinator.rpc.admin_registry import RegistryService
+from coordinator.rpc.admin_residency import ResidencyService
 from coordinator.rpc.enrolment import MAX_MESSAGE_BYTES, AdminListener, EnrolmentService
 from coordinator.rpc.identity import IdentityKind
 from coordinator.rpc.interceptors import ErrorInterceptor, IdentityInterceptor
@@ -31,6 +32,7 @@ from protos.v1.deploy_pb2_grpc import add_DeploysServicer_to_server
 from protos.v1.enrolment_pb2_grpc import add_EnrolmentServicer_to_server
 from protos.v1.quota_pb2_grpc import add_QuotaServicer_to_server
 from protos.v1.registry_pb2_grpc import add_RegistryServicer_to_server
+from protos.v1.residency_pb2_grpc import add_AccountResidencyServicer_to_server
 from protos.v1.usage_pb2_grpc import (
     add_MeteringServicer_to_server,
     add_UsageReportsServicer_to_server,
@@ -89,7 +91,7 @@ def make_servers(
     metering = MeteringService(
         usage.ingest,
         store,
-        zone=config.usage.zone,
+        zone=config.coordinator.zone,
         now_mono_ms=clock.now_mono_ms,
         now_unix_ms=clock.now_unix_ms,
     )
@@ -143,17 +145,24 @@ def _make_admin_server(
     add_RegistryServicer_to_server(RegistryService(operations, rows.role_of), admin_server)
     add_AdoptionServicer_to_server(AdoptionService(operations, rows.role_of), admin_server)
     add_DeploysServicer_to_server(DeployService(operations, rows.role_of), admin_server)
+    add_AccountResidencyServicer_to_server(ResidencyService(operations, rows.role_of), admin_server)
     add_UsageReportsServicer_to_server(UsageReportsService(operations, rows.role_of), admin_server)
     return admin_server
 
 
 def make_http(
-    config: CoordinatorConfig, store: Store, fleet: Fleet, stopping: asyncio.Event
+    config: CoordinatorConfig,
+    store: Store,
+    fleet: Fleet,
+    usage: Usage,
+    stopping: asyncio.Event,
 ) -> HttpListener:
     """Return the listener of probes, figures and the price card, not started."""
 
     def missing() -> list[str]:
         reasons = [] if store.available else ["the database cannot be written"]
+        if not usage.database.available:
+            reasons.append("the usage database cannot be written")
         return [*reasons, *(["the coordinator is stopping"] if stopping.is_set() else [])]
 
     def gauges() -> FleetGauges:
@@ -174,7 +183,7 @@ def make_http(
     parts = HttpParts(
         missing=missing,
         prices=lambda: store.view().prices.values(),
-        metrics=make_metrics(fleet.counters, gauges),
+        metrics=make_metrics(fleet.counters, gauges, usage.ingest.counters),
     )
     http = config.http
     return HttpListener(

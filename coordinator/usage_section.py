@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from protos.domain.settings import setting
-
-_ZONE = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,16 +15,11 @@ class UsageSection:
     raw_days: int = setting(30, at_least=1, at_most=3_650)
     #: Days that exported records stay in the blob store; 0: for ever.
     export_days: int = setting(0, at_least=0, at_most=36_500)
-    #: Zone that this coordinator is in: records of requests that are bound to other zones stay with
-    #: their agents, which send sums. Empty: every record is sent.
-    zone: str = setting("")
 
 
 def check_usage(usage: UsageSection) -> list[str]:
     """Return mistakes between keys that are valid one by one."""
     problems = []
-    if usage.zone and _ZONE.fullmatch(usage.zone) is None:
-        problems.append(f"usage.zone: {usage.zone!r} is not 1 to 32 letters, digits, - and _")
     if usage.export_days and usage.export_days < usage.raw_days:
         problems.append(
             f"usage.export_days: {usage.export_days} is below usage.raw_days = {usage.raw_days}"

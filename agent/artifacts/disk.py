@@ -11,7 +11,7 @@ import shutil
 import stat as modes
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -170,6 +170,29 @@ class ModelDisk:
             for one in gone:
                 self._delete(one)
             return [one.path for one in gone]
+
+    def evacuate(self, path: Path, digests: Collection[bytes]) -> bool:
+        """Delete an object, and what was pulled of its files ``digests``; blocking.
+
+        False while it is held or pulled; files of other objects stay. Raises: OSError.
+        """
+        with self._work:
+            with self._lock:
+                if path in self._holders or path in self._incoming:
+                    return False
+                gone = self._by_path.pop(path, None)
+            if gone is not None:
+                self._delete(gone)
+            kept = self._wanted()
+            with self._lock:
+                kept |= {digest.hex() for one in self._by_path.values() for digest in one.files}
+            names = {digest.hex() for digest in digests} - kept
+            for name in names:
+                self._unlink(name)
+            for one, _ in _files_in(self.partial):
+                if one.name.partition(".")[0] in names:
+                    one.unlink(missing_ok=True)
+            return True
 
     def forget_incoming(self, path: Path) -> None:
         """A pull has ended, with or without its object."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
+from agent.artifacts.evacuation import Evacuation
 from agent.artifacts.object_pull import ObjectPull
 from agent.artifacts.orders import (
     Held as Held,
@@ -19,6 +19,7 @@ from agent.artifacts.orders import (
 from agent.artifacts.orders import (
     check_order,
     disk_errors,
+    folder_of,
     has_files,
     in_pieces,
     total_bytes,
@@ -52,7 +53,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 #: Objects pulled or waited for at once; the rest is refused.
 _MAX_WAITING = 1_024
 
@@ -113,6 +113,7 @@ class ObjectStore:
         #: One pull for each digest at a time, whatever object it is for.
         self._locks: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
         self._background = Background(max_tasks=_MAX_WAITING)
+        self._evacuation = Evacuation(disk)
 
     # -- the contract ----------------------------------------------------------------------------
 
@@ -120,7 +121,8 @@ class ObjectStore:
         self, replicas: Mapping[str, DesiredReplica], adapters: Mapping[str, DesiredAdapter]
     ) -> None:
         """Take what this node is ordered to hold: pulls of anything else end."""
-        self._ordered = {**replicas, **adapters}
+        before, self._ordered = self._ordered, {**replicas, **adapters}
+        self._evacuation.dropped(one for name, one in before.items() if name not in self._ordered)
         wanted = {self.path_of(one) for one in self._ordered.values()}
         self._paths = {name: self._paths[name] for name in self._ordered}
         self._errors = {name: why for name, why in self._errors.items() if name in self._ordered}
@@ -135,6 +137,10 @@ class ObjectStore:
             if path not in wanted and pull.task is not None:
                 _log.info("pull ends, nobody wants it any more object=%s", name_of(pull.held))
                 pull.task.cancel()
+
+    def leave_zones(self) -> None:
+        """Delete what this node may hold no more because of its zone, by the table of now."""
+        self._evacuation.look(self._view(), self._means.peers.here, self._ordered)
 
     def residency(self, held: Held) -> Residency:
         """Return where the weights are: on this disk, at a peer, or at the origin. Hot."""
@@ -157,8 +163,7 @@ class ObjectStore:
         known = self._paths.get(name)
         if known is not None and (known[0] is held or known[0].files == held.files):
             return known[1]
-        folder = f"{_UNSAFE.sub('-', name)[:80]}-{manifest_sha256(held.files).hex()[:16]}"
-        path = self._disk.objects / folder
+        path = self._disk.objects / folder_of(name, manifest_sha256(held.files))
         if name in self._ordered:
             self._paths[name] = (held, path)
         return path
@@ -213,6 +218,7 @@ class ObjectStore:
     def release(self, held: Held) -> None:
         """Give back a hold."""
         self._disk.release(self.path_of(held))
+        self._evacuation.again()
 
     def progress(self) -> Mapping[str, PullProgress]:
         """Return by name what is being pulled, and the last error of what is not."""
@@ -244,6 +250,7 @@ class ObjectStore:
 
     async def close(self) -> None:
         """End all pulls."""
+        await self._evacuation.close()
         await self._background.close()
 
     def samples(self, _now_mono_ms: float) -> Samples:
@@ -331,6 +338,7 @@ class ObjectStore:
         self._disk.forget_incoming(pull.path)
         if self._pulls.get(pull.path) is pull:
             del self._pulls[pull.path]
+        self._evacuation.again()
 
     async def _pull(self, pull: _Pull) -> None:
         held, name = pull.held, name_of(pull.held)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from protos.domain.resources import ModelFile
 
 Held = DesiredReplica | DesiredAdapter
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
 @contextmanager
@@ -32,6 +35,11 @@ def disk_errors(name: str) -> Iterator[None]:
 def name_of(held: Held) -> str:
     """Return the object's name."""
     return held.adapter if isinstance(held, DesiredAdapter) else held.model
+
+
+def folder_of(name: str, digest: bytes) -> str:
+    """Return the name of the folder of an object with this manifest."""
+    return f"{_UNSAFE.sub('-', name)[:80]}-{digest.hex()[:16]}"
 
 
 def in_pieces(file: ModelFile) -> bool:

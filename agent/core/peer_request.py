@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from protos.domain.errors import Conflict, Forbidden, NoReplica
-from protos.domain.residency import allowed_zones
+from protos.domain.errors import Conflict, EdgeForgeError, Forbidden, InvalidRequest, NoReplica
+from protos.domain.ids import check_zone
+from protos.domain.residency import Zones, allowed_zones, is_inside, zone_of
 
 if TYPE_CHECKING:
     from protos.domain.fleet_view import FleetView
@@ -27,6 +28,8 @@ MODEL_HEADER = b"x-edgeforge-model"
 ADAPTER_HEADER = b"x-edgeforge-adapter"
 #: Present if the asking agent placed the request on a node that must load what it asks for first.
 LOAD_HEADER = b"x-edgeforge-load"
+#: Zones that the request is bound to, comma separated; absent: it is bound to none.
+ZONES_HEADER = b"x-edgeforge-zones"
 #: Code of the refusal (409) of what is not, or no longer, in the engine here.
 STALE_CODE = "stale_generation"
 #: Longest value of one of these headers: a model's name has at most 194 characters.
@@ -45,6 +48,8 @@ class PeerRequest:
     adapter: str = ""
     #: Whether it may be loaded for this request.
     may_load: bool = False
+    #: The zones in which the asking agent may have it served; None: any.
+    zones: Zones = None
 
 
 def read_peer_request(
@@ -59,7 +64,9 @@ def read_peer_request(
     name = _value(headers, DEPLOYMENT_HEADER)
     model = _value(headers, MODEL_HEADER)
     adapter = _value(headers, ADAPTER_HEADER) if ADAPTER_HEADER in headers else ""
-    claimed = PeerRequest(asking_node, account, name, model, adapter, LOAD_HEADER in headers)
+    claimed = PeerRequest(
+        asking_node, account, name, model, adapter, LOAD_HEADER in headers, _zones(headers)
+    )
     check_peer_request(claimed, here, view)
     _check_what_it_names(claimed, here, view)
     pins = view.deployments[name].pins
@@ -82,8 +89,52 @@ def check_peer_request(claimed: PeerRequest, here: str, view: FleetView) -> None
         raise NoReplica(f"node {here} knows no deployment {claimed.deployment!r}")
     if deployment.account_id != claimed.account:
         raise Forbidden(f"deployment {claimed.deployment!r} is not of account {claimed.account!r}")
-    if not may_serve(deployment, here, view):
-        raise NoReplica(f"node {here} may not serve deployment {claimed.deployment!r}")
+    refusal = outside(claimed, deployment, here, view)
+    if refusal is not None:
+        raise refusal
+
+
+def refuse_by_head(
+    headers: Mapping[bytes, bytes], asking_node: str, here: str, view: FleetView
+) -> None:
+    """Refuse by its head what may not be read here, so that its body is not. Hot.
+
+    Other mistakes of a head are left to ``read_peer_request``. Raises: NoReplica, Forbidden.
+    """
+    account, name = _value(headers, ACCOUNT_HEADER), _value(headers, DEPLOYMENT_HEADER)
+    if account not in view.accounts:
+        raise NoReplica(f"node {here} knows no account {account!r}")
+    deployment = view.deployments.get(name)
+    if deployment is None or deployment.account_id != account:
+        return
+    claimed = PeerRequest(asking_node, account, name, "", zones=_zones(headers))
+    refusal = outside(claimed, deployment, here, view)
+    if refusal is not None:
+        raise refusal
+
+
+def outside(
+    claimed: PeerRequest, deployment: Deployment, here: str, view: FleetView
+) -> EdgeForgeError | None:
+    """Return why ``here`` may not serve it for its zone, or that of who asks; None: it may. Hot.
+
+    Zones of nodes are those of this table, never what a peer says of itself.
+    """
+    account = view.accounts.get(claimed.account)
+    pinned = allowed_zones(deployment.residency_zones, None)
+    if account is not None and account.zones:
+        pinned = allowed_zones(account.zones, pinned)
+    if pinned is None and claimed.zones is None:
+        return None
+    zones = allowed_zones(claimed.zones, pinned) if claimed.zones else pinned
+    if not is_inside(zone_of(view, here), zones):
+        return NoReplica(f"node {here} may not serve deployment {claimed.deployment!r} in its zone")
+    if not is_inside(zone_of(view, claimed.asking_node), pinned):
+        return NoReplica(
+            f"node {claimed.asking_node} may not ask for deployment {claimed.deployment!r}: it is"
+            " outside its zones"
+        )
+    return None
 
 
 def _check_what_it_names(claimed: PeerRequest, here: str, view: FleetView) -> None:
@@ -107,14 +158,14 @@ def _check_what_it_names(claimed: PeerRequest, here: str, view: FleetView) -> No
     )
 
 
-def may_serve(deployment: Deployment, node_id: str, view: FleetView) -> bool:
-    """Whether a node's zone allows it to serve ``deployment``."""
-    zones = allowed_zones(deployment.residency_zones, None)
-    if zones is None:
-        return True
-    node = view.nodes.get(node_id)
-    pop = None if node is None else view.pops.get(node.pop_id)
-    return pop is not None and pop.zone in zones
+def _zones(headers: Mapping[bytes, bytes]) -> Zones:
+    """Return the zones that a request is bound to; None: none. Raises: Forbidden."""
+    if ZONES_HEADER not in headers:
+        return None
+    try:
+        return frozenset(check_zone(one) for one in _value(headers, ZONES_HEADER).split(","))
+    except InvalidRequest as error:
+        raise Forbidden(f"a peer's request has no valid {ZONES_HEADER.decode()}") from error
 
 
 def _value(headers: Mapping[bytes, bytes], name: bytes) -> str:

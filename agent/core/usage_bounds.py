@@ -102,6 +102,6 @@ class UsageCheck:
             usage.prompt_tokens, asked.most_prompt_tokens(), self._expected_prompt_tokens()
         )
         # text is at least a token: what was made must not look like an empty answer
-        counted = max(events, round(text_bytes / START_BYTES_PER_TOKEN), text_bytes > 0)
+        counted = max(events, round(text_bytes / START_BYTES_PER_TOKEN), int(text_bytes > 0))
         completion = min(usage.completion_tokens, most, counted)
         return Usage(prompt, min(usage.cached_tokens, prompt), completion)

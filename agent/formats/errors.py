@@ -19,6 +19,7 @@ from protos.domain.errors import (
     EngineFailed,
     InsufficientQuota,
     InvalidRequest,
+    Misdirected,
     RateLimited,
 )
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 Header = tuple[bytes, bytes]
 
 _JSON: Header = (b"content-type", b"application/json")
+#: Where a request that is refused with 421 may be sent, the nearest address first.
+IN_ZONE = b"x-edgeforge-in-zone"
 #: OpenAI's code for a prompt, or a prompt and its answer, over the model's context.
 CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
 _MAX_MESSAGE_CHARS = 1_000
@@ -81,6 +84,8 @@ class ErrorWords:
             headers.append((b"retry-after", b"%d" % seconds))
         if isinstance(error, RateLimited):
             headers += self.rate_headers(error.limited)
+        if isinstance(error, Misdirected) and error.in_zone:
+            headers.append((IN_ZONE, ", ".join(error.in_zone).encode()))
         if status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
         return status, headers, self.body(error, status)

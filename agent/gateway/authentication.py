@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from protos.domain.errors import InvalidRequest, NotFound, Unauthenticated
+from protos.domain.errors import EdgeForgeError, InvalidRequest, NotFound, Unauthenticated
+from protos.domain.in_zone import check_inside, misdirected
+from protos.domain.residency import bound_zones
 
 if TYPE_CHECKING:
     from protos.domain.customers import Account, ApiKey
@@ -31,22 +33,41 @@ def authenticate(
     view: FleetView,
     now_unix_ms: int,
     require_credentials: Callable[[], None],
+    node_id: str,
 ) -> Caller:
-    """Return the key in ``headers`` and its account.
+    """Return the key in ``headers`` and its account, if they may be used at ``node_id``.
 
-    Raises: Unauthenticated; what ``require_credentials`` raises while keys cannot be checked here.
+    Raises: Unauthenticated; Misdirected outside their zones; what ``require_credentials`` raises
+    while keys cannot be checked here.
     """
     secret = _given_key(headers)
     require_credentials()
-    key = view.keys.get(hashlib.sha256(secret).digest())
+    digest = hashlib.sha256(secret).digest()
+    key = view.keys.get(digest)
     if key is None:
-        raise Unauthenticated("incorrect API key", _HINT)
+        raise _refused(view, digest, now_unix_ms, node_id)
     if 0 < key.expires_unix_ms <= now_unix_ms:
-        raise Unauthenticated("this API key has expired", "create another key")
+        raise _expired()
     account = view.accounts.get(key.account_id)
     if account is None:
         raise Unauthenticated("this API key belongs to no account", _HINT)
+    if account.zones or key.zones:
+        check_inside(view, node_id, bound_zones(account, key, None, None))
     return Caller(key, account)
+
+
+def _refused(view: FleetView, digest: bytes, now_unix_ms: int, node_id: str) -> EdgeForgeError:
+    """Return why a key that is not of this agent is refused: for where it is, or altogether."""
+    foreign = view.foreign_keys.get(digest)
+    if foreign is None:
+        return Unauthenticated("incorrect API key", _HINT)
+    if 0 < foreign.expires_unix_ms <= now_unix_ms:
+        return _expired()
+    return misdirected(view, node_id, frozenset(foreign.zones))
+
+
+def _expired() -> Unauthenticated:
+    return Unauthenticated("this API key has expired", "create another key")
 
 
 def _given_key(headers: Mapping[bytes, bytes]) -> bytes:

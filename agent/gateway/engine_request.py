@@ -14,6 +14,7 @@ from agent.core.peer_request import (
     DEPLOYMENT_HEADER,
     LOAD_HEADER,
     MODEL_HEADER,
+    ZONES_HEADER,
 )
 from agent.core.request.messages import Rest
 from agent.core.request.usage import is_empty
@@ -60,6 +61,8 @@ def engine_request(
         ]
         if adapter := attempt.deployment.adapter:
             headers.append((ADAPTER_HEADER, adapter.encode()))
+        if log.zones:
+            headers.append((ZONES_HEADER, ",".join(log.zones).encode()))
         if attempt.placement.chosen.cold is not None:
             headers.append((LOAD_HEADER, b"1"))
     payload = body.for_engine(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from protos.domain.errors import NotFound
+from protos.domain.in_zone import check_inside
+from protos.domain.residency import allowed_zones
 from protos.domain.router import RequestShape, RouteExplanation, explain
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ def explain_route(
 ) -> RouteExplanation:
     """Explain a stream of ``deployment_name``; 0 means the deployment's budget, a short prompt.
 
-    Raises: NotFound.
+    Raises: NotFound; Misdirected at an agent outside the zones of deployment and account.
     """
     view = state.view()
     deployment = view.deployments.get(deployment_name)
@@ -32,6 +34,9 @@ def explain_route(
         raise NotFound(
             f"no deployment {deployment_name[:128]!r}", "edgeforge deployment ls lists them"
         )
+    account = view.accounts.get(deployment.account_id)
+    zones = allowed_zones(() if account is None else account.zones, None)
+    check_inside(view, state.node_id, allowed_zones(deployment.residency_zones, zones))
     replicas = view.replicas.get(deployment.model, {}).values()
     tokens = prompt_tokens or _DEFAULT_PROMPT_TOKENS
     shape = RequestShape(
@@ -40,7 +45,7 @@ def explain_route(
         body_bytes=tokens * _BYTES_PER_TOKEN,
         stream=True,
         budget_left_ms=budget_ms or float(deployment.ttft_budget_ms),
-        narrowed_zones=None,
+        narrowed_zones=zones,
         embeds=any(replica.profile.embeds for replica in replicas),
     )
     return explain(

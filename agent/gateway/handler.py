@@ -22,8 +22,9 @@ from agent.gateway.head_gate import caller_of
 from agent.gateway.request_headers import parse_budget_ms, parse_zones
 from agent.gateway.runner import RequestRunner
 from agent.relay.large_bodies import contains, fields_of_large, give_way
-from protos.domain.errors import EdgeForgeError, NoReplica
-from protos.domain.residency import allowed_zones
+from protos.domain.errors import EdgeForgeError, Misdirected, NoReplica
+from protos.domain.in_zone import check_inside
+from protos.domain.residency import allowed_zones, bound_zones, is_pinned, recorded_zones
 from protos.domain.resources import SlaTier
 
 if TYPE_CHECKING:
@@ -220,6 +221,12 @@ class GenerationHandler:
         body = read_body(request.body, api, caps=self._caps, fields=fields)
         body.has_media = has_media
         deployment = find_deployment(caller, body.model, view)
+        header = parse_zones(request.headers)
+        account, key = caller.account, caller.key
+        pinned = bound_zones(account, key, deployment, None)
+        check_inside(view, gateway.state.node_id, pinned)
+        # where the header leaves no zone at all, what is kept of the request is still bound
+        log.zones = recorded_zones(allowed_zones(pinned or (), header) or pinned)
         log.deployment, log.stream = deployment.name, body.stream
         log.model, log.sla = deployment.model, deployment.sla_tier
         log.budget_ms = parse_budget_ms(request.headers, deployment.ttft_budget_ms)
@@ -242,14 +249,15 @@ class GenerationHandler:
             budget_ms=log.budget_ms,
             last_mile_ms=request.last_mile_ms,
             first_byte_mono_ms=request.first_byte_mono_ms,
-            zones=parse_zones(request.headers),
+            zones=bound_zones(account, key, None, header),
             blocks=blocks,
             sequences=body.sequences,
             max_answer_tokens=body.max_answer_tokens,
-            key_id=caller.key.id,
+            key_id=key.id,
+            is_pinned=is_pinned(account, key, deployment),
+            bound_zones=log.zones,
             service_tier=body.service_tier,
         )
-        _bind(context, caller)
         log.authed_mono_ms = gateway.now_mono_ms()
         self.stats.demand.note(deployment.name, log.authed_mono_ms)
         machine = RequestMachine(gateway.state, context, gateway.policy, log)
@@ -270,6 +278,9 @@ class GenerationHandler:
     ) -> None:
         """Answer a request that was not admitted."""
         log.refused(error)
+        if isinstance(error, Misdirected):  # the address of another agent, and nothing is kept
+            log.forget()
+            request.keep_alive = False
         status, headers, body = api.render_error(error)
         client.respond(request, status, headers, body)
 
@@ -286,16 +297,6 @@ class GenerationHandler:
         finished = log.finish((gateway.state.node_id, gateway.pop_id))
         if log.account:  # unauthenticated requests must not evict customers' traces
             gateway.traces(finished.trace, log.matters)
-
-
-def _bind(context: RequestContext, caller: Caller) -> None:
-    """Put into ``context`` what the zones of key, account, deployment and header bind it to."""
-    account, key, deployment = caller.account, caller.key, context.deployment
-    context.is_pinned = bool(account.zones or key.zones or deployment.residency_zones)
-    if context.is_pinned or context.zones is not None:
-        zones = allowed_zones(deployment.residency_zones, context.zones)
-        bound = allowed_zones(account.zones, allowed_zones(key.zones, zones))
-        context.bound_zones = tuple(sorted(bound)) if bound else ()
 
 
 async def _write_ahead(runner: RequestRunner) -> None:

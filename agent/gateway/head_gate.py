@@ -9,6 +9,7 @@ from agent.formats import FORMATS
 from agent.gateway.authentication import authenticate
 from agent.relay.request_target import request_path
 from protos.domain.errors import EdgeForgeError, InvalidRequest
+from protos.domain.key_scopes import check_scopes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +48,7 @@ class HeadGate:
     def admit(self, request: Request, _context: object) -> int:
         """Return how large the body may be. Hot.
 
-        Raises: Unauthenticated; what ``AccountLimits.check_head`` raises.
+        Raises: Unauthenticated, Forbidden, Misdirected; what ``AccountLimits.check_head`` raises.
         """
         api = FORMATS.get(request.path) or _respelled(request)
         if api is None or request.method != "POST":
@@ -55,9 +56,7 @@ class HeadGate:
         gateway = self._gateway
         view = gateway.state.view()
         try:
-            caller = authenticate(
-                request.headers, view, gateway.now_unix_ms(), gateway.require_credentials
-            )
+            caller = authenticated(request, gateway, view, api.path)
             gateway.account_limits.check_head(caller.account, gateway.now_mono_ms())
         except EdgeForgeError as error:
             self._refused(api, request, error)
@@ -70,13 +69,33 @@ class HeadGate:
 def caller_of(request: Request, gateway: GatewayContext, view: FleetView) -> Caller:
     """Return who sent ``request``: as its head was admitted, unless the table has changed since.
 
-    Raises: Unauthenticated; what ``AccountLimits.check_head`` raises. Hot.
+    Raises: Unauthenticated, Forbidden, Misdirected; what ``AccountLimits.check_head`` raises. Hot.
     """
     admitted = request.admitted
     if isinstance(admitted, Admitted) and admitted.view is view:
         return admitted.caller
-    caller = authenticate(request.headers, view, gateway.now_unix_ms(), gateway.require_credentials)
+    caller = authenticated(request, gateway, view, request.path)
     gateway.account_limits.check_head(caller.account, gateway.now_mono_ms())
+    return caller
+
+
+def authenticated(
+    request: Request, gateway: GatewayContext, view: FleetView, path: str = ""
+) -> Caller:
+    """Return who sent ``request``, if the key may be used for ``path`` and from where it comes.
+
+    An empty ``path`` is open to every key. Raises: Unauthenticated, Forbidden, Misdirected. Hot.
+    """
+    caller = authenticate(
+        request.headers,
+        view,
+        gateway.now_unix_ms(),
+        gateway.require_credentials,
+        gateway.state.node_id,
+    )
+    key = caller.key
+    if key.endpoints or key.origins:
+        check_scopes(key, path, request.client_host)
     return caller
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from agent.gateway.authentication import authenticate, find_deployment, may_call
+from agent.gateway.authentication import find_deployment, may_call
+from agent.gateway.head_gate import authenticated
 from protos.domain.context_limit import served_context_tokens
 
 if TYPE_CHECKING:
@@ -34,9 +35,7 @@ class ModelsApi:
         """Return the response to ``request``, for the list or for one model."""
         gateway = self._gateway
         view = gateway.state.view()
-        caller = authenticate(
-            request.headers, view, gateway.now_unix_ms(), gateway.require_credentials
-        )
+        caller = authenticated(request, gateway, view)
         describe = _anthropic_model if is_anthropic(request) else _openai_model
         name = request.path[len(_PATH) + 1 :]
         if name:

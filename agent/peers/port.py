@@ -17,7 +17,12 @@ from agent.core.peer_load import (
     load_header,
     loadable_field,
 )
-from agent.core.peer_request import ACCOUNT_HEADER, PeerRequest, read_peer_request
+from agent.core.peer_request import (
+    ACCOUNT_HEADER,
+    PeerRequest,
+    read_peer_request,
+    refuse_by_head,
+)
 from agent.core.served import ServedLedger, ServedRecord
 from agent.formats import FORMATS, ApiFormat
 from agent.formats.body import read_body
@@ -157,6 +162,8 @@ class PeerPort:
         view = self._service.view()
         if node_id not in view.nodes:
             raise Forbidden(f"node {node_id} is no longer in the table")
+        if request.path in FORMATS:  # what may not be read here is refused before its body
+            refuse_by_head(request.headers, str(node_id), self._service.node_id, view)
         account = request.headers.get(ACCOUNT_HEADER, b"").decode("latin-1")
         request.body_owner = node_owner(str(node_id), account, view.accounts)
         return self._max_body_bytes

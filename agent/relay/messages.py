@@ -61,6 +61,8 @@ class Request:
     #: Who holds the bytes of the body, which ``held_bytes`` counts; empty: nobody is known.
     body_owner: str = ""
     held_bytes: int = 0
+    #: Address at the other end of the connection; empty: unknown. A proxy's header changes nothing.
+    client_host: str = ""
     #: What the gate for heads found, for the handler.
     admitted: object = None
     #: The target without its query.

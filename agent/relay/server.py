@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 from agent.relay.client_writer import ClientWriter
 from agent.relay.messages import Request, id_headers, whole_response
 from agent.relay.reading import RequestReader
-from agent.relay.tcp import last_mile_ms, tune
+from agent.relay.tcp import last_mile_ms, peer_host, tune
 from protos.domain.errors import EdgeForgeError, RequestTimeout, TooLarge
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class ServerConnection(ClientWriter):
         #: What the gate returned for this connection, such as a peer's identity.
         self.context: object = None
         self.serving = False
+        self._client_host = ""
         self._in_handler = False
         self._last_mile_ms = 0.0
         self._last_mile_until_mono_ms = float("-inf")
@@ -92,6 +93,7 @@ class ServerConnection(ClientWriter):
                 return
             owner.shares.show(self._place)
         owner.enter(self, self._place)
+        self._client_host = peer_host(transport)
         tune(transport)
         transport.set_write_buffer_limits(high=self._limits.buffer_bytes)
         self.deadline_mono_ms = owner.now_mono_ms() + self._limits.header_timeout_ms
@@ -144,6 +146,7 @@ class ServerConnection(ClientWriter):
         """Decide by the head whether the body may come, and how large it may be. Hot."""
         owner = self._owner
         request.trace_id = owner.make_trace_id()
+        request.client_host = self._client_host
         if owner.cors_headers is not None and (origin := request.headers.get(b"origin")):
             request.cors_headers = owner.cors_headers(origin)
         most_bytes = self._limits.max_body_bytes

@@ -36,6 +36,12 @@ def tune(transport: asyncio.BaseTransport) -> None:
             sock.setsockopt(level, option, value)
 
 
+def peer_host(transport: asyncio.BaseTransport) -> str:
+    """Return the address at the other end; empty if it cannot be told."""
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if isinstance(peer, tuple) else ""
+
+
 def last_mile_ms(transport: asyncio.BaseTransport | None) -> float:
     """Return the smoothed round trip to a client in ms; 0 where the kernel does not provide it."""
     sock = transport.get_extra_info("socket") if transport is not None else None

@@ -30,6 +30,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from agent.formats import FORMATS
 from agent.traces.stats import ExportStats
 from protos.domain.errors import ConfigInvalid
+from protos.domain.residency import may_leave
 from protos.domain.trace import token_pace, waterfall
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class OtlpExport:
     def __init__(self, config: TelemetryConfig, node_id: str, pop_id: str, version: str) -> None:
         """Open no connection yet. Raises: ConfigInvalid for an unusable headers file."""
         self.stats = ExportStats()
+        self._zone = config.zone
         self._max_queued_spans = config.max_queued_spans
         self._offered_spans = 0
         sender = OTLPSpanExporter(
@@ -90,6 +92,9 @@ class OtlpExport:
     def offer(self, trace: Trace) -> None:
         """Queue the spans of ``trace``, or drop it when too many are queued."""
         stats = self.stats
+        if not may_leave(trace.zones, self._zone):
+            stats.withheld_traces += 1
+            return
         waiting = self._offered_spans - stats.exported_spans - stats.failed_spans
         spans = 1 + len(trace.attempts)
         if waiting + spans > self._max_queued_spans:

@@ -14,6 +14,7 @@ _EXPORT_HELP = {
     "exported_spans": "Spans that the OTLP receiver took.",
     "failed_spans": "Spans that the OTLP receiver did not take.",
     "dropped_traces": "Traces not exported because too many spans were waiting.",
+    "withheld_traces": "Traces not exported because their requests are bound to other zones.",
 }
 
 
@@ -51,6 +52,8 @@ class ExportStats:
     failed_spans: int = 0
     #: Not offered: too many spans were waiting.
     dropped_traces: int = 0
+    #: Not offered: bound to zones of which the receiver's is none.
+    withheld_traces: int = 0
 
     def samples(self, _now_mono_ms: float) -> Samples:
         """Yield the counters."""

@@ -18,6 +18,7 @@ from protos.v1 import (
     deploy_pb2_grpc,
     enrolment_pb2_grpc,
     registry_pb2_grpc,
+    residency_pb2_grpc,
     usage_pb2_grpc,
 )
 from protos.wire.errors import error_from_metadata
@@ -79,6 +80,16 @@ class AdminClient:
     ) -> T:
         """Call one method about other hubs. Raises: as ``call``."""
         stub = adoption_pb2_grpc.AdoptionStub(self._channel)
+        return self._called(method(stub), request, timeout_s)
+
+    def residency(
+        self,
+        method: Callable[[residency_pb2_grpc.AccountResidencyStub], Callable[..., T]],
+        request: Any,  # noqa: ANN401 - a message
+        timeout_s: float = TIMEOUT_S,
+    ) -> T:
+        """Call one method about zones. Raises: as ``call``."""
+        stub = residency_pb2_grpc.AccountResidencyStub(self._channel)
         return self._called(method(stub), request, timeout_s)
 
     def import_upstream(

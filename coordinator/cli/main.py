@@ -9,6 +9,7 @@ import typer
 
 from coordinator.cli import (
     account,
+    account_zones,
     adapter,
     adoption,
     audit,
@@ -41,6 +42,7 @@ app = command_line(
     completes=True,
 )
 adoption.add_to(model.app)
+account_zones.add_to(account.app)
 for _group in (
     pop.app,
     node_orders.app,

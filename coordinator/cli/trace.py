@@ -139,6 +139,7 @@ def _row(line: trace_pb2.TraceSummary) -> tuple[object, ...]:
         for word, applies in (
             ("client gone", line.client_gone),
             ("clock jumped", line.clock_jumped),
+            ("names stay in its zones", line.withheld),
         )
         if applies
     ]

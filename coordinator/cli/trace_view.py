@@ -76,6 +76,8 @@ def headlines(trace: Trace) -> list[str]:
             f"cold start: {cold.path} from {cold.residency.replace('_', ' ')}, "
             f"{cold.weights_bytes / 1e6:,.1f} MB in {cold.took_ms:.0f} ms{pulled}"
         )
+    if trace.withheld:
+        lines.append(f"bound to {', '.join(trace.zones)}: names and texts stay there")
     if trace.usage_exceeded:
         lines.append(f"{trace.node_id} counted more tokens than is possible: billed by our count")
     if trace.clock_jumped:

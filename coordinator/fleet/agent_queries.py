@@ -29,7 +29,9 @@ class QueryLimits:
 class AgentQueries:
     """All queries that wait for an answer."""
 
-    def __init__(self, limits: QueryLimits, counters: FleetCounters) -> None:
+    def __init__(self, limits: QueryLimits, counters: FleetCounters, zone: str = "") -> None:
+        """``zone`` is where this coordinator stands; empty: not said."""
+        self._zone = zone
         self._limits = limits
         self._counters = counters
         self._last_id = 0
@@ -43,6 +45,7 @@ class AgentQueries:
         sent = fleet_pb2.Query()
         sent.CopyFrom(query)
         sent.id = str(self._last_id)
+        sent.asking_zone = self._zone
         timeout_ms = min(query.timeout_ms or DEFAULT_TIMEOUT_MS, self._limits.max_timeout_ms)
         sent.timeout_ms = int(timeout_ms)
         answered: asyncio.Future[fleet_pb2.Answer] = asyncio.get_running_loop().create_future()

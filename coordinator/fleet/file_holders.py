@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from protos.domain.holding import may_hold, names_held
+from protos.domain.holding import is_outside, may_hold, names_held
 from protos.domain.resources import DesiredAdapter, DesiredReplica, ResourceType
 from protos.wire import decode_row
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from coordinator.store.store import Store
     from protos.domain.routing_table import TableVersion
 
@@ -21,21 +23,30 @@ class FileHolders:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        #: node -> version of its table, and the digests in it
-        self._desired: dict[str, tuple[TableVersion, frozenset[bytes]]] = {}
+        #: node -> version of its table, and by digest the models and adapters in it
+        self._desired: dict[str, tuple[TableVersion, dict[bytes, tuple[str, ...]]]] = {}
 
     def may_fetch(self, node_id: str, sha256: bytes) -> bool:
         """Return whether ``node_id`` should or may hold a model or adapter with this file."""
-        return sha256 in self._desired_files(node_id) or self._may_hold_file(node_id, sha256)
+        view = self._store.view()
+        # zones hold at once, before the plan has followed them
+        return any(
+            not is_outside(view, node_id, name)
+            for name in self._desired_files(node_id).get(sha256, ())
+        ) or self._may_hold_file(node_id, sha256)
 
-    def _desired_files(self, node_id: str) -> frozenset[bytes]:
+    def _desired_files(self, node_id: str) -> Mapping[bytes, Sequence[str]]:
         table = self._store.table(ResourceType.DESIRED, node_id)
         known = self._desired.get(node_id)
         if known is not None and known[0] == table.at:
             return known[1]
         rows = [decode_row(ResourceType.DESIRED, payload) for payload in table.rows.values()]
-        held = [row for row in rows if isinstance(row, DesiredReplica | DesiredAdapter)]
-        digests = frozenset(file.sha256 for row in held for file in row.files)
+        digests: dict[bytes, tuple[str, ...]] = {}
+        for row in rows:
+            if isinstance(row, DesiredReplica | DesiredAdapter):
+                name = row.adapter if isinstance(row, DesiredAdapter) else row.model
+                for file in row.files:
+                    digests[file.sha256] = (*digests.get(file.sha256, ()), name)
         self._desired.pop(node_id, None)
         self._desired[node_id] = (table.at, digests)
         if len(self._desired) > _MAX_NODES:

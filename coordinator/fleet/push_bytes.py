@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from coordinator.fleet.table_scopes import table_scope
+from protos.domain.resources import ResourceType
 from protos.domain.routing_table import Delta, Snapshot, Table, TableVersion
 from protos.v1 import fleet_pb2
 from protos.wire import delta_to_wire, snapshot_to_wire
@@ -18,9 +20,8 @@ from protos.wire import delta_to_wire, snapshot_to_wire
 if TYPE_CHECKING:
     from coordinator.core.fleet_figures import FleetCounters
     from coordinator.store.store import Store
-    from protos.domain.resources import ResourceType
 
-#: Bodies cached: one for each type and, while agents lag, one for each version they hold.
+#: Bodies cached: one for each type and zone and, while agents lag, for each version they hold.
 MAX_BODIES = 64
 #: Bytes cached in all; tables that do not fit are serialised again for each agent.
 MAX_KEPT_BYTES = 256 * 1024 * 1024
@@ -44,7 +45,7 @@ class _Body:
     at: TableVersion
 
 
-_Key = tuple["ResourceType", int | None, bool]
+_Key = tuple[ResourceType, str, int | None, bool]
 
 
 class PushEncoder:
@@ -57,11 +58,15 @@ class PushEncoder:
         self._kept_bytes = 0
         self._making = asyncio.Lock()
 
+    def scope(self, resource_type: ResourceType, node_id: str) -> str:
+        """Return the scope of the table that ``node_id`` is sent."""
+        return table_scope(self._store, resource_type, node_id)
+
     async def snapshot(
         self, resource_type: ResourceType, scope: str, nonce: int, *, forced: bool
     ) -> PushBytes:
         """Return the whole present table."""
-        body = await self._body((resource_type, None, forced), scope)
+        body = await self._body((resource_type, scope, None, forced))
         return _framed(body, nonce)
 
     async def delta(
@@ -71,18 +76,19 @@ class PushEncoder:
         delta = await self._store.delta_since(resource_type, scope, from_version)
         if delta is None or len(delta.upserts) >= len(self._store.table(resource_type, scope).rows):
             return await self.snapshot(resource_type, scope, nonce, forced=False)
-        body = await self._body((resource_type, from_version, False), scope, delta)
+        body = await self._body((resource_type, scope, from_version, False), delta)
         return _framed(body, nonce)
 
-    async def _body(self, key: _Key, scope: str, delta: Delta | None = None) -> _Body:
-        table = self._store.table(key[0], scope)
-        if scope:
+    async def _body(self, key: _Key, delta: Delta | None = None) -> _Body:
+        resource_type, scope, _, _ = key
+        table = self._store.table(resource_type, scope)
+        if resource_type is ResourceType.DESIRED:
             return await self._made(table, delta, key)
         # Callers that arrive meanwhile await the same body instead of making another.
         async with self._making:
-            table = self._store.table(key[0], scope)
+            table = self._store.table(resource_type, scope)
             if delta is not None and delta.to_version != table.at.version:
-                delta = await self._store.delta_since(key[0], scope, delta.from_version)
+                delta = await self._store.delta_since(resource_type, scope, delta.from_version)
             kept = self._bodies.get(key)
             if kept is not None and kept.at == table.at:
                 return kept
@@ -100,7 +106,7 @@ class PushEncoder:
         else:
 
             def make() -> _Body:
-                return _snapshot_body(table, forced=key[2])
+                return _snapshot_body(table, forced=key[3])
 
         if table.size_bytes > _THREAD_ABOVE_BYTES:
             return await asyncio.to_thread(make)

@@ -13,6 +13,7 @@ from coordinator.core.twins import Twin, TwinWatch
 from coordinator.fleet.agent_queries import AgentQueries, QueryLimits
 from coordinator.fleet.live import LiveNode
 from coordinator.fleet.stream_bytes import beat_bytes
+from coordinator.fleet.table_scopes import table_scope
 from protos.domain.errors import Conflict, LinkDown, Overloaded, removed
 from protos.domain.resources import ResourceType
 
@@ -62,10 +63,11 @@ class FleetRegistry:
         on_topology_forced: Callable[[], None],
         on_twin: Callable[[str, Twin], None] = lambda node_id, twin: None,
         alive_ms: float = 6_000.0,
+        zone: str = "",
     ) -> None:
         """``draw`` returns a random number in [0, 1).
 
-        An agent that was heard within ``alive_ms`` still runs.
+        An agent that was heard within ``alive_ms`` still runs. ``zone`` is the coordinator's.
         """
         self._store = store
         self._memory = memory
@@ -77,7 +79,7 @@ class FleetRegistry:
         self._on_topology_forced = on_topology_forced
         self._on_twin = on_twin
         self._alive_ms = alive_ms
-        self._queries = AgentQueries(query_limits, counters)
+        self._queries = AgentQueries(query_limits, counters, zone)
         self._sessions: dict[str, AgentSession] = {}
         self._stopping = False
         #: Tables that have changed since the last round.
@@ -96,7 +98,9 @@ class FleetRegistry:
 
     def tables_of(self, node_id: str) -> dict[ResourceType, Holding]:
         """Return the identity of every table that ``node_id`` should hold."""
-        return {one: self._holding(one, _scope(one, node_id)) for one in ResourceType}
+        return {
+            one: self._holding(one, table_scope(self._store, one, node_id)) for one in ResourceType
+        }
 
     def held(self, resource_type: ResourceType) -> dict[str, TableVersion]:
         """Return the version of a table that each connected agent has acknowledged."""
@@ -128,6 +132,7 @@ class FleetRegistry:
                 f"another stream of {session.node_id} has opened, by {same} process",
                 retry_after_ms=_REPLACED_RETRY_MS,
             )
+        session.moved_to(table_scope(self._store, ResourceType.CREDENTIALS, session.node_id))
         self._sessions[session.node_id] = session
         self._counters.streams_opened += 1
 
@@ -281,9 +286,23 @@ class FleetRegistry:
                 session.handle(TableChanged(resource_type, self._holding(resource_type, scope)))
             return
         for count, session in enumerate(list(self._sessions.values()), start=1):
-            session.handle(TableChanged(resource_type, self._holding(resource_type, "")))
+            of_node = table_scope(self._store, resource_type, session.node_id)
+            session.handle(TableChanged(resource_type, self._holding(resource_type, of_node)))
+            if resource_type is ResourceType.TOPOLOGY:
+                self._follow_zone(session)
             if count % _SESSIONS_PER_STEP == 0:
                 await asyncio.sleep(0)
+
+    def _follow_zone(self, session: AgentSession) -> None:
+        """Send an agent whose POP has another zone now what it is to hold of the credentials.
+
+        The version is the same, only the rows differ: it is sent them all.
+        """
+        credentials = ResourceType.CREDENTIALS
+        scope = table_scope(self._store, credentials, session.node_id)
+        if session.moved_to(scope):
+            session.handle(TableChanged(credentials, self._holding(credentials, scope)))
+            session.handle(Forced(credentials))
 
     def _holding(self, resource_type: ResourceType, scope: str) -> Holding:
         table = self._store.table(resource_type, scope)
@@ -291,7 +310,3 @@ class FleetRegistry:
 
     def _stop_retry_ms(self) -> float:
         return _STOP_RETRY_MIN_MS + _STOP_RETRY_SPREAD_MS * self._draw()
-
-
-def _scope(resource_type: ResourceType, node_id: str) -> str:
-    return node_id if resource_type is ResourceType.DESIRED else ""

@@ -29,11 +29,11 @@ from coordinator.core.push_session import (
 from coordinator.core.twins import Caller
 from coordinator.fleet.stream_bytes import go_away_bytes
 from protos.domain.errors import DeadlineExceeded, EdgeForgeError
-from protos.domain.resources import ResourceType
 
 if TYPE_CHECKING:
     from coordinator.core.fleet_figures import FleetCounters
     from coordinator.fleet.push_bytes import PushEncoder
+    from protos.domain.resources import ResourceType
 
 _log = logging.getLogger(__name__)
 
@@ -81,6 +81,8 @@ class AgentSession:
         self._beat: bytes | None = None
         self._go_away: bytes | None = None
         self._error: EdgeForgeError | None = None
+        #: Of the credentials that it is sent; empty: not looked up yet.
+        self._scope = ""
         self._wake = asyncio.Event()
 
     @property
@@ -101,6 +103,11 @@ class AgentSession:
         """Pass ``event`` to the push machine and queue its commands."""
         for command in self._machine.handle(event, self._parts.now_mono_ms()):
             self._queue(command)
+
+    def moved_to(self, scope: str) -> bool:
+        """Take the scope of the credentials; return whether it is another one than before."""
+        before, self._scope = self._scope, scope
+        return before not in ("", scope)
 
     def tick(self) -> None:
         """Time out a push that has waited too long for its answer."""
@@ -158,9 +165,9 @@ class AgentSession:
         return True
 
     async def _write_push(self, write: Write, command: SendSnapshot | SendDelta) -> None:
-        scope = self.node_id if command.type is ResourceType.DESIRED else ""
         encoder, counters = self._parts.encoder, self._parts.counters
         async with self._parts.push_slots:
+            scope = encoder.scope(command.type, self.node_id)
             if isinstance(command, SendSnapshot):
                 push = await encoder.snapshot(
                     command.type, scope, command.nonce, forced=command.forced

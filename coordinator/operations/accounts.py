@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from coordinator.core.account_zones import checked_zones
 from coordinator.operations.acts import Act
 from coordinator.operations.use_case import UseCases, named, note_of, use_case
-from coordinator.store import accounts
+from coordinator.store import accounts, residency
 from protos.domain.customers import Account, UsageLimits
 from protos.domain.ids import check_account_id
 
@@ -59,3 +60,18 @@ class Accounts(UseCases):
         )
         note = note_of(actor, Act.ACCOUNT_LIMITS, f"account/{account_id}", detail)
         return await self._store.write(accounts.set_limits(account_id, change), note)
+
+    @use_case(Act.ACCOUNT_ZONES, named("account"))
+    async def set_zones(self, actor: Actor, account_id: str, zones: Collection[str]) -> Account:
+        """Bind an account to zones, none: to nothing. Its keys and deployments only get narrower.
+
+        Raises: InvalidRequest, NotFound; Conflict for one of them that would have no zone left.
+        """
+        check_account_id(account_id)
+        bound = checked_zones(zones)
+        note = note_of(
+            actor, Act.ACCOUNT_ZONES, f"account/{account_id}", f"zones={','.join(bound) or 'any'}"
+        )
+        account = await self._store.write(residency.set_zones(account_id, bound), note)
+        self._parts.on_plan_changed()
+        return account

@@ -14,6 +14,7 @@ class Act(enum.StrEnum):
     ACCOUNT_CREATE = "account.create"
     ACCOUNT_LIMITS = "account.limits"
     ACCOUNT_LIST = "account.list"
+    ACCOUNT_ZONES = "account.zones"
     ADAPTER_COMPARE = "adapter.compare"
     ADAPTER_PORT = "adapter.port"
     ADOPTION_ADVANCE = "adoption.advance"
@@ -88,6 +89,8 @@ NEEDS: Mapping[Act, Role] = {
     Act.ACCOUNT_CREATE: Role.ADMIN,
     Act.ACCOUNT_LIMITS: Role.ADMIN,
     Act.ACCOUNT_LIST: Role.VIEWER,
+    # It decides where customers' data may be.
+    Act.ACCOUNT_ZONES: Role.ADMIN,
     # It takes the time of engines.
     Act.ADAPTER_COMPARE: Role.OPERATOR,
     Act.ADAPTER_PORT: Role.OPERATOR,

@@ -40,6 +40,8 @@ class TraceLine:
     cost_nano_usd: int
     clock_jumped: bool
     client_gone: bool
+    #: Its deployment stays in the zones that the request was bound to.
+    withheld: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from coordinator.core.account_zones import within_account
 from coordinator.core.deploy_checks import check_adapter, check_owner
 from coordinator.core.plan_input import ENGINE_KIND_OF
 from coordinator.operations.acts import Act
@@ -23,6 +24,7 @@ from protos.domain.resources import ReplicaState
 
 if TYPE_CHECKING:
     from coordinator.operations.actor import Actor
+    from coordinator.store.store import Store
     from protos.domain.resources import Deployment, Model, Replica
 
 MAX_TTFT_BUDGET_MS = 600_000
@@ -59,7 +61,7 @@ class Deployments(UseCases):
 
         Raises: InvalidRequest, NotFound, Conflict.
         """
-        deployment = checked_deployment(deployment)
+        deployment = in_account(self._store, checked_deployment(deployment))
         model = self._store.view().models.get(deployment.model)
         if model is None:
             names = sorted(self._store.view().models)
@@ -163,6 +165,12 @@ class Deployments(UseCases):
             return f"no node has an engine of kind {engine_kind!r} yet: `edgeforge node ls`"
         more = f" and {len(fitting) - 10} more" if len(fitting) > 10 else ""
         return f"nodes with such an engine: {', '.join(fitting[:10])}{more}"
+
+
+def in_account(store: Store, deployment: Deployment) -> Deployment:
+    """Return ``deployment`` in the zones of its account. Raises: InvalidRequest."""
+    account = store.view().accounts.get(deployment.account_id)
+    return deployment if account is None else within_account(account.zones, deployment)
 
 
 def checked_deployment(deployment: Deployment) -> Deployment:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from coordinator.core.account_zones import narrowed
 from coordinator.core.deploy_checks import check_adapter, check_fits, check_owner
 from coordinator.core.deploy_progress import NodeProgress, waits_for
 from coordinator.core.plan_input import PlanNode
@@ -18,7 +19,7 @@ from coordinator.core.rollout import (
 )
 from coordinator.fleet.deploy_nodes import progress_of
 from coordinator.operations.acts import Act
-from coordinator.operations.deployments import checked_deployment
+from coordinator.operations.deployments import checked_deployment, in_account
 from coordinator.operations.registry_objects import found_row
 from coordinator.operations.use_case import UseCases, named, note_of, use_case
 from coordinator.store import deploys
@@ -147,6 +148,9 @@ class Deploys(UseCases):
             self._parts.on_plan_changed()
             return self._status(name)
         wanted = _revision(name, self._store.deploys().get(name), present, revision).deployment
+        account = self._store.view().accounts.get(wanted.account_id)
+        if account is not None:  # its zones may be narrower than they were then
+            wanted = narrowed(account.zones, wanted) or wanted
         begins = _Change(
             Act.DEPLOY_ROLLBACK,
             f"rollback to {wanted.revision}",
@@ -244,6 +248,7 @@ class Deploys(UseCases):
                 pins=None,
             )
         )
+        made = in_account(store, made)
         if not 0 <= made.max_premium_percent <= MAX_PREMIUM_PERCENT:
             raise InvalidRequest(
                 f"a premium of {made.max_premium_percent} % is not in 0..{MAX_PREMIUM_PERCENT}",

@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from coordinator.core.account_zones import checked_zones
 from coordinator.operations.acts import Act
 from coordinator.operations.use_case import UseCases, named, note_of, use_case
 from coordinator.store import keys
@@ -47,8 +48,11 @@ class Keys(UseCases):
         deployments: Collection[str] = (),
         expires_unix_ms: int = 0,
         limits: UsageLimits = NO_LIMITS,
+        zones: Collection[str] = (),
     ) -> NewKey:
         """Return a new key; no deployments: all of the account's; 0: it never expires.
+
+        ``zones`` are where it may be used, of the account's; none: all of the account's.
 
         Raises: InvalidRequest, NotFound.
         """
@@ -70,8 +74,11 @@ class Keys(UseCases):
         key_id = secrets.token_hex(_ID_BYTES)
         text = f"ef-{key_id}-{secrets.token_hex(_SECRET_BYTES)}"
         digest = hashlib.sha256(text.encode()).digest()
-        key = ApiKey(key_id, digest, account_id, opened, expires_unix_ms, limits)
+        narrowed = checked_zones(zones)
+        key = ApiKey(key_id, digest, account_id, opened, expires_unix_ms, limits, narrowed)
         detail = f"account={account_id} deployments={','.join(opened) or 'all'}"
+        if narrowed:
+            detail += f" zones={','.join(narrowed)}"
         note = note_of(actor, Act.KEY_CREATE, f"key/{key_id}", detail)
         await self._store.write(keys.create(key, now_unix_ms), note)
         return NewKey(key_id, text)

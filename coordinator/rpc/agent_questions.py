@@ -47,6 +47,7 @@ _LINE = (
     "cost_nano_usd",
     "clock_jumped",
     "client_gone",
+    "withheld",
 )
 _CANDIDATE = (
     "node_id",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from coordinator.store import accounts, models, nodes, pins, publications
+from coordinator.store import accounts, models, nodes, pins, publications, residency
 from coordinator.store.fact_types import FactType
 from protos.domain.errors import Conflict, NotFound
 from protos.domain.object_names import ObjectKind
@@ -20,7 +20,8 @@ def put(deployment: Deployment, node_ids: Sequence[str], *, create_only: bool) -
     """Create or replace a deployment and its pins.
 
     NotFound if account, model, adapter, runtime or a node is unknown; Conflict if it exists and
-    ``create_only``, or belongs to another account.
+    ``create_only``, or belongs to another account; InvalidRequest for zones that its account does
+    not have.
     """
 
     def write(tx: Transaction) -> None:
@@ -41,7 +42,7 @@ def put(deployment: Deployment, node_ids: Sequence[str], *, create_only: bool) -
                 )
         # Without nodes it is not pinned; or still to none, once its last one was removed.
         pinned = frozenset(node_ids) or (None if deployment.pins else deployment.pins)
-        tx.put(replace(deployment, pins=pinned))
+        tx.put(replace(residency.within(tx, deployment), pins=pinned))
         pins.keep(tx, deployment.name, node_ids)
 
     return write

@@ -13,7 +13,7 @@ from coordinator.core.rollout import (
     RolloutPhase,
     Withdrawn,
 )
-from coordinator.store import deployments, pins
+from coordinator.store import deployments, pins, residency
 from coordinator.store.deploy_facts import DeployRecord
 from protos.domain.errors import Conflict, NotFound
 from protos.domain.resources import Deployment, NextVersion, ResourceType
@@ -74,7 +74,8 @@ def begin(
 ) -> Write[Rollout]:
     """Begin to make a next version ready, in place of the one of ``seen``. NotFound, Conflict.
 
-    Conflict too when the deployment is not as ``seen`` any more. ``node_ids``: its pins, None: it
+    Conflict too when the deployment is not as ``seen`` any more; InvalidRequest for zones that its
+    account does not have. ``node_ids``: its pins, None: it
     is not pinned. ``at_once``: it is ready already, and switched to.
     """
 
@@ -91,7 +92,8 @@ def begin(
         record = tx.fact(DeployRecord, following.name) or DeployRecord(following.name)
         _check_seen(record, present, seen)
         number = _next_number(record, present)
-        other = replace(following, pins=named, revision=number, next=None)
+        within = residency.within(tx, following)
+        other = replace(within, pins=named, revision=number, next=None)
         rollout = Rollout(RolloutPhase.PREPARING, other, by, reason, tx.now_unix_ms, timeout_ms)
         begun = replace(_started(record, present, tx.now_unix_ms), rollout=rollout, withdrawn=None)
         tx.put_fact(begun)

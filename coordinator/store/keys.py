@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from coordinator.store import accounts
+from coordinator.store import residency
 from coordinator.store.facts import FactType, KeyCreated
 from protos.domain.errors import Conflict, NotFound
 from protos.domain.resources import Deployment, ResourceType, row_key
@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 
 
 def create(key: ApiKey, created_unix_ms: int) -> Write[None]:
-    """Create a key for deployments of its own account. NotFound if one of them is unknown."""
+    """Create a key for deployments of its own account. NotFound if one of them is unknown.
+
+    InvalidRequest if it may be used where its account may not.
+    """
 
     def write(tx: Transaction) -> None:
-        accounts.require(tx, key.account_id)
+        made = residency.with_account_zones(tx, key)
         for name in key.deployments:
             deployment = tx.get(ResourceType.DEPLOYMENTS, f"deployment/{name}")
             if not isinstance(deployment, Deployment) or deployment.account_id != key.account_id:
@@ -28,7 +31,7 @@ def create(key: ApiKey, created_unix_ms: int) -> Write[None]:
                 )
         if tx.get(ResourceType.CREDENTIALS, row_key(key)) is not None:
             raise Conflict(f"key {key.id!r} exists")
-        tx.put(key)
+        tx.put(made)
         tx.put_fact(KeyCreated(key.id, created_unix_ms))
 
     return write

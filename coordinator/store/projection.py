@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from coordinator.store.history import History
+from coordinator.store.zone_tables import ZoneTables, zone_of_scope
 from protos.domain.fleet_view import FleetView, with_changes
 from protos.domain.resources import Resource, ResourceType
 from protos.domain.routing_table import Delta, Table, TableDraft, TableVersion, table_of
@@ -32,6 +33,7 @@ class Projection:
         #: Deltas to the present tables, cached because many agents need the same one.
         self._deltas: dict[tuple[TableName, int], Delta | None] = {}
         self.view = FleetView()
+        self._zones = ZoneTables()
 
     @property
     def names(self) -> tuple[TableName, ...]:
@@ -39,7 +41,13 @@ class Projection:
         return tuple(self._tables)
 
     def table(self, resource_type: ResourceType, scope: str) -> Table:
-        """Return a table; one that was never written is empty at version 0."""
+        """Return a table; one that was never written is empty at version 0.
+
+        ``scope`` of the credentials: ``zone_scope`` of a zone, for what its agents get of them.
+        """
+        zone = zone_of_scope(scope) if resource_type is ResourceType.CREDENTIALS else None
+        if zone is not None:
+            return self._zones.table(self.table(resource_type, ""), zone)
         found = self._tables.get((resource_type, scope))
         if found is not None:
             return found
@@ -48,6 +56,9 @@ class Projection:
     def delta_since(self, resource_type: ResourceType, scope: str, version: int) -> Delta | None:
         """Return the push from ``version`` to the present table, None if changes are missing."""
         name = (resource_type, scope)
+        if resource_type is ResourceType.CREDENTIALS and zone_of_scope(scope) is not None:
+            whole = self.delta_since(resource_type, "", version)
+            return self._zones.delta(whole, self.table(*name))
         if (name, version) not in self._deltas:
             history = self._histories.get(name, _NO_HISTORY)
             if len(self._deltas) >= _DELTA_CACHE:
@@ -69,7 +80,10 @@ class Projection:
         self._tables[name] = table_of(resource_type, TableVersion(self.epoch, version), rows)
         self._histories[name] = History(floor)
         if not scope:
-            self.view = with_changes(self.view, (), _decoded(resource_type, rows.values()))
+            decoded = _decoded(resource_type, rows.values())
+            self.view = with_changes(self.view, (), decoded)
+            if resource_type is ResourceType.CREDENTIALS:
+                self._zones.follow((), decoded)
 
     def remember(self, name: TableName, seq: int, key: str) -> None:
         """Add a change to the history of a table that holds it."""
@@ -91,6 +105,7 @@ class Projection:
         if by_table:
             self._deltas.clear()
             self.view = with_changes(self.view, removes, upserts)
+            self._zones.follow(removes, upserts)
         return tuple(by_table)
 
     def forget(self, seq: int) -> None:

@@ -67,6 +67,18 @@ class ApiKey:
     endpoints: tuple[str, ...] = ()
     #: Networks that it may be used from, as CIDR; empty: any address.
     origins: tuple[str, ...] = ()
+    #: Those of its account, so that the row says by itself which agents may have it.
+    account_zones: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """What an agent outside a key's zones knows of it: where it may be used; empty: nowhere."""
+
+    id: str
+    digest: bytes
+    zones: tuple[str, ...]
+    expires_unix_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,19 @@ class HeadersTooLarge(TooLarge):
     http_status = 431
 
 
+class Misdirected(EdgeForgeError):
+    """The request may not be read in this agent's zone. Source: RFC 9110, 15.5.20.
+
+    ``in_zone`` has addresses of agents that may, the nearest first; none is known if it is empty.
+    """
+
+    http_status = 421
+    grpc_code = "FAILED_PRECONDITION"
+    openai_type = "invalid_request_error"
+    default_code = "outside_residency"
+    in_zone: tuple[str, ...] = ()
+
+
 class UnsupportedEncoding(EdgeForgeError):
     """The body's content encoding is not supported."""
 

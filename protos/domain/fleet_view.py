@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from protos.domain.customers import Account, ApiKey
+from protos.domain.customers import Account, ApiKey, ForeignKey
 from protos.domain.resources import (
     Adapter,
     CardTerms,
@@ -49,6 +49,8 @@ class FleetView:
     adapter_replicas: Mapping[str, Mapping[str, Replica]] = field(default_factory=dict)
     #: SHA-256 of the whole key -> key
     keys: Mapping[bytes, ApiKey] = field(default_factory=dict)
+    #: SHA-256 of the whole key -> where it may be used; keys that may not be used here
+    foreign_keys: Mapping[bytes, ForeignKey] = field(default_factory=dict)
     accounts: Mapping[str, Account] = field(default_factory=dict)
     prices: Mapping[tuple[str, Tier], Price] = field(default_factory=dict)
     #: "terms" -> what the price card says beside its lines; empty before the first card
@@ -164,8 +166,9 @@ def _replica_slot(replica: Replica) -> tuple[str, str]:
     return "replicas", replica.model
 
 
-#: Indexes whose key is the row's ``id``, or its ``name``.
+#: Indexes whose key is the row's ``id``, its ``digest``, or its ``name``.
 _BY_ID: dict[type, str] = {Pop: "pops", Node: "nodes", Account: "accounts"}
+_BY_DIGEST: dict[type, str] = {ApiKey: "keys", ForeignKey: "foreign_keys"}
 _BY_NAME: dict[type, str] = {Model: "models", Adapter: "adapters", Deployment: "deployments"}
 
 
@@ -175,8 +178,8 @@ def _slot(resource: Resource) -> tuple[str, object]:
             return _BY_ID[type(resource)], resource.id
         case Model() | Adapter() | Deployment():
             return _BY_NAME[type(resource)], resource.name
-        case ApiKey():
-            return "keys", resource.digest
+        case ApiKey() | ForeignKey():
+            return _BY_DIGEST[type(resource)], resource.digest
         case Price():
             return "prices", (resource.size_class, resource.tier)
         case CardTerms():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from protos.domain.residency import zone_of
 from protos.domain.resources import NodeIntent
 
 if TYPE_CHECKING:
@@ -27,6 +28,24 @@ def may_hold(view: FleetView, node_id: str, name: str) -> bool:
     if node is None or node.intent is NodeIntent.RETIRED:
         return False
     return any(may_serve(one, node, view.pops) for one in _users(view).get(name, ()))
+
+
+def is_outside(view: FleetView, node_id: str, name: str) -> bool:
+    """Return whether zones keep the model or adapter ``name`` away from ``node_id``.
+
+    Deployments name it, and every one of them is bound to zones of which the node's is none. False
+    while the node's zone is not known: what is deleted by this does not come back by itself.
+    """
+    users = _users(view).get(name, ())
+    zone = zone_of(view, node_id)
+    return bool(users and zone) and all(
+        one.residency_zones and zone not in one.residency_zones for one in users
+    )
+
+
+def names_outside(view: FleetView, node_id: str) -> set[str]:
+    """Return every model and adapter that zones keep away from ``node_id``."""
+    return {name for name in _users(view) if is_outside(view, node_id, name)}
 
 
 def _users(view: FleetView) -> Mapping[str, list[Deployment | NextVersion]]:

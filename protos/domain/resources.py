@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from protos.domain.customers import Account, ApiKey
+from protos.domain.customers import Account, ApiKey, ForeignKey
 
 
 class ResourceType(enum.StrEnum):
@@ -320,6 +320,7 @@ Resource = (
     | Deployment
     | Replica
     | ApiKey
+    | ForeignKey
     | Account
     | Price
     | CardTerms
@@ -332,6 +333,7 @@ _KIND_OF: dict[type, str] = {
     Pop: "pop",
     Node: "node",
     ApiKey: "key",
+    ForeignKey: "key",
     Account: "account",
     Model: "model",
     Adapter: "adapter",
@@ -342,7 +344,7 @@ _KIND_OF: dict[type, str] = {
 def row_key(resource: Resource) -> str:
     """Return the key of ``resource`` within its resource type."""
     match resource:
-        case Pop() | Node() | ApiKey() | Account():
+        case Pop() | Node() | ApiKey() | ForeignKey() | Account():
             return f"{_KIND_OF[type(resource)]}/{resource.id}"
         case Model() | Adapter() | Deployment():
             return f"{_KIND_OF[type(resource)]}/{resource.name}"
@@ -366,7 +368,7 @@ def resource_type(resource: Resource) -> ResourceType:
             return ResourceType.TOPOLOGY
         case Model() | Adapter() | Deployment() | Replica():
             return ResourceType.DEPLOYMENTS
-        case ApiKey() | Account():
+        case ApiKey() | ForeignKey() | Account():
             return ResourceType.CREDENTIALS
         case Price() | CardTerms():
             return ResourceType.PRICES

@@ -226,6 +226,10 @@ class Trace:
     cause: str = ""
     #: The cold start that the answer waited for; None: what was asked for was in the engine.
     cold_start: TraceColdStart | None = None
+    #: Zones that the request was bound to, sorted; empty: none.
+    zones: tuple[str, ...] = ()
+    #: Names, texts and times of tokens stay in ``zones`` and are left out.
+    withheld: bool = False
 
     @property
     def felt_ttft_ms(self) -> float | None:

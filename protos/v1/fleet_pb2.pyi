@@ -1162,8 +1162,11 @@ class Query(_message.Message):
     TRACE_LIST_FIELD_NUMBER: _builtins.int
     TRACE_SHOW_FIELD_NUMBER: _builtins.int
     CANARY_FIELD_NUMBER: _builtins.int
+    ASKING_ZONE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     timeout_ms: _builtins.int
+    asking_zone: _builtins.str
+    """of the coordinator; empty: not said"""
     @_builtins.property
     def explain(self) -> Global___ExplainQuery: ...
     @_builtins.property
@@ -1187,10 +1190,11 @@ class Query(_message.Message):
         trace_list: Global___TraceListQuery | None = ...,
         trace_show: Global___TraceShowQuery | None = ...,
         canary: Global___CanaryQuery | None = ...,
+        asking_zone: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "dial", b"dial", "explain", b"explain", "question", b"question", "resume", b"resume", "trace_list", b"trace_list", "trace_show", b"trace_show"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "dial", b"dial", "explain", b"explain", "id", b"id", "question", b"question", "resume", b"resume", "timeout_ms", b"timeout_ms", "trace_list", b"trace_list", "trace_show", b"trace_show"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asking_zone", b"asking_zone", "canary", b"canary", "dial", b"dial", "explain", b"explain", "id", b"id", "question", b"question", "resume", b"resume", "timeout_ms", b"timeout_ms", "trace_list", b"trace_list", "trace_show", b"trace_show"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_question: _TypeAlias = _typing.Literal["explain", "resume", "dial", "trace_list", "trace_show", "canary"]  # noqa: Y015
     _WhichOneofArgType_question: _TypeAlias = _typing.Literal["question", b"question"]  # noqa: Y015

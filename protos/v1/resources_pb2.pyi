@@ -774,6 +774,7 @@ class ApiKey(_message.Message):
     ZONES_FIELD_NUMBER: _builtins.int
     ENDPOINTS_FIELD_NUMBER: _builtins.int
     ORIGINS_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ZONES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """public part, safe to show"""
     digest: _builtins.bytes
@@ -799,6 +800,10 @@ class ApiKey(_message.Message):
     def origins(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """networks in CIDR; empty: any"""
 
+    @_builtins.property
+    def account_zones(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """those of its account: the row says itself where it may go"""
+
     def __init__(
         self,
         *,
@@ -811,14 +816,50 @@ class ApiKey(_message.Message):
         zones: _abc.Iterable[_builtins.str] | None = ...,
         endpoints: _abc.Iterable[_builtins.str] | None = ...,
         origins: _abc.Iterable[_builtins.str] | None = ...,
+        account_zones: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "deployments", b"deployments", "digest", b"digest", "endpoints", b"endpoints", "expires_unix_ms", b"expires_unix_ms", "id", b"id", "limits", b"limits", "origins", b"origins", "zones", b"zones"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "account_zones", b"account_zones", "deployments", b"deployments", "digest", b"digest", "endpoints", b"endpoints", "expires_unix_ms", b"expires_unix_ms", "id", b"id", "limits", b"limits", "origins", b"origins", "zones", b"zones"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ApiKey: _TypeAlias = ApiKey  # noqa: Y015
+
+@_typing.final
+class ForeignKey(_message.Message):
+    """A key, for agents outside its zones: enough to say where it may be used."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    ZONES_FIELD_NUMBER: _builtins.int
+    EXPIRES_UNIX_MS_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    digest: _builtins.bytes
+    """SHA-256 of the whole key"""
+    expires_unix_ms: _builtins.int
+    """0: never"""
+    @_builtins.property
+    def zones(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """empty: nowhere"""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        digest: _builtins.bytes = ...,
+        zones: _abc.Iterable[_builtins.str] | None = ...,
+        expires_unix_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "expires_unix_ms", b"expires_unix_ms", "id", b"id", "zones", b"zones"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForeignKey: _TypeAlias = ForeignKey  # noqa: Y015
 
 @_typing.final
 class Account(_message.Message):
@@ -862,6 +903,7 @@ class CredentialsRow(_message.Message):
 
     API_KEY_FIELD_NUMBER: _builtins.int
     ACCOUNT_FIELD_NUMBER: _builtins.int
+    FOREIGN_KEY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def api_key(self) -> Global___ApiKey:
         """key "key/<id>" """
@@ -870,17 +912,22 @@ class CredentialsRow(_message.Message):
     def account(self) -> Global___Account:
         """key "account/<id>" """
 
+    @_builtins.property
+    def foreign_key(self) -> Global___ForeignKey:
+        """key "key/<id>" """
+
     def __init__(
         self,
         *,
         api_key: Global___ApiKey | None = ...,
         account: Global___Account | None = ...,
+        foreign_key: Global___ForeignKey | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "api_key", b"api_key", "resource", b"resource"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "api_key", b"api_key", "foreign_key", b"foreign_key", "resource", b"resource"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "api_key", b"api_key", "resource", b"resource"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "api_key", b"api_key", "foreign_key", b"foreign_key", "resource", b"resource"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_resource: _TypeAlias = _typing.Literal["api_key", "account"]  # noqa: Y015
+    _WhichOneofReturnType_resource: _TypeAlias = _typing.Literal["api_key", "account", "foreign_key"]  # noqa: Y015
     _WhichOneofArgType_resource: _TypeAlias = _typing.Literal["resource", b"resource"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_resource) -> _WhichOneofReturnType_resource | None: ...
 

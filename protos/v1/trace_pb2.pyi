@@ -317,6 +317,8 @@ class Trace(_message.Message):
     BILLING_REASON_FIELD_NUMBER: _builtins.int
     CAUSE_FIELD_NUMBER: _builtins.int
     USAGE_EXCEEDED_FIELD_NUMBER: _builtins.int
+    ZONES_FIELD_NUMBER: _builtins.int
+    WITHHELD_FIELD_NUMBER: _builtins.int
     trace_id: _builtins.str
     ingress_node_id: _builtins.str
     ingress_pop_id: _builtins.str
@@ -356,6 +358,8 @@ class Trace(_message.Message):
     """how it ended, as on its usage record: UsageCause; empty: it has none"""
     usage_exceeded: _builtins.bool
     """its host counted impossibly many tokens: the usage is the ingress'"""
+    withheld: _builtins.bool
+    """names, texts and addresses stay in its zones and are left out"""
     @_builtins.property
     def far(self) -> Global___TraceFarTimes: ...
     @_builtins.property
@@ -374,6 +378,10 @@ class Trace(_message.Message):
     def tokens(self) -> Global___TraceTokens: ...
     @_builtins.property
     def cost(self) -> Global___TraceCost: ...
+    @_builtins.property
+    def zones(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """that the request was bound to; empty: none"""
+
     def __init__(
         self,
         *,
@@ -415,10 +423,12 @@ class Trace(_message.Message):
         billing_reason: _builtins.str = ...,
         cause: _builtins.str = ...,
         usage_exceeded: _builtins.bool = ...,
+        zones: _abc.Iterable[_builtins.str] | None = ...,
+        withheld: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_asked_ms", b"_asked_ms", "_authed_ms", b"_authed_ms", "_first_token_ms", b"_first_token_ms", "_placed_ms", b"_placed_ms", "asked_ms", b"asked_ms", "authed_ms", b"authed_ms", "cold_start", b"cold_start", "cost", b"cost", "far", b"far", "first_token_ms", b"first_token_ms", "placed_ms", b"placed_ms", "tokens", b"tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_asked_ms", b"_asked_ms", "_authed_ms", b"_authed_ms", "_first_token_ms", b"_first_token_ms", "_placed_ms", b"_placed_ms", "account", b"account", "asked_ms", b"asked_ms", "attempts", b"attempts", "authed_ms", b"authed_ms", "began_unix_ms", b"began_unix_ms", "billing_reason", b"billing_reason", "billing_tier", b"billing_tier", "budget_ms", b"budget_ms", "cause", b"cause", "client_gone", b"client_gone", "client_request_id", b"client_request_id", "clock_jumped", b"clock_jumped", "cold_start", b"cold_start", "cost", b"cost", "deployment", b"deployment", "ended_ms", b"ended_ms", "error", b"error", "far", b"far", "first_token_ms", b"first_token_ms", "ingress_node_id", b"ingress_node_id", "ingress_pop_id", b"ingress_pop_id", "last_mile_ms", b"last_mile_ms", "model", b"model", "node_id", b"node_id", "path", b"path", "placed_ms", b"placed_ms", "pop_id", b"pop_id", "predicted_miss", b"predicted_miss", "predicted_ttft_ms_p99", b"predicted_ttft_ms_p99", "read_ms", b"read_ms", "serving_tier", b"serving_tier", "status", b"status", "stream", b"stream", "token_gaps_us", b"token_gaps_us", "tokens", b"tokens", "tokens_left_out", b"tokens_left_out", "trace_id", b"trace_id", "usage_exceeded", b"usage_exceeded"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_asked_ms", b"_asked_ms", "_authed_ms", b"_authed_ms", "_first_token_ms", b"_first_token_ms", "_placed_ms", b"_placed_ms", "account", b"account", "asked_ms", b"asked_ms", "attempts", b"attempts", "authed_ms", b"authed_ms", "began_unix_ms", b"began_unix_ms", "billing_reason", b"billing_reason", "billing_tier", b"billing_tier", "budget_ms", b"budget_ms", "cause", b"cause", "client_gone", b"client_gone", "client_request_id", b"client_request_id", "clock_jumped", b"clock_jumped", "cold_start", b"cold_start", "cost", b"cost", "deployment", b"deployment", "ended_ms", b"ended_ms", "error", b"error", "far", b"far", "first_token_ms", b"first_token_ms", "ingress_node_id", b"ingress_node_id", "ingress_pop_id", b"ingress_pop_id", "last_mile_ms", b"last_mile_ms", "model", b"model", "node_id", b"node_id", "path", b"path", "placed_ms", b"placed_ms", "pop_id", b"pop_id", "predicted_miss", b"predicted_miss", "predicted_ttft_ms_p99", b"predicted_ttft_ms_p99", "read_ms", b"read_ms", "serving_tier", b"serving_tier", "status", b"status", "stream", b"stream", "token_gaps_us", b"token_gaps_us", "tokens", b"tokens", "tokens_left_out", b"tokens_left_out", "trace_id", b"trace_id", "usage_exceeded", b"usage_exceeded", "withheld", b"withheld", "zones", b"zones"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__asked_ms: _TypeAlias = _typing.Literal["asked_ms"]  # noqa: Y015
     _WhichOneofArgType__asked_ms: _TypeAlias = _typing.Literal["_asked_ms", b"_asked_ms"]  # noqa: Y015
@@ -519,6 +529,8 @@ class TraceSummary(_message.Message):
     COST_NANO_USD_FIELD_NUMBER: _builtins.int
     CLOCK_JUMPED_FIELD_NUMBER: _builtins.int
     CLIENT_GONE_FIELD_NUMBER: _builtins.int
+    WITHHELD_FIELD_NUMBER: _builtins.int
+    ZONES_FIELD_NUMBER: _builtins.int
     trace_id: _builtins.str
     ingress_node_id: _builtins.str
     began_unix_ms: _builtins.int
@@ -536,6 +548,12 @@ class TraceSummary(_message.Message):
     cost_nano_usd: _builtins.int
     clock_jumped: _builtins.bool
     client_gone: _builtins.bool
+    withheld: _builtins.bool
+    """see Trace"""
+    @_builtins.property
+    def zones(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """see Trace"""
+
     def __init__(
         self,
         *,
@@ -555,10 +573,12 @@ class TraceSummary(_message.Message):
         cost_nano_usd: _builtins.int = ...,
         clock_jumped: _builtins.bool = ...,
         client_gone: _builtins.bool = ...,
+        withheld: _builtins.bool = ...,
+        zones: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_felt_ttft_ms", b"_felt_ttft_ms", "felt_ttft_ms", b"felt_ttft_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_felt_ttft_ms", b"_felt_ttft_ms", "began_unix_ms", b"began_unix_ms", "billing_tier", b"billing_tier", "budget_ms", b"budget_ms", "client_gone", b"client_gone", "clock_jumped", b"clock_jumped", "cost_nano_usd", b"cost_nano_usd", "deployment", b"deployment", "ended_ms", b"ended_ms", "felt_ttft_ms", b"felt_ttft_ms", "ingress_node_id", b"ingress_node_id", "missed", b"missed", "node_id", b"node_id", "predicted_miss", b"predicted_miss", "serving_tier", b"serving_tier", "status", b"status", "trace_id", b"trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_felt_ttft_ms", b"_felt_ttft_ms", "began_unix_ms", b"began_unix_ms", "billing_tier", b"billing_tier", "budget_ms", b"budget_ms", "client_gone", b"client_gone", "clock_jumped", b"clock_jumped", "cost_nano_usd", b"cost_nano_usd", "deployment", b"deployment", "ended_ms", b"ended_ms", "felt_ttft_ms", b"felt_ttft_ms", "ingress_node_id", b"ingress_node_id", "missed", b"missed", "node_id", b"node_id", "predicted_miss", b"predicted_miss", "serving_tier", b"serving_tier", "status", b"status", "trace_id", b"trace_id", "withheld", b"withheld", "zones", b"zones"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__felt_ttft_ms: _TypeAlias = _typing.Literal["felt_ttft_ms"]  # noqa: Y015
     _WhichOneofArgType__felt_ttft_ms: _TypeAlias = _typing.Literal["_felt_ttft_ms", b"_felt_ttft_ms"]  # noqa: Y015

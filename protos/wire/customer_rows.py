@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 
-def row_of_money(resource: c.ApiKey | c.Account | d.Price | d.CardTerms) -> Message:
+def row_of_money(resource: c.ApiKey | c.ForeignKey | c.Account | d.Price | d.CardTerms) -> Message:
     """Return the row that carries ``resource``."""
     match resource:
         case c.ApiKey():
             return r.CredentialsRow(api_key=_api_key_to_wire(resource))
+        case c.ForeignKey():
+            return r.CredentialsRow(foreign_key=_foreign_key_to_wire(resource))
         case c.Account():
             return r.CredentialsRow(account=_account_to_wire(resource))
         case d.Price():
@@ -47,6 +49,12 @@ def decode_credentials(payload: bytes) -> d.Resource | None:
                 zones=tuple(key.zones),
                 endpoints=tuple(key.endpoints),
                 origins=tuple(key.origins),
+                account_zones=tuple(key.account_zones),
+            )
+        case "foreign_key":
+            foreign = row.foreign_key
+            return c.ForeignKey(
+                foreign.id, foreign.digest, tuple(foreign.zones), foreign.expires_unix_ms
             )
         case "account":
             return account_from_wire(row.account)
@@ -114,6 +122,13 @@ def _api_key_to_wire(key: c.ApiKey) -> r.ApiKey:
         zones=key.zones,
         endpoints=key.endpoints,
         origins=key.origins,
+        account_zones=key.account_zones,
+    )
+
+
+def _foreign_key_to_wire(key: c.ForeignKey) -> r.ForeignKey:
+    return r.ForeignKey(
+        id=key.id, digest=key.digest, zones=key.zones, expires_unix_ms=key.expires_unix_ms
     )
 
 

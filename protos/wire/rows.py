@@ -59,7 +59,7 @@ def _row_of(resource: d.Resource) -> Message:
             return r.DeploymentsRow(deployment=deployment_to_wire(resource))
         case d.Replica():
             return r.DeploymentsRow(replica=replica_to_wire(resource))
-        case c.ApiKey() | c.Account() | d.Price() | d.CardTerms():
+        case c.ApiKey() | c.ForeignKey() | c.Account() | d.Price() | d.CardTerms():
             return row_of_money(resource)
         case d.DesiredReplica():
             return r.DesiredRow(replica=desired_to_wire(resource))

@@ -49,6 +49,7 @@ _PLAIN = (
     "predicted_ttft_ms_p99",
     "client_request_id",
     "usage_exceeded",
+    "withheld",
     "billing_reason",
     "cause",
 )
@@ -82,6 +83,7 @@ def trace_to_wire(trace: Trace) -> trace_pb2.Trace:
                 pull_ms=cold.pull_ms,
             )
         )
+    message.zones.extend(trace.zones)
     gaps = trace.token_gaps_us
     if gaps and max(gaps) > _MAX_UINT32:
         gaps = tuple(min(gap, _MAX_UINT32) for gap in gaps)
@@ -119,6 +121,7 @@ def trace_from_wire(message: trace_pb2.Trace) -> Trace:
         far=FarTimes(far.admission_ms, far.queue_ms, far.engine_ms, far.load_ms)
         if message.HasField("far")
         else None,
+        zones=tuple(message.zones),
         token_gaps_us=tuple(message.token_gaps_us),
         attempts=tuple(_attempt_from_wire(attempt) for attempt in message.attempts),
         usage=Usage(tokens.prompt, tokens.cached, tokens.completion),
@@ -153,6 +156,7 @@ def summary_to_wire(trace: Trace) -> trace_pb2.TraceSummary:
         cost_nano_usd=trace.cost.total_nano_usd,
         clock_jumped=trace.clock_jumped,
         client_gone=trace.client_gone,
+        zones=trace.zones,
     )
 
 

@@ -117,12 +117,19 @@ class RequestWorld:
             outcome = Outcome(Load(10.0), 1.0, took_ms, self.now - count + number)
             self.state.predictor.learn(name, MODEL, profile(took_ms), outcome)
 
-    def begin(self, account: str = "acme", *, sequences: int = 1) -> list[str]:
-        """Let the request begin."""
+    def begin(
+        self,
+        account: str = "acme",
+        *,
+        sequences: int = 1,
+        zones: frozenset[str] | None = None,
+        key_digest: bytes = KEY.digest,
+    ) -> list[str]:
+        """Let the request begin; ``zones`` are those of its account, key and header."""
         self.context = RequestContext(
             view=self.table,
             account=account,
-            key_digest=b"k",
+            key_digest=key_digest,
             deployment=self._of,
             stream=self._stream,
             embeds=False,
@@ -132,9 +139,10 @@ class RequestWorld:
             budget_ms=self._budget_ms,
             last_mile_ms=0.0,
             first_byte_mono_ms=self.now,
-            zones=None,
+            zones=zones,
             blocks=NO_BLOCKS,
             sequences=sequences,
+            key_id=KEY.id,
         )
         self.log = RequestLog("t", 0, "/v1/chat/completions", self.now)
         self.machine = RequestMachine(self.state, self.context, self._policy, self.log)
@@ -255,6 +263,13 @@ class RequestWorld:
         """Rows leave the table, and the runner says so if the machine has something to do."""
         self.now += after_ms
         self.table = with_changes(self.table, removed, ())
+        if not self.machine.is_revoked:
+            return []
+        return self._do(m.TableChanged(USAGE, None, rest))
+
+    def table_becomes(self, table: FleetView, rest: m.Rest = m.Rest.UNKNOWN) -> list[str]:
+        """Another table arrives, and the runner says so if the machine has something to do."""
+        self.table = table
         if not self.machine.is_revoked:
             return []
         return self._do(m.TableChanged(USAGE, None, rest))

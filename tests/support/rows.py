@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from protos.domain.customers import Account, ApiKey, UsageLimits
+from protos.domain.customers import Account, ApiKey, ForeignKey, UsageLimits
 from protos.domain.resources import (
     Adapter,
     CardTerms,
@@ -75,6 +75,7 @@ ONE_OF_EACH: tuple[Resource, ...] = (
         residency=Residency.DISK,
     ),
     ApiKey("k1", b"d" * 32, "acme", ("chat",), 1_700_000_000_000, UsageLimits(0, 60, 0)),
+    ForeignKey("k2", b"f" * 32, ("BR", "EU"), 1_700_000_000_000),
     Account("acme", UsageLimits(8, 600, 100_000)),
     Price("xs", Tier.CENTRAL, 10, 2, 30, 4),
     CardTerms(4, 1_700_000_000_000, 50, 20, 0, 10),

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from protos.domain.pricing import surcharged
+from protos.domain.residency import allowed_zones
 from protos.domain.resources import NO_TERMS
 
 if TYPE_CHECKING:
     from agent.core.prefixes import PromptBlocks
     from agent.core.usage_bounds import UsageCheck
     from protos.domain.fleet_view import FleetView
+    from protos.domain.residency import Zones
     from protos.domain.resources import Deployment, Price, Tier
 
 
@@ -40,7 +42,7 @@ class RequestContext:
     #: Smoothed round trip of the client's own connection.
     last_mile_ms: float
     first_byte_mono_ms: float
-    #: Residency zones that the request's header allows; None: no header.
+    #: Zones that account, key and header have allowed at admission; None: any.
     zones: frozenset[str] | None
     #: Hashed blocks of the prompt, to look up which engines may have cached it.
     blocks: PromptBlocks
@@ -74,3 +76,14 @@ class RequestContext:
             price = surcharged(line, terms, deployment.sla_tier, pinned=self.is_pinned)
             view.surcharged[key] = price
         return price
+
+    def zones_in(self, view: FleetView) -> Zones:
+        """Return where it may be served by ``view``: account and deployment may be narrower now."""
+        zones = self.zones
+        account = view.accounts.get(self.account)
+        if account is not None and account.zones:
+            zones = allowed_zones(account.zones, zones)
+        deployment = view.deployments.get(self.deployment.name)
+        if deployment is not None and deployment.residency_zones:
+            zones = allowed_zones(deployment.residency_zones, zones)
+        return zones

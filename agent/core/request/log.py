@@ -75,6 +75,8 @@ class RequestLog:
     model: str = ""
     sla: str = ""
     account: str = ""
+    #: Zones that it is bound to, sorted; empty: none.
+    zones: tuple[str, ...] = ()
     stream: bool = False
     status: int = 0
     error: str = ""
@@ -151,6 +153,11 @@ class RequestLog:
             return True
         felt_ms = self.felt_ttft_ms
         return felt_ms is not None and felt_ms > self.budget_ms
+
+    def forget(self) -> None:
+        """Drop what says whose request it was: it may not be kept in this zone."""
+        self.account = self.deployment = self.model = self.sla = self.client_request_id = ""
+        self.zones = ()
 
     def refused(self, error: EdgeForgeError) -> None:
         """Record that the client gets ``error``."""
@@ -265,6 +272,7 @@ class FinishedRequest:
             cost=log.cost,
             card_version=log.card_version,
             cold_start=_cold_start(log.cold_start),
+            zones=log.zones,
         )
 
     def _since(self, mono_ms: float | None) -> float | None:

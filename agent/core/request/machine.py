@@ -157,7 +157,7 @@ class RequestMachine:
         """Whether ``TableChanged`` would do anything now. Hot: for all requests at each change."""
         if self._reply.over:
             return False
-        return self._revoked() is not None or bool(self._running.on_removed_nodes())
+        return self._revoked() is not None or bool(self._running.on_lost_nodes(self._request))
 
     # -- asking
 
@@ -379,20 +379,21 @@ class RequestMachine:
     # -- the table
 
     def _on_table_changed(self, event: TableChanged, now_mono_ms: float) -> list[Command]:
-        """End a request that was revoked; give up attempts whose node was removed."""
+        """End a request that was revoked; give up attempts at nodes that may serve it no more."""
         error = self._revoked()
         if error is not None:
             outcome = AttemptOutcome.REVOKED
             return self._reply.cut_short(outcome, error, event.usage, event.far, now_mono_ms)
         commands: list[Command] = []
-        for attempt in self._running.on_removed_nodes():
+        for attempt in self._running.on_lost_nodes(self._request):
             if not self._reply.over:
-                reason = f"node {attempt.node_id} was removed"
+                is_there = attempt.node_id in self._state.view().nodes
+                why = "may serve it no more in its zone" if is_there else "was removed"
+                reason = f"node {attempt.node_id} {why}"
                 commands += self._lose(attempt, reason, event, now_mono_ms)
         return commands
 
     def _revoked(self) -> EdgeForgeError | None:
-        request = self._request
-        return revoked(
-            self._state.view(), request.key_digest, request.account, request.deployment.name
-        )
+        request, state = self._request, self._state
+        name = request.deployment.name
+        return revoked(state.view(), request.key_digest, request.account, name, state.node_id)

@@ -130,10 +130,10 @@ class Placer:
 
     def _shape(self, now_mono_ms: float, *, strict: bool, resumes: bool = False) -> RequestShape:
         request = self._request
-        deployment = request.deployment
+        deployment, view = request.deployment, self._state.view()
         spent_ms = now_mono_ms - request.first_byte_mono_ms
         self.budget_left_ms = request.budget_ms - request.last_mile_ms - spent_ms
-        now = self._state.view().deployments.get(deployment.name)
+        now = view.deployments.get(deployment.name)
         if now is not None and now is not deployment:
             # Changed since the admission: where it may be served must be current, and what it
             # is now of is what others serve.
@@ -153,7 +153,7 @@ class Placer:
             body_bytes=request.body_bytes,
             stream=request.stream,
             budget_left_ms=self.budget_left_ms,
-            narrowed_zones=request.zones,
+            narrowed_zones=request.zones_in(view),
             embeds=request.embeds,
             needs_tool_parser=request.needs_tool_parser,
             expected_tokens=self._expected_tokens,

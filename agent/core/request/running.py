@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 from agent.core.request.attempt import Attempt, TokenTimes
 from agent.core.request.messages import Cancel, Command
+from protos.domain.residency import is_inside, zone_of
 from protos.domain.trace import AttemptOutcome
 
 if TYPE_CHECKING:
     from agent.core.request.bookkeeping import Bookkeeping
+    from agent.core.request.context import RequestContext
     from agent.core.request.placing import Placer
     from agent.core.request.state import RouterState
     from protos.domain.router import Placement
@@ -71,10 +73,15 @@ class RunningAttempts:
         """Cut every running attempt."""
         return [self.cut(attempt, outcome, now_mono_ms) for attempt in list(self.attempts)]
 
-    def on_removed_nodes(self) -> list[Attempt]:
-        """Return the running attempts whose node has left the table. Hot."""
-        nodes = self._state.view().nodes
-        return [attempt for attempt in self.attempts if attempt.node_id not in nodes]
+    def on_lost_nodes(self, request: RequestContext) -> list[Attempt]:
+        """Return the running attempts whose node has left the table or the request's zones. Hot."""
+        view = self._state.view()
+        nodes, zones = view.nodes, request.zones_in(view)
+        return [
+            attempt
+            for attempt in self.attempts
+            if attempt.node_id not in nodes or not is_inside(zone_of(view, attempt.node_id), zones)
+        ]
 
     def overtaken_by(self, winner: Attempt, now_mono_ms: float) -> list[Command]:
         """Cut every attempt except ``winner``; those begun before it count as late."""

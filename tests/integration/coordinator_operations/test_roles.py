@@ -61,6 +61,11 @@ CASES = {
         "account/acme",
         "account/acme",
     ),
+    Act.ACCOUNT_ZONES: Case(
+        lambda ops, who: ops.accounts.set_zones(who, "acme", ["BR"]),
+        "account/acme",
+        "account/acme",
+    ),
     Act.ACCOUNT_LIST: Case(lambda ops, who: ops.accounts.list_all(who)),
     Act.ADAPTER_COMPARE: Case(
         lambda ops, who: ops.registry.compare(who, "acme/fr", "acme/fr@1"),

@@ -17,6 +17,7 @@ TABLE = [
     (errors.Conflict, 409, "ABORTED", True),
     (errors.TooLarge, 413, "RESOURCE_EXHAUSTED", False),
     (errors.UnsupportedEncoding, 415, "INVALID_ARGUMENT", False),
+    (errors.Misdirected, 421, "FAILED_PRECONDITION", False),
     (errors.HeadersTooLarge, 431, "RESOURCE_EXHAUSTED", False),
     (errors.Overloaded, 429, "RESOURCE_EXHAUSTED", True),
     (errors.BudgetUnreachable, 429, "RESOURCE_EXHAUSTED", True),

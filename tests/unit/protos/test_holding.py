@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from protos.domain.holding import may_hold, names_held
+from protos.domain.holding import is_outside, may_hold, names_held, names_outside
 from protos.domain.resources import NextVersion, NodeIntent
 from tests.support.fleets import deployment, node, pop, view
 
@@ -101,3 +101,31 @@ def test_a_next_version_without_an_adapter_names_none():
     asked = replace(DEPLOYED, next=replace(NEXT, adapter=""))
     assert names_held(world(asked=asked)) == {DEPLOYED.model, "acme/fr@1", "acme/m@2"}
     assert not may_hold(world(asked=asked), "iad-1", "")
+
+
+def test_what_every_deployment_keeps_out_of_a_zone_is_outside_there():
+    abroad = replace(DEPLOYED, residency_zones=("BR",))
+    assert is_outside(world(asked=abroad), "iad-1", DEPLOYED.model)
+    assert is_outside(world(asked=abroad), "iad-1", "acme/fr@1")
+    assert not is_outside(world(), "iad-1", DEPLOYED.model)
+    assert names_outside(world(asked=abroad), "iad-1") == {DEPLOYED.model, "acme/fr@1"}
+    assert names_outside(world(), "iad-1") == set()
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        view(pop("IAD"), node("iad-1", "IAD")),
+        view(node("iad-1", "IAD"), replace(DEPLOYED, residency_zones=("BR",))),
+        world(asked=replace(DEPLOYED, residency_zones=(), pins=frozenset({"gru-1"}))),
+        view(
+            pop("IAD"),
+            node("iad-1", "IAD"),
+            replace(DEPLOYED, residency_zones=("BR",)),
+            replace(DEPLOYED, name="open", residency_zones=()),
+        ),
+    ],
+    ids=["nobody names it", "own zone unknown", "pinned elsewhere", "another one is not bound"],
+)
+def test_nothing_is_outside_for_another_reason_than_its_zones(table):
+    assert not is_outside(table, "iad-1", DEPLOYED.model)

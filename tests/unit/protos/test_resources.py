@@ -19,6 +19,7 @@ KEYS = [
     ("replica/gru-1/acme/m@1", ResourceType.DEPLOYMENTS),
     ("replica/gru-1/acme/m@1+acme/fr@1", ResourceType.DEPLOYMENTS),
     ("key/k1", ResourceType.CREDENTIALS),
+    ("key/k2", ResourceType.CREDENTIALS),
     ("account/acme", ResourceType.CREDENTIALS),
     ("price/xs/central", ResourceType.PRICES),
     ("terms", ResourceType.PRICES),

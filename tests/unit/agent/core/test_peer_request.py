@@ -13,9 +13,11 @@ from agent.core.peer_request import (
     LOAD_HEADER,
     MODEL_HEADER,
     STALE_CODE,
+    ZONES_HEADER,
     PeerRequest,
     check_peer_request,
     read_peer_request,
+    refuse_by_head,
 )
 from protos.domain.customers import Account
 from protos.domain.errors import Conflict, EdgeForgeError, Forbidden, NoReplica
@@ -30,6 +32,7 @@ FLEET = view(
     pop("FAR", zone="BR"),
     node("near", "NEAR"),
     node("far", "FAR"),
+    node("far-2", "FAR"),
     model(),
     Account("acme"),
     Account("other"),
@@ -91,7 +94,65 @@ def test_what_a_newer_or_older_table_may_explain_is_refused_so_that_another_node
 
 @pytest.mark.parametrize("name", [b"brazilian", b"pinned"])
 def test_a_deployment_is_served_in_its_own_zones_and_where_it_is_pinned(name: bytes) -> None:
-    read_peer_request(HEADERS | {DEPLOYMENT_HEADER: name}, "near", "far", FLEET)
+    read_peer_request(HEADERS | {DEPLOYMENT_HEADER: name}, "far-2", "far", FLEET)
+
+
+BRAZILIAN = {DEPLOYMENT_HEADER: b"brazilian"}
+BOUND = with_changes(FLEET, (), (Account("acme", zones=("BR",)),))
+
+
+@pytest.mark.parametrize(
+    ("changes", "asking", "here", "table"),
+    [
+        (BRAZILIAN, "far", "near", FLEET),
+        (BRAZILIAN, "near", "far", FLEET),
+        ({}, "far", "near", BOUND),
+        ({}, "near", "far", BOUND),
+        ({ZONES_HEADER: b"BR"}, "far", "near", FLEET),
+        ({}, "far", "near", with_changes(FLEET, [Account("acme")], ())),
+    ],
+    ids=["serves", "asks", "account serves", "account asks", "key or header", "unknown account"],
+)
+def test_outside_its_zones_a_request_is_refused_by_its_head_whoever_asks(
+    changes: dict[bytes, bytes], asking: str, here: str, table: FleetView
+) -> None:
+    with pytest.raises(NoReplica):
+        refuse_by_head(HEADERS | changes, asking, here, table)
+    with pytest.raises(NoReplica):
+        read_peer_request(HEADERS | changes, asking, here, table)
+
+
+def test_within_its_zones_a_request_is_read() -> None:
+    for changes, table in (
+        (BRAZILIAN, FLEET),
+        ({}, BOUND),
+        ({ZONES_HEADER: b"EU,BR"}, BOUND),
+    ):
+        refuse_by_head(HEADERS | changes, "far-2", "far", table)
+        read_peer_request(HEADERS | changes, "far-2", "far", table)
+
+
+def test_a_header_alone_narrows_where_it_is_served_and_not_who_may_ask() -> None:
+    asked = read_peer_request(HEADERS | {ZONES_HEADER: b"BR"}, "near", "far", FLEET)
+    assert asked.zones == {"BR"}
+
+
+@pytest.mark.parametrize("value", [b"", b"br", b"BR,,US", b"BR, US", b"\xff", b"B" * 300])
+def test_malformed_zones_are_forbidden(value: bytes) -> None:
+    with pytest.raises(Forbidden):
+        refuse_by_head(HEADERS | {ZONES_HEADER: value}, "far", HERE, FLEET)
+
+
+def test_a_zone_is_that_of_the_table_and_a_node_without_one_is_in_none() -> None:
+    homeless = with_changes(FLEET, [pop("FAR", zone="BR")], ())
+    with pytest.raises(NoReplica):
+        refuse_by_head(HEADERS | BRAZILIAN, "far-2", "far", homeless)
+
+
+def test_a_running_request_ends_where_its_account_may_be_served_no_more() -> None:
+    claimed = read({})
+    with pytest.raises(NoReplica):
+        check_peer_request(claimed, HERE, BOUND)
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from agent.core.revocation import may_revoke, revoked
-from protos.domain.customers import Account, AccountState, ApiKey
-from protos.domain.errors import NotFound, Unauthenticated
+from protos.domain.customers import Account, AccountState, ApiKey, ForeignKey
+from protos.domain.errors import Misdirected, NotFound, Unauthenticated
 from protos.domain.fleet_view import with_changes
-from protos.domain.resources import NodeIntent, Resource, Tier
+from protos.domain.resources import NodeIntent, Pop, Resource, Tier
 from tests.support.fleets import deployment, node, pop, price, replica, view
 
 KEY = ApiKey("k1", b"d" * 32, "acme", (), 0)
@@ -18,7 +18,7 @@ TABLE = view(pop("NEAR"), node("near", "NEAR"), Account("acme"), KEY, deployment
 
 
 def after(*removed: Resource, put: tuple[Resource, ...] = ()):
-    return revoked(with_changes(TABLE, removed, put), KEY.digest, "acme", "small")
+    return revoked(with_changes(TABLE, removed, put), KEY.digest, "acme", "small", "near")
 
 
 def test_what_the_table_still_has_goes_on() -> None:
@@ -68,3 +68,27 @@ def test_a_change_of_what_requests_depend_on_is_looked_at(put: Resource) -> None
 def test_reports_of_replicas_and_prices_are_not_looked_at() -> None:
     assert not may_revoke(TABLE, with_changes(TABLE, (), (replica("near"), price(Tier.EDGE, 1))))
     assert not may_revoke(TABLE, TABLE)
+
+
+@pytest.mark.parametrize(
+    ("removed", "put"),
+    [
+        ((), Account("acme", zones=("BR",))),
+        ((), replace(KEY, zones=("BR",))),
+        ((), deployment(zones=("BR",))),
+        ((KEY,), ForeignKey("k1", KEY.digest, ("BR",))),
+        ((), pop("NEAR", zone="EU")),
+    ],
+    ids=["account", "key", "deployment", "the key is foreign here now", "the site has moved"],
+)
+def test_a_request_whose_zones_were_narrowed_is_read_no_further_here(
+    removed: tuple[Resource, ...], put: Resource
+) -> None:
+    home = with_changes(TABLE, (), (deployment(zones=("US",)),)) if isinstance(put, Pop) else TABLE
+    changed = with_changes(home, removed, (put,))
+    assert isinstance(revoked(changed, KEY.digest, "acme", "small", "near"), Misdirected)
+    assert may_revoke(home, changed)
+
+
+def test_zones_that_still_have_this_node_among_them_take_nothing_away() -> None:
+    assert after(put=(Account("acme", zones=("BR", "US")), deployment(zones=("US",)))) is None

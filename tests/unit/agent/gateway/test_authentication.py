@@ -10,9 +10,10 @@ import pytest
 
 from agent.gateway.authentication import Caller, authenticate, find_deployment
 from agent.link.status import CredentialsAge
-from protos.domain.customers import Account, ApiKey
-from protos.domain.errors import InvalidRequest, LinkDown, NotFound, Unauthenticated
-from tests.support.fleets import MODEL, deployment, model, view
+from protos.domain.customers import Account, ApiKey, ForeignKey
+from protos.domain.errors import InvalidRequest, LinkDown, Misdirected, NotFound, Unauthenticated
+from protos.domain.resources import Resource
+from tests.support.fleets import MODEL, deployment, model, node, pop, view
 
 NOW_UNIX_MS = 1_000
 SECRET = b"ef-secret"
@@ -29,7 +30,7 @@ def sign_in(
 ) -> Caller:
     headers = {} if header is None else {b"authorization": header}
     world = view(Account("acme"), *keys)
-    return authenticate(headers, world, NOW_UNIX_MS, require)
+    return authenticate(headers, world, NOW_UNIX_MS, require, "gru-1")
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_x_api_key_is_a_key_without_a_bearer_token_beside_it(beside: bytes | Non
     headers = {b"x-api-key": b" ef-secret "}
     if beside is not None:
         headers[b"authorization"] = beside
-    assert authenticate(headers, world, NOW_UNIX_MS, lambda: None).account.id == "acme"
+    assert authenticate(headers, world, NOW_UNIX_MS, lambda: None, "gru-1").account.id == "acme"
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_x_api_key_is_a_key_without_a_bearer_token_beside_it(beside: bytes | Non
 def test_anything_but_a_valid_x_api_key_is_401(headers: dict[bytes, bytes]) -> None:
     world = view(Account("acme"), key())
     with pytest.raises(Unauthenticated):
-        authenticate(headers, world, NOW_UNIX_MS, lambda: None)
+        authenticate(headers, world, NOW_UNIX_MS, lambda: None, "gru-1")
 
 
 def test_a_key_ends_at_its_millisecond() -> None:
@@ -173,3 +174,45 @@ def test_a_key_made_for_some_deployments_calls_only_those() -> None:
     assert find_deployment(caller, "small", world).name == "small"
     with pytest.raises(NotFound):
         find_deployment(caller, "large", world)
+
+
+SITES = (pop("GRU", zone="BR"), pop("IAD", zone="US"), node("gru-1", "GRU"), node("iad-1", "IAD"))
+
+
+def at_node(node_id: str, *rows: Resource) -> Caller:
+    return authenticate(
+        {b"authorization": b"Bearer ef-secret"},
+        view(*SITES, *rows),
+        NOW_UNIX_MS,
+        lambda: None,
+        node_id,
+    )
+
+
+@pytest.mark.parametrize(
+    ("account_zones", "key_zones"), [(("BR",), ()), ((), ("BR",)), (("BR", "EU"), ("BR", "US"))]
+)
+def test_a_key_is_refused_outside_the_zones_of_account_and_key(
+    account_zones: tuple[str, ...], key_zones: tuple[str, ...]
+) -> None:
+    rows = (Account("acme", zones=account_zones), replace(key(), zones=key_zones))
+    assert at_node("gru-1", *rows).account.id == "acme"
+    with pytest.raises(Misdirected) as caught:
+        at_node("iad-1", *rows)
+    assert caught.value.in_zone == ("http://gru-1.test:8080",)
+
+
+def test_a_key_of_which_only_the_zones_are_known_here_is_misdirected_and_not_unknown() -> None:
+    digest = hashlib.sha256(SECRET).digest()
+    with pytest.raises(Misdirected) as caught:
+        at_node("iad-1", ForeignKey("k1", digest, ("BR",), NOW_UNIX_MS + 1))
+    assert caught.value.in_zone == ("http://gru-1.test:8080",)
+    with pytest.raises(Unauthenticated, match="expired"):
+        at_node("iad-1", ForeignKey("k1", digest, ("BR",), NOW_UNIX_MS))
+    with pytest.raises(Unauthenticated, match="incorrect"):
+        at_node("iad-1", ForeignKey("k1", b"x" * 32, ("BR",)))
+
+
+def test_an_agent_that_is_in_no_zone_of_the_table_reads_nothing_that_is_bound() -> None:
+    with pytest.raises(Misdirected):
+        at_node("gone-1", Account("acme", zones=("BR",)), key())
