@@ -69,8 +69,7 @@ _CERTIFICATE_CHECK_S = 30.0
 _ZONES_ARE_OF = frozenset({ResourceType.DEPLOYMENTS, ResourceType.TOPOLOGY, ResourceType.DESIRED})
 #: The link does not wait longer for the first reading of the accelerators.
 _FIRST_READING_TIMEOUT_S = 3.0
-#: Longest time that another thread holds the interpreter; Python's default of 5 ms is too long
-#: for the event loop, since a token may take that long.
+#: Longest that another thread holds the interpreter; a token may take Python's default, 5 ms.
 SWITCH_INTERVAL_S = 0.000_5
 #: Requests create no reference cycles, so that the collector may run rarely.
 GC_THRESHOLDS = (50_000, 20, 50)
@@ -197,7 +196,7 @@ class Agent:
         self._objects.use_peers(self._plane.piece_client)
 
     def _build_link(self) -> None:
-        config, plane = self._config, self._plane
+        config, plane, link = self._config, self._plane, self._config.coordinator
         self.report = StatusReport(
             config=config,
             identity=self._identity,
@@ -237,11 +236,8 @@ class Agent:
             ),
             self._tables,
             self._credentials,
-            status_interval_ms=config.coordinator.status_interval_ms,
-            reconnect=BackoffPolicy(
-                base_ms=config.coordinator.reconnect_min_ms,
-                cap_ms=config.coordinator.reconnect_max_ms,
-            ),
+            status_interval_ms=link.status_interval_ms,
+            reconnect=BackoffPolicy(base_ms=link.reconnect_min_ms, cap_ms=link.reconnect_max_ms),
         )
         self._renewal = Renewal(
             self._renewal_machine,
