@@ -6,23 +6,12 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from coordinator.usage.migration import Migration
-
 if TYPE_CHECKING:
     import sqlite3
 
     from coordinator.usage.database import UsageDatabase
     from protos.domain.usage_record import UsageRecord
 
-KEY_USE_MIGRATIONS = (
-    Migration(
-        "key_uses_0001",
-        (
-            "CREATE TABLE key_uses (key_id TEXT PRIMARY KEY, last_used_unix_ms INTEGER NOT NULL)"
-            " STRICT, WITHOUT ROWID",
-        ),
-    ),
-)
 _MINUTE_MS = 60_000
 #: Keys whose newest minute is remembered, so that a busy key is written once a minute.
 _MAX_REMEMBERED = 100_000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coordinator.usage.billing_schema import BILLING_MIGRATIONS
-from coordinator.usage.key_uses import KEY_USE_MIGRATIONS
+from coordinator.usage.key_use_schema import KEY_USE_MIGRATIONS
 from coordinator.usage.schema import USAGE_MIGRATIONS
 
 #: Each part appends its own here. A released migration is never changed or removed.
