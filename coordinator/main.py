@@ -51,11 +51,11 @@ async def serve(
         await adopt_operators(config, store, authority, clock.now_unix_ms)
         await adopt_card(store)
         blobs = await open_blobs(config, clock.now_unix_ms)
+        usage = await make_usage(config, usage_db, store, blobs)
         fleet = make_fleet(config, store, authority, blobs)
         credentials = ServerCredentials(authority, config.coordinator.name, clock.now_unix_ms)
         operator_certificates = OperatorCertificates(store, authority, clock.now_unix_ms)
         calls = RunningCalls()
-        usage = await make_usage(config, usage_db, store, blobs)
         operations = make_operations(
             config, store, authority.sha256_hex, blobs, fleet, operator_certificates, calls, usage
         )

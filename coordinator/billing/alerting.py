@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -28,6 +28,7 @@ WEBHOOK, EMAIL = "webhook", "email"
 #: Deliveries of one pass.
 _MAX_AT_ONCE = 20
 _ID_BYTES = 12
+_MAX_TOLD = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +62,32 @@ class Alerts:
         self._webhooks = webhooks
         self._mailer = mailer
         self._now_unix_ms = now_unix_ms
+        #: account, basis -> period and the highest threshold that is in the database.
+        self._told: dict[tuple[str, str], tuple[str, int]] = {}
 
     async def note(self, accounts: Iterable[str]) -> int:
         """Write down thresholds that are reached, and what is to be sent; returns how many."""
         now = self._now_unix_ms()
-        spending = {one: found for one in accounts if (found := self._spending_of(one))}
-        if not any(crossed(one, ()) for found in spending.values() for one in found):
+        spending = {
+            account: found
+            for account in accounts
+            if (found := [one for one in self._spending_of(account) if self._news(account, one)])
+        }
+        if not spending:
             return 0
-        return await self._database.write(lambda one: _note(one, spending, now))
+        noted = await self._database.write(lambda one: _note(one, spending, now))
+        if len(self._told) > _MAX_TOLD:
+            self._told.clear()  # rows say it too
+        for account, found in spending.items():
+            for one in found:
+                self._told[account, one.basis] = (one.period, max(crossed(one, ())))
+        return noted
+
+    def _news(self, account: str, spending: Spending) -> bool:
+        """Return whether a threshold may be reached that was not told, by memory alone."""
+        period, percent = self._told.get((account, spending.basis), ("", 0))
+        reached = crossed(spending, ())
+        return bool(reached) and (period != spending.period or reached[-1] > percent)
 
     async def deliver(self) -> int:
         """Try what is due; returns how many were delivered."""
@@ -116,7 +135,7 @@ class Alerts:
 
 
 def _note(
-    connection: sqlite3.Connection, spending: dict[str, Sequence[Spending]], now_unix_ms: int
+    connection: sqlite3.Connection, spending: Mapping[str, Sequence[Spending]], now_unix_ms: int
 ) -> int:
     noted = 0
     for account, found in spending.items():

@@ -10,7 +10,7 @@ from coordinator.billing.billing import Billing, BillingParts
 from coordinator.billing.invoices import InvoiceRules
 from coordinator.billing.mail import Mailer, SmtpServer
 from coordinator.billing.payments import NoPayments, PaymentProvider
-from coordinator.billing.stripe_payments import open_stripe, read_secret
+from coordinator.billing.secret_files import read_secret
 from coordinator.billing.webhooks import WebhookSender
 from coordinator.core.dunning import DunningPolicy
 from coordinator.core.invoice_rules import Party
@@ -78,6 +78,9 @@ def _provider_of(config: CoordinatorConfig) -> PaymentProvider:
     payments = config.payments
     if payments.provider == "none":
         return NoPayments()
+    # The library takes a quarter of a second to import: only where it is used.
+    from coordinator.billing.stripe_payments import open_stripe
+
     return open_stripe(
         Path(payments.stripe_key_file),
         Path(payments.stripe_webhook_secret_file),

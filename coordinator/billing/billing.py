@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from coordinator.billing import account_credits, customers, month_close, posting
 from coordinator.billing.alerting import Alerts
@@ -33,9 +33,13 @@ if TYPE_CHECKING:
     from coordinator.store.store import Store
     from coordinator.usage.database import UsageDatabase
 
+T = TypeVar("T")
+
 _log = logging.getLogger(__name__)
 
 _BY = "billing"
+#: Least time between two looks, however much is spent.
+_PAUSE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,7 @@ class Billing:
         self._closed_through_unix_ms = 0
         self._spent: set[str] = set()
         self._wake = asyncio.Event()
+        self._asked = False
 
     # --- what ingest and the limits call ---
 
@@ -89,10 +94,10 @@ class Billing:
     def committed(self, deltas: list[UsageDelta]) -> None:
         """Follow usage that is committed; on the event loop."""
         self.funds.committed(deltas)
-        touched = {delta.key.account for delta in deltas} & self.funds.funded
-        if touched:
-            self._spent |= touched
-            self._wake.set()
+        for delta in deltas:
+            if self.funds.bounds(delta.key.account):
+                self._spent.add(delta.key.account)
+                self._wake.set()
 
     def closed_through_unix_ms(self) -> int:
         """Return the instant before which all months are closed."""
@@ -107,7 +112,7 @@ class Billing:
         event = self.collection.provider.event_of(payload, signature)
         if await self.collection.accept(event):
             await self.changed()
-            self._wake.set()
+            self.wake()
 
     async def prepay(self, account: str) -> None:
         """Have an account spend only what it has paid in advance; it need not exist yet."""
@@ -133,20 +138,32 @@ class Billing:
         await self.changed()
 
     async def run(self) -> None:
-        """Do what is due until cancelled; a failure is logged and tried again."""
+        """Do what is due until cancelled; a failure is logged and tried again.
+
+        Usage of a bounded account has its thresholds looked at within a second, all else waits for
+        the next tick.
+        """
+        next_tick_mono_ms = 0.0
         while True:
+            now_mono_ms = self.parts.now_mono_ms()
             try:
-                await self.tick()
+                if self._asked or now_mono_ms >= next_tick_mono_ms:
+                    self._asked = False
+                    next_tick_mono_ms = now_mono_ms + self.parts.tick_s * 1_000
+                    await self.tick()
+                else:
+                    await self._tell()
             except EdgeForgeError as error:
                 _log.warning("billing waits: %s", error.message)
             except Exception:
                 _log.exception("billing failed; it is tried again")
-            self._wake.clear()
+            await asyncio.sleep(min(_PAUSE_S, self.parts.tick_s))
             try:
                 async with asyncio.timeout(self.parts.tick_s):
                     await self._wake.wait()
             except TimeoutError:
                 continue
+            self._wake.clear()
 
     async def tick(self) -> None:
         """Look once. Nothing that cannot be taken back is done by a clock that jumped."""
@@ -161,25 +178,42 @@ class Billing:
                 self.clock.off_ms / 1_000,
             )
         await self.changed()
+        self._spent |= self.funds.funded
+        await self._tell()
+
+    async def _tell(self) -> None:
+        """Note thresholds of accounts that have spent, and deliver what is due."""
         spent, self._spent = self._spent, set()
-        await self.alerts.note(spent | self.funds.funded)
+        await self.alerts.note(spent)
         await self.alerts.deliver()
 
     async def _by_date(self, now: int) -> None:
         settle_ms = self.parts.credit_settle_ms
         await self.database.write(lambda one: account_credits.expire(one, now, settle_ms))
         policy = self.rules.policy
-        closed = await self.database.write(lambda one: month_close.close_due(one, now, policy))
+        closed = await self.database.write(
+            lambda one: self._closing(one, month_close.close_due(one, now, policy))
+        )
         for month in closed:
             _log.info("month closed month=%s", month)
         await self._issue(now)
         await self.collection.charge_due()
         await self.step_dunning()
 
+    def _closing(self, connection: sqlite3.Connection, result: T) -> T:
+        """Book what follows in the next month, from this transaction of the writer's thread on.
+
+        If its commit fails, usage is booked in the next month until the value is read again.
+        """
+        self._closed_through_unix_ms = month_close.closed_through_unix_ms(connection)
+        return result
+
     async def close_month(self, month: str) -> list[Invoice]:
         """Close a month now and return its invoices; confirms the clock. Raises: Conflict."""
         now = self.parts.now_unix_ms()
-        await self.database.write(lambda one: month_close.close_now(one, month, now))
+        await self.database.write(
+            lambda one: self._closing(one, month_close.close_now(one, month, now))
+        )
         self.clock.confirm(now, self.parts.now_mono_ms())
         issued = await self._issue(now)
         return [one for one in issued if one.month == month]
@@ -217,7 +251,8 @@ class Billing:
         await self.database.write(partial(_wrote, standing))
 
     def wake(self) -> None:
-        """Look at once."""
+        """Do all that is due at once."""
+        self._asked = True
         self._wake.set()
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from coordinator.core import ledger
 from coordinator.core.ledger import Entry, Posting
 from coordinator.core.months import number_of_month, text_of_month
+from protos.wire.usage import decode_record
 
 if TYPE_CHECKING:
     import sqlite3
@@ -93,14 +94,14 @@ def _entries(connection: sqlite3.Connection, number: int) -> Iterator[Entry]:
 
 @dataclass(slots=True)
 class Audited:
-    """What a check of the books found; no problems: ledger = rollups."""
+    """What a check of the books found; no problems: ledger = roll-ups >= raw records."""
 
     transactions: int = 0
     entries: int = 0
     usage_nano_usd: int = 0
     rollup_nano_usd: int = 0
-    #: Sum over raw records; -1: not compared, since old ones have been exported.
-    raw_nano_usd: int = -1
+    #: Sum over raw records, those in the blob store too.
+    raw_nano_usd: int = 0
     problems: list[str] = field(default_factory=list)
 
 
@@ -131,6 +132,12 @@ def audit(connection: sqlite3.Connection) -> Audited:
         )
     ]
     problems += _usage_problems(connection, found)
+    found.raw_nano_usd = _raw_nano_usd(connection)
+    if found.raw_nano_usd > found.rollup_nano_usd:
+        problems.append(
+            f"raw records sum to {found.raw_nano_usd} nano-USD, the roll-ups to"
+            f" {found.rollup_nano_usd}"
+        )
     problems += _credit_problems(connection)
     found.problems = problems[:_MAX_PROBLEMS]
     return found
@@ -165,6 +172,16 @@ def _usage_problems(connection: sqlite3.Connection, found: Audited) -> list[str]
                 f" invoice's lines {amounts[1]}, the roll-ups {amounts[2]}"
             )
     return problems
+
+
+def _raw_nano_usd(connection: sqlite3.Connection) -> int:
+    """Return the sum over records, decoded one by one; those of exports were summed then.
+
+    Usage that zones keep comes as counters, so that the roll-ups may be more.
+    """
+    (exported,) = connection.execute("SELECT coalesce(sum(nano_usd), 0) FROM exports").fetchone()
+    rows = connection.execute("SELECT payload FROM raw")
+    return int(exported) + sum(decode_record(payload).nano_usd for (payload,) in rows)
 
 
 def _by_account_month(connection: sqlite3.Connection, query: str) -> dict[tuple[str, int], int]:

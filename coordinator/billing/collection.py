@@ -79,9 +79,12 @@ class Collection:
 
         A charge whose outcome is not known is asked for again under its own key.
         """
+        row = await self._database.read(lambda one: invoices.find(one, number))
+        # Before anything is written down: without a provider there is nothing to begin.
+        customer = await self.customer_of(row.invoice.account)
         now = self._now_unix_ms()
         begun = await self._database.write(lambda one: _begin_invoice(one, number, now))
-        return await self._perform(begun, f"invoice {number}")
+        return await self._perform(begun, customer, f"invoice {number}")
 
     async def top_up(self, account: str, cents: int) -> Payment:
         """Charge a card for prepaid credit. Raises: as ``charge_invoice``."""
@@ -89,9 +92,10 @@ class Collection:
             raise InvalidRequest(
                 f"a top-up is {MIN_CENTS} to {MAX_CENTS} cents", "give another amount"
             )
+        customer = await self.customer_of(account)
         now = self._now_unix_ms()
         begun = await self._database.write(lambda one: _begin_top_up(one, account, cents, now))
-        return await self._perform(begun, f"prepaid credit of {account}")
+        return await self._perform(begun, customer, f"prepaid credit of {account}")
 
     async def record(self, key: str, charged: Charged) -> Payment:
         """Record an outcome; one that was recorded already changes nothing."""
@@ -126,8 +130,7 @@ class Collection:
                 continue  # it is due still, in the next pass
         return done
 
-    async def _perform(self, payment: Payment, description: str) -> Payment:
-        customer = await self.customer_of(payment.account)
+    async def _perform(self, payment: Payment, customer: str, description: str) -> Payment:
         charged = await self.provider.charge(
             Charge(payment.key, customer, payment.cents, description)
         )

@@ -22,7 +22,7 @@ _COUNTRY_CHARS = 2
 
 @dataclass(frozen=True, slots=True)
 class BilledAccount:
-    """A row of ``billing_accounts``. ``cap_nano_usd`` 0: no cap. Not frozen facts: settings."""
+    """A row of ``billing_accounts``. ``cap_nano_usd`` 0: no cap."""
 
     account: str
     legal_name: str = ""

@@ -7,7 +7,6 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from coordinator.billing.pdf import as_pdf
 from coordinator.core.invoice_content import content_of, summary_of
 from coordinator.core.invoice_page import page_of
 from coordinator.core.invoice_tables import as_csv, as_focus
@@ -53,4 +52,9 @@ def rendered(invoices: Sequence[Invoice], form: InvoiceForm) -> bytes:
     (invoice,) = invoices
     if form is InvoiceForm.DOCUMENT:
         return json.dumps(content_of(invoice), ensure_ascii=False).encode()
-    return page_of(invoice).encode() if form is InvoiceForm.HTML else as_pdf(invoice)
+    if form is InvoiceForm.HTML:
+        return page_of(invoice).encode()
+    # The library takes half a second to import: in the thread that draws, when it is asked for.
+    from coordinator.billing.pdf import as_pdf
+
+    return as_pdf(invoice)

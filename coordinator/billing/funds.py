@@ -97,6 +97,10 @@ class Funds:
             found.append(Spending("balance", period, spent, spent + left))
         return found
 
+    def bounds(self, account: str) -> bool:
+        """Return whether an account's spending is bounded."""
+        return account in self._known
+
     @property
     def funded(self) -> frozenset[str]:
         """The accounts whose spending is bounded."""

@@ -56,8 +56,8 @@ def close_due(connection: sqlite3.Connection, now_unix_ms: int, policy: ClosePol
     return due
 
 
-def close_now(connection: sqlite3.Connection, month: str, now_unix_ms: int) -> None:
-    """Close a month before its grace has ended: an operator says so.
+def close_now(connection: sqlite3.Connection, month: str, now_unix_ms: int) -> str:
+    """Close a month before its grace has ended, and return it: an operator says so.
 
     Raises: InvalidRequest for a month that has not ended, Conflict for one that is not next.
     """
@@ -72,6 +72,7 @@ def close_now(connection: sqlite3.Connection, month: str, now_unix_ms: int) -> N
             retryable=False,
         )
     _close(connection, month, now_unix_ms)
+    return month
 
 
 def _close(connection: sqlite3.Connection, month: str, now_unix_ms: int) -> None:

@@ -11,6 +11,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from fontTools.ttLib import TTFont
 from fpdf import FPDF
 from fpdf.enums import XPos, YPos
 
@@ -111,7 +112,5 @@ def _printable(text: str) -> str:
 @cache
 def _characters() -> frozenset[str]:
     """Return the characters that the typeface has."""
-    from fontTools.ttLib import TTFont
-
     with TTFont(str(files("ttf_opensans") / "ttf" / _STYLES[""])) as font:
         return frozenset(map(chr, font.getBestCmap()))

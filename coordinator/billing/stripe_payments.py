@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any, Final, TypeVar
 import stripe
 
 from coordinator.billing.payments import CardSetup, Charge, Charged, ChargeState, PaymentEvent
-from protos.domain.errors import ConfigInvalid, LinkDown, Unauthenticated
+from coordinator.billing.secret_files import read_secret
+from protos.domain.errors import LinkDown, Unauthenticated
 
 T = TypeVar("T")
 
@@ -97,23 +99,19 @@ class StripePayments:
     def event_of(self, payload: bytes, signature: str) -> PaymentEvent:
         """Return a webhook's event. Raises: Unauthenticated."""
         try:
-            event = stripe.Webhook.construct_event(
-                payload, signature, self._webhook_secret, TOLERANCE_S
-            )
+            stripe.Webhook.construct_event(payload, signature, self._webhook_secret, TOLERANCE_S)
+            event = json.loads(payload)
         except (stripe.SignatureVerificationError, ValueError, KeyError) as error:
             raise Unauthenticated(
                 f"the webhook is not Stripe's, or is an old one: {error}"[:_MAX_ERROR_CHARS]
             ) from None
-        about = event["data"]["object"]
-        state = _OUTCOMES.get(event["type"])
+        about, state = event["data"]["object"], _OUTCOMES.get(event["type"])
         if state is None:
             return PaymentEvent(event["id"], "", None)
-        metadata = about.get("metadata", {})
-        key = str(metadata["edgeforge_key"]) if "edgeforge_key" in metadata else ""
-        problem = about.get("last_payment_error", None)
-        text = str(problem["message"]) if problem and "message" in problem else ""
-        charged = Charged(state, str(about["id"]), text[:_MAX_ERROR_CHARS])
-        return PaymentEvent(event["id"], key, charged)
+        key = str((about.get("metadata") or {}).get("edgeforge_key", ""))
+        problem = about.get("last_payment_error") or {}
+        text = str(problem.get("message", ""))[:_MAX_ERROR_CHARS]
+        return PaymentEvent(event["id"], key, Charged(state, str(about["id"]), text))
 
     async def _card_of(self, customer: str) -> str:
         params: Any = {"customer": customer, "type": "card"}
@@ -146,20 +144,6 @@ def open_stripe(
         api_base=api_base.rstrip("/"),
         timeout_s=timeout_s,
     )
-
-
-def read_secret(path: Path, key: str) -> str:
-    """Return the one line of a file that nobody else may read. Raises: ConfigInvalid."""
-    try:
-        mode = path.stat().st_mode
-        text = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigInvalid([f"{key}: {path} cannot be read: {error}"]) from error
-    if mode & 0o077:
-        raise ConfigInvalid([f"{key}: others can read {path}"], f"chmod 600 {path}")
-    if not text or len(text.split()) != 1:
-        raise ConfigInvalid([f"{key}: {path} is not one line with a secret"])
-    return text
 
 
 def _state_of(status: str) -> ChargeState:

@@ -63,7 +63,7 @@ def check(json_output: JsonOption = False) -> None:
                 "entries": found.entries,
                 "usage_nano_usd": found.usage_nano_usd,
                 "rollup_nano_usd": found.rollup_nano_usd,
-                "raw_nano_usd": None if found.raw_nano_usd < 0 else found.raw_nano_usd,
+                "raw_nano_usd": found.raw_nano_usd,
                 "problems": problems,
             }
         )
@@ -71,7 +71,8 @@ def check(json_output: JsonOption = False) -> None:
         print_line(
             f"{found.transactions} transactions, {found.entries} entries; usage:"
             f" {money.usd_of_nano(found.usage_nano_usd)} USD in the ledger,"
-            f" {money.usd_of_nano(found.rollup_nano_usd)} USD in the roll-ups"
+            f" {money.usd_of_nano(found.rollup_nano_usd)} USD in the roll-ups,"
+            f" {money.usd_of_nano(found.raw_nano_usd)} USD in raw records"
         )
         for one in problems:
             print_line(one)

@@ -450,7 +450,7 @@ class CheckLedgerResponse(_message.Message):
     usage_nano_usd: _builtins.int
     rollup_nano_usd: _builtins.int
     raw_nano_usd: _builtins.int
-    """-1: not compared, since old records have been exported"""
+    """less than the roll-ups where zones keep records"""
     @_builtins.property
     def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(

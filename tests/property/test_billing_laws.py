@@ -94,12 +94,12 @@ CREDITS = st.lists(
 
 
 @given(CREDITS, st.integers(0, 5_000), st.integers(0, 1_000))
-def test_credits_never_go_below_zero_and_pay_all_that_they_can(credits, nano, now):
-    used, rest = grants.use(credits, nano, now)
+def test_credits_never_go_below_zero_and_pay_all_that_they_can(left, nano, now):
+    used, rest = grants.use(left, nano, now)
     assert sum(one.nano_usd for one in used) + rest == nano
     assert all(0 < one.nano_usd <= one.credit.remaining_nano_usd for one in used)
     assert all(one.credit.valid_at(now) for one in used)
-    assert rest == max(0, nano - grants.remaining(credits, now))
+    assert rest == max(0, nano - grants.remaining(left, now))
     # Only the last one used may have something left.
     assert all(one.nano_usd == one.credit.remaining_nano_usd for one in used[:-1])
 

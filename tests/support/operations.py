@@ -8,11 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coordinator.billing.assembly import make_billing
 from coordinator.billing.billing import Billing
 from coordinator.blobs.folder import FolderStore
 from coordinator.ca.authority import CertificateAuthority
-from coordinator.config import parse_config
 from coordinator.core.adoption import Release, Track
 from coordinator.core.operators import Role
 from coordinator.core.price_card import first_card
@@ -51,6 +49,7 @@ from coordinator.usage.ingest import Ingest
 from coordinator.usage.key_uses import RecordedKeyUses
 from protos.domain.customers import Account
 from protos.domain.errors import NoReplica
+from tests.support.billing_service import billing_of
 from tests.support.certificates import p256_key, request_der
 from tests.support.operator_listeners import operator
 from tests.support.stores import (
@@ -277,8 +276,7 @@ async def operated_fleet(folder: Path) -> AsyncIterator[tuple[OperatedFleet, Ope
     await store.write(adoption.add(TRACK))
     upstream = UpstreamDouble(folder / "upstream-double")
     usage_db = await UsageDatabase.open(folder / "usage.db", clock)
-    config = parse_config({"coordinator": {"state_dir": "state"}}, {}, base=folder)
-    billing = make_billing(config, usage_db, store)
+    billing = billing_of(usage_db, store, clock)
     await usage_db.write(
         lambda connection: connection.execute(
             "INSERT INTO quarantine VALUES"

@@ -40,6 +40,7 @@ from coordinator.usage.exports import UsageExports
 from coordinator.usage.ingest import Ingest
 from protos.v1 import admin_pb2_grpc, enrolment_pb2_grpc, fleet_pb2, registry_pb2_grpc
 from protos.wire.errors import error_from_metadata
+from tests.support.billing_service import billing_of
 from tests.support.certificates import p256_key, private_pem, request_der
 from tests.support.stores import START_UNIX_MS, SetClock
 
@@ -186,6 +187,7 @@ async def listening(
         now_unix_ms=clock,
         usage_db=usage_db,
         ingest=Ingest(usage_db),
+        billing=billing_of(usage_db, store, clock),
         usage_exports=UsageExports(usage_db, blobs),
     )
     operators = IdentityInterceptor(

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from coordinator.billing import invoices
+from coordinator.core.invoice_rules import Party
 from coordinator.core.operators import Role
 from coordinator.core.price_card import first_card
 from coordinator.operations.actor import Actor
@@ -24,15 +26,18 @@ from coordinator.usage.reports import UsageQuery
 from protos.domain.errors import Forbidden
 from protos.domain.object_names import ObjectKind
 from protos.domain.resources import ModelSource, ResourceType, Runtime
+from tests.support.billing import CENT, count, rules, usage
 from tests.support.certificates import request_der
 from tests.support.members import INVITATION_ID, put_members
 from tests.support.operations import ANA_KEY, NODE, TRACK, actor
 from tests.support.registry_cases import adapter_files, base_files
 from tests.support.registry_doors import publish, serve_adapter
-from tests.support.stores import GRU, MODEL, deployment
+from tests.support.stores import DAY_MS, GRU, MODEL, deployment
 from tests.support.traces import trace
 
 DATA = b"weights"
+#: What ``invoiced`` issues.
+INVOICE = "EF-2026-000001"
 SHA256 = hashlib.sha256(DATA).digest()
 TRACE_ID = trace(3).trace_id
 RUNTIME = NewObject(ObjectKind.RUNTIME, "acme/rt@1", runtime=Runtime(""))
@@ -55,6 +60,64 @@ class Case(NamedTuple):
 
 
 CASES = {
+    Act.ACCOUNT_FUNDS: Case(
+        lambda ops, who: ops.credits.set_funds(who, "acme", cap_nano_usd=10**9),
+        "account/acme",
+        "account/acme",
+    ),
+    Act.ALERT_LIST: Case(lambda ops, who: ops.alerts.list_all(who, "acme"), None, "account/acme"),
+    Act.ALERT_SET: Case(
+        lambda ops, who: ops.alerts.set_targets(who, "acme", email="cfo@acme.example"),
+        "account/acme",
+        "account/acme",
+    ),
+    Act.ALERT_TEST: Case(
+        lambda ops, who: ops.alerts.test(who, "acme"), "account/acme", "account/acme"
+    ),
+    Act.CREDIT_GRANT: Case(
+        lambda ops, who: ops.credits.grant(who, "acme", nano_usd=5, reason="trial"),
+        "account/acme",
+        "account/acme",
+    ),
+    Act.CREDIT_LIST: Case(lambda ops, who: ops.credits.list_all(who, "acme")),
+    Act.INVOICE_CLOSE: Case(
+        lambda ops, who: ops.invoices.close(who, "2026-09"), "month/2026-09", "month/2026-09"
+    ),
+    Act.INVOICE_CREDIT_NOTE: Case(
+        lambda ops, who: ops.invoices.credit_note(who, INVOICE, cents=1, reason="why"),
+        f"invoice/{INVOICE}",
+        f"invoice/{INVOICE}",
+    ),
+    Act.INVOICE_LIST: Case(lambda ops, who: ops.invoices.list_all(who)),
+    Act.INVOICE_PREVIEW: Case(
+        lambda ops, who: ops.invoices.preview(who, "acme"), None, "account/acme"
+    ),
+    Act.INVOICE_PROFILE: Case(
+        lambda ops, who: ops.invoices.set_profile(who, "acme", Party("Acme GmbH")),
+        "account/acme",
+        "account/acme",
+    ),
+    Act.INVOICE_SHOW: Case(
+        lambda ops, who: ops.invoices.show(who, INVOICE), None, f"invoice/{INVOICE}"
+    ),
+    Act.LEDGER_CHECK: Case(lambda ops, who: ops.ledger.check(who)),
+    Act.LEDGER_SHOW: Case(lambda ops, who: ops.ledger.show(who)),
+    Act.PAYMENT_CHARGE: Case(
+        lambda ops, who: ops.payments.charge(who, "acme", number=INVOICE),
+        "account/acme",
+        "account/acme",
+    ),
+    Act.PAYMENT_RECORD: Case(
+        lambda ops, who: ops.payments.record(who, "acme", INVOICE, "SEPA"),
+        f"invoice/{INVOICE}",
+        "account/acme",
+    ),
+    Act.PAYMENT_SETUP: Case(
+        lambda ops, who: ops.payments.set_up(who, "acme"), "account/acme", "account/acme"
+    ),
+    Act.PAYMENT_STATUS: Case(
+        lambda ops, who: ops.payments.status(who, "acme"), None, "account/acme"
+    ),
     Act.ACCOUNT_CREATE: Case(
         lambda ops, who: ops.accounts.create(who, "globex"), "account/globex", "account/globex"
     ),
@@ -315,8 +378,31 @@ ADAPTER_ACTS = {
 }
 
 
+#: What needs an invoice to be there.
+INVOICE_ACTS = {
+    Act.INVOICE_CREDIT_NOTE,
+    Act.INVOICE_SHOW,
+    Act.PAYMENT_CHARGE,
+    Act.PAYMENT_RECORD,
+}
+
+
+async def used(fleet) -> None:
+    """Use something in September 2026, on the fleet's clock."""
+    delta = usage(nano_usd=100 * CENT, at_unix_ms=fleet.clock())
+    await fleet.usage_db.run(lambda one: count(one, [delta], fleet.clock()), lambda done: None)
+
+
+async def invoiced(fleet) -> None:
+    """Issue the invoice of September 2026."""
+    await used(fleet)
+    now = fleet.clock()
+    await fleet.usage_db.write(lambda one: invoices.issue(one, "acme", "2026-09", rules(), now))
+
+
 #: What must have been done before an act.
 BEFORE = {
+    Act.ALERT_TEST: lambda ops: ops.alerts.set_targets(actor(), "acme", email="a@acme.example"),
     Act.ACCOUNT_RESUME: lambda ops: ops.accounts.suspend(actor(), "acme", "abuse"),
     Act.DEPLOY_ROLLBACK: lambda ops: ops.deploys.update(actor(), deployment(), [NODE]),
     Act.PLAN_APPLY: lambda ops: ops.plans.freeze(actor(), []),
@@ -338,6 +424,11 @@ async def test_each_role_against_each_use_case(fleet, ops, act, role):
         await serve_adapter(fleet, "acme/fr@1", "acme/base@1", text="one")
     if act in BEFORE:
         await BEFORE[act](ops)
+    if act in INVOICE_ACTS:
+        await invoiced(fleet)
+    elif act is Act.INVOICE_CLOSE:
+        await used(fleet)
+        fleet.clock.unix_ms += 31 * DAY_MS
     before, tables = await fleet.notes(), versions(fleet)
     if role.covers(NEEDS[act]):
         await case.call(ops, who)

@@ -53,7 +53,7 @@ def test_months_that_were_missed_are_closed_in_order():
 
 
 @pytest.mark.parametrize(
-    "text", ["2026-13", "2026-00", "26-01", "2026-1", "1999-01", "２０２６-01", ""]
+    "text", ["2026-13", "2026-00", "26-01", "2026-1", "1999-01", "\uff12026-01", ""]
 )
 def test_what_is_no_month_is_refused(text):
     with pytest.raises(InvalidRequest):

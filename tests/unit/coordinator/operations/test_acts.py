@@ -18,6 +18,14 @@ from protos.domain.errors import NotFound
 #: What the roles are sold as.
 VIEWER = {
     Act.ACCOUNT_LIST,
+    Act.ALERT_LIST,
+    Act.CREDIT_LIST,
+    Act.INVOICE_LIST,
+    Act.INVOICE_PREVIEW,
+    Act.INVOICE_SHOW,
+    Act.LEDGER_CHECK,
+    Act.LEDGER_SHOW,
+    Act.PAYMENT_STATUS,
     Act.ACCOUNT_SHOW,
     Act.INVITATION_LIST,
     Act.MEMBER_LIST,
@@ -56,6 +64,7 @@ VIEWER = {
     Act.USAGE_READ,
 }
 OPERATOR = VIEWER | {
+    Act.ALERT_TEST,
     Act.ADOPTION_ADVANCE,
     Act.ADOPTION_TRACK,
     Act.ADOPTION_UNTRACK,
@@ -154,6 +163,12 @@ def test_an_account_may_publish_and_deploy_read_its_usage_and_nothing_else():
 #: What the roles of members are sold as.
 MEMBER_VIEWER = {
     Act.ACCOUNT_SHOW,
+    Act.ALERT_LIST,
+    Act.CREDIT_LIST,
+    Act.INVOICE_LIST,
+    Act.INVOICE_PREVIEW,
+    Act.INVOICE_SHOW,
+    Act.PAYMENT_STATUS,
     Act.DEPLOY_LIST,
     Act.DEPLOY_SHOW,
     Act.KEY_LIST,
@@ -165,6 +180,9 @@ MEMBER_VIEWER = {
     Act.OBJECT_RESOLVE,
     Act.OBJECT_SHOW,
     Act.PRICE_LIST,
+    Act.USAGE_READ,
+    Act.USAGE_EXPORT,
+    Act.PRICE_QUOTE,
     Act.REPOSITORY_LIST,
     Act.REPOSITORY_PLACE,
     Act.REPOSITORY_SHOW,
@@ -188,8 +206,17 @@ MEMBER_DEVELOPER = MEMBER_VIEWER | {
     Act.OBJECT_REMOVE,
     Act.OBJECT_VERIFY,
     Act.UPSTREAM_IMPORT,
+    Act.PRICE_SHOW,
 }
-MEMBER_ADMIN = MEMBER_DEVELOPER | {
+#: Pays, and says whom to bill.
+MEMBER_BILLING = MEMBER_VIEWER | {
+    Act.ALERT_SET,
+    Act.ALERT_TEST,
+    Act.INVOICE_PROFILE,
+    Act.PAYMENT_CHARGE,
+    Act.PAYMENT_SETUP,
+}
+MEMBER_ADMIN = (MEMBER_DEVELOPER | MEMBER_BILLING) | {
     Act.INVITATION_LIST,
     Act.INVITATION_WITHDRAW,
     Act.MEMBER_INVITE,
@@ -200,7 +227,7 @@ MEMBERS_MAY = {
     MemberRole.OWNER: MEMBER_ADMIN,
     MemberRole.ADMIN: MEMBER_ADMIN,
     MemberRole.DEVELOPER: MEMBER_DEVELOPER,
-    MemberRole.BILLING: MEMBER_VIEWER,
+    MemberRole.BILLING: MEMBER_BILLING,
     MemberRole.VIEWER: MEMBER_VIEWER,
 }
 
@@ -217,7 +244,13 @@ def test_no_member_may_do_what_only_operators_may():
         Act.ACCOUNT_LIST,
         Act.ACCOUNT_RESUME,
         Act.ACCOUNT_SUSPEND,
+        Act.ACCOUNT_FUNDS,
         Act.AUDIT_LIST,
+        Act.CREDIT_GRANT,
+        Act.INVOICE_CLOSE,
+        Act.INVOICE_CREDIT_NOTE,
+        Act.LEDGER_SHOW,
+        Act.PAYMENT_RECORD,
         Act.NODE_LIST,
         Act.PLAN_SHOW,
         Act.SIGN_UP_INVITE,
