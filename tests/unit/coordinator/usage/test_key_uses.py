@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from coordinator.usage.key_uses import KEY_USE_MIGRATIONS, KeyUseWriter
+from coordinator.usage.key_use_schema import KEY_USE_MIGRATIONS
+from coordinator.usage.key_uses import KeyUseWriter
 from coordinator.usage.migration import migrate
 from tests.support.usage_fleet import record
 
