@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""The table of when keys were last used."""
-=======
 """The table of uses of keys, as migrations."""
->>>>>>> accounts
 
 from __future__ import annotations
 
