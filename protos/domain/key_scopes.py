@@ -1,13 +1,16 @@
-"""What a key is limited to beside its deployments: paths of the API, and networks of its callers."""
+"""What a key is limited to beside its deployments: paths of the API, networks of its callers."""
 
 from __future__ import annotations
 
 import functools
 import ipaddress
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from protos.domain.customers import ApiKey
 from protos.domain.errors import Forbidden, InvalidRequest
+
+if TYPE_CHECKING:
+    from protos.domain.customers import ApiKey
 
 #: Every path that a key can be limited to.
 ENDPOINTS = (
