@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from agent.cache_secret import load_cache_secret
 from agent.clock import now_mono_ms, now_unix_ms
+from agent.core.account_limits import AccountLimits
 from agent.core.body_budget import BodyBudget
 from agent.core.cache_salt import cache_salt
 from agent.core.clock_watch import ClockWatch
@@ -31,7 +32,7 @@ from agent.core.revocation import may_revoke
 from agent.core.served_comparison import ServedComparison
 from agent.drain_state import OpenEngines
 from agent.formats.body_rules import BodyCaps
-from agent.gateway.context import GatewayContext
+from agent.gateway.context import GatewayContext, no_wait
 from agent.gateway.records import RequestRecords
 from agent.gateway.running import RunningRequests
 from agent.gateway.server import ClientPort
@@ -52,7 +53,7 @@ from protos.build_info import product_version
 from protos.domain.predictor import Predictor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from agent.config import AgentConfig
     from agent.core.cold_start import ColdStart, Wanted
@@ -91,6 +92,7 @@ class DataPlane:
         shelf: Shelf,
         meter: UsageMeter,
         clock_offset_ms: Callable[[], float],
+        wait_for_quota: Callable[[], Awaitable[None]] = no_wait,
     ) -> None:
         self._meter, self._clock_offset_ms = meter, clock_offset_ms
         self._node_id = identity.node_id
@@ -108,7 +110,9 @@ class DataPlane:
         self.bodies = BodyBudget(config.limits.max_body_bytes_in_flight)
         own_engines = OpenEngines(replicas, drain_state)
         self.state = self._make_state(config, own_engines, draw)
-        self.gateway = self._make_gateway(config, identity, own_engines, require_credentials)
+        self.gateway = self._make_gateway(
+            config, identity, own_engines, require_credentials, wait_for_quota
+        )
         self.client_port = ClientPort(
             config.client,
             self.gateway,
@@ -136,6 +140,8 @@ class DataPlane:
         self.prefixes = PrefixMemory()
         self.coverage = Coverage()
         self.hedges = HedgeBudget(config.router.hedge_ratio)
+        self.account_limits = AccountLimits()
+        self.account_limits.nodes = max(1, len(self._view().nodes))
         self.exploration = Exploration(config.router.explore_ratio)
         self.half_open = HalfOpenTargets()
         self.fill = FillMeter(config.engine.tokens_per_s)
@@ -177,6 +183,7 @@ class DataPlane:
         identity: Identity,
         own_engines: OpenEngines,
         require_credentials: Callable[[], None],
+        wait_for_quota: Callable[[], Awaitable[None]],
     ) -> GatewayContext:
         limits = config.limits
         return GatewayContext(
@@ -204,6 +211,8 @@ class DataPlane:
             now_mono_ms=now_mono_ms,
             now_unix_ms=now_unix_ms,
             make_trace_id=TraceIds().make,
+            account_limits=self.account_limits,
+            wait_for_quota=wait_for_quota,
         )
 
     def _make_peer_service(self, replicas: Replicas, drain_state: DrainState) -> PeerService:
@@ -243,6 +252,7 @@ class DataPlane:
         """Return every part here that offers metrics or status."""
         return (
             self.client_port.handler.stats,
+            self.account_limits,
             self.client_port,
             self.peer_port,
             self.bodies,
@@ -301,6 +311,7 @@ class DataPlane:
     def on_view_changed(self, view: FleetView) -> None:
         """Visit what is in progress, and drop the state of nodes that have left the table."""
         seen, self._seen_view = self._seen_view, view
+        self.account_limits.nodes = max(1, len(view.nodes))
         if not may_revoke(seen, view):
             return
         self.gateway.running.table_changed()

@@ -34,6 +34,7 @@ from agent.link.blobs import BlobSource
 from agent.link.channel import node_channel
 from agent.link.identity import CurrentIdentity, use_in
 from agent.link.persistence import TablePersistence
+from agent.link.quota import QuotaLink
 from agent.link.removal import Removal
 from agent.link.renewal import Renewal
 from agent.link.status import CredentialsAge
@@ -83,7 +84,7 @@ def run(config: AgentConfig) -> None:
 
 
 async def _run(config: AgentConfig) -> None:
-    with lock_state_dir(config.state_dir):
+    with lock_state_dir(config.state_dir), lock_state_dir(config.usage_dir):
         agent = Agent(config)
         await agent.run()
 
@@ -184,6 +185,7 @@ class Agent:
             replicas=self._replicas,
             drain_state=self._drain_state,
             require_credentials=self._require_credentials,
+            wait_for_quota=lambda: self._quota.wait(),
             ready=lambda: not self.status.missing(),
             draw=self._draw,
             descriptors=take_descriptors(config),
@@ -192,6 +194,9 @@ class Agent:
             clock_offset_ms=lambda: self._link.clock.offset_ms(),
         )
         self._objects.use_peers(self._plane.piece_client)
+        calls = self._plane.account_limits.calls
+        calls.boot_id = f"{random.SystemRandom().getrandbits(128):032x}"
+        self._quota = QuotaLink(calls, self._channel, now_mono_ms=now_mono_ms, draw=self._draw)
 
     def _build_link(self) -> None:
         config, plane = self._config, self._plane
@@ -318,6 +323,7 @@ class Agent:
         spawn(self._replicas.run(), name="replicas")
         spawn(self._persistence.run(), name="table-images")
         spawn(self._run_link(), name="link")
+        spawn(self._quota.run(), name="quota")
         spawn(self._plane.prober.run(), name="prober")
         spawn(self._gpu.run(), name="accelerators")
         spawn(self._watch_certificate(), name="client-certificate")
@@ -376,6 +382,7 @@ class Agent:
     def _on_renewed(self, stored: StoredIdentity) -> None:
         self._identity.stored = stored
         self._plane.use_renewed_identity()
+        self._quota.use_renewed_identity()
 
     def _on_membership(self, removed: str) -> None:
         self._drain_state.out_of_fleet = removed

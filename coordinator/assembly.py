@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from coordinator import clock
 from coordinator.core.failure_detector import DetectorPolicy
 from coordinator.core.fleet_figures import FleetCounters
+from coordinator.core.quota_shares import QuotaShares
 from coordinator.fleet.agent_queries import QueryLimits
 from coordinator.fleet.desired_rows import DesiredRows
 from coordinator.fleet.file_holders import FileHolders
@@ -29,6 +30,7 @@ from coordinator.operations.refusals import RefusalRecorder
 from coordinator.operations.use_case import OperationsParts
 from coordinator.rpc.agent_questions import AgentQuestions
 from coordinator.rpc.fleet import FleetLimits, FleetParts, FleetService
+from coordinator.rpc.quota import QuotaService
 from coordinator.usage.exports import UsageExports
 from coordinator.usage.ingest import Ingest
 from coordinator.usage.known import read_known
@@ -36,6 +38,8 @@ from coordinator.usage.upkeep import UsageUpkeep
 from protos.domain.resources import ResourceType
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from coordinator.blobs.interface import BlobStore
     from coordinator.ca.authority import CertificateAuthority
     from coordinator.config import CoordinatorConfig
@@ -57,12 +61,20 @@ class Fleet:
     service: FleetService
     refusals: RefusalRecorder
     counters: FleetCounters
+    quota: QuotaService
 
 
 def make_fleet(
-    config: CoordinatorConfig, store: Store, authority: CertificateAuthority, blobs: BlobStore
+    config: CoordinatorConfig,
+    store: Store,
+    authority: CertificateAuthority,
+    blobs: BlobStore,
+    remaining_of: Callable[[str], int | None] = lambda account: None,
 ) -> Fleet:
-    """Assemble the parts of the fleet service, and tell them of changes of the table."""
+    """Assemble the parts of the fleet service, and tell them of changes of the table.
+
+    ``remaining_of``: see ``QuotaService``.
+    """
     counters, memory = FleetCounters(), FleetMemory()
     placement = PlacementWriter(
         store,
@@ -114,7 +126,15 @@ def make_fleet(
     service = FleetService(parts, _service_limits(config))
     store.on_change(registry.table_changed)
     store.on_change(supervisor.table_changed)
-    return Fleet(registry, supervisor, placement, dialer, questions, service, refusals, counters)
+    quota = QuotaService(
+        QuotaShares(clock.now_unix_ms(), clock.now_mono_ms()),
+        store.view,
+        remaining_of,
+        clock.now_mono_ms,
+    )
+    return Fleet(
+        registry, supervisor, placement, dialer, questions, service, refusals, counters, quota
+    )
 
 
 def _make_registry(

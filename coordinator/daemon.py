@@ -16,7 +16,7 @@ from coordinator.config import CoordinatorConfig, load_config
 from coordinator.first_run import initialise
 from coordinator.host_operators import reset_operator
 from coordinator.main import serve as serve_until
-from coordinator.store.sqlite.backup import restore as restore_database
+from coordinator.state_backup import back_up, bring_back
 from protos.domain.addresses import join_address
 from protos.domain.errors import ConfigInvalid, NotFound
 from protos.host.ownership import belongs_to_root, keep_owner
@@ -138,27 +138,65 @@ def serve(config: ConfigOption = _DEFAULT_CONFIG, as_json: JsonOption = False) -
 
 
 @app.command()
+def backup(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="A folder that does not exist yet.")
+    ],
+    config: ConfigOption = _DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Write consistent copies of both databases to FOLDER, while the coordinator runs or not.
+
+    The authority and the blobs are copied apart. Example: edgeforge-coordinator backup /backup/1
+    """
+    loaded = load_config(config, os.environ)
+    _log_to_stderr(loaded)
+    written = back_up(loaded, folder)
+    if as_json:
+        print_json({"files": [str(one) for one in written]}, indent=None)
+        return
+    for one in written:
+        print_line(f"wrote {one}")
+    print_line(f"to bring it back: edgeforge-coordinator restore {folder}")
+
+
+@app.command()
 def restore(
     backup: Annotated[
-        Path, typer.Argument(metavar="BACKUP", help="A copy of coordinator.db.", readable=False)
+        Path,
+        typer.Argument(
+            metavar="BACKUP",
+            help="A folder from `backup`, or a copy of coordinator.db.",
+            readable=False,
+        ),
     ],
     config: ConfigOption = _DEFAULT_CONFIG,
     user: UserOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Put a backup of the database in place, under a higher epoch.
+    """Put a backup of the databases in place, under a higher epoch.
 
     The coordinator must be stopped. The higher epoch makes every agent accept the restored tables
-    as newer than those it holds. The replaced database is kept beside it.
+    as newer than those it holds. The replaced databases are kept beside them. Usage that was
+    counted after the backup is gone; `edgeforge usage quarantine` names its numbers.
     """
     loaded = load_config(config, os.environ)
     _log_to_stderr(loaded)
     keep_owner(loaded.state_dir, user)
-    epoch = restore_database(backup, loaded.database, now_unix_ms=clock.now_unix_ms())
+    restored = bring_back(loaded, backup, now_unix_ms=clock.now_unix_ms())
     if as_json:
-        print_json({"database": str(loaded.database), "epoch": epoch}, indent=None)
+        print_json(
+            {
+                "database": str(loaded.database),
+                "epoch": restored.epoch,
+                "usage_database": str(loaded.usage_database) if restored.usage else "",
+            },
+            indent=None,
+        )
         return
-    print_line(f"restored {backup} as {loaded.database}, epoch {epoch}")
+    print_line(f"restored {backup} as {loaded.database}, epoch {restored.epoch}")
+    if restored.usage:
+        print_line(f"restored {loaded.usage_database}")
     print_line(f"next: edgeforge-coordinator serve --config {config}")
 
 

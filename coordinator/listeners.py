@@ -30,6 +30,7 @@ from protos.v1.admin_pb2_grpc import add_AdminServicer_to_server
 from protos.v1.adoption_pb2_grpc import add_AdoptionServicer_to_server
 from protos.v1.deploy_pb2_grpc import add_DeploysServicer_to_server
 from protos.v1.enrolment_pb2_grpc import add_EnrolmentServicer_to_server
+from protos.v1.quota_pb2_grpc import add_QuotaServicer_to_server
 from protos.v1.registry_pb2_grpc import add_RegistryServicer_to_server
 from protos.v1.residency_pb2_grpc import add_AccountResidencyServicer_to_server
 from protos.v1.usage_pb2_grpc import (
@@ -94,6 +95,7 @@ def make_servers(
         now_unix_ms=clock.now_unix_ms,
     )
     add_MeteringServicer_to_server(metering, fleet_server)
+    add_QuotaServicer_to_server(fleet.quota, fleet_server)
     bind(fleet_server, "fleet", addresses["fleet"], credentials.mutual())
 
     admin_server = _make_admin_server(config, store, operations, calls, appended)
@@ -149,12 +151,18 @@ def _make_admin_server(
 
 
 def make_http(
-    config: CoordinatorConfig, store: Store, fleet: Fleet, stopping: asyncio.Event
+    config: CoordinatorConfig,
+    store: Store,
+    fleet: Fleet,
+    usage: Usage,
+    stopping: asyncio.Event,
 ) -> HttpListener:
     """Return the listener of probes, figures and the price card, not started."""
 
     def missing() -> list[str]:
         reasons = [] if store.available else ["the database cannot be written"]
+        if not usage.database.available:
+            reasons.append("the usage database cannot be written")
         return [*reasons, *(["the coordinator is stopping"] if stopping.is_set() else [])]
 
     def gauges() -> FleetGauges:
@@ -175,7 +183,7 @@ def make_http(
     parts = HttpParts(
         missing=missing,
         prices=lambda: store.view().prices.values(),
-        metrics=make_metrics(fleet.counters, gauges),
+        metrics=make_metrics(fleet.counters, gauges, usage.ingest.counters),
     )
     http = config.http
     return HttpListener(

@@ -79,7 +79,7 @@ async def serve(
             also_named=usage.exports.named,
         )
         stopping = asyncio.Event()
-        http = make_http(config, store, fleet, stopping)
+        http = make_http(config, store, fleet, usage, stopping)
         native = _watch_handshakes(fleet)
         try:
             for server in servers:

@@ -1,193 +1,313 @@
-"""What an account and a key may use at one agent: sequences at once, requests and tokens a minute.
+"""What an account and a key may use: sequences at once, requests and tokens a minute, money.
 
-The limits are columns of their rows in the routing table; 0: none. Each agent enforces the whole
-limit by itself: an account that spreads its requests over ten agents gets up to ten times as much.
-Pure token buckets: a minute's worth may be used at once, and refills evenly.
+The limits hold over the whole fleet: this agent uses what it holds under leases (``quota_lease``),
+and a request takes all that it needs in one step, or nothing. What cannot be had at once is asked
+for: the request waits a moment for it, once.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from protos.domain.errors import RateLimited
+from agent.core.limit_refusals import money_refusal, rate_refusal, rate_state, sequences_refusal
+from agent.core.money_leases import NO_RECORD, UnsettledRecords
+from agent.core.quota_calls import QuotaCalls
+from agent.core.samples import Sample
+from protos.domain.customers import AccountState
+from protos.domain.errors import Forbidden, InsufficientQuota
+from protos.domain.quota import QuotaKind, QuotaName
 
 if TYPE_CHECKING:
+    from agent.core.money_leases import CostBound
+    from agent.core.quota_lease import Lease
+    from agent.core.samples import Samples
     from protos.domain.customers import Account, ApiKey, UsageLimits
+    from protos.domain.errors import EdgeForgeError
+    from protos.domain.quota import RateState
 
-_MINUTE_MS = 60_000.0
-#: Accounts and keys whose use is remembered; those that use nothing are forgotten first.
-MAX_HOLDERS = 65_536
-_HINT = "send fewer at a time, or retry after the given time"
-
-
-class Bucket:
-    """A token bucket of one minute's worth. What was estimated too low is owed."""
-
-    __slots__ = ("_at_mono_ms", "_left", "_limit")
-
-    def __init__(self, limit: float, now_mono_ms: float) -> None:
-        self._limit = limit
-        self._left = limit
-        self._at_mono_ms = now_mono_ms
-
-    def wait_ms(self, amount: float, limit: float, now_mono_ms: float) -> float:
-        """Return how long until ``amount`` may be taken; 0: now.
-
-        More than a minute's worth may be taken when the bucket is full.
-        """
-        self._refill(limit, now_mono_ms)
-        missing = min(amount, limit) - self._left
-        return max(0.0, missing / limit * _MINUTE_MS)
-
-    def take(self, amount: float) -> None:
-        """Take ``amount``, or give back what is below 0."""
-        self._left = min(self._limit, self._left - amount)
-
-    def left(self) -> int:
-        """Return what is left of it."""
-        return max(0, int(self._left))
-
-    def is_full(self, now_mono_ms: float) -> bool:
-        """Whether nothing of it is in use."""
-        self._refill(self._limit, now_mono_ms)
-        return self._left >= self._limit
-
-    def _refill(self, limit: float, now_mono_ms: float) -> None:
-        passed_ms = max(0.0, now_mono_ms - self._at_mono_ms)
-        if limit != self._limit:  # changed by the operator: what is used stays used
-            self._left += limit - self._limit
-            self._limit = limit
-        self._left = min(limit, self._left + passed_ms * limit / _MINUTE_MS)
-        self._at_mono_ms = now_mono_ms
+#: Keys whose leases are at hand; further ones find theirs by name.
+MAX_KEYS = 16_384
+#: A request of more tokens than a part of the limit is admitted once that part is there; the rest
+#: is owed.
+_TOKENS_AT_ONCE = 2
+_REQUESTS, _TOKENS, _SEQUENCES, _MONEY = range(4)
+_INDEX = {
+    QuotaKind.REQUESTS: _REQUESTS,
+    QuotaKind.TOKENS: _TOKENS,
+    QuotaKind.SEQUENCES: _SEQUENCES,
+    QuotaKind.MONEY: _MONEY,
+}
 
 
-class _Holder:
-    """What one account or key uses."""
+class LeaseWanted(Exception):
+    """The request is to wait until the coordinator has been asked, and is then tried once more."""
 
-    __slots__ = ("requests", "sequences", "tokens")
 
-    def __init__(self) -> None:
-        self.sequences = 0
-        self.requests: Bucket | None = None
-        self.tokens: Bucket | None = None
+class _Held:
+    """The leases of one key and its account."""
+
+    __slots__ = ("account", "key", "leases")
+
+    def __init__(self, account: Account, key: ApiKey, leases: list[tuple[Lease, int]]) -> None:
+        self.account = account
+        self.key = key
+        self.leases = leases
 
 
 @dataclass(slots=True)
 class Use:
-    """What one request was counted for, to be given back at its end."""
+    """What one request uses, to be given back at its end.
 
-    holders: list[_Holder]
-    sequences: int
-    tokens: float
+    ``record``: the number of its usage record in the spool, set once that is written.
+    """
+
+    leases: list[tuple[Lease, int]]
+    amounts: tuple[int, int, int, int]
+    nodes: int
+    record: int = NO_RECORD
+
+    def rates(self, now_mono_ms: float, now_unix_ms: int) -> tuple[RateState, ...]:
+        """Return what its client is told of the limits a minute."""
+        leases = [lease for lease, index in self.leases if index <= _TOKENS]
+        return _rates(leases, self.nodes, now_mono_ms, now_unix_ms)
 
 
 class AccountLimits:
-    """Every account and key with a limit, as far as it uses anything now."""
+    """The leases of this agent, as requests use them."""
 
-    def __init__(self, max_holders: int = MAX_HOLDERS) -> None:
-        self._max_holders = max_holders
-        self._holders: dict[str, _Holder] = {}
+    def __init__(self, calls: QuotaCalls | None = None) -> None:
+        self.calls = QuotaCalls() if calls is None else calls
+        self.unsettled = UnsettledRecords()
+        #: Nodes in the table: without any contact this agent uses an even share of a limit.
+        self.nodes = 1
+        self._held: dict[bytes, _Held] = {}
 
-    def __len__(self) -> int:
-        return len(self._holders)
+    def check_head(self, account: Account, now_mono_ms: float) -> None:
+        """Refuse what needs no look at the body: Hot.
+
+        Raises: Forbidden for a suspended account; InsufficientQuota where nothing remains.
+        """
+        state = account.state
+        if state is AccountState.SUSPENDED:
+            raise Forbidden(
+                f"account {account.id} is suspended",
+                "settle its invoices, or ask the operator of this service",
+                code="account_suspended",
+            )
+        if not account.funded:
+            if state is AccountState.LIMITED:
+                raise InsufficientQuota(
+                    f"account {account.id} may not spend more until a late payment is settled",
+                    "pay its open invoices, or add credit",
+                )
+            return
+        lease = self.calls.known(QuotaName(QuotaKind.MONEY, account.id))
+        if lease is not None and now_mono_ms < lease.ends_mono_ms and lease.limit <= 0:
+            lease.used_mono_ms = now_mono_ms  # it is asked for again meanwhile
+            raise money_refusal(account.id, lease, None, 0, now_mono_ms, asks=True)
 
     def begin(
-        self, account: Account, key: ApiKey, sequences: int, tokens: float, now_mono_ms: float
+        self,
+        account: Account,
+        key: ApiKey,
+        sequences: int,
+        tokens: float,
+        now_mono_ms: float,
+        *,
+        bound: CostBound | None = None,
+        may_wait: bool = False,
+        now_unix_ms: int = 0,
     ) -> Use | None:
         """Count a request that is expected to use ``tokens``; None if nothing limits it. Hot.
 
-        Raises: RateLimited; then nothing is counted.
+        ``bound``: what it may cost, of a funded account.
+        Raises: RateLimited, InsufficientQuota, LinkDown; LeaseWanted only if it ``may_wait``. Then
+        nothing is counted.
         """
-        if account.limits.unlimited and key.limits.unlimited:
+        if account.limits.unlimited and key.limits.unlimited and not account.funded:
             return None
-        limited = [
-            (name, limits, self._holder(name, now_mono_ms))
-            for name, limits in (
-                (f"account {account.id}", account.limits),
-                (f"key {key.id}", key.limits),
-            )
-            if not limits.unlimited
-        ]
-        for name, limits, holder in limited:
-            _check(name, limits, holder, sequences, tokens, now_mono_ms)
-        for _, _, holder in limited:
-            holder.sequences += sequences
-            if holder.requests is not None:
-                holder.requests.take(1.0)
-            if holder.tokens is not None:
-                holder.tokens.take(tokens)
-        return Use([holder for _, _, holder in limited], sequences, tokens)
+        held = self._held.get(key.digest)
+        if held is None or held.account is not account or held.key is not key:
+            held = self._find(account, key, now_mono_ms)
+        nano_usd = 0 if bound is None else bound.nano_usd
+        amounts = (1, math.ceil(tokens), sequences, nano_usd)
+        for lease, index in held.leases:
+            lease.used_mono_ms = now_mono_ms
+            if now_mono_ms >= lease.ends_mono_ms or lease.granted - lease.in_use < amounts[index]:
+                leases = self._with_more(held, amounts, bound, may_wait, now_mono_ms, now_unix_ms)
+                return Use(leases, amounts, self.nodes)
+        for lease, index in held.leases:
+            lease.take(amounts[index])
+            if lease.granted - lease.in_use < lease.low:
+                self.calls.need(lease, urgent=False)
+        return Use(held.leases, amounts, self.nodes)
 
-    def end(self, use: Use, tokens: float) -> None:
-        """Count the end of a request that used ``tokens``."""
-        for holder in use.holders:
-            holder.sequences -= use.sequences
-            if holder.tokens is not None:
-                holder.tokens.take(tokens - use.tokens)
+    def samples(self, now_mono_ms: float) -> Samples:
+        """Yield how many leases there are, and since when the coordinator was not heard of them."""
+        calls = self.calls
+        answered = calls.answered_mono_ms
+        age_ms = 0.0 if answered is None else now_mono_ms - answered
+        yield Sample("edgeforge_quota_leases", "Limits of accounts and keys in use.", len(calls))
+        yield Sample(
+            "edgeforge_quota_cut_off",
+            "1 while limits are used without the coordinator, by the latest shares.",
+            float(calls.linked and not calls.can_ask),
+        )
+        yield Sample(
+            "edgeforge_quota_age_seconds",
+            "Since the coordinator last granted quota; it is asked only while a limit is in use.",
+            age_ms / 1_000.0,
+        )
+        yield Sample(
+            "edgeforge_quota_unsettled",
+            "Billable requests whose records the coordinator has not counted, of funded accounts.",
+            len(self.unsettled),
+        )
 
-    def _holder(self, name: str, now_mono_ms: float) -> _Holder:
-        holder = self._holders.get(name)
-        if holder is None:
-            if len(self._holders) >= self._max_holders:
-                self._forget_idle(now_mono_ms)
-            holder = self._holders[name] = _Holder()
-        return holder
-
-    def _forget_idle(self, now_mono_ms: float) -> None:
-        """Forget those that use nothing; if all use something, the one known for longest."""
-        kept = {
-            name: one
-            for name, one in self._holders.items()
-            if one.sequences
-            or not all(b is None or b.is_full(now_mono_ms) for b in (one.requests, one.tokens))
+    def status(self, now_mono_ms: float) -> dict[str, object]:
+        """Return the same, for ``edgeforge-agent status``."""
+        calls, answered = self.calls, self.calls.answered_mono_ms
+        return {
+            "quota": {
+                "leases": len(calls),
+                "cut_off": calls.linked and not calls.can_ask,
+                "age_s": None if answered is None else (now_mono_ms - answered) / 1_000.0,
+                "unsettled": len(self.unsettled),
+            }
         }
-        if len(kept) >= self._max_holders:
-            del kept[next(iter(kept))]
-        self._holders = kept
+
+    def end(self, use: Use, tokens: float, nano_usd: int = 0) -> None:
+        """Count the end of a request that used ``tokens`` and costs ``nano_usd``."""
+        for lease, index in use.leases:
+            amount = use.amounts[index]
+            if index == _TOKENS:
+                lease.correct(math.ceil(tokens) - amount)
+            elif index == _SEQUENCES:
+                lease.release(amount)
+            elif index == _MONEY:
+                self.unsettled.ended(lease, amount, nano_usd, use.record)
+
+    def _with_more(
+        self,
+        held: _Held,
+        amounts: tuple[int, int, int, int],
+        bound: CostBound | None,
+        may_wait: bool,
+        now_mono_ms: float,
+        now_unix_ms: int,
+    ) -> list[tuple[Lease, int]]:
+        """Take what is needed where something is not at hand, or nothing of it.
+
+        Raises: as ``begin``.
+        """
+        if not all(self.calls.knows(lease) for lease, _ in held.leases):
+            held = self._find(held.account, held.key, now_mono_ms)
+        wanted = False
+        refusal: EdgeForgeError | None = None
+        cut_off: list[Lease] = []
+        for lease, index in held.leases:
+            amount = amounts[index]
+            if index == _TOKENS:
+                amount = min(amount, max(1, lease.limit // _TOKENS_AT_ONCE))
+            live = now_mono_ms < lease.ends_mono_ms
+            if live and lease.granted - lease.in_use >= amount:
+                continue
+            if self._waits(lease, amount, may_wait, live, now_mono_ms):
+                wanted = True
+            elif not live and self._is_cut_off_with(lease, amount, now_mono_ms):
+                cut_off.append(lease)
+            elif refusal is None:
+                refusal = self._refusal(held, lease, amount, bound, now_mono_ms, now_unix_ms)
+        if refusal is not None:
+            raise refusal
+        if wanted:
+            raise LeaseWanted
+        for lease, index in held.leases:
+            if lease in cut_off:
+                lease.take_cut_off(amounts[index])
+            else:
+                lease.take(amounts[index])
+        return held.leases
+
+    def _waits(
+        self, lease: Lease, amount: int, may_wait: bool, live: bool, now_mono_ms: float
+    ) -> bool:
+        """Whether the request waits for more of ``lease``, which is asked for in any case."""
+        lease.wait(amount)
+        calls = self.calls
+        if live and now_mono_ms < lease.refused_until_mono_ms:
+            return False  # asked a moment ago; what is missing is in the next ask
+        waits = may_wait and calls.can_ask
+        calls.need(lease, urgent=waits)
+        return waits
+
+    def _is_cut_off_with(self, lease: Lease, amount: int, now_mono_ms: float) -> bool:
+        """Whether the coordinator cannot be asked, and the cut-off share has ``amount``."""
+        if self.calls.can_ask:
+            return False  # it answers, only not in time
+        return lease.room_cut_off(self.nodes, now_mono_ms) >= amount
+
+    def _refusal(
+        self,
+        held: _Held,
+        lease: Lease,
+        amount: int,
+        bound: CostBound | None,
+        now_mono_ms: float,
+        now_unix_ms: int,
+    ) -> EdgeForgeError:
+        kind = lease.name.kind
+        owner = f"key {held.key.id}" if lease.name.key_digest else f"account {held.account.id}"
+        if kind is QuotaKind.MONEY:
+            asks = self.calls.can_ask
+            return money_refusal(held.account.id, lease, bound, amount, now_mono_ms, asks=asks)
+        if kind is QuotaKind.SEQUENCES:
+            return sequences_refusal(owner, lease, amount)
+        leases = [one for one, _ in held.leases if one.name.kind.is_rate]
+        states = _rates(leases, self.nodes, now_mono_ms, now_unix_ms)
+        room = lease.room(self.nodes, now_mono_ms)
+        return rate_refusal(owner, lease, amount, room, states)
+
+    def _find(self, account: Account, key: ApiKey, now_mono_ms: float) -> _Held:
+        """Return the leases of ``key`` and ``account`` by their present limits."""
+        leases = self._leases_of(account.limits, account.id, b"", now_mono_ms)
+        leases += self._leases_of(key.limits, account.id, key.digest, now_mono_ms)
+        if account.funded:
+            name = QuotaName(QuotaKind.MONEY, account.id)
+            leases.append((self.calls.lease(name, 0, now_mono_ms), _MONEY))
+        if len(self._held) >= MAX_KEYS:
+            self._held.clear()
+        held = self._held[key.digest] = _Held(account, key, leases)
+        return held
+
+    def _leases_of(
+        self, limits: UsageLimits, account_id: str, digest: bytes, now_mono_ms: float
+    ) -> list[tuple[Lease, int]]:
+        found = []
+        for kind, limit in (
+            (QuotaKind.REQUESTS, limits.requests_per_minute),
+            (QuotaKind.TOKENS, limits.tokens_per_minute),
+            (QuotaKind.SEQUENCES, limits.max_concurrent_sequences),
+        ):
+            if limit:
+                name = QuotaName(kind, account_id, digest)
+                lease = self.calls.lease(name, limit, now_mono_ms)
+                lease.limit = limit
+                lease.granted = min(lease.granted, limit)
+                found.append((lease, _INDEX[kind]))
+        return found
 
 
-def _check(
-    name: str,
-    limits: UsageLimits,
-    holder: _Holder,
-    sequences: int,
-    tokens: float,
-    now_mono_ms: float,
-) -> None:
-    """Raises: RateLimited."""
-    most = limits.max_concurrent_sequences
-    if 0 < most < holder.sequences + sequences:
-        raise RateLimited(
-            f"{name} may have {most} sequences at once, and has {holder.sequences}",
-            _HINT,
-            retry_after_s=1.0,
-        )
-    if limits.requests_per_minute:
-        if holder.requests is None:
-            holder.requests = Bucket(float(limits.requests_per_minute), now_mono_ms)
-        _check_bucket(
-            name, "requests", limits.requests_per_minute, holder.requests, 1.0, now_mono_ms
-        )
-    else:
-        holder.requests = None
-    if limits.tokens_per_minute:
-        if holder.tokens is None:
-            holder.tokens = Bucket(float(limits.tokens_per_minute), now_mono_ms)
-        _check_bucket(name, "tokens", limits.tokens_per_minute, holder.tokens, tokens, now_mono_ms)
-    else:
-        holder.tokens = None
-
-
-def _check_bucket(
-    name: str, what: str, limit: int, bucket: Bucket, amount: float, now_mono_ms: float
-) -> None:
-    wait_ms = bucket.wait_ms(amount, float(limit), now_mono_ms)
-    if wait_ms > 0.0:
-        error = RateLimited(
-            f"{name} may use {limit} {what} a minute, and has {bucket.left()} left",
-            _HINT,
-            retry_after_s=max(1.0, wait_ms / 1_000.0),
-        )
-        error.limited = (what, limit, bucket.left())
-        raise error
+def _rates(
+    leases: list[Lease], nodes: int, now_mono_ms: float, now_unix_ms: int
+) -> tuple[RateState, ...]:
+    """Return the states of ``leases``; of two of a kind the one with less left."""
+    states: dict[str, RateState] = {}
+    for lease in leases:
+        remaining = max(0, min(lease.limit, lease.room(nodes, now_mono_ms)))
+        kind = str(lease.name.kind)
+        if kind not in states or remaining < states[kind].remaining:
+            states[kind] = rate_state(lease, remaining, now_unix_ms)
+    return tuple(states.values())

@@ -62,14 +62,18 @@ class AskedTokens:
             most = min(most, self.body_bytes + TEMPLATE_TOKENS + PROMPT_TOKENS * self.prompts)
         return min(most, MAX_TOKENS)
 
+    def most_answer_tokens(self) -> int:
+        """Return the most tokens that one answer may have."""
+        if self.embeds:
+            return 0
+        each = self.context_tokens or LONGEST_CONTEXT_TOKENS
+        return each if self.max_tokens is None else min(each, max(1, self.max_tokens))
+
     def most_completion_tokens(self, events: int, text_bytes: int) -> int:
         """Return the most tokens of an answer of ``events`` with ``text_bytes`` of text."""
         if self.embeds:
             return 0
-        each = self.context_tokens or LONGEST_CONTEXT_TOKENS
-        if self.max_tokens is not None:
-            each = min(each, max(1, self.max_tokens))
-        most = each * self.sequences
+        most = self.most_answer_tokens() * self.sequences
         if self.silent_tokens is not None:
             most = min(most, events + text_bytes + self.silent_tokens * self.sequences)
         return min(most, MAX_TOKENS)
@@ -98,6 +102,6 @@ class UsageCheck:
             usage.prompt_tokens, asked.most_prompt_tokens(), self._expected_prompt_tokens()
         )
         # text is at least a token: what was made must not look like an empty answer
-        counted = max(events, round(text_bytes / START_BYTES_PER_TOKEN), text_bytes > 0)
+        counted = max(events, round(text_bytes / START_BYTES_PER_TOKEN), int(text_bytes > 0))
         completion = min(usage.completion_tokens, most, counted)
         return Usage(prompt, min(usage.cached_tokens, prompt), completion)

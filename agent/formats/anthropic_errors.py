@@ -5,12 +5,15 @@ Source: Anthropic's API reference, "Errors".
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import orjson
 
 from agent.formats.errors import (
     ErrorWords,
+    Header,
     Overflow,
     engine_error,
     engine_message,
@@ -20,11 +23,13 @@ from agent.formats.errors import (
 
 if TYPE_CHECKING:
     from protos.domain.errors import EdgeForgeError
+    from protos.domain.quota import RateState
 
 #: ``error.type`` by HTTP status.
 _TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
+    402: "billing_error",
     403: "permission_error",
     404: "not_found_error",
     405: "invalid_request_error",
@@ -83,4 +88,24 @@ def _overflow_message(overflow: Overflow) -> str:
     return f"{begin}. {overflow.message}"
 
 
-ANTHROPIC_WORDS = ErrorWords(body=response_body, event_data=event_data, refusal=_refusal)
+def rate_headers(states: Iterable[RateState]) -> list[Header]:
+    """Return Anthropic's headers. Source: Anthropic's API reference, "Rate limits"."""
+    headers: list[Header] = []
+    for state in states:
+        begin = b"anthropic-ratelimit-" + state.kind.encode()
+        at = datetime.fromtimestamp(state.reset_unix_ms // 1_000, UTC)
+        headers += (
+            (begin + b"-limit", b"%d" % state.limit),
+            (begin + b"-remaining", b"%d" % state.remaining),
+            (begin + b"-reset", at.strftime("%Y-%m-%dT%H:%M:%SZ").encode()),
+        )
+    return headers
+
+
+ANTHROPIC_WORDS = ErrorWords(
+    body=response_body,
+    event_data=event_data,
+    refusal=_refusal,
+    rate_headers=rate_headers,
+    no_quota_status=402,
+)

@@ -6,6 +6,7 @@ from agent.formats.anthropic_errors import (
     ANTHROPIC_WORDS,
     anthropic_body,
     event_data,
+    rate_headers,
     response_body,
 )
 from agent.formats.body_rules import make_rules
@@ -30,7 +31,13 @@ COUNT_TOKENS = ApiFormat(
     rules=make_rules(
         refused=REFUSED_FIELDS, fit_tools=fit_messages_tools, conversation=CONVERSATION
     ),
-    words=ErrorWords(body=response_body, event_data=event_data, refusal=_refusal),
+    words=ErrorWords(
+        body=response_body,
+        event_data=event_data,
+        refusal=_refusal,
+        rate_headers=rate_headers,
+        no_quota_status=402,
+    ),
     prefix_fields=(),
     # counting must not be refused because of an estimate
     size_fields=(),

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -16,10 +17,14 @@ from agent.formats.json_size import loads_bounded
 from protos.domain.errors import (
     EdgeForgeError,
     EngineFailed,
+    InsufficientQuota,
     InvalidRequest,
     Misdirected,
     RateLimited,
 )
+
+if TYPE_CHECKING:
+    from protos.domain.quota import RateState
 
 Header = tuple[bytes, bytes]
 
@@ -55,18 +60,25 @@ class ErrorWords:
     event_data: Callable[[EdgeForgeError, int], bytes]
     #: Returns the body for the client from an engine's status and error body.
     refusal: Callable[[int, bytes], bytes]
+    #: Returns the headers that tell the limits a minute of the account and the key.
+    rate_headers: Callable[[Iterable[RateState]], list[Header]]
+    #: The HTTP status where a balance is used up, if it is not the error's own.
+    no_quota_status: int | None = None
 
     def render(
         self, error: EdgeForgeError, status: int | None = None
     ) -> tuple[int, list[Header], bytes]:
         """Return status, headers and body; ``status`` replaces the error's own."""
+        if status is None and isinstance(error, InsufficientQuota):
+            status = self.no_quota_status
         status = status or error.http_status
         headers = [_JSON]
-        if error.retry_after_s is not None or status in (429, 503):
+        waits = status in (429, 503) and not isinstance(error, InsufficientQuota)
+        if error.retry_after_s is not None or waits:
             seconds = max(1, math.ceil(error.retry_after_s or 1.0))
             headers.append((b"retry-after", b"%d" % seconds))
-        if isinstance(error, RateLimited) and error.limited is not None:
-            headers += _rate_limit_headers(*error.limited, headers[-1][1])
+        if isinstance(error, RateLimited):
+            headers += self.rate_headers(error.limited)
         if isinstance(error, Misdirected) and error.in_zone:
             headers.append((IN_ZONE, ", ".join(error.in_zone).encode()))
         if status == 401:
@@ -74,14 +86,27 @@ class ErrorWords:
         return status, headers, self.body(error, status)
 
 
-def _rate_limit_headers(what: str, limit: int, left: int, reset_s: bytes) -> list[Header]:
+def openai_rate_headers(states: Iterable[RateState]) -> list[Header]:
     """Return OpenAI's headers. Source: OpenAI's guide "Rate limits", "Rate limits in headers"."""
-    kind = what.encode()
-    return [
-        (b"x-ratelimit-limit-" + kind, b"%d" % limit),
-        (b"x-ratelimit-remaining-" + kind, b"%d" % left),
-        (b"x-ratelimit-reset-" + kind, reset_s + b"s"),
-    ]
+    headers: list[Header] = []
+    for state in states:
+        kind = state.kind.encode()
+        headers += (
+            (b"x-ratelimit-limit-" + kind, b"%d" % state.limit),
+            (b"x-ratelimit-remaining-" + kind, b"%d" % state.remaining),
+            (b"x-ratelimit-reset-" + kind, reset_text(state.reset_ms)),
+        )
+    return headers
+
+
+def reset_text(reset_ms: float) -> bytes:
+    """Return a duration as OpenAI writes it: "6m0s", "8.64s", "20ms"."""
+    whole_ms = max(0, math.ceil(reset_ms))
+    if whole_ms < 1_000:
+        return b"%dms" % whole_ms
+    minutes, rest_ms = divmod(whole_ms, 60_000)
+    seconds = f"{rest_ms / 1_000:.3f}".rstrip("0").rstrip(".")
+    return (f"{minutes}m" if minutes else "").encode() + seconds.encode() + b"s"
 
 
 def internal_error() -> EdgeForgeError:
@@ -193,4 +218,9 @@ def _without_internals(message: str) -> str:
     return _PATH.sub("<path>", _ADDRESS.sub("", message)).strip()
 
 
-OPENAI_WORDS = ErrorWords(body=openai_body, event_data=openai_body, refusal=openai_refusal)
+OPENAI_WORDS = ErrorWords(
+    body=openai_body,
+    event_data=openai_body,
+    refusal=openai_refusal,
+    rate_headers=openai_rate_headers,
+)

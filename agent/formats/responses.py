@@ -8,7 +8,13 @@ import orjson
 
 from agent.formats.body_rules import make_rules
 from agent.formats.descriptor import ApiFormat
-from agent.formats.errors import ErrorWords, openai_body, openai_object, openai_refusal
+from agent.formats.errors import (
+    ErrorWords,
+    openai_body,
+    openai_object,
+    openai_rate_headers,
+    openai_refusal,
+)
 from agent.formats.json_size import loads_bounded
 from agent.formats.named_events import ResponsesEvents
 from agent.formats.responses_tools import fit_responses_tools
@@ -58,7 +64,12 @@ RESPONSES = ApiFormat(
         conversation=("input", "previous_input_messages"),
         always={"store": False},  # left out it is true
     ),
-    words=ErrorWords(body=openai_body, event_data=_event_data, refusal=openai_refusal),
+    words=ErrorWords(
+        body=openai_body,
+        event_data=_event_data,
+        refusal=openai_refusal,
+        rate_headers=openai_rate_headers,
+    ),
     prefix_fields=("tools", "instructions", "input"),
     size_fields=("instructions", "input"),
     limit_fields=("max_output_tokens",),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
+
+from agent.core.account_limits import AccountLimits
 
 if TYPE_CHECKING:
     from agent.config import LimitsConfig
@@ -41,6 +43,10 @@ class TargetFinder(Protocol):
         """Return ``node_id`` ready to be asked, or None if it no longer is."""
 
 
+async def no_wait() -> None:
+    """Wait for nothing: no coordinator is asked."""
+
+
 @dataclass(frozen=True, slots=True)
 class GatewayContext:
     """Everything that the gateway needs beyond the request itself."""
@@ -72,3 +78,6 @@ class GatewayContext:
     now_mono_ms: Callable[[], float]
     now_unix_ms: Callable[[], int]
     make_trace_id: Callable[[], str]
+    account_limits: AccountLimits = field(default_factory=AccountLimits)
+    #: Waits a moment until the coordinator has been asked for quota.
+    wait_for_quota: Callable[[], Awaitable[None]] = no_wait

@@ -6,8 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from agent.core.account_limits import AccountLimits, Use
-from agent.core.engine_admission import START_COMPLETION_TOKENS
+from agent.core.account_limits import LeaseWanted
 from agent.core.in_flight_shares import InFlightShares
 from agent.core.prefixes import BLOCK_BYTES, MAX_HASHED_BYTES, NO_BLOCKS, prompt_blocks
 from agent.core.request.context import RequestContext
@@ -17,6 +16,7 @@ from agent.formats.asked_tokens import MEDIA_MARKS
 from agent.formats.body import read_body
 from agent.formats.errors import internal_error
 from agent.formats.json_size import COUNTED_FROM_BYTES
+from agent.gateway.account_use import begin_use, end_use
 from agent.gateway.authentication import find_deployment
 from agent.gateway.head_gate import caller_of
 from agent.gateway.request_headers import parse_budget_ms, parse_zones
@@ -46,7 +46,6 @@ class GenerationHandler:
         self._gateway = gateway
         self._caps = gateway.caps
         self._shares = InFlightShares(gateway.limits.max_in_flight)
-        self._account_limits = AccountLimits()
         self.stats = stats
         self.draining = False
 
@@ -60,10 +59,13 @@ class GenerationHandler:
         runner = None
         try:
             is_large = len(request.body) >= COUNTED_FROM_BYTES
-            if is_large:
-                runner = await self._admit_large(api, request, client, log)
-            else:
-                runner = self._admit(api, request, client, log)
+            try:
+                if is_large:
+                    runner = await self._admit_large(api, request, client, log)
+                else:
+                    runner = self._admit(api, request, client, log)
+            except LeaseWanted:  # an account that is new here, or suddenly busier
+                runner = await self._admit_later(api, request, client, log)
             try:
                 if is_large:
                     await _write_ahead(runner)
@@ -71,10 +73,7 @@ class GenerationHandler:
             finally:
                 runner.account.let_go()
                 self._shares.leave(log.account)
-                if runner.use is not None:
-                    used = log.usage
-                    tokens = used.prompt_tokens + used.completion_tokens
-                    self._account_limits.end(runner.use, float(tokens))
+                end_use(gateway, runner, log)
         except EdgeForgeError as error:
             self._answer_error(api, request, client, log, error)
         except asyncio.CancelledError:
@@ -118,15 +117,47 @@ class GenerationHandler:
         log.last_mile_ms = request.last_mile_ms
         return log
 
-    async def _admit_large(
+    async def _admit_later(
         self, api: ApiFormat, request: Request, client: ServerConnection, log: RequestLog
+    ) -> RequestRunner:
+        """Admit the request once the coordinator has been asked for quota, or refuse it.
+
+        It waits twice if it has what it lacked, and now lacks something else.
+        """
+        try:
+            return await self._admit_after_wait(api, request, client, log, may_wait=True)
+        except LeaseWanted:
+            return await self._admit_after_wait(api, request, client, log, may_wait=False)
+
+    async def _admit_after_wait(
+        self,
+        api: ApiFormat,
+        request: Request,
+        client: ServerConnection,
+        log: RequestLog,
+        *,
+        may_wait: bool,
+    ) -> RequestRunner:
+        await self._gateway.wait_for_quota()
+        if len(request.body) >= COUNTED_FROM_BYTES:
+            return await self._admit_large(api, request, client, log, may_wait=may_wait)
+        return self._admit(api, request, client, log, may_wait=may_wait)
+
+    async def _admit_large(
+        self,
+        api: ApiFormat,
+        request: Request,
+        client: ServerConnection,
+        log: RequestLog,
+        *,
+        may_wait: bool = True,
     ) -> RequestRunner:
         """Do as ``_admit`` in several steps, between which the event loop serves others."""
         caller_of(request, self._gateway, self._gateway.state.view())
         self._check_open()
         fields = await fields_of_large(request.body)
         has_media = await contains(request.body, MEDIA_MARKS)
-        return self._admit(api, request, client, log, fields, has_media)
+        return self._admit(api, request, client, log, fields, has_media, may_wait=may_wait)
 
     def _admit(
         self,
@@ -136,11 +167,13 @@ class GenerationHandler:
         log: RequestLog,
         fields: dict[str, object] | None = None,
         has_media: bool | None = None,
+        *,
+        may_wait: bool = True,
     ) -> RequestRunner:
         """Return the request's runner. ``fields`` are its body's, if it is parsed already.
 
         ``has_media``: see ``GenerationBody``.
-        Raises: EdgeForgeError if the request is not admitted.
+        Raises: EdgeForgeError if the request is not admitted; LeaseWanted if it ``may_wait``.
         """
         view = self._gateway.state.view()
         caller = caller_of(request, self._gateway, view)
@@ -148,7 +181,21 @@ class GenerationHandler:
         self._check_open()
         self._shares.enter(log.account)
         try:
-            return self._runner_of(api, request, client, log, caller, view, fields, has_media)
+            runner = self._runner_of(api, request, client, log, caller, view, fields, has_media)
+            self._gateway.meter.reserve()
+            try:
+                begin_use(
+                    self._gateway,
+                    caller,
+                    runner,
+                    request.body,
+                    log.authed_mono_ms or 0.0,
+                    may_wait=may_wait,
+                )
+            except BaseException:
+                self._gateway.meter.release()
+                raise
+            return runner
         except BaseException:
             self._shares.leave(log.account)
             raise
@@ -209,31 +256,7 @@ class GenerationHandler:
         log.authed_mono_ms = gateway.now_mono_ms()
         self.stats.demand.note(deployment.name, log.authed_mono_ms)
         machine = RequestMachine(gateway.state, context, gateway.policy, log)
-        gateway.meter.reserve()
-        try:
-            use = self._use(caller, context, log.authed_mono_ms)
-        except BaseException:
-            gateway.meter.release()
-            raise
-        runner = RequestRunner(gateway, client, request, body, context, machine, log)
-        runner.use = use
-        return runner
-
-    def _use(self, caller: Caller, context: RequestContext, now_mono_ms: float) -> Use | None:
-        """Count the request for the limits of its key and account. Raises: RateLimited."""
-        if caller.account.limits.unlimited and caller.key.limits.unlimited:
-            return None
-        prompt_tokens = self._gateway.state.prompt_tokens.estimate(
-            context.deployment.name, context.body_bytes
-        )
-        answer_tokens = min(context.max_answer_tokens, START_COMPLETION_TOKENS)
-        return self._account_limits.begin(
-            caller.account,
-            caller.key,
-            context.sequences,
-            prompt_tokens + context.sequences * answer_tokens,
-            now_mono_ms,
-        )
+        return RequestRunner(gateway, client, request, body, context, machine, log)
 
     def _check_open(self) -> None:
         """Raises: NoReplica if no further request is admitted."""

@@ -48,7 +48,7 @@ class HeadGate:
     def admit(self, request: Request, _context: object) -> int:
         """Return how large the body may be. Hot.
 
-        Raises: Unauthenticated, Forbidden, Misdirected.
+        Raises: Unauthenticated, Forbidden, Misdirected; what ``AccountLimits.check_head`` raises.
         """
         api = FORMATS.get(request.path) or _respelled(request)
         if api is None or request.method != "POST":
@@ -57,6 +57,7 @@ class HeadGate:
         view = gateway.state.view()
         try:
             caller = authenticated(request, gateway, view, api.path)
+            gateway.account_limits.check_head(caller.account, gateway.now_mono_ms())
         except EdgeForgeError as error:
             self._refused(api, request, error)
             raise
@@ -68,12 +69,14 @@ class HeadGate:
 def caller_of(request: Request, gateway: GatewayContext, view: FleetView) -> Caller:
     """Return who sent ``request``: as its head was admitted, unless the table has changed since.
 
-    Raises: Unauthenticated, Forbidden, Misdirected. Hot.
+    Raises: Unauthenticated, Forbidden, Misdirected; what ``AccountLimits.check_head`` raises. Hot.
     """
     admitted = request.admitted
     if isinstance(admitted, Admitted) and admitted.view is view:
         return admitted.caller
-    return authenticated(request, gateway, view, request.path)
+    caller = authenticated(request, gateway, view, request.path)
+    gateway.account_limits.check_head(caller.account, gateway.now_mono_ms())
+    return caller
 
 
 def authenticated(

@@ -24,14 +24,14 @@ class ReplyWriter:
     """Writes to one client, in the words of the format it asked in."""
 
     __slots__ = (
-        "_api",
         "_client",
-        "_heads",
         "_log",
         "_now_mono_ms",
         "_request",
         "_service_word",
+        "api",
         "head_sent",
+        "heads",
     )
 
     def __init__(
@@ -45,9 +45,9 @@ class ReplyWriter:
     ) -> None:
         self._client = client
         self._request = request
-        self._api = api
+        self.api = api
         self._log = log
-        self._heads = ResponseHeads(log)
+        self.heads = ResponseHeads(log)
         self._now_mono_ms = now_mono_ms
         #: What the client is told of its service tier; empty: it has not asked.
         self._service_word = service_word
@@ -59,17 +59,17 @@ class ReplyWriter:
         headers = None
         if not self.head_sent:
             self.head_sent = True
-            headers = self._heads.stream(answer.attempt, answer.headers, self._now_mono_ms())
+            headers = self.heads.stream(answer.attempt, answer.headers, self._now_mono_ms())
         answer.pass_on(headers)
 
     def heartbeat(self) -> None:
         """Write a sign of life, with a response head first if none was sent."""
-        heartbeat = self._api.heartbeat
+        heartbeat = self.api.heartbeat
         if self.head_sent:
             self._client.write_piece(heartbeat)
         else:
             self.head_sent = True
-            self._client.begin_stream(self._request, 200, self._heads.early_stream(), heartbeat)
+            self._client.begin_stream(self._request, 200, self.heads.early_stream(), heartbeat)
 
     def end(self, answer: ClientAnswer) -> None:
         """Write the end of the stream of ``answer``. Hot."""
@@ -80,22 +80,22 @@ class ReplyWriter:
         """Send the whole response of ``answer``."""
         log, whole = self._log, answer.body
         if answer.status >= 400:
-            whole = self._api.engine_refusal(answer.status, whole)
+            whole = self.api.engine_refusal(answer.status, whole)
         else:
-            whole = self._api.as_asked(whole, answer.names)
+            whole = self.api.as_asked(whole, answer.names)
             if answer.recounted is not None:
                 whole = with_usage(whole, answer.recounted)
-            if self._service_word and self._api.generates:
-                whole = with_word(whole, self._service_word, in_usage=self._api.is_anthropic)
-        headers = self._heads.whole(
+            if self._service_word and self.api.generates:
+                whole = with_word(whole, self._service_word, in_usage=self.api.is_anthropic)
+        headers = self.heads.whole(
             answer.attempt, answer.headers, self._now_mono_ms(), log.cost.total_nano_usd
         )
         self._client.respond(self._request, answer.status, headers, whole)
 
     def error(self, error: EdgeForgeError) -> None:
         """Send an error response."""
-        status, headers, body = self._api.render_error(error)
-        self._client.respond(self._request, status, headers, body)
+        status, headers, body = self.api.render_error(error)
+        self._client.respond(self._request, status, [*headers, *self.heads.limits], body)
 
     def error_event(
         self, error: EdgeForgeError, answering: ClientAnswer | None, refused: Attempt | None
@@ -109,7 +109,7 @@ class ReplyWriter:
         if refused is not None:
             answer = answer_of(refused)
             error = engine_error(answer.status, answer.body)
-        event = self._api.error_event(error, sent)
+        event = self.api.error_event(error, sent)
         self._client.end_stream(event)
         self._client.close()
 

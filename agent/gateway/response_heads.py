@@ -34,10 +34,12 @@ _SERVER_TIMING = {
 class ResponseHeads:
     """Makes the headers of one response at the time it is sent."""
 
-    __slots__ = ("_log",)
+    __slots__ = ("_log", "limits")
 
     def __init__(self, log: RequestLog) -> None:
         self._log = log
+        #: What the client is told of the limits of its account and key.
+        self.limits: list[Header] = []
 
     def stream(self, attempt: Attempt, headers: list[Header], now_mono_ms: float) -> list[Header]:
         """Return the headers of a stream, which are sent with its first token."""
@@ -45,7 +47,7 @@ class ResponseHeads:
 
     def early_stream(self) -> list[Header]:
         """Return the headers of a stream before it is known which target will serve it."""
-        return [_EVENT_STREAM]
+        return [_EVENT_STREAM, *self.limits]
 
     def whole(
         self, attempt: Attempt, headers: list[Header], now_mono_ms: float, cost_nano_usd: int
@@ -67,6 +69,8 @@ class ResponseHeads:
             (b"x-edgeforge-tier", attempt.placement.serving_tier.encode()),
             (b"server-timing", server_timing(log, attempt, far, now_mono_ms, stream=stream)),
         ]
+        if self.limits:
+            ours += self.limits
         if log.predicted_miss:
             ours.append((b"x-edgeforge-predicted-miss", b"true"))
         return ours

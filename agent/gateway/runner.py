@@ -86,14 +86,14 @@ class RequestRunner:
         self._gateway = gateway
         self._client = client
         self._request = request
-        self._body = body
-        self._context = context
+        self.body = self._body = body
+        self.context = self._context = context
         self._machine = machine
         self._log = log
         self._now_mono_ms = gateway.now_mono_ms
         #: What the client is told of its service tier; empty: it has not asked.
         self._service_word = body.service_word(context.deployment.sla_tier)
-        self._reply = ReplyWriter(
+        self.reply = self._reply = ReplyWriter(
             client, request, body.api, log, gateway.now_mono_ms, self._service_word
         )
         self._counts = AnswerCounts(body, request.body, context, gateway.state)

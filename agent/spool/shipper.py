@@ -75,6 +75,14 @@ class UsageShipper:
     async def run(self) -> None:
         """Deliver until cancelled."""
         await self._spool.opened.wait()  # for as long as its disk is full
+        while True:
+            try:
+                await self._deliver_all()
+            except Exception as error:  # a bug must not end delivery for good
+                _log.exception("delivery of usage failed")
+                await self._failed(f"a bug: {error!r}", 4)
+
+    async def _deliver_all(self) -> None:
         own = self._spool.own
         assert own is not None
         older = [one for one in find_spools(self._spool.folder) if one.spool_id != own.spool_id]

@@ -7,33 +7,28 @@ what comes during a sync is the next group. docs/decisions/0055-spool.md
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import logging
-import queue
-import threading
-from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.clock import now_mono_ms
+from agent.spool.commit import GroupCommit
 from agent.spool.disk import Disk
 from agent.spool.folders import find_spools, make_spool, trim_spool
 from agent.spool.shed import ShedCounts
 from agent.spool.space import Space
 from agent.spool.stats import SpoolStats
-from agent.spool.writer import NoSpace, SpoolWriter
+from agent.spool.writer import SpoolWriter
 from protos.domain.errors import ConfigInvalid, StorageFull
 from protos.domain.spool import (
     CAUSE_CODES,
     COUNTER,
     FINAL,
     MAX_PAYLOAD_BYTES,
-    NOTE,
     RECORD,
     ZONED,
     encode_frame,
-    encode_notes,
 )
 from protos.domain.usage_record import UsageCause
 from protos.wire.usage import encode_counters, encode_record
@@ -42,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from agent.spool.commit import Waiting
     from agent.spool.folders import SpoolFolder
     from protos.domain.resources import SlaTier
     from protos.domain.usage_record import UsageRecord
@@ -55,14 +51,9 @@ NOTE_BYTES = 48
 NOTE_DELAY_S = 0.1
 #: Of a complete record of which nothing was said for so long, the client takes no end any more.
 MAX_UNSEEN_MS = 60_000.0
-#: Pause before space is looked for again, or a failing disk is tried again.
-PROBE_S = 0.5
 CLOSE_TIMEOUT_S = 10.0
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-
-#: A number (0: a note), its frame, who waits for it, and when it came.
-_Waiting = tuple[int, bytes, "Callable[[], None] | None"]
 
 
 class UsageSpool:
@@ -100,16 +91,15 @@ class UsageSpool:
         self._taken_bytes = self._free_bytes = 0
         #: Complete records of which nothing was said yet, with the time they were on disk.
         self._unseen: dict[int, float] = {}
-        self._waiting: deque[_Waiting] = deque()
-        self._said: deque[tuple[int, int]] = deque()
-        self._said_count = 0
-        self._noted_count = 0
         self._note_timer: asyncio.TimerHandle | None = None
-        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._awake = False
-        self._closing = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread(target=self._run, name="usage-spool", daemon=True)
+        self.commit = GroupCommit(
+            self._open,
+            now_mono_ms=now_mono_ms,
+            on_committed=self._committed,
+            on_state=self._writer_state,
+            on_broken=self._broken,
+        )
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -119,8 +109,9 @@ class UsageSpool:
         On a full disk the thread makes it later; until then nothing can be reserved.
         """
         self._loop = asyncio.get_running_loop()
+        writer = None
         try:
-            self._open()
+            writer = self._open()
         except OSError as error:
             if error.errno not in _FULL:
                 raise ConfigInvalid(
@@ -129,11 +120,11 @@ class UsageSpool:
                 ) from error
             _log.warning("no space for records of usage folder=%s: %s", self.folder, error)
             self.stats.full = str(error)
-        if self.writer is not None:
-            self._take_writer_state(self.writer.free_bytes)
-        self._thread.start()
+        if writer is not None:
+            self._writer_state(writer, writer.free_bytes)
+        self.commit.start(self._loop, writer)
 
-    def _open(self) -> None:
+    def _open(self) -> SpoolWriter:
         for older in find_spools(self.folder):
             trim_spool(older, self.disk)
         own = make_spool(self.folder, self.disk)
@@ -148,15 +139,14 @@ class UsageSpool:
         writer.prepare()
         self.own, self.writer, self._seed = own, writer, writer.seed
         self.stats.spool_id = own.spool_id
+        return writer
 
     async def close(self) -> None:
         """Write what waits, for a bounded time, and end the thread."""
-        if self._thread.ident is None:
+        if self._loop is None:
             return
         self.flush_shed(all_minutes=True)
-        self._closing = True
-        self._wake.put(None)
-        await asyncio.to_thread(self._thread.join, CLOSE_TIMEOUT_S)
+        await asyncio.to_thread(self.commit.close, CLOSE_TIMEOUT_S)
         if self._note_timer is not None:
             self._note_timer.cancel()
 
@@ -193,8 +183,7 @@ class UsageSpool:
         """Say how the answer of record ``number`` ended; said once. Hot."""
         if self._unseen.pop(number, None) is None:
             return
-        self._said.append((number, CAUSE_CODES[cause]))
-        self._said_count += 1
+        self.commit.say(number, CAUSE_CODES[cause])
         if self._note_timer is None and self._loop is not None:
             self._note_timer = self._loop.call_later(NOTE_DELAY_S, self._write_notes)
 
@@ -211,9 +200,6 @@ class UsageSpool:
             try:
                 self.reserve()
             except StorageFull:
-                self._shed.add(
-                    key.minute_unix_ms, key.account, key.deployment, key.model, key.sla_tier
-                )
                 return
             self._write(COUNTER, encode_counters(key, sums), None)
 
@@ -233,13 +219,13 @@ class UsageSpool:
 
     def settled_before(self) -> int:
         """Return a number such that the ends of all earlier records are in the files; 0: none."""
-        if self._noted_count < self._said_count:
+        if self.commit.noted_count < self.commit.said_count:
             return 0
         return min(next(iter(self._unseen), self.last_seq + 1), self.durable_seq + 1)
 
     def space_freed(self) -> None:
         """Files were deleted: the thread looks for space at once."""
-        self._wake.put(None)
+        self.commit.wake()
 
     # -- parts of it -----------------------------------------------------------------------------
 
@@ -247,16 +233,13 @@ class UsageSpool:
         number = self.last_seq = self.last_seq + 1
         frame = encode_frame(self._seed, kind, number, payload)
         self._taken_bytes += len(frame) + NOTE_BYTES - RESERVED_BYTES
-        self._waiting.append((number, frame, on_durable))
-        if not self._awake:
-            self._awake = True
-            self._wake.put(None)
+        self.stats.waiting += 1
+        self.commit.write(number, frame, on_durable)
         return number
 
     def _write_notes(self) -> None:
         self._note_timer = None
-        if self._said:
-            self._wake.put(None)
+        self.commit.wake()
 
     def _full(self) -> StorageFull:
         reason = self.stats.full or self.stats.disk_failure or "its next file is being allocated"
@@ -266,14 +249,14 @@ class UsageSpool:
             retry_after_s=5.0,
         )
 
-    def _committed(self, group: list[_Waiting], group_bytes: int, free_bytes: int) -> None:
+    def _committed(self, group: list[Waiting], took_ms: float) -> None:
         """A group is on disk: let its answers end."""
         now = self._now_mono_ms()
         unseen = self._unseen
-        self._taken_bytes -= group_bytes
+        self._taken_bytes -= sum([len(frame) for _number, frame, _call in group])
+        self._taken_bytes -= NOTE_BYTES * len(group)
         self.durable_seq = group[-1][0]
-        self.stats.records += len(group)
-        self.stats.groups += 1
+        self.stats.committed(len(group), took_ms)
         for number, _frame, on_durable in group:
             if number in unseen:
                 unseen[number] = now
@@ -283,93 +266,15 @@ class UsageSpool:
                 on_durable()
             except Exception:  # a bug of one request must not hold up the others
                 _log.exception("the end of an answer failed record=%d", number)
-        self._take_writer_state(free_bytes)
 
-    def _take_writer_state(self, free_bytes: int) -> None:
-        writer, stats = self.writer, self.stats
-        if writer is None:
-            return
+    def _writer_state(self, writer: SpoolWriter, free_bytes: int) -> None:
         self._free_bytes = free_bytes
         self.opened.set()
+        stats = self.stats
         stats.full, stats.disk_failure = writer.full, writer.failure
         stats.failovers = writer.failovers
         stats.suspect_segments = list(writer.suspects)
 
-    # -- the thread ------------------------------------------------------------------------------
-
-    def _run(self) -> None:
-        writer = self._open_writer()
-        if writer is None:
-            return
-        left: deque[tuple[int, bytes]] = deque()
-        group: list[_Waiting] = []
-        last, prepared, stuck = 0, True, False
-        while True:
-            self._pause(PROBE_S if stuck or not prepared else None)
-            self._awake = False
-            closing = self._closing
-            began_ms = self._now_mono_ms()
-            taken = [self._waiting.popleft() for _ in range(len(self._waiting))]
-            said = [self._said.popleft() for _ in range(len(self._said))]
-            group += taken
-            left.extend((number, frame) for number, frame, _call in taken)
-            last = taken[-1][0] if taken else last
-            left.extend(
-                (0, encode_frame(writer.seed, NOTE, last, note)) for note in encode_notes(said)
-            )
-            try:
-                if left:
-                    writer.commit(left, sync=bool(group) or closing)
-                stuck = False
-            except NoSpace as reason:
-                stuck = True
-                if not writer.failure:
-                    writer.failure = str(reason)
-            except OSError as error:
-                stuck = True
-                writer.failure = str(error)
-            if not stuck:
-                self._noted_count += len(said)
-                group = self._tell_durable(group, began_ms)
-            prepared = self._prepare(writer)
-            if closing:
-                break
-        if not left:
-            writer.close()
-
-    def _open_writer(self) -> SpoolWriter | None:
-        """Return the writer, once the disk had space for it; None: the agent stops first."""
-        while self.writer is None and not self._closing:
-            self._pause(PROBE_S)
-            with contextlib.suppress(OSError):
-                self._open()
-        if self.writer is not None:
-            self._tell(self._take_writer_state, self.writer.free_bytes)
-        return self.writer
-
-    def _pause(self, seconds: float | None) -> None:
-        with contextlib.suppress(queue.Empty):
-            self._wake.get(timeout=seconds)
-
-    def _tell_durable(self, group: list[_Waiting], began_ms: float) -> list[_Waiting]:
-        assert self.writer is not None
-        if group:
-            took_ms = self._now_mono_ms() - began_ms
-            self.stats.durable_ms_max = max(self.stats.durable_ms_max, took_ms)
-            size = sum(len(frame) for _number, frame, _call in group)
-            size += NOTE_BYTES * len(group)
-            self._tell(self._committed, group, size, self.writer.free_bytes)
-        return []
-
-    def _prepare(self, writer: SpoolWriter) -> bool:
-        """Keep the headroom allocated; tell the event loop when that has changed."""
-        before = (writer.free_bytes, writer.full, writer.failure)
-        prepared = writer.prepare()
-        if before != (writer.free_bytes, writer.full, writer.failure) or writer.failure:
-            self._tell(self._take_writer_state, writer.free_bytes)
-        return prepared
-
-    def _tell(self, call: Callable[..., None], *args: object) -> None:
-        assert self._loop is not None
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            self._loop.call_soon_threadsafe(call, *args)
+    def _broken(self, reason: str) -> None:
+        self._free_bytes = 0
+        self.stats.full = self.stats.disk_failure = f"{reason}; restart the agent"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import asdict, dataclass, field
 
-from agent.core.samples import Sample, Samples, counter_samples
+from agent.core.samples import HistogramSample, Sample, Samples, counter_samples
 
+BOUNDS_MS = (1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1_000.0)
 _HELP = {
     "records": "Records of requests written to the spool.",
     "groups": "Writes to disk, each of all the records that were waiting.",
@@ -32,8 +34,6 @@ class SpoolStats:
     failovers: int = 0
     used_bytes: int = 0
     quota_bytes: int = 0
-    #: Longest time from a record to its being on disk, since the start.
-    durable_ms_max: float = 0.0
     #: Spools of earlier runs that are still to be delivered.
     older_spools: int = 0
     #: Records of this run that the coordinator has not counted yet.
@@ -44,8 +44,18 @@ class SpoolStats:
     disk_failure: str = ""
     delivery_failure: str = ""
     spool_id: str = ""
+    #: Writes by how long they took: up to each of ``BOUNDS_MS``, and longer.
+    write_counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_MS) + 1))
+    write_ms_total: float = 0.0
     suspect_segments: list[str] = field(default_factory=list)
     quarantined: list[str] = field(default_factory=list)
+
+    def committed(self, records: int, took_ms: float) -> None:
+        """A group is on disk."""
+        self.records += records
+        self.groups += 1
+        self.write_counts[bisect_left(BOUNDS_MS, took_ms)] += 1
+        self.write_ms_total += took_ms
 
     def samples(self, _now_mono_ms: float) -> Samples:
         """Yield the counters and what is on disk."""
@@ -56,17 +66,21 @@ class SpoolStats:
             ("waiting", "Records of this run not counted by the coordinator yet.", self.waiting),
             ("older_spools", "Spools of earlier runs not delivered yet.", self.older_spools),
             ("full", "1 while billable requests are refused for lack of space.", bool(self.full)),
-            (
-                "durable_ms_max",
-                "Longest time from a record to its being on disk.",
-                self.durable_ms_max,
-            ),
         ):
             yield Sample(f"edgeforge_usage_{name}", text, float(value))
+        yield HistogramSample(
+            "edgeforge_usage_write_ms",
+            "Time that one write took to be on disk, of all the records that were waiting.",
+            BOUNDS_MS,
+            tuple(self.write_counts),
+            self.write_ms_total,
+        )
 
     def status(self, _now_mono_ms: float) -> dict[str, object]:
         """Return all of it under ``usage``."""
-        return {"usage": asdict(self)}
+        usage = asdict(self)
+        del usage["write_counts"], usage["write_ms_total"]  # a histogram, for the metrics
+        return {"usage": usage}
 
     def missing(self) -> list[str]:
         """Name what keeps this agent from serving billable requests."""

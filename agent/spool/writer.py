@@ -170,12 +170,15 @@ class SpoolWriter:
         if not segment.end:
             first = next((seq for seq, _frame in chunk if seq), self._written_seq + 1)
             data = encode_frame(self.seed, SEGMENT, first, b"") + data
-        self._disk.write(segment.fd, data, segment.end)
-        if sync:
-            self._disk.sync(segment.fd)
-            self._unsynced.clear()
+        if sync and not self._unsynced:
+            self._disk.write_through(segment.fd, data, segment.end)
         else:
-            self._unsynced += chunk
+            self._disk.write(segment.fd, data, segment.end)
+            if sync:
+                self._disk.sync(segment.fd)
+                self._unsynced.clear()
+            else:
+                self._unsynced += chunk
         if self._verifies and self._disk.read_back(segment.fd, len(data), segment.end) != data:
             raise OSError("what was read back is not what was written")
         segment.end += len(data)
@@ -205,6 +208,7 @@ class SpoolWriter:
         self._verifies = True
         self._disk.close(segment.fd)
         self._active = None
+        self._count_free()
         if segment.holds:
             self.suspects.append(segment.path.name)
             return

@@ -13,6 +13,7 @@ from protos.domain.resources import NodeHealth
 
 if TYPE_CHECKING:
     from coordinator.core.fleet_figures import FleetCounters, FleetGauges
+    from coordinator.usage.ingest import IngestCounters
 
 #: Field of FleetCounters -> name and help text.
 COUNTERS = {
@@ -40,20 +41,47 @@ COUNTERS = {
     "unordered_replicas": ("unordered_replicas", "Replicas reported by nodes without an order"),
     "passes_deferred": ("passes_deferred", "Supervisor passes that the database refused"),
 }
+#: Field of IngestCounters -> help text.
+USAGE_COUNTERS = {
+    "batches": "Batches of usage records that agents sent",
+    "records": "Usage records counted",
+    "duplicates": "Usage records that were counted before",
+    "quarantined": "Usage records and sums that were not believed, or were damaged or missing",
+    "conflicts": "Usage records that differ from what was counted under their number",
+    "clock_suspect": "Usage records counted at another time than their agent said",
+    "refused": "Batches of usage refused, such as behind a gap",
+    "commits": "Transactions that batches shared",
+}
 #: Fields of FleetCounters that have a label; collected separately below.
 LABELLED = frozenset({"nacks"})
 
 _PREFIX = "edgeforge_coordinator_"
 
 
-def make_metrics(counters: FleetCounters, gauges: Callable[[], FleetGauges]) -> CollectorRegistry:
+def make_metrics(
+    counters: FleetCounters,
+    gauges: Callable[[], FleetGauges],
+    usage: IngestCounters | None = None,
+) -> CollectorRegistry:
     """Return a registry of the coordinator's own figures and those of its process."""
     registry = CollectorRegistry()
     registry.register(_FleetCollector(counters, gauges))
+    if usage is not None:
+        registry.register(_UsageCollector(usage))
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
     return registry
+
+
+class _UsageCollector(Collector):
+    def __init__(self, counters: IngestCounters) -> None:
+        self._counters = counters
+
+    def collect(self) -> Iterable[Metric]:
+        for field, text in USAGE_COUNTERS.items():
+            name = f"{_PREFIX}usage_{field}"
+            yield CounterMetricFamily(name, text, value=getattr(self._counters, field))
 
 
 class _FleetCollector(Collector):

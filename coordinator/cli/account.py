@@ -66,7 +66,7 @@ def set_account_limits(
     tokens_per_minute: TokensOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Set what an account may use at each agent; what is not named stays.
+    """Set what an account may use over the whole fleet; what is not named stays.
 
     Example: edgeforge account limits acme --requests-per-minute 600
     """

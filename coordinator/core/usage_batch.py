@@ -26,7 +26,10 @@ _SPOOL_ID = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(slots=True)
 class SpoolBatch:
-    """What an agent has sent of one of its spools; ``records`` are numbers and messages."""
+    """What an agent has sent of one of its spools; ``records`` are numbers and messages.
+
+    An empty one, of which the last number is the one before the first, asks for the watermark.
+    """
 
     node: str
     spool: str

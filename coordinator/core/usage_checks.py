@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from coordinator.core.usage_facts import Fact, FactReader
 from protos.domain.pricing import MAX_TOKENS, surcharged
 from protos.domain.resources import CardTerms, Price, SlaTier, Tier
 from protos.domain.usage_record import BillingReason, UsageCause, UsageSums
@@ -13,9 +14,6 @@ if TYPE_CHECKING:
     from protos.domain.fleet_view import FleetView
     from protos.domain.usage_counters import CounterSums
     from protos.domain.usage_record import UsageRecord
-
-#: Something that was true of the fleet once; the first text says of what kind it is.
-Fact = tuple[str | int, ...]
 
 _MAX_VERDICTS = 65_536
 _MAX_DURATION_US = 40 * 86_400_000_000
@@ -35,7 +33,7 @@ class KnownFleet:
         self._rates: dict[tuple[int, str, str], list[Price]] = {}
         self._terms: dict[int, list[CardTerms]] = {}
         self._sizes: dict[str, set[str]] = {}
-        self._seen: dict[str, object] = {}
+        self._reader = FactReader()
         self._right: set[tuple[object, ...]] = set()
         for fact in facts:
             self.add(fact)
@@ -68,7 +66,7 @@ class KnownFleet:
 
     def observe(self, view: FleetView) -> list[Fact]:
         """Remember what ``view`` shows; return what is new. Skips tables that have not changed."""
-        new = [fact for fact in self._changed(view) if self.add(fact)]
+        new = [fact for fact in self._reader.changed(view) if self.add(fact)]
         if any(fact[0] in ("price", "terms") for fact in new):
             self._right.clear()
         return new
@@ -179,20 +177,35 @@ class KnownFleet:
             record.cached_nano_usd_per_token,
             record.completion_nano_usd_per_token,
         )
-        for price in self._prices(
-            record.card_version,
-            record.size_class,
-            record.tier_billed,
-            record.sla_tier,
-            pinned=bool(record.zones),
-        ):
-            if told == (
-                price.prompt_nano_usd_per_token,
-                price.cached_nano_usd_per_token,
-                price.completion_nano_usd_per_token,
+        for pinned in (False, True) if self._was_pinned(record) else (False,):
+            for price in self._prices(
+                record.card_version,
+                record.size_class,
+                record.tier_billed,
+                record.sla_tier,
+                pinned=pinned,
             ):
-                return ""
+                if told == (
+                    price.prompt_nano_usd_per_token,
+                    price.cached_nano_usd_per_token,
+                    price.completion_nano_usd_per_token,
+                ):
+                    return ""
         return f"its rates are not those of price card {record.card_version}"
+
+    def _was_pinned(self, record: UsageRecord) -> bool:
+        """Whether the account, the key or the deployment was ever bound to zones.
+
+        A header that narrows one request is free of the surcharge.
+        """
+        return bool(record.zones) and any(
+            ("pinned", kind, name) in self._facts
+            for kind, name in (
+                ("account", record.account),
+                ("key", record.key_id),
+                ("deployment", record.deployment),
+            )
+        )
 
     def _prices(
         self, version: int, size_class: str, tier: str, sla_tier: SlaTier, *, pinned: bool
@@ -200,66 +213,6 @@ class KnownFleet:
         for price in self._rates.get((version, size_class, str(tier)), ()):
             for terms in self._terms.get(version) or (CardTerms(version),):
                 yield surcharged(price, terms, sla_tier, pinned=pinned)
-
-    def _changed(self, view: FleetView) -> Iterator[Fact]:
-        """Yield the facts of those tables of ``view`` that are not the ones seen last."""
-        if self._is_new("pops", view.pops):
-            for pop in view.pops.values():
-                yield ("pop", pop.id, str(pop.tier))
-                yield ("zone", pop.zone)
-        if self._is_new("nodes", view.nodes):
-            yield from (("node", one.id, one.pop_id) for one in view.nodes.values())
-        if self._is_new("accounts", view.accounts):
-            yield from (("account", one.id) for one in view.accounts.values())
-        if self._is_new("keys", view.keys):
-            yield from (("key", one.id, one.account_id) for one in view.keys.values())
-        if self._is_new("models", view.models):
-            yield from (("model", one.name, one.size_class) for one in view.models.values())
-        if self._is_new("prices", view.prices):
-            yield from map(_price_fact, view.prices.values())
-        if self._is_new("card", view.card):
-            yield from map(_terms_fact, view.card.values())
-        yield from self._deployments(view)
-        for model, by_node in view.replicas.items():
-            if self._is_new(f"replicas/{model}", by_node):
-                yield from (("replica", node, model) for node in by_node)
-
-    def _deployments(self, view: FleetView) -> Iterator[Fact]:
-        if not self._is_new("deployments", view.deployments):
-            return
-        for one in view.deployments.values():
-            models = {one.model, one.next.model} if one.next else {one.model}
-            for model in models:
-                yield ("deployment", one.name, one.account_id, model, str(one.sla_tier))
-
-    def _is_new(self, name: str, table: object) -> bool:
-        if self._seen.get(name) is table:
-            return False
-        self._seen[name] = table
-        return True
-
-
-def _price_fact(price: Price) -> Fact:
-    return (
-        "price",
-        price.size_class,
-        str(price.tier),
-        price.prompt_nano_usd_per_token,
-        price.cached_nano_usd_per_token,
-        price.completion_nano_usd_per_token,
-        price.card_version,
-    )
-
-
-def _terms_fact(terms: CardTerms) -> Fact:
-    return (
-        "terms",
-        terms.version,
-        terms.realtime_percent,
-        terms.interactive_percent,
-        terms.standard_percent,
-        terms.residency_percent,
-    )
 
 
 def _amounts(record: UsageRecord) -> str:

@@ -30,6 +30,8 @@ CLOCK_SUSPECT = 1
 MAX_HELD_PER_NODE = 200_000
 #: New spools of one node in an hour: an agent makes one at each start.
 MAX_SPOOLS_PER_HOUR = 240
+#: ``gap_allowed`` of a spool after a backup was restored, and once its agent was asked to go back.
+_RESTORED, _ASKED_BACK = 2, 1
 _HOUR_MS = 3_600_000
 _MINUTE_MS = 60_000
 
@@ -90,7 +92,7 @@ class Spool:
     id: int
     watermark: int
     newest_unix_ms: int
-    gap_allowed: bool
+    gap_allowed: int
 
 
 def take_batch(
@@ -103,11 +105,17 @@ def take_batch(
     verdict = verdict_on(batch, spool.watermark)
     outcome = Outcome(spool.watermark)
     part = Group()
-    if verdict is Verdict.GAP and batch.first_seq > spool.watermark + 1 and spool.gap_allowed:
+    behind = batch.first_seq > spool.watermark + 1
+    if verdict is Verdict.GAP and behind and spool.gap_allowed == _ASKED_BACK:
         first, last = spool.watermark + 1, batch.first_seq - 1
         part.held.append(_held(batch, first, "lost", "counted after the backup", b"", last))
         verdict = Verdict.TAKE
     if verdict is Verdict.GAP:
+        if behind and spool.gap_allowed == _RESTORED:
+            # The agent looks first for what it still has.
+            connection.execute(
+                "UPDATE spools SET gap_allowed = ? WHERE id = ?", (_ASKED_BACK, spool.id)
+            )
         outcome.refused = True
         outcome.reason = f"{spool.watermark + 1} is expected, not {batch.first_seq}"
         return outcome
@@ -135,7 +143,7 @@ def _spool_of(connection: sqlite3.Connection, batch: SpoolBatch) -> Spool | None
         (batch.node, batch.spool),
     ).fetchone()
     if found:
-        return Spool(found[0], found[1], found[2], bool(found[3]))
+        return Spool(*found)
     since = batch.arrived_unix_ms - _HOUR_MS
     recent, newest = connection.execute(
         "SELECT count(*) FILTER (WHERE began_unix_ms > ?), max(newest_unix_ms)"
@@ -145,13 +153,16 @@ def _spool_of(connection: sqlite3.Connection, batch: SpoolBatch) -> Spool | None
     if recent >= MAX_SPOOLS_PER_HOUR:
         return None
     (restored,) = connection.execute("SELECT count(*) FROM restored").fetchone()
+    gap_allowed = _RESTORED if restored else 0
     newest_unix_ms = max(newest or 0, batch.enrolled_unix_ms)
+    if batch.last_seq < batch.first_seq:
+        return Spool(0, 0, newest_unix_ms, 0)  # nothing is known of it yet, and it asks for that
     (spool_id,) = connection.execute(
         "INSERT INTO spools (node, spool, watermark, newest_unix_ms, began_unix_ms, conflicts,"
         " gap_allowed) VALUES (?, ?, 0, ?, ?, 0, ?) RETURNING id",
-        (batch.node, batch.spool, newest_unix_ms, batch.arrived_unix_ms, int(restored > 0)),
+        (batch.node, batch.spool, newest_unix_ms, batch.arrived_unix_ms, gap_allowed),
     ).fetchone()
-    return Spool(spool_id, 0, newest_unix_ms, restored > 0)
+    return Spool(spool_id, 0, newest_unix_ms, gap_allowed)
 
 
 def _take_records(
@@ -216,11 +227,24 @@ def _find_conflicts(
         found = connection.execute(
             "SELECT payload FROM raw WHERE spool_id = ? AND seq = ?", (spool.id, seq)
         ).fetchone()
-        if found is not None and found[0] != payload:
+        if found is not None and found[0] != payload and _differ(found[0], payload):
             outcome.conflicts += 1
             digest = hashlib.sha256(found[0]).hexdigest()[:16]
             reason = f"another record than the one that was counted, {digest}"
             part.held.append(_held(batch, seq, "conflict", reason, payload[:MAX_RECORD_BYTES]))
+
+
+def _differ(counted: bytes, payload: bytes) -> bool:
+    """Whether two records differ in more than how the answer ended.
+
+    An agent that was killed may know less of that when it sends a record again.
+    """
+    try:
+        before, after = decode_record(counted), decode_record(payload)
+    except InvalidRequest:
+        return True
+    before.cause = after.cause
+    return before != after
 
 
 def _held_count(connection: sqlite3.Connection, node: str) -> int:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from coordinator.core.usage_batch import SpoolBatch
-    from coordinator.core.usage_checks import Fact, KnownFleet
+    from coordinator.core.usage_checks import KnownFleet
+    from coordinator.core.usage_facts import Fact
     from coordinator.core.usage_rollup import UsageDelta
     from coordinator.usage.database import UsageDatabase
     from protos.domain.fleet_view import FleetView

@@ -14,7 +14,7 @@ USAGE_MIGRATIONS = (
             "CREATE TABLE probe (id INTEGER PRIMARY KEY, filler TEXT NOT NULL) STRICT",
             "CREATE TABLE facts (fact TEXT PRIMARY KEY) STRICT, WITHOUT ROWID",
             # Everything up to watermark is committed; newest_unix_ms: latest end of a request;
-            # gap_allowed: after a backup was restored, once.
+            # gap_allowed: after a backup was restored, once; see group.py.
             "CREATE TABLE spools (id INTEGER PRIMARY KEY, node TEXT NOT NULL,"
             " spool TEXT NOT NULL, watermark INTEGER NOT NULL, newest_unix_ms INTEGER NOT NULL,"
             " began_unix_ms INTEGER NOT NULL, conflicts INTEGER NOT NULL,"

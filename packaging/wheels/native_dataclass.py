@@ -27,7 +27,7 @@ def as_dataclass(
     for name in names:
         setattr(cls, name, getattr(made, name))
     if eq and not frozen and "__hash__" not in cls.__dict__:
-        cls.__hash__ = None
+        cls.__hash__ = None  # type: ignore[assignment]
 
 
 def replace(value: T, /, **changes: object) -> T:

@@ -20,7 +20,7 @@ class AccountState(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class UsageLimits:
-    """What an account or a key may use at one agent; 0: no limit."""
+    """What an account or a key may use over the whole fleet; 0: no limit."""
 
     max_concurrent_sequences: int = 0
     requests_per_minute: int = 0

@@ -5,7 +5,10 @@ Raise these anywhere; only ``agent/formats/errors.py`` and the gRPC interceptors
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from protos.domain.quota import RateState
 
 
 class EdgeForgeError(Exception):
@@ -146,8 +149,17 @@ class RateLimited(Overloaded):
     """An account or a key has used what its limit allows."""
 
     default_code = "rate_limit_exceeded"
-    #: What is limited a minute (requests or tokens), its limit, and what is left of it.
-    limited: tuple[str, int, int] | None = None
+    #: The limits a minute of the account and the key, for the headers of the answer.
+    limited: tuple[RateState, ...] = ()
+
+
+class InsufficientQuota(EdgeForgeError):
+    """The account's balance or monthly cap does not cover the request."""
+
+    http_status = 429
+    grpc_code = "RESOURCE_EXHAUSTED"
+    openai_type = "insufficient_quota"
+    default_code = "insufficient_quota"
 
 
 class EngineFailed(EdgeForgeError):

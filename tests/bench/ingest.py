@@ -21,13 +21,15 @@ from coordinator.rpc.usage_messages import batch_of
 from protos.v1 import usage_pb2
 from protos.wire.usage import encode_record
 from tests.bench.report import write_report
-from tests.support.usage_fleet import DAY_MS, ingesting, record, view
+from tests.support.usage_fleet import DAY_MS, ingesting, pop_of, record, view
 
-NODES, ACCOUNTS, BATCH_RECORDS, IN_FLIGHT = 200, 300, 500, 16
+NODES, POPS, ACCOUNTS, BATCH_RECORDS, IN_FLIGHT = 200, 40, 300, 500, 16
 
 
-def templates(draw: random.Random, accounts: list[str], nodes: list[str]) -> list[bytes]:
-    """Return records of all accounts and hosts, of this minute."""
+def templates(
+    draw: random.Random, accounts: list[str], nodes: list[str], ingress_pop: str
+) -> list[bytes]:
+    """Return records of one POP's clients, of all accounts and hosts, of this minute."""
     now = clock.now_unix_ms()
     return [
         encode_record(
@@ -35,6 +37,7 @@ def templates(draw: random.Random, accounts: list[str], nodes: list[str]) -> lis
                 number,
                 draw.choice(accounts),
                 began_unix_ms=now - draw.randrange(60_000),
+                ingress_pop=ingress_pop,
                 serving_node=draw.choice(nodes),
                 prompt_tokens=draw.randrange(100, 8_000),
                 completion_tokens=draw.randrange(2, 1_000),
@@ -42,30 +45,33 @@ def templates(draw: random.Random, accounts: list[str], nodes: list[str]) -> lis
                 stream_us=int(draw.lognormvariate(14.5, 0.8)),
             )
         )
-        for number in range(20_000)
+        for number in range(1_000)
     ]
 
 
 class Spools:
     """Makes the next batch of each node's spool."""
 
-    def __init__(self, draw: random.Random, payloads: list[bytes], nodes: list[str]) -> None:
+    def __init__(self, draw: random.Random, accounts: list[str], nodes: list[str]) -> None:
         self._draw = draw
-        self._payloads = payloads
+        self._payloads = {
+            pop: templates(draw, accounts, nodes, pop) for pop in sorted(set(map(pop_of, nodes)))
+        }
         self._next = dict.fromkeys(nodes, 1)
 
     def next_batch(self, node: str) -> bytes:
         """Return a serialised batch."""
         first = self._next[node]
         self._next[node] = first + BATCH_RECORDS
-        begin = self._draw.randrange(len(self._payloads) - BATCH_RECORDS)
+        payloads = self._payloads[pop_of(node)]
+        begin = self._draw.randrange(len(payloads) - BATCH_RECORDS)
         return usage_pb2.UsageBatch(
             spool_id=f"{int(node.split('-')[1]):032x}",
             first_seq=first,
             last_seq=first + BATCH_RECORDS - 1,
             records=[
                 usage_pb2.SpooledRecord(seq=first + place, record=payload)
-                for place, payload in enumerate(self._payloads[begin : begin + BATCH_RECORDS])
+                for place, payload in enumerate(payloads[begin : begin + BATCH_RECORDS])
             ],
         ).SerializeToString()
 
@@ -73,9 +79,9 @@ class Spools:
 async def measure(path: Path, seconds: float) -> dict[str, object]:
     """Return all figures."""
     draw = random.Random(1)
-    nodes = [f"gru-{number}" for number in range(NODES)]
+    nodes = [f"p{number % POPS}-{number}" for number in range(NODES)]
     accounts = [f"a{number}" for number in range(ACCOUNTS)]
-    spools = Spools(draw, templates(draw, accounts, nodes), nodes)
+    spools = Spools(draw, accounts, nodes)
     # Made before the clock runs: agents make them, not the coordinator.
     ready = {node: [spools.next_batch(node) for _ in range(12)] for node in nodes}
     queue = [(node, one) for turn in range(12) for node in nodes for one in (ready[node][turn],)]

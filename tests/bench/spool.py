@@ -107,6 +107,20 @@ async def streams(meter: object, seconds: float) -> list[float]:
     return times
 
 
+def bare_syncs(folder: Path, count: int = 200) -> list[float]:
+    """Return how long writes of a record's size take by themselves: what this machine can do."""
+    disk, times = Disk(), []
+    path = folder / "bare"
+    fd = disk.create(path, _MIB)
+    for number in range(count):
+        began = now_mono_ms()
+        disk.write_through(fd, bytes(400), number * 400)
+        times.append(now_mono_ms() - began)
+    disk.close(fd)
+    disk.remove(path)
+    return times
+
+
 async def through_the_gateway(folder: Path, seconds: float) -> dict[str, object]:
     """Return what the spool adds to streams."""
     spool = spool_in(folder)
@@ -114,13 +128,16 @@ async def through_the_gateway(folder: Path, seconds: float) -> dict[str, object]
     timed = Timed(spool)
     with_spool: list[float] = []
     without: list[float] = []
+    bare: list[float] = []
     for _ in range(ROUNDS):
         with_spool.append(statistics.median(await streams(timed, seconds / ROUNDS / 2)))
+        bare += await asyncio.to_thread(bare_syncs, folder)
         without.append(statistics.median(await streams(KeptMeter(), seconds / ROUNDS / 2)))
     await spool.close()
     return {
         "end_added_ms_p50": round(quantile(timed.durable_ms, 0.5), 3),
         "end_added_ms_p99": round(quantile(timed.durable_ms, 0.99), 3),
+        "bare_sync_ms_p99": round(quantile(bare, 0.99), 3),
         "ttft_added_ms": round(statistics.median(with_spool) - statistics.median(without), 3),
         "ttft_ms_p50": round(statistics.median(with_spool), 3),
         "streams": len(timed.durable_ms),
@@ -261,6 +278,7 @@ def main() -> None:
     if given.drain is not None:
         print(json.dumps(asyncio.run(drain(given.drain, given.records))))
         return
+    sys.setswitchinterval(0.000_5)  # as the agent does
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         figures = asyncio.run(through_the_gateway(folder / "streams", given.seconds))

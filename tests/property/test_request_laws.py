@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from agent.core.request.messages import Rest
 from agent.core.request.timing import RequestPolicy
 from agent.core.request.usage import usage_record
+from coordinator.core.usage_checks import KnownFleet
 from protos.domain.errors import EngineFailed
 from protos.domain.load_term import ColdPath, ColdWay
 from protos.domain.resources import Residency, Tier
@@ -200,6 +201,9 @@ class History:
         """Its sums, and that nothing which failed or was replaced makes it dearer."""
         log, context = self.world.log, self.world.context
         record = usage_record(log, context, "NEAR", 0.0)
+        known = KnownFleet()
+        known.observe(context.view)
+        assert known.problem(record, "near") == "", "the coordinator would set it aside"
         fresh_tokens = record.prompt_tokens - record.cached_tokens
         assert record.nano_usd == (
             fresh_tokens * record.prompt_nano_usd_per_token

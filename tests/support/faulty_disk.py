@@ -42,6 +42,12 @@ class FaultyDisk(Disk):
         if not self.forgets:
             super().write(fd, data, offset)
 
+    def write_through(self, fd: int, data: bytes, offset: int) -> None:
+        self._maybe("write")
+        self._maybe("sync")
+        if not self.forgets:
+            super().write_through(fd, data, offset)
+
     def sync(self, fd: int) -> None:
         self._maybe("sync")
         super().sync(fd)

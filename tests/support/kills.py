@@ -19,6 +19,7 @@ CHANGING = frozenset(
     (
         "write",
         "pwrite",
+        "pwritev",
         "fsync",
         "fdatasync",
         "posix_fallocate",

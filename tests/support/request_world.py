@@ -142,6 +142,7 @@ class RequestWorld:
             zones=zones,
             blocks=NO_BLOCKS,
             sequences=sequences,
+            key_id=KEY.id,
         )
         self.log = RequestLog("t", 0, "/v1/chat/completions", self.now)
         self.machine = RequestMachine(self.state, self.context, self._policy, self.log)

@@ -101,8 +101,4 @@ async def delivering(
 
 def abandon(spool: UsageSpool) -> None:
     """Leave the spool as a killed agent does: nothing more is written."""
-    spool._closing = True
-    spool._said.clear()
-    spool._waiting.clear()
-    spool._wake.put(None)
-    spool._thread.join(5)
+    spool.commit.close(5.0, flush=False)

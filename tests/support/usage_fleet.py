@@ -38,8 +38,9 @@ def rows(
     *, accounts: Sequence[str] = ("acme",), nodes: Sequence[str] = ("gru-1", "iad-1")
 ) -> list[Resource]:
     """Return the rows of a fleet in which each account has a key and the deployment ``small``."""
-    found: list[Resource] = [Pop(name, tier, "BR", name, 0.0, 0.0) for name, tier in TIERS.items()]
-    found += [fleets.node(one, one.split("-")[0].upper()) for one in nodes]
+    pops = {*TIERS, *map(pop_of, nodes)}
+    found: list[Resource] = [Pop(one, tier_of(one), "BR", one, 0.0, 0.0) for one in sorted(pops)]
+    found += [fleets.node(one, pop_of(one)) for one in nodes]
     found += [fleets.replica(one) for one in nodes]
     found += [fleets.model(), *CARD, TERMS]
     for account in accounts:
@@ -47,6 +48,16 @@ def rows(
         found.append(ApiKey(f"k-{account}", account.encode(), account, (), 0))
         found.append(replace(fleets.deployment(name_of(account)), account_id=account))
     return found
+
+
+def pop_of(node: str) -> str:
+    """Return the POP of ``gru-1``: GRU."""
+    return node.split("-")[0].upper()
+
+
+def tier_of(pop: str) -> Tier:
+    """Return the tier of a POP."""
+    return TIERS.get(pop, Tier.EDGE)
 
 
 def name_of(account: str) -> str:
@@ -68,7 +79,7 @@ def rates(sla_tier: SlaTier, tier: Tier, *, pinned: bool = False) -> Price:
 def record(number: int = 1, account: str = "acme", **changes: object) -> UsageRecord:
     """Return a record that fits ``rows``, priced after ``changes`` unless they say otherwise."""
     node = str(changes.get("serving_node", "gru-1"))
-    pop = node.split("-")[0].upper()
+    pop = pop_of(node)
     fields: dict[str, object] = {
         "trace_id": f"{number:032x}",
         "began_unix_ms": NOW_UNIX_MS - MINUTE_MS,
@@ -85,8 +96,8 @@ def record(number: int = 1, account: str = "acme", **changes: object) -> UsageRe
         "prompt_tokens": 100,
         "cached_tokens": 20,
         "completion_tokens": 50,
-        "tier_served": TIERS[pop],
-        "tier_billed": TIERS[pop],
+        "tier_served": tier_of(pop),
+        "tier_billed": tier_of(pop),
         "billing_reason": BillingReason.CHEAPEST,
         "card_version": 1,
         "serving_node": node,
@@ -121,10 +132,13 @@ def batch(
     node: str = "gru-1",
     spool: str = SPOOL,
     arrived_unix_ms: int = NOW_UNIX_MS,
+    payloads: Sequence[tuple[int, bytes]] = (),
     **changes: object,
 ) -> SpoolBatch:
-    """Return a batch with ``records`` from number ``first`` on."""
-    payloads = [(first + place, encode_record(one)) for place, one in enumerate(records)]
+    """Return a batch with ``records`` from number ``first`` on, or with ``payloads``."""
+    payloads = payloads or [
+        (first + place, encode_record(one)) for place, one in enumerate(records)
+    ]
     made = SpoolBatch(
         node=node,
         spool=spool,

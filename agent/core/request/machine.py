@@ -394,11 +394,6 @@ class RequestMachine:
         return commands
 
     def _revoked(self) -> EdgeForgeError | None:
-        request = self._request
-        return revoked(
-            self._state.view(),
-            request.key_digest,
-            request.account,
-            request.deployment.name,
-            self._state.node_id,
-        )
+        request, state = self._request, self._state
+        name = request.deployment.name
+        return revoked(state.view(), request.key_digest, request.account, name, state.node_id)

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from protos.domain.router import Placement
 
 _UNPRICED = 1 << 62
+#: A longer budget is a day's on the record.
+_MAX_BUDGET_MS = 86_400_000.0
+#: Of a request whose client was sent no head. 499 is what nginx logs for a client that has left.
+_STATUS_WITHOUT_HEAD = {UsageCause.CLIENT_GONE: 499}
 
 
 def is_empty(usage: Usage, *, embeds: bool, visible: bool, sequences: int) -> bool:
@@ -99,7 +103,7 @@ def usage_record(
         sla_tier=deployment.sla_tier,
         path=log.path,
         stream=context.stream,
-        status=log.status,
+        status=log.status or _STATUS_WITHOUT_HEAD.get(log.cause, 500),
         cause=log.cause,
         prompt_tokens=usage.prompt_tokens,
         cached_tokens=usage.cached_tokens,
@@ -115,7 +119,7 @@ def usage_record(
         serving_node=log.node_id,
         serving_pop=log.pop_id if served else "",
         ingress_pop=ingress_pop,
-        budget_ms=round(log.budget_ms),
+        budget_ms=round(min(context.budget_ms, _MAX_BUDGET_MS)),
         ttft_us=0 if felt_ms is None else max(1, round(felt_ms * 1_000.0)),
         stream_us=round(log.stream_ms * 1_000.0),
         predicted_miss=log.predicted_miss,

@@ -174,6 +174,9 @@ def test_such_a_host_is_shown_to_operators_and_an_honest_one_is_not(
     generate(gru, "/v1/chat/completions")
     assert not gru.last_request()["usage_exceeded"]
     assert gru.last_request()["prompt_tokens"] == 7
+    compared = gru.status()["counts_compared"]
+    assert compared["agreed"] >= 1, "the serving agent tells its own count"
+    assert not compared["differed"]
     engine.control(tokens=1, claimed_tokens=1_000)
     generate(gru, "/v1/chat/completions")
     wait_until(lambda: claims(fleet, "iad-1"), 30, "the claim to be shown")

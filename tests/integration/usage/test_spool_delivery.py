@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.spool.kept import read_kept
+from agent.spool.reader import SpoolReader
 from agent.spool.spool import MAX_UNSEEN_MS
 from protos.domain.usage_record import UsageCause
 from protos.v1 import usage_pb2 as u
@@ -38,7 +39,7 @@ async def test_records_are_delivered_in_order_once_their_end_is_known(tmp_path: 
     async with running(spool_in(tmp_path)) as spool, delivering(spool, coordinator):
         first = await recorded(spool, usage_record(trace_id=f"{1:032x}"))
         await recorded_and_seen(spool, 3)
-        await wait_until_async(lambda: spool._noted_count == 3, 5, "the notes in the file")
+        await wait_until_async(lambda: spool.commit.noted_count == 3, 5, "the notes in the file")
         assert not coordinator.counted
         spool.seen(first, UsageCause.COMPLETE)
         await wait_until_async(lambda: len(coordinator.counted) == 4, 5, "all four")
@@ -276,3 +277,77 @@ async def test_a_stop_without_a_coordinator_does_not_wait(tmp_path: Path):
         await wait_until_async(lambda: spool.stats.delivery_failure, 5, "the coordinator is away")
         await asyncio.wait_for(shipper.hurry(60.0), 5)
     assert [path for path in tmp_path.iterdir() if spool.own.spool_id in path.name]
+
+
+async def test_counts_of_shed_requests_wait_for_space_and_are_not_counted_twice(tmp_path: Path):
+    coordinator = CountingCoordinator()
+    spool = spool_in(tmp_path)
+    async with running(spool):
+        for _ in range(3):
+            spool.shed("acme", "acme/chat", "acme/llama@1", "realtime")
+        free, spool._free_bytes = spool._free_bytes, 0
+        for _ in range(4):
+            spool.flush_shed(all_minutes=True)
+        assert spool.last_seq == 0
+        spool._free_bytes = free
+        async with delivering(spool, coordinator):
+            spool.flush_shed(all_minutes=True)
+            await wait_until_async(lambda: coordinator.counters, 5, "the counts")
+    assert [line.sums[-1] for line in coordinator.counters] == [3]
+
+
+async def test_a_damaged_note_of_this_run_costs_a_cause_and_holds_up_nothing(tmp_path: Path):
+    coordinator = CountingCoordinator()
+    async with running(spool_in(tmp_path)) as spool:
+        await recorded_and_seen(spool, 2)
+        await wait_until_async(lambda: spool.settled_before() == 3, 5, "the notes in the file")
+        path, end = spool.own.segment(1), spool.writer.ends[1]
+        data = bytearray(path.read_bytes())
+        data[end - 1] ^= 1
+        path.write_bytes(data)
+        await recorded_and_seen(spool, 1)
+        async with delivering(spool, coordinator):
+            await wait_until_async(lambda: len(coordinator.counted) == 3, 5, "all three")
+        assert spool.stats.lost_ends == 2
+        assert len(spool.stats.quarantined) == 1
+    lost, complete = u.USAGE_CAUSE_AGENT_LOST, u.USAGE_CAUSE_COMPLETE
+    assert causes(coordinator) == [lost, lost, complete]
+    assert not coordinator.damaged
+
+
+async def test_damage_is_named_in_the_status_and_kept(tmp_path: Path, caplog):
+    coordinator = CountingCoordinator()
+    async with running(spool_in(tmp_path)) as spool:
+        await recorded_and_seen(spool, 3)
+        path = spool.own.segment(1)
+        data = bytearray(path.read_bytes())
+        at = data.index(f"{2:032x}".encode())
+        data[at] ^= 1
+        path.write_bytes(data)
+        async with delivering(spool, coordinator):
+            await wait_until_async(lambda: 3 in coordinator.watermarks.values(), 5, "all three")
+        assert spool.stats.damaged == 1
+        (said,) = spool.stats.quarantined
+        assert said.endswith("records 2")
+        assert "records=2" in caplog.text
+        (kept,) = (tmp_path / "quarantine").iterdir()
+        assert bytes(data[at : at + 32]) in kept.read_bytes()
+        assert coordinator.damaged == [(spool.own.spool_id, 2)]
+    assert sorted(coordinator.numbers()) == [1, 3]
+
+
+async def test_a_spool_that_cannot_be_read_is_tried_again(tmp_path: Path, monkeypatch):
+    coordinator = CountingCoordinator()
+    failures = [OSError(5, "Input/output error"), RuntimeError("a bug")]
+    take = SpoolReader.take
+
+    def fails_at_first(reader: SpoolReader, *args: int) -> object:
+        if failures:
+            raise failures.pop(0)
+        return take(reader, *args)
+
+    monkeypatch.setattr(SpoolReader, "take", fails_at_first)
+    async with running(spool_in(tmp_path)) as spool, delivering(spool, coordinator):
+        await recorded_and_seen(spool, 3)
+        await wait_until_async(lambda: len(coordinator.counted) == 3, 5, "all three")
+        assert not spool.stats.delivery_failure

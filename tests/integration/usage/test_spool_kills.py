@@ -10,7 +10,6 @@ import asyncio
 import shutil
 from pathlib import Path
 
-import agent.spool.spool
 from protos.domain.usage_record import UsageCause
 from protos.v1 import usage_pb2
 from tests.support.counting_file import CountingFile, append_line
@@ -20,7 +19,7 @@ from tests.support.spools import delivering, spool_in
 from tests.support.usage_records import usage_record
 from tests.support.waiting import wait_until_async
 
-OLDER, GROUPS, GROUP = 9, 5, 4
+OLDER, GROUPS, GROUP = 9, 4, 4
 _SMALL = {"segment_bytes": 5_120, "max_in_flight": 1}
 
 
@@ -75,9 +74,8 @@ async def recover(folder: Path, counts: Path) -> CountingFile:
 
 
 def test_what_a_client_may_have_seen_is_counted_once_whenever_the_agent_is_killed(
-    tmp_path: Path, monkeypatch
+    tmp_path: Path,
 ):
-    monkeypatch.setattr(agent.spool.spool, "NOTE_DELAY_S", 0.005)
     folder, template = tmp_path / "usage", tmp_path / "template"
     answered, ended, counts = (tmp_path / name for name in ("answered", "ended", "counts"))
     written_spool(template, OLDER, segment_bytes=5_120)

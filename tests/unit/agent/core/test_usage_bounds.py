@@ -97,3 +97,11 @@ def test_what_is_billed_is_never_above_a_bound_nor_above_what_was_told(
     again = check_of(asked, expected)
     assert again.checked(billed, events, text_bytes, "x") is billed, "an own count stands"
     assert again.exceeded_by == set()
+
+
+def test_our_own_count_of_a_short_text_is_a_token_so_that_it_does_not_look_empty() -> None:
+    check = UsageCheck(AskedTokens(100), lambda: 5)
+    believed = check.checked(Usage(MAX_TOKENS, 0, MAX_TOKENS), 0, 2, "far")
+    assert believed == Usage(5, 0, 1)
+    assert type(believed.completion_tokens) is int
+    assert check.checked(Usage(MAX_TOKENS, 0, MAX_TOKENS), 0, 0, "far").completion_tokens == 0

@@ -8,11 +8,14 @@ import pytest
 
 from agent.formats import FORMATS, ApiFormat
 from agent.formats.chat import CHAT
-from agent.formats.errors import engine_error, internal_error, read_overflow
+from agent.formats.count_tokens import COUNT_TOKENS
+from agent.formats.errors import engine_error, internal_error, read_overflow, reset_text
 from agent.formats.messages import MESSAGES
 from agent.formats.registry import render_error
+from agent.formats.responses import RESPONSES
 from protos.domain.errors import (
     EdgeForgeError,
+    InsufficientQuota,
     InvalidRequest,
     NoReplica,
     NotFound,
@@ -20,6 +23,7 @@ from protos.domain.errors import (
     RateLimited,
     Unauthenticated,
 )
+from protos.domain.quota import RateState
 
 
 @pytest.mark.parametrize(
@@ -168,16 +172,61 @@ def test_a_long_message_of_a_500_is_cut() -> None:
     assert len(CHAT.engine_refusal(500, refused("x" * 100_000))) < 2_000
 
 
-def test_a_limit_of_an_account_is_told_in_openais_headers() -> None:
+def _limited(reset_ms: float = 2_400.0) -> RateLimited:
     error = RateLimited("used up", retry_after_s=2.4)
-    error.limited = ("tokens", 1_000, 12)
-    status, headers, _ = CHAT.render_error(error)
-    assert status == 429
-    assert dict(headers).items() >= {
-        (b"retry-after", b"3"),
-        (b"x-ratelimit-limit-tokens", b"1000"),
-        (b"x-ratelimit-remaining-tokens", b"12"),
-        (b"x-ratelimit-reset-tokens", b"3s"),
-    }
+    error.limited = (RateState("tokens", 1_000, 12, reset_ms, 1_790_000_002_400),)
+    return error
+
+
+def test_a_limit_of_an_account_is_told_in_openais_headers() -> None:
+    for api in (CHAT, RESPONSES):
+        status, headers, _ = api.render_error(_limited())
+        assert status == 429
+        assert dict(headers).items() >= {
+            (b"retry-after", b"3"),
+            (b"x-ratelimit-limit-tokens", b"1000"),
+            (b"x-ratelimit-remaining-tokens", b"12"),
+            (b"x-ratelimit-reset-tokens", b"2.4s"),
+        }
     _, plain, _ = CHAT.render_error(RateLimited("at once", retry_after_s=1.0))
     assert not [name for name, _ in plain if name.startswith(b"x-ratelimit")]
+
+
+def test_a_limit_of_an_account_is_told_in_anthropics_headers() -> None:
+    status, headers, body = MESSAGES.render_error(_limited())
+    assert status == 429
+    assert json.loads(body)["error"]["type"] == "rate_limit_error"
+    assert dict(headers).items() >= {
+        (b"retry-after", b"3"),
+        (b"anthropic-ratelimit-tokens-limit", b"1000"),
+        (b"anthropic-ratelimit-tokens-remaining", b"12"),
+        (b"anthropic-ratelimit-tokens-reset", b"2026-09-21T14:13:22Z"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("reset_ms", "text"),
+    [
+        (0.0, b"0ms"),
+        (19.2, b"20ms"),
+        (1_000.0, b"1s"),
+        (8_640.0, b"8.64s"),
+        (60_000.0, b"1m0s"),
+        (360_000.0, b"6m0s"),
+        (61_500.0, b"1m1.5s"),
+    ],
+)
+def test_a_reset_is_written_as_openai_does(reset_ms: float, text: bytes) -> None:
+    assert reset_text(reset_ms) == text
+
+
+def test_a_used_up_balance_is_told_in_each_vendors_words_and_is_not_retried() -> None:
+    error = InsufficientQuota("nothing is left", "add credit")
+    status, headers, body = CHAT.render_error(error)
+    assert status == 429
+    assert b"retry-after" not in dict(headers)
+    found = json.loads(body)["error"]
+    assert (found["type"], found["code"]) == ("insufficient_quota", "insufficient_quota")
+    for api in (MESSAGES, COUNT_TOKENS):
+        status, headers, body = api.render_error(error)
+        assert (status, json.loads(body)["error"]["type"]) == (402, "billing_error")

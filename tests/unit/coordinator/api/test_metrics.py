@@ -2,8 +2,9 @@ from __future__ import annotations
 
 from prometheus_client import generate_latest
 
-from coordinator.api.metrics import make_metrics
+from coordinator.api.metrics import USAGE_COUNTERS, make_metrics
 from coordinator.core.fleet_figures import FleetCounters, FleetGauges
+from coordinator.usage.ingest import IngestCounters
 
 GAUGES = FleetGauges(
     agents_connected=3,
@@ -49,3 +50,11 @@ def test_every_metric_has_a_help_text():
         if line.startswith("# HELP") and len(line.split()) > 3
     }
     assert named == helped
+
+
+def test_every_figure_of_counted_usage_is_a_metric():
+    counters = IngestCounters(records=7, conflicts=2)
+    text = generate_latest(make_metrics(FleetCounters(), lambda: GAUGES, counters)).decode()
+    assert "edgeforge_coordinator_usage_records_total 7.0" in text
+    assert "edgeforge_coordinator_usage_conflicts_total 2.0" in text
+    assert set(USAGE_COUNTERS) == set(IngestCounters.__dataclass_fields__)

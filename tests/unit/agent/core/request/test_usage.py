@@ -218,3 +218,12 @@ def test_a_price_is_surcharged_once_for_each_view_and_pinned_to_it() -> None:
     other = request_context(router_state(newer)).price(Tier.CENTRAL)
     assert other is not None
     assert other.prompt_nano_usd_per_token == 20
+
+
+def test_a_client_that_left_before_any_head_has_the_status_that_proxies_log() -> None:
+    world = RequestWorld(fleet(ONE), budget_ms=1e10)
+    world.begin()
+    world.gone()
+    record = record_of(world)
+    assert (record.status, record.cause) == (499, UsageCause.CLIENT_GONE)
+    assert record.budget_ms == 86_400_000, "a budget without end is a day"

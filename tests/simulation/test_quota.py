@@ -1,0 +1,187 @@
+"""Agents at one account's limits, under hostile schedules. The laws of decision 0060."""
+
+from __future__ import annotations
+
+import pytest
+
+from coordinator.core.quota_pool import CUT_OFF_PART_OF_MONEY, MOST_PART_OF_MONEY
+from protos.domain.customers import UsageLimits
+from protos.domain.quota import LEASE_MARGIN_MS, LEASE_MS, QuotaKind, QuotaName
+from tests.support.quota_world import QuotaWorld
+
+MONEY = QuotaName(QuotaKind.MONEY, "acme")
+BOUND = 20_000
+
+
+def spend(world: QuotaWorld, chance: float = 0.2) -> None:
+    """Ask at every agent, as often as chance has it."""
+    draw = world.random
+    for agent in world.agents:
+        if draw.random() < chance:
+            world.ask(
+                agent,
+                bound=BOUND,
+                cost=draw.randrange(1, BOUND + 1),
+                takes_ms=draw.uniform(50, 4_000),
+            )
+
+
+@pytest.mark.parametrize("seed", range(9))
+def test_agents_in_contact_never_exceed_a_cap_however_messages_are_lost_repeated_and_late(
+    seed: int,
+) -> None:
+    agents = (2, 5, 20)[seed % 3]
+    world = QuotaWorld(agents, balance=1_500_000 * agents, seed=seed, loss=0.08, repeat=0.2)
+
+    def every() -> None:
+        spend(world)
+        if world.random.random() < 0.000_5:
+            world.restart_coordinator(world.random.uniform(0.0, 1_500.0))
+        assert world.exposed <= world.start_balance
+
+    world.run(120_000.0, every)
+    assert world.spent >= 0.98 * world.start_balance, "the cap is used up, too"
+    assert sum(sum(one.refused.values()) for one in world.agents) > 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_cap_that_is_lowered_stops_new_requests_within_five_seconds(seed: int) -> None:
+    world = QuotaWorld(5, balance=1_000_000_000, seed=seed)
+    world.run(20_000.0, lambda: spend(world))
+    world.balance = 0
+    world.run(25_000.0, lambda: spend(world))
+    admitted = sum(one.admitted for one in world.agents)
+    world.run(40_000.0, lambda: spend(world))
+    assert sum(one.admitted for one in world.agents) == admitted
+    assert world.running == 0, "running ones have ended by themselves"
+
+
+@pytest.mark.parametrize("seed", range(9))
+def test_agents_that_die_or_are_cut_off_exceed_a_cap_by_no_more_than_is_promised(
+    seed: int,
+) -> None:
+    agents = (2, 5, 20)[seed % 3]
+    world = QuotaWorld(agents, balance=1_500_000 * agents, seed=seed, repeat=0.1)
+    failed: list[int] = []
+
+    def every() -> None:
+        spend(world)
+        if world.random.random() < 0.001 and len(failed) < 4:
+            victim = world.random.choice(world.agents)
+            # What it has reserved or has spent without a record that was counted.
+            failed.append(sum(nano for _, nano in victim.unsent) + BOUND * len(victim.running))
+            if world.random.random() < 0.5:
+                world.restart(victim)
+            else:
+                victim.cut = True
+        promised = (
+            sum(failed)
+            + len(failed) * world.start_balance // MOST_PART_OF_MONEY
+            + world.start_balance // CUT_OFF_PART_OF_MONEY
+        )
+        assert world.exposed <= world.start_balance + promised * bool(failed)
+
+    world.run(120_000.0, every)
+    assert failed
+
+
+def test_a_coordinator_that_is_away_costs_no_overshoot_and_stops_nobody_at_once() -> None:
+    world = QuotaWorld(5, balance=30_000_000, seed=3)
+    world.run(20_000.0, lambda: spend(world, 0.02))
+    before = world.spent
+    world.shares = None
+    world.run(50_000.0, lambda: spend(world, 0.02))
+    assert world.spent > before, "leases and cut-off shares are used"
+    world.run(200_000.0, lambda: spend(world, 0.05))
+    assert world.exposed <= world.start_balance
+    world.restart_coordinator()
+    world.run(330_000.0, lambda: spend(world, 0.1))
+    assert 0.98 * world.start_balance <= world.spent <= world.start_balance
+
+
+def test_leases_of_an_agent_that_died_are_there_again_after_their_end() -> None:
+    world = QuotaWorld(2, balance=1_000_000, limits=UsageLimits(10, 0, 0), seed=5)
+    dead, other = world.agents
+    for _ in range(10):
+        world.ask(dead, bound=50_000, cost=0, takes_ms=60_000.0)
+    world.run(2_000.0)
+    assert dead.admitted == 10
+    world.kill(dead)
+    world.ask(other, bound=600_000, cost=0)
+    world.run(3_000.0)
+    assert other.admitted == 0
+    assert other.refused == {"rate_limit_exceeded": 1}
+    world.run(3_000.0 + LEASE_MS + LEASE_MARGIN_MS)
+    for _ in range(10):
+        world.ask(other, bound=90_000, cost=0)
+    world.run(world.now_ms + 1_000.0)
+    assert other.admitted == 10
+
+
+@pytest.mark.parametrize("agents", [1, 2, 5, 20])
+def test_requests_a_minute_are_one_bucket_over_all_agents(agents: int) -> None:
+    limit = 600
+    world = QuotaWorld(agents, limits=UsageLimits(0, limit, 0), seed=agents, repeat=0.1)
+
+    def every() -> None:
+        for agent in world.agents:
+            if world.random.random() < 0.5:
+                world.ask(agent)
+
+    world.run(130_000.0, every)
+    for window_s in (1, 10, 60, 120):
+        most = world.most_in_a_minute(window_s * 1_000.0)
+        assert most <= limit + limit * window_s / 60 + 1, window_s
+    assert len(world.requests) >= 0.95 * (limit + limit * 130 / 60), "and nearly all is used"
+    if agents > 1:
+        least, most = (
+            min(one.admitted for one in world.agents),
+            max(one.admitted for one in world.agents),
+        )
+        assert most < 4 * least, "equal demand, similar shares"
+
+
+@pytest.mark.parametrize("agents", [1, 2, 5, 20])
+def test_sequences_at_once_are_never_more_over_all_agents(agents: int) -> None:
+    world = QuotaWorld(agents, limits=UsageLimits(50, 0, 0), seed=agents, repeat=0.2)
+
+    def every() -> None:
+        for agent in world.agents:
+            if world.random.random() < 0.4:
+                world.ask(agent, takes_ms=world.random.uniform(500, 4_000))
+        if world.random.random() < 0.000_5:
+            world.restart_coordinator()
+
+    world.run(90_000.0, every)
+    assert world.most_running <= 50
+    assert all(one.admitted for one in world.agents)
+
+
+def test_a_lone_busy_agent_gets_nearly_all_within_seconds_of_the_others_end() -> None:
+    world = QuotaWorld(5, limits=UsageLimits(100, 0, 0), seed=2)
+    lone = world.agents[0]
+
+    def all_ask() -> None:
+        for agent in world.agents:
+            world.ask(agent, takes_ms=1_000.0)
+
+    world.run(20_000.0, all_ask)
+    world.run(26_000.0, lambda: world.ask(lone, takes_ms=1_000.0))
+    assert len(lone.running) >= 45  # all that 50 requests a second of a second each can be
+
+
+def test_without_the_coordinator_rates_are_at_most_twice_the_limit_in_all() -> None:
+    limit = 600
+    world = QuotaWorld(5, limits=UsageLimits(0, limit, 0), seed=4)
+
+    def every() -> None:
+        for agent in world.agents:
+            if world.random.random() < 0.5:
+                world.ask(agent)
+
+    world.run(20_000.0, every)
+    world.shares = None
+    world.run(40_000.0, every)
+    del world.requests[:]
+    world.run(160_000.0, every)
+    assert limit <= len(world.requests) <= 2 * 2 * limit + limit
