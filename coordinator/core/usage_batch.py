@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from protos.domain.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from protos.domain.usage_counters import CounterSums
 
@@ -108,3 +108,14 @@ def missing_seqs(batch: SpoolBatch, watermark: int) -> list[int]:
     there = {seq for seq, _ in batch.records}
     there.update(batch.damaged)
     return [seq for seq in range(first, batch.last_seq + 1) if seq not in there]
+
+
+def ranges_of(seqs: Iterable[int]) -> list[tuple[int, int]]:
+    """Return first and last of each run of consecutive numbers, in order."""
+    runs: list[tuple[int, int]] = []
+    for seq in sorted(set(seqs)):
+        if runs and seq == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], seq)
+        else:
+            runs.append((seq, seq))
+    return runs

@@ -10,6 +10,7 @@ from coordinator.core.usage_batch import (
     MAX_RECORD_BYTES,
     Verdict,
     missing_seqs,
+    ranges_of,
     verdict_on,
 )
 from coordinator.core.usage_clock import believed
@@ -205,11 +206,11 @@ def _take_rest(batch: SpoolBatch, spool: Spool, known: KnownFleet | None, part: 
             part.counters.append(counters)
     for place, (payload, reason) in enumerate(batch.unreadable):
         part.held.append(_held(batch, batch.first_seq + place, "counters", reason, payload))
-    for seq in sorted(set(batch.damaged)):
-        if spool.watermark < seq <= batch.last_seq:
-            part.held.append(_held(batch, seq, "damaged", "the spool could not read it", b""))
-    for seq in missing_seqs(batch, spool.watermark):
-        part.held.append(_held(batch, seq, "missing", "the batch does not hold it", b""))
+    damaged = [seq for seq in batch.damaged if spool.watermark < seq <= batch.last_seq]
+    for first, last in ranges_of(damaged):
+        part.held.append(_held(batch, first, "damaged", "the agent has lost it", b"", last))
+    for first, last in ranges_of(missing_seqs(batch, spool.watermark)):
+        part.held.append(_held(batch, first, "missing", "the batch does not hold it", b"", last))
 
 
 def _find_conflicts(

@@ -7,14 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from protos.domain.resources import SlaTier, Tier
 from protos.domain.usage_record import BillingReason, UsageCause, UsageRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import pyarrow as pa
 
 #: arrived_minute, spool_id, seq: the order of records in the database.
 RawKey = tuple[int, int, int]
@@ -36,23 +35,6 @@ class UsageLine:
 
 _RECORD_FIELDS = tuple(one.name for one in fields(UsageRecord))
 _INTEGERS = ("arrived_minute", "spool_id", "seq", "told_unix_ms")
-_TYPES: dict[str, pa.DataType] = {
-    "int": pa.int64(),
-    "bool": pa.bool_(),
-    "tuple[str, ...]": pa.list_(pa.string()),
-}
-SCHEMA = pa.schema(
-    [
-        *(pa.field(name, pa.int64()) for name in _INTEGERS),
-        pa.field("node", pa.string()),
-        pa.field("spool", pa.string()),
-        pa.field("clock_suspect", pa.bool_()),
-        *(
-            pa.field(one.name, _TYPES.get(str(one.type), pa.string()))
-            for one in fields(UsageRecord)
-        ),
-    ]
-)
 _READ: dict[str, Callable[[Any], object]] = {
     "sla_tier": SlaTier,
     "cause": UsageCause,
@@ -64,8 +46,29 @@ _READ: dict[str, Callable[[Any], object]] = {
 _ROWS_PER_STEP = 2_000
 
 
+def _schema() -> pa.Schema:
+    import pyarrow as pa  # takes 40 MB and a third of a second: needed once a day
+
+    types = {"int": pa.int64(), "bool": pa.bool_(), "tuple[str, ...]": pa.list_(pa.string())}
+    return pa.schema(
+        [
+            *(pa.field(name, pa.int64()) for name in _INTEGERS),
+            pa.field("node", pa.string()),
+            pa.field("spool", pa.string()),
+            pa.field("clock_suspect", pa.bool_()),
+            *(
+                pa.field(one.name, types.get(str(one.type), pa.string()))
+                for one in fields(UsageRecord)
+            ),
+        ]
+    )
+
+
 def to_parquet(lines: Sequence[UsageLine]) -> bytes:
     """Return a Parquet file, compressed with zstandard, one row for each line in their order."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     columns: dict[str, list[object]] = {
         "arrived_minute": [one.key[0] for one in lines],
         "spool_id": [one.key[1] for one in lines],
@@ -78,12 +81,14 @@ def to_parquet(lines: Sequence[UsageLine]) -> bytes:
     for name in _RECORD_FIELDS:
         columns[name] = [_written(getattr(one.record, name)) for one in lines]
     sink = io.BytesIO()
-    pq.write_table(pa.table(columns, schema=SCHEMA), sink, compression="zstd")
+    pq.write_table(pa.table(columns, schema=_schema()), sink, compression="zstd")
     return sink.getvalue()
 
 
 def from_parquet(payload: bytes) -> Iterator[list[UsageLine]]:
     """Yield the lines of a file, some at a time."""
+    import pyarrow.parquet as pq
+
     file = pq.ParquetFile(io.BytesIO(payload))
     for rows in file.iter_batches(batch_size=_ROWS_PER_STEP):
         yield [_line(row) for row in rows.to_pylist()]

@@ -25,7 +25,7 @@ _ADD_SUMS = (
 )
 _ADD_BINS = (
     "INSERT INTO sketch_bins (bucket_unix_ms, scope_id, kind, bin, count) VALUES (?, ?, ?, ?, ?)"
-    " ON CONFLICT (bucket_unix_ms, scope_id, kind, bin)"
+    " ON CONFLICT (scope_id, kind, bucket_unix_ms, bin)"
     " DO UPDATE SET count = count + excluded.count"
 )
 _DIMENSIONS = (

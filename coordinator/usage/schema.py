@@ -57,7 +57,7 @@ USAGE_MIGRATIONS = (
             " UNIQUE (family, sla_tier, name)) STRICT",
             "CREATE TABLE sketch_bins (bucket_unix_ms INTEGER NOT NULL,"
             " scope_id INTEGER NOT NULL, kind INTEGER NOT NULL, bin INTEGER NOT NULL,"
-            " count INTEGER NOT NULL, PRIMARY KEY (bucket_unix_ms, scope_id, kind, bin))"
+            " count INTEGER NOT NULL, PRIMARY KEY (scope_id, kind, bucket_unix_ms, bin))"
             " STRICT, WITHOUT ROWID",
             # Raw records that are in the blob store instead, in the order of their keys: day is
             # that of their arrival, last_* the key of the last one.

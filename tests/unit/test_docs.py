@@ -37,6 +37,8 @@ def commands(words: str, command: Any) -> Iterator[tuple[str, Any]]:
     By shape, not by class: typer brings its own copy of click.
     """
     if hasattr(command, "commands"):
+        if command.invoke_without_command and words.count(" "):
+            yield words, command  # a group that does something by itself
         for name, below in command.commands.items():
             if not below.hidden:
                 yield from commands(f"{words} {name}", below)

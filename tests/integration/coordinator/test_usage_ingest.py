@@ -299,7 +299,7 @@ async def test_sums_of_a_zone_feed_the_same_sums_and_sketches(tmp_path: Path):
 async def test_a_node_that_fills_the_quarantine_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(group, "MAX_HELD_PER_NODE", 2)
+    monkeypatch.setattr(group, "MAX_HELD_PER_NODE", 1)
     async with ingesting(tmp_path / "usage.db") as (_, ingest):
         assert (await ingest.push(batch(last_seq=2, damaged=[1, 2]))).watermark == 2
         outcome = await ingest.push(batch(first=3, last_seq=3, damaged=[3]))

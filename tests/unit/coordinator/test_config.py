@@ -104,6 +104,7 @@ def test_every_mistake_is_named_at_once_even_those_between_keys():
         ),
         ("blobs", {"endpoint": "http://store:9000"}, "blobs.url: is required"),
         ("blobs", {"credentials_file": "key.toml"}, "blobs.url: is required"),
+        ("usage", {"export_days": 7}, "usage.export_days: 7 is below usage.raw_days = 30"),
         ("blobs", {"partial_max_bytes": 2**30}, "blobs.partial_max_bytes: 1073741824 is below"),
     ],
 )

@@ -1,5 +1,6 @@
 """Which part of a batch is new, and batches that no spool makes."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from coordinator.core.usage_batch import (
     Verdict,
     check_batch,
     missing_seqs,
+    ranges_of,
     verdict_on,
 )
 from protos.domain.errors import InvalidRequest
@@ -83,3 +85,10 @@ def test_an_empty_batch_asks_for_the_watermark():
     empty = batch(7, 6)
     check_batch(empty)
     assert verdict_on(empty, 6) is Verdict.KNOWN
+
+
+@given(st.sets(st.integers(0, 60)))
+def test_runs_of_numbers_are_the_numbers(seqs):
+    runs = ranges_of(seqs)
+    assert {seq for first, last in runs for seq in range(first, last + 1)} == seqs
+    assert all(last + 1 < first for (_, last), (first, _) in itertools.pairwise(runs))
