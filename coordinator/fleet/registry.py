@@ -134,7 +134,6 @@ class FleetRegistry:
                 f"another stream of {session.node_id} has opened, by {same} process",
                 retry_after_ms=_REPLACED_RETRY_MS,
             )
-        session.moved_to(table_scope(self._store, ResourceType.CREDENTIALS, session.node_id))
         self._sessions[session.node_id] = session
         self._counters.streams_opened += 1
 
@@ -290,21 +289,8 @@ class FleetRegistry:
         for count, session in enumerate(list(self._sessions.values()), start=1):
             of_node = table_scope(self._store, resource_type, session.node_id)
             session.handle(TableChanged(resource_type, self._holding(resource_type, of_node)))
-            if resource_type is ResourceType.TOPOLOGY:
-                self._follow_zone(session)
             if count % _SESSIONS_PER_STEP == 0:
                 await asyncio.sleep(0)
-
-    def _follow_zone(self, session: AgentSession) -> None:
-        """Send an agent whose POP has another zone now what it is to hold of the credentials.
-
-        The version is the same, only the rows differ: it is sent them all.
-        """
-        credentials = ResourceType.CREDENTIALS
-        scope = table_scope(self._store, credentials, session.node_id)
-        if session.moved_to(scope):
-            session.handle(TableChanged(credentials, self._holding(credentials, scope)))
-            session.handle(Forced(credentials))
 
     def _holding(self, resource_type: ResourceType, scope: str) -> Holding:
         table = self._store.table(resource_type, scope)

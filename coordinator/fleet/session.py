@@ -81,8 +81,6 @@ class AgentSession:
         self._beat: bytes | None = None
         self._go_away: bytes | None = None
         self._error: EdgeForgeError | None = None
-        #: Of the credentials that it is sent; empty: not looked up yet.
-        self._scope = ""
         self._wake = asyncio.Event()
 
     @property
@@ -103,11 +101,6 @@ class AgentSession:
         """Pass ``event`` to the push machine and queue its commands."""
         for command in self._machine.handle(event, self._parts.now_mono_ms()):
             self._queue(command)
-
-    def moved_to(self, scope: str) -> bool:
-        """Take the scope of the credentials; return whether it is another one than before."""
-        before, self._scope = self._scope, scope
-        return before not in ("", scope)
 
     def tick(self) -> None:
         """Time out a push that has waited too long for its answer."""

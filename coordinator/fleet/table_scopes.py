@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def table_scope(store: Store, resource_type: ResourceType, node_id: str) -> str:
-    """Return the scope of the table that ``node_id`` is sent."""
+    """Return the scope of the table that ``node_id`` is sent.
+
+    It does not change while a stream is open: a POP that holds nodes keeps its zone.
+    """
     if resource_type is ResourceType.DESIRED:
         return node_id
     if resource_type is ResourceType.CREDENTIALS:

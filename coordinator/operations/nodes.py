@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from coordinator.core.node_orders import NodeOrder, OrderKind, Phase
 from coordinator.core.push_session import Holding
+from coordinator.fleet.table_scopes import table_scope
 from coordinator.operations.acts import Act
 from coordinator.operations.use_case import UseCases, named, note_of, use_case
 from coordinator.store import node_orders, nodes
@@ -161,7 +162,7 @@ class Nodes(UseCases):
         node_id, view = record.node_id, self._store.view()
         order = self._store.node_orders().get(node_id)
         tables = {
-            one: self._store.table(one, node_id if one is ResourceType.DESIRED else "")
+            one: self._store.table(one, table_scope(self._store, one, node_id))
             for one in ResourceType
         }
 

@@ -20,6 +20,7 @@ from protos.v1 import admin_pb2, resources_pb2
 from protos.v1.admin_pb2_grpc import AdminStub
 from protos.v1.enrolment_pb2 import EnrolRequest
 from protos.v1.enrolment_pb2_grpc import EnrolmentStub
+from protos.v1.residency_pb2_grpc import AccountResidencyStub
 from tests.support.certificates import p256_key, private_pem, request_der
 from tests.support.ports import free_ports
 from tests.support.scripted_agent import NodeIdentity, coordinator_options
@@ -140,6 +141,7 @@ class Operator:
             coordinator.address("admin"), credentials, coordinator_options()
         )
         self.admin = AdminStub(self._channel)
+        self.residency = AccountResidencyStub(self._channel)
 
     async def close(self) -> None:
         await self._channel.close()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
+from protos.domain.customers import ApiKey, ForeignKey
 from protos.domain.resources import Model, Node, ResourceType
 from protos.domain.routing_table import RefusalReason, digest_from_bytes
-from protos.v1 import admin_pb2, resources_pb2
+from protos.v1 import admin_pb2, residency_pb2, resources_pb2
 from tests.support.scripted_agent import ScriptedAgent
 from tests.support.waiting import wait_until_async
 
@@ -258,3 +259,34 @@ async def test_desired_rows_are_sent_to_their_node_only(
     assert digest == one.tables[ResourceType.TOPOLOGY].digest
     await one.disconnect()
     await two.disconnect()
+
+
+async def test_credentials_go_where_the_zones_of_their_account_allow(
+    coordinator: CoordinatorProcess, operator: Operator
+) -> None:
+    await create_account(operator, "acme")
+    made = await operator.admin.CreateKey(admin_pb2.CreateKeyRequest(account_id="acme"))
+    await operator.create_pop("IAD", "US")
+
+    def key_at(agent: ScriptedAgent) -> object:
+        return agent.rows(ResourceType.CREDENTIALS).get(f"key/{made.id}")
+
+    def knows_account(agent: ScriptedAgent) -> bool:
+        return "account/acme" in agent.rows(ResourceType.CREDENTIALS)
+
+    async with (
+        ScriptedAgent(coordinator, await operator.enrol("gru-1")) as gru,
+        ScriptedAgent(coordinator, await operator.enrol("iad-1", "IAD")) as iad,
+    ):
+        for agent in (gru, iad):
+            await in_step(operator, agent)
+            assert isinstance(key_at(agent), ApiKey)
+        bind = residency_pb2.SetAccountZonesRequest(account_id="acme", zones=["BR"])
+        bound = await operator.residency.SetAccountZones(bind)
+        assert list(bound.zones) == ["BR"]
+        await until(lambda: isinstance(key_at(iad), ForeignKey), "only where the key may be used")
+        await until(lambda: not knows_account(iad), "no row of the account")
+        for agent in (gru, iad):
+            await in_step(operator, agent)
+        assert isinstance(key_at(gru), ApiKey)
+        assert knows_account(gru)

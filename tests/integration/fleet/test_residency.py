@@ -116,7 +116,15 @@ def test_operators_outside_the_zone_see_counts_and_times_and_no_names(bound: Twi
 
 def test_a_stream_outside_ends_when_its_account_is_bound_meanwhile(twins: Twins) -> None:
     bind(twins)
-    assert iad(twins).chat().status == 421, "the deployment keeps its zones until it is updated"
+    wait_until(lambda: models_of(iad(twins)) == 200, 30, "IAD to know the key again")
+    refused = iad(twins).chat()  # the deployment, in the body, keeps its zones until it is updated
+    assert refused.status == 421
+    assert refused.headers["connection"] == "close"
+    assert refused.headers["x-edgeforge-in-zone"] == twins.agent.url
+    record = iad(twins).last_request()
+    assert {record[name] for name in ("account", "deployment", "client_request_id")} == {""}
+    kept = twins.fleet.edgeforge("trace", "ls", "--via", "iad-1", "--limit", "500", "--json")
+    assert refused.headers["x-edgeforge-trace-id"] not in kept
     twins.fleet.edgeforge("deploy", "update", MODEL, "--anywhere")
     wait_until(lambda: iad(twins).chat().status == 200, 30, "IAD to serve again")
     twins.iad.control(tokens=2_000, token_delay_ms=20)
@@ -153,6 +161,18 @@ def test_the_usage_of_a_bound_request_leaves_its_zone_as_sums_and_not_as_a_recor
     wait_until(lambda: counted(bound) > before, 30, "the request to be counted")
     lines = bound.fleet.edgeforge("usage", "export", "--json")
     assert trace_id not in lines
+
+
+def models_of(agent: AgentClient) -> int:
+    """The status of the list of models: of a request without a body."""
+    connection = agent.connect()
+    try:
+        connection.request(
+            "GET", "/v1/models", headers={"authorization": f"Bearer {agent.api_key}"}
+        )
+        return connection.getresponse().status
+    finally:
+        connection.close()
 
 
 def counted(twins: Twins) -> int:
