@@ -6,10 +6,13 @@ import asyncio
 import hashlib
 import hmac
 import json
+from dataclasses import replace
 
 from coordinator.api.customer.openapi import OPENAPI
 from coordinator.core.members import SignUp
+from coordinator.usage.key_uses import KeyUseWriter
 from tests.support.customer_api import running_api
+from tests.support.usage_fleet import record
 
 
 async def wait_done(api, job, token):
@@ -84,6 +87,19 @@ async def test_a_rotated_key_ends_by_itself_and_its_successor_has_the_same_scope
     api.fleet.clock.unix_ms += 60_000
     late = await api.call("POST", f"/v1/keys/{old.id}/rotate", {})
     assert late.status == 409
+
+
+async def test_the_last_use_of_a_key_is_that_of_its_newest_record_to_the_minute(api):
+    at_unix_ms = api.fleet.clock() - 90_000
+    used = replace(record(), key_id="k-1", began_unix_ms=at_unix_ms)
+
+    async def last_used() -> int:
+        (key,) = (await api.call("GET", "/v1/keys")).body["items"]
+        return key["last_used_unix_ms"]
+
+    assert await last_used() == 0
+    await api.fleet.usage_db.write(lambda one: KeyUseWriter().note(one, [used]))
+    assert await last_used() == at_unix_ms - at_unix_ms % 60_000
 
 
 async def test_the_document_describes_every_route_and_needs_no_token(api):
