@@ -105,7 +105,7 @@ ENGINES = st.builds(
 
 
 @given(st.lists(ENGINES, max_size=4))
-def test_no_start_ends_an_engine_in_use_and_no_swap_takes_an_unsettled_one(views):
+def test_no_start_ends_an_engine_in_use_and_no_swap_takes_an_unsettled_one_at_once(views):
     engines = [replace(one, index=index) for index, one in enumerate(views)]
     choice = chosen(*engines, most=4)
     if choice is None:
@@ -113,7 +113,7 @@ def test_no_start_ends_an_engine_in_use_and_no_swap_takes_an_unsettled_one(views
     there = next((one for one in engines if one.index == choice.index), None)
     if choice.path is ColdPath.SWAP:
         assert there is not None
-        assert there.settled
+        assert there.settled or choice.wait_ms > 0.0
         assert there.swap_key == KEY
     elif there is not None:
         assert there.in_flight == 0

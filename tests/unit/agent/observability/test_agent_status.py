@@ -41,6 +41,7 @@ STATUS_KEYS = {
     *("usage.disk_failure", "usage.delivery_failure", "usage.spool_id"),
     *("usage.suspect_segments", "usage.quarantined"),
     *("trace_export.exported_spans", "trace_export.failed_spans", "trace_export.dropped_traces"),
+    "trace_export.withheld_traces",
     *("first_byte.replaced", "first_byte.hedges_sent", "first_byte.hedges_won"),
     *("first_byte.hedge_share", "first_byte.explorations_sent", "first_byte.explore_share"),
     *("first_byte.strict_trials", "first_byte.ejections", "first_byte.ejected"),
