@@ -30,7 +30,7 @@ CHECKS = (
     unsupported_method,
 )
 #: Requests for one operation, of valid data and of invalid.
-EXAMPLES = 4
+EXAMPLES = 9
 
 
 def fuzz(origin: str, token: str) -> dict[str, set[int]]:
