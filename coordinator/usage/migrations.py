@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from coordinator.usage.day_sums import DAY_SUMS_MIGRATIONS
 from coordinator.usage.schema import USAGE_MIGRATIONS
 from coordinator.usage.utilisation import UTILISATION_MIGRATIONS
 
 #: Each part appends its own here. A released migration is never changed or removed.
-ALL_MIGRATIONS = (*USAGE_MIGRATIONS, *UTILISATION_MIGRATIONS)
+ALL_MIGRATIONS = (*USAGE_MIGRATIONS, *UTILISATION_MIGRATIONS, *DAY_SUMS_MIGRATIONS)
