@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from coordinator.usage.day_sums import DAY_MS
-from coordinator.usage.reports import sketches
 from protos.domain.usage_record import SUM_NAMES, UsageSums
 from protos.wire.sketches import Sketch
 
@@ -35,10 +34,7 @@ def grouped_sums(
 
     Whole days are read from the sums by day, what is left at both ends from those by minute.
     """
-    first_day = -(-from_unix_ms // DAY_MS) * DAY_MS
-    last_day = until_unix_ms // DAY_MS * DAY_MS
-    if first_day >= last_day:
-        return _grouped(columns, [(_MINUTES, from_unix_ms, until_unix_ms)])
+    first_day, last_day = _whole_days(from_unix_ms, until_unix_ms)
     return _grouped(
         columns,
         [
@@ -103,16 +99,38 @@ def merged_quantiles(
 
     ``group_of`` gets the SLA tier and the POP or account. A group without a value is left out.
     """
-    ask = sketches(kind, family, from_unix_ms, until_unix_ms)
+    first_day, last_day = _whole_days(from_unix_ms, until_unix_ms)
+    parts = [
+        ("sketch_bins", "bucket_unix_ms", from_unix_ms, first_day),
+        ("day_bins", "day_unix_ms", first_day, last_day),
+        ("sketch_bins", "bucket_unix_ms", last_day, until_unix_ms),
+    ]
+    # Each part by scope first, as the tables are ordered.
+    found = " UNION ALL ".join(
+        f"SELECT sla_tier, name, bin, count FROM sketch_scopes JOIN {table}"
+        f" ON scope_id = sketch_scopes.id WHERE family = ? AND kind = ? AND {at} >= ? AND {at} < ?"
+        for table, at, _, _ in parts
+    )
+    values = [one for _, _, *when in parts for one in (str(family), int(kind), *when)]
 
     def question(connection: sqlite3.Connection) -> dict[G, tuple[float, ...]]:
         merged: dict[G, Sketch] = {}
-        for (sla_tier, name), sketch in ask(connection).items():
-            merged.setdefault(group_of(sla_tier, name), Sketch()).merge(sketch)
+        for sla_tier, name, number, count in connection.execute(
+            f"SELECT sla_tier, name, bin, sum(count) FROM ({found}) GROUP BY sla_tier, name, bin",
+            values,
+        ):
+            bins = merged.setdefault(group_of(sla_tier, name), Sketch()).bins
+            bins[number] = bins.get(number, 0) + count
         return {
             group: tuple(sketch.quantile(ratio) or 0.0 for ratio in ratios)
             for group, sketch in merged.items()
-            if sketch.bins
         }
 
     return question
+
+
+def _whole_days(from_unix_ms: int, until_unix_ms: int) -> tuple[int, int]:
+    """Return where the whole days within a time begin and end; the same twice: there are none."""
+    first_day = -(-from_unix_ms // DAY_MS) * DAY_MS
+    last_day = until_unix_ms // DAY_MS * DAY_MS
+    return (first_day, last_day) if first_day < last_day else (until_unix_ms, until_unix_ms)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from coordinator.core.sla_report import By
+from coordinator.core.usage_sketches import ScopeFamily, SketchKind
 from coordinator.fleet.live import LiveNode, NodeReport
 from coordinator.fleet.utilisation_sampler import UtilisationSampler
-from coordinator.usage.report_queries import grouped_sums
+from coordinator.usage.report_queries import grouped_sums, merged_quantiles
+from coordinator.usage.reports import sketches
 from coordinator.usage.rollups import Rollups
 from coordinator.usage.utilisation import DAY_MS, MINUTE_MS, PopFill, add_sample
 from protos.domain.errors import InvalidRequest, NotFound
@@ -229,3 +231,26 @@ def _sums_of(column, table):
         f"SELECT {column} / {DAY_MS} AS day, dimension_id, booked_month, sum(requests),"
         f" sum(nano_usd), sum(completion_tokens) FROM {table} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
     ).fetchall()
+
+
+@pytest.mark.parametrize("from_hour", [0, 1, 30])
+@pytest.mark.parametrize("until_hour", [47, 48, 100])
+async def test_quantiles_over_days_and_parts_of_days_are_those_of_their_buckets(
+    fleet, from_hour, until_hour
+):
+    midnight = NOW - NOW % DAY_MS - 5 * DAY_MS
+    for repeat in range(2):  # the second time rows are updated
+        await used(
+            fleet,
+            *(stream(h, ms=h + 1 + repeat, began=midnight + h * HOUR_MS) for h in range(5 * 24)),
+        )
+    when = (midnight + from_hour * HOUR_MS, midnight + until_hour * HOUR_MS)
+    found = await fleet.usage_db.read(
+        merged_quantiles(
+            SketchKind.FIRST_TOKEN, ScopeFamily.POP, *when, lambda *scope: scope, (0.5, 0.99)
+        )
+    )
+    whole = await fleet.usage_db.read(sketches(SketchKind.FIRST_TOKEN, ScopeFamily.POP, *when))
+    assert found == {
+        scope: (sketch.quantile(0.5), sketch.quantile(0.99)) for scope, sketch in whole.items()
+    }
