@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from coordinator.usage.billing_schema import BILLING_MIGRATIONS
+from coordinator.usage.day_sums import DAY_SUMS_MIGRATIONS
 from coordinator.usage.key_use_schema import KEY_USE_MIGRATIONS
 from coordinator.usage.schema import USAGE_MIGRATIONS
 from coordinator.usage.utilisation import UTILISATION_MIGRATIONS
@@ -13,4 +14,5 @@ ALL_MIGRATIONS = (
     *UTILISATION_MIGRATIONS,
     *BILLING_MIGRATIONS,
     *KEY_USE_MIGRATIONS,
+    *DAY_SUMS_MIGRATIONS,
 )

@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 from coordinator.core.sla_report import By
+from coordinator.core.usage_sketches import ScopeFamily, SketchKind
 from coordinator.fleet.live import LiveNode, NodeReport
 from coordinator.fleet.utilisation_sampler import UtilisationSampler
+from coordinator.usage.report_queries import grouped_sums, merged_quantiles
+from coordinator.usage.reports import sketches
 from coordinator.usage.rollups import Rollups
 from coordinator.usage.utilisation import DAY_MS, MINUTE_MS, PopFill, add_sample
 from protos.domain.errors import InvalidRequest, NotFound
@@ -193,3 +196,61 @@ async def test_a_node_that_says_nothing_is_not_taken_for_idle(
     reports_fill(fleet, NODE, fill_ratio, connected=connected, age_s=age_s)
     assert await sampler.sample() == {}
     assert await hours(fleet) == []
+
+
+async def test_sums_by_day_are_those_of_their_minutes_however_they_came(fleet):
+    began = NOW - 3 * DAY_MS
+    for number in range(60):  # each minute of a day once, then again, then late for another month
+        await used(fleet, stream(number, began=began + (number % 20) * 3 * HOUR_MS))
+    minutes = await fleet.usage_db.read(_sums_of("minute_unix_ms", "sums"))
+    assert minutes == await fleet.usage_db.read(_sums_of("day_unix_ms", "day_sums"))
+    assert len(minutes) == 3
+
+
+@pytest.mark.parametrize(
+    ("from_ms", "until_ms"),
+    [
+        (0, 5 * DAY_MS),
+        (HOUR_MS, 3 * DAY_MS + HOUR_MS),
+        (DAY_MS, DAY_MS + HOUR_MS),
+        (HOUR_MS, DAY_MS - HOUR_MS),
+        (23 * HOUR_MS, 25 * HOUR_MS),
+    ],
+)
+async def test_a_time_of_days_and_parts_of_days_counts_each_minute_once(fleet, from_ms, until_ms):
+    midnight = NOW - NOW % DAY_MS - 5 * DAY_MS
+    await used(fleet, *(stream(hour, began=midnight + hour * HOUR_MS) for hour in range(5 * 24)))
+    rows = await fleet.usage_db.read(
+        grouped_sums(("account",), midnight + from_ms, midnight + until_ms)
+    )
+    assert sum(sums.requests for _, sums in rows) == (until_ms - from_ms) // HOUR_MS
+
+
+def _sums_of(column, table):
+    return lambda connection: connection.execute(
+        f"SELECT {column} / {DAY_MS} AS day, dimension_id, booked_month, sum(requests),"
+        f" sum(nano_usd), sum(completion_tokens) FROM {table} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+    ).fetchall()
+
+
+@pytest.mark.parametrize("from_hour", [0, 1, 30])
+@pytest.mark.parametrize("until_hour", [47, 48, 100])
+async def test_quantiles_over_days_and_parts_of_days_are_those_of_their_buckets(
+    fleet, from_hour, until_hour
+):
+    midnight = NOW - NOW % DAY_MS - 5 * DAY_MS
+    for repeat in range(2):  # the second time rows are updated
+        await used(
+            fleet,
+            *(stream(h, ms=h + 1 + repeat, began=midnight + h * HOUR_MS) for h in range(5 * 24)),
+        )
+    when = (midnight + from_hour * HOUR_MS, midnight + until_hour * HOUR_MS)
+    found = await fleet.usage_db.read(
+        merged_quantiles(
+            SketchKind.FIRST_TOKEN, ScopeFamily.POP, *when, lambda *scope: scope, (0.5, 0.99)
+        )
+    )
+    whole = await fleet.usage_db.read(sketches(SketchKind.FIRST_TOKEN, ScopeFamily.POP, *when))
+    assert found == {
+        scope: (sketch.quantile(0.5), sketch.quantile(0.99)) for scope, sketch in whole.items()
+    }
