@@ -8,10 +8,12 @@ from coordinator.api.customer import (
     account_routes,
     billing_routes,
     deployment_routes,
+    invoice_routes,
     key_routes,
     member_routes,
     price_routes,
     registry_routes,
+    sla_routes,
     trace_routes,
     usage_routes,
 )
@@ -28,5 +30,7 @@ ROUTES: tuple[Route, ...] = (
     *trace_routes.ROUTES,
     *price_routes.ROUTES,
     *usage_routes.ROUTES,
+    *sla_routes.ROUTES,
+    *invoice_routes.ROUTES,
     *billing_routes.ROUTES,
 )
