@@ -55,6 +55,8 @@ def make_api(
         imports=ImportJobs(clock.now_unix_ms),
         now_unix_ms=clock.now_unix_ms,
         endpoint=config.api_endpoint,
+        authority_pem=authority.bundle_pem.decode(),
+        publishable_key=config.payments.stripe_publishable_key,
     )
     parts = ApiParts(services, logins, _tls(config, authority), payment_event=billing.payment_event)
     return ApiListener(parts, api.host, api.port, max_connections=api.max_connections)

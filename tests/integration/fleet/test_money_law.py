@@ -20,7 +20,7 @@ import pytest
 
 from tests.support.fake_engine_process import FakeEngineProcess
 from tests.support.fleet import Fleet
-from tests.support.money_clients import EMBEDDINGS, Asked, Crowd, drawn
+from tests.support.money_clients import EMBEDDINGS, Crowd, drawn
 from tests.support.waiting import wait_until
 
 REQUESTS = 3_200
@@ -185,8 +185,18 @@ def lines_of(trial: Trial) -> dict[str, dict[str, Any]]:
 
 def test_dump(trial: Trial) -> None:
     import pickle
+
     lines = trial.lines()
-    pickle.dump((trial.crowd.asked, lines, trial.before, {a.node: a.ask("GET", "/served?limit=1000") for a in trial.fleet.agents()}, {n: trial.fleet.log(n) for n in ("gru-1","iad-1","iad-2","coordinator")}), open("/tmp/law/dump.pkl", "wb"))
+    pickle.dump(
+        (
+            trial.crowd.asked,
+            lines,
+            trial.before,
+            {a.node: a.ask("GET", "/served?limit=1000") for a in trial.fleet.agents()},
+            {n: trial.fleet.log(n) for n in ("gru-1", "iad-1", "iad-2", "coordinator")},
+        ),
+        open("/tmp/law/dump.pkl", "wb"),
+    )
     print(Counter(one["cause"] for one in lines))
     print(Counter(one.status for one in trial.crowd.asked))
     print(trial.fleet.edgeforge("usage", "quarantine", "--json")[:500])
