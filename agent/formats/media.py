@@ -107,7 +107,10 @@ def _has_media(part: Mapping[str, object]) -> bool:
 
 
 def _is_inline(value: object) -> bool:
-    """Whether a value is a data URI, or an object with one. Any other address is refused."""
+    """Whether a value is a data URI, or an object with one. Any other address is refused.
+
+    Its scheme is in small letters, by which a body with media is known.
+    """
     if isinstance(value, dict):
         value = value.get("url")
-    return isinstance(value, str) and value[:5].lower() == "data:"
+    return isinstance(value, str) and value[:5] == "data:"
