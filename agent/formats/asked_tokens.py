@@ -15,10 +15,14 @@ if TYPE_CHECKING:
 #: write each of these characters as an escape, which no encoder does by itself.
 MEDIA_MARKS = (
     b"data:",
+    b"DATA:",
     b'"data"',
     b"\\u0064",
     b"\\u0061",
     b"\\u0074",
+    b"\\u0044",
+    b"\\u0041",
+    b"\\u0054",
     b"\\u003a",
     b"\\u003A",
 )

@@ -96,9 +96,17 @@ def test_silent_tokens_are_more_with_tools_and_a_stop_string_and_unknown_where_t
 
 @pytest.mark.parametrize(
     "spelled",
-    [r"\u0064ata:", r"d\u0061ta:", r"da\u0074a:", r"data\u003a", r"data\u003A", "data:"],
+    [
+        r"\u0064ata:",
+        r"d\u0061ta:",
+        r"da\u0074a:",
+        r"data\u003a",
+        r"data\u003A",
+        r"\u0044ATA:",
+        "data:",
+    ],
 )
 def test_media_that_is_spelled_with_escapes_is_media(spelled: str) -> None:
     body = b'{"url":"%s,AA"}' % spelled.encode()
-    assert orjson.loads(body) == {"url": "data:,AA"}
+    assert orjson.loads(body)["url"].lower() == "data:,aa"
     assert asked_tokens(CHAT, {}, body, 4_096).most_prompt_tokens() == 4_096

@@ -25,7 +25,7 @@ ADDRESSES = [
     " data:image/png;base64,AA",
     "//h/a.png",
     "xdata:,",
-    "DATA:image/png;base64,AA",
+    "Data:image/png;base64,AA",
     "",
     7,
     [DATA],
