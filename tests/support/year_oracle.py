@@ -58,6 +58,7 @@ class Request:
     pop: str
     key: str
     trace: str
+    served: str
     is_raw: bool = True
     booked: int = 0
 
@@ -125,6 +126,7 @@ class Oracle:
     alerts: set[tuple[str, int, str, int]] = field(default_factory=set)
     expired: int = 0
     closed: int = 0
+    closed_at: list[int] = field(default_factory=list)
     last_credit: int = 0
     #: account, month -> requests: of what is open, so that no question reads a year.
     booked: dict[tuple[str, int], list[Request]] = field(default_factory=lambda: defaultdict(list))
@@ -215,6 +217,7 @@ class Oracle:
             due.append(month)
             month = after(month)
         self.closed = due[-1] if due else self.closed
+        self.closed_at += due
         for month in due:
             for account in sorted({owner for owner, m in self.booked if m == month}):
                 if self.spent(account, month):
