@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import Field
 
 from coordinator.api.customer.route import Call, Model, Route
 from coordinator.operations.acts import Act
+
+if TYPE_CHECKING:
+    from coordinator.operations import sign_ups
 
 
 class SignUpBody(Model):
@@ -78,30 +83,28 @@ class MeAnswer(Model):
     may: list[str] = Field(description="The acts that the role covers.")
 
 
+def _joined(made: sign_ups.Joined) -> Joined:
+    return Joined(
+        account=made.account_id,
+        member_id=made.member.id,
+        role=made.member.role.value,
+        token=made.token_text,
+        token_expires_unix_ms=made.token_expires_unix_ms,
+    )
+
+
 async def _sign_up(call: Call) -> Joined:
     body = call.given(SignUpBody)
     made = await call.services.sign_ups.sign_up(
         call.address, body.account, body.email, body.invitation
     )
-    return Joined(
-        account=made.account_id,
-        member_id=made.member.id,
-        role=made.member.role.value,
-        token=made.token_text,
-        token_expires_unix_ms=made.token_expires_unix_ms,
-    )
+    return _joined(made)
 
 
 async def _join(call: Call) -> Joined:
     body = call.given(JoinBody)
     made = await call.services.sign_ups.join(call.address, body.invitation, body.email)
-    return Joined(
-        account=made.account_id,
-        member_id=made.member.id,
-        role=made.member.role.value,
-        token=made.token_text,
-        token_expires_unix_ms=made.token_expires_unix_ms,
-    )
+    return _joined(made)
 
 
 async def _show(call: Call) -> AccountAnswer:
