@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from coordinator.billing import account_credits, customers
 from coordinator.core import grants
 from coordinator.core.alerts import Spending
-from coordinator.core.months import month_of, number_of_month
+from coordinator.core.months import month_number_of, month_of
 
 if TYPE_CHECKING:
     import sqlite3
@@ -107,12 +107,12 @@ class Funds:
         return frozenset(self._known)
 
     def _spent(self, funds: _Funds, now_unix_ms: int) -> int:
-        current = number_of_month(month_of(now_unix_ms)) == funds.month
+        current = month_number_of(now_unix_ms) == funds.month
         return funds.spent_nano_usd if current else 0
 
 
 def _read(connection: sqlite3.Connection, now_unix_ms: int) -> dict[str, _Funds]:
-    month = number_of_month(month_of(now_unix_ms))
+    month = month_number_of(now_unix_ms)
     found = {}
     for one in customers.all_of(connection):
         if not one.funded:
@@ -128,6 +128,6 @@ def _read(connection: sqlite3.Connection, now_unix_ms: int) -> dict[str, _Funds]
         ).fetchone()
         left = account_credits.left_of(connection, one.account)
         found[one.account] = _Funds(
-            one.prepaid, one.cap_nano_usd, left, month, spent, max(0, unpaid)
+            one.prepaid, one.bound_nano_usd, left, month, spent, max(0, unpaid)
         )
     return found

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import Field
 
 from coordinator.api.customer.route import Call, Model, Route
 from coordinator.operations.acts import Act
+
+if TYPE_CHECKING:
+    from coordinator.operations import sign_ups
 
 
 class SignUpBody(Model):
@@ -64,6 +69,7 @@ class HubAnswer(Model):
 
     endpoint: str = Field(description="Empty: the hub's protocol is off.")
     own_authority: bool = Field(description="Its certificate is of the fleet's own authority.")
+    authority_pem: str = Field(description="Which to trust then, as SSL_CERT_FILE; else empty.")
     environment: dict[str, str] = Field(description="Variables for `hf` and huggingface_hub.")
     hint: str
 
@@ -77,30 +83,28 @@ class MeAnswer(Model):
     may: list[str] = Field(description="The acts that the role covers.")
 
 
+def _joined(made: sign_ups.Joined) -> Joined:
+    return Joined(
+        account=made.account_id,
+        member_id=made.member.id,
+        role=made.member.role.value,
+        token=made.token_text,
+        token_expires_unix_ms=made.token_expires_unix_ms,
+    )
+
+
 async def _sign_up(call: Call) -> Joined:
     body = call.given(SignUpBody)
     made = await call.services.sign_ups.sign_up(
         call.address, body.account, body.email, body.invitation
     )
-    return Joined(
-        account=made.account_id,
-        member_id=made.member.id,
-        role=made.member.role.value,
-        token=made.token_text,
-        token_expires_unix_ms=made.token_expires_unix_ms,
-    )
+    return _joined(made)
 
 
 async def _join(call: Call) -> Joined:
     body = call.given(JoinBody)
     made = await call.services.sign_ups.join(call.address, body.invitation, body.email)
-    return Joined(
-        account=made.account_id,
-        member_id=made.member.id,
-        role=made.member.role.value,
-        token=made.token_text,
-        token_expires_unix_ms=made.token_expires_unix_ms,
-    )
+    return _joined(made)
 
 
 async def _show(call: Call) -> AccountAnswer:
@@ -144,7 +148,11 @@ async def _hub(call: Call) -> HubAnswer:
         else "uploads are off; import from another hub with POST /v1/models:import"
     )
     return HubAnswer(
-        endpoint=endpoint, own_authority=own_authority, environment=variables, hint=hint
+        endpoint=endpoint,
+        own_authority=own_authority,
+        authority_pem=call.services.authority_pem if endpoint and own_authority else "",
+        environment=variables,
+        hint=hint,
     )
 
 
