@@ -50,6 +50,8 @@ def make_api(
         imports=ImportJobs(clock.now_unix_ms),
         now_unix_ms=clock.now_unix_ms,
         endpoint=config.api_endpoint,
+        authority_pem=authority.bundle_pem.decode(),
+        publishable_key=config.payments.stripe_publishable_key,
     )
     parts = ApiParts(
         services,

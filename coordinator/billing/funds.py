@@ -128,6 +128,6 @@ def _read(connection: sqlite3.Connection, now_unix_ms: int) -> dict[str, _Funds]
         ).fetchone()
         left = account_credits.left_of(connection, one.account)
         found[one.account] = _Funds(
-            one.prepaid, one.cap_nano_usd, left, month, spent, max(0, unpaid)
+            one.prepaid, one.bound_nano_usd, left, month, spent, max(0, unpaid)
         )
     return found

@@ -76,7 +76,11 @@ class Reports(UseCases):
     async def sla(
         self, actor: Actor, from_unix_ms: int = 0, until_unix_ms: int = 0, by: By = By.REGION
     ) -> SlaReport:
-        """Report a time, in steps of 5 minutes; by default the month so far. InvalidRequest."""
+        """Report a time, in steps of 5 minutes; by default the month so far.
+
+        An account's report is of itself, by SLA tier. Raises: InvalidRequest.
+        """
+        account = actor.own("")
         now_unix_ms = self._parts.now_unix_ms()
         until_unix_ms = until_unix_ms or now_unix_ms + BUCKET_MS
         from_unix_ms = from_unix_ms or month_start_unix_ms(
@@ -89,23 +93,24 @@ class Reports(UseCases):
         from_unix_ms -= from_unix_ms % BUCKET_MS
         until_unix_ms -= until_unix_ms % BUCKET_MS
         family, column = ScopeFamily.POP, "ingress_pop"
-        if by is By.ACCOUNT:
-            family, column = ScopeFamily.ACCOUNT, "account"
+        if by is By.ACCOUNT or account:
+            by, family, column = By.ACCOUNT, ScopeFamily.ACCOUNT, "account"
         read = self._parts.usage_db.read
         when = (from_unix_ms, until_unix_ms)
         group_of = grouping(by, self._region_of)
-        tokens = merged_quantiles(SketchKind.FIRST_TOKEN, family, *when, group_of, (0.50, 0.99))
-        paces = merged_quantiles(SketchKind.PACE, family, *when, group_of, (0.50, 0.01))
+        tokens = merged_quantiles(
+            SketchKind.FIRST_TOKEN, family, *when, group_of, (0.50, 0.99), account
+        )
+        paces = merged_quantiles(SketchKind.PACE, family, *when, group_of, (0.50, 0.01), account)
         lines = sla_lines(
-            await read(grouped_sums(("sla_tier", column), *when)),
+            await read(grouped_sums(("sla_tier", column), *when, account)),
             group_of,
             await read(tokens),
             await read(paces),
             public_card(self._store)[0].terms,
         )
-        months = await self._credits(
-            month_number_of(from_unix_ms), month_number_of(until_unix_ms - 1)
-        )
+        touched = (month_number_of(from_unix_ms), month_number_of(until_unix_ms - 1))
+        months = await self._credits(*touched, account)
         return SlaReport(from_unix_ms, until_unix_ms, lines, months)
 
     @use_case(Act.REPORT_METRICS)
@@ -181,11 +186,15 @@ class Reports(UseCases):
         note = note_of(actor, Act.POP_COST, f"pop/{pop_id}", detail)
         return await self._store.write(pop_costs.put(pop_id, change), note)
 
-    async def _credits(self, first_month: int, last_month: int) -> list[MonthCredit]:
-        """Return the credits of months, each judged by itself."""
+    async def _credits(
+        self, first_month: int, last_month: int, account_id: str
+    ) -> list[MonthCredit]:
+        """Return the credits of months, of one account or of all, each judged by itself."""
         columns = ("booked_month", "account", "sla_tier", "card_version")
         months: dict[int, list[PromiseSums]] = {}
-        rows = await self._parts.usage_db.read(month_sums(columns, first_month, last_month))
+        rows = await self._parts.usage_db.read(
+            month_sums(columns, first_month, last_month, account_id)
+        )
         for (month, account, sla_tier, version), sums in rows:
             months.setdefault(int(month), []).append(
                 PromiseSums(

@@ -27,16 +27,17 @@ _MAX_BUDGET_MS = 86_400_000.0
 _STATUS_WITHOUT_HEAD = {UsageCause.CLIENT_GONE: 499}
 
 
-def is_empty(usage: Usage, *, embeds: bool, visible: bool, sequences: int) -> bool:
+def is_empty(usage: Usage, *, of_prompt: bool, visible: bool, free_ends: int) -> bool:
     """Whether an answer is free because nothing was made. Hot.
 
-    An embedding is made of its prompt. All else must have generated: an answer without anything to
-    see (``visible``) whose engine counts no more than an end for each sequence is empty too.
+    An embedding is made of its prompt, and so is what tells of its prompt (``of_prompt``). All else
+    must have generated: an answer without anything to see (``visible``) whose engine counts no more
+    than the ends of its sequences (``free_ends``) is empty too.
     """
-    if embeds:
+    if of_prompt:
         return usage.prompt_tokens == 0
     completion_tokens = usage.completion_tokens
-    return completion_tokens == 0 or (not visible and completion_tokens <= sequences)
+    return completion_tokens == 0 or (not visible and completion_tokens <= free_ends)
 
 
 def ended_as(
@@ -49,7 +50,11 @@ def ended_as(
     """
     if cause is UsageCause.FAILED:
         return cause, True
-    if not is_empty(usage, embeds=context.embeds, visible=visible, sequences=context.sequences):
+    free_ends = context.sequences if context.free_ends < 0 else context.free_ends
+    # of a cut answer something must have come: before its first token it costs nothing
+    told = context.tells_prompt and (visible or cause is UsageCause.COMPLETE)
+    of_prompt = context.embeds or told
+    if not is_empty(usage, of_prompt=of_prompt, visible=visible, free_ends=free_ends):
         return cause, False
     return UsageCause.EMPTY if cause is UsageCause.COMPLETE else cause, True
 

@@ -69,6 +69,7 @@ class HubAnswer(Model):
 
     endpoint: str = Field(description="Empty: the hub's protocol is off.")
     own_authority: bool = Field(description="Its certificate is of the fleet's own authority.")
+    authority_pem: str = Field(description="Which to trust then, as SSL_CERT_FILE; else empty.")
     environment: dict[str, str] = Field(description="Variables for `hf` and huggingface_hub.")
     hint: str
 
@@ -147,7 +148,11 @@ async def _hub(call: Call) -> HubAnswer:
         else "uploads are off; import from another hub with POST /v1/models:import"
     )
     return HubAnswer(
-        endpoint=endpoint, own_authority=own_authority, environment=variables, hint=hint
+        endpoint=endpoint,
+        own_authority=own_authority,
+        authority_pem=call.services.authority_pem if endpoint and own_authority else "",
+        environment=variables,
+        hint=hint,
     )
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from coordinator.billing.invoices import InvoiceRow
     from coordinator.core.invoice_rules import Invoice
 
-NUMBER = Param(r"[A-Za-z0-9-]{1,40}", "An invoice's number.", "INV-2026-000001")
+NUMBER = Param(r"[A-Za-z0-9-]{1,40}", "An invoice's number.", "EF-2026-000001")
 _EXTENSIONS = {"document": "json", "csv": "csv", "focus": "csv", "html": "html", "pdf": "pdf"}
 _FORMS = tuple(dict.fromkeys(CONTENT_TYPES[InvoiceForm(form)] for form in _EXTENSIONS))
 

@@ -1,4 +1,4 @@
-"""Routes about credits and payments: what was granted, what is open, cards and charges."""
+"""Routes about credits, the spending cap and payments."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pydantic import Field
 
 from coordinator.api.customer.invoice_routes import InvoiceSummary, summary_of
 from coordinator.api.customer.route import Call, Model, Route
+from coordinator.core.ledger import NANO_PER_CENT
 from coordinator.operations.acts import Act
+from coordinator.operations.credits import MAX_CAP_NANO_USD
 
 if TYPE_CHECKING:
     from coordinator.billing.collection import Payment
@@ -43,14 +45,30 @@ class PaymentAnswer(Model):
     error: str
 
 
+class SpendingCapBody(Model):
+    """The account's own bound of a calendar month, UTC."""
+
+    monthly_cents: Annotated[int, Field(ge=0, le=MAX_CAP_NANO_USD // NANO_PER_CENT)] = Field(
+        description="0: none of its own."
+    )
+
+
+class SpendingCapAnswer(Model):
+    """The caps of a calendar month; 0: none. The lower one of both holds."""
+
+    own_nano_usd: int = Field(description="The account's own.")
+    operators_nano_usd: int = Field(description="What the provider has set.")
+    holds_nano_usd: int = Field(description="New requests are refused from here on.")
+
+
 class PaymentStatusAnswer(Model):
     """How the account stands."""
 
     state: str
     provider: str
-    has_card: bool = Field(description="A customer is known to the provider.")
+    has_card: bool | None = Field(description="Null: the payment provider could not be asked.")
     prepaid: bool
-    cap_nano_usd: int = Field(description="A month; 0: none.")
+    cap_nano_usd: int = Field(description="That holds for a month; 0: none.")
     remaining_nano_usd: int | None = Field(description="Of the balance or cap; null: unlimited.")
     open_invoices: list[InvoiceSummary]
     payments: list[PaymentAnswer]
@@ -60,7 +78,8 @@ class CardSetupAnswer(Model):
     """For the customer's browser, which stores the card at the provider."""
 
     setup_id: str
-    client_secret: str
+    client_secret: str = Field(description="With which the browser confirms the card, once.")
+    publishable_key: str = Field(description="Of the payment provider; empty: ask for it.")
 
 
 class ChargeBody(Model):
@@ -105,18 +124,32 @@ async def _status(call: Call) -> PaymentStatusAnswer:
     return PaymentStatusAnswer(
         state=found.state,
         provider=found.provider,
-        has_card=bool(customer.provider_customer),
+        has_card=found.has_card,
         prepaid=customer.prepaid,
-        cap_nano_usd=customer.cap_nano_usd,
+        cap_nano_usd=customer.bound_nano_usd,
         remaining_nano_usd=found.remaining_nano_usd,
         open_invoices=[summary_of(one) for one in found.open_invoices],
         payments=[_payment(one) for one in found.payments],
     )
 
 
+async def _set_cap(call: Call) -> SpendingCapAnswer:
+    cents = call.given(SpendingCapBody).monthly_cents
+    kept = await call.operations.credits.set_own_cap(call.actor, cap_nano_usd=cents * NANO_PER_CENT)
+    return SpendingCapAnswer(
+        own_nano_usd=kept.own_cap_nano_usd,
+        operators_nano_usd=kept.cap_nano_usd,
+        holds_nano_usd=kept.bound_nano_usd,
+    )
+
+
 async def _set_up(call: Call) -> CardSetupAnswer:
     made = await call.operations.payments.set_up(call.actor)
-    return CardSetupAnswer(setup_id=made.setup_id, client_secret=made.client_secret)
+    return CardSetupAnswer(
+        setup_id=made.setup_id,
+        client_secret=made.client_secret,
+        publishable_key=call.services.publishable_key,
+    )
 
 
 async def _charge(call: Call) -> PaymentAnswer:
@@ -136,6 +169,16 @@ ROUTES = (
         _credits,
         Act.CREDIT_LIST,
         CreditList,
+    ),
+    Route(
+        "PUT",
+        "/v1/spending-cap",
+        "set_spending_cap",
+        "Set the account's own cap of a month; what the provider has set stays as it is.",
+        _set_cap,
+        Act.ACCOUNT_OWN_CAP,
+        SpendingCapAnswer,
+        body=SpendingCapBody,
     ),
     Route(
         "GET",

@@ -14,6 +14,7 @@ from coordinator.api.customer import (
     payment_routes,
     price_routes,
     registry_routes,
+    sla_routes,
     trace_routes,
     usage_routes,
 )
@@ -30,6 +31,7 @@ ROUTES: tuple[Route, ...] = (
     *trace_routes.ROUTES,
     *price_routes.ROUTES,
     *usage_routes.ROUTES,
+    *sla_routes.ROUTES,
     *invoice_routes.ROUTES,
     *payment_routes.ROUTES,
     *alert_routes.ROUTES,

@@ -49,16 +49,17 @@ def tiers(world: RequestWorld) -> tuple[Tier | None, Tier | None, BillingReason]
         (Usage(10, 0, 1), {}, False),
         (Usage(10, 0, 1), {"visible": False}, True),
         (Usage(10, 0, 2), {"visible": False}, False),
-        (Usage(10, 0, 2), {"visible": False, "sequences": 2}, True),
-        (Usage(10, 0, 0), {"embeds": True}, False),
-        (Usage(0, 0, 0), {"embeds": True}, True),
+        (Usage(10, 0, 2), {"visible": False, "free_ends": 2}, True),
+        (Usage(10, 0, 1), {"visible": False, "free_ends": 0}, False),
+        (Usage(10, 0, 0), {"of_prompt": True}, False),
+        (Usage(0, 0, 0), {"of_prompt": True}, True),
     ],
-    ids=["none", "a token", "an end", "hidden", "two ends", "embedding", "embedding of nothing"],
+    ids=["none", "a token", "an end", "hidden", "two ends", "chosen", "of a prompt", "of nothing"],
 )
 def test_nothing_generated_is_free_and_an_embedding_is_billed_by_its_prompt(
     usage: Usage, given: dict[str, Any], empty: bool
 ) -> None:
-    facts = {"embeds": False, "visible": True, "sequences": 1} | given
+    facts = {"of_prompt": False, "visible": True, "free_ends": 1} | given
     assert is_empty(usage, **facts) is empty
 
 
