@@ -20,13 +20,15 @@ class SignUpBody(Model):
         min_length=3, max_length=40, pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", examples=["acme"]
     )
     email: str = Field(min_length=3, max_length=254, examples=["ana@example.org"])
-    invitation: str = Field("", max_length=200, description="efi-...; empty: open registration.")
+    invitation: str = Field(
+        "", repr=False, max_length=200, description="efi-...; empty: open registration."
+    )
 
 
 class JoinBody(Model):
     """An invitation to an account that is taken up."""
 
-    invitation: str = Field(min_length=1, max_length=200, description="efi-...")
+    invitation: str = Field(repr=False, min_length=1, max_length=200, description="efi-...")
     email: str = Field(min_length=3, max_length=254, examples=["bo@example.org"])
 
 
@@ -36,7 +38,7 @@ class Joined(Model):
     account: str
     member_id: str
     role: str
-    token: str = Field(description="efm-...; sent as 'Authorization: Bearer efm-...'.")
+    token: str = Field(repr=False, description="efm-...; sent as 'Authorization: Bearer efm-...'.")
     token_expires_unix_ms: int
 
 

@@ -25,7 +25,9 @@ class AlertTargetsAnswer(Model):
 
     url: str
     email: str
-    secret: str = Field(description="Signs webhooks; shown only when the address is set.")
+    secret: str = Field(
+        repr=False, description="Signs webhooks; shown only when the address is set."
+    )
 
 
 class DeliveryAnswer(Model):

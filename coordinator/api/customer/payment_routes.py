@@ -78,7 +78,9 @@ class CardSetupAnswer(Model):
     """For the customer's browser, which stores the card at the provider."""
 
     setup_id: str
-    client_secret: str = Field(description="With which the browser confirms the card, once.")
+    client_secret: str = Field(
+        repr=False, description="With which the browser confirms the card, once."
+    )
     publishable_key: str = Field(description="Of the payment provider; empty: ask for it.")
 
 

@@ -146,7 +146,10 @@ def test_every_key_is_explained():
 @pytest.mark.parametrize(
     ("section", "says"),
     [
-        ({"hub": {"plain_http": True, "host": "192.0.2.1"}}, "hub.plain_http: keys and tokens would cross"),
+        (
+            {"hub": {"plain_http": True, "host": "192.0.2.1"}},
+            "hub.plain_http: keys and tokens",
+        ),
         ({"hub": {"certificate_file": "a.pem"}}, "hub.key_file: is needed"),
         ({"hub": {"key_file": "a.pem"}}, "hub.key_file: is needed"),
         (
