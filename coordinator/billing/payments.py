@@ -86,10 +86,13 @@ class PaymentProvider(Protocol):
         ...
 
 
+NO_PROVIDER = "none"
+
+
 class NoPayments:
     """Nothing is charged: invoices are paid by other means and marked so."""
 
-    name = "none"
+    name = NO_PROVIDER
 
     async def create_customer(self, account: str, name: str, email: str) -> str:
         """Refuse."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coordinator.billing import collection, customers, invoices
+from coordinator.billing.payments import NO_PROVIDER
 from coordinator.operations.acts import Act
 from coordinator.operations.billing_base import BillingUseCases
 from coordinator.operations.use_case import named, use_case
@@ -80,6 +81,8 @@ class Payments(BillingUseCases):
             raise InvalidRequest("charge an invoice or a top-up, one of both")
         if number:
             await self._require_invoice(account, number)
+        await self._require_card(account)
+        if number:
             made = await self._billing.collection.charge_invoice(number)
         else:
             made = await self._billing.collection.top_up(account, top_up_cents)
@@ -117,6 +120,17 @@ class Payments(BillingUseCases):
             return await self._billing.collection.provider.has_card(customer.provider_customer)
         except LinkDown:
             return None
+
+    async def _require_card(self, account: str) -> None:
+        """Raises: InvalidRequest for an account that has stored none at its provider."""
+        provider = self._billing.collection.provider
+        known = await self._billing.database.read(lambda one: customers.load(one, account))
+        if provider.name != NO_PROVIDER and await self._has_card(known) is False:
+            raise InvalidRequest(
+                "no card is stored",
+                f"store one first: `edgeforge payment setup {account}`",
+                code="no_card",
+            )
 
     async def _require_invoice(self, account: str, number: str) -> None:
         row = await self._billing.database.read(lambda one: invoices.find(one, number))
