@@ -86,13 +86,10 @@ class PaymentProvider(Protocol):
         ...
 
 
-NO_PROVIDER = "none"
-
-
 class NoPayments:
     """Nothing is charged: invoices are paid by other means and marked so."""
 
-    name = NO_PROVIDER
+    name = "none"
 
     async def create_customer(self, account: str, name: str, email: str) -> str:
         """Refuse."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coordinator.billing import collection, customers, invoices
-from coordinator.billing.payments import NO_PROVIDER
 from coordinator.operations.acts import Act
 from coordinator.operations.billing_base import BillingUseCases
 from coordinator.operations.use_case import named, use_case
@@ -122,10 +121,9 @@ class Payments(BillingUseCases):
             return None
 
     async def _require_card(self, account: str) -> None:
-        """Raises: InvalidRequest for an account that has stored none at its provider."""
-        provider = self._billing.collection.provider
-        known = await self._billing.database.read(lambda one: customers.load(one, account))
-        if provider.name != NO_PROVIDER and await self._has_card(known) is False:
+        """Raises: InvalidRequest for an account that has stored none, LinkDown."""
+        customer = await self._billing.collection.customer_of(account)
+        if not await self._billing.collection.provider.has_card(customer):
             raise InvalidRequest(
                 "no card is stored",
                 f"store one first: `edgeforge payment setup {account}`",
