@@ -520,3 +520,45 @@ async def test_a_clock_set_back_brings_no_expired_grant_back(fleet):
     await pass_days(fleet, 2)
     fleet.clock.unix_ms -= 2 * DAY_MS
     assert fleet.billing.remaining_of("acme") == 0
+
+
+@pytest.mark.parametrize("made", [True, False])
+async def test_a_charge_of_unknown_outcome_is_looked_for_once_its_key_may_be_forgotten(fleet, made):
+    number = await invoiced(fleet)
+    fleet.provider.outcomes = [LinkDown("no answer")]
+    with pytest.raises(LinkDown):
+        await fleet.billing.collection.charge_invoice(number)
+    if made:
+        fleet.provider.found = {f"{number}-1": Charged(ChargeState.SUCCEEDED, "pi_1")}
+    fleet.forward(2 * DAY_MS)
+    paid = await fleet.billing.collection.charge_invoice(number)
+    assert paid.state is ChargeState.SUCCEEDED
+    assert len(fleet.provider.charges) == (1 if made else 2)
+    cash = await fleet.database.read(lambda one: books.balance(one, "cash/stripe"))
+    assert cash == 100 * CENT
+
+
+async def test_events_of_a_payment_in_any_order_leave_it_decided(fleet):
+    number = await invoiced(fleet)
+    fleet.provider.outcomes = [Charged(ChargeState.PENDING, "pi_1"), DECLINED]
+    await fleet.billing.collection.charge_invoice(number)
+    for place, told in enumerate((ChargeState.FAILED, ChargeState.PENDING)):
+        event = PaymentEvent(f"evt_{place}", f"{number}-1", Charged(told, "pi_1"))
+        fleet.provider.events = {b"x": event}
+        await fleet.billing.payment_event(b"x", "right")
+    again = await fleet.billing.collection.charge_invoice(number)
+    assert again.key == f"{number}-2", "a late event leaves no payment pending for ever"
+
+
+async def test_money_that_has_come_in_is_credited_however_many_credits_there_are(
+    fleet, monkeypatch
+):
+    monkeypatch.setattr(account_credits, "MAX_CREDITS", 1)
+    await set_account(fleet, prepaid=True)
+    for _ in range(3):
+        paid = await fleet.billing.collection.top_up("acme", 100)
+        assert paid.state is ChargeState.SUCCEEDED
+    await fleet.billing.changed()
+    assert fleet.billing.remaining_of("acme") == 3 * USD
+    with pytest.raises(InvalidRequest, match="1 credits"):
+        await give(fleet, 5)

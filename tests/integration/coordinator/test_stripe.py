@@ -107,6 +107,15 @@ async def test_a_provider_that_is_away_leaves_the_charge_to_be_asked_again(fleet
     assert paid.key == f"{number}-1"
 
 
+async def test_a_charge_that_was_made_is_found_by_its_key(fleet, stripe_server):
+    await store_card(fleet, stripe_server, "visa")
+    customer = await fleet.billing.collection.customer_of("acme")
+    made = await fleet.provider.charge(Charge("acme-old", customer, 700, "x"))
+    assert made.state is ChargeState.SUCCEEDED
+    assert await fleet.provider.find(Charge("acme-old", customer, 700, "x")) == made
+    assert await fleet.provider.find(Charge("acme-other", customer, 700, "x")) is None
+
+
 async def test_a_key_that_stripe_refuses_is_named_and_not_shown(stripe_server):
     with pytest.raises(LinkDown, match="refused the API key") as found:
         await provider(stripe_server.base, "wrong").charge(Charge("k", "cus_1", 100, "x"))
