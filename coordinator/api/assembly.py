@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from coordinator.api.customer.route import Services
 from coordinator.api.tls import tls_of_files, tls_of_pair
 from coordinator.core.members import SignUp
 from coordinator.operations.sign_ups import SignUps
+from coordinator.operations.upstream_imports import has_token
 from protos.domain.addresses import is_unspecified
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ def make_api(
         clock.now_mono_ms,
         clock.now_unix_ms,
         billing.prepay,
+        partial(has_token, operations.upstream_imports),
     )
     services = Services(
         operations=operations,
