@@ -60,13 +60,16 @@ class Funds:
 
     def committed(self, deltas: Iterable[UsageDelta]) -> None:
         """Count usage that was just committed, until the next read."""
+        # Not the month of the usage: an agent's clock may be ahead over the month's edge, and what
+        # it sends then must not end the count of a month that is not over.
+        month = number_of_month(month_of(self.now_unix_ms()))
         for delta in deltas:
             funds = self._known.get(delta.key.account)
             if funds is None:
                 continue
             funds.since_nano_usd += delta.sums.nano_usd
-            if delta.booked_month > funds.month:
-                funds.month, funds.spent_nano_usd = delta.booked_month, 0
+            if month > funds.month:
+                funds.month, funds.spent_nano_usd = month, 0
             if delta.booked_month == funds.month:
                 funds.spent_nano_usd += delta.sums.nano_usd
 

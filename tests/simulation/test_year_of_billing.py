@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.billing import account_credits, alerting, books, collection, customers, invoices
+from coordinator.billing import account_credits, books, collection, customers, invoices
 from coordinator.billing.account_credits import NewCredit
 from coordinator.core.grants import CreditKind
 from coordinator.core.price_card import first_card, numbered
@@ -51,7 +51,6 @@ from tests.support.year_oracle import (
     Card,
     Oracle,
     Request,
-    after,
     at_ms,
     end_of,
     month_of,

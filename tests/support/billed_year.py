@@ -193,7 +193,7 @@ def _as_mailer(mails: Mails) -> Mailer:
 
 
 @contextlib.asynccontextmanager
-async def coordinator(folder: Path, provider: Cards, start_unix_ms: int):  # noqa: ANN201
+async def coordinator(folder: Path, provider: Cards, start_unix_ms: int):
     """Open a coordinator that may be restarted."""
     made = Coordinator(folder, provider, start_unix_ms)
     await made.open()
