@@ -15,6 +15,8 @@ from coordinator.operations.use_case import named, use_case
 from protos.domain.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from coordinator.billing.customers import BilledAccount
     from coordinator.operations.actor import Actor
 
@@ -44,7 +46,12 @@ class Credits(BillingUseCases):
         kind = CreditKind.PREPAID if prepaid else CreditKind.GRANT
         new = NewCredit(account, kind, nano_usd, reason, str(actor), expires_unix_ms)
         now = self._parts.now_unix_ms()
-        given = await self._billing.database.write(lambda one: account_credits.give(one, new, now))
+
+        def write(connection: sqlite3.Connection) -> Credit:
+            account_credits.require_room(connection, account)
+            return account_credits.give(connection, new, now)
+
+        given = await self._billing.database.write(write)
         detail = f"{kind} nano_usd={nano_usd} {reason}"
         await self._done(actor, Act.CREDIT_GRANT, f"account/{account}", detail)
         await self._billing.changed()
