@@ -134,7 +134,8 @@ class Ingest:
         self._waiting.append(waiting)
         self._waiting_bytes += size_bytes
         if self._taker is None:
-            self._taker = asyncio.create_task(self._take_waiting())
+            # Of no caller, any of which may leave; it gives every error to those that wait.
+            self._taker = asyncio.get_running_loop().create_task(self._take_waiting())
         await waiting.ended
         if waiting.error is not None:
             raise waiting.error

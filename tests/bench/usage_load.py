@@ -3,10 +3,10 @@
     make bench BENCH=usage_load
     python -m tests.bench.usage_load [--seconds N] [--ship-s S]
 
-1,323 records a second, which is 800 million a week, from 3,000 spools of their own, each shipped as
-the agents' shipper does (a batch whenever a spool has a record, one at a time, with pauses), and a
-renewal of leases by every agent each 3 s. The coordinator's services for both are a process of their
-own, behind mutual TLS, with the table of a fleet of this size. Simulated agents share connections:
+1,323 records a second, which is 800 million a week, from 3,000 spools, each shipped as the agents'
+shipper does (a batch whenever there is a record, one at a time, with pauses), and a renewal of
+leases by every agent each 3 s. The coordinator's services for both are in a process of their own,
+behind mutual TLS, with the table of a fleet of this size. Simulated agents share connections:
 50 to one. What their fleet streams cost is not in it.
 """
 
@@ -247,7 +247,10 @@ async def load(port: int, folder: Path, seconds: float, ship_s: float) -> dict[s
         channel = aio.secure_channel(
             f"127.0.0.1:{port}",
             credentials,
-            (("grpc.ssl_target_name_override", COORDINATOR_NAME), ("grpc.use_local_subchannel_pool", 1)),
+            (
+                ("grpc.ssl_target_name_override", COORDINATOR_NAME),
+                ("grpc.use_local_subchannel_pool", 1),
+            ),
         )
         payloads = templates(draw, accounts, [name], pop_of(name))[:200]
         until_s = time.monotonic() + seconds
@@ -285,7 +288,9 @@ def measure(folder: Path, seconds: float, ship_s: float) -> dict[str, object]:
     finally:
         process.join(30)
         process.kill()
-    spent = {name: after[name] - before[name] for name in ("cpu_s", "records", "batches", "commits")}
+    spent = {
+        name: after[name] - before[name] for name in ("cpu_s", "records", "batches", "commits")
+    }
     return {
         "agents": AGENTS,
         "ship_s": ship_s,

@@ -59,7 +59,9 @@ async def test_batches_of_3000_agents_that_come_at_once_share_few_transactions()
     assert ingest.counters.commits <= 8
 
 
-async def test_a_batch_that_the_database_had_no_room_for_is_not_kept_and_counts_once_later() -> None:
+async def test_a_batch_that_the_database_had_no_room_for_is_not_kept_and_counts_once_later() -> (
+    None
+):
     database = StandInDatabase()
     ingest = ingest_on(database)
     database.refuses = True
