@@ -326,9 +326,7 @@ async def test_engine_dead_mid_stream_is_billed_for_what_came_and_names_the_engi
     assert record.cause is UsageCause.ENGINE_LOST
 
 
-async def test_a_billed_token_reaches_its_client_though_the_stream_breaks_behind_it() -> (
-    None
-):
+async def test_a_billed_token_reaches_its_client_though_the_stream_breaks_behind_it() -> None:
     """The event with the finish reason is kept back until the next one."""
     async with world() as w:
         client = await w.client(ASK_STREAM)
