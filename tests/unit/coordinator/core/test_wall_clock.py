@@ -78,6 +78,8 @@ def test_an_absence_is_believed_once_a_clock_that_was_wrong_at_the_start_is_righ
     late = WallClock(START)
     assert not late.look(START - HOUR_MS, 5)
     assert not late.look(START + ABSENCE_MS + 2 * HOUR_MS, 5 + HOUR_MS)
+
+
 def test_the_time_to_act_by_has_no_jumps():
     clock = WallClock()
     assert clock.estimate(START, 0) == START, "nothing is known yet"
