@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
 from coordinator.core.invoice_rules import Party
@@ -35,7 +35,7 @@ class BilledAccount:
     #: What operators have set.
     cap_nano_usd: int = 0
     alert_url: str = ""
-    alert_secret: str = ""
+    alert_secret: str = field(default="", repr=False)
     alert_email: str = ""
     #: The state that dunning wrote last.
     dunning_state: AccountState = AccountState.ACTIVE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from coordinator.devfleet.processes import running_pid
@@ -18,7 +18,7 @@ class FleetDescription:
 
     layout: FleetLayout
     facts: FleetFacts
-    api_key: str
+    api_key: str = field(repr=False)
     #: Whether this call started it; False for a fleet of which some process ran before.
     is_new: bool
 

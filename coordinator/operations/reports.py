@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coordinator.core.fleet_metrics import FleetFigures, Metric, metrics_of
+from coordinator.core.months import month_number_of, month_of, month_start_unix_ms
 from coordinator.core.pop_costs import (
     MAX_NANO_USD_PER_HOUR,
     CostChange,
@@ -16,7 +17,6 @@ from coordinator.core.pop_costs import (
 from coordinator.core.pop_review import MAX_DAYS, REVIEW_DAYS, DayFill, PopReview, review_pops
 from coordinator.core.sla_credits import PromiseSums, SlaCredit, credits_of
 from coordinator.core.sla_report import UNKNOWN_REGION, By, SlaLine, grouping, sla_lines
-from coordinator.core.usage_rollup import month_began_unix_ms, month_of
 from coordinator.core.usage_sketches import BUCKET_MS, ScopeFamily, SketchKind
 from coordinator.operations.acts import Act
 from coordinator.operations.prices import public_card
@@ -83,7 +83,9 @@ class Reports(UseCases):
         account = actor.own("")
         now_unix_ms = self._parts.now_unix_ms()
         until_unix_ms = until_unix_ms or now_unix_ms + BUCKET_MS
-        from_unix_ms = from_unix_ms or _month_start(min(until_unix_ms, now_unix_ms))
+        from_unix_ms = from_unix_ms or month_start_unix_ms(
+            month_of(min(until_unix_ms, now_unix_ms))
+        )
         if not 0 < until_unix_ms - from_unix_ms <= _MAX_RANGE_MS:
             raise InvalidRequest(
                 "a report is of at least a moment and at most 400 days", "check --from and --to"
@@ -107,7 +109,7 @@ class Reports(UseCases):
             await read(paces),
             public_card(self._store)[0].terms,
         )
-        touched = (month_of(from_unix_ms), month_of(until_unix_ms - 1))
+        touched = (month_number_of(from_unix_ms), month_number_of(until_unix_ms - 1))
         months = await self._credits(*touched, account)
         return SlaReport(from_unix_ms, until_unix_ms, lines, months)
 
@@ -245,11 +247,6 @@ class Reports(UseCases):
         edge = [one for one in days if (pop := pops.get(one.pop_id)) and pop.tier is Tier.EDGE]
         samples = sum(one.samples for one in edge)
         return sum(one.ratio * one.samples for one in edge) / samples if samples else None
-
-
-def _month_start(unix_ms: int) -> int:
-    """Return the start of the month, UTC."""
-    return month_began_unix_ms(month_of(unix_ms))
 
 
 def _ms(value_us: float | None) -> float | None:

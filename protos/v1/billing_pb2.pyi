@@ -450,7 +450,7 @@ class CheckLedgerResponse(_message.Message):
     usage_nano_usd: _builtins.int
     rollup_nano_usd: _builtins.int
     raw_nano_usd: _builtins.int
-    """less than the roll-ups where zones keep records"""
+    """less than the rollups where zones keep records"""
     @_builtins.property
     def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(

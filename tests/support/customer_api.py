@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from coordinator.operations.member_secrets import MemberLogins
 from coordinator.operations.operations import Operations
 from coordinator.operations.refusals import RefusalRecorder
 from coordinator.operations.sign_ups import SignUps
+from coordinator.operations.upstream_imports import has_token
 from coordinator.store import accounts, keys
 from protos.domain.customers import Account
 from tests.support.members import put_member
@@ -117,7 +119,14 @@ async def running_api(
         services = Services(
             operations,
             SignUps(
-                fleet.store, logins, refusals, signup, mono_ms, fleet.clock, fleet.billing.prepay
+                fleet.store,
+                logins,
+                refusals,
+                signup,
+                mono_ms,
+                fleet.clock,
+                fleet.billing.prepay,
+                partial(has_token, operations.upstream_imports),
             ),
             ImportJobs(fleet.clock),
             fleet.clock,

@@ -1,4 +1,4 @@
-"""Routes about invoices: drafts, documents, and whom they are addressed to."""
+"""Routes about invoices: lists, drafts, documents, and whom they are addressed to."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from coordinator.billing.invoices import InvoiceRow
     from coordinator.core.invoice_rules import Invoice
 
-NUMBER = Param(r"[A-Za-z0-9-]{1,40}", "An invoice's number.", "INV-2026-000001")
+NUMBER = Param(r"[A-Za-z0-9-]{1,40}", "An invoice's number.", "EF-2026-000001")
 _EXTENSIONS = {"document": "json", "csv": "csv", "focus": "csv", "html": "html", "pdf": "pdf"}
 _FORMS = tuple(dict.fromkeys(CONTENT_TYPES[InvoiceForm(form)] for form in _EXTENSIONS))
 
@@ -128,8 +128,8 @@ def _summary(invoice: Invoice, kind: str, open_cents: int) -> dict[str, object]:
     }
 
 
-def invoice_row(row: InvoiceRow) -> InvoiceSummary:
-    """Return an invoice as lists show it."""
+def summary_of(row: InvoiceRow) -> InvoiceSummary:
+    """Return an invoice as a list shows it."""
     return InvoiceSummary.model_validate(_summary(row.invoice, row.kind, row.open_cents))
 
 
@@ -159,7 +159,7 @@ async def _list(call: Call) -> InvoicePage:
     asked = call.asked(PageQuery)
     found = await call.operations.invoices.list_all(call.actor)
     page, following = page_of(found, lambda one: one.invoice.number, asked.limit, asked.cursor)
-    return InvoicePage(items=[invoice_row(one) for one in page], next=following)
+    return InvoicePage(items=[summary_of(one) for one in page], next=following)
 
 
 async def _show(call: Call) -> InvoiceAnswer:

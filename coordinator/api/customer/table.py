@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from coordinator.api.customer import (
     account_routes,
-    billing_routes,
+    alert_routes,
     deployment_routes,
     invoice_routes,
     key_routes,
     member_routes,
+    payment_routes,
     price_routes,
     registry_routes,
     sla_routes,
@@ -32,5 +33,6 @@ ROUTES: tuple[Route, ...] = (
     *usage_routes.ROUTES,
     *sla_routes.ROUTES,
     *invoice_routes.ROUTES,
-    *billing_routes.ROUTES,
+    *payment_routes.ROUTES,
+    *alert_routes.ROUTES,
 )

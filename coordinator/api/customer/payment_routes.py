@@ -1,4 +1,4 @@
-"""Routes about money: credits, caps, payment, alerts on spending."""
+"""Routes about credits, the spending cap and payments."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from coordinator.api.customer.invoice_routes import InvoiceSummary, invoice_row
+from coordinator.api.customer.invoice_routes import InvoiceSummary, summary_of
 from coordinator.api.customer.route import Call, Model, Route
 from coordinator.core.ledger import NANO_PER_CENT
 from coordinator.operations.acts import Act
@@ -14,7 +14,6 @@ from coordinator.operations.credits import MAX_CAP_NANO_USD
 
 if TYPE_CHECKING:
     from coordinator.billing.collection import Payment
-    from coordinator.operations.alerts import AlertTargets
 
 
 class CreditAnswer(Model):
@@ -79,7 +78,9 @@ class CardSetupAnswer(Model):
     """For the customer's browser, which stores the card at the provider."""
 
     setup_id: str
-    client_secret: str = Field(description="With which the browser confirms the card, once.")
+    client_secret: str = Field(
+        repr=False, description="With which the browser confirms the card, once."
+    )
     publishable_key: str = Field(description="Of the payment provider; empty: ask for it.")
 
 
@@ -88,40 +89,6 @@ class ChargeBody(Model):
 
     invoice: str = Field("", max_length=40)
     top_up_cents: Annotated[int, Field(ge=0, le=100_000_000)] = 0
-
-
-class AlertsBody(Model):
-    """Where alerts at 50, 80 and 100 % go. Left out: as it is; empty: nowhere."""
-
-    url: str | None = Field(None, max_length=1_000)
-    email: str | None = Field(None, max_length=254)
-
-
-class AlertTargetsAnswer(Model):
-    """Where alerts go."""
-
-    url: str
-    email: str
-    secret: str = Field(description="Signs webhooks; shown only when the address is set.")
-
-
-class DeliveryAnswer(Model):
-    """A message that was sent, or is to be."""
-
-    id: str
-    channel: str
-    target: str
-    state: str
-    attempts: int
-    last_error: str
-
-
-class AlertsAnswer(Model):
-    """Where alerts go, and what was sent."""
-
-    url: str
-    email: str
-    deliveries: list[DeliveryAnswer]
 
 
 async def _credits(call: Call) -> CreditList:
@@ -163,7 +130,7 @@ async def _status(call: Call) -> PaymentStatusAnswer:
         prepaid=customer.prepaid,
         cap_nano_usd=customer.bound_nano_usd,
         remaining_nano_usd=found.remaining_nano_usd,
-        open_invoices=[invoice_row(one) for one in found.open_invoices],
+        open_invoices=[summary_of(one) for one in found.open_invoices],
         payments=[_payment(one) for one in found.payments],
     )
 
@@ -193,36 +160,6 @@ async def _charge(call: Call) -> PaymentAnswer:
         call.actor, "", number=body.invoice, top_up_cents=body.top_up_cents
     )
     return _payment(made)
-
-
-def _targets(targets: AlertTargets) -> AlertTargetsAnswer:
-    return AlertTargetsAnswer(url=targets.url, email=targets.email, secret=targets.secret)
-
-
-async def _set_alerts(call: Call) -> AlertTargetsAnswer:
-    body = call.given(AlertsBody)
-    return _targets(
-        await call.operations.alerts.set_targets(call.actor, "", url=body.url, email=body.email)
-    )
-
-
-async def _alerts(call: Call) -> AlertsAnswer:
-    targets, sent = await call.operations.alerts.list_all(call.actor)
-    return AlertsAnswer(
-        url=targets.url,
-        email=targets.email,
-        deliveries=[
-            DeliveryAnswer(
-                id=one.id,
-                channel=one.channel,
-                target=one.target,
-                state=one.state,
-                attempts=one.attempts,
-                last_error=one.last_error,
-            )
-            for one in sent
-        ],
-    )
 
 
 ROUTES = (
@@ -274,24 +211,5 @@ ROUTES = (
         PaymentAnswer,
         201,
         ChargeBody,
-    ),
-    Route(
-        "GET",
-        "/v1/alerts",
-        "show_alerts",
-        "Show where alerts on spending go, and what was sent.",
-        _alerts,
-        Act.ALERT_LIST,
-        AlertsAnswer,
-    ),
-    Route(
-        "PUT",
-        "/v1/alerts",
-        "set_alerts",
-        "Set where alerts at 50, 80 and 100 % go; a new address of a webhook gets a new secret.",
-        _set_alerts,
-        Act.ALERT_SET,
-        AlertTargetsAnswer,
-        body=AlertsBody,
     ),
 )
