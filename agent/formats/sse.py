@@ -139,7 +139,12 @@ class EventStream:
         if len(rest) > MAX_EVENT_BYTES:
             raise MalformedStream(f"an event of more than {MAX_EVENT_BYTES} bytes")
         self._rest = rest
-        kept = [event for event in map(self._filter, events) if event]
+        counted = self._last_usage, self.events
+        try:
+            kept = [event for event in map(self._filter, events) if event]
+        except MalformedStream:
+            self._last_usage, self.events = counted  # none of this read reaches the client
+            raise
         if not kept:
             return b""
         kept.append(b"")
@@ -150,6 +155,11 @@ class EventStream:
         if self._held:
             return self._released() + _END + self._end_event
         return self._end_event
+
+    def kept_back(self) -> bytes:
+        """Return what was kept back, once: a stream that breaks has been billed with it."""
+        held = self._released()
+        return held + _END if held else b""
 
     def usage(self) -> dict[str, object] | None:
         """Return the last usage of the stream so far, or None."""

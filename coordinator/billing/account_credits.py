@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 MAX_REASON_CHARS = 500
 #: Largest credit: a million dollars.
 MAX_CREDIT_NANO_USD = 1_000_000 * 10**9
-#: Credits of an account that are not used up.
+#: Credits of an account that are not used up, beyond which nobody asks for more. What follows from
+#: money or a promise is added nevertheless: an invoice or a payment must not wait for it.
 MAX_CREDITS = 1_000
 
 
@@ -48,7 +49,10 @@ class NewCredit:
 
 
 def give(connection: sqlite3.Connection, new: NewCredit, now_unix_ms: int) -> Credit:
-    """Give a credit and post it. Raises: InvalidRequest."""
+    """Give a credit and post it. Raises: InvalidRequest.
+
+    How many an account has is not looked at: money that came in is written down in any case.
+    """
     if not 0 < new.nano_usd <= MAX_CREDIT_NANO_USD:
         raise InvalidRequest("a credit is more than nothing, and a million dollars at most")
     if not new.reason.strip() or len(new.reason) > MAX_REASON_CHARS:
@@ -77,8 +81,14 @@ def take_in(connection: sqlite3.Connection, new: NewCredit, now_unix_ms: int) ->
     return credit
 
 
+def require_room(connection: sqlite3.Connection, account: str) -> None:
+    """Raises: InvalidRequest where an account has so many credits that none is to be added."""
+    if len(left_of(connection, account)) >= MAX_CREDITS:
+        raise InvalidRequest(f"{account} has {MAX_CREDITS} credits", "use fewer, larger ones")
+
+
 def insert(connection: sqlite3.Connection, new: NewCredit, now_unix_ms: int) -> Credit:
-    """Add the row of a credit, which its caller posts. Raises: InvalidRequest."""
+    """Add the row of a credit, which its caller posts. Raises: InvalidRequest for its expiry."""
     expires = check_expiry(new.expires_unix_ms, now_unix_ms)
     cursor = connection.execute(
         "INSERT INTO credits (account, kind, amount_nano_usd, remaining_nano_usd,"

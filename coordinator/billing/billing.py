@@ -250,8 +250,14 @@ class Billing:
 
     async def step_dunning(self) -> None:
         """Write the states of accounts that owe, or have paid."""
-        now, policy = self.parts.now_unix_ms(), self.parts.dunning
-        for one in await self.database.read(lambda books: standings(books, now, policy)):
+        now, policy, store = self.parts.now_unix_ms(), self.parts.dunning, self.parts.store
+        states = store.view().accounts
+        written = {
+            name: states[name].state
+            for name, info in store.account_infos().items()
+            if info.state_by == _BY and name in states
+        }
+        for one in await self.database.read(lambda books: standings(books, now, policy, written)):
             await self._apply(one)
 
     async def _apply(self, standing: Standing) -> None:

@@ -14,7 +14,7 @@ from protos.domain.errors import Conflict, InvalidRequest, LinkDown
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from coordinator.billing.payments import PaymentProvider
     from coordinator.core.dunning import DunningPolicy
@@ -166,6 +166,7 @@ def _begin_top_up(
         raise Conflict(
             f"a top-up of {open_payment.cents} cents is under way", "ask for it again or wait"
         )
+    account_credits.require_room(connection, account)
     (tries,) = connection.execute(
         "SELECT count(*) FROM payments WHERE account = ?", (account,)
     ).fetchone()
@@ -331,15 +332,23 @@ class Standing:
 
 
 def standings(
-    connection: sqlite3.Connection, now_unix_ms: int, policy: DunningPolicy
+    connection: sqlite3.Connection,
+    now_unix_ms: int,
+    policy: DunningPolicy,
+    written: Mapping[str, AccountState],
 ) -> Sequence[Standing]:
-    """Return the accounts whose state dunning wants to change, or has changed."""
+    """Return the accounts whose state dunning wants to change, or has changed.
+
+    ``written`` are the states that dunning has put accounts in, as the other database says: it is
+    written first, and what was noted here may be older when the process ended in between.
+    """
     due: dict[str, list[int]] = {}
     for account, due_unix_ms in connection.execute(
         "SELECT account, due_unix_ms FROM settlements WHERE open_cents > 0"
     ):
         due.setdefault(account, []).append(due_unix_ms)
     ours = {one.account: one.dunning_state for one in customers.all_of(connection)}
+    ours.update(written)
     found = []
     for account in sorted({*due, *ours}):
         before = ours.get(account, customers.BilledAccount(account).dunning_state)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from coordinator.billing import account_credits, customers
 from coordinator.core import grants
 from coordinator.core.alerts import Spending
-from coordinator.core.months import month_of, number_of_month
+from coordinator.core.months import month_number_of, month_of
 
 if TYPE_CHECKING:
     import sqlite3
@@ -118,14 +118,14 @@ class Funds:
 
         Usage is in a later month when clocks were ahead as it was booked.
         """
-        month = number_of_month(month_of(now_unix_ms))
+        month = month_number_of(now_unix_ms)
         return sum(spent for booked, spent in funds.spent_nano_usd.items() if booked >= month)
 
 
 def _read(
     connection: sqlite3.Connection, now_unix_ms: int
 ) -> tuple[dict[str, _Funds], frozenset[str]]:
-    month = number_of_month(month_of(now_unix_ms))
+    month = month_number_of(now_unix_ms)
     found, unbounded = {}, set()
     for one in customers.all_of(connection):
         if not one.funded:
@@ -142,6 +142,6 @@ def _read(
         ).fetchone()
         left = account_credits.left_of(connection, one.account)
         found[one.account] = _Funds(
-            one.prepaid, one.cap_nano_usd, left, dict(spent), max(0, unpaid)
+            one.prepaid, one.bound_nano_usd, left, dict(spent), max(0, unpaid)
         )
     return found, frozenset(unbounded)

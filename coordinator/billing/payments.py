@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from protos.domain.errors import InvalidRequest
@@ -45,7 +45,7 @@ class CardSetup:
     """A card that is to be stored: the customer's browser confirms it with the secret."""
 
     setup_id: str
-    client_secret: str
+    client_secret: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -433,6 +433,27 @@ async def test_the_task_goes_on_after_failures(fleet, running, caplog):
     assert "billing failed; it is tried again" in caplog.text
 
 
+async def test_a_state_that_was_written_before_an_end_is_lifted_by_a_payment_after_it(fleet):
+    # The process ended between the two databases: the state is in one, and not noted in the other.
+    write = accounts.set_state("acme", AccountState.LIMITED, "an invoice is overdue", "billing")
+    await fleet.store.write(write)
+    await fleet.restarted().start()
+    await fleet.billing.tick()
+    assert state(fleet) is AccountState.ACTIVE
+
+
+async def test_a_cap_holds_over_a_months_edge_that_an_agents_clock_has_passed(fleet):
+    await set_account(fleet, cap_nano_usd=10 * CENT)
+    fleet.forward(MARCH - 60_000 - fleet.clock())
+    await fleet.billing.changed()
+    await fleet.use(usage(nano_usd=10 * CENT, at_unix_ms=fleet.clock()))
+    await fleet.use(usage(nano_usd=CENT, at_unix_ms=MARCH + 30_000))
+    assert fleet.billing.remaining_of("acme") == 0
+    fleet.forward(60_000)
+    await fleet.billing.changed()
+    assert fleet.billing.remaining_of("acme") == 9 * CENT
+
+
 async def test_usage_of_a_bounded_account_is_told_without_a_whole_tick(fleet, running):
     done, _ = running
     await set_account(fleet, cap_nano_usd=10 * CENT, alert_email="cfo@acme.example")

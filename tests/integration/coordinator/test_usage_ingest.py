@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.core.months import month_number_start_unix_ms
 from coordinator.core.usage_batch import MAX_RECORD_BYTES, SpoolBatch
-from coordinator.core.usage_rollup import UsageDelta, month_began_unix_ms
+from coordinator.core.usage_rollup import UsageDelta
 from coordinator.core.usage_sketches import ScopeFamily, SketchKind
 from coordinator.usage import group
 from coordinator.usage.database import UsageDatabase
@@ -255,7 +256,7 @@ async def test_a_coordinator_that_was_away_for_a_week_believes_the_times_of_its_
 
 
 async def test_late_records_of_a_closed_month_adjust_the_next_one(tmp_path: Path):
-    december = month_began_unix_ms(202612)
+    december = month_number_start_unix_ms(202612)
     closed = [0]
     posted: list[UsageDelta] = []
     async with ingesting(

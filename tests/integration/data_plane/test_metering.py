@@ -326,6 +326,38 @@ async def test_engine_dead_mid_stream_is_billed_for_what_came_and_names_the_engi
     assert record.cause is UsageCause.ENGINE_LOST
 
 
+async def test_a_billed_token_reaches_its_client_though_the_stream_breaks_behind_it() -> None:
+    """The event with the finish reason is kept back until the next one."""
+    async with world() as w:
+        client = await w.client(ASK_STREAM)
+        await w.engine.asked()
+        last = {"index": 0, "delta": {"content": "b"}, "finish_reason": "length"}
+        usage = COUNTS | {"completion_tokens": 2}
+        w.engine.begins(token("a", 1), data(choices=[last], usage=usage))
+        await client.reads(b'"content":"a"}}]}\n\n\r\n')
+        w.engine.dies()
+        rest = await client.reads(ENDED)
+        record = w.record
+    assert rest.index(b'"content":"b"') < rest.index(b"event: error")
+    assert counts(record) == (10, 4, 2, 80)
+    assert record.cause is UsageCause.ENGINE_LOST
+
+
+async def test_tokens_of_a_read_that_is_refused_are_not_billed() -> None:
+    """Events before a malformed one in the same read do not reach the client."""
+    async with world() as w:
+        client = await w.client(ASK_STREAM)
+        await w.engine.asked()
+        w.engine.begins(token("a", 1))
+        await client.reads(b'"content":"a"}}]}\n\n\r\n')
+        w.engine.says(token("b", 2) + b"no event\n\n")
+        rest = await client.reads(ENDED)
+        record = w.record
+    assert b"event: error" in rest
+    assert b'"content":"b"' not in rest
+    assert counts(record) == (10, 4, 1, 70)
+
+
 def _key(view: FleetView) -> tuple[Resource, ...]:
     return tuple(view.keys.values())
 
