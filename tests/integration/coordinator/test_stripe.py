@@ -6,6 +6,7 @@ import stat
 import time
 
 import pytest
+from aiohttp import web
 
 from coordinator.api.customer.listener import MAX_EVENT_BYTES, WEBHOOK_PATH
 from coordinator.billing import account_credits, invoices
