@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -46,6 +46,16 @@ class NewCredit:
     expires_unix_ms: int = 0
     cash_account: str = ledger.CASH_MANUAL
     reference: str = ""
+
+
+def giving(new: NewCredit, now_unix_ms: int) -> Callable[[sqlite3.Connection], Credit]:
+    """Return the write of a credit that somebody gives, while there is room. InvalidRequest."""
+
+    def write(connection: sqlite3.Connection) -> Credit:
+        require_room(connection, new.account)
+        return give(connection, new, now_unix_ms)
+
+    return write
 
 
 def give(connection: sqlite3.Connection, new: NewCredit, now_unix_ms: int) -> Credit:

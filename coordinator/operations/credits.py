@@ -15,8 +15,6 @@ from coordinator.operations.use_case import named, use_case
 from protos.domain.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from coordinator.billing.customers import BilledAccount
     from coordinator.operations.actor import Actor
 
@@ -47,11 +45,7 @@ class Credits(BillingUseCases):
         new = NewCredit(account, kind, nano_usd, reason, str(actor), expires_unix_ms)
         now = self._parts.now_unix_ms()
 
-        def write(connection: sqlite3.Connection) -> Credit:
-            account_credits.require_room(connection, account)
-            return account_credits.give(connection, new, now)
-
-        given = await self._billing.database.write(write)
+        given = await self._billing.database.write(account_credits.giving(new, now))
         detail = f"{kind} nano_usd={nano_usd} {reason}"
         await self._done(actor, Act.CREDIT_GRANT, f"account/{account}", detail)
         await self._billing.changed()

@@ -5,7 +5,8 @@ make bench BENCH=ingest
 The process has one core, and all that a coordinator does with a record: sums by minute and day,
 sketches, key uses, lines of invoices, the ledger, credits of a third of the accounts, and a synced
 commit. It reads batches as they come from the network (without the TLS and HTTP/2 around them) and
-is given the next one when one is committed, as agents do. ``records_per_s_last`` is of the last quarter of the time.
+is given the next one when one is committed, as agents do. ``records_per_s_last`` is of the last
+quarter of the time.
 """
 
 from __future__ import annotations

@@ -487,7 +487,7 @@ class Year:
             ]
             _near(line.tokens_per_s_p50, paces, 0.50)
             _near(line.tokens_per_s_p1, paces, 0.01)
-        credits = {
+        told = {
             (one.credit.account, one.credit.sla_tier): one.credit.nano_usd
             for one in report.credits
             if one.month == month and one.credit.nano_usd
@@ -497,7 +497,7 @@ class Year:
             for name in NAMES
             for sla, nano in self.oracle.sla_owed(name, month).items()
         }
-        assert credits == owed
+        assert told == owed
 
     async def compare_metrics(self) -> None:
         now, requests = self.world.clock(), self.oracle.requests
