@@ -254,6 +254,8 @@ class GenerationHandler:
             zones=bound_zones(account, key, None, header),
             blocks=blocks,
             sequences=body.sequences,
+            free_ends=body.free_ends,
+            tells_prompt=body.tells_prompt,
             max_answer_tokens=body.max_answer_tokens,
             key_id=key.id,
             is_pinned=has_pins,

@@ -26,19 +26,20 @@ class WallClock:
     max_jump_ms: int = MAX_JUMP_MS
     absence_ms: int = ABSENCE_MS
     _believed_mono_ms: float | None = field(default=None, repr=False)
+    #: Since the start nothing was believed, so that it is not known for how long it was away.
+    _was_absent: bool = field(default=False, repr=False)
     _off_ms: float = field(default=0.0, repr=False)
     _off_since_mono_ms: float | None = field(default=None, repr=False)
 
     def look(self, now_unix_ms: int, now_mono_ms: float) -> bool:
         """Return whether ``now_unix_ms`` is believed."""
         if self._believed_mono_ms is None:
-            gone_ms = now_unix_ms - self.believed_unix_ms
-            if not self.believed_unix_ms or -TOLERANCE_MS <= gone_ms <= self.absence_ms:
+            if not self.believed_unix_ms:
                 return self._believe(now_unix_ms, now_mono_ms)
-            self._believed_mono_ms = now_mono_ms
+            self._believed_mono_ms, self._was_absent = now_mono_ms, True
         expected_ms = self.believed_unix_ms + now_mono_ms - self._believed_mono_ms
         off_ms = now_unix_ms - expected_ms
-        if abs(off_ms) <= TOLERANCE_MS:
+        if -TOLERANCE_MS <= off_ms <= (self.absence_ms if self._was_absent else TOLERANCE_MS):
             return self._believe(now_unix_ms, now_mono_ms)
         if self._off_since_mono_ms is None or abs(off_ms - self._off_ms) > TOLERANCE_MS:
             self._off_ms, self._off_since_mono_ms = off_ms, now_mono_ms
@@ -46,6 +47,15 @@ class WallClock:
         if off_ms <= self.max_jump_ms and steady_ms >= self.settle_ms:
             return self._believe(now_unix_ms, now_mono_ms)
         return False
+
+    def estimate(self, now_unix_ms: int, now_mono_ms: float) -> int:
+        """Return the time to act by: the wall clock's, or what it would be had it not jumped."""
+        expected_ms = self.believed_unix_ms
+        if self._believed_mono_ms is not None:
+            expected_ms += int(now_mono_ms - self._believed_mono_ms)
+        elif not expected_ms or -TOLERANCE_MS <= now_unix_ms - expected_ms <= self.absence_ms:
+            return now_unix_ms
+        return now_unix_ms if abs(now_unix_ms - expected_ms) <= TOLERANCE_MS else expected_ms
 
     def confirm(self, now_unix_ms: int, now_mono_ms: float) -> None:
         """Believe the clock as it is: an operator says so."""
@@ -58,5 +68,5 @@ class WallClock:
 
     def _believe(self, now_unix_ms: int, now_mono_ms: float) -> bool:
         self.believed_unix_ms, self._believed_mono_ms = now_unix_ms, now_mono_ms
-        self._off_since_mono_ms = None
+        self._off_since_mono_ms, self._was_absent = None, False
         return True

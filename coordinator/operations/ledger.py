@@ -45,5 +45,5 @@ class Ledger(BillingUseCases):
 
     @use_case(Act.LEDGER_CHECK)
     async def check(self, actor: Actor) -> Audited:
-        """Compare the ledger with itself, with the roll-ups, and with what is left of credits."""
+        """Compare the ledger with itself, with the rollups, and with what is left of credits."""
         return await self._billing.database.read(books.audit)

@@ -19,7 +19,8 @@ from coordinator.core.members import (
     may_give,
 )
 from coordinator.operations.acts import Act
-from coordinator.operations.member_secrets import INVITATION_PREFIX, TOKEN_PREFIX, new_secret
+from coordinator.operations.member_secrets import INVITATION_PREFIX, TOKEN_PREFIX
+from coordinator.operations.secret_texts import new_secret
 from coordinator.operations.use_case import UseCases, named, note_of, use_case
 from coordinator.store import members
 from protos.domain.errors import Forbidden, InvalidRequest, NotFound

@@ -15,7 +15,7 @@ from coordinator.api.customer.access import Rates
 from coordinator.api.customer.imports import ImportJobs
 from coordinator.api.customer.listener import ApiListener, ApiParts
 from coordinator.api.customer.route import Services
-from coordinator.core.members import MemberRole, SignUp
+from coordinator.core.members import Member, MemberRole, SignUp
 from coordinator.operations.member_secrets import MemberLogins
 from coordinator.operations.operations import Operations
 from coordinator.operations.refusals import RefusalRecorder
@@ -57,6 +57,11 @@ class RunningApi:
 
     def token(self, role: str = "owner", account: str = "acme") -> str:
         return self.tokens[account, role]
+
+    def member(self, account: str) -> Member:
+        """Return a member of an account."""
+        found = self.fleet.store.members().values()
+        return next(one for one in found if one.account_id == account)
 
     async def call(
         self,

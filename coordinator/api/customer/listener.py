@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 WEBHOOK_PATH = "/webhooks/payments"
 _SIGNATURE = "Stripe-Signature"
 _MAX_SIGNATURE_CHARS = 2_000
-_MAX_EVENT_BYTES = 256 * 1024
+MAX_EVENT_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class ApiListener(Listener):
         """Take a webhook of the payment provider, which signs it."""
         assert self._parts.payment_event is not None
         self.access.check_source(request)
-        payload = await read_limited(request, _MAX_EVENT_BYTES)
+        payload = await read_limited(request, MAX_EVENT_BYTES)
         signature = request.headers.get(_SIGNATURE, "")[:_MAX_SIGNATURE_CHARS]
         await self._parts.payment_event(payload, signature)
         return web.Response(status=204)

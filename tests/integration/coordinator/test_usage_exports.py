@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from coordinator.blobs.folder import FolderStore
+from coordinator.sections.usage import UsageSection
 from coordinator.usage import exports as exports_module
 from coordinator.usage.database import UsageDatabase
 from coordinator.usage.exports import LineFilter, UsageExports
 from coordinator.usage.ingest import Ingest
 from coordinator.usage.lines import UsageLine
 from coordinator.usage.upkeep import UsageUpkeep
-from coordinator.usage_section import UsageSection
 from protos.domain.errors import StoreUnavailable
 from tests.support.usage_fleet import (
     DAY_MS,
