@@ -188,6 +188,7 @@ class Agent:
             now_mono_ms=now_mono_ms,
             capacity=lambda: host_capacity(config.engine, self._gpu.own_readings),
             fill=plane.fill,
+            usage=self._usage.spool.stats,
         )
         self._link = FleetLink(
             LinkCallbacks(

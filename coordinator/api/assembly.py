@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from coordinator import clock
@@ -11,6 +12,7 @@ from coordinator.api.customer.route import Services
 from coordinator.api.tls import tls_of_listener
 from coordinator.core.members import SignUp
 from coordinator.operations.sign_ups import SignUps
+from coordinator.operations.upstream_imports import has_token
 
 if TYPE_CHECKING:
     from coordinator.billing.billing import Billing
@@ -43,6 +45,7 @@ def make_api(
         clock.now_mono_ms,
         clock.now_unix_ms,
         billing.prepay,
+        partial(has_token, operations.upstream_imports),
     )
     services = Services(
         operations=operations,

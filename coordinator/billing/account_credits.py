@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 MAX_REASON_CHARS = 500
 #: Largest credit: a million dollars.
 MAX_CREDIT_NANO_USD = 1_000_000 * 10**9
-#: Credits of an account that are not used up.
+#: Credits of an account that are not used up, beyond which nobody asks for more. What follows from
+#: money or a promise is added nevertheless: an invoice or a payment must not wait for it.
 MAX_CREDITS = 1_000
 
 
@@ -47,12 +48,32 @@ class NewCredit:
     reference: str = ""
 
 
+def giving(new: NewCredit, now_unix_ms: int) -> Callable[[sqlite3.Connection], Credit]:
+    """Return the write of a credit that somebody gives, while there is room. InvalidRequest."""
+
+    def write(connection: sqlite3.Connection) -> Credit:
+        require_room(connection, new.account)
+        return give(connection, new, now_unix_ms)
+
+    return write
+
+
 def give(connection: sqlite3.Connection, new: NewCredit, now_unix_ms: int) -> Credit:
-    """Give a credit and post it. Raises: InvalidRequest."""
+    """Give a credit and post it. Raises: InvalidRequest.
+
+    How many an account has is not looked at: money that came in is written down in any case.
+    """
     if not 0 < new.nano_usd <= MAX_CREDIT_NANO_USD:
         raise InvalidRequest("a credit is more than nothing, and a million dollars at most")
     if not new.reason.strip() or len(new.reason) > MAX_REASON_CHARS:
         raise InvalidRequest(f"a credit needs a reason of up to {MAX_REASON_CHARS} characters")
+    if len(left_of(connection, new.account)) >= MAX_CREDITS:
+        raise InvalidRequest(f"{new.account} has {MAX_CREDITS} credits", "use fewer, larger ones")
+    return take_in(connection, new, now_unix_ms)
+
+
+def take_in(connection: sqlite3.Connection, new: NewCredit, now_unix_ms: int) -> Credit:
+    """Give a credit for money that has come in: whatever there is of it, and however many."""
     is_grant = new.kind is CreditKind.GRANT
     debit = ledger.EXPENSE_GRANTS if is_grant else new.cash_account
     credit = insert(connection, new, now_unix_ms)
@@ -70,11 +91,15 @@ def give(connection: sqlite3.Connection, new: NewCredit, now_unix_ms: int) -> Cr
     return credit
 
 
+def require_room(connection: sqlite3.Connection, account: str) -> None:
+    """Raises: InvalidRequest where an account has so many credits that none is to be added."""
+    if len(left_of(connection, account)) >= MAX_CREDITS:
+        raise InvalidRequest(f"{account} has {MAX_CREDITS} credits", "use fewer, larger ones")
+
+
 def insert(connection: sqlite3.Connection, new: NewCredit, now_unix_ms: int) -> Credit:
-    """Add the row of a credit, which its caller posts. Raises: InvalidRequest."""
+    """Add the row of a credit, which its caller posts. Raises: InvalidRequest for its expiry."""
     expires = check_expiry(new.expires_unix_ms, now_unix_ms)
-    if len(left_of(connection, new.account)) >= MAX_CREDITS:
-        raise InvalidRequest(f"{new.account} has {MAX_CREDITS} credits", "use fewer, larger ones")
     cursor = connection.execute(
         "INSERT INTO credits (account, kind, amount_nano_usd, remaining_nano_usd,"
         " created_unix_ms, expires_unix_ms, reason, given_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",

@@ -22,7 +22,7 @@ class ChargeState(enum.StrEnum):
 class Charge:
     """An amount to be charged to a customer's stored card.
 
-    ``key`` is the idempotency key: the same key never charges twice.
+    ``key`` is the idempotency key: the same key never charges twice within a day of the first time.
     """
 
     key: str
@@ -81,6 +81,10 @@ class PaymentProvider(Protocol):
         """Charge the stored card."""
         ...
 
+    async def find(self, charge: Charge) -> Charged | None:
+        """Return what became of a charge that was sent long ago; None: the provider has none."""
+        ...
+
     def event_of(self, payload: bytes, signature: str) -> PaymentEvent:
         """Return a webhook's event. Raises: Unauthenticated for a forged or replayed one."""
         ...
@@ -104,6 +108,10 @@ class NoPayments:
         return False
 
     async def charge(self, charge: Charge) -> Charged:
+        """Refuse."""
+        raise _no_provider()
+
+    async def find(self, charge: Charge) -> Charged | None:
         """Refuse."""
         raise _no_provider()
 

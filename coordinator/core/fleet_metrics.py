@@ -81,6 +81,7 @@ def metrics_of(figures: FleetFigures) -> list[Metric]:
 
 
 def _margin(figures: FleetFigures) -> Metric:
+    """Return the margin; not known while a POP that has served has no cost: it is not free."""
     earned = figures.revenue_nano_usd - figures.credits_nano_usd
     missing = sorted(figures.pops_without_cost)
     note = "of the last 30 days, credits owed deducted"
@@ -89,7 +90,7 @@ def _margin(figures: FleetFigures) -> Metric:
         note += f"; without a cost an hour: {', '.join(missing[:_SHOWN])}" + (
             f" and {more} more" if more > 0 else ""
         )
-    if earned <= 0 or not figures.cost_nano_usd:
+    if earned <= 0 or not figures.cost_nano_usd or missing:
         return Metric("gross_margin", None, "%", note=note)
     return Metric("gross_margin", 100 * (earned - figures.cost_nano_usd) / earned, "%", note=note)
 

@@ -44,7 +44,8 @@ class Credits(BillingUseCases):
         kind = CreditKind.PREPAID if prepaid else CreditKind.GRANT
         new = NewCredit(account, kind, nano_usd, reason, str(actor), expires_unix_ms)
         now = self._parts.now_unix_ms()
-        given = await self._billing.database.write(lambda one: account_credits.give(one, new, now))
+
+        given = await self._billing.database.write(account_credits.giving(new, now))
         detail = f"{kind} nano_usd={nano_usd} {reason}"
         await self._done(actor, Act.CREDIT_GRANT, f"account/{account}", detail)
         await self._billing.changed()

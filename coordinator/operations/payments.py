@@ -80,6 +80,8 @@ class Payments(BillingUseCases):
             raise InvalidRequest("charge an invoice or a top-up, one of both")
         if number:
             await self._require_invoice(account, number)
+        await self._require_card(account)
+        if number:
             made = await self._billing.collection.charge_invoice(number)
         else:
             made = await self._billing.collection.top_up(account, top_up_cents)
@@ -117,6 +119,16 @@ class Payments(BillingUseCases):
             return await self._billing.collection.provider.has_card(customer.provider_customer)
         except LinkDown:
             return None
+
+    async def _require_card(self, account: str) -> None:
+        """Raises: InvalidRequest for an account that has stored none, LinkDown."""
+        customer = await self._billing.collection.customer_of(account)
+        if not await self._billing.collection.provider.has_card(customer):
+            raise InvalidRequest(
+                "no card is stored",
+                f"store one first: `edgeforge payment setup {account}`",
+                code="no_card",
+            )
 
     async def _require_invoice(self, account: str, number: str) -> None:
         row = await self._billing.database.read(lambda one: invoices.find(one, number))

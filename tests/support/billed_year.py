@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -121,7 +122,9 @@ class Coordinator:
         self.mails = Mails()
         self.replicas: list[Replica] = []
         self.blobs = FolderStore.open(folder / "blobs", max_blob_bytes=10**9)
-        self.authority = CertificateAuthority.create(folder / "ca", now_unix_ms=self.clock)
+        # Of no use here, but every coordinator has one.
+        ca = folder / f"ca-{secrets.token_hex(4)}"
+        self.authority = CertificateAuthority.create(ca, now_unix_ms=self.clock)
 
     def forward(self, ms: int) -> None:
         """Let time pass on both clocks."""
@@ -190,7 +193,7 @@ def _as_mailer(mails: Mails) -> Mailer:
 
 
 @contextlib.asynccontextmanager
-async def coordinator(folder: Path, provider: Cards, start_unix_ms: int):  # noqa: ANN201
+async def coordinator(folder: Path, provider: Cards, start_unix_ms: int):
     """Open a coordinator that may be restarted."""
     made = Coordinator(folder, provider, start_unix_ms)
     await made.open()

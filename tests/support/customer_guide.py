@@ -14,34 +14,45 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.support.registry_cases import Files
+
 GUIDE = Path(__file__).parents[2] / "docs" / "CUSTOMERS.md"
+_PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _INDENT = " " * 4
 _TIMEOUT_S = 90
 
 
 def commands_of(heading: str) -> list[str]:
     """Return the commands under ``## heading``, each with its continued lines."""
+    text = _PYTHON.sub("", _section(heading))
+    lines = [line[4:] for line in text.splitlines() if line.startswith(_INDENT)]
+    return "\n".join(lines).replace("\\\n", " ").splitlines()
+
+
+def python_of(heading: str) -> str:
+    """Return the Python under ``## heading``."""
+    (found,) = _PYTHON.findall(_section(heading))
+    return str(found)
+
+
+def _section(heading: str) -> str:
     sections = re.split(r"^## ", GUIDE.read_text(encoding="utf-8"), flags=re.MULTILINE)
     (section,) = [one for one in sections if one.startswith(heading + "\n")]
-    lines = [line[4:] for line in section.splitlines() if line.startswith(_INDENT)]
-    return "\n".join(lines).replace("\\\n", " ").splitlines()
+    return section
 
 
 class GuideWalk:
     """One customer with a shell. ``names`` are what the guide's names stand for."""
 
-    def __init__(self, folder: Path, names: dict[str, str], environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path, names: dict[str, str]) -> None:
         self.folder = folder
         self.names = names
-        self.environment = environment
-        self.done: list[str] = []
         self._exports = ""
 
     def run(self, command: str) -> str:
         """Carry out one command, which must succeed, and return what it printed."""
         done = self.tried(command)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-        self.done.append(command)
         return done.stdout
 
     def tried(self, command: str) -> subprocess.CompletedProcess[str]:
@@ -53,7 +64,7 @@ class GuideWalk:
         return subprocess.run(
             ["/bin/bash", "-euc", self._exports + self._named(text)],
             cwd=self.folder,
-            env={"PATH": path, "HOME": str(self.folder), **self.environment},
+            env={"PATH": path, "HOME": str(self.folder)},
             capture_output=True,
             text=True,
             timeout=_TIMEOUT_S,
@@ -63,6 +74,17 @@ class GuideWalk:
     def section(self, heading: str, *, holding: str = "") -> list[Any]:
         """Carry out the commands of a section that hold a text; return what each printed."""
         return [_parsed(self.run(one)) for one in commands_of(heading) if holding in one]
+
+    def python(self, heading: str) -> str:
+        """Carry out the Python of a section and return what it printed."""
+        (self.folder / "guide.py").write_text(self._named(python_of(heading)), encoding="utf-8")
+        return self.run("python guide.py")
+
+    def written(self, name: str, files: Files) -> None:
+        """Write files into a folder beside the shell."""
+        for path, data in files.items():
+            (self.folder / name / path).parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / name / path).write_bytes(data)
 
     def ask(self, method: str, path: str, body: object = None) -> Any:
         """Ask the API for what the guide has no command for."""
@@ -81,7 +103,9 @@ class GuideWalk:
 
 
 def _curl(method: str, path: str, body: object) -> str:
-    sent = f" -H 'Content-Type: application/json' -d '{json.dumps(body)}'" if body else ""
+    sent = (
+        f" -H 'Content-Type: application/json' -d '{json.dumps(body)}'" if body is not None else ""
+    )
     return f"""curl -X {method} 'API{path}' -H "$AUTH"{sent}"""
 
 

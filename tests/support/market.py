@@ -53,6 +53,7 @@ seller_name = "EdgeForge Ltd"
 provider = "stripe"
 stripe_api_base = "{stripe.base}"
 stripe_key_file = "stripe.key"
+stripe_publishable_key = "pk_test_1"
 stripe_webhook_secret_file = "stripe.secret"
 """,
         )
@@ -82,6 +83,16 @@ stripe_webhook_secret_file = "stripe.secret"
                 "UPDATE settlements SET due_unix_ms = due_unix_ms - ? WHERE number = ?",
                 (days * DAY_MS, number),
             )
+
+    def store_card(self, account: str, made: dict[str, str]) -> None:
+        """Do what the customer's browser does with a set-up of a card."""
+        path = self.coordinator.state_dir / "usage.db"
+        with contextlib.closing(sqlite3.connect(path, timeout=30)) as connection:
+            (customer,) = connection.execute(
+                "SELECT provider_customer FROM billing_accounts WHERE account = ?", (account,)
+            ).fetchone()
+        card = self.stripe.store_card(customer, made["setup_id"], made["client_secret"], "visa")
+        asyncio.run(card)
 
 
 def _for_its_owner(path: str, flags: int) -> int:

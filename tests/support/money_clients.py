@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,6 +27,7 @@ BODIES: dict[str, tuple[dict[str, Any], str]] = {
 _PATHS = (*BODIES, "/v1/chat/completions", "/v1/chat/completions")
 _LAST_EVENTS = ("message_stop", "response.completed", "response.incomplete")
 _TOKEN_EVENTS = ("content_block_delta", "response.output_text.delta")
+LONG_TOKENS = 40
 _READ_BYTES = 65_536
 _SLOW_BYTES = 200
 
@@ -117,7 +118,13 @@ def _is_token(message: dict[str, Any]) -> bool:
     return bool(choices[0].get("text") or (choices[0].get("delta") or {}).get("content"))
 
 
-def drawn(number: int, nodes: list[str], keys: dict[str, float], names: dict[str, str]) -> Asked:
+def drawn(
+    number: int,
+    *,
+    nodes: Sequence[str],
+    keys: Mapping[str, float],
+    names: Mapping[str, str],
+) -> Asked:
     """Return request ``number`` of the mix: always the same one.
 
     ``keys``: shares of the keys by name. ``names``: the deployment of each, and that of
@@ -131,7 +138,7 @@ def drawn(number: int, nodes: list[str], keys: dict[str, float], names: dict[str
         number,
         path,
         stream=not embeds and draw.random() < 0.7,
-        max_tokens=draw.randint(60, 150) if draw.random() < 0.05 else draw.randint(1, 12),
+        max_tokens=draw.randint(1, 12),
         deployment=names[EMBEDDINGS] if embeds else names[key],
         node=draw.choice(nodes),
         key="default" if embeds else key,
@@ -167,6 +174,7 @@ class Crowd:
         self.asked: list[Asked] = []
         self.stopping = False
         self._numbers = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def sent(self) -> int:
@@ -175,17 +183,26 @@ class Crowd:
 
     async def run(self, at_once: int) -> None:
         """Send until told to stop, and until every answer has ended."""
+        self._loop = asyncio.get_running_loop()
         await asyncio.gather(*(self._client() for _ in range(at_once)))
+
+    def begin(self, asked: Asked) -> None:
+        """Send one more, from another thread."""
+        assert self._loop is not None
+        asyncio.run_coroutine_threadsafe(self._follow(asked), self._loop)
 
     async def _client(self) -> None:
         while not self.stopping:
             asked = self._draw(self._numbers)
             self._numbers += 1
-            self.asked.append(asked)
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-                await asyncio.wait_for(self._ask(asked), 50)
+            await self._follow(asked)
             if not asked.sent:
                 await asyncio.sleep(0.05)
+
+    async def _follow(self, asked: Asked) -> None:
+        self.asked.append(asked)
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            await asyncio.wait_for(self._ask(asked), 50)
 
     async def _ask(self, asked: Asked) -> None:
         parts = urlsplit(self._urls[asked.node])
@@ -196,7 +213,6 @@ class Crowd:
             f"host: {parts.netloc}",
             f"authorization: Bearer {self._keys[asked.key]}",
             "content-type: application/json",
-            "connection: close",
             f"content-length: {len(body)}",
         ]
         if asked.budget_ms:

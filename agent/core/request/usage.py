@@ -10,17 +10,20 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from protos.domain.pricing import rate_nano_usd_per_1k_tokens
+from protos.domain.pricing import MAX_TOKENS, Usage, rate_nano_usd_per_1k_tokens
 from protos.domain.resources import Tier
 from protos.domain.usage_record import BillingReason, UsageCause, UsageRecord
 
 if TYPE_CHECKING:
     from agent.core.request.context import RequestContext
     from agent.core.request.log import RequestLog
-    from protos.domain.pricing import Usage
     from protos.domain.router import Placement
 
 _UNPRICED = 1 << 62
+#: Ends that a customer can choose: it leaves, or takes back its own key or deployment.
+_ENDED_BY_CLIENT = (UsageCause.CLIENT_GONE, UsageCause.REVOKED)
+#: Looked up, because a call of an enumeration takes longer than the rest of a field.
+_TIERS: dict[str, Tier] = {str(tier): tier for tier in Tier}
 #: A longer budget is a day's on the record.
 _MAX_BUDGET_MS = 86_400_000.0
 #: Of a request whose client was sent no head. 499 is what nginx logs for a client that has left.
@@ -38,6 +41,17 @@ def is_empty(usage: Usage, *, of_prompt: bool, visible: bool, free_ends: int) ->
         return usage.prompt_tokens == 0
     completion_tokens = usage.completion_tokens
     return completion_tokens == 0 or (not visible and completion_tokens <= free_ends)
+
+
+def counted_until(cause: UsageCause, usage: Usage, context: RequestContext) -> Usage:
+    """Return what is billed of ``usage``: of a stream that its client ended, the prompt too.
+
+    Some engines count the prompt in the last event only, so that whoever leaves before it would pay
+    for no prompt. What no prompt of that text falls below takes its place.
+    """
+    if cause not in _ENDED_BY_CLIENT or usage.prompt_tokens or not usage.completion_tokens:
+        return usage
+    return Usage(min(context.prompt_tokens, MAX_TOKENS), 0, usage.completion_tokens)
 
 
 def ended_as(
@@ -113,8 +127,8 @@ def usage_record(
         prompt_tokens=usage.prompt_tokens,
         cached_tokens=usage.cached_tokens,
         completion_tokens=usage.completion_tokens,
-        tier_served=Tier(log.serving_tier) if served else None,
-        tier_billed=Tier(log.billing_tier) if served else None,
+        tier_served=_TIERS[log.serving_tier] if served else None,
+        tier_billed=_TIERS[log.billing_tier] if served else None,
         billing_reason=BillingReason.FREE if price is None else log.billing_reason,
         prompt_nano_usd_per_token=prompt_rate,
         cached_nano_usd_per_token=cached_rate,

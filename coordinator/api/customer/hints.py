@@ -28,6 +28,7 @@ _REQUESTS = {
     "key ls": "GET /v1/keys",
     "model import": "POST /v1/models:import, or an upload as GET /v1/hub says",
     "model ls": "GET /v1/models",
+    "payment setup": "POST /v1/payments:set-up",
     "price show": "GET /v1/prices",
     "trace ls": "GET /v1/traces",
 }

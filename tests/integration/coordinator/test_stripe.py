@@ -6,6 +6,7 @@ import stat
 import time
 
 import pytest
+from aiohttp import web
 
 from coordinator.api.customer.listener import MAX_EVENT_BYTES, WEBHOOK_PATH
 from coordinator.billing import account_credits, invoices
@@ -104,6 +105,42 @@ async def test_a_provider_that_is_away_leaves_the_charge_to_be_asked_again(fleet
     fleet.billing.collection.provider = there
     paid = await fleet.billing.collection.charge_invoice(number)
     assert paid.key == f"{number}-1"
+
+
+async def test_a_charge_that_was_made_is_found_by_its_key_among_those_of_its_customer():
+    """localstripe cannot list payments of a customer, so the answers are written here."""
+    asked: list[dict[str, str]] = []
+
+    async def listed(request: web.Request) -> web.Response:
+        asked.append(dict(request.query))
+        first = "starting_after" not in request.query
+        key, status = ("acme-1", "succeeded") if first else ("acme-2", "requires_payment_method")
+        one = {
+            "id": f"pi_{key}",
+            "object": "payment_intent",
+            "status": status,
+            "metadata": {"edgeforge_key": key},
+        }
+        about = {"object": "list", "url": "/v1/payment_intents", "has_more": first}
+        return web.json_response(about | {"data": [one]})
+
+    application = web.Application()
+    application.router.add_get("/v1/payment_intents", listed)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        there = provider(f"http://127.0.0.1:{runner.addresses[0][1]}")
+        found = [await there.find(Charge(f"acme-{n}", "cus_1", 700, "x")) for n in (1, 2, 3)]
+    finally:
+        await runner.cleanup()
+    assert [one and (one.state, one.provider_id) for one in found] == [
+        (ChargeState.SUCCEEDED, "pi_acme-1"),
+        (ChargeState.FAILED, "pi_acme-2"),
+        None,
+    ]
+    assert all(one["customer"] == "cus_1" for one in asked)
 
 
 async def test_a_key_that_stripe_refuses_is_named_and_not_shown(stripe_server):

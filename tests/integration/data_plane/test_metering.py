@@ -307,7 +307,7 @@ async def test_client_gone_from_an_engine_that_counts_at_the_end_only_pays_for_t
         client.leaves()
         await w.recorded()
         record = w.record
-    assert counts(record) == (0, 0, 2, 20), "no engine has counted its prompt"
+    assert counts(record) == (1, 0, 2, 30), "no engine has counted its prompt, which is a token"
 
 
 async def test_engine_dead_mid_stream_is_billed_for_what_came_and_names_the_engine() -> None:
@@ -326,9 +326,7 @@ async def test_engine_dead_mid_stream_is_billed_for_what_came_and_names_the_engi
     assert record.cause is UsageCause.ENGINE_LOST
 
 
-async def test_a_token_that_is_billed_reaches_its_client_though_the_stream_breaks_behind_it() -> (
-    None
-):
+async def test_a_billed_token_reaches_its_client_though_the_stream_breaks_behind_it() -> None:
     """The event with the finish reason is kept back until the next one."""
     async with world() as w:
         client = await w.client(ASK_STREAM)
@@ -653,3 +651,27 @@ async def test_a_prompt_that_is_told_with_its_probabilities_is_billed_without_a_
         await w.recorded()
         record = w.record
     assert (record.cause, record.nano_usd) == (UsageCause.COMPLETE, 6 * 10)
+
+
+async def test_a_client_that_leaves_before_the_only_count_pays_for_the_least_of_its_prompt() -> (
+    None
+):
+    text = b"x" * 8_000
+    body = b'{"model":"small","stream":true,"input":"%s"}' % text
+    ask = chat_request(body).replace(b"/v1/chat/completions", b"/v1/responses", 1)
+    begun = orjson.dumps({"type": "response.created", "response": {"model": "m", "usage": None}})
+    said = orjson.dumps({"type": "response.output_text.delta", "delta": "yes"})
+    async with world() as w:
+        client = await w.client(ask)
+        await w.engine.asked()
+        w.engine.begins(
+            b"event: response.created\ndata: " + begun + b"\n\n",
+            b"event: response.output_text.delta\ndata: " + said + b"\n\n",
+        )
+        await client.reads(b'"delta":"yes"')
+        client.leaves()
+        await w.recorded()
+        record = w.record
+        learned = w.port.gateway.state.prompt_tokens.estimate("small", len(body))
+    assert counts(record) == (1_000, 0, 1, 1_001 * 10)
+    assert learned > 1_000, "nothing is learned from what no engine has counted"

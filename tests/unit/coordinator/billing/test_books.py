@@ -6,7 +6,7 @@ import sqlite3
 
 import pytest
 
-from coordinator.billing import account_credits, books, customers, invoices
+from coordinator.billing import account_credits, books, collection, customers, invoices
 from coordinator.billing.account_credits import NewCredit
 from coordinator.core.grants import CreditKind
 from coordinator.core.invoice_rules import Party
@@ -92,6 +92,23 @@ def test_late_usage_from_before_the_expiry_is_paid_until_the_credit_is_settled(c
     assert books.balance(connection, "expense/grants") == CENT
     assert books.transactions(connection, "acme")[-1].posting.at_unix_ms == ends
     assert list(account_credits.expire(connection, ends + 2 * HOUR, HOUR)) == []
+
+
+def test_an_account_full_of_credits_is_billed_and_paid_and_gets_none_it_asks_for(
+    connection, monkeypatch
+):
+    monkeypatch.setattr(account_credits, "MAX_CREDITS", 2)
+    for _ in range(2):
+        give(connection, CreditKind.PREPAID, USD, expires=FEBRUARY + HOUR)
+    count(connection, [usage(nano_usd=100 * CENT, at_unix_ms=FEBRUARY + DAY_MS)], FEBRUARY)
+    with pytest.raises(InvalidRequest, match="has 2 credits"):
+        account_credits.require_room(connection, "acme")
+    made = issue(connection)
+    collection.paid(connection, "acme", made.number, 105, MARCH, "cash/stripe", "pi")
+    note = invoices.credit_note(connection, made.number, 100, "why", MARCH)
+    assert note.due_cents == -100
+    left = sorted(one.remaining_nano_usd for one in account_credits.left_of(connection, "acme"))
+    assert left == [5 * CENT, 100 * CENT, USD, USD]
 
 
 def test_prepaid_that_expires_becomes_revenue(connection):

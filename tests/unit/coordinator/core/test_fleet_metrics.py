@@ -76,6 +76,12 @@ def test_a_margin_without_any_cost_is_not_claimed_and_the_pops_are_named():
     assert "without a cost an hour: P0, P1, P2, P3, P4 and 2 more" in found.note
 
 
+def test_a_margin_is_not_known_while_one_pop_that_has_served_has_no_cost():
+    found = metric(replace(FIGURES, pops_without_cost=["GRU"]), "gross_margin")
+    assert found.value is None
+    assert "without a cost an hour: GRU" in found.note
+
+
 def test_retention_is_of_accounts_that_paid_before_and_new_ones_do_not_mend_it():
     found = metric(replace(FIGURES, cohort_nano_usd={"a": (100, 50), "n": (0, 500)}), _NRR)
     assert found.value == pytest.approx(50.0)
