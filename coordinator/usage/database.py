@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from coordinator import clock
 from coordinator.store.sqlite.backup import copy_database
-from coordinator.store.sqlite.connection import DatabaseLock, connect
+from coordinator.store.sqlite.connection import DatabaseLock, connect, transaction
 from coordinator.store.sqlite.worker import Worker
 from coordinator.usage.migration import migrate
 from coordinator.usage.migrations import ALL_MIGRATIONS
@@ -113,15 +113,8 @@ class UsageDatabase:
 
 def in_transaction(connection: sqlite3.Connection, change: Callable[[sqlite3.Connection], T]) -> T:
     """Run ``change`` between BEGIN and COMMIT; an error undoes it."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        result = change(connection)
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    return result
+    with transaction(connection):
+        return change(connection)
 
 
 def _probe_write(connection: sqlite3.Connection) -> None:
