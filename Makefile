@@ -27,7 +27,7 @@ check: install ## format, lint, types, imports, stubs, unit, property and simula
 
 test: check engine ## everything, the real vLLM and the compiled build included
 	@packaging/test-compiled
-	@$(BIN)/pytest -n 2 --dist loadfile -m "not alone" tests/integration tests/clients
+	@$(BIN)/pytest -n 3 --dist loadfile -m "not alone" tests/integration tests/clients
 	@$(BIN)/pytest -m alone tests/integration
 
 bench: install ## make bench BENCH=name prints a table and writes .bench/name.json

@@ -14,15 +14,10 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from agent.admin.server import AdminServer
-from agent.artifacts.disk import ModelDisk
-from agent.artifacts.files import FileStore
-from agent.artifacts.means import Means
-from agent.artifacts.objects import ObjectStore
+from agent.artifacts.assembly import make_objects
 from agent.artifacts.shelf import PieceShelf
-from agent.artifacts.sources import NoPeers
 from agent.clock import now_mono_ms, now_unix_ms
 from agent.core.backoff import BackoffPolicy
-from agent.core.pull_budget import PullBudget
 from agent.core.renewal import RenewalMachine
 from agent.data_plane import DataPlane
 from agent.drain_state import DrainState
@@ -123,29 +118,8 @@ class Agent:
 
     def _build_replicas(self) -> None:
         config = self._config
-        origin = BlobSource(self._channel)
-        store = config.state_dir / "store"
-        limits = config.limits
-        disk = ModelDisk(
-            config.state_dir / "models",
-            store / "files",
-            store / "partial",
-            config.artifacts.quota_gib * 1024**3,
-            now_unix_ms,
-        )
-        disk.load()
-        self._objects = ObjectStore(
-            disk,
-            Means(
-                origin,
-                NoPeers(),
-                PullBudget(limits.pull_bytes_per_s, now_mono_ms()),
-                now_mono_ms,
-                self._draw,
-            ),
-            FileStore(store, origin.fetch, max_pulls=limits.max_pulls),
-            view=lambda: self._tables.view,
-            max_pulls=limits.max_pulls,
+        self._objects = make_objects(
+            config, BlobSource(self._channel), view=lambda: self._tables.view, draw=self._draw
         )
         self._replicas = make_replicas(
             config,
@@ -214,6 +188,7 @@ class Agent:
             now_mono_ms=now_mono_ms,
             capacity=lambda: host_capacity(config.engine, self._gpu.own_readings),
             fill=plane.fill,
+            usage=self._usage.spool.stats,
         )
         self._link = FleetLink(
             LinkCallbacks(

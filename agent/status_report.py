@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from agent.link.tables import TableKeeper
     from agent.peers.port import PeerPort
     from agent.replicas import Replicas
+    from agent.spool.stats import SpoolStats
     from protos.domain.hardware import NodeHardware
 
 
@@ -61,6 +62,7 @@ class StatusReport:
     now_mono_ms: Callable[[], float]
     capacity: Callable[[], NodeHardware]
     fill: FillMeter
+    usage: SpoolStats
     #: New at each start of the agent.
     boot_id: str = field(default_factory=lambda: secrets.token_hex(8))
 
@@ -112,11 +114,23 @@ class StatusReport:
             cold_starts=cold_starts_to_wire(self.replicas.cold_starts.summaries()),
             disk=disk_to_wire(self.objects.disk()),
             fill_ratio=self.fill.fill_ratio(self.now_mono_ms()),
+            usage=self._usage(),
         )
 
     def _replicas(self) -> list[fleet_pb2.ReplicaStatus]:
         progress = self.objects.progress()
         return [with_progress(replica_to_wire(held), progress) for held in self.replicas.report()]
+
+    def _usage(self) -> fleet_pb2.UsageState:
+        stats = self.usage
+        return fleet_pb2.UsageState(
+            waiting=stats.waiting,
+            oldest_s=stats.oldest_s(self.now_mono_ms()),
+            older_spools=stats.older_spools,
+            refused=stats.refused,
+            quarantined=len(stats.quarantined),
+            trouble=clipped(stats.full or stats.disk_failure or stats.delivery_failure),
+        )
 
     def _engine_in_flight(self) -> int:
         """Return what is at this node's engine: requests of peers, sequences of its own clients."""

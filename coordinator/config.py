@@ -10,16 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from coordinator.api_section import ApiSection, check_api
-from coordinator.billing_sections import (
+from coordinator.sections.api import ApiSection, check_api
+from coordinator.sections.billing import (
     BillingSection,
     PaymentsSection,
     SmtpSection,
     check_billing,
 )
-from coordinator.blobs_section import BlobsSection, check_blobs
-from coordinator.hub_sections import HubSection, UpstreamSection, check_hub, check_upstream
-from coordinator.usage_section import UsageSection, check_usage
+from coordinator.sections.blobs import BlobsSection, check_blobs
+from coordinator.sections.hub import HubSection, UpstreamSection, check_hub, check_upstream
+from coordinator.sections.usage import UsageSection, check_usage
 from protos.domain.addresses import (
     address_problem,
     host_problem,

@@ -102,6 +102,7 @@ def make_servers(
         zone=config.coordinator.zone,
         now_mono_ms=clock.now_mono_ms,
         now_unix_ms=clock.now_unix_ms,
+        agents=lambda: fleet.registry.connected,
     )
     add_MeteringServicer_to_server(metering, fleet_server)
     bind(fleet_server, "fleet", addresses["fleet"], credentials.mutual())

@@ -33,6 +33,8 @@ class BatchAnswer:
     refused: bool = False
     reason: str = ""
     zone: str = ""
+    #: Until the next batch that is not full, at least: the fleet is large.
+    pause_ms: float = 0.0
 
 
 class Next(enum.Enum):

@@ -18,6 +18,7 @@ from agent.doctor.host import (
 )
 from agent.doctor.identity import check_identity
 from agent.doctor.listeners import check_client_tls, check_ports
+from agent.doctor.usage import check_usage_folder, check_usage_link
 from protos.build_info import build_info
 from protos.domain.errors import EdgeForgeError
 
@@ -44,6 +45,8 @@ async def _run(config: AgentConfig) -> list[Finding]:
         check_engine(config),
         await check_gpu(config),
         check_disk(config),
+        check_usage_folder(config),
+        await check_usage_link(config),
         check_open_files(config),
     ]
 

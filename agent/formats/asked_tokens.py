@@ -11,8 +11,21 @@ if TYPE_CHECKING:
 
     from agent.formats.descriptor import ApiFormat
 
-#: In the text of every body with media: a data URI, or an object with its bytes.
-MEDIA_MARKS = (b"data:", b'"data"')
+#: In the text of every body with media: a data URI, or an object with its bytes. JSON may also
+#: write each of these characters as an escape, which no encoder does by itself.
+MEDIA_MARKS = (
+    b"data:",
+    b"DATA:",
+    b'"data"',
+    b"\\u0064",
+    b"\\u0061",
+    b"\\u0074",
+    b"\\u0044",
+    b"\\u0041",
+    b"\\u0054",
+    b"\\u003a",
+    b"\\u003A",
+)
 #: One comparison for all values of a list: a prompt may have 300,000 tokens.
 _PROMPT_TYPES = frozenset({str, list})
 #: Fields that leave generated tokens out of an answer unless they are true, their default.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from agent.formats.body_rules import BodyCaps, check_body, needs_tool_parser
+from agent.formats.emptiness import free_end_tokens, tells_prompt
 from agent.formats.sequences import count_sequences, most_answer_tokens
 from agent.formats.service_tier import served_word, take_service_tier
 from protos.domain.errors import InvalidRequest
@@ -48,6 +49,10 @@ class GenerationBody:
     needs_tool_parser: bool
     #: What an engine computes for it: prompts times answers.
     sequences: int = 1
+    #: Tokens without anything to see that are the ends of its sequences, and free.
+    free_ends: int = 1
+    #: Whether the answer tells of its prompt, and is made of it.
+    tells_prompt: bool = False
     #: Most tokens of one answer; infinite without a limit, 0 where none is generated.
     max_answer_tokens: float = math.inf
     #: Whether the client's body has a mark of media; None: not looked for yet.
@@ -175,6 +180,8 @@ def read_body(
         prompt_tokens_estimate=api.estimate_prompt_tokens(fields),
         needs_tool_parser="tools" in fields and needs_tool_parser(api.rules, fields),
         sequences=sequences,
+        free_ends=free_end_tokens(fields, sequences),
+        tells_prompt=tells_prompt(fields),
         max_answer_tokens=most_answer_tokens(fields, api.limit_fields) if api.generates else 0.0,
         service_tier=service_tier,
     )

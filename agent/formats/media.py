@@ -34,6 +34,8 @@ REFUSED_PARTS = frozenset(
         "file_id",
     }
 )
+#: How a data URI begins. ``asked_tokens.MEDIA_MARKS`` has both.
+_INLINE = ("data:", "DATA:")
 _WATCHED_FIELDS = ADDRESS_FIELDS | REFUSED_PARTS | {"input_image", "uuid"}
 _MEDIA = ADDRESS_FIELDS | REFUSED_PARTS | {"input_image", "input_audio"}
 #: Fields of a block that hold a tool's input or output, in which every name is allowed.
@@ -107,7 +109,10 @@ def _has_media(part: Mapping[str, object]) -> bool:
 
 
 def _is_inline(value: object) -> bool:
-    """Whether a value is a data URI, or an object with one. Any other address is refused."""
+    """Whether a value is a data URI, or an object with one. Any other address is refused.
+
+    Its scheme is in letters of one case, by which a body with media is known.
+    """
     if isinstance(value, dict):
         value = value.get("url")
-    return isinstance(value, str) and value[:5].lower() == "data:"
+    return isinstance(value, str) and value[:5] in _INLINE

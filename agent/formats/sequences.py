@@ -19,6 +19,11 @@ def count_sequences(fields: Mapping[str, object], *, is_batched: bool) -> int:
     return answers * max(_prompts(fields.get(name)) for name in _PROMPTS)
 
 
+def answers_to_each(fields: Mapping[str, object]) -> int:
+    """Return how many answers a body asks for to each of its prompts."""
+    return max(1, _count(fields.get("n")))
+
+
 def most_answer_tokens(fields: Mapping[str, object], names: tuple[str, ...]) -> float:
     """Return the limit of one answer's tokens in the fields ``names``; infinite without one.
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import orjson
 
+from agent.formats.choice_counts import ChoiceCounts
 from agent.formats.generated_text import plain_text_bytes, text_bytes
 from agent.formats.json_size import loads_bounded
 from agent.formats.model_names import Names, name_field
@@ -79,6 +80,8 @@ class EventStream:
         #: The field with which every chunk tells its service tier; empty: none does.
         self._tier_field = b""
         self._last_usage: bytes | None = None
+        #: Counts by choice, until one of all comes; None: there is one choice.
+        self._choice_counts: ChoiceCounts | None = None
         #: Events that carried choices, from the first token on: about one a token.
         self.events = 0
         #: Bytes of text that came, if they are measured.
@@ -106,6 +109,10 @@ class EventStream:
         self._check_usage = check
         self.measures = True
 
+    def count_choices(self, answers: int) -> None:
+        """Add up the counts of several choices, ``answers`` to each prompt."""
+        self._choice_counts = ChoiceCounts(answers)
+
     def tell_service_tier(self, word: str) -> None:
         """Tell the client ``word`` as the service tier that it got."""
         self._tier_field = as_field(word)
@@ -132,7 +139,12 @@ class EventStream:
         if len(rest) > MAX_EVENT_BYTES:
             raise MalformedStream(f"an event of more than {MAX_EVENT_BYTES} bytes")
         self._rest = rest
-        kept = [event for event in map(self._filter, events) if event]
+        counted = self._last_usage, self.events
+        try:
+            kept = [event for event in map(self._filter, events) if event]
+        except MalformedStream:
+            self._last_usage, self.events = counted  # none of this read reaches the client
+            raise
         if not kept:
             return b""
         kept.append(b"")
@@ -144,15 +156,35 @@ class EventStream:
             return self._released() + _END + self._end_event
         return self._end_event
 
+    def kept_back(self) -> bytes:
+        """Return what was kept back, once: a stream that breaks has been billed with it."""
+        held = self._released()
+        return held + _END if held else b""
+
     def usage(self) -> dict[str, object] | None:
         """Return the last usage of the stream so far, or None."""
         usage = None if self._last_usage is None else _usage_of(self._last_usage)
+        if usage is not None and self._choice_counts is not None:
+            usage = self._choice_counts.total(usage)
         check = self._check_usage
         return usage if usage is None or check is None else self._checked(check, usage)
 
     def _checked(self, check: CheckUsage, usage: dict[str, object]) -> dict[str, object]:
         """Return what to believe of ``usage``. One more event counts: it may carry the usage."""
         return check(usage, self.events + 1, self.text_bytes)
+
+    def _believed(self, counted: dict[str, object]) -> dict[str, object]:
+        """Return what to believe of the count of one event."""
+        check = self._check_usage
+        return counted if check is None else self._checked(check, counted)
+
+    def _count_choice(self, counts: ChoiceCounts, event: bytes, ends: bool) -> None:
+        if ends:
+            self._choice_counts = None  # this is the count of all
+        elif self._last_usage is not None:
+            usage = _usage_of(self._last_usage)
+            if usage is not None:
+                counts.note(event[len(_DATA) :], usage)
 
     def _filter(self, event: bytes) -> bytes:
         if self.error_event is not None:
@@ -197,9 +229,11 @@ class EventStream:
             end = _object_end(event, opens)
         self._last_usage = event[opens:end]
         ends = _NO_CHOICES in event
+        if self._choice_counts is not None:
+            self._count_choice(self._choice_counts, event, ends)
         if self._check_usage is not None and (ends or self._continuous_usage):
             counted = _usage_of(self._last_usage)
-            if counted is not None and (believed := self.usage()) != counted:
+            if counted is not None and (believed := self._believed(counted)) != counted:
                 self._last_usage = orjson.dumps(believed)
                 event = event[:opens] + self._last_usage + event[end:]
                 end = opens + len(self._last_usage)

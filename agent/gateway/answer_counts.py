@@ -54,9 +54,9 @@ class AnswerCounts:
     def is_visible(self, answer: ClientAnswer, usage: Usage) -> bool:
         """Whether a whole answer has something for its client to see.
 
-        More tokens than the ends of its sequences count as that, so that few answers are parsed.
+        More tokens than the free ends of its sequences count as that, so that few are parsed.
         """
-        if self._body.api.embeds or usage.completion_tokens > self._body.sequences:
+        if self._body.api.embeds or usage.completion_tokens > self._body.free_ends:
             return True
         return whole_text_bytes(answer.body) > 0
 

@@ -19,6 +19,7 @@ from agent.core.peer_request import (
 from agent.core.request.messages import Rest
 from agent.core.request.usage import is_empty
 from agent.formats.continuing import ContinuableStream
+from agent.formats.sequences import answers_to_each
 from agent.formats.usage import read_usage
 from agent.relay.messages import request_bytes
 from protos.domain.pricing import cost_of, format_usd
@@ -99,7 +100,11 @@ def open_stream(
 
     ``service_word``: what the client is told of its service tier; empty: nothing.
     """
-    events = _reader(body, deployment, target, partial(_cost_field, price, body.sequences))
+    events = _reader(
+        body, deployment, target, partial(_cost_field, price, body.tells_prompt, body.free_ends)
+    )
+    if body.sequences > 1:
+        events.count_choices(answers_to_each(body.fields))
     if service_word:
         events.tell_service_tier(service_word)
     return events
@@ -149,7 +154,9 @@ def rest_of(events: EventStream | None) -> Rest:
     return Rest.TEXT if events.can_go_on else Rest.UNKNOWN
 
 
-def _cost_field(price: Price | None, sequences: int, usage: bytes, visible: bool) -> bytes:
+def _cost_field(
+    price: Price | None, of_prompt: bool, free_ends: int, usage: bytes, visible: bool
+) -> bytes:
     """Return the JSON field with the cost of ``usage``; empty without a price."""
     try:
         found = orjson.loads(usage)
@@ -158,6 +165,6 @@ def _cost_field(price: Price | None, sequences: int, usage: bytes, visible: bool
     if price is None or not isinstance(found, dict):
         return b""
     counted, nano_usd = read_usage(found), 0
-    if not is_empty(counted, embeds=False, visible=visible, sequences=sequences):
+    if not is_empty(counted, of_prompt=of_prompt, visible=visible, free_ends=free_ends):
         nano_usd = cost_of(counted, price).total_nano_usd
     return b',"cost_usd":' + format_usd(nano_usd).encode()

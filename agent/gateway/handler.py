@@ -223,10 +223,12 @@ class GenerationHandler:
         deployment = find_deployment(caller, body.model, view)
         header = parse_zones(request.headers)
         account, key = caller.account, caller.key
-        pinned = bound_zones(account, key, deployment, None)
-        check_inside(view, gateway.state.node_id, pinned)
-        # where the header leaves no zone at all, what is kept of the request is still bound
-        log.zones = recorded_zones(allowed_zones(pinned or (), header) or pinned)
+        has_pins = is_pinned(account, key, deployment)
+        if has_pins or header is not None:  # most requests are bound to nothing
+            pinned = bound_zones(account, key, deployment, None)
+            check_inside(view, gateway.state.node_id, pinned)
+            # where the header leaves no zone at all, what is kept of the request is still bound
+            log.zones = recorded_zones(allowed_zones(pinned or (), header) or pinned)
         log.deployment, log.stream = deployment.name, body.stream
         log.model, log.sla = deployment.model, deployment.sla_tier
         log.budget_ms = parse_budget_ms(request.headers, deployment.ttft_budget_ms)
@@ -252,9 +254,11 @@ class GenerationHandler:
             zones=bound_zones(account, key, None, header),
             blocks=blocks,
             sequences=body.sequences,
+            free_ends=body.free_ends,
+            tells_prompt=body.tells_prompt,
             max_answer_tokens=body.max_answer_tokens,
             key_id=key.id,
-            is_pinned=is_pinned(account, key, deployment),
+            is_pinned=has_pins,
             bound_zones=log.zones,
             service_tier=body.service_tier,
         )

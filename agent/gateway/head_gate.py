@@ -67,13 +67,17 @@ class HeadGate:
 
 
 def caller_of(request: Request, gateway: GatewayContext, view: FleetView) -> Caller:
-    """Return who sent ``request``: as its head was admitted, unless the table has changed since.
+    """Return who sent ``request``: as its head was admitted, unless something has changed since.
+
+    Its body may have taken a minute, in which the table changes and a key expires.
 
     Raises: Unauthenticated, Forbidden, Misdirected; what ``AccountLimits.check_head`` raises. Hot.
     """
     admitted = request.admitted
     if isinstance(admitted, Admitted) and admitted.view is view:
-        return admitted.caller
+        ends_unix_ms = admitted.caller.key.expires_unix_ms
+        if not ends_unix_ms or gateway.now_unix_ms() < ends_unix_ms:
+            return admitted.caller
     caller = authenticated(request, gateway, view, request.path)
     gateway.account_limits.check_head(caller.account, gateway.now_mono_ms())
     return caller

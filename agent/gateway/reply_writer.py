@@ -109,8 +109,8 @@ class ReplyWriter:
         if refused is not None:
             answer = answer_of(refused)
             error = engine_error(answer.status, answer.body)
-        event = self.api.error_event(error, sent)
-        self._client.end_stream(event)
+        last = events.kept_back() if events is not None else b""
+        self._client.end_stream(last + self.api.error_event(error, sent))
         self._client.close()
 
 

@@ -47,7 +47,9 @@ class UsagePush:
             raise rpc_error(error) from error
         if ack.spool_id != batch.spool_id:
             raise LinkDown("the coordinator answered for another spool")
-        return BatchAnswer(ack.watermark, ack.refused, ack.reason, ack.coordinator_zone)
+        return BatchAnswer(
+            ack.watermark, ack.refused, ack.reason, ack.coordinator_zone, float(ack.pause_ms)
+        )
 
     async def close(self) -> None:
         """Close the channel."""

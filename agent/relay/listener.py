@@ -8,6 +8,7 @@ import errno
 import logging
 import os
 import socket
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agent.relay.server import ServerConnection
@@ -45,7 +46,7 @@ class Listener:
         self._tls: ssl.SSLContext | None = None
         self._background = Background(max_tasks=4)
         #: Connections being opened: the TLS handshake.
-        self._opening: dict[Place, asyncio.Task[None]] = {}
+        self._opening: dict[Place, asyncio.Task[bool]] = {}
         self.port = 0
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
@@ -130,29 +131,33 @@ class Listener:
             accepted.close()
             return
         accepted.setblocking(False)
-        opening = self._open_connection(accepted, place)
-        self._opening[place] = asyncio.get_running_loop().create_task(opening)
+        opening = asyncio.get_running_loop().create_task(self._open_connection(accepted, place))
+        self._opening[place] = opening
+        # Not a part of the task: one that is cancelled before its first step does nothing at all.
+        opening.add_done_callback(partial(self._opened, accepted, place))
 
-    async def _open_connection(self, accepted: socket.socket, place: Place) -> None:
-        """Make the connection's protocol, after its TLS handshake; no error leaves here."""
+    def _opened(self, accepted: socket.socket, place: Place, opening: asyncio.Task[bool]) -> None:
+        """Give back what a connection holds that was not opened."""
+        del self._opening[place]
+        if opening.cancelled() or opening.exception() is not None or not opening.result():
+            self.connections.leave(place)
+            accepted.close()
+
+    async def _open_connection(self, accepted: socket.socket, place: Place) -> bool:
+        """Make the connection's protocol, after its TLS handshake; return whether it is open."""
 
         def make() -> ServerConnection:
             return ServerConnection(self.connections, self._handler, place)
 
         timeout_s = _HANDSHAKE_TIMEOUT_S if self._tls is not None else None
-        opened = False
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 make, accepted, ssl=self._tls, ssl_handshake_timeout=timeout_s
             )
-            opened = True
         except (OSError, TimeoutError, EOFError) as error:
             _log.debug("connection not opened port=%s reason=%r", self._name, error)
-        finally:
-            del self._opening[place]
-            if not opened:
-                self.connections.leave(place)
-                accepted.close()
+            return False
+        return True
 
     def _pause(self, error: OSError) -> None:
         """Accept nothing for a moment: no descriptor is left, and asking again at once would spin.

@@ -25,6 +25,7 @@ from agent.spool.kept import KeptRecords
 from agent.spool.quarantine import Quarantine
 from agent.spool.reader import SpoolReader, Taken
 from protos.domain.errors import EdgeForgeError
+from protos.wire.usage import decode_record
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -37,6 +38,10 @@ _log = logging.getLogger(__name__)
 
 RETRY = BackoffPolicy(base_ms=250.0, cap_ms=60_000.0)
 _SHORTEST_PAUSE_MS = 20.0
+#: Of what the coordinator may ask for.
+_LONGEST_PAUSE_MS = 60_000.0
+#: A pause ends so soon once the rest is to be delivered.
+_HURRY_CHECK_MS = 1_000.0
 #: How often the folder's size is looked up for the status.
 _SIZE_INTERVAL_MS = 10_000.0
 
@@ -70,9 +75,12 @@ class UsageShipper:
         #: Where the coordinator keeps records; None: it has not answered yet.
         self._zone: str | None = None
         self._own_counted = 0
+        self._hurries = False
+        self._asked_pause_ms = 0.0
         #: Called with the number up to which records of this run are counted.
         self.on_counted: Callable[[int], None] = _nothing
         self._sized_mono_ms = float("-inf")
+        self._stats.counted_mono_ms = self._stats.older_since_mono_ms = now_mono_ms()
 
     async def run(self) -> None:
         """Deliver until cancelled."""
@@ -99,7 +107,7 @@ class UsageShipper:
 
         A spool that was delivered whole is deleted.
         """
-        self._interval_ms = _SHORTEST_PAUSE_MS
+        self._hurries = True
         own, until = self._spool.own, self._now_mono_ms() + timeout_s * 1_000
         if own is None:
             return
@@ -114,29 +122,44 @@ class UsageShipper:
         reader = self._reader(folder, own=own)
         sought = False
         while True:
+            taken_mono_ms = self._now_mono_ms()
             try:
                 taken = await self._take(reader, own=own)
             except OSError as error:
                 await self._failed(f"the spool cannot be read: {error}", 1)
                 reader = self._reader(folder, own=own, next_seq=reader.next_seq)
                 continue
+            if taken is None and own:
+                self._stats.counted_mono_ms = taken_mono_ms
             if taken is None and not own:
                 await self._finish(reader)
                 return
             if taken is not None:
                 batch, stay = await self._batch(folder, taken)
+                if not own:
+                    self._note_age(batch)
                 answer = await self._send(batch)
                 following = after_answer(batch, answer, sought=sought)
                 if following is Next.GO_ON:
                     sought = False
-                    await self._counted(reader, batch, stay, taken)
+                    await self._counted(reader, batch, stay, taken, taken_mono_ms)
                 else:
                     sought = True
                     await self._refused(batch, answer, following)
                     reader = self._reader(folder, own=own, next_seq=answer.watermark + 1)
                     continue
             if own and (taken is None or not taken.more):
-                await asyncio.sleep(self._interval_ms / 1_000)
+                await self._pause()
+
+    async def _pause(self) -> None:
+        """Wait as long as is configured, or as the coordinator asked; until the end is hurried."""
+        left_ms = max(self._interval_ms, min(self._asked_pause_ms, _LONGEST_PAUSE_MS))
+        while left_ms > 0.0 and not self._hurries:
+            step_ms = min(left_ms, _HURRY_CHECK_MS)
+            await asyncio.sleep(step_ms / 1_000)
+            left_ms -= step_ms
+        if self._hurries:
+            await asyncio.sleep(_SHORTEST_PAUSE_MS / 1_000)
 
     def _reader(
         self, folder: SpoolFolder, *, own: bool, next_seq: int | None = None
@@ -177,7 +200,7 @@ class UsageShipper:
             if self._stats.delivery_failure:
                 _log.info("records of usage are delivered again")
                 self._stats.delivery_failure = ""
-            self._zone = answer.zone
+            self._zone, self._asked_pause_ms = answer.zone, answer.pause_ms
             return answer
 
     async def _failed(self, reason: str, failures: int, at_least_ms: float = 0.0) -> None:
@@ -210,6 +233,7 @@ class UsageShipper:
         batch: UsageBatch,
         stay: list[tuple[int, bytes]],
         taken: Taken,
+        taken_mono_ms: float,
     ) -> None:
         """All of the batch is counted: keep what stays here, and delete segments."""
         stats = self._stats
@@ -217,6 +241,7 @@ class UsageShipper:
         stats.damaged += len(batch.damaged)
         if reader.folder == self._spool.own:
             self._own_counted = batch.last_seq
+            stats.counted_mono_ms = taken_mono_ms
             self.on_counted(batch.last_seq)
         stats.lost_ends += taken.lost_ends
         while stay:
@@ -251,6 +276,13 @@ class UsageShipper:
             _log.warning("a delivered spool cannot be deleted: %s", error)
         _log.info("a spool of an earlier run is delivered spool=%s", reader.folder.spool_id)
         self._spool.space_freed()
+
+    def _note_age(self, batch: UsageBatch) -> None:
+        """Note the age of a spool of an earlier run, from its first record that is not counted."""
+        if batch.records:
+            began_unix_ms = decode_record(batch.records[0][1]).began_unix_ms
+            age_ms = max(0, self._now_unix_ms() - began_unix_ms)
+            self._stats.older_since_mono_ms = self._now_mono_ms() - age_ms
 
     def _note_waiting(self) -> None:
         self._stats.waiting = max(0, self._spool.last_seq - self._own_counted)

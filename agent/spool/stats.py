@@ -44,6 +44,10 @@ class SpoolStats:
     disk_failure: str = ""
     delivery_failure: str = ""
     spool_id: str = ""
+    #: Everything that this run wrote before it is counted.
+    counted_mono_ms: float = 0.0
+    #: When the oldest record of earlier runs began; until it was read, this run.
+    older_since_mono_ms: float = 0.0
     #: Writes by how long they took: up to each of ``BOUNDS_MS``, and longer.
     write_counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_MS) + 1))
     write_ms_total: float = 0.0
@@ -57,7 +61,13 @@ class SpoolStats:
         self.write_counts[bisect_left(BOUNDS_MS, took_ms)] += 1
         self.write_ms_total += took_ms
 
-    def samples(self, _now_mono_ms: float) -> Samples:
+    def oldest_s(self, now_mono_ms: float) -> float:
+        """Return the age of the oldest record that is not counted, at most; 0: there is none."""
+        own_ms = now_mono_ms - self.counted_mono_ms if self.waiting else 0.0
+        older_ms = now_mono_ms - self.older_since_mono_ms if self.older_spools else 0.0
+        return max(own_ms, older_ms) / 1_000
+
+    def samples(self, now_mono_ms: float) -> Samples:
         """Yield the counters and what is on disk."""
         yield from counter_samples("edgeforge_usage_", self, _HELP)
         for name, text, value in (
@@ -65,6 +75,12 @@ class SpoolStats:
             ("quota_bytes", "Bytes that the usage folder may take.", self.quota_bytes),
             ("waiting", "Records of this run not counted by the coordinator yet.", self.waiting),
             ("older_spools", "Spools of earlier runs not delivered yet.", self.older_spools),
+            (
+                "oldest_seconds",
+                "Age of the oldest record not counted by the coordinator, at most; 0: none.",
+                self.oldest_s(now_mono_ms),
+            ),
+            ("quarantined", "Files of bytes that could not be read.", len(self.quarantined)),
             ("full", "1 while billable requests are refused for lack of space.", bool(self.full)),
         ):
             yield Sample(f"edgeforge_usage_{name}", text, float(value))
@@ -76,10 +92,17 @@ class SpoolStats:
             self.write_ms_total,
         )
 
-    def status(self, _now_mono_ms: float) -> dict[str, object]:
+    def status(self, now_mono_ms: float) -> dict[str, object]:
         """Return all of it under ``usage``."""
         usage = asdict(self)
-        del usage["write_counts"], usage["write_ms_total"]  # a histogram, for the metrics
+        for internal in (
+            "write_counts",
+            "write_ms_total",
+            "counted_mono_ms",
+            "older_since_mono_ms",
+        ):
+            del usage[internal]
+        usage["oldest_s"] = self.oldest_s(now_mono_ms)
         return {"usage": usage}
 
     def missing(self) -> list[str]:

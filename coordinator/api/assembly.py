@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from coordinator import clock
 from coordinator.api.customer.imports import ImportJobs
 from coordinator.api.customer.listener import ApiListener, ApiParts
 from coordinator.api.customer.route import Services
-from coordinator.api.tls import tls_of_files, tls_of_pair
+from coordinator.api.tls import tls_of_listener
 from coordinator.core.members import SignUp
 from coordinator.operations.sign_ups import SignUps
-from protos.domain.addresses import is_unspecified
+from coordinator.operations.upstream_imports import has_token
 
 if TYPE_CHECKING:
-    import ssl
-
     from coordinator.billing.billing import Billing
     from coordinator.ca.authority import CertificateAuthority
     from coordinator.config import CoordinatorConfig
@@ -48,6 +45,7 @@ def make_api(
         clock.now_mono_ms,
         clock.now_unix_ms,
         billing.prepay,
+        partial(has_token, operations.upstream_imports),
     )
     services = Services(
         operations=operations,
@@ -55,17 +53,13 @@ def make_api(
         imports=ImportJobs(clock.now_unix_ms),
         now_unix_ms=clock.now_unix_ms,
         endpoint=config.api_endpoint,
+        authority_pem=authority.bundle_pem.decode(),
+        publishable_key=config.payments.stripe_publishable_key,
     )
-    parts = ApiParts(services, logins, _tls(config, authority), payment_event=billing.payment_event)
+    parts = ApiParts(
+        services,
+        logins,
+        tls_of_listener("api", api, authority, config.coordinator.name),
+        payment_event=billing.payment_event,
+    )
     return ApiListener(parts, api.host, api.port, max_connections=api.max_connections)
-
-
-def _tls(config: CoordinatorConfig, authority: CertificateAuthority) -> ssl.SSLContext | None:
-    api = config.api
-    if api.plain_http:
-        return None
-    if api.certificate_file:
-        return tls_of_files("api", Path(api.certificate_file), Path(api.key_file))
-    hosts = {api.host, urlsplit(api.advertise).hostname or "", "localhost"}
-    named = sorted(host for host in hosts if host and not is_unspecified(host))
-    return tls_of_pair(*authority.new_coordinator(config.coordinator.name, named))

@@ -87,12 +87,16 @@ class HttpConnection(web.RequestHandler):
             self._connections.leave(self._place)
         super().connection_lost(exc)
 
-    def set_busy(self, *, busy: bool) -> None:
-        """Note whether a request is served; such a connection is not ended for another one."""
+    def set_busy(self, *, busy: bool, known: bool = True) -> None:
+        """Note whether a request is served; such a connection is not ended for another one.
+
+        ``known``: whoever sent it may hold a place that strangers may not.
+        """
         place = self._place
         if place is not None:
             place.busy, place.idle_since_mono_ms = busy, clock.now_mono_ms()
-            self._connections.shares.show(place)
+            if known:
+                self._connections.shares.show(place)
 
     def handle_error(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -48,6 +48,16 @@ class NewCredit:
     reference: str = ""
 
 
+def giving(new: NewCredit, now_unix_ms: int) -> Callable[[sqlite3.Connection], Credit]:
+    """Return the write of a credit that somebody gives, while there is room. InvalidRequest."""
+
+    def write(connection: sqlite3.Connection) -> Credit:
+        require_room(connection, new.account)
+        return give(connection, new, now_unix_ms)
+
+    return write
+
+
 def give(connection: sqlite3.Connection, new: NewCredit, now_unix_ms: int) -> Credit:
     """Give a credit and post it. Raises: InvalidRequest.
 
@@ -57,6 +67,13 @@ def give(connection: sqlite3.Connection, new: NewCredit, now_unix_ms: int) -> Cr
         raise InvalidRequest("a credit is more than nothing, and a million dollars at most")
     if not new.reason.strip() or len(new.reason) > MAX_REASON_CHARS:
         raise InvalidRequest(f"a credit needs a reason of up to {MAX_REASON_CHARS} characters")
+    if len(left_of(connection, new.account)) >= MAX_CREDITS:
+        raise InvalidRequest(f"{new.account} has {MAX_CREDITS} credits", "use fewer, larger ones")
+    return take_in(connection, new, now_unix_ms)
+
+
+def take_in(connection: sqlite3.Connection, new: NewCredit, now_unix_ms: int) -> Credit:
+    """Give a credit for money that has come in: whatever there is of it, and however many."""
     is_grant = new.kind is CreditKind.GRANT
     debit = ledger.EXPENSE_GRANTS if is_grant else new.cash_account
     credit = insert(connection, new, now_unix_ms)

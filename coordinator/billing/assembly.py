@@ -18,8 +18,8 @@ from coordinator.core.months import ClosePolicy
 from coordinator.core.tax import NoTax, TaxRule, VatTable, parse_rates
 
 if TYPE_CHECKING:
-    from coordinator.billing_sections import BillingSection, SmtpSection
     from coordinator.config import CoordinatorConfig
+    from coordinator.sections.billing import BillingSection, SmtpSection
     from coordinator.store.store import Store
     from coordinator.usage.database import UsageDatabase
     from protos.domain.resources import CardTerms

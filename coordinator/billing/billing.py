@@ -14,9 +14,11 @@ from coordinator.billing.alerting import Alerts
 from coordinator.billing.collection import Collection, standings
 from coordinator.billing.funds import Funds
 from coordinator.core import dunning
+from coordinator.core.dunning import BILLING
 from coordinator.core.wall_clock import WallClock
 from coordinator.store import accounts
 from coordinator.store.records import AuditNote
+from protos.domain.customers import AccountState
 from protos.domain.errors import EdgeForgeError, NotFound
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
-_BY = "billing"
+_BY = BILLING
 #: Least time between two looks, however much is spent.
 _PAUSE_S = 1.0
 
@@ -68,7 +70,8 @@ class Billing:
         self.parts = parts
         self.database = parts.database
         self.rules = parts.rules
-        self.funds = Funds(parts.database, parts.now_unix_ms)
+        self.clock = WallClock()
+        self.funds = Funds(parts.database, self._settled_unix_ms)
         self.collection = Collection(
             parts.database, parts.provider, parts.dunning, parts.now_unix_ms
         )
@@ -79,7 +82,6 @@ class Billing:
             mailer=parts.mailer,
             now_unix_ms=parts.now_unix_ms,
         )
-        self.clock = WallClock()
         self._closed_through_unix_ms = 0
         self._spent: set[str] = set()
         self._wake = asyncio.Event()
@@ -104,8 +106,22 @@ class Billing:
         return self._closed_through_unix_ms
 
     def remaining_of(self, account: str) -> int | None:
-        """Return what an account may still spend; None: unlimited."""
-        return self.funds.remaining_of(account)
+        """Return what an account may still spend; None: unlimited.
+
+        Nothing, where agents are to bound an account of which no bound is known: its row here is
+        lost, or has not been read yet. A cap is no credit: an account whose invoices are overdue
+        spends what it has paid in advance.
+        """
+        row = self.parts.store.view().accounts.get(account)
+        limited = row is not None and row.state is AccountState.LIMITED
+        remaining = self.funds.remaining_of(account, only_paid=limited)
+        if remaining is None and row is not None and row.funded:
+            return None if self.funds.is_unbounded(account) else 0
+        return remaining
+
+    def _settled_unix_ms(self) -> int:
+        """Return the time by which caps begin again and credits end: no jump of a clock's."""
+        return self.clock.estimate(self.parts.now_unix_ms(), self.parts.now_mono_ms())
 
     async def payment_event(self, payload: bytes, signature: str) -> None:
         """Take a webhook of the payment provider. Raises: Unauthenticated, StoreUnavailable."""
@@ -126,7 +142,9 @@ class Billing:
         await self.funds.refresh()
         funded = self.funds.funded
         for name, account in sorted(self.parts.store.view().accounts.items()):
-            if account.funded != (name in funded):
+            # Nothing is known of an account without a row, which frees it of no bound.
+            known = name in funded or self.funds.is_unbounded(name)
+            if known and account.funded != (name in funded):
                 await self.parts.store.write(accounts.set_funded(name, name in funded))
 
     # --- the clock ---
@@ -245,7 +263,9 @@ class Billing:
     async def _apply(self, standing: Standing) -> None:
         account = self.parts.store.view().accounts.get(standing.account)
         if account is not None:
-            state = dunning.applied(standing.wanted, standing.ours, account.state)
+            info = self.parts.store.account_infos().get(account.id)
+            ours = standing.ours if info is not None and info.state_by == _BY else None
+            state = dunning.applied(standing.wanted, ours, account.state)
             if state is not None:
                 reason = "an invoice is overdue" if state != "active" else "invoices are paid"
                 note = AuditNote(_BY, "account.state", f"account/{account.id}", str(state))

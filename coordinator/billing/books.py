@@ -99,7 +99,7 @@ def _entries(connection: sqlite3.Connection, number: int) -> Iterator[Entry]:
 
 @dataclass(slots=True)
 class Audited:
-    """What a check of the books found; no problems: ledger = roll-ups >= raw records."""
+    """What a check of the books found; no problems: ledger = rollups >= raw records."""
 
     transactions: int = 0
     entries: int = 0
@@ -111,7 +111,7 @@ class Audited:
 
 
 def audit(connection: sqlite3.Connection) -> Audited:
-    """Compare the ledger with itself, the lines of invoices, the roll-ups and the credits."""
+    """Compare the ledger with itself, the lines of invoices, the rollups and the credits."""
     found = Audited()
     (found.transactions,) = connection.execute(
         "SELECT count(*) FROM ledger_transactions"
@@ -140,7 +140,7 @@ def audit(connection: sqlite3.Connection) -> Audited:
     found.raw_nano_usd = _raw_nano_usd(connection)
     if found.raw_nano_usd > found.rollup_nano_usd:
         problems.append(
-            f"raw records sum to {found.raw_nano_usd} nano-USD, the roll-ups to"
+            f"raw records sum to {found.raw_nano_usd} nano-USD, the rollups to"
             f" {found.rollup_nano_usd}"
         )
     problems += _credit_problems(connection)
@@ -174,7 +174,7 @@ def _usage_problems(connection: sqlite3.Connection, found: Audited) -> list[str]
         if len(set(amounts)) > 1:
             problems.append(
                 f"{key[0]} in {text_of_month(key[1])}: the ledger has {amounts[0]} nano-USD, the"
-                f" invoice's lines {amounts[1]}, the roll-ups {amounts[2]}"
+                f" invoice's lines {amounts[1]}, the rollups {amounts[2]}"
             )
     return problems
 
@@ -182,7 +182,7 @@ def _usage_problems(connection: sqlite3.Connection, found: Audited) -> list[str]
 def _raw_nano_usd(connection: sqlite3.Connection) -> int:
     """Return the sum over records, decoded one by one; those of exports were summed then.
 
-    One record is in memory at a time. Usage that zones keep comes as counters, so that the roll-ups
+    One record is in memory at a time. Usage that zones keep comes as counters, so that the rollups
     may be more.
     """
     (exported,) = connection.execute("SELECT coalesce(sum(nano_usd), 0) FROM exports").fetchone()

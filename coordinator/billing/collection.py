@@ -26,6 +26,9 @@ MIN_CENTS, MAX_CENTS = 50, 10_000_000
 _UNDECIDED = (ChargeState.SENDING.value, ChargeState.PENDING.value)
 #: Events of webhooks are remembered for so long; their signatures are valid for minutes.
 EVENTS_KEPT_MS = 90 * 24 * 3_600_000
+#: A charge that was begun earlier may have been made, and its key forgotten: Stripe keeps keys for
+#: a day. It is looked for before it is asked for again.
+KEYS_HOLD_MS = 20 * 3_600_000
 #: Charges that a pass of the clock begins.
 _MAX_DUE = 100
 
@@ -131,9 +134,11 @@ class Collection:
         return done
 
     async def _perform(self, payment: Payment, customer: str, description: str) -> Payment:
-        charged = await self.provider.charge(
-            Charge(payment.key, customer, payment.cents, description)
-        )
+        charge, charged = Charge(payment.key, customer, payment.cents, description), None
+        if self._now_unix_ms() - payment.created_unix_ms > KEYS_HOLD_MS:
+            charged = await self.provider.find(charge)
+        if charged is None:
+            charged = await self.provider.charge(charge)
         return await self.record(payment.key, charged)
 
 
@@ -225,6 +230,8 @@ def settle(
     payment = Payment(key, account, number, cents, ChargeState(state), created)
     if payment.state is ChargeState.SUCCEEDED or payment.state is charged.state:
         return payment
+    if payment.state is ChargeState.FAILED and charged.state is ChargeState.PENDING:
+        return payment  # told late: events have no order
     connection.execute(
         "UPDATE payments SET state = ?, provider_id = ?, error = ? WHERE key = ?",
         (charged.state.value, charged.provider_id, charged.error, key),
@@ -274,7 +281,7 @@ def paid(
             cash_account=cash,
             reference=reference,
         )
-        account_credits.give(connection, new, now_unix_ms)
+        account_credits.take_in(connection, new, now_unix_ms)
 
 
 def paid_otherwise(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
 from coordinator.core.invoice_rules import Party
@@ -22,7 +22,7 @@ _COUNTRY_CHARS = 2
 
 @dataclass(frozen=True, slots=True)
 class BilledAccount:
-    """A row of ``billing_accounts``. ``cap_nano_usd`` 0: no cap."""
+    """A row of ``billing_accounts``. Caps are of a calendar month; 0: none."""
 
     account: str
     legal_name: str = ""
@@ -32,19 +32,27 @@ class BilledAccount:
     email: str = ""
     #: Requests need a balance that was paid in advance or granted.
     prepaid: bool = False
+    #: What operators have set.
     cap_nano_usd: int = 0
     alert_url: str = ""
-    alert_secret: str = ""
+    alert_secret: str = field(default="", repr=False)
     alert_email: str = ""
     #: The state that dunning wrote last.
     dunning_state: AccountState = AccountState.ACTIVE
     #: The provider's name of the customer.
     provider_customer: str = ""
+    #: What the account has set for itself.
+    own_cap_nano_usd: int = 0
+
+    @property
+    def bound_nano_usd(self) -> int:
+        """The cap that holds: the lower one of both. 0: none."""
+        return min((one for one in (self.cap_nano_usd, self.own_cap_nano_usd) if one), default=0)
 
     @property
     def funded(self) -> bool:
         """Whether its spending is bounded."""
-        return self.prepaid or self.cap_nano_usd > 0
+        return self.prepaid or self.bound_nano_usd > 0
 
 
 _COLUMNS = tuple(one.name for one in fields(BilledAccount))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import smtplib
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Final
@@ -27,7 +27,7 @@ class SmtpServer:
     sender: str
     tls: str = "starttls"
     user: str = ""
-    password: str = ""
+    password: str = field(default="", repr=False)
     timeout_s: float = 20.0
     #: Authorities of the server's certificate; empty: the system's.
     ca_file: str = ""

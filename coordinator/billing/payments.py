@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from protos.domain.errors import InvalidRequest
@@ -22,7 +22,7 @@ class ChargeState(enum.StrEnum):
 class Charge:
     """An amount to be charged to a customer's stored card.
 
-    ``key`` is the idempotency key: the same key never charges twice.
+    ``key`` is the idempotency key: the same key never charges twice within a day of the first time.
     """
 
     key: str
@@ -45,7 +45,7 @@ class CardSetup:
     """A card that is to be stored: the customer's browser confirms it with the secret."""
 
     setup_id: str
-    client_secret: str
+    client_secret: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,10 @@ class PaymentProvider(Protocol):
         """Charge the stored card."""
         ...
 
+    async def find(self, charge: Charge) -> Charged | None:
+        """Return what became of a charge that was sent long ago; None: the provider has none."""
+        ...
+
     def event_of(self, payload: bytes, signature: str) -> PaymentEvent:
         """Return a webhook's event. Raises: Unauthenticated for a forged or replayed one."""
         ...
@@ -104,6 +108,10 @@ class NoPayments:
         return False
 
     async def charge(self, charge: Charge) -> Charged:
+        """Refuse."""
+        raise _no_provider()
+
+    async def find(self, charge: Charge) -> Charged | None:
         """Refuse."""
         raise _no_provider()
 

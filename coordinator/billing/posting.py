@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from coordinator.billing import account_credits, books
 from coordinator.core import grants, ledger
 from coordinator.core.grants import Credit, CreditKind
-from coordinator.core.months import text_of_month
-from coordinator.core.usage_rollup import month_of
+from coordinator.core.months import month_number_of, text_of_month
 from protos.domain.errors import Conflict
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ def _lines(deltas: Sequence[UsageDelta]) -> dict[tuple[object, ...], tuple[objec
         if not sums.requests:
             continue
         line = (
-            *(key.account, booked, month_of(key.minute_unix_ms), key.deployment),
+            *(key.account, booked, month_number_of(key.minute_unix_ms), key.deployment),
             *(key.tier_billed, key.sla_tier, key.card_version),
         )
         amounts = lines.setdefault(line, [0] * len(names))

@@ -96,6 +96,19 @@ class StripePayments:
             )
         return Charged(_state_of(made.status), str(made.id), _reason_of(made.status))
 
+    async def find(self, charge: Charge) -> Charged | None:
+        """Return the payment of a customer that has the key of ``charge``."""
+        params: Any = {"customer": charge.customer, "limit": 100}
+
+        def look() -> Charged | None:
+            found: Any = self._client.v1.payment_intents.list(params=params)
+            for one in found.auto_paging_iter():
+                if getattr(one.metadata, "edgeforge_key", "") == charge.key:
+                    return Charged(_state_of(one.status), str(one.id), _reason_of(one.status))
+            return None
+
+        return await self._call(look)
+
     def event_of(self, payload: bytes, signature: str) -> PaymentEvent:
         """Return a webhook's event. Raises: Unauthenticated."""
         try:

@@ -20,8 +20,8 @@ from protos.domain.errors import ConfigInvalid, StoreUnavailable
 
 if TYPE_CHECKING:
     from coordinator.blobs.interface import BlobStore
-    from coordinator.blobs_section import BlobsSection
     from coordinator.config import CoordinatorConfig
+    from coordinator.sections.blobs import BlobsSection
 
 _log = logging.getLogger(__name__)
 

@@ -45,7 +45,7 @@ def show(account: AccountOption = "", json_output: JsonOption = False) -> None:
 
 @app.command("check")
 def check(json_output: JsonOption = False) -> None:
-    """Prove that transactions sum to zero and that ledger, invoices' lines and roll-ups agree.
+    """Prove that transactions sum to zero and that ledger, invoices' lines and rollups agree.
 
     Ends with an error if they do not.
 
@@ -71,7 +71,7 @@ def check(json_output: JsonOption = False) -> None:
         print_line(
             f"{found.transactions} transactions, {found.entries} entries; usage:"
             f" {money.usd_of_nano(found.usage_nano_usd)} USD in the ledger,"
-            f" {money.usd_of_nano(found.rollup_nano_usd)} USD in the roll-ups,"
+            f" {money.usd_of_nano(found.rollup_nano_usd)} USD in the rollups,"
             f" {money.usd_of_nano(found.raw_nano_usd)} USD in raw records"
         )
         for one in problems:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from protos.domain.errors import InvalidRequest
 
 _NANO_PER_USD = 10**9
 _CENTS_PER_USD = 100
 _MAX_USD = 10**8
+#: Commas only between thousands: "1,5" is not 15.
+_AMOUNT = re.compile(
+    r"\$?((?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9][0-9_]{0,19})(?:\.[0-9]{1,20})?)", re.ASCII
+)
 
 
 def nano_usd(text: str, param: str) -> int:
@@ -46,16 +51,21 @@ def usd_of_nano(amount_nano_usd: int) -> str:
     return f"{sign}{whole:,}.{f'{nano:09d}'.rstrip('0').ljust(2, '0')}"
 
 
+def usd_rounded(amount_nano_usd: int) -> str:
+    """Return dollars with two decimals."""
+    return f"{Decimal(amount_nano_usd) / _NANO_PER_USD:,.2f}"
+
+
 def date(unix_ms: int) -> str:
     """Return "2026-02-28 12:00", UTC; "-" for none."""
     return f"{datetime.fromtimestamp(unix_ms / 1_000, UTC):%Y-%m-%d %H:%M}" if unix_ms else "-"
 
 
 def _scaled(text: str, param: str, scale: int) -> int:
-    try:
-        amount = Decimal(text.replace("_", "").replace(",", "")) * scale
-    except InvalidOperation:
-        amount = Decimal("NaN")
-    if not amount.is_finite() or amount != int(amount) or not 0 <= amount <= _MAX_USD * scale:
-        raise InvalidRequest(f"{param}: {text[:40]!a} is no amount of dollars", "such as 12.50")
+    found = _AMOUNT.fullmatch(text.strip())
+    amount = Decimal(found[1].replace(",", "")) * scale if found else Decimal(-1)
+    if amount != int(amount) or not 0 <= amount <= _MAX_USD * scale:
+        raise InvalidRequest(
+            f"{param}: {text[:40]!a} is no amount of dollars", "such as 12.50", param=param
+        )
     return int(amount)

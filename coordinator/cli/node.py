@@ -9,6 +9,7 @@ import typer
 
 from coordinator.cli import completion
 from coordinator.cli.common import JsonOption, admin, group
+from coordinator.cli.node_usage import usage_of, usage_problem_of
 from coordinator.cli.output import as_json, enum_word
 from protos.domain.addresses import join_address
 from protos.domain.errors import Conflict, NotFound
@@ -63,7 +64,7 @@ def list_nodes(json_output: JsonOption = False) -> None:
         print_json([as_json(info) for info in nodes])
         return
     print_table(
-        ("node", "pop", "health", "intent", "link", "engine", "in progress", "replicas"),
+        ("node", "pop", "health", "intent", "link", "engine", "in progress", "usage", "replicas"),
         (_row(info) for info in nodes),
         "no nodes yet; enrol one: edgeforge node token create --pop POP",
     )
@@ -106,6 +107,7 @@ def show_node(node: NodeArgument, json_output: JsonOption = False) -> None:
             ("clock", _clock(info)),
             ("engines hold", engines_of(info)),
             ("disk of models", disk_of(info)),
+            ("records of usage", usage_of(info)),
             *(("replica", _replica(one) + _rate(one, before)) for one in info.replicas),
             *(("cold starts", cold_starts_of(one)) for one in info.cold_starts),
             *(("table", _table(info, have)) for have in info.have),
@@ -184,6 +186,7 @@ def _row(info: admin_pb2.NodeInfo) -> tuple[object, ...]:
         link_of(info),
         info.engine_kind or "-",
         info.in_flight_requests,
+        usage_of(info),
         replicas,
     )
 
@@ -237,6 +240,8 @@ def alarms_of(info: admin_pb2.NodeInfo) -> list[str]:
         alarms.append(f"peers cannot reach it: {info.peer_dial.failure}")
     if info.disk.trouble:
         alarms.append(f"disk of models: {info.disk.trouble}")
+    if info.connected and (problem := usage_problem_of(info)):
+        alarms.append(f"usage: {problem}")
     if info.renewal_error:
         alarms.append(f"certificate not renewed: {info.renewal_error}")
     alarms += [f"claim: {one.kind}: {one.detail}" for one in info.claims]

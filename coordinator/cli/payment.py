@@ -34,6 +34,7 @@ def status(account: AccountArgument, json_output: JsonOption = False) -> None:
                 "has_customer": found.has_customer,
                 "prepaid": found.prepaid,
                 "cap_nano_usd": found.cap_nano_usd,
+                "own_cap_nano_usd": found.own_cap_nano_usd,
                 "remaining_nano_usd": (
                     found.remaining_nano_usd if found.HasField("remaining_nano_usd") else None
                 ),
@@ -51,6 +52,12 @@ def status(account: AccountArgument, json_output: JsonOption = False) -> None:
         else "spending is not bounded"
     )
     print_line(f"{account}: {found.state}, {left}, charged by {found.provider}")
+    for whose, cap in (
+        ("edgeforge account cap", found.cap_nano_usd),
+        ("the account itself", found.own_cap_nano_usd),
+    ):
+        if cap:
+            print_line(f"capped at {money.usd_of_nano(cap)} USD a month by {whose}")
     for one in found.open_invoices:
         print_line(
             f"owes {money.usd(one.open_cents)} USD of {one.number}, due"

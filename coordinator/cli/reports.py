@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
 from typing import Annotated
 
 import typer
 
-from coordinator.cli import completion
+from coordinator.cli import completion, money
 from coordinator.cli.common import JsonOption, admin, group
 from protos.domain.card_document import iso_utc, unix_ms_of
-from protos.domain.errors import InvalidRequest
 from protos.domain.pricing import format_usd
 from protos.output.terminal import print_json, print_line, print_table
 from protos.v1 import prices_pb2
@@ -19,7 +17,6 @@ app = group("sla", "How the promises to customers were kept.")
 
 #: Reports over months of sums take a while.
 _TIMEOUT_S = 120.0
-_NANO_PER_USD = 1_000_000_000
 
 
 @app.command("report")
@@ -129,9 +126,9 @@ def review_pops(
                 one.zone,
                 f"{one.utilisation_ratio:.0%}" if one.HasField("utilisation_ratio") else "-",
                 one.days_seen,
-                f"${_usd(one.revenue_nano_usd)}",
-                f"${_usd(one.cost_nano_usd)}" if one.has_cost else "not known",
-                f"${_usd(one.margin_nano_usd)}" if one.has_cost else "-",
+                f"${money.usd_rounded(one.revenue_nano_usd)}",
+                f"${money.usd_rounded(one.cost_nano_usd)}" if one.has_cost else "not known",
+                f"${money.usd_rounded(one.margin_nano_usd)}" if one.has_cost else "-",
                 one.verdict,
                 one.why,
             )
@@ -150,7 +147,9 @@ def set_pop_cost(
 
     Example: edgeforge pop cost GRU --usd-per-hour 12.50
     """
-    request = prices_pb2.SetPopCostRequest(pop_id=pop, nano_usd_per_hour=_nano_usd(usd_per_hour))
+    request = prices_pb2.SetPopCostRequest(
+        pop_id=pop, nano_usd_per_hour=money.nano_usd(usd_per_hour, "--usd-per-hour")
+    )
     with admin() as client:
         cost = client.reports(lambda stub: stub.SetPopCost, request)
     if json_output:
@@ -169,19 +168,6 @@ def add_to_pops(pops: typer.Typer) -> None:
     """Add the commands about POPs to their group."""
     pops.command("review")(review_pops)
     pops.command("cost")(set_pop_cost)
-
-
-def _nano_usd(text: str) -> int:
-    """Return whole nano-USD of "12.50". Raises: InvalidRequest."""
-    try:
-        nano = Decimal(text.strip().lstrip("$")) * _NANO_PER_USD
-        if nano.is_finite() and nano >= 0 and nano == nano.to_integral_value() and nano < 10**18:
-            return int(nano)
-    except (InvalidOperation, ValueError):
-        pass
-    raise InvalidRequest(
-        f"{text[:40]!r} is no amount of dollars", "write 12.50", param="usd-per-hour"
-    )
 
 
 def _sla_row(line: prices_pb2.SlaLine) -> tuple[str, ...]:
@@ -301,7 +287,3 @@ def _optional(line: prices_pb2.SlaLine, name: str) -> float | None:
 def _number(value: float, unit: str) -> str:
     shown = f"{value:,.0f}" if value == round(value) else f"{value:,.1f}"
     return f"{shown} {unit}".rstrip()
-
-
-def _usd(nano_usd: int) -> str:
-    return f"{Decimal(nano_usd) / _NANO_PER_USD:,.2f}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from coordinator import clock
 from coordinator.cli.common import JsonOption, admin
 from coordinator.cli.node import alarms_of, certificate_days_of, link_of
+from coordinator.cli.node_usage import usage_of
 from coordinator.cli.output import enum_word
 from coordinator.cli.validity import Validity, validity_of
 from protos.output.terminal import print_json, print_line, print_table
@@ -192,6 +193,8 @@ def _node_json(info: admin_pb2.NodeInfo) -> dict[str, object]:
         "ttft_ms_p99": service.ttft_ms_p99 if service.first_tokens else None,
         "shed": service.shed,
         "certificate_days": certificate_days_of(info),
+        "usage": usage_of(info),
+        "usage_oldest_s": info.usage.oldest_s if info.HasField("usage") else None,
         "alarms": alarms_of(info),
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from coordinator.core.plan_input import (
@@ -51,10 +51,13 @@ def check_fits(
     model: Model,
     adapter: Adapter | None,
     runtime: Runtime | None,
+    *,
+    names_nodes: bool = True,
 ) -> None:
     """Raises: InvalidRequest saying why no node can serve a deployment.
 
-    A node that has not connected yet may fit: nothing is known of it.
+    ``names_nodes``: customers are told counts, sizes and zones, not which nodes there are. A node
+    that has not connected yet may fit: nothing is known of it.
     """
     wanted = ENGINE_KIND_OF[model.source]
     present = {
@@ -82,16 +85,26 @@ def check_fits(
             f"no node may serve it: a {model.source} model needs an engine of kind {wanted!r}",
             f"the nodes that may serve it have {_counted(kinds)}: `edgeforge node ls`",
         )
-    _check_memory(engines, model)
+    _check_memory(engines, model, names_nodes=names_nodes)
     if runtime is not None:
         _check_runtime(engines, model, runtime)
     if adapter is not None:
         _check_loadable(engines, model, adapter, runtime)
 
 
-def _check_memory(engines: Mapping[str, PlanNode], model: Model) -> None:
+def _check_memory(engines: Mapping[str, PlanNode], model: Model, *, names_nodes: bool) -> None:
     if any(not misfit(one.engine_kind, one.hardware, model) for one in engines.values()):
         return
+    said = (
+        f"model {model.name} has {gigabytes(model.weights_bytes)} of weights"
+        f" ({model.weights_bytes} bytes), more than an engine of any node that may serve it can"
+        " take: "
+    )
+    if not names_nodes:
+        raise InvalidRequest(
+            said + _sizes(engines.values()),
+            "deploy a smaller or a quantised model, or allow more zones",
+        )
     most = sorted(
         ((node.hardware.weights_memory_bytes, node_id) for node_id, node in engines.items()),
         key=lambda one: (-one[0], one[1]),
@@ -99,11 +112,21 @@ def _check_memory(engines: Mapping[str, PlanNode], model: Model) -> None:
     shown = ", ".join(f"{node_id} {gigabytes(size)}" for size, node_id in most[:_SHOWN])
     more = f" and {len(most) - _SHOWN} smaller ones" if len(most) > _SHOWN else ""
     raise InvalidRequest(
-        f"model {model.name} has {gigabytes(model.weights_bytes)} of weights"
-        f" ({model.weights_bytes} bytes), more than an engine of any node that may serve it can"
-        f" take: {shown}{more}",
+        said + shown + more,
         "deploy a smaller or a quantised model, or enrol a node with more memory",
     )
+
+
+def _sizes(nodes: Iterable[PlanNode]) -> str:
+    """Return how many nodes take how much in which zone, the largest first."""
+    counts = Counter((node.hardware.weights_memory_bytes, node.zone) for node in nodes)
+    ordered = sorted(counts.items(), key=lambda one: (-one[0][0], one[0][1]))
+    shown = [
+        f"{gigabytes(size)} at {count} node{'s' * (count != 1)} in {zone or 'no zone'}"
+        for (size, zone), count in ordered[:_SHOWN]
+    ]
+    more = sum(count for _, count in ordered[_SHOWN:])
+    return "; ".join(shown) + (f" and {more} smaller ones" if more else "")
 
 
 def _check_runtime(engines: Mapping[str, PlanNode], model: Model, runtime: Runtime) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from coordinator.core.months import DAY_MS
 from protos.domain.customers import AccountState
 
+#: Whose states dunning writes.
+BILLING = "billing"
 _STRICTNESS = {
     AccountState.ACTIVE: 0,
     AccountState.GRACE: 1,
@@ -37,11 +39,13 @@ def state_of(due_unix_ms: Iterable[int], now_unix_ms: int, policy: DunningPolicy
     return AccountState.LIMITED if days >= policy.limited_days else AccountState.GRACE
 
 
-def applied(wanted: AccountState, ours: AccountState, current: AccountState) -> AccountState | None:
+def applied(
+    wanted: AccountState, ours: AccountState | None, current: AccountState
+) -> AccountState | None:
     """Return the state to write; None: leave it.
 
-    ``ours`` is what dunning wrote last. A state that somebody else wrote is made stricter, and is
-    not loosened: an operator's suspension outlives a payment.
+    ``ours`` is what dunning wrote last; None: the state is somebody else's. Such a state is made
+    stricter, and is not loosened: an operator's suspension outlives a payment.
     """
     if wanted is current:
         return None

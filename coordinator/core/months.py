@@ -1,6 +1,7 @@
 """Months of billing: calendar months in UTC, and the moment at which each is closed.
 
-A local change of summer time moves none of their edges.
+A month is a text, "2026-02", or a number as usage books it, 202602. A local change of summer time
+moves none of their edges.
 """
 
 from __future__ import annotations
@@ -73,6 +74,27 @@ def months_to_close(first: str, now_unix_ms: int, policy: ClosePolicy) -> list[s
         found.append(month)
         month = next_month(month)
     return found
+
+
+def month_number_of(unix_ms: int) -> int:
+    """Return the month that an instant lies in, as usage books it: 202602. Hot."""
+    days = unix_ms // DAY_MS
+    # Civil from days, for the proleptic Gregorian calendar; an era is 400 years.
+    # Source: H. Hinnant, "chrono-compatible low-level date algorithms".
+    shifted = days + 719_468
+    era, day_of_era = divmod(shifted, 146_097)
+    year_of_era = (
+        day_of_era - day_of_era // 1_460 + day_of_era // 36_524 - day_of_era // 146_096
+    ) // 365
+    day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+    month = (5 * day_of_year + 2) // 153
+    month = month + 3 if month < 10 else month - 9
+    return (year_of_era + era * 400 + (month <= 2)) * 100 + month
+
+
+def month_number_start_unix_ms(number: int) -> int:
+    """Return the first instant of a month such as 202602."""
+    return month_start_unix_ms(text_of_month(number))
 
 
 def number_of_month(month: str) -> int:

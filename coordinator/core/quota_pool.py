@@ -110,9 +110,19 @@ class QuotaPool:
         return full and not self._shares
 
     def grant(
-        self, holder: str, node_id: str, ask: LeaseAsk, ends_mono_ms: float, *, settling: bool
+        self,
+        holder: str,
+        node_id: str,
+        ask: LeaseAsk,
+        ends_mono_ms: float,
+        *,
+        settling: bool,
+        nodes: int = 0,
     ) -> LeaseGrant:
-        """Grant what ``ask`` may have. ``settling``: unknown agents may hold some of it still."""
+        """Grant what ``ask`` may have. ``settling``: unknown agents may hold some of it still.
+
+        ``nodes`` of the fleet: sequences are granted up to an even share meanwhile; 0: not at all.
+        """
         share = self._shares.get(holder)
         if share is None:
             share = _Share(node_id, credited_per_unit=self._credited_per_unit)
@@ -120,7 +130,7 @@ class QuotaPool:
         granted = (
             self._grant_rate(share, ask, settling)
             if is_rate
-            else self._grant_part(share, ask, settling)
+            else self._grant_part(share, ask, settling, nodes)
         )
         cut_off = self._cut_off_share(share, ask, settling)
         if ask.want or ask.in_use or granted or share.cut_off:
@@ -160,7 +170,7 @@ class QuotaPool:
         share.credited_per_unit = self._credited_per_unit
         return share.credit
 
-    def _grant_part(self, share: _Share, ask: LeaseAsk, settling: bool) -> int:
+    def _grant_part(self, share: _Share, ask: LeaseAsk, settling: bool, nodes: int) -> int:
         capacity, in_use = self._capacity, ask.in_use
         is_new = not share.ends_mono_ms or share.is_over
         known = max(0, capacity) if settling and is_new else share.held
@@ -177,7 +187,9 @@ class QuotaPool:
             fair += in_use <= fair  # what is left of whole numbers goes round
         free = capacity - (self._held - share.held)
         if settling:
-            free = min(free, held)
+            # What an agent without contact may use of it, too: a restart refuses nobody.
+            even = max(1, capacity // nodes) if nodes and self.name.kind.may_double else 0
+            free = min(free, max(held, even))
         if self.name.kind is QuotaKind.MONEY or not in_use:
             fair = max(fair, ask.least)  # else a large request would never be admitted
         granted = min(want, fair, free)

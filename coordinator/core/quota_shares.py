@@ -1,7 +1,7 @@
 """The shares of all quotas that agents hold over the fleet. Pure; in memory only.
 
-A restart begins another epoch: what agents say that they hold is honoured, and nothing new of
-sequences and money is granted before leases of the epoch before have ended.
+A restart begins another epoch: what agents say that they hold is honoured, and before leases of the
+epoch before have ended nothing new of money is granted, and of sequences an even share.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from protos.domain.quota import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from protos.domain.quota import LeaseAsk, LeaseCall, LeaseGrant, QuotaName
+    from protos.domain.quota import LeaseCall, QuotaName
 
 #: Quotas in use at once; those that nobody uses are forgotten before.
 MAX_POOLS = 100_000
@@ -59,8 +59,10 @@ class QuotaShares:
         capacity_of: Callable[[QuotaName], int | None],
         was_there: Callable[[QuotaName], bool],
         now_mono_ms: float,
+        *,
+        nodes: int = 0,
     ) -> LeaseAnswer:
-        """Return the grants for ``call``.
+        """Return the grants for ``call``; ``nodes``: of the fleet.
 
         ``was_there``: whether a quota existed when this run of the coordinator began, so that
         agents may hold some of it from the run before.
@@ -81,8 +83,10 @@ class QuotaShares:
             capacity = capacity_of(ask.name)
             if capacity is not None:
                 waits = settling and was_there(ask.name)
+                pool = self._pool(ask.name, capacity, now_mono_ms, settling=waits)
+                ends_mono_ms = now_mono_ms + self._lease_ms + LEASE_MARGIN_MS
                 grants.append(
-                    self._grant(holder, node_id, ask, capacity, now_mono_ms, settling=waits)
+                    pool.grant(holder, node_id, ask, ends_mono_ms, settling=waits, nodes=nodes)
                 )
         return LeaseAnswer(
             epoch=self.epoch,
@@ -102,26 +106,18 @@ class QuotaShares:
         pool = self._pools.get(name)
         return 0 if pool is None else pool.held()
 
-    def _grant(
-        self,
-        holder: str,
-        node_id: str,
-        ask: LeaseAsk,
-        capacity: int,
-        now_mono_ms: float,
-        *,
-        settling: bool,
-    ) -> LeaseGrant:
-        name = ask.name
+    def _pool(
+        self, name: QuotaName, capacity: int, now_mono_ms: float, *, settling: bool
+    ) -> QuotaPool:
+        """Return the pool of ``name`` as it is now. Raises: Overloaded."""
         pool = self._pools.get(name)
         if pool is None:
             if len(self._pools) >= MAX_POOLS:
                 raise Overloaded("too many limits are in use at once", retry_after_s=1.0)
-            pool = QuotaPool(name, capacity, now_mono_ms, full=not settling)
-            self._pools[name] = pool
+            full = name.kind.may_double or not settling
+            pool = self._pools[name] = QuotaPool(name, capacity, now_mono_ms, full=full)
         pool.advance(capacity, now_mono_ms)
-        ends_mono_ms = now_mono_ms + self._lease_ms + LEASE_MARGIN_MS
-        return pool.grant(holder, node_id, ask, ends_mono_ms, settling=settling)
+        return pool
 
     def _sweep(self, now_mono_ms: float) -> None:
         """Forget quotas that nobody holds, and runs of agents that have ended."""

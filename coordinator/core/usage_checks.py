@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from coordinator.core.card_times import CardTimes
 from coordinator.core.usage_facts import Fact, FactReader
 from protos.domain.pricing import MAX_TOKENS, surcharged
 from protos.domain.resources import CardTerms, Price, SlaTier, Tier
@@ -35,6 +36,10 @@ class KnownFleet:
         self._sizes: dict[str, set[str]] = {}
         self._reader = FactReader()
         self._right: set[tuple[object, ...]] = set()
+        self._cards = CardTimes()
+        #: Accounts of each key, and keys that were ever bound to zones.
+        self._accounts_of: dict[str, set[str]] = {}
+        self._bound_keys: set[str] = set()
         for fact in facts:
             self.add(fact)
 
@@ -43,7 +48,13 @@ class KnownFleet:
         if fact in self._facts:
             return False
         self._facts.add(fact)
-        if fact[0] == "price":
+        if fact[0] == "card":
+            self._cards.add(int(fact[1]), int(fact[2]))
+        elif fact[0] == "key":
+            self._accounts_of.setdefault(str(fact[1]), set()).add(str(fact[2]))
+        elif fact[:2] == ("pinned", "key"):
+            self._bound_keys.add(str(fact[2]))
+        elif fact[0] == "price":
             _, size_class, tier, prompt, cached, completion, version = fact
             price = Price(
                 str(size_class),
@@ -101,6 +112,10 @@ class KnownFleet:
             self._right.add(combination)
         return _amounts(record)
 
+    def card_problem(self, version: int, began_unix_ms: int) -> str:
+        """Return why what is billed by ``version`` cannot have begun then, empty if it can."""
+        return self._cards.problem(version, began_unix_ms)
+
     def counters_problem(self, counters: CounterSums, node: str) -> str:
         """Return why sums of the agent ``node`` cannot be, empty if they can."""
         key, sums = counters.key, counters.sums
@@ -117,6 +132,8 @@ class KnownFleet:
             return "more cached than prompt tokens"
         if max(sums.billed, sums.seen, sums.streams, sums.predicted_misses) > sums.requests:
             return "more billed, seen, streamed or missed than requests"
+        if max(sums.prompt_tokens, sums.completion_tokens) > sums.requests * MAX_TOKENS:
+            return "more tokens than its requests can have"
         highest = self._highest(counters)
         if sums.nano_usd > highest:
             return f"{sums.nano_usd} nano-USD, at most {highest} by the price card"
@@ -126,16 +143,27 @@ class KnownFleet:
         key, sums = counters.key, counters.sums
         fresh = sums.prompt_tokens - sums.cached_tokens
         sla_tier = SlaTier(key.sla_tier)
+        # Requests that only their header narrows are counted here too, without the surcharge.
+        pinned = self._may_be_pinned(key.account, key.deployment)
         amounts = [
             fresh * price.prompt_nano_usd_per_token
             + sums.cached_tokens * price.cached_nano_usd_per_token
             + sums.completion_tokens * price.completion_nano_usd_per_token
             for size_class in self._sizes.get(key.model, ())
             for price in self._prices(
-                key.card_version, size_class, key.tier_billed, sla_tier, pinned=True
+                key.card_version, size_class, key.tier_billed, sla_tier, pinned=pinned
             )
         ]
         return max(amounts, default=0)
+
+    def _may_be_pinned(self, account: str, deployment: str) -> bool:
+        """Whether the account, one of its keys or the deployment was ever bound to zones."""
+        facts = self._facts
+        return (
+            ("pinned", "account", account) in facts
+            or ("pinned", "deployment", deployment) in facts
+            or any(account in self._accounts_of.get(key, ()) for key in self._bound_keys)
+        )
 
     def _who(self, record: UsageRecord, node: str) -> str:
         facts = self._facts

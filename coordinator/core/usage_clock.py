@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 MAX_AHEAD_MS = 120_000
 #: How much later than requests behind it in the spool one may have ended.
 MAX_DISORDER_MS = 900_000
+#: Longer than any request lasts.
+_LONGEST_MS = 86_400_000
+_MINUTE_MS = 60_000
 
 
 class Believed(NamedTuple):
@@ -21,6 +24,22 @@ class Believed(NamedTuple):
     suspect: bool
     #: Latest end of a request of this spool so far.
     newest_unix_ms: int
+
+
+def believed_minute(
+    minute_unix_ms: int, arrived_unix_ms: int, newest_unix_ms: int
+) -> tuple[int, int]:
+    """Return the minute that sums are counted at, and the latest time of the spool then.
+
+    The same for sums, of whose requests only the minute of their start is known: one that is
+    earlier than a request can have lasted, and a future one, become the latest of the spool.
+    """
+    minute = minute_unix_ms
+    if not newest_unix_ms - MAX_DISORDER_MS - _LONGEST_MS <= minute <= arrived_unix_ms:
+        minute = min(newest_unix_ms, arrived_unix_ms)
+        minute -= minute % _MINUTE_MS
+        return minute, newest_unix_ms
+    return minute, max(newest_unix_ms, minute)
 
 
 def believed(record: UsageRecord, arrived_unix_ms: int, newest_unix_ms: int) -> Believed:

@@ -96,6 +96,7 @@ def _terms(card: Mapping[str, CardTerms]) -> Iterator[Fact]:
             terms.standard_percent,
             terms.residency_percent,
         )
+        yield ("card", terms.version, terms.valid_from_unix_ms)
 
 
 #: table of the view -> its facts

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import calendar
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from coordinator.core.months import month_number_of
 from protos.domain.usage_record import UsageKey, UsageRecord, UsageSums, add_record, key_of
-
-_DAY_MS = 86_400_000
 
 
 class UsageDelta(NamedTuple):
@@ -23,31 +21,9 @@ class UsageDelta(NamedTuple):
     booked_month: int
 
 
-def month_of(unix_ms: int) -> int:
-    """Return the month, UTC, as a number such as 202611."""
-    days = unix_ms // _DAY_MS
-    # Civil from days, for the proleptic Gregorian calendar; an era is 400 years.
-    # Source: H. Hinnant, "chrono-compatible low-level date algorithms".
-    shifted = days + 719_468
-    era, day_of_era = divmod(shifted, 146_097)
-    year_of_era = (
-        day_of_era - day_of_era // 1_460 + day_of_era // 36_524 - day_of_era // 146_096
-    ) // 365
-    day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
-    month = (5 * day_of_year + 2) // 153
-    month = month + 3 if month < 10 else month - 9
-    return (year_of_era + era * 400 + (month <= 2)) * 100 + month
-
-
-def month_began_unix_ms(month: int) -> int:
-    """Return the start of a month such as 202611."""
-    year, number = divmod(month, 100)
-    return calendar.timegm((year, number, 1, 0, 0, 0)) * 1_000
-
-
 def booked_month(began_unix_ms: int, closed_through_unix_ms: int) -> int:
     """Return the month that bills what began then; months before ``closed_through`` are closed."""
-    return month_of(max(began_unix_ms, closed_through_unix_ms))
+    return month_number_of(max(began_unix_ms, closed_through_unix_ms))
 
 
 def roll_up(records: Iterable[UsageRecord], closed_through_unix_ms: int) -> list[UsageDelta]:

@@ -48,6 +48,15 @@ class WallClock:
             return self._believe(now_unix_ms, now_mono_ms)
         return False
 
+    def estimate(self, now_unix_ms: int, now_mono_ms: float) -> int:
+        """Return the time to act by: the wall clock's, or what it would be had it not jumped."""
+        expected_ms = self.believed_unix_ms
+        if self._believed_mono_ms is not None:
+            expected_ms += int(now_mono_ms - self._believed_mono_ms)
+        elif not expected_ms or -TOLERANCE_MS <= now_unix_ms - expected_ms <= self.absence_ms:
+            return now_unix_ms
+        return now_unix_ms if abs(now_unix_ms - expected_ms) <= TOLERANCE_MS else expected_ms
+
     def confirm(self, now_unix_ms: int, now_mono_ms: float) -> None:
         """Believe the clock as it is: an operator says so."""
         self._believe(now_unix_ms, now_mono_ms)

@@ -29,9 +29,21 @@ def write_coordinator_config(layout: FleetLayout, facts: FleetFacts) -> None:
             "admin": {"host": _LOOPBACK, "port": facts.admin_port},
             "enrolment": {"host": _LOOPBACK, "port": facts.enrolment_port},
             "http": {"host": _LOOPBACK, "port": facts.http_port},
+            **({"api": _api(facts)} if facts.api_port else {}),
         }
     )
     write_private(layout.coordinator_config, text)
+
+
+def _api(facts: FleetFacts) -> dict[str, object]:
+    """Return the customers' API: whoever is on this machine may sign up."""
+    return {
+        "enabled": True,
+        "host": _LOOPBACK,
+        "port": facts.api_port,
+        "plain_http": True,
+        "signup": "open",
+    }
 
 
 def write_agent_config(layout: FleetLayout, facts: FleetFacts, agent: AgentFacts) -> None:

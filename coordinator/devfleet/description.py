@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from coordinator.devfleet.processes import running_pid
+from coordinator.devfleet.registry import ACCOUNT
 
 if TYPE_CHECKING:
     from coordinator.devfleet.layout import FleetFacts, FleetLayout
@@ -17,7 +18,7 @@ class FleetDescription:
 
     layout: FleetLayout
     facts: FleetFacts
-    api_key: str
+    api_key: str = field(repr=False)
     #: Whether this call started it; False for a fleet of which some process ran before.
     is_new: bool
 
@@ -58,6 +59,18 @@ class FleetDescription:
         nearest = next((one for one in self.facts.agents if one.pop == "GRU"), None)
         url = (nearest or self.facts.agents[0]).url
         model = self.facts.deployments[0].name if self.facts.deployments else "MODEL"
+        api = f"http://127.0.0.1:{self.facts.api_port}"
+        sign_up = (
+            f"""
+As a customer (docs/CUSTOMERS.md), at {api}; an account of one's own spends what it has:
+
+  curl {api}/v1/sign-up -H "Content-Type: application/json" \\
+    -d '{{"account": "initech", "email": "me@example.org"}}'
+  edgeforge credit grant initech --usd 5 --reason trial
+"""
+            if self.facts.api_port
+            else ""
+        )
         where = ", ".join(f"{agent.pop} {agent.url}" for agent in self.facts.agents)
         return f"""
 The fleet runs: {where}
@@ -73,10 +86,11 @@ The fleet runs: {where}
       messages=[{{"role": "user", "content": "What is the capital of France?"}}],
   ):
       print(event.choices[0].delta.content or "", end="")
-
+{sign_up}
 Why a request goes where it goes:  edgeforge route explain --deployment {model} --via GRU
 What requests cost:                http://127.0.0.1:{self.facts.http_port}/pricing
 What other budgets would cost:     edgeforge quote --deployment {model}
+What was used, and the bill:       edgeforge usage; edgeforge invoice preview --account {ACCOUNT}
 Everything in the fleet:           edgeforge node ls
 Stop it:                           edgeforge down
 """

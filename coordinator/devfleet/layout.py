@@ -135,6 +135,8 @@ class FleetFacts:
     agents: list[AgentFacts] = field(default_factory=list)
     deployments: list[DeploymentFacts] = field(default_factory=list)
     edge_fill_ratio: float = 0.0
+    #: Of the customers' API; 0 for a fleet of an older version.
+    api_port: int = 0
 
     @property
     def has_distances(self) -> bool:

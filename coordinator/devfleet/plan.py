@@ -28,7 +28,7 @@ TTFT_BUDGET_MS = 1_000
 _MAX_EXTERNAL_MODELS = 32
 _UNKNOWN_CONTEXT_TOKENS = 131_072
 
-_PREFERRED = {"fleet": 7401, "admin": 7402, "enrolment": 7403, "http": 7404}
+_PREFERRED = {"fleet": 7401, "admin": 7402, "enrolment": 7403, "http": 7404, "api": 7406}
 _PREFERRED_CLIENT, _PREFERRED_PEER, _PREFERRED_METRICS = 8080, 7443, 9464
 _PREFERRED_RELAY = 7463
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -87,6 +87,7 @@ def plan_fleet(
         admin_port=ports.take(old.admin_port or _PREFERRED["admin"]),
         enrolment_port=ports.take(old.enrolment_port or _PREFERRED["enrolment"]),
         http_port=ports.take(old.http_port or _PREFERRED["http"]),
+        api_port=ports.take(old.api_port or _PREFERRED["api"]),
         agents=agents,
         deployments=_deployments(agents),
         edge_fill_ratio=wish.edge_fill_ratio or 0.0,

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import asyncio
 
     from coordinator.blobs.interface import BlobStore
-    from coordinator.blobs_section import BlobsSection
     from coordinator.core.fleet_figures import FleetCounters
+    from coordinator.sections.blobs import BlobsSection
     from coordinator.store.store import Store
 
 

@@ -45,6 +45,19 @@ class ReportedDisk:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportedUsage:
+    """Records of usage on a host's disk; see UsageState of protos/v1/fleet.proto."""
+
+    waiting: int
+    oldest_s: float
+    older_spools: int
+    refused: int
+    quarantined: int
+    #: Why requests are refused or records are not delivered; empty: none.
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ReportedColdStarts:
     """Cold starts of one path since an agent's start; where the weights were when each began."""
 
@@ -109,6 +122,8 @@ class NodeReport:
     cold_starts: tuple[ReportedColdStarts, ...] = ()
     #: Of its engine, 1 is full; None from agents that do not report it.
     fill_ratio: float | None = None
+    #: None from agents that keep no records: what they serve is not billed.
+    usage: ReportedUsage | None = None
 
 
 #: Decodes a report when somebody reads it; statuses come every 2 s and are seldom read.

@@ -5,18 +5,14 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-from coordinator.api.tls import tls_of_files, tls_of_pair
+from coordinator.api.tls import tls_of_listener
 from coordinator.hub.listener import HubListener, HubParts
 from coordinator.hub.registry_catalogue import RegistryCatalogue
 from coordinator.hub.upstream import UpstreamHub, UpstreamPlace
-from protos.domain.addresses import is_unspecified
 from protos.host.files import make_private_folder, write_whole
 
 if TYPE_CHECKING:
-    import ssl
-
     from coordinator.blobs.interface import BlobStore
     from coordinator.ca.authority import CertificateAuthority
     from coordinator.config import CoordinatorConfig
@@ -45,7 +41,7 @@ def make_hub(
         secret=_secret(config.state_dir / "hub"),
         logins=logins,
         advertise=hub.advertise,
-        tls=_tls(config, authority),
+        tls=tls_of_listener("hub", hub, authority, config.coordinator.name),
     )
     return HubListener(parts, hub.host, hub.port, max_connections=hub.max_connections)
 
@@ -60,17 +56,6 @@ def make_upstream(config: CoordinatorConfig) -> UpstreamHub:
         max_file_bytes=config.limits.max_blob_bytes,
     )
     return UpstreamHub(place, config.state_dir / "upstream")
-
-
-def _tls(config: CoordinatorConfig, authority: CertificateAuthority) -> ssl.SSLContext | None:
-    hub = config.hub
-    if hub.plain_http:
-        return None
-    if hub.certificate_file:
-        return tls_of_files("hub", Path(hub.certificate_file), Path(hub.key_file))
-    hosts = {hub.host, urlsplit(hub.advertise).hostname or "", "localhost"}
-    named = sorted(host for host in hosts if host and not is_unspecified(host))
-    return tls_of_pair(*authority.new_coordinator(config.coordinator.name, named))
 
 
 def _secret(folder: Path) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -38,7 +38,7 @@ class HubParts:
     #: SHA-256 of the whole key -> key
     keys: Callable[[], Mapping[bytes, ApiKey]]
     #: Signs the addresses of uploads.
-    secret: bytes
+    secret: bytes = field(repr=False)
     #: Tokens of members, who do what their role allows; None: API keys only.
     logins: MemberLogins | None = None
     #: Origin that clients are told to upload to; empty: the one that they asked.

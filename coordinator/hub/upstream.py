@@ -117,6 +117,10 @@ class UpstreamHub:
             make_private_folder(folder)
         write_whole(path, token.encode())
 
+    def has_token(self, owner: str) -> bool:
+        """Return whether a token is kept for an owner."""
+        return self._token_path(owner).is_file()
+
     def remove_stale(self, now_unix_ms: int) -> None:
         """Delete downloads that nobody has continued for a week."""
         folder = self._folder / "downloads"

@@ -230,6 +230,9 @@ class WriteRoutes:
             async for line in lines_of(request):
                 reader.take(line)
             commit = reader.finish()
+        # The body may have taken minutes, in which a member is removed and a key ends.
+        actor, repository = self._asked(request)
+        self._repositories.require_own(actor, repository)
         revision = request.match_info["revision"]
         done = await self._repositories.commit(actor, repository, revision, commit)
         return answer(self._committed(request, repository, done))

@@ -25,6 +25,7 @@ _READ = frozenset(
         Act.PAYMENT_STATUS,
         Act.PRICE_LIST,
         Act.PRICE_QUOTE,
+        Act.REPORT_SLA,
         Act.REPOSITORY_LIST,
         Act.REPOSITORY_PLACE,
         Act.REPOSITORY_SHOW,
@@ -42,6 +43,7 @@ _DEVELOP = (
     _READ | OF_ACCOUNTS | {Act.KEY_CREATE, Act.KEY_REVOKE, Act.KEY_ROTATE, Act.UPSTREAM_IMPORT}
 )
 _PAY: frozenset[Act] = _READ | {
+    Act.ACCOUNT_OWN_CAP,
     Act.ALERT_SET,
     Act.ALERT_TEST,
     Act.INVOICE_PROFILE,

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from coordinator.core.account_zones import checked_zones
+from coordinator.core.dunning import BILLING
 from coordinator.core.members import AccountInfo
 from coordinator.operations.acts import Act
 from coordinator.operations.registry_objects import check_text
@@ -151,7 +152,10 @@ class Accounts(UseCases):
         check_account_id(account_id)
         check_text(reason, "a reason", MAX_REASON_CHARS)
         present = self._store.view().accounts.get(account_id)
-        if present is not None and present.state is state:
+        info = self._store.account_infos().get(account_id)
+        of_billing = info is not None and info.state_by == BILLING
+        # An operator's suspension takes the place of billing's, which a payment would end.
+        if present is not None and present.state is state and not of_billing:
             raise Conflict(f"account {account_id!r} is {state} already", retryable=False)
         note = note_of(actor, act, f"account/{account_id}", reason)
         return await self._store.write(

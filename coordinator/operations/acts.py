@@ -15,6 +15,7 @@ class Act(enum.StrEnum):
     ACCOUNT_FUNDS = "account.funds"
     ACCOUNT_LIMITS = "account.limits"
     ACCOUNT_LIST = "account.list"
+    ACCOUNT_OWN_CAP = "account.own_cap"
     ACCOUNT_RESUME = "account.resume"
     ACCOUNT_SHOW = "account.show"
     ACCOUNT_SUSPEND = "account.suspend"
@@ -131,6 +132,7 @@ NEEDS: Mapping[Act, Role] = {
     Act.ACCOUNT_FUNDS: Role.ADMIN,
     Act.ACCOUNT_LIMITS: Role.ADMIN,
     Act.ACCOUNT_LIST: Role.VIEWER,
+    Act.ACCOUNT_OWN_CAP: Role.ADMIN,
     Act.ACCOUNT_RESUME: Role.ADMIN,
     Act.ACCOUNT_SHOW: Role.VIEWER,
     Act.ACCOUNT_SUSPEND: Role.ADMIN,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from coordinator.billing import alerting, customers
@@ -28,7 +28,7 @@ class AlertTargets:
     account: str
     url: str
     email: str
-    secret: str = ""
+    secret: str = field(default="", repr=False)
 
 
 class AlertSettings(BillingUseCases):

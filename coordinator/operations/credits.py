@@ -15,8 +15,6 @@ from coordinator.operations.use_case import named, use_case
 from protos.domain.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from coordinator.billing.customers import BilledAccount
     from coordinator.operations.actor import Actor
 
@@ -47,11 +45,7 @@ class Credits(BillingUseCases):
         new = NewCredit(account, kind, nano_usd, reason, str(actor), expires_unix_ms)
         now = self._parts.now_unix_ms()
 
-        def write(connection: sqlite3.Connection) -> Credit:
-            account_credits.require_room(connection, account)
-            return account_credits.give(connection, new, now)
-
-        given = await self._billing.database.write(write)
+        given = await self._billing.database.write(account_credits.giving(new, now))
         detail = f"{kind} nano_usd={nano_usd} {reason}"
         await self._done(actor, Act.CREDIT_GRANT, f"account/{account}", detail)
         await self._billing.changed()
@@ -77,8 +71,8 @@ class Credits(BillingUseCases):
         Raises: InvalidRequest, NotFound.
         """
         account = self._account(actor, account_id)
-        if cap_nano_usd is not None and not 0 <= cap_nano_usd <= MAX_CAP_NANO_USD:
-            raise InvalidRequest("a cap is 0 to ten million dollars a month")
+        if cap_nano_usd is not None:
+            _check_cap(cap_nano_usd)
 
         def how(known: BilledAccount) -> BilledAccount:
             return replace(
@@ -95,3 +89,31 @@ class Credits(BillingUseCases):
         await self._billing.changed()
         self._billing.wake()
         return changed
+
+    @use_case(Act.ACCOUNT_OWN_CAP, named("account"))
+    async def set_own_cap(
+        self, actor: Actor, account_id: str = "", *, cap_nano_usd: int
+    ) -> BilledAccount:
+        """Set what an account bounds its own month to (0: nothing).
+
+        Beside the operators' cap, which it neither changes nor lifts: the lower one of both holds.
+        Raises: InvalidRequest, NotFound.
+        """
+        account = self._account(actor, account_id)
+        _check_cap(cap_nano_usd)
+        changed = await self._billing.database.write(
+            lambda one: customers.change(
+                one, account, lambda known: replace(known, own_cap_nano_usd=cap_nano_usd)
+            )
+        )
+        detail = f"own_cap_nano_usd={cap_nano_usd}"
+        await self._done(actor, Act.ACCOUNT_OWN_CAP, f"account/{account}", detail)
+        await self._billing.changed()
+        self._billing.wake()
+        return changed
+
+
+def _check_cap(cap_nano_usd: int) -> None:
+    """Raises: InvalidRequest."""
+    if not 0 <= cap_nano_usd <= MAX_CAP_NANO_USD:
+        raise InvalidRequest("a cap is 0 to ten million dollars a month", "0 lifts it")

@@ -263,7 +263,8 @@ class Deploys(UseCases):
         unknown = sorted((pins or frozenset()) - store.node_records().keys())
         if unknown:
             raise NotFound(f"no node {unknown[0]!r} is enrolled", "`edgeforge node ls` shows those")
-        check_fits(self._nodes(), made, pins, model, adapter, runtime)
+        is_operator = actor.role is not None
+        check_fits(self._nodes(), made, pins, model, adapter, runtime, names_nodes=is_operator)
         return made
 
     def _nodes(self) -> dict[str, PlanNode]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from coordinator.core.account_zones import checked_zones
 from coordinator.operations.acts import Act
+from coordinator.operations.secret_texts import new_secret
 from coordinator.operations.use_case import UseCases, named, note_of, use_case
 from coordinator.store import keys
 from protos.domain.customers import NO_LIMITS, ApiKey
@@ -173,9 +172,8 @@ class Keys(UseCases):
 
 def _new_key() -> tuple[NewKey, bytes]:
     """Return a key and its digest."""
-    key_id = secrets.token_hex(_ID_BYTES)
-    text = f"ef-{key_id}-{secrets.token_hex(_SECRET_BYTES)}"
-    return NewKey(key_id, text), hashlib.sha256(text.encode()).digest()
+    made = new_secret("ef", id_bytes=_ID_BYTES, secret_bytes=_SECRET_BYTES)
+    return NewKey(made.id, made.text), made.digest
 
 
 def _check_id(key_id: str) -> None:

@@ -45,7 +45,7 @@ class Ledger(BillingUseCases):
 
     @use_case(Act.LEDGER_CHECK)
     async def check(self, actor: Actor) -> Audited:
-        """Compare the ledger with itself, with the roll-ups, and with what is left of credits.
+        """Compare the ledger with itself, with the rollups, and with what is left of credits.
 
         It reads every record that is in the database, on a connection of its own.
         """

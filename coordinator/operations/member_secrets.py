@@ -1,18 +1,15 @@
-"""Texts of members' tokens and of invitations: shown once, kept as a digest, proved in one time."""
+"""Members' tokens and invitations, found by their texts."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import logging
-import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from coordinator.core.members import is_use_noted
 from coordinator.operations.actor import Actor
+from coordinator.operations.secret_texts import id_in, is_proved
 from coordinator.store import members
 from protos.domain.errors import StoreUnavailable
 
@@ -24,45 +21,8 @@ _log = logging.getLogger(__name__)
 
 TOKEN_PREFIX = "efm"
 INVITATION_PREFIX = "efi"
-_ID_BYTES = 8
-_SECRET_BYTES = 32
-_ID_CHARS = 2 * _ID_BYTES
-_MAX_TEXT_CHARS = 200
 #: Notes of uses under way at once; beyond that a use is not noted.
 _MAX_NOTES = 64
-
-
-@dataclass(frozen=True, slots=True)
-class NewSecret:
-    """A text before it is stored."""
-
-    id: str
-    text: str = field(repr=False)
-
-    @property
-    def digest(self) -> bytes:
-        """What is stored of it."""
-        return hashlib.sha256(self.text.encode()).digest()
-
-
-def new_secret(prefix: str) -> NewSecret:
-    """Return a new text ``prefix-id-secret``."""
-    secret_id = secrets.token_hex(_ID_BYTES)
-    return NewSecret(secret_id, f"{prefix}-{secret_id}-{secrets.token_hex(_SECRET_BYTES)}")
-
-
-def id_in(text: str, prefix: str) -> str:
-    """Return the public id in a text; empty if it is not of this form."""
-    given, _, rest = text.partition("-")
-    found, _, secret = rest.partition("-")
-    is_right = given == prefix and len(found) == _ID_CHARS and bool(secret)
-    return found if is_right and len(text) <= _MAX_TEXT_CHARS else ""
-
-
-def is_proved(text: str, digest: bytes | None) -> bool:
-    """Return whether a text has a digest. None costs the same time as a wrong one."""
-    presented = hashlib.sha256(text[:_MAX_TEXT_CHARS].encode(errors="replace")).digest()
-    return hmac.compare_digest(presented, digest or bytes(32)) and digest is not None
 
 
 class MemberLogins:

@@ -19,7 +19,8 @@ from coordinator.core.members import (
     may_give,
 )
 from coordinator.operations.acts import Act
-from coordinator.operations.member_secrets import INVITATION_PREFIX, TOKEN_PREFIX, new_secret
+from coordinator.operations.member_secrets import INVITATION_PREFIX, TOKEN_PREFIX
+from coordinator.operations.secret_texts import new_secret
 from coordinator.operations.use_case import UseCases, named, note_of, use_case
 from coordinator.store import members
 from protos.domain.errors import Forbidden, InvalidRequest, NotFound
@@ -147,7 +148,7 @@ class Members(UseCases):
         wanted, member = checked_role(role), self._member(actor, member_id)
         self._check_may_give(actor, member.role, wanted)
         note = note_of(actor, Act.MEMBER_SET_ROLE, f"member/{member_id}", f"role={wanted}")
-        return await self._store.write(members.set_role(member_id, member.account_id, wanted), note)
+        return await self._store.write(members.set_role(member, wanted), note)
 
     @use_case(Act.MEMBER_REMOVE, named("member"))
     async def remove(self, actor: Actor, member_id: str) -> None:
@@ -156,7 +157,7 @@ class Members(UseCases):
         self._check_may_give(actor, member.role)
         detail = f"account={member.account_id} role={member.role}"
         note = note_of(actor, Act.MEMBER_REMOVE, f"member/{member_id}", detail)
-        await self._store.write(members.remove(member_id, member.account_id), note)
+        await self._store.write(members.remove(member), note)
 
     @use_case(Act.MEMBER_TOKEN_CREATE, named("member"))
     async def create_token(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from dataclasses import dataclass, field
 
+from coordinator.operations.secret_texts import digest_of
 from coordinator.store.records import Purpose, TokenRecord
 from protos.domain.errors import InvalidRequest
 from protos.enrolment.token_text import PREFIX_OF_NODE, PREFIX_OF_OPERATOR, token_text
@@ -23,7 +23,7 @@ _WHEN = {
 
 
 @dataclass(frozen=True, slots=True)
-class NewSecret:
+class UnstoredToken:
     """A token before it is stored."""
 
     id: str
@@ -38,7 +38,7 @@ class NewSecret:
         """Return what is stored of it."""
         return TokenRecord(
             id=self.id,
-            secret_sha256=hashlib.sha256(self.secret.encode()).digest(),
+            secret_sha256=digest_of(self.secret),
             purpose=self.purpose,
             name=name,
             expires_unix_ms=self.expires_unix_ms,
@@ -52,14 +52,14 @@ class NewSecret:
         return token_text(_PREFIXES[self.purpose], ca_sha256_hex, self.id, self.secret)
 
 
-def new_token(ttl_s: int, now_unix_ms: int, purpose: Purpose) -> NewSecret:
+def new_token(ttl_s: int, now_unix_ms: int, purpose: Purpose) -> UnstoredToken:
     """Return a new token; ``ttl_s`` 0 is the default. Raises: InvalidRequest."""
     ttl_s = ttl_s or DEFAULT_TOKEN_TTL_S
     if ttl_s > MAX_TOKEN_TTL_S:
         raise InvalidRequest(
             f"a token lives at most {MAX_TOKEN_TTL_S} s, not {ttl_s}", _WHEN[purpose]
         )
-    return NewSecret(
+    return UnstoredToken(
         id=secrets.token_hex(_ID_BYTES),
         secret=secrets.token_urlsafe(_SECRET_BYTES),
         purpose=purpose,

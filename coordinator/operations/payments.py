@@ -10,7 +10,7 @@ from coordinator.billing import collection, customers, invoices
 from coordinator.operations.acts import Act
 from coordinator.operations.billing_base import BillingUseCases
 from coordinator.operations.use_case import named, use_case
-from protos.domain.errors import InvalidRequest, NotFound
+from protos.domain.errors import InvalidRequest, LinkDown, NotFound
 
 if TYPE_CHECKING:
     from coordinator.billing.collection import Payment
@@ -30,6 +30,8 @@ class PaymentStatus:
     state: str
     remaining_nano_usd: int | None
     provider: str
+    #: None: the provider could not be asked.
+    has_card: bool | None
     open_invoices: Sequence[InvoiceRow]
     payments: Sequence[Payment]
 
@@ -51,6 +53,7 @@ class Payments(BillingUseCases):
             str(self._store.view().accounts[account].state),
             self._billing.remaining_of(account),
             self._billing.collection.provider.name,
+            await self._has_card(customer),
             [row for row in rows if row.open_cents],
             payments,
         )
@@ -77,6 +80,8 @@ class Payments(BillingUseCases):
             raise InvalidRequest("charge an invoice or a top-up, one of both")
         if number:
             await self._require_invoice(account, number)
+        await self._require_card(account)
+        if number:
             made = await self._billing.collection.charge_invoice(number)
         else:
             made = await self._billing.collection.top_up(account, top_up_cents)
@@ -106,6 +111,24 @@ class Payments(BillingUseCases):
         await self._billing.changed()
         await self._billing.step_dunning()
         return cents
+
+    async def _has_card(self, customer: BilledAccount) -> bool | None:
+        if not customer.provider_customer:
+            return False
+        try:
+            return await self._billing.collection.provider.has_card(customer.provider_customer)
+        except LinkDown:
+            return None
+
+    async def _require_card(self, account: str) -> None:
+        """Raises: InvalidRequest for an account that has stored none, LinkDown."""
+        customer = await self._billing.collection.customer_of(account)
+        if not await self._billing.collection.provider.has_card(customer):
+            raise InvalidRequest(
+                "no card is stored",
+                f"store one first: `edgeforge payment setup {account}`",
+                code="no_card",
+            )
 
     async def _require_invoice(self, account: str, number: str) -> None:
         row = await self._billing.database.read(lambda one: invoices.find(one, number))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coordinator.core.fleet_metrics import FleetFigures, Metric, metrics_of
+from coordinator.core.months import month_number_of, month_of, month_start_unix_ms
 from coordinator.core.pop_costs import (
     MAX_NANO_USD_PER_HOUR,
     CostChange,
@@ -16,7 +17,6 @@ from coordinator.core.pop_costs import (
 from coordinator.core.pop_review import MAX_DAYS, REVIEW_DAYS, DayFill, PopReview, review_pops
 from coordinator.core.sla_credits import PromiseSums, SlaCredit, credits_of
 from coordinator.core.sla_report import UNKNOWN_REGION, By, SlaLine, grouping, sla_lines
-from coordinator.core.usage_rollup import month_began_unix_ms, month_of
 from coordinator.core.usage_sketches import BUCKET_MS, ScopeFamily, SketchKind
 from coordinator.operations.acts import Act
 from coordinator.operations.prices import public_card
@@ -76,10 +76,16 @@ class Reports(UseCases):
     async def sla(
         self, actor: Actor, from_unix_ms: int = 0, until_unix_ms: int = 0, by: By = By.REGION
     ) -> SlaReport:
-        """Report a time, in steps of 5 minutes; by default the month so far. InvalidRequest."""
+        """Report a time, in steps of 5 minutes; by default the month so far.
+
+        An account's report is of itself, by SLA tier. Raises: InvalidRequest.
+        """
+        account = actor.own("")
         now_unix_ms = self._parts.now_unix_ms()
         until_unix_ms = until_unix_ms or now_unix_ms + BUCKET_MS
-        from_unix_ms = from_unix_ms or _month_start(min(until_unix_ms, now_unix_ms))
+        from_unix_ms = from_unix_ms or month_start_unix_ms(
+            month_of(min(until_unix_ms, now_unix_ms))
+        )
         if not 0 < until_unix_ms - from_unix_ms <= _MAX_RANGE_MS:
             raise InvalidRequest(
                 "a report is of at least a moment and at most 400 days", "check --from and --to"
@@ -87,21 +93,24 @@ class Reports(UseCases):
         from_unix_ms -= from_unix_ms % BUCKET_MS
         until_unix_ms -= until_unix_ms % BUCKET_MS
         family, column = ScopeFamily.POP, "ingress_pop"
-        if by is By.ACCOUNT:
-            family, column = ScopeFamily.ACCOUNT, "account"
+        if by is By.ACCOUNT or account:
+            by, family, column = By.ACCOUNT, ScopeFamily.ACCOUNT, "account"
         read = self._parts.usage_db.read
         when = (from_unix_ms, until_unix_ms)
         group_of = grouping(by, self._region_of)
-        tokens = merged_quantiles(SketchKind.FIRST_TOKEN, family, *when, group_of, (0.50, 0.99))
-        paces = merged_quantiles(SketchKind.PACE, family, *when, group_of, (0.50, 0.01))
+        tokens = merged_quantiles(
+            SketchKind.FIRST_TOKEN, family, *when, group_of, (0.50, 0.99), account
+        )
+        paces = merged_quantiles(SketchKind.PACE, family, *when, group_of, (0.50, 0.01), account)
         lines = sla_lines(
-            await read(grouped_sums(("sla_tier", column), *when)),
+            await read(grouped_sums(("sla_tier", column), *when, account)),
             group_of,
             await read(tokens),
             await read(paces),
             public_card(self._store)[0].terms,
         )
-        months = await self._credits(month_of(from_unix_ms), month_of(until_unix_ms - 1))
+        touched = (month_number_of(from_unix_ms), month_number_of(until_unix_ms - 1))
+        months = await self._credits(*touched, account)
         return SlaReport(from_unix_ms, until_unix_ms, lines, months)
 
     @use_case(Act.REPORT_METRICS)
@@ -177,11 +186,15 @@ class Reports(UseCases):
         note = note_of(actor, Act.POP_COST, f"pop/{pop_id}", detail)
         return await self._store.write(pop_costs.put(pop_id, change), note)
 
-    async def _credits(self, first_month: int, last_month: int) -> list[MonthCredit]:
-        """Return the credits of months, each judged by itself."""
+    async def _credits(
+        self, first_month: int, last_month: int, account_id: str
+    ) -> list[MonthCredit]:
+        """Return the credits of months, of one account or of all, each judged by itself."""
         columns = ("booked_month", "account", "sla_tier", "card_version")
         months: dict[int, list[PromiseSums]] = {}
-        rows = await self._parts.usage_db.read(month_sums(columns, first_month, last_month))
+        rows = await self._parts.usage_db.read(
+            month_sums(columns, first_month, last_month, account_id)
+        )
         for (month, account, sla_tier, version), sums in rows:
             months.setdefault(int(month), []).append(
                 PromiseSums(
@@ -234,11 +247,6 @@ class Reports(UseCases):
         edge = [one for one in days if (pop := pops.get(one.pop_id)) and pop.tier is Tier.EDGE]
         samples = sum(one.samples for one in edge)
         return sum(one.ratio * one.samples for one in edge) / samples if samples else None
-
-
-def _month_start(unix_ms: int) -> int:
-    """Return the start of the month, UTC."""
-    return month_began_unix_ms(month_of(unix_ms))
 
 
 def _ms(value_us: float | None) -> float | None:

@@ -63,8 +63,14 @@ class SignUps:
         now_mono_ms: Callable[[], float],
         now_unix_ms: Callable[[], int],
         prepay: Callable[[str], Awaitable[None]],
+        has_upstream_token: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        """``prepay`` has an account spend only what it has paid, also before it exists."""
+        """``prepay`` has an account spend only what it has paid, also before it exists.
+
+        ``has_upstream_token``: whether operators keep a token of another hub for this owner, which
+        imports of an account of that name would use.
+        """
+        self._has_upstream_token = has_upstream_token
         self.mode = mode
         self._prepay = prepay
         self._store = store
@@ -96,6 +102,8 @@ class SignUps:
             if invitation.account_id:
                 raise await self._refuse(address, "an invitation to an account, not to sign up")
         name, checked = check_new_account(account_id), check_email(email)
+        if self._has_upstream_token(name):
+            raise name_taken(name)
         if invitation is None:
             self._take(self._open, "")
             if name in self._store.view().accounts:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import logging
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from coordinator.operations.secret_texts import is_proved
 from coordinator.store import audit, tokens
 from coordinator.store.records import AuditNote, RefusalCause, TokenRefused
 from protos.domain.errors import InvalidRequest, Unauthenticated
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _MAX_ID_CHARS = 64
-_MAX_SECRET_CHARS = 128
 
 
 class TokenProof:
@@ -69,10 +67,7 @@ class TokenProof:
     async def _prove(self, token_id: str, secret: str) -> TokenRecord:
         """Return the token whose secret this is. Raises: TokenRefused."""
         token = await self._store.read(tokens.by_id(token_id[:_MAX_ID_CHARS]))
-        presented = hashlib.sha256(secret[:_MAX_SECRET_CHARS].encode()).digest()
-        # An unknown token costs the same comparison as a known one.
-        kept = token.secret_sha256 if token else bytes(len(presented))
-        proved = hmac.compare_digest(presented, kept)
+        proved = is_proved(secret, token.secret_sha256 if token else None)
         if token is None:
             raise TokenRefused(RefusalCause.UNKNOWN)
         if not proved:

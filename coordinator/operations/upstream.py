@@ -89,3 +89,7 @@ class Upstream(Protocol):
     def set_token(self, owner: str, token: str) -> None:
         """Keep a token, or forget it if it is empty."""
         ...
+
+    def has_token(self, owner: str) -> bool:
+        """Return whether a token is kept for an owner."""
+        ...

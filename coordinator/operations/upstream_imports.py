@@ -116,6 +116,15 @@ class UpstreamImports(UseCases):
             audit.append(note_of(actor, Act.UPSTREAM_TOKEN, f"owner/{owner}", detail))
         )
 
+    def _has_token(self, owner: str) -> bool:
+        upstream = self._parts.upstream
+        return upstream is not None and upstream.has_token(owner)
+
+
+def has_token(imports: UpstreamImports, owner: str) -> bool:
+    """Return whether operators keep a token for an owner. No use case: no caller is told."""
+    return imports._has_token(owner)
+
 
 def check_owner(actor: Actor, name: str) -> None:
     """Refuse a name that is not of the actor's account. Raises: InvalidRequest, Forbidden."""

@@ -122,6 +122,7 @@ def payment_status(status: PaymentStatus) -> billing_pb2.ShowPaymentsResponse:
         has_customer=bool(status.customer.provider_customer),
         prepaid=status.customer.prepaid,
         cap_nano_usd=status.customer.cap_nano_usd,
+        own_cap_nano_usd=status.customer.own_cap_nano_usd,
         remaining_nano_usd=status.remaining_nano_usd,
         open_invoices=map(invoice_row, status.open_invoices),
         payments=map(payment_row, status.payments),

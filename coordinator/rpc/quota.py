@@ -67,6 +67,7 @@ class QuotaService(quota_pb2_grpc.QuotaServicer):
             lambda name: capacity_of(name, view, self._remaining_of),
             self._was_there,
             now_mono_ms,
+            nodes=len(view.nodes),
         )
         return answer_to_wire(answer, call)
 

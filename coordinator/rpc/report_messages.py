@@ -13,6 +13,7 @@ from coordinator.fleet.live import (
     ReportedColdStarts,
     ReportedDisk,
     ReportedReplica,
+    ReportedUsage,
 )
 from coordinator.rpc.fleet_messages import (
     MAX_ACCELERATORS,
@@ -98,6 +99,7 @@ def report_of(status: fleet_pb2.Status) -> NodeReport:
         disk=_disk_of(status.disk) if status.HasField("disk") else None,
         cold_starts=tuple(map(_cold_starts_of, status.cold_starts[:_MAX_COLD_STARTS])),
         fill_ratio=_fill_of(status),
+        usage=_usage_of(status.usage) if status.HasField("usage") else None,
     )
 
 
@@ -106,6 +108,17 @@ def _fill_of(status: fleet_pb2.Status) -> float | None:
     if not status.HasField("fill_ratio") or not math.isfinite(status.fill_ratio):
         return None
     return min(max(status.fill_ratio, 0.0), 1.0)
+
+
+def _usage_of(usage: fleet_pb2.UsageState) -> ReportedUsage:
+    return ReportedUsage(
+        waiting=min(usage.waiting, int(_MOST)),
+        oldest_s=_finite(usage.oldest_s),
+        older_spools=usage.older_spools,
+        refused=min(usage.refused, int(_MOST)),
+        quarantined=usage.quarantined,
+        trouble=printable(usage.trouble, MAX_DETAIL_CHARS),
+    )
 
 
 def show_report(report: NodeReport, info: admin_pb2.NodeInfo) -> None:
@@ -133,6 +146,8 @@ def show_report(report: NodeReport, info: admin_pb2.NodeInfo) -> None:
         info.service.CopyFrom(service_to_wire(report.service))
     if report.disk is not None:
         info.disk.CopyFrom(fleet_pb2.Disk(**asdict(report.disk)))
+    if report.usage is not None:
+        info.usage.CopyFrom(fleet_pb2.UsageState(**asdict(report.usage)))
     info.cold_starts.extend(
         fleet_pb2.ColdStarts(
             path=one.path,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_args
 
 from coordinator.core.node_orders import Move, NodeOrder, OrderKind, Phase
 from coordinator.core.operators import Operator, Role
@@ -334,29 +334,7 @@ FactT = TypeVar(
     PriceCardRow,
 )
 
-_CLASS_OF: dict[FactType, type[Fact]] = {
-    one.TYPE: one
-    for one in (
-        EnrolledNode,
-        Certificates,
-        Placement,
-        OrderOfNode,
-        Manifest,
-        KeyCreated,
-        OperatorRow,
-        DeployRecord,
-        PlanRulesRow,
-        PublicationRow,
-        RuntimeRow,
-        TrackRow,
-        PopCostRow,
-        AccountRow,
-        MemberRow,
-        MemberTokenRow,
-        InvitationRow,
-        PriceCardRow,
-    )
-}
+_CLASS_OF: dict[FactType, type[Fact]] = {one.TYPE: one for one in get_args(Fact)}
 
 
 def decode_fact(fact_type: FactType, key: str, payload: bytes) -> Fact:

@@ -16,8 +16,9 @@ from coordinator.core.members import (
     MemberToken,
     is_use_noted,
     leaves_no_owner,
+    may_give,
 )
-from coordinator.store import accounts
+from coordinator.store import accounts, publications
 from coordinator.store.fact_types import FactType
 from coordinator.store.member_facts import InvitationRow, MemberRow, MemberTokenRow
 from protos.domain.errors import Conflict, NotFound
@@ -41,12 +42,15 @@ def sign_up(
 ) -> Write[None]:
     """Create an account with its owner and a token; uses up the invitation if there is one.
 
-    Raises: Conflict if the name is taken, InvitationGone.
+    Raises: Conflict if the name is taken, also by what others have published under it, whose next
+    version would be the account's; InvitationGone.
     """
 
     def write(tx: Transaction) -> None:
         if invitation is not None:
             _use_up(tx, invitation)
+        if publications.is_owner(tx, account.id):
+            raise accounts.name_taken(account.id)
         created_by = f"member/{member.id}"
         accounts.create(account, created_by=created_by, email=member.email)(tx)
         tx.put_fact(MemberRow(member))
@@ -114,29 +118,40 @@ def join(member: Member, token: MemberToken, invitation: Invitation) -> Write[No
     return write
 
 
-def set_role(member_id: str, account_id: str, role: MemberRole) -> Write[Member]:
-    """Give a member another role. NotFound; Conflict if no owner would stay."""
+def set_role(was: Member, role: MemberRole) -> Write[Member]:
+    """Give a member another role, and withdraw invitations of its that this one may not give.
+
+    NotFound; Conflict if no owner would stay, or if its role is no longer as it was looked at.
+    """
 
     def write(tx: Transaction) -> Member:
-        member = found(tx, member_id, account_id)
+        member = _unchanged(tx, was)
         if role is not MemberRole.OWNER:
             _check_an_owner_stays(tx, member)
         changed = replace(member, role=role)
         tx.put_fact(MemberRow(changed))
+        for one in _invitations_by(tx, member):
+            if not may_give(role, one.role):
+                tx.remove_fact(FactType.INVITATION, one.id)
         return changed
 
     return write
 
 
-def remove(member_id: str, account_id: str) -> Write[Member]:
-    """Remove a member and its tokens. NotFound; Conflict if no owner would stay."""
+def remove(was: Member) -> Write[Member]:
+    """Remove a member, its tokens, and its invitations, by which it could come back.
+
+    NotFound; Conflict if no owner would stay, or if its role is no longer as it was looked at.
+    """
 
     def write(tx: Transaction) -> Member:
-        member = found(tx, member_id, account_id)
+        member = _unchanged(tx, was)
         _check_an_owner_stays(tx, member)
-        tx.remove_fact(FactType.MEMBER, member_id)
-        for token in _tokens_of(tx, member_id):
+        tx.remove_fact(FactType.MEMBER, member.id)
+        for token in _tokens_of(tx, member.id):
             tx.remove_fact(FactType.MEMBER_TOKEN, token.id)
+        for one in _invitations_by(tx, member):
+            tx.remove_fact(FactType.INVITATION, one.id)
         return member
 
     return write
@@ -192,6 +207,19 @@ def found(tx: Transaction, member_id: str, account_id: str) -> Member:
     if row is None or row.member.account_id != account_id:
         raise NotFound(f"there is no member {member_id!r}", "GET /v1/members lists them")
     return row.member
+
+
+def _unchanged(tx: Transaction, was: Member) -> Member:
+    """Return a member whose role is the one that was looked at. Raises: NotFound, Conflict."""
+    member = found(tx, was.id, was.account_id)
+    if member.role is not was.role:
+        raise Conflict(f"member {was.id!r} is {member.role} meanwhile", "look at it again")
+    return member
+
+
+def _invitations_by(tx: Transaction, member: Member) -> list[Invitation]:
+    by = f"member/{member.id}"
+    return [one for row in tx.facts(InvitationRow) if (one := row.invitation).created_by == by]
 
 
 def _use_up(tx: Transaction, invitation: Invitation) -> None:

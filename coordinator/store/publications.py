@@ -101,6 +101,16 @@ def remove(kind: ObjectKind, name: str) -> Write[None]:
     return write
 
 
+def is_owner(tx: Transaction, owner: str) -> bool:
+    """Return whether a version was published as ``owner/name@version``, by whomever."""
+    prefix = f"{owner}/"
+    return bool(
+        tx.keys(FactType.PUBLICATION, prefix)
+        or tx.keys(ResourceType.DEPLOYMENTS, f"model/{prefix}")
+        or tx.keys(ResourceType.DEPLOYMENTS, f"adapter/{prefix}")
+    )
+
+
 def set_comparison(name: str, comparison: str) -> Write[None]:
     """Keep how a version's answers compare with those of what it was ported from. NotFound."""
 

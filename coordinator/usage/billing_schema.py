@@ -105,4 +105,11 @@ BILLING_MIGRATIONS = (
             " believed_unix_ms INTEGER NOT NULL) STRICT",
         ),
     ),
+    Migration(
+        "billing_0002",
+        (
+            # What an account has set for itself, beside the operators' cap.
+            "ALTER TABLE billing_accounts ADD COLUMN own_cap_nano_usd INTEGER NOT NULL DEFAULT 0",
+        ),
+    ),
 )

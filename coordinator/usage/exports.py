@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import tempfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -170,11 +171,20 @@ class UsageExports:
             or export.began_min_unix_ms >= wanted.until_unix_ms
         ):
             return
-        async with self._readers:
-            payload = b"".join([chunk async for chunk in self._blobs.read(export.sha256)])
-            steps = from_parquet(payload)
-            while (lines := await asyncio.to_thread(next, steps, None)) is not None:
-                yield [one for one in lines if one.key > after and wanted.takes(one)]
+        # Nothing is yielded while a reader's place is held: a client that reads slowly would keep
+        # it from all others. Its file is on disk meanwhile, not in memory.
+        with tempfile.TemporaryFile() as file:
+            async with self._readers:
+                async for chunk in self._blobs.read(export.sha256):
+                    file.write(chunk)
+                steps = from_parquet(file)
+            while True:
+                async with self._readers:
+                    lines = await asyncio.to_thread(next, steps, None)
+                if lines is None:
+                    return
+                if taken := [one for one in lines if one.key > after and wanted.takes(one)]:
+                    yield taken
 
     async def _next_part(self, minute: int) -> list[UsageLine]:
         """Return the oldest records before ``minute``, of one day."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from coordinator.core.usage_batch import (
@@ -13,7 +13,7 @@ from coordinator.core.usage_batch import (
     ranges_of,
     verdict_on,
 )
-from coordinator.core.usage_clock import believed
+from coordinator.core.usage_clock import believed, believed_minute
 from protos.domain.errors import InvalidRequest
 from protos.wire.usage import decode_record
 
@@ -186,9 +186,12 @@ def _take_records(
         if known is not None and (problem := known.problem(record, batch.node)):
             part.held.append(_held(batch, seq, "record", problem, payload))
             continue
-        began, suspect, spool.newest_unix_ms = believed(
-            record, batch.arrived_unix_ms, spool.newest_unix_ms
-        )
+        began, suspect, newest = believed(record, batch.arrived_unix_ms, spool.newest_unix_ms)
+        problem = known.card_problem(record.card_version, began) if known is not None else ""
+        if problem and record.nano_usd:
+            part.held.append(_held(batch, seq, "record", problem, payload))
+            continue
+        spool.newest_unix_ms = newest
         record.began_unix_ms = began
         outcome.suspect += suspect
         part.records.append(record)
@@ -198,7 +201,17 @@ def _take_records(
 
 def _take_rest(batch: SpoolBatch, spool: Spool, known: KnownFleet | None, part: Group) -> None:
     for counters in batch.counters:
-        problem = known.counters_problem(counters, batch.node) if known is not None else ""
+        minute, spool.newest_unix_ms = believed_minute(
+            counters.key.minute_unix_ms, batch.arrived_unix_ms, spool.newest_unix_ms
+        )
+        if minute != counters.key.minute_unix_ms:
+            counters.key = replace(counters.key, minute_unix_ms=minute)
+        if known is None:
+            problem = ""
+        else:
+            problem = known.counters_problem(counters, batch.node)
+            if not problem and counters.sums.nano_usd:
+                problem = known.card_problem(counters.key.card_version, minute)
         if problem:
             seq = batch.first_seq + len(part.counters) + len(part.held)
             part.held.append(_held(batch, seq, "counters", problem, counters.payload))

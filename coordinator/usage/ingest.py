@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sqlite3
@@ -41,7 +42,7 @@ Committed = Callable[["list[UsageDelta]"], None]
 #: Bytes of batches that wait for the database.
 MAX_WAITING_BYTES = 64 * 1024**2
 #: Batches in one transaction, so that none waits for long.
-MAX_GROUP_BATCHES = 64
+MAX_GROUP_BATCHES = 512
 _MAX_GROUP_BYTES = 8 * 1024**2
 #: Views that wait to be looked at; beyond it only the newest ones are kept.
 _MAX_VIEWS = 256
@@ -59,6 +60,8 @@ _INSERT_FACT = "INSERT INTO facts VALUES (?) ON CONFLICT DO NOTHING"
 class _Waiting:
     batch: SpoolBatch
     size_bytes: int
+    #: Done once the batch is committed, or cannot be.
+    ended: asyncio.Future[None]
     outcome: Outcome | None = None
     error: Exception | None = None
 
@@ -108,6 +111,10 @@ class Ingest:
         self._key_uses = KeyUseWriter()
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
+        #: What the writer's thread has at hand.
+        self._taken: list[_Waiting] = []
+        #: Takes what waits; None: nothing does.
+        self._taker: asyncio.Task[None] | None = None
         #: Facts that are in memory, and in no transaction that was committed.
         self._unsaved: list[Fact] = []
         self._views: deque[FleetView] = deque(maxlen=_MAX_VIEWS)
@@ -123,21 +130,46 @@ class Ingest:
             raise Overloaded(
                 "too much usage waits for the database", "send it again", retry_after_s=_BUSY_S
             )
-        waiting = _Waiting(batch, size_bytes)
+        waiting = _Waiting(batch, size_bytes, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self._waiting_bytes += size_bytes
-        try:
-            await self._database.run(self._commit_waiting, self._published)
-        except Exception:
-            # The job may have been about others' batches, this one's outcome is its own.
-            if waiting.outcome is None and waiting.error is None:
-                raise
-        finally:
-            self._waiting_bytes -= size_bytes
+        if self._taker is None:
+            # Of no caller, any of which may leave; it gives every error to those that wait.
+            self._taker = asyncio.get_running_loop().create_task(self._take_waiting())
+        await waiting.ended
         if waiting.error is not None:
             raise waiting.error
         assert waiting.outcome is not None
         return waiting.outcome
+
+    async def _take_waiting(self) -> None:
+        """Commit what waits, group after group.
+
+        One job at a time: what comes during a commit makes the next group, and agents that send
+        again what a busy database has not taken in time leave nothing behind.
+        """
+        try:
+            while self._waiting:
+                try:
+                    await self._database.run(self._commit_waiting, self._published)
+                except Exception as error:
+                    # Without a group at hand the job was not run: nothing that waits can be.
+                    if not self._taken:
+                        self._taken = [*self._waiting]
+                        self._waiting.clear()
+                    for one in self._taken:
+                        if one.outcome is None:
+                            one.error = one.error or error
+                self._end_taken()
+        finally:
+            self._taker = None
+
+    def _end_taken(self) -> None:
+        taken, self._taken = self._taken, []
+        for one in taken:
+            self._waiting_bytes -= one.size_bytes
+            if not one.ended.done():  # else its caller was cancelled
+                one.ended.set_result(None)
 
     async def add(
         self,
@@ -175,8 +207,7 @@ class Ingest:
             one = self._waiting.popleft()
             size_bytes += one.size_bytes
             taken.append(one)
-        if not taken:
-            return _Committed()  # an earlier job has taken it
+        self._taken = taken
         try:
             return self._commit(connection, taken)
         except sqlite3.Error as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from protos.domain.resources import SlaTier, Tier
 from protos.domain.usage_record import BillingReason, UsageCause, UsageRecord
@@ -85,11 +85,11 @@ def to_parquet(lines: Sequence[UsageLine]) -> bytes:
     return sink.getvalue()
 
 
-def from_parquet(payload: bytes) -> Iterator[list[UsageLine]]:
+def from_parquet(opened: IO[bytes]) -> Iterator[list[UsageLine]]:
     """Yield the lines of a file, some at a time."""
     import pyarrow.parquet as pq
 
-    file = pq.ParquetFile(io.BytesIO(payload))
+    file = pq.ParquetFile(opened)
     for rows in file.iter_batches(batch_size=_ROWS_PER_STEP):
         yield [_line(row) for row in rows.to_pylist()]
 

@@ -28,11 +28,12 @@ Grouped = list[tuple[tuple[str, ...], UsageSums]]
 
 
 def grouped_sums(
-    columns: Sequence[str], from_unix_ms: int, until_unix_ms: int
+    columns: Sequence[str], from_unix_ms: int, until_unix_ms: int, account: str = ""
 ) -> Callable[[sqlite3.Connection], Grouped]:
     """Return a question for the sums of minutes in that time, by ``columns``, in order.
 
-    Whole days are read from the sums by day, what is left at both ends from those by minute.
+    ``account``: only its own. Whole days are read from the sums by day, what is left at both ends
+    from those by minute.
     """
     first_day, last_day = _whole_days(from_unix_ms, until_unix_ms)
     return _grouped(
@@ -42,14 +43,15 @@ def grouped_sums(
             (_DAYS, first_day, last_day),
             (_MINUTES, last_day, until_unix_ms),
         ],
+        account,
     )
 
 
 def month_sums(
-    columns: Sequence[str], first_month: int, last_month: int
+    columns: Sequence[str], first_month: int, last_month: int, account: str = ""
 ) -> Callable[[sqlite3.Connection], Grouped]:
     """Return a question for the sums that months such as 202611 bill, by ``columns``."""
-    return _grouped(columns, [(_MONTHS, first_month, last_month + 1)])
+    return _grouped(columns, [(_MONTHS, first_month, last_month + 1)], account)
 
 
 _MINUTES = "sums WHERE minute_unix_ms >= ? AND minute_unix_ms < ?"
@@ -57,18 +59,22 @@ _DAYS = "day_sums WHERE day_unix_ms >= ? AND day_unix_ms < ?"
 _MONTHS = "day_sums WHERE booked_month >= ? AND booked_month < ?"
 
 
+_OWN = " AND dimension_id IN (SELECT id FROM dimensions WHERE account = ?)"
+
+
 def _grouped(
-    columns: Sequence[str], parts: Sequence[tuple[str, int, int]]
+    columns: Sequence[str], parts: Sequence[tuple[str, int, int]], account: str
 ) -> Callable[[sqlite3.Connection], Grouped]:
     """Return a question that adds many rows up by their numbers before it reads names."""
     assert set(columns) <= _COLUMNS
     named = ", ".join(columns)
     summed = " UNION ALL ".join(
         f"SELECT dimension_id, booked_month, {_NAMED_SUMS} FROM {part}"
-        " GROUP BY dimension_id, booked_month"
+        f"{_OWN if account else ''} GROUP BY dimension_id, booked_month"
         for part, _, _ in parts
     )
-    values = [value for _, first, last in parts for value in (first, last)]
+    owner = (account,) if account else ()
+    values = [value for _, first, last in parts for value in (first, last, *owner)]
 
     def question(connection: sqlite3.Connection) -> Grouped:
         rows = connection.execute(
@@ -94,10 +100,12 @@ def merged_quantiles(
     until_unix_ms: int,
     group_of: Callable[[str, str], G],
     ratios: Sequence[float],
+    account: str = "",
 ) -> Callable[[sqlite3.Connection], dict[G, tuple[float, ...]]]:
     """Return a question for quantiles of merged sketches, by what ``group_of`` assigns them to.
 
-    ``group_of`` gets the SLA tier and the POP or account. A group without a value is left out.
+    ``group_of`` gets the SLA tier and the POP or account; ``account``: only of this one, in the
+    family of accounts. A group without a value is left out.
     """
     first_day, last_day = _whole_days(from_unix_ms, until_unix_ms)
     parts = [
@@ -105,13 +113,16 @@ def merged_quantiles(
         ("day_bins", "day_unix_ms", first_day, last_day),
         ("sketch_bins", "bucket_unix_ms", last_day, until_unix_ms),
     ]
+    own = " AND name = ?" if account else ""
     # Each part by scope first, as the tables are ordered.
     found = " UNION ALL ".join(
         f"SELECT sla_tier, name, bin, count FROM sketch_scopes JOIN {table}"
         f" ON scope_id = sketch_scopes.id WHERE family = ? AND kind = ? AND {at} >= ? AND {at} < ?"
+        f"{own}"
         for table, at, _, _ in parts
     )
-    values = [one for _, _, *when in parts for one in (str(family), int(kind), *when)]
+    owner = (account,) if account else ()
+    values = [one for _, _, *when in parts for one in (str(family), int(kind), *when, *owner)]
 
     def question(connection: sqlite3.Connection) -> dict[G, tuple[float, ...]]:
         merged: dict[G, Sketch] = {}

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from protos.domain.errors import EdgeForgeError
 
 if TYPE_CHECKING:
+    from coordinator.sections.usage import UsageSection
     from coordinator.usage.exports import UsageExports
     from coordinator.usage.ingest import Ingest
-    from coordinator.usage_section import UsageSection
 
 _log = logging.getLogger(__name__)
 

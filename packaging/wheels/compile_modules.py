@@ -8,7 +8,13 @@ from __future__ import annotations
 import os
 import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from distutils.ccompiler import CCompiler
 
 #: Prefix of the shared object that all modules are compiled into; each has a small one beside it.
 GROUP = "edgeforge"
@@ -37,6 +43,32 @@ def narrowed_to_none(text: str) -> list[str]:
     return found
 
 
+def compile_on_all_cores(
+    compiler: CCompiler,
+    sources: list[str],
+    output_dir: str | None = None,
+    macros: list[Any] | None = None,
+    include_dirs: list[str] | None = None,
+    debug: bool = False,
+    extra_preargs: list[str] | None = None,
+    extra_postargs: list[str] | None = None,
+    depends: list[str] | None = None,
+) -> list[str]:
+    """Compile as ``CCompiler.compile`` does, with a process per core. Returns the objects."""
+    _, objects, postargs, options, build = compiler._setup_compile(
+        output_dir, macros, include_dirs, sources, depends, extra_postargs
+    )
+    arguments = compiler._get_cc_args(options, debug, extra_preargs)
+
+    def compile_one(target: str) -> None:
+        source, extension = build[target]
+        compiler._compile(target, source, extension, arguments, postargs, options)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(compile_one, build))
+    return list(objects)
+
+
 def main(tree: Path, out: Path, modules: list[str]) -> None:
     os.chdir(tree)
     sys.path.insert(0, str(tree))
@@ -63,7 +95,15 @@ def main(tree: Path, out: Path, modules: list[str]) -> None:
         kept = [flag for flag in one.extra_compile_args if not flag.startswith(("-O", "-g"))]
         one.extra_compile_args = [*kept, *_FLAGS]
         one.extra_link_args = [*(one.extra_link_args or []), "-s"]
-    command = build_ext(Distribution({"name": GROUP, "ext_modules": extensions}))
+
+    class BuildOnAllCores(build_ext):
+        """One extension holds nearly all files; ``build_ext`` compiles its files in turn."""
+
+        def build_extensions(self) -> None:
+            self.compiler.compile = partial(compile_on_all_cores, self.compiler)
+            super().build_extensions()
+
+    command = BuildOnAllCores(Distribution({"name": GROUP, "ext_modules": extensions}))
     command.build_lib, command.build_temp = str(out), str(tree / "build" / "objects")
     command.ensure_finalized()
     command.run()

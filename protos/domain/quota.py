@@ -42,6 +42,11 @@ class QuotaKind(enum.StrEnum):
         """Whether it refills every minute, and use consumes it."""
         return self is QuotaKind.REQUESTS or self is QuotaKind.TOKENS
 
+    @property
+    def may_double(self) -> bool:
+        """Whether a restart of the coordinator may let twice the limit be used for a moment."""
+        return self is not QuotaKind.MONEY
+
 
 @dataclass(frozen=True, slots=True)
 class QuotaName:

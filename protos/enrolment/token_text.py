@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from protos.domain.errors import InvalidRequest
 
@@ -29,7 +29,7 @@ class EnrolmentToken:
 
     ca_sha256: str
     id: str
-    secret: str
+    secret: str = field(repr=False)
 
     def __repr__(self) -> str:
         return f"EnrolmentToken(id={self.id!r})"

@@ -265,6 +265,7 @@ class NodeInfo(_message.Message):
     MAX_ADAPTERS_FIELD_NUMBER: _builtins.int
     MAX_ADAPTER_RANK_FIELD_NUMBER: _builtins.int
     MAX_ENGINES_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     engine_kind: _builtins.str
     agent_version: _builtins.str
     connected: _builtins.bool
@@ -319,6 +320,10 @@ class NodeInfo(_message.Message):
 
     @_builtins.property
     def cold_starts(self) -> _containers.RepeatedCompositeFieldContainer[_fleet_pb2.ColdStarts]: ...
+    @_builtins.property
+    def usage(self) -> _fleet_pb2.UsageState:
+        """as in Status; absent: the agent keeps no records"""
+
     def __init__(
         self,
         *,
@@ -352,10 +357,11 @@ class NodeInfo(_message.Message):
         max_adapters: _builtins.int = ...,
         max_adapter_rank: _builtins.int = ...,
         max_engines: _builtins.int = ...,
+        usage: _fleet_pb2.UsageState | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["disk", b"disk", "node", b"node", "order", b"order", "peer_dial", b"peer_dial", "service", b"service"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["disk", b"disk", "node", b"node", "order", b"order", "peer_dial", b"peer_dial", "service", b"service", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator_kind", b"accelerator_kind", "accelerators", b"accelerators", "agent_version", b"agent_version", "certificate_age_s", b"certificate_age_s", "certificate_remaining_s", b"certificate_remaining_s", "claims", b"claims", "clock_offset_ms", b"clock_offset_ms", "cold_starts", b"cold_starts", "connected", b"connected", "credentials_age_s", b"credentials_age_s", "current", b"current", "disk", b"disk", "engine_in_flight_requests", b"engine_in_flight_requests", "engine_kind", b"engine_kind", "engine_version", b"engine_version", "faults", b"faults", "have", b"have", "in_flight_requests", b"in_flight_requests", "last_status_age_s", b"last_status_age_s", "max_adapter_rank", b"max_adapter_rank", "max_adapters", b"max_adapters", "max_engines", b"max_engines", "node", b"node", "order", b"order", "peer_dial", b"peer_dial", "renewal_error", b"renewal_error", "replicas", b"replicas", "service", b"service", "twin", b"twin", "weights_memory_bytes", b"weights_memory_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator_kind", b"accelerator_kind", "accelerators", b"accelerators", "agent_version", b"agent_version", "certificate_age_s", b"certificate_age_s", "certificate_remaining_s", b"certificate_remaining_s", "claims", b"claims", "clock_offset_ms", b"clock_offset_ms", "cold_starts", b"cold_starts", "connected", b"connected", "credentials_age_s", b"credentials_age_s", "current", b"current", "disk", b"disk", "engine_in_flight_requests", b"engine_in_flight_requests", "engine_kind", b"engine_kind", "engine_version", b"engine_version", "faults", b"faults", "have", b"have", "in_flight_requests", b"in_flight_requests", "last_status_age_s", b"last_status_age_s", "max_adapter_rank", b"max_adapter_rank", "max_adapters", b"max_adapters", "max_engines", b"max_engines", "node", b"node", "order", b"order", "peer_dial", b"peer_dial", "renewal_error", b"renewal_error", "replicas", b"replicas", "service", b"service", "twin", b"twin", "usage", b"usage", "weights_memory_bytes", b"weights_memory_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

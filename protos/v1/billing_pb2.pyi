@@ -450,7 +450,7 @@ class CheckLedgerResponse(_message.Message):
     usage_nano_usd: _builtins.int
     rollup_nano_usd: _builtins.int
     raw_nano_usd: _builtins.int
-    """less than the roll-ups where zones keep records"""
+    """less than the rollups where zones keep records"""
     @_builtins.property
     def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -713,6 +713,7 @@ class ShowPaymentsResponse(_message.Message):
     REMAINING_NANO_USD_FIELD_NUMBER: _builtins.int
     OPEN_INVOICES_FIELD_NUMBER: _builtins.int
     PAYMENTS_FIELD_NUMBER: _builtins.int
+    OWN_CAP_NANO_USD_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     state: _builtins.str
     """of the account"""
@@ -721,8 +722,11 @@ class ShowPaymentsResponse(_message.Message):
     """the provider knows it"""
     prepaid: _builtins.bool
     cap_nano_usd: _builtins.int
+    """of operators"""
     remaining_nano_usd: _builtins.int
     """absent: unlimited"""
+    own_cap_nano_usd: _builtins.int
+    """of the account itself; the lower one of both holds"""
     @_builtins.property
     def open_invoices(self) -> _containers.RepeatedCompositeFieldContainer[Global___InvoiceRow]: ...
     @_builtins.property
@@ -739,10 +743,11 @@ class ShowPaymentsResponse(_message.Message):
         remaining_nano_usd: _builtins.int | None = ...,
         open_invoices: _abc.Iterable[Global___InvoiceRow] | None = ...,
         payments: _abc.Iterable[Global___PaymentRow] | None = ...,
+        own_cap_nano_usd: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_remaining_nano_usd", b"_remaining_nano_usd", "remaining_nano_usd", b"remaining_nano_usd"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_remaining_nano_usd", b"_remaining_nano_usd", "account_id", b"account_id", "cap_nano_usd", b"cap_nano_usd", "has_customer", b"has_customer", "open_invoices", b"open_invoices", "payments", b"payments", "prepaid", b"prepaid", "provider", b"provider", "remaining_nano_usd", b"remaining_nano_usd", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_remaining_nano_usd", b"_remaining_nano_usd", "account_id", b"account_id", "cap_nano_usd", b"cap_nano_usd", "has_customer", b"has_customer", "open_invoices", b"open_invoices", "own_cap_nano_usd", b"own_cap_nano_usd", "payments", b"payments", "prepaid", b"prepaid", "provider", b"provider", "remaining_nano_usd", b"remaining_nano_usd", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__remaining_nano_usd: _TypeAlias = _typing.Literal["remaining_nano_usd"]  # noqa: Y015
     _WhichOneofArgType__remaining_nano_usd: _TypeAlias = _typing.Literal["_remaining_nano_usd", b"_remaining_nano_usd"]  # noqa: Y015

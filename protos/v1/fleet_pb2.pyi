@@ -583,6 +583,48 @@ class UsageComplaint(_message.Message):
 Global___UsageComplaint: _TypeAlias = UsageComplaint  # noqa: Y015
 
 @_typing.final
+class UsageState(_message.Message):
+    """Records of usage on a node's disk."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WAITING_FIELD_NUMBER: _builtins.int
+    OLDEST_S_FIELD_NUMBER: _builtins.int
+    OLDER_SPOOLS_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    QUARANTINED_FIELD_NUMBER: _builtins.int
+    TROUBLE_FIELD_NUMBER: _builtins.int
+    waiting: _builtins.int
+    """of this run, not counted yet"""
+    oldest_s: _builtins.float
+    """age of the oldest record that is not counted; 0: there is none"""
+    older_spools: _builtins.int
+    """of earlier runs, not delivered yet"""
+    refused: _builtins.int
+    """requests without space for their record, since the agent's start"""
+    quarantined: _builtins.int
+    """files of bytes that could not be read"""
+    trouble: _builtins.str
+    """why requests are refused or records are not delivered; empty: none"""
+    def __init__(
+        self,
+        *,
+        waiting: _builtins.int = ...,
+        oldest_s: _builtins.float = ...,
+        older_spools: _builtins.int = ...,
+        refused: _builtins.int = ...,
+        quarantined: _builtins.int = ...,
+        trouble: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["older_spools", b"older_spools", "oldest_s", b"oldest_s", "quarantined", b"quarantined", "refused", b"refused", "trouble", b"trouble", "waiting", b"waiting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UsageState: _TypeAlias = UsageState  # noqa: Y015
+
+@_typing.final
 class Status(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -606,6 +648,7 @@ class Status(_message.Message):
     DEMAND_FIELD_NUMBER: _builtins.int
     DISK_FIELD_NUMBER: _builtins.int
     COLD_STARTS_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     FILL_RATIO_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     in_flight_requests: _builtins.int
@@ -654,6 +697,10 @@ class Status(_message.Message):
     def cold_starts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ColdStarts]:
         """at most 16"""
 
+    @_builtins.property
+    def usage(self) -> Global___UsageState:
+        """absent: it keeps no records, so what it serves is not billed"""
+
     def __init__(
         self,
         *,
@@ -677,11 +724,12 @@ class Status(_message.Message):
         demand: _abc.Iterable[Global___Demand] | None = ...,
         disk: Global___Disk | None = ...,
         cold_starts: _abc.Iterable[Global___ColdStarts] | None = ...,
+        usage: Global___UsageState | None = ...,
         fill_ratio: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_fill_ratio", b"_fill_ratio", "disk", b"disk", "fill_ratio", b"fill_ratio", "service", b"service"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_fill_ratio", b"_fill_ratio", "disk", b"disk", "fill_ratio", b"fill_ratio", "service", b"service", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fill_ratio", b"_fill_ratio", "accelerators", b"accelerators", "certificate_age_s", b"certificate_age_s", "certificate_remaining_s", b"certificate_remaining_s", "clock_offset_ms", b"clock_offset_ms", "cold_starts", b"cold_starts", "credentials_age_s", b"credentials_age_s", "demand", b"demand", "disk", b"disk", "draining", b"draining", "draining_reason", b"draining_reason", "engine_in_flight_requests", b"engine_in_flight_requests", "faults", b"faults", "fill_ratio", b"fill_ratio", "have", b"have", "in_flight_requests", b"in_flight_requests", "peers", b"peers", "renewal_error", b"renewal_error", "replicas", b"replicas", "seq", b"seq", "service", b"service", "usage_complaints", b"usage_complaints"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fill_ratio", b"_fill_ratio", "accelerators", b"accelerators", "certificate_age_s", b"certificate_age_s", "certificate_remaining_s", b"certificate_remaining_s", "clock_offset_ms", b"clock_offset_ms", "cold_starts", b"cold_starts", "credentials_age_s", b"credentials_age_s", "demand", b"demand", "disk", b"disk", "draining", b"draining", "draining_reason", b"draining_reason", "engine_in_flight_requests", b"engine_in_flight_requests", "faults", b"faults", "fill_ratio", b"fill_ratio", "have", b"have", "in_flight_requests", b"in_flight_requests", "peers", b"peers", "renewal_error", b"renewal_error", "replicas", b"replicas", "seq", b"seq", "service", b"service", "usage", b"usage", "usage_complaints", b"usage_complaints"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__fill_ratio: _TypeAlias = _typing.Literal["fill_ratio"]  # noqa: Y015
     _WhichOneofArgType__fill_ratio: _TypeAlias = _typing.Literal["_fill_ratio", b"_fill_ratio"]  # noqa: Y015

@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 from protos.v1 import resources_pb2 as protos_dot_v1_dot_resources__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15protos/v1/usage.proto\x12\x0c\x65\x64geforge.v1\x1a\x19protos/v1/resources.proto\"\xe3\x06\n\x0bUsageRecord\x12\x10\n\x08trace_id\x18\x01 \x01(\t\x12\x15\n\rbegan_unix_ms\x18\x02 \x01(\x03\x12\x0f\n\x07\x61\x63\x63ount\x18\x03 \x01(\t\x12\x0e\n\x06key_id\x18\x04 \x01(\t\x12\x12\n\ndeployment\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12\x12\n\nsize_class\x18\x07 \x01(\t\x12\'\n\x08sla_tier\x18\x08 \x01(\x0e\x32\x15.edgeforge.v1.SlaTier\x12\x0c\n\x04path\x18\t \x01(\t\x12\x0e\n\x06stream\x18\n \x01(\x08\x12\x0e\n\x06status\x18\x0b \x01(\r\x12\'\n\x05\x63\x61use\x18\x0c \x01(\x0e\x32\x18.edgeforge.v1.UsageCause\x12\x15\n\rprompt_tokens\x18\r \x01(\r\x12\x15\n\rcached_tokens\x18\x0e \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x0f \x01(\r\x12\'\n\x0btier_served\x18\x10 \x01(\x0e\x32\x12.edgeforge.v1.Tier\x12\'\n\x0btier_billed\x18\x11 \x01(\x0e\x32\x12.edgeforge.v1.Tier\x12\x33\n\x0e\x62illing_reason\x18\x12 \x01(\x0e\x32\x1b.edgeforge.v1.BillingReason\x12!\n\x19prompt_nano_usd_per_token\x18\x13 \x01(\x03\x12!\n\x19\x63\x61\x63hed_nano_usd_per_token\x18\x14 \x01(\x03\x12%\n\x1d\x63ompletion_nano_usd_per_token\x18\x15 \x01(\x03\x12\x10\n\x08nano_usd\x18\x16 \x01(\x03\x12\x14\n\x0c\x63\x61rd_version\x18\x17 \x01(\r\x12\x14\n\x0cserving_node\x18\x18 \x01(\t\x12\x13\n\x0bserving_pop\x18\x19 \x01(\t\x12\x13\n\x0bingress_pop\x18\x1a \x01(\t\x12\x11\n\tbudget_ms\x18\x1b \x01(\x04\x12\x0f\n\x07ttft_us\x18\x1c \x01(\x04\x12\x11\n\tstream_us\x18\x1d \x01(\x04\x12\x16\n\x0epredicted_miss\x18\x1e \x01(\x08\x12\x16\n\x0eusage_exceeded\x18\x1f \x01(\x08\x12\x11\n\tcold_path\x18  \x01(\t\x12\x0f\n\x07\x63old_us\x18! \x01(\x04\x12\r\n\x05zones\x18\" \x03(\t\x12\x14\n\x0cservice_tier\x18# \x01(\t\",\n\rSpooledRecord\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x0e\n\x06record\x18\x02 \x01(\x0c\"\xe3\x02\n\rUsageCounters\x12\x16\n\x0eminute_unix_ms\x18\x01 \x01(\x03\x12\x0f\n\x07\x61\x63\x63ount\x18\x02 \x01(\t\x12\x12\n\ndeployment\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\'\n\x08sla_tier\x18\x05 \x01(\x0e\x32\x15.edgeforge.v1.SlaTier\x12\'\n\x0btier_served\x18\x06 \x01(\x0e\x32\x12.edgeforge.v1.Tier\x12\'\n\x0btier_billed\x18\x07 \x01(\x0e\x32\x12.edgeforge.v1.Tier\x12\x14\n\x0c\x63\x61rd_version\x18\x08 \x01(\r\x12\x13\n\x0bserving_pop\x18\t \x01(\t\x12\x13\n\x0bingress_pop\x18\n \x01(\t\x12\x0c\n\x04sums\x18\x0b \x03(\x03\x12\x13\n\x0bttft_sketch\x18\x0c \x01(\x0c\x12\x13\n\x0bpace_sketch\x18\r \x01(\x0c\x12\x13\n\x0b\x63old_sketch\x18\x0e \x01(\x0c\"\xc8\x01\n\nUsageBatch\x12\x10\n\x08spool_id\x18\x01 \x01(\t\x12\x11\n\tfirst_seq\x18\x02 \x01(\x04\x12\x10\n\x08last_seq\x18\x03 \x01(\x04\x12,\n\x07records\x18\x04 \x03(\x0b\x32\x1b.edgeforge.v1.SpooledRecord\x12-\n\x08\x63ounters\x18\x05 \x03(\x0b\x32\x1b.edgeforge.v1.UsageCounters\x12\x0f\n\x07\x64\x61maged\x18\x06 \x03(\x04\x12\x15\n\rdamaged_bytes\x18\x07 \x01(\x04\"j\n\x08UsageAck\x12\x10\n\x08spool_id\x18\x01 \x01(\t\x12\x11\n\twatermark\x18\x02 \x01(\x04\x12\x0f\n\x07refused\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x18\n\x10\x63oordinator_zone\x18\x05 \x01(\t\"3\n\x0eQuantileSketch\x12\x11\n\tbin_steps\x18\x01 \x03(\r\x12\x0e\n\x06\x63ounts\x18\x02 \x03(\x04\"p\n\x10ShowUsageRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x12\n\ndeployment\x18\x02 \x01(\t\x12\x14\n\x0c\x66rom_unix_ms\x18\x03 \x01(\x03\x12\x15\n\runtil_unix_ms\x18\x04 \x01(\x03\x12\n\n\x02\x62y\x18\x05 \x01(\t\")\n\nUsageGroup\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0c\n\x04sums\x18\x02 \x03(\x03\"=\n\x11ShowUsageResponse\x12(\n\x06groups\x18\x01 \x03(\x0b\x32\x18.edgeforge.v1.UsageGroup\"f\n\x12\x45xportUsageRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x12\n\ndeployment\x18\x02 \x01(\t\x12\x14\n\x0c\x66rom_unix_ms\x18\x03 \x01(\x03\x12\x15\n\runtil_unix_ms\x18\x04 \x01(\x03\"\x8d\x01\n\tUsageLine\x12)\n\x06record\x18\x01 \x01(\x0b\x32\x19.edgeforge.v1.UsageRecord\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\r\n\x05spool\x18\x03 \x01(\t\x12\x0b\n\x03seq\x18\x04 \x01(\x04\x12\x15\n\rclock_suspect\x18\x05 \x01(\x08\x12\x14\n\x0ctold_unix_ms\x18\x06 \x01(\x03\"4\n\nUsageLines\x12&\n\x05lines\x18\x01 \x03(\x0b\x32\x17.edgeforge.v1.UsageLine\"\x19\n\x17ListUsageExportsRequest\"\xb1\x01\n\x0bUsageExport\x12\x0b\n\x03\x64\x61y\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0f\n\x07records\x18\x04 \x01(\x03\x12\x10\n\x08nano_usd\x18\x05 \x01(\x03\x12\x19\n\x11\x62\x65gan_min_unix_ms\x18\x06 \x01(\x03\x12\x19\n\x11\x62\x65gan_max_unix_ms\x18\x07 \x01(\x03\x12\x18\n\x10\x65xported_unix_ms\x18\x08 \x01(\x03\"F\n\x18ListUsageExportsResponse\x12*\n\x07\x65xports\x18\x01 \x03(\x0b\x32\x19.edgeforge.v1.UsageExport\"G\n\x15ListQuarantineRequest\x12\r\n\x05state\x18\x01 \x01(\t\x12\x10\n\x08\x61\x66ter_id\x18\x02 \x01(\x03\x12\r\n\x05limit\x18\x03 \x01(\r\"\xf0\x01\n\x10QuarantinedUsage\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\r\n\x05spool\x18\x03 \x01(\t\x12\x0b\n\x03seq\x18\x04 \x01(\x04\x12\x10\n\x08last_seq\x18\x05 \x01(\x04\x12\x0c\n\x04kind\x18\x06 \x01(\t\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x17\n\x0f\x61rrived_unix_ms\x18\x08 \x01(\x03\x12\r\n\x05state\x18\t \x01(\t\x12\x12\n\nsettled_by\x18\n \x01(\t\x12\x17\n\x0fsettled_unix_ms\x18\x0b \x01(\x03\x12\x0f\n\x07\x61\x63\x63ount\x18\x0c \x01(\t\x12\x10\n\x08nano_usd\x18\r \x01(\x03\"T\n\x16ListQuarantineResponse\x12,\n\x04held\x18\x01 \x03(\x0b\x32\x1e.edgeforge.v1.QuarantinedUsage\x12\x0c\n\x04more\x18\x02 \x01(\x08\"7\n\x17SettleQuarantineRequest\x12\x0b\n\x03ids\x18\x01 \x03(\x03\x12\x0f\n\x07release\x18\x02 \x01(\x08\"+\n\x18SettleQuarantineResponse\x12\x0f\n\x07settled\x18\x01 \x01(\r*\xfc\x01\n\nUsageCause\x12\x1b\n\x17USAGE_CAUSE_UNSPECIFIED\x10\x00\x12\x18\n\x14USAGE_CAUSE_COMPLETE\x10\x01\x12\x1b\n\x17USAGE_CAUSE_CLIENT_GONE\x10\x02\x12\x1b\n\x17USAGE_CAUSE_ENGINE_LOST\x10\x03\x12\x17\n\x13USAGE_CAUSE_REVOKED\x10\x04\x12\x19\n\x15USAGE_CAUSE_CUT_SHORT\x10\x05\x12\x1a\n\x16USAGE_CAUSE_AGENT_LOST\x10\x06\x12\x15\n\x11USAGE_CAUSE_EMPTY\x10\x07\x12\x16\n\x12USAGE_CAUSE_FAILED\x10\x08*\xab\x01\n\rBillingReason\x12\x1e\n\x1a\x42ILLING_REASON_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x42ILLING_REASON_CHEAPEST\x10\x01\x12!\n\x1d\x42ILLING_REASON_CHEAPER_FITTED\x10\x02\x12!\n\x1d\x42ILLING_REASON_PREDICTED_MISS\x10\x03\x12\x17\n\x13\x42ILLING_REASON_FREE\x10\x04\x32\x44\n\x08Metering\x12\x38\n\x04Push\x12\x18.edgeforge.v1.UsageBatch\x1a\x16.edgeforge.v1.UsageAck2\xcc\x03\n\x0cUsageReports\x12L\n\tShowUsage\x12\x1e.edgeforge.v1.ShowUsageRequest\x1a\x1f.edgeforge.v1.ShowUsageResponse\x12K\n\x0b\x45xportUsage\x12 .edgeforge.v1.ExportUsageRequest\x1a\x18.edgeforge.v1.UsageLines0\x01\x12\x61\n\x10ListUsageExports\x12%.edgeforge.v1.ListUsageExportsRequest\x1a&.edgeforge.v1.ListUsageExportsResponse\x12[\n\x0eListQuarantine\x12#.edgeforge.v1.ListQuarantineRequest\x1a$.edgeforge.v1.ListQuarantineResponse\x12\x61\n\x10SettleQuarantine\x12%.edgeforge.v1.SettleQuarantineRequest\x1a&.edgeforge.v1.SettleQuarantineResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15protos/v1/usage.proto\x12\x0c\x65\x64geforge.v1\x1a\x19protos/v1/resources.proto\"\xe3\x06\n\x0bUsageRecord\x12\x10\n\x08trace_id\x18\x01 \x01(\t\x12\x15\n\rbegan_unix_ms\x18\x02 \x01(\x03\x12\x0f\n\x07\x61\x63\x63ount\x18\x03 \x01(\t\x12\x0e\n\x06key_id\x18\x04 \x01(\t\x12\x12\n\ndeployment\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12\x12\n\nsize_class\x18\x07 \x01(\t\x12\'\n\x08sla_tier\x18\x08 \x01(\x0e\x32\x15.edgeforge.v1.SlaTier\x12\x0c\n\x04path\x18\t \x01(\t\x12\x0e\n\x06stream\x18\n \x01(\x08\x12\x0e\n\x06status\x18\x0b \x01(\r\x12\'\n\x05\x63\x61use\x18\x0c \x01(\x0e\x32\x18.edgeforge.v1.UsageCause\x12\x15\n\rprompt_tokens\x18\r \x01(\r\x12\x15\n\rcached_tokens\x18\x0e \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x0f \x01(\r\x12\'\n\x0btier_served\x18\x10 \x01(\x0e\x32\x12.edgeforge.v1.Tier\x12\'\n\x0btier_billed\x18\x11 \x01(\x0e\x32\x12.edgeforge.v1.Tier\x12\x33\n\x0e\x62illing_reason\x18\x12 \x01(\x0e\x32\x1b.edgeforge.v1.BillingReason\x12!\n\x19prompt_nano_usd_per_token\x18\x13 \x01(\x03\x12!\n\x19\x63\x61\x63hed_nano_usd_per_token\x18\x14 \x01(\x03\x12%\n\x1d\x63ompletion_nano_usd_per_token\x18\x15 \x01(\x03\x12\x10\n\x08nano_usd\x18\x16 \x01(\x03\x12\x14\n\x0c\x63\x61rd_version\x18\x17 \x01(\r\x12\x14\n\x0cserving_node\x18\x18 \x01(\t\x12\x13\n\x0bserving_pop\x18\x19 \x01(\t\x12\x13\n\x0bingress_pop\x18\x1a \x01(\t\x12\x11\n\tbudget_ms\x18\x1b \x01(\x04\x12\x0f\n\x07ttft_us\x18\x1c \x01(\x04\x12\x11\n\tstream_us\x18\x1d \x01(\x04\x12\x16\n\x0epredicted_miss\x18\x1e \x01(\x08\x12\x16\n\x0eusage_exceeded\x18\x1f \x01(\x08\x12\x11\n\tcold_path\x18  \x01(\t\x12\x0f\n\x07\x63old_us\x18! \x01(\x04\x12\r\n\x05zones\x18\" \x03(\t\x12\x14\n\x0cservice_tier\x18# \x01(\t\",\n\rSpooledRecord\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x0e\n\x06record\x18\x02 \x01(\x0c\"\xe3\x02\n\rUsageCounters\x12\x16\n\x0eminute_unix_ms\x18\x01 \x01(\x03\x12\x0f\n\x07\x61\x63\x63ount\x18\x02 \x01(\t\x12\x12\n\ndeployment\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\'\n\x08sla_tier\x18\x05 \x01(\x0e\x32\x15.edgeforge.v1.SlaTier\x12\'\n\x0btier_served\x18\x06 \x01(\x0e\x32\x12.edgeforge.v1.Tier\x12\'\n\x0btier_billed\x18\x07 \x01(\x0e\x32\x12.edgeforge.v1.Tier\x12\x14\n\x0c\x63\x61rd_version\x18\x08 \x01(\r\x12\x13\n\x0bserving_pop\x18\t \x01(\t\x12\x13\n\x0bingress_pop\x18\n \x01(\t\x12\x0c\n\x04sums\x18\x0b \x03(\x03\x12\x13\n\x0bttft_sketch\x18\x0c \x01(\x0c\x12\x13\n\x0bpace_sketch\x18\r \x01(\x0c\x12\x13\n\x0b\x63old_sketch\x18\x0e \x01(\x0c\"\xc8\x01\n\nUsageBatch\x12\x10\n\x08spool_id\x18\x01 \x01(\t\x12\x11\n\tfirst_seq\x18\x02 \x01(\x04\x12\x10\n\x08last_seq\x18\x03 \x01(\x04\x12,\n\x07records\x18\x04 \x03(\x0b\x32\x1b.edgeforge.v1.SpooledRecord\x12-\n\x08\x63ounters\x18\x05 \x03(\x0b\x32\x1b.edgeforge.v1.UsageCounters\x12\x0f\n\x07\x64\x61maged\x18\x06 \x03(\x04\x12\x15\n\rdamaged_bytes\x18\x07 \x01(\x04\"|\n\x08UsageAck\x12\x10\n\x08spool_id\x18\x01 \x01(\t\x12\x11\n\twatermark\x18\x02 \x01(\x04\x12\x0f\n\x07refused\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x18\n\x10\x63oordinator_zone\x18\x05 \x01(\t\x12\x10\n\x08pause_ms\x18\x06 \x01(\r\"3\n\x0eQuantileSketch\x12\x11\n\tbin_steps\x18\x01 \x03(\r\x12\x0e\n\x06\x63ounts\x18\x02 \x03(\x04\"p\n\x10ShowUsageRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x12\n\ndeployment\x18\x02 \x01(\t\x12\x14\n\x0c\x66rom_unix_ms\x18\x03 \x01(\x03\x12\x15\n\runtil_unix_ms\x18\x04 \x01(\x03\x12\n\n\x02\x62y\x18\x05 \x01(\t\")\n\nUsageGroup\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0c\n\x04sums\x18\x02 \x03(\x03\"=\n\x11ShowUsageResponse\x12(\n\x06groups\x18\x01 \x03(\x0b\x32\x18.edgeforge.v1.UsageGroup\"f\n\x12\x45xportUsageRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x12\n\ndeployment\x18\x02 \x01(\t\x12\x14\n\x0c\x66rom_unix_ms\x18\x03 \x01(\x03\x12\x15\n\runtil_unix_ms\x18\x04 \x01(\x03\"\x8d\x01\n\tUsageLine\x12)\n\x06record\x18\x01 \x01(\x0b\x32\x19.edgeforge.v1.UsageRecord\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\r\n\x05spool\x18\x03 \x01(\t\x12\x0b\n\x03seq\x18\x04 \x01(\x04\x12\x15\n\rclock_suspect\x18\x05 \x01(\x08\x12\x14\n\x0ctold_unix_ms\x18\x06 \x01(\x03\"4\n\nUsageLines\x12&\n\x05lines\x18\x01 \x03(\x0b\x32\x17.edgeforge.v1.UsageLine\"\x19\n\x17ListUsageExportsRequest\"\xb1\x01\n\x0bUsageExport\x12\x0b\n\x03\x64\x61y\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0f\n\x07records\x18\x04 \x01(\x03\x12\x10\n\x08nano_usd\x18\x05 \x01(\x03\x12\x19\n\x11\x62\x65gan_min_unix_ms\x18\x06 \x01(\x03\x12\x19\n\x11\x62\x65gan_max_unix_ms\x18\x07 \x01(\x03\x12\x18\n\x10\x65xported_unix_ms\x18\x08 \x01(\x03\"F\n\x18ListUsageExportsResponse\x12*\n\x07\x65xports\x18\x01 \x03(\x0b\x32\x19.edgeforge.v1.UsageExport\"G\n\x15ListQuarantineRequest\x12\r\n\x05state\x18\x01 \x01(\t\x12\x10\n\x08\x61\x66ter_id\x18\x02 \x01(\x03\x12\r\n\x05limit\x18\x03 \x01(\r\"\xf0\x01\n\x10QuarantinedUsage\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\r\n\x05spool\x18\x03 \x01(\t\x12\x0b\n\x03seq\x18\x04 \x01(\x04\x12\x10\n\x08last_seq\x18\x05 \x01(\x04\x12\x0c\n\x04kind\x18\x06 \x01(\t\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x17\n\x0f\x61rrived_unix_ms\x18\x08 \x01(\x03\x12\r\n\x05state\x18\t \x01(\t\x12\x12\n\nsettled_by\x18\n \x01(\t\x12\x17\n\x0fsettled_unix_ms\x18\x0b \x01(\x03\x12\x0f\n\x07\x61\x63\x63ount\x18\x0c \x01(\t\x12\x10\n\x08nano_usd\x18\r \x01(\x03\"T\n\x16ListQuarantineResponse\x12,\n\x04held\x18\x01 \x03(\x0b\x32\x1e.edgeforge.v1.QuarantinedUsage\x12\x0c\n\x04more\x18\x02 \x01(\x08\"7\n\x17SettleQuarantineRequest\x12\x0b\n\x03ids\x18\x01 \x03(\x03\x12\x0f\n\x07release\x18\x02 \x01(\x08\"+\n\x18SettleQuarantineResponse\x12\x0f\n\x07settled\x18\x01 \x01(\r*\xfc\x01\n\nUsageCause\x12\x1b\n\x17USAGE_CAUSE_UNSPECIFIED\x10\x00\x12\x18\n\x14USAGE_CAUSE_COMPLETE\x10\x01\x12\x1b\n\x17USAGE_CAUSE_CLIENT_GONE\x10\x02\x12\x1b\n\x17USAGE_CAUSE_ENGINE_LOST\x10\x03\x12\x17\n\x13USAGE_CAUSE_REVOKED\x10\x04\x12\x19\n\x15USAGE_CAUSE_CUT_SHORT\x10\x05\x12\x1a\n\x16USAGE_CAUSE_AGENT_LOST\x10\x06\x12\x15\n\x11USAGE_CAUSE_EMPTY\x10\x07\x12\x16\n\x12USAGE_CAUSE_FAILED\x10\x08*\xab\x01\n\rBillingReason\x12\x1e\n\x1a\x42ILLING_REASON_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x42ILLING_REASON_CHEAPEST\x10\x01\x12!\n\x1d\x42ILLING_REASON_CHEAPER_FITTED\x10\x02\x12!\n\x1d\x42ILLING_REASON_PREDICTED_MISS\x10\x03\x12\x17\n\x13\x42ILLING_REASON_FREE\x10\x04\x32\x44\n\x08Metering\x12\x38\n\x04Push\x12\x18.edgeforge.v1.UsageBatch\x1a\x16.edgeforge.v1.UsageAck2\xcc\x03\n\x0cUsageReports\x12L\n\tShowUsage\x12\x1e.edgeforge.v1.ShowUsageRequest\x1a\x1f.edgeforge.v1.ShowUsageResponse\x12K\n\x0b\x45xportUsage\x12 .edgeforge.v1.ExportUsageRequest\x1a\x18.edgeforge.v1.UsageLines0\x01\x12\x61\n\x10ListUsageExports\x12%.edgeforge.v1.ListUsageExportsRequest\x1a&.edgeforge.v1.ListUsageExportsResponse\x12[\n\x0eListQuarantine\x12#.edgeforge.v1.ListQuarantineRequest\x1a$.edgeforge.v1.ListQuarantineResponse\x12\x61\n\x10SettleQuarantine\x12%.edgeforge.v1.SettleQuarantineRequest\x1a&.edgeforge.v1.SettleQuarantineResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.v1.usage_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_USAGECAUSE']._serialized_start=3010
-  _globals['_USAGECAUSE']._serialized_end=3262
-  _globals['_BILLINGREASON']._serialized_start=3265
-  _globals['_BILLINGREASON']._serialized_end=3436
+  _globals['_USAGECAUSE']._serialized_start=3028
+  _globals['_USAGECAUSE']._serialized_end=3280
+  _globals['_BILLINGREASON']._serialized_start=3283
+  _globals['_BILLINGREASON']._serialized_end=3454
   _globals['_USAGERECORD']._serialized_start=67
   _globals['_USAGERECORD']._serialized_end=934
   _globals['_SPOOLEDRECORD']._serialized_start=936
@@ -45,39 +45,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USAGEBATCH']._serialized_start=1341
   _globals['_USAGEBATCH']._serialized_end=1541
   _globals['_USAGEACK']._serialized_start=1543
-  _globals['_USAGEACK']._serialized_end=1649
-  _globals['_QUANTILESKETCH']._serialized_start=1651
-  _globals['_QUANTILESKETCH']._serialized_end=1702
-  _globals['_SHOWUSAGEREQUEST']._serialized_start=1704
-  _globals['_SHOWUSAGEREQUEST']._serialized_end=1816
-  _globals['_USAGEGROUP']._serialized_start=1818
-  _globals['_USAGEGROUP']._serialized_end=1859
-  _globals['_SHOWUSAGERESPONSE']._serialized_start=1861
-  _globals['_SHOWUSAGERESPONSE']._serialized_end=1922
-  _globals['_EXPORTUSAGEREQUEST']._serialized_start=1924
-  _globals['_EXPORTUSAGEREQUEST']._serialized_end=2026
-  _globals['_USAGELINE']._serialized_start=2029
-  _globals['_USAGELINE']._serialized_end=2170
-  _globals['_USAGELINES']._serialized_start=2172
-  _globals['_USAGELINES']._serialized_end=2224
-  _globals['_LISTUSAGEEXPORTSREQUEST']._serialized_start=2226
-  _globals['_LISTUSAGEEXPORTSREQUEST']._serialized_end=2251
-  _globals['_USAGEEXPORT']._serialized_start=2254
-  _globals['_USAGEEXPORT']._serialized_end=2431
-  _globals['_LISTUSAGEEXPORTSRESPONSE']._serialized_start=2433
-  _globals['_LISTUSAGEEXPORTSRESPONSE']._serialized_end=2503
-  _globals['_LISTQUARANTINEREQUEST']._serialized_start=2505
-  _globals['_LISTQUARANTINEREQUEST']._serialized_end=2576
-  _globals['_QUARANTINEDUSAGE']._serialized_start=2579
-  _globals['_QUARANTINEDUSAGE']._serialized_end=2819
-  _globals['_LISTQUARANTINERESPONSE']._serialized_start=2821
-  _globals['_LISTQUARANTINERESPONSE']._serialized_end=2905
-  _globals['_SETTLEQUARANTINEREQUEST']._serialized_start=2907
-  _globals['_SETTLEQUARANTINEREQUEST']._serialized_end=2962
-  _globals['_SETTLEQUARANTINERESPONSE']._serialized_start=2964
-  _globals['_SETTLEQUARANTINERESPONSE']._serialized_end=3007
-  _globals['_METERING']._serialized_start=3438
-  _globals['_METERING']._serialized_end=3506
-  _globals['_USAGEREPORTS']._serialized_start=3509
-  _globals['_USAGEREPORTS']._serialized_end=3969
+  _globals['_USAGEACK']._serialized_end=1667
+  _globals['_QUANTILESKETCH']._serialized_start=1669
+  _globals['_QUANTILESKETCH']._serialized_end=1720
+  _globals['_SHOWUSAGEREQUEST']._serialized_start=1722
+  _globals['_SHOWUSAGEREQUEST']._serialized_end=1834
+  _globals['_USAGEGROUP']._serialized_start=1836
+  _globals['_USAGEGROUP']._serialized_end=1877
+  _globals['_SHOWUSAGERESPONSE']._serialized_start=1879
+  _globals['_SHOWUSAGERESPONSE']._serialized_end=1940
+  _globals['_EXPORTUSAGEREQUEST']._serialized_start=1942
+  _globals['_EXPORTUSAGEREQUEST']._serialized_end=2044
+  _globals['_USAGELINE']._serialized_start=2047
+  _globals['_USAGELINE']._serialized_end=2188
+  _globals['_USAGELINES']._serialized_start=2190
+  _globals['_USAGELINES']._serialized_end=2242
+  _globals['_LISTUSAGEEXPORTSREQUEST']._serialized_start=2244
+  _globals['_LISTUSAGEEXPORTSREQUEST']._serialized_end=2269
+  _globals['_USAGEEXPORT']._serialized_start=2272
+  _globals['_USAGEEXPORT']._serialized_end=2449
+  _globals['_LISTUSAGEEXPORTSRESPONSE']._serialized_start=2451
+  _globals['_LISTUSAGEEXPORTSRESPONSE']._serialized_end=2521
+  _globals['_LISTQUARANTINEREQUEST']._serialized_start=2523
+  _globals['_LISTQUARANTINEREQUEST']._serialized_end=2594
+  _globals['_QUARANTINEDUSAGE']._serialized_start=2597
+  _globals['_QUARANTINEDUSAGE']._serialized_end=2837
+  _globals['_LISTQUARANTINERESPONSE']._serialized_start=2839
+  _globals['_LISTQUARANTINERESPONSE']._serialized_end=2923
+  _globals['_SETTLEQUARANTINEREQUEST']._serialized_start=2925
+  _globals['_SETTLEQUARANTINEREQUEST']._serialized_end=2980
+  _globals['_SETTLEQUARANTINERESPONSE']._serialized_start=2982
+  _globals['_SETTLEQUARANTINERESPONSE']._serialized_end=3025
+  _globals['_METERING']._serialized_start=3456
+  _globals['_METERING']._serialized_end=3524
+  _globals['_USAGEREPORTS']._serialized_start=3527
+  _globals['_USAGEREPORTS']._serialized_end=3987
 # @@protoc_insertion_point(module_scope)

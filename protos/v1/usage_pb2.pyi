@@ -344,6 +344,7 @@ class UsageAck(_message.Message):
     REFUSED_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     COORDINATOR_ZONE_FIELD_NUMBER: _builtins.int
+    PAUSE_MS_FIELD_NUMBER: _builtins.int
     spool_id: _builtins.str
     watermark: _builtins.int
     """everything up to it is committed"""
@@ -352,6 +353,8 @@ class UsageAck(_message.Message):
     reason: _builtins.str
     coordinator_zone: _builtins.str
     """where records are kept; empty: not said"""
+    pause_ms: _builtins.int
+    """until the next batch that is not full, at least; 0: as configured"""
     def __init__(
         self,
         *,
@@ -360,10 +363,11 @@ class UsageAck(_message.Message):
         refused: _builtins.bool = ...,
         reason: _builtins.str = ...,
         coordinator_zone: _builtins.str = ...,
+        pause_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator_zone", b"coordinator_zone", "reason", b"reason", "refused", b"refused", "spool_id", b"spool_id", "watermark", b"watermark"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator_zone", b"coordinator_zone", "pause_ms", b"pause_ms", "reason", b"reason", "refused", b"refused", "spool_id", b"spool_id", "watermark", b"watermark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,4 +1,4 @@
-"""Laws of money: postings sum to zero, ledger = roll-ups, totals are sums of what is shown."""
+"""Laws of money: postings sum to zero, ledger = rollups, totals are sums of what is shown."""
 
 from __future__ import annotations
 

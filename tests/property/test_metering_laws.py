@@ -184,7 +184,7 @@ def test_embeddings_are_billed_by_their_prompt(usage: Usage) -> None:
     assert found is not None
     counted = read_usage(found)
     assert counted == Usage(usage.prompt_tokens, 0, 0)
-    free = is_empty(counted, embeds=True, visible=True, sequences=1)
+    free = is_empty(counted, of_prompt=True, visible=True, free_ends=1)
     assert free is (usage.prompt_tokens == 0)
 
 

@@ -149,12 +149,34 @@ def test_sequences_at_once_are_never_more_over_all_agents(agents: int) -> None:
         for agent in world.agents:
             if world.random.random() < 0.4:
                 world.ask(agent, takes_ms=world.random.uniform(500, 4_000))
+
+    world.run(60_000.0, every)
+    assert world.most_running <= 50
+    assert all(one.admitted for one in world.agents)
+
+    def every_with_restarts() -> None:
+        every()
         if world.random.random() < 0.000_5:
             world.restart_coordinator()
 
-    world.run(90_000.0, every)
-    assert world.most_running <= 50
-    assert all(one.admitted for one in world.agents)
+    world.run(150_000.0, every_with_restarts)
+    assert world.most_running <= 2 * 50
+
+
+def test_an_account_with_limits_is_served_at_an_idle_agent_right_after_a_restart() -> None:
+    """Nothing is refused that was served before, and no 429 comes of the crash alone."""
+    world = QuotaWorld(4, limits=UsageLimits(40, 60, 0), seed=11)
+    busy, idle = world.agents[:2]
+    for _ in range(5):
+        world.ask(busy, takes_ms=30_000.0)
+    world.run(3_000.0)
+    world.restart_coordinator(500.0)
+    world.run(4_000.0)
+    for _ in range(5):
+        world.ask(idle, takes_ms=1_000.0)
+    world.run(5_000.0)
+    assert (busy.admitted, idle.admitted) == (5, 5)
+    assert not idle.refused
 
 
 def test_a_lone_busy_agent_gets_nearly_all_within_seconds_of_the_others_end() -> None:

@@ -35,6 +35,8 @@ class ScriptedProvider:
     outcomes: list[Charged | EdgeForgeError] = field(default_factory=list)
     charges: list[Charge] = field(default_factory=list)
     events: dict[bytes, PaymentEvent] = field(default_factory=dict)
+    #: Charges that were made, by their keys.
+    found: dict[str, Charged] = field(default_factory=dict)
 
     async def create_customer(self, account: str, name: str, email: str) -> str:
         return f"customer-{account}"
@@ -51,6 +53,9 @@ class ScriptedProvider:
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
+
+    async def find(self, charge: Charge) -> Charged | None:
+        return self.found.get(charge.key)
 
     def event_of(self, payload: bytes, signature: str) -> PaymentEvent:
         if signature != "right":

@@ -16,6 +16,8 @@ class CountingCoordinator:
 
     zone: str = "EU"
     away: bool = False
+    #: What it asks agents to wait between batches.
+    pause_ms: float = 0.0
     faults: list[str] = field(default_factory=list)
     watermarks: dict[str, int] = field(default_factory=dict)
     #: (spool, seq) to the record.
@@ -55,7 +57,7 @@ class CountingCoordinator:
         self.damaged += [(batch.spool_id, seq) for seq in batch.damaged if seq > mark]
         self.counters += [usage_pb2.UsageCounters.FromString(line) for line in batch.counters]
         self.watermarks[batch.spool_id] = batch.last_seq
-        return BatchAnswer(batch.last_seq, zone=self.zone)
+        return BatchAnswer(batch.last_seq, zone=self.zone, pause_ms=self.pause_ms)
 
     def traces(self) -> list[str]:
         """Return the trace ids that were counted, in the order of counting."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from coordinator.api.customer.access import Rates
 from coordinator.api.customer.imports import ImportJobs
 from coordinator.api.customer.listener import ApiListener, ApiParts
 from coordinator.api.customer.route import Services
-from coordinator.core.members import MemberRole, SignUp
+from coordinator.core.members import Member, MemberRole, SignUp
 from coordinator.operations.member_secrets import MemberLogins
 from coordinator.operations.operations import Operations
 from coordinator.operations.refusals import RefusalRecorder
 from coordinator.operations.sign_ups import SignUps
+from coordinator.operations.upstream_imports import has_token
 from coordinator.store import accounts, keys
 from protos.domain.customers import Account
 from tests.support.members import put_member
@@ -55,6 +57,11 @@ class RunningApi:
 
     def token(self, role: str = "owner", account: str = "acme") -> str:
         return self.tokens[account, role]
+
+    def member(self, account: str) -> Member:
+        """Return a member of an account."""
+        found = self.fleet.store.members().values()
+        return next(one for one in found if one.account_id == account)
 
     async def call(
         self,
@@ -112,7 +119,14 @@ async def running_api(
         services = Services(
             operations,
             SignUps(
-                fleet.store, logins, refusals, signup, mono_ms, fleet.clock, fleet.billing.prepay
+                fleet.store,
+                logins,
+                refusals,
+                signup,
+                mono_ms,
+                fleet.clock,
+                fleet.billing.prepay,
+                partial(has_token, operations.upstream_imports),
             ),
             ImportJobs(fleet.clock),
             fleet.clock,

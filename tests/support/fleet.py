@@ -21,6 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
+from coordinator.cli.client import connected
+from coordinator.cli.output import as_json
+from coordinator.cli.profiles import load_profile
+from protos.v1 import admin_pb2
 from tests.support.delay_relay import send_fault
 from tests.support.fake_engine_process import UnixHTTPConnection
 from tests.support.waiting import wait_until
@@ -198,6 +202,27 @@ class Fleet:
         assert done.returncode == 0, f"{argv}: {done.stderr}\n{self.logs()}"
         return done.stdout
 
+    def explain(self, deployment: str, via: str, budget_ms: float = 0.0) -> list[dict[str, Any]]:
+        """The candidates that ``route explain --json`` tells; 0: the deployment's own budget.
+
+        A call, not the command: conditions that are waited for ask again and again.
+        """
+        request = admin_pb2.ExplainRouteRequest(deployment=deployment, via=via, budget_ms=budget_ms)
+        with connected(load_profile(self.state_dir / "profile.toml")) as client:
+            told = client.call(lambda stub: stub.ExplainRoute, request)
+        return [as_json(one) for one in told.candidates]
+
+    def chosen(self, deployment: str, via: str, budget_ms: float = 0.0) -> str:
+        """The node on which ``via`` would place a request now; empty if there is none."""
+        candidates = self.explain(deployment, via, budget_ms)
+        return next((str(one["node_id"]) for one in candidates if one["chosen"]), "")
+
+    def node_info(self, node: str) -> dict[str, Any]:
+        """What ``node ls --json`` tells of one node, by a call as ``explain`` is."""
+        with connected(load_profile(self.state_dir / "profile.toml")) as client:
+            told = client.call(lambda stub: stub.ListNodes, admin_pb2.ListNodesRequest())
+        return next(as_json(one) for one in told.nodes if one.node.id == node)
+
     @property
     def model(self) -> str:
         return str(self.facts["deployments"][0]["name"])
@@ -286,9 +311,7 @@ class Fleet:
 
     def health(self, node: str) -> str:
         """The row of ``node`` in the coordinator's table."""
-        listed = json.loads(self.edgeforge("node", "ls", "--json"))
-        found = next(info["node"] for info in listed if info["node"]["id"] == node)
-        return str(found["health"]).removeprefix("NODE_HEALTH_").lower()
+        return str(self.node_info(node)["node"]["health"]).removeprefix("NODE_HEALTH_").lower()
 
     def _coordinator_listens(self) -> bool:
         host, _, port = str(self.facts["coordinator"]["grpc"]).rpartition(":")

@@ -39,7 +39,12 @@ class Journey:
     """The fleet, as its customer and its operator use it."""
 
     def __init__(
-        self, folder: Path, upstream: FakeHub, weights_delay_ms: float = 0, limits: str = ""
+        self,
+        folder: Path,
+        upstream: FakeHub,
+        weights_delay_ms: float = 0,
+        limits: str = "",
+        coordinator: str = "",
     ) -> None:
         self.folder, self.upstream = folder, upstream
         self._limits = limits
@@ -49,7 +54,7 @@ class Journey:
             folder,
             f"[hub]\nenabled = true\nport = {self.hub_port}\n"
             f'[upstream]\nendpoint = "{upstream.endpoint}"\n'
-            "allow_private_endpoint = true\npoll_s = 1\n",
+            f"allow_private_endpoint = true\npoll_s = 1\n{coordinator}",
         )
         self.key_file = folder / "acme.key"
         self.environments = {name: folder / f"engine-{name}" for name in SITES}
@@ -58,11 +63,10 @@ class Journey:
     def start(self) -> None:
         """Start the coordinator, enrol the nodes, and give the account its key."""
         self.coordinator.init_here()
+        self.seed()
         self.coordinator.start()
-        self.edgeforge("account", "create", ACCOUNT)
-        made = json.loads(self.edgeforge("key", "create", "--account", ACCOUNT, "--json"))
         self.key_file.touch(0o600)
-        self.key_file.write_text(made["api_key"] + "\n")
+        self.key_file.write_text(self.open_account() + "\n")
         for name, (pop, tier, zone) in SITES.items():
             where = ("--latitude=50.1", "--longitude=8.7")
             self.edgeforge("pop", "create", pop, "--tier", tier, "--zone", zone, *where)
@@ -70,6 +74,15 @@ class Journey:
             self._start_node(name, token.strip())
         for name in SITES:
             self.client(name).wait_ready()
+
+    def seed(self) -> None:
+        """Do what is done to the coordinator's state before its start."""
+
+    def open_account(self) -> str:
+        """Make the account, and return its key."""
+        self.edgeforge("account", "create", ACCOUNT)
+        made = json.loads(self.edgeforge("key", "create", "--account", ACCOUNT, "--json"))
+        return str(made["api_key"])
 
     def _start_node(self, name: str, token: str) -> None:
         environment = fake_environment(

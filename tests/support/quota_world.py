@@ -249,7 +249,12 @@ class QuotaWorld:
             return
         try:
             answer = self.shares.handle(
-                agent.node_id, call, self._capacity_of, lambda name: self.restarted, self.now_ms
+                agent.node_id,
+                call,
+                self._capacity_of,
+                lambda name: self.restarted,
+                self.now_ms,
+                nodes=self.nodes,
             )
         except EdgeForgeError:
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,9 +29,7 @@ class Twins:
 
     def chosen(self) -> str:
         """The node on which GRU would place a request now; empty if there is none."""
-        asked = ("route", "explain", "--deployment", MODEL, "--via", "gru-1", "--json")
-        candidates = json.loads(self.fleet.edgeforge(*asked))["candidates"]
-        return next((str(one["node_id"]) for one in candidates if one["chosen"]), "")
+        return self.fleet.chosen(MODEL, "gru-1")
 
     def heal(self) -> None:
         """Reset both engines, and wait until IAD answers and is not ejected."""

@@ -53,3 +53,6 @@ class UpstreamDouble:
 
     def set_token(self, owner: str, token: str) -> None:
         self.tokens[owner] = token
+
+    def has_token(self, owner: str) -> bool:
+        return bool(self.tokens.get(owner))

@@ -244,6 +244,44 @@ PAGES = sorted(
 )
 
 
+def tables_of(text: str) -> Iterator[list[str]]:
+    """Yield the tables of a page, each as its lines; code blocks are left out."""
+    text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    for found in re.finditer(r"(?:^\|.*\n)+", text + "\n", re.MULTILINE):
+        yield found[0].splitlines()
+
+
+def columns_of(row: str) -> int:
+    return len(re.findall(r"(?<!\\)\|", re.sub(r"`[^`]*`", "", row)))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_tables_are_whole(page):
+    """Each has a head and its line, as many columns in every row, and no row twice."""
+    for table in tables_of((ROOT / page).read_text(encoding="utf-8")):
+        assert len(table) > 2, table
+        assert re.fullmatch(r"\|(?:\s*:?-+:?\s*\|)+", table[1]), table[0]
+        assert {columns_of(row) for row in table} == {columns_of(table[0])}, table[0]
+        assert sorted(set(table)) == sorted(table), table[0]
+
+
+def test_no_fault_is_listed_twice():
+    rows = re.findall(r"^\| .*::test_.*$", text_of("TESTING.md"), re.MULTILINE)
+    assert [row for row in set(rows) if rows.count(row) > 1] == []
+    headings = re.findall(r"^#+ (.*)$", text_of("TESTING.md"), re.MULTILINE)
+    assert [one for one in set(headings) if headings.count(one) > 1] == []
+
+
+def test_every_decision_is_listed_in_order_under_its_title():
+    listed = re.findall(
+        r"^\| \[(\d{4})\]\((\S+)\) \|", text_of("decisions/README.md"), re.MULTILINE
+    )
+    pages = sorted(path.name for path in (DOCS / "decisions").glob("[0-9]*.md"))
+    assert [name for _, name in listed] == pages
+    for number, name in listed:
+        assert text_of(f"decisions/{name}").startswith(f"# {number} "), name
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_between_pages_lead_somewhere(page):
     path = ROOT / page

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from agent.core.engine_place import Work
 from agent.core.fill import filling_tokens
 from agent.core.request.log import AttemptLog
-from agent.core.request.usage import billed_as_before, ended_as
+from agent.core.request.usage import billed_as_before, counted_until, ended_as
 from protos.domain.load_term import ColdPath, credible_load_ms
 from protos.domain.predictor import Outcome
 from protos.domain.pricing import cost_of
@@ -312,7 +312,7 @@ class Bookkeeping:
     def _bill(self, attempt: Attempt, usage: Usage, cause: UsageCause, *, visible: bool) -> None:
         """Put into the log what the request costs, and why."""
         log, request, placement = self._log, self._request, attempt.placement
-        log.usage = usage
+        log.usage = usage = counted_until(cause, usage, request)
         if request.stream:
             visible = attempt.first_token_mono_ms is not None
         log.cause, free = ended_as(cause, usage, request, visible=visible)

@@ -50,6 +50,10 @@ class RequestContext:
     usage_check: UsageCheck | None = None
     #: What an engine computes for it: prompts times answers.
     sequences: int = 1
+    #: Tokens without anything to see that are free: the ends of its sequences; below 0: of each.
+    free_ends: int = -1
+    #: Whether the answer tells of its prompt, and is made of it.
+    tells_prompt: bool = False
     #: Most tokens of one answer.
     max_answer_tokens: float = math.inf
     key_id: str = ""

@@ -10,33 +10,48 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from protos.domain.pricing import rate_nano_usd_per_1k_tokens
+from protos.domain.pricing import MAX_TOKENS, Usage, rate_nano_usd_per_1k_tokens
 from protos.domain.resources import Tier
 from protos.domain.usage_record import BillingReason, UsageCause, UsageRecord
 
 if TYPE_CHECKING:
     from agent.core.request.context import RequestContext
     from agent.core.request.log import RequestLog
-    from protos.domain.pricing import Usage
     from protos.domain.router import Placement
 
 _UNPRICED = 1 << 62
+#: Ends that a customer can choose: it leaves, or takes back its own key or deployment.
+_ENDED_BY_CLIENT = (UsageCause.CLIENT_GONE, UsageCause.REVOKED)
+#: Looked up, because a call of an enumeration takes longer than the rest of a field.
+_TIERS: dict[str, Tier] = {str(tier): tier for tier in Tier}
 #: A longer budget is a day's on the record.
 _MAX_BUDGET_MS = 86_400_000.0
 #: Of a request whose client was sent no head. 499 is what nginx logs for a client that has left.
 _STATUS_WITHOUT_HEAD = {UsageCause.CLIENT_GONE: 499}
 
 
-def is_empty(usage: Usage, *, embeds: bool, visible: bool, sequences: int) -> bool:
+def is_empty(usage: Usage, *, of_prompt: bool, visible: bool, free_ends: int) -> bool:
     """Whether an answer is free because nothing was made. Hot.
 
-    An embedding is made of its prompt. All else must have generated: an answer without anything to
-    see (``visible``) whose engine counts no more than an end for each sequence is empty too.
+    An embedding is made of its prompt, and so is what tells of its prompt (``of_prompt``). All else
+    must have generated: an answer without anything to see (``visible``) whose engine counts no more
+    than the ends of its sequences (``free_ends``) is empty too.
     """
-    if embeds:
+    if of_prompt:
         return usage.prompt_tokens == 0
     completion_tokens = usage.completion_tokens
-    return completion_tokens == 0 or (not visible and completion_tokens <= sequences)
+    return completion_tokens == 0 or (not visible and completion_tokens <= free_ends)
+
+
+def counted_until(cause: UsageCause, usage: Usage, context: RequestContext) -> Usage:
+    """Return what is billed of ``usage``: of a stream that its client ended, the prompt too.
+
+    Some engines count the prompt in the last event only, so that whoever leaves before it would pay
+    for no prompt. What no prompt of that text falls below takes its place.
+    """
+    if cause not in _ENDED_BY_CLIENT or usage.prompt_tokens or not usage.completion_tokens:
+        return usage
+    return Usage(min(context.prompt_tokens, MAX_TOKENS), 0, usage.completion_tokens)
 
 
 def ended_as(
@@ -49,7 +64,11 @@ def ended_as(
     """
     if cause is UsageCause.FAILED:
         return cause, True
-    if not is_empty(usage, embeds=context.embeds, visible=visible, sequences=context.sequences):
+    free_ends = context.sequences if context.free_ends < 0 else context.free_ends
+    # of a cut answer something must have come: before its first token it costs nothing
+    told = context.tells_prompt and (visible or cause is UsageCause.COMPLETE)
+    of_prompt = context.embeds or told
+    if not is_empty(usage, of_prompt=of_prompt, visible=visible, free_ends=free_ends):
         return cause, False
     return UsageCause.EMPTY if cause is UsageCause.COMPLETE else cause, True
 
@@ -108,8 +127,8 @@ def usage_record(
         prompt_tokens=usage.prompt_tokens,
         cached_tokens=usage.cached_tokens,
         completion_tokens=usage.completion_tokens,
-        tier_served=Tier(log.serving_tier) if served else None,
-        tier_billed=Tier(log.billing_tier) if served else None,
+        tier_served=_TIERS[log.serving_tier] if served else None,
+        tier_billed=_TIERS[log.billing_tier] if served else None,
         billing_reason=BillingReason.FREE if price is None else log.billing_reason,
         prompt_nano_usd_per_token=prompt_rate,
         cached_nano_usd_per_token=cached_rate,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from coordinator.operations.actor import Actor
     from coordinator.operations.member_secrets import MemberLogins
 
+#: Downloads that are sent chunk by chunk, of one account at once.
+MAX_DOWNLOADS_OF_ACCOUNT = 2
+_DOWNLOAD_RETRY_S = 5.0
 _MAX_TOKEN_CHARS = 200
 _HINT = "send a member's token as 'Authorization: Bearer efm-...'; an API key opens no account"
 
@@ -55,6 +60,7 @@ class ApiAccess:
         self._sources = RateLimit(per_s=rates.source_per_s, burst=rates.source_at_once)
         self._tokens = RateLimit(per_s=rates.token_per_s, burst=rates.token_at_once)
         self._accounts = RateLimit(per_s=rates.account_per_s, burst=rates.account_at_once)
+        self._downloads: Counter[str] = Counter()
 
     def check_source(self, request: web.Request) -> None:
         """Count a request of a source, with or without a token. Raises: RateLimited."""
@@ -62,6 +68,38 @@ class ApiAccess:
 
     def actor_of(self, request: web.Request) -> Actor:
         """Return the member that calls. Raises: Unauthenticated, InvalidRequest, RateLimited."""
+        text, actor = self._found(request)
+        self._take(self._tokens, self._logins.token_id(text), "this token")
+        self._take(self._accounts, actor.account_id, "this account")
+        return actor
+
+    def still(self, request: web.Request) -> Actor:
+        """Return the member that calls as it is now. Raises: Unauthenticated, RateLimited."""
+        return self._found(request)[1]
+
+    @contextlib.contextmanager
+    def download(self, actor: Actor) -> Iterator[None]:
+        """Count a download while it is sent: one that is read slowly holds its connection.
+
+        Raises: RateLimited.
+        """
+        account_id = actor.account_id
+        if self._downloads[account_id] >= MAX_DOWNLOADS_OF_ACCOUNT:
+            raise RateLimited(
+                f"the account has {MAX_DOWNLOADS_OF_ACCOUNT} downloads open",
+                "read one to its end first",
+                retry_after_s=_DOWNLOAD_RETRY_S,
+            )
+        self._downloads[account_id] += 1
+        try:
+            yield
+        finally:
+            self._downloads[account_id] -= 1
+            if not self._downloads[account_id]:
+                del self._downloads[account_id]
+
+    def _found(self, request: web.Request) -> tuple[str, Actor]:
+        """Return the token that was sent, and whose it is. Raises: as ``actor_of``."""
         headers = request.headers.getall("Authorization", [])
         if len(headers) > 1:
             raise InvalidRequest("the request has two Authorization headers", "send one")
@@ -72,9 +110,7 @@ class ApiAccess:
             actor = self._logins.actor_of(text, address)
         if actor is None:
             self._fail(address, is_given=bool(headers))
-        self._take(self._tokens, self._logins.token_id(text), "this token")
-        self._take(self._accounts, actor.account_id, "this account")
-        return actor
+        return text, actor
 
     def _fail(self, address: str, *, is_given: bool) -> NoReturn:
         if not is_given:

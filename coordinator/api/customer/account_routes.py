@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import Field
 
 from coordinator.api.customer.route import Call, Model, Route
 from coordinator.operations.acts import Act
+
+if TYPE_CHECKING:
+    from coordinator.operations import sign_ups
 
 
 class SignUpBody(Model):
@@ -15,13 +20,15 @@ class SignUpBody(Model):
         min_length=3, max_length=40, pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", examples=["acme"]
     )
     email: str = Field(min_length=3, max_length=254, examples=["ana@example.org"])
-    invitation: str = Field("", max_length=200, description="efi-...; empty: open registration.")
+    invitation: str = Field(
+        "", repr=False, max_length=200, description="efi-...; empty: open registration."
+    )
 
 
 class JoinBody(Model):
     """An invitation to an account that is taken up."""
 
-    invitation: str = Field(min_length=1, max_length=200, description="efi-...")
+    invitation: str = Field(repr=False, min_length=1, max_length=200, description="efi-...")
     email: str = Field(min_length=3, max_length=254, examples=["bo@example.org"])
 
 
@@ -31,7 +38,7 @@ class Joined(Model):
     account: str
     member_id: str
     role: str
-    token: str = Field(description="efm-...; sent as 'Authorization: Bearer efm-...'.")
+    token: str = Field(repr=False, description="efm-...; sent as 'Authorization: Bearer efm-...'.")
     token_expires_unix_ms: int
 
 
@@ -64,6 +71,7 @@ class HubAnswer(Model):
 
     endpoint: str = Field(description="Empty: the hub's protocol is off.")
     own_authority: bool = Field(description="Its certificate is of the fleet's own authority.")
+    authority_pem: str = Field(description="Which to trust then, as SSL_CERT_FILE; else empty.")
     environment: dict[str, str] = Field(description="Variables for `hf` and huggingface_hub.")
     hint: str
 
@@ -77,30 +85,28 @@ class MeAnswer(Model):
     may: list[str] = Field(description="The acts that the role covers.")
 
 
+def _joined(made: sign_ups.Joined) -> Joined:
+    return Joined(
+        account=made.account_id,
+        member_id=made.member.id,
+        role=made.member.role.value,
+        token=made.token_text,
+        token_expires_unix_ms=made.token_expires_unix_ms,
+    )
+
+
 async def _sign_up(call: Call) -> Joined:
     body = call.given(SignUpBody)
     made = await call.services.sign_ups.sign_up(
         call.address, body.account, body.email, body.invitation
     )
-    return Joined(
-        account=made.account_id,
-        member_id=made.member.id,
-        role=made.member.role.value,
-        token=made.token_text,
-        token_expires_unix_ms=made.token_expires_unix_ms,
-    )
+    return _joined(made)
 
 
 async def _join(call: Call) -> Joined:
     body = call.given(JoinBody)
     made = await call.services.sign_ups.join(call.address, body.invitation, body.email)
-    return Joined(
-        account=made.account_id,
-        member_id=made.member.id,
-        role=made.member.role.value,
-        token=made.token_text,
-        token_expires_unix_ms=made.token_expires_unix_ms,
-    )
+    return _joined(made)
 
 
 async def _show(call: Call) -> AccountAnswer:
@@ -144,7 +150,11 @@ async def _hub(call: Call) -> HubAnswer:
         else "uploads are off; import from another hub with POST /v1/models:import"
     )
     return HubAnswer(
-        endpoint=endpoint, own_authority=own_authority, environment=variables, hint=hint
+        endpoint=endpoint,
+        own_authority=own_authority,
+        authority_pem=call.services.authority_pem if endpoint and own_authority else "",
+        environment=variables,
+        hint=hint,
     )
 
 

@@ -13,7 +13,7 @@ from coordinator.core.rollout import RolloutPhase
 from coordinator.operations.acts import Act
 from coordinator.operations.deployments import MAX_TTFT_BUDGET_MS
 from coordinator.operations.deploys import MAX_PREMIUM_PERCENT
-from protos.domain.resources import Deployment, SlaTier
+from protos.domain.resources import Deployment, ReplicaState, SlaTier
 
 if TYPE_CHECKING:
     from coordinator.operations.deploys import DeployStatus
@@ -107,6 +107,7 @@ class DeploymentAnswer(VersionAnswer):
     state: str = Field(description="serving, waiting, or preparing a change.")
     serving: bool
     nodes_serving: int
+    waits_for: str = Field(description="Why it is not served yet; empty: it is.")
     next_revision: int = Field(description="Of the change that is prepared; 0: none.")
 
 
@@ -148,8 +149,24 @@ def _summary(status: DeployStatus) -> dict[str, object]:
         "state": _PREPARING if prepares else state,
         "serving": status.served,
         "nodes_serving": sum(one.serves and not one.is_next for one in status.nodes),
+        "waits_for": "" if status.served else _waits_for(status),
         "next_revision": rollout.other.revision if prepares and rollout is not None else 0,
     }
+
+
+def _waits_for(status: DeployStatus) -> str:
+    """Return why no node serves it yet, without the names of nodes."""
+    nodes = [one for one in status.nodes if not one.is_next]
+    if not nodes:
+        return "a node with room for it" if status.unplaced else "a place at a node"
+    failed = sum(one.state is ReplicaState.FAILED for one in nodes)
+    if failed == len(nodes):
+        return f"the provider: {failed} of {len(nodes)} nodes failed to load it"
+    total = sum(one.total_bytes for one in nodes)
+    if total:
+        pulled = sum(one.pulled_bytes for one in nodes)
+        return f"its weights: {pulled * 100 // total} % have reached {len(nodes)} nodes"
+    return f"{len(nodes)} nodes that load it"
 
 
 def _detail(status: DeployStatus) -> DeploymentDetail:

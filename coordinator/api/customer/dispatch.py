@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from coordinator.api.customer.reading import body_of, params_of, query_of
 from coordinator.api.customer.route import Call, Download, StreamedDownload
+from coordinator.api.http_protocol import HttpConnection
 from coordinator.operations.use_case import may_of, not_allowed
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
     from coordinator.api.customer.access import ApiAccess
     from coordinator.api.customer.route import Route, Services
+    from coordinator.operations.actor import Actor
+    from coordinator.operations.acts import Act
 
 #: What every answer carries; the API is no page, and no other site's page may read it.
 SECURITY_HEADERS = {
@@ -45,22 +49,42 @@ def handler_of(
         actor = None
         if route.act is not None:
             actor = access.actor_of(request)
-            if route.act not in may_of(actor):
-                raise not_allowed(actor, route.act)  # before anything is read or looked up
-        call = Call(
-            services,
-            request.remote or "",
-            actor,
-            params_of(request, route),
-            await body_of(request, route),
-            query_of(request, route),
-        )
-        answer = await route.handler(call)
-        if isinstance(answer, StreamedDownload):
-            return await _streamed(request, answer)
-        return _response(route, answer)
+            _check_may(actor, route.act)  # before anything is read or looked up
+        params, body = params_of(request, route), await body_of(request, route)
+        if actor is not None and body is not None:
+            # the body may have taken seconds, in which a token ends and a member gets another role
+            actor = access.still(request)
+            _check_may(actor, route.act)
+        call = Call(services, request.remote or "", actor, params, body, query_of(request, route))
+        with _served(request, known=actor is not None):
+            answer = await route.handler(call)
+            if isinstance(answer, StreamedDownload):
+                with access.download(call.actor):
+                    return await _streamed(request, answer)
+            return _response(route, answer)
 
     return serve
+
+
+def _check_may(actor: Actor, act: Act | None) -> None:
+    """Raises: Forbidden."""
+    if act is not None and act not in may_of(actor):
+        raise not_allowed(actor, act)
+
+
+@contextlib.contextmanager
+def _served(request: web.Request, *, known: bool) -> Iterator[None]:
+    """Keep the connection of a request that has arrived from being ended for another one.
+
+    Not before: who sends a body slowly would hold its place for nothing.
+    """
+    connection = request.protocol
+    assert isinstance(connection, HttpConnection)
+    connection.set_busy(busy=True, known=known)
+    try:
+        yield
+    finally:
+        connection.set_busy(busy=False, known=known)
 
 
 def with_security_headers(

@@ -37,6 +37,10 @@ class Job:
 Work = Callable[[Job], Awaitable[str]]
 
 
+def _is_idle(jobs: list[Job]) -> bool:
+    return all(one.state != "running" for one in jobs)
+
+
 class ImportJobs:
     """The imports since this coordinator's start; what is published stays without them."""
 
@@ -57,8 +61,8 @@ class ImportJobs:
         job = Job(f"i-{secrets.token_hex(8)}", upstream, name, self._now_unix_ms())
         self._jobs.pop(account_id, None)
         self._jobs[account_id] = [*own, job][-MAX_KEPT:]
-        if len(self._jobs) > _MAX_ACCOUNTS:
-            self._jobs.pop(next(iter(self._jobs)))
+        if len(self._jobs) > _MAX_ACCOUNTS:  # more than run, so that one can be forgotten
+            self._jobs.pop(next(name for name, jobs in self._jobs.items() if _is_idle(jobs)))
         task = asyncio.get_running_loop().create_task(self._run(job, work))
         self._running[job.id] = task
         task.add_done_callback(lambda _: self._running.pop(job.id, None))

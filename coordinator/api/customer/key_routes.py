@@ -87,14 +87,14 @@ class NewKeyAnswer(Model):
     """A key; its text is shown here only."""
 
     id: str
-    api_key: str
+    api_key: str = Field(repr=False)
 
 
 class RotatedKeyAnswer(Model):
     """The new key, and when the old one ends by itself."""
 
     id: str
-    api_key: str
+    api_key: str = Field(repr=False)
     old_id: str
     old_ends_unix_ms: int
 

@@ -16,7 +16,7 @@ from coordinator.api.customer.openapi import document
 from coordinator.api.customer.problems import answered, refusal
 from coordinator.api.customer.reading import MAX_BODY_BYTES, read_limited
 from coordinator.api.customer.table import ROUTES
-from coordinator.api.http_protocol import HttpConnections, count_as_busy, without_banner
+from coordinator.api.http_protocol import HttpConnections, without_banner
 from coordinator.api.listener import Listener
 from protos.build_info import build_info
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 WEBHOOK_PATH = "/webhooks/payments"
 _SIGNATURE = "Stripe-Signature"
 _MAX_SIGNATURE_CHARS = 2_000
-_MAX_EVENT_BYTES = 256 * 1024
+MAX_EVENT_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class ApiListener(Listener):
         services = self._parts.services
         app = web.Application(
             client_max_size=MAX_BODY_BYTES,
-            middlewares=[count_as_busy, answered(connections.log_rate)],
+            middlewares=[answered(connections.log_rate)],
         )
         app.on_response_prepare.append(without_banner)
         app.on_response_prepare.append(with_security_headers(self._parts.tls is not None))
@@ -91,7 +91,7 @@ class ApiListener(Listener):
         """Take a webhook of the payment provider, which signs it."""
         assert self._parts.payment_event is not None
         self.access.check_source(request)
-        payload = await read_limited(request, _MAX_EVENT_BYTES)
+        payload = await read_limited(request, MAX_EVENT_BYTES)
         signature = request.headers.get(_SIGNATURE, "")[:_MAX_SIGNATURE_CHARS]
         await self._parts.payment_event(payload, signature)
         return web.Response(status=204)

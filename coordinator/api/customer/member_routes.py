@@ -71,7 +71,7 @@ class InvitationAnswer(Model):
 class NewInvitationAnswer(InvitationAnswer):
     """An invitation; its text is shown here only."""
 
-    invitation: str = Field(description="efi-...: hand it to whom it is for.")
+    invitation: str = Field(repr=False, description="efi-...: hand it to whom it is for.")
 
 
 class InvitationPage(Model):
@@ -95,7 +95,7 @@ class TokenAnswer(Model):
 class NewTokenAnswer(TokenAnswer):
     """A token; its text is shown here only."""
 
-    token: str
+    token: str = Field(repr=False)
 
 
 class TokenPage(Model):

@@ -9,6 +9,7 @@ from aiohttp import web
 from pydantic import Field
 
 from coordinator import clock
+from coordinator.api.customer.hints import customers_hint
 from coordinator.api.customer.route import Model
 from protos.domain.errors import (
     ConfigInvalid,
@@ -44,8 +45,6 @@ _CODES: dict[type[EdgeForgeError], str] = {
     UnsupportedEncoding: "unsupported_media_type",
     RequestTimeout: "request_timeout",
 }
-#: Hints that name an operator's command help no customer.
-_OPERATORS_COMMAND = "edgeforge "
 
 
 class Problem(Model):
@@ -64,12 +63,11 @@ class ProblemBody(Model):
 
 def problem_response(error: EdgeForgeError, status: int = 0) -> web.Response:
     """Return the answer to a request that failed."""
-    hint = "" if _OPERATORS_COMMAND in error.hint else error.hint
     body = ProblemBody(
         error=Problem(
             code=code_of(error),
             message=_readable(error.message),
-            hint=_readable(hint),
+            hint=_readable(customers_hint(error, error.hint)),
         )
     )
     response = web.Response(

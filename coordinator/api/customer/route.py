@@ -62,6 +62,10 @@ class Services:
     now_unix_ms: Callable[[], int]
     #: Origins of this API and of the hub's protocol; empty: off.
     endpoint: str = ""
+    #: Of the fleet's own authority.
+    authority_pem: str = ""
+    #: Of the payment provider, for customers' browsers.
+    publishable_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)

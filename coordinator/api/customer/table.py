@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 from coordinator.api.customer import (
     account_routes,
-    billing_routes,
+    alert_routes,
     deployment_routes,
+    invoice_routes,
     key_routes,
     member_routes,
+    payment_routes,
     price_routes,
     registry_routes,
+    sla_routes,
     trace_routes,
     usage_routes,
 )
@@ -28,5 +31,8 @@ ROUTES: tuple[Route, ...] = (
     *trace_routes.ROUTES,
     *price_routes.ROUTES,
     *usage_routes.ROUTES,
-    *billing_routes.ROUTES,
+    *sla_routes.ROUTES,
+    *invoice_routes.ROUTES,
+    *payment_routes.ROUTES,
+    *alert_routes.ROUTES,
 )

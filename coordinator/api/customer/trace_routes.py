@@ -29,7 +29,9 @@ class TraceQuery(Query):
     missed: Literal["true", "false"] = Field(
         "false", description="Only those that missed their budget, or were predicted to."
     )
-    order: Literal["newest", "slowest"] = "newest"
+    order: Literal["newest", "slowest"] = Field(
+        "newest", description="slowest: streams alone, by their first token."
+    )
     limit: int = Field(20, ge=1, le=MAX_TRACES)
     cursor: str = Field("", max_length=100, description="`next` of the page before; empty: first.")
 
@@ -92,6 +94,7 @@ class TraceAnswer(Model):
     pop_id: str
     serving_tier: str
     billing_tier: str
+    billing_reason: str = Field(description="Why that tier is billed.")
     predicted_miss: bool
     prompt_tokens: int
     cached_tokens: int
@@ -175,6 +178,7 @@ async def _show(call: Call) -> TraceAnswer:
         pop_id=found.pop_id,
         serving_tier=found.serving_tier,
         billing_tier=found.billing_tier,
+        billing_reason=found.billing_reason,
         predicted_miss=found.predicted_miss,
         prompt_tokens=found.usage.prompt_tokens,
         cached_tokens=found.usage.cached_tokens,

@@ -37,7 +37,11 @@ def connect(
 
     A new file is readable by its owner only, and so are the log files SQLite puts beside it.
     """
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    # A file that is there is never opened here: closing it would drop the locks that this process's
+    # other connections hold, and the next stranger that looks into the database would delete its
+    # write-ahead log on leaving.
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     connection = sqlite3.connect(path, timeout=busy_timeout_ms / 1000, isolation_level=None)
     try:
         connection.execute("PRAGMA journal_mode = WAL")

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cryptography import x509
@@ -73,6 +74,8 @@ def test_beside_the_running_agent_everything_is_well(
     assert "knows gru-" in str(found["coordinator"]["found"])
     assert str(found["clock"]["found"]).startswith("0.")
     assert str(found["accelerators"]["found"]).startswith("cpu: 0 ")
+    assert "1 spools" in str(found["usage records"]["found"])
+    assert "counts usage and grants quota" in str(found["usage link"]["found"])
 
 
 def test_a_removed_node_cannot_log_in_and_the_doctor_says_so(
@@ -87,6 +90,35 @@ def test_a_removed_node_cannot_log_in_and_the_doctor_says_so(
     refused = findings(agent)["coordinator"]
     assert not refused["ok"]
     assert "removed" in str(refused["found"])
+
+
+async def test_without_services_for_usage_or_space_for_records_the_doctor_says_what_waits(
+    make_agent: MakeAgent, token: MakeToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from agent.config_file import load_config
+    from agent.doctor import usage
+    from protos.domain.errors import LinkDown
+
+    agent = make_agent()
+    assert agent.enroll(token()).returncode == 0
+    config = load_config(agent.config, {})
+
+    async def of_an_earlier_version(*_: object) -> None:
+        raise LinkDown("the coordinator is of a version without this service", "upgrade it")
+
+    monkeypatch.setattr(usage, "ask_usage_services", of_an_earlier_version)
+    link = await usage.check_usage_link(config)
+    assert (link.ok, link.next_step) == (False, "upgrade it")
+    quarantine = config.usage_dir / "quarantine"
+    quarantine.mkdir(parents=True)
+    (quarantine / "x").write_bytes(b"?")
+    damaged = usage.check_usage_folder(config)
+    assert damaged.result == "warning"
+    assert "1 files in quarantine" in damaged.found
+    monkeypatch.setattr(usage.shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000_000))
+    full = usage.check_usage_folder(config)
+    assert not full.ok
+    assert "refused" in full.next_step
 
 
 async def test_a_clock_that_is_off_is_told_against_the_coordinators(

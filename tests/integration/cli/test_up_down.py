@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -40,6 +41,14 @@ def edgeforge(*argv: str, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def customers_steps(printed: str) -> tuple[str, str]:
+    """Return the commands that ``edgeforge up`` names for a customer."""
+    lines = printed.replace("\\\n", " ").splitlines()
+    (signed_up,) = [line.strip() for line in lines if "/v1/sign-up" in line]
+    (granted,) = [line.strip() for line in lines if "credit grant" in line]
+    return signed_up, granted
+
+
 def test_up_prints_exactly_the_promised_json(fleet: Fleet) -> None:
     facts = fleet.facts
     assert set(facts) == {"api_key", "coordinator", "agents", "deployments"}
@@ -69,6 +78,13 @@ def test_up_on_a_fleet_that_was_started_detached_prints_its_state_and_leaves(
     for name in ("coordinator", "iad-1", "gru-1"):
         assert f"{name}: pid " in done.stderr
     assert "Stop it:" in done.stdout
+    # The next steps, as printed: whoever runs them has signed up and has credit.
+    signed_up, granted = customers_steps(done.stdout)
+    made = subprocess.run(signed_up, shell=True, capture_output=True, check=True, timeout=60)
+    assert json.loads(made.stdout)["account"] == "initech"
+    fleet.edgeforge(*shlex.split(granted)[1:])
+    assert "initech" in fleet.edgeforge("credit", "ls")
+    fleet.edgeforge("invoice", "preview", "--account", "default")
     assert fleet.processes() == before
     fleet.kill("gru-1")
     done = edgeforge(*attached)

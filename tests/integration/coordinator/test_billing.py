@@ -369,7 +369,7 @@ async def test_each_threshold_is_told_once_a_period_also_across_restarts(fleet):
     await fleet.billing.tick()
     sent = await fleet.database.read(lambda one: alerting.deliveries(one, "acme"))
     assert [one.body.split('"percent": ')[1][:3].strip(",") for one in sent] == ["50", "80", "100"]
-    fleet.clock.unix_ms = MARCH
+    fleet.forward(MARCH - fleet.clock())
     await fleet.billing.changed()
     await fleet.use(usage(at_unix_ms=MARCH))
     await fleet.billing.alerts.note(["acme"])
@@ -465,3 +465,121 @@ async def test_usage_of_a_bounded_account_is_told_without_a_whole_tick(fleet, ru
         lambda: fleet.database.read(lambda one: alerting.deliveries(one, "acme")), 5, "an alert"
     )
     assert done == []
+
+
+# --- attacks on money ---
+
+OFF_MS = 365 * DAY_MS
+
+
+async def test_an_operators_suspension_from_before_an_overdue_invoice_outlives_its_payment(fleet):
+    number = await invoiced(fleet)
+    suspend = accounts.set_state("acme", AccountState.SUSPENDED, "abuse", "operator/ana")
+    await fleet.store.write(suspend)
+    fleet.provider.outcomes = [DECLINED] * 9
+    await pass_days(fleet, 40)
+    fleet.provider.outcomes = []
+    await fleet.billing.collection.charge_invoice(number)
+    await fleet.billing.step_dunning()
+    assert state(fleet) is AccountState.SUSPENDED
+
+
+async def test_a_cap_lets_no_account_spend_whose_invoices_are_overdue(fleet):
+    await invoiced(fleet)
+    await set_account(fleet, cap_nano_usd=1_000 * USD)
+    fleet.provider.outcomes = [DECLINED] * 9
+    await pass_days(fleet, 14)
+    assert state(fleet) is AccountState.GRACE
+    assert fleet.billing.remaining_of("acme") == 1_000 * USD
+    await pass_days(fleet, 7)
+    assert state(fleet) is AccountState.LIMITED
+    assert fleet.billing.remaining_of("acme") == 0
+    await give(fleet, 300 * CENT, CreditKind.PREPAID)
+    assert fleet.billing.remaining_of("acme") == 200 * CENT, "what it owes is not spent again"
+
+
+async def test_a_bounded_account_of_which_billing_knows_nothing_spends_nothing(fleet):
+    await set_account(fleet, prepaid=True)
+    await fleet.database.write(lambda one: one.execute("DELETE FROM billing_accounts"))
+    await fleet.restarted().start()
+    assert fleet.store.view().accounts["acme"].funded, "a lost row frees no account"
+    assert fleet.billing.remaining_of("acme") == 0
+    await set_account(fleet, prepaid=False)
+    assert not fleet.store.view().accounts["acme"].funded
+    assert fleet.billing.remaining_of("acme") is None
+
+
+async def test_before_billing_has_read_its_books_no_bounded_account_spends(fleet):
+    await set_account(fleet, cap_nano_usd=USD)
+    assert fleet.restarted().remaining_of("acme") == 0
+    await fleet.billing.start()
+    assert fleet.billing.remaining_of("acme") == USD
+
+
+@pytest.mark.parametrize("off_ms", [OFF_MS, 40 * DAY_MS, -40 * DAY_MS, -1])
+async def test_a_clock_that_jumps_gives_no_cap_twice(fleet, off_ms):
+    fleet.clock.unix_ms = fleet.mono.unix_ms = MARCH
+    await set_account(fleet, cap_nano_usd=20 * CENT)
+    await fleet.billing.tick()
+    await fleet.use()
+    fleet.clock.unix_ms += off_ms
+    assert fleet.billing.remaining_of("acme") == 15 * CENT
+    await fleet.billing.tick()
+    assert fleet.billing.remaining_of("acme") == 15 * CENT
+    await fleet.use()  # booked by the wrong clock
+    await fleet.billing.tick()
+    if off_ms > 0:
+        assert fleet.billing.remaining_of("acme") == 10 * CENT
+    fleet.clock.unix_ms -= off_ms
+    await fleet.billing.tick()
+    assert fleet.billing.remaining_of("acme") <= 15 * CENT
+
+
+async def test_a_clock_set_back_brings_no_expired_grant_back(fleet):
+    await set_account(fleet, prepaid=True)
+    await give(fleet, 8 * CENT, expires=FEBRUARY + DAY_MS)
+    await pass_days(fleet, 2)
+    fleet.clock.unix_ms -= 2 * DAY_MS
+    assert fleet.billing.remaining_of("acme") == 0
+
+
+@pytest.mark.parametrize("made", [True, False])
+async def test_a_charge_of_unknown_outcome_is_looked_for_once_its_key_may_be_forgotten(fleet, made):
+    number = await invoiced(fleet)
+    fleet.provider.outcomes = [LinkDown("no answer")]
+    with pytest.raises(LinkDown):
+        await fleet.billing.collection.charge_invoice(number)
+    if made:
+        fleet.provider.found = {f"{number}-1": Charged(ChargeState.SUCCEEDED, "pi_1")}
+    fleet.forward(2 * DAY_MS)
+    paid = await fleet.billing.collection.charge_invoice(number)
+    assert paid.state is ChargeState.SUCCEEDED
+    assert len(fleet.provider.charges) == (1 if made else 2)
+    cash = await fleet.database.read(lambda one: books.balance(one, "cash/stripe"))
+    assert cash == 100 * CENT
+
+
+async def test_events_of_a_payment_in_any_order_leave_it_decided(fleet):
+    number = await invoiced(fleet)
+    fleet.provider.outcomes = [Charged(ChargeState.PENDING, "pi_1"), DECLINED]
+    await fleet.billing.collection.charge_invoice(number)
+    for place, told in enumerate((ChargeState.FAILED, ChargeState.PENDING)):
+        event = PaymentEvent(f"evt_{place}", f"{number}-1", Charged(told, "pi_1"))
+        fleet.provider.events = {b"x": event}
+        await fleet.billing.payment_event(b"x", "right")
+    again = await fleet.billing.collection.charge_invoice(number)
+    assert again.key == f"{number}-2", "a late event leaves no payment pending for ever"
+
+
+async def test_money_that_has_come_in_is_credited_however_many_credits_there_are(
+    fleet, monkeypatch
+):
+    monkeypatch.setattr(account_credits, "MAX_CREDITS", 1)
+    await set_account(fleet, prepaid=True)
+    for _ in range(3):
+        paid = await fleet.billing.collection.top_up("acme", 100)
+        assert paid.state is ChargeState.SUCCEEDED
+    await fleet.billing.changed()
+    assert fleet.billing.remaining_of("acme") == 3 * USD
+    with pytest.raises(InvalidRequest, match="1 credits"):
+        await give(fleet, 5)

@@ -1,4 +1,4 @@
-"""Batches of usage through the real ingest: the ledger, the roll-ups and raw records agree."""
+"""Batches of usage through the real ingest: the ledger, the rollups and raw records agree."""
 
 from __future__ import annotations
 

@@ -11,12 +11,12 @@ import pytest
 
 from coordinator.blobs import collector as collector_module
 from coordinator.blobs.folder import FolderStore
-from coordinator.blobs_section import BlobsSection
 from coordinator.core.fleet_figures import FleetCounters
 from coordinator.fleet.blob_upkeep import NamedBlobs, make_blob_upkeep
 from coordinator.fleet.file_holders import FileHolders
 from coordinator.fleet.files import FleetFiles
 from coordinator.operations.models import NewModel
+from coordinator.sections.blobs import BlobsSection
 from coordinator.store import accounts, deployments, deploys, models, nodes, pops
 from coordinator.store.deploys import Seen
 from coordinator.store.facts import Manifest

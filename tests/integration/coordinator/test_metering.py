@@ -82,3 +82,10 @@ async def test_a_batch_with_a_spool_that_is_no_name_is_refused(service):
     push, _ = service
     with pytest.raises(InvalidRequest, match="32 hexadecimal"):
         await push.Push(message(spool_id="'; DROP TABLE raw"), None)
+
+
+@pytest.mark.parametrize(("agents", "pause_ms"), [(1, 3), (300, 1_000), (3_000, 10_000)])
+async def test_agents_are_asked_to_send_less_often_the_more_there_are(service, agents, pause_ms):
+    push, _ = service
+    push._agents = lambda: agents
+    assert (await push.Push(message(), None)).pause_ms == pause_ms

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 
 from coordinator.store import audit, pops
 from coordinator.store.records import AuditNote
+from coordinator.store.sqlite.connection import connect
 from coordinator.store.sqlite.transactions import Seat, run_transaction
 from coordinator.store.store import Store
 from protos.domain.errors import ConfigInvalid, Conflict, NotFound, StoreUnavailable
@@ -137,3 +140,24 @@ async def test_only_its_owner_can_read_the_files(store, database):
         ".lock",
     }
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+
+
+def test_another_process_that_looks_into_the_database_deletes_no_log_of_ours(tmp_path):
+    path = tmp_path / "usage.db"
+    look = (
+        "import sqlite3, sys; one = sqlite3.connect(sys.argv[1]);"
+        "print(*one.execute('SELECT count(*) FROM t').fetchone()); one.close()"
+    )
+
+    def seen() -> str:
+        argv = [sys.executable, "-c", look, str(path)]
+        return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
+
+    with closing(connect(path)) as writer:
+        writer.execute("CREATE TABLE t (id INTEGER)")
+        with closing(connect(path, read_only=True)) as reader:
+            reader.execute("SELECT count(*) FROM t").fetchone()
+            writer.execute("INSERT INTO t VALUES (1)")
+            assert seen() == "1"
+            writer.execute("INSERT INTO t VALUES (2)")
+            assert seen() == "2"

@@ -5,11 +5,10 @@ from __future__ import annotations
 import stat
 import time
 
-import aiohttp
 import pytest
 from aiohttp import web
 
-from coordinator.api.payment_webhook import MAX_BODY_BYTES, PATH, make_payment_webhook
+from coordinator.api.customer.listener import MAX_EVENT_BYTES, WEBHOOK_PATH
 from coordinator.billing import account_credits, invoices
 from coordinator.billing.payments import Charge, ChargeState
 from coordinator.billing.stripe_payments import StripePayments, open_stripe
@@ -17,6 +16,7 @@ from coordinator.core.months import DAY_MS
 from protos.domain.errors import ConfigInvalid, LinkDown, Unauthenticated
 from tests.support.billing import CENT, USD, usage
 from tests.support.billing_service import billed_fleet
+from tests.support.customer_api import RunningApi, running_api
 from tests.support.local_stripe import KEY, SECRET, local_stripe, signed
 
 pytestmark = pytest.mark.integration
@@ -107,6 +107,42 @@ async def test_a_provider_that_is_away_leaves_the_charge_to_be_asked_again(fleet
     assert paid.key == f"{number}-1"
 
 
+async def test_a_charge_that_was_made_is_found_by_its_key_among_those_of_its_customer():
+    """localstripe cannot list payments of a customer, so the answers are written here."""
+    asked: list[dict[str, str]] = []
+
+    async def listed(request: web.Request) -> web.Response:
+        asked.append(dict(request.query))
+        first = "starting_after" not in request.query
+        key, status = ("acme-1", "succeeded") if first else ("acme-2", "requires_payment_method")
+        one = {
+            "id": f"pi_{key}",
+            "object": "payment_intent",
+            "status": status,
+            "metadata": {"edgeforge_key": key},
+        }
+        about = {"object": "list", "url": "/v1/payment_intents", "has_more": first}
+        return web.json_response(about | {"data": [one]})
+
+    application = web.Application()
+    application.router.add_get("/v1/payment_intents", listed)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        there = provider(f"http://127.0.0.1:{runner.addresses[0][1]}")
+        found = [await there.find(Charge(f"acme-{n}", "cus_1", 700, "x")) for n in (1, 2, 3)]
+    finally:
+        await runner.cleanup()
+    assert [one and (one.state, one.provider_id) for one in found] == [
+        (ChargeState.SUCCEEDED, "pi_acme-1"),
+        (ChargeState.FAILED, "pi_acme-2"),
+        None,
+    ]
+    assert all(one["customer"] == "cus_1" for one in asked)
+
+
 async def test_a_key_that_stripe_refuses_is_named_and_not_shown(stripe_server):
     with pytest.raises(LinkDown, match="refused the API key") as found:
         await provider(stripe_server.base, "wrong").charge(Charge("k", "cus_1", 100, "x"))
@@ -114,25 +150,17 @@ async def test_a_key_that_stripe_refuses_is_named_and_not_shown(stripe_server):
 
 
 @pytest.fixture
-async def door(fleet):
-    """The webhook's address over HTTP."""
-    application = web.Application()
-    application.router.add_post(PATH, make_payment_webhook(fleet.billing.payment_event))
-    runner = web.AppRunner(application)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
-    yield f"http://127.0.0.1:{port}{PATH}"
-    await runner.cleanup()
+async def door(fleet, tmp_path):
+    """The listener that the provider reaches, with this billing behind it."""
+    folder = tmp_path / "api"
+    folder.mkdir()
+    async with running_api(folder, payment_event=fleet.billing.payment_event) as api:
+        yield api
 
 
-async def sent(door: str, body: bytes, signature: str) -> int:
-    async with (
-        aiohttp.ClientSession() as session,
-        session.post(door, data=body, headers={"Stripe-Signature": signature}) as answer,
-    ):
-        return answer.status
+async def sent(door: RunningApi, body: bytes, signature: str) -> int:
+    headers = {"Stripe-Signature": signature}
+    return (await door.call("POST", WEBHOOK_PATH, data=body, token=None, headers=headers)).status
 
 
 def succeeded(key: str, event: str = "evt_1") -> dict[str, object]:
@@ -150,7 +178,7 @@ async def test_a_signed_webhook_settles_an_invoice_once(fleet, door):
     await fleet.billing.collection.charge_invoice(number)  # fails: no card
     now = int(time.time())
     body, signature = signed(succeeded(f"{number}-1"), now)
-    assert [await sent(door, body, signature) for _ in range(2)] == [200, 200]
+    assert [await sent(door, body, signature) for _ in range(2)] == [204, 204]
     assert await open_cents(fleet, number) == 0
     left = await fleet.database.read(lambda one: account_credits.left_of(one, "acme"))
     assert left == []
@@ -170,7 +198,7 @@ async def test_forged_replayed_and_malformed_webhooks_are_refused(fleet, door):
         (b"{", signature),
     ):
         assert await sent(door, bad_body, bad_signature) == 401
-    assert await sent(door, b"x" * (MAX_BODY_BYTES + 1), signature) == 413
+    assert await sent(door, b"x" * (MAX_EVENT_BYTES + 1), signature) == 413
     assert await open_cents(fleet, number) == 100
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from coordinator.blobs.folder import FolderStore
+from coordinator.sections.usage import UsageSection
 from coordinator.usage import exports as exports_module
 from coordinator.usage.database import UsageDatabase
 from coordinator.usage.exports import LineFilter, UsageExports
 from coordinator.usage.ingest import Ingest
 from coordinator.usage.lines import UsageLine
 from coordinator.usage.upkeep import UsageUpkeep
-from coordinator.usage_section import UsageSection
 from protos.domain.errors import StoreUnavailable
 from tests.support.usage_fleet import (
     DAY_MS,
@@ -148,3 +149,16 @@ async def test_exports_are_named_for_the_collection_of_blobs_until_they_end(usag
     await upkeep(ingest, exports, raw_days=1, export_days=2).export_due()
     assert [one.day for one in await exports.list_all()] == ["2026-11-26"]
     assert len(exports.named()) == 1
+
+
+async def test_a_reader_who_stops_reading_keeps_no_other_from_reading(usage, monkeypatch):
+    _, ingest, exports = usage
+    monkeypatch.setattr(exports_module, "_PAGE_RECORDS", 1)
+    assert await upkeep(ingest, exports, raw_days=1).export_due()
+    stopped = [exports.lines(LineFilter()) for _ in range(exports_module._MAX_READERS)]
+    firsts = [await anext(one) for one in stopped]
+    assert all(firsts)
+    async with asyncio.timeout(10):
+        assert len(await read(exports)) == DAYS * 3
+    for one in stopped:
+        await one.aclose()

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.core.months import month_number_start_unix_ms
 from coordinator.core.usage_batch import MAX_RECORD_BYTES, SpoolBatch
-from coordinator.core.usage_rollup import UsageDelta, month_began_unix_ms
+from coordinator.core.usage_rollup import UsageDelta
 from coordinator.core.usage_sketches import ScopeFamily, SketchKind
 from coordinator.usage import group
 from coordinator.usage.database import UsageDatabase
@@ -20,12 +21,23 @@ from coordinator.usage.known import read_known
 from coordinator.usage.reports import GroupBy, UsageQuery, sketches, sums_by
 from coordinator.usage.restoring import mark_restored
 from protos.domain.errors import InvalidRequest, Overloaded, StoreUnavailable
+from protos.domain.fleet_view import with_changes
 from protos.domain.usage_counters import CounterSums
 from protos.domain.usage_record import UsageCause, UsageSums, add_record, key_of
 from protos.wire.sketches import Sketch
 from protos.wire.usage import encode_record
 from tests.support.disks import fill_disk
-from tests.support.usage_fleet import DAY_MS, HOUR_MS, NOW_UNIX_MS, batch, ingesting, record
+from tests.support.usage_fleet import (
+    DAY_MS,
+    HOUR_MS,
+    MINUTE_MS,
+    NOW_UNIX_MS,
+    TERMS,
+    batch,
+    ingesting,
+    record,
+    view,
+)
 from tests.support.waiting import wait_until_async
 
 
@@ -244,7 +256,7 @@ async def test_a_coordinator_that_was_away_for_a_week_believes_the_times_of_its_
 
 
 async def test_late_records_of_a_closed_month_adjust_the_next_one(tmp_path: Path):
-    december = month_began_unix_ms(202612)
+    december = month_number_start_unix_ms(202612)
     closed = [0]
     posted: list[UsageDelta] = []
     async with ingesting(
@@ -390,3 +402,32 @@ async def test_a_full_disk_is_unavailable_and_counting_resumes_by_itself(small_d
         again = await ingest.push(batch([record(9)], first=watermark + 1))
         assert again.watermark == watermark + 1
         assert await totals(database) == (watermark + 1, (watermark + 1) * COST, watermark + 1)
+
+
+async def test_what_a_node_bills_by_a_card_that_had_long_ended_is_held(tmp_path: Path):
+    first = dataclasses.replace(TERMS, valid_from_unix_ms=NOW_UNIX_MS - 90 * DAY_MS)
+    second = dataclasses.replace(TERMS, version=2, valid_from_unix_ms=NOW_UNIX_MS - 30 * DAY_MS)
+    async with ingesting(tmp_path / "usage.db") as (database, ingest):
+        for terms in (first, second):
+            ingest.saw(with_changes(view(), (), [terms]))
+        old = record(2)
+        sums = UsageSums()
+        add_record(sums, old)
+        counters = CounterSums(key_of(old), sums, payload=b"x")
+        outcome = await ingest.push(batch([record(1, card_version=1)]))
+        assert (outcome.taken, outcome.quarantined, outcome.watermark) == (0, 1, 1)
+        assert (await ingest.push(batch(first=2, counters=[counters]))).quarantined == 1
+        reasons = await rows(database, "SELECT DISTINCT reason FROM quarantine")
+        assert reasons == [("price card 1 had long ended when it began",)]
+        free = dataclasses.replace(record(3), cause=UsageCause.FAILED, nano_usd=0)
+        assert (await ingest.push(batch([free], first=3))).quarantined == 0
+
+
+async def test_sums_of_another_year_are_booked_with_the_latest_of_their_spool(tmp_path: Path):
+    async with ingesting(tmp_path / "usage.db") as (database, ingest):
+        await ingest.push(batch([record(1)]))
+        for number, minute in enumerate((0, NOW_UNIX_MS - 300 * DAY_MS), 2):
+            key = dataclasses.replace(key_of(record(2)), minute_unix_ms=minute)
+            await ingest.push(batch(first=number, counters=[CounterSums(key, UsageSums(shed=1))]))
+        minutes = await rows(database, "SELECT min(minute_unix_ms) FROM usage_by_minute")
+        assert minutes == [(NOW_UNIX_MS - MINUTE_MS,)]

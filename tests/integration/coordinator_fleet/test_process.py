@@ -117,7 +117,7 @@ def test_three_mistakes_are_all_named(fresh: CoordinatorProcess) -> None:
 
 @pytest.mark.parametrize("section", ["fleet", "admin", "enrolment", "http"])
 def test_a_port_in_use_is_one_message(fresh: CoordinatorProcess, section: str) -> None:
-    fresh.init()
+    fresh.init_here()
     with socket.create_server(("127.0.0.1", fresh.ports[section])):
         done = fresh.command("serve")
     assert done.returncode == CONFIG_EXIT
@@ -129,7 +129,7 @@ def test_a_port_in_use_is_one_message(fresh: CoordinatorProcess, section: str) -
 
 
 def test_two_coordinators_never_share_a_database(fresh: CoordinatorProcess) -> None:
-    fresh.init()
+    fresh.init_here()
     fresh.start()
     environ = {
         f"EDGEFORGE_COORDINATOR__{name.upper()}__PORT": str(port)
@@ -142,7 +142,7 @@ def test_two_coordinators_never_share_a_database(fresh: CoordinatorProcess) -> N
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_cleanly(fresh: CoordinatorProcess, number: signal.Signals) -> None:
-    fresh.init()
+    fresh.init_here()
     fresh.start()
     assert fresh.stop(number) == 0
     assert "coordinator stopped" in fresh.log_text()
@@ -153,7 +153,7 @@ def test_a_signal_ends_it_cleanly(fresh: CoordinatorProcess, number: signal.Sign
 
 
 def test_http_shows_health_metrics_and_prices(fresh: CoordinatorProcess) -> None:
-    fresh.init()
+    fresh.init_here()
     fresh.start()
     assert get(fresh, "/livez")[0] == 200
     status, _, body = get(fresh, "/readyz")
@@ -183,7 +183,7 @@ def test_http_shows_health_metrics_and_prices(fresh: CoordinatorProcess) -> None
 
 def test_http_connections_are_limited_and_the_one_idle_for_longest_ends(tmp_path: Path) -> None:
     process = CoordinatorProcess(tmp_path, "[limits]\nmax_http_connections = 2\n")
-    process.init()
+    process.init_here()
     process.start()
     address = ("127.0.0.1", process.ports["http"])
     held = []

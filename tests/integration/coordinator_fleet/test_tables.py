@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
+import pytest
+
 from protos.domain.customers import ApiKey, ForeignKey
 from protos.domain.resources import Model, Node, ResourceType
 from protos.domain.routing_table import RefusalReason, digest_from_bytes
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
     from tests.support.coordinator_process import CoordinatorProcess, Operator
 
 TIMEOUT_S = 30.0
+#: No silence of an agent is so long that its health, and with it a table, changes.
+PATIENT = pytest.mark.parametrize(
+    "coordinator", ["[health]\nstatus_interval_ms = 60000\nlease_ms = 600000\n"], indirect=True
+)
 
 
 async def until(condition, what: str) -> None:
@@ -56,6 +62,7 @@ async def test_a_new_agent_gets_a_snapshot_of_every_table(
         await until(lambda: agent.received.beats >= 2, "two beats")
 
 
+@PATIENT
 async def test_a_change_travels_as_a_delta(
     coordinator: CoordinatorProcess, operator: Operator
 ) -> None:
@@ -72,6 +79,7 @@ async def test_a_change_travels_as_a_delta(
         await in_step(operator, agent)
 
 
+@PATIENT
 async def test_a_gap_is_repaired_by_a_snapshot(
     coordinator: CoordinatorProcess, operator: Operator
 ) -> None:
@@ -87,6 +95,7 @@ async def test_a_gap_is_repaired_by_a_snapshot(
         assert agent.received.snapshots == [ResourceType.CREDENTIALS]
 
 
+@PATIENT
 async def test_a_refused_version_is_not_sent_again_until_forced(
     coordinator: CoordinatorProcess, operator: Operator
 ) -> None:
@@ -113,6 +122,7 @@ async def test_a_refused_version_is_not_sent_again_until_forced(
         assert agent.received.forced == [ResourceType.CREDENTIALS]
 
 
+@PATIENT
 async def test_a_restart_keeps_versions_and_sends_nothing_again(
     coordinator: CoordinatorProcess, operator: Operator
 ) -> None:
@@ -133,6 +143,7 @@ async def test_a_restart_keeps_versions_and_sends_nothing_again(
     await agent.disconnect()
 
 
+@PATIENT
 async def test_changes_during_a_disconnection_arrive_as_a_delta(
     coordinator: CoordinatorProcess, operator: Operator
 ) -> None:
@@ -150,6 +161,7 @@ async def test_changes_during_a_disconnection_arrive_as_a_delta(
     await agent.disconnect()
 
 
+@PATIENT
 async def test_an_agent_ahead_of_a_restored_database_gets_no_push(
     coordinator: CoordinatorProcess, operator: Operator
 ) -> None:

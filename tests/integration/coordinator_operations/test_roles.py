@@ -65,6 +65,11 @@ CASES = {
         "account/acme",
         "account/acme",
     ),
+    Act.ACCOUNT_OWN_CAP: Case(
+        lambda ops, who: ops.credits.set_own_cap(who, "acme", cap_nano_usd=10**9),
+        "account/acme",
+        "account/acme",
+    ),
     Act.ALERT_LIST: Case(lambda ops, who: ops.alerts.list_all(who, "acme"), None, "account/acme"),
     Act.ALERT_SET: Case(
         lambda ops, who: ops.alerts.set_targets(who, "acme", email="cfo@acme.example"),

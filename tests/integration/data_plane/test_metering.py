@@ -23,7 +23,15 @@ from tests.support.in_process_gateway import (
     table,
 )
 from tests.support.meters import KeptMeter
-from tests.support.stepwise_engine import COUNTS, StepwiseEngine, end, stepwise_engine, token, whole
+from tests.support.stepwise_engine import (
+    COUNTS,
+    StepwiseEngine,
+    data,
+    end,
+    stepwise_engine,
+    token,
+    whole,
+)
 from tests.support.waiting import wait_until_async
 
 ASK_WHOLE = chat_request(b'{"model":"small","messages":[]}')
@@ -299,7 +307,7 @@ async def test_client_gone_from_an_engine_that_counts_at_the_end_only_pays_for_t
         client.leaves()
         await w.recorded()
         record = w.record
-    assert counts(record) == (0, 0, 2, 20), "no engine has counted its prompt"
+    assert counts(record) == (1, 0, 2, 30), "no engine has counted its prompt, which is a token"
 
 
 async def test_engine_dead_mid_stream_is_billed_for_what_came_and_names_the_engine() -> None:
@@ -316,6 +324,38 @@ async def test_engine_dead_mid_stream_is_billed_for_what_came_and_names_the_engi
         record = w.record
     assert counts(record) == (10, 4, 2, 80)
     assert record.cause is UsageCause.ENGINE_LOST
+
+
+async def test_a_billed_token_reaches_its_client_though_the_stream_breaks_behind_it() -> None:
+    """The event with the finish reason is kept back until the next one."""
+    async with world() as w:
+        client = await w.client(ASK_STREAM)
+        await w.engine.asked()
+        last = {"index": 0, "delta": {"content": "b"}, "finish_reason": "length"}
+        usage = COUNTS | {"completion_tokens": 2}
+        w.engine.begins(token("a", 1), data(choices=[last], usage=usage))
+        await client.reads(b'"content":"a"}}]}\n\n\r\n')
+        w.engine.dies()
+        rest = await client.reads(ENDED)
+        record = w.record
+    assert rest.index(b'"content":"b"') < rest.index(b"event: error")
+    assert counts(record) == (10, 4, 2, 80)
+    assert record.cause is UsageCause.ENGINE_LOST
+
+
+async def test_tokens_of_a_read_that_is_refused_are_not_billed() -> None:
+    """Events before a malformed one in the same read do not reach the client."""
+    async with world() as w:
+        client = await w.client(ASK_STREAM)
+        await w.engine.asked()
+        w.engine.begins(token("a", 1))
+        await client.reads(b'"content":"a"}}]}\n\n\r\n')
+        w.engine.says(token("b", 2) + b"no event\n\n")
+        rest = await client.reads(ENDED)
+        record = w.record
+    assert b"event: error" in rest
+    assert b'"content":"b"' not in rest
+    assert counts(record) == (10, 4, 1, 70)
 
 
 def _key(view: FleetView) -> tuple[Resource, ...]:
@@ -549,3 +589,89 @@ async def test_a_service_tier_is_noted_answered_and_kept_from_the_engine(
         await w.recorded(2)
     assert [record.service_tier for record in w.meter.records] == ["flex", "flex"]
     assert all("service_tier" not in request for request in w.engine.requests)
+
+
+def choice(index: int, text: str, completion_tokens: int) -> bytes:
+    """Return a token of one of several choices, which vLLM counts each by itself."""
+    counted = {"prompt_tokens": 10, "completion_tokens": completion_tokens}
+    return data(choices=[{"index": index, "delta": {"content": text}}], usage=counted)
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["cut", "to its end"])
+async def test_of_a_stream_of_several_answers_each_is_billed_wherever_it_is_cut(ends: bool) -> None:
+    ask = chat_request(b'{"model":"small","stream":true,"n":3,"messages":[]}')
+    async with world() as w:
+        client = await w.client(ask)
+        await w.engine.asked()
+        w.engine.begins(*(choice(one, f"t{one}", 20 + one) for one in range(3)))
+        await client.reads(b't2"')
+        if ends:
+            w.engine.ends(end({"prompt_tokens": 10, "completion_tokens": 66}))
+            await client.reads(ENDED)
+        else:
+            client.leaves()
+        await w.recorded()
+        record = w.record
+    assert (record.prompt_tokens, record.completion_tokens) == (10, 66 if ends else 63)
+    assert record.nano_usd > 0
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [b'"logprobs":true,"top_logprobs":5', b'"allowed_token_ids":[2]', b'"stop":["a"]'],
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_that_its_client_chose_to_be_empty_is_billed(
+    chosen: bytes, stream: bool
+) -> None:
+    ask = b'{"model":"small","stream":%s,"messages":[],%s}'
+    counted = COUNTS | {"completion_tokens": 1}
+    async with world() as w:
+        client = await w.client(chat_request(ask % (b"true" if stream else b"false", chosen)))
+        await w.engine.asked()
+        if stream:
+            w.engine.begins(token(""))
+            w.engine.ends(end(counted))
+            await client.reads(ENDED)
+        else:
+            w.engine.answers(whole("", counted))
+            await client.reads(b"x-edgeforge-cost-usd: 0.000000070\r\n")
+        await w.recorded()
+        record = w.record
+    assert (record.cause, record.nano_usd) == (UsageCause.COMPLETE, 6 * 10 + 10)
+
+
+async def test_a_prompt_that_is_told_with_its_probabilities_is_billed_without_a_token() -> None:
+    ask = chat_request(b'{"model":"small","prompt_logprobs":1,"max_tokens":1,"messages":[]}')
+    async with world() as w:
+        client = await w.client(ask)
+        await w.engine.asked()
+        w.engine.answers(whole("", COUNTS | {"completion_tokens": 0}))
+        await client.reads(b"x-edgeforge-cost-usd: 0.000000060\r\n")
+        await w.recorded()
+        record = w.record
+    assert (record.cause, record.nano_usd) == (UsageCause.COMPLETE, 6 * 10)
+
+
+async def test_a_client_that_leaves_before_the_only_count_pays_for_the_least_of_its_prompt() -> (
+    None
+):
+    text = b"x" * 8_000
+    body = b'{"model":"small","stream":true,"input":"%s"}' % text
+    ask = chat_request(body).replace(b"/v1/chat/completions", b"/v1/responses", 1)
+    begun = orjson.dumps({"type": "response.created", "response": {"model": "m", "usage": None}})
+    said = orjson.dumps({"type": "response.output_text.delta", "delta": "yes"})
+    async with world() as w:
+        client = await w.client(ask)
+        await w.engine.asked()
+        w.engine.begins(
+            b"event: response.created\ndata: " + begun + b"\n\n",
+            b"event: response.output_text.delta\ndata: " + said + b"\n\n",
+        )
+        await client.reads(b'"delta":"yes"')
+        client.leaves()
+        await w.recorded()
+        record = w.record
+        learned = w.port.gateway.state.prompt_tokens.estimate("small", len(body))
+    assert counts(record) == (1_000, 0, 1, 1_001 * 10)
+    assert learned > 1_000, "nothing is learned from what no engine has counted"

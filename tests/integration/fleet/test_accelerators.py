@@ -46,9 +46,7 @@ def stubs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, StubLibrary]:
 
 
 def node_facts(fleet: Fleet, node: str) -> dict:
-    listed = json.loads(fleet.edgeforge("node", "ls", "--json"))
-    (info,) = [one for one in listed if one["node"]["id"] == node]
-    return info
+    return fleet.node_info(node)
 
 
 def restart_with(fleet: Fleet, kind: str) -> None:

@@ -33,9 +33,7 @@ class Twins:
 
     def chosen(self) -> str:
         """Where GRU would place a request now; empty when nowhere."""
-        asked = ("route", "explain", "--deployment", "twin", "--via", "gru-1", "--json")
-        candidates = json.loads(self.fleet.edgeforge(*asked))["candidates"]
-        return next((str(one["node_id"]) for one in candidates if one["chosen"]), "")
+        return self.fleet.chosen("twin", "gru-1")
 
     def wait_chosen(self, node: str) -> None:
         wait_until(lambda: self.chosen() == node, 20, f"{node} to be chosen")

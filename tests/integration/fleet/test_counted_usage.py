@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.support.fake_engine_process import FakeEngineProcess
 from tests.support.fleet import Answer, Fleet
 from tests.support.waiting import wait_until
+
+
+@pytest.fixture(scope="module")
+def fleet(own_fleet: Fleet) -> Fleet:
+    """Its sums are of these tests' requests alone."""
+    return own_fleet
 
 
 def exported(fleet: Fleet) -> dict[str, dict[str, object]]:

@@ -20,7 +20,7 @@ CLIENTS = 1_000
 MOST_GROWTH_BYTES = 150 * 1024 * 1024
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def open_files() -> Iterator[None]:
     """Room for both ends of a thousand connections, here and in the agents started from here."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -30,7 +30,7 @@ def open_files() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def crowd_fleet(
     open_files: None,
     engine: FakeEngineProcess,

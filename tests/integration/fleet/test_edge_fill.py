@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -32,22 +30,15 @@ def filled_fleet(
         yield running
 
 
-def explain(fleet: Fleet, via: str) -> dict[str, Any]:
-    asked = ("route", "explain", "--deployment", "twin", "--via", via, "--budget-ms", "5000")
-    return dict(json.loads(fleet.edgeforge(*asked, "--json")))
-
-
-def chosen(explanation: dict[str, Any]) -> str:
-    return str(next(one["node_id"] for one in explanation["candidates"] if one["chosen"]))
+def chosen(fleet: Fleet, via: str) -> str:
+    return fleet.chosen("twin", via, 5_000)
 
 
 def test_an_edge_with_room_serves_at_the_cheapest_tiers_price_until_it_is_filled(
     filled_fleet: Fleet, engines: list[FakeEngineProcess]
 ) -> None:
     for via in ("gru-1", "iad-1"):
-        wait_until(
-            lambda via=via: chosen(explain(filled_fleet, via)) == "gru-1", 20, "the edge to be used"
-        )
+        wait_until(lambda via=via: chosen(filled_fleet, via) == "gru-1", 20, "the edge to be used")
     agent = filled_fleet.agent("gru-1")
     engines[1].control(tokens=200)
     assert agent.chat(stream=True, max_tokens=200).headers["x-edgeforge-node"] == "gru-1"
@@ -57,7 +48,7 @@ def test_an_edge_with_room_serves_at_the_cheapest_tiers_price_until_it_is_filled
     agent.chat(max_tokens=900)
     for via in ("gru-1", "iad-1"):  # its own count, and what it tells its peers
         wait_until(
-            lambda via=via: chosen(explain(filled_fleet, via)) == "iad-1",
+            lambda via=via: chosen(filled_fleet, via) == "iad-1",
             20,
             f"price alone to decide at {via}",
         )
@@ -67,9 +58,7 @@ def test_peers_requests_fill_a_node_too(
     filled_fleet: Fleet, engines: list[FakeEngineProcess]
 ) -> None:
     engines[1].control(tokens=1_000)
-    wait_until(lambda: chosen(explain(filled_fleet, "iad-1")) == "gru-1", 20, "the edge to be used")
+    wait_until(lambda: chosen(filled_fleet, "iad-1") == "gru-1", 20, "the edge to be used")
     far = filled_fleet.agent("iad-1")
     assert far.chat(stream=True, max_tokens=1_000).headers["x-edgeforge-node"] == "gru-1"
-    wait_until(
-        lambda: chosen(explain(filled_fleet, "gru-1")) == "iad-1", 20, "the edge to be filled"
-    )
+    wait_until(lambda: chosen(filled_fleet, "gru-1") == "iad-1", 20, "the edge to be filled")

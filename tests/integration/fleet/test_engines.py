@@ -15,13 +15,13 @@ from tests.support.fleet import AgentClient, Fleet
 from tests.support.waiting import wait_until, waited_s, within_at_best
 
 
-@pytest.fixture
-def two_engines(tmp_path: object) -> Iterator[list[FakeEngineProcess]]:
+@pytest.fixture(scope="module")
+def two_engines() -> Iterator[list[FakeEngineProcess]]:
     with FakeEngineProcess("twin") as first, FakeEngineProcess("twin") as second:
         yield [first, second]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def twin_fleet(
     two_engines: list[FakeEngineProcess], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Fleet]:

@@ -16,7 +16,7 @@ SLOW_MS = 900
 STREAMS = 60
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def twins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
     with twin_fleet(tmp_path_factory.mktemp("x"), hedge_ratio=0.0) as running:
         yield running

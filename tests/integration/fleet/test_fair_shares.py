@@ -20,8 +20,9 @@ TOKENS, TOKEN_DELAY_MS = 20, 50
 
 
 @pytest.fixture(scope="module")
-def shared(fleet: Fleet) -> Iterator[tuple[Fleet, Tenant, Tenant]]:
+def shared(own_fleet: Fleet) -> Iterator[tuple[Fleet, Tenant, Tenant]]:
     """IAD's engine with eight places; a greedy tenant, and one with a strict deployment."""
+    fleet = own_fleet
     other = add_tenant(fleet, "strict", "--strict", "--budget-ms", "1000", "--sla", "realtime")
     fleet.configure("iad-1", "engine", max_parallel=PLACES)
     for agent in fleet.agents():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +17,7 @@ BUDGET_MS = 500
 MOST_REQUESTS = 5 * FEW_OBSERVATIONS
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def twins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
     """A fleet that has learned nothing but what it took to come up."""
     with twin_fleet(tmp_path_factory.mktemp("p"), hedge_ratio=0.0) as running:
@@ -27,13 +26,18 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
 
 def explained(twins: Twins) -> dict[str, Any]:
     """What GRU would do with a budget of ``BUDGET_MS`` now, by node."""
-    asked = ("route", "explain", "--deployment", MODEL, "--via", "gru-1", "--json")
-    told = json.loads(twins.fleet.edgeforge(*asked, "--budget-ms", str(BUDGET_MS)))
-    return {one["node_id"]: one for one in told["candidates"]}
+    return {one["node_id"]: one for one in twins.fleet.explain(MODEL, "gru-1", BUDGET_MS)}
 
 
 def names(line: dict[str, Any]) -> list[str]:
     return [term["name"] for term in line["terms"]]
+
+
+def test_whole_answers_teach_nothing_since_their_first_token_is_not_seen(twins: Twins) -> None:
+    before = names(explained(twins)["iad-1"])
+    for _ in range(2 * FEW_OBSERVATIONS):
+        assert twins.agent.chat().status == 200
+    assert names(explained(twins)["iad-1"]) == before
 
 
 def test_a_target_slower_than_its_profile_is_found_out_and_left_for_one_in_time(
@@ -59,10 +63,3 @@ def test_a_target_slower_than_its_profile_is_found_out_and_left_for_one_in_time(
     tight = {"x-edgeforge-ttft-budget-ms": str(BUDGET_MS)}
     answer = twins.agent.chat(stream=True, headers=tight)
     assert answer.headers["x-edgeforge-node"] == "gru-1"
-
-
-def test_whole_answers_teach_nothing_since_their_first_token_is_not_seen(twins: Twins) -> None:
-    before = names(explained(twins)["iad-1"])
-    for _ in range(2 * FEW_OBSERVATIONS):
-        assert twins.agent.chat().status == 200
-    assert names(explained(twins)["iad-1"]) == before

@@ -48,9 +48,7 @@ def fleet(
 
 
 def candidates(fleet: Fleet, via: str) -> dict[str, dict[str, object]]:
-    asked = ("route", "explain", "--deployment", "twin", "--via", via, "--json")
-    listed = json.loads(fleet.edgeforge(*asked))["candidates"]
-    return {str(one["node_id"]): one for one in listed}
+    return {str(one["node_id"]): one for one in fleet.explain("twin", via)}
 
 
 def usable(fleet: Fleet, via: str, node: str) -> bool:

@@ -41,8 +41,7 @@ def served_by(fleet: Fleet, via: str) -> str:
 
 
 def shown(fleet: Fleet, node: str = CHEAP) -> dict[str, Any]:
-    listed = json.loads(fleet.edgeforge("node", "ls", "--json"))
-    return next(one for one in listed if one["node"]["id"] == node)
+    return fleet.node_info(node)
 
 
 def test_a_drained_node_serves_nothing_new_and_its_own_clients_are_served_elsewhere(twins: Fleet):

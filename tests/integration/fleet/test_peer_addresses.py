@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,9 +27,7 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 
 def dial_of(fleet: Fleet) -> dict:
-    listed = json.loads(fleet.edgeforge("node", "ls", "--json"))
-    (info,) = [one for one in listed if one["node"]["id"] == NODE]
-    return info.get("peer_dial") or {}
+    return fleet.node_info(NODE).get("peer_dial") or {}
 
 
 def restart_with(fleet: Fleet, text: str) -> None:

@@ -15,8 +15,9 @@ NEVER = {"x-edgeforge-ttft-budget-ms": "0.001"}
 
 
 @pytest.fixture(scope="module")
-def used(fleet: Fleet) -> Fleet:
+def used(own_fleet: Fleet) -> Fleet:
     """At GRU: 3 streams, 1 refused by admission, 2 that nobody could serve. Strict."""
+    fleet = own_fleet
     gru = fleet.agent("gru-1")
     fleet.edgeforge("deployment", "set", fleet.model, "--strict", "--sla", "realtime")
     body = {"model": gru.model, "messages": [], "stream": True}

@@ -44,10 +44,7 @@ def chat(fleet: Fleet, headers: dict[str, str]):
 
 def chosen(fleet: Fleet) -> str:
     """Where a request with a lot of time would go now."""
-    asked = ["--deployment", fleet.model, "--via", "gru-1", "--budget-ms", "100000"]
-    explained = json.loads(fleet.edgeforge("route", "explain", *asked, "--json"))
-    nodes = [one["node_id"] for one in explained["candidates"] if one.get("chosen")]
-    return nodes[0] if nodes else ""
+    return fleet.chosen(fleet.model, "gru-1", 100_000)
 
 
 @pytest.mark.parametrize("budget", ["0", "-5", "nan", "inf-ish", ""])

@@ -13,6 +13,12 @@ from tests.support.fleet import Answer, Fleet
 from tests.support.waiting import wait_until
 
 
+@pytest.fixture(scope="module")
+def fleet(own_fleet: Fleet) -> Fleet:
+    """Its agents hold these tests' traces alone."""
+    return own_fleet
+
+
 def timing(answer: Answer) -> dict[str, float]:
     """The parts of Server-Timing and their durations."""
     parts = {}

@@ -27,9 +27,7 @@ TRIO = "external/trio@1"
 
 def claims(fleet: Fleet, node: str) -> list[str]:
     """What ``node ls`` says that a node claims."""
-    listed = json.loads(fleet.edgeforge("node", "ls", "--json"))
-    info = next(one for one in listed if one["node"]["id"] == node)
-    return [str(one["detail"]) for one in info.get("claims", ())]
+    return [str(one["detail"]) for one in fleet.node_info(node).get("claims", ())]
 
 
 # --- replicas and profiles

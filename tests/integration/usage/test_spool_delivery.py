@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.clock import now_mono_ms
 from agent.spool.kept import read_kept
 from agent.spool.reader import SpoolReader
 from agent.spool.spool import MAX_UNSEEN_MS
@@ -275,6 +276,52 @@ async def test_a_clean_stop_delivers_the_rest_and_leaves_nothing(tmp_path: Path)
     assert len(coordinator.counted) == 3
     assert len(coordinator.counters) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_large_fleet_is_asked_to_send_less_often_and_a_clean_stop_does_not_wait_for_that(
+    tmp_path: Path,
+):
+    coordinator = CountingCoordinator(pause_ms=3_600_000.0)
+    spool = spool_in(tmp_path)
+    spool.start()
+    async with delivering(spool, coordinator) as shipper:
+        await recorded_and_seen(spool, 1)
+        await wait_until_async(lambda: coordinator.total() == 1, 5, "the first")
+        pushes = len(coordinator.pushes)
+        await recorded_and_seen(spool, 3)
+        await asyncio.sleep(0.1)  # a hundred times the configured pause
+        assert len(coordinator.pushes) == pushes
+        await spool.close()
+        await shipper.hurry(5.0)
+    assert coordinator.total() == 4
+
+
+async def test_with_a_coordinator_that_takes_no_usage_records_wait_and_their_age_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """As one of the version before: one line in the log, and all is delivered later."""
+    coordinator = CountingCoordinator(away=True)
+    async with running(spool_in(tmp_path)) as spool, delivering(spool, coordinator):
+        await recorded_and_seen(spool, 2)
+        await wait_until_async(lambda: spool.stats.waiting == 2, 5, "both wait")
+        first_s = spool.stats.oldest_s(now_mono_ms())
+        await wait_until_async(
+            lambda: spool.stats.oldest_s(now_mono_ms()) > first_s + 0.05, 5, "their age grows"
+        )
+        assert len([one for one in caplog.messages if "wait on disk" in one]) == 1
+        coordinator.away = False
+        await wait_until_async(lambda: spool.stats.oldest_s(now_mono_ms()) == 0.0, 5, "counted")
+    assert coordinator.total() == 2
+
+
+async def test_a_spool_of_an_earlier_run_that_waits_is_as_old_as_its_first_record(tmp_path: Path):
+    async with running(spool_in(tmp_path)) as spool:
+        await recorded_and_seen(spool, 1, began_unix_ms=NOW_UNIX_MS - 7_200_000)
+        abandon(spool)
+    coordinator = CountingCoordinator(away=True)
+    async with running(spool_in(tmp_path)) as later, delivering(later, coordinator):
+        await wait_until_async(lambda: later.stats.oldest_s(now_mono_ms()) > 7_000, 5, "its age")
+        assert later.stats.older_spools == 1
 
 
 async def test_a_stop_without_a_coordinator_does_not_wait(tmp_path: Path):

@@ -92,3 +92,21 @@ def test_silent_tokens_are_more_with_tools_and_a_stop_string_and_unknown_where_t
     assert asked(CHAT, include_reasoning=True).silent_tokens == SILENT_TOKENS
     assert asked(CHAT, parallel_tool_calls=False).silent_tokens is None
     assert asked(CHAT, ignore_eos=True).silent_tokens is None
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        r"\u0064ata:",
+        r"d\u0061ta:",
+        r"da\u0074a:",
+        r"data\u003a",
+        r"data\u003A",
+        r"\u0044ATA:",
+        "data:",
+    ],
+)
+def test_media_that_is_spelled_with_escapes_is_media(spelled: str) -> None:
+    body = b'{"url":"%s,AA"}' % spelled.encode()
+    assert orjson.loads(body)["url"].lower() == "data:,aa"
+    assert asked_tokens(CHAT, {}, body, 4_096).most_prompt_tokens() == 4_096

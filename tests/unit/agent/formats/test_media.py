@@ -25,6 +25,7 @@ ADDRESSES = [
     " data:image/png;base64,AA",
     "//h/a.png",
     "xdata:,",
+    "Data:image/png;base64,AA",
     "",
     7,
     [DATA],

@@ -11,7 +11,7 @@ from agent.formats.chat import CHAT
 from agent.formats.completions import COMPLETIONS
 from agent.formats.messages import MESSAGES
 from agent.formats.responses import RESPONSES
-from agent.formats.sequences import count_sequences, most_answer_tokens
+from agent.formats.sequences import answers_to_each, count_sequences, most_answer_tokens
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,8 @@ def test_the_longest_answer_is_limited_by_the_fields_that_its_format_has(
 ) -> None:
     """A field of another format, which the engine ignores, made a long answer count as short."""
     assert most_answer_tokens(fields, api.limit_fields) == tokens
+
+
+@pytest.mark.parametrize(("n", "answers"), [(None, 1), (0, 1), (4, 4), ("3", 3), (2.0, 2)])
+def test_answers_to_each_prompt_are_n(n: object, answers: int) -> None:
+    assert answers_to_each({"n": n, "prompt": ["a", "b"]}) == answers

@@ -39,7 +39,7 @@ STATUS_KEYS = {
     *("usage.damaged", "usage.lost_ends", "usage.failovers", "usage.used_bytes"),
     *("usage.quota_bytes", "usage.older_spools", "usage.waiting", "usage.full"),
     *("usage.disk_failure", "usage.delivery_failure", "usage.spool_id"),
-    *("usage.suspect_segments", "usage.quarantined"),
+    *("usage.suspect_segments", "usage.quarantined", "usage.oldest_s"),
     *("trace_export.exported_spans", "trace_export.failed_spans", "trace_export.dropped_traces"),
     "trace_export.withheld_traces",
     *("first_byte.replaced", "first_byte.hedges_sent", "first_byte.hedges_won"),

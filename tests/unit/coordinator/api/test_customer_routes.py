@@ -108,7 +108,9 @@ def test_a_cursor_that_is_not_ours_is_refused(cursor):
 
 def test_errors_have_a_code_and_operators_commands_stay_with_operators():
     told = json.loads(problem_response(NotFound("no key", "`edgeforge key ls` shows all")).body)
-    assert told == {"error": {"code": "not_found", "message": "no key", "hint": ""}}
+    assert told == {
+        "error": {"code": "not_found", "message": "no key", "hint": "GET /v1/keys shows all"}
+    }
     limited = problem_response(RateLimited("slow", "wait", retry_after_s=2.4))
     assert (limited.status, limited.headers["Retry-After"]) == (429, "2")
     assert code_of(Unauthenticated("x")) == "invalid_token"

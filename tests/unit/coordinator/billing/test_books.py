@@ -277,7 +277,7 @@ def test_a_check_names_what_was_tampered_with():
     connection.execute("UPDATE sums SET nano_usd = nano_usd + 1")
     connection.execute("UPDATE ledger_accounts SET balance_nano_usd = 1 WHERE id = 1")
     problems = books.audit(connection).problems
-    assert any("the roll-ups 50000001" in one for one in problems)
+    assert any("the rollups 50000001" in one for one in problems)
     assert any("its entries sum to" in one for one in problems)
     connection.close()
 

@@ -47,6 +47,24 @@ def test_a_model_above_every_memory_is_refused_with_the_largest_ones():
     assert "and 3 smaller ones" in said
 
 
+def test_customers_are_told_sizes_counts_and_zones_and_no_node():
+    nodes = NODES | {
+        "jp-1": host(zone="JP", hardware=replace(HARDWARE, weights_memory_bytes=9 * GB))
+    }
+    with pytest.raises(InvalidRequest) as refused:
+        check_fits(nodes, deployment(model=BIG), None, MODELS[BIG], None, None, names_nodes=False)
+    assert "9.00 GB at 1 node in JP; 8.00 GB at 8 nodes in BR" in refused.value.message
+    said = f"{refused.value.message} {refused.value.hint}"
+    assert not [node for node in nodes if node in said]
+    for other in (
+        {"nodes": nodes, "zones": ("DE",)},
+        {"nodes": {"a-1": host(engine_kind="external")}},
+        {"nodes": nodes, "runtime": Runtime("a/r@1", accelerators=("rocm",))},
+        {"nodes": nodes, "adapter": replace(LORA, rank=64)},
+    ):
+        assert not [node for node in other["nodes"] if node in refusal(**other)]
+
+
 def test_pins_narrow_what_counts():
     nodes = NODES | {"big-1": host(hardware=replace(HARDWARE, weights_memory_bytes=80 * GB))}
     assert "gru-1 8.00 GB" in refusal(nodes=nodes, model=BIG, pins=frozenset({"gru-1"}))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+import calendar
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from coordinator.core import months
 from coordinator.core.months import DAY_MS, ClosePolicy
@@ -58,6 +61,21 @@ def test_months_that_were_missed_are_closed_in_order():
 def test_what_is_no_month_is_refused(text):
     with pytest.raises(InvalidRequest):
         months.check_month(text)
+
+
+@given(st.integers(0, calendar.timegm((2400, 1, 1, 0, 0, 0)) * 1_000))
+def test_the_number_of_a_month_is_that_of_utc(unix_ms):
+    moment = datetime.fromtimestamp(unix_ms // 1_000, UTC)
+    assert months.month_number_of(unix_ms) == moment.year * 100 + moment.month
+    assert months.text_of_month(months.month_number_of(unix_ms)) == months.month_of(unix_ms)
+
+
+def test_the_edge_of_a_numbered_month_is_its_first_millisecond():
+    for number in (202603, 202604, 202610, 202611, 202612):
+        began = months.month_number_start_unix_ms(number)
+        assert began % DAY_MS == 0
+        assert months.month_number_of(began - 1) == number - 1
+        assert months.month_number_of(began) == number
 
 
 def test_numbers_of_months_are_those_of_usage():

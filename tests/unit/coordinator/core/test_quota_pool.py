@@ -31,11 +31,15 @@ class Pool:
         cut_off: int = 0,
         now_ms: float = 0.0,
         settling: bool = False,
+        nodes: int = 0,
         boot: str = "b",
     ) -> LeaseGrant:
         self.pool.advance(self.capacity, now_ms)
         ask = LeaseAsk(self.name, held, in_use, least, need or least, want, cut_off)
-        return self.pool.grant(f"{agent}/{boot}", agent, ask, now_ms + END_MS, settling=settling)
+        ends_ms = now_ms + END_MS
+        return self.pool.grant(
+            f"{agent}/{boot}", agent, ask, ends_ms, settling=settling, nodes=nodes
+        )
 
 
 def test_a_lone_agent_gets_what_it_wants() -> None:
@@ -88,6 +92,16 @@ def test_after_a_restart_claims_are_honoured_and_nothing_new_is_granted() -> Non
     assert pool.ask("a", held=6, in_use=4, want=9, settling=True).granted == 6
     assert pool.ask("b", least=1, want=5, settling=True).granted == 0
     assert pool.ask("b", least=1, want=4).granted == 4
+
+
+def test_after_a_restart_an_unknown_agent_gets_an_even_share_of_sequences_and_no_money() -> None:
+    for kind, granted in ((QuotaKind.SEQUENCES, 4), (QuotaKind.MONEY, 0)):
+        pool = Pool(kind, 40, full=False)
+        assert pool.ask("a", least=1, want=9, settling=True, nodes=10).granted == granted
+    pool = Pool(QuotaKind.SEQUENCES, 4, full=False)
+    assert pool.ask("a", held=3, in_use=3, want=3, settling=True, nodes=3_000).granted == 3
+    assert pool.ask("b", least=1, want=1, settling=True, nodes=3_000).granted == 1
+    assert pool.ask("c", least=1, want=1, settling=True, nodes=3_000).granted == 0, "all is held"
 
 
 def test_a_lowered_capacity_takes_what_is_not_in_use() -> None:

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from coordinator.core.usage_checks import KnownFleet
+from protos.domain.customers import Account, ApiKey
 from protos.domain.fleet_view import with_changes
 from protos.domain.pricing import MAX_TOKENS
 from protos.domain.resources import SlaTier, Tier
@@ -19,7 +20,7 @@ from protos.domain.usage_record import (
     key_of,
 )
 from tests.support import fleets
-from tests.support.usage_fleet import TERMS, rates, record, rows, view
+from tests.support.usage_fleet import DAY_MS, NOW_UNIX_MS, TERMS, rates, record, rows, view
 
 
 @pytest.fixture(scope="module")
@@ -167,3 +168,37 @@ def test_refused_requests_need_no_account(known: KnownFleet):
     assert "no deployment" in known.counters_problem(
         counters(nobody, UsageSums(shed=3, requests=1)), "gru-1"
     )
+
+
+def test_sums_have_no_more_tokens_than_their_requests_can_have(known: KnownFleet):
+    sums = UsageSums(requests=2, completion_tokens=2 * MAX_TOKENS + 1)
+    problem = known.counters_problem(counters(key_of(record()), sums), "gru-1")
+    assert problem == "more tokens than its requests can have"
+
+
+def test_sums_have_the_surcharge_of_residency_only_where_there_was_a_pin(known: KnownFleet):
+    one = record()
+    price = rates(SlaTier.STANDARD, Tier.EDGE, pinned=True)
+    sums = UsageSums(requests=1, billed=1, completion_tokens=1_000)
+    sums.nano_usd = 1_000 * price.completion_nano_usd_per_token
+    greedy = counters(key_of(one), sums)
+    assert "at most" in known.counters_problem(greedy, "gru-1")
+    key = ApiKey("k-bound", b"other", "acme", (), 0, zones=("BR",))
+    for pin in (Account("acme", zones=("BR",)), fleets.deployment(zones=("BR",)), key):
+        bound = KnownFleet()
+        bound.observe(view())
+        bound.observe(with_changes(view(), (), [pin]))
+        assert bound.counters_problem(greedy, "gru-1") == ""
+
+
+def test_a_card_of_the_past_is_no_choice_of_a_node():
+    fleet = KnownFleet()
+    first = dataclasses.replace(TERMS, valid_from_unix_ms=NOW_UNIX_MS - 90 * DAY_MS)
+    fleet.observe(with_changes(view(), (), [first]))
+    assert fleet.card_problem(1, NOW_UNIX_MS) == ""
+    second = dataclasses.replace(TERMS, version=2, valid_from_unix_ms=NOW_UNIX_MS - 30 * DAY_MS)
+    facts = fleet.observe(with_changes(view(), (), [second]))
+    assert "long ended" in fleet.card_problem(1, NOW_UNIX_MS)
+    assert fleet.card_problem(1, NOW_UNIX_MS - 25 * DAY_MS) == "", "its agent was cut off"
+    again = KnownFleet(tuple(json.loads(json.dumps(fact))) for fact in facts)
+    assert "long ended" in again.card_problem(1, NOW_UNIX_MS)

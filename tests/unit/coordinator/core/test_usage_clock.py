@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.core.usage_clock import MAX_AHEAD_MS, MAX_DISORDER_MS, believed
+from coordinator.core.usage_clock import MAX_AHEAD_MS, MAX_DISORDER_MS, believed, believed_minute
 from tests.support.usage_fleet import DAY_MS, HOUR_MS, MINUTE_MS, NOW_UNIX_MS, record
 
 NEWEST = NOW_UNIX_MS - MINUTE_MS
@@ -52,3 +52,15 @@ def test_no_time_is_believed_that_is_impossible(began: int, stream_us: int, newe
     if not found.suspect:
         assert found.began_unix_ms == began
         assert began + stream_us // 1_000 >= newest - MAX_DISORDER_MS - 1_000 * HOUR_MS
+
+
+def test_sums_are_counted_at_their_minute_and_move_the_bound():
+    minute = NOW_UNIX_MS - 2 * MINUTE_MS
+    assert believed_minute(minute, NOW_UNIX_MS, minute - HOUR_MS) == (minute, minute)
+    assert believed_minute(NEWEST - HOUR_MS, NOW_UNIX_MS, NEWEST) == (NEWEST - HOUR_MS, NEWEST)
+
+
+def test_sums_of_another_year_are_counted_at_the_latest_of_their_spool():
+    for minute in (0, NEWEST - 365 * DAY_MS, NOW_UNIX_MS + DAY_MS):
+        assert believed_minute(minute, NOW_UNIX_MS, NEWEST) == (NEWEST, NEWEST)
+    assert believed_minute(0, NOW_UNIX_MS, NEWEST + 7)[0] == NEWEST

@@ -78,3 +78,18 @@ def test_an_absence_is_believed_once_a_clock_that_was_wrong_at_the_start_is_righ
     late = WallClock(START)
     assert not late.look(START - HOUR_MS, 5)
     assert not late.look(START + ABSENCE_MS + 2 * HOUR_MS, 5 + HOUR_MS)
+
+
+def test_the_time_to_act_by_has_no_jumps():
+    clock = WallClock()
+    assert clock.estimate(START, 0) == START, "nothing is known yet"
+    assert clock.look(START, 0)
+    assert clock.estimate(START + 61_000, 60_000) == START + 61_000
+    assert clock.estimate(START + YEAR_MS, 60_000) == START + 60_000
+    assert clock.estimate(START - HOUR_MS, 60_000) == START + 60_000
+
+
+def test_the_time_to_act_by_after_a_restart_is_the_wall_clocks_unless_it_was_long():
+    clock = WallClock(START)
+    assert clock.estimate(START + ABSENCE_MS, 5) == START + ABSENCE_MS
+    assert clock.estimate(START + YEAR_MS, 5) == START

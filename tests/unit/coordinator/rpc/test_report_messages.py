@@ -168,3 +168,25 @@ def test_a_fill_is_believed_up_to_full(told, believed):
 
 def test_an_agent_that_reports_no_fill_is_not_idle():
     assert report_of(fleet_pb2.Status()).fill_ratio is None
+
+
+def test_an_agent_that_keeps_no_records_is_told_from_one_that_has_none_waiting():
+    assert report_of(fleet_pb2.Status()).usage is None
+    told = report_of(fleet_pb2.Status(usage=fleet_pb2.UsageState())).usage
+    assert told is not None
+    assert (told.waiting, told.oldest_s, told.trouble) == (0, 0.0, "")
+
+
+def test_what_a_node_says_of_its_records_is_bounded():
+    wild = fleet_pb2.UsageState(
+        waiting=2**64 - 1,
+        oldest_s=float("nan"),
+        refused=2**64 - 1,
+        trouble="\x1b[31m" + "x" * 5_000,
+    )
+    info = admin_pb2.NodeInfo()
+    show_report(report_of(fleet_pb2.Status(usage=wild)), info)
+    assert info.usage.waiting == info.usage.refused == 10**12
+    assert info.usage.oldest_s == 0.0
+    assert len(info.usage.trouble) < 1_000
+    assert "\x1b" not in info.usage.trouble

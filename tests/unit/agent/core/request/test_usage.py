@@ -10,7 +10,7 @@ import pytest
 from agent.core.cold_start import ColdPath
 from agent.core.request.log import RequestLog
 from agent.core.request.messages import Rest
-from agent.core.request.usage import ended_as, is_empty, usage_record
+from agent.core.request.usage import counted_until, ended_as, is_empty, usage_record
 from protos.domain.fleet_view import with_changes
 from protos.domain.pricing import Usage
 from protos.domain.resources import CardTerms, Price, SlaTier, Tier
@@ -49,16 +49,17 @@ def tiers(world: RequestWorld) -> tuple[Tier | None, Tier | None, BillingReason]
         (Usage(10, 0, 1), {}, False),
         (Usage(10, 0, 1), {"visible": False}, True),
         (Usage(10, 0, 2), {"visible": False}, False),
-        (Usage(10, 0, 2), {"visible": False, "sequences": 2}, True),
-        (Usage(10, 0, 0), {"embeds": True}, False),
-        (Usage(0, 0, 0), {"embeds": True}, True),
+        (Usage(10, 0, 2), {"visible": False, "free_ends": 2}, True),
+        (Usage(10, 0, 1), {"visible": False, "free_ends": 0}, False),
+        (Usage(10, 0, 0), {"of_prompt": True}, False),
+        (Usage(0, 0, 0), {"of_prompt": True}, True),
     ],
-    ids=["none", "a token", "an end", "hidden", "two ends", "embedding", "embedding of nothing"],
+    ids=["none", "a token", "an end", "hidden", "two ends", "chosen", "of a prompt", "of nothing"],
 )
 def test_nothing_generated_is_free_and_an_embedding_is_billed_by_its_prompt(
     usage: Usage, given: dict[str, Any], empty: bool
 ) -> None:
-    facts = {"embeds": False, "visible": True, "sequences": 1} | given
+    facts = {"of_prompt": False, "visible": True, "free_ends": 1} | given
     assert is_empty(usage, **facts) is empty
 
 
@@ -227,3 +228,24 @@ def test_a_client_that_left_before_any_head_has_the_status_that_proxies_log() ->
     record = record_of(world)
     assert (record.status, record.cause) == (499, UsageCause.CLIENT_GONE)
     assert record.budget_ms == 86_400_000, "a budget without end is a day"
+
+
+@pytest.mark.parametrize(
+    ("cause", "usage", "prompt_tokens"),
+    [
+        (UsageCause.CLIENT_GONE, Usage(0, 0, 5), 7),
+        (UsageCause.REVOKED, Usage(0, 0, 5), 7),
+        (UsageCause.CLIENT_GONE, Usage(9, 3, 5), 9),
+        (UsageCause.CLIENT_GONE, Usage(0, 0, 0), 0),
+        (UsageCause.ENGINE_LOST, Usage(0, 0, 5), 0),
+        (UsageCause.CUT_SHORT, Usage(0, 0, 5), 0),
+        (UsageCause.COMPLETE, Usage(0, 0, 5), 0),
+    ],
+)
+def test_only_an_end_that_a_customer_can_choose_bills_a_prompt_that_no_engine_counted(
+    cause: UsageCause, usage: Usage, prompt_tokens: int
+) -> None:
+    context = replace(request_context(router_state(fleet(ONE))), prompt_tokens=7)
+    found = counted_until(cause, usage, context)
+    assert found.prompt_tokens == prompt_tokens
+    assert found.completion_tokens == usage.completion_tokens

@@ -1,9 +1,9 @@
-"""Routes about money: invoices and their documents, credits, payment, alerts on spending."""
+"""Routes about invoices: lists, drafts, documents, and whom they are addressed to."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -14,12 +14,10 @@ from coordinator.core.invoice_rules import Party
 from coordinator.operations.acts import Act
 
 if TYPE_CHECKING:
-    from coordinator.billing.collection import Payment
     from coordinator.billing.invoices import InvoiceRow
     from coordinator.core.invoice_rules import Invoice
-    from coordinator.operations.alerts import AlertTargets
 
-NUMBER = Param(r"[A-Za-z0-9-]{1,40}", "An invoice's number.", "INV-2026-000001")
+NUMBER = Param(r"[A-Za-z0-9-]{1,40}", "An invoice's number.", "EF-2026-000001")
 _EXTENSIONS = {"document": "json", "csv": "csv", "focus": "csv", "html": "html", "pdf": "pdf"}
 _FORMS = tuple(dict.fromkeys(CONTENT_TYPES[InvoiceForm(form)] for form in _EXTENSIONS))
 
@@ -115,96 +113,6 @@ class ProfileAnswer(Model):
     email: str
 
 
-class CreditAnswer(Model):
-    """A grant, or money that was paid in advance."""
-
-    id: int
-    kind: str
-    amount_nano_usd: int
-    remaining_nano_usd: int
-    created_unix_ms: int
-    expires_unix_ms: int = Field(description="0: never.")
-    reason: str
-
-
-class CreditList(Model):
-    """Credits, the newest first."""
-
-    items: list[CreditAnswer]
-
-
-class PaymentAnswer(Model):
-    """A payment."""
-
-    key: str
-    invoice: str = Field(description="Empty: a top-up of prepaid credit.")
-    cents: int
-    state: str
-    created_unix_ms: int
-    error: str
-
-
-class PaymentStatusAnswer(Model):
-    """How the account stands."""
-
-    state: str
-    provider: str
-    has_card: bool = Field(description="A customer is known to the provider.")
-    prepaid: bool
-    cap_nano_usd: int = Field(description="A month; 0: none.")
-    remaining_nano_usd: int | None = Field(description="Of the balance or cap; null: unlimited.")
-    open_invoices: list[InvoiceSummary]
-    payments: list[PaymentAnswer]
-
-
-class CardSetupAnswer(Model):
-    """For the customer's browser, which stores the card at the provider."""
-
-    setup_id: str
-    client_secret: str
-
-
-class ChargeBody(Model):
-    """What is charged to the stored card: an invoice, or a top-up."""
-
-    invoice: str = Field("", max_length=40)
-    top_up_cents: Annotated[int, Field(ge=0, le=100_000_000)] = 0
-
-
-class AlertsBody(Model):
-    """Where alerts at 50, 80 and 100 % go. Left out: as it is; empty: nowhere."""
-
-    url: str | None = Field(None, max_length=1_000)
-    email: str | None = Field(None, max_length=254)
-
-
-class AlertTargetsAnswer(Model):
-    """Where alerts go."""
-
-    url: str
-    email: str
-    secret: str = Field(description="Signs webhooks; shown only when the address is set.")
-
-
-class DeliveryAnswer(Model):
-    """A message that was sent, or is to be."""
-
-    id: str
-    channel: str
-    target: str
-    state: str
-    attempts: int
-    last_error: str
-
-
-class AlertsAnswer(Model):
-    """Where alerts go, and what was sent."""
-
-    url: str
-    email: str
-    deliveries: list[DeliveryAnswer]
-
-
 def _summary(invoice: Invoice, kind: str, open_cents: int) -> dict[str, object]:
     return {
         "number": invoice.number,
@@ -220,7 +128,8 @@ def _summary(invoice: Invoice, kind: str, open_cents: int) -> dict[str, object]:
     }
 
 
-def _row(row: InvoiceRow) -> InvoiceSummary:
+def summary_of(row: InvoiceRow) -> InvoiceSummary:
+    """Return an invoice as a list shows it."""
     return InvoiceSummary.model_validate(_summary(row.invoice, row.kind, row.open_cents))
 
 
@@ -250,7 +159,7 @@ async def _list(call: Call) -> InvoicePage:
     asked = call.asked(PageQuery)
     found = await call.operations.invoices.list_all(call.actor)
     page, following = page_of(found, lambda one: one.invoice.number, asked.limit, asked.cursor)
-    return InvoicePage(items=[_row(one) for one in page], next=following)
+    return InvoicePage(items=[summary_of(one) for one in page], next=following)
 
 
 async def _show(call: Call) -> InvoiceAnswer:
@@ -283,93 +192,6 @@ async def _set_profile(call: Call) -> ProfileAnswer:
         country=kept.country,
         vat_id=kept.vat_id,
         email=kept.email,
-    )
-
-
-async def _credits(call: Call) -> CreditList:
-    found = await call.operations.credits.list_all(call.actor)
-    return CreditList(
-        items=[
-            CreditAnswer(
-                id=one.credit.id,
-                kind=str(one.credit.kind),
-                amount_nano_usd=one.amount_nano_usd,
-                remaining_nano_usd=one.credit.remaining_nano_usd,
-                created_unix_ms=one.credit.created_unix_ms,
-                expires_unix_ms=one.credit.expires_unix_ms,
-                reason=one.reason,
-            )
-            for one in found
-        ]
-    )
-
-
-def _payment(one: Payment) -> PaymentAnswer:
-    return PaymentAnswer(
-        key=one.key,
-        invoice=one.number,
-        cents=one.cents,
-        state=str(one.state),
-        created_unix_ms=one.created_unix_ms,
-        error=one.error,
-    )
-
-
-async def _status(call: Call) -> PaymentStatusAnswer:
-    found = await call.operations.payments.status(call.actor)
-    customer = found.customer
-    return PaymentStatusAnswer(
-        state=found.state,
-        provider=found.provider,
-        has_card=bool(customer.provider_customer),
-        prepaid=customer.prepaid,
-        cap_nano_usd=customer.cap_nano_usd,
-        remaining_nano_usd=found.remaining_nano_usd,
-        open_invoices=[_row(one) for one in found.open_invoices],
-        payments=[_payment(one) for one in found.payments],
-    )
-
-
-async def _set_up(call: Call) -> CardSetupAnswer:
-    made = await call.operations.payments.set_up(call.actor)
-    return CardSetupAnswer(setup_id=made.setup_id, client_secret=made.client_secret)
-
-
-async def _charge(call: Call) -> PaymentAnswer:
-    body = call.given(ChargeBody)
-    made = await call.operations.payments.charge(
-        call.actor, "", number=body.invoice, top_up_cents=body.top_up_cents
-    )
-    return _payment(made)
-
-
-def _targets(targets: AlertTargets) -> AlertTargetsAnswer:
-    return AlertTargetsAnswer(url=targets.url, email=targets.email, secret=targets.secret)
-
-
-async def _set_alerts(call: Call) -> AlertTargetsAnswer:
-    body = call.given(AlertsBody)
-    return _targets(
-        await call.operations.alerts.set_targets(call.actor, "", url=body.url, email=body.email)
-    )
-
-
-async def _alerts(call: Call) -> AlertsAnswer:
-    targets, sent = await call.operations.alerts.list_all(call.actor)
-    return AlertsAnswer(
-        url=targets.url,
-        email=targets.email,
-        deliveries=[
-            DeliveryAnswer(
-                id=one.id,
-                channel=one.channel,
-                target=one.target,
-                state=one.state,
-                attempts=one.attempts,
-                last_error=one.last_error,
-            )
-            for one in sent
-        ],
     )
 
 
@@ -425,63 +247,5 @@ ROUTES = (
         Act.INVOICE_PROFILE,
         ProfileAnswer,
         body=ProfileBody,
-    ),
-    Route(
-        "GET",
-        "/v1/credits",
-        "list_credits",
-        "List grants and prepaid credit.",
-        _credits,
-        Act.CREDIT_LIST,
-        CreditList,
-    ),
-    Route(
-        "GET",
-        "/v1/payments",
-        "show_payments",
-        "Show how the account stands: what is open, what was paid, what remains.",
-        _status,
-        Act.PAYMENT_STATUS,
-        PaymentStatusAnswer,
-    ),
-    Route(
-        "POST",
-        "/v1/payments:set-up",
-        "set_up_card",
-        "Begin to store a card.",
-        _set_up,
-        Act.PAYMENT_SETUP,
-        CardSetupAnswer,
-        201,
-    ),
-    Route(
-        "POST",
-        "/v1/payments",
-        "charge",
-        "Charge an invoice, or a top-up of prepaid credit, to the stored card.",
-        _charge,
-        Act.PAYMENT_CHARGE,
-        PaymentAnswer,
-        201,
-        ChargeBody,
-    ),
-    Route(
-        "GET",
-        "/v1/alerts",
-        "show_alerts",
-        "Show where alerts on spending go, and what was sent.",
-        _alerts,
-        Act.ALERT_LIST,
-        AlertsAnswer,
-    ),
-    Route(
-        "PUT",
-        "/v1/alerts",
-        "set_alerts",
-        "Set where alerts at 50, 80 and 100 % go; a new address of a webhook gets a new secret.",
-        _set_alerts,
-        Act.ALERT_SET,
-        AlertTargetsAnswer,
-        body=AlertsBody,
     ),
 )

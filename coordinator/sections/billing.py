@@ -55,6 +55,8 @@ class PaymentsSection:
     provider: str = setting("none", choices=("none", "stripe"))
     #: File with Stripe's secret API key, readable by its owner only.
     stripe_key_file: str = setting("")
+    #: Stripe's publishable API key, which customers' browsers store cards with.
+    stripe_publishable_key: str = setting("")
     #: File with the secret of the webhook endpoint, readable by its owner only.
     stripe_webhook_secret_file: str = setting("")
     #: Where Stripe's API is.
