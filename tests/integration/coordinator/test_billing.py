@@ -576,10 +576,14 @@ async def test_money_that_has_come_in_is_credited_however_many_credits_there_are
 ):
     monkeypatch.setattr(account_credits, "MAX_CREDITS", 1)
     await set_account(fleet, prepaid=True)
-    for _ in range(3):
-        paid = await fleet.billing.collection.top_up("acme", 100)
-        assert paid.state is ChargeState.SUCCEEDED
+    now = fleet.clock()
+    for number in range(3):
+        paid = ("acme", "", 100, now, "cash/stripe", f"pi-{number}")
+        await fleet.database.write(lambda one, paid=paid: collection.paid(one, *paid))
     await fleet.billing.changed()
     assert fleet.billing.remaining_of("acme") == 3 * USD
     with pytest.raises(InvalidRequest, match="1 credits"):
         await give(fleet, 5)
+    with pytest.raises(InvalidRequest, match="1 credits"):
+        await fleet.billing.collection.top_up("acme", 100)
+    assert fleet.provider.charges == [], "nothing is taken from the card for it"
