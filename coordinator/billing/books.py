@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -9,11 +10,15 @@ from typing import TYPE_CHECKING
 from coordinator.core import ledger
 from coordinator.core.ledger import Entry, Posting
 from coordinator.core.months import number_of_month, text_of_month
-from protos.wire.usage import decode_record
+from protos.wire.usage import nano_usd_of
 
 if TYPE_CHECKING:
     import sqlite3
 
+_log = logging.getLogger(__name__)
+
+#: Records between two lines of progress in the log.
+_PROGRESS_RECORDS = 1_000_000
 #: Most differences that a check names.
 _MAX_PROBLEMS = 50
 
@@ -177,11 +182,16 @@ def _usage_problems(connection: sqlite3.Connection, found: Audited) -> list[str]
 def _raw_nano_usd(connection: sqlite3.Connection) -> int:
     """Return the sum over records, decoded one by one; those of exports were summed then.
 
-    Usage that zones keep comes as counters, so that the rollups may be more.
+    One record is in memory at a time. Usage that zones keep comes as counters, so that the rollups
+    may be more.
     """
     (exported,) = connection.execute("SELECT coalesce(sum(nano_usd), 0) FROM exports").fetchone()
-    rows = connection.execute("SELECT payload FROM raw")
-    return int(exported) + sum(decode_record(payload).nano_usd for (payload,) in rows)
+    total = int(exported)
+    for number, (payload,) in enumerate(connection.execute("SELECT payload FROM raw"), 1):
+        total += nano_usd_of(payload)
+        if number % _PROGRESS_RECORDS == 0:
+            _log.info("ledger check records=%d", number)
+    return total
 
 
 def _by_account_month(connection: sqlite3.Connection, query: str) -> dict[tuple[str, int], int]:

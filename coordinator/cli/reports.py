@@ -84,7 +84,7 @@ def metrics(
         (
             (
                 one.name.replace("_", " "),
-                _number(one.value, one.unit) if one.HasField("value") else "-",
+                _number(one.value, one.unit) if one.HasField("value") else "unknown",
                 f"{one.comparison} {_number(one.target, one.unit)}"
                 if one.HasField("target")
                 else "-",

@@ -45,5 +45,8 @@ class Ledger(BillingUseCases):
 
     @use_case(Act.LEDGER_CHECK)
     async def check(self, actor: Actor) -> Audited:
-        """Compare the ledger with itself, with the rollups, and with what is left of credits."""
-        return await self._billing.database.read(books.audit)
+        """Compare the ledger with itself, with the rollups, and with what is left of credits.
+
+        It reads every record that is in the database, on a connection of its own.
+        """
+        return await self._billing.database.read_apart(books.audit)

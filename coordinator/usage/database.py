@@ -7,21 +7,25 @@ fleet, and each is backed up in its own time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import sqlite3
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from coordinator import clock
 from coordinator.store.sqlite.backup import copy_database
-from coordinator.store.sqlite.connection import DatabaseLock, connect, transaction
+from coordinator.store.sqlite.connection import (
+    DatabaseLock,
+    as_unavailable,
+    connect,
+    transaction,
+)
 from coordinator.store.sqlite.worker import Worker
 from coordinator.usage.migration import migrate
 from coordinator.usage.migrations import ALL_MIGRATIONS
-
-if TYPE_CHECKING:
-    import sqlite3
 
 T = TypeVar("T")
 
@@ -39,6 +43,7 @@ class UsageDatabase:
         self._writer = writer
         self._reader = reader
         self._lock = lock
+        self._one_apart = asyncio.Lock()
 
     @classmethod
     async def open(cls, path: Path, now_unix_ms: Callable[[], int]) -> UsageDatabase:
@@ -97,12 +102,31 @@ class UsageDatabase:
         return await self._writer.run(job, published)
 
     async def read(self, question: Callable[[sqlite3.Connection], T]) -> T:
-        """Query the database in the reader's thread. Raises: StoreUnavailable."""
-        return await self._reader.run(question)
+        """Query the database in the reader's thread, as of one moment. Raises: StoreUnavailable."""
+        return await self._reader.run(partial(_as_of_now, question=question))
+
+    async def read_apart(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        """Query the database, as of one moment, on a connection of its own.
+
+        For what takes longer than others may wait for the reader; one at a time. Meanwhile the
+        write-ahead log grows by what is written. Raises: StoreUnavailable.
+        """
+        return await self._apart(partial(_as_of_now, question=question))
 
     async def backup(self, target: Path) -> None:
         """Write a consistent copy of the database to ``target``, which must not exist."""
-        await self._reader.run(lambda connection: copy_database(connection, target))
+        await self._apart(lambda connection: copy_database(connection, target))
+
+    async def _apart(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        def run() -> T:
+            try:
+                with contextlib.closing(connect(self.path, read_only=True)) as connection:
+                    return work(connection)
+            except sqlite3.Error as error:
+                raise as_unavailable(error, self.path) or error from error
+
+        async with self._one_apart:
+            return await asyncio.to_thread(run)
 
     async def close(self) -> None:
         """Finish the queued work and release the file."""
@@ -115,6 +139,16 @@ def in_transaction(connection: sqlite3.Connection, change: Callable[[sqlite3.Con
     """Run ``change`` between BEGIN and COMMIT; an error undoes it."""
     with transaction(connection):
         return change(connection)
+
+
+def _as_of_now(connection: sqlite3.Connection, question: Callable[[sqlite3.Connection], T]) -> T:
+    """Run ``question`` on one snapshot: what is committed meanwhile is in none of its answers."""
+    connection.execute("BEGIN")
+    try:
+        return question(connection)
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def _probe_write(connection: sqlite3.Connection) -> None:

@@ -94,6 +94,14 @@ def encode_counters(
     ).SerializeToString()
 
 
+def nano_usd_of(payload: bytes) -> int:
+    """Return what the record in ``payload`` costs. Raises: InvalidRequest."""
+    try:
+        return u.UsageRecord.FromString(payload).nano_usd
+    except DecodeError as error:
+        raise InvalidRequest("malformed usage record") from error
+
+
 def decode_record(payload: bytes) -> UsageRecord:
     """Return the record in ``payload``. Raises: InvalidRequest. Hot."""
     try:

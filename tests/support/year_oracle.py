@@ -175,6 +175,15 @@ class Oracle:
     def spent(self, account: str, month: int) -> int:
         return sum(one.nano for one in self.booked.get((account, month), ()))
 
+    def counted(self, account: str, month: int) -> int:
+        """Return what counts against a cap: what clocks that were ahead have booked later, too."""
+        return sum(
+            one.nano
+            for (owner, booked), found in self.booked.items()
+            if owner == account and booked >= month
+            for one in found
+        )
+
     def owes(self, account: str) -> int:
         """Return what no credit and no payment has covered, billed or not."""
         billed = {one.month for one in self.bills if one.account == account}
@@ -190,13 +199,13 @@ class Oracle:
         if account in self.prepaid:
             bounds.append(self.left(account, now) - self.owes(account))
         if account in self.cap:
-            bounds.append(self.cap[account] - self.spent(account, month_of(now)))
+            bounds.append(self.cap[account] - self.counted(account, month_of(now)))
         return max(0, min(bounds)) if bounds else None
 
     def note_alerts(self, now: int) -> None:
         month = month_of(now)
         for account in {*self.prepaid, *self.cap}:
-            spent = self.spent(account, month)
+            spent = self.counted(account, month)
             limits = []
             if account in self.cap:
                 limits.append(("cap", self.cap[account]))

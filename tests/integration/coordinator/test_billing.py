@@ -583,3 +583,19 @@ async def test_money_that_has_come_in_is_credited_however_many_credits_there_are
     fleet.provider.events = {b"1": event}
     await fleet.billing.payment_event(b"1", "right")
     assert fleet.billing.remaining_of("acme") == USD
+
+
+async def test_nothing_is_taken_from_a_card_for_a_top_up_without_room(fleet, monkeypatch):
+    monkeypatch.setattr(account_credits, "MAX_CREDITS", 1)
+    await set_account(fleet, prepaid=True)
+    now = fleet.clock()
+    for number in range(3):
+        paid = ("acme", "", 100, now, "cash/stripe", f"pi-{number}")
+        await fleet.database.write(lambda one, paid=paid: collection.paid(one, *paid))
+    await fleet.billing.changed()
+    assert fleet.billing.remaining_of("acme") == 3 * USD
+    with pytest.raises(InvalidRequest, match="1 credits"):
+        await give(fleet, 5)
+    with pytest.raises(InvalidRequest, match="1 credits"):
+        await fleet.billing.collection.top_up("acme", 100)
+    assert fleet.provider.charges == [], "nothing is taken from the card for it"

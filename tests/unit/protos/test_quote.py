@@ -113,6 +113,44 @@ def test_an_answer_that_is_no_stream_has_a_cost_and_no_share():
     assert done.in_time is None
 
 
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["gru-1", "scl-1", "iad-1"]),
+            st.one_of(st.none(), st.floats(1.0, 400.0)),
+        ),
+        min_size=1,
+        max_size=12,
+    ),
+    st.sampled_from([96.0, 150.0, 300.0]),
+)
+def test_a_line_is_what_its_requests_come_to_one_by_one(requests, budget_ms):
+    """An oracle by hand: who serves, what it costs, who was in time; shares are of streams."""
+    traced = [recorded(chosen=node_id, felt_ms=felt_ms) for node_id, felt_ms in requests]
+    (line,) = quote(FLEET, deployment(), traced, [budget_ms], pinned=False)
+    fits = [one for one in _EXAMPLE if one[1] <= budget_ms]
+    rate = min(one[2] for one in fits)
+    cheapest = next(one[0] for one in fits if one[2] == rate)
+    kept = observed = streams = 0.0
+    for node_id, felt_ms in requests:
+        if felt_ms is None:
+            continue
+        streams += 1
+        serving = "gru-1" if node_id == "gru-1" else cheapest
+        observed += serving == node_id
+        kept += felt_ms <= budget_ms if serving == node_id else 0.99
+    assert (line.requests, line.streams, line.observed) == (len(requests), streams, observed)
+    assert line.kept == pytest.approx(kept)
+    assert line.kept_ratio == pytest.approx(kept / streams if streams else 0.0)
+    assert line.costs_nano_usd == [150 * rate] * len(requests)
+    assert line.nano_usd_per_million_tokens == rate * 1_000_000
+    assert line.predicted_misses == 0
+
+
+#: node, P99, nano-USD a token
+_EXAMPLE = (("gru-1", 96.0, 12), ("scl-1", 141.0, 11), ("iad-1", 205.0, 10))
+
+
 def test_a_strict_deployment_refuses_what_cannot_be_in_time():
     (line,) = quote(FLEET, deployment(strict=True), [recorded()], [50.0], pinned=False)
     assert (line.refused, line.requests, line.total_nano_usd) == (1, 0, 0)
