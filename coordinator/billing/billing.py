@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from coordinator.billing import account_credits, customers, month_close, posting
 from coordinator.billing.alerting import Alerts
-from coordinator.billing.collection import Collection, standings
+from coordinator.billing.collection import Collection
 from coordinator.billing.funds import Funds
+from coordinator.billing.standings import standings
 from coordinator.core import dunning
 from coordinator.core.dunning import BILLING
 from coordinator.core.wall_clock import WallClock
@@ -24,10 +25,10 @@ from protos.domain.errors import EdgeForgeError, NotFound
 if TYPE_CHECKING:
     import sqlite3
 
-    from coordinator.billing.collection import Standing
     from coordinator.billing.invoices import InvoiceRules
     from coordinator.billing.mail import Mailer
     from coordinator.billing.payments import PaymentProvider
+    from coordinator.billing.standings import Standing
     from coordinator.billing.webhooks import WebhookSender
     from coordinator.core.dunning import DunningPolicy
     from coordinator.core.invoice_rules import Invoice
@@ -128,6 +129,8 @@ class Billing:
         event = self.collection.provider.event_of(payload, signature)
         if await self.collection.accept(event):
             await self.changed()
+            if event.reversal is not None:
+                await self.step_dunning()  # who disputes is limited at once
             self.wake()
 
     async def prepay(self, account: str) -> None:
@@ -267,9 +270,8 @@ class Billing:
             ours = standing.ours if info is not None and info.state_by == _BY else None
             state = dunning.applied(standing.wanted, ours, account.state)
             if state is not None:
-                reason = "an invoice is overdue" if state != "active" else "invoices are paid"
                 note = AuditNote(_BY, "account.state", f"account/{account.id}", str(state))
-                write = accounts.set_state(account.id, state, reason, _BY)
+                write = accounts.set_state(account.id, state, standing.reason, _BY)
                 try:
                     await self.parts.store.write(write, note)
                 except NotFound:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from coordinator.billing import account_credits, books, customers, invoices
-from coordinator.billing.payments import Charge, Charged, ChargeState, PaymentEvent
+from coordinator.billing import account_credits, books, customers, invoices, reversals
+from coordinator.billing.payments import Charge, Charged, ChargeState, PaymentEvent, ReversalState
 from coordinator.core import dunning, ledger
 from coordinator.core.grants import CreditKind
 from coordinator.core.ledger import NANO_PER_CENT
@@ -14,16 +14,21 @@ from protos.domain.errors import Conflict, InvalidRequest, LinkDown
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
     from coordinator.billing.payments import PaymentProvider
     from coordinator.core.dunning import DunningPolicy
     from coordinator.usage.database import UsageDatabase
-    from protos.domain.customers import AccountState
 
 #: Smallest and largest top-up: Stripe refuses less than 50 cents.
 MIN_CENTS, MAX_CENTS = 50, 10_000_000
 _UNDECIDED = (ChargeState.SENDING.value, ChargeState.PENDING.value)
+_SHOWN = {
+    ReversalState.REFUNDED: ChargeState.REFUNDED,
+    ReversalState.DISPUTED: ChargeState.DISPUTED,
+    ReversalState.LOST: ChargeState.DISPUTED,
+    ReversalState.WON: ChargeState.SUCCEEDED,
+}
 #: Events of webhooks are remembered for so long; their signatures are valid for minutes.
 EVENTS_KEPT_MS = 90 * 24 * 3_600_000
 #: A charge that was begun earlier may have been made, and its key forgotten: Stripe keeps keys for
@@ -118,6 +123,9 @@ class Collection:
             ).rowcount
             if new and event.charged is not None and event.key:
                 settle(connection, event.key, event.charged, now, policy)
+            if new and event.reversal is not None:
+                reversals.note(connection, event.reversal, now, EVENTS_KEPT_MS)
+                _follow_reversals(connection, event.reversal.provider_id, now)
             return bool(new)
 
         return await self._database.write(write)
@@ -185,7 +193,8 @@ def _begin(
 ) -> Payment:
     made = Payment(key, account, number, cents, ChargeState.SENDING, now_unix_ms)
     connection.execute(
-        "INSERT INTO payments VALUES (?, '', ?, ?, ?, ?, ?, '')",
+        "INSERT INTO payments (key, provider_id, account, number, cents, state, created_unix_ms,"
+        " error) VALUES (?, '', ?, ?, ?, ?, ?, '')",
         (key, account, number, cents, made.state.value, now_unix_ms),
     )
     return made
@@ -203,13 +212,35 @@ def _undecided(connection: sqlite3.Connection, account: str, number: str) -> Pay
 def payments_of(connection: sqlite3.Connection, account: str) -> list[Payment]:
     """Return the payments of an account, the newest first."""
     return [
-        Payment(key, owner, number, cents, ChargeState(state), created, provider_id, error)
-        for key, provider_id, owner, number, cents, state, created, error in connection.execute(
-            "SELECT * FROM payments WHERE account = ? ORDER BY created_unix_ms DESC, key DESC"
-            " LIMIT 1000",
+        _as_shown(
+            Payment(key, owner, number, cents, ChargeState(state), created, provider_id, error),
+            reversal,
+            reversed_cents,
+            owed,
+        )
+        for (
+            *(key, owner, number, cents, state, created, provider_id, error),
+            reversal,
+            reversed_cents,
+            owed,
+        ) in connection.execute(
+            "SELECT key, account, number, cents, state, created_unix_ms, provider_id, error,"
+            " reversal, reversed_cents, owed_nano_usd FROM payments WHERE account = ?"
+            " ORDER BY created_unix_ms DESC, key DESC LIMIT 1000",
             (account,),
         )
     ]
+
+
+def _as_shown(payment: Payment, reversal: str, reversed_cents: int, owed_nano_usd: int) -> Payment:
+    """Return a payment as it stands after what went back of it."""
+    if not reversal:
+        return payment
+    said = [f"{reversed_cents} of {payment.cents} cents went back"] if reversed_cents else []
+    if owed_nano_usd:
+        said.append(f"{-(-owed_nano_usd // NANO_PER_CENT)} cents of it are owed")
+    state = _SHOWN[ReversalState(reversal)]
+    return replace(payment, state=state, error=", ".join(said))
 
 
 def settle(
@@ -239,12 +270,37 @@ def settle(
         (charged.state.value, charged.provider_id, charged.error, key),
     )
     if charged.state is ChargeState.SUCCEEDED:
-        paid(connection, account, number, cents, now_unix_ms, ledger.CASH_STRIPE, key)
+        _take_payment(connection, payment, cents, now_unix_ms)
+        _follow_reversals(connection, charged.provider_id, now_unix_ms)
     elif charged.state is ChargeState.FAILED and number:
         _failed(connection, number, charged.error, policy)
     return replace(
         payment, state=charged.state, provider_id=charged.provider_id, error=charged.error
     )
+
+
+def _take_payment(
+    connection: sqlite3.Connection, payment: Payment, cents: int, now_unix_ms: int
+) -> None:
+    """Post money of a payment that came in, and remember what of it went to its invoice."""
+    to_invoice = paid(
+        connection,
+        *(payment.account, payment.number, cents, now_unix_ms, ledger.CASH_STRIPE, payment.key),
+    )
+    connection.execute(
+        "UPDATE payments SET invoice_cents = invoice_cents + ? WHERE key = ?",
+        (to_invoice, payment.key),
+    )
+
+
+def _follow_reversals(connection: sqlite3.Connection, provider_id: str, now_unix_ms: int) -> None:
+    """Take back what went back of a payment; money of a dispute that was won comes in again."""
+    back = reversals.follow(connection, provider_id, now_unix_ms)
+    if back is not None:
+        again = Payment(
+            back.key, back.account, back.number, back.cents, ChargeState.SUCCEEDED, now_unix_ms
+        )
+        _take_payment(connection, again, back.cents, now_unix_ms)
 
 
 def paid(
@@ -255,8 +311,12 @@ def paid(
     now_unix_ms: int,
     cash: str,
     reference: str,
-) -> None:
-    """Post money that came in: to an invoice as far as it is open, the rest is prepaid."""
+) -> int:
+    """Post money that came in; returns the cents that paid the invoice.
+
+    To the invoice as far as it is open, then to what is owed for reversed payments; the rest is
+    prepaid.
+    """
     open_cents = invoices.find(connection, number).open_cents if number else 0
     to_invoice = min(cents, open_cents)
     if to_invoice:
@@ -276,14 +336,17 @@ def paid(
                 reference,
             ),
         )
-    if cents > to_invoice:
+    rest_nano = (cents - to_invoice) * NANO_PER_CENT
+    rest_nano -= reversals.pay_owed(connection, account, rest_nano, now_unix_ms, cash, reference)
+    if rest_nano:
         why = "top-up" if not number else f"paid over what was open of {number}"
         new = account_credits.NewCredit(
-            *(account, CreditKind.PREPAID, (cents - to_invoice) * NANO_PER_CENT, why, "billing"),
+            *(account, CreditKind.PREPAID, rest_nano, why, "billing"),
             cash_account=cash,
             reference=reference,
         )
         account_credits.take_in(connection, new, now_unix_ms)
+    return to_invoice
 
 
 def paid_otherwise(
@@ -324,39 +387,3 @@ def _due(connection: sqlite3.Connection, now_unix_ms: int) -> list[str]:
             (now_unix_ms, _MAX_DUE),
         )
     ]
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What dunning wants of an account, and what it wrote last."""
-
-    account: str
-    wanted: AccountState
-    ours: AccountState
-
-
-def standings(
-    connection: sqlite3.Connection,
-    now_unix_ms: int,
-    policy: DunningPolicy,
-    written: Mapping[str, AccountState],
-) -> Sequence[Standing]:
-    """Return the accounts whose state dunning wants to change, or has changed.
-
-    ``written`` are the states that dunning has put accounts in, as the other database says: it is
-    written first, and what was noted here may be older when the process ended in between.
-    """
-    due: dict[str, list[int]] = {}
-    for account, due_unix_ms in connection.execute(
-        "SELECT account, due_unix_ms FROM settlements WHERE open_cents > 0"
-    ):
-        due.setdefault(account, []).append(due_unix_ms)
-    ours = {one.account: one.dunning_state for one in customers.all_of(connection)}
-    ours.update(written)
-    found = []
-    for account in sorted({*due, *ours}):
-        before = ours.get(account, customers.BilledAccount(account).dunning_state)
-        wanted = dunning.state_of(due.get(account, ()), now_unix_ms, policy)
-        if wanted is not before:
-            found.append(Standing(account, wanted, before))
-    return found

@@ -16,6 +16,18 @@ class ChargeState(enum.StrEnum):
     PENDING = "pending"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    #: It succeeded, and went back in part or whole. Shown only: it is never the state of a charge.
+    REFUNDED = "refunded"
+    DISPUTED = "disputed"
+
+
+class ReversalState(enum.StrEnum):
+    """How money goes back. WON: a dispute that took nothing in the end."""
+
+    REFUNDED = "refunded"
+    DISPUTED = "disputed"
+    WON = "won"
+    LOST = "lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +61,27 @@ class CardSetup:
 
 
 @dataclass(frozen=True, slots=True)
+class Reversal:
+    """Money of a payment that goes back.
+
+    ``id`` is of the dispute, or of all refunds of a charge; ``cents`` is all of it until now.
+    ``provider_id`` is the payment's.
+    """
+
+    id: str
+    provider_id: str
+    cents: int
+    state: ReversalState
+
+
+@dataclass(frozen=True, slots=True)
 class PaymentEvent:
-    """What a provider tells by webhook; ``charged`` None: nothing about a charge of ours."""
+    """What a provider tells by webhook; neither of both: nothing about a charge of ours."""
 
     id: str
     key: str
     charged: Charged | None
+    reversal: Reversal | None = None
 
 
 class PaymentProvider(Protocol):

@@ -11,7 +11,15 @@ from typing import Any, Final, TypeVar
 
 import stripe
 
-from coordinator.billing.payments import CardSetup, Charge, Charged, ChargeState, PaymentEvent
+from coordinator.billing.payments import (
+    CardSetup,
+    Charge,
+    Charged,
+    ChargeState,
+    PaymentEvent,
+    Reversal,
+    ReversalState,
+)
 from coordinator.billing.secret_files import read_secret
 from protos.domain.errors import LinkDown, Unauthenticated
 
@@ -29,6 +37,17 @@ _OUTCOMES: Final = {
     "payment_intent.payment_failed": ChargeState.FAILED,
     "payment_intent.processing": ChargeState.PENDING,
 }
+_REFUNDED: Final = "charge.refunded"
+_DISPUTE: Final = "charge.dispute."
+#: By a dispute's status; the others are inquiries (``warning_*``), which take no money.
+_DISPUTES: Final = {
+    "needs_response": ReversalState.DISPUTED,
+    "under_review": ReversalState.DISPUTED,
+    "won": ReversalState.WON,
+    "lost": ReversalState.LOST,
+}
+#: Stands for all of a payment; what goes back is never more than was paid.
+_ALL_CENTS: Final = 2**53
 
 
 class StripePayments:
@@ -120,7 +139,7 @@ class StripePayments:
             ) from None
         about, state = event["data"]["object"], _OUTCOMES.get(event["type"])
         if state is None:
-            return PaymentEvent(event["id"], "", None)
+            return PaymentEvent(event["id"], "", None, _reversal_of(event["type"], about))
         key = str((about.get("metadata") or {}).get("edgeforge_key", ""))
         problem = about.get("last_payment_error") or {}
         text = str(problem.get("message", ""))[:_MAX_ERROR_CHARS]
@@ -163,6 +182,24 @@ def _state_of(status: str) -> ChargeState:
     if status == "succeeded":
         return ChargeState.SUCCEEDED
     return ChargeState.PENDING if status == "processing" else ChargeState.FAILED
+
+
+def _reversal_of(kind: str, about: dict[str, Any]) -> Reversal | None:
+    """Return what goes back by an event about a charge or a dispute; None: nothing of ours."""
+    intent = about.get("payment_intent")
+    # Whoever set the account up to expand objects has the whole of it here.
+    provider_id = str((intent.get("id") if isinstance(intent, dict) else intent) or "")
+    if not provider_id:
+        return None
+    if kind == _REFUNDED:
+        cents, state = int(about["amount_refunded"]), ReversalState.REFUNDED
+    elif kind.startswith(_DISPUTE) and about.get("status") in _DISPUTES:
+        # A dispute may be in the currency of the cardholder's bank.
+        is_usd = about.get("currency") == "usd"
+        cents, state = int(about["amount"]) if is_usd else _ALL_CENTS, _DISPUTES[about["status"]]
+    else:
+        return None
+    return Reversal(str(about["id"]), provider_id, cents, state)
 
 
 def _reason_of(status: str) -> str:

@@ -39,6 +39,11 @@ def state_of(due_unix_ms: Iterable[int], now_unix_ms: int, policy: DunningPolicy
     return AccountState.LIMITED if days >= policy.limited_days else AccountState.GRACE
 
 
+def strictest(*states: AccountState) -> AccountState:
+    """Return the state that allows the least."""
+    return max(states, key=_STRICTNESS.__getitem__)
+
+
 def applied(
     wanted: AccountState, ours: AccountState | None, current: AccountState
 ) -> AccountState | None:

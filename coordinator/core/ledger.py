@@ -59,8 +59,8 @@ class Posting:
     """A transaction to be written.
 
     ``kind`` is what happened: "usage", "grant", "topup", "expiry", "invoice", "credit_note",
-    "payment", "sla_credit". ``month`` is the one that it is booked in, ``reference`` what it is
-    about: an invoice, a credit, a payment.
+    "payment", "reversal", "sla_credit". ``month`` is the one that it is booked in, ``reference``
+    what it is about: an invoice, a credit, a payment.
     """
 
     kind: str

@@ -112,4 +112,29 @@ BILLING_MIGRATIONS = (
             "ALTER TABLE billing_accounts ADD COLUMN own_cap_nano_usd INTEGER NOT NULL DEFAULT 0",
         ),
     ),
+    Migration(
+        "billing_0003",
+        (
+            # invoice_cents: what paid the invoice, the rest is prepaid. reversal: how money of it
+            # went back, reversed_cents how much until now, owed_nano_usd what of that is unpaid.
+            "ALTER TABLE payments ADD COLUMN invoice_cents INTEGER NOT NULL DEFAULT 0",
+            "ALTER TABLE payments ADD COLUMN reversal TEXT NOT NULL DEFAULT ''",
+            "ALTER TABLE payments ADD COLUMN reversed_cents INTEGER NOT NULL DEFAULT 0",
+            "ALTER TABLE payments ADD COLUMN owed_nano_usd INTEGER NOT NULL DEFAULT 0"
+            " CHECK (owed_nano_usd >= 0)",
+            "UPDATE payments SET invoice_cents = coalesce((SELECT -sum(nano_usd) / 10000000"
+            " FROM ledger_transactions JOIN ledger_entries"
+            " ON transaction_id = ledger_transactions.id JOIN ledger_accounts"
+            " ON ledger_accounts.id = ledger_account_id WHERE kind = 'payment'"
+            " AND ledger_transactions.account = payments.account AND reference = payments.key"
+            " AND name = 'receivable/' || payments.account), 0)"
+            " WHERE number <> '' AND state = 'succeeded'",
+            "CREATE INDEX payments_reversed ON payments (account) WHERE reversal <> ''",
+            # What a provider told of refunds and disputes, of payments not known yet too.
+            "CREATE TABLE payment_reversals (id TEXT PRIMARY KEY, provider_id TEXT NOT NULL,"
+            " cents INTEGER NOT NULL CHECK (cents >= 0), state TEXT NOT NULL,"
+            " received_unix_ms INTEGER NOT NULL) STRICT",
+            "CREATE INDEX reversals_by_provider ON payment_reversals (provider_id)",
+        ),
+    ),
 )

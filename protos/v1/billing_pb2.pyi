@@ -677,7 +677,7 @@ class PaymentRow(_message.Message):
     """of an invoice; empty: a top-up"""
     cents: _builtins.int
     state: _builtins.str
-    """"sending", "pending", "succeeded", "failed" """
+    """"sending", "pending", "succeeded", "failed", "refunded", "disputed" """
     created_unix_ms: _builtins.int
     provider_id: _builtins.str
     error: _builtins.str

@@ -51,3 +51,9 @@ def test_a_stricter_state_is_always_written():
 def test_attempts_to_charge_follow_the_schedule_and_end():
     days = [dunning.next_attempt_unix_ms(DUE, n, POLICY) for n in range(6)]
     assert days == [DUE + day * DAY_MS for day in (0, 1, 3, 5, 7)] + [None]
+
+
+def test_the_strictest_of_states_allows_the_least():
+    assert dunning.strictest(GRACE, LIMITED) is LIMITED
+    assert dunning.strictest(SUSPENDED, LIMITED) is SUSPENDED
+    assert dunning.strictest(ACTIVE) is ACTIVE
