@@ -190,6 +190,7 @@ def make_http(
             peers_unreachable=fleet.dialer.failing,
             twins=fleet.registry.twins,
             store_available=store.available,
+            usage_available=usage.database.available,
             epoch=store.epoch,
             tables={str(one): (table.at.version, len(table.rows)) for one, table in tables.items()},
         )

@@ -1,4 +1,4 @@
-"""How the answer of an attempt ended, as its request's machine is told."""
+"""The end of an attempt: as its request's machine is told, and by this agent."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from agent.core.peer_load import load_of
 from agent.core.request.messages import AttemptEnded, Ending, Rest
 from agent.gateway.engine_request import rest_of
 from agent.gateway.response_heads import is_refused_by_agent
+from agent.loads import LoadWait
 from agent.relay import exchange
+from agent.relay.client_answer import ClientAnswer
 from agent.relay.far_times import read_stale
 from protos.domain.errors import Conflict
 
 if TYPE_CHECKING:
+    from agent.core.request.attempt import Attempt
     from agent.gateway.answer_counts import AnswerCounts
-    from agent.relay.client_answer import ClientAnswer
 
 #: Refusals by which a peer's agent rejects this agent.
 _NOT_THE_CLIENTS = (401, 403, 404)
@@ -44,3 +46,12 @@ def attempt_ended(answer: ClientAnswer, counts: AnswerCounts) -> AttemptEnded:
     if ending is Ending.WHOLE and usage is not None:
         ended.visible = counts.is_visible(answer, usage)
     return ended
+
+
+def cut(attempt: Attempt) -> None:
+    """End what runs for ``attempt``: its exchange, or its wait for a load."""
+    if isinstance(attempt.io, ClientAnswer):  # else it was held, and not sent yet
+        attempt.io.abort()
+    elif isinstance(attempt.io, LoadWait):
+        attempt.io.give_up()
+        attempt.io = None

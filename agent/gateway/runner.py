@@ -40,7 +40,7 @@ from agent.core.request.timing import EARLY_MS
 from agent.formats.continuing import ContinuableStream
 from agent.formats.usage import checked_counts
 from agent.gateway.answer_counts import AnswerCounts
-from agent.gateway.attempt_end import attempt_ended
+from agent.gateway.attempt_end import attempt_ended, cut
 from agent.gateway.engine_request import (
     engine_request,
     open_stream,
@@ -52,7 +52,6 @@ from agent.gateway.own_loads import wait_for_load, wait_for_place
 from agent.gateway.reply_writer import ReplyWriter, answer_of
 from agent.gateway.response_heads import engine_model_of
 from agent.gateway.usage_account import UsageAccount
-from agent.loads import LoadWait
 from agent.relay.client_answer import ClientAnswer
 from agent.relay.far_times import read_cold_start, read_far_times
 
@@ -245,7 +244,7 @@ class RequestRunner:
         """Let the machine end the running attempts, so that they no longer count as load."""
         for command in self._machine.handle(Abandoned(), self._now_mono_ms()):
             assert isinstance(command, Cancel)
-            _cut(command.attempt)
+            cut(command.attempt)
 
     def _perform_all(self, commands: list[Command]) -> None:
         """Perform ``commands`` in order; those behind ``Account`` once its record is on disk."""
@@ -268,7 +267,7 @@ class RequestRunner:
         elif isinstance(command, WriteEnd):
             self._reply.end(answer_of(command.attempt))
         elif isinstance(command, Cancel):
-            _cut(command.attempt)
+            cut(command.attempt)
         elif isinstance(command, WriteHeartbeat):
             self._reply.heartbeat()
         elif isinstance(command, RespondError):
@@ -389,11 +388,3 @@ class RequestRunner:
             answer.attempt.io = None
         self._answers.clear()
         self._answering = None
-
-
-def _cut(attempt: Attempt) -> None:
-    if isinstance(attempt.io, ClientAnswer):  # else it was held, and not sent yet
-        attempt.io.abort()
-    elif isinstance(attempt.io, LoadWait):
-        attempt.io.give_up()
-        attempt.io = None

@@ -34,34 +34,42 @@ class HttpConnections:
         self.refusal = refusal or _plain_refusal
         self.shares = ConnectionShares(limit)
         self.log_rate = LogRate()
-        self._open: dict[Place, HttpConnection] = {}
+        #: What ends each of them: its TLS handshake at first.
+        self._ends: dict[Place, Callable[[], object]] = {}
 
-    def admit(self, connection: HttpConnection, host: str) -> Place | None:
+    def admit(self, host: str) -> Place | None:
         """Return the place of a new connection; None: it must be closed."""
         now_mono_ms = clock.now_mono_ms()
         admission = self.shares.admit(source_group(host), now_mono_ms)
-        evicted = self._open.pop(admission.evicted, None) if admission.evicted else None
-        if evicted is not None:
-            evicted.force_close()
+        end = self._ends.pop(admission.evicted, None) if admission.evicted else None
+        if end is not None:
+            end()
         place = admission.place
-        if place is not None:
-            self._open[place] = connection
-        elif (left_out := self.log_rate.take("limit", now_mono_ms)) is not None:
+        if place is None and (left_out := self.log_rate.take("limit", now_mono_ms)) is not None:
             limit = self.shares.limit
             _log.warning("http connections at their limit limit=%d left_out=%d", limit, left_out)
         return place
 
+    def ended_by(self, place: Place, end: Callable[[], object]) -> None:
+        """Say how the connection of ``place`` is ended for another one."""
+        if not place.gone:
+            self._ends[place] = end
+
     def leave(self, place: Place) -> None:
         """Give back the place of a connection that has ended."""
         self.shares.leave(place)
-        self._open.pop(place, None)
+        self._ends.pop(place, None)
 
 
 class HttpConnection(web.RequestHandler):
     """aiohttp's connection, without what it says of itself and of a stranger's bytes."""
 
     def __init__(
-        self, connections: HttpConnections, server: web.Server, loop: asyncio.AbstractEventLoop
+        self,
+        connections: HttpConnections,
+        server: web.Server,
+        loop: asyncio.AbstractEventLoop,
+        place: Place,
     ) -> None:
         super().__init__(
             server,
@@ -73,18 +81,16 @@ class HttpConnection(web.RequestHandler):
             lingering_time=0.0,
         )
         self._connections = connections
-        self._place: Place | None = None
+        self._place = place
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        peer = transport.get_extra_info("peername")
-        self._place = self._connections.admit(self, str(peer[0]) if peer else "")
+        self._connections.ended_by(self._place, self.force_close)
         super().connection_made(transport)
-        if self._place is None:
+        if self._place.gone:  # it has ended for another one during its TLS handshake
             self.force_close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        if self._place is not None:
-            self._connections.leave(self._place)
+        self._connections.leave(self._place)
         super().connection_lost(exc)
 
     def set_busy(self, *, busy: bool, known: bool = True) -> None:
@@ -93,10 +99,9 @@ class HttpConnection(web.RequestHandler):
         ``known``: whoever sent it may hold a place that strangers may not.
         """
         place = self._place
-        if place is not None:
-            place.busy, place.idle_since_mono_ms = busy, clock.now_mono_ms()
-            if known:
-                self._connections.shares.show(place)
+        place.busy, place.idle_since_mono_ms = busy, clock.now_mono_ms()
+        if known:
+            self._connections.shares.show(place)
 
     def handle_error(
         self,

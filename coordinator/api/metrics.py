@@ -123,6 +123,11 @@ class _FleetCollector(Collector):
         yield _gauge(
             "database_available", "1 while the database can be written", now.store_available
         )
+        yield _gauge(
+            "usage_database_available",
+            "1 while the usage database can be written",
+            now.usage_available,
+        )
         yield _gauge("epoch", "Epoch of every table; raised by a restore", now.epoch)
         versions = GaugeMetricFamily(
             _PREFIX + "table_version", "Version of each shared table", labels=["type"]

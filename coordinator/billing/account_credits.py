@@ -67,13 +67,11 @@ def give(connection: sqlite3.Connection, new: NewCredit, now_unix_ms: int) -> Cr
         raise InvalidRequest("a credit is more than nothing, and a million dollars at most")
     if not new.reason.strip() or len(new.reason) > MAX_REASON_CHARS:
         raise InvalidRequest(f"a credit needs a reason of up to {MAX_REASON_CHARS} characters")
-    if len(left_of(connection, new.account)) >= MAX_CREDITS:
-        raise InvalidRequest(f"{new.account} has {MAX_CREDITS} credits", "use fewer, larger ones")
     return take_in(connection, new, now_unix_ms)
 
 
 def take_in(connection: sqlite3.Connection, new: NewCredit, now_unix_ms: int) -> Credit:
-    """Give a credit for money that has come in: whatever there is of it, and however many."""
+    """Give a credit for money that has come in, however much it is."""
     is_grant = new.kind is CreditKind.GRANT
     debit = ledger.EXPENSE_GRANTS if is_grant else new.cash_account
     credit = insert(connection, new, now_unix_ms)

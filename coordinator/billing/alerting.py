@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import secrets
@@ -64,6 +65,8 @@ class Alerts:
         self._now_unix_ms = now_unix_ms
         #: account, basis -> period and the highest threshold that is in the database.
         self._told: dict[tuple[str, str], tuple[str, int]] = {}
+        #: Ids of what is on its way.
+        self._sending: set[str] = set()
 
     async def note(self, accounts: Iterable[str]) -> int:
         """Write down thresholds that are reached, and what is to be sent; returns how many."""
@@ -92,12 +95,27 @@ class Alerts:
     async def deliver(self) -> int:
         """Try what is due; returns how many were delivered."""
         now = self._now_unix_ms()
-        delivered = 0
-        for one in await self._database.read(lambda connection: _due(connection, now)):
-            error = await self._attempt(one)
-            delivered += not error
-            await self._database.write(partial(_tried, one, error, self._now_unix_ms()))
-        return delivered
+        due = await self._database.read(lambda connection: _due(connection, now))
+        # A test delivers too: what is on its way already is not sent a second time.
+        mine = [one for one in due if one.id not in self._sending]
+        self._sending.update(one.id for one in mine)
+        try:
+            # At once, so that a receiver that answers slowly delays nobody else's.
+            tried = await asyncio.gather(
+                *(self._deliver(one) for one in mine), return_exceptions=True
+            )
+        finally:
+            self._sending.difference_update(one.id for one in mine)
+        for result in tried:
+            if isinstance(result, BaseException):
+                raise result
+        return tried.count(True)
+
+    async def _deliver(self, delivery: Delivery) -> bool:
+        """Try one, and keep how it went; return whether it was taken."""
+        error = await self._attempt(delivery)
+        await self._database.write(partial(_tried, delivery, error, self._now_unix_ms()))
+        return not error
 
     async def test(self, account: str) -> list[Delivery]:
         """Send a test to every target of an account at once. Raises: InvalidRequest."""

@@ -145,7 +145,9 @@ class Collection:
 def _begin_invoice(connection: sqlite3.Connection, number: str, now_unix_ms: int) -> Payment:
     row = invoices.find(connection, number)
     if row.kind != invoices.INVOICE or row.open_cents == 0:
-        raise InvalidRequest(f"nothing is open of {number}")
+        raise InvalidRequest(
+            f"nothing is open of {number}", "`edgeforge payment status` shows what is"
+        )
     account = row.invoice.account
     open_payment = _undecided(connection, account, number)
     if open_payment is not None:
@@ -293,7 +295,9 @@ def paid_otherwise(
     """
     row = invoices.find(connection, number)
     if not row.open_cents:
-        raise InvalidRequest(f"nothing is open of {number}")
+        raise InvalidRequest(
+            f"nothing is open of {number}", "`edgeforge payment status` shows what is"
+        )
     about, account = f"{number}: {reference}", row.invoice.account
     paid(connection, account, number, row.open_cents, now_unix_ms, ledger.CASH_MANUAL, about)
     return row.open_cents

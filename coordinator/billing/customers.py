@@ -144,7 +144,7 @@ def check_email(text: str) -> str:
     name, at, domain = text.rpartition("@")
     plain = text.isascii() and text.isprintable() and not set(text) & set(' <>,;:"()[]\\')
     if text and not (at and name and "." in domain and plain and len(text) <= _MAX_EMAIL_CHARS):
-        raise InvalidRequest(f"{text[:60]!a} is no email address")
+        raise InvalidRequest(f"{text[:60]!a} is no email address", "write it as ana@example.org")
     return text
 
 

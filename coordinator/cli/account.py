@@ -62,20 +62,21 @@ def list_accounts(json_output: JsonOption = False) -> None:
         print_json([as_json(one) for one in accounts])
         return
     print_table(
-        ("account", "state", "since", "members", "keys", "deployments", "limits"),
+        ("account", "state", "since", "zones", "members", "keys", "deployments", "limits"),
         (
             (
                 one.id,
                 one.state,
                 minute(one.state_since_unix_ms or one.created_unix_ms),
+                ", ".join(one.zones) or "any",
                 str(one.members),
                 str(one.keys),
                 str(one.deployments),
-                limits_text(one.limits),
+                limits_text(one.limits, funded=one.funded),
             )
             for one in accounts
         ),
-        "no accounts yet",
+        "no accounts yet; edgeforge account create makes one",
     )
 
 

@@ -17,7 +17,10 @@ def print_account(detail: accounts_pb2.AccountDetail) -> None:
     print_line(f"{one.id}: {one.state}{created_text(one)}")
     made = f"created {minute(one.created_unix_ms)}" if one.created_unix_ms else "created long ago"
     print_line(f"{made}{f' by {one.created_by}' if one.created_by else ''}")
-    print_line(f"limits: {limits_text(one.limits)}; zones: {', '.join(one.zones) or 'any'}")
+    limits = limits_text(one.limits, funded=one.funded)
+    print_line(f"limits: {limits}; zones: {', '.join(one.zones) or 'any'}")
+    if one.funded:
+        print_line(f"what is left of it: edgeforge payment status {one.id}")
     print_line(f"{one.keys} keys, {one.deployments} deployments")
     print_table(
         ("member", "email", "role", "since", "last use", "tokens"),
@@ -59,14 +62,17 @@ def scopes_text(key: accounts_pb2.ScopedKey) -> str:
     return "; ".join(", ".join(one) for one in scopes if one) or "all"
 
 
-def limits_text(limits: resources_pb2.UsageLimits) -> str:
-    """Return limits in words."""
+def limits_text(limits: resources_pb2.UsageLimits, *, funded: bool = False) -> str:
+    """Return limits in words. ``funded``: its spending is bounded, too."""
     said = (
         (limits.max_concurrent_sequences, "sequences"),
         (limits.requests_per_minute, "requests/min"),
         (limits.tokens_per_minute, "tokens/min"),
     )
-    return ", ".join(f"{limit:,} {what}" for limit, what in said if limit) or "none"
+    found = [f"{limit:,} {what}" for limit, what in said if limit]
+    if funded:
+        found.append("a balance or a cap")
+    return ", ".join(found) or "none"
 
 
 def minute(unix_ms: int) -> str:

@@ -52,6 +52,7 @@ class FleetGauges:
     #: Nodes whose identity a second host uses.
     twins: int
     store_available: bool
+    usage_available: bool
     epoch: int
     #: resource type -> version and number of rows of its shared table
     tables: Mapping[str, tuple[int, int]]

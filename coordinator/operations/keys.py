@@ -12,7 +12,7 @@ from coordinator.operations.secret_texts import new_secret
 from coordinator.operations.use_case import UseCases, named, note_of, use_case
 from coordinator.store import keys
 from protos.domain.customers import NO_LIMITS, ApiKey
-from protos.domain.errors import InvalidRequest
+from protos.domain.errors import InvalidRequest, NotFound
 from protos.domain.ids import check_account_id, check_deployment_name
 from protos.domain.key_scopes import check_endpoints, check_origins
 
@@ -133,8 +133,15 @@ class Keys(UseCases):
 
     @use_case(Act.KEY_LIST, named("account"))
     async def list_all(self, actor: Actor, account_id: str = "") -> Sequence[ListedKey]:
-        """Return the keys of one account or of all, oldest first; an account's own for it."""
+        """Return the keys of one account or of all, oldest first; an account's own for it.
+
+        Raises: NotFound.
+        """
         wanted = actor.own(account_id)
+        if wanted and wanted not in self._store.view().accounts:
+            raise NotFound(
+                f"there is no account {wanted[:80]!r}", "`edgeforge account ls` shows all"
+            )
         records = [one for one in self._store.keys_info() if wanted in ("", one.key.account_id)]
         used = await self._parts.key_uses.last_used_unix_ms([one.key.id for one in records])
         return [ListedKey(one, used.get(one.key.id, 0)) for one in records]

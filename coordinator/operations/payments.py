@@ -77,7 +77,10 @@ class Payments(BillingUseCases):
         """
         account = self._account(actor, account_id)
         if bool(number) == bool(top_up_cents):
-            raise InvalidRequest("charge an invoice or a top-up, one of both")
+            raise InvalidRequest(
+                "charge an invoice or a top-up, one of both",
+                "`edgeforge payment status` shows what is open; a top-up is an amount",
+            )
         if number:
             await self._require_invoice(account, number)
         await self._require_card(account)

@@ -102,7 +102,7 @@ class SignUps:
             if invitation.account_id:
                 raise await self._refuse(address, "an invitation to an account, not to sign up")
         name, checked = check_new_account(account_id), check_email(email)
-        if self._has_upstream_token(name):
+        if self._has_upstream_token(name) or self._is_owner(name):
             raise name_taken(name)
         if invitation is None:
             self._take(self._open, "")
@@ -112,6 +112,12 @@ class SignUps:
             await self._prepay(name)
         account = Account(name, funded=invitation is None)
         return await self._joined(address, account, checked, MemberRole.OWNER, invitation)
+
+    def _is_owner(self, name: str) -> bool:
+        """Whether something was published under a name; the transaction looks again."""
+        view, prefix = self._store.view(), f"{name}/"
+        known = (view.models, view.adapters, self._store.publications())
+        return any(one.startswith(prefix) for names in known for one in names)
 
     async def join(self, address: str, invitation_text: str, email: str) -> Joined:
         """Make a member of an account by an invitation to it.

@@ -111,15 +111,16 @@ class BillingService(AdminServicerBase, billing_pb2_grpc.BillingServicer):
         self, request: billing_pb2.GrantCreditRequest, context: Context
     ) -> billing_pb2.CreditRow:
         """Give a credit."""
+        actor = self._actor(context)
         given = await self._operations.credits.grant(
-            self._actor(context),
+            actor,
             request.account_id,
             nano_usd=request.nano_usd,
             reason=request.reason,
             expires_unix_ms=request.expires_unix_ms,
             prepaid=request.prepaid,
         )
-        return messages.new_credit(given, request)
+        return messages.new_credit(given, request, str(actor))
 
     async def ListCredits(
         self, request: billing_pb2.ListCreditsRequest, context: Context

@@ -71,7 +71,9 @@ def audited(found: Audited) -> billing_pb2.CheckLedgerResponse:
     )
 
 
-def new_credit(given: Credit, request: billing_pb2.GrantCreditRequest) -> billing_pb2.CreditRow:
+def new_credit(
+    given: Credit, request: billing_pb2.GrantCreditRequest, given_by: str
+) -> billing_pb2.CreditRow:
     """Return a credit that was just given."""
     return billing_pb2.CreditRow(
         id=given.id,
@@ -82,6 +84,7 @@ def new_credit(given: Credit, request: billing_pb2.GrantCreditRequest) -> billin
         created_unix_ms=given.created_unix_ms,
         expires_unix_ms=given.expires_unix_ms,
         reason=request.reason,
+        given_by=given_by,
     )
 
 

@@ -17,7 +17,12 @@ from typing import TypeVar
 
 from coordinator import clock
 from coordinator.store.sqlite.backup import copy_database
-from coordinator.store.sqlite.connection import DatabaseLock, as_unavailable, connect
+from coordinator.store.sqlite.connection import (
+    DatabaseLock,
+    as_unavailable,
+    connect,
+    transaction,
+)
 from coordinator.store.sqlite.worker import Worker
 from coordinator.usage.migration import migrate
 from coordinator.usage.migrations import ALL_MIGRATIONS
@@ -132,15 +137,8 @@ class UsageDatabase:
 
 def in_transaction(connection: sqlite3.Connection, change: Callable[[sqlite3.Connection], T]) -> T:
     """Run ``change`` between BEGIN and COMMIT; an error undoes it."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        result = change(connection)
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    return result
+    with transaction(connection):
+        return change(connection)
 
 
 def _as_of_now(connection: sqlite3.Connection, question: Callable[[sqlite3.Connection], T]) -> T:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from coordinator.core.usage_batch import check_batch
-from coordinator.store.sqlite.connection import as_unavailable
+from coordinator.store.sqlite.connection import as_unavailable, transaction
 from coordinator.usage.group import Group, Outcome, take_batch
 from coordinator.usage.key_uses import KeyUseWriter
 from coordinator.usage.rollups import Rollups
@@ -254,14 +254,11 @@ class Ingest:
         self, connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]
     ) -> T:
         """Run ``work`` between BEGIN and COMMIT, behind what was seen of the fleet."""
-        connection.execute("BEGIN IMMEDIATE")
         try:
-            self._observe(connection)
-            result = work(connection)
-            connection.execute("COMMIT")
+            with transaction(connection):
+                self._observe(connection)
+                result = work(connection)
         except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
             self._rollups.forget()
             self._key_uses.forget()
             raise

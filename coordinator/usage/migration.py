@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from coordinator.store.sqlite.connection import transaction
 from protos.domain.errors import ConfigInvalid
 
 if TYPE_CHECKING:
@@ -33,8 +34,7 @@ def migrate(
 
     Raises: ConfigInvalid when a newer version has written the database.
     """
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection):
         connection.execute(_REGISTRY)
         applied = {name for (name,) in connection.execute("SELECT name FROM migrations")}
         if unknown := sorted(applied - {one.name for one in migrations}):
@@ -49,9 +49,4 @@ def migrate(
             connection.execute(
                 "INSERT INTO migrations VALUES (?, ?)", (migration.name, now_unix_ms)
             )
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
     return tuple(one.name for one in pending)

@@ -7,7 +7,7 @@
 shipper does (a batch whenever there is a record, one at a time, with pauses), and a renewal of
 leases by every agent each 3 s. The coordinator's services for both are in a process of their own,
 behind mutual TLS, with the table of a fleet of this size. Simulated agents share connections:
-50 to one. What their fleet streams cost is not in it.
+25 to one. What their fleet streams cost is not in it.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ from tests.bench.report import quantile, write_report
 from tests.support.certificates import p256_key, private_pem, request_der
 from tests.support.usage_fleet import DAY_MS, pop_of, view
 
-AGENTS, AGENTS_PER_LINK, POPS, ACCOUNTS = 3_000, 50, 300, 5_000
+AGENTS, AGENTS_PER_LINK, POPS, ACCOUNTS = 3_000, 25, 300, 5_000
 RECORDS_PER_S = 800e6 / (7 * 86_400)
 #: Limits in use at one agent.
 ASKS = 4

@@ -142,7 +142,7 @@ def drawn(
         deployment=names[EMBEDDINGS] if embeds else names[key],
         node=draw.choice(nodes),
         key="default" if embeds else key,
-        budget_ms=10_000 if draw.random() < 0.3 else 0,
+        budget_ms=10_000 if draw.random() < 0.6 else 0,
         asks_usage=draw.random() < 0.5,
         slow=draw.random() < 0.05,
     )

@@ -18,8 +18,20 @@ ROOMS = ("agent", "coordinator", "protos")
         ("row_digest(", "protos/domain/routing_table.py"),
         ("os.open(folder, os.O_RDONLY", "protos/host/files.py"),
         ("os.open(path.parent, os.O_RDONLY", None),
+        ('execute(f"BEGIN', "coordinator/store/sqlite/connection.py"),
+        ('execute("BEGIN IMMEDIATE', "agent/traces/ring.py"),
+        ("hmac.compare_digest(presented", "coordinator/operations/secret_texts.py"),
     ],
-    ids=["engine kind of a model", "digest of a row", "digest of rows", "sync", "sync of a parent"],
+    ids=[
+        "engine kind of a model",
+        "digest of a row",
+        "digest of rows",
+        "sync",
+        "sync of a parent",
+        "transaction",
+        "transaction of the agent",
+        "proof of a secret",
+    ],
 )
 def test_it_is_in_one_module(text: str, home: str | None) -> None:
     found = [

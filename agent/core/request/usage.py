@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from protos.domain.pricing import MAX_TOKENS, Usage, rate_nano_usd_per_1k_tokens
-from protos.domain.resources import Tier
+from protos.domain.resources import SlaTier, Tier
 from protos.domain.usage_record import BillingReason, UsageCause, UsageRecord
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from protos.domain.router import Placement
 
 _UNPRICED = 1 << 62
+#: What an SLA tier is sold as at the shortest; standard is no faster than interactive.
+_SOLD_AS_MS = {SlaTier.REALTIME: 80.0, SlaTier.INTERACTIVE: 200.0, SlaTier.STANDARD: 200.0}
 #: Ends that a customer can choose: it leaves, or takes back its own key or deployment.
 _ENDED_BY_CLIENT = (UsageCause.CLIENT_GONE, UsageCause.REVOKED)
 #: Looked up, because a call of an enumeration takes longer than the rest of a field.
@@ -96,6 +98,18 @@ def _rate(context: RequestContext, tier: Tier) -> int:
     return _UNPRICED if price is None else rate_nano_usd_per_1k_tokens(price)
 
 
+def promised_ms(context: RequestContext) -> float:
+    """Return the time of the first token by which the promise of the SLA tier is judged.
+
+    A header may ask for less than its deployment's budget, and a deployment for less than its tier
+    is sold as: that is placed as it asks, and promised to nobody. Else whoever asks for what cannot
+    be had would be credited each month.
+    """
+    deployment = context.deployment
+    promised = max(context.budget_ms, float(deployment.ttft_budget_ms))
+    return min(max(promised, _SOLD_AS_MS[deployment.sla_tier]), _MAX_BUDGET_MS)
+
+
 def usage_record(
     log: RequestLog, context: RequestContext, ingress_pop: str, clock_offset_ms: float
 ) -> UsageRecord:
@@ -138,7 +152,7 @@ def usage_record(
         serving_node=log.node_id,
         serving_pop=log.pop_id if served else "",
         ingress_pop=ingress_pop,
-        budget_ms=round(min(context.budget_ms, _MAX_BUDGET_MS)),
+        budget_ms=round(promised_ms(context)),
         ttft_us=0 if felt_ms is None else max(1, round(felt_ms * 1_000.0)),
         stream_us=round(log.stream_ms * 1_000.0),
         predicted_miss=log.predicted_miss,

@@ -29,6 +29,7 @@ _REQUESTS = {
     "model import": "POST /v1/models:import, or an upload as GET /v1/hub says",
     "model ls": "GET /v1/models",
     "payment setup": "POST /v1/payments:set-up",
+    "payment status": "GET /v1/payments",
     "price show": "GET /v1/prices",
     "trace ls": "GET /v1/traces",
 }

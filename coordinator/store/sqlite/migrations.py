@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from google.protobuf.message import DecodeError
 from sqlite_utils import Database
 
+from coordinator.store.sqlite.connection import transaction
 from coordinator.store.sqlite.relations import relations_as_facts
 from protos.domain.errors import ConfigInvalid
 from protos.domain.resources import ResourceType
@@ -41,8 +42,7 @@ def migrate(connection: sqlite3.Connection, now_unix_ms: int) -> tuple[str, ...]
     if not pending:
         return ()
     database = Database(connection, execute_plugins=False)
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection):
         if not applied:
             database.table("migrations").create(
                 {"name": str, "applied_unix_ms": int}, pk="name", strict=True
@@ -50,11 +50,6 @@ def migrate(connection: sqlite3.Connection, now_unix_ms: int) -> tuple[str, ...]
         for name in pending:
             REGISTRY[name](database)
             connection.execute("INSERT INTO migrations VALUES (?, ?)", (name, now_unix_ms))
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
     return tuple(pending)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from coordinator.store import audit
 from coordinator.store.changes import read_memory, read_news
+from coordinator.store.sqlite.connection import transaction
 from coordinator.store.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ class Seat:
 
 def take_seat(connection: sqlite3.Connection, seat: Seat) -> None:
     """Become the writer, and fence the one before."""
-    with _transaction(connection, "IMMEDIATE"):
+    with transaction(connection, "IMMEDIATE"):
         tx = Transaction(connection, seat.writer_epoch, 0)
         tx.claim(0)
     seat.writer_epoch = tx.writer_epoch
@@ -41,7 +40,7 @@ def take_seat(connection: sqlite3.Connection, seat: Seat) -> None:
 
 def load(connection: sqlite3.Connection, seat: Seat) -> Memory:
     """Read everything."""
-    with _transaction(connection, "DEFERRED"):
+    with transaction(connection, "DEFERRED"):
         memory = read_memory(connection)
     seat.seq = memory.seq
     return memory
@@ -49,7 +48,7 @@ def load(connection: sqlite3.Connection, seat: Seat) -> Memory:
 
 def follow(connection: sqlite3.Connection, memory: Memory) -> None:
     """Bring ``memory`` up to date in a process that only reads."""
-    with _transaction(connection, "DEFERRED"):
+    with transaction(connection, "DEFERRED"):
         news = read_news(connection, memory.seq)
     memory.take(news)
 
@@ -66,7 +65,7 @@ def run_transaction(
     None is new when nothing was changed. Raises: WriterFenced.
     """
     news = None
-    with _transaction(connection, "IMMEDIATE"):
+    with transaction(connection, "IMMEDIATE"):
         tx = Transaction(connection, seat.writer_epoch, now_unix_ms)
         result = change(tx)
         if note is not None:
@@ -77,15 +76,3 @@ def run_transaction(
     if news is not None:
         seat.writer_epoch, seat.seq = tx.writer_epoch, news.seq
     return result, news
-
-
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection, kind: str) -> Iterator[None]:
-    connection.execute(f"BEGIN {kind}")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 from email import message_from_bytes
@@ -21,6 +22,7 @@ from protos.domain.errors import InvalidRequest, LinkDown
 from tests.support.billing import CENT, FEBRUARY
 from tests.support.billing_service import billed_fleet
 from tests.support.ports import free_ports
+from tests.support.waiting import wait_until_async
 
 pytestmark = pytest.mark.integration
 
@@ -34,11 +36,14 @@ class Receiver:
         self.statuses: list[int] = []
         self.got: list[tuple[str, str, bytes]] = []
         self.location = ""
+        self.waits: list[asyncio.Event] = []
         self.url = ""
 
     async def handle(self, request: web.Request) -> web.Response:
         body = await request.read()
         self.got.append((request.headers[HEADER], request.headers["EdgeForge-Delivery"], body))
+        if self.waits:
+            await self.waits.pop(0).wait()
         status = self.statuses.pop(0) if self.statuses else 200
         headers = {"Location": self.location} if self.location else {}
         return web.Response(status=status, headers=headers)
@@ -82,6 +87,24 @@ async def test_a_webhook_is_signed_and_tried_again_with_the_same_id(tmp_path, re
         verify(SECRET, second, signature, fleet.clock() // 1_000 - 3_600)
         told = json.loads(second)
         assert (told["percent"], told["spent_nano_usd"]) == (50, 5 * CENT)
+
+
+async def test_a_test_neither_waits_for_a_slow_receiver_nor_repeats_what_is_on_its_way(
+    tmp_path, receiver
+):
+    async with billed_fleet(tmp_path) as fleet:
+        await set_alerts(fleet, alert_url=receiver.url, alert_secret=SECRET)
+        slow, answers = asyncio.Event(), []
+        receiver.waits = [slow]
+        first = asyncio.create_task(fleet.billing.alerts.test("acme"))
+        await wait_until_async(lambda: receiver.got, 10, "the first is on its way")
+        async with asyncio.timeout(10):
+            answers = await fleet.billing.alerts.test("acme")
+        assert [one.state for one in answers] == ["done"]
+        slow.set()
+        await first
+        ids = [delivery_id for _, delivery_id, _ in receiver.got]
+        assert len(ids) == len(set(ids)) == 2
 
 
 async def test_a_redirect_is_not_followed(receiver):

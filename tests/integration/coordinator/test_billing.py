@@ -574,6 +574,18 @@ async def test_events_of_a_payment_in_any_order_leave_it_decided(fleet):
 async def test_money_that_has_come_in_is_credited_however_many_credits_there_are(
     fleet, monkeypatch
 ):
+    await set_account(fleet, prepaid=True)
+    fleet.provider.outcomes = [Charged(ChargeState.PENDING, "pi_1")]
+    pending = await fleet.billing.collection.top_up("acme", 100)
+    monkeypatch.setattr(account_credits, "MAX_CREDITS", 0)
+    monkeypatch.setattr(account_credits, "MAX_CREDIT_NANO_USD", 1)
+    event = PaymentEvent("evt_1", pending.key, Charged(ChargeState.SUCCEEDED, "pi_1"))
+    fleet.provider.events = {b"1": event}
+    await fleet.billing.payment_event(b"1", "right")
+    assert fleet.billing.remaining_of("acme") == USD
+
+
+async def test_nothing_is_taken_from_a_card_for_a_top_up_without_room(fleet, monkeypatch):
     monkeypatch.setattr(account_credits, "MAX_CREDITS", 1)
     await set_account(fleet, prepaid=True)
     now = fleet.clock()

@@ -16,7 +16,8 @@ from tests.support.waiting import wait_until
 @contextlib.contextmanager
 def locked_database(fleet: Fleet) -> Iterator[None]:
     """Hold the write lock of the coordinator's database, as a stray tool would."""
-    (path,) = (fleet.state_dir / "coordinator").glob("*.db")
+    path = fleet.state_dir / "coordinator" / "coordinator.db"
+    assert path.is_file()
     connection = sqlite3.connect(path, timeout=30.0, isolation_level=None)
     try:
         connection.execute("BEGIN IMMEDIATE")

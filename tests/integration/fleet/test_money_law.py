@@ -23,7 +23,10 @@ from tests.support.fleet import Fleet
 from tests.support.money_clients import EMBEDDINGS, LONG_TOKENS, Asked, Crowd, drawn
 from tests.support.waiting import wait_until
 
-REQUESTS = 3_200
+#: The fleet starts, and every process of it again, before the first test.
+pytestmark = pytest.mark.timeout(300)
+
+REQUESTS = 3_100
 AT_ONCE = 20
 PROMPT_TOKENS = 7
 SHARES = {"default": 0.76, "revoked": 0.08, "continued": 0.16, "suspended": 0.06}
@@ -80,8 +83,14 @@ class Trial:
             yield
         finally:
             self.crowd.stopping = True
-            self.thread.join(90)
-        assert not self.thread.is_alive()
+            wait_until(self._have_ended, 90, "every answer to end")
+
+    def _have_ended(self) -> bool:
+        """Whether every answer has; those that began to be held since the last fault go on."""
+        for engine in (self.iad, self.gru):
+            engine.control(**BEHAVED)
+        self.thread.join(0.2)
+        return not self.thread.is_alive()
 
     def after(self, more: int) -> None:
         """Wait until the clients have sent so many more requests."""
@@ -115,6 +124,14 @@ class Trial:
             self.leavers.append(leaver)
         for engine in (self.iad, self.gru):
             engine.control(**BEHAVED)
+
+    def is_refused(self, key: str, status: int) -> bool:
+        """Ask once more with ``key``; return whether it has been refused at both agents."""
+        for node in ("gru-1", "iad-1"):
+            one = Asked(0, "/v1/chat/completions", False, 1, NAMES[key], node, key)
+            self.crowd.begin(one)
+        asked = [one for one in self.crowd.asked if one.key == key and one.status == status]
+        return {one.node for one in asked} == {"gru-1", "iad-1"}
 
     def restart(self, process: str) -> None:
         self.fleet.start(process)
@@ -183,6 +200,8 @@ def inject(trial: Trial) -> None:
     trial.after(150)
     with trial.held("revoked"):
         fleet.edgeforge("key", "revoke", trial.revoked["id"])
+        cut = trial.in_progress["revoked"]
+        wait_until(lambda: all(one.ended for one in cut), 20, "streams of the key to be cut")
     trial.after(150)
     fleet.kill("coordinator")
     trial.after(200)
@@ -192,11 +211,12 @@ def inject(trial: Trial) -> None:
     trial.after(200)
     trial.restart("coordinator")
     trial.after(100)
-    iad.control(**BEHAVED, first_token_delay_ms=3_000, remaining=10)
+    iad.control(**BEHAVED, first_token_delay_ms=2_000, remaining=24)
     trial.after(150)
     iad.control(**BEHAVED)
     with trial.held("suspended"):
         fleet.edgeforge("account", "suspend", "other", "--reason", "test")
+        wait_until(lambda: trial.is_refused("suspended", 403), 20, "the account to be refused")
     trial.after(100)
     with trial.held("continued"):
         iad.kill()

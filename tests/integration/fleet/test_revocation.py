@@ -63,6 +63,13 @@ def test_a_revoked_keys_running_stream_ends_with_an_error_event_and_others_go_on
         assert b"data: [DONE]" in other.read()
 
 
+def told_of(agent: AgentClient, detail: str) -> int:
+    """Return how many attempts at the newest three requests ended with ``detail``."""
+    requests = agent.ask("GET", "/requests?limit=3")["requests"]
+    details = [attempt["detail"] for one in requests for attempt in one["attempts"]]
+    return details.count(detail)
+
+
 def revoked_request(agent: AgentClient) -> dict[str, object]:
     """Return the record of the request that was cut, once there is one."""
     for one in agent.ask("GET", "/requests?limit=20")["requests"]:
@@ -117,6 +124,5 @@ def test_streams_on_a_removed_node_are_replaced_continued_or_end_within_2_s(twin
         *_, event, data = [line for line in ends.read().decode().splitlines() if line]
     assert event == "event: error"
     assert json.loads(data.removeprefix("data: "))["error"]["code"] == "engine_failed"
-    requests = agent.ask("GET", "/requests?limit=3")["requests"]
-    details = [attempt["detail"] for one in requests for attempt in one["attempts"]]
-    assert details.count("node iad-1 was removed") == 3
+    # An answer is complete before its agent has recorded the request.
+    wait_until(lambda: told_of(agent, "node iad-1 was removed") == 3, 30, "all three to be logged")

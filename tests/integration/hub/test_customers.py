@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
 import hashlib
 import json
@@ -18,7 +19,7 @@ import coordinator.operations.registry_objects
 import coordinator.operations.repositories
 from coordinator.core.members import MemberRole
 from coordinator.core.publications import Publication
-from coordinator.store import keys
+from coordinator.store import keys, members
 from protos.domain.object_names import ObjectKind
 from tests.support.hub import ACME, GLOBEX
 from tests.support.hub_client import HubClient
@@ -325,3 +326,30 @@ async def test_a_key_for_inference_only_opens_no_registry(hub):
         await hub.fleet.store.write(keys.create(key, 1))
         async with HubClient(hub, key.id) as client:
             assert (await client.ask("GET", "/api/models/acme/small"))[0] == 403
+
+
+async def test_a_member_who_is_removed_while_its_commit_comes_publishes_nothing(hub):
+    store = hub.fleet.store
+    text = await put_member(store, hub.fleet.clock(), "5", MemberRole.DEVELOPER)
+    header = {"key": "header", "value": {"summary": "x", "description": ""}}
+    content = base64.b64encode(b"{}").decode()
+    file = {
+        "key": "file",
+        "value": {"path": "config.json", "content": content, "encoding": "base64"},
+    }
+    body = b"\n".join(json.dumps(one).encode() for one in (header, file))
+    reader, writer = await asyncio.open_connection("127.0.0.1", hub.listener.port)
+    writer.write(
+        b"POST /api/models/acme/late/commit/main HTTP/1.1\r\nHost: x\r\n"
+        b"Authorization: Bearer %b\r\n"
+        b"Content-Type: application/x-ndjson\r\nContent-Length: %d\r\n\r\n%b"
+        % (text.encode(), len(body), body[:-1])
+    )
+    async with HubClient(hub, ACME) as client:  # the head before was read
+        assert (await client.ask("GET", "/api/models/acme/late"))[0] == 404
+        await store.write(members.remove(store.members()["m-5"]))
+        writer.write(body[-1:])
+        answer = await asyncio.wait_for(reader.readuntil(b"\r\n"), 10)
+        writer.close()
+        assert b" 401 " in answer
+        assert (await client.ask("GET", "/api/models/acme/late"))[0] == 404

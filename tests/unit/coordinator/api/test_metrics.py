@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from prometheus_client import generate_latest
 
 from coordinator.api.metrics import USAGE_COUNTERS, make_metrics
@@ -14,6 +17,7 @@ GAUGES = FleetGauges(
     peers_unreachable=1,
     twins=1,
     store_available=False,
+    usage_available=False,
     epoch=5,
     tables={"topology": (17, 6)},
 )
@@ -35,6 +39,7 @@ def test_metrics_are_collected_at_each_scrape():
         "edgeforge_coordinator_fleet_frozen 1.0",
         "edgeforge_coordinator_peers_unreachable 1.0",
         "edgeforge_coordinator_database_available 0.0",
+        "edgeforge_coordinator_usage_database_available 0.0",
         'edgeforge_coordinator_table_version{type="topology"} 17.0',
         'edgeforge_coordinator_table_rows{type="topology"} 6.0',
     ):
@@ -50,6 +55,18 @@ def test_every_metric_has_a_help_text():
         if line.startswith("# HELP") and len(line.split()) > 3
     }
     assert named == helped
+
+
+def test_every_metric_that_an_alarm_of_the_documentation_names_exists():
+    root = Path(__file__).parents[4]
+    told = (root / "docs" / "OPERATIONS.md").read_text() + (
+        root / "packaging" / "grafana" / "edgeforge.json"
+    ).read_text()
+    named = set(re.findall(r"edgeforge_coordinator_[a-z_]*[a-z]", told))
+    text = generate_latest(make_metrics(FleetCounters(), lambda: GAUGES, IngestCounters())).decode()
+    there = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
+    assert len(named) > 10
+    assert named <= there
 
 
 def test_every_figure_of_counted_usage_is_a_metric():

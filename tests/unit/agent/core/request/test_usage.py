@@ -10,7 +10,13 @@ import pytest
 from agent.core.cold_start import ColdPath
 from agent.core.request.log import RequestLog
 from agent.core.request.messages import Rest
-from agent.core.request.usage import counted_until, ended_as, is_empty, usage_record
+from agent.core.request.usage import (
+    counted_until,
+    ended_as,
+    is_empty,
+    promised_ms,
+    usage_record,
+)
 from protos.domain.fleet_view import with_changes
 from protos.domain.pricing import Usage
 from protos.domain.resources import CardTerms, Price, SlaTier, Tier
@@ -249,3 +255,23 @@ def test_only_an_end_that_a_customer_can_choose_bills_a_prompt_that_no_engine_co
     found = counted_until(cause, usage, context)
     assert found.prompt_tokens == prompt_tokens
     assert found.completion_tokens == usage.completion_tokens
+
+
+@pytest.mark.parametrize(
+    ("sla_tier", "header_ms", "deployment_ms", "promised"),
+    [
+        (SlaTier.STANDARD, 0.001, 500, 500.0),
+        (SlaTier.STANDARD, 900.0, 500, 900.0),
+        (SlaTier.STANDARD, 1.0, 1, 200.0),
+        (SlaTier.INTERACTIVE, 1.0, 1, 200.0),
+        (SlaTier.REALTIME, 1.0, 1, 80.0),
+        (SlaTier.REALTIME, 80.0, 80, 80.0),
+        (SlaTier.STANDARD, 1e12, 500, 86_400_000.0),
+    ],
+)
+def test_no_customer_is_promised_a_time_that_it_chose_to_be_missed(
+    sla_tier: SlaTier, header_ms: float, deployment_ms: int, promised: float
+) -> None:
+    context = request_context(router_state(fleet(ONE)))
+    asked = replace(context.deployment, sla_tier=sla_tier, ttft_budget_ms=deployment_ms)
+    assert promised_ms(replace(context, budget_ms=header_ms, deployment=asked)) == promised
