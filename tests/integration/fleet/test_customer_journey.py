@@ -232,7 +232,6 @@ def test_who_registers_openly_pays_in_advance(fleet: Market, initech: GuideWalk)
     assert credit["kind"] == "prepaid"
 
 
-@pytest.mark.xfail(reason="an agent that has refused for want of balance learns late of a top-up")
 def test_answers_come_soon_after_a_top_up(initech: GuideWalk) -> None:
     answered(initech, timeout_s=10)
 
