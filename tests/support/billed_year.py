@@ -80,16 +80,16 @@ class Cards:
             raise LinkDown("the answer was lost")
         return self._told(charge.key)
 
+    def _told(self, key: str) -> Charged:
+        self.succeeded.append(key)
+        return Charged(ChargeState.SUCCEEDED, key)
+
     async def find(self, charge: Charge) -> Charged | None:
         """Return what is known of a charge; None: it never came."""
         if charge.key in self.taken:
             return self._told(charge.key)
         pending = Charged(ChargeState.PENDING, charge.key)
         return pending if charge.key in self.pending else None
-
-    def _told(self, key: str) -> Charged:
-        self.succeeded.append(key)
-        return Charged(ChargeState.SUCCEEDED, key)
 
     def event_of(self, payload: bytes, signature: str) -> PaymentEvent:
         """Return what became of a charge: ``payload`` is its key."""

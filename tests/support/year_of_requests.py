@@ -318,7 +318,8 @@ class YearOfRequests:
         await world.billing.tick()
         assert believed or len(self.provider.asked) == asked
         self.settle()
-        self.oracle.note_alerts(now)
+        # A clock that is not believed moves no period.
+        self.oracle.note_alerts(now if believed else now - self.jumped)
         if believed:
             for name in NAMES:
                 state = world.store.view().accounts[name].state
