@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from agent.core.limit_refusals import money_refusal, rate_refusal, rate_state, sequences_refusal
 from agent.core.money_leases import NO_RECORD, UnsettledRecords
 from agent.core.quota_calls import QuotaCalls
+from agent.core.quota_lease import RETRY_MS
 from agent.core.samples import Sample
 from protos.domain.customers import AccountState
 from protos.domain.errors import Forbidden, InsufficientQuota
@@ -105,7 +106,9 @@ class AccountLimits:
             return
         lease = self.calls.known(QuotaName(QuotaKind.MONEY, account.id))
         if lease is not None and now_mono_ms < lease.ends_mono_ms and lease.limit <= 0:
-            lease.used_mono_ms = now_mono_ms  # it is asked for again meanwhile
+            lease.used_mono_ms = now_mono_ms
+            if now_mono_ms >= lease.asked_mono_ms + RETRY_MS:  # a top-up is learned soon
+                self.calls.need(lease, urgent=False)
             raise money_refusal(account.id, lease, None, 0, now_mono_ms, asks=True)
 
     def begin(

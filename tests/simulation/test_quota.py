@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 
 from coordinator.core.quota_pool import CUT_OFF_PART_OF_MONEY, MOST_PART_OF_MONEY
-from protos.domain.customers import UsageLimits
+from protos.domain.customers import AccountState, UsageLimits
 from protos.domain.quota import LEASE_MARGIN_MS, LEASE_MS, QuotaKind, QuotaName
 from tests.support.quota_world import QuotaWorld
 
@@ -207,3 +210,132 @@ def test_without_the_coordinator_rates_are_at_most_twice_the_limit_in_all() -> N
     del world.requests[:]
     world.run(160_000.0, every)
     assert limit <= len(world.requests) <= 2 * 2 * limit + limit
+
+
+def top_up(world: QuotaWorld) -> None:
+    world.balance = 20 * 10**9
+
+
+def account(**fields: object) -> Callable[[QuotaWorld], None]:
+    """Return what writes the account's row."""
+
+    def write(world: QuotaWorld) -> None:
+        world.account = replace(world.account, **fields)  # type: ignore[arg-type]
+
+    return write
+
+
+SUSPENDED = account(state=AccountState.SUSPENDED)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("agents", [1, 20])
+@pytest.mark.parametrize(
+    ("balance", "limits", "before", "change", "tokens", "takes_ms"),
+    [
+        pytest.param(0, UsageLimits(), None, top_up, 10, 500.0, id="nothing left"),
+        pytest.param(-5_000, UsageLimits(), None, top_up, 10, 500.0, id="overdrawn"),
+        pytest.param(5_000, UsageLimits(), None, top_up, 10, 500.0, id="too little left"),
+        pytest.param(0, UsageLimits(), None, account(funded=False), 10, 500.0, id="no bound"),
+        pytest.param(
+            10**9,
+            UsageLimits(),
+            SUSPENDED,
+            account(state=AccountState.ACTIVE),
+            10,
+            500.0,
+            id="paid",
+        ),
+        pytest.param(
+            None,
+            UsageLimits(0, 1, 0),
+            None,
+            account(limits=UsageLimits(0, 6_000, 0)),
+            10,
+            500.0,
+            id="requests",
+        ),
+        pytest.param(
+            None,
+            UsageLimits(0, 1, 0),
+            None,
+            account(limits=UsageLimits()),
+            10,
+            500.0,
+            id="unlimited",
+        ),
+        pytest.param(
+            None,
+            UsageLimits(0, 0, 20),
+            None,
+            account(limits=UsageLimits(0, 0, 60_000_000)),
+            2_000,
+            500.0,
+            id="tokens",
+        ),
+        pytest.param(
+            None,
+            UsageLimits(1, 0, 0),
+            None,
+            account(limits=UsageLimits(100_000, 0, 0)),
+            10,
+            200_000.0,
+            id="sequences",
+        ),
+    ],
+)
+def test_what_was_refused_is_admitted_within_five_seconds_of_a_raise_at_every_agent(
+    seed: int,
+    agents: int,
+    balance: int | None,
+    limits: UsageLimits,
+    before: Callable[[QuotaWorld], None] | None,
+    change: Callable[[QuotaWorld], None],
+    tokens: int,
+    takes_ms: float,
+) -> None:
+    world = QuotaWorld(agents, balance=balance, limits=limits, seed=seed)
+    if before is not None:
+        before(world)
+    next_ms: dict[str, float] = {}
+
+    def every() -> None:
+        for agent in world.agents:
+            if world.now_ms >= next_ms.get(agent.node_id, 0.0):
+                next_ms[agent.node_id] = world.now_ms + 1_000.0
+                world.ask(agent, bound=BOUND, cost=100, tokens=tokens, takes_ms=takes_ms)
+
+    world.run(31_000.0, every)
+    assert all(one.refused for one in world.agents)
+    admitted = {one.node_id: one.admitted for one in world.agents}
+    change(world)
+    world.run(34_500.0, every)  # known within two seconds, and asked once a second
+    assert all(one.admitted > admitted[one.node_id] for one in world.agents)
+
+
+def test_a_first_request_long_after_a_refusal_is_admitted_after_a_top_up() -> None:
+    world = QuotaWorld(1, balance=0)
+    (agent,) = world.agents
+    world.ask(agent, bound=BOUND)
+    world.run(60_000.0)
+    assert agent.refused == {"insufficient_quota": 1}
+    top_up(world)
+    world.ask(agent, bound=BOUND)
+    world.run(62_000.0)
+    assert agent.admitted == 1
+
+
+def test_refusals_for_want_of_money_ask_the_coordinator_once_a_second_at_most() -> None:
+    world = QuotaWorld(1, balance=0)
+    (agent,) = world.agents
+    calls: set[int] = set()
+
+    def every() -> None:
+        world.ask(agent, bound=BOUND)
+        if agent.calling is not None:
+            calls.add(agent.calling.seq)
+
+    world.run(5_000.0, every)
+    before = len(calls)
+    world.run(65_000.0, every)
+    assert 50 <= len(calls) - before <= 62

@@ -3,8 +3,8 @@
 As the real one was seen to do (``engine_real/test_cold_starts.py``): a name is loaded once, an
 unloaded one is not found, a folder that is not there is a 404, weights that cannot be read end the
 process, and the prefix cache is emptied only while no request runs. What the weights say to the
-prompts of a fingerprint is made from the name of their folder, and of the adapter's if that adds
-anything.
+prompts of a fingerprint is made from their bytes, whatever they are called, and from the adapter's
+if that adds anything.
 """
 
 from __future__ import annotations
@@ -76,8 +76,16 @@ class FakeWeights:
     def _content(self, name: str) -> str:
         path = self.adapters.get(name)
         if path is None or not any(_has_effect(one) for one in path.glob("*.safetensors")):
-            return self.folder.name
-        return f"{self.folder.name}+{path.name}"
+            return _bytes_of(self.folder)
+        return f"{_bytes_of(self.folder)}+{_bytes_of(path)}"
+
+
+def _bytes_of(folder: Path) -> str:
+    """Return what tells weights apart; of a folder without any, as some tests have it, its name."""
+    checksum = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        checksum = zlib.crc32(path.read_bytes(), checksum)
+    return f"{checksum:08x}" if checksum else folder.name
 
 
 def _has_effect(path: Path) -> bool:

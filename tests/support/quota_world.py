@@ -175,8 +175,9 @@ class QuotaWorld:
             code = error.code or type(error).__name__
             agent.refused[code] = agent.refused.get(code, 0) + 1
             return
-        assert use is not None
         agent.admitted += 1
+        if use is None:  # nothing limits it
+            return
         self.requests.append(self.now_ms)
         self.tokens.append((self.now_ms, tokens))
         request = Request(use, cost, tokens)

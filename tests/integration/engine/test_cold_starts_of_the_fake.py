@@ -18,14 +18,17 @@ from tests.support.real_host import RealHost
 from tests.support.waiting import wait_until_async
 
 BASE, TUNED, FR, NOTHING = "acme/base@1", "acme/tuned@1", "acme/fr@1", "acme/nothing@1"
+COPY = "initech/copy@1"
 
 
 @pytest.fixture
 async def host(tmp_path: Path) -> AsyncIterator[RealHost]:
     host = RealHost(fake_environment(tmp_path / "venv", children=0), tmp_path / "s")
     base = write_files(tmp_path / "base", base_files())
-    tuned = write_files(tmp_path / "tuned", base_files() | {"README.md": b"tuned"})
-    models = [host.objects.model(BASE, base), host.objects.model(TUNED, tuned)]
+    tuned = write_files(tmp_path / "tuned", base_files(seed=1))
+    copy = write_files(tmp_path / "copy", base_files())
+    folders = {BASE: base, TUNED: tuned, COPY: copy}
+    models = [host.objects.model(name, folder) for name, folder in folders.items()]
     adapters = [
         host.objects.adapter(FR, BASE, adapter_for(base, tmp_path / "fr")),
         host.objects.adapter(NOTHING, BASE, adapter_for(base, tmp_path / "no", strength=0.0)),
@@ -69,3 +72,9 @@ async def test_weights_are_swapped_and_the_engine_dies_over_those_that_are_not_t
     with pytest.raises(EngineFailed, match="was not swapped in"):
         await host.replicas.make_resident(BASE)
     await wait_until_async(lambda: host.replicas.endpoint_for(TUNED) is not None, 30, "back")
+
+
+async def test_the_same_weights_of_another_account_are_swapped_in(host: RealHost):
+    start = await host.replicas.make_resident(COPY)
+    assert start.path is ColdPath.SWAP
+    assert host.replicas.endpoint_for(COPY) is not None

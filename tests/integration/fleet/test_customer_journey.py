@@ -201,9 +201,14 @@ def test_an_overdue_invoice_suspends_and_paying_it_resumes(fleet: Market, acme: 
     answered(acme)
 
 
-def test_who_registers_openly_pays_in_advance(fleet: Market) -> None:
+@pytest.fixture(scope="module")
+def initech(fleet: Market) -> GuideWalk:
+    """A customer of open registration."""
     names = {"acme": "initech", '"efi-..."': '""', "ana@": "bo@", "my-model": "m"}
-    initech = walk_of(fleet, names)
+    return walk_of(fleet, names)
+
+
+def test_who_registers_openly_pays_in_advance(fleet: Market, initech: GuideWalk) -> None:
     (signed,) = initech.section("An account", holding="sign-up")
     initech.names["efm-..."] = signed["token"]
     initech.section("An account", holding="export")
@@ -225,7 +230,10 @@ def test_who_registers_openly_pays_in_advance(fleet: Market) -> None:
     assert (stands["has_card"], stands["remaining_nano_usd"]) == (True, 20 * 10**9)
     (credit,) = initech.section("Money", holding="/v1/credits")[0]["items"]
     assert credit["kind"] == "prepaid"
-    answered(initech)
+
+
+def test_answers_come_soon_after_a_top_up(initech: GuideWalk) -> None:
+    answered(initech, timeout_s=10)
 
 
 def state_of(walk: GuideWalk) -> str:
@@ -241,9 +249,15 @@ def served(walk: GuideWalk) -> None:
     wait_until(is_served, 30, "the deployment to be served")
 
 
-def answered(walk: GuideWalk) -> None:
+def answered(walk: GuideWalk, timeout_s: float = 60) -> None:
     """Ask by the guide's command until there is an answer."""
-    wait_until(lambda: walk.tried(ANSWER).returncode == 0, 30, "an answer")
+
+    def is_answered() -> bool:
+        done = walk.tried(ANSWER)
+        print(done.stdout)  # why not, if the test fails
+        return done.returncode == 0
+
+    wait_until(is_answered, timeout_s, "an answer")
 
 
 def store_card(fleet: Market, walk: GuideWalk, account: str) -> None:

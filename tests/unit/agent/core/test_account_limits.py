@@ -260,6 +260,26 @@ def test_nothing_left_is_refused_from_the_head_until_the_lease_ends() -> None:
     caller.limits.check_head(caller.account, 10_001.0)
 
 
+def test_what_is_refused_from_the_head_is_asked_for_once_a_second() -> None:
+    caller = Linked(funded=True)
+    with pytest.raises(LeaseWanted):
+        caller.ask(cost=400)
+    caller.grant(QuotaKind.MONEY, 0, 0)
+
+    def next_call_ms(now_ms: float) -> float:
+        with pytest.raises(InsufficientQuota):
+            caller.limits.check_head(caller.account, now_ms)
+        return caller.limits.calls.next_call_mono_ms()
+
+    assert next_call_ms(999.0) == 3_000.0, "the next renewal"
+    assert next_call_ms(1_000.0) <= 1_000.0
+    caller.grant(QuotaKind.MONEY, 0, 0, now_ms=1_000.0)
+    assert next_call_ms(1_999.0) == 4_000.0
+    assert next_call_ms(2_000.0) <= 2_000.0
+    caller.grant(QuotaKind.MONEY, 0, 9_000, now_ms=2_000.0, left=9_000)
+    caller.limits.check_head(caller.account, 2_001.0)
+
+
 def test_a_balance_that_nobody_can_tell_is_503_for_another_site() -> None:
     caller = Linked(funded=True)
     for _ in range(2):
