@@ -30,6 +30,12 @@ class Weights:
         return manifest_sha256(self.desired.files).hex()
 
     @property
+    def tensors_digest(self) -> str:
+        """Like ``digest``, of the files with tensors alone: a README does not change an answer."""
+        tensors = [one for one in self.desired.files if one.path.endswith(".safetensors")]
+        return manifest_sha256(tensors).hex()
+
+    @property
     def args(self) -> tuple[str, ...]:
         """What the engine's arguments add to the key of a fingerprint."""
         runtime = self.desired.runtime

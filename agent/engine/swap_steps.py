@@ -147,7 +147,7 @@ class SwapSteps:
             different = difference(known.take, take, tolerance)
         elif (
             slot.take is not None
-            and weights.digest != slot.weights.digest
+            and weights.tensors_digest != slot.weights.tensors_digest
             and not difference(slot.take, take, tolerance)
         ):
             different = "it answers as the model before it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,7 @@ from agent.core.cold_start import ColdPath
 from agent.core.fingerprint import Fingerprint, Take
 from protos.domain.errors import EngineFailed
 from protos.domain.manifest import manifest_sha256
+from protos.domain.resources import ModelFile
 from tests.support.scripted_host import BASE, TUNED, ScriptedHost, a_model, an_adapter
 from tests.support.scripted_vllm import take_of
 from tests.support.waiting import wait_until_async
@@ -105,6 +107,19 @@ async def test_an_engine_that_read_nothing_new_is_found_out_without_a_fingerprin
     with pytest.raises(EngineFailed, match="answers as the model before it"):
         await host.replicas.make_resident(TUNED)
     await until_open(host, BASE)
+
+
+async def test_a_version_of_the_same_tensors_with_another_readme_is_swapped_in(
+    host: ScriptedHost,
+):
+    async def reload_the_same(_path) -> None: ...
+
+    base = a_model(BASE)
+    readme = ModelFile("README.md", b"r" * 32, 10)
+    host.desire(base, replace(a_model(TUNED), files=(*base.files, readme)))
+    host.engine.reload_weights = reload_the_same
+    await host.replicas.make_resident(TUNED)
+    assert host.replicas.endpoint_for(TUNED) is not None
 
 
 async def test_old_weights_that_do_not_come_back_are_restored_by_a_restart(host: ScriptedHost):
