@@ -297,7 +297,8 @@ def test_completion_without_a_coordinator_is_empty_and_silent(host, laptop, tmp_
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_each_shell_gets_a_script_that_asks_the_program(laptop, shell):
-    script = laptop.ok("--show-completion", shell)
+    # The shell is named, and not looked for among the processes that have called this one.
+    script = laptop.ok("--show-completion", shell, _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
     assert "_EDGEFORGE_COMPLETE" in script
 
 

@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import closing
 from dataclasses import replace
 
+import grpc
 import pytest
 
 from coordinator.core.push_session import Holding
@@ -302,7 +303,8 @@ async def test_keys(fleet, admin):
     assert fleet.store.view().keys[digest].deployments == ("chat",)
     (info,) = (await admin.ListKeys(admin_pb2.ListKeysRequest(account_id="acme"))).keys
     assert (info.id, info.created_unix_ms) == (reply.id, fleet.clock())
-    assert not (await admin.ListKeys(admin_pb2.ListKeysRequest(account_id="other"))).keys
+    with pytest.raises(grpc.aio.AioRpcError, match="there is no account 'other'"):
+        await admin.ListKeys(admin_pb2.ListKeysRequest(account_id="other"))
     await admin.RevokeKey(admin_pb2.RevokeKeyRequest(id=reply.id))
     assert await newest(fleet) == ("operator/ana", "key.revoke", f"key/{reply.id}")
     assert not fleet.store.view().keys
