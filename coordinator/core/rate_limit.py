@@ -40,5 +40,11 @@ class RateLimit:
             return 0.0
         return (1.0 - bucket.tokens) / self._per_s
 
+    def give_back(self, key: str) -> None:
+        """Return what was taken for something that turned out to be of no count."""
+        bucket = self._buckets.get(key)
+        if bucket is not None:
+            bucket.tokens = min(self._burst, bucket.tokens + 1.0)
+
     def __len__(self) -> int:
         return len(self._buckets)

@@ -67,11 +67,16 @@ class AgentQueries:
             self._of_node[session.node_id] -= 1
             self._of_node += Counter()  # drops the zeros
 
-    def answer(self, session: AgentSession, answer: fleet_pb2.Answer) -> None:
-        """Deliver an answer; one that is late or answers another session's query is ignored."""
+    def answer(self, session: AgentSession, answer: fleet_pb2.Answer) -> bool:
+        """Deliver an answer; return whether it was waited for.
+
+        One that is late or answers another session's query is ignored.
+        """
         asked, answered = self._waiting.get(answer.id, (None, None))
         if asked is session and answered is not None and not answered.done():
             answered.set_result(answer)
+            return True
+        return False
 
     def lost(self, session: AgentSession) -> None:
         """Fail the queries of a stream that has ended."""

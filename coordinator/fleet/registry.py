@@ -182,9 +182,9 @@ class FleetRegistry:
         about = {node_id: count for node_id, count in complaints.items() if node_id in known}
         self._memory.claims.complained(session.node_id, about)
 
-    def answered(self, session: AgentSession, answer: fleet_pb2.Answer) -> None:
-        """Deliver an answer to its query."""
-        self._queries.answer(session, answer)
+    def answered(self, session: AgentSession, answer: fleet_pb2.Answer) -> bool:
+        """Deliver an answer to its query; return whether it was waited for."""
+        return self._queries.answer(session, answer)
 
     async def ask(self, node_id: str, query: fleet_pb2.Query) -> fleet_pb2.Answer:
         """Send a query to one connected agent. Raises: LinkDown, DeadlineExceeded, Overloaded."""

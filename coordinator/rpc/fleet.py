@@ -259,10 +259,14 @@ class FleetService:
                 raise Overloaded("too many messages from this agent", retry_after_s=5.0 + wait_s)
             if session.ended:
                 return
-            self._dispatch(session, agent_message(data))
+            if self._dispatch(session, agent_message(data)):
+                bucket.give_back("")
 
-    def _dispatch(self, session: AgentSession, message: fleet_pb2.AgentMessage) -> None:
-        """Raises: InvalidRequest."""
+    def _dispatch(self, session: AgentSession, message: fleet_pb2.AgentMessage) -> bool:
+        """Return whether it answers a question of ours, which does not count as sent by the agent.
+
+        Else whoever asks often enough would have the agent cut off. Raises: InvalidRequest.
+        """
         parts = self._parts
         match message.WhichOneof("message"):
             case "status":
@@ -279,11 +283,12 @@ class FleetService:
             case "nack":
                 self._on_nack(session, message.nack)
             case "answer":
-                parts.registry.answered(session, message.answer)
+                return parts.registry.answered(session, message.answer)
             case "hello":
                 raise InvalidRequest("a stream has one Hello, its first message")
             case None:
                 _log.debug("message of a newer agent ignored node=%s", session.node_id)
+        return False
 
     def _on_nack(self, session: AgentSession, message: fleet_pb2.Nack) -> None:
         nacked = nacked_of(message)

@@ -35,10 +35,15 @@ class Twins:
         """Reset both engines, and wait until IAD answers and is not ejected."""
         for engine in (self.iad, self.gru):
             engine.control()
+        wait_until(self._both_may_serve, 30, "both to be candidates")
         wait_until(lambda: self.chosen() == "iad-1", 30, "iad-1 to be chosen")
         wait_until(self._iad_answers, 30, "iad-1 to answer")
         for engine in (self.iad, self.gru):
             engine.forget()
+
+    def _both_may_serve(self) -> bool:
+        candidates = self.fleet.explain(MODEL, "gru-1", budget_ms=10_000.0)
+        return {"iad-1", "gru-1"} <= {str(one["node_id"]) for one in candidates if one.get("fits")}
 
     def _iad_answers(self) -> bool:
         return self.agent.chat().headers.get("x-edgeforge-node") == "iad-1"

@@ -69,6 +69,21 @@ async def test_an_agent_over_the_message_rate_is_disconnected(
         )
 
 
+@limited(agent_messages_per_s=1, agent_messages_burst=20)
+async def test_an_agent_that_is_asked_often_is_not_disconnected_for_its_answers(
+    coordinator: CoordinatorProcess, operator: Operator
+) -> None:
+    question = await deploy(operator)
+    agent = ScriptedAgent(coordinator, await operator.enrol("gru-1"))
+    agent.answer = fleet_pb2.Answer(
+        explanation=fleet_pb2.RouteExplanation(deployment="chat", summary="because")
+    )
+    async with agent:
+        await connected(agent)
+        for _ in range(60):
+            assert (await operator.admin.ExplainRoute(question)).summary == "because"
+
+
 @limited(push_timeout_ms=1_500)
 async def test_an_agent_that_never_answers_a_push_is_disconnected(
     coordinator: CoordinatorProcess, operator: Operator

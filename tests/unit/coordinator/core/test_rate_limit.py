@@ -50,3 +50,13 @@ def test_never_more_than_burst_and_average(gaps_ms, per_s, burst):
         assert wait_s >= 0.0
         admitted += wait_s == 0.0
     assert admitted <= burst + passed_ms / 1_000 * per_s + 1e-6
+
+
+def test_what_is_given_back_is_admitted_again_and_never_more_than_a_burst():
+    limit = RateLimit(per_s=1.0, burst=2.0)
+    for _ in range(50):
+        assert limit.take("a", 0.0) == 0.0
+        limit.give_back("a")
+    limit.give_back("a")
+    limit.give_back("unknown")
+    assert [limit.take("a", 0.0) for _ in range(3)] == [0.0, 0.0, 1.0]
