@@ -70,7 +70,7 @@ class Use:
     record: int = NO_RECORD
 
     def rates(self, now_mono_ms: float, now_unix_ms: int) -> tuple[RateState, ...]:
-        """Return what its client is told of the limits a minute."""
+        """Return the rate-limit header values of the answer."""
         leases = [lease for lease, index in self.leases if index <= _TOKENS]
         return _rates(leases, self.nodes, now_mono_ms, now_unix_ms)
 

@@ -1,4 +1,4 @@
-"""The words in which a request over a limit is refused, and what its client is told. Pure."""
+"""Errors for requests over a limit, and the values of rate-limit headers. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HINT = "send fewer at a time, or retry after the given time"
 
 
 def rate_state(kind: str, limit: int, remaining: int, now_unix_ms: int) -> RateState:
-    """Return what clients are told of a limit of which ``remaining`` is left. Hot."""
+    """Return the header values of a limit of which ``remaining`` is left. Hot."""
     reset_ms = (limit - remaining) * _MINUTE_MS / (limit or 1)
     return RateState(kind, limit, remaining, reset_ms, now_unix_ms + int(reset_ms))
 

@@ -89,7 +89,7 @@ class UnsettledRecords:
         """Replace a reservation by the real cost, until record number ``record`` is counted."""
         lease.release(reserved)
         if record <= self._counted:
-            lease.draw(nano_usd)  # counted already, or counted by nobody: no longer to be spent
+            lease.draw(nano_usd)  # already counted, or without a record: it can no longer be spent
         else:
             lease.in_use += nano_usd
             self._waiting.append((record, lease, nano_usd))

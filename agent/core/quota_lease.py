@@ -63,7 +63,7 @@ class Lease:
         self.ends_mono_ms = 0.0
         #: See ``LeaseGrant``; -1: never had contact.
         self.cut_off = -1
-        #: What nobody held at the latest grant.
+        #: What no agent held at the latest grant.
         self.left = limit
         #: Below this more is asked for.
         self.low = 0

@@ -51,7 +51,7 @@ class GenerationBody:
     sequences: int = 1
     #: Tokens without anything to see that are the ends of its sequences, and free.
     free_ends: int = 1
-    #: Whether the answer tells of its prompt, and is made of it.
+    #: Whether the answer contains its prompt or its probabilities, so that the prompt is billed.
     tells_prompt: bool = False
     #: Most tokens of one answer; infinite without a limit, 0 where none is generated.
     max_answer_tokens: float = math.inf
@@ -68,7 +68,7 @@ class GenerationBody:
         return self.asked_model
 
     def service_word(self, sla_tier: SlaTier) -> str:
-        """Return what the client is told of its service tier; empty: it has not asked."""
+        """Return the ``service_tier`` of the answer; empty: the client did not ask for one."""
         if not self.service_tier:
             return ""
         return served_word(sla_tier, is_anthropic=self.api.is_anthropic)

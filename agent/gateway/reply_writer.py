@@ -49,7 +49,7 @@ class ReplyWriter:
         self._log = log
         self.heads = ResponseHeads(log)
         self._now_mono_ms = now_mono_ms
-        #: What the client is told of its service tier; empty: it has not asked.
+        #: The ``service_tier`` of the answer; empty: the client did not ask for one.
         self._service_word = service_word
         #: Whether a stream's response head has been sent.
         self.head_sent = False

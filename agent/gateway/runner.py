@@ -90,7 +90,7 @@ class RequestRunner:
         self._machine = machine
         self._log = log
         self._now_mono_ms = gateway.now_mono_ms
-        #: What the client is told of its service tier; empty: it has not asked.
+        #: The ``service_tier`` of the answer; empty: the client did not ask for one.
         self._service_word = body.service_word(context.deployment.sla_tier)
         self.reply = self._reply = ReplyWriter(
             client, request, body.api, log, gateway.now_mono_ms, self._service_word

@@ -87,10 +87,6 @@ class _Place:
         self.next_first = self._first_of_segment_after()
         return True
 
-    def has_later(self) -> bool:
-        """Whether there is a later segment."""
-        return any(index > self.index for index in self._indices())
-
     def _indices(self) -> list[int]:
         if self._ends is not None:
             return list(self._ends)

@@ -48,6 +48,21 @@ class NewCredit:
     reference: str = ""
 
 
+def pay(
+    connection: sqlite3.Connection,
+    account: str,
+    nano_usd: int,
+    now_unix_ms: int,
+    cash: str,
+    reference: str,
+) -> None:
+    """Post money that has come in for what an account owes; ``cash``: the ledger account of it."""
+    month = open_month(connection, now_unix_ms)
+    entries = ((cash, nano_usd), (ledger.receivable(account), -nano_usd))
+    made = ledger.posting("payment", account, month, now_unix_ms, entries, reference)
+    books.append(connection, made)
+
+
 def giving(new: NewCredit, now_unix_ms: int) -> Callable[[sqlite3.Connection], Credit]:
     """Return the write of a credit that somebody gives, while there is room. InvalidRequest."""
 

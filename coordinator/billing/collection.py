@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from coordinator.billing import account_credits, books, customers, invoices, reversals
+from coordinator.billing import account_credits, customers, invoices, reversals
 from coordinator.billing.payments import Charge, Charged, ChargeState, PaymentEvent, ReversalState
 from coordinator.core import dunning, ledger
 from coordinator.core.grants import CreditKind
@@ -325,17 +325,7 @@ def paid(
             (to_invoice, number),
         )
         nano_usd = to_invoice * NANO_PER_CENT
-        books.append(
-            connection,
-            ledger.posting(
-                "payment",
-                account,
-                account_credits.open_month(connection, now_unix_ms),
-                now_unix_ms,
-                ((cash, nano_usd), (ledger.receivable(account), -nano_usd)),
-                reference,
-            ),
-        )
+        account_credits.pay(connection, account, nano_usd, now_unix_ms, cash, reference)
     rest_nano = (cents - to_invoice) * NANO_PER_CENT
     rest_nano -= reversals.pay_owed(connection, account, rest_nano, now_unix_ms, cash, reference)
     if rest_nano:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from coordinator.billing import account_credits, books
@@ -29,17 +29,6 @@ _LINE = (
     " nano_usd = nano_usd + excluded.nano_usd, streams = streams + excluded.streams,"
     " streams_in_time = streams_in_time + excluded.streams_in_time"
 )
-
-
-def make_post(
-    now_unix_ms: Callable[[], int],
-) -> Callable[[sqlite3.Connection, Sequence[UsageDelta]], None]:
-    """Return what ingest runs in its transaction."""
-
-    def posted(connection: sqlite3.Connection, deltas: Sequence[UsageDelta]) -> None:
-        post(connection, deltas, now_unix_ms())
-
-    return posted
 
 
 def post(connection: sqlite3.Connection, deltas: Sequence[UsageDelta], at_unix_ms: int) -> None:

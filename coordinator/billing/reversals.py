@@ -170,17 +170,7 @@ def pay_owed(
         )
         left_nano -= part
     if taken := nano_usd - left_nano:
-        books.append(
-            connection,
-            ledger.posting(
-                "payment",
-                account,
-                account_credits.open_month(connection, now_unix_ms),
-                now_unix_ms,
-                ((cash, taken), (ledger.receivable(account), -taken)),
-                reference,
-            ),
-        )
+        account_credits.pay(connection, account, taken, now_unix_ms, cash, reference)
     return taken
 
 

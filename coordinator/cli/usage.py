@@ -14,7 +14,7 @@ from coordinator.cli.audit import since_unix_ms
 from coordinator.cli.common import JsonOption, admin, group
 from protos.domain.errors import InvalidRequest
 from protos.domain.pricing import format_usd
-from protos.domain.usage_record import SUM_NAMES
+from protos.domain.usage_record import SUM_NAMES, script_fields
 from protos.output.terminal import print_json, print_line, print_progress, print_table
 from protos.v1 import usage_pb2
 from protos.wire.usage import decode_record
@@ -213,19 +213,7 @@ def dismiss(ids: IdsArgument, json_output: JsonOption = False) -> None:
 def line_fields(line: usage_pb2.UsageLine) -> dict[str, object]:
     """Return one request as scripts read it."""
     record = decode_record(line.record.SerializeToString())
-    return {
-        "trace_id": record.trace_id,
-        "account": record.account,
-        "deployment": record.deployment,
-        "status": record.status,
-        "cause": str(record.cause),
-        "prompt_tokens": record.prompt_tokens,
-        "cached_tokens": record.cached_tokens,
-        "completion_tokens": record.completion_tokens,
-        "tier_served": str(record.tier_served or ""),
-        "tier_billed": str(record.tier_billed or ""),
-        "nano_usd": record.nano_usd,
-        "card": record.card_version,
+    return script_fields(record) | {
         "began_unix_ms": record.began_unix_ms,
         "billing_reason": str(record.billing_reason),
         "model": record.model,

@@ -185,3 +185,21 @@ def add_record(sums: UsageSums, record: UsageRecord) -> None:
         sums.streams += 1
         sums.streams_in_time += record.ttft_us <= record.budget_ms * 1_000
     sums.predicted_misses += record.predicted_miss
+
+
+def script_fields(record: UsageRecord) -> dict[str, object]:
+    """Return what every export of a request has under these names, in this order."""
+    return {
+        "trace_id": record.trace_id,
+        "account": record.account,
+        "deployment": record.deployment,
+        "status": record.status,
+        "cause": str(record.cause),
+        "prompt_tokens": record.prompt_tokens,
+        "cached_tokens": record.cached_tokens,
+        "completion_tokens": record.completion_tokens,
+        "tier_served": str(record.tier_served or ""),
+        "tier_billed": str(record.tier_billed or ""),
+        "nano_usd": record.nano_usd,
+        "card": record.card_version,
+    }

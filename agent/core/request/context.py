@@ -52,7 +52,7 @@ class RequestContext:
     sequences: int = 1
     #: Tokens without anything to see that are free: the ends of its sequences; below 0: of each.
     free_ends: int = -1
-    #: Whether the answer tells of its prompt, and is made of it.
+    #: Whether the answer contains its prompt or its probabilities, so that the prompt is billed.
     tells_prompt: bool = False
     #: Most tokens of one answer.
     max_answer_tokens: float = math.inf

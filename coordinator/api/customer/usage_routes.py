@@ -16,6 +16,7 @@ from coordinator.usage.exports import LineFilter
 from coordinator.usage.reports import GroupBy, UsageQuery
 from protos.domain.errors import InvalidRequest
 from protos.domain.quote import MAX_BUDGETS
+from protos.domain.usage_record import script_fields
 
 if TYPE_CHECKING:
     from coordinator.usage.lines import UsageLine
@@ -158,23 +159,11 @@ async def _export(call: Call) -> StreamedDownload:
 
 def _line(line: UsageLine) -> bytes:
     record = line.record
-    content = {
-        "trace_id": record.trace_id,
+    content = script_fields(record) | {
         "began_unix_ms": record.began_unix_ms,
-        "account": record.account,
         "key_id": record.key_id,
-        "deployment": record.deployment,
         "model": record.model,
         "path": record.path,
-        "status": record.status,
-        "cause": str(record.cause),
-        "prompt_tokens": record.prompt_tokens,
-        "cached_tokens": record.cached_tokens,
-        "completion_tokens": record.completion_tokens,
-        "tier_served": str(record.tier_served or ""),
-        "tier_billed": str(record.tier_billed or ""),
-        "nano_usd": record.nano_usd,
-        "card": record.card_version,
     }
     return orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
 
